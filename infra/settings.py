@@ -1,0 +1,116 @@
+"""The settings of every program, read from the environment once, in this one place.
+
+Each field is the environment variable `ORCHESTRATOR_` + its name in capitals. An address left unset
+means that the piece behind it is embedded: the supervisor starts it and hands its address to the
+programs it runs. Programs started by hand need all three addresses.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "ORCHESTRATOR_"
+
+Network = IPv4Network | IPv6Network
+
+
+class TaskTypeSettings(BaseModel):
+    """Name and limits of one task type; what is left out is the general setting."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = ""
+    timeout: int | None = Field(default=None, gt=0, description="ms per attempt")
+    max_retries: int | None = Field(default=None, ge=0, alias="maxRetries")
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults. Durations are seconds unless the name or comment says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=1, le=65535)
+    data_dir: Path = Path(".data")
+    mode: Literal["development", "production"] = "development"
+    api_key: SecretStr | None = None
+    public_url: str | None = None  # how nodes reach this API; default http://HOST:PORT
+
+    database_url: str | None = None
+    redis_url: str | None = None
+    temporal_address: str | None = None
+    temporal_namespace: str = "default"
+    temporal_port: int = Field(default=7233, ge=1, le=65535)
+    temporal_ui_port: int = Field(default=8233, ge=1, le=65535)
+    task_queue: str = "gpu-orchestrator"
+    workflow_sandbox: bool = True
+
+    demo_nodes: int = Field(default=3, ge=0, le=64)
+    node_networks: str = "127.0.0.0/8"  # CIDRs, comma separated
+
+    heartbeat_timeout: float = Field(default=40.0, gt=0)
+    task_timeout: int = Field(default=300_000, gt=0)  # ms, per attempt
+    max_retries: int = Field(default=3, ge=0)
+    task_types: dict[int, TaskTypeSettings] = Field(default_factory=dict)  # JSON, e.g. {"2": {"name": "image"}}
+    vip_nodes_strict: bool = False  # a VIP node never serves NORMAL work
+
+    monitor_interval: float = Field(default=30.0, ge=1)
+    instance_timeout: float = Field(default=15.0, gt=0)
+    leader_lease: float = Field(default=10.0, gt=0)
+    cluster_id: str = "cluster_001"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("node_networks")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        for part in value.split(","):
+            ip_network(part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _check_production(self) -> Self:
+        if self.mode != "production":
+            return self
+        missing = [
+            name
+            for name in ("api_key", "database_url", "redis_url", "temporal_address")
+            if getattr(self, name) is None
+        ]
+        if missing:
+            names = ", ".join(ENV_PREFIX + name.upper() for name in missing)
+            raise ValueError(f"production mode needs {names}")
+        if self.api_key is not None and len(self.api_key.get_secret_value()) < 32:
+            raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY of at least 32 characters")
+        return self
+
+    @cached_property
+    def networks(self) -> tuple[Network, ...]:
+        """Where nodes may live (NODE_NETWORKS)."""
+        return tuple(ip_network(part.strip()) for part in self.node_networks.split(","))
+
+    @property
+    def grace(self) -> timedelta:
+        """How long a node may stay silent before it is OFFLINE."""
+        return timedelta(seconds=self.heartbeat_timeout)
+
+    @property
+    def base_url(self) -> str:
+        """Where nodes report to."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def timeout_for(self, task_type: int) -> int:
+        """Milliseconds that one attempt of a type may take, from dispatch."""
+        own = self.task_types.get(task_type)
+        return own.timeout if own and own.timeout is not None else self.task_timeout
+
+    def max_retries_for(self, task_type: int) -> int:
+        """How many retries a task of a type has."""
+        own = self.task_types.get(task_type)
+        return own.max_retries if own and own.max_retries is not None else self.max_retries
