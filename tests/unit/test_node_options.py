@@ -1,0 +1,120 @@
+"""The command line of `gpu-orchestrator node`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from workers.cli import main
+from workers.node.errors import BadOption
+from workers.node.options import Options, add_arguments, read_options
+from workers.node.work import Command, Handler
+
+NEEDED = ["--api", "http://10.0.0.1:8080", "--api-key", "k" * 32, "--gpu-id", "gpu_001", "--handler", "2=jobs:run"]
+
+
+def parse(arguments: list[str], environ: Mapping[str, str] | None = None) -> Options:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, environ or {})
+    return read_options(parser.parse_args(arguments), environ or {})
+
+
+def test_defaults() -> None:
+    options = parse(NEEDED)
+    assert options.api == "http://10.0.0.1:8080/api/v2"
+    assert (options.host, options.port, options.priority, options.slots) == ("127.0.0.1", 0, "NORMAL", None)
+    assert (options.heartbeat_interval, options.drain_timeout) == (10, 30)
+    assert options.state_dir is None
+    assert not options.deregister_on_exit
+
+
+def test_work_of_both_kinds() -> None:
+    options = parse([*NEEDED, "--command", "3=python 'my script.py' --fast", "--handler", "4=a.b.c:Class.method"])
+    assert options.work == {
+        2: Handler("jobs:run"),
+        3: Command(("python", "my script.py", "--fast")),
+        4: Handler("a.b.c:Class.method"),
+    }
+
+
+def test_the_environment_gives_defaults() -> None:
+    environ = {
+        "ORCHESTRATOR_NODE_API": "http://api:80/api/v2/",
+        "ORCHESTRATOR_NODE_KEY": "secret",
+        "ORCHESTRATOR_NODE_GPU_ID": "gpu_7",
+        "ORCHESTRATOR_NODE_SLOTS": "4",
+        "ORCHESTRATOR_NODE_PRIORITY": "vip",
+        "ORCHESTRATOR_NODE_HANDLER": "2=jobs:run 3=jobs:walk",
+        "ORCHESTRATOR_NODE_COMMAND": "4=sh -c 'echo {}'\n5=true\n",
+        "ORCHESTRATOR_NODE_STATE_DIR": "/var/lib/node",
+        "VAST_CONTAINERLABEL": "C.123",
+    }
+    options = parse(["--slots", "2"], environ)
+    assert (options.api, options.api_key, options.gpu_id) == ("http://api:80/api/v2", "secret", "gpu_7")
+    assert (options.slots, options.priority, options.vast_id) == (2, "VIP", "C.123")
+    assert sorted(options.work) == [2, 3, 4, 5]
+    assert options.state_dir == Path("/var/lib/node")
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "k" * 32 not in repr(parse(NEEDED))
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        (["--handler", "2=other:run"], "task type 2 is given twice"),
+        (["--handler", "x=jobs:run"], "--handler: 'x=jobs:run' does not start with TYPE="),
+        (["--handler", "3=jobs"], "--handler: 'jobs' is not package.module:function"),
+        (["--handler", "3=jobs:run; rm"], "is not package.module:function"),
+        (["--command", "3="], "--command: the command is empty"),
+        (["--command", "3='open"], "--command: No closing quotation"),
+        (["--api-key", "two words"], "the key may only hold"),
+    ],
+)
+def test_bad_work_and_keys(extra: list[str], complaint: str) -> None:
+    with pytest.raises(BadOption, match=complaint):
+        parse([*NEEDED, *extra])
+
+
+@pytest.mark.parametrize("missing", ["--api", "--api-key", "--gpu-id", "--handler"])
+def test_what_is_missing_is_named(missing: str) -> None:
+    place = NEEDED.index(missing)
+    with pytest.raises(BadOption, match=missing):
+        parse(NEEDED[:place] + NEEDED[place + 2 :])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--api", "10.0.0.1:8080"],
+        ["--api", "ftp://host"],
+        ["--api", "http://user:pw@host"],
+        ["--gpu-id", "a/b"],
+        ["--host", "localhost"],
+        ["--port", "65536"],
+        ["--port", "-1"],
+        ["--advertise-ip", "node.example"],
+        ["--advertise-port", "0"],
+        ["--priority", "LOW"],
+        ["--slots", "0"],
+        ["--slots", "1.5"],
+        ["--heartbeat-interval", "nan"],
+        ["--heartbeat-interval", "0"],
+        ["--drain-timeout", "-1"],
+        ["--drain-timeout", "inf"],
+    ],
+)
+def test_bad_values_exit_with_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        parse([*NEEDED, *wrong])
+    assert exit.value.code == 2
+    assert f"argument {wrong[0]}: " in capsys.readouterr().err
+
+
+def test_a_missing_option_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["node", *NEEDED[:-2]]) == 2
+    assert "at least one --handler or --command is needed" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""The node's memory of attempts: bounded, and outliving the agent in a state directory."""
+
+from __future__ import annotations
+
+import json
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workers.node import records as module
+from workers.node.attempt_log import AttemptLog
+from workers.node.errors import StateDirTaken
+from workers.node.outcome import canceled, failed, handed_back, succeeded
+from workers.node.records import Record, Records, ReportAddress
+from workers.node.state_dir import StateDir
+
+
+def record(id: str = "task_1-1") -> Record:
+    return Record(id, id.rpartition("-")[0], 1, 2, ReportAddress("/api/v2/tasks/task_1", "token", None))
+
+
+def finished(records: Records, id: str, age: float = 0.0) -> None:
+    records.add(record(id))
+    end = record(id).ended(succeeded('{"a":1}'))
+    records.finish(replace(end, changed_at=end.changed_at - age))
+    records.reported(id)
+
+
+def test_finished_ids_are_forgotten_after_a_day() -> None:
+    records = Records()
+    finished(records, "old-1", age=module.RETENTION + 1)
+    finished(records, "young-1", age=module.RETENTION - 60)
+    records.add(record("new-1"))
+    assert records.find("old-1") is None
+    assert records.find("young-1") is not None
+
+
+def test_the_number_of_ids_is_bounded_but_running_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RECORDS", 3)
+    records = Records()
+    records.add(record("running-1"))
+    for number in range(10):
+        finished(records, f"t{number}-1")
+    assert records.find("running-1") is not None
+    assert records.find("t9-1") is not None
+    assert records.find("t0-1") is None
+
+
+def test_unreported_ends_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RECORDS", 1)
+    records = Records()
+    records.add(record("unheard-1"))
+    records.finish(record("unheard-1").ended(failed("x")))
+    finished(records, "a-1")
+    finished(records, "b-1")
+    assert [each.id for each in records.unreported()] == ["unheard-1"]
+
+
+def test_old_and_large_outputs_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_OUTPUTS", 1)
+    monkeypatch.setattr(module, "OUTPUT_KEPT", 20)
+    records = Records()
+    finished(records, "a-1")
+    finished(records, "b-1")
+    records.add(record("big-1"))
+    records.finish(record("big-1").ended(succeeded('"' + "x" * 30 + '"')))
+    outputs = [found.output for found in map(records.find, ("a-1", "b-1", "big-1")) if found]
+    assert outputs == [None, '{"a":1}', '"' + "x" * 30 + '"']
+    records.reported("big-1")
+    assert (big := records.find("big-1")) is not None
+    assert big.output is None
+    assert big.status == "succeeded"
+
+
+def test_only_a_canceled_attempt_owes_no_report() -> None:
+    assert record().ended(canceled()).reported
+    assert not record().ended(handed_back()).reported
+    assert not record().ended(failed("x")).reported
+
+
+def test_records_survive_a_restart(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state", "run1")
+    assert state.previous_run is None
+    records = Records(storage=state)
+    finished(records, "done-1")
+    records.add(record("running-1"))
+    with (tmp_path / "state" / "records.jsonl").open("a") as file:
+        file.write('{"id": "torn')
+    state.close()
+
+    again = StateDir(tmp_path / "state", "run2")
+    assert again.previous_run == "run1"
+    loaded = Records(again.load(), again)
+    assert [each.id for each in loaded.unfinished()] == ["running-1"]
+    done = loaded.find("done-1")
+    assert done is not None
+    assert (done.status, done.output, done.reported) == ("succeeded", '{"a":1}', True)
+    again.close()
+
+
+def test_a_state_dir_serves_one_agent_and_is_private(tmp_path: Path) -> None:
+    state = StateDir(tmp_path, "run1")
+    with pytest.raises(StateDirTaken):
+        StateDir(tmp_path, "run2")
+    state.rewrite([record()])
+    assert stat.S_IMODE((tmp_path / "records.jsonl").stat().st_mode) == 0o600
+    state.close()
+
+
+def test_a_bloated_file_is_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.node.state_dir._BLOATED", 2000)
+    state = StateDir(tmp_path, "run")
+    records = Records(storage=state)
+    for _ in range(50):
+        finished(records, "same-1")
+    assert (tmp_path / "records.jsonl").stat().st_size < 3000
+    state.close()
+
+
+def test_the_log_survives_a_torn_line(tmp_path: Path) -> None:
+    (tmp_path / "attempts.jsonl").write_text('{"event": "acc')
+    attempt_log = AttemptLog(tmp_path, "gpu_1")
+    attempt_log.write("succeeded", record().ended(succeeded("{}")))
+    attempt_log.close()
+    line = json.loads((tmp_path / "attempts.jsonl").read_text().splitlines()[1])
+    assert line["sha256"] == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of {}
+    assert (line["event"], line["id"], line["attempt"], line["gpuId"]) == ("succeeded", "task_1-1", 1, "gpu_1")

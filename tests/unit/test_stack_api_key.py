@@ -1,0 +1,41 @@
+"""The bootstrap key: configured, kept, or new."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from workers.stack.api_key import bootstrap_key
+from workers.stack.errors import StackError
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_configured_key_is_not_kept(tmp_path: Path) -> None:
+    key = bootstrap_key(SecretStr("given"), tmp_path / "api_key")
+    assert key.secret.get_secret_value() == "given"
+    assert "given" not in key.describe()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_generated_key_is_kept_and_shown_once(tmp_path: Path) -> None:
+    path = tmp_path / "api_key"
+    first, second = bootstrap_key(None, path), bootstrap_key(None, path)
+    assert first.secret == second.secret
+    assert len(first.secret.get_secret_value()) >= 32
+    assert first.secret.get_secret_value() in first.describe()
+    assert second.secret.get_secret_value() not in second.describe()
+    assert str(path) in second.describe()
+    assert mode(path) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_key_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "api_key").touch()
+    with pytest.raises(StackError, match="is empty"):
+        bootstrap_key(None, tmp_path / "api_key")

@@ -1,0 +1,57 @@
+"""What is embedded, and what our programs get to know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from infra.settings import Settings
+from workers.stack import programs
+from workers.stack.data_dir import DataDir
+from workers.stack.services import Services, addresses, embedded_parts, embedded_ports
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> DataDir:
+    return DataDir.create(tmp_path / "data")
+
+
+SERVICES = Services("postgresql+psycopg://db", "redis://cache", "temporal:7233", "default", None)
+
+
+def test_a_service_whose_address_is_set_is_not_embedded(data_dir: DataDir) -> None:
+    settings = Settings(
+        database_url=SERVICES.database_url, redis_url=SERVICES.redis_url, temporal_address=SERVICES.temporal_address
+    )
+    assert addresses(settings, data_dir) == SERVICES
+    assert embedded_parts(settings, data_dir) == []
+    assert embedded_ports(settings) == []
+
+
+def test_programs_get_the_addresses_and_the_settings_of_the_stack(data_dir: DataDir) -> None:
+    settings = Settings(port=9000, heartbeat_timeout=2.5, task_types={2: {"name": "image", "maxRetries": 1}})  # type: ignore[dict-item]
+    env = programs.environment(settings, SERVICES, data_dir, SecretStr("key"))
+    assert env["ORCHESTRATOR_DATABASE_URL"] == SERVICES.database_url
+    assert env["ORCHESTRATOR_API_KEY"] == "key"
+    assert env["ORCHESTRATOR_DATA_DIR"] == str(data_dir.root)
+    assert env["ORCHESTRATOR_PORT"] == "9000"
+    assert env["ORCHESTRATOR_HEARTBEAT_TIMEOUT"] == "2.5"
+    assert json.loads(env["ORCHESTRATOR_TASK_TYPES"]) == {"2": {"name": "image", "maxRetries": 1}}
+
+
+def test_a_node_gets_its_key_in_the_environment_and_no_other_secret(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in programs.SECRETS:
+        monkeypatch.setenv(name, "secret")
+    first, second = programs.nodes(2, Settings(host="0.0.0.0", port=9000), data_dir, SecretStr("node-key"))
+    assert (first.name, second.name) == ("gpu_001", "gpu_002")
+    assert first.env is not None
+    assert first.env[programs.NODE_KEY] == "node-key"
+    assert not programs.SECRETS & first.env.keys()
+    assert "node-key" not in " ".join(first.argv)
+    assert first.argv[first.argv.index("--api") + 1] == "http://127.0.0.1:9000"
+    assert str(data_dir.nodes / "gpu_002") in second.argv

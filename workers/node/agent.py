@@ -1,0 +1,50 @@
+"""The reference node agent, `gpu-orchestrator node`: its entry into the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+
+from workers.node.errors import BadOption, Refused, StateDirTaken
+from workers.node.node import Node
+from workers.node.options import Options, add_arguments, read_options
+from workers.node.server import listen
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the subcommand."""
+    add_arguments(parser, os.environ)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM: 0 after a drain, 1 where the node cannot work or was cut short, 2 on bad options."""
+    try:
+        options = read_options(args, os.environ)
+        _configure_logging(options.log_level)
+        return asyncio.run(_serve(options))
+    except (BadOption, StateDirTaken) as error:
+        return _complain(error, 2)
+    except (Refused, OSError) as error:
+        return _complain(error, 1)
+
+
+async def _serve(options: Options) -> int:
+    node = Node(options, listen(options.host, options.port))
+    try:
+        return await node.serve()
+    finally:
+        await node.close()
+
+
+def _configure_logging(level: str) -> None:
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in ("httpx", "httpcore"):  # what they tell at lower levels is every request, and headers
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _complain(error: Exception, status: int) -> int:
+    sys.stderr.write(f"gpu-orchestrator node: error: {error}\n")
+    return status

@@ -1,0 +1,82 @@
+"""One accepted attempt that has not ended yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from workers.node.assignment import Assignment
+from workers.node.attempt_log import AttemptLog
+from workers.node.errors import Stopped
+from workers.node.outcome import Outcome, canceled, failed
+from workers.node.records import Record, Records
+from workers.node.reporter import ProgressReports
+from workers.node.slots import Slot
+
+
+class Execution:
+    """Its slot, its state, and the order to stop, which carries the end that the attempt then has."""
+
+    def __init__(
+        self, assignment: Assignment, slot: Slot, records: Records, log: AttemptLog, reports: ProgressReports
+    ) -> None:
+        self.assignment = assignment
+        self.slot = slot
+        self.reports = reports
+        self.has_begun = False
+        self.stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._records = records
+        self._log = log
+
+    @property
+    def record(self) -> Record:
+        """Its state as the protocol shows it."""
+        record = self._records.find(self.assignment.id)
+        assert record is not None  # unfinished records are never forgotten
+        return record
+
+    @property
+    def is_canceled(self) -> bool:
+        """Whether the orchestrator was told that it is: then not even a result counts."""
+        return self.stopped.done() and self.stopped.result() == canceled()
+
+    def begin(self) -> None:
+        """The user's work begins with the next statement; raises Stopped where it must not any more."""
+        if self.stopped.done():
+            raise Stopped
+        self.has_begun = True
+        self._records.update(replace(self.record, status="processing"))
+        self._log.write("started", self.record)
+        self.reports.begin()
+
+    def progress(self, percent: int) -> None:
+        """0 to 100, from the work itself."""
+        self._records.update(replace(self.record, progress=percent))
+        self.reports.progress(percent)
+
+    def stop(self, outcome: Outcome) -> None:
+        """Kill it and let it end so; the first order counts."""
+        if not self.stopped.done():
+            self.stopped.set_result(outcome)
+
+    def cancel(self) -> None:
+        """Stop it for the orchestrator, which sees it as canceled from now on."""
+        self.stop(canceled())
+        if self.is_canceled:
+            self._records.update(replace(self.record, status="canceled"))
+
+    @contextmanager
+    def deadline(self) -> Iterator[None]:
+        """Stop it when its time is up; the clock runs from acceptance."""
+        seconds = self.assignment.timeout
+        if seconds is None:
+            yield
+            return
+        end = failed(f"deadline of {round(seconds * 1000)} ms exceeded")
+        timer = asyncio.get_running_loop().call_later(seconds, self.stop, end)
+        try:
+            yield
+        finally:
+            timer.cancel()

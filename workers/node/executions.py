@@ -1,0 +1,184 @@
+"""The attempts that run on this node now: each id is accepted once, can be stopped, and has one end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Literal
+
+from workers.node.assignment import Assignment
+from workers.node.attempt_log import AttemptLog
+from workers.node.errors import NoFreeSlot, NotReady, Stopped, UnservedType
+from workers.node.execution import Execution
+from workers.node.orchestrator import Orchestrator
+from workers.node.outcome import Outcome, canceled, failed, handed_back
+from workers.node.process_tree import GRACE
+from workers.node.records import Record, Records, accepted
+from workers.node.reporter import ProgressReports, deliver
+from workers.node.runner import Runner
+from workers.node.slots import Slots
+from workers.node.waiting import settle
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["STARTING", "READY", "DRAINING", "SETUP_FAILED", "DEFUNCT"]
+
+_DEFUNCT_AFTER = 3  # processes in a row that could not be started
+_REPORT_GRACE = 10.0  # seconds that the last reports may take when the node drains
+
+
+class Executions:
+    """Accepts attempts into slots and sees each of them through to its last report."""
+
+    def __init__(
+        self,
+        gpu_id: str,
+        slots: Slots,
+        runner: Runner,
+        records: Records,
+        attempt_log: AttemptLog,
+        orchestrator: Orchestrator,
+    ) -> None:
+        self.phase: Phase = "STARTING"
+        self._gpu_id = gpu_id
+        self._slots = slots
+        self._runner = runner
+        self._records = records
+        self._attempt_log = attempt_log
+        self._orchestrator = orchestrator
+        self._active: dict[str, Execution] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._reporting: set[asyncio.Task[None]] = set()
+        self._failed_starts = 0
+
+    @property
+    def health(self) -> str:
+        """The `status` of `/health-check`."""
+        if self.phase == "DRAINING" or (self.phase == "READY" and not self._slots.any_free):
+            return "BUSY"
+        return self.phase
+
+    def find(self, id: str) -> Record | None:
+        """What became of an id, if the node has ever seen it."""
+        return self._records.find(id)
+
+    def accept(self, assignment: Assignment) -> Record:
+        """Take on an id that was never seen; raises NotReady, UnservedType, NoFreeSlot."""
+        if self.phase != "READY":
+            raise NotReady(f"the node is {self.phase.lower().replace('_', ' ')}")
+        if assignment.task_type not in self._runner.types:
+            raise UnservedType(f"taskType: this node serves {self._runner.types}")
+        record = accepted(assignment, self._orchestrator.report_path(assignment.webhook, assignment.task_id))
+        if not self._slots.any_free:
+            raise NoFreeSlot
+        self._remember(record)
+        self._start(assignment, record)
+        return record
+
+    def cancel(self, id: str) -> Record | None:
+        """Stop an attempt, whose end is settled with this call; one that has ended stays as it is."""
+        if execution := self._active.get(id):
+            execution.cancel()
+        return self._records.find(id)
+
+    def resume_reports(self) -> None:
+        """Send the last reports that an earlier run of the agent could not get rid of."""
+        for record in self._records.unreported():
+            self._spawn(self._reporting, self._deliver(record))
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more, hand back what has not begun, give the rest so many seconds, then kill it."""
+        self.phase = "DRAINING"
+        for execution in self._active.values():
+            if not execution.has_begun:
+                execution.stop(handed_back())
+        await settle(self._running, seconds)
+        self.stop_all()
+        await settle(self._running, 3 * GRACE)
+        await settle(self._reporting, _REPORT_GRACE)
+
+    def stop_all(self) -> None:
+        """Kill everything that still runs."""
+        self.phase = "DRAINING" if self.phase == "READY" else self.phase
+        for execution in self._active.values():
+            execution.stop(failed("node shut down"))
+
+    async def close(self) -> None:
+        """After `stop_all`: wait, but not for ever, until the ends are written down; report no more."""
+        await settle(self._running, GRACE)
+        for report in self._reporting:
+            report.cancel()
+        await settle(self._reporting, GRACE)
+
+    def _remember(self, record: Record) -> None:
+        try:
+            self._records.add(record)
+        except OSError as error:
+            log.error("cannot write the state directory: %s", error)
+            raise NotReady("the state directory cannot be written") from None
+        self._attempt_log.write("accepted", record)
+
+    def _start(self, assignment: Assignment, record: Record) -> None:
+        slot = self._slots.take()
+        assert slot is not None  # looked before, and nothing was awaited since
+        reports = ProgressReports(self._orchestrator, self._gpu_id, record.address)
+        execution = Execution(assignment, slot, self._records, self._attempt_log, reports)
+        self._active[record.id] = execution
+        log.info("%s accepted, type %d, slot %d", record.id, record.task_type, slot.index)
+        self._spawn(self._running, self._execute(execution))
+
+    async def _execute(self, execution: Execution) -> None:
+        outcome = await self._perform(execution)
+        record = execution.record.ended(outcome)
+        del self._active[record.id]
+        # Before the report: the orchestrator's answer to it may be the next attempt for this slot.
+        self._slots.release(execution.slot)
+        self._store_end(record)
+        self._attempt_log.write(record.status, record)
+        log.info("%s %s%s", record.id, record.status, f": {record.error}" if record.error else "")
+        self._spawn(self._reporting, self._report(execution, record))
+
+    async def _perform(self, execution: Execution) -> Outcome:
+        try:
+            with execution.deadline():
+                outcome = await self._runner.run(execution.assignment, execution.slot, execution)
+            self._failed_starts = 0
+            return canceled() if execution.is_canceled else outcome
+        except Stopped:
+            return execution.stopped.result()
+        except OSError as error:
+            self._note_failed_start()
+            return failed(f"the work cannot be started: {error}")
+        except Exception:
+            log.exception("%s: a bug of the agent", execution.assignment.id)
+            return failed("the node agent failed, see its log")
+
+    def _note_failed_start(self) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= _DEFUNCT_AFTER and self.phase == "READY":
+            log.error("no process can be started here any more: taking no more work")
+            self.phase = "DEFUNCT"
+
+    async def _report(self, execution: Execution, record: Record) -> None:
+        await execution.reports.close()
+        if not record.reported:
+            await self._deliver(record)
+
+    async def _deliver(self, record: Record) -> None:
+        await deliver(self._orchestrator, self._gpu_id, record)
+        try:
+            self._records.reported(record.id)
+        except OSError as error:
+            log.error("cannot write the state directory: %s", error)
+
+    def _store_end(self, record: Record) -> None:
+        try:
+            self._records.finish(record)
+        except OSError as error:
+            log.error("cannot write the state directory: %s", error)
+
+    def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

@@ -1,0 +1,119 @@
+"""The node's place in the fleet: register, beat, register again when forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+
+import httpx
+
+from workers.node.detect import Hardware
+from workers.node.options import Options
+from workers.node.orchestrator import Orchestrator
+
+log = logging.getLogger(__name__)
+
+_FIRST_DELAY, _LAST_DELAY = 0.5, 10.0  # seconds between attempts to register
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a node registers with."""
+
+    options: Options
+    hardware: Hardware
+    port: int  # that it listens on
+    slots: int
+    secret: str = field(repr=False)  # the orchestrator shows it on every call to this node
+
+    def body(self, orchestrator: tuple[str, int]) -> dict[str, object]:
+        """§2.4, for the orchestrator at this host and port; raises OSError where our own address is not to be had."""
+        body: dict[str, object] = {
+            "gpuId": self.options.gpu_id,
+            "hostname": self.options.hostname,
+            "ip": self.ip(orchestrator),
+            "port": self.advertised_port,
+            "supportedTaskTypes": sorted(self.options.work),
+            "supportedTaskPriority": self.options.priority,
+            "version": _version(),
+            "maxConcurrentTasks": self.slots,
+            "metadata": self.hardware.metadata(),
+            "dispatchSecret": self.secret,
+        }
+        return body | ({"vastInsId": self.options.vast_id} if self.options.vast_id else {})
+
+    def ip(self, orchestrator: tuple[str, int]) -> str:
+        """The advertised address; of a node that listens everywhere the one that it reaches the orchestrator from."""
+        own = self.options.advertise_ip or self.options.host
+        return _outgoing_ip(orchestrator) if ip_address(own).is_unspecified else own
+
+    @property
+    def advertised_port(self) -> int:
+        """The mapped public port where there is one (vast.ai)."""
+        return self.options.advertise_port or self.port
+
+
+class Membership:
+    """One node's registration and heartbeat."""
+
+    def __init__(self, orchestrator: Orchestrator, registration: Registration) -> None:
+        self._orchestrator = orchestrator
+        self._registration = registration
+        self._gpu_id = registration.options.gpu_id
+
+    async def join(self) -> None:
+        """Register, however long the orchestrator is away; raises Refused."""
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                await self._orchestrator.register(self._registration.body(self._orchestrator.address))
+            except (httpx.HTTPError, OSError) as error:
+                log.warning("cannot register yet: %s", error or repr(error))
+            else:
+                log.info("registered as %s", self._gpu_id)
+                return
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            delay = min(_LAST_DELAY, 2 * delay)
+
+    async def beat(self, interval: float) -> None:
+        """Beat every `interval` seconds for ever; raises Refused where a new registration is refused."""
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        while True:
+            due = max(due + interval, clock())  # beats that are late do not come in a bunch
+            await asyncio.sleep(due - clock())
+            try:
+                known = await self._orchestrator.beat(self._gpu_id)
+            except httpx.HTTPError as error:
+                log.warning("heartbeat lost: %s", error or repr(error))
+                continue
+            if not known:
+                log.warning("the orchestrator does not know %s: registering again", self._gpu_id)
+                await self.join()
+
+    async def leave(self) -> None:
+        """Deregister, if the orchestrator can be reached."""
+        try:
+            await self._orchestrator.deregister(self._gpu_id)
+        except httpx.HTTPError as error:
+            log.warning("not deregistered: %s", error or repr(error))
+
+
+def _outgoing_ip(target: tuple[str, int]) -> str:
+    """The source address of packets to `target`; connecting a datagram socket sends none."""
+    family, _, _, _, address = socket.getaddrinfo(*target, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
+
+
+def _version() -> str:
+    try:
+        return version("gpu-orchestrator")
+    except PackageNotFoundError:
+        return "0.0.0"

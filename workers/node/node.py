@@ -1,0 +1,149 @@
+"""A node: its parts, assembled, and its life from setup to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+
+from workers.node.attempt_log import AttemptLog
+from workers.node.child import Launcher
+from workers.node.detect import detect
+from workers.node.errors import SetupFailed
+from workers.node.executions import Executions
+from workers.node.membership import Membership, Registration
+from workers.node.options import Options
+from workers.node.orchestrator import Orchestrator
+from workers.node.outcome import failed
+from workers.node.process_tree import kill_tree
+from workers.node.records import Records
+from workers.node.runner import Runner
+from workers.node.server import NodeServer, create_app
+from workers.node.slots import Slots
+from workers.node.state_dir import StateDir
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One run of the agent."""
+
+    def __init__(self, options: Options, listener: socket.socket) -> None:
+        """Assemble it; raises StateDirTaken."""
+        self._options = options
+        self._listener = listener
+        self._run = secrets.token_hex(8)  # marks the processes of this run
+        self._state = StateDir(options.state_dir, self._run) if options.state_dir else None
+        self._log = AttemptLog(options.state_dir, options.gpu_id)
+        secret = secrets.token_urlsafe(32)
+        hardware = detect(os.environ)
+        self._slots = Slots(options.slots or hardware.default_slots, hardware.devices)
+        self._registration = Registration(options, hardware, listener.getsockname()[1], len(self._slots.all), secret)
+        self._orchestrator = Orchestrator(options.api, options.api_key)
+        self._membership = Membership(self._orchestrator, self._registration)
+        self._runner = Runner(options.work, Launcher(self._run, os.environ))
+        self._executions = Executions(
+            options.gpu_id, self._slots, self._runner, self._remember(), self._log, self._orchestrator
+        )
+        self._server = NodeServer(create_app(self._executions, secret))
+        self._serving: asyncio.Task[None] | None = None
+        self._stop, self._abort = asyncio.Event(), asyncio.Event()
+
+    async def serve(self) -> int:
+        """The node's life: its exit status. Raises Refused."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        life = asyncio.create_task(self._live())
+        abort = asyncio.create_task(self._abort.wait())
+        await asyncio.wait([life, abort, self._serving], return_when=asyncio.FIRST_COMPLETED)
+        if life.done():
+            return life.result()
+        log.error("stopping at once")
+        life.cancel()
+        return 1
+
+    async def close(self) -> None:
+        """Leave no process and no file open, wherever the life ended."""
+        self._executions.stop_all()
+        await kill_tree(None, f"{self._run}/", grace=0)
+        await self._executions.close()
+        await self._runner.close()
+        if self._serving:
+            self._server.should_exit = True
+            await asyncio.wait([self._serving])
+        await self._orchestrator.close()
+        self._log.close()
+        if self._state:
+            self._state.close()
+
+    async def _live(self) -> int:
+        if self._state and self._state.previous_run:  # work of an agent that was killed, and had left its session
+            await kill_tree(None, f"{self._state.previous_run}/", grace=0)
+        try:
+            ready = await self._unless_stopped(self._get_ready())
+        except SetupFailed as error:
+            log.error("setup failed, waiting to be stopped: %s", error)
+            self._executions.phase = "SETUP_FAILED"
+            await self._stop.wait()
+            return 1
+        if ready:
+            await self._work()
+        return 0
+
+    async def _get_ready(self) -> None:
+        await self._runner.set_up(self._slots.all)
+        self._executions.phase = "READY"
+        await self._membership.join()
+        ip = self._registration.ip(self._orchestrator.address)
+        url = f"http://{f'[{ip}]' if ':' in ip else ip}:{self._registration.advertised_port}"
+        types = ",".join(map(str, self._runner.types))
+        sys.stdout.write(f"node ready: {self._options.gpu_id} {url} types=[{types}] slots={len(self._slots.all)}\n")
+        sys.stdout.flush()
+
+    async def _work(self) -> None:
+        self._executions.resume_reports()
+        beats = asyncio.create_task(self._membership.beat(self._options.heartbeat_interval))
+        try:
+            await self._unless_stopped(asyncio.shield(beats))  # ends by itself only where the node is refused
+            log.info("draining")
+            await self._executions.drain(self._options.drain_timeout)  # beating on: what still runs is not lost
+        finally:
+            beats.cancel()
+        if self._options.deregister_on_exit:
+            await self._membership.leave()
+
+    async def _unless_stopped(self, work: Coroutine[None, None, None] | asyncio.Future[None]) -> bool:
+        """Whether the work ended before the first signal came, which cancels it."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    def _on_signal(self) -> None:
+        (self._abort if self._stop.is_set() else self._stop).set()
+
+    def _remember(self) -> Records:
+        """What earlier runs knew; what they left running has failed."""
+        if self._state is None:
+            return Records()
+        records = Records(self._state.load(), self._state)
+        for record in records.unfinished():
+            end = record.ended(failed("agent restarted"))
+            records.finish(end)
+            self._log.write("failed", end)
+        return records

@@ -1,0 +1,165 @@
+"""The options of `gpu-orchestrator node`: the command line first, then ORCHESTRATOR_NODE_*, then the defaults."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from workers.node.errors import BadOption
+from workers.node.work import Work, parse_command, parse_handler
+
+ENV_PREFIX = "ORCHESTRATOR_NODE_"
+API_PATH = "/api/v2"
+
+
+@dataclass(frozen=True)
+class Options:
+    """A checked command line. Durations are seconds."""
+
+    api: str  # scheme://host:port/api/v2
+    api_key: str = field(repr=False)
+    gpu_id: str
+    host: str
+    port: int
+    advertise_ip: str | None
+    advertise_port: int | None
+    hostname: str
+    vast_id: str | None
+    priority: str
+    slots: int | None
+    work: Mapping[int, Work]
+    heartbeat_interval: float
+    drain_timeout: float
+    state_dir: Path | None
+    deregister_on_exit: bool
+    log_level: str
+
+
+def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """Declare the options; the environment's values become the defaults."""
+
+    def env(name: str, default: str | None = None) -> str | None:
+        return environ.get(ENV_PREFIX + name) or default
+
+    parser.epilog = f"Each option can also be given as {ENV_PREFIX}<OPTION>, the key as {ENV_PREFIX}KEY."
+    add = parser.add_argument
+    add("--api", default=env("API"), type=_api, metavar="URL", help="the orchestrator, http://host:port")
+    add("--api-key", metavar="KEY", help=f"this node's key; {ENV_PREFIX}KEY keeps it out of the process list")
+    add("--gpu-id", default=env("GPU_ID"), type=_gpu_id, metavar="ID", help="the id to register as")
+    add("--host", default=env("HOST", "127.0.0.1"), type=_ip, metavar="IP", help="address to listen on")
+    add("--port", default=env("PORT", "0"), type=_whole(0, 65535), help="port to listen on; 0: a free one")
+    add("--advertise-ip", default=env("ADVERTISE_IP"), type=_ip, metavar="IP", help="address to register")
+    add("--advertise-port", default=env("ADVERTISE_PORT"), type=_whole(1, 65535), metavar="PORT", help="and its port")
+    add("--hostname", default=env("HOSTNAME", socket.gethostname()), help="host name to register")
+    add("--vast-id", default=env("VAST_ID", environ.get("VAST_CONTAINERLABEL")), help="vast.ai instance id")
+    add("--priority", default=env("PRIORITY", "NORMAL"), type=_one_of("NORMAL", "VIP"), help="NORMAL or VIP")
+    add("--slots", default=env("SLOTS"), type=_whole(1, 1024), metavar="N", help="default: one per GPU")
+    add("--handler", action="append", metavar="TYPE=MODULE:FUNCTION", help="a Python callable; repeatable")
+    add("--command", action="append", dest="commands", metavar="TYPE='WORDS'", help="a program; repeatable")
+    add("--heartbeat-interval", default=env("HEARTBEAT_INTERVAL", "10"), type=_seconds(0.05), metavar="SECONDS")
+    add("--drain-timeout", default=env("DRAIN_TIMEOUT", "30"), type=_seconds(0.0), metavar="SECONDS")
+    add("--state-dir", default=env("STATE_DIR"), type=Path, metavar="DIR", help="remember attempts across restarts")
+    add("--deregister-on-exit", action="store_true", default=env("DEREGISTER_ON_EXIT") in ("1", "true", "yes"))
+    add("--log-level", default=env("LOG_LEVEL", "INFO"), type=_one_of("DEBUG", "INFO", "WARNING", "ERROR"))
+
+
+def read_options(args: argparse.Namespace, environ: Mapping[str, str]) -> Options:
+    """What argparse cannot check by itself; raises BadOption."""
+    for option in ("api", "gpu_id"):
+        if getattr(args, option) is None:
+            raise BadOption(f"--{option.replace('_', '-')} (or {ENV_PREFIX}{option.upper()}) is missing")
+    given = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
+    return Options(**given | {"api_key": _key(args, environ), "work": _work(args, environ)})
+
+
+def _key(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    key: str | None = args.api_key or environ.get(ENV_PREFIX + "KEY")
+    if not key:
+        raise BadOption(f"--api-key (or {ENV_PREFIX}KEY) is missing")
+    if not re.fullmatch(r"[!-~]+", key):
+        raise BadOption("the key may only hold visible ASCII characters")
+    return key
+
+
+def _work(args: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[int, Work]:
+    handlers = args.handler or environ.get(ENV_PREFIX + "HANDLER", "").split()
+    # One command per line there: the words of a command are apart by blanks themselves.
+    commands = args.commands or [line for line in environ.get(ENV_PREFIX + "COMMAND", "").splitlines() if line.strip()]
+    work: dict[int, Work] = {}
+    for task_type, each in [
+        *_parsed("--handler", handlers, parse_handler),
+        *_parsed("--command", commands, parse_command),
+    ]:
+        if task_type in work:
+            raise BadOption(f"task type {task_type} is given twice")
+        work[task_type] = each
+    if not work:
+        raise BadOption("at least one --handler or --command is needed")
+    return work
+
+
+def _parsed(option: str, texts: Iterable[str], parse: Callable[[str], tuple[int, Work]]) -> Iterable[tuple[int, Work]]:
+    for text in texts:
+        try:
+            yield parse(text)
+        except ValueError as error:
+            raise BadOption(f"{option}: {error}") from None
+
+
+def _api(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
+        raise argparse.ArgumentTypeError("not an address like http://host:port")
+    base = f"{url.scheme}://{url.netloc}{url.path}".rstrip("/")
+    return base if base.endswith(API_PATH) else base + API_PATH
+
+
+def _gpu_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", text):
+        raise argparse.ArgumentTypeError("up to 128 letters, digits and . _ : - are allowed")
+    return text
+
+
+def _ip(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(least: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not least <= seconds < math.inf:
+            raise argparse.ArgumentTypeError(f"not a number of seconds, {least} or more")
+        return seconds
+
+    return parse
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.upper() not in names:
+            raise argparse.ArgumentTypeError(f"not one of {', '.join(names)}")
+        return text.upper()
+
+    return parse

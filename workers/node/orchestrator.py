@@ -1,0 +1,101 @@
+"""The orchestrator as the node sees it: the four calls of the v2 API that a node makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from workers.node.errors import Refused
+from workers.node.records import ReportAddress
+
+_TIMEOUT = httpx.Timeout(10, connect=3)  # seconds
+# Idle connections are dropped before a server's usual 5 s: a call never meets one that is just being closed.
+_LIMITS = httpx.Limits(max_connections=100, keepalive_expiry=2)
+
+
+class Orchestrator:
+    """Raises httpx.HTTPError where there is no answer, or one that promises that a repetition may help."""
+
+    def __init__(self, api: str, key: str) -> None:
+        """`api` is the base of the v2 API, http://host:port/api/v2."""
+        self._api = api
+        parts = urlsplit(api)
+        self.address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT,
+            limits=_LIMITS,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    async def register(self, registration: Mapping[str, object]) -> None:
+        """§2.4; raises Refused with the orchestrator's message on 400, 401 and 403."""
+        answer = await self._http.post(f"{self._api}/gpus/register", json=registration)
+        if answer.status_code in (400, 401, 403):
+            raise Refused(f"the orchestrator refuses the registration ({answer.status_code}): {message_of(answer)}")
+        _check(answer)
+
+    async def beat(self, gpu_id: str) -> bool:
+        """§2.5; False where the orchestrator does not know this node (any more)."""
+        answer = await self._http.post(f"{self._api}/gpus/{quote(gpu_id, safe='')}/heartbeat")
+        if answer.status_code == 404:
+            return False
+        _check(answer)
+        return True
+
+    async def deregister(self, gpu_id: str) -> None:
+        """§2.8."""
+        _check(await self._http.delete(f"{self._api}/gpus/{quote(gpu_id, safe='')}"))
+
+    async def report(
+        self, address: ReportAddress, kind: str, body: Mapping[str, object], seconds: float | None = None
+    ) -> httpx.Response:
+        """§3.6 (kind `status`) and §3.7 (kind `result`): the answer, whatever it is, within so many seconds."""
+        headers = {"X-Attempt-Token": address.token, "traceparent": address.traceparent}
+        return await self._http.post(
+            f"{self._origin}{address.path}/{kind}",
+            json=body,
+            headers={name: value for name, value in headers.items() if value},
+            timeout=seconds or _TIMEOUT,
+        )
+
+    def report_path(self, webhook: str | None, task_id: str) -> str:
+        """Where to report on a task: the webhook's path, if it lies at this orchestrator.
+
+        Any other webhook is not trusted with the node's key: the usual path is taken instead.
+        """
+        usual = f"{urlsplit(self._api).path}/tasks/{quote(task_id, safe='')}"
+        try:
+            url = httpx.URL(webhook or "")
+        except httpx.InvalidURL:
+            return usual
+        if _origin_of(url) != _origin_of(httpx.URL(self._api)):
+            return usual
+        return url.raw_path.decode("ascii").partition("?")[0].rstrip("/") or usual
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self._http.aclose()
+
+
+def message_of(answer: httpx.Response) -> str:
+    """The `message` of the envelope, or the start of whatever came instead."""
+    try:
+        return str(answer.json()["message"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:200]
+
+
+def _check(answer: httpx.Response) -> None:
+    if not answer.is_success:
+        raise httpx.HTTPStatusError(
+            f"answered {answer.status_code}: {message_of(answer)}", request=answer.request, response=answer
+        )
+
+
+def _origin_of(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)

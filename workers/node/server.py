@@ -1,0 +1,183 @@
+"""The node protocol over HTTP (NODE_PROTOCOL.md, orchestrator → node)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import socket
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workers.node.assignment import BODY_LIMIT, parse_assignment
+from workers.node.errors import BadAssignment, NodeError, NoFreeSlot, NotReady, UnservedType
+from workers.node.executions import Executions
+from workers.node.records import OUTPUT_KEPT, Record
+
+_BODY_TIMEOUT = 10.0  # seconds for a body to arrive
+
+STATUS_OF: dict[type[NodeError], int] = {
+    BadAssignment: HTTPStatus.BAD_REQUEST,
+    UnservedType: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NoFreeSlot: HTTPStatus.CONFLICT,
+    NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def create_app(executions: Executions, secret: str) -> Starlette:
+    """The routes; all but the health check need the dispatch secret."""
+    routes = Routes(executions)
+    return Starlette(
+        routes=[
+            Route("/predictions/{id}", routes.put, methods=["PUT"]),
+            Route("/predictions/{id}", routes.get, methods=["GET"]),
+            Route("/predictions/{id}/cancel", routes.cancel, methods=["POST"]),
+            Route("/health-check", routes.health, methods=["GET"]),
+        ],
+        middleware=[Middleware(DispatchSecret, secret=secret)],
+        exception_handlers={HTTPException: _http_error, NodeError: _node_error},
+    )
+
+
+class DispatchSecret:
+    """401 for whoever does not show the secret that this node registered.
+
+    The health check is open: by the protocol it answers 200 always, and it tells nothing but one word.
+    """
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {secret}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/health-check" or self._shown(scope):
+            await self._app(scope, receive, send)
+            return
+        refusal = JSONResponse(
+            {"detail": "the dispatch secret is missing or wrong"}, 401, {"WWW-Authenticate": "Bearer"}
+        )
+        await refusal(scope, receive, send)
+
+    def _shown(self, scope: Scope) -> bool:
+        shown = [value for name, value in scope["headers"] if name == b"authorization"]
+        return len(shown) == 1 and hmac.compare_digest(shown[0], self._expected)
+
+
+class Routes:
+    """One method a route."""
+
+    def __init__(self, executions: Executions) -> None:
+        self._executions = executions
+
+    async def put(self, request: Request) -> Response:
+        """Accept an attempt; an id that is known already is answered with its state, and never run again."""
+        id = request.path_params["id"]
+        body = await _body(request)
+        record = self._executions.find(id)
+        if record is None:
+            record = self._executions.accept(parse_assignment(id, body, request.headers))
+        # A success whose output cannot travel here is not a 200: that would be taken as the result.
+        # The result reaches the orchestrator by the report, which is repeated until it is heard.
+        told = record.finished and (record.status != "succeeded" or _output_fits(record))
+        return _state(record, 200 if told else 202)
+
+    async def get(self, request: Request) -> Response:
+        """What became of an attempt."""
+        return _state(_known(self._executions.find(request.path_params["id"])), 200)
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop an attempt."""
+        return _state(_known(self._executions.cancel(request.path_params["id"])), 200)
+
+    async def health(self, request: Request) -> Response:
+        """Readiness; the state is in the body."""
+        return JSONResponse({"status": self._executions.health})
+
+
+class NodeServer(uvicorn.Server):
+    """A server for `create_app` that leaves the signals to the agent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=2,
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that nobody is refused from here on; raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(256)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise BadAssignment(f"body: larger than {BODY_LIMIT} bytes")
+    except (TimeoutError, ClientDisconnect):
+        raise BadAssignment("body: did not arrive") from None
+    return bytes(body)
+
+
+def _known(record: Record | None) -> Record:
+    if record is None:
+        raise HTTPException(404, "this id was never seen here")
+    return record
+
+
+def _output_fits(record: Record) -> bool:
+    return record.output is not None and len(record.output.encode()) <= OUTPUT_KEPT
+
+
+def _state(record: Record, status: int) -> Response:
+    """The `output` of a success is absent where it is too large for an answer, or was dropped after its report."""
+    fields = {"id": record.id, "status": record.status, "progress": record.progress, "error": record.error}
+    text = json.dumps(fields)
+    if record.status != "succeeded" or _output_fits(record):
+        text = f'{text[:-1]}, "output": {record.output or "null"}}}'  # it is JSON text already
+    return Response(text, status, media_type="application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+async def _node_error(request: Request, error: Exception) -> Response:
+    status = next(status for kind, status in STATUS_OF.items() if isinstance(error, kind))
+    return JSONResponse({"detail": str(error)}, status)

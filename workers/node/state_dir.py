@@ -1,0 +1,87 @@
+"""The state directory: what a restarted agent must know of the one before it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from workers.node.errors import StateDirTaken
+from workers.node.records import Record
+
+log = logging.getLogger(__name__)
+
+_BLOATED = 64 * 1024 * 1024  # bytes
+
+
+class StateDir:
+    """`records.jsonl`, one record a line, the last line of an id counts; `run`, the last agent's name; a lock.
+
+    Writes survive the death of the agent, not the loss of power in the moment after them: what ran then is dead too.
+    """
+
+    def __init__(self, path: Path, run: str) -> None:
+        """Lock the directory for one agent; raises StateDirTaken."""
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.previous_run = self._swap_run(run)
+            self._records = (path / "records.jsonl").open("a")
+            self._bloated = _BLOATED
+        except OSError as error:
+            raise StateDirTaken(f"cannot use the state directory {path}: {error}") from None
+        os.chmod(path / "records.jsonl", 0o600)  # it holds attempt tokens
+
+    @property
+    def bloated(self) -> bool:
+        """Whether most of the file must be lines that no longer count."""
+        return self._records.tell() > self._bloated
+
+    def load(self) -> list[Record]:
+        """What the last agents knew; a line that was torn by a crash is passed over."""
+        found: dict[str, Record] = {}
+        for line in (self.path / "records.jsonl").read_text(errors="replace").splitlines():
+            try:
+                record = Record.from_json(json.loads(line))
+            except (ValueError, TypeError, KeyError):
+                log.warning("a line of %s is not a record", self.path / "records.jsonl")
+                continue
+            found.pop(record.id, None)
+            found[record.id] = record
+        self.rewrite(found.values())
+        return list(found.values())
+
+    def append(self, record: Record) -> None:
+        """Raises OSError."""
+        self._records.write(json.dumps(record.to_json()) + "\n")
+        self._records.flush()
+
+    def rewrite(self, records: Iterable[Record]) -> None:
+        """Raises OSError; either the old lines or the new ones are there afterwards."""
+        fresh = self.path / "records.jsonl.new"
+        with open(fresh, "w", opener=_private) as file:
+            file.writelines(json.dumps(record.to_json()) + "\n" for record in records)
+        fresh.replace(self.path / "records.jsonl")
+        self._records.close()
+        self._records = (self.path / "records.jsonl").open("a")
+        self._bloated = max(_BLOATED, 2 * self._records.tell())
+
+    def close(self) -> None:
+        """Let the next agent in."""
+        self._records.close()
+        os.close(self._lock)
+
+    def _swap_run(self, run: str) -> str | None:
+        file = self.path / "run"
+        previous = file.read_text().strip() if file.exists() else None
+        file.write_text(run)
+        return previous or None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,55 @@
+"""The bootstrap key of the stack: from the settings, or generated once and kept in the data directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from workers.stack.errors import StackError
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """The key, and where a person finds it."""
+
+    secret: SecretStr
+    path: Path | None  # None: it came from ORCHESTRATOR_API_KEY
+    is_new: bool = False
+
+    def describe(self) -> str:
+        """One line for the console; the key itself only when nobody can have seen it before."""
+        if self.path is None:
+            return "api key: the one in ORCHESTRATOR_API_KEY"
+        if self.is_new:
+            return f"api key: {self.secret.get_secret_value()} (generated, shown this once, kept in {self.path})"
+        return f"api key: in {self.path}"
+
+
+def bootstrap_key(configured: SecretStr | None, path: Path) -> ApiKey:
+    """The configured key, else the kept one, else a new one that is kept from now on. Raises StackError."""
+    if configured is not None:
+        return ApiKey(configured, None)
+    is_new = not path.exists() and _keep(secrets.token_urlsafe(32), path)
+    key = path.read_text(encoding="ascii").strip()
+    if not key:
+        raise StackError(f"{path} is empty: remove it for a new key, or set ORCHESTRATOR_API_KEY")
+    return ApiKey(SecretStr(key), path, is_new)
+
+
+def _keep(key: str, path: Path) -> bool:
+    """Have the file appear whole, and readable by us alone; False when another process was first."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(key + "\n")
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(draft)
+    return True

@@ -1,0 +1,118 @@
+"""Our own programs as parts of the stack: migrate, worker, api and the local node agents."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+import httpx
+from pydantic import SecretStr
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from infra.settings import ENV_PREFIX, Settings
+from workers.stack.data_dir import DataDir
+from workers.stack.part import PartSpec
+from workers.stack.services import Services
+
+NODE_SLOTS = 2
+NODE_HANDLERS = {  # task type -> the function that does the work
+    2: "workers.demo.handlers:transform_image",
+    3: "workers.demo.handlers:render_tile",
+}
+NODE_DRAIN = 1.0  # s for running work when the stack stops; it is handed back after that
+NODE_KEY = "ORCHESTRATOR_NODE_KEY"
+SECRETS = {ENV_PREFIX + name for name in ("API_KEY", "DATABASE_URL", "REDIS_URL")}  # not for a node to know
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def local_api_url(settings: Settings) -> str:
+    """Where this machine reaches the API, whatever address it is bound to."""
+    return http_url(ANY_ADDRESS.get(settings.host, settings.host), settings.port)
+
+
+def http_url(host: str, port: int) -> str:
+    """The URL of a server; an IPv6 address gets its brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def environment(settings: Settings, services: Services, data_dir: DataDir, key: SecretStr) -> dict[str, str]:
+    """What worker, api and migrate run with: ours, the settings this stack was made with, the addresses and the key."""
+    chosen = settings.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude={"api_key"})
+    overrides = {
+        **chosen,
+        "data_dir": str(data_dir.root),
+        "database_url": services.database_url,
+        "redis_url": services.redis_url,
+        "temporal_address": services.temporal_address,
+        "temporal_namespace": services.temporal_namespace,
+        "api_key": key.get_secret_value(),
+    }
+    return {**os.environ, **{ENV_PREFIX + name.upper(): _text(value) for name, value in overrides.items()}}
+
+
+def programs(settings: Settings, services: Services, env: dict[str, str]) -> list[list[PartSpec]]:
+    """The schema first, then the worker and the API together."""
+    migrate = PartSpec("migrate", _command("migrate"), env=env, once=True)
+    worker = PartSpec("worker", _command("worker"), env=env, ready=_polls(services, settings.task_queue))
+    api = PartSpec("api", _command("api"), env=env, ready=_answers(f"{local_api_url(settings)}/readyz"))
+    return [[migrate], [worker, api]]
+
+
+def nodes(count: int, settings: Settings, data_dir: DataDir, key: SecretStr) -> list[PartSpec]:
+    """Local node agents gpu_001, gpu_002, …; they know their key, and none of our addresses but the API's."""
+    env = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    env[NODE_KEY] = key.get_secret_value()
+    names = [f"gpu_{number:03}" for number in range(1, count + 1)]
+    return [PartSpec(name, _node_command(name, settings, data_dir), env=env, grace=NODE_DRAIN + 1.5) for name in names]
+
+
+def _node_command(name: str, settings: Settings, data_dir: DataDir) -> tuple[str, ...]:
+    handlers = [word for number, path in NODE_HANDLERS.items() for word in ("--handler", f"{number}={path}")]
+    where = ("--api", local_api_url(settings), "--port", "0", "--state-dir", str(data_dir.nodes / name))
+    limits = ("--slots", str(NODE_SLOTS), "--drain-timeout", str(NODE_DRAIN))
+    return _command("node", "--gpu-id", name, *limits, *where, *handlers)
+
+
+def _command(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "workers.cli", *words)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _answers(url: str) -> Callable[[], Awaitable[bool]]:
+    """Ready when GET of this URL answers 200."""
+
+    async def ready() -> bool:
+        try:
+            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:  # a proxy has no part in this
+                return (await client.get(url)).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    return ready
+
+
+def _polls(services: Services, task_queue: str) -> Callable[[], Awaitable[bool]]:
+    """Ready when a worker asks Temporal for workflow tasks of our queue."""
+    request = DescribeTaskQueueRequest(
+        namespace=services.temporal_namespace,
+        task_queue=TaskQueue(name=task_queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+
+    async def ready() -> bool:
+        try:
+            client = await Client.connect(services.temporal_address, namespace=services.temporal_namespace)
+            return bool((await client.workflow_service.describe_task_queue(request)).pollers)
+        except (RuntimeError, RPCError):  # RuntimeError: no connection
+            return False
+
+    return ready

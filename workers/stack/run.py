@@ -1,0 +1,97 @@
+"""`gpu-orchestrator run`: the stack in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+
+from pydantic import ValidationError
+
+from infra.settings import Settings
+from workers.stack.errors import StackError
+from workers.stack.programs import http_url
+from workers.stack.stack import Stack
+
+USAGE_ERROR = 2
+INTERRUPTED_TWICE = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """All settings come from the environment."""
+    parser.epilog = "Settings are environment variables, ORCHESTRATOR_*: see infra/settings.py."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM. 0: stopped as asked; 1: a part did not come up; 2: a setting must change."""
+    try:
+        return asyncio.run(serve(Stack(Settings())))
+    except ValidationError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return USAGE_ERROR
+    except StackError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_status
+    except KeyboardInterrupt:  # before the signals are ours, so nothing runs yet
+        return 0
+
+
+async def serve(stack: Stack) -> int:
+    """Run a stack from start to stop; a second signal kills what still runs. Raises StackError."""
+    signals = Signals()
+    try:
+        if await signals.unless_asked(stack.start()):
+            announce(stack)
+            await signals.asked.wait()
+    finally:
+        signals.on_second(stack.kill)
+        await stack.stop()
+    return INTERRUPTED_TWICE if signals.count > 1 else 0
+
+
+def announce(stack: Stack) -> None:
+    """Say where everything is; the last line means that a task could be accepted."""
+    lines = [stack.api_key.describe(), f"ready: {http_url(stack.settings.host, stack.settings.port)}"]
+    if stack.services.temporal_ui_url:
+        lines.insert(0, f"Temporal Web UI: {stack.services.temporal_ui_url}")
+    sys.stdout.write("".join(line + "\n" for line in lines))
+    sys.stdout.flush()
+
+
+class Signals:
+    """SIGINT and SIGTERM, counted: the first asks for a stop, the second for an end at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.asked = asyncio.Event()
+        self._second: Callable[[], None] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._receive)
+
+    async def unless_asked(self, work: Coroutine[None, None, None]) -> bool:
+        """Do some work; False when it was given up because a stop was asked for. Raises what the work raises."""
+        working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.asked.wait())
+        await asyncio.wait((working, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if working.done():
+            working.result()
+            return True
+        working.cancel()
+        await asyncio.wait((working,))
+        return False
+
+    def on_second(self, act: Callable[[], None]) -> None:
+        """What to do on the second signal, which may have come already."""
+        self._second = act
+        if self.count > 1:
+            act()
+
+    def _receive(self) -> None:
+        self.count += 1
+        self.asked.set()
+        if self.count == 1:
+            sys.stderr.write("stopping; once more to kill\n")
+        elif self._second:
+            self._second()

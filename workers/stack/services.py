@@ -1,0 +1,84 @@
+"""The three services: which of them are embedded, where they are, and the three alone for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.settings import Settings
+from workers.stack import postgres, redis, temporal
+from workers.stack.data_dir import DataDir
+from workers.stack.logs import Log
+from workers.stack.part import PartSpec
+from workers.stack.ports import free_port
+from workers.stack.supervisor import Port, Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Where the services are, in the form the settings take."""
+
+    database_url: str
+    redis_url: str
+    temporal_address: str
+    temporal_namespace: str
+    temporal_ui_url: str | None  # None: Temporal is not embedded
+
+
+def addresses(settings: Settings, data_dir: DataDir) -> Services:
+    """The addresses from the settings, and for those left unset the embedded ones."""
+    local = temporal.LOOPBACK
+    return Services(
+        database_url=settings.database_url or postgres.url(data_dir),
+        redis_url=settings.redis_url or redis.url(data_dir),
+        temporal_address=settings.temporal_address or f"{local}:{settings.temporal_port}",
+        temporal_namespace=settings.temporal_namespace,
+        temporal_ui_url=None if settings.temporal_address else f"http://{local}:{settings.temporal_ui_port}",
+    )
+
+
+def embedded_parts(settings: Settings, data_dir: DataDir) -> list[PartSpec]:
+    """The services whose address is unset. Raises StackError when one is not installed."""
+    parts = []
+    if settings.database_url is None:
+        parts.append(postgres.part(data_dir))
+    if settings.redis_url is None:
+        parts.append(redis.part(data_dir))
+    if settings.temporal_address is None:
+        ports = (settings.temporal_port, settings.temporal_ui_port)
+        parts.append(temporal.part(data_dir, *ports, settings.temporal_namespace))
+    return parts
+
+
+def embedded_ports(settings: Settings) -> list[Port]:
+    """The ports the embedded services need; Postgres and Redis need none."""
+    if settings.temporal_address is not None:
+        return []
+    return [
+        Port(temporal.LOOPBACK, settings.temporal_port, "ORCHESTRATOR_TEMPORAL_PORT"),
+        Port(temporal.LOOPBACK, settings.temporal_ui_port, "ORCHESTRATOR_TEMPORAL_UI_PORT"),
+    ]
+
+
+@asynccontextmanager
+async def running_services(
+    data_dir: Path, *, temporal_namespace: str = "default", log: Log | None = None
+) -> AsyncIterator[Services]:
+    """The services alone, all embedded and on free ports, whatever the environment says; for tests.
+
+    Raises StackError when one does not come up.
+    """
+    settings = Settings(
+        mode="development",
+        database_url=None,
+        redis_url=None,
+        temporal_address=None,
+        temporal_namespace=temporal_namespace,
+        temporal_port=free_port(),
+        temporal_ui_port=free_port(),
+    )
+    layout = DataDir.create(data_dir)
+    async with Supervisor(layout, [embedded_parts(settings, layout)], embedded_ports(settings), log):
+        yield addresses(settings, layout)

@@ -1,0 +1,78 @@
+"""The whole stack of one data directory: services, our programs, local nodes; for `run`, the demo and the tests."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from infra.settings import Settings
+from workers.stack import programs
+from workers.stack.api_key import bootstrap_key
+from workers.stack.data_dir import DataDir
+from workers.stack.logs import Log
+from workers.stack.part import Part
+from workers.stack.services import addresses, embedded_parts, embedded_ports
+from workers.stack.supervisor import Port, Supervisor
+
+
+class Stack:
+    """Running between `async with Stack(settings) as stack:` and its end, at most 10 s later.
+
+    Parts are named postgres, redis, temporal (those that are embedded), migrate, worker, api, gpu_001, gpu_002, …
+    """
+
+    def __init__(
+        self, settings: Settings, *, with_programs: bool = True, nodes: int | None = None, log: Log | None = None
+    ) -> None:
+        """`nodes`: how many local agents, DEMO_NODES unless given. Raises StackError when something is not installed.
+
+        The bootstrap key is made here when there is none; the data directory is created.
+        """
+        self.settings = settings
+        self.data_dir = DataDir.create(settings.data_dir)
+        self.services = addresses(settings, self.data_dir)
+        self.api_key = bootstrap_key(settings.api_key, self.data_dir.api_key)
+        self.api_url = programs.local_api_url(settings)
+        waves = [embedded_parts(settings, self.data_dir)]
+        ports = embedded_ports(settings)
+        if with_programs:
+            key = self.api_key.secret
+            env = programs.environment(settings, self.services, self.data_dir, key)
+            waves += programs.programs(settings, self.services, env)
+            count = settings.demo_nodes if nodes is None else nodes
+            waves.append(programs.nodes(count, settings, self.data_dir, key))
+            ports.append(Port(settings.host, settings.port, "ORCHESTRATOR_PORT"))
+        self._supervisor = Supervisor(self.data_dir, waves, ports, log)
+
+    def part(self, name: str) -> Part:
+        """One part, to be killed, stopped or started. Raises KeyError."""
+        return self._supervisor.parts[name]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All parts in the order of their start."""
+        return tuple(self._supervisor.parts.values())
+
+    async def start(self) -> None:
+        """Start everything; returns when a task could be accepted. `stop` is for the caller to call, after errors too.
+
+        Raises PortTaken or DataDirInUse before anything is started, PartFailed when a part does not come up.
+        """
+        await self._supervisor.start()
+
+    async def stop(self) -> None:
+        """Stop everything in the reverse order."""
+        await self._supervisor.stop()
+
+    def kill(self) -> None:
+        """SIGKILL everything, for a stop that takes too long."""
+        self._supervisor.kill()
+
+    async def __aenter__(self) -> Self:
+        await self._supervisor.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()

@@ -1,0 +1,20 @@
+"""An alert's levels, states and legal edges (INVARIANTS; specification, AlertInfo)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AlertLevel(StrEnum):
+    """CRITICAL wants a person now, WARNING soon, INFO is for the record."""
+
+    CRITICAL = "CRITICAL"
+    WARNING = "WARNING"
+    INFO = "INFO"
+
+
+class AlertStatus(StrEnum):
+    """(new) → ACTIVE → ACKNOWLEDGED; the first acknowledgement stays."""
+
+    ACTIVE = "ACTIVE"
+    ACKNOWLEDGED = "ACKNOWLEDGED"

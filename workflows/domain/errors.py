@@ -1,0 +1,51 @@
+"""What the domain refuses. A class's docstring is the message that a caller reads (Chinese, as the specification's)."""
+
+from __future__ import annotations
+
+
+class DomainError(Exception):
+    """操作失败"""
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(f"{type(self).__doc__}: {detail}" if detail else str(type(self).__doc__))
+
+
+class IllegalTransition(DomainError):
+    """状态转换不合法"""
+
+
+class TaskNotFound(DomainError):
+    """任务不存在"""
+
+
+class GpuNotFound(DomainError):
+    """GPU不存在"""
+
+
+class AlertNotFound(DomainError):
+    """告警不存在"""
+
+
+class LateReport(DomainError):
+    """该执行尝试已结束，上报未生效"""
+
+
+class ConflictingResult(DomainError):
+    """该执行尝试已有不同的结果"""
+
+
+class NotTheHolder(DomainError):
+    """该任务不属于此GPU"""
+
+
+class ConflictingRegistration(DomainError):
+    """GPU注册信息冲突"""
+
+
+class ForbiddenAddress(DomainError):
+    """ip 或 port 不在允许的节点网络内"""
+
+
+class IdempotencyConflict(DomainError):
+    """Idempotency-Key 已用于不同的请求"""

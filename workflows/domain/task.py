@@ -1,0 +1,39 @@
+"""A task's states and legal edges (INVARIANTS, "Legal transitions"; specification, TaskDO.status)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from workflows.domain.errors import IllegalTransition
+
+
+class TaskStatus(StrEnum):
+    """QUEUED until a node has accepted it, PROCESSING while one runs it; the other three absorb."""
+
+    QUEUED = "QUEUED"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+
+
+TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT})
+
+EDGES: frozenset[tuple[TaskStatus | None, TaskStatus]] = frozenset(
+    {
+        (None, TaskStatus.QUEUED),
+        (TaskStatus.QUEUED, TaskStatus.PROCESSING),
+        (TaskStatus.QUEUED, TaskStatus.FAILED),
+        (TaskStatus.QUEUED, TaskStatus.TIMEOUT),
+        (TaskStatus.PROCESSING, TaskStatus.COMPLETED),
+        (TaskStatus.PROCESSING, TaskStatus.FAILED),
+        (TaskStatus.PROCESSING, TaskStatus.TIMEOUT),
+        (TaskStatus.PROCESSING, TaskStatus.QUEUED),
+    }
+)
+
+
+def check_edge(before: TaskStatus | None, after: TaskStatus) -> None:
+    """Raise IllegalTransition unless `before` → `after` is an edge of the table."""
+    if (before, after) not in EDGES:
+        raise IllegalTransition(f"{before or '-'} → {after}")

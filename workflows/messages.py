@@ -1,0 +1,122 @@
+"""What travels between the workflows, their activities and their callers: one frozen dataclass per message.
+
+Durations end in `_s` or `_ms`. A task's payload and result never travel here, only their ids do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from workflows.domain.attempt import Outcome
+from workflows.domain.gpu import GpuStatus
+from workflows.domain.task import TaskStatus
+
+
+@dataclass(frozen=True)
+class TaskInput:
+    """Starts a TaskWorkflow. All else about the task stands in its row."""
+
+    task_id: str
+    task_type: int
+    user_id: str
+    app: str
+    priority: int
+    timeout_ms: int
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """What a TaskWorkflow returns: the row says the same."""
+
+    status: TaskStatus
+    attempts: int
+    gpu_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A slot was claimed for the task's attempt number `attempt` (1 is the first)."""
+
+    attempt: int
+    gpu_id: str
+
+
+@dataclass(frozen=True)
+class AttemptRef:
+    """Names one attempt."""
+
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The answer of `select_slot`: a grant, or why there is none yet."""
+
+    grant: Grant | None
+    waiting: str = ""
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """The answer of `dispatch`: the node runs it, or the attempt is closed (`collect` tells how)."""
+
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class CollectInput:
+    """Collect an attempt; where it is still open and `close_as` is given, close it with that outcome first."""
+
+    task_id: str
+    attempt: int
+    close_as: Outcome | None = None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What became of an attempt (`outcome` None: it is still open) and so of its task."""
+
+    outcome: Outcome | None
+    status: TaskStatus
+    pause_s: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class NodeSignal:
+    """Something happened to a node; `epoch` is the registration that it happened to."""
+
+    epoch: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class GpuHealthState:
+    """All that a GpuHealthWorkflow carries from run to run."""
+
+    gpu_id: str
+    check_every_s: float
+    status: GpuStatus = GpuStatus.ACTIVE
+    epoch: int = 0
+    pending: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """The node as `attend_node` left it; `unconfirmed` open attempts wait for the node's own word."""
+
+    status: GpuStatus | None
+    epoch: int
+    silent_s: float
+    open_attempts: int
+    unconfirmed: bool = False
+
+
+@dataclass(frozen=True)
+class MonitorReport:
+    """What one monitor run found and mended, for the Web UI."""
+
+    overall_health: str
+    alerts_raised: int = 0
+    mended: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,69 @@
+"""The activities as the workflows see them: names and types, no code. `activities` implements them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from temporalio import activity
+
+from workflows.messages import (
+    AttemptRef,
+    Collected,
+    CollectInput,
+    Dispatched,
+    MonitorReport,
+    NodeView,
+    Selection,
+)
+
+
+class TaskActivities(Protocol):
+    """The steps of a task's life."""
+
+    @activity.defn(name="select_slot")
+    async def select_slot(self, task_id: str) -> Selection:
+        """Claim a fitting slot, or mark the task as waiting. Repeating it returns the same grant."""
+        ...
+
+    @activity.defn(name="dispatch")
+    async def dispatch(self, ref: AttemptRef) -> Dispatched:
+        """PUT the attempt to its node. Raises DispatchAmbiguous where the node's answer leaves its fate open."""
+        ...
+
+    @activity.defn(name="collect")
+    async def collect(self, request: CollectInput) -> Collected:
+        """Read how an attempt ended and write the task's own edge. Repeating it returns the same answer."""
+        ...
+
+    @activity.defn(name="stop_on_node")
+    async def stop_on_node(self, ref: AttemptRef) -> None:
+        """Tell the node to stop an attempt that no longer counts; a node that can't be reached is no error."""
+        ...
+
+
+class NodeActivities(Protocol):
+    """The steps of a node's life."""
+
+    @activity.defn(name="attend_node")
+    async def attend_node(self, gpu_id: str) -> NodeView:
+        """Do what the node's row demands: OFFLINE on silence, close attempts of a faulty or gone node, alert."""
+        ...
+
+    @activity.defn(name="confirm_attempts")
+    async def confirm_attempts(self, gpu_id: str) -> NodeView:
+        """Ask the node for its open attempts and release those that it does not confirm."""
+        ...
+
+
+class MonitorActivities(Protocol):
+    """The steps of one monitor run."""
+
+    @activity.defn(name="check_health")
+    async def check_health(self) -> MonitorReport:
+        """Evaluate health, raise alerts, keep the report."""
+        ...
+
+    @activity.defn(name="reconcile")
+    async def reconcile(self) -> dict[str, int]:
+        """Find and mend what fell between the database and the engine; counts by kind."""
+        ...
