@@ -79,9 +79,7 @@ class Settings(BaseSettings):
         if self.mode != "production":
             return self
         missing = [
-            name
-            for name in ("api_key", "database_url", "redis_url", "temporal_address")
-            if getattr(self, name) is None
+            name for name in ("api_key", "database_url", "redis_url", "temporal_address") if getattr(self, name) is None
         ]
         if missing:
             names = ", ".join(ENV_PREFIX + name.upper() for name in missing)

@@ -99,6 +99,7 @@ class GpuHealthState:
     check_every_s: float
     status: GpuStatus = GpuStatus.ACTIVE
     epoch: int = 0
+    open_attempts: int = 0
     pending: list[str] = field(default_factory=list)
 
 

@@ -79,14 +79,19 @@ _CLAIM_LOCKED = text(
         insert=_INSERT,
     )
 )
-_WAIT = text(
-    "UPDATE tasks SET waiting_since = COALESCE(waiting_since, clock_timestamp()) WHERE task_id = :task_id"
-)
+_WAIT = text("UPDATE tasks SET waiting_since = COALESCE(waiting_since, clock_timestamp()) WHERE task_id = :task_id")
 _LOCK_TYPE = text("SELECT pg_advisory_xact_lock(:lock, hashint8(:task_type))")
 _SHARE_TYPES = text(
     """
     SELECT pg_advisory_xact_lock_shared(:lock, h)
       FROM (SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = :gpu_id ORDER BY 1) types
+    """
+)
+
+_SHARE_LISTED = text(
+    """
+    SELECT pg_advisory_xact_lock_shared(:lock, h)
+      FROM (SELECT DISTINCT hashint8(t) AS h FROM unnest(CAST(:task_types AS bigint[])) t ORDER BY 1) types
     """
 )
 
@@ -156,9 +161,7 @@ async def take_note(connection: AsyncConnection, task_id: str) -> SlotRequest | 
     if row is None:
         return None
     found = Grant(row.open_attempt, row.open_gpu) if row.open_attempt is not None else None
-    return SlotRequest(
-        TaskStatus(row.status), row.task_type, row.queue_class, row.failed_on, row.attempts + 1, found
-    )
+    return SlotRequest(TaskStatus(row.status), row.task_type, row.queue_class, row.failed_on, row.attempts + 1, found)
 
 
 async def claim(connection: AsyncConnection, task_id: str, *, strict_vip: bool) -> Grant | None:
@@ -200,6 +203,11 @@ async def _claim_or_wait(connection: AsyncConnection, values: dict[str, object])
 async def open_release(connection: AsyncConnection, gpu_id: str) -> None:
     """Must come first in every transaction that frees capacity of a node (see the module's text)."""
     await connection.execute(_SHARE_TYPES, {"lock": _TYPE_LOCK, "gpu_id": gpu_id})
+
+
+async def lock_types(connection: AsyncConnection, task_types: list[int]) -> None:
+    """The same as `open_release` for a node that has no row yet."""
+    await connection.execute(_SHARE_LISTED, {"lock": _TYPE_LOCK, "task_types": task_types})
 
 
 async def hand_over(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> list[Granted]:

@@ -23,7 +23,7 @@ def _edge(before: TaskStatus, after: TaskStatus, assignments: str) -> TextClause
          RETURNING task_id, event_seq)
         INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
         SELECT task_id, event_seq, '{before}', '{after}', :attempt, :gpu_id, :actor, :reason FROM moved
-        """  # noqa: S608
+        """
     ).bindparams(bindparam("reason", None))
 
 

@@ -93,7 +93,9 @@ tasks = Table(
     ),
     CheckConstraint("started_at IS NULL OR started_at >= created_at", name="starts_after_creation"),
     CheckConstraint("waiting_since IS NULL OR status = 'QUEUED'", name="waits_only_queued"),
-    Index("uq_tasks_idempotency", "key_id", "idempotency_key", unique=True, postgresql_where="idempotency_key IS NOT NULL"),
+    Index(
+        "uq_tasks_idempotency", "key_id", "idempotency_key", unique=True, postgresql_where="idempotency_key IS NOT NULL"
+    ),
     Index(
         "ix_tasks_queue",
         "task_type",
@@ -227,8 +229,7 @@ alerts = Table(
     _one_of("level", AlertLevel),
     _one_of("status", AlertStatus),
     CheckConstraint(
-        "(acknowledged_at IS NULL) = (acknowledged_by IS NULL)"
-        " AND (acknowledged_at IS NULL) = (status = 'ACTIVE')",
+        "(acknowledged_at IS NULL) = (acknowledged_by IS NULL) AND (acknowledged_at IS NULL) = (status = 'ACTIVE')",
         name="acknowledged_whole",
     ),
     Index("ix_alerts_level", "level", "seq"),

@@ -1,0 +1,174 @@
+"""The steps of a task's life: selection, dispatch, collection."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from infra import addresses
+from infra.db import attempts, claims, collecting, dispatching, tasks
+from infra.db.attempts import Wakeups
+from infra.db.dispatching import Order
+from infra.db.engine import Database
+from infra.node_client import Answer, NodeAddress, NodeClient, NodeUnreachable
+from infra.settings import Settings
+from infra.temporal import Engine
+from workflows.domain.attempt import Outcome
+from workflows.domain.errors import ForbiddenAddress
+from workflows.messages import AttemptRef, Collected, CollectInput, Dispatched, Grant, Selection
+
+ACTOR = "workflow"
+
+
+class TaskSteps:
+    """Implements `workflows.ports.TaskActivities`."""
+
+    def __init__(self, database: Database, engine: Engine, nodes: NodeClient, settings: Settings) -> None:
+        self._database = database
+        self._engine = engine
+        self._nodes = nodes
+        self._settings = settings
+
+    @activity.defn(name="select_slot")
+    async def select_slot(self, task_id: str) -> Selection:
+        """Claim a fitting slot, or mark the task as waiting and say why it waits."""
+
+        async def claim(connection: AsyncConnection) -> Grant | None:
+            return await claims.claim(connection, task_id, strict_vip=self._settings.vip_nodes_strict)
+
+        grant = await self._database.run(claim)
+        if grant is not None:
+            return Selection(grant)
+        return Selection(None, await self._database.run(lambda c: tasks.explain_waiting(c, task_id)))
+
+    @activity.defn(name="dispatch")
+    async def dispatch(self, ref: AttemptRef) -> Dispatched:
+        """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`."""
+        order = await self._database.run(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
+        if order is None:
+            return Dispatched(accepted=True)  # closed meanwhile: collecting it tells how
+        try:
+            addresses.check(self._settings, order.ip, order.port)
+        except ForbiddenAddress:
+            return await self._settle(ref, Outcome.UNREACHABLE, "节点地址不再被允许")
+        try:
+            answer = await self._nodes.put(
+                NodeAddress(order.ip, order.port, order.secret),
+                f"{ref.task_id}-{ref.attempt}",
+                _body(order, self._settings.base_url),
+                _headers(order),
+            )
+        except NodeUnreachable as error:
+            raise _ambiguous(f"no answer: {error}") from None
+        return await self._heed(ref, answer)
+
+    async def _heed(self, ref: AttemptRef, answer: Answer) -> Dispatched:
+        status, state = answer.status, answer.body.get("status")
+        if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
+            await self._database.run(lambda c: attempts.accept(c, ref.task_id, ref.attempt, actor=ACTOR))
+            return Dispatched(accepted=True)
+        if status in {200, 201} and state == "succeeded" and "output" in answer.body:
+            result = json.dumps(answer.body["output"], ensure_ascii=False)
+            return await self._settle(ref, Outcome.SUCCEEDED, None, result=result)
+        if status in {200, 201} and state in {"failed", "canceled"}:
+            return await self._settle(ref, Outcome.FAILED, "节点报告执行失败")
+        if status in {409, 503}:
+            return await self._settle(ref, Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}）")
+        if status in {400, 422}:
+            return await self._settle(ref, Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）")
+        raise _ambiguous(f"HTTP {status}")
+
+    @activity.defn(name="collect")
+    async def collect(self, request: CollectInput) -> Collected:
+        """Close the attempt where it is still open and must be, then move the task."""
+
+        async def work(connection: AsyncConnection) -> tuple[Collected, Wakeups | None]:
+            wakeups = None
+            if request.close_as is not None:
+                wakeups = await attempts.settle(
+                    connection,
+                    request.task_id,
+                    request.attempt,
+                    request.close_as,
+                    actor=ACTOR,
+                    reason=_REASONS.get(request.close_as),
+                    strict_vip=self._settings.vip_nodes_strict,
+                )
+            return await collecting.collect(connection, request.task_id, request.attempt), wakeups
+
+        collected, wakeups = await self._database.run(work)
+        if wakeups is not None:
+            await self._engine.deliver(wakeups, but=request.task_id)
+        return collected
+
+    @activity.defn(name="stop_on_node")
+    async def stop_on_node(self, ref: AttemptRef) -> None:
+        """Best effort: a node that can't be reached, or no longer may be, is left alone."""
+        node = await self._database.run(lambda c: dispatching.address(c, ref.task_id, ref.attempt))
+        if node is None:
+            return
+        try:
+            addresses.check(self._settings, node.ip, node.port)
+            await self._nodes.cancel(node, f"{ref.task_id}-{ref.attempt}")
+        except (NodeUnreachable, ForbiddenAddress) as error:
+            activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
+
+    async def _settle(
+        self, ref: AttemptRef, outcome: Outcome, reason: str | None, *, result: str | None = None
+    ) -> Dispatched:
+        wakeups = await self._database.run(
+            lambda c: attempts.settle(
+                c,
+                ref.task_id,
+                ref.attempt,
+                outcome,
+                actor=ACTOR,
+                reason=reason,
+                result=result,
+                strict_vip=self._settings.vip_nodes_strict,
+            )
+        )
+        if wakeups is not None:
+            await self._engine.deliver(wakeups, but=ref.task_id)
+        return Dispatched(accepted=False)
+
+
+_REASONS = {
+    Outcome.TIMED_OUT: "任务执行超时",
+    Outcome.UNREACHABLE: "节点对派发没有明确应答",
+}
+
+
+def _ambiguous(detail: str) -> ApplicationError:
+    return ApplicationError(f"the node's answer leaves the attempt open: {detail}", type="DispatchAmbiguous")
+
+
+def _body(order: Order, base_url: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(order.payload)
+    except ValueError:
+        parsed = None
+    return {
+        "input": parsed if isinstance(parsed, dict) else {"payload": order.payload},
+        "context": {
+            "taskId": order.task_id,
+            "attempt": order.attempt,
+            "taskType": order.task_type,
+            "app": order.app,
+            "userId": order.user_id,
+            "env": order.env,
+            "timeout": order.timeout_ms,
+        },
+        "webhook": f"{base_url}/api/v2/tasks/{order.task_id}",
+    }
+
+
+def _headers(order: Order) -> dict[str, str]:
+    headers = {"X-Attempt-Token": order.token}
+    if order.traceparent:
+        headers["traceparent"] = order.traceparent
+    return headers

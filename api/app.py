@@ -1,0 +1,64 @@
+"""The application, assembled visibly: routes, middleware, error answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Response
+
+from api import errors
+from api.auth import PREFIX, Authentication
+from api.context import Context
+from api.envelope import failure, ok
+from api.errors import ErrorShield
+from api.routes import cluster, gpus, monitoring, tasks
+
+BEATS_EVERY_S = 1.0
+READY_WITHIN_S = 2.0
+
+
+def create_app(context: Context) -> FastAPI:
+    """The API over its dependencies; who starts and stops those is the caller's business."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        writer = asyncio.create_task(context.write_beats_forever(BEATS_EVERY_S))
+        yield
+        writer.cancel()
+        await asyncio.gather(writer, *context.background, return_exceptions=True)
+        await asyncio.gather(context.write_beats(), return_exceptions=True)
+
+    app = FastAPI(title="分布式任务调度系统 API", version="2.0.0", lifespan=lifespan, redirect_slashes=False)
+    app.state.context = context
+    for module in (tasks, gpus, monitoring, cluster):
+        app.include_router(module.router, prefix=PREFIX)
+    _add_probes(app, context)
+    errors.install(app)
+    app.add_middleware(Authentication, database=context.database)
+    app.add_middleware(ErrorShield)
+    return app
+
+
+def _add_probes(app: FastAPI, context: Context) -> None:
+    @app.get("/healthz", tags=["探针"])
+    async def healthz() -> dict[str, object]:
+        return ok("ok")
+
+    @app.get("/readyz", tags=["探针"], response_model=None)
+    async def readyz() -> Response | dict[str, object]:
+        probes: dict[str, Awaitable[None]] = {
+            "postgres": context.database.ping(),
+            "redis": context.cache.ping(),
+            "temporal": context.engine.ping(),
+        }
+        answers = await asyncio.gather(
+            *(asyncio.wait_for(probe, READY_WITHIN_S) for probe in probes.values()), return_exceptions=True
+        )
+        away = [name for name, answer in zip(probes, answers, strict=True) if isinstance(answer, BaseException)]
+        if not away and not context.instance.id:
+            away = ["instance"]
+        if away:
+            return failure(503, f"服务暂不可用: {', '.join(away)}", {"Retry-After": "1"})
+        return ok("ready")

@@ -1,0 +1,80 @@
+"""What the routes work with: assembled by `create_app`, found in the request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from infra.cache import Cache
+from infra.db import gpus
+from infra.db.attempts import Wakeups
+from infra.db.engine import Database
+from infra.settings import Settings
+from infra.temporal import Engine
+
+log = logging.getLogger(__name__)
+
+
+class Self(Protocol):
+    """This API process as an instance of the cluster."""
+
+    id: str
+    leads: bool
+
+
+@dataclass
+class Context:
+    """Database, cache, engine and this instance."""
+
+    database: Database
+    cache: Cache
+    engine: Engine
+    settings: Settings
+    instance: Self
+    beats: dict[str, int] = field(default_factory=dict)  # not yet written through
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def deliver(self, wakeups: Wakeups) -> None:
+        """Send signals after the commit, without keeping the caller waiting."""
+        if wakeups.granted or wakeups.settled or wakeups.nodes:
+            task = asyncio.create_task(self.engine.deliver(wakeups))
+            self.background.add(task)
+            task.add_done_callback(self.background.discard)
+
+    async def beat(self, gpu_id: str) -> None:
+        """Record a beat at once in Redis; the next batch writes it through to Postgres."""
+        now = int(time.time() * 1000)
+        self.beats[gpu_id] = now
+        await self.cache.beat(gpu_id, now)
+
+    async def write_beats(self) -> None:
+        """Write the batch through; it is kept where Postgres is away."""
+        if self.beats:
+            batch, self.beats = self.beats, {}
+            try:
+                await self.database.run(lambda c: gpus.record_beats(c, batch))
+            except Exception:
+                self.beats = batch | self.beats
+                raise
+
+    async def write_beats_forever(self, every_s: float) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.write_beats()
+            except Exception as error:  # noqa: BLE001  the next batch carries these beats too
+                log.warning("beats are not written through: %s", error)
+
+
+def _of_request(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+ContextOf = Annotated[Context, Depends(_of_request)]

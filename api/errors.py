@@ -1,0 +1,170 @@
+"""What may go wrong, and the answer: the HTTP status of every error is decided here (specification, 错误码说明)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.envelope import failure
+from infra.db.engine import is_unavailable
+from workflows.domain import errors as domain
+
+log = logging.getLogger(__name__)
+
+INTERNAL = "操作失败: 服务器内部错误"
+MESSAGES = {400: "请求参数错误", 401: "认证失败", 403: "权限不足", 404: "资源不存在", 500: INTERNAL}
+
+CODES: dict[type[domain.DomainError], int] = {
+    domain.TaskNotFound: 404,
+    domain.GpuNotFound: 404,
+    domain.AlertNotFound: 404,
+    domain.NotTheHolder: 403,
+    domain.IllegalTransition: 400,
+    domain.LateReport: 400,
+    domain.ConflictingResult: 400,
+    domain.ConflictingRegistration: 400,
+    domain.ForbiddenAddress: 400,
+    domain.IdempotencyConflict: 400,
+}
+"""Domain error → HTTP status; a class that is missing here is a bug and answers 500."""
+
+
+class ApiError(Exception):
+    """An answer other than success, raised anywhere below the routes."""
+
+    def __init__(self, code: int, message: str, headers: dict[str, str] | None = None) -> None:
+        self.code = code
+        self.message = message
+        self.headers = headers
+        super().__init__(message)
+
+
+class BadRequest(ApiError):
+    """400: names the field and what is wrong with it, never the value that came."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        self.field = field
+        super().__init__(400, f"请求参数错误: {field} {detail}")
+
+
+class TooLarge(BadRequest):
+    """400: the specification knows no 413."""
+
+    def __init__(self) -> None:
+        super().__init__("body", "超过 1 MiB")
+
+
+class Unauthorized(ApiError):
+    """401."""
+
+    def __init__(self, message: str = MESSAGES[401]) -> None:
+        super().__init__(401, message, {"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(ApiError):
+    """403."""
+
+    def __init__(self, message: str = MESSAGES[403]) -> None:
+        super().__init__(403, message)
+
+
+class NotFound(ApiError):
+    """404: also for what exists but belongs to somebody else."""
+
+    def __init__(self, message: str = MESSAGES[404]) -> None:
+        super().__init__(404, message)
+
+
+class Unavailable(ApiError):
+    """503: a dependency is down and nothing was lost; `retry_after` in seconds."""
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__(503, "服务暂不可用，请稍后重试", {"Retry-After": str(retry_after)})
+
+
+class ErrorShield:
+    """Answers whatever no handler took, once: unlike a handler for Exception, it does not raise again afterwards."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if started:  # too late for an answer: the server has to cut the connection
+                raise
+            await answer_to(error)(scope, receive, send)
+
+
+def install(app: FastAPI) -> None:
+    """Register the answers that need no shield. Everything else is left to `ErrorShield`."""
+    for error in (ApiError, domain.DomainError, RequestValidationError, HTTPException, ClientDisconnect):
+        app.add_exception_handler(error, _handle)
+
+
+async def _handle(_: Request, error: Exception) -> JSONResponse:
+    return answer_to(error)
+
+
+def answer_to(error: Exception) -> JSONResponse:
+    """The answer to any error at all; a bug is logged and shows nothing of itself."""
+    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        return answer_to(error.exceptions[0])
+    known = _known(error)
+    if known is None:
+        log.error("unhandled error", exc_info=error)
+        known = ApiError(500, INTERNAL)
+    return failure(known.code, known.message, known.headers)
+
+
+def _known(error: Exception) -> ApiError | None:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, domain.DomainError):
+        return _of_domain(error)
+    if isinstance(error, RequestValidationError):
+        return BadRequest(f"字段 {field_of(error.errors())}", "无效")
+    if isinstance(error, HTTPException):
+        return _of_http(error)
+    if isinstance(error, ClientDisconnect):
+        return ApiError(400, MESSAGES[400])  # nobody reads it
+    return Unavailable() if is_unavailable(error) else None
+
+
+def _of_domain(error: domain.DomainError) -> ApiError | None:
+    code = next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
+    return None if code is None else ApiError(code, str(error))
+
+
+def _of_http(error: HTTPException) -> ApiError:
+    """A wrong method is a path that does not exist; what the specification has no code for is a bad request."""
+    code = 404 if error.status_code == 405 else error.status_code
+    if code not in MESSAGES:
+        code = 400 if code < 500 else 500
+    headers = None if error.status_code == 405 or error.headers is None else dict(error.headers)
+    return ApiError(code, MESSAGES[code], headers)
+
+
+def field_of(errors: Sequence[Any]) -> str:
+    """The field that the first validation error is about: the last name in its location."""
+    names = [part for part in errors[0]["loc"] if isinstance(part, str)] if errors else []
+    return names[-1] if names else "body"

@@ -1,0 +1,139 @@
+"""Rows as the specification shows them: field names, units (ms, s) and shapes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Row
+
+from infra.db.gpus import at_ms
+
+AnyRow = Row[tuple[object, ...]]
+
+
+def task(row: AnyRow) -> dict[str, Any]:
+    """TaskDO."""
+    return {
+        "taskId": row.task_id,
+        "displayId": row.display_id,
+        "taskType": row.task_type,
+        "status": row.status,
+        "userId": row.user_id,
+        "app": row.app,
+        "priority": row.priority,
+        "gpuId": row.gpu_id,
+        "payload": row.payload,
+        "result": row.result,
+        "errorMessage": row.error_message,
+        "retryCount": row.retry_count,
+        "maxRetries": row.max_retries,
+        "timeout": row.timeout_ms,
+        "estimatedWaitTime": row.estimated_wait_s,
+        "createdAt": at_ms(row.created_at),
+        "startedAt": at_ms(row.started_at),
+        "completedAt": at_ms(row.completed_at),
+        "updatedAt": at_ms(row.updated_at),
+    }
+
+
+def progress(row: AnyRow) -> dict[str, Any]:
+    """TaskProgress: the node's own progress where it reports one, else elapsed over usual, at most 99 (DESIGN)."""
+    elapsed_ms = (row.now - row.started_at).total_seconds() * 1000 if row.started_at else 0.0
+    usual_ms = row.mean_ms or 60_000.0
+    percent, remaining_s = 0, None
+    if row.status == "COMPLETED":
+        percent, remaining_s = 100, 0
+    elif row.status == "PROCESSING":
+        percent = row.progress if row.progress is not None else min(99, int(100 * elapsed_ms / usual_ms))
+        left_ms = elapsed_ms * (100 - percent) / percent if row.progress else usual_ms - elapsed_ms
+        remaining_s = max(0, round(left_ms / 1000))
+    elif row.status in {"FAILED", "TIMEOUT"}:
+        remaining_s = 0
+    elif row.status == "QUEUED":
+        remaining_s = round(row.position * usual_ms / 1000)
+    return {
+        "taskId": row.task_id,
+        "status": row.status,
+        "progress": percent,
+        "estimatedRemainingTime": remaining_s,
+        "gpuId": row.gpu_id,
+        "startTime": at_ms(row.started_at),
+        "updateTime": at_ms(row.progress_at or row.updated_at),
+        "queuePosition": row.position,
+    }
+
+
+def result(row: AnyRow) -> dict[str, Any]:
+    """TaskResult: the parsed object plus `gpuId`; null while there is none."""
+    parsed = None
+    if row.result is not None:
+        value = json.loads(row.result)
+        parsed = {**(value if isinstance(value, dict) else {"value": value}), "gpuId": row.gpu_id}
+    return {
+        "taskId": row.task_id,
+        "status": row.status,
+        "result": parsed,
+        "completedAt": at_ms(row.completed_at),
+    }
+
+
+def event(row: AnyRow) -> dict[str, Any]:
+    """One edge of a task's timeline (extension)."""
+    return {
+        "seq": row.seq,
+        "from": row.from_status,
+        "to": row.to_status,
+        "attempt": row.attempt,
+        "gpuId": row.gpu_id,
+        "actor": row.actor,
+        "reason": row.reason,
+        "at": at_ms(row.at),
+    }
+
+
+def gpu(row: AnyRow, beat_ms: int | None) -> dict[str, Any]:
+    """GpuNodeInfo; `beat_ms` is the last beat as Redis remembers it."""
+    return {
+        "gpuId": row.gpu_id,
+        "hostname": row.hostname,
+        "vastInsId": row.vast_ins_id,
+        "ip": row.ip,
+        "port": row.port,
+        "supportedTaskTypes": row.task_types,
+        "supportedTaskPriority": row.priority_queue,
+        "status": row.status,
+        "lastHeartbeat": max(beat_ms or 0, at_ms(row.last_beat) or 0),
+        "failureCount": row.failure_count,
+        "taskFailureCount": row.task_failure_count,
+        "version": row.version,
+        "currentTasks": row.current_tasks,
+        "maxConcurrentTasks": row.max_concurrent_tasks,
+        "metadata": row.metadata,
+    }
+
+
+def alert(row: AnyRow) -> dict[str, Any]:
+    """AlertInfo."""
+    return {
+        "id": f"alert_{row.seq:03}",
+        "title": row.title,
+        "message": row.message,
+        "level": row.level,
+        "status": row.status,
+        "source": row.source,
+        "timestamp": at_ms(row.raised_at),
+        "acknowledgedAt": at_ms(row.acknowledged_at),
+        "acknowledgedBy": row.acknowledged_by,
+    }
+
+
+def instance(row: AnyRow) -> dict[str, Any]:
+    """One instance of the cluster, without its version."""
+    return {
+        "instance_id": row.instance_id,
+        "status": "ACTIVE" if row.alive else "INACTIVE",
+        "role": "LEADER" if row.leads else "FOLLOWER",
+        "last_heartbeat": at_ms(row.last_beat),
+        "start_time": at_ms(row.started_at),
+    }

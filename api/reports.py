@@ -1,0 +1,109 @@
+"""Reports of nodes about their attempts (specification §3.6, §3.7; INVARIANTS, "Races and their outcomes")."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import attempts, tasks
+from infra.db.attempts import Wakeups
+from workflows.domain.attempt import Outcome
+from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, TaskNotFound
+from workflows.domain.task import TaskStatus
+
+OUTCOMES = {TaskStatus.FAILED: Outcome.FAILED, TaskStatus.QUEUED: Outcome.HANDED_BACK}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Which attempt of which task a node means, and the node's words."""
+
+    task_id: str
+    token: str | None
+    gpu_id: str | None
+    actor: str
+    strict_vip: bool
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The signals to send, and the refusal to answer once the late report has been kept and committed."""
+
+    wakeups: Wakeups
+    refusal: Exception | None = None
+
+
+async def status(
+    connection: AsyncConnection, report: Report, new: TaskStatus, message: str | None, progress: int | None
+) -> Heard:
+    """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, IllegalTransition."""
+    if new in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
+        raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
+    attempt = await _find(connection, report)
+    if attempt is None:
+        return await _late(connection, report, None, new, message or "")
+    if attempt.closed_at is not None:
+        if new in OUTCOMES and attempt.outcome == OUTCOMES[new]:
+            return Heard(Wakeups())
+        return await _late(connection, report, attempt.attempt, new, message or "")
+    if new is TaskStatus.PROCESSING:
+        await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}")
+        if progress is not None:
+            await attempts.record_progress(connection, report.task_id, attempt.attempt, progress)
+        return Heard(Wakeups())
+    wakeups = await attempts.settle(
+        connection,
+        report.task_id,
+        attempt.attempt,
+        OUTCOMES[new],
+        actor=f"gpu:{attempt.gpu_id}",
+        reason=message or ("节点报告执行失败" if new is TaskStatus.FAILED else "节点交回任务"),
+        strict_vip=report.strict_vip,
+    )
+    if wakeups is None:  # settled by somebody else since it was found
+        return await status(connection, report, new, message, progress)
+    return Heard(wakeups)
+
+
+async def result(connection: AsyncConnection, report: Report, text: str) -> Heard:
+    """The attempt succeeded. The same result twice is accepted twice; a different one is refused."""
+    attempt = await _find(connection, report)
+    if attempt is None:
+        return await _late(connection, report, None, "result", text)
+    if attempt.closed_at is not None:
+        if attempt.outcome != Outcome.SUCCEEDED:
+            return await _late(connection, report, attempt.attempt, "result", text)
+        if attempt.result == text or json.loads(attempt.result) == json.loads(text):
+            return Heard(Wakeups())
+        await attempts.keep_late(connection, report.task_id, attempt.attempt, "result", text)
+        return Heard(Wakeups(), ConflictingResult())
+    wakeups = await attempts.settle(
+        connection,
+        report.task_id,
+        attempt.attempt,
+        Outcome.SUCCEEDED,
+        actor=f"gpu:{attempt.gpu_id}",
+        result=text,
+        strict_vip=report.strict_vip,
+    )
+    if wakeups is None:
+        return await result(connection, report, text)
+    return Heard(wakeups)
+
+
+async def _find(connection: AsyncConnection, report: Report) -> Row[tuple[object, ...]] | None:
+    """The attempt that is meant. Raises TaskNotFound; None where the task has no such attempt."""
+    if await tasks.get(connection, report.task_id) is None:
+        raise TaskNotFound
+    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=report.gpu_id)
+    if found is not None and report.gpu_id is not None and found.gpu_id != report.gpu_id:
+        return None
+    return found
+
+
+async def _late(connection: AsyncConnection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
+    await attempts.keep_late(connection, report.task_id, attempt, str(kind), body)
+    return Heard(Wakeups(), LateReport())

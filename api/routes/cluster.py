@@ -1,0 +1,35 @@
+"""Cluster endpoints (specification §5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from api import present
+from api.context import ContextOf
+from api.envelope import Envelope, ok
+from api.schemas import ClusterStatus, InstanceInfo
+from infra.db import instances
+
+router = APIRouter(prefix="/cluster", tags=["集群"])
+
+
+@router.get("/status", response_model=Envelope[ClusterStatus], summary="5.1 获取集群状态")
+async def status(context: ContextOf) -> dict[str, Any]:
+    rows = await context.database.run(lambda c: instances.list_all(c, context.settings.instance_timeout))
+    return ok(
+        {
+            "cluster_id": context.settings.cluster_id,
+            "leader_instance": next((row.instance_id for row in rows if row.leads), None),
+            "total_instances": len(rows),
+            "active_instances": sum(row.alive for row in rows),
+            "instances": [present.instance(row) for row in rows],
+        }
+    )
+
+
+@router.get("/instances", response_model=Envelope[list[InstanceInfo]], summary="5.2 获取实例信息")
+async def list_instances(context: ContextOf) -> dict[str, Any]:
+    rows = await context.database.run(lambda c: instances.list_all(c, context.settings.instance_timeout))
+    return ok([present.instance(row) | {"version": row.version} for row in rows])

@@ -1,0 +1,195 @@
+"""Monitoring and alert endpoints (specification §1, §4)."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from temporalio.service import RPCError
+
+from api import paging, present
+from api.auth import CallerOf
+from api.context import Context, ContextOf
+from api.envelope import Envelope, ok
+from api.errors import BadRequest, NotFound, Unavailable
+from api.paging import Page
+from api.schemas import (
+    AlertInfo,
+    AlertStats,
+    ComponentHealth,
+    HealthStatus,
+    MetricValue,
+    MonitoringMetrics,
+    MonitoringOverview,
+)
+from infra.db import alerts, monitoring
+from infra.db.monitoring import SystemState
+from workflows.domain.alert import AlertLevel, AlertStatus
+from workflows.domain.errors import AlertNotFound
+
+router = APIRouter(prefix="/monitoring", tags=["监控"])
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
+
+
+async def _state(context: Context) -> SystemState:
+    return await context.database.run(lambda c: monitoring.read(c, context.settings.instance_timeout))
+
+
+def _health(state: SystemState) -> dict[str, Any]:
+    levels = state.levels
+    return {
+        "overall_health": levels.system,
+        "gpu_health": levels.gpu,
+        "queue_health": levels.queue,
+        "active_gpu_count": state.gpus["ACTIVE"],
+        "total_gpu_count": sum(state.gpus.values()),
+        "timestamp": now_ms(),
+    }
+
+
+def _metrics(state: SystemState) -> dict[str, Any]:
+    return {
+        "gpu_status_counts": state.gpus,
+        "task_status_counts": state.tasks,
+        "queue_lengths": state.queues,
+        "system_metrics": state.load,
+    }
+
+
+@router.get("/overview", response_model=Envelope[MonitoringOverview], summary="1.1 获取监控概览")
+async def overview(context: ContextOf) -> dict[str, Any]:
+    state = await _state(context)
+    return ok(
+        {
+            "timestamp": now_ms(),
+            "instance_id": context.instance.id,
+            "is_leader": any(one.leads and one.instance_id == context.instance.id for one in state.instances),
+            "health_status": _health(state),
+            "metrics": {
+                "active_gpus": state.gpus["ACTIVE"],
+                "total_tasks": sum(state.tasks.values()),
+                "queue_length": state.unfinished,
+                "failed_tasks": state.tasks["FAILED"],
+                "completed_tasks": state.tasks["COMPLETED"],
+                "processing_tasks": state.tasks["PROCESSING"],
+                "queued_tasks": state.tasks["QUEUED"],
+            },
+        }
+    )
+
+
+@router.get("/health", response_model=Envelope[HealthStatus], summary="1.2 获取系统健康状态")
+async def health(context: ContextOf) -> dict[str, Any]:
+    return ok(_health(await _state(context)))
+
+
+@router.get("/health/{component}", response_model=Envelope[ComponentHealth], summary="1.3 获取特定组件健康状态")
+async def component_health(context: ContextOf, component: str) -> dict[str, Any]:
+    state = await _state(context)
+    details = _details(state).get(component)
+    if details is None:
+        raise NotFound
+    status = getattr(state.levels, component)
+    return ok({"component": component, "status": status, "details": details, "timestamp": now_ms()})
+
+
+def _details(state: SystemState) -> dict[str, dict[str, Any]]:
+    gpus, tasks = state.gpus, state.tasks
+    alive = [one for one in state.instances if one.alive]
+    return {
+        "system": {**state.load, "active_instances": len(alive), "active_gpus": gpus["ACTIVE"]},
+        "gpu": {
+            "active_gpus": gpus["ACTIVE"],
+            "faulty_gpus": gpus["FAULTY"],
+            "offline_gpus": gpus["OFFLINE"],
+            "total_gpus": sum(gpus.values()),
+        },
+        "task": {f"{status.lower()}_tasks": n for status, n in tasks.items()} | {"total_tasks": sum(tasks.values())},
+        "queue": {"queue_length": state.unfinished, "queued_tasks": tasks["QUEUED"], "queue_lengths": state.queues},
+        "cluster": {
+            "total_instances": len(state.instances),
+            "active_instances": len(alive),
+            "leader_instance": next((one.instance_id for one in alive if one.leads), None),
+        },
+    }
+
+
+@router.get("/metrics", response_model=Envelope[MonitoringMetrics], summary="1.4 获取监控指标")
+async def metrics(context: ContextOf) -> dict[str, Any]:
+    return ok(_metrics(await _state(context)))
+
+
+@router.get("/metrics/{key}", response_model=Envelope[MetricValue], summary="1.5 获取特定指标")
+async def metric(context: ContextOf, key: str) -> dict[str, Any]:
+    found = _metrics(await _state(context))
+    if key not in found:
+        raise NotFound
+    return ok({"key": key, "value": found[key], "timestamp": now_ms()})
+
+
+async def _trigger(context: Context) -> None:
+    try:
+        await context.engine.trigger_monitor()
+    except RPCError as error:
+        raise Unavailable from error
+
+
+@router.post("/check", response_model=Envelope[str], summary="1.6 手动触发监控检查")
+async def check(context: ContextOf) -> dict[str, Any]:
+    await _trigger(context)
+    return ok("监控检查已触发")
+
+
+@router.post("/health/check", response_model=Envelope[str], summary="1.7 手动触发健康检查")
+async def health_check(context: ContextOf) -> dict[str, Any]:
+    await _trigger(context)
+    return ok("健康检查已触发")
+
+
+@router.get("/alerts", response_model=Envelope[list[AlertInfo]], summary="4.1 获取告警列表", tags=["告警"])
+async def list_alerts(
+    request: Request,
+    response: Response,
+    context: ContextOf,
+    page: Annotated[Page, Depends()],
+    level: Annotated[str | None, Query()] = None,
+    status: Annotated[str | None, Query()] = None,
+) -> dict[str, Any]:
+    if level is not None and level not in set(AlertLevel):
+        raise BadRequest("level", "无效")
+    if status is not None and status not in set(AlertStatus):
+        raise BadRequest("status", "无效")
+    filters: dict[str, object] = {k: v for k, v in (("level", level), ("status", status)) if v is not None}
+    rows, total = await context.database.run(lambda c: alerts.page(c, filters, limit=page.limit, offset=page.offset))
+    response.headers.update(paging.headers(request, page, total))
+    return ok([present.alert(row) for row in rows])
+
+
+@router.get("/alerts/stats", response_model=Envelope[AlertStats], summary="4.3 获取告警统计", tags=["告警"])
+async def alert_stats(context: ContextOf) -> dict[str, Any]:
+    counts = (await _state(context)).alerts
+    by_level = {f"{level.lower()}_alerts": counts.get(level, 0) for level in AlertLevel}
+    return ok(
+        {
+            "total_alerts": sum(by_level.values()),
+            **by_level,
+            "acknowledged_alerts": counts.get(AlertStatus.ACKNOWLEDGED, 0),
+            "active_alerts": counts.get(AlertStatus.ACTIVE, 0),
+        }
+    )
+
+
+@router.post("/alerts/{alertId}/acknowledge", response_model=Envelope[str], summary="4.2 确认告警", tags=["告警"])
+async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dict[str, Any]:
+    match = re.fullmatch(r"alert_(\d{3,18})", alertId, re.ASCII)
+    if match is None:
+        raise AlertNotFound
+    seq = int(match[1])
+    await context.database.run(lambda c: alerts.acknowledge(c, seq, caller.owner))
+    return ok("告警已确认")

@@ -1,0 +1,197 @@
+"""Task endpoints (specification §3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from api import paging, present, reports
+from api.auth import CallerOf
+from api.body import clean, documents, json_body, parse_json_text
+from api.context import Context, ContextOf
+from api.envelope import Envelope, ok
+from api.errors import BadRequest
+from api.paging import Page
+from api.reports import Heard, Report
+from api.schemas import CreateTask, TaskCreated, TaskDO, TaskProgress, TaskResult, UpdateResult, UpdateStatus
+from infra import telemetry
+from infra.db import tasks
+from infra.db.tasks import NewTask
+from workflows.domain.errors import TaskNotFound
+from workflows.domain.gpu import PriorityQueue
+from workflows.domain.priority import class_of
+from workflows.domain.task import TaskStatus
+from workflows.messages import TaskInput
+
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/tasks", tags=["任务管理"])
+
+INT64 = 2**63
+
+
+def integer(value: str | None, field: str) -> int | None:
+    """A 64-bit integer from the query or the path. Raises BadRequest."""
+    if value is None:
+        return None
+    try:
+        number = int(value) if value.isascii() and value.strip() == value and "_" not in value else None
+    except ValueError:
+        number = None
+    if number is None or not -INT64 <= number < INT64:
+        raise BadRequest(field, "必须是整数")
+    return number
+
+
+@router.get("", response_model=Envelope[list[TaskDO]], summary="3.1 获取任务列表")
+async def list_tasks(
+    request: Request,
+    response: Response,
+    context: ContextOf,
+    page: Annotated[Page, Depends()],
+    status: Annotated[str | None, Query()] = None,
+    task_type: Annotated[str | None, Query(alias="taskType")] = None,
+    gpu_id: Annotated[str | None, Query(alias="gpuId")] = None,
+) -> dict[str, Any]:
+    filters: dict[str, object] = {}
+    if status is not None:
+        if status not in set(TaskStatus):
+            raise BadRequest("status", "无效")
+        filters["status"] = status
+    if task_type is not None:
+        filters["task_type"] = integer(task_type, "taskType")
+    if gpu_id is not None:
+        filters["gpu_id"] = clean(gpu_id, "gpuId")
+    rows, total = await context.database.run(lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset))
+    response.headers.update(paging.headers(request, page, total))
+    return ok([present.task(row) for row in rows])
+
+
+@router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务", openapi_extra=documents(CreateTask))
+async def create_task(
+    context: ContextOf,
+    caller: CallerOf,
+    body: Annotated[CreateTask, Depends(json_body(CreateTask))],
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> dict[str, Any]:
+    with telemetry.tracer().start_as_current_span("create task"):
+        task = _new_task(context, caller.key_id, body, idempotency_key)
+        row, created = await context.database.run(lambda c: tasks.create(c, task, actor=f"key:{caller.key_id}"))
+        if created:
+            await _start(context, task)
+    return ok(
+        {
+            "taskId": row.task_id,
+            "displayId": row.display_id,
+            "status": row.status,
+            "estimatedWaitTime": row.estimated_wait_s,
+        }
+    )
+
+
+def _new_task(context: Context, key_id: str, body: CreateTask, idempotency_key: str | None) -> NewTask:
+    settings = context.settings
+    canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    return NewTask(
+        task_id=f"task_{time.time_ns() // 1_000_000:x}{secrets.token_hex(6)}",
+        task_type=body.taskType,
+        user_id=body.userId,
+        app=body.app,
+        priority=body.priority,
+        queue_class=int(class_of(body.priority) is PriorityQueue.VIP),
+        payload=body.payload,
+        env=body.env,
+        timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.taskType),
+        max_retries=body.maxRetries if body.maxRetries is not None else settings.max_retries_for(body.taskType),
+        traceparent=telemetry.current_traceparent(),
+        key_id=key_id,
+        idempotency_key=None if idempotency_key is None else clean(idempotency_key, "Idempotency-Key"),
+        request_hash=hashlib.sha256(canonical.encode()).hexdigest(),
+    )
+
+
+async def _start(context: Context, task: NewTask) -> None:
+    """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
+    message = TaskInput(task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms)
+    try:
+        await context.engine.start_task(message)
+    except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
+        log.warning("%s will be started by the reconciler: %s", task.task_id, error)
+
+
+async def _row(context: Context, task_id: str, read: Any) -> Any:
+    name = clean(task_id, "taskId")
+    row = await context.database.run(lambda c: read(c, name))
+    if row is None:
+        raise TaskNotFound
+    return row
+
+
+@router.get("/{taskId}", response_model=Envelope[TaskDO], summary="3.2 获取任务详情")
+async def get_task(context: ContextOf, taskId: str) -> dict[str, Any]:
+    return ok(present.task(await _row(context, taskId, tasks.get)))
+
+
+@router.get("/{taskId}/progress", response_model=Envelope[TaskProgress], summary="3.3 获取任务进度")
+async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
+    return ok(present.progress(await _row(context, taskId, tasks.progress)))
+
+
+@router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
+async def get_result(context: ContextOf, taskId: str) -> dict[str, Any]:
+    return ok(present.result(await _row(context, taskId, tasks.get)))
+
+
+@router.get("/{taskId}/events", response_model=Envelope[list[dict[str, Any]]], summary="扩展: 任务时间线")
+async def get_events(context: ContextOf, taskId: str) -> dict[str, Any]:
+    await _row(context, taskId, tasks.get)
+    return ok([present.event(row) for row in await context.database.run(lambda c: tasks.events(c, taskId))])
+
+
+def _report(context: Context, task_id: str, token: str | None, gpu_id: str | None, key_id: str) -> Report:
+    return Report(clean(task_id, "taskId"), token or None, gpu_id, f"key:{key_id}", context.settings.vip_nodes_strict)
+
+
+def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
+    context.deliver(heard.wakeups)
+    if heard.refusal is not None:
+        raise heard.refusal
+    return ok(message)
+
+
+@router.post(
+    "/{taskId}/status", response_model=Envelope[str], summary="3.6 更新任务状态", openapi_extra=documents(UpdateStatus)
+)
+async def update_status(
+    context: ContextOf,
+    caller: CallerOf,
+    taskId: str,
+    body: Annotated[UpdateStatus, Depends(json_body(UpdateStatus))],
+    x_attempt_token: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    report = _report(context, taskId, x_attempt_token, body.gpuId, caller.key_id)
+    heard = await context.database.run(
+        lambda c: reports.status(c, report, TaskStatus(body.status), body.message, body.progress)
+    )
+    return _answer(context, heard, "任务状态更新成功")
+
+
+@router.post(
+    "/{taskId}/result", response_model=Envelope[str], summary="3.7 更新任务结果", openapi_extra=documents(UpdateResult)
+)
+async def update_result(
+    context: ContextOf,
+    caller: CallerOf,
+    taskId: str,
+    body: Annotated[UpdateResult, Depends(json_body(UpdateResult))],
+    x_attempt_token: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    parse_json_text(body.result, "result")
+    report = _report(context, taskId, x_attempt_token, None, caller.key_id)
+    heard = await context.database.run(lambda c: reports.result(c, report, body.result))
+    return _answer(context, heard, "任务结果更新成功")

@@ -1,0 +1,199 @@
+"""Attempts: finding them, starting them, and the one helper that settles them.
+
+Whoever commits first settles an attempt: the node's report, the deadline, a lost or faulty node, a
+deregistration. `settle` locks it and returns if it is closed already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import claims, edges
+from infra.db.claims import Granted
+from infra.db.edges import Cause
+from workflows.domain.attempt import CONTACT_FAILED, REQUEUES, Outcome
+from workflows.domain.gpu import TASK_FAILURES_TO_FAULTY
+from workflows.domain.retry import backoff_s
+
+_LOCK = text(
+    """
+    SELECT a.task_id, a.attempt, a.gpu_id, a.accepted_at, a.closed_at, a.outcome, a.reason,
+           g.failure_count, g.task_failure_count, g.epoch, g.status AS gpu_status
+      FROM attempts a JOIN gpus g USING (gpu_id)
+     WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a
+    """
+)
+_CLOSE = text(
+    "UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason"
+    " WHERE task_id = :task_id AND attempt = :attempt"
+)
+_ACCEPT = text(
+    "UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())"
+    " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL RETURNING gpu_id"
+)
+_REACHED = text("UPDATE gpus SET failure_count = 0, not_before = NULL WHERE gpu_id = :gpu_id AND failure_count > 0")
+_PROGRESS = text(
+    "UPDATE attempts SET progress = :progress, progress_at = clock_timestamp()"
+    " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+)
+_NODE_SUCCEEDED = text("UPDATE gpus SET task_failure_count = 0 WHERE gpu_id = :gpu_id AND task_failure_count > 0")
+_NODE_FAILED = text(
+    """
+    UPDATE gpus SET task_failure_count = task_failure_count + 1,
+           status = CASE WHEN :faulty THEN 'FAULTY' ELSE status END,
+           fault_reason = CASE WHEN :faulty THEN :reason ELSE fault_reason END,
+           status_since = CASE WHEN :faulty THEN clock_timestamp() ELSE status_since END
+     WHERE gpu_id = :gpu_id
+    """
+)
+_BACK_OFF = text(
+    "UPDATE gpus SET failure_count = failure_count + :count,"
+    " not_before = clock_timestamp() + make_interval(secs => :pause) WHERE gpu_id = :gpu_id"
+)
+_KEEP_RESULT = text(
+    "INSERT INTO task_results (task_id, attempt, gpu_id, result) VALUES (:task_id, :attempt, :gpu_id, :result)"
+)
+_OPEN_ON = text(
+    "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
+)
+_KEEP_LATE = text("INSERT INTO late_reports (task_id, attempt, kind, body) VALUES (:task_id, :attempt, :kind, :body)")
+_FIND = """
+    SELECT a.task_id, a.attempt, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result
+      FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
+     WHERE a.task_id = :task_id AND {which} ORDER BY a.attempt DESC LIMIT 1
+"""
+_FIND_BY_TOKEN = text(_FIND.format(which="a.token = :token"))
+_FIND_BY_GPU = text(_FIND.format(which="a.gpu_id = :gpu_id"))
+_FIND_LAST = text(_FIND.format(which="true"))
+
+
+@dataclass
+class Wakeups:
+    """The signals to send once the transaction has committed. A lost one is sent again by the reconciler."""
+
+    granted: list[Granted] = field(default_factory=list)
+    settled: list[tuple[str, int]] = field(default_factory=list)  # (task id, attempt)
+    nodes: list[tuple[str, str, int, str]] = field(default_factory=list)  # (gpu id, signal, epoch, reason)
+
+    def add(self, other: Wakeups) -> None:
+        """Take over another transaction step's signals."""
+        self.granted += other.granted
+        self.settled += other.settled
+        self.nodes += other.nodes
+
+
+async def find(
+    connection: AsyncConnection, task_id: str, *, token: str | None, gpu_id: str | None
+) -> Row[tuple[object, ...]] | None:
+    """The attempt that a report means: by its token, else the last one on that node, else the last one."""
+    if token is not None:
+        return (await connection.execute(_FIND_BY_TOKEN, {"task_id": task_id, "token": token})).one_or_none()
+    if gpu_id is not None:
+        return (await connection.execute(_FIND_BY_GPU, {"task_id": task_id, "gpu_id": gpu_id})).one_or_none()
+    return (await connection.execute(_FIND_LAST, {"task_id": task_id})).one_or_none()
+
+
+async def accept(connection: AsyncConnection, task_id: str, attempt: int, *, actor: str) -> bool:
+    """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed."""
+    key = {"task_id": task_id, "attempt": attempt}
+    gpu_id = (await connection.execute(_ACCEPT, key)).scalar_one_or_none()
+    if gpu_id is None:
+        return False
+    await edges.start(connection, Cause(task_id, attempt, gpu_id, actor, None))
+    await connection.execute(_REACHED, {"gpu_id": gpu_id})
+    return True
+
+
+async def record_progress(connection: AsyncConnection, task_id: str, attempt: int, progress: int) -> None:
+    """Keep the node's own progress (percent) of an open attempt."""
+    await connection.execute(_PROGRESS, {"task_id": task_id, "attempt": attempt, "progress": progress})
+
+
+async def keep_late(connection: AsyncConnection, task_id: str, attempt: int | None, kind: str, body: str) -> None:
+    """Keep a report that came too late, for inspection."""
+    await connection.execute(_KEEP_LATE, {"task_id": task_id, "attempt": attempt, "kind": kind, "body": body})
+
+
+async def settle(
+    connection: AsyncConnection,
+    task_id: str,
+    attempt: int,
+    outcome: Outcome,
+    *,
+    actor: str,
+    reason: str | None = None,
+    result: str | None = None,
+    strict_vip: bool,
+) -> Wakeups | None:
+    """Close an open attempt, free its slot and hand it over. None where it was closed already.
+
+    An outcome that leaves nothing to decide puts the task back to QUEUED here; the others wait for
+    the task's workflow to collect them.
+    """
+    gpu_id = await _gpu_of(connection, task_id, attempt)
+    if gpu_id is None:
+        return None
+    await claims.open_release(connection, gpu_id)
+    row = (await connection.execute(_LOCK, {"task_id": task_id, "attempt": attempt})).one_or_none()
+    if row is None or row.closed_at is not None:
+        return None
+    wakeups = Wakeups(settled=[(task_id, attempt)])
+    cause = Cause(task_id, attempt, gpu_id, actor, reason)
+    await connection.execute(_CLOSE, {"task_id": task_id, "attempt": attempt, "outcome": outcome, "reason": reason})
+    if outcome in REQUEUES:
+        await edges.requeue(connection, cause)
+    elif outcome is not Outcome.REJECTED and row.accepted_at is None:
+        await edges.start(connection, cause)  # the report itself proves that the node ran it
+    if result is not None:
+        await connection.execute(
+            _KEEP_RESULT, {"task_id": task_id, "attempt": attempt, "gpu_id": gpu_id, "result": result}
+        )
+    await _judge_node(connection, row, outcome, wakeups)
+    wakeups.granted += await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
+    return wakeups
+
+
+async def close_open(
+    connection: AsyncConnection, gpu_id: str, outcome: Outcome, *, actor: str, reason: str, strict_vip: bool
+) -> Wakeups:
+    """Settle every open attempt of a node with the same outcome."""
+    wakeups = Wakeups()
+    for row in await open_on(connection, gpu_id):
+        settled = await settle(
+            connection, row.task_id, row.attempt, outcome, actor=actor, reason=reason, strict_vip=strict_vip
+        )
+        if settled is not None:
+            wakeups.add(settled)
+    return wakeups
+
+
+async def open_on(connection: AsyncConnection, gpu_id: str) -> list[Row[tuple[object, ...]]]:
+    """The open attempts of a node: task_id, attempt, gpu_epoch, slot, ip, port."""
+    return list((await connection.execute(_OPEN_ON, {"gpu_id": gpu_id})).all())
+
+
+async def _gpu_of(connection: AsyncConnection, task_id: str, attempt: int) -> str | None:
+    statement = text("SELECT gpu_id FROM attempts WHERE task_id = :task_id AND attempt = :attempt")
+    return (await connection.execute(statement, {"task_id": task_id, "attempt": attempt})).scalar_one_or_none()
+
+
+async def _judge_node(
+    connection: AsyncConnection, row: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups
+) -> None:
+    """What the outcome says about the node: a success clears it, failures add up to FAULTY, refusals back it off."""
+    key = {"gpu_id": row.gpu_id}
+    if outcome is Outcome.SUCCEEDED:
+        await connection.execute(_NODE_SUCCEEDED, key)
+    elif outcome in {Outcome.FAILED, Outcome.TIMED_OUT}:
+        faulty = row.task_failure_count + 1 >= TASK_FAILURES_TO_FAULTY and row.gpu_status != "FAULTY"
+        reason = f"连续{row.task_failure_count + 1}次任务执行失败"
+        await connection.execute(_NODE_FAILED, key | {"faulty": faulty, "reason": reason})
+        if faulty:
+            wakeups.nodes.append((row.gpu_id, "fault", row.epoch, reason))
+    elif outcome in CONTACT_FAILED or outcome is Outcome.HANDED_BACK:
+        failed = int(outcome in CONTACT_FAILED)
+        pause = backoff_s(row.failure_count + 1)
+        await connection.execute(_BACK_OFF, key | {"count": failed, "pause": pause})

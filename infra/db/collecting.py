@@ -1,0 +1,74 @@
+"""Collecting: a task's workflow takes note of how an attempt ended and moves the task."""
+
+from __future__ import annotations
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import edges
+from infra.db.edges import Cause
+from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
+from workflows.domain.retry import Verdict, backoff_s, judge
+from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.messages import Collected
+
+_LOCK = text(
+    """
+    SELECT t.status, t.retry_count, t.max_retries, t.task_type, a.gpu_id, a.outcome, a.reason, a.closed_at,
+           a.collected_at, 1000 * extract(epoch FROM a.closed_at - COALESCE(a.accepted_at, a.claimed_at)) AS took_ms
+      FROM tasks t JOIN attempts a USING (task_id)
+     WHERE t.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF t
+    """
+)
+_COLLECTED = text(
+    "UPDATE attempts SET collected_at = clock_timestamp() WHERE task_id = :task_id AND attempt = :attempt"
+)
+_AVOID = text(
+    "UPDATE tasks SET failed_on = array_append(failed_on, :gpu_id)"
+    " WHERE task_id = :task_id AND :gpu_id <> ALL (failed_on)"
+)
+_LEARN = text(
+    """
+    INSERT INTO type_durations AS d (task_type, mean_ms, samples) VALUES (:task_type, :took_ms, 1)
+        ON CONFLICT (task_type) DO UPDATE SET samples = d.samples + 1,
+           mean_ms = d.mean_ms + (excluded.mean_ms - d.mean_ms) / LEAST(d.samples + 1, 20)
+    """
+)
+ACTOR = "workflow"
+
+
+async def collect(connection: AsyncConnection, task_id: str, attempt: int) -> Collected:
+    """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same."""
+    key = {"task_id": task_id, "attempt": attempt}
+    row = (await connection.execute(_LOCK, key)).one()
+    status = TaskStatus(row.status)
+    if row.closed_at is None:
+        return Collected(None, status)
+    outcome = Outcome(row.outcome)
+    if row.collected_at is not None or status in TERMINAL:
+        pause = backoff_s(row.retry_count) if outcome in USES_RETRY and status not in TERMINAL else 0.0
+        return Collected(outcome, status, pause, row.reason)
+    verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries)
+    await _move(connection, key, row, outcome, verdict)
+    await connection.execute(_COLLECTED, key)
+    return Collected(outcome, verdict.status, verdict.pause_s, row.reason)
+
+
+async def _move(
+    connection: AsyncConnection,
+    key: dict[str, object],
+    row: Row[tuple[object, ...]],
+    outcome: Outcome,
+    verdict: Verdict,
+) -> None:
+    cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, ACTOR, row.reason)
+    if outcome is Outcome.SUCCEEDED:
+        await edges.complete(connection, cause)
+        await connection.execute(_LEARN, {"task_type": row.task_type, "took_ms": float(row.took_ms)})
+        return
+    if outcome not in REQUEUES or outcome is Outcome.UNREACHABLE:
+        await connection.execute(_AVOID, {"task_id": key["task_id"], "gpu_id": row.gpu_id})
+    if verdict.status in TERMINAL:
+        await edges.end(connection, TaskStatus(row.status), verdict.status, cause)
+    elif outcome in USES_RETRY:
+        await edges.requeue(connection, cause, verdict.retry_count)

@@ -1,0 +1,244 @@
+"""GPU nodes: registration, beats, and the guarded edges of their state (INVARIANTS, "Legal transitions")."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import attempts, claims
+from infra.db.attempts import Wakeups
+from workflows.domain.attempt import Outcome
+from workflows.domain.errors import GpuNotFound
+
+AnyRow = Row[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a node says of itself (specification §2.4)."""
+
+    gpu_id: str
+    hostname: str
+    vast_ins_id: str | None
+    ip: str
+    port: int
+    task_types: list[int]
+    priority_queue: str
+    version: str
+    max_concurrent_tasks: int
+    metadata: dict[str, object]
+    dispatch_secret: str | None
+    key_id: str
+
+
+_SELECT = """
+    SELECT g.*, b.at AS last_beat,
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
+               AND a.gpu_epoch <> g.epoch) AS older_attempts
+      FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
+     WHERE g.gone_at IS NULL
+"""
+_LIST = text(_SELECT + " ORDER BY g.gpu_id")
+_GET = text(_SELECT + " AND g.gpu_id = :gpu_id")
+_BY_TYPE = text(
+    _SELECT
+    + " AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]"
+    + " AND (CAST(:priority AS text) IS NULL OR g.priority_queue = :priority) ORDER BY g.gpu_id"
+)
+_LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
+# A FAULTY node stays FAULTY whoever registers: only recover ends that.
+_REGISTER = text(
+    """
+    INSERT INTO gpus AS g (gpu_id, epoch, status, hostname, vast_ins_id, ip, port, task_types, priority_queue, version,
+                           max_concurrent_tasks, metadata, dispatch_secret, key_id)
+    VALUES (:gpu_id, 1, 'ACTIVE', :hostname, :vast_ins_id, :ip, :port, :task_types, :priority_queue, :version,
+            :max_concurrent_tasks, CAST(:metadata AS json), :dispatch_secret, :key_id)
+        ON CONFLICT (gpu_id) DO UPDATE SET
+           epoch = g.epoch + 1, hostname = excluded.hostname, vast_ins_id = excluded.vast_ins_id, ip = excluded.ip,
+           port = excluded.port, task_types = excluded.task_types, priority_queue = excluded.priority_queue,
+           version = excluded.version, max_concurrent_tasks = excluded.max_concurrent_tasks,
+           metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret, key_id = excluded.key_id,
+           status = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN 'FAULTY' ELSE 'ACTIVE' END,
+           failure_count = 0, not_before = NULL, registered_at = clock_timestamp(), status_since = clock_timestamp(),
+           task_failure_count = CASE WHEN g.gone_at IS NULL THEN g.task_failure_count ELSE 0 END, gone_at = NULL
+    RETURNING epoch
+    """
+)
+_BEAT = text(
+    """
+    INSERT INTO gpu_beats AS b (gpu_id, at)
+    SELECT gpu_id, to_timestamp(at_ms / 1000.0)
+      FROM unnest(CAST(:gpu_ids AS text[]), CAST(:at_ms AS bigint[])) AS n(gpu_id, at_ms)
+     ORDER BY gpu_id
+        ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)
+    """
+)
+_STATUS = text("SELECT status, epoch FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL")
+_EDGE = text(
+    """
+    UPDATE gpus SET status = :after, status_since = clock_timestamp(), fault_reason = :reason,
+           failure_count = CASE WHEN :after = 'OFFLINE' THEN failure_count + 1
+                                WHEN :after = 'ACTIVE' THEN 0 ELSE failure_count END,
+           task_failure_count = CASE WHEN status = 'FAULTY' THEN 0 ELSE task_failure_count END,
+           not_before = CASE WHEN :after = 'ACTIVE' THEN NULL ELSE not_before END
+     WHERE gpu_id = :gpu_id AND status = ANY (:before) AND gone_at IS NULL
+    RETURNING epoch
+    """
+)
+_GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
+_NOW_BEAT = text(
+    "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (:gpu_id, clock_timestamp())"
+    " ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)"
+)
+_SILENT = text(
+    "SELECT g.gpu_id, g.epoch FROM gpus g JOIN gpu_beats b USING (gpu_id)"
+    " WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND b.at < clock_timestamp() - make_interval(secs => :grace)"
+)
+_READY_AGAIN = text(
+    """
+    SELECT g.gpu_id FROM gpus g
+     WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
+       AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types) AND t.waiting_since IS NOT NULL)
+       AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
+    """
+)
+_ADOPT = text(
+    "UPDATE attempts SET gpu_epoch = :epoch WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+)
+
+
+async def list_all(connection: AsyncConnection) -> Sequence[AnyRow]:
+    """Every registered node."""
+    return (await connection.execute(_LIST)).all()
+
+
+async def get(connection: AsyncConnection, gpu_id: str) -> AnyRow | None:
+    """One registered node, or None."""
+    return (await connection.execute(_GET, {"gpu_id": gpu_id})).one_or_none()
+
+
+async def by_task_type(connection: AsyncConnection, task_type: int, priority: str | None) -> Sequence[AnyRow]:
+    """The nodes that run a type; `priority` filters on their own supportedTaskPriority."""
+    return (await connection.execute(_BY_TYPE, {"task_type": task_type, "priority": priority})).all()
+
+
+async def register(connection: AsyncConnection, node: Registration, *, strict_vip: bool) -> Wakeups:
+    """(new), OFFLINE → ACTIVE with a new epoch; slots above a smaller capacity are given back at once."""
+    await claims.lock_types(connection, node.task_types)
+    await claims.open_release(connection, node.gpu_id)
+    values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
+    epoch = (await connection.execute(_REGISTER, values)).scalar_one()
+    await connection.execute(_NOW_BEAT, {"gpu_id": node.gpu_id})
+    wakeups = Wakeups(nodes=[(node.gpu_id, "register", epoch, "")])
+    for row in await attempts.open_on(connection, node.gpu_id):
+        if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
+            settled = await attempts.settle(
+                connection,
+                row.task_id,
+                row.attempt,
+                Outcome.DEREGISTERED,
+                actor=f"gpu:{node.gpu_id}",
+                reason="节点以新的地址或容量重新注册",
+                strict_vip=strict_vip,
+            )
+            if settled is not None:
+                wakeups.add(settled)
+    wakeups.granted += await claims.hand_over(connection, node.gpu_id, strict_vip=strict_vip)
+    return wakeups
+
+
+async def status_of(connection: AsyncConnection, gpu_id: str) -> AnyRow | None:
+    """(status, epoch) of a registered node, or None: all that a beat needs to know."""
+    return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
+
+
+async def record_beats(connection: AsyncConnection, beats: dict[str, int]) -> None:
+    """Write through a batch of last beats (gpu id → ms since the epoch); an older one changes nothing."""
+    await connection.execute(_BEAT, {"gpu_ids": list(beats), "at_ms": list(beats.values())})
+
+
+async def come_back(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+    """OFFLINE → ACTIVE: a beat arrived."""
+    return await _activate(connection, gpu_id, ["OFFLINE"], "heartbeat", strict_vip=strict_vip)
+
+
+async def recover(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+    """FAULTY → ACTIVE with a fresh grace window; nothing where it is not FAULTY. Raises GpuNotFound."""
+    if await status_of(connection, gpu_id) is None:
+        raise GpuNotFound
+    return await _activate(connection, gpu_id, ["FAULTY"], "recover", strict_vip=strict_vip)
+
+
+async def fault(connection: AsyncConnection, gpu_id: str, reason: str) -> Wakeups:
+    """ACTIVE, OFFLINE → FAULTY; nothing where it is FAULTY already. Raises GpuNotFound."""
+    if await status_of(connection, gpu_id) is None:
+        raise GpuNotFound
+    epoch = await _edge(connection, gpu_id, ["ACTIVE", "OFFLINE"], "FAULTY", reason)
+    return Wakeups(nodes=[] if epoch is None else [(gpu_id, "fault", epoch, reason)])
+
+
+async def deregister(connection: AsyncConnection, gpu_id: str) -> Wakeups:
+    """any → (gone). Raises GpuNotFound."""
+    epoch = (await connection.execute(_GO, {"gpu_id": gpu_id})).scalar_one_or_none()
+    if epoch is None:
+        raise GpuNotFound
+    return Wakeups(nodes=[(gpu_id, "deregister", epoch, "")])
+
+
+async def go_offline(connection: AsyncConnection, gpu_id: str, grace_s: float) -> bool:
+    """ACTIVE → OFFLINE where the last beat is older than the grace by the database's own clock."""
+    await connection.execute(_LOCK, {"gpu_id": gpu_id})
+    silent = (await connection.execute(_SILENT, {"grace": grace_s})).all()
+    if gpu_id not in {row.gpu_id for row in silent}:
+        return False
+    return await _edge(connection, gpu_id, ["ACTIVE"], "OFFLINE", None) is not None
+
+
+async def silent_nodes(connection: AsyncConnection, grace_s: float) -> list[tuple[str, int]]:
+    """(gpu id, epoch) of the ACTIVE nodes whose last beat is older than the grace."""
+    return [(row.gpu_id, row.epoch) for row in await connection.execute(_SILENT, {"grace": grace_s})]
+
+
+async def sweep(connection: AsyncConnection, *, strict_vip: bool) -> Wakeups:
+    """Hand over slots that stand free while fitting tasks wait: nodes whose back-off has ended, mostly."""
+    wakeups = Wakeups()
+    for row in (await connection.execute(_READY_AGAIN)).all():
+        await claims.open_release(connection, row.gpu_id)
+        wakeups.granted += await claims.hand_over(connection, row.gpu_id, strict_vip=strict_vip)
+    return wakeups
+
+
+async def adopt(connection: AsyncConnection, task_id: str, attempt: int, epoch: int) -> None:
+    """An attempt of an earlier registration goes on under the current one."""
+    await connection.execute(_ADOPT, {"task_id": task_id, "attempt": attempt, "epoch": epoch})
+
+
+async def _activate(
+    connection: AsyncConnection, gpu_id: str, before: list[str], signal: str, *, strict_vip: bool
+) -> Wakeups:
+    await claims.open_release(connection, gpu_id)
+    epoch = await _edge(connection, gpu_id, before, "ACTIVE", None)
+    if epoch is None:
+        return Wakeups()
+    await connection.execute(_NOW_BEAT, {"gpu_id": gpu_id})
+    granted = await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
+    return Wakeups(granted=granted, nodes=[(gpu_id, signal, epoch, "")])
+
+
+async def _edge(
+    connection: AsyncConnection, gpu_id: str, before: list[str], after: str, reason: str | None
+) -> int | None:
+    values = {"gpu_id": gpu_id, "before": before, "after": after, "reason": reason}
+    epoch: int | None = (await connection.execute(_EDGE, values)).scalar_one_or_none()
+    return epoch
+
+
+def at_ms(moment: datetime | None) -> int | None:
+    """Milliseconds since the epoch."""
+    return None if moment is None else int(moment.timestamp() * 1000)

@@ -1,0 +1,90 @@
+"""The cluster: instances and their beats, and the leader lease with its epoch (by Postgres' clock)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+AnyRow = Row[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy the instance's machine is, in percent."""
+
+    cpu_usage: float
+    memory_usage: float
+    disk_usage: float
+
+
+_JOIN = text(
+    """
+    WITH next AS (SELECT nextval(pg_get_serial_sequence('instances', 'number')) AS number)
+    INSERT INTO instances (instance_id, number, kind, hostname, pid, version) OVERRIDING SYSTEM VALUE
+    SELECT 'instance-' || lpad(number::text, GREATEST(3, length(number::text)), '0'), number, :kind, :hostname, :pid,
+           :version FROM next
+    RETURNING instance_id
+    """
+)
+_BEAT = text(
+    "UPDATE instances SET last_beat = clock_timestamp(), cpu_usage = :cpu_usage, memory_usage = :memory_usage,"
+    " disk_usage = :disk_usage WHERE instance_id = :instance_id"
+)
+_LEAVE = text("DELETE FROM instances WHERE instance_id = :instance_id")
+_YIELD = text("UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = :instance_id")
+_PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - interval '1 hour'")
+_LEAD = text(
+    """
+    INSERT INTO leader_lease AS l (name, holder, epoch, expires_at)
+    VALUES ('leader', :instance_id, 1, clock_timestamp() + make_interval(secs => :lease))
+        ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at,
+           epoch = CASE WHEN l.holder = excluded.holder AND l.expires_at > clock_timestamp()
+                        THEN l.epoch ELSE l.epoch + 1 END
+     WHERE l.holder = excluded.holder OR l.expires_at <= clock_timestamp()
+    RETURNING epoch
+    """
+)
+_LIST = text(
+    """
+    SELECT i.*, i.last_beat > clock_timestamp() - make_interval(secs => :timeout) AS alive,
+           l.holder IS NOT NULL AS leads
+      FROM instances i
+      LEFT JOIN leader_lease l ON l.holder = i.instance_id AND l.expires_at > clock_timestamp()
+     ORDER BY i.number
+    """
+)
+
+
+async def join(connection: AsyncConnection, *, kind: str, hostname: str, pid: int, version: str) -> str:
+    """A new instance; returns its id, `instance-001` and so on."""
+    await connection.execute(_PURGE)
+    values = {"kind": kind, "hostname": hostname, "pid": pid, "version": version}
+    instance_id: str = (await connection.execute(_JOIN, values)).scalar_one()
+    return instance_id
+
+
+async def beat(connection: AsyncConnection, instance_id: str, load: Load) -> None:
+    """The instance lives, and how busy it is."""
+    await connection.execute(_BEAT, load.__dict__ | {"instance_id": instance_id})
+
+
+async def leave(connection: AsyncConnection, instance_id: str) -> None:
+    """An orderly end: the row goes and the lease is free at once."""
+    await connection.execute(_YIELD, {"instance_id": instance_id})
+    await connection.execute(_LEAVE, {"instance_id": instance_id})
+
+
+async def lead(connection: AsyncConnection, instance_id: str, lease_s: float) -> int | None:
+    """Take or keep the leader lease; its epoch, or None where another instance holds it."""
+    epoch: int | None = (
+        await connection.execute(_LEAD, {"instance_id": instance_id, "lease": lease_s})
+    ).scalar_one_or_none()
+    return epoch
+
+
+async def list_all(connection: AsyncConnection, timeout_s: float) -> Sequence[AnyRow]:
+    """Every instance, with `alive` (beat within `timeout_s`) and `leads`."""
+    return (await connection.execute(_LIST, {"timeout": timeout_s})).all()

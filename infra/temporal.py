@@ -1,0 +1,173 @@
+"""The Temporal client, and every name that the engine knows us by."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.converter import DataConverter
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from infra.db.attempts import Wakeups
+from infra.settings import Settings
+from workflows.gpu_health import GpuHealthWorkflow
+from workflows.messages import GpuHealthState, Grant, NodeSignal, TaskInput
+from workflows.monitor import MonitorWorkflow
+from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, TaskWorkflow
+
+log = logging.getLogger(__name__)
+
+DATA_CONVERTER = DataConverter.default
+"""The production converter: our messages are plain dataclasses."""
+
+WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
+MONITOR = "monitor"
+CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
+
+
+def task_workflow_id(task_id: str) -> str:
+    """The id of a task's workflow (DESIGN, Create)."""
+    return f"task-{task_id}"
+
+
+def node_workflow_id(gpu_id: str) -> str:
+    """The id of a node's workflow."""
+    return f"gpu-{gpu_id}"
+
+
+async def connect(settings: Settings) -> Client:
+    """A client that connects on first use, so that a program starts while the engine is away."""
+    if settings.temporal_address is None:
+        raise SystemExit("ORCHESTRATOR_TEMPORAL_ADDRESS is not set (`gpu-orchestrator run` sets it)")
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        data_converter=DATA_CONVERTER,
+        lazy=True,
+    )
+
+
+class Engine:
+    """What the rest of the program asks of Temporal."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self.client = client
+        self._settings = settings
+
+    async def start_task(self, task: TaskInput) -> None:
+        """Start the task's workflow, once, however often this is called. Raises RPCError where Temporal is away."""
+        try:
+            await self.client.start_workflow(
+                TaskWorkflow.run,
+                task,
+                id=task_workflow_id(task.task_id),
+                task_queue=self._settings.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=TypedSearchAttributes(
+                    [
+                        SearchAttributePair(TASK_STATUS, "QUEUED"),
+                        SearchAttributePair(TASK_TYPE, task.task_type),
+                        SearchAttributePair(USER_ID, task.user_id),
+                        SearchAttributePair(APP, task.app),
+                    ]
+                ),
+                static_summary=f"type {task.task_type}, {task.app}, priority {task.priority}",
+                rpc_timeout=CALL,
+            )
+        except WorkflowAlreadyStartedError:
+            log.debug("%s has run already", task.task_id)
+
+    async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
+        """Signal the node's workflow, starting it where it does not run."""
+        await self.client.start_workflow(
+            GpuHealthWorkflow.run,
+            GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch),
+            id=node_workflow_id(gpu_id),
+            task_queue=self._settings.task_queue,
+            start_signal=name,
+            start_signal_args=[signal],
+            search_attributes=TypedSearchAttributes([SearchAttributePair(GPU_ID, gpu_id)]),
+            static_summary=f"node {gpu_id}",
+            rpc_timeout=CALL,
+        )
+
+    async def grant(self, task_id: str, grant: Grant) -> None:
+        """Tell a waiting task that it has a slot."""
+        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
+        await handle.signal(TaskWorkflow.granted, grant, rpc_timeout=CALL)
+
+    async def settled(self, task_id: str, attempt: int) -> None:
+        """Tell a task that its attempt is closed."""
+        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
+        await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
+
+    async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
+        """Send the signals of a committed transaction, all at once; one that fails is left to the reconciler.
+
+        `but` is a task that knows already.
+        """
+        calls = [self.grant(one.task_id, one.grant) for one in wakeups.granted]
+        calls += [self.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
+        calls += [
+            self.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
+        ]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                log.warning("a signal was not delivered, the reconciler will repeat it: %s", outcome)
+
+    async def trigger_monitor(self) -> None:
+        """Run the monitor now. Raises RPCError where Temporal is away."""
+        await self.client.get_schedule_handle(MONITOR).trigger(
+            overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL
+        )
+
+    async def ping(self) -> None:
+        """Raise unless the engine answers."""
+        await self.client.service_client.check_health(timeout=CALL)
+
+    async def set_up(self) -> None:
+        """Register what the engine must know: search attributes and the monitor's schedule. Idempotent."""
+        await self._add_search_attributes()
+        schedule = Schedule(
+            action=ScheduleActionStartWorkflow(MonitorWorkflow.run, id=MONITOR, task_queue=self._settings.task_queue),
+            spec=ScheduleSpec(
+                intervals=[ScheduleIntervalSpec(every=timedelta(seconds=self._settings.monitor_interval))]
+            ),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+        )
+        try:
+            await self.client.create_schedule(MONITOR, schedule)
+        except ScheduleAlreadyRunningError:
+            log.debug("the monitor's schedule exists")
+
+    async def _add_search_attributes(self) -> None:
+        keyword, integer = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD, IndexedValueType.INDEXED_VALUE_TYPE_INT
+        wanted = {key.name: keyword for key in (TASK_STATUS, GPU_ID, USER_ID, APP)} | {TASK_TYPE.name: integer}
+        for name, kind in wanted.items():
+            request = AddSearchAttributesRequest(namespace=self.client.namespace, search_attributes={name: kind})
+            try:
+                await self.client.operator_service.add_search_attributes(request)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.ALREADY_EXISTS:
+                    raise

@@ -1,0 +1,261 @@
+"""What comes in is read strictly, and every refusal has the envelope's shape (INVARIANTS, Answers to bad input)."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, Request, Response
+from pydantic import BaseModel
+
+from api import schemas
+from api.body import clean, documents, json_body, parse, parse_json_text
+from api.envelope import Envelope, ok
+from api.errors import CODES, BadRequest, ErrorShield, install
+from api.paging import Page, headers
+from api.schemas import CreateTask, RegisterGpu, UpdateResult, UpdateStatus
+from workflows.domain import errors as domain
+from workflows.domain.task import TaskStatus
+
+TASK: dict[str, Any] = {"taskType": 2, "userId": "user_001", "app": "a", "payload": "{}"}
+GPU: dict[str, Any] = {"gpuId": "gpu_001", "hostname": "h", "ip": "10.0.0.1", "port": 80, "supportedTaskTypes": [2]}
+
+
+def build() -> FastAPI:
+    app = FastAPI()
+    install(app)
+    app.add_middleware(ErrorShield)
+
+    @app.post("/tasks", openapi_extra=documents(CreateTask))
+    async def create(body: Annotated[CreateTask, Depends(json_body(CreateTask))]) -> Envelope[str]:
+        return Envelope(data=body.payload)
+
+    @app.get("/list")
+    async def listed(request: Request, response: Response, page: Annotated[Page, Depends()]) -> Envelope[list[int]]:
+        response.headers.update(headers(request, page, 45))
+        return Envelope(data=[page.limit, page.offset])
+
+    @app.get("/number/{number}")
+    async def number(number: int) -> Envelope[int]:
+        return Envelope(data=number)
+
+    @app.get("/raise/{name}")
+    async def fail(name: str) -> None:
+        raise {"bug": ValueError("secret"), "down": ConnectionError("db"), "task": domain.TaskNotFound()}[name]
+
+    return app
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=build())
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+def refused(answer: httpx.Response, code: int, word: str) -> None:
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["data"]) == (code, code, None)
+    assert word in body["message"]
+    assert list(body) == ["code", "message", "data"]
+
+
+async def post(client: httpx.AsyncClient, raw: str | bytes, **headers: str) -> httpx.Response:
+    return await client.post("/tasks", content=raw, headers={"content-type": "application/json", **headers})
+
+
+def with_field(name: str, text: str) -> str:
+    rest = {key: value for key, value in TASK.items() if key != name}
+    return json.dumps(rest)[:-1] + f', "{name}": {text}}}'
+
+
+BAD_FIELDS = [
+    ("taskType", "NaN"),
+    ("taskType", "-Infinity"),
+    ("taskType", "1e999"),
+    ("taskType", str(2**63)),
+    ("taskType", "true"),
+    ("taskType", '"2"'),
+    ("taskType", "2.0"),
+    ("taskType", "null"),
+    ("userId", '""'),
+    ("userId", '"' + "x" * 129 + '"'),
+    ("app", r'"\u0000"'),
+    ("app", r'"\ud800"'),
+    ("env", "7"),
+    ("payload", '{"a": 1}'),
+    ("payload", '"' + "图" * 87382 + '"'),
+    ("timeout", "0"),
+    ("maxRetries", "101"),
+    ("priority", "false"),
+    ("unknown", "NaN"),
+    ("unknown", r'{"a": [{"\u0000": 1}]}'),
+    ("unknown", "[" * 150 + "]" * 150),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), BAD_FIELDS, ids=[f"{n}-{t[:12]}" for n, t in BAD_FIELDS])
+async def test_a_bad_field_is_named(client: httpx.AsyncClient, name: str, text: str) -> None:
+    refused(await post(client, with_field(name, text)), 400, name)
+
+
+@pytest.mark.parametrize("name", ["taskType", "userId", "app", "payload"])
+async def test_a_missing_field_is_named(client: httpx.AsyncClient, name: str) -> None:
+    refused(await post(client, json.dumps({k: v for k, v in TASK.items() if k != name})), 400, f"{name} 缺失")
+
+
+BAD_BODIES = [
+    b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff{}", b'\xef\xbb\xbf{}', b"{'a': 1}", b"[" * 100_000,
+    b'{"a":' * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b'{"\\u0000": 1}', b'{"\\udfff": 1}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", BAD_BODIES, ids=range(len(BAD_BODIES)))
+async def test_a_bad_body_is_refused(client: httpx.AsyncClient, raw: bytes) -> None:
+    refused(await post(client, raw), 400, "body")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/json; charset=latin-1", "application/jsonx"])
+async def test_another_content_type_is_refused(client: httpx.AsyncClient, kind: str) -> None:
+    refused(await post(client, json.dumps(TASK), **{"content-type": kind}), 400, "Content-Type")
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON;charset=UTF-8", 'application/json; charset="utf-8"']
+)
+async def test_json_is_accepted(client: httpx.AsyncClient, kind: str) -> None:
+    answer = await post(client, json.dumps({**TASK, "payload": "图😀"}), **{"content-type": kind})
+    assert answer.json() == ok("图😀")
+
+
+async def test_more_than_a_mebibyte_is_refused_before_it_is_read(client: httpx.AsyncClient) -> None:
+    sent = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield b" " * 65536
+
+    refused(await client.post("/tasks", content=chunks(), headers={"content-type": "application/json"}), 400, "1 MiB")
+    assert sent <= 18
+    refused(await post(client, b" " * (1024 * 1024 + 1)), 400, "1 MiB")
+
+
+async def test_a_value_is_never_echoed(client: httpx.AsyncClient) -> None:
+    answer = await post(client, with_field("taskType", '"hunter2"'))
+    assert "hunter2" not in answer.text
+    assert "hunter2" not in (await client.get("/number/hunter2")).text
+
+
+ANSWERS = [
+    ("/number/x", 400, "字段 number"),
+    ("/nowhere", 404, "资源不存在"),
+    ("/tasks", 404, "资源不存在"),
+    ("/raise/task", 404, "任务不存在"),
+    ("/raise/down", 503, "稍后重试"),
+    ("/raise/bug", 500, "操作失败: 服务器内部错误"),
+    ("/list?page=0", 400, "page"),
+    ("/list?page=", 400, "page"),
+    ("/list?page=2147483648", 400, "page"),
+    ("/list?size=101", 400, "size"),
+    ("/list?size=1.0", 400, "size"),
+    ("/list?size=%2B1", 400, "size"),
+    ("/list?size=%D9%A1", 400, "size"),
+]
+
+
+@pytest.mark.parametrize(("path", "code", "word"), ANSWERS, ids=[a[0] for a in ANSWERS])
+async def test_every_error_has_the_shape(client: httpx.AsyncClient, path: str, code: int, word: str) -> None:
+    answer = await client.get(path)
+    refused(answer, code, word)
+    assert "secret" not in answer.text
+    assert answer.headers.get("retry-after") == ("1" if code == 503 else None)
+
+
+async def test_a_page_has_links(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/list", params={"status": "A&B", "page": 2, "size": 20})
+    assert answer.json()["data"] == [20, 20]
+    assert answer.headers["x-total-count"] == "45"
+    links = answer.links
+    assert links["next"]["url"] == "/list?status=A%26B&page=3&size=20"
+    assert {rel: link["url"].partition("page=")[2][0] for rel, link in links.items()} == {
+        "first": "1", "prev": "1", "next": "3", "last": "3",
+    }  # fmt: skip
+    assert "next" not in (await client.get("/list?page=3")).links
+    assert "page=3&" in (await client.get("/list?page=9")).links["prev"]["url"]
+
+
+def test_every_domain_error_has_a_status() -> None:
+    kinds = {kind for _, kind in inspect.getmembers(domain, inspect.isclass) if issubclass(kind, domain.DomainError)}
+    assert kinds - {domain.DomainError} == set(CODES)
+
+
+@pytest.mark.parametrize("change", [
+    {"gpuId": "a/b"}, {"gpuId": "a\n"}, {"port": 0}, {"port": True}, {"supportedTaskTypes": []},
+    {"supportedTaskTypes": [True]}, {"supportedTaskTypes": list(range(1001))}, {"supportedTaskPriority": "vip"},
+    {"supportedTaskPriority": 1}, {"maxConcurrentTasks": 0}, {"metadata": []}, {"metadata": {"a": "x" * 16384}},
+    {"version": None},
+], ids=str)  # fmt: skip
+def test_a_bad_registration_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        parse(RegisterGpu, {**GPU, **change})
+    assert refusal.value.field == next(iter(change))
+
+
+def test_a_registration_is_read() -> None:
+    gpu = parse(RegisterGpu, {**GPU, "supportedTaskTypes": [3, 2, 3], "surplus": 1})
+    assert (gpu.supportedTaskTypes, gpu.supportedTaskPriority, gpu.metadata) == ([3, 2], "NORMAL", {})
+
+
+def test_a_status_is_one_of_the_specification() -> None:
+    assert parse(UpdateStatus, {"status": "FAILED", "gpuId": "g"}).status is TaskStatus.FAILED
+    with pytest.raises(BadRequest, match="status 不是允许的取值"):
+        parse(UpdateStatus, {"status": "DONE", "gpuId": "g"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "NaN", "[1e999]", str(2**63), r'"\ud800"', r'{"\u0000":1}', "[" * 100_000])
+def test_a_result_is_a_json_text(text: str) -> None:
+    with pytest.raises(BadRequest, match="result 不是合法的JSON文本"):
+        parse_json_text(text, "result")
+    assert parse_json_text('{"a": [1, "😀"], "a": null}', "result") == {"a": None}
+
+
+def test_a_path_holds_no_nul() -> None:
+    assert clean("gpu_001", "gpuId") == "gpu_001"
+    for bad in ("a\0", "\udc80"):
+        with pytest.raises(BadRequest, match="gpuId"):
+            clean(bad, "gpuId")
+
+
+async def test_openapi_documents_the_body(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/openapi.json")).json()["paths"]["/tasks"]["post"]["requestBody"]
+    assert text["content"]["application/json"]["example"]["env"] == "prod"
+    assert "$ref" not in json.dumps(
+        [documents(model) for model in (CreateTask, RegisterGpu, UpdateStatus, UpdateResult)]
+    )
+
+
+MODELS = [
+    model
+    for name, model in inspect.getmembers(schemas, inspect.isclass)
+    if issubclass(model, BaseModel) and model is not BaseModel and not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_the_sample_of_the_specification_fits(model: type[BaseModel]) -> None:
+    extra: Any = model.model_config["json_schema_extra"]
+    sample = extra["example"]
+    read = model.model_validate(sample).model_dump(mode="json", exclude_unset=True)
+    assert json.dumps(read) == json.dumps(sample)
+
+
+@pytest.mark.parametrize("model", [m for m in MODELS if not issubclass(m, schemas._Request)], ids=lambda m: m.__name__)
+def test_the_sample_has_every_field_in_order(model: type[BaseModel]) -> None:
+    extra: Any = model.model_config["json_schema_extra"]
+    assert list(extra["example"]) == list(model.model_fields)

@@ -1,0 +1,79 @@
+"""What the demo asks for, its sample pictures, its checks and the one picture it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from workers.demo import batch
+from workers.demo.batch import CANVAS, IMAGE_TYPE, TILE_SIDE, TILE_TYPE, Job
+from workers.demo.check import problem
+from workers.demo.errors import DemoFailed
+from workers.demo.picture import assemble, compose
+from workers.demo.samples import SIZE, make_samples
+
+
+def test_samples_are_the_same_each_time(tmp_path: Path) -> None:
+    first, second = make_samples(tmp_path, 2)
+    again = tmp_path / "again"
+    again.mkdir()
+    assert make_samples(again, 1)[0].read_bytes() == first.read_bytes()
+    assert first.read_bytes() != second.read_bytes()
+    with Image.open(first) as picture:
+        assert picture.size == SIZE
+
+
+def test_a_batch_covers_the_canvas_once_and_no_output_twice(tmp_path: Path) -> None:
+    jobs = batch.make_batch(tmp_path, None)
+    tiles = [job for job in jobs if job.task_type == TILE_TYPE]
+    assert len(jobs) - len(tiles) == batch.IMAGES
+    assert {(job.payload["x"], job.payload["y"]) for job in tiles} == {
+        (x, y) for x in range(0, CANVAS[0], TILE_SIDE) for y in range(0, CANVAS[1], TILE_SIDE)
+    }
+    assert len({job.output for job in jobs}) == len(jobs) == batch.IMAGES + len(tiles)
+
+
+def test_a_small_folder_is_used_again_and_again(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    Image.new("RGB", (64, 48)).save(folder / "mine.jpg")
+    (folder / "notes.txt").write_text("not a picture")
+    pictures = [job for job in batch.make_batch(tmp_path, folder) if job.task_type == IMAGE_TYPE]
+    assert len({job.output for job in pictures}) == batch.IMAGES
+    assert {job.size for job in pictures} == {(64, 48)}
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_a_folder_without_pictures_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DemoFailed, match="--images"):
+        batch.make_batch(tmp_path, tmp_path / name)
+
+
+def test_check_looks_at_the_file_itself(tmp_path: Path) -> None:
+    job = Job(TILE_TYPE, {}, tmp_path / "tile.png", (4, 3))
+    result = {"resultImages": [str(job.output)], "sha256": "?"}
+    assert "cannot be read" in (problem(job, "COMPLETED", None, result) or "")
+    Image.new("RGB", (4, 3)).save(job.output)
+    assert "not the file" in (problem(job, "COMPLETED", None, result) or "")
+    result["sha256"] = hashlib.sha256(job.output.read_bytes()).hexdigest()
+    assert problem(job, "COMPLETED", None, result) is None
+    assert problem(job, "FAILED", "broken", result) == "FAILED: broken"
+    assert "4x3, not 5x5" in (problem(Job(TILE_TYPE, {}, job.output, (5, 5)), "COMPLETED", None, result) or "")
+    assert "resultImages" in (problem(job, "COMPLETED", None, {}) or "")
+
+
+def test_the_picture_is_put_together_from_its_tiles(tmp_path: Path) -> None:
+    jobs = batch.make_batch(tmp_path, None)
+    tiles = [job for job in jobs if job.task_type == TILE_TYPE]
+    for number, job in enumerate(tiles[:-1]):
+        Image.new("RGB", job.size, (number, 200, 100)).save(job.output)
+    whole = assemble(jobs)
+    for number, job in enumerate(tiles[:-1]):
+        assert whole.getpixel((int(job.payload["x"]) + 1, int(job.payload["y"]) + 1)) == (number, 200, 100)
+    sheet = compose(jobs)
+    assert sheet.width > CANVAS[0]
+    assert sheet.height > CANVAS[1] + 400

@@ -1,0 +1,58 @@
+"""`gpu-orchestrator api`: one API process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+import uvicorn
+
+from api.app import create_app
+from api.context import Context
+from infra import telemetry
+from infra.cache import Cache
+from infra.db.engine import Database, create_engine
+from infra.settings import Settings
+from infra.temporal import Engine, connect
+from workers.instance import Instance
+from workers.migrate import prepare
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options: all settings come from the environment."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT, finishing open requests."""
+    settings = Settings()
+    telemetry.set_up("gpu-orchestrator-api", settings.log_level)
+    asyncio.run(serve(settings))
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Assemble the API and run it."""
+    await prepare(settings)
+    assert settings.database_url is not None
+    database = Database(create_engine(settings.database_url))
+    cache = Cache.connect(settings.redis_url)
+    engine = Engine(await connect(settings), settings)
+    instance = Instance("api", database, engine, settings)
+    app = create_app(Context(database, cache, engine, settings, instance))
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    beating = asyncio.create_task(instance.run())
+    try:
+        await uvicorn.Server(config).serve()
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await cache.close()
+        await database.close()

@@ -1,0 +1,1 @@
+"""`gpu-orchestrator demo`: real work on the embedded stack, one node killed on the way, and nothing lost."""

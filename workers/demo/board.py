@@ -1,0 +1,75 @@
+"""How the work goes on, live: a redrawn board on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from workers.demo.tracked import Tracked
+
+
+class Board:
+    """A context manager; `show` draws the tasks as they are now, `say` adds a line that stays."""
+
+    def __init__(self, console: Console, nodes: Sequence[str]) -> None:
+        self._console = console
+        self._nodes = nodes
+        self._dead: set[str] = set()
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._held = ExitStack()
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._held.enter_context(self._live)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def say(self, text: str) -> None:
+        """A line that stays, in rich markup."""
+        self._console.print(text, soft_wrap=True)
+
+    def bury(self, node: str) -> None:
+        """Show a node as killed from now on."""
+        self._dead.add(node)
+
+    def show(self, tasks: Sequence[Tracked]) -> None:
+        """Draw; where lines are plain, only what has changed."""
+        if self._live:
+            self._live.update(self._drawing(tasks), refresh=True)
+        elif (line := summary(tasks)) != self._last:
+            self._last = line
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+    def _drawing(self, tasks: Sequence[Tracked]) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for node in self._nodes:
+            table.add_row(Text(node, "bold"), self._work_of(node, tasks))
+        done = sum(task.ended for task in tasks)
+        return Group(Text(summary(tasks)), ProgressBar(total=max(len(tasks), 1), completed=done, width=60), table)
+
+    def _work_of(self, node: str, tasks: Sequence[Tracked]) -> Text:
+        if node in self._dead:
+            return Text("killed", "bold red")
+        running = [task for task in tasks if task.status == "PROCESSING" and task.gpu_id == node]
+        return Text("   ".join(f"{task.job.label} {task.progress:>3}%" for task in running) or "-")
+
+
+def summary(tasks: Sequence[Tracked]) -> str:
+    """One line: how many tasks are in which state."""
+    counts = Counter(task.status for task in tasks)
+    states = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    return f"{sum(task.ended for task in tasks)}/{len(tasks)} done: {states}"

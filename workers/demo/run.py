@@ -1,0 +1,127 @@
+"""`gpu-orchestrator demo`: a stack of its own, real work on three nodes, one of them killed on the way."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from infra.settings import Settings
+from workers.demo.batch import Job, make_batch
+from workers.demo.board import Board
+from workers.demo.client import Orchestrator
+from workers.demo.errors import DemoFailed
+from workers.demo.picture import compose
+from workers.demo.report import Outcome, print_table, print_verdict, write_results
+from workers.demo.show import Show
+from workers.stack.errors import StackError
+from workers.stack.ports import free_port
+from workers.stack.run import Signals
+from workers.stack.stack import Stack
+
+NODES = ("gpu_001", "gpu_002", "gpu_003")
+HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT = 2, 12.0  # s; short, so that a killed node is missed soon
+TASK_TIMEOUT = 60_000  # ms per attempt
+INTERRUPTED = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of the demo; its stack is its own, beside any other."""
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="pictures to work on; default: made up")
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument("--keep", action="store_true", help="keep the stack's data and logs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: every task came out right and the killed node's went on elsewhere; 1: not so, with the reason."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    out: Path = args.out.resolve()
+    data_dir = out / f"stack-{os.getpid()}"
+    try:
+        jobs = make_batch(_fresh_work_folder(out), args.images)
+        status = asyncio.run(_demo(console, _settings(data_dir), jobs, out))
+    except (DemoFailed, StackError, OSError) as error:
+        console.print(f"[bold red]failed:[/] {type(error).__name__}", highlight=False)
+        console.print(str(error), markup=False, soft_wrap=True)
+        status = 1
+    if status == 1 or args.keep:
+        console.print(f"data and logs of the stack: {data_dir}", soft_wrap=True, markup=False, highlight=False)
+    else:
+        shutil.rmtree(data_dir, ignore_errors=True)
+    return status
+
+
+def _fresh_work_folder(out: Path) -> Path:
+    """Where the tasks' files go; those of an earlier demo are removed, so that no old file can pass for a new one."""
+    folder = out / "work"
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for name in ("picture.png", "results.json"):
+        (out / name).unlink(missing_ok=True)
+    return folder
+
+
+def _settings(data_dir: Path) -> Settings:
+    """All embedded, on free ports, whatever the environment says."""
+    port = free_port()
+    return Settings(
+        mode="development",
+        host="127.0.0.1",
+        port=port,
+        public_url=f"http://127.0.0.1:{port}",
+        data_dir=data_dir,
+        api_key=None,
+        database_url=None,
+        redis_url=None,
+        temporal_address=None,
+        temporal_port=free_port(),
+        temporal_ui_port=free_port(),
+        node_networks="127.0.0.0/8",
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        task_timeout=TASK_TIMEOUT,
+    )
+
+
+async def _demo(console: Console, settings: Settings, jobs: Sequence[Job], out: Path) -> int:
+    os.environ["ORCHESTRATOR_NODE_HEARTBEAT_INTERVAL"] = str(HEARTBEAT_INTERVAL)  # the nodes inherit it
+    stack = Stack(settings, nodes=len(NODES), log=lambda name, line: None)  # the log files have it all
+    signals = Signals()
+    outcomes: list[Outcome] = []
+
+    async def whole() -> None:
+        console.print("starting Postgres, Redis, Temporal, the orchestrator and three nodes …")
+        await stack.start()
+        console.print(f"API {stack.api_url}, Temporal Web UI {stack.services.temporal_ui_url}", soft_wrap=True)
+        outcomes.append(await _perform(console, stack, jobs))
+
+    try:
+        if not await signals.unless_asked(whole()):
+            return INTERRUPTED
+    finally:
+        signals.on_second(stack.kill)
+        await stack.stop()
+    return await asyncio.to_thread(_conclude, console, outcomes[0], jobs, out)
+
+
+async def _perform(console: Console, stack: Stack, jobs: Sequence[Job]) -> Outcome:
+    key = stack.api_key.secret.get_secret_value()
+    async with Orchestrator(stack.api_url, key) as api:
+        with Board(console, NODES) as board:
+            return await Show(stack, api, board, NODES).perform(jobs)
+
+
+def _conclude(console: Console, outcome: Outcome, jobs: Sequence[Job], out: Path) -> int:
+    picture = out / "picture.png"
+    compose(jobs).save(picture)
+    write_results(outcome, out / "results.json")
+    print_table(console, outcome)
+    print_verdict(console, outcome, picture)
+    return 1 if outcome.failure else 0

@@ -1,0 +1,86 @@
+"""The course of the demo on a running stack: ask, watch, kill, wait, check."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Sequence
+
+from workers.demo.batch import Job
+from workers.demo.board import Board
+from workers.demo.check import problem
+from workers.demo.client import Orchestrator
+from workers.demo.errors import DemoFailed
+from workers.demo.report import Outcome
+from workers.demo.tracked import Tracked
+from workers.stack.stack import Stack
+
+VICTIM = "gpu_002"
+WARM_UP = 4  # tasks that are done before the kill, so that it hits the middle of the work
+DEADLINE = 240.0  # s for all tasks
+NODES_DEADLINE = 60.0  # s for all nodes to register
+STEP = 0.25  # s between two looks; much less than a task takes
+
+
+class Show:
+    """One batch of jobs on one stack."""
+
+    def __init__(self, stack: Stack, api: Orchestrator, board: Board, nodes: Sequence[str]) -> None:
+        self._stack = stack
+        self._api = api
+        self._board = board
+        self._nodes = set(nodes)
+        self._killed: str | None = None
+
+    async def perform(self, jobs: Sequence[Job]) -> Outcome:
+        """From the first request to the last check. Raises DemoFailed when the system does not answer."""
+        await self._nodes_registered()
+        tasks = [await self._create(job) for job in jobs]
+        self._board.say(f"{len(tasks)} tasks created")
+        deadline = time.monotonic() + DEADLINE
+        while not all(task.ended for task in tasks) and time.monotonic() < deadline:
+            await self._look(tasks)
+            await asyncio.sleep(STEP)
+        await self._check(tasks)
+        return Outcome(tasks, self._killed)
+
+    async def _nodes_registered(self) -> None:
+        deadline = time.monotonic() + NODES_DEADLINE
+        while missing := self._nodes - await self._api.active_nodes():
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"not registered after {NODES_DEADLINE:g} s: {', '.join(sorted(missing))}")
+            await asyncio.sleep(STEP)
+
+    async def _create(self, job: Job) -> Tracked:
+        answer = await self._api.create(job)
+        return Tracked(answer["taskId"], answer["displayId"], job)
+
+    async def _look(self, tasks: Sequence[Tracked]) -> None:
+        """Bring every task up to date, and kill the node at the first good moment."""
+        records = await self._api.tasks()
+        begun = [task for task in tasks if task.task_id in records and task.see(records[task.task_id])]
+        running = [task for task in tasks if task.status == "PROCESSING"]
+        warm = sum(task.ended for task in tasks) >= WARM_UP
+        if warm and not self._killed and any(task.gpu_id == VICTIM for task in begun):
+            await self._kill(running)
+        for task in running:
+            task.progress = await self._api.progress(task.task_id)
+        self._board.show(tasks)
+
+    async def _kill(self, running: Sequence[Tracked]) -> None:
+        """End the node for good, as a power cut would; it has just begun a task, so it cannot have finished it."""
+        self._killed = VICTIM
+        hit = [task for task in running if task.gpu_id == VICTIM]
+        await self._stack.part(VICTIM).stop(signal.SIGKILL)
+        self._board.bury(VICTIM)
+        self._board.say(f"[bold red]killed {VICTIM}[/] (SIGKILL) with {len(hit)} of its tasks running")
+
+    async def _check(self, tasks: Sequence[Tracked]) -> None:
+        records = await self._api.tasks()
+        for task in tasks:
+            task.see(records.get(task.task_id) or {"status": "LOST", "gpuId": None})
+            task.recall(await self._api.events(task.task_id))
+            error = records.get(task.task_id, {}).get("errorMessage")
+            result = await self._api.result(task.task_id) if task.status == "COMPLETED" else {}
+            task.problem = await asyncio.to_thread(problem, task.job, task.status, error, result)

@@ -1,0 +1,60 @@
+"""A task of the demo as seen from outside: its job, its latest record, the nodes it was on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.demo.batch import Job
+
+ENDED = {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}
+
+
+@dataclass(slots=True)
+class Tracked:
+    """One task, kept up to date by whoever polls."""
+
+    task_id: str
+    display_id: int
+    job: Job
+    status: str = "QUEUED"
+    gpu_id: str | None = None
+    progress: int = 0
+    seconds: float | None = None  # from creation to the end
+    attempts: int = 0
+    nodes: list[str] = field(default_factory=list)  # in order; the same node twice only when another was between
+    problem: str | None = None  # why its result is not right
+
+    def see(self, record: dict[str, Any]) -> bool:
+        """Take over a record of GET /tasks; True when it has just begun on a node."""
+        before = self.status, self.gpu_id
+        self.status, self.gpu_id = record["status"], record["gpuId"]
+        if record.get("completedAt"):
+            self.seconds = (record["completedAt"] - record["createdAt"]) / 1000
+        began = self.status == "PROCESSING" and before != (self.status, self.gpu_id)
+        if self.gpu_id and (began or self.ended):
+            self._was_on(self.gpu_id)
+        return began
+
+    def recall(self, events: Sequence[dict[str, Any]]) -> None:
+        """Take the whole story from its events, where there are any; polling may have missed a part."""
+        if any(event.get("gpuId") for event in events):
+            self.nodes = []
+            for event in events:
+                if event.get("gpuId"):
+                    self._was_on(event["gpuId"])
+        numbers = {event["attempt"] for event in events if event.get("gpuId") and event.get("attempt") is not None}
+        self.attempts = len(numbers) or len(self.nodes)
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    def moved_off(self, node: str) -> bool:
+        """Whether it was on this node and went on, to its end, on another."""
+        return node in self.nodes[:-1] and self.nodes[-1] != node
+
+    def _was_on(self, node: str) -> None:
+        if self.nodes[-1:] != [node]:
+            self.nodes.append(node)

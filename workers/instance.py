@@ -1,0 +1,88 @@
+"""One instance of the cluster: it beats, competes for the leader lease, and leads while it holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from importlib.metadata import version
+
+import psutil
+from temporalio.service import RPCError
+
+from infra.db import gpus, instances
+from infra.db.engine import Database, is_unavailable
+from infra.db.instances import Load
+from infra.settings import Settings
+from infra.temporal import Engine
+from workflows.messages import NodeSignal
+
+log = logging.getLogger(__name__)
+
+
+class Instance:
+    """Beats every third of the lease. The leader looks for silent nodes and for slots that stand free."""
+
+    def __init__(self, kind: str, database: Database, engine: Engine, settings: Settings) -> None:
+        self.id = ""
+        self.leads = False
+        self._kind = kind
+        self._database = database
+        self._engine = engine
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Until cancelled; then the row goes and the lease is free at once."""
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except Exception as error:
+                    self.leads = False
+                    if not is_unavailable(error) and not isinstance(error, RPCError):
+                        log.exception("an instance's turn failed")
+                await asyncio.sleep(self._pause)
+        finally:
+            await self._leave()
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between turns: short enough for the lease, the instance timeout and the grace."""
+        settings = self._settings
+        return min(
+            settings.leader_lease / 3, settings.instance_timeout / 3, max(settings.heartbeat_timeout / 8, 0.25), 2.0
+        )
+
+    async def _turn(self) -> None:
+        if not self.id:
+            self.id = await self._database.run(
+                lambda c: instances.join(
+                    c,
+                    kind=self._kind,
+                    hostname=socket.gethostname(),
+                    pid=os.getpid(),
+                    version=version("gpu-orchestrator"),
+                )
+            )
+        load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, psutil.disk_usage("/").percent)
+        await self._database.run(lambda c: instances.beat(c, self.id, load))
+        self.leads = (
+            await self._database.run(lambda c: instances.lead(c, self.id, self._settings.leader_lease)) is not None
+        )
+        if self.leads:
+            await self._lead()
+
+    async def _lead(self) -> None:
+        grace = self._settings.heartbeat_timeout
+        for gpu_id, epoch in await self._database.run(lambda c: gpus.silent_nodes(c, grace)):
+            await self._engine.signal_node(gpu_id, "silent", NodeSignal(epoch))
+        wakeups = await self._database.run(lambda c: gpus.sweep(c, strict_vip=self._settings.vip_nodes_strict))
+        await self._engine.deliver(wakeups)
+
+    async def _leave(self) -> None:
+        if self.id:
+            try:
+                await asyncio.wait_for(self._database.run(lambda c: instances.leave(c, self.id)), 2)
+            except Exception as error:  # noqa: BLE001  leaving is a courtesy
+                log.info("could not sign off: %s", error)

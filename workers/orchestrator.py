@@ -1,0 +1,97 @@
+"""`gpu-orchestrator worker`: one Temporal worker process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from datetime import timedelta
+
+from temporalio.worker import (
+    PollerBehaviorAutoscaling,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.monitor_steps import MonitorSteps
+from activities.node_steps import NodeSteps
+from activities.task_steps import TaskSteps
+from infra import telemetry
+from infra.cache import Cache
+from infra.db.engine import Database, create_engine
+from infra.node_client import NodeClient
+from infra.settings import Settings
+from infra.temporal import WORKFLOWS, Engine, connect
+from workers.instance import Instance
+from workers.migrate import prepare
+
+PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
+"""Our own pure modules: the sandbox need not load them anew for every workflow."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options: all settings come from the environment."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT, then let running activities end."""
+    settings = Settings()
+    telemetry.set_up("gpu-orchestrator-worker", settings.log_level)
+    asyncio.run(serve(settings))
+    return 0
+
+
+def workflow_runner(settings: Settings) -> WorkflowRunner:
+    """The sandbox with our pure modules passed through, or none where the setting says so."""
+    if not settings.workflow_sandbox:
+        return UnsandboxedWorkflowRunner()
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
+
+
+async def serve(settings: Settings) -> None:
+    """Assemble the worker and run it."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await prepare(settings)
+    assert settings.database_url is not None
+    database = Database(create_engine(settings.database_url))
+    cache = Cache.connect(settings.redis_url)
+    nodes = NodeClient()
+    engine = Engine(await connect(settings), settings)
+    await engine.set_up()
+    tasks = TaskSteps(database, engine, nodes, settings)
+    node_steps = NodeSteps(database, cache, engine, nodes, settings)
+    monitor = MonitorSteps(database, cache, engine, settings)
+    worker = Worker(
+        engine.client,
+        task_queue=settings.task_queue,
+        workflows=WORKFLOWS,
+        activities=[
+            tasks.select_slot,
+            tasks.dispatch,
+            tasks.collect,
+            tasks.stop_on_node,
+            node_steps.attend_node,
+            node_steps.confirm_attempts,
+            monitor.reconcile,
+            monitor.check_health,
+        ],
+        workflow_runner=workflow_runner(settings),
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        graceful_shutdown_timeout=timedelta(seconds=2),
+    )
+    instance = asyncio.create_task(Instance("worker", database, engine, settings).run())
+    try:
+        async with worker:
+            await stop.wait()
+    finally:
+        instance.cancel()
+        await asyncio.gather(instance, return_exceptions=True)
+        await nodes.close()
+        await cache.close()
+        await database.close()

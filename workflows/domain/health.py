@@ -1,0 +1,66 @@
+"""Health levels: each level's rule, in this one place (DESIGN, Health)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Health(StrEnum):
+    """HEALTHY works as meant, DEGRADED works with less than it has, UNHEALTHY does not work."""
+
+    HEALTHY = "HEALTHY"
+    DEGRADED = "DEGRADED"
+    UNHEALTHY = "UNHEALTHY"
+
+
+ORDER = (Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """One level per component of `/monitoring/health/{component}`."""
+
+    gpu: Health
+    queue: Health
+    task: Health
+    cluster: Health
+
+    @property
+    def system(self) -> Health:
+        """The worst of all."""
+        return max((self.gpu, self.queue, self.task, self.cluster), key=ORDER.index)
+
+
+def gpu_health(status_counts: Mapping[str, int]) -> Health:
+    """UNHEALTHY: nodes are registered and none is ACTIVE; DEGRADED: some are not ACTIVE; else HEALTHY."""
+    total, active = sum(status_counts.values()), status_counts.get("ACTIVE", 0)
+    if total and not active:
+        return Health.UNHEALTHY
+    return Health.DEGRADED if active < total else Health.HEALTHY
+
+
+def queue_health(status_counts: Mapping[str, int], active_gpus: int) -> Health:
+    """UNHEALTHY: tasks wait and no node is ACTIVE; DEGRADED: more than 100 wait per ACTIVE node; else HEALTHY."""
+    queued = status_counts.get("QUEUED", 0)
+    if queued and not active_gpus:
+        return Health.UNHEALTHY
+    return Health.DEGRADED if queued > 100 * max(active_gpus, 1) else Health.HEALTHY
+
+
+def task_health(status_counts: Mapping[str, int]) -> Health:
+    """By the share of FAILED and TIMEOUT among all ended tasks: above 50 % UNHEALTHY, above 10 % DEGRADED."""
+    bad = status_counts.get("FAILED", 0) + status_counts.get("TIMEOUT", 0)
+    ended = bad + status_counts.get("COMPLETED", 0)
+    if ended < 10:
+        return Health.HEALTHY
+    share = bad / ended
+    return Health.UNHEALTHY if share > 0.5 else Health.DEGRADED if share > 0.1 else Health.HEALTHY
+
+
+def cluster_health(active: int, total: int, *, has_leader: bool) -> Health:
+    """UNHEALTHY: no instance beats; DEGRADED: one is silent or nobody leads; else HEALTHY."""
+    if active == 0:
+        return Health.UNHEALTHY
+    return Health.HEALTHY if active == total and has_leader else Health.DEGRADED

@@ -1,0 +1,39 @@
+"""Timeouts and retry policies of the activities, in one place."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+DATABASE_STEP = timedelta(seconds=10)
+DATABASE_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=10)
+)
+"""A local activity that is one short transaction: repeated until the database is back."""
+
+FIRST_DISPATCH = timedelta(seconds=2)
+"""The first try of a dispatch, as a local activity; bounded, since it holds the workflow task open."""
+
+DISPATCH_WINDOW = timedelta(seconds=10)
+"""How long an ambiguous dispatch is repeated before the node is suspected."""
+
+DISPATCH_TRY = timedelta(seconds=5)
+DISPATCH_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500), backoff_coefficient=2, maximum_interval=timedelta(seconds=4)
+)
+
+STOP_TIMEOUT = timedelta(seconds=6)
+
+ASK_TIMEOUT = timedelta(seconds=30)
+
+MONITOR_STEP = timedelta(seconds=60)
+
+WAIT_BACKSTOP = timedelta(minutes=10)
+"""A waiting task looks again by itself after this time, in case its grant's signal and its repetition were lost."""
+
+NODE_CHECK_AT_LEAST_S = 120.0
+"""The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
+
+HISTORY_LIMIT = 1_000
+"""Events after which a workflow continues as new: a long history must replay within two seconds."""

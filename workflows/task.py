@@ -1,0 +1,178 @@
+"""A task's life: wait for a slot, dispatch, wait for the report, collect; again until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from workflows import policies
+    from workflows.domain.attempt import NODE_STILL_RUNS_IT, Outcome
+    from workflows.domain.task import TERMINAL, TaskStatus
+    from workflows.messages import AttemptRef, Collected, CollectInput, Grant, TaskInput, TaskSummary
+    from workflows.ports import TaskActivities
+
+TASK_STATUS = SearchAttributeKey.for_keyword("TaskStatus")
+TASK_TYPE = SearchAttributeKey.for_int("TaskType")
+GPU_ID = SearchAttributeKey.for_keyword("GpuId")
+USER_ID = SearchAttributeKey.for_keyword("UserId")
+APP = SearchAttributeKey.for_keyword("App")
+
+
+@workflow.defn(name="TaskWorkflow")
+class TaskWorkflow:
+    """One task, `task-{taskId}`. What is true of it stands in its row; this decides what happens next."""
+
+    @workflow.init
+    def __init__(self, task: TaskInput) -> None:
+        self._task = task
+        self._granted: Grant | None = None
+        self._settled = 0  # the highest attempt known to be closed
+        self._attempt = 0
+
+    @workflow.run
+    async def run(self, task: TaskInput) -> TaskSummary:
+        """Returns once the row is terminal, with the same status."""
+        while True:
+            grant = await self._slot()
+            if grant is None:
+                return TaskSummary(TaskStatus.FAILED, self._attempt)
+            self._attempt = grant.attempt
+            ended = await self._run_attempt(grant)
+            self._show(ended.status, None if ended.status is TaskStatus.QUEUED else grant.gpu_id)
+            if ended.status in TERMINAL:
+                self._describe(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
+                if ended.outcome in NODE_STILL_RUNS_IT:
+                    await self._stop(grant)
+                return TaskSummary(ended.status, grant.attempt, grant.gpu_id)
+            await self._pause(grant, ended)
+
+    @workflow.signal
+    def granted(self, grant: Grant) -> None:
+        """A slot was handed to this task while it waited."""
+        if grant.attempt > self._attempt:
+            self._granted = grant
+
+    @workflow.signal
+    def settled(self, attempt: int) -> None:
+        """The attempt is closed: collect it."""
+        self._settled = max(self._settled, attempt)
+
+    async def _slot(self) -> Grant | None:
+        """Claim a slot, or wait for one to be handed over."""
+        while True:
+            selection = await workflow.execute_local_activity_method(
+                TaskActivities.select_slot,
+                self._task.task_id,
+                start_to_close_timeout=policies.DATABASE_STEP,
+                retry_policy=policies.DATABASE_RETRY,
+            )
+            if selection.grant is not None:
+                return selection.grant
+            if not selection.waiting:
+                return None  # the row has ended, or is gone
+            self._describe(f"waiting: {selection.waiting}")
+            try:
+                await workflow.wait_condition(
+                    lambda: self._granted is not None, timeout=policies.WAIT_BACKSTOP, timeout_summary="look again"
+                )
+            except TimeoutError:
+                self._renew()
+                continue
+            grant, self._granted = self._granted, None
+            return grant
+
+    async def _run_attempt(self, grant: Grant) -> Collected:
+        if await self._dispatch(AttemptRef(self._task.task_id, grant.attempt)):
+            self._show(TaskStatus.PROCESSING, grant.gpu_id)
+            self._describe(f"running on {grant.gpu_id}, attempt {grant.attempt}")
+            return await self._report(grant.attempt)
+        return await self._collect(grant.attempt, Outcome.UNREACHABLE)
+
+    async def _dispatch(self, ref: AttemptRef) -> bool:
+        """True: the node runs it. False: the attempt is closed, or must be, since the node gives no clear answer."""
+        summary = f"attempt {ref.attempt}"
+        try:
+            first = await workflow.execute_local_activity_method(
+                TaskActivities.dispatch,
+                ref,
+                schedule_to_close_timeout=policies.FIRST_DISPATCH,
+                retry_policy=RetryPolicy(maximum_attempts=1),
+                summary=summary,
+            )
+            return first.accepted
+        except ActivityError:
+            workflow.logger.info("dispatch of attempt %s is ambiguous, repeating it", ref.attempt)
+        try:
+            again = await workflow.execute_activity_method(
+                TaskActivities.dispatch,
+                ref,
+                start_to_close_timeout=policies.DISPATCH_TRY,
+                schedule_to_close_timeout=policies.DISPATCH_WINDOW,
+                retry_policy=policies.DISPATCH_RETRY,
+                summary=summary,
+            )
+            return again.accepted
+        except ActivityError:
+            return False
+
+    async def _report(self, attempt: int) -> Collected:
+        """Wait for the attempt to be settled; at its deadline settle it here. One timer per attempt."""
+        timeout = timedelta(milliseconds=self._task.timeout_ms)
+        try:
+            await workflow.wait_condition(
+                lambda: self._settled >= attempt, timeout=timeout, timeout_summary=f"deadline of attempt {attempt}"
+            )
+        except TimeoutError:
+            return await self._collect(attempt, Outcome.TIMED_OUT)
+        return await self._collect(attempt, None)
+
+    async def _collect(self, attempt: int, close_as: Outcome | None) -> Collected:
+        return await workflow.execute_local_activity_method(
+            TaskActivities.collect,
+            CollectInput(self._task.task_id, attempt, close_as),
+            start_to_close_timeout=policies.DATABASE_STEP,
+            retry_policy=policies.DATABASE_RETRY,
+            summary=f"attempt {attempt}",
+        )
+
+    async def _pause(self, grant: Grant, ended: Collected) -> None:
+        """Back off before the next attempt, and meanwhile stop what the node may still be running."""
+        self._describe(f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome}; next in {ended.pause_s:g} s")
+        steps = []
+        if ended.outcome in NODE_STILL_RUNS_IT:
+            steps.append(self._stop(grant))
+        if ended.pause_s > 0:
+            steps.append(workflow.sleep(ended.pause_s, summary="backoff"))
+        if steps:
+            await asyncio.gather(*steps)
+
+    async def _stop(self, grant: Grant) -> None:
+        try:
+            await workflow.execute_activity_method(
+                TaskActivities.stop_on_node,
+                AttemptRef(self._task.task_id, grant.attempt),
+                schedule_to_close_timeout=policies.STOP_TIMEOUT,
+                retry_policy=RetryPolicy(maximum_attempts=1),
+                summary=f"stop attempt {grant.attempt} on {grant.gpu_id}",
+            )
+        except ActivityError:
+            workflow.logger.info("could not stop attempt %s on %s", grant.attempt, grant.gpu_id)
+
+    def _renew(self) -> None:
+        """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
+        if workflow.info().get_current_history_length() > policies.HISTORY_LIMIT and self._granted is None:
+            workflow.continue_as_new(self._task)
+
+    def _show(self, status: TaskStatus, gpu_id: str | None) -> None:
+        updates: list[SearchAttributeUpdate[Any]] = [TASK_STATUS.value_set(status.value)]
+        updates.append(GPU_ID.value_set(gpu_id) if gpu_id else GPU_ID.value_unset())
+        workflow.upsert_search_attributes(updates)
+
+    def _describe(self, details: str) -> None:
+        workflow.set_current_details(details)
