@@ -55,15 +55,15 @@ def node_workflow_id(gpu_id: str) -> str:
     return f"gpu-{gpu_id}"
 
 
-async def connect(settings: Settings) -> Client:
-    """A client that connects on first use, so that a program starts while the engine is away."""
+async def connect(settings: Settings, *, lazy: bool = True) -> Client:
+    """A client; a lazy one connects on first use, so that a program starts while the engine is away."""
     if settings.temporal_address is None:
         raise SystemExit("ORCHESTRATOR_TEMPORAL_ADDRESS is not set (`gpu-orchestrator run` sets it)")
     return await Client.connect(
         settings.temporal_address,
         namespace=settings.temporal_namespace,
         data_converter=DATA_CONVERTER,
-        lazy=True,
+        lazy=lazy,
     )
 
 

@@ -61,7 +61,7 @@ async def serve(settings: Settings) -> None:
     database = Database(create_engine(settings.database_url))
     cache = Cache.connect(settings.redis_url)
     nodes = NodeClient()
-    engine = Engine(await connect(settings), settings)
+    engine = Engine(await connect(settings, lazy=False), settings)
     await engine.set_up()
     tasks = TaskSteps(database, engine, nodes, settings)
     node_steps = NodeSteps(database, cache, engine, nodes, settings)

@@ -51,10 +51,10 @@ class SystemState:
     @property
     def load(self) -> dict[str, float]:
         """`system_metrics`: the mean over the living instances, percent."""
-        alive = [one for one in self.instances if one.alive] or [None]
+        alive = [one for one in self.instances if one.alive]
         names = ("cpu_usage", "memory_usage", "disk_usage")
         return {
-            name: round(sum(getattr(one, name, 0.0) if one is not None else 0.0 for one in alive) / len(alive), 1)
+            name: round(sum(getattr(one, name) for one in alive) / max(len(alive), 1), 1)
             for name in names
         }
 

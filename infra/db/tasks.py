@@ -108,7 +108,7 @@ async def estimate_wait_s(connection: AsyncConnection, task_type: int, queue_cla
     ).one()
     if row.slots > row.busy and row.ahead == 0:
         return 0
-    return round((row.ahead + 1) * row.mean_ms / 1000 / max(int(row.slots), 1))
+    return int((row.ahead + 1) * row.mean_ms / 1000 / max(int(row.slots), 1))
 
 
 async def create(connection: AsyncConnection, task: NewTask, *, actor: str) -> tuple[AnyRow, bool]:

@@ -1,0 +1,147 @@
+"""The real stack, once per test run: Postgres, Redis, Temporal, a worker and an API, each its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from temporalio.client import Client
+
+from infra.settings import Settings
+from tests.fake_node import FakeNode
+from workers.stack.ports import free_port
+from workers.stack.stack import Stack
+
+GRACE_S = 3.0
+
+
+async def eventually(check: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
+    """The first true answer of `check`; fails with the last one after `within` seconds."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not (answer := await check()):
+        assert asyncio.get_running_loop().time() < deadline, f"still {answer!r} after {within} s"
+        await asyncio.sleep(0.05)
+    return answer
+
+
+@dataclass
+class Api:
+    """The API as a frontend sees it."""
+
+    http: httpx.AsyncClient
+    stack: Stack
+    key: str
+
+    async def ask(self, method: str, path: str, *, code: int = 200, **options: Any) -> Any:
+        """Call, check status, envelope and their agreement; the envelope's data."""
+        response = await self.http.request(method, path, **options)
+        body = response.json()
+        assert (response.status_code, body["code"]) == (code, code), (path, response.status_code, body)
+        assert set(body) == {"code", "message", "data"}
+        return body["data"]
+
+    async def get(self, path: str, **options: Any) -> Any:
+        return await self.ask("GET", path, **options)
+
+    async def post(self, path: str, body: Any = None, **options: Any) -> Any:
+        return await self.ask("POST", path, json=body, **options)
+
+    async def create(self, task_type: int, payload: str = '{"n": 1}', **more: Any) -> str:
+        body = {"taskType": task_type, "userId": "user_001", "app": "tests", "payload": payload, **more}
+        task_id: str = (await self.post("/tasks", body))["taskId"]
+        return task_id
+
+    async def until(self, task_id: str, *statuses: str, within: float = 20.0) -> Any:
+        async def check() -> Any:
+            task = await self.get(f"/tasks/{task_id}")
+            return task if task["status"] in statuses else None
+
+        return await eventually(check, within=within)
+
+    async def gpu_until(self, gpu_id: str, status: str, within: float = 20.0) -> Any:
+        async def check() -> Any:
+            gpu = await self.get(f"/gpus/{gpu_id}")
+            return gpu if gpu["status"] == status else None
+
+        return await eventually(check, within=within)
+
+    async def register(self, node: FakeNode, types: list[int], **more: Any) -> None:
+        body = {
+            "gpuId": node.gpu_id,
+            "hostname": "test-host",
+            "ip": "127.0.0.1",
+            "port": node.port,
+            "supportedTaskTypes": types,
+            "supportedTaskPriority": "NORMAL",
+            "version": "1.0.0",
+            "maxConcurrentTasks": 1,
+            "metadata": {"gpuModel": "RTX 4090"},
+            **more,
+        }
+        assert await self.post("/gpus/register", body) == "GPU注册成功"
+
+    async def report(self, put: Any, kind: str, body: Any, *, code: int = 200, token: bool = True) -> Any:
+        headers = {"X-Attempt-Token": put.token} if token else {}
+        return await self.post(f"/tasks/{put.task_id}/{kind}", body, headers=headers, code=code)
+
+    async def succeed(self, put: Any, result: Any, **options: Any) -> Any:
+        return await self.report(put, "result", {"result": json.dumps(result)}, **options)
+
+    async def say(self, put: Any, status: str, message: str = "", **options: Any) -> Any:
+        extra = {key: options.pop(key) for key in list(options) if key == "progress"}
+        body = {"status": status, "gpuId": put.gpu_id, "message": message, **extra}
+        return await self.report(put, "status", body, **options)
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("stack"),
+        port=free_port(),
+        temporal_port=free_port(),
+        temporal_ui_port=free_port(),
+        heartbeat_timeout=GRACE_S,
+        monitor_interval=2,
+        task_types={901: {"timeout": 1000, "maxRetries": 0}, 902: {"maxRetries": 1}},
+    )
+    async with Stack(settings, nodes=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def api(stack: Stack) -> AsyncIterator[Api]:
+    key = stack.api_key.secret.get_secret_value()
+    async with httpx.AsyncClient(
+        base_url=f"{stack.api_url}/api/v2", headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=20
+    ) as http:
+        yield Api(http, stack, key)
+
+
+@pytest.fixture(scope="session")
+async def temporal(stack: Stack) -> Client:
+    return await Client.connect(stack.services.temporal_address, namespace=stack.services.temporal_namespace)
+
+
+@pytest.fixture
+async def make_node(api: Api) -> AsyncIterator[Callable[..., Awaitable[FakeNode]]]:
+    """Nodes written by somebody else: they beat while the test runs, and are deregistered after it."""
+    nodes: list[FakeNode] = []
+
+    async def make(gpu_id: str, types: list[int], *, beats: bool = True, **more: Any) -> FakeNode:
+        node = FakeNode(gpu_id)
+        await node.start()
+        nodes.append(node)
+        await api.register(node, types, **more)
+        if beats:
+            node.beat_with(lambda: api.http.post(f"/gpus/{gpu_id}/heartbeat"))
+        return node
+
+    yield make
+    for node in nodes:
+        await node.stop()
+        await api.http.delete(f"/gpus/{node.gpu_id}")
