@@ -53,10 +53,7 @@ class SystemState:
         """`system_metrics`: the mean over the living instances, percent."""
         alive = [one for one in self.instances if one.alive]
         names = ("cpu_usage", "memory_usage", "disk_usage")
-        return {
-            name: round(sum(getattr(one, name) for one in alive) / max(len(alive), 1), 1)
-            for name in names
-        }
+        return {name: round(sum(getattr(one, name) for one in alive) / max(len(alive), 1), 1) for name in names}
 
     def report(self) -> dict[str, Any]:
         """What the monitor keeps of it."""

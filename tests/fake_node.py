@@ -1,0 +1,97 @@
+"""A GPU node that does what a test tells it to: time and failure must be controlled here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Put:
+    """One PUT that the node received."""
+
+    run_id: str
+    gpu_id: str
+    token: str
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+    @property
+    def task_id(self) -> str:
+        task_id: str = self.body["context"]["taskId"]
+        return task_id
+
+
+@dataclass
+class FakeNode:
+    """Answers PUTs with `answer`, remembers them, and knows of a run what `known` says."""
+
+    gpu_id: str
+    answer: tuple[int, dict[str, Any]] = (202, {"status": "starting"})
+    known: dict[str, str] = field(default_factory=dict)
+    puts: asyncio.Queue[Put] = field(default_factory=asyncio.Queue)
+    canceled: list[str] = field(default_factory=list)
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def beat_with(self, beat: Callable[[], Awaitable[Any]]) -> None:
+        async def forever() -> None:
+            while True:
+                await beat()
+                await asyncio.sleep(0.5)
+
+        self._beating = asyncio.create_task(forever())
+
+    def fall_silent(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+
+    async def stop(self) -> None:
+        self.fall_silent()
+        if self._server is not None:
+            self._server.close()
+
+    async def next_put(self, within: float = 20.0) -> Put:
+        return await asyncio.wait_for(self.puts.get(), within)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            method, path, _ = (await reader.readline()).decode().split(" ", 2)
+            headers: dict[str, str] = {}
+            while (line := (await reader.readline()).decode().strip()) != "":
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+            content = await reader.readexactly(int(headers.get("content-length", 0)))
+            status, answer = self._answer(method, path, headers, content)
+            payload = json.dumps(answer).encode()
+            writer.write(
+                f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
+                "Connection: close\r\n\r\n".encode()
+                + payload
+            )
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError, ValueError):
+            return
+        finally:
+            writer.close()
+
+    def _answer(self, method: str, path: str, headers: dict[str, str], content: bytes) -> tuple[int, dict[str, Any]]:
+        run_id = path.split("/")[2] if path.count("/") > 1 else ""
+        if method == "PUT":
+            put = Put(run_id, self.gpu_id, headers["x-attempt-token"], json.loads(content), headers)
+            self.puts.put_nowait(put)
+            return self.answer[0], {"id": run_id, **self.answer[1]}
+        if path.endswith("/cancel"):
+            self.canceled.append(run_id)
+            return 200, {}
+        if run_id in self.known:
+            return 200, {"id": run_id, "status": self.known[run_id]}
+        return 404, {}

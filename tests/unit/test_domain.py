@@ -1,0 +1,80 @@
+"""The pure core: edges, retry policy, priority classes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflows.domain import gpu, task
+from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
+from workflows.domain.errors import IllegalTransition
+from workflows.domain.gpu import GpuStatus, PriorityQueue
+from workflows.domain.priority import class_of, node_serves
+from workflows.domain.retry import BACKOFF_CAP_S, backoff_s, judge
+from workflows.domain.task import TERMINAL, TaskStatus
+
+STATUSES = [None, *TaskStatus]
+
+
+@given(st.sampled_from(STATUSES), st.sampled_from(list(TaskStatus)))
+def test_terminal_states_absorb(before, after):
+    if before in TERMINAL:
+        with pytest.raises(IllegalTransition):
+            task.check_edge(before, after)
+
+
+@given(st.lists(st.sampled_from(list(TaskStatus)), max_size=30))
+def test_a_walk_never_leaves_a_terminal_state(wanted):
+    status = None
+    for after in wanted:
+        try:
+            task.check_edge(status, after)
+        except IllegalTransition:
+            continue
+        assert status not in TERMINAL
+        status = after
+
+
+def test_faulty_ends_by_activation_or_removal_only():
+    assert {after for before, after in gpu.EDGES if before is GpuStatus.FAULTY} == {GpuStatus.ACTIVE, None}
+
+
+@given(st.sampled_from(list(Outcome)), st.integers(0, 10), st.integers(0, 10))
+def test_the_verdict_on_an_attempt_is_a_legal_edge(outcome, retry_count, max_retries):
+    verdict = judge(outcome, retry_count=retry_count, max_retries=max_retries)
+    if verdict.status is not TaskStatus.QUEUED or outcome not in REQUEUES:
+        task.check_edge(TaskStatus.PROCESSING, verdict.status)
+    used = verdict.retry_count - retry_count
+    assert used == int(outcome in USES_RETRY and retry_count < max_retries)
+
+
+@given(st.integers(0, 10))
+def test_attempts_that_use_a_retry_are_one_more_than_retries(max_retries):
+    retry_count, attempts = 0, 0
+    while True:
+        attempts += 1
+        verdict = judge(Outcome.FAILED, retry_count=retry_count, max_retries=max_retries)
+        retry_count = verdict.retry_count
+        if verdict.status in TERMINAL:
+            break
+    assert attempts == max_retries + 1
+
+
+@given(st.integers(1, 10_000))
+def test_backoff_doubles_up_to_its_cap(count):
+    assert backoff_s(1) == 1.0
+    assert backoff_s(count) <= backoff_s(count + 1) <= BACKOFF_CAP_S
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_two_and_more_is_vip(priority):
+    assert class_of(priority) is (PriorityQueue.VIP if priority >= 2 else PriorityQueue.NORMAL)
+
+
+@given(st.booleans(), st.booleans())
+def test_a_vip_node_serves_normal_work_only_while_no_vip_waits(waiting, strict):
+    vip, normal = PriorityQueue.VIP, PriorityQueue.NORMAL
+    assert node_serves(vip, normal, vip_waiting=waiting, strict=strict) is (not waiting and not strict)
+    assert node_serves(normal, normal, vip_waiting=waiting, strict=strict)
+    assert node_serves(vip, vip, vip_waiting=waiting, strict=strict)
