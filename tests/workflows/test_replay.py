@@ -1,0 +1,42 @@
+"""Committed histories replay with the production converter and sandbox: a change of commands is caught here.
+
+The histories were taken from the real engine by `python -m tests.workflows.record`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from infra.settings import Settings
+from infra.temporal import DATA_CONVERTER, WORKFLOWS
+from workers.orchestrator import workflow_runner
+
+HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
+WANTED = {
+    "task_completed",
+    "task_retried",
+    "task_timed_out",
+    "task_lost_node",
+    "task_waiting",
+    "task_running",
+    "node_active",
+    "node_offline",
+    "node_faulty",
+    "node_gone",
+    "monitor",
+}
+
+
+def test_every_outcome_has_a_history():
+    assert {path.stem for path in HISTORIES} >= WANTED
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+async def test_replays(path):
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER, workflow_runner=workflow_runner(Settings()))
+    history = WorkflowHistory.from_json(f"recorded-{path.stem}", path.read_text())
+    await replayer.replay_workflow(history)
