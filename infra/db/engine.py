@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ async def _ping(connection: AsyncConnection) -> None:
 
 
 def _may_repeat(error: DBAPIError) -> bool:
-    """Deadlock or serialization failure; or a pooled connection that had died before this transaction began."""
+    """Deadlock or serialization failure: nothing of the transaction was kept."""
     return getattr(error.orig, "sqlstate", None) in RETRIED_SQLSTATES
 
 
@@ -78,4 +79,4 @@ def is_unavailable(error: BaseException) -> bool:
         return error.connection_invalidated or (
             isinstance(error, OperationalError) and (sqlstate is None or sqlstate[:2] in {"08", "53", "57"})
         )
-    return isinstance(error, ConnectionError | TimeoutError)
+    return isinstance(error, ConnectionError | TimeoutError | PoolTimeout)
