@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from infra.cache import Cache
-from infra.db import alerts, counters, monitoring, reconciling
+from infra.db import alerts, monitoring, reconciling
 from infra.db.alerts import NewAlert
 from infra.db.engine import Database
 from infra.settings import Settings
@@ -48,7 +48,6 @@ class MonitorSteps:
         unattended = await read(reconciling.unattended)
         for row in unattended:
             await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch, "reconcile"))
-        await read(counters.fold)
         found = {
             "started": len(starts),
             "settled": len(uncollected),

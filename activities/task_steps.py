@@ -10,16 +10,17 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from infra import addresses
-from infra.db import attempts, claims, collecting, dispatching, tasks
+from infra.db import attempts, claims, collecting, dispatching
 from infra.db.attempts import Wakeups
 from infra.db.dispatching import Order
 from infra.db.engine import Database
+from infra.forecast import Forecast
 from infra.node_client import Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
-from workflows.messages import AttemptRef, Collected, CollectInput, Dispatched, Grant, Selection
+from workflows.messages import AttemptRef, Collected, CollectInput, Dispatched, Selection
 
 ACTOR = "workflow"
 
@@ -27,23 +28,23 @@ ACTOR = "workflow"
 class TaskSteps:
     """Implements `workflows.ports.TaskActivities`."""
 
-    def __init__(self, database: Database, engine: Engine, nodes: NodeClient, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, engine: Engine, nodes: NodeClient, forecast: Forecast, settings: Settings
+    ) -> None:
         self._database = database
+        self._forecast = forecast
         self._engine = engine
         self._nodes = nodes
         self._settings = settings
 
     @activity.defn(name="select_slot")
     async def select_slot(self, task_id: str) -> Selection:
-        """Claim a fitting slot, or mark the task as waiting and say why it waits."""
-
-        async def claim(connection: AsyncConnection) -> Grant | None:
-            return await claims.claim(connection, task_id, strict_vip=self._settings.vip_nodes_strict)
-
-        grant = await self._database.run(claim)
-        if grant is not None:
-            return Selection(grant)
-        return Selection(None, await self._database.run(lambda c: tasks.explain_waiting(c, task_id)))
+        """Claim a fitting slot, or wait for one to be handed over and say why."""
+        found = await self._database.run(lambda c: claims.claim(c, task_id, strict_vip=self._settings.vip_nodes_strict))
+        await self._engine.deliver(Wakeups(granted=found.others))
+        if not found.waiting:
+            return Selection(found.grant)
+        return Selection(None, (await self._forecast.of(found.task_type)).nodes.reason())
 
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:

@@ -14,6 +14,7 @@ from infra.cache import Cache
 from infra.db import gpus
 from infra.db.attempts import Wakeups
 from infra.db.engine import Database
+from infra.forecast import Forecast
 from infra.settings import Settings
 from infra.temporal import Engine
 
@@ -36,11 +37,14 @@ class Context:
     engine: Engine
     settings: Settings
     instance: Self
+    forecast: Forecast
     beats: dict[str, int] = field(default_factory=dict)  # not yet written through
     background: set[asyncio.Task[None]] = field(default_factory=set)
 
     def deliver(self, wakeups: Wakeups) -> None:
         """Send signals after the commit, without keeping the caller waiting."""
+        if wakeups.nodes:
+            self.forecast.forget()
         if wakeups.granted or wakeups.settled or wakeups.nodes:
             task = asyncio.create_task(self.engine.deliver(wakeups))
             self.background.add(task)

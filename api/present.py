@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from infra.db.capacity import Capacity
 from infra.db.gpus import at_ms
+from infra.db.tasks import expected_wait_s
 
 AnyRow = Row[tuple[object, ...]]
 
@@ -37,22 +39,13 @@ def task(row: AnyRow) -> dict[str, Any]:
     }
 
 
-def progress(row: AnyRow) -> dict[str, Any]:
-    """TaskProgress: the node's own progress where it reports one, else elapsed over usual, at most 99 (DESIGN)."""
-    elapsed_ms = (row.now - row.started_at).total_seconds() * 1000 if row.started_at else 0.0
-    usual_ms = row.mean_ms or 60_000.0
-    percent, remaining_s = 0, None
-    if row.status == "COMPLETED":
-        percent, remaining_s = 100, 0
-    elif row.status == "PROCESSING":
-        percent = row.progress if row.progress is not None else min(99, int(100 * elapsed_ms / usual_ms))
-        left_ms = elapsed_ms * (100 - percent) / percent if row.progress else usual_ms - elapsed_ms
-        remaining_s = max(0, round(left_ms / 1000))
-    elif row.status in {"FAILED", "TIMEOUT"}:
-        remaining_s = 0
-    elif row.status == "QUEUED":
-        remaining_s = round(row.position * usual_ms / 1000)
-    return {
+def progress(row: AnyRow, capacity: Capacity, ahead: int) -> dict[str, Any]:
+    """TaskProgress: the node's own progress where it reports one, else elapsed over usual, at most 99 (DESIGN).
+
+    While it waits: `ahead` tasks stand before it, and the extension `waiting` says what it waits for.
+    """
+    percent, remaining_s = _progress(row, capacity, ahead)
+    answer = {
         "taskId": row.task_id,
         "status": row.status,
         "progress": percent,
@@ -60,7 +53,40 @@ def progress(row: AnyRow) -> dict[str, Any]:
         "gpuId": row.gpu_id,
         "startTime": at_ms(row.started_at),
         "updateTime": at_ms(row.progress_at or row.updated_at),
-        "queuePosition": row.position,
+        "queuePosition": ahead + 1 if row.status == "QUEUED" else 0,
+    }
+    if row.waiting_since is not None:
+        answer["waiting"] = waiting(capacity, ahead) | {"since": at_ms(row.waiting_since)}
+    return answer
+
+
+def _progress(row: AnyRow, capacity: Capacity, ahead: int) -> tuple[int, int]:
+    """(percent, seconds until the end)."""
+    if row.status == "QUEUED":
+        return 0, expected_wait_s(ahead, capacity) + round(capacity.usual_s)
+    if row.status != "PROCESSING":
+        return (100 if row.status == "COMPLETED" else 0), 0
+    elapsed_s = (row.now - row.started_at).total_seconds()
+    if row.progress:
+        return row.progress, max(0, round(elapsed_s * (100 - row.progress) / row.progress))
+    percent = 0 if row.progress == 0 else min(99, int(100 * elapsed_s / max(capacity.usual_s, 0.001)))
+    return percent, max(0, round(capacity.usual_s - elapsed_s))
+
+
+def waiting(capacity: Capacity, ahead: int) -> dict[str, Any]:
+    """Why a task waits, in words and in numbers (extension)."""
+    nodes = capacity.nodes
+    return {
+        "reason": nodes.reason(),
+        "ahead": ahead,
+        "estimatedWaitTime": expected_wait_s(ahead, capacity),
+        "nodes": nodes.nodes,
+        "otherType": nodes.other_type,
+        "full": nodes.full,
+        "free": nodes.free,
+        "faulty": nodes.faulty,
+        "offline": nodes.offline,
+        "backedOff": nodes.backed_off,
     }
 
 

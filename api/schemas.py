@@ -198,6 +198,22 @@ class TaskDO(BaseModel):
     updatedAt: int
 
 
+class Waiting(BaseModel):
+    """Extension of §3.3: why a task waits. Counts of nodes by what keeps each from taking it; times in ms and s."""
+
+    reason: str
+    since: int
+    ahead: int
+    estimatedWaitTime: int
+    nodes: int
+    otherType: int
+    full: int
+    free: int
+    faulty: int
+    offline: int
+    backedOff: int
+
+
 class TaskProgress(BaseModel):
     """§3.3; `progress` in percent, `estimatedRemainingTime` in seconds."""
 
@@ -220,6 +236,7 @@ class TaskProgress(BaseModel):
     startTime: int | None
     updateTime: int
     queuePosition: int
+    waiting: Waiting | None = None
 
 
 class TaskResult(BaseModel):

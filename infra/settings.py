@@ -16,6 +16,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workflows.domain.queueing import DEFAULT_WEIGHT
+
 ENV_PREFIX = "ORCHESTRATOR_"
 
 Network = IPv4Network | IPv6Network
@@ -60,6 +62,8 @@ class Settings(BaseSettings):
     max_retries: int = Field(default=3, ge=0)
     task_types: dict[int, TaskTypeSettings] = Field(default_factory=dict)  # JSON, e.g. {"2": {"name": "image"}}
     vip_nodes_strict: bool = False  # a VIP node never serves NORMAL work
+    aging: float = Field(default=600.0, gt=0)  # a NORMAL task that waited so long gets a share of the VIP class
+    app_weights: dict[str, float] = Field(default_factory=dict)  # JSON, e.g. {"face_swap_app": 2}; others weigh 1
 
     monitor_interval: float = Field(default=30.0, ge=1)
     instance_timeout: float = Field(default=15.0, gt=0)
@@ -72,6 +76,14 @@ class Settings(BaseSettings):
     def _check_networks(cls, value: str) -> str:
         for part in value.split(","):
             ip_network(part.strip())
+        return value
+
+    @field_validator("app_weights")
+    @classmethod
+    def _check_weights(cls, value: dict[str, float]) -> dict[str, float]:
+        for app, weight in value.items():
+            if not 0.01 <= weight <= 100:
+                raise ValueError(f"the weight of {app!r} must lie between 0.01 and 100")
         return value
 
     @model_validator(mode="after")
@@ -102,6 +114,10 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """Where nodes report to."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def weight_of(self, app: str) -> float:
+        """An app's share of its class beside the others' (fair queueing)."""
+        return self.app_weights.get(app, DEFAULT_WEIGHT)
 
     def timeout_for(self, task_type: int) -> int:
         """Milliseconds that one attempt of a type may take, from dispatch."""

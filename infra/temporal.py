@@ -133,7 +133,9 @@ class Engine:
             self.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
         ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, RPCError) and outcome.status is RPCStatusCode.NOT_FOUND:
+                log.debug("a signal found no workflow: one that starts later looks for itself")
+            elif isinstance(outcome, BaseException):
                 log.warning("a signal was not delivered, the reconciler will repeat it: %s", outcome)
 
     async def trigger_monitor(self) -> None:

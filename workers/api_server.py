@@ -12,6 +12,7 @@ from api.context import Context
 from infra import telemetry
 from infra.cache import Cache
 from infra.db.engine import Database, create_engine
+from infra.forecast import Forecast
 from infra.settings import Settings
 from infra.temporal import Engine, connect
 from workers.instance import Instance
@@ -38,7 +39,7 @@ async def serve(settings: Settings) -> None:
     cache = Cache.connect(settings.redis_url)
     engine = Engine(await connect(settings), settings)
     instance = Instance("api", database, engine, settings)
-    app = create_app(Context(database, cache, engine, settings, instance))
+    app = create_app(Context(database, cache, engine, settings, instance, Forecast(database)))
     config = uvicorn.Config(
         app,
         host=settings.host,

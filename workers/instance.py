@@ -6,17 +6,22 @@ import asyncio
 import logging
 import os
 import socket
+from functools import partial
 from importlib.metadata import version
 
 import psutil
-from temporalio.service import RPCError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import gpus, instances
+from infra.db import counters, gpus, instances, queue
+from infra.db.attempts import Wakeups
 from infra.db.engine import Database, is_unavailable
 from infra.db.instances import Load
 from infra.settings import Settings
 from infra.temporal import Engine
-from workflows.messages import NodeSignal
+
+PROMOTED_AT_ONCE = 200  # tasks per turn
+FORGOTTEN_AFTER = 8
+"""Instance timeouts after which a silent instance is no longer shown, nor counted against the cluster's health."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ class Instance:
                     await self._turn()
                 except Exception as error:
                     self.leads = False
-                    if not is_unavailable(error) and not isinstance(error, RPCError):
+                    if not is_unavailable(error):
                         log.exception("an instance's turn failed")
                 await asyncio.sleep(self._pause)
         finally:
@@ -55,7 +60,8 @@ class Instance:
         )
 
     async def _turn(self) -> None:
-        if not self.id:
+        load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, psutil.disk_usage("/").percent)
+        if not self.id or not await self._database.run(lambda c: instances.beat(c, self.id, load)):
             self.id = await self._database.run(
                 lambda c: instances.join(
                     c,
@@ -65,8 +71,6 @@ class Instance:
                     version=version("gpu-orchestrator"),
                 )
             )
-        load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, psutil.disk_usage("/").percent)
-        await self._database.run(lambda c: instances.beat(c, self.id, load))
         self.leads = (
             await self._database.run(lambda c: instances.lead(c, self.id, self._settings.leader_lease)) is not None
         )
@@ -74,11 +78,17 @@ class Instance:
             await self._lead()
 
     async def _lead(self) -> None:
-        grace = self._settings.heartbeat_timeout
-        for gpu_id, epoch in await self._database.run(lambda c: gpus.silent_nodes(c, grace)):
-            await self._engine.signal_node(gpu_id, "silent", NodeSignal(epoch))
-        wakeups = await self._database.run(lambda c: gpus.sweep(c, strict_vip=self._settings.vip_nodes_strict))
-        await self._engine.deliver(wakeups)
+        settings, run = self._settings, self._database.run
+        await run(counters.fold)
+        await run(lambda c: instances.purge(c, settings.instance_timeout * FORGOTTEN_AFTER))
+        await run(lambda c: queue.promote(c, settings.aging, limit=PROMOTED_AT_ONCE))
+        for gpu_id in await run(gpus.standing_free):
+            await self._engine.deliver(await run(partial(self._put_to_work, gpu_id)))
+        silent = await run(lambda c: gpus.silent_nodes(c, settings.heartbeat_timeout))
+        await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch, "") for gpu_id, epoch in silent]))
+
+    async def _put_to_work(self, gpu_id: str, connection: AsyncConnection) -> Wakeups:
+        return await gpus.put_to_work(connection, gpu_id, strict_vip=self._settings.vip_nodes_strict)
 
     async def _leave(self) -> None:
         if self.id:

@@ -21,6 +21,7 @@ from activities.task_steps import TaskSteps
 from infra import telemetry
 from infra.cache import Cache
 from infra.db.engine import Database, create_engine
+from infra.forecast import Forecast
 from infra.node_client import NodeClient
 from infra.settings import Settings
 from infra.temporal import WORKFLOWS, Engine, connect
@@ -63,7 +64,7 @@ async def serve(settings: Settings) -> None:
     nodes = NodeClient()
     engine = Engine(await connect(settings, lazy=False), settings)
     await engine.set_up()
-    tasks = TaskSteps(database, engine, nodes, settings)
+    tasks = TaskSteps(database, engine, nodes, Forecast(database), settings)
     node_steps = NodeSteps(database, cache, engine, nodes, settings)
     monitor = MonitorSteps(database, cache, engine, settings)
     worker = Worker(

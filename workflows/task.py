@@ -55,7 +55,7 @@ class TaskWorkflow:
     @workflow.signal
     def granted(self, grant: Grant) -> None:
         """A slot was handed to this task while it waited."""
-        if grant.attempt > self._attempt:
+        if self._granted is None or grant.attempt > self._granted.attempt:
             self._granted = grant
 
     @workflow.signal
@@ -79,13 +79,16 @@ class TaskWorkflow:
             self._describe(f"waiting: {selection.waiting}")
             try:
                 await workflow.wait_condition(
-                    lambda: self._granted is not None, timeout=policies.WAIT_BACKSTOP, timeout_summary="look again"
+                    lambda: self._grant() is not None, timeout=policies.WAIT_BACKSTOP, timeout_summary="look again"
                 )
             except TimeoutError:
                 self._renew()
                 continue
-            grant, self._granted = self._granted, None
-            return grant
+            return self._grant()
+
+    def _grant(self) -> Grant | None:
+        """The grant that was signalled; one of an attempt that has been run does not count."""
+        return self._granted if self._granted is not None and self._granted.attempt > self._attempt else None
 
     async def _run_attempt(self, grant: Grant) -> Collected:
         if await self._dispatch(AttemptRef(self._task.task_id, grant.attempt)):
@@ -166,7 +169,7 @@ class TaskWorkflow:
 
     def _renew(self) -> None:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
-        if workflow.info().get_current_history_length() > policies.HISTORY_LIMIT and self._granted is None:
+        if workflow.info().get_current_history_length() > policies.HISTORY_LIMIT and self._grant() is None:
             workflow.continue_as_new(self._task)
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:

@@ -21,7 +21,8 @@ from api.paging import Page
 from api.reports import Heard, Report
 from api.schemas import CreateTask, TaskCreated, TaskDO, TaskProgress, TaskResult, UpdateResult, UpdateStatus
 from infra import telemetry
-from infra.db import tasks
+from infra.db import queue, tasks
+from infra.db.queue import Place
 from infra.db.tasks import NewTask
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.gpu import PriorityQueue
@@ -81,7 +82,11 @@ async def create_task(
 ) -> dict[str, Any]:
     with telemetry.tracer().start_as_current_span("create task"):
         task = _new_task(context, caller.key_id, body, idempotency_key)
-        row, created = await context.database.run(lambda c: tasks.create(c, task, actor=f"key:{caller.key_id}"))
+        capacity = await context.forecast.of(task.task_type)
+        weight = context.settings.weight_of(task.app)
+        row, created = await context.database.run(
+            lambda c: tasks.create(c, task, capacity, weight=weight, actor=f"key:{caller.key_id}")
+        )
         if created:
             await _start(context, task)
     return ok(
@@ -137,9 +142,19 @@ async def get_task(context: ContextOf, taskId: str) -> dict[str, Any]:
     return ok(present.task(await _row(context, taskId, tasks.get)))
 
 
-@router.get("/{taskId}/progress", response_model=Envelope[TaskProgress], summary="3.3 获取任务进度")
+@router.get(
+    "/{taskId}/progress",
+    response_model=Envelope[TaskProgress],
+    response_model_exclude_unset=True,
+    summary="3.3 获取任务进度",
+)
 async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
-    return ok(present.progress(await _row(context, taskId, tasks.progress)))
+    row = await _row(context, taskId, tasks.progress)
+    capacity, ahead = await context.forecast.of(row.task_type), 0
+    if row.waiting_since is not None:
+        place = Place(row.queue_class, row.queue_rank, row.display_id)
+        ahead = await context.database.run(lambda c: queue.ahead(c, place, capacity.pool))
+    return ok(present.progress(row, capacity, ahead))
 
 
 @router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")

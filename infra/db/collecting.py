@@ -14,8 +14,8 @@ from workflows.messages import Collected
 
 _LOCK = text(
     """
-    SELECT t.status, t.retry_count, t.max_retries, t.task_type, a.gpu_id, a.outcome, a.reason, a.closed_at,
-           a.collected_at, 1000 * extract(epoch FROM a.closed_at - COALESCE(a.accepted_at, a.claimed_at)) AS took_ms
+    SELECT t.status, t.retry_count, t.max_retries, a.gpu_id, a.outcome, a.reason, a.closed_at,
+           a.collected_at
       FROM tasks t JOIN attempts a USING (task_id)
      WHERE t.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF t
     """
@@ -26,13 +26,6 @@ _COLLECTED = text(
 _AVOID = text(
     "UPDATE tasks SET failed_on = array_append(failed_on, :gpu_id)"
     " WHERE task_id = :task_id AND :gpu_id <> ALL (failed_on)"
-)
-_LEARN = text(
-    """
-    INSERT INTO type_durations AS d (task_type, mean_ms, samples) VALUES (:task_type, :took_ms, 1)
-        ON CONFLICT (task_type) DO UPDATE SET samples = d.samples + 1,
-           mean_ms = d.mean_ms + (excluded.mean_ms - d.mean_ms) / LEAST(d.samples + 1, 20)
-    """
 )
 ACTOR = "workflow"
 
@@ -64,7 +57,6 @@ async def _move(
     cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, ACTOR, row.reason)
     if outcome is Outcome.SUCCEEDED:
         await edges.complete(connection, cause)
-        await connection.execute(_LEARN, {"task_type": row.task_type, "took_ms": float(row.took_ms)})
         return
     if outcome not in REQUEUES or outcome is Outcome.UNREACHABLE:
         await connection.execute(_AVOID, {"task_id": key["task_id"], "gpu_id": row.gpu_id})

@@ -1,33 +1,78 @@
-"""The counts of monitoring: kept by triggers as rows that add up (migration 0002), folded by the monitor."""
+"""The counts of monitoring: triggers append differences (migration 0003), the leader adds them up."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from dataclasses import dataclass, field
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-Counts = dict[str, dict[str, int]]  # counter -> key -> n, e.g. counts["task_status"]["QUEUED"]
+from workflows.domain.task import TERMINAL
 
-_READ = text("SELECT counter, key, sum(n)::bigint AS n FROM counters GROUP BY counter, key HAVING sum(n) <> 0")
+# One statement, one snapshot: a reader sees a difference either still apart or added, never both or neither.
+_READ = """
+    SELECT counter, key, sum(n)::bigint AS n
+      FROM (SELECT counter, key, n FROM counters WHERE counter = ANY (:counters)
+             UNION ALL SELECT counter, key, n FROM counter_deltas WHERE counter = ANY (:counters)) both_tables
+     GROUP BY counter, key HAVING sum(n) <> 0
+"""
 _FOLD = text(
     """
-    WITH folded AS (DELETE FROM counters RETURNING counter, key, n)
-    INSERT INTO counters SELECT counter, key, sum(n) FROM folded GROUP BY counter, key HAVING sum(n) <> 0
+    WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n)
+    INSERT INTO counters AS c (counter, key, n)
+    SELECT counter, key, sum(n) FROM taken GROUP BY counter, key ORDER BY counter, key
+        ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n
     """
 )
-_LOCK = text("SELECT pg_advisory_xact_lock(7102)")
+_GENERAL = ["tasks", "gpus", "alert_level", "alert_status"]
+
+
+@dataclass
+class Counts:
+    """All counts of one moment."""
+
+    tasks: dict[tuple[int, str], int] = field(default_factory=dict)  # by (type, status)
+    gpus: dict[str, int] = field(default_factory=dict)  # by status
+    alerts: dict[str, int] = field(default_factory=dict)  # by level and by status
 
 
 async def read(connection: AsyncConnection) -> Counts:
-    """All counts, of one moment."""
-    counts: Counts = defaultdict(dict)
-    for row in await connection.execute(_READ):
-        counts[row.counter][row.key] = row.n
+    """What the monitoring endpoints show."""
+    counts = Counts()
+    for row in await connection.execute(text(_READ), {"counters": _GENERAL}):
+        if row.counter == "tasks":
+            counts.tasks[_type_and_status(row.key)] = row.n
+        elif row.counter == "gpus":
+            counts.gpus[row.key] = row.n
+        else:
+            counts.alerts[row.key] = row.n
     return counts
 
 
+async def tasks_matching(
+    connection: AsyncConnection, *, status: str | None = None, task_type: int | None = None, gpu_id: str | None = None
+) -> int:
+    """How many tasks there are with these properties."""
+    counter = "tasks" if gpu_id is None else f"gpu:{gpu_id}"
+    total = 0
+    for row in await connection.execute(text(_READ), {"counters": [counter]}):
+        its_type, its_status = _type_and_status(row.key)
+        if status in {None, its_status} and task_type in {None, its_type}:
+            total += row.n
+    return total
+
+
+async def unfinished(connection: AsyncConnection, task_type: int) -> int:
+    """How many tasks of a type have not ended."""
+    counts = (await read(connection)).tasks
+    return sum(n for (its_type, status), n in counts.items() if its_type == task_type and status not in TERMINAL)
+
+
 async def fold(connection: AsyncConnection) -> None:
-    """Add the rows up; a reader sees them before or after, never in between."""
-    await connection.execute(_LOCK)
+    """Add the differences up."""
     await connection.execute(_FOLD)
+
+
+def _type_and_status(key: str) -> tuple[int, str]:
+    task_type, _, status = key.partition(" ")
+    return int(task_type), status

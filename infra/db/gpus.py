@@ -100,7 +100,7 @@ _SILENT = text(
     "SELECT g.gpu_id, g.epoch FROM gpus g JOIN gpu_beats b USING (gpu_id)"
     " WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND b.at < clock_timestamp() - make_interval(secs => :grace)"
 )
-_READY_AGAIN = text(
+_STANDING_FREE = text(
     """
     SELECT g.gpu_id FROM gpus g
      WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
@@ -205,13 +205,14 @@ async def silent_nodes(connection: AsyncConnection, grace_s: float) -> list[tupl
     return [(row.gpu_id, row.epoch) for row in await connection.execute(_SILENT, {"grace": grace_s})]
 
 
-async def sweep(connection: AsyncConnection, *, strict_vip: bool) -> Wakeups:
-    """Hand over slots that stand free while fitting tasks wait: nodes whose back-off has ended, mostly."""
-    wakeups = Wakeups()
-    for row in (await connection.execute(_READY_AGAIN)).all():
-        await claims.open_release(connection, row.gpu_id)
-        wakeups.granted += await claims.hand_over(connection, row.gpu_id, strict_vip=strict_vip)
-    return wakeups
+async def standing_free(connection: AsyncConnection) -> Sequence[str]:
+    """Nodes with a free slot while a fitting task waits: those whose back-off has ended, mostly."""
+    return (await connection.execute(_STANDING_FREE)).scalars().all()
+
+
+async def put_to_work(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+    """Hand over the free slots of one node."""
+    return Wakeups(granted=await claims.hand_over(connection, gpu_id, strict_vip=strict_vip))
 
 
 async def adopt(connection: AsyncConnection, task_id: str, attempt: int, epoch: int) -> None:

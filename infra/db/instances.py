@@ -35,7 +35,7 @@ _BEAT = text(
 )
 _LEAVE = text("DELETE FROM instances WHERE instance_id = :instance_id")
 _YIELD = text("UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = :instance_id")
-_PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - interval '1 hour'")
+_PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => :age)")
 _LEAD = text(
     """
     INSERT INTO leader_lease AS l (name, holder, epoch, expires_at)
@@ -60,21 +60,25 @@ _LIST = text(
 
 async def join(connection: AsyncConnection, *, kind: str, hostname: str, pid: int, version: str) -> str:
     """A new instance; returns its id, `instance-001` and so on."""
-    await connection.execute(_PURGE)
     values = {"kind": kind, "hostname": hostname, "pid": pid, "version": version}
     instance_id: str = (await connection.execute(_JOIN, values)).scalar_one()
     return instance_id
 
 
-async def beat(connection: AsyncConnection, instance_id: str, load: Load) -> None:
-    """The instance lives, and how busy it is."""
-    await connection.execute(_BEAT, load.__dict__ | {"instance_id": instance_id})
+async def beat(connection: AsyncConnection, instance_id: str, load: Load) -> bool:
+    """The instance lives, and how busy it is. False where it was forgotten meanwhile and must join again."""
+    return (await connection.execute(_BEAT, load.__dict__ | {"instance_id": instance_id})).rowcount == 1
 
 
 async def leave(connection: AsyncConnection, instance_id: str) -> None:
     """An orderly end: the row goes and the lease is free at once."""
     await connection.execute(_YIELD, {"instance_id": instance_id})
     await connection.execute(_LEAVE, {"instance_id": instance_id})
+
+
+async def purge(connection: AsyncConnection, age_s: float) -> None:
+    """Forget the instances that have been silent for `age_s`."""
+    await connection.execute(_PURGE, {"age": age_s})
 
 
 async def lead(connection: AsyncConnection, instance_id: str, lease_s: float) -> int | None:

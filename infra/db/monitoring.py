@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infra.db import counters, instances
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
-from workflows.domain.task import TaskStatus
+from workflows.domain.task import TERMINAL, TaskStatus
 
 _KEEP = text(
     "INSERT INTO monitor_reports AS m (name, body) VALUES ('last', CAST(:body AS json))"
@@ -65,11 +65,16 @@ class SystemState:
 async def read(connection: AsyncConnection, instance_timeout_s: float) -> SystemState:
     """The state now."""
     counts = await counters.read(connection)
+    tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
+    for (task_type, status), n in sorted(counts.tasks.items()):
+        tasks[status] += n
+        if status not in TERMINAL:
+            queues[str(task_type)] = queues.get(str(task_type), 0) + n
     return SystemState(
-        gpus={status: counts["gpu_status"].get(status, 0) for status in GpuStatus},
-        tasks={status: counts["task_status"].get(status, 0) for status in TaskStatus},
-        queues={key: n for key, n in sorted(counts["unfinished"].items(), key=lambda item: int(item[0])) if n},
-        alerts={**counts["alert_level"], **counts["alert_status"]},
+        gpus={status: counts.gpus.get(status, 0) for status in GpuStatus},
+        tasks=tasks,
+        queues=queues,
+        alerts=counts.alerts,
         instances=await instances.list_all(connection, instance_timeout_s),
     )
 

@@ -75,8 +75,9 @@ tasks = Table(
     Column("updated_at", _timestamp, nullable=False, server_default=_now),
     # the queue
     Column("queue_class", SmallInteger, nullable=False),  # 1 VIP, 0 NORMAL; a larger one goes first
-    Column("queue_rank", Float, nullable=False, server_default=text("extract(epoch from clock_timestamp())")),
-    Column("waiting_since", _timestamp),  # set exactly while the workflow waits for a slot
+    Column("queue_rank", Float, nullable=False),  # virtual start time within the class
+    Column("waiting_since", _timestamp),  # set exactly while a free slot may be handed to it
+    Column("promoted_at", _timestamp),  # NORMAL work that waited too long and so went over to the VIP class
     Column("failed_on", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # nodes to avoid
     # bookkeeping
     Column("attempts", Integer, nullable=False, server_default=text("0")),  # the number of the last attempt
@@ -104,6 +105,16 @@ tasks = Table(
         "display_id",
         postgresql_where="waiting_since IS NOT NULL",
     ),
+    Index(
+        "ix_tasks_flow",
+        "task_type",
+        "queue_class",
+        "app",
+        "queue_rank",
+        postgresql_where="waiting_since IS NOT NULL AND promoted_at IS NULL",
+    ),
+    Index("ix_tasks_aging", "waiting_since", postgresql_where="waiting_since IS NOT NULL AND queue_class = 0"),
+    Index("ix_tasks_durations", "task_type", "completed_at", postgresql_where="status = 'COMPLETED'"),
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
     Index("ix_tasks_type", "task_type", "display_id"),
@@ -277,7 +288,16 @@ api_keys = Table(
 counters = Table(
     "counters",
     metadata,
-    # Rows add up: triggers append +1 and -1, the monitor folds them. Nothing is locked, nothing is counted on read.
+    # e.g. ('tasks', '2 QUEUED', 15): tasks by type and status; see migration 0003 for all
+    Column("counter", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
+
+counter_deltas = Table(
+    "counter_deltas",
+    metadata,
+    # Triggers append here; the leader adds the rows to `counters`. Nothing is locked, nothing is counted on read.
     Column("counter", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("n", BigInteger, nullable=False),
@@ -291,18 +311,11 @@ monitor_reports = Table(
     Column("at", _timestamp, nullable=False, server_default=_now),
 )
 
-type_durations = Table(
-    "type_durations",
-    metadata,
-    Column("task_type", BigInteger, primary_key=True),
-    Column("mean_ms", Float, nullable=False),  # exponentially weighted
-    Column("samples", BigInteger, nullable=False),
-)
-
 __all__ = [
     "alerts",
     "api_keys",
     "attempts",
+    "counter_deltas",
     "counters",
     "gpu_beats",
     "gpus",
@@ -314,5 +327,4 @@ __all__ = [
     "task_events",
     "task_results",
     "tasks",
-    "type_durations",
 ]

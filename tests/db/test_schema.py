@@ -29,7 +29,7 @@ async def _task(connection, task_id):
     await connection.execute(
         text(
             "INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,"
-            " max_retries) VALUES (:id, 1, 'QUEUED', 'u', 'a', 1, 0, '{}', 1, 0)"
+            " max_retries, queue_rank) VALUES (:id, 1, 'QUEUED', 'u', 'a', 1, 0, '{}', 1, 0, 0)"
         ),
         {"id": task_id},
     )

@@ -1,0 +1,115 @@
+"""What stands between a task type and its start: nodes, their slots, what runs on them, how long it usually takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from workflows.domain.queueing import USUAL_DURATION_S
+
+_NODES = text(
+    """
+    SELECT count(*) AS nodes,
+           count(*) FILTER (WHERE NOT fits) AS other_type,
+           count(*) FILTER (WHERE fits AND status = 'FAULTY') AS faulty,
+           count(*) FILTER (WHERE fits AND status = 'OFFLINE') AS offline,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND resting) AS backed_off,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used >= slots) AS full,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < slots) AS free,
+           COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0) AS slots
+      FROM (SELECT g.status, g.max_concurrent_tasks AS slots,
+                   g.task_types @> ARRAY[CAST(:task_type AS bigint)] AS fits,
+                   COALESCE(g.not_before > clock_timestamp(), false) AS resting,
+                   (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS used
+              FROM gpus g WHERE g.gone_at IS NULL) AS node
+    """
+)
+_POOL = text(
+    "SELECT DISTINCT unnest(task_types) AS task_type FROM gpus"
+    " WHERE gone_at IS NULL AND task_types @> ARRAY[CAST(:task_type AS bigint)]"
+)
+_RUNNING = text(
+    """
+    SELECT t.task_type, a.progress,
+           extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at))::float AS elapsed_s
+      FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
+     WHERE g.gone_at IS NULL AND g.status = 'ACTIVE' AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]
+    """
+)
+_USUAL = text(
+    """
+    SELECT types.task_type, recent.p50
+      FROM unnest(CAST(:task_types AS bigint[])) AS types(task_type)
+     CROSS JOIN LATERAL (
+           SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY took_s) AS p50
+             FROM (SELECT extract(epoch FROM t.completed_at - t.started_at)::float AS took_s FROM tasks t
+                    WHERE t.task_type = types.task_type AND t.status = 'COMPLETED'
+                    ORDER BY t.completed_at DESC LIMIT 50) last) recent
+     WHERE recent.p50 IS NOT NULL
+    """
+)
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """How many nodes there are, and why those that are not free can't take a task of the type."""
+
+    nodes: int
+    other_type: int
+    faulty: int
+    offline: int
+    backed_off: int
+    full: int
+    free: int
+    slots: int
+
+    @property
+    def fitting(self) -> int:
+        """Registered nodes that support the type, whatever their state."""
+        return self.nodes - self.other_type
+
+    def reason(self) -> str:
+        """For people: "12 nodes: 7 other type, 3 full, 2 faulty"."""
+        if self.nodes == 0:
+            return "no node is registered"
+        words = ("other_type", "full", "free", "faulty", "offline", "backed_off")
+        parts = [f"{count} {word.replace('_', ' ')}" for word in words if (count := getattr(self, word))]
+        return f"{self.nodes} nodes: " + ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The fleet as one task type sees it; durations in seconds."""
+
+    nodes: Nodes
+    pool: list[int]  # the types that share a node with this one, itself included
+    remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
+    usual_s: float  # the median of the type's last 50 completed tasks
+
+
+async def read(connection: AsyncConnection, task_type: int) -> Capacity:
+    """The capacity for a type now. The cost grows with its nodes: callers share one answer for a moment."""
+    key = {"task_type": task_type}
+    nodes = Nodes(*(int(value) for value in (await connection.execute(_NODES, key)).one()))
+    pool = sorted({task_type, *(await connection.execute(_POOL, key)).scalars()})
+    usual = await usual_durations(connection, pool)
+    remaining = [
+        _remaining_s(row.elapsed_s, row.progress, usual.get(row.task_type, USUAL_DURATION_S))
+        for row in await connection.execute(_RUNNING, key)
+    ]
+    return Capacity(nodes, pool, remaining, usual.get(task_type, USUAL_DURATION_S))
+
+
+async def usual_durations(connection: AsyncConnection, task_types: list[int]) -> dict[int, float]:
+    """The median duration of each type's last 50 completed tasks, in seconds, where there is any."""
+    rows = await connection.execute(_USUAL, {"task_types": task_types})
+    return {row.task_type: float(row.p50) for row in rows}
+
+
+def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:
+    """By the node's own progress where it reports one, else by the usual duration."""
+    if progress:
+        return elapsed_s * (100 - progress) / progress
+    return max(usual_s - elapsed_s, 0.0)

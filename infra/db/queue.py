@@ -1,0 +1,114 @@
+"""The queue: joining it, the place in it, aging. A task waits from its creation until a slot is claimed for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from workflows.domain import queueing
+
+_FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, app)
+
+_LOCK_FLOW = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:task_type || '/' || :queue_class || '/' || :app))")
+
+# Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
+# among the types that share a node with it, so that types which compete keep one clock.
+_PLACE = text(
+    """
+    SELECT COALESCE(
+           (SELECT q.queue_rank FROM tasks q
+             WHERE q.task_type = :task_type AND q.queue_class = :queue_class AND q.waiting_since IS NOT NULL
+             ORDER BY q.queue_rank LIMIT 1),
+           (SELECT min(head.queue_rank)
+              FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+             CROSS JOIN LATERAL (
+                   SELECT q.queue_rank FROM tasks q
+                    WHERE q.task_type = types.task_type AND q.queue_class = :queue_class
+                      AND q.waiting_since IS NOT NULL
+                    ORDER BY q.queue_rank LIMIT 1) head),
+           0) AS virtual_time,
+           (SELECT q.queue_rank FROM tasks q
+             WHERE q.task_type = :task_type AND q.queue_class = :queue_class AND q.app = :app
+               AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
+             ORDER BY q.queue_rank DESC LIMIT 1) AS last_of_app
+    """
+)
+# Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
+_AHEAD = text(
+    """
+    SELECT COALESCE(sum(more.n), 0)
+      FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+     CROSS JOIN LATERAL (
+           SELECT (SELECT count(*) FROM (
+                   SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+                      AND q.queue_class > :queue_class LIMIT CAST(:limit AS bigint)) above)
+                + (SELECT count(*) FROM (
+                   SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+                      AND q.queue_class = :queue_class AND (q.queue_rank, q.display_id) < (:rank, :display_id)
+                    LIMIT CAST(:limit AS bigint)) before) AS n) more
+    """
+)
+# The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first.
+_PROMOTE = text(
+    """
+    WITH aged AS (
+        SELECT task_id, task_type, queue_rank, display_id FROM tasks
+         WHERE queue_class = 0 AND waiting_since < clock_timestamp() - make_interval(secs => :aging)
+         ORDER BY waiting_since LIMIT :limit FOR UPDATE SKIP LOCKED),
+    numbered AS (
+        SELECT task_id, task_type,
+               row_number() OVER (PARTITION BY task_type ORDER BY queue_rank, display_id) - 1 AS n
+          FROM aged),
+    flows AS (
+        SELECT types.task_type,
+               (SELECT q.queue_rank FROM tasks q WHERE q.task_type = types.task_type AND q.queue_class = 1
+                   AND q.waiting_since IS NOT NULL ORDER BY q.queue_rank LIMIT 1) AS head,
+               (SELECT max(q.queue_rank) FROM tasks q WHERE q.task_type = types.task_type AND q.queue_class = 1
+                   AND q.waiting_since IS NOT NULL AND q.promoted_at IS NOT NULL) AS last
+          FROM (SELECT DISTINCT task_type FROM aged) types)
+    UPDATE tasks t
+       SET queue_class = 1, promoted_at = clock_timestamp(),
+           queue_rank = GREATEST(COALESCE(f.head, 0), COALESCE(f.last + :spacing, 0)) + n.n * :spacing
+      FROM numbered n JOIN flows f USING (task_type)
+     WHERE t.task_id = n.task_id
+    """
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the queue: class, then rank, then age."""
+
+    queue_class: int
+    rank: float
+    display_id: int
+
+
+async def join(
+    connection: AsyncConnection, task_type: int, queue_class: int, app: str, weight: float, pool: list[int]
+) -> float:
+    """The rank of a new task. Holds the lock of its app's flow until the transaction ends, so that no two are equal.
+
+    `pool` are the types that share a node with this one.
+    """
+    values = {"task_type": task_type, "queue_class": queue_class, "app": app, "pool": pool}
+    await connection.execute(
+        _LOCK_FLOW, {"lock": _FLOW_LOCK, "task_type": str(task_type), "queue_class": str(queue_class), "app": app}
+    )
+    row = (await connection.execute(_PLACE, values)).one()
+    return queueing.rank(row.virtual_time, row.last_of_app, weight)
+
+
+async def ahead(connection: AsyncConnection, place: Place, pool: list[int], *, limit: int | None = None) -> int:
+    """How many tasks wait before this place for slots that it can use; counts at most `limit` per type and class."""
+    values = {**place.__dict__, "pool": pool, "limit": limit}
+    count: int = (await connection.execute(_AHEAD, values)).scalar_one()
+    return int(count)
+
+
+async def promote(connection: AsyncConnection, aging_s: float, *, limit: int) -> int:
+    """Move NORMAL tasks that have waited longer than `aging_s` seconds over to the VIP class; how many."""
+    values = {"aging": aging_s, "limit": limit, "spacing": 1 / queueing.AGED_WEIGHT}
+    return (await connection.execute(_PROMOTE, values)).rowcount
