@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from email.message import Message
 from typing import Any, TypeVar
 
@@ -13,16 +10,11 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from api.errors import BadRequest, TooLarge, field_of
+from infra import strict_json
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY = 1024 * 1024
-MAX_DEPTH = 100
-"""Levels of nesting: far below the interpreter's own limit, so that what came in can be written out again."""
-INT64 = range(-(2**63), 2**63)
-UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
-"""NUL and lone surrogates: Postgres takes no NUL, UTF-8 no surrogate."""
-
 DETAILS = {"missing": "缺失", "enum": "不是允许的取值", "int_type": "必须是整数", "string_type": "必须是字符串"}
 
 
@@ -49,7 +41,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     raw = await _read(request)
     _check_content_type(request)
     try:
-        value = _loads(raw.decode("utf-8"))
+        value = strict_json.loads(raw.decode("utf-8"))
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
         raise BadRequest("body", "不是合法的JSON") from error
     if not isinstance(value, dict):
@@ -72,14 +64,11 @@ def parse(model: type[M], data: dict[str, Any]) -> M:
 
 
 def parse_json_text(text: str, field: str) -> Any:
-    """The value of a JSON text that came in a string, as strictly as a body; raises BadRequest."""
-    detail = "不是合法的JSON文本"
+    """The value of a JSON text that came in a string; raises BadRequest."""
     try:
-        value = _loads(text)
+        return strict_json.parse(text)
     except ValueError:
-        raise BadRequest(field, detail) from None
-    _check(value, field, detail)
-    return value
+        raise BadRequest(field, "不是合法的JSON文本") from None
 
 
 def clean(value: str, field: str) -> str:
@@ -109,38 +98,11 @@ def _check_content_type(request: Request) -> None:
         raise BadRequest("Content-Type", "必须是 application/json")
 
 
-def _loads(text: str) -> Any:
-    """NaN, Infinity and 1e999 become floats here, for `_check` to refuse them with their field's name."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
 def _check(value: Any, field: str, detail: str = "无效") -> None:
-    for part, depth in _parts(value):
-        if depth > MAX_DEPTH or not _storable(part):
-            raise BadRequest(field, detail)
-
-
-def _parts(value: Any) -> Iterator[tuple[Any, int]]:
-    """Every value and key within, with its depth; without recursion, which is what a deep nesting aims at."""
-    waiting = [(value, 1)]
-    while waiting:
-        part, depth = waiting.pop()
-        yield part, depth
-        if isinstance(part, dict):
-            waiting += [(inner, depth + 1) for pair in part.items() for inner in pair]
-        elif isinstance(part, list):
-            waiting += [(inner, depth + 1) for inner in part]
-
-
-def _storable(part: Any) -> bool:
-    if isinstance(part, str):
-        return UNSTORABLE.search(part) is None
-    if isinstance(part, float):
-        return math.isfinite(part)
-    return not isinstance(part, int) or part in INT64
+    try:
+        strict_json.check(value, strict_json.storable)
+    except ValueError:
+        raise BadRequest(field, detail) from None
 
 
 def _inline(schema: Any, defs: dict[str, Any]) -> Any:

@@ -201,6 +201,20 @@ class TaskDO(BaseModel):
 class Waiting(BaseModel):
     """Extension of §3.3: why a task waits. Counts of nodes by what keeps each from taking it; times in ms and s."""
 
+    model_config = _sample(
+        reason="12 nodes: 7 other type, 3 full, 2 faulty",
+        since=1703123456000,
+        ahead=4,
+        estimatedWaitTime=120,
+        nodes=12,
+        otherType=7,
+        full=3,
+        free=0,
+        faulty=2,
+        offline=0,
+        backedOff=0,
+    )
+
     reason: str
     since: int
     ahead: int

@@ -218,11 +218,12 @@ def test_a_status_is_one_of_the_specification() -> None:
         parse(UpdateStatus, {"status": "DONE", "gpuId": "g"})
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[1e999]", str(2**63), r'"\ud800"', r'{"\u0000":1}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "NaN", "[1e999]", r'"\ud800"', r'{"\u0000":1}', "[" * 100_000])
 def test_a_result_is_a_json_text(text: str) -> None:
     with pytest.raises(BadRequest, match="result 不是合法的JSON文本"):
         parse_json_text(text, "result")
     assert parse_json_text('{"a": [1, "😀"], "a": null}', "result") == {"a": None}
+    assert parse_json_text(str(2**64 - 1), "result") == 2**64 - 1  # a seed, say: it stays text
 
 
 def test_a_path_holds_no_nul() -> None:
@@ -258,4 +259,5 @@ def test_the_sample_of_the_specification_fits(model: type[BaseModel]) -> None:
 @pytest.mark.parametrize("model", [m for m in MODELS if not issubclass(m, schemas._Request)], ids=lambda m: m.__name__)
 def test_the_sample_has_every_field_in_order(model: type[BaseModel]) -> None:
     extra: Any = model.model_config["json_schema_extra"]
-    assert list(extra["example"]) == list(model.model_fields)
+    specified = [name for name, field in model.model_fields.items() if field.is_required()]
+    assert list(extra["example"]) == specified
