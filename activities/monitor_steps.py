@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Awaitable
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +15,7 @@ from infra.db import alerts, monitoring, reconciling
 from infra.db.alerts import NewAlert
 from infra.db.engine import Database
 from infra.settings import Settings
-from infra.temporal import Engine
+from infra.temporal import Engine, NoSuchWorkflow
 from workflows.domain.alert import AlertLevel
 from workflows.domain.health import Health
 from workflows.messages import Grant, MonitorReport, NodeSignal, TaskInput
@@ -33,28 +35,35 @@ class MonitorSteps:
 
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
-        """Start what was not started, signal what was not told; counts by kind, without the zeros."""
+        """Start what was not started, signal what was not told; counts by kind, without the zeros.
+
+        Each row is mended by itself: one that can't be is logged and found again by the next run.
+        """
         read = self._database.run
-        starts = [*await read(lambda c: reconciling.not_started(c, AGE_S))]
-        starts += await read(lambda c: reconciling.expired(c, AGE_S * 4))
-        for row in starts:
-            await self._engine.start_task(_input(row))
-        uncollected = await read(lambda c: reconciling.uncollected(c, AGE_S))
-        for row in uncollected:
-            await self._engine.settled(row.task_id, row.attempt)
-        undispatched = await read(lambda c: reconciling.undispatched(c, AGE_S * 4))
-        for row in undispatched:
-            await self._engine.grant(row.task_id, Grant(row.attempt, row.gpu_id))
-        unattended = await read(reconciling.unattended)
-        for row in unattended:
-            await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch, "reconcile"))
-        found = {
-            "started": len(starts),
-            "settled": len(uncollected),
-            "granted": len(undispatched),
-            "nodes": len(unattended),
-        }
-        return {kind: count for kind, count in found.items() if count}
+        mended: Counter[str] = Counter()
+        for row in await read(lambda c: reconciling.not_started(c, AGE_S)):
+            mended["started"] += await _tried(self._start(row))
+        for row in await read(lambda c: reconciling.expired(c, AGE_S * 4)):
+            mended["restarted"] += await _tried(self._start(row))
+        for row in await read(lambda c: reconciling.uncollected(c, AGE_S)):
+            mended["settled"] += await _tried(self._resume(row, self._engine.settled(row.task_id, row.attempt)))
+        for row in await read(lambda c: reconciling.undispatched(c, AGE_S * 4)):
+            grant = Grant(row.attempt, row.gpu_id)
+            mended["granted"] += await _tried(self._resume(row, self._engine.grant(row.task_id, grant)))
+        for row in await read(lambda c: reconciling.unattended(c, AGE_S)):
+            signal = NodeSignal(row.epoch, "reconcile")
+            mended["nodes"] += await _tried(self._engine.signal_node(row.gpu_id, "fault", signal))
+        return {kind: count for kind, count in mended.items() if count}
+
+    async def _start(self, row: Row[tuple[object, ...]]) -> None:
+        await self._engine.start_task(_input(row))
+
+    async def _resume(self, row: Row[tuple[object, ...]], signal: Awaitable[None]) -> None:
+        """Signal the task's workflow; where none runs, start one: it finds in the row what there is to do."""
+        try:
+            await signal
+        except NoSuchWorkflow:
+            await self._start(row)
 
     @activity.defn(name="check_health")
     async def check_health(self) -> MonitorReport:
@@ -65,7 +74,9 @@ class MonitorSteps:
         async def keep(connection: AsyncConnection) -> int:
             raised = 0
             if system is Health.UNHEALTHY:
-                raised = int(await alerts.raise_alert(connection, _unhealthy()))
+                raised += await alerts.raise_alert(connection, _unhealthy())
+            for row in await reconciling.unserved(connection):
+                raised += await alerts.raise_alert(connection, alerts.unserved(row.task_type, row.task_id))
             await monitoring.keep(connection, state.report())
             return raised
 
@@ -76,6 +87,16 @@ class MonitorSteps:
 
 def _input(row: Row[tuple[object, ...]]) -> TaskInput:
     return TaskInput(row.task_id, row.task_type, row.user_id, row.app, row.priority, row.timeout_ms)
+
+
+async def _tried(work: Awaitable[None]) -> bool:
+    """Whether it could be done."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001  the next run finds it again
+        activity.logger.warning("could not be mended now: %s", error)
+        return False
+    return True
 
 
 def _unhealthy() -> NewAlert:

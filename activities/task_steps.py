@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from infra import addresses
+from infra import addresses, strict_json
 from infra.db import attempts, claims, collecting, dispatching
-from infra.db.attempts import Wakeups
 from infra.db.dispatching import Order
 from infra.db.engine import Database
+from infra.db.wakeups import Wakeups
 from infra.forecast import Forecast
 from infra.node_client import Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
-from workflows.messages import AttemptRef, Collected, CollectInput, Dispatched, Selection
+from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Dispatched, Selection
+from workflows.policies import DISPATCH_WINDOW
 
 ACTOR = "workflow"
+MAX_REASON = 500  # characters
 
 
 class TaskSteps:
@@ -43,15 +46,15 @@ class TaskSteps:
         found = await self._database.run(lambda c: claims.claim(c, task_id, strict_vip=self._settings.vip_nodes_strict))
         await self._engine.deliver(Wakeups(granted=found.others))
         if not found.waiting:
-            return Selection(found.grant)
-        return Selection(None, (await self._forecast.of(found.task_type)).nodes.reason())
+            return Selection(found.status, found.grant, found.settled)
+        return Selection(found.status, waiting=(await self._forecast.of(found.task_type)).nodes.reason())
 
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
         """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`."""
         order = await self._database.run(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
         if order is None:
-            return Dispatched(accepted=True)  # closed meanwhile: collecting it tells how
+            return Dispatched(Delivery.CLOSED)
         try:
             addresses.check(self._settings, order.ip, order.port)
         except ForbiddenAddress:
@@ -64,24 +67,34 @@ class TaskSteps:
                 _headers(order),
             )
         except NodeUnreachable as error:
-            raise _ambiguous(f"no answer: {error}") from None
+            return _unclear(f"no answer: {error}")
         return await self._heed(ref, answer)
 
     async def _heed(self, ref: AttemptRef, answer: Answer) -> Dispatched:
-        status, state = answer.status, answer.body.get("status")
+        status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
             await self._database.run(lambda c: attempts.accept(c, ref.task_id, ref.attempt, actor=ACTOR))
-            return Dispatched(accepted=True)
+            return Dispatched(Delivery.RUNNING)
         if status in {200, 201} and state == "succeeded" and "output" in answer.body:
-            result = json.dumps(answer.body["output"], ensure_ascii=False)
-            return await self._settle(ref, Outcome.SUCCEEDED, None, result=result)
-        if status in {200, 201} and state in {"failed", "canceled"}:
-            return await self._settle(ref, Outcome.FAILED, "节点报告执行失败")
+            return await self._take(ref, answer.body["output"])
+        if status in {200, 201} and state == "failed":
+            return await self._settle(ref, Outcome.FAILED, _error_of(answer) or "节点报告执行失败")
+        if status in {200, 201} and state == "canceled":
+            return await self._settle(ref, Outcome.HANDED_BACK, "节点已取消该次执行")
         if status in {409, 503}:
             return await self._settle(ref, Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}）")
         if status in {400, 422}:
             return await self._settle(ref, Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）")
-        raise _ambiguous(f"HTTP {status}")
+        return _unclear(f"HTTP {status}")
+
+    async def _take(self, ref: AttemptRef, output: object) -> Dispatched:
+        """The result of a synchronous node."""
+        try:
+            strict_json.check(output, strict_json.encodable)
+        except ValueError:
+            return await self._settle(ref, Outcome.FAILED, "节点返回的结果不是合法的JSON")
+        result = json.dumps(output, ensure_ascii=False)
+        return await self._settle(ref, Outcome.SUCCEEDED, None, result=result)
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:
@@ -135,7 +148,7 @@ class TaskSteps:
         )
         if wakeups is not None:
             await self._engine.deliver(wakeups, but=ref.task_id)
-        return Dispatched(accepted=False)
+        return Dispatched(Delivery.CLOSED)
 
 
 _REASONS = {
@@ -144,13 +157,23 @@ _REASONS = {
 }
 
 
-def _ambiguous(detail: str) -> ApplicationError:
-    return ApplicationError(f"the node's answer leaves the attempt open: {detail}", type="DispatchAmbiguous")
+def _unclear(detail: str) -> Dispatched:
+    """Raise DispatchAmbiguous, to be tried again, until the window since the first try has passed."""
+    info = activity.info()
+    if info.is_local or datetime.now(UTC) - info.scheduled_time < DISPATCH_WINDOW:
+        raise ApplicationError(f"the node's answer leaves the attempt open: {detail}", type="DispatchAmbiguous")
+    return Dispatched(Delivery.UNCLEAR)
+
+
+def _error_of(answer: Answer) -> str:
+    """The node's own words about a failure, cut."""
+    error = answer.body.get("error")
+    return error[:MAX_REASON].replace("\0", "") if isinstance(error, str) else ""
 
 
 def _body(order: Order, base_url: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(order.payload)
+        parsed = strict_json.parse(order.payload)
     except ValueError:
         parsed = None
     return {

@@ -12,8 +12,8 @@ from fastapi import Depends, Request
 
 from infra.cache import Cache
 from infra.db import gpus
-from infra.db.attempts import Wakeups
 from infra.db.engine import Database
+from infra.db.wakeups import Wakeups
 from infra.forecast import Forecast
 from infra.settings import Settings
 from infra.temporal import Engine
@@ -38,30 +38,38 @@ class Context:
     settings: Settings
     instance: Self
     forecast: Forecast
-    beats: dict[str, int] = field(default_factory=dict)  # not yet written through
+    beats: dict[str, float] = field(default_factory=dict)  # not yet written through; by the monotonic clock
     background: set[asyncio.Task[None]] = field(default_factory=set)
 
     def deliver(self, wakeups: Wakeups) -> None:
         """Send signals after the commit, without keeping the caller waiting."""
         if wakeups.nodes:
             self.forecast.forget()
-        if wakeups.granted or wakeups.settled or wakeups.nodes:
+        if wakeups:
             task = asyncio.create_task(self.engine.deliver(wakeups))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
 
     async def beat(self, gpu_id: str) -> None:
         """Record a beat at once in Redis; the next batch writes it through to Postgres."""
-        now = int(time.time() * 1000)
-        self.beats[gpu_id] = now
-        await self.cache.beat(gpu_id, now)
+        self.beats[gpu_id] = time.monotonic()
+        await self.cache.beat(gpu_id, now_ms())
+
+    async def last_beats(self, gpu_ids: list[str]) -> dict[str, int]:
+        """The newest beats that Redis or this process know of, in ms since the epoch."""
+        known = await self.cache.beats(gpu_ids)
+        for gpu_id in gpu_ids:
+            if gpu_id in self.beats:
+                ago_ms = int(1000 * (time.monotonic() - self.beats[gpu_id]))
+                known[gpu_id] = max(known.get(gpu_id, 0), now_ms() - ago_ms)
+        return known
 
     async def write_beats(self) -> None:
         """Write the batch through; it is kept where Postgres is away."""
         if self.beats:
             batch, self.beats = self.beats, {}
             try:
-                await self.database.run(lambda c: gpus.record_beats(c, batch))
+                await self.database.run(lambda c: gpus.record_beats(c, _ages(batch)))
             except Exception:
                 self.beats = batch | self.beats
                 raise
@@ -74,6 +82,15 @@ class Context:
                 await self.write_beats()
             except Exception as error:  # noqa: BLE001  the next batch carries these beats too
                 log.warning("beats are not written through: %s", error)
+
+
+def now_ms() -> int:
+    """This process's wall clock, in ms since the epoch."""
+    return int(time.time() * 1000)
+
+
+def _ages(batch: dict[str, float]) -> dict[str, float]:
+    return {gpu_id: time.monotonic() - at for gpu_id, at in batch.items()}
 
 
 def _of_request(request: Request) -> Context:

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import attempts, tasks
-from infra.db.attempts import Wakeups
+from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, TaskNotFound
 from workflows.domain.task import TaskStatus
@@ -40,9 +40,9 @@ async def status(
     connection: AsyncConnection, report: Report, new: TaskStatus, message: str | None, progress: int | None
 ) -> Heard:
     """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, IllegalTransition."""
+    attempt = await _find(connection, report)
     if new in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
-    attempt = await _find(connection, report)
     if attempt is None:
         return await _late(connection, report, None, new, message or "")
     if attempt.closed_at is not None:
@@ -50,7 +50,8 @@ async def status(
             return Heard(Wakeups())
         return await _late(connection, report, attempt.attempt, new, message or "")
     if new is TaskStatus.PROCESSING:
-        await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}")
+        if not await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
+            return await status(connection, report, new, message, progress)  # settled since it was found
         if progress is not None:
             await attempts.record_progress(connection, report.task_id, attempt.attempt, progress)
         return Heard(Wakeups())

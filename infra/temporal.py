@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -17,6 +19,7 @@ from temporalio.client import (
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
+    ScheduleUpdate,
 )
 from temporalio.common import (
     SearchAttributePair,
@@ -28,7 +31,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra.db.attempts import Wakeups
+from infra.db.wakeups import Wakeups
 from infra.settings import Settings
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, Grant, NodeSignal, TaskInput
@@ -43,6 +46,27 @@ DATA_CONVERTER = DataConverter.default
 WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
+
+
+class EngineAway(Exception):
+    """Temporal did not answer, or not as it should."""
+
+
+class NoSuchWorkflow(Exception):
+    """No workflow of this id runs."""
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """What the client raises, as our two errors; a lazy client that can't connect raises RuntimeError."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise NoSuchWorkflow(error.message) from error
+        raise EngineAway(f"{error.status.name}: {error.message}") from error
+    except RuntimeError as error:
+        raise EngineAway(str(error)) from error
 
 
 def task_workflow_id(task_id: str) -> str:
@@ -75,52 +99,57 @@ class Engine:
         self._settings = settings
 
     async def start_task(self, task: TaskInput) -> None:
-        """Start the task's workflow, once, however often this is called. Raises RPCError where Temporal is away."""
+        """Start the task's workflow, once, however often this is called. Raises EngineAway."""
+        attributes = TypedSearchAttributes(
+            [
+                SearchAttributePair(TASK_STATUS, "QUEUED"),
+                SearchAttributePair(TASK_TYPE, task.task_type),
+                SearchAttributePair(USER_ID, task.user_id),
+                SearchAttributePair(APP, task.app),
+            ]
+        )
         try:
-            await self.client.start_workflow(
-                TaskWorkflow.run,
-                task,
-                id=task_workflow_id(task.task_id),
-                task_queue=self._settings.task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                search_attributes=TypedSearchAttributes(
-                    [
-                        SearchAttributePair(TASK_STATUS, "QUEUED"),
-                        SearchAttributePair(TASK_TYPE, task.task_type),
-                        SearchAttributePair(USER_ID, task.user_id),
-                        SearchAttributePair(APP, task.app),
-                    ]
-                ),
-                static_summary=f"type {task.task_type}, {task.app}, priority {task.priority}",
-                rpc_timeout=CALL,
-            )
+            with _reaching():
+                await self.client.start_workflow(
+                    TaskWorkflow.run,
+                    task,
+                    id=task_workflow_id(task.task_id),
+                    task_queue=self._settings.task_queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    search_attributes=attributes,
+                    static_summary=f"type {task.task_type}, {task.app[:50]}, priority {task.priority}",
+                    rpc_timeout=CALL,
+                )
         except WorkflowAlreadyStartedError:
             log.debug("%s has run already", task.task_id)
 
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
-        """Signal the node's workflow, starting it where it does not run."""
-        await self.client.start_workflow(
-            GpuHealthWorkflow.run,
-            GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch),
-            id=node_workflow_id(gpu_id),
-            task_queue=self._settings.task_queue,
-            start_signal=name,
-            start_signal_args=[signal],
-            search_attributes=TypedSearchAttributes([SearchAttributePair(GPU_ID, gpu_id)]),
-            static_summary=f"node {gpu_id}",
-            rpc_timeout=CALL,
-        )
+        """Signal the node's workflow, starting it where it does not run. Raises EngineAway."""
+        with _reaching():
+            await self.client.start_workflow(
+                GpuHealthWorkflow.run,
+                GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch),
+                id=node_workflow_id(gpu_id),
+                task_queue=self._settings.task_queue,
+                start_signal=name,
+                start_signal_args=[signal],
+                search_attributes=TypedSearchAttributes([SearchAttributePair(GPU_ID, gpu_id)]),
+                static_summary=f"node {gpu_id}",
+                rpc_timeout=CALL,
+            )
 
     async def grant(self, task_id: str, grant: Grant) -> None:
-        """Tell a waiting task that it has a slot."""
+        """Tell a waiting task that it has a slot. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        await handle.signal(TaskWorkflow.granted, grant, rpc_timeout=CALL)
+        with _reaching():
+            await handle.signal(TaskWorkflow.granted, grant, rpc_timeout=CALL)
 
     async def settled(self, task_id: str, attempt: int) -> None:
-        """Tell a task that its attempt is closed."""
+        """Tell a task that its attempt is closed. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
+        with _reaching():
+            await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
     async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
         """Send the signals of a committed transaction, all at once; one that fails is left to the reconciler.
@@ -133,16 +162,20 @@ class Engine:
             self.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
         ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(outcome, RPCError) and outcome.status is RPCStatusCode.NOT_FOUND:
+            if isinstance(outcome, NoSuchWorkflow):
                 log.debug("a signal found no workflow: one that starts later looks for itself")
             elif isinstance(outcome, BaseException):
                 log.warning("a signal was not delivered, the reconciler will repeat it: %s", outcome)
 
     async def trigger_monitor(self) -> None:
-        """Run the monitor now. Raises RPCError where Temporal is away."""
-        await self.client.get_schedule_handle(MONITOR).trigger(
-            overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL
-        )
+        """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""
+        try:
+            with _reaching():
+                await self.client.get_schedule_handle(MONITOR).trigger(
+                    overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL
+                )
+        except NoSuchWorkflow as error:
+            raise EngineAway("the monitor is not set up yet") from error
 
     async def ping(self) -> None:
         """Raise unless the engine answers."""
@@ -160,8 +193,8 @@ class Engine:
         )
         try:
             await self.client.create_schedule(MONITOR, schedule)
-        except ScheduleAlreadyRunningError:
-            log.debug("the monitor's schedule exists")
+        except ScheduleAlreadyRunningError:  # the settings may have changed since
+            await self.client.get_schedule_handle(MONITOR).update(lambda _: ScheduleUpdate(schedule))
 
     async def _add_search_attributes(self) -> None:
         keyword, integer = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD, IndexedValueType.INDEXED_VALUE_TYPE_INT

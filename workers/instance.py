@@ -6,20 +6,23 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from functools import partial
 from importlib.metadata import version
 
 import psutil
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import counters, gpus, instances, queue
-from infra.db.attempts import Wakeups
+from infra.db import alerts, counters, gpus, instances, queue, silence
 from infra.db.engine import Database, is_unavailable
 from infra.db.instances import Load
+from infra.db.silence import Silence
+from infra.db.wakeups import Wakeups
 from infra.settings import Settings
 from infra.temporal import Engine
 
 PROMOTED_AT_ONCE = 200  # tasks per turn
+TOLD_AGAIN_S = 10.0
 FORGOTTEN_AFTER = 8
 """Instance timeouts after which a silent instance is no longer shown, nor counted against the cluster's health."""
 
@@ -32,6 +35,8 @@ class Instance:
     def __init__(self, kind: str, database: Database, engine: Engine, settings: Settings) -> None:
         self.id = ""
         self.leads = False
+        self._told: dict[tuple[str, int], float] = {}  # silent (gpu id, epoch) -> when its workflow was told
+        self._last_turn = time.monotonic()
         self._kind = kind
         self._database = database
         self._engine = engine
@@ -71,6 +76,9 @@ class Instance:
                     version=version("gpu-orchestrator"),
                 )
             )
+        if time.monotonic() - self._last_turn > self._settings.heartbeat_timeout / 2:
+            await self._database.run(lambda c: instances.listen_anew(c, self.id))
+        self._last_turn = time.monotonic()
         self.leads = (
             await self._database.run(lambda c: instances.lead(c, self.id, self._settings.leader_lease)) is not None
         )
@@ -84,8 +92,17 @@ class Instance:
         await run(lambda c: queue.promote(c, settings.aging, limit=PROMOTED_AT_ONCE))
         for gpu_id in await run(gpus.standing_free):
             await self._engine.deliver(await run(partial(self._put_to_work, gpu_id)))
-        silent = await run(lambda c: gpus.silent_nodes(c, settings.heartbeat_timeout))
-        await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch, "") for gpu_id, epoch in silent]))
+        await self._tell_the_silent(await run(lambda c: silence.find(c, settings.heartbeat_timeout)))
+
+    async def _tell_the_silent(self, found: Silence) -> None:
+        """Each silent node's workflow looks for itself; it is told again only after a while."""
+        now = time.monotonic()
+        self._told = {node: at for node, at in self._told.items() if at > now - TOLD_AGAIN_S}
+        new = [node for node in found.lapsed if node not in self._told]
+        self._told |= dict.fromkeys(new, now)
+        await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch, "") for gpu_id, epoch in new]))
+        if found.held:
+            await self._database.run(lambda c: alerts.raise_alert(c, alerts.fleet_silent(found.held, found.fleet)))
 
     async def _put_to_work(self, gpu_id: str, connection: AsyncConnection) -> Wakeups:
         return await gpus.put_to_work(connection, gpu_id, strict_vip=self._settings.vip_nodes_strict)

@@ -65,7 +65,7 @@ async def serve(settings: Settings) -> None:
     engine = Engine(await connect(settings, lazy=False), settings)
     await engine.set_up()
     tasks = TaskSteps(database, engine, nodes, Forecast(database), settings)
-    node_steps = NodeSteps(database, cache, engine, nodes, settings)
+    node_steps = NodeSteps(database, engine, nodes, settings)
     monitor = MonitorSteps(database, cache, engine, settings)
     worker = Worker(
         engine.client,

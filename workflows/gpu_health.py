@@ -105,7 +105,13 @@ class GpuHealthWorkflow:
 
     def _note(self, view: NodeView, happened: list[str]) -> None:
         was = self._state
-        self._state = replace(was, status=view.status or was.status, epoch=view.epoch, open_attempts=view.open_attempts)
+        self._state = replace(
+            was,
+            status=view.status or was.status,
+            epoch=view.epoch,
+            open_attempts=view.open_attempts,
+            check_every_s=view.check_every_s,
+        )
         if view.status is GpuStatus.OFFLINE and view.open_attempts and was.status is not GpuStatus.OFFLINE:
             self._rearm()
         reasons = ", ".join(happened) or "deadline"

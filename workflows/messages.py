@@ -6,6 +6,7 @@ Durations end in `_s` or `_ms`. A task's payload and result never travel here, o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import GpuStatus
@@ -22,6 +23,7 @@ class TaskInput:
     app: str
     priority: int
     timeout_ms: int
+    attempt: int = 0  # the last one that an earlier run of the workflow has taken note of
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,30 @@ class AttemptRef:
 
 @dataclass(frozen=True)
 class Selection:
-    """The answer of `select_slot`: a grant, or why there is none yet."""
+    """The answer of `select_slot`: a grant, or why there is none yet; `status` None means that there is no row.
 
-    grant: Grant | None
+    `settled` is a closed attempt that nobody has collected: it comes before any new one.
+    """
+
+    status: TaskStatus | None
+    grant: Grant | None = None
+    settled: Grant | None = None
     waiting: str = ""
+
+
+class Delivery(StrEnum):
+    """What became of a dispatch."""
+
+    RUNNING = "RUNNING"  # the node runs it
+    CLOSED = "CLOSED"  # the attempt is closed: `collect` tells how
+    UNCLEAR = "UNCLEAR"  # the node gave no clear answer, however often it was asked
 
 
 @dataclass(frozen=True)
 class Dispatched:
-    """The answer of `dispatch`: the node runs it, or the attempt is closed (`collect` tells how)."""
+    """The answer of `dispatch`."""
 
-    accepted: bool
+    delivery: Delivery
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,7 @@ class NodeView:
     silent_s: float
     open_attempts: int
     unconfirmed: bool = False
+    check_every_s: float = 40.0  # the grace as it is set now
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ FIRST_DISPATCH = timedelta(seconds=2)
 """The first try of a dispatch, as a local activity; bounded, since it holds the workflow task open."""
 
 DISPATCH_WINDOW = timedelta(seconds=10)
-"""How long an ambiguous dispatch is repeated before the node is suspected."""
+"""How long an ambiguous dispatch is repeated before the node is suspected. Our own trouble has no such limit."""
 
-DISPATCH_TRY = timedelta(seconds=5)
+DISPATCH_TRY = timedelta(seconds=10)
 DISPATCH_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), backoff_coefficient=2, maximum_interval=timedelta(seconds=4)
 )

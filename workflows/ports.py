@@ -22,12 +22,12 @@ class TaskActivities(Protocol):
 
     @activity.defn(name="select_slot")
     async def select_slot(self, task_id: str) -> Selection:
-        """Claim a fitting slot, or mark the task as waiting. Repeating it returns the same grant."""
+        """Claim a fitting slot, or wait for one to be handed over. Repeating it returns the same grant."""
         ...
 
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
-        """PUT the attempt to its node. Raises DispatchAmbiguous where the node's answer leaves its fate open."""
+        """PUT the attempt to its node. Raises DispatchAmbiguous while an unclear answer is worth another try."""
         ...
 
     @activity.defn(name="collect")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,16 @@ with workflow.unsafe.imports_passed_through():
     from workflows import policies
     from workflows.domain.attempt import NODE_STILL_RUNS_IT, Outcome
     from workflows.domain.task import TERMINAL, TaskStatus
-    from workflows.messages import AttemptRef, Collected, CollectInput, Grant, TaskInput, TaskSummary
+    from workflows.messages import (
+        AttemptRef,
+        Collected,
+        CollectInput,
+        Delivery,
+        Grant,
+        Selection,
+        TaskInput,
+        TaskSummary,
+    )
     from workflows.ports import TaskActivities
 
 TASK_STATUS = SearchAttributeKey.for_keyword("TaskStatus")
@@ -32,18 +42,21 @@ class TaskWorkflow:
     def __init__(self, task: TaskInput) -> None:
         self._task = task
         self._granted: Grant | None = None
-        self._settled = 0  # the highest attempt known to be closed
-        self._attempt = 0
+        self._settled = task.attempt  # the highest attempt known to be closed
+        self._attempt = task.attempt
 
     @workflow.run
     async def run(self, task: TaskInput) -> TaskSummary:
         """Returns once the row is terminal, with the same status."""
         while True:
-            grant = await self._slot()
-            if grant is None:
-                return TaskSummary(TaskStatus.FAILED, self._attempt)
+            slot = await self._slot()
+            if slot.grant is not None:
+                grant, ended = slot.grant, await self._run_attempt(slot.grant)
+            elif slot.settled is not None:
+                grant, ended = slot.settled, await self._collect(slot.settled.attempt, None)
+            else:
+                return TaskSummary(slot.status or TaskStatus.FAILED, self._attempt)
             self._attempt = grant.attempt
-            ended = await self._run_attempt(grant)
             self._show(ended.status, None if ended.status is TaskStatus.QUEUED else grant.gpu_id)
             if ended.status in TERMINAL:
                 self._describe(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
@@ -51,6 +64,7 @@ class TaskWorkflow:
                     await self._stop(grant)
                 return TaskSummary(ended.status, grant.attempt, grant.gpu_id)
             await self._pause(grant, ended)
+            self._renew()
 
     @workflow.signal
     def granted(self, grant: Grant) -> None:
@@ -63,7 +77,7 @@ class TaskWorkflow:
         """The attempt is closed: collect it."""
         self._settled = max(self._settled, attempt)
 
-    async def _slot(self) -> Grant | None:
+    async def _slot(self) -> Selection:
         """Claim a slot, or wait for one to be handed over."""
         while True:
             selection = await workflow.execute_local_activity_method(
@@ -72,10 +86,8 @@ class TaskWorkflow:
                 start_to_close_timeout=policies.DATABASE_STEP,
                 retry_policy=policies.DATABASE_RETRY,
             )
-            if selection.grant is not None:
-                return selection.grant
             if not selection.waiting:
-                return None  # the row has ended, or is gone
+                return selection
             self._describe(f"waiting: {selection.waiting}")
             try:
                 await workflow.wait_condition(
@@ -84,21 +96,26 @@ class TaskWorkflow:
             except TimeoutError:
                 self._renew()
                 continue
-            return self._grant()
+            return Selection(TaskStatus.QUEUED, self._grant())
 
     def _grant(self) -> Grant | None:
         """The grant that was signalled; one of an attempt that has been run does not count."""
         return self._granted if self._granted is not None and self._granted.attempt > self._attempt else None
 
     async def _run_attempt(self, grant: Grant) -> Collected:
-        if await self._dispatch(AttemptRef(self._task.task_id, grant.attempt)):
-            self._show(TaskStatus.PROCESSING, grant.gpu_id)
-            self._describe(f"running on {grant.gpu_id}, attempt {grant.attempt}")
-            return await self._report(grant.attempt)
-        return await self._collect(grant.attempt, Outcome.UNREACHABLE)
+        delivery = await self._dispatch(AttemptRef(self._task.task_id, grant.attempt))
+        if delivery is Delivery.CLOSED:
+            return await self._collect(grant.attempt, None)
+        if delivery is Delivery.UNCLEAR:
+            ended = await self._collect(grant.attempt, Outcome.UNREACHABLE)
+            if ended.outcome is not None:
+                return ended
+            # else the node itself has said meanwhile that it runs it
+        self._show(TaskStatus.PROCESSING, grant.gpu_id)
+        self._describe(f"running on {grant.gpu_id}, attempt {grant.attempt}")
+        return await self._report(grant.attempt)
 
-    async def _dispatch(self, ref: AttemptRef) -> bool:
-        """True: the node runs it. False: the attempt is closed, or must be, since the node gives no clear answer."""
+    async def _dispatch(self, ref: AttemptRef) -> Delivery:
         summary = f"attempt {ref.attempt}"
         try:
             first = await workflow.execute_local_activity_method(
@@ -108,21 +125,17 @@ class TaskWorkflow:
                 retry_policy=RetryPolicy(maximum_attempts=1),
                 summary=summary,
             )
-            return first.accepted
+            return first.delivery
         except ActivityError:
-            workflow.logger.info("dispatch of attempt %s is ambiguous, repeating it", ref.attempt)
-        try:
-            again = await workflow.execute_activity_method(
-                TaskActivities.dispatch,
-                ref,
-                start_to_close_timeout=policies.DISPATCH_TRY,
-                schedule_to_close_timeout=policies.DISPATCH_WINDOW,
-                retry_policy=policies.DISPATCH_RETRY,
-                summary=summary,
-            )
-            return again.accepted
-        except ActivityError:
-            return False
+            workflow.logger.info("dispatch of attempt %s is unclear, repeating it", ref.attempt)
+        again = await workflow.execute_activity_method(
+            TaskActivities.dispatch,
+            ref,
+            start_to_close_timeout=policies.DISPATCH_TRY,
+            retry_policy=policies.DISPATCH_RETRY,
+            summary=summary,
+        )
+        return again.delivery
 
     async def _report(self, attempt: int) -> Collected:
         """Wait for the attempt to be settled; at its deadline settle it here. One timer per attempt."""
@@ -170,7 +183,7 @@ class TaskWorkflow:
     def _renew(self) -> None:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
         if workflow.info().get_current_history_length() > policies.HISTORY_LIMIT and self._grant() is None:
-            workflow.continue_as_new(self._task)
+            workflow.continue_as_new(replace(self._task, attempt=self._attempt))
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:
         updates: list[SearchAttributeUpdate[Any]] = [TASK_STATUS.value_set(status.value)]

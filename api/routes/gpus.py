@@ -28,9 +28,8 @@ MAX_REASON = 500  # characters
 
 
 async def _present(context: Context, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    beats = await context.cache.beats([row.gpu_id for row in rows])
-    newest = {row.gpu_id: max(beats.get(row.gpu_id, 0), context.beats.get(row.gpu_id, 0)) for row in rows}
-    return [present.gpu(row, newest[row.gpu_id]) for row in rows]
+    beats = await context.last_beats([row.gpu_id for row in rows])
+    return [present.gpu(row, beats.get(row.gpu_id)) for row in rows]
 
 
 @router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表")

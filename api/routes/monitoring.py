@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from temporalio.service import RPCError
 
 from api import paging, present
 from api.auth import CallerOf
-from api.context import Context, ContextOf
+from api.context import Context, ContextOf, now_ms
 from api.envelope import Envelope, ok
 from api.errors import BadRequest, NotFound, Unavailable
 from api.paging import Page
@@ -26,15 +24,11 @@ from api.schemas import (
 )
 from infra.db import alerts, monitoring
 from infra.db.monitoring import SystemState
+from infra.temporal import EngineAway
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.errors import AlertNotFound
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)
 
 
 async def _state(context: Context) -> SystemState:
@@ -136,7 +130,7 @@ async def metric(context: ContextOf, key: str) -> dict[str, Any]:
 async def _trigger(context: Context) -> None:
     try:
         await context.engine.trigger_monitor()
-    except RPCError as error:
+    except EngineAway as error:
         raise Unavailable from error
 
 
@@ -174,15 +168,19 @@ async def list_alerts(
 @router.get("/alerts/stats", response_model=Envelope[AlertStats], summary="4.3 获取告警统计", tags=["告警"])
 async def alert_stats(context: ContextOf) -> dict[str, Any]:
     counts = (await _state(context)).alerts
-    by_level = {f"{level.lower()}_alerts": counts.get(level, 0) for level in AlertLevel}
+    by_level = {f"{level.lower()}_alerts": _with(counts, level) for level in AlertLevel}
     return ok(
         {
             "total_alerts": sum(by_level.values()),
             **by_level,
-            "acknowledged_alerts": counts.get(AlertStatus.ACKNOWLEDGED, 0),
-            "active_alerts": counts.get(AlertStatus.ACTIVE, 0),
+            "acknowledged_alerts": _with(counts, AlertStatus.ACKNOWLEDGED),
+            "active_alerts": _with(counts, AlertStatus.ACTIVE),
         }
     )
+
+
+def _with(counts: dict[tuple[str, str], int], part: str) -> int:
+    return sum(n for pair, n in counts.items() if part in pair)
 
 
 @router.post("/alerts/{alertId}/acknowledge", response_model=Envelope[str], summary="4.2 确认告警", tags=["告警"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db import counters
 from workflows.domain.alert import AlertLevel
 from workflows.domain.errors import AlertNotFound
 
@@ -37,6 +39,29 @@ _EXISTS = text("SELECT EXISTS (SELECT FROM alerts WHERE seq = :seq)")
 _FILTERS = {"level": "level = :level", "status": "status = :status"}
 
 
+def fleet_silent(held: list[str], fleet: int) -> NewAlert:
+    """A large part of the fleet fell silent at once; once an hour at most."""
+    return NewAlert(
+        dedupe_key=f"fleet-silent:{int(time.time() // 3600)}",
+        title="大量GPU同时失联",
+        message=f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: "
+        + ", ".join(sorted(held)[:20]),
+        level=AlertLevel.CRITICAL,
+        source="gpu_monitor",
+    )
+
+
+def unserved(task_type: int, first: str) -> NewAlert:
+    """Tasks wait for a type that no registered node supports; once per first waiting task."""
+    return NewAlert(
+        dedupe_key=f"unserved:{task_type}:{first}",
+        title="任务类型无可用节点",
+        message=f"没有已注册的GPU节点支持任务类型 {task_type}，任务 {first} 正在等待",
+        level=AlertLevel.WARNING,
+        source="task_monitor",
+    )
+
+
 async def raise_alert(connection: AsyncConnection, alert: NewAlert) -> bool:
     """(new) → ACTIVE; False where it was raised before."""
     return (await connection.execute(_RAISE, alert.__dict__)).rowcount == 1
@@ -54,7 +79,8 @@ async def page(
 ) -> tuple[Sequence[AnyRow], int]:
     """One page of alerts, the newest first, and how many there are in all."""
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
-    total = (await connection.execute(text(f"SELECT count(*) FROM alerts WHERE {where}"), filters)).scalar_one()
+    counts = (await counters.read(connection)).alerts
+    total = sum(n for pair, n in counts.items() if set(filters.values()) <= set(pair))
     statement = text(f"SELECT * FROM alerts WHERE {where} ORDER BY seq DESC LIMIT :limit OFFSET :offset")
     rows = await connection.execute(statement, filters | {"limit": limit, "offset": offset})
     return rows.all(), total

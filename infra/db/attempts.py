@@ -6,25 +6,23 @@ deregistration. `settle` locks it and returns if it is closed already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import claims, edges
-from infra.db.claims import Granted
+from infra.db import claims, edges, node_edges
 from infra.db.edges import Cause
+from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import CONTACT_FAILED, REQUEUES, Outcome
 from workflows.domain.gpu import TASK_FAILURES_TO_FAULTY
 from workflows.domain.retry import backoff_s
 
+_LOCK_NODE = text(
+    "SELECT gpu_id, failure_count, task_failure_count, epoch, status, status_since FROM gpus"
+    " WHERE gpu_id = :gpu_id FOR UPDATE"
+)
 _LOCK = text(
-    """
-    SELECT a.task_id, a.attempt, a.gpu_id, a.accepted_at, a.closed_at, a.outcome, a.reason,
-           g.failure_count, g.task_failure_count, g.epoch, g.status AS gpu_status
-      FROM attempts a JOIN gpus g USING (gpu_id)
-     WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a
-    """
+    "SELECT task_id, attempt, gpu_id, accepted_at, closed_at FROM attempts"
+    " WHERE task_id = :task_id AND attempt = :attempt FOR UPDATE"
 )
 _CLOSE = text(
     "UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason"
@@ -34,21 +32,16 @@ _ACCEPT = text(
     "UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())"
     " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL RETURNING gpu_id"
 )
-_REACHED = text("UPDATE gpus SET failure_count = 0, not_before = NULL WHERE gpu_id = :gpu_id AND failure_count > 0")
+_REACHED = text(
+    "UPDATE gpus SET failure_count = 0, not_before = NULL WHERE failure_count > 0 AND gpu_id ="
+    " (SELECT gpu_id FROM attempts WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL)"
+)
 _PROGRESS = text(
     "UPDATE attempts SET progress = :progress, progress_at = clock_timestamp()"
     " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
 )
 _NODE_SUCCEEDED = text("UPDATE gpus SET task_failure_count = 0 WHERE gpu_id = :gpu_id AND task_failure_count > 0")
-_NODE_FAILED = text(
-    """
-    UPDATE gpus SET task_failure_count = task_failure_count + 1,
-           status = CASE WHEN :faulty THEN 'FAULTY' ELSE status END,
-           fault_reason = CASE WHEN :faulty THEN :reason ELSE fault_reason END,
-           status_since = CASE WHEN :faulty THEN clock_timestamp() ELSE status_since END
-     WHERE gpu_id = :gpu_id
-    """
-)
+_NODE_FAILED = text("UPDATE gpus SET task_failure_count = task_failure_count + 1 WHERE gpu_id = :gpu_id")
 _BACK_OFF = text(
     "UPDATE gpus SET failure_count = failure_count + :count,"
     " not_before = clock_timestamp() + make_interval(secs => :pause) WHERE gpu_id = :gpu_id"
@@ -70,21 +63,6 @@ _FIND_BY_GPU = text(_FIND.format(which="a.gpu_id = :gpu_id"))
 _FIND_LAST = text(_FIND.format(which="true"))
 
 
-@dataclass
-class Wakeups:
-    """The signals to send once the transaction has committed. A lost one is sent again by the reconciler."""
-
-    granted: list[Granted] = field(default_factory=list)
-    settled: list[tuple[str, int]] = field(default_factory=list)  # (task id, attempt)
-    nodes: list[tuple[str, str, int, str]] = field(default_factory=list)  # (gpu id, signal, epoch, reason)
-
-    def add(self, other: Wakeups) -> None:
-        """Take over another transaction step's signals."""
-        self.granted += other.granted
-        self.settled += other.settled
-        self.nodes += other.nodes
-
-
 async def find(
     connection: AsyncConnection, task_id: str, *, token: str | None, gpu_id: str | None
 ) -> Row[tuple[object, ...]] | None:
@@ -99,11 +77,11 @@ async def find(
 async def accept(connection: AsyncConnection, task_id: str, attempt: int, *, actor: str) -> bool:
     """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed."""
     key = {"task_id": task_id, "attempt": attempt}
+    await connection.execute(_REACHED, key)
     gpu_id = (await connection.execute(_ACCEPT, key)).scalar_one_or_none()
     if gpu_id is None:
         return False
     await edges.start(connection, Cause(task_id, attempt, gpu_id, actor, None))
-    await connection.execute(_REACHED, {"gpu_id": gpu_id})
     return True
 
 
@@ -127,18 +105,22 @@ async def settle(
     reason: str | None = None,
     result: str | None = None,
     strict_vip: bool,
+    node_is: tuple[str, int] | None = None,
 ) -> Wakeups | None:
     """Close an open attempt, free its slot and hand it over. None where it was closed already.
 
     An outcome that leaves nothing to decide puts the task back to QUEUED here; the others wait for
-    the task's workflow to collect them.
+    the task's workflow to collect them. UNREACHABLE closes nothing that the node has accepted. With
+    `node_is` (status, epoch) nothing happens where the node has changed since the caller looked.
     """
-    gpu_id = await _gpu_of(connection, task_id, attempt)
+    gpu_id = await claims.open_release_of(connection, task_id, attempt)
     if gpu_id is None:
         return None
-    await claims.open_release(connection, gpu_id)
-    row = (await connection.execute(_LOCK, {"task_id": task_id, "attempt": attempt})).one_or_none()
-    if row is None or row.closed_at is not None:
+    node = (await connection.execute(_LOCK_NODE, {"gpu_id": gpu_id})).one()
+    row = (await connection.execute(_LOCK, {"task_id": task_id, "attempt": attempt})).one()
+    if row.closed_at is not None or (outcome is Outcome.UNREACHABLE and row.accepted_at is not None):
+        return None
+    if node_is is not None and node_is != (node.status, node.epoch):
         return None
     wakeups = Wakeups(settled=[(task_id, attempt)])
     cause = Cause(task_id, attempt, gpu_id, actor, reason)
@@ -151,7 +133,7 @@ async def settle(
         await connection.execute(
             _KEEP_RESULT, {"task_id": task_id, "attempt": attempt, "gpu_id": gpu_id, "result": result}
         )
-    await _judge_node(connection, row, outcome, wakeups)
+    await _judge_node(connection, node, outcome, wakeups)
     wakeups.granted += await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return wakeups
 
@@ -175,25 +157,20 @@ async def open_on(connection: AsyncConnection, gpu_id: str) -> list[Row[tuple[ob
     return list((await connection.execute(_OPEN_ON, {"gpu_id": gpu_id})).all())
 
 
-async def _gpu_of(connection: AsyncConnection, task_id: str, attempt: int) -> str | None:
-    statement = text("SELECT gpu_id FROM attempts WHERE task_id = :task_id AND attempt = :attempt")
-    return (await connection.execute(statement, {"task_id": task_id, "attempt": attempt})).scalar_one_or_none()
-
-
 async def _judge_node(
-    connection: AsyncConnection, row: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups
+    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups
 ) -> None:
     """What the outcome says about the node: a success clears it, failures add up to FAULTY, refusals back it off."""
-    key = {"gpu_id": row.gpu_id}
+    key = {"gpu_id": node.gpu_id}
     if outcome is Outcome.SUCCEEDED:
-        await connection.execute(_NODE_SUCCEEDED, key)
+        if node.task_failure_count:
+            await connection.execute(_NODE_SUCCEEDED, key)
     elif outcome in {Outcome.FAILED, Outcome.TIMED_OUT}:
-        faulty = row.task_failure_count + 1 >= TASK_FAILURES_TO_FAULTY and row.gpu_status != "FAULTY"
-        reason = f"连续{row.task_failure_count + 1}次任务执行失败"
-        await connection.execute(_NODE_FAILED, key | {"faulty": faulty, "reason": reason})
-        if faulty:
-            wakeups.nodes.append((row.gpu_id, "fault", row.epoch, reason))
+        await connection.execute(_NODE_FAILED, key)
+        failures = node.task_failure_count + 1
+        if failures >= TASK_FAILURES_TO_FAULTY:
+            wakeups.add(await node_edges.fault(connection, node.gpu_id, f"连续{failures}次任务执行失败"))
     elif outcome in CONTACT_FAILED or outcome is Outcome.HANDED_BACK:
         failed = int(outcome in CONTACT_FAILED)
-        pause = backoff_s(row.failure_count + 1)
+        pause = backoff_s(node.failure_count + 1)
         await connection.execute(_BACK_OFF, key | {"count": failed, "pause": pause})

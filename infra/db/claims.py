@@ -16,11 +16,12 @@ Lock order everywhere: type lock, node row, attempt row, task row.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db.wakeups import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Grant
 
@@ -31,8 +32,8 @@ AVOID_S = 30.0
 _REQUEST = text(
     """
     SELECT t.status, t.task_type, t.queue_class, t.failed_on, t.waiting_since, t.engine_started_at, t.attempts,
-           a.attempt AS open_attempt, a.gpu_id AS open_gpu
-      FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
+           a.attempt, a.gpu_id, a.closed_at, a.collected_at
+      FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = :task_id
     """
 )
@@ -55,6 +56,7 @@ _CANDIDATE = """
 _CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")
 _CANDIDATE_AT_LAST = text(_CANDIDATE)
 
+# Read after the node's row was locked, in a statement of its own: so it counts every claim committed before.
 _CAPACITY = text(
     """
     SELECT g.task_types, g.priority_queue,
@@ -63,7 +65,7 @@ _CAPACITY = text(
                 THEN g.max_concurrent_tasks - (
                      SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
                 ELSE 0 END AS free
-      FROM gpus g WHERE g.gpu_id = :gpu_id FOR UPDATE
+      FROM gpus g WHERE g.gpu_id = :gpu_id
     """
 )
 # The best waiting task that the node may run. Each type's head is read from the queue's index, so the
@@ -119,6 +121,15 @@ _SHARE_TYPES = text(
       FROM (SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = :gpu_id ORDER BY 1) types
     """
 )
+_SHARE_TYPES_OF = text(
+    """
+    SELECT a.gpu_id, (
+           SELECT count(pg_advisory_xact_lock_shared(:lock, h))
+             FROM (SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = a.gpu_id
+                    ORDER BY 1) types)
+      FROM attempts a WHERE a.task_id = :task_id AND a.attempt = :attempt
+    """
+)
 _SHARE_LISTED = text(
     """
     SELECT pg_advisory_xact_lock_shared(:lock, h)
@@ -127,20 +138,17 @@ _SHARE_LISTED = text(
 )
 
 
-@dataclass(frozen=True)
-class Granted:
-    """A slot handed to a waiting task, to be signalled after the commit."""
-
-    task_id: str
-    grant: Grant
-
-
 @dataclass
 class Claim:
-    """What became of a task's look for a slot: its own grant, and those that fell to better tasks on the way."""
+    """What became of a task's look for a slot: its own grant, and those that fell to better tasks on the way.
 
+    `settled` is a closed attempt that its workflow has not collected.
+    """
+
+    status: TaskStatus | None = None
     task_type: int = 0
     grant: Grant | None = None
+    settled: Grant | None = None
     waiting: bool = False
     others: list[Granted] = field(default_factory=list)
 
@@ -153,14 +161,18 @@ def new_token() -> str:
 async def claim(connection: AsyncConnection, task_id: str, *, strict_vip: bool) -> Claim:
     """Find a slot for a task, or leave it waiting. Repeating it returns the open grant.
 
-    Neither granted nor waiting: the task is unknown or has ended.
+    Neither granted nor settled nor waiting: the task is unknown or has ended.
     """
     row = (await connection.execute(_REQUEST, {"task_id": task_id})).one_or_none()
-    if row is None or TaskStatus(row.status) in TERMINAL:
+    if row is None:
         return Claim()
-    if row.open_attempt is not None:
+    found = Claim(TaskStatus(row.status), row.task_type)
+    if row.status in TERMINAL:
+        return found
+    if row.attempt is not None and row.collected_at is None:
         await connection.execute(_STARTED, {"task_id": task_id})
-        return Claim(row.task_type, Grant(row.open_attempt, row.open_gpu))
+        last = Grant(row.attempt, row.gpu_id)
+        return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)
     if row.waiting_since is None:
         await connection.execute(_WAIT, {"task_id": task_id, "attempts": row.attempts})
     search = _Search(connection, task_id, row, strict_vip)
@@ -180,7 +192,7 @@ class _Search:
     def __init__(
         self, connection: AsyncConnection, task_id: str, row: Row[tuple[object, ...]], strict_vip: bool
     ) -> None:
-        self.found = Claim(row.task_type)
+        self.found = Claim(TaskStatus(row.status), row.task_type)
         self._connection = connection
         self._task_id = task_id
         self._row = row
@@ -214,6 +226,13 @@ async def open_release(connection: AsyncConnection, gpu_id: str) -> None:
     await connection.execute(_SHARE_TYPES, {"lock": _TYPE_LOCK, "gpu_id": gpu_id})
 
 
+async def open_release_of(connection: AsyncConnection, task_id: str, attempt: int) -> str | None:
+    """The same for the node of an attempt, which is returned; None where there is no such attempt."""
+    key = {"lock": _TYPE_LOCK, "task_id": task_id, "attempt": attempt}
+    gpu_id: str | None = (await connection.execute(_SHARE_TYPES_OF, key)).scalar_one_or_none()
+    return gpu_id
+
+
 async def lock_types(connection: AsyncConnection, task_types: list[int]) -> None:
     """The same as `open_release` for a node that has no row yet."""
     await connection.execute(_SHARE_LISTED, {"lock": _TYPE_LOCK, "task_types": task_types})
@@ -224,7 +243,7 @@ async def hand_over(
 ) -> list[Granted]:
     """Give each free slot of a node to the best waiting task; `asker` is the task whose workflow asks, if one does.
 
-    Where this follows a release, the caller has called `open_release` first.
+    The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
     node = (await connection.execute(_CAPACITY, {"gpu_id": gpu_id})).one_or_none()
     granted: list[Granted] = []

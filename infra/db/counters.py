@@ -24,7 +24,7 @@ _FOLD = text(
         ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n
     """
 )
-_GENERAL = ["tasks", "gpus", "alert_level", "alert_status"]
+_GENERAL = ["tasks", "gpus", "alerts"]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Counts:
 
     tasks: dict[tuple[int, str], int] = field(default_factory=dict)  # by (type, status)
     gpus: dict[str, int] = field(default_factory=dict)  # by status
-    alerts: dict[str, int] = field(default_factory=dict)  # by level and by status
+    alerts: dict[tuple[str, str], int] = field(default_factory=dict)  # by (level, status)
 
 
 async def read(connection: AsyncConnection) -> Counts:
@@ -45,7 +45,8 @@ async def read(connection: AsyncConnection) -> Counts:
         elif row.counter == "gpus":
             counts.gpus[row.key] = row.n
         else:
-            counts.alerts[row.key] = row.n
+            level, _, status = row.key.partition(" ")
+            counts.alerts[level, status] = row.n
     return counts
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -17,6 +17,11 @@ T = TypeVar("T")
 
 RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the same work may be run again
 RETRIES = 5
+SESSION = (
+    "timezone=UTC",
+    "statement_timeout=30s",
+    "idle_in_transaction_session_timeout=5s",  # a process that is paused in a transaction must not hold its locks
+)
 
 
 def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
@@ -29,7 +34,12 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
         max_overflow=pool_size,
         pool_timeout=5,
         pool_pre_ping=False,
-        connect_args={"connect_timeout": 5, "application_name": "gpu-orchestrator", "options": "-c timezone=UTC"},
+        connect_args={
+            "connect_timeout": 5,
+            "tcp_user_timeout": 10_000,  # ms until a connection whose other end is gone counts as broken
+            "application_name": "gpu-orchestrator",
+            "options": " ".join(f"-c {setting}" for setting in SESSION),
+        },
     )
 
 
@@ -77,6 +87,7 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         sqlstate = getattr(error.orig, "sqlstate", None)
         return error.connection_invalidated or (
-            isinstance(error, OperationalError) and (sqlstate is None or sqlstate[:2] in {"08", "53", "57"})
+            isinstance(error, OperationalError | InternalError)
+            and (sqlstate is None or sqlstate[:2] in {"08", "53", "57"} or sqlstate == "25P03")
         )
     return isinstance(error, ConnectionError | TimeoutError | PoolTimeout)

@@ -10,8 +10,8 @@ from datetime import datetime
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import attempts, claims
-from infra.db.attempts import Wakeups
+from infra.db import attempts, claims, node_edges
+from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound
 
@@ -38,6 +38,8 @@ class Registration:
 
 _SELECT = """
     SELECT g.*, b.at AS last_beat,
+           COALESCE(extract(epoch FROM clock_timestamp() - b.at), 0)::float AS silent_s,
+           extract(epoch FROM clock_timestamp() - g.status_since)::float AS status_age_s,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts
@@ -65,7 +67,9 @@ _REGISTER = text(
            version = excluded.version, max_concurrent_tasks = excluded.max_concurrent_tasks,
            metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret, key_id = excluded.key_id,
            status = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN 'FAULTY' ELSE 'ACTIVE' END,
-           failure_count = 0, not_before = NULL, registered_at = clock_timestamp(), status_since = clock_timestamp(),
+           failure_count = 0, not_before = NULL, registered_at = clock_timestamp(),
+           status_since = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN g.status_since
+                               ELSE clock_timestamp() END,
            task_failure_count = CASE WHEN g.gone_at IS NULL THEN g.task_failure_count ELSE 0 END, gone_at = NULL
     RETURNING epoch
     """
@@ -73,32 +77,16 @@ _REGISTER = text(
 _BEAT = text(
     """
     INSERT INTO gpu_beats AS b (gpu_id, at)
-    SELECT gpu_id, to_timestamp(at_ms / 1000.0)
-      FROM unnest(CAST(:gpu_ids AS text[]), CAST(:at_ms AS bigint[])) AS n(gpu_id, at_ms)
+    SELECT gpu_id, clock_timestamp() - make_interval(secs => age_s)
+      FROM unnest(CAST(:gpu_ids AS text[]), CAST(:ages_s AS float[])) AS n(gpu_id, age_s)
      ORDER BY gpu_id
         ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)
     """
 )
 _STATUS = text("SELECT status, epoch FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL")
-_EDGE = text(
-    """
-    UPDATE gpus SET status = :after, status_since = clock_timestamp(), fault_reason = :reason,
-           failure_count = CASE WHEN :after = 'OFFLINE' THEN failure_count + 1
-                                WHEN :after = 'ACTIVE' THEN 0 ELSE failure_count END,
-           task_failure_count = CASE WHEN status = 'FAULTY' THEN 0 ELSE task_failure_count END,
-           not_before = CASE WHEN :after = 'ACTIVE' THEN NULL ELSE not_before END
-     WHERE gpu_id = :gpu_id AND status = ANY (:before) AND gone_at IS NULL
-    RETURNING epoch
-    """
-)
-_GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
 _NOW_BEAT = text(
     "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (:gpu_id, clock_timestamp())"
     " ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)"
-)
-_SILENT = text(
-    "SELECT g.gpu_id, g.epoch FROM gpus g JOIN gpu_beats b USING (gpu_id)"
-    " WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND b.at < clock_timestamp() - make_interval(secs => :grace)"
 )
 _STANDING_FREE = text(
     """
@@ -107,6 +95,10 @@ _STANDING_FREE = text(
        AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types) AND t.waiting_since IS NOT NULL)
        AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
     """
+)
+_ATTENDED = text(
+    "UPDATE gpus SET attended_epoch = epoch, attended_status = status WHERE gpu_id = :gpu_id"
+    " AND (attended_epoch, attended_status) IS DISTINCT FROM (epoch, status)"
 )
 _ADOPT = text(
     "UPDATE attempts SET gpu_epoch = :epoch WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
@@ -158,51 +150,43 @@ async def status_of(connection: AsyncConnection, gpu_id: str) -> AnyRow | None:
     return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
 
 
-async def record_beats(connection: AsyncConnection, beats: dict[str, int]) -> None:
-    """Write through a batch of last beats (gpu id → ms since the epoch); an older one changes nothing."""
-    await connection.execute(_BEAT, {"gpu_ids": list(beats), "at_ms": list(beats.values())})
+async def record_beats(connection: AsyncConnection, ages_s: dict[str, float]) -> None:
+    """Write through a batch of beats (gpu id → seconds ago): only ages travel, so no other clock counts."""
+    await connection.execute(_BEAT, {"gpu_ids": list(ages_s), "ages_s": list(ages_s.values())})
+
+
+async def attended(connection: AsyncConnection, gpu_id: str) -> None:
+    """Its workflow has seen the node as it is."""
+    await connection.execute(_ATTENDED, {"gpu_id": gpu_id})
 
 
 async def come_back(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """OFFLINE → ACTIVE: a beat arrived."""
-    return await _activate(connection, gpu_id, ["OFFLINE"], "heartbeat", strict_vip=strict_vip)
+    await claims.open_release(connection, gpu_id)
+    epoch = await node_edges.come_back(connection, gpu_id)
+    return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat", strict_vip=strict_vip)
 
 
 async def recover(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """FAULTY → ACTIVE with a fresh grace window; nothing where it is not FAULTY. Raises GpuNotFound."""
-    if await status_of(connection, gpu_id) is None:
-        raise GpuNotFound
-    return await _activate(connection, gpu_id, ["FAULTY"], "recover", strict_vip=strict_vip)
+    await _must_exist(connection, gpu_id)
+    await claims.open_release(connection, gpu_id)
+    epoch = await node_edges.recover(connection, gpu_id)
+    return await _put_back_to_work(connection, gpu_id, epoch, "recover", strict_vip=strict_vip)
 
 
 async def fault(connection: AsyncConnection, gpu_id: str, reason: str) -> Wakeups:
     """ACTIVE, OFFLINE → FAULTY; nothing where it is FAULTY already. Raises GpuNotFound."""
-    if await status_of(connection, gpu_id) is None:
-        raise GpuNotFound
-    epoch = await _edge(connection, gpu_id, ["ACTIVE", "OFFLINE"], "FAULTY", reason)
-    return Wakeups(nodes=[] if epoch is None else [(gpu_id, "fault", epoch, reason)])
+    await _must_exist(connection, gpu_id)
+    return await node_edges.fault(connection, gpu_id, reason)
 
 
 async def deregister(connection: AsyncConnection, gpu_id: str) -> Wakeups:
     """any → (gone). Raises GpuNotFound."""
-    epoch = (await connection.execute(_GO, {"gpu_id": gpu_id})).scalar_one_or_none()
+    epoch = await node_edges.go(connection, gpu_id)
     if epoch is None:
         raise GpuNotFound
     return Wakeups(nodes=[(gpu_id, "deregister", epoch, "")])
-
-
-async def go_offline(connection: AsyncConnection, gpu_id: str, grace_s: float) -> bool:
-    """ACTIVE → OFFLINE where the last beat is older than the grace by the database's own clock."""
-    await connection.execute(_LOCK, {"gpu_id": gpu_id})
-    silent = (await connection.execute(_SILENT, {"grace": grace_s})).all()
-    if gpu_id not in {row.gpu_id for row in silent}:
-        return False
-    return await _edge(connection, gpu_id, ["ACTIVE"], "OFFLINE", None) is not None
-
-
-async def silent_nodes(connection: AsyncConnection, grace_s: float) -> list[tuple[str, int]]:
-    """(gpu id, epoch) of the ACTIVE nodes whose last beat is older than the grace."""
-    return [(row.gpu_id, row.epoch) for row in await connection.execute(_SILENT, {"grace": grace_s})]
 
 
 async def standing_free(connection: AsyncConnection) -> Sequence[str]:
@@ -212,6 +196,7 @@ async def standing_free(connection: AsyncConnection) -> Sequence[str]:
 
 async def put_to_work(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """Hand over the free slots of one node."""
+    await connection.execute(_LOCK, {"gpu_id": gpu_id})
     return Wakeups(granted=await claims.hand_over(connection, gpu_id, strict_vip=strict_vip))
 
 
@@ -220,11 +205,9 @@ async def adopt(connection: AsyncConnection, task_id: str, attempt: int, epoch: 
     await connection.execute(_ADOPT, {"task_id": task_id, "attempt": attempt, "epoch": epoch})
 
 
-async def _activate(
-    connection: AsyncConnection, gpu_id: str, before: list[str], signal: str, *, strict_vip: bool
+async def _put_back_to_work(
+    connection: AsyncConnection, gpu_id: str, epoch: int | None, signal: str, *, strict_vip: bool
 ) -> Wakeups:
-    await claims.open_release(connection, gpu_id)
-    epoch = await _edge(connection, gpu_id, before, "ACTIVE", None)
     if epoch is None:
         return Wakeups()
     await connection.execute(_NOW_BEAT, {"gpu_id": gpu_id})
@@ -232,12 +215,9 @@ async def _activate(
     return Wakeups(granted=granted, nodes=[(gpu_id, signal, epoch, "")])
 
 
-async def _edge(
-    connection: AsyncConnection, gpu_id: str, before: list[str], after: str, reason: str | None
-) -> int | None:
-    values = {"gpu_id": gpu_id, "before": before, "after": after, "reason": reason}
-    epoch: int | None = (await connection.execute(_EDGE, values)).scalar_one_or_none()
-    return epoch
+async def _must_exist(connection: AsyncConnection, gpu_id: str) -> None:
+    if await status_of(connection, gpu_id) is None:
+        raise GpuNotFound
 
 
 def at_ms(moment: datetime | None) -> int | None:

@@ -33,6 +33,7 @@ _BEAT = text(
     "UPDATE instances SET last_beat = clock_timestamp(), cpu_usage = :cpu_usage, memory_usage = :memory_usage,"
     " disk_usage = :disk_usage WHERE instance_id = :instance_id"
 )
+_LISTEN = text("UPDATE instances SET listening_since = clock_timestamp() WHERE instance_id = :instance_id")
 _LEAVE = text("DELETE FROM instances WHERE instance_id = :instance_id")
 _YIELD = text("UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = :instance_id")
 _PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => :age)")
@@ -68,6 +69,11 @@ async def join(connection: AsyncConnection, *, kind: str, hostname: str, pid: in
 async def beat(connection: AsyncConnection, instance_id: str, load: Load) -> bool:
     """The instance lives, and how busy it is. False where it was forgotten meanwhile and must join again."""
     return (await connection.execute(_BEAT, load.__dict__ | {"instance_id": instance_id})).rowcount == 1
+
+
+async def listen_anew(connection: AsyncConnection, instance_id: str) -> None:
+    """Beats may have gone unheard until now."""
+    await connection.execute(_LISTEN, {"instance_id": instance_id})
 
 
 async def leave(connection: AsyncConnection, instance_id: str) -> None:

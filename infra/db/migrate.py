@@ -25,6 +25,8 @@ def alembic_config(connection: Connection) -> Config:
 
 def upgrade(connection: Connection) -> None:
     """Run every migration that is missing, inside the caller's transaction."""
+    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):  # a large table may take its time
+        connection.execute(text(f"SET LOCAL {setting} = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     command.upgrade(alembic_config(connection), "head")
 

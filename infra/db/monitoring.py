@@ -15,6 +15,10 @@ from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
 from workflows.domain.task import TERMINAL, TaskStatus
 
+_RECENT = text(
+    "SELECT status, count(*) AS n FROM (SELECT status FROM tasks WHERE completed_at IS NOT NULL"
+    " ORDER BY completed_at DESC LIMIT 100) last GROUP BY status"
+)
 _KEEP = text(
     "INSERT INTO monitor_reports AS m (name, body) VALUES ('last', CAST(:body AS json))"
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
@@ -29,7 +33,8 @@ class SystemState:
     gpus: dict[str, int]
     tasks: dict[str, int]
     queues: dict[str, int]  # unfinished tasks by type
-    alerts: dict[str, int]
+    alerts: dict[tuple[str, str], int]  # by (level, status)
+    recent: dict[str, int]  # the last ended tasks by status
     instances: Sequence[Row[tuple[object, ...]]]
 
     @property
@@ -44,7 +49,7 @@ class SystemState:
         return Levels(
             gpu=gpu_health(self.gpus),
             queue=queue_health(self.tasks, self.gpus["ACTIVE"]),
-            task=task_health(self.tasks),
+            task=task_health(self.recent),
             cluster=cluster_health(len(alive), len(self.instances), has_leader=any(one.leads for one in alive)),
         )
 
@@ -75,6 +80,7 @@ async def read(connection: AsyncConnection, instance_timeout_s: float) -> System
         tasks=tasks,
         queues=queues,
         alerts=counts.alerts,
+        recent={row.status: row.n for row in await connection.execute(_RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
     )
 

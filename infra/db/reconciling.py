@@ -9,30 +9,51 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 AnyRow = Row[tuple[object, ...]]
 
+_INPUT = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent"
 _NOT_STARTED = text(
-    "SELECT task_id, task_type, user_id, app, priority, timeout_ms, traceparent FROM tasks"
-    " WHERE engine_started_at IS NULL AND created_at < clock_timestamp() - make_interval(secs => :age)"
-    " ORDER BY created_at LIMIT 500"
+    f"SELECT {_INPUT} FROM tasks t"
+    " WHERE t.engine_started_at IS NULL AND t.created_at < clock_timestamp() - make_interval(secs => :age)"
+    " ORDER BY t.created_at LIMIT 500"
 )
 _UNCOLLECTED = text(
-    "SELECT task_id, attempt FROM attempts WHERE closed_at < clock_timestamp() - make_interval(secs => :age)"
-    " AND collected_at IS NULL ORDER BY closed_at LIMIT 500"
+    f"SELECT a.attempt, {_INPUT} FROM attempts a JOIN tasks t USING (task_id)"
+    " WHERE a.closed_at < clock_timestamp() - make_interval(secs => :age) AND a.collected_at IS NULL"
+    " ORDER BY a.closed_at LIMIT 500"
 )
 _UNDISPATCHED = text(
-    "SELECT task_id, attempt, gpu_id FROM attempts WHERE closed_at IS NULL AND accepted_at IS NULL"
-    " AND claimed_at < clock_timestamp() - make_interval(secs => :age) ORDER BY claimed_at LIMIT 500"
+    f"SELECT a.attempt, a.gpu_id, {_INPUT} FROM attempts a JOIN tasks t USING (task_id)"
+    " WHERE a.closed_at IS NULL AND a.accepted_at IS NULL"
+    " AND a.claimed_at < clock_timestamp() - make_interval(secs => :age) ORDER BY a.claimed_at LIMIT 500"
 )
 _EXPIRED = text(
-    """
-    SELECT t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent
+    f"""
+    SELECT {_INPUT}
       FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at IS NULL
        AND a.claimed_at < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0) LIMIT 500
     """
 )
 _UNATTENDED = text(
-    "SELECT DISTINCT g.gpu_id, g.epoch FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL"
-    " WHERE g.status = 'FAULTY' OR g.gone_at IS NOT NULL"
+    """
+    SELECT g.gpu_id, g.epoch FROM gpus g
+     WHERE g.gone_at IS NULL AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
+       AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - make_interval(secs => :age)
+     UNION
+    SELECT g.gpu_id, g.epoch FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL
+     WHERE g.status = 'FAULTY' OR g.gone_at IS NOT NULL
+     LIMIT 500
+    """
+)
+_UNSERVED = text(
+    """
+    SELECT types.task_type, first.task_id
+      FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
+             WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
+     CROSS JOIN LATERAL (
+           SELECT t.task_id FROM tasks t WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+            ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1) first
+     WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type])
+    """
 )
 
 
@@ -56,6 +77,11 @@ async def undispatched(connection: AsyncConnection, age_s: float) -> Sequence[An
     return (await connection.execute(_UNDISPATCHED, {"age": age_s})).all()
 
 
-async def unattended(connection: AsyncConnection) -> Sequence[AnyRow]:
-    """Faulty or gone nodes that still hold open attempts."""
-    return (await connection.execute(_UNATTENDED)).all()
+async def unattended(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
+    """Nodes whose state their workflow has not seen for `age_s`, and faulty or gone ones that hold open attempts."""
+    return (await connection.execute(_UNATTENDED, {"age": age_s})).all()
+
+
+async def unserved(connection: AsyncConnection) -> Sequence[AnyRow]:
+    """(task_type, task_id of the first in the queue) of the types that wait and that no registered node supports."""
+    return (await connection.execute(_UNSERVED)).all()

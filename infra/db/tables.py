@@ -115,6 +115,7 @@ tasks = Table(
     ),
     Index("ix_tasks_aging", "waiting_since", postgresql_where="waiting_since IS NOT NULL AND queue_class = 0"),
     Index("ix_tasks_durations", "task_type", "completed_at", postgresql_where="status = 'COMPLETED'"),
+    Index("ix_tasks_ended", "completed_at", postgresql_where="completed_at IS NOT NULL"),
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
     Index("ix_tasks_type", "task_type", "display_id"),
@@ -210,6 +211,8 @@ gpus = Table(
     Column("registered_at", _timestamp, nullable=False, server_default=_now),
     Column("status_since", _timestamp, nullable=False, server_default=_now),
     Column("gone_at", _timestamp),  # deregistered; the row keeps the epoch
+    Column("attended_epoch", BigInteger),  # what its workflow has seen last
+    Column("attended_status", Text),
     _one_of("status", GpuStatus),
     _one_of("priority_queue", PriorityQueue),
     CheckConstraint("max_concurrent_tasks >= 1", name="has_a_slot"),
@@ -258,6 +261,7 @@ instances = Table(
     Column("version", Text, nullable=False),
     Column("started_at", _timestamp, nullable=False, server_default=_now),
     Column("last_beat", _timestamp, nullable=False, server_default=_now),
+    Column("listening_since", _timestamp, nullable=False, server_default=_now),  # hears the nodes' beats since then
     Column("cpu_usage", Float, nullable=False, server_default=text("0")),  # percent
     Column("memory_usage", Float, nullable=False, server_default=text("0")),
     Column("disk_usage", Float, nullable=False, server_default=text("0")),

@@ -10,7 +10,7 @@ from workflows.domain import gpu, task
 from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
 from workflows.domain.errors import IllegalTransition
 from workflows.domain.gpu import GpuStatus, PriorityQueue
-from workflows.domain.priority import class_of, node_serves
+from workflows.domain.priority import class_of
 from workflows.domain.retry import BACKOFF_CAP_S, backoff_s, judge
 from workflows.domain.task import TERMINAL, TaskStatus
 
@@ -70,11 +70,3 @@ def test_backoff_doubles_up_to_its_cap(count):
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_two_and_more_is_vip(priority):
     assert class_of(priority) is (PriorityQueue.VIP if priority >= 2 else PriorityQueue.NORMAL)
-
-
-@given(st.booleans(), st.booleans())
-def test_a_vip_node_serves_normal_work_only_while_no_vip_waits(waiting, strict):
-    vip, normal = PriorityQueue.VIP, PriorityQueue.NORMAL
-    assert node_serves(vip, normal, vip_waiting=waiting, strict=strict) is (not waiting and not strict)
-    assert node_serves(normal, normal, vip_waiting=waiting, strict=strict)
-    assert node_serves(vip, vip, vip_waiting=waiting, strict=strict)

@@ -15,6 +15,7 @@ class Health(StrEnum):
     UNHEALTHY = "UNHEALTHY"
 
 
+HEALTHY_SHARE = 0.8
 ORDER = (Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY)
 
 
@@ -34,11 +35,14 @@ class Levels:
 
 
 def gpu_health(status_counts: Mapping[str, int]) -> Health:
-    """UNHEALTHY: nodes are registered and none is ACTIVE; DEGRADED: some are not ACTIVE; else HEALTHY."""
+    """UNHEALTHY: nodes are registered and none is ACTIVE; DEGRADED: fewer than 80 % are; else HEALTHY.
+
+    The specification's sample calls 12 ACTIVE of 15 healthy.
+    """
     total, active = sum(status_counts.values()), status_counts.get("ACTIVE", 0)
     if total and not active:
         return Health.UNHEALTHY
-    return Health.DEGRADED if active < total else Health.HEALTHY
+    return Health.DEGRADED if active < HEALTHY_SHARE * total else Health.HEALTHY
 
 
 def queue_health(status_counts: Mapping[str, int], active_gpus: int) -> Health:
@@ -49,10 +53,10 @@ def queue_health(status_counts: Mapping[str, int], active_gpus: int) -> Health:
     return Health.DEGRADED if queued > 100 * max(active_gpus, 1) else Health.HEALTHY
 
 
-def task_health(status_counts: Mapping[str, int]) -> Health:
-    """By the share of FAILED and TIMEOUT among all ended tasks: above 50 % UNHEALTHY, above 10 % DEGRADED."""
-    bad = status_counts.get("FAILED", 0) + status_counts.get("TIMEOUT", 0)
-    ended = bad + status_counts.get("COMPLETED", 0)
+def task_health(recently_ended: Mapping[str, int]) -> Health:
+    """By the share of FAILED and TIMEOUT among the last 100 ended tasks: above 50 % UNHEALTHY, above 10 % DEGRADED."""
+    bad = recently_ended.get("FAILED", 0) + recently_ended.get("TIMEOUT", 0)
+    ended = bad + recently_ended.get("COMPLETED", 0)
     if ended < 10:
         return Health.HEALTHY
     share = bad / ended

@@ -1,0 +1,97 @@
+"""A node's edges as guarded writes: one named function per legal transition (INVARIANTS, "Legal transitions").
+
+Each moves the row only from the states that the table allows, and raises the alert that belongs to the
+edge in the same transaction. Claims and releases around an edge are their callers' business.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import alerts
+from infra.db.alerts import NewAlert
+from infra.db.wakeups import Wakeups
+from workflows.domain.alert import AlertLevel
+from workflows.domain.gpu import GpuStatus, check_edge
+
+SOURCE = "gpu_monitor"
+
+
+def _edge(before: tuple[GpuStatus, ...], after: GpuStatus, assignments: str) -> TextClause:
+    for state in before:
+        check_edge(state, after)
+    states = ", ".join(f"'{state}'" for state in before)
+    return text(
+        f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"
+        f" WHERE gpu_id = :gpu_id AND status IN ({states}) AND gone_at IS NULL RETURNING epoch, status_since"
+    )
+
+
+_FAULT = _edge((GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = :reason")
+_OFFLINE = _edge((GpuStatus.ACTIVE,), GpuStatus.OFFLINE, "failure_count = failure_count + 1")
+_RETURN = _edge((GpuStatus.OFFLINE,), GpuStatus.ACTIVE, "failure_count = 0, not_before = NULL")
+_RECOVER = _edge(
+    (GpuStatus.FAULTY,),
+    GpuStatus.ACTIVE,
+    "failure_count = 0, task_failure_count = 0, not_before = NULL, fault_reason = NULL",
+)
+_GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
+
+
+async def fault(connection: AsyncConnection, gpu_id: str, reason: str) -> Wakeups:
+    """ACTIVE, OFFLINE → FAULTY with a CRITICAL alert; nothing where it is FAULTY already."""
+    row = (await connection.execute(_FAULT, {"gpu_id": gpu_id, "reason": reason})).one_or_none()
+    if row is None:
+        return Wakeups()
+    await alerts.raise_alert(connection, _fault_alert(gpu_id, reason, row.status_since))
+    return Wakeups(nodes=[(gpu_id, "fault", row.epoch, reason)])
+
+
+async def go_offline(connection: AsyncConnection, gpu_id: str) -> bool:
+    """ACTIVE → OFFLINE with a WARNING alert; False where it is not ACTIVE."""
+    row = (await connection.execute(_OFFLINE, {"gpu_id": gpu_id})).one_or_none()
+    if row is None:
+        return False
+    await alerts.raise_alert(connection, _offline_alert(gpu_id, row.status_since))
+    return True
+
+
+async def come_back(connection: AsyncConnection, gpu_id: str) -> int | None:
+    """OFFLINE → ACTIVE; the node's epoch, or None where it is not OFFLINE."""
+    row = (await connection.execute(_RETURN, {"gpu_id": gpu_id})).one_or_none()
+    return None if row is None else int(row.epoch)
+
+
+async def recover(connection: AsyncConnection, gpu_id: str) -> int | None:
+    """FAULTY → ACTIVE; the node's epoch, or None where it is not FAULTY."""
+    row = (await connection.execute(_RECOVER, {"gpu_id": gpu_id})).one_or_none()
+    return None if row is None else int(row.epoch)
+
+
+async def go(connection: AsyncConnection, gpu_id: str) -> int | None:
+    """any → (gone); the node's epoch, or None where it is not registered."""
+    row = (await connection.execute(_GO, {"gpu_id": gpu_id})).one_or_none()
+    return None if row is None else int(row.epoch)
+
+
+def _fault_alert(gpu_id: str, reason: str, since: datetime) -> NewAlert:
+    return NewAlert(
+        dedupe_key=f"fault:{gpu_id}:{since.timestamp()}",
+        title="GPU故障告警",
+        message=f"GPU节点 {gpu_id} 检测到故障: {reason}",
+        level=AlertLevel.CRITICAL,
+        source=SOURCE,
+    )
+
+
+def _offline_alert(gpu_id: str, since: datetime) -> NewAlert:
+    return NewAlert(
+        dedupe_key=f"offline:{gpu_id}:{since.timestamp()}",
+        title="GPU离线告警",
+        message=f"GPU节点 {gpu_id} 心跳超时，已离线",
+        level=AlertLevel.WARNING,
+        source=SOURCE,
+    )

@@ -1,0 +1,76 @@
+"""Which nodes have fallen silent, and whether to believe it.
+
+Silence counts from the last beat, but not from before somebody listened: an API process that was down,
+paused or cut off from the database starts to listen anew. And when a large part of the fleet falls
+silent at once the cause is more likely ours, a network or an outage: the nodes are held for a while.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import node_edges
+
+GUARD_SHARE = 0.3
+GUARD_AT_LEAST = 3
+"""The fleet guard: more than this share of the fleet, and at least so many nodes, silent within one grace."""
+HELD_GRACES = 3.0
+"""So many graces of silence end the hold of a single node."""
+
+_SILENT = text(
+    """
+    WITH ears AS (
+        SELECT min(listening_since) AS since FROM instances
+         WHERE kind = 'api' AND last_beat > clock_timestamp() - make_interval(secs => GREATEST(:grace / 2, 1))),
+    fleet AS (
+        SELECT g.gpu_id, g.epoch, g.status,
+               extract(epoch FROM clock_timestamp() - GREATEST(b.at, ears.since))::float AS silent_s
+          FROM gpus g JOIN gpu_beats b USING (gpu_id) CROSS JOIN ears
+         WHERE g.gone_at IS NULL AND ears.since IS NOT NULL
+           AND (g.status = 'ACTIVE'
+                OR g.status = 'OFFLINE' AND g.status_since > clock_timestamp() - make_interval(secs => :grace))),
+    counted AS (
+        SELECT *, count(*) OVER () AS nodes,
+               count(*) FILTER (WHERE status = 'OFFLINE' OR silent_s > :grace) OVER () AS quiet
+          FROM fleet)
+    SELECT gpu_id, epoch, nodes, quiet,
+           quiet >= :at_least AND quiet > :share * nodes AND silent_s <= :held_graces * :grace AS held
+      FROM counted WHERE status = 'ACTIVE' AND silent_s > :grace
+    """
+)
+_LOCK = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The ACTIVE nodes past their grace: those to be believed as (gpu id, epoch), and those held back."""
+
+    lapsed: list[tuple[str, int]]
+    held: list[str]
+    fleet: int
+
+
+async def find(connection: AsyncConnection, grace_s: float) -> Silence:
+    """The silent nodes by the database's clock; none where no API process listens."""
+    values = {
+        "grace": grace_s,
+        "share": GUARD_SHARE,
+        "at_least": GUARD_AT_LEAST,
+        "held_graces": HELD_GRACES,
+    }
+    rows = (await connection.execute(_SILENT, values)).all()
+    return Silence(
+        lapsed=[(row.gpu_id, row.epoch) for row in rows if not row.held],
+        held=[row.gpu_id for row in rows if row.held],
+        fleet=rows[0].nodes if rows else 0,
+    )
+
+
+async def go_offline(connection: AsyncConnection, gpu_id: str, grace_s: float) -> bool:
+    """ACTIVE → OFFLINE where the node is silent and not held."""
+    await connection.execute(_LOCK, {"gpu_id": gpu_id})
+    silence = await find(connection, grace_s)
+    return gpu_id in dict(silence.lapsed) and await node_edges.go_offline(connection, gpu_id)

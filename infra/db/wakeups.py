@@ -1,0 +1,33 @@
+"""The signals that a transaction calls for, sent once it has committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from workflows.messages import Grant
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A slot handed to a waiting task."""
+
+    task_id: str
+    grant: Grant
+
+
+@dataclass
+class Wakeups:
+    """Whom to tell. A signal that is lost is sent again by the reconciler."""
+
+    granted: list[Granted] = field(default_factory=list)
+    settled: list[tuple[str, int]] = field(default_factory=list)  # (task id, attempt)
+    nodes: list[tuple[str, str, int, str]] = field(default_factory=list)  # (gpu id, signal, epoch, reason)
+
+    def add(self, other: Wakeups) -> None:
+        """Take over another transaction step's signals."""
+        self.granted += other.granted
+        self.settled += other.settled
+        self.nodes += other.nodes
+
+    def __bool__(self) -> bool:
+        return bool(self.granted or self.settled or self.nodes)
