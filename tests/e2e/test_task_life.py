@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from temporalio.client import Client
 
 from tests.conftest import eventually
 
@@ -159,13 +158,12 @@ async def test_deregistration_moves_work(api, make_node):
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
 
-async def test_a_waiting_task_is_handed_the_freed_slot(api, make_node):
+async def test_a_waiting_task_is_handed_the_freed_slot(api, make_node, temporal):
     node = await make_node("life_queue", [110])
     first, normal, vip = [await api.create(110, priority=priority) for priority in (1, 1, 2)]
     put = await node.next_put()
     assert put.task_id == first
-    await eventually(lambda: _details(api.stack, normal))
-    await eventually(lambda: _details(api.stack, vip))
+    await eventually(lambda: _says(temporal, "waiting: 1 nodes: 1 full", normal, vip))
     await api.succeed(put, {})
     put = await node.next_put()
     assert put.task_id == vip
@@ -176,12 +174,10 @@ async def test_a_waiting_task_is_handed_the_freed_slot(api, make_node):
     await api.until(normal, "COMPLETED")
 
 
-async def _details(stack, task_id):
-    client = await Client.connect(stack.services.temporal_address)
-    description = await client.get_workflow_handle(f"task-{task_id}").describe()
-    return description.status is not None and await client.get_workflow_handle(f"task-{task_id}").query(
-        "__temporal_workflow_metadata"
-    )
+async def _says(temporal, details, *task_ids):
+    """Whether the Web UI shows these details of each task's workflow."""
+    handles = [temporal.get_workflow_handle(f"task-{task_id}") for task_id in task_ids]
+    return all([(await one.query("__temporal_workflow_metadata")).current_details == details for one in handles])
 
 
 async def test_three_failures_in_a_row_make_a_node_faulty(api, make_node):

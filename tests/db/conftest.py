@@ -1,0 +1,37 @@
+"""A database of these tests' own on the stack's Postgres, built by the migrations: nothing else writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from infra.db.engine import Database, create_engine
+from infra.db.migrate import migrate
+from workers.stack import postgres
+from workers.stack.stack import Stack
+
+NAME = "of_the_tests"
+
+
+@pytest.fixture(scope="session")
+async def engine(stack: Stack) -> AsyncIterator[AsyncEngine]:
+    """The new database, empty but for its schema."""
+    administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
+    async with administration.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {NAME}"))
+    await administration.dispose()
+    own = create_engine(postgres.url(stack.data_dir, NAME))
+    await migrate(Database(own))
+    yield own
+    await own.dispose()
+
+
+@pytest.fixture
+async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection whose work is rolled back."""
+    async with engine.connect() as open_connection:
+        yield open_connection
+        await open_connection.rollback()

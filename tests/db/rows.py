@@ -1,0 +1,29 @@
+"""Rows for the tests of the database, with what a test does not care about filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import tables
+
+TASK = {"task_type": 1, "status": "QUEUED", "user_id": "u", "app": "a", "priority": 1, "queue_class": 0,
+        "payload": "{}", "timeout_ms": 1, "max_retries": 0, "queue_rank": 0}  # fmt: skip
+NODE = {"epoch": 1, "status": "ACTIVE", "hostname": "h", "ip": "127.0.0.1", "port": 1, "task_types": [1],
+        "priority_queue": "NORMAL", "version": "1", "max_concurrent_tasks": 1, "metadata": {}}  # fmt: skip
+ATTEMPT = {"attempt": 1, "gpu_id": "g", "gpu_epoch": 1, "slot": 1, "ip": "127.0.0.1", "port": 1}
+
+
+async def task(connection: AsyncConnection, task_id: str, **columns: Any) -> None:
+    await connection.execute(insert(tables.tasks).values(TASK | {"task_id": task_id} | columns))
+
+
+async def node(connection: AsyncConnection, gpu_id: str, **columns: Any) -> None:
+    await connection.execute(insert(tables.gpus).values(NODE | {"gpu_id": gpu_id} | columns))
+
+
+async def attempt(connection: AsyncConnection, task_id: str, **columns: Any) -> None:
+    values = ATTEMPT | {"task_id": task_id} | columns
+    await connection.execute(insert(tables.attempts).values({"token": f"{task_id}-{values['attempt']}"} | values))
