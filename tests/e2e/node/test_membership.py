@@ -1,0 +1,116 @@
+"""A node's place in the fleet: it registers, beats, and registers again when it is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.fake_orchestrator import DEADLINE, KEY, FakeOrchestrator
+from tests.e2e.node.agent import (
+    DOUBLE,
+    FAILING,
+    JOBS,
+    PROGRAM,
+    arguments,
+    running,
+    spawn,
+    until,
+    work,
+)
+
+
+async def test_registers_and_beats(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
+    extra = ["--priority", "VIP", "--slots", "3", "--hostname", "box", "--advertise-ip", "127.0.0.2"]
+    env = {"VAST_CONTAINERLABEL": "C.42", "CUDA_VISIBLE_DEVICES": ""}
+    options = arguments(orchestrator.url, "gpu_1", *extra, *work(PROGRAM, FAILING))
+    async with running(orchestrator, tmp_path, options, env) as agent:
+        body = orchestrator.of("register")[0].body
+        port = body["port"]
+        assert agent.ready == f"node ready: gpu_1 http://127.0.0.2:{port} types=[20,21] slots=3\n"
+        cores = body["metadata"].pop("cores")
+        assert cores >= 1
+        assert len(body.pop("dispatchSecret")) >= 32
+        assert body == {
+            "gpuId": "gpu_1",
+            "hostname": "box",
+            "ip": "127.0.0.2",
+            "port": port,
+            "supportedTaskTypes": [20, 21],
+            "supportedTaskPriority": "VIP",
+            "version": body["version"],
+            "maxConcurrentTasks": 3,
+            "metadata": {"device": "cpu"},
+            "vastInsId": "C.42",
+        }
+        await orchestrator.until(lambda: len(orchestrator.of("heartbeat", "gpu_1")) >= 3)
+        assert await agent.health() == "READY"
+        agent.process.terminate()
+        assert await agent.exit() == 0
+    assert not orchestrator.of("deregister")
+    assert KEY not in (tmp_path / "agent.log").read_text()
+
+
+async def test_waits_for_the_orchestrator_and_registers_again_when_forgotten(
+    orchestrator: FakeOrchestrator, tmp_path: Path
+) -> None:
+    orchestrator.script("register", 503, 500)
+    options = arguments(orchestrator.url, "gpu_1", "--deregister-on-exit", *work(PROGRAM))
+    async with running(orchestrator, tmp_path, options) as agent:
+        assert len(orchestrator.of("register")) == 3
+        orchestrator.script("heartbeat", 500, 404)
+        await orchestrator.until(lambda: len(orchestrator.of("register")) == 4)
+        await orchestrator.until(lambda: len(orchestrator.of("heartbeat")) >= 4)
+        first, again = orchestrator.of("register")[0], orchestrator.of("register")[-1]
+        assert first.body == again.body
+        agent.process.send_signal(signal.SIGINT)
+        assert await agent.exit() == 0
+    assert orchestrator.of("deregister", "gpu_1")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_refused_registration_is_fatal(orchestrator: FakeOrchestrator, tmp_path: Path, status: int) -> None:
+    orchestrator.script("register", status)
+    process = await spawn(tmp_path, arguments(orchestrator.url, "gpu_1", *work(PROGRAM)))
+    output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert (process.returncode, output) == (1, b"")
+    assert f"scripted {status}" in (tmp_path / "agent.log").read_text()
+
+
+async def test_setup_failure_is_shown_and_not_registered(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = arguments(orchestrator.url, "gpu_1", "--port", str(port), "--handler", f"2={JOBS}:missing")
+    process = await spawn(tmp_path, options)
+
+    async def failed() -> bool:
+        with contextlib.suppress(httpx.ConnectError):
+            async with httpx.AsyncClient(trust_env=False) as http:
+                answer = await http.get(f"http://127.0.0.1:{port}/health-check")
+                return bool(answer.json() == {"status": "SETUP_FAILED"})
+        return False
+
+    await until(failed, "SETUP_FAILED")
+    process.terminate()
+    output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert (process.returncode, output) == (1, b"")
+    error = f"AttributeError: module '{JOBS}' has no attribute 'missing'"
+    assert error in (tmp_path / "agent.log").read_text()
+    assert not orchestrator.of("register")
+
+
+async def test_a_node_that_waits_to_be_registered_can_be_stopped(
+    orchestrator: FakeOrchestrator, tmp_path: Path
+) -> None:
+    orchestrator.script("register", *[503] * 100)
+    process = await spawn(tmp_path, arguments(orchestrator.url, "gpu_1", *work(DOUBLE)))
+    await orchestrator.until(lambda: bool(orchestrator.of("register")))
+    process.terminate()
+    output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert (process.returncode, output) == (0, b"")
