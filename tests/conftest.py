@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -98,38 +100,39 @@ class Api:
         return await self.report(put, "status", body, **options)
 
 
-@pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    settings = Settings(
-        data_dir=tmp_path_factory.mktemp("stack"),
-        port=free_port(),
-        temporal_port=free_port(),
-        temporal_ui_port=free_port(),
-        heartbeat_timeout=GRACE_S,
-        monitor_interval=2,
-        task_types={901: {"timeout": 1000, "maxRetries": 0}, 902: {"maxRetries": 1}},
-    )
-    async with Stack(settings, nodes=0) as running:
-        yield running
+MakeNode = Callable[..., Awaitable[FakeNode]]
 
 
-@pytest.fixture(scope="session")
-async def api(stack: Stack) -> AsyncIterator[Api]:
+def stack_settings(data_dir: Path, **more: Any) -> Settings:
+    """A stack of the tests: all embedded, on free ports, and in a hurry."""
+    chosen = {
+        "data_dir": data_dir,
+        "port": free_port(),
+        "temporal_port": free_port(),
+        "temporal_ui_port": free_port(),
+        "heartbeat_timeout": GRACE_S,
+        "monitor_interval": 2,
+        "task_types": {901: {"timeout": 1000, "maxRetries": 0}, 902: {"maxRetries": 1}},
+    }
+    return Settings(**chosen | more)
+
+
+@asynccontextmanager
+async def frontend(stack: Stack, url: str | None = None) -> AsyncIterator[Api]:
+    """A caller of the stack's API, or of another API process at `url`."""
     key = stack.api_key.secret.get_secret_value()
     async with httpx.AsyncClient(
-        base_url=f"{stack.api_url}/api/v2", headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=20
+        base_url=f"{url or stack.api_url}/api/v2",
+        headers={"Authorization": f"Bearer {key}"},
+        trust_env=False,
+        timeout=20,
     ) as http:
         yield Api(http, stack, key)
 
 
-@pytest.fixture(scope="session")
-async def temporal(stack: Stack) -> Client:
-    return await Client.connect(stack.services.temporal_address, namespace=stack.services.temporal_namespace)
-
-
-@pytest.fixture
-async def make_node(api: Api) -> AsyncIterator[Callable[..., Awaitable[FakeNode]]]:
-    """Nodes written by somebody else: they beat while the test runs, and are deregistered after it."""
+@asynccontextmanager
+async def fleet(api: Api) -> AsyncIterator[MakeNode]:
+    """Makes nodes written by somebody else: they beat, and are deregistered at the end."""
     nodes: list[FakeNode] = []
 
     async def make(gpu_id: str, types: list[int], *, beats: bool = True, **more: Any) -> FakeNode:
@@ -145,3 +148,26 @@ async def make_node(api: Api) -> AsyncIterator[Callable[..., Awaitable[FakeNode]
     for node in nodes:
         await node.stop()
         await api.http.delete(f"/gpus/{node.gpu_id}")
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with Stack(stack_settings(tmp_path_factory.mktemp("stack")), nodes=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def api(stack: Stack) -> AsyncIterator[Api]:
+    async with frontend(stack) as caller:
+        yield caller
+
+
+@pytest.fixture(scope="session")
+async def temporal(stack: Stack) -> Client:
+    return await Client.connect(stack.services.temporal_address, namespace=stack.services.temporal_namespace)
+
+
+@pytest.fixture
+async def make_node(api: Api) -> AsyncIterator[MakeNode]:
+    async with fleet(api) as make:
+        yield make

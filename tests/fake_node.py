@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import httpx
 
 
 @dataclass
@@ -45,7 +48,8 @@ class FakeNode:
     def beat_with(self, beat: Callable[[], Awaitable[Any]]) -> None:
         async def forever() -> None:
             while True:
-                await beat()
+                with suppress(httpx.TransportError):  # the API may be away for a while
+                    await beat()
                 await asyncio.sleep(0.5)
 
         self._beating = asyncio.create_task(forever())

@@ -1,0 +1,33 @@
+"""What only somebody inside the system sees: rows of the database, and histories of the engine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from temporalio.client import Client
+
+from workers.stack.stack import Stack
+
+
+async def select(stack: Stack, statement: str, *values: Any) -> list[dict[str, Any]]:
+    """Rows straight from the stack's Postgres."""
+    url = stack.services.database_url.replace("postgresql+psycopg", "postgresql")
+    async with (
+        await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection,
+        await connection.execute(statement, values) as cursor,
+    ):
+        return await cursor.fetchall()
+
+
+async def signals(stack: Stack, workflow_id: str) -> Counter[str]:
+    """How often a workflow's current run was sent each signal."""
+    client = await Client.connect(stack.services.temporal_address, namespace=stack.services.temporal_namespace)
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    return Counter(
+        event.workflow_execution_signaled_event_attributes.signal_name
+        for event in history.events
+        if event.HasField("workflow_execution_signaled_event_attributes")
+    )
