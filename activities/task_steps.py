@@ -43,8 +43,8 @@ class TaskSteps:
     @activity.defn(name="select_slot")
     async def select_slot(self, task_id: str) -> Selection:
         """Claim a fitting slot, or wait for one to be handed over and say why."""
-        found = await self._database.run(lambda c: claims.claim(c, task_id, strict_vip=self._settings.vip_nodes_strict))
-        await self._engine.deliver(Wakeups(granted=found.others))
+        found = await claims.claim(self._database.run, task_id, strict_vip=self._settings.vip_nodes_strict)
+        await self._engine.deliver(Wakeups(granted=list(found.others)))
         if not found.waiting:
             return Selection(found.status, found.grant, found.settled)
         return Selection(found.status, waiting=(await self._forecast.of(found.task_type)).nodes.reason())

@@ -10,13 +10,15 @@ until it has looked for a waiting task and committed. So of a miss and a release
 A slot can't be claimed twice: every claim inserts its attempt while it holds the node's row, and a
 partial unique index on (node, slot) stands behind that.
 
-Lock order everywhere: type lock, node row, attempt row, task row.
+Lock order everywhere: type lock, node row, attempt row, task row; whoever waits for a type lock or a
+node's row holds no node's row yet.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -101,10 +103,7 @@ _CLAIM = text(
                :token, g.ip, g.port
           FROM gpus g WHERE g.gpu_id = :gpu_id
         RETURNING attempt)
-    UPDATE tasks SET attempts = claimed.attempt, waiting_since = NULL,
-           engine_started_at = CASE WHEN task_id = :asker THEN COALESCE(engine_started_at, clock_timestamp())
-                                    ELSE engine_started_at END
-      FROM claimed WHERE task_id = :task_id
+    UPDATE tasks SET attempts = claimed.attempt, waiting_since = NULL FROM claimed WHERE task_id = :task_id
     """
 )
 _STARTED = text(
@@ -138,11 +137,12 @@ _SHARE_LISTED = text(
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Claim:
     """What became of a task's look for a slot: its own grant, and those that fell to better tasks on the way.
 
-    `settled` is a closed attempt that its workflow has not collected.
+    `settled` is a closed attempt that its workflow has not collected. With none of the three the look is
+    not over, or the task is unknown or has ended.
     """
 
     status: TaskStatus | None = None
@@ -150,7 +150,17 @@ class Claim:
     grant: Grant | None = None
     settled: Grant | None = None
     waiting: bool = False
-    others: list[Granted] = field(default_factory=list)
+    others: tuple[Granted, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to look for."""
+        ended = self.status is None or self.status in TERMINAL
+        return ended or self.waiting or self.grant is not None or self.settled is not None
+
+
+Transaction = Callable[[Callable[[AsyncConnection], Awaitable[Claim]]], Awaitable[Claim]]
+"""Runs work in one transaction: `Database.run`."""
 
 
 def new_token() -> str:
@@ -158,67 +168,90 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-async def claim(connection: AsyncConnection, task_id: str, *, strict_vip: bool) -> Claim:
+async def claim(transaction: Transaction, task_id: str, *, strict_vip: bool) -> Claim:
     """Find a slot for a task, or leave it waiting. Repeating it returns the open grant.
 
-    Neither granted nor settled nor waiting: the task is unknown or has ended.
+    First a look that waits for nobody. Then, one node a transaction, a look under the type's lock: a
+    transaction that holds a node's row never waits for another lock, so no two block each other.
     """
-    row = (await connection.execute(_REQUEST, {"task_id": task_id})).one_or_none()
+    found = await transaction(lambda c: _at_once(c, task_id, strict_vip=strict_vip))
+    tried: list[str] = []
+    while not found.over:
+        last = await transaction(lambda c: _or_wait(c, task_id, tried, strict_vip=strict_vip))
+        found = replace(last, others=found.others + last.others)
+    return found
+
+
+async def _at_once(connection: AsyncConnection, task_id: str, *, strict_vip: bool) -> Claim:
+    row = await _read(connection, task_id)
+    found = _standing(row)
+    if row is None or row.status in TERMINAL:
+        return found
+    if row.waiting_since is None and not found.over:
+        await connection.execute(_WAIT, {"task_id": task_id, "attempts": row.attempts})
+    tried: list[str] = []
+    while not found.over:
+        gpu_id = await _candidate(connection, _CANDIDATE_AT_ONCE, row, tried, strict_vip=strict_vip)
+        if gpu_id is None:
+            break
+        tried.append(gpu_id)
+        found = _with(found, task_id, await hand_over(connection, gpu_id, strict_vip=strict_vip))
+    if row.engine_started_at is None:
+        await connection.execute(_STARTED, {"task_id": task_id})
+    return found
+
+
+async def _or_wait(connection: AsyncConnection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
+    """One more node, or the certainty that there is none: no slot is freed while the type's lock is held."""
+    row = await _read(connection, task_id)
+    found = _standing(row)
+    if row is None or found.over:
+        return found
+    await connection.execute(_LOCK_TYPE, {"lock": _TYPE_LOCK, "task_type": row.task_type})
+    gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, tried, strict_vip=strict_vip)
+    if gpu_id is None:
+        return replace(found, waiting=True)
+    tried.append(gpu_id)
+    return _with(found, task_id, await hand_over(connection, gpu_id, strict_vip=strict_vip))
+
+
+async def _read(connection: AsyncConnection, task_id: str) -> Row[tuple[object, ...]] | None:
+    return (await connection.execute(_REQUEST, {"task_id": task_id})).one_or_none()
+
+
+def _standing(row: Row[tuple[object, ...]] | None) -> Claim:
+    """How a task stands by its row and its last attempt."""
     if row is None:
         return Claim()
     found = Claim(TaskStatus(row.status), row.task_type)
-    if row.status in TERMINAL:
+    if row.attempt is None or row.collected_at is not None:
         return found
-    if row.attempt is not None and row.collected_at is None:
-        await connection.execute(_STARTED, {"task_id": task_id})
-        last = Grant(row.attempt, row.gpu_id)
-        return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)
-    if row.waiting_since is None:
-        await connection.execute(_WAIT, {"task_id": task_id, "attempts": row.attempts})
-    search = _Search(connection, task_id, row, strict_vip)
-    if not await search.through(_CANDIDATE_AT_ONCE):
-        await connection.execute(_LOCK_TYPE, {"lock": _TYPE_LOCK, "task_type": row.task_type})
-        await search.through(_CANDIDATE_AT_LAST)
-    if search.found.grant is None:
-        if row.engine_started_at is None:
-            await connection.execute(_STARTED, {"task_id": task_id})
-        search.found.waiting = True
-    return search.found
+    last = Grant(row.attempt, row.gpu_id)
+    return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)
 
 
-class _Search:
-    """Goes through the nodes that could take a task until a slot has fallen to it."""
+async def _candidate(
+    connection: AsyncConnection,
+    statement: TextClause,
+    row: Row[tuple[object, ...]],
+    tried: list[str],
+    *,
+    strict_vip: bool,
+) -> str | None:
+    values = {
+        "task_type": row.task_type,
+        "queue_class": row.queue_class,
+        "failed_on": row.failed_on,
+        "strict": strict_vip,
+        "tried": tried,
+    }
+    gpu_id: str | None = (await connection.execute(statement, values)).scalar_one_or_none()
+    return gpu_id
 
-    def __init__(
-        self, connection: AsyncConnection, task_id: str, row: Row[tuple[object, ...]], strict_vip: bool
-    ) -> None:
-        self.found = Claim(TaskStatus(row.status), row.task_type)
-        self._connection = connection
-        self._task_id = task_id
-        self._row = row
-        self._strict_vip = strict_vip
 
-    async def through(self, candidate: TextClause) -> bool:
-        """Whether a slot was found; each node is tried once."""
-        tried: list[str] = []
-        while self.found.grant is None:
-            values = {
-                "task_type": self._row.task_type,
-                "queue_class": self._row.queue_class,
-                "failed_on": self._row.failed_on,
-                "strict": self._strict_vip,
-                "tried": tried,
-            }
-            gpu_id = (await self._connection.execute(candidate, values)).scalar_one_or_none()
-            if gpu_id is None:
-                return False
-            tried.append(gpu_id)
-            for one in await hand_over(self._connection, gpu_id, strict_vip=self._strict_vip, asker=self._task_id):
-                if one.task_id == self._task_id:
-                    self.found.grant = one.grant
-                else:
-                    self.found.others.append(one)
-        return True
+def _with(found: Claim, task_id: str, granted: list[Granted]) -> Claim:
+    own = next((one.grant for one in granted if one.task_id == task_id), None)
+    return replace(found, grant=own, others=found.others + tuple(one for one in granted if one.task_id != task_id))
 
 
 async def open_release(connection: AsyncConnection, gpu_id: str) -> None:
@@ -238,10 +271,8 @@ async def lock_types(connection: AsyncConnection, task_types: list[int]) -> None
     await connection.execute(_SHARE_LISTED, {"lock": _TYPE_LOCK, "task_types": task_types})
 
 
-async def hand_over(
-    connection: AsyncConnection, gpu_id: str, *, strict_vip: bool, asker: str | None = None
-) -> list[Granted]:
-    """Give each free slot of a node to the best waiting task; `asker` is the task whose workflow asks, if one does.
+async def hand_over(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> list[Granted]:
+    """Give each free slot of a node to the best waiting task.
 
     The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
@@ -261,6 +292,6 @@ async def hand_over(
             break
         grant = Grant(best.attempts + 1, gpu_id)
         values = {"task_id": best.task_id, "attempt": grant.attempt, "gpu_id": gpu_id, "token": new_token()}
-        await connection.execute(_CLAIM, values | {"asker": asker})
+        await connection.execute(_CLAIM, values)
         granted.append(Granted(best.task_id, grant))
     return granted

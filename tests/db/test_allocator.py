@@ -1,0 +1,265 @@
+"""The allocator against any interleaving: concurrent sessions on the real database, driven by Hypothesis.
+
+Each step runs several operations at once, each in a session of its own, as several API and worker
+processes would. After each step the books must balance, and no task that has asked for a slot may wait
+beside a free one that it could use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import attempts, claims, collecting, gpus, tasks
+from infra.db.capacity import Capacity, Nodes
+from infra.db.engine import Database, create_engine
+from infra.db.gpus import Registration
+from infra.db.migrate import migrate
+from infra.db.tasks import NewTask
+from workers.stack import postgres
+from workers.stack.stack import Stack
+from workflows.domain.attempt import Outcome
+
+NODES = ("n1", "n2", "n3")
+TYPES = (1, 2)
+OUTCOMES = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, Outcome.HANDED_BACK, Outcome.TIMED_OUT)
+EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas"
+
+CREATE = st.tuples(st.just("create"), st.sampled_from(TYPES), st.sampled_from("ab"), st.integers(0, 3))
+CLAIM = st.tuples(st.just("claim"), st.integers(0, 50))
+SETTLE = st.tuples(st.just("settle"), st.integers(0, 50), st.sampled_from(OUTCOMES))
+REGISTER = st.tuples(
+    st.just("register"),
+    st.sampled_from(NODES),
+    st.lists(st.sampled_from(TYPES), min_size=1, max_size=2, unique=True),
+    st.integers(1, 3),
+    st.sampled_from(("NORMAL", "VIP")),
+)
+NODE_EDGE = st.tuples(st.sampled_from(("fault", "recover", "deregister")), st.sampled_from(NODES))
+STEP = st.lists(st.one_of(CREATE, CLAIM, CLAIM, SETTLE, SETTLE, REGISTER, NODE_EDGE), min_size=1, max_size=6)
+
+OVERFULL = """
+    SELECT g.gpu_id FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL
+     GROUP BY g.gpu_id, g.max_concurrent_tasks
+    HAVING count(*) > g.max_concurrent_tasks OR max(a.slot) > g.max_concurrent_tasks
+"""
+WAITS_WITH_A_GRANT = """
+    SELECT t.task_id FROM tasks t JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
+     WHERE t.waiting_since IS NOT NULL OR a.attempt <> t.attempts
+"""
+IDLE_BESIDE_WORK = """
+    SELECT t.task_id, g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
+     WHERE t.waiting_since IS NOT NULL AND t.engine_started_at IS NOT NULL
+       AND g.status = 'ACTIVE' AND g.gone_at IS NULL AND COALESCE(g.not_before < clock_timestamp(), true)
+       AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
+           < g.max_concurrent_tasks
+       AND NOT (g.gpu_id = ANY (t.failed_on) AND EXISTS (
+           SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
+              AND o.gpu_id <> ALL (t.failed_on)))
+"""
+BROKEN_HISTORY = """
+    SELECT task_id FROM task_events GROUP BY task_id HAVING count(*) <> max(seq) OR min(seq) <> 1
+"""
+BEST = """
+    SELECT task_id FROM tasks WHERE waiting_since IS NOT NULL AND task_type = ANY (:types)
+       AND :gpu_id <> ALL (failed_on) ORDER BY queue_class DESC, queue_rank, display_id LIMIT 1
+"""
+
+
+class Dawdling:
+    """A connection that stops for a moment before each statement and before the commit: races become likely."""
+
+    def __init__(self, connection: AsyncConnection, chance: Random) -> None:
+        self._connection = connection
+        self._chance = chance
+
+    async def execute(self, *arguments: Any) -> Any:
+        await self.dawdle()
+        return await self._connection.execute(*arguments)
+
+    async def dawdle(self) -> None:
+        if self._chance.random() < 0.3:
+            await asyncio.sleep(self._chance.random() * 0.006)
+
+
+class Allocator(RuleBasedStateMachine):
+    """Tasks are known by number; an operation on what is not there does nothing."""
+
+    runner: asyncio.Runner
+    database: Database
+
+    @initialize(seed=st.integers(0, 2**32))
+    def begin(self, seed: int) -> None:
+        """Two busy nodes and a queue: most of what follows is a fight for their slots."""
+        self.chance = Random(seed)
+        self.created: list[str] = []
+        self.do(lambda c: c.execute(text(EMPTY)))
+        self.at_once([("register", "n1", [1], 1, "NORMAL"), ("register", "n2", [1, 2], 2, "NORMAL")])
+        self.at_once([("create", 1 + number % 2, "ab"[number % 3 == 0], number % 3) for number in range(7)])
+        self.at_once([("claim", number) for number in range(7)])
+
+    @rule(step=STEP)
+    def at_once(self, step: list[tuple[Any, ...]]) -> None:
+        async def all_of_them() -> None:
+            async with asyncio.TaskGroup() as group:
+                for name, *arguments in step:
+                    group.create_task(getattr(self, name)(*arguments))
+
+        self.runner.run(all_of_them())
+
+    @rule(number=st.integers(0, 50))
+    def the_freed_slot_goes_to_the_best(self, number: int) -> None:
+        """Alone, a hand-over is exact: class, then rank, then age."""
+        self.runner.run(self._hand_over(number))
+
+    @invariant()
+    def books_balance(self) -> None:
+        for rule_broken in (OVERFULL, WAITS_WITH_A_GRANT, IDLE_BESIDE_WORK, BROKEN_HISTORY):
+            assert self.rows(rule_broken) == [], rule_broken
+
+    def rows(self, statement: str, **values: Any) -> list[Any]:
+        async def read(connection: AsyncConnection) -> list[Any]:
+            return [tuple(row) for row in await connection.execute(text(statement), values)]
+
+        return self.do(read)
+
+    def do(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        return self.runner.run(self.database.run(work))
+
+    async def session(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        """One transaction of one process, with pauses in it."""
+
+        async def slowly(connection: AsyncConnection) -> Any:
+            dawdling = Dawdling(connection, self.chance)
+            done = await work(dawdling)
+            await dawdling.dawdle()
+            return done
+
+        return await self.database.run(slowly)
+
+    async def _hand_over(self, number: int) -> None:
+        attempt = await self._open(number)
+        if attempt is None:
+            return
+        task_id, attempt_number, gpu_id = attempt
+
+        async def finish(connection: AsyncConnection) -> tuple[Any, Any]:
+            node = (
+                await connection.execute(text("SELECT task_types, status FROM gpus WHERE gpu_id = :g"), {"g": gpu_id})
+            ).one()
+            if node.status != "ACTIVE":
+                return None, None
+            best = (await connection.execute(text(BEST), {"types": node.task_types, "gpu_id": gpu_id})).scalar()
+            settled = await attempts.settle(
+                connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}", strict_vip=False
+            )
+            await collecting.collect(connection, task_id, attempt_number)
+            return best, settled
+
+        best, settled = await self.database.run(finish)
+        if best is not None and settled is not None and settled.granted:
+            assert best in [one.task_id for one in settled.granted]
+
+    async def create(self, task_type: int, app: str, priority: int) -> None:
+        task_id = f"t{len(self.created)}"
+        self.created.append(task_id)
+        task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
+                       None, None)  # fmt: skip
+        capacity = Capacity(Nodes(0, 0, 0, 0, 0, 0, 0, 0), list(TYPES), [], 1.0)
+        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, actor="test"))
+
+    async def claim(self, number: int) -> None:
+        if self.created:
+            task_id = self.created[number % len(self.created)]
+            await claims.claim(self.session, task_id, strict_vip=False)
+
+    async def settle(self, number: int, outcome: Outcome) -> None:
+        attempt = await self._open(number)
+        if attempt is not None:
+            await self._settle(*attempt[:2], outcome)
+
+    async def register(self, gpu_id: str, types: list[int], slots: int, queue: str) -> None:
+        node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, queue, "1", slots, {}, None, "k")
+        await self.session(lambda c: gpus.register(c, node, strict_vip=False))
+
+    async def fault(self, gpu_id: str) -> None:
+        await self._existing(lambda c: gpus.fault(c, gpu_id, "test"))
+        await self._close_all(gpu_id, Outcome.FAULTY)
+
+    async def recover(self, gpu_id: str) -> None:
+        await self._existing(lambda c: gpus.recover(c, gpu_id, strict_vip=False))
+
+    async def deregister(self, gpu_id: str) -> None:
+        await self._existing(lambda c: gpus.deregister(c, gpu_id))
+        await self._close_all(gpu_id, Outcome.DEREGISTERED)
+
+    async def _existing(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> None:
+        try:
+            await self.session(work)
+        except gpus.GpuNotFound:
+            return
+
+    async def _close_all(self, gpu_id: str, outcome: Outcome) -> None:
+        for row in await self.session(lambda c: attempts.open_on(c, gpu_id)):
+            await self._settle(row.task_id, row.attempt, outcome)
+
+    async def _settle(self, task_id: str, attempt: int, outcome: Outcome) -> None:
+        """What the report and then the task's workflow do: settle, collect, and look for a slot again."""
+        result = "{}" if outcome is Outcome.SUCCEEDED else None
+        await self.session(
+            lambda c: attempts.settle(
+                c, task_id, attempt, outcome, actor="test", reason="r", result=result, strict_vip=False
+            )
+        )
+        await self.session(lambda c: collecting.collect(c, task_id, attempt))
+        await claims.claim(self.session, task_id, strict_vip=False)
+
+    async def _open(self, number: int) -> tuple[str, int, str] | None:
+        statement = "SELECT task_id, attempt, gpu_id FROM attempts WHERE closed_at IS NULL ORDER BY task_id"
+
+        async def read(connection: AsyncConnection) -> list[Any]:
+            return [tuple(row) for row in await connection.execute(text(statement))]
+
+        found = await self.database.run(read)
+        return found[number % len(found)] if found else None
+
+
+@pytest.fixture
+def machine(stack: Stack) -> Iterator[type[Allocator]]:
+    """The machine over a database of its own, which it empties before each run."""
+    with asyncio.Runner() as runner:
+
+        async def prepare() -> Database:
+            administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
+            async with administration.connect() as connection:
+                await connection.execute(text("CREATE DATABASE allocator"))
+            await administration.dispose()
+            database = Database(create_engine(postgres.url(stack.data_dir, "allocator")))
+            await migrate(database)
+            return database
+
+        database = runner.run(prepare())
+        yield type("AllocatorHere", (Allocator,), {"runner": runner, "database": database})
+        runner.run(database.close())
+
+
+def test_no_interleaving_breaks_the_books(machine: type[Allocator]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=10,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
