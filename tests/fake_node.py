@@ -30,10 +30,11 @@ class Put:
 
 @dataclass
 class FakeNode:
-    """Answers PUTs with `answer`, remembers them, and knows of a run what `known` says."""
+    """Answers PUTs with `answer` after `delay` seconds, remembers them, and knows of a run what `known` says."""
 
     gpu_id: str
     answer: tuple[int, dict[str, Any]] = (202, {"status": "starting"})
+    delay: float = 0.0
     known: dict[str, str] = field(default_factory=dict)
     puts: asyncio.Queue[Put] = field(default_factory=asyncio.Queue)
     canceled: list[str] = field(default_factory=list)
@@ -42,8 +43,14 @@ class FakeNode:
     _beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        """Listen; after `hang_up` on the same port as before."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def hang_up(self) -> None:
+        """Refuse connections, and beat on."""
+        if self._server is not None:
+            self._server.close()
 
     def beat_with(self, beat: Callable[[], Awaitable[Any]]) -> None:
         async def forever() -> None:
@@ -60,8 +67,7 @@ class FakeNode:
 
     async def stop(self) -> None:
         self.fall_silent()
-        if self._server is not None:
-            self._server.close()
+        self.hang_up()
 
     async def next_put(self, within: float = 20.0) -> Put:
         return await asyncio.wait_for(self.puts.get(), within)
@@ -75,6 +81,7 @@ class FakeNode:
                 headers[name.lower()] = value.strip()
             content = await reader.readexactly(int(headers.get("content-length", 0)))
             status, answer = self._answer(method, path, headers, content)
+            await asyncio.sleep(self.delay)
             payload = json.dumps(answer).encode()
             writer.write(
                 f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n"

@@ -84,6 +84,55 @@ async def test_a_refusal_uses_up_no_retry(api, make_node):
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
 
+async def _repeats_the_dispatch(temporal, task_id):
+    """Whether the first, local try of the dispatch was ambiguous."""
+    description = await temporal.get_workflow_handle(f"task-{task_id}").describe()
+    return [one.activity_type.name for one in description.raw_description.pending_activities] == ["dispatch"]
+
+
+async def test_a_dispatch_that_finds_nobody_is_repeated(api, make_node, temporal):
+    node = await make_node("life_away", [114])
+    node.hang_up()
+    task_id = await api.create(114)
+    await eventually(lambda: _repeats_the_dispatch(temporal, task_id))
+    await node.start()
+    put = await node.next_put()
+    assert put.run_id == f"{task_id}-1"
+    await api.succeed(put, {})
+    assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
+
+
+@pytest.mark.parametrize(("answer", "delay"), [((500, {}), 0), ((302, {}), 0), ((202, {}), 30)])
+async def test_an_ambiguous_answer_is_followed_by_the_same_dispatch(api, make_node, temporal, answer, delay):
+    node = await make_node("life_vague", [115])
+    node.answer, node.delay = answer, delay
+    task_id = await api.create(115)
+    first = await node.next_put()
+    node.answer, node.delay = (202, {"status": "starting"}), 0
+    again = await node.next_put()
+    assert (again.run_id, again.token) == (first.run_id, first.token)
+    await api.succeed(again, {})
+    task = await api.until(task_id, "COMPLETED")
+    assert (task["retryCount"], task["gpuId"]) == (0, "life_vague")
+
+
+async def test_a_node_that_never_answers_a_dispatch_loses_it_to_another(api, make_node):
+    first = await make_node("life_mute_1", [116])
+    first.hang_up()
+    task_id = await api.create(116)
+
+    async def is_claimed():
+        return (await api.get("/gpus/life_mute_1"))["currentTasks"] == 1
+
+    await eventually(is_claimed)
+    second = await make_node("life_mute_2", [116])
+    put = await second.next_put(40)
+    assert put.run_id == f"{task_id}-2"
+    await api.succeed(put, {})
+    assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
+    assert (await api.get("/gpus/life_mute_1"))["failureCount"] == 1
+
+
 async def test_hand_back_goes_to_another_node(api, make_node):
     first = await make_node("life_back_1", [105])
     task_id = await api.create(105)
