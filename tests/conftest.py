@@ -72,6 +72,10 @@ class Api:
 
         return await eventually(check, within=within)
 
+    async def alerts(self, about: str) -> list[Any]:
+        """The alerts whose message holds this name, the newest first."""
+        return [one for one in await self.get("/monitoring/alerts?size=100") if about in one["message"]]
+
     async def register(self, node: FakeNode, types: list[int], **more: Any) -> None:
         body = {
             "gpuId": node.gpu_id,

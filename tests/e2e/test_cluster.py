@@ -156,12 +156,9 @@ async def test_fault_recover_and_return_are_one_edge_each(cluster, make_node):
     async def statuses() -> list[str]:
         return [(await api.get("/gpus/twice"))["status"] for api in cluster.callers]
 
-    async def alerts() -> list[dict[str, Any]]:
-        return [one for one in await cluster.callers[1].get("/monitoring/alerts?size=100") if "twice" in one["message"]]
-
     assert set(await cluster.at_once(lambda api: api.post("/gpus/twice/fault?reason=fan"))) == {"GPU已标记为故障"}
     assert await statuses() == ["FAULTY", "FAULTY"]
-    await eventually(alerts)
+    await eventually(lambda: cluster.callers[1].alerts("twice"))
     assert set(await cluster.at_once(lambda api: api.post("/gpus/twice/recover"))) == {"GPU恢复成功"}
     assert await statuses() == ["ACTIVE", "ACTIVE"]
 
@@ -177,7 +174,7 @@ async def test_fault_recover_and_return_are_one_edge_each(cluster, make_node):
         "recover": 1,
         "heartbeat": 1,
     }
-    assert sorted(one["level"] for one in await alerts()) == ["CRITICAL", "WARNING"]
+    assert sorted(one["level"] for one in await cluster.callers[1].alerts("twice")) == ["CRITICAL", "WARNING"]
     for api in cluster.callers:
         assert (await api.get("/monitoring/metrics"))["gpu_status_counts"] == {"ACTIVE": 1, "OFFLINE": 0, "FAULTY": 0}
 
@@ -187,15 +184,12 @@ async def test_the_first_acknowledgement_stays(cluster, make_node):
     one, two = cluster.callers
     await one.post("/gpus/noisy/fault?reason=fan")
 
-    async def raised() -> Any:
-        return [a for a in await two.get("/monitoring/alerts?level=CRITICAL&size=100") if "noisy" in a["message"]]
-
-    (alert,) = await eventually(raised)
+    (alert,) = await eventually(lambda: two.alerts("noisy"))
     path = f"/monitoring/alerts/{alert['id']}/acknowledge"
     assert set(await cluster.at_once(lambda api: api.post(path))) == {"告警已确认"}
-    (first,) = await raised()
+    (first,) = await two.alerts("noisy")
     await cluster.at_once(lambda api: api.post(path))
-    assert await raised() == [first]
+    assert await two.alerts("noisy") == [first]
     assert (first["status"], first["acknowledgedBy"]) == ("ACKNOWLEDGED", "bootstrap")
     stats = [await api.get("/monitoring/alerts/stats") for api in cluster.callers]
     assert stats[0] == stats[1]

@@ -1,0 +1,194 @@
+"""The stack ends, in order or by kill -9, and starts again on the same data: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from infra.settings import Settings
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
+from tests.e2e.inside import select
+from tests.fake_node import FakeNode, Put
+from workers.stack.stack import Stack
+
+AGENT = "gpu_001"  # a real one, which the stack starts and stops with itself
+SLOW = 60.0  # s for what may have to wait for the reconciler
+
+
+class Machine:
+    """One data directory, and the stack that runs on it now."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.stack = Stack(settings, nodes=1)
+
+    async def begin(self) -> None:
+        """Start a stack, as a new process would."""
+        self.stack = Stack(self._settings, nodes=1)
+        await self.stack.start()
+
+    async def restart(self) -> None:
+        """In good order."""
+        await self.stack.stop()
+        await self.begin()
+
+    async def lose_power(self) -> None:
+        """kill -9 of everything at once."""
+        self.stack.kill()
+        await self.stack.stop()
+        await self.begin()
+
+    async def lose_postgres(self) -> None:
+        """kill -9 of API, worker and Postgres; their supervisor starts them again."""
+        await self._kill("api", "worker", "postgres")
+
+    async def lose_temporal(self) -> None:
+        """kill -9 of API, worker and the Temporal server."""
+        await self._kill("api", "worker", "temporal")
+
+    async def _kill(self, *names: str) -> None:
+        parts = [self.stack.part(name) for name in names]
+        for part in parts:
+            part.kill()
+        for part in parts:
+            await part.until_ready(60)
+
+
+@pytest.fixture(scope="module")
+async def machine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machine]:
+    machine = Machine(stack_settings(tmp_path_factory.mktemp("restart"), heartbeat_timeout=40))
+    try:
+        await machine.begin()
+        yield machine
+    finally:
+        await machine.stack.stop()
+
+
+@pytest.fixture(scope="module")
+async def caller(machine: Machine) -> AsyncIterator[Api]:
+    async with frontend(machine.stack) as api:
+        yield api
+
+
+@pytest.fixture
+async def make_node(caller: Api) -> AsyncIterator[MakeNode]:
+    async with fleet(caller) as make:
+        yield make
+
+
+@dataclass(frozen=True)
+class Before:
+    """What there was before the end: task ids, and the dispatch of the one that runs."""
+
+    ended: list[str]
+    acknowledged: str  # its result was answered 200 a moment before
+    running: Put
+    waiting: list[str]  # the last one was created a moment before
+
+
+async def lead_up(api: Api, node: FakeNode, task_type: int) -> Before:
+    """Tasks in every state, on a node of two slots; the last calls are answered just before the end."""
+    done = await api.create(task_type)
+    await api.succeed(await node.next_put(), {"n": 1})
+    await api.until(done, "COMPLETED")
+    node.answer = (422, {"detail": "no"})
+    rejected = await api.create(task_type)
+    await api.until(rejected, "FAILED")
+    await node.next_put()
+    node.answer = (202, {"status": "starting"})
+
+    await api.create(task_type)
+    running = await node.next_put()
+    await api.say(running, "PROCESSING", progress=40)
+    acknowledged = await api.create(task_type)
+    put = await node.next_put()
+    waiting = await api.create(task_type)
+    await api.until(acknowledged, "PROCESSING")
+    await api.succeed(put, {"n": 2})
+    return Before([done, rejected], acknowledged, running, [waiting, await api.create(task_type)])
+
+
+async def kept(api: Api, stack: Stack, before: Before) -> dict[str, Any]:
+    """What must be the same before and after."""
+    return {
+        "tasks": [await api.get(f"/tasks/{task_id}") for task_id in before.ended],
+        "results": [await api.get(f"/tasks/{task_id}/result") for task_id in before.ended],
+        "events": [await api.get(f"/tasks/{task_id}/events") for task_id in before.ended],
+        "alerts": await api.alerts("GPU"),
+        "gpus": (await api.get("/monitoring/metrics"))["gpu_status_counts"],
+        "total": (await api.get("/monitoring/overview"))["metrics"]["total_tasks"],
+        "epochs": await epochs(stack),
+    }
+
+
+async def epochs(stack: Stack) -> dict[str, int]:
+    rows = await select(stack, "SELECT gpu_id, epoch FROM gpus WHERE gpu_id <> %s", AGENT)
+    return {row["gpu_id"]: row["epoch"] for row in rows}
+
+
+async def agent_epoch(stack: Stack) -> int:
+    """0 before its first registration."""
+    rows = await select(stack, "SELECT epoch FROM gpus WHERE gpu_id = %s", AGENT)
+    return int(rows[0]["epoch"]) if rows else 0
+
+
+async def raise_alerts(api: Api, make_node: MakeNode, name: str) -> None:
+    """Two faulty nodes, one of whose alerts is acknowledged."""
+    for number in (1, 2):
+        gpu_id = f"{name}_broken_{number}"
+        await make_node(gpu_id, [999])
+        await api.post(f"/gpus/{gpu_id}/fault?reason=fan")
+    alert, _ = [(await eventually(lambda n=n: api.alerts(f"{name}_broken_{n}")))[0] for n in (1, 2)]
+    await api.post(f"/monitoring/alerts/{alert['id']}/acknowledge")
+
+
+async def finish(api: Api, node: FakeNode, task_ids: set[str]) -> None:
+    """Be a node that does these tasks as they come; a repeated dispatch is nothing new to it."""
+    while task_ids:
+        put = await node.next_put(SLOW)
+        if put.task_id in task_ids:
+            await api.succeed(put, {"task": put.task_id})
+            task_ids.discard(put.task_id)
+
+
+async def render(api: Api, target: Path) -> None:
+    """A real tile by the real agent."""
+    tile = {"output": str(target), "imageWidth": 16, "imageHeight": 16, "x": 0, "y": 0, "width": 16, "height": 16}
+    task = await api.until(await api.create(3, json.dumps(tile)), "COMPLETED", within=SLOW)
+    assert (task["gpuId"], task["retryCount"]) == (AGENT, 0)
+    Image.open(target).verify()
+
+
+@pytest.mark.parametrize(
+    ("end", "agents_anew"), [("restart", 1), ("lose_power", 1), ("lose_postgres", 0), ("lose_temporal", 0)]
+)
+async def test_goes_on_where_it_was(machine, caller, make_node, tmp_path, end, agents_anew):
+    task_type = 100 + len(end)
+    node = await make_node(f"{end}_node", [task_type], maxConcurrentTasks=2)
+    await raise_alerts(caller, make_node, end)
+    agent = await eventually(lambda: agent_epoch(machine.stack))
+    before = await lead_up(caller, node, task_type)
+    told = await kept(caller, machine.stack, before)
+
+    await getattr(machine, end)()
+
+    assert await kept(caller, machine.stack, before) == told
+    running = await caller.get(f"/tasks/{before.running.task_id}")
+    assert (running["status"], running["gpuId"]) == ("PROCESSING", node.gpu_id)
+    assert (await caller.get(f"/tasks/{before.running.task_id}/progress"))["progress"] == 40
+    await caller.until(before.acknowledged, "COMPLETED", within=SLOW)
+    assert (await caller.get(f"/tasks/{before.acknowledged}/result"))["result"]["n"] == 2
+    await caller.succeed(before.running, {"n": 3})
+    await finish(caller, node, set(before.waiting))
+    for task_id in (before.running.task_id, *before.waiting):
+        task = await caller.until(task_id, "COMPLETED", within=SLOW)
+        assert (task["gpuId"], task["retryCount"]) == (node.gpu_id, 0)
+
+    await render(caller, tmp_path / "tile.png")
+    assert await agent_epoch(machine.stack) == agent + agents_anew
