@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 KEY = "node-key-of-the-tests"
-DEADLINE = 10.0  # seconds that a test waits for something before it fails
+DEADLINE = 30.0  # seconds that a test waits for something before it fails
 
 
 @dataclass(frozen=True)

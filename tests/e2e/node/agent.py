@@ -111,26 +111,35 @@ async def spawn(folder: Path, options: list[str], env: dict[str, str] | None = N
 
 
 @contextlib.asynccontextmanager
-async def running(
-    orchestrator: FakeOrchestrator, folder: Path, options: list[str], env: dict[str, str] | None = None
-) -> AsyncIterator[Agent]:
-    """An agent that is ready, and killed in the end if it did not exit by itself."""
+async def launched(
+    folder: Path, options: list[str], env: dict[str, str] | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """An agent and its ready line; killed in the end if it did not exit by itself."""
     process = await spawn(folder, options, env)
     try:
         assert process.stdout
         async with asyncio.timeout(DEADLINE):
             ready = (await process.stdout.readline()).decode()
         assert ready, (folder / "agent.log").read_text()
-        agent = Agent(process, orchestrator, ready)
-        async with agent.http:
-            yield agent
-            if process.returncode is not None:
-                assert await process.stdout.read() == b""  # one line, once
+        yield process, ready
+        if process.returncode is not None:
+            assert await process.stdout.read() == b""  # one line, once
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
         process._transport.close()  # type: ignore[attr-defined]
+
+
+@contextlib.asynccontextmanager
+async def running(
+    orchestrator: FakeOrchestrator, folder: Path, options: list[str], env: dict[str, str] | None = None
+) -> AsyncIterator[Agent]:
+    """An agent of an orchestrator that only listens, ready."""
+    async with launched(folder, options, env) as (process, ready):
+        agent = Agent(process, orchestrator, ready)
+        async with agent.http:
+            yield agent
 
 
 async def until(holds: Callable[[], bool | Awaitable[bool]], what: str) -> None:
