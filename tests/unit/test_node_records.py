@@ -12,7 +12,7 @@ import pytest
 from workers.node import records as module
 from workers.node.attempt_log import AttemptLog
 from workers.node.errors import StateDirTaken
-from workers.node.outcome import canceled, failed, handed_back, succeeded
+from workers.node.outcome import canceled, failed, handed_back, overdue, succeeded
 from workers.node.records import Record, Records, ReportAddress
 from workers.node.state_dir import StateDir
 
@@ -74,9 +74,10 @@ def test_old_and_large_outputs_are_dropped(monkeypatch: pytest.MonkeyPatch) -> N
     assert big.status == "succeeded"
 
 
-def test_only_a_canceled_attempt_owes_no_report() -> None:
+def test_only_what_the_orchestrator_ends_itself_owes_no_report() -> None:
     assert record().ended(canceled()).reported
-    assert not record().ended(handed_back()).reported
+    assert record().ended(overdue(1.5)).reported
+    assert not record().ended(handed_back("the node is draining")).reported
     assert not record().ended(failed("x")).reported
 
 

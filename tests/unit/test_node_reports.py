@@ -95,7 +95,7 @@ async def test_a_refused_last_report_is_dropped(status: int, slept: list[float])
 
 async def test_a_hand_back_is_reported_as_queued(slept: list[float]) -> None:
     orchestrator = FakeOrchestrator()
-    await deliver(orchestrator, "gpu_1", RECORD.ended(handed_back()))
+    await deliver(orchestrator, "gpu_1", RECORD.ended(handed_back("the node is draining")))
     assert orchestrator.reports[0][1]["status"] == "QUEUED"
 
 

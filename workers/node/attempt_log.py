@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 class AttemptLog:
     """`attempts.jsonl` in the state directory; without a directory nothing is written.
 
-    Events: accepted, started, succeeded (with the SHA-256 of the result text, UTF-8), failed and canceled (with the
-    message). `time` is ms since 1970.
+    Events: accepted, started, succeeded (with the SHA-256 of the result text, UTF-8), failed and canceled (also handed
+    back, and killed at the deadline; both with the message). `time` is ms since 1970.
     """
 
     def __init__(self, directory: Path | None, gpu_id: str) -> None:

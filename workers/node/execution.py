@@ -10,10 +10,12 @@ from dataclasses import replace
 from workers.node.assignment import Assignment
 from workers.node.attempt_log import AttemptLog
 from workers.node.errors import Stopped
-from workers.node.outcome import Outcome, canceled, failed
+from workers.node.outcome import Outcome, canceled, overdue
 from workers.node.records import Record, Records
 from workers.node.reporter import ProgressReports
 from workers.node.slots import Slot
+
+DEADLINE_SLACK = 2.0  # seconds that the orchestrator, whose clock starts a little later, is given to cancel it itself
 
 
 class Execution:
@@ -69,13 +71,12 @@ class Execution:
 
     @contextmanager
     def deadline(self) -> Iterator[None]:
-        """Stop it when its time is up; the clock runs from acceptance."""
+        """Kill it when its time, counted from acceptance, is up for good: by then the orchestrator is not heard."""
         seconds = self.assignment.timeout
         if seconds is None:
             yield
             return
-        end = failed(f"deadline of {round(seconds * 1000)} ms exceeded")
-        timer = asyncio.get_running_loop().call_later(seconds, self.stop, end)
+        timer = asyncio.get_running_loop().call_later(seconds + DEADLINE_SLACK, self.stop, overdue(seconds))
         try:
             yield
         finally:

@@ -88,21 +88,21 @@ class Executions:
             self._spawn(self._reporting, self._deliver(record))
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing more, hand back what has not begun, give the rest so many seconds, then kill it."""
+        """Take nothing more, hand back what has not begun, give the rest so many seconds, then kill and hand it back."""
         self.phase = "DRAINING"
         for execution in self._active.values():
             if not execution.has_begun:
-                execution.stop(handed_back())
+                execution.stop(handed_back("the node is draining"))
         await settle(self._running, seconds)
         self.stop_all()
         await settle(self._running, 3 * GRACE)
         await settle(self._reporting, _REPORT_GRACE)
 
     def stop_all(self) -> None:
-        """Kill everything that still runs."""
+        """Kill everything that still runs, and hand it back."""
         self.phase = "DRAINING" if self.phase == "READY" else self.phase
         for execution in self._active.values():
-            execution.stop(failed("node shut down"))
+            execution.stop(handed_back("the node was shut down"))
 
     async def close(self) -> None:
         """After `stop_all`: wait, but not for ever, until the ends are written down; report no more."""

@@ -19,7 +19,7 @@ from workers.node.executions import Executions
 from workers.node.membership import Membership, Registration
 from workers.node.options import Options
 from workers.node.orchestrator import Orchestrator
-from workers.node.outcome import failed
+from workers.node.outcome import handed_back
 from workers.node.process_tree import kill_tree
 from workers.node.records import Records
 from workers.node.runner import Runner
@@ -138,12 +138,12 @@ class Node:
         (self._abort if self._stop.is_set() else self._stop).set()
 
     def _remember(self) -> Records:
-        """What earlier runs knew; what they left running has failed."""
+        """What earlier runs knew; what they left running died with them, and is handed back."""
         if self._state is None:
             return Records()
         records = Records(self._state.load(), self._state)
         for record in records.unfinished():
-            end = record.ended(failed("agent restarted"))
+            end = record.ended(handed_back("the node was restarted"))
             records.finish(end)
-            self._log.write("failed", end)
+            self._log.write(end.status, end)
         return records

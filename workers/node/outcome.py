@@ -19,6 +19,7 @@ class Outcome:
     output: str | None = None  # JSON text
     error: str | None = None
     handed_back: bool = False
+    overdue: bool = False
 
 
 def succeeded(output: str) -> Outcome:
@@ -37,9 +38,14 @@ def canceled() -> Outcome:
     return Outcome("canceled", error="canceled")
 
 
-def handed_back() -> Outcome:
-    """The node drains, and the work had not begun: the orchestrator can run it elsewhere."""
-    return Outcome("canceled", error="handed back: the node is draining", handed_back=True)
+def handed_back(reason: str) -> Outcome:
+    """It ends for a reason that is the node's, not the work's: the orchestrator runs it again, using up no retry."""
+    return Outcome("canceled", error=f"handed back: {reason}", handed_back=True)
+
+
+def overdue(seconds: float) -> Outcome:
+    """Its time was up. That is the orchestrator's to decide and it knows the deadline: it wants no report."""
+    return Outcome("canceled", error=f"deadline of {round(seconds * 1000)} ms exceeded", overdue=True)
 
 
 def failed_exit(status: int, last_words: str) -> Outcome:

@@ -40,6 +40,7 @@ class Record:
     output: str | None = None  # JSON text
     error: str | None = None
     handed_back: bool = False
+    overdue: bool = False
     reported: bool = False  # the orchestrator has answered the last report, or wants none
     changed_at: float = field(default_factory=time.time)  # seconds since 1970: acceptance, then the end
 
@@ -57,6 +58,7 @@ class Record:
             output=outcome.output,
             error=outcome.error,
             handed_back=outcome.handed_back,
+            overdue=outcome.overdue,
             reported=outcome.status == "canceled" and not outcome.handed_back,
             changed_at=time.time(),
         )

@@ -86,10 +86,7 @@ class Routes:
         record = self._executions.find(id)
         if record is None:
             record = self._executions.accept(parse_assignment(id, body, request.headers))
-        # A success whose output cannot travel here is not a 200: that would be taken as the result.
-        # The result reaches the orchestrator by the report, which is repeated until it is heard.
-        told = record.finished and (record.status != "succeeded" or _output_fits(record))
-        return _state(record, 200 if told else 202)
+        return _state(record, 200 if _decides(record) else 202)
 
     async def get(self, request: Request) -> Response:
         """What became of an attempt."""
@@ -158,6 +155,15 @@ def _known(record: Record | None) -> Record:
     if record is None:
         raise HTTPException(404, "this id was never seen here")
     return record
+
+
+def _decides(record: Record) -> bool:
+    """Whether an answer of 200, which the orchestrator takes as the attempt's end, may be given.
+
+    Not for a success whose output cannot travel here: its report, repeated until it is heard, brings the result.
+    Nor where the time was up: the orchestrator decides that by its own clock.
+    """
+    return record.finished and not record.overdue and (record.status != "succeeded" or _output_fits(record))
 
 
 def _output_fits(record: Record) -> bool:

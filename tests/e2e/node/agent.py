@@ -170,10 +170,10 @@ def gate(folder: Path, name: str) -> tuple[dict[str, str], Path, Path]:
     return {"here": str(here), "go": str(go)}, here, go
 
 
-async def start_family(agent: Agent, folder: Path, task: str) -> list[int]:
+async def start_family(agent: Agent, folder: Path, task: str, **context: Any) -> list[int]:
     """Work of three processes: their pids, once all of them run, the agent's own child first."""
     pids = folder / f"{task}.pids"
-    await agent.put(task, FAMILY, {"pids": str(pids)})
+    await agent.put(task, FAMILY, {"pids": str(pids)}, **context)
     await until(lambda: pids.exists() and pids.read_text().count("\n") == 3, "the family")
     return [int(pid) for pid in pids.read_text().split()]
 

@@ -50,15 +50,19 @@ async def test_drain_lets_running_work_finish_and_hands_back_the_rest(
     assert orchestrator.statuses("running") == ["PROCESSING", "COMPLETED"]
 
 
-async def test_drain_kills_what_takes_too_long(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
-    options = arguments(orchestrator.url, "gpu_1", "--slots", "1", "--drain-timeout", "0.2", *work(GATED))
+async def test_drain_kills_and_hands_back_what_takes_too_long(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
+    options = arguments(orchestrator.url, "gpu_1", "--slots", "1", "--drain-timeout", "0.2", *work(FAMILY))
+    orchestrator.script("status", 200, *[503] * 100)  # the report is not heard: meanwhile an answer says the same
     async with running(orchestrator, tmp_path, options) as agent:
-        input, here, _ = gate(tmp_path, "long")
-        await agent.put("long", GATED, input)
-        await until_exists(here)
+        pids = await start_family(agent, tmp_path, "long")
         agent.process.terminate()
+        await orchestrator.ended("long", "PROCESSING", "QUEUED")
+        assert not any(map(lives, pids))
+        again = await agent.put("long", FAMILY, {"pids": "x"})
+        assert (again.status_code, again.json()["status"]) == (200, "canceled")
+        orchestrator.scripted.clear()
         assert await agent.exit() == 0
-        assert await agent.failure("long") == "node shut down"
+    assert orchestrator.of("status", "long")[-1].body["message"] == "handed back: the node was shut down"
 
 
 async def test_a_second_signal_ends_it_at_once(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
@@ -96,12 +100,12 @@ async def test_a_killed_agent_leaves_no_child_and_remembers(orchestrator: FakeOr
     unheard = len(orchestrator.of("result", "unheard"))
     async with running(orchestrator, tmp_path, options) as agent:
         assert not any(map(lives, pids))
-        await orchestrator.ended("running", "PROCESSING", "FAILED")
+        await orchestrator.ended("running", "PROCESSING", "QUEUED")
         await orchestrator.until(lambda: len(orchestrator.of("result", "unheard")) > unheard)
         assert orchestrator.of("result", "unheard")[-1].headers["x-attempt-token"] == "token-of-unheard"
         state_of = await agent.get("running")
-        assert (state_of["status"], state_of["error"]) == ("failed", "agent restarted")
-        assert (await agent.put("running", DOUBLE, {"log": str(log), "x": 1})).json()["status"] == "failed"
+        assert (state_of["status"], state_of["error"]) == ("canceled", "handed back: the node was restarted")
+        assert (await agent.put("running", DOUBLE, {"log": str(log), "x": 1})).json()["status"] == "canceled"
         again = await agent.put("done", DOUBLE, {"log": str(log), "x": 3})
         assert (again.status_code, again.json()["output"]) == (200, {"x": 6})
         agent.process.terminate()
@@ -110,6 +114,6 @@ async def test_a_killed_agent_leaves_no_child_and_remembers(orchestrator: FakeOr
     assert [line["event"] for line in attempt_log(tmp_path) if line["taskId"] == "running"] == [
         "accepted",
         "started",
-        "failed",
+        "canceled",
     ]
     assert KEY not in "".join(path.read_text() for path in (tmp_path / "state").iterdir())

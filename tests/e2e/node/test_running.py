@@ -124,11 +124,15 @@ async def test_cancel_kills_the_whole_family(shared: Agent, tmp_path: Path) -> N
     assert (await shared.cancel("never")).status_code == 404
 
 
-async def test_deadline(shared: Agent, tmp_path: Path) -> None:
-    input, here, _ = gate(tmp_path, "deadline")
-    await shared.put("deadline", GATED, input, timeout=400)
-    assert await shared.failure("deadline") == "deadline of 400 ms exceeded"
-    assert here.exists()
+async def test_at_its_deadline_work_is_killed_and_no_failure_is_told(shared: Agent, tmp_path: Path) -> None:
+    pids = await start_family(shared, tmp_path, "deadline", timeout=400)
+    await until(lambda: not any(map(lives, pids)), "the death of the family")
+    await until(lambda: logged(folder_of(shared), "deadline", "canceled"), "the end in the log")
+    state = await shared.get("deadline")
+    assert (state["status"], state["error"]) == ("canceled", "deadline of 400 ms exceeded")
+    again = await shared.put("deadline", FAMILY, {"pids": "x"})
+    assert (again.status_code, again.json()["status"]) == (202, "canceled")
+    assert shared.orchestrator.statuses("deadline") == ["PROCESSING"]
 
 
 async def test_the_attempt_log_tells_the_whole_story(shared: Agent, tmp_path: Path) -> None:
