@@ -16,6 +16,7 @@ from workers.node.lines import LineSplitter
 from workers.node.output import OUTPUT_LIMIT
 from workers.node.process_tree import GRACE, MARKER, kill_tree
 from workers.node.slots import Slot
+from workers.node.waiting import first_of
 
 LINE_LIMIT = OUTPUT_LIMIT + 64  # bytes of a line on stdout: an output in its envelope
 STDERR_LINE_LIMIT = 2000
@@ -53,10 +54,13 @@ class Child(asyncio.SubprocessProtocol):
     async def close(self, grace: float = GRACE) -> int:
         """Kill whatever is left of it, hear its last lines, and return the exit status (negative: the signal)."""
         await kill_tree(self._transport.get_pid(), self._marker, grace)
+        # Before the transport is closed: closing one that has not heard of the exit yet asks the kernel itself, and
+        # so takes the exit status away from asyncio's watcher, which then warns of an unknown child and reports 255.
+        await first_of(self.exited)
         with suppress(TimeoutError):  # a pipe can be held by a process that nothing of us can find
             await asyncio.wait_for(self._drained.wait(), _DRAIN)
         self._transport.close()
-        return await self.exited
+        return self.exited.result()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)
