@@ -7,18 +7,25 @@ programs it runs. Programs started by hand need all three addresses.
 
 from __future__ import annotations
 
+import logging
+import socket
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflows.domain.queueing import DEFAULT_WEIGHT
 
+log = logging.getLogger(__name__)
+
 ENV_PREFIX = "ORCHESTRATOR_"
+MAX_PORT = 65535
 
 Network = IPv4Network | IPv6Network
 
@@ -39,23 +46,24 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=1, le=65535)
+    port: int = Field(default=8080, ge=1, le=MAX_PORT)
     data_dir: Path = Path(".data")
     mode: Literal["development", "production"] = "development"
     api_key: SecretStr | None = None
-    public_url: str | None = None  # how nodes reach this API; default http://HOST:PORT
+    public_url: str | None = None  # how nodes reach this API; default http://HOST:PORT, see `base_url`
 
     database_url: str | None = None
     redis_url: str | None = None
     temporal_address: str | None = None
     temporal_namespace: str = "default"
-    temporal_port: int = Field(default=7233, ge=1, le=65535)
-    temporal_ui_port: int = Field(default=8233, ge=1, le=65535)
+    temporal_port: int = Field(default=7233, ge=1, le=MAX_PORT)
+    temporal_ui_port: int = Field(default=8233, ge=1, le=MAX_PORT)
     task_queue: str = "gpu-orchestrator"
     workflow_sandbox: bool = True
 
     demo_nodes: int = Field(default=3, ge=0, le=64)
     node_networks: str = "127.0.0.0/8"  # CIDRs, comma separated
+    node_ports: str = f"1-{MAX_PORT}"  # ports and ranges, comma separated
 
     heartbeat_timeout: float = Field(default=40.0, gt=0)
     task_timeout: int = Field(default=300_000, gt=0)  # ms, per attempt
@@ -77,6 +85,20 @@ class Settings(BaseSettings):
         for part in value.split(","):
             ip_network(part.strip())
         return value
+
+    @field_validator("node_ports")
+    @classmethod
+    def _check_ports(cls, value: str) -> str:
+        _port_ranges(value)
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://unset")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an address like http://host:port")
+        return value or None
 
     @field_validator("app_weights")
     @classmethod
@@ -105,15 +127,31 @@ class Settings(BaseSettings):
         """Where nodes may live (NODE_NETWORKS)."""
         return tuple(ip_network(part.strip()) for part in self.node_networks.split(","))
 
+    @cached_property
+    def port_ranges(self) -> tuple[range, ...]:
+        """Where nodes may listen (NODE_PORTS)."""
+        return _port_ranges(self.node_ports)
+
     @property
     def grace(self) -> timedelta:
         """How long a node may stay silent before it is OFFLINE."""
         return timedelta(seconds=self.heartbeat_timeout)
 
-    @property
+    @cached_property
     def base_url(self) -> str:
-        """Where nodes report to."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+        """Where nodes report to: PUBLIC_URL, or HOST and PORT; if HOST means every address, a guess that is logged."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        if not is_wildcard(self.host):
+            return http_url(self.host, self.port)
+        url = http_url(_address_towards(self.networks, self.host) or _loopback(self.host), self.port)
+        log.warning("nodes are told to report to %s, a guess: set %sPUBLIC_URL if they can't", url, ENV_PREFIX)
+        return url
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine reaches the API, whatever address it listens on."""
+        return http_url(_loopback(self.host) if is_wildcard(self.host) else self.host, self.port)
 
     def weight_of(self, app: str) -> float:
         """An app's share of its class beside the others' (fair queueing)."""
@@ -128,3 +166,56 @@ class Settings(BaseSettings):
         """How many retries a task of a type has."""
         own = self.task_types.get(task_type)
         return own.max_retries if own and own.max_retries is not None else self.max_retries
+
+
+def http_url(host: str, port: int) -> str:
+    """The URL of a server; an IPv6 address gets its brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether listening on this host means listening on every address of the machine."""
+    try:
+        return not host or ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _loopback(host: str) -> str:
+    return "::1" if ":" in host else "127.0.0.1"
+
+
+def _address_towards(networks: Iterable[Network], host: str) -> str | None:
+    """Our own address on the way to the first of the networks that has a route; loopback counts last.
+
+    Only networks of the same version as `host` do: our server on `::` does not take IPv4.
+    """
+    version, family = (6, socket.AF_INET6) if ":" in host else (4, socket.AF_INET)
+    own_kind = [network for network in networks if network.version == version]
+    for network in sorted(own_kind, key=lambda network: network.is_loopback):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((_somebody_in(network), 9))  # of a datagram socket: no packet is sent
+            except OSError:
+                continue
+            return str(probe.getsockname()[0])
+    return None
+
+
+def _somebody_in(network: Network) -> str:
+    """An address to look for a route to; the first ones of a network as large as the Internet belong to nobody."""
+    if network.prefixlen < 8:
+        return "192.0.2.1" if network.version == 4 else "2001:db8::1"
+    return str(network[min(1, network.num_addresses - 1)])
+
+
+def _port_ranges(text: str) -> tuple[range, ...]:
+    """`8000-8999,9100`; raises ValueError."""
+    ranges = []
+    for part in text.split(","):
+        first, _, last = (number.strip() for number in part.partition("-"))
+        ports = range(int(first), int(last or first) + 1)
+        if not ports or ports[0] < 1 or ports[-1] > MAX_PORT:
+            raise ValueError(f"{part.strip()!r} is not a port or a range of ports from 1 to {MAX_PORT}")
+        ranges.append(ports)
+    return tuple(ranges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 from datetime import timedelta
 
@@ -27,6 +28,8 @@ from infra.settings import Settings
 from infra.temporal import WORKFLOWS, Engine, connect
 from workers.instance import Instance
 from workers.migrate import prepare
+
+log = logging.getLogger(__name__)
 
 PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
 """Our own pure modules: the sandbox need not load them anew for every workflow."""
@@ -58,6 +61,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await prepare(settings)
+    log.info("nodes report to %s", settings.base_url)
     assert settings.database_url is not None
     database = Database(create_engine(settings.database_url))
     cache = Cache.connect(settings.redis_url)

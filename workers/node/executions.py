@@ -88,7 +88,7 @@ class Executions:
             self._spawn(self._reporting, self._deliver(record))
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing more, hand back what has not begun, give the rest so many seconds, then kill and hand it back."""
+        """Take nothing more, hand back what has not begun; the rest has so many seconds until it is killed for that."""
         self.phase = "DRAINING"
         for execution in self._active.values():
             if not execution.has_begun:

@@ -28,17 +28,6 @@ NODE_HANDLERS = {  # task type -> the function that does the work
 NODE_DRAIN = 1.0  # s for running work when the stack stops; it is handed back after that
 NODE_KEY = "ORCHESTRATOR_NODE_KEY"
 SECRETS = {ENV_PREFIX + name for name in ("API_KEY", "DATABASE_URL", "REDIS_URL")}  # not for a node to know
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
-
-def local_api_url(settings: Settings) -> str:
-    """Where this machine reaches the API, whatever address it is bound to."""
-    return http_url(ANY_ADDRESS.get(settings.host, settings.host), settings.port)
-
-
-def http_url(host: str, port: int) -> str:
-    """The URL of a server; an IPv6 address gets its brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def environment(settings: Settings, services: Services, data_dir: DataDir, key: SecretStr) -> dict[str, str]:
@@ -60,7 +49,7 @@ def programs(settings: Settings, services: Services, env: dict[str, str]) -> lis
     """The schema first, then the worker and the API together."""
     migrate = PartSpec("migrate", _command("migrate"), env=env, once=True)
     worker = PartSpec("worker", _command("worker"), env=env, ready=_polls(services, settings.task_queue))
-    api = PartSpec("api", _command("api"), env=env, ready=_answers(f"{local_api_url(settings)}/readyz"))
+    api = PartSpec("api", _command("api"), env=env, ready=_answers(f"{settings.local_url}/readyz"))
     return [[migrate], [worker, api]]
 
 
@@ -74,7 +63,7 @@ def nodes(count: int, settings: Settings, data_dir: DataDir, key: SecretStr) -> 
 
 def _node_command(name: str, settings: Settings, data_dir: DataDir) -> tuple[str, ...]:
     handlers = [word for number, path in NODE_HANDLERS.items() for word in ("--handler", f"{number}={path}")]
-    where = ("--api", local_api_url(settings), "--port", "0", "--state-dir", str(data_dir.nodes / name))
+    where = ("--api", settings.local_url, "--port", "0", "--state-dir", str(data_dir.nodes / name))
     limits = ("--slots", str(NODE_SLOTS), "--drain-timeout", str(NODE_DRAIN))
     return _command("node", "--gpu-id", name, *limits, *where, *handlers)
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Coroutine
 
 from pydantic import ValidationError
 
-from infra.settings import Settings
+from infra.settings import Settings, http_url
 from workers.stack.errors import StackError
-from workers.stack.programs import http_url
 from workers.stack.stack import Stack
 
 USAGE_ERROR = 2

@@ -32,7 +32,7 @@ class Stack:
         self.data_dir = DataDir.create(settings.data_dir)
         self.services = addresses(settings, self.data_dir)
         self.api_key = bootstrap_key(settings.api_key, self.data_dir.api_key)
-        self.api_url = programs.local_api_url(settings)
+        self.api_url = settings.local_url
         waves = [embedded_parts(settings, self.data_dir)]
         ports = embedded_ports(settings)
         if with_programs:
