@@ -8,7 +8,6 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from infra import addresses
 from infra.db import attempts, gpus, silence
 from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
@@ -81,7 +80,6 @@ class NodeSteps:
 
     async def _confirmed(self, node: Row[tuple[object, ...]], row: Row[tuple[object, ...]]) -> bool:
         try:
-            addresses.check(self._settings, row.ip, row.port)
             answer = await self._nodes.status(
                 NodeAddress(row.ip, row.port, node.dispatch_secret), f"{row.task_id}-{row.attempt}"
             )

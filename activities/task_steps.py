@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from infra import addresses, strict_json
+from infra import strict_json
 from infra.db import attempts, claims, collecting, dispatching
 from infra.db.dispatching import Order
 from infra.db.engine import Database
@@ -25,7 +25,6 @@ from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Di
 from workflows.policies import DISPATCH_WINDOW
 
 ACTOR = "workflow"
-MAX_REASON = 500  # characters
 
 
 class TaskSteps:
@@ -56,16 +55,14 @@ class TaskSteps:
         if order is None:
             return Dispatched(Delivery.CLOSED)
         try:
-            addresses.check(self._settings, order.ip, order.port)
-        except ForbiddenAddress:
-            return await self._settle(ref, Outcome.UNREACHABLE, "节点地址不再被允许")
-        try:
             answer = await self._nodes.put(
                 NodeAddress(order.ip, order.port, order.secret),
                 f"{ref.task_id}-{ref.attempt}",
                 _body(order, self._settings.base_url),
                 _headers(order),
             )
+        except ForbiddenAddress:
+            return await self._settle(ref, Outcome.UNREACHABLE, "节点地址不再被允许")
         except NodeUnreachable as error:
             return _unclear(f"no answer: {error}")
         return await self._heed(ref, answer)
@@ -78,7 +75,7 @@ class TaskSteps:
         if status in {200, 201} and state == "succeeded" and "output" in answer.body:
             return await self._take(ref, answer.body["output"])
         if status in {200, 201} and state == "failed":
-            return await self._settle(ref, Outcome.FAILED, _error_of(answer) or "节点报告执行失败")
+            return await self._settle(ref, Outcome.FAILED, answer.error or "节点报告执行失败")
         if status in {200, 201} and state == "canceled":
             return await self._settle(ref, Outcome.HANDED_BACK, "节点已取消该次执行")
         if status in {409, 503}:
@@ -126,7 +123,6 @@ class TaskSteps:
         if node is None:
             return
         try:
-            addresses.check(self._settings, node.ip, node.port)
             await self._nodes.cancel(node, f"{ref.task_id}-{ref.attempt}")
         except (NodeUnreachable, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
@@ -163,12 +159,6 @@ def _unclear(detail: str) -> Dispatched:
     if info.is_local or datetime.now(UTC) - info.scheduled_time < DISPATCH_WINDOW:
         raise ApplicationError(f"the node's answer leaves the attempt open: {detail}", type="DispatchAmbiguous")
     return Dispatched(Delivery.UNCLEAR)
-
-
-def _error_of(answer: Answer) -> str:
-    """The node's own words about a failure, cut."""
-    error = answer.body.get("error")
-    return error[:MAX_REASON].replace("\0", "") if isinstance(error, str) else ""
 
 
 def _body(order: Order, base_url: str) -> dict[str, Any]:

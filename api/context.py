@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db import gpus
 from infra.db.engine import Database
@@ -38,6 +39,7 @@ class Context:
     settings: Settings
     instance: Self
     forecast: Forecast
+    allowed: AllowList
     beats: dict[str, float] = field(default_factory=dict)  # not yet written through; by the monotonic clock
     background: set[asyncio.Task[None]] = field(default_factory=set)
 

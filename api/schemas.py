@@ -92,7 +92,7 @@ class RegisterGpu(_Request):
     maxConcurrentTasks: Annotated[int, Field(ge=1, le=1024)] = 1
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata_fits)] = Field(default_factory=dict)
     vastInsId: Annotated[str, Field(max_length=128)] | None = None
-    dispatchSecret: Annotated[str, Field(max_length=256)] | None = None
+    dispatchSecret: Annotated[str, Field(max_length=256, pattern=r"^[!-~]+$")] | None = None  # it travels in a header
 
 
 class UpdateStatus(_Request):

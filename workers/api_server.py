@@ -10,9 +10,11 @@ import uvicorn
 from api.app import create_app
 from api.context import Context
 from infra import telemetry
+from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db.engine import Database, create_engine
 from infra.forecast import Forecast
+from infra.own_services import OwnServices
 from infra.settings import Settings
 from infra.temporal import Engine, connect
 from workers.instance import Instance
@@ -39,7 +41,10 @@ async def serve(settings: Settings) -> None:
     cache = Cache.connect(settings.redis_url)
     engine = Engine(await connect(settings), settings)
     instance = Instance("api", database, engine, settings)
-    app = create_app(Context(database, cache, engine, settings, instance, Forecast(database)))
+    own = OwnServices(settings)
+    await own.refresh()
+    allowed = AllowList(settings, own)
+    app = create_app(Context(database, cache, engine, settings, instance, Forecast(database), allowed))
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -49,11 +54,12 @@ async def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    beating = asyncio.create_task(instance.run())
+    background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
     try:
         await uvicorn.Server(config).serve()
     finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await cache.close()
         await database.close()

@@ -20,10 +20,12 @@ from activities.monitor_steps import MonitorSteps
 from activities.node_steps import NodeSteps
 from activities.task_steps import TaskSteps
 from infra import telemetry
+from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db.engine import Database, create_engine
 from infra.forecast import Forecast
 from infra.node_client import NodeClient
+from infra.own_services import OwnServices
 from infra.settings import Settings
 from infra.temporal import WORKFLOWS, Engine, connect
 from workers.instance import Instance
@@ -65,7 +67,9 @@ async def serve(settings: Settings) -> None:
     assert settings.database_url is not None
     database = Database(create_engine(settings.database_url))
     cache = Cache.connect(settings.redis_url)
-    nodes = NodeClient()
+    own = OwnServices(settings)
+    await own.refresh()
+    nodes = NodeClient(AllowList(settings, own))
     engine = Engine(await connect(settings, lazy=False), settings)
     await engine.set_up()
     tasks = TaskSteps(database, engine, nodes, Forecast(database), settings)
@@ -90,13 +94,15 @@ async def serve(settings: Settings) -> None:
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         graceful_shutdown_timeout=timedelta(seconds=2),
     )
-    instance = asyncio.create_task(Instance("worker", database, engine, settings).run())
+    instance = Instance("worker", database, engine, settings)
+    background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
     try:
         async with worker:
             await stop.wait()
     finally:
-        instance.cancel()
-        await asyncio.gather(instance, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await nodes.close()
         await cache.close()
         await database.close()

@@ -16,7 +16,6 @@ from api.envelope import Envelope, ok
 from api.errors import BadRequest
 from api.routes.tasks import integer
 from api.schemas import GpuNodeInfo, RegisterGpu
-from infra import addresses
 from infra.db import gpus
 from infra.db.gpus import Registration
 from workflows.domain.errors import GpuNotFound
@@ -55,7 +54,7 @@ async def by_task_type(
 async def register(
     context: ContextOf, caller: CallerOf, body: Annotated[RegisterGpu, Depends(json_body(RegisterGpu))]
 ) -> dict[str, Any]:
-    addresses.check(context.settings, body.ip, body.port)
+    context.allowed.check(body.ip, body.port)
     node = Registration(
         gpu_id=body.gpuId,
         hostname=body.hostname,

@@ -1,0 +1,153 @@
+"""Where our own Postgres, Redis, Temporal and API are: no node may register there (INVARIANTS, "Who may call what")."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import psutil
+
+from infra.settings import Settings, is_wildcard
+
+log = logging.getLogger(__name__)
+
+Address = IPv4Address | IPv6Address
+
+REFRESH_S, REPEAT_S = 60.0, 5.0  # s between two looks, and after one that failed
+RESOLVE_S = 3.0
+POSTGRES_PORT, REDIS_PORT, TEMPORAL_PORT = 5432, 6379, 7233
+WEB_PORTS = {"http": 80, "https": 443}
+_USER = re.compile("(?:[^:/]*(?::[^@]*)?@)?")  # and password, as SQLAlchemy reads them
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One service; `host` may be a name, an address, or a wildcard: every address of this machine."""
+
+    host: str
+    port: int
+
+
+def endpoints(settings: Settings) -> frozenset[Endpoint]:
+    """Every place where a service of ours listens, as the settings name it; those on Unix sockets have none."""
+    found = {Endpoint(settings.host, settings.port)}
+    found.update(_of_url(settings.database_url or "", POSTGRES_PORT))
+    found.update(_of_url(settings.redis_url or "", REDIS_PORT, default_host="localhost"))
+    temporal = _endpoint(settings.temporal_address or f"127.0.0.1:{settings.temporal_port}", TEMPORAL_PORT)
+    found |= {temporal, Endpoint(temporal.host, settings.temporal_ui_port)}
+    if settings.public_url:
+        found.update(_of_url(settings.public_url, WEB_PORTS[urlsplit(settings.public_url).scheme]))
+    return frozenset(found)
+
+
+class OwnServices:
+    """The endpoints with their names resolved: asked without waiting, refreshed beside that."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._endpoints = endpoints(settings)
+        self._interfaces = _interfaces()
+        self._found = {host: _literal(host) for host in {endpoint.host for endpoint in self._endpoints}}
+
+    def include(self, address: Address, port: int) -> bool:
+        """Whether a service of ours listens there, as far as is known."""
+        return any(one.port == port and self._is_at(one.host, address) for one in self._endpoints)
+
+    async def refresh(self) -> bool:
+        """Look up names and interfaces anew; False where something is not to be had: what was known of it stays."""
+        try:
+            self._interfaces = await asyncio.to_thread(_interfaces)
+        except OSError as error:
+            log.warning("this machine's addresses are not to be had: %s", error)
+            return False
+        names = [host for host in self._found if not is_wildcard(host) and not _literal(host)]
+        return all(await asyncio.gather(*map(self._resolve, names)))
+
+    async def keep_fresh(self) -> None:
+        """Refresh now and then, for ever."""
+        pause = REPEAT_S
+        while True:
+            await asyncio.sleep(pause)
+            pause = REFRESH_S if await self.refresh() else REPEAT_S
+
+    async def _resolve(self, host: str) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(RESOLVE_S):
+                answers = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)  # in a thread
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
+            log.warning("%s, a service of ours, has no address now: %s", host, error or "timeout")
+            return False
+        self._found[host] = frozenset(_address(str(answer[4][0])) for answer in answers)
+        return True
+
+    def _is_at(self, host: str, address: Address) -> bool:
+        found = self._found[host]
+        if address in found:
+            return True
+        # A service on this machine may listen on all of its addresses, whichever we know it by.
+        here = is_wildcard(host) or any(map(self._is_here, found))
+        return here and self._is_here(address)
+
+    def _is_here(self, address: Address) -> bool:
+        return address.is_loopback or address.is_unspecified or address in self._interfaces
+
+
+def _of_url(url: str, default_port: int, *, default_host: str = "") -> Iterator[Endpoint]:
+    """The hosts of a URL, also several of them, and those of its query (`?host=`, `hostaddr`, `port`), as libpq has it.
+
+    Where it names ports and hosts apart, each host counts with each port.
+    """
+    scheme, _, rest = url.partition("://")
+    if not url or scheme == "unix":
+        return
+    place, _, query = _USER.sub("", rest, count=1).partition("?")
+    options = parse_qsl(query)
+    ports = [int(port) for port in _values(options, "port") if port.isdecimal()] or [default_port]
+    listed = [*place.partition("/")[0].split(","), *_values(options, "host", "hostaddr")]
+    for text in filter(None, listed) if any(listed) else filter(None, [default_host]):
+        for port in ports:
+            endpoint = _endpoint(text, port)
+            if not endpoint.host.startswith(("/", "@")):  # a Unix socket
+                yield endpoint
+
+
+def _values(options: Iterable[tuple[str, str]], *names: str) -> list[str]:
+    return [part for name, value in options if name in names for part in value.split(",")]
+
+
+def _endpoint(text: str, default_port: int) -> Endpoint:
+    """`host`, `host:port`, `[v6]:port` or a bare IPv6 address."""
+    text = unquote(text.rpartition("://")[2]).strip().lower()
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    port = port.removeprefix(":")
+    return Endpoint(host, int(port) if port.isdecimal() else default_port)
+
+
+def _literal(host: str) -> frozenset[Address]:
+    try:
+        return frozenset({_address(host)})
+    except ValueError:
+        return frozenset()
+
+
+def _interfaces() -> frozenset[Address]:
+    """The addresses of this machine."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    every = [one for addresses in psutil.net_if_addrs().values() for one in addresses if one.family in families]
+    return frozenset(_address(one.address) for one in every)
+
+
+def _address(text: str) -> Address:
+    """Without its zone, which only says which interface leads there."""
+    return ip_address(text.partition("%")[0])
