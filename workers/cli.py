@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from importlib import import_module
+from types import ModuleType
 
 # subcommand -> (module with `configure(parser)` and `run(args) -> exit status`, one-line help)
 COMMANDS = {
@@ -16,21 +15,46 @@ COMMANDS = {
     "node": ("workers.node.agent", "the reference GPU node agent"),
 }
 
+INTERRUPTED = 130  # the shell's word for an end by SIGINT
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; only the module of the chosen one is imported."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Run one subcommand; only the module of the chosen one is imported. Its exit status; 130 on a Ctrl-C."""
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    import argparse  # not above: a Ctrl-C must find us in `main`
+
     parser = argparse.ArgumentParser(prog="gpu-orchestrator", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     module = None
     for name, (path, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if name in arguments[:1]:
-            module = import_module(path)
+            module = _import(path)
             module.configure(command)
     args = parser.parse_args(arguments)
     assert module is not None  # argparse has refused an unknown name
     return int(module.run(args) or 0)
+
+
+def _import(path: str) -> ModuleType:
+    """Import a module, ending at once on a Ctrl-C: its KeyboardInterrupt might be swallowed by what is imported."""
+    import os
+    import signal
+    from importlib import import_module
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, for one
+        return import_module(path)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        return import_module(path)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

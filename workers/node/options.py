@@ -60,13 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     add("--hostname", default=env("HOSTNAME", socket.gethostname()), help="host name to register")
     add("--vast-id", default=env("VAST_ID", environ.get("VAST_CONTAINERLABEL")), help="vast.ai instance id")
     add("--priority", default=env("PRIORITY", "NORMAL"), type=_one_of("NORMAL", "VIP"), help="NORMAL or VIP")
-    add(
-        "--slots",
-        default=env("SLOTS"),
-        type=_whole(1, 1024),
-        metavar="N",
-        help="default: one per GPU or MIG slice, else half the cores",
-    )
+    add("--slots", default=env("SLOTS"), type=_whole(1, 1024), metavar="N", help="default: one per GPU or MIG slice")
     add("--handler", action="append", metavar="TYPE=MODULE:FUNCTION", help="a Python callable; repeatable")
     add("--command", action="append", dest="commands", metavar="TYPE='WORDS'", help="a program; repeatable")
     add("--heartbeat-interval", default=env("HEARTBEAT_INTERVAL", "10"), type=_seconds(0.05), metavar="SECONDS")

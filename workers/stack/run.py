@@ -33,8 +33,6 @@ def run(args: argparse.Namespace) -> int:
     except StackError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
-    except KeyboardInterrupt:  # before the signals are ours, so nothing runs yet
-        return 0
 
 
 async def serve(stack: Stack) -> int:
