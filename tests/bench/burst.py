@@ -1,0 +1,201 @@
+"""A burst over twenty slots: throughput beside bare workflows and DBOS, and what one task costs each process."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass
+from uuid import uuid4
+
+from temporalio.client import Client
+
+from tests.bench.companion import Companion
+from tests.bench.figures import Figure, at_least, not_run
+from tests.bench.meter import OURSELVES, PRODUCT, Usage, commits
+from tests.bench.node import Put, report
+from tests.bench.plan import Plan
+from tests.bench.rig import Rig, eventually, say
+from tests.bench.stats import Samples
+from workers.stack.postgres import DATABASE
+
+TYPE = 12
+NODES = 5
+CREATORS = 8  # clients that create at once
+STATISTICS_LAG_S = 11.0  # Postgres' backends tell of their transactions at most 10 s later
+IDLE_S = 4.0
+HISTORIES = 50
+
+
+@dataclass(frozen=True)
+class Round:
+    """One burst of ours and one of bare workflows, one after the other."""
+
+    per_s: float
+    usage: Usage
+    bare_per_s: float
+    bare_usage: Usage
+    task_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Transactions: counted over the bursts, and per second while nothing happens."""
+
+    counted: int
+    over_s: float
+    idle_per_s: float
+
+
+class AtOnce:
+    """Nodes whose work takes no time: each dispatch is reported as soon as it has arrived."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._running: set[asyncio.Task[None]] = set()
+        self.accepted = 0
+
+    def on_put(self, put: Put) -> None:
+        """Report it without making the orchestrator wait for that."""
+        task = asyncio.create_task(self._finish(put))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _finish(self, put: Put) -> None:
+        await report(self._rig.api, put)
+        self.accepted += 1
+
+
+async def measure(rig: Rig, plan: Plan) -> list[Figure]:
+    """Rounds of ours and the reference in turn; then DBOS alone."""
+    work = AtOnce(rig)
+    for number in range(NODES):
+        await rig.node(f"burst-{number}", TYPE, plan.slots // NODES, work.on_put)
+    await _burst(rig, work, 2 * plan.slots)
+    await rig.bare.burst(2 * plan.slots, plan.slots)
+    before, began = await commits(rig.statistics, DATABASE), time.perf_counter()
+    rounds = [await _round(rig, work, plan) for _ in range(plan.burst_rounds)]
+    ended = time.perf_counter()
+    dbos = await _dbos(rig, plan)
+    await asyncio.sleep(max(0.0, ended + STATISTICS_LAG_S - time.perf_counter()))
+    counted, over = await commits(rig.statistics, DATABASE) - before, time.perf_counter() - began
+    await asyncio.sleep(IDLE_S)
+    idle = (await commits(rig.statistics, DATABASE) - before - counted) / IDLE_S
+    events = await _events(rig.temporal, rounds[-1].task_ids[:HISTORIES])
+    return [*_throughput(rounds, dbos, plan), *_costs(rounds, Traffic(counted, over, idle), events, plan)]
+
+
+async def _round(rig: Rig, work: AtOnce, plan: Plan) -> Round:
+    start = rig.meter.usage()
+    per_s, task_ids = await _burst(rig, work, plan.burst_tasks)
+    middle = rig.meter.usage()
+    bare_per_s = await rig.bare.burst(plan.burst_tasks, plan.slots)
+    end = rig.meter.usage()
+    say(f"  {per_s:.1f}/s, bare {bare_per_s:.1f}/s")
+    return Round(per_s, middle.since(start), bare_per_s, end.since(middle), task_ids)
+
+
+async def _burst(rig: Rig, work: AtOnce, count: int) -> tuple[float, list[str]]:
+    """Tasks per second from the first POST until the last task is COMPLETED, by the database's clock."""
+    app = f"burst-{uuid4().hex[:8]}"
+    goal = work.accepted + count
+    began = time.time()
+    replies = await rig.create_many(TYPE, [{}] * count, at_once=CREATORS, app=app)
+
+    async def reported() -> bool:
+        return work.accepted >= goal
+
+    async def completed() -> bool:
+        return await rig.count("app = %s AND status = 'COMPLETED'", app) == count
+
+    await eventually(reported, within=60 + count / 2)
+    await eventually(completed, within=20)
+    found = await rig.database.execute("SELECT extract(epoch FROM max(completed_at)) FROM tasks WHERE app = %s", (app,))
+    row = await found.fetchone()
+    assert row is not None
+    return count / (float(str(row[0])) - began), [reply.data["taskId"] for reply in replies]
+
+
+async def _dbos(rig: Rig, plan: Plan) -> dict[str, float] | str:
+    """Workflows per second, or why there is no such figure."""
+    url = rig.stack.services.database_url.replace("postgresql+psycopg", "postgresql").replace(
+        f"/{DATABASE}?", "/dbos_peer?"
+    )
+    async with Companion("tests.bench.dbos_peer", url) as peer:
+        rates = []
+        for _ in range(plan.burst_rounds):
+            answer = await peer.ask(count=plan.burst_tasks, at_once=plan.slots)
+            if "error" in answer:
+                return str(answer["error"])
+            rates.append(float(answer["per_s"]))
+            say(f"  DBOS {rates[-1]:.1f}/s")
+        return {"per_s": statistics.median(rates)}
+
+
+async def _events(client: Client, task_ids: list[str]) -> Samples:
+    """History events of finished tasks."""
+
+    async def closed(task_id: str) -> float | None:
+        description = await client.get_workflow_handle(f"task-{task_id}").describe()
+        return None if description.close_time is None else float(description.history_length)
+
+    lengths = [await closed(task_id) for task_id in task_ids]
+    return Samples.of(length for length in lengths if length is not None)
+
+
+def _throughput(rounds: list[Round], dbos: dict[str, float] | str, plan: Plan) -> list[Figure]:
+    ours = statistics.median(one.per_s for one in rounds)
+    bare = statistics.median(one.bare_per_s for one in rounds)
+    note = (
+        f"median of {len(rounds)} bursts of {plan.burst_tasks}, {plan.slots} slots, work of no duration;"
+        f" the bare workflow with {plan.slots} at once, in turn with ours"
+    )
+    against_bare = Figure(
+        "burst throughput", ours, "/s", bare, "bare workflow", at_least(0.8), n=len(rounds), note=note
+    )
+    name = "burst throughput, by DBOS"
+    if isinstance(dbos, str):
+        return [against_bare, not_run(name, "/s", f"DBOS: {dbos}")]
+    note = "three steps and one message each, on the same Postgres, its defaults, without API, nodes and queue"
+    return [against_bare, Figure(name, ours, "/s", dbos["per_s"], "DBOS", at_least(1.0), n=len(rounds), note=note)]
+
+
+def _costs(rounds: list[Round], traffic: Traffic, events: Samples, plan: Plan) -> list[Figure]:
+    tasks = plan.burst_tasks * len(rounds)
+    ours, bare = rounds[0].usage, rounds[0].bare_usage
+    for one in rounds[1:]:
+        ours, bare = ours.plus(one.usage), bare.plus(one.bare_usage)
+    reference = {"temporal": bare.cpu["temporal"], "worker": bare.cpu["bare worker"]}
+    figures = [
+        Figure(
+            f"CPU per task, {name}",
+            1000 * ours.cpu[name] / tasks,
+            "ms",
+            1000 * reference[name] / tasks if name in reference else None,
+            "per bare workflow" if name in reference else "",
+            n=tasks,
+        )
+        for name in PRODUCT
+    ]
+    load = 1000 * ours.cpu[OURSELVES] / tasks
+    figures.append(
+        Figure(
+            "CPU per task, whole product",
+            1000 * ours.product / tasks,
+            "ms",
+            n=tasks,
+            note=f"in the bursts; the bench's own clients and nodes used {load:.1f} ms per task beside it",
+        )
+    )
+    net = traffic.counted - traffic.idle_per_s * traffic.over_s
+    figures.append(
+        Figure(
+            "transactions per task",
+            net / tasks,
+            "",
+            n=tasks,
+            note=f"commits in Postgres, less {traffic.idle_per_s:.1f}/s that are made when idle",
+        )
+    )
+    figures.append(Figure("history events per task", events.mean, "", n=events.n, note="a task that goes well at once"))
+    return figures

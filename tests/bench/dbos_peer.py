@@ -1,0 +1,86 @@
+"""What else people use: DBOS, the durable workflow library, on the same Postgres; three steps and one message each.
+
+The library is the optional extra `bench`; where it can't be imported the answer says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from typing import Any
+
+from tests.bench.companion import serve
+
+WARM_UP = 20
+
+
+async def main() -> None:
+    """Answer `{"count": …, "at_once": …}` with the workflows done per second."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url", help="of a database of its own, which is made")
+    url = parser.parse_args().url
+    try:
+        peer = Peer(url)
+    except Exception as error:  # noqa: BLE001  whatever keeps it from running is the answer
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+
+        async def refuse(_: dict[str, Any]) -> dict[str, Any]:
+            return {"error": reason}
+
+        await serve(refuse)
+        return
+    try:
+        await peer.burst({"count": WARM_UP, "at_once": 4})
+        await serve(peer.burst)
+    finally:
+        peer.close()
+
+
+class Peer:
+    """DBOS with its defaults, launched."""
+
+    def __init__(self, url: str) -> None:
+        """Raises whatever DBOS raises, ImportError where it is not installed."""
+        from dbos import DBOS
+
+        @DBOS.step()  # type: ignore[untyped-decorator, unused-ignore]
+        async def step() -> None:
+            return None
+
+        @DBOS.workflow()  # type: ignore[untyped-decorator, unused-ignore]
+        async def three_steps_and_a_message() -> None:
+            await step()
+            await step()
+            await DBOS.recv_async(timeout_seconds=60)
+            await step()
+
+        self._dbos = DBOS
+        self._workflow = three_steps_and_a_message
+        DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
+        DBOS.launch()
+
+    async def burst(self, question: dict[str, Any]) -> dict[str, Any]:
+        """So many workflows, so many of them at once."""
+        numbers = iter(range(question["count"]))
+
+        async def lane() -> None:
+            for _ in numbers:
+                await self._one()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(lane() for _ in range(question["at_once"])))
+        return {"per_s": question["count"] / (time.perf_counter() - began)}
+
+    async def _one(self) -> None:
+        handle = await self._dbos.start_workflow_async(self._workflow)
+        await self._dbos.send_async(handle.workflow_id, "done")
+        await handle.get_result()
+
+    def close(self) -> None:
+        """End its threads."""
+        self._dbos.destroy()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,58 @@
+"""Create → dispatch on an idle fleet, each sample beside a bare workflow of the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.bench.figures import Figure, at_most
+from tests.bench.node import Put, report
+from tests.bench.plan import Plan
+from tests.bench.rig import Rig
+from tests.bench.stats import Samples
+
+TYPE = 11
+ANSWER_S = 20.0
+WHOLE = "whole bare workflow (3 local activities, 1 signal)"
+
+
+async def measure(rig: Rig, plan: Plan) -> list[Figure]:
+    """One task at a time: from the sending of POST /tasks until its PUT is at the node."""
+    puts: asyncio.Queue[Put] = asyncio.Queue()
+    await rig.node("latency", TYPE, 1, puts.put_nowait)
+    await rig.bare.warm_up(plan.warm_up)
+    for _ in range(plan.warm_up):
+        await _one(rig, puts)
+    ours, whole, single = [], [], []
+    for _ in range(plan.latency_samples):
+        ours.append(await _one(rig, puts))
+        whole.append(1000 * await rig.bare.skeleton())
+        single.append(1000 * await rig.bare.single())
+    return _figures(Samples.of(ours), Samples.of(whole), Samples.of(single), plan)
+
+
+async def _one(rig: Rig, puts: asyncio.Queue[Put]) -> float:
+    """Milliseconds; returns when the task has come to its end, so that nothing of it is left for the next sample."""
+    created = await rig.create(TYPE)
+    put = await asyncio.wait_for(puts.get(), ANSWER_S)
+    task_id = created.data["taskId"]
+    if put.task_id != task_id:
+        raise AssertionError(f"{put.task_id} was dispatched, {task_id} was created")
+    await report(rig.api, put)
+    await rig.completed(task_id)
+    return 1000 * (put.arrived - created.sent)
+
+
+def _figures(ours: Samples, whole: Samples, single: Samples, plan: Plan) -> list[Figure]:
+    note = f"POST /tasks sent until PUT received, one at a time, {plan.warm_up} before to warm up"
+    p50 = Figure("create → dispatch, p50", ours.p50, "ms", whole.p50, WHOLE, at_most(0.8), ours.n, note)
+    p99 = Figure("create → dispatch, p99", ours.p99, "ms", whole.p99, WHOLE, at_most(0.8), ours.n)
+    least = Figure(
+        "create → dispatch, p50, by a single step",
+        ours.p50,
+        "ms",
+        single.p50,
+        "bare workflow of 1 local activity",
+        n=ours.n,
+        note="for context: the least that a workflow can be",
+    )
+    return [p50, p99, least]

@@ -1,0 +1,150 @@
+"""GPU nodes of the bench: they speak the node protocol and cost next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.wire import Api, Message, Reply, take
+
+BEAT_S = 10.0  # the node protocol's rate
+
+
+@dataclass(frozen=True)
+class Put:
+    """A dispatch as it arrived; `arrived` by `time.perf_counter`."""
+
+    gpu_id: str
+    task_id: str
+    token: str
+    input: dict[str, Any]
+    arrived: float
+
+
+class Node:
+    """One node: an HTTP server that accepts every dispatch at once and hands it to `on_put`."""
+
+    def __init__(self, gpu_id: str, task_type: int, slots: int, on_put: Callable[[Put], None]) -> None:
+        self.gpu_id = gpu_id
+        self.port = 0
+        self._task_type = task_type
+        self._slots = slots
+        self._on_put = on_put
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Requests(self._answer), "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def register(self, api: Api) -> Reply:
+        """Tell the API of this node."""
+        return await api.call(
+            "POST", "/gpus/register", registration(self.gpu_id, self.port, self._task_type, self._slots)
+        )
+
+    def _answer(self, request: Message, arrived: float) -> tuple[int, dict[str, Any]]:
+        method, path, _ = request.head.split(b"\r\n", 1)[0].decode().split(" ", 2)
+        if method != "PUT":
+            return 200, {"status": "READY"}
+        body = json.loads(request.body)
+        token = request.header("X-Attempt-Token") or ""
+        self._on_put(Put(self.gpu_id, body["context"]["taskId"], token, body["input"], arrived))
+        return 202, {"id": path.removeprefix("/predictions/"), "status": "starting"}
+
+
+def registration(gpu_id: str, port: int, task_type: int, slots: int) -> dict[str, Any]:
+    """The body of a registration."""
+    return {
+        "gpuId": gpu_id,
+        "hostname": "bench",
+        "ip": "127.0.0.1",
+        "port": port,
+        "supportedTaskTypes": [task_type],
+        "supportedTaskPriority": "NORMAL",
+        "version": "1.0.0",
+        "maxConcurrentTasks": slots,
+        "metadata": {"gpuModel": "none"},
+    }
+
+
+async def report(api: Api, put: Put) -> Reply:
+    """The result of a dispatch; returns with the API's acceptance."""
+    return await api.call("POST", f"/tasks/{put.task_id}/result", {"result": '{"ok": true}'}, token=put.token)
+
+
+class Beats:
+    """Beats of many nodes, spread evenly over the ten seconds in which each beats once."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._ids: list[str] = []
+        self._running: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self.took: list[float] = []  # s of each answered beat
+        self.failed: list[str] = []
+
+    def add(self, gpu_id: str) -> None:
+        """Let one more node beat."""
+        self._ids.append(gpu_id)
+
+    def start(self) -> None:
+        """Beat until `stop`."""
+        self._running = asyncio.create_task(self._beat())
+
+    async def stop(self) -> None:
+        """Beat no more, and wait for the last answers."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, *self._calls, return_exceptions=True)
+            self._running = None
+
+    async def _beat(self) -> None:
+        turn, due = 0, time.perf_counter()
+        while True:
+            if self._ids:
+                call = asyncio.create_task(self._one(self._ids[turn % len(self._ids)]))
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
+            turn += 1
+            due += BEAT_S / max(len(self._ids), 1)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+
+    async def _one(self, gpu_id: str) -> None:
+        try:
+            self.took.append((await self._api.call("POST", f"/gpus/{gpu_id}/heartbeat")).took)
+        except Exception as error:  # noqa: BLE001  counted, and told by whoever measures beats
+            self.failed.append(str(error))
+
+
+class _Requests(asyncio.Protocol):
+    """One connection of an orchestrator to a node."""
+
+    def __init__(self, answer: Callable[[Message, float], tuple[int, dict[str, Any]]]) -> None:
+        self._answer = answer
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        arrived = time.perf_counter()
+        self._buffer += data
+        while (request := take(self._buffer)) is not None:
+            status, body = self._answer(request, arrived)
+            content = json.dumps(body).encode()
+            head = f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            assert self._transport is not None
+            self._transport.write(head.encode() + content)

@@ -1,0 +1,63 @@
+"""How much is measured: the short mode for three minutes, the full mode for twenty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of each measurement; durations are seconds."""
+
+    mode: str
+    warm_up: int  # tasks and bare workflows before the first sample
+    latency_samples: int
+    burst_tasks: int
+    burst_rounds: int
+    batch_tasks: int
+    gap_samples: int
+    deep_tasks_are_real: bool  # the queue of 10,000 through REST, each with its workflow; else most are rows alone
+    created_at_depth: int  # tasks created through REST while 10,000 wait
+    fleet_quiet_s: float
+    fleet_window_s: float
+    many_rows: int
+    read_repeats: int
+
+    slots: int = 20
+    batch_slots: int = 8
+    shallow: int = 100
+    deep: int = 10_000
+    fleet_nodes: int = 1_000
+    few_rows: int = 10_000
+
+
+SHORT = Plan(
+    mode="short",
+    warm_up=8,
+    latency_samples=60,
+    burst_tasks=100,
+    burst_rounds=2,
+    batch_tasks=64,
+    gap_samples=30,
+    deep_tasks_are_real=False,
+    created_at_depth=60,
+    fleet_quiet_s=4,
+    fleet_window_s=12,
+    many_rows=200_000,
+    read_repeats=10,
+)
+FULL = Plan(
+    mode="full",
+    warm_up=30,
+    latency_samples=400,
+    burst_tasks=400,
+    burst_rounds=3,
+    batch_tasks=480,
+    gap_samples=90,
+    deep_tasks_are_real=True,
+    created_at_depth=400,
+    fleet_quiet_s=20,
+    fleet_window_s=150,
+    many_rows=1_000_000,
+    read_repeats=60,
+)

@@ -1,0 +1,197 @@
+"""Reads with ten thousand tasks in Postgres and with a million, in turn, each from an API process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from tests.bench import fill
+from tests.bench.figures import Figure, at_most
+from tests.bench.node import Put, report
+from tests.bench.plan import Plan
+from tests.bench.rig import Connection, Rig, connect, eventually, quiet, say
+from tests.bench.stats import Samples
+from tests.bench.wire import Api, WireError
+from workers.stack.ports import free_port
+from workers.stack.postgres import DATABASE
+from workers.stack.process import child_argv, spawn
+
+TYPE = 16
+COMMON_TYPE, COMMON_GPU, COMMON_STATUS = 2, "gpu_common", "COMPLETED"
+QUEUED = 100  # rows that wait, whatever the history
+SIZE, FAR = 10, 1000  # of 10,000 rows this is the last page
+READY_S = 30.0
+TABLES = ("tasks", "attempts", "task_results")
+
+COMMON = {"status": COMMON_STATUS, "taskType": str(COMMON_TYPE), "gpuId": COMMON_GPU}
+FILTERS = ({}, *({name: value} for name, value in COMMON.items()), COMMON)
+
+# Half of a long history looks like all of a short one; the other half is other types, nodes and outcomes.
+VARIED = {
+    "status": f"CASE WHEN mod(i, 40) = 0 THEN 'FAILED' ELSE '{COMMON_STATUS}' END",
+    "task_type": f"CASE WHEN mod(i, 2) = 0 THEN {COMMON_TYPE + 1} + mod(i / 2, 5) ELSE {COMMON_TYPE} END",
+    "gpu_id": f"CASE WHEN mod(i, 2) = 0 THEN 'gpu_' || mod(i / 2, 50) ELSE '{COMMON_GPU}' END",
+}
+UNIFORM = {"status": f"'{COMMON_STATUS}'", "task_type": str(COMMON_TYPE), "gpu_id": f"'{COMMON_GPU}'"}
+WAITING = {
+    "status": "'QUEUED'",
+    "task_type": str(COMMON_TYPE),
+    "gpu_id": "NULL",
+    "started_at": "NULL",
+    "completed_at": "NULL",
+    "waiting_since": "clock_timestamp()",
+}
+COUNT = """
+    INSERT INTO counters
+    SELECT 'tasks', task_type || ' ' || status, count(*) FROM tasks GROUP BY task_type, status
+     UNION ALL
+    SELECT 'gpu:' || gpu_id, task_type || ' ' || status, count(*) FROM tasks WHERE gpu_id IS NOT NULL
+     GROUP BY gpu_id, task_type, status
+"""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A finished task as the system left it, as JSON by table."""
+
+    rows: dict[str, str]
+
+
+async def measure(rig: Rig, plan: Plan) -> list[Figure]:
+    """Two databases of the same server, filled by clones of a task that has run."""
+    template = await _finished_task(rig)
+    async with _serving(rig, "bench_few") as few, _serving(rig, "bench_many") as many:
+        await _fill(rig, "bench_few", template, plan.few_rows, UNIFORM)
+        say(f"  filling {plan.many_rows:,} rows")
+        await _fill(rig, "bench_many", template, plan.many_rows, VARIED)
+        await rig.statistics.execute("CHECKPOINT")
+        await _check(few, plan.few_rows + QUEUED, plan.few_rows)
+        await _check(many, plan.many_rows + QUEUED, plan.many_rows // 2)
+        taken = await _read_all(few, many, plan.read_repeats)
+    for database in ("bench_few", "bench_many"):
+        await rig.statistics.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+    return [_figure(name, *samples, plan) for name, samples in taken.items()]
+
+
+async def _finished_task(rig: Rig) -> Template:
+    puts: asyncio.Queue[Put] = asyncio.Queue()
+    await rig.node("reads", TYPE, 1, puts.put_nowait)
+    task_id = (await rig.create(TYPE)).data["taskId"]
+    await report(rig.api, await puts.get())
+    await rig.completed(task_id)
+    rows = {table: await fill.one_row(rig.database, table, "task_id = %s", task_id) for table in TABLES}
+    return Template(rows)
+
+
+@asynccontextmanager
+async def _serving(rig: Rig, database: str) -> AsyncIterator[Api]:
+    """An API process on a database of its own, which it makes its tables in; its tasks would go to nobody."""
+    await rig.statistics.execute(f'CREATE DATABASE "{database}"')
+    services, port = rig.stack.services, free_port()
+    key = rig.stack.api_key.secret.get_secret_value()
+    chosen = {
+        "DATABASE_URL": services.database_url.replace(f"/{DATABASE}?", f"/{database}?"),
+        "REDIS_URL": services.redis_url,
+        "TEMPORAL_ADDRESS": services.temporal_address,
+        "TASK_QUEUE": "bench-nobody",
+        "API_KEY": key,
+        "PORT": str(port),
+    }
+    env = {**os.environ, **{f"ORCHESTRATOR_{name}": value for name, value in chosen.items()}}
+    argv = child_argv((sys.executable, "-m", "workers.cli", "api"))
+    process, drain = await spawn(argv, partial(quiet(), "api"), env)
+    api = Api("127.0.0.1", port, key)
+
+    async def answers() -> bool:
+        try:
+            await api.call("GET", "/monitoring/overview")
+        except (OSError, WireError):
+            return False
+        return True
+
+    try:
+        await eventually(answers, within=READY_S)
+        yield api
+    finally:
+        api.close()
+        process.terminate()
+        await process.wait()
+        await drain()
+
+
+async def _fill(rig: Rig, database: str, template: Template, count: int, look: dict[str, str]) -> None:
+    """The rows without their triggers, which would count one by one; then the counts, as the triggers keep them."""
+    url = rig.stack.services.database_url.replace(f"/{DATABASE}?", f"/{database}?")
+    async with await connect(url) as connection:
+        await connection.execute("SET session_replication_role = replica")
+        await _history(connection, template, count, look)
+        queued = {"task_id": "'bench_queued_' || i", **WAITING}
+        await fill.clone(connection, "tasks", template.rows["tasks"], QUEUED, differ=queued)
+        await connection.execute(COUNT)
+        await fill.vacuum(connection, *TABLES, "counters")
+
+
+async def _history(connection: Connection, template: Template, count: int, look: dict[str, str]) -> None:
+    named = {"task_id": "'bench_' || i"}
+    node = {"gpu_id": look["gpu_id"]}
+    await fill.clone(connection, "tasks", template.rows["tasks"], count, differ=named | look)
+    await fill.clone(
+        connection, "attempts", template.rows["attempts"], count, differ=named | node | {"token": "'t_' || i"}
+    )
+    await fill.clone(connection, "task_results", template.rows["task_results"], count, differ=named | node)
+
+
+async def _check(api: Api, rows: int, common: int) -> None:
+    """Raises AssertionError where the system's own counts do not say what was filled in."""
+    counts = (await api.call("GET", "/monitoring/metrics")).data["task_status_counts"]
+    if sum(counts.values()) != rows:
+        raise AssertionError(f"the counts say {counts}, there are {rows} rows")
+    found = (await api.call("GET", "/tasks?" + _query(COMMON))).message.header("X-Total-Count")
+    if found != str(common):
+        raise AssertionError(f"X-Total-Count says {found}, there are {common} rows")
+
+
+def paths() -> dict[str, str]:
+    """Every read by its name."""
+    pages = {
+        f"GET /tasks{_shown(one)}, page {page}": "/tasks?" + _query({**one, "page": str(page), "size": str(SIZE)})
+        for one, page in itertools.product(FILTERS, (1, FAR))
+    }
+    return {
+        "GET /monitoring/overview": "/monitoring/overview",
+        "GET /monitoring/metrics": "/monitoring/metrics",
+        "GET /tasks/{id}": "/tasks/bench_{}",
+        **pages,
+        "GET /tasks by status QUEUED, page 1": "/tasks?" + _query({"status": "QUEUED", "page": "1", "size": str(SIZE)}),
+    }
+
+
+async def _read_all(few: Api, many: Api, repeats: int) -> dict[str, tuple[Samples, Samples]]:
+    """Each read of the one and of the other in turn; the first round warms up."""
+    taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in paths()}
+    for number in range(repeats + 1):
+        for name, path in paths().items():
+            for api, samples in zip((many, few), reversed(taken[name]), strict=True):
+                took = (await api.call("GET", path.format(1 + number * 97))).took
+                if number:
+                    samples.append(1000 * took)
+    return {name: (Samples.of(small), Samples.of(large)) for name, (small, large) in taken.items()}
+
+
+def _figure(name: str, few: Samples, many: Samples, plan: Plan) -> Figure:
+    full_name = f"{name}, {plan.many_rows:,} rows"
+    return Figure(full_name, many.p50, "ms", few.p50, f"with {plan.few_rows:,} rows", at_most(1.3), many.n)
+
+
+def _shown(one: dict[str, str]) -> str:
+    return f" by {' and '.join(one)}" if one else ""
+
+
+def _query(parameters: dict[str, str]) -> str:
+    return "&".join(f"{name}={value}" for name, value in parameters.items())
