@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import os
 import time
 from datetime import timedelta
 from uuid import uuid4
@@ -150,3 +151,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
+    os._exit(0)  # the SDK's own threads may outlive the interpreter, which then ends with an abort

@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from uuid import uuid4
 
-from temporalio.client import Client
-
 from tests.bench.companion import Companion
 from tests.bench.figures import Figure, at_least, not_run
 from tests.bench.meter import OURSELVES, PRODUCT, Usage, commits
@@ -81,7 +79,7 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     counted, over = await commits(rig.statistics, DATABASE) - before, time.perf_counter() - began
     await asyncio.sleep(IDLE_S)
     idle = (await commits(rig.statistics, DATABASE) - before - counted) / IDLE_S
-    events = await _events(rig.temporal, rounds[-1].task_ids[:HISTORIES])
+    events = await rig.history_lengths(rounds[-1].task_ids[:HISTORIES])
     return [*_throughput(rounds, dbos, plan), *_costs(rounds, Traffic(counted, over, idle), events, plan)]
 
 
@@ -130,17 +128,6 @@ async def _dbos(rig: Rig, plan: Plan) -> dict[str, float] | str:
             rates.append(float(answer["per_s"]))
             say(f"  DBOS {rates[-1]:.1f}/s")
         return {"per_s": statistics.median(rates)}
-
-
-async def _events(client: Client, task_ids: list[str]) -> Samples:
-    """History events of finished tasks."""
-
-    async def closed(task_id: str) -> float | None:
-        description = await client.get_workflow_handle(f"task-{task_id}").describe()
-        return None if description.close_time is None else float(description.history_length)
-
-    lengths = [await closed(task_id) for task_id in task_ids]
-    return Samples.of(length for length in lengths if length is not None)
 
 
 def _throughput(rounds: list[Round], dbos: dict[str, float] | str, plan: Plan) -> list[Figure]:
@@ -197,5 +184,9 @@ def _costs(rounds: list[Round], traffic: Traffic, events: Samples, plan: Plan) -
             note=f"commits in Postgres, less {traffic.idle_per_s:.1f}/s that are made when idle",
         )
     )
-    figures.append(Figure("history events per task", events.mean, "", n=events.n, note="a task that goes well at once"))
+    figures.append(
+        Figure(
+            "history events per task of the burst", events.mean, "", n=events.n, note="most of them waited for a slot"
+        )
+    )
     return figures

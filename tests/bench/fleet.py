@@ -11,6 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from tests.bench import fill
 from tests.bench.figures import Figure, Of, at_most, not_run
 from tests.bench.meter import PRODUCT, Usage
 from tests.bench.node import BEAT_S, registration
@@ -35,11 +36,12 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     """Register, wait until it is quiet, measure with and without beats."""
     node = await rig.node("fleet", TYPE, 1, lambda _: None)
     began = time.perf_counter()
-    names = await _register(rig, plan.fleet_nodes, node.port)
+    names = await _register(rig, plan.fleet_registered, node.port)
     took = time.perf_counter() - began
+    await _add_rows(rig, names[0], plan.fleet_nodes - plan.fleet_registered)
     await _settled(rig)
-    say(f"  {plan.fleet_nodes} nodes registered in {took:.0f} s, quiet after {time.perf_counter() - began:.0f} s")
-    if lost := plan.fleet_nodes - len(names):
+    say(f"  {plan.fleet_registered} nodes registered in {took:.0f} s, quiet after {time.perf_counter() - began:.0f} s")
+    if lost := plan.fleet_registered - len(names):
         say(f"  {lost} of them have no workflow")
     await rig.beats.stop()
     quiet = await _window(rig, plan.fleet_quiet_s)
@@ -72,6 +74,16 @@ async def _register(rig: Rig, count: int, port: int) -> list[str]:
 
     await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
     return started
+
+
+async def _add_rows(rig: Rig, like: str, count: int) -> None:
+    """Nodes as a registration leaves them in Postgres, without their workflows."""
+    name = {"gpu_id": "'fleet-row-' || i"}
+    for table in ("gpus", "gpu_beats"):
+        template = await fill.one_row(rig.database, table, "gpu_id = %s", like)
+        await fill.clone(rig.database, table, template, count, differ=name)
+    for number in range(1, count + 1):
+        rig.beats.add(f"fleet-row-{number}")
 
 
 async def _has_workflow(client: Client, gpu_id: str) -> bool:
@@ -122,8 +134,10 @@ def _costs(quiet: Usage, beating: Usage, latencies: Samples, plan: Plan) -> list
     def per_second(usage: Usage, *names: str) -> float:
         return 1000 * sum(usage.cpu[name] for name in names) / usage.at
 
+    rows = plan.fleet_nodes - plan.fleet_registered
+    without = f" ({rows} of them rows without a workflow)" if rows else ""
     note = (
-        f"{beats} beats of {plan.fleet_nodes:,} nodes, one per node and {BEAT_S:g} s, less what the quiet fleet uses;"
+        f"{beats} beats of {plan.fleet_nodes:,} nodes{without}, each every {BEAT_S:g} s, less what a quiet fleet uses;"
         f" all together {per_second(beating, *PRODUCT):.0f} ms of CPU per second, of it {ENGINE[0]} and {ENGINE[1]}"
         f" {per_second(beating, *ENGINE):.0f} ms ({per_second(quiet, *ENGINE):.0f} ms when no node beats)"
     )

@@ -12,6 +12,7 @@ from tests.bench.stats import Samples
 
 TYPE = 11
 ANSWER_S = 20.0
+HISTORIES = 30
 WHOLE = "whole bare workflow (3 local activities, 1 signal)"
 
 
@@ -22,16 +23,21 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     await rig.bare.warm_up(plan.warm_up)
     for _ in range(plan.warm_up):
         await _one(rig, puts)
+    tasks: list[str] = []
     ours, whole, single = [], [], []
     for _ in range(plan.latency_samples):
-        ours.append(await _one(rig, puts))
+        latency, task_id = await _one(rig, puts)
+        ours.append(latency)
+        tasks.append(task_id)
         whole.append(1000 * await rig.bare.skeleton())
         single.append(1000 * await rig.bare.single())
-    return _figures(Samples.of(ours), Samples.of(whole), Samples.of(single), plan)
+    events = await rig.history_lengths(tasks[:HISTORIES])
+    history = Figure("history events per task", events.mean, "", n=events.n, note="a task that goes well at once")
+    return [*_figures(Samples.of(ours), Samples.of(whole), Samples.of(single), plan), history]
 
 
-async def _one(rig: Rig, puts: asyncio.Queue[Put]) -> float:
-    """Milliseconds; returns when the task has come to its end, so that nothing of it is left for the next sample."""
+async def _one(rig: Rig, puts: asyncio.Queue[Put]) -> tuple[float, str]:
+    """Milliseconds, and the task; returns when the task has come to its end, so that nothing of it is left for the next sample."""
     created = await rig.create(TYPE)
     put = await asyncio.wait_for(puts.get(), ANSWER_S)
     task_id = created.data["taskId"]
@@ -39,7 +45,7 @@ async def _one(rig: Rig, puts: asyncio.Queue[Put]) -> float:
         raise AssertionError(f"{put.task_id} was dispatched, {task_id} was created")
     await report(rig.api, put)
     await rig.completed(task_id)
-    return 1000 * (put.arrived - created.sent)
+    return 1000 * (put.arrived - created.sent), task_id
 
 
 def _figures(ours: Samples, whole: Samples, single: Samples, plan: Plan) -> list[Figure]:

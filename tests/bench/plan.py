@@ -18,6 +18,7 @@ class Plan:
     gap_samples: int
     deep_tasks_are_real: bool  # the queue of 10,000 through REST, each with its workflow; else most are rows alone
     created_at_depth: int  # tasks created through REST while 10,000 wait
+    fleet_registered: int  # nodes registered through REST, each with its workflow; the others are rows alone
     fleet_quiet_s: float
     fleet_window_s: float
     many_rows: int
@@ -41,6 +42,7 @@ SHORT = Plan(
     gap_samples=30,
     deep_tasks_are_real=False,
     created_at_depth=60,
+    fleet_registered=250,
     fleet_quiet_s=4,
     fleet_window_s=12,
     many_rows=200_000,
@@ -56,6 +58,7 @@ FULL = Plan(
     gap_samples=90,
     deep_tasks_are_real=True,
     created_at_depth=400,
+    fleet_registered=1_000,
     fleet_quiet_s=20,
     fleet_window_s=150,
     many_rows=1_000_000,

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from tests.bench.bare import Bare
 from tests.bench.companion import Companion
 from tests.bench.meter import PRODUCT, Meter
 from tests.bench.node import Beats, Node, Put
+from tests.bench.stats import Samples
 from tests.bench.wire import Api, Reply
 from workers.stack.logs import Log
 from workers.stack.ports import free_port
@@ -108,6 +109,15 @@ class Rig:
         row = await found.fetchone()
         assert row is not None
         return int(str(row[0]))
+
+    async def history_lengths(self, task_ids: Iterable[str]) -> Samples:
+        """Events in the histories of those tasks whose workflow has ended."""
+        lengths = []
+        for task_id in task_ids:
+            found = await self.temporal.get_workflow_handle(f"task-{task_id}").describe()
+            if found.close_time is not None:
+                lengths.append(found.history_length)
+        return Samples.of(lengths)
 
     def stop_nodes(self) -> None:
         """Listen for no dispatch any more."""
