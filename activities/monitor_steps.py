@@ -56,7 +56,7 @@ class MonitorSteps:
         return {kind: count for kind, count in mended.items() if count}
 
     async def _start(self, row: Row[tuple[object, ...]]) -> None:
-        await self._engine.start_task(_input(row))
+        await self._engine.start_task(_input(row), row.traceparent)
 
     async def _resume(self, row: Row[tuple[object, ...]], signal: Awaitable[None]) -> None:
         """Signal the task's workflow; where none runs, start one: it finds in the row what there is to do."""

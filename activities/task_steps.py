@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from infra import strict_json
+from infra import strict_json, telemetry
 from infra.db import attempts, claims, collecting, dispatching
 from infra.db.dispatching import Order
 from infra.db.engine import Database
@@ -42,7 +42,10 @@ class TaskSteps:
     @activity.defn(name="select_slot")
     async def select_slot(self, task_id: str) -> Selection:
         """Claim a fitting slot, or wait for one to be handed over and say why."""
+        telemetry.describe(task_id=task_id)
         found = await claims.claim(self._database.run, task_id, strict_vip=self._settings.vip_nodes_strict)
+        if found.grant is not None:
+            telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
         await self._engine.deliver(Wakeups(granted=list(found.others)))
         if not found.waiting:
             return Selection(found.status, found.grant, found.settled)
@@ -51,9 +54,11 @@ class TaskSteps:
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
         """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`."""
+        telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         order = await self._database.run(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
         if order is None:
             return Dispatched(Delivery.CLOSED)
+        telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)
         try:
             answer = await self._nodes.put(
                 NodeAddress(order.ip, order.port, order.secret),
@@ -111,7 +116,9 @@ class TaskSteps:
                 )
             return await collecting.collect(connection, request.task_id, request.attempt), wakeups
 
+        telemetry.describe(task_id=request.task_id, task_attempt=request.attempt)
         collected, wakeups = await self._database.run(work)
+        telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
         if wakeups is not None:
             await self._engine.deliver(wakeups, but=request.task_id)
         return collected
@@ -119,6 +126,7 @@ class TaskSteps:
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:
         """Best effort: a node that can't be reached, or no longer may be, is left alone."""
+        telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         node = await self._database.run(lambda c: dispatching.address(c, ref.task_id, ref.attempt))
         if node is None:
             return
@@ -183,6 +191,5 @@ def _body(order: Order, base_url: str) -> dict[str, Any]:
 
 def _headers(order: Order) -> dict[str, str]:
     headers = {"X-Attempt-Token": order.token}
-    if order.traceparent:
-        headers["traceparent"] = order.traceparent
-    return headers
+    traceparent = telemetry.traceparent_in(order.traceparent)
+    return headers | ({"traceparent": traceparent} if traceparent else {})

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Response
+from fastapi.telemetry import TelemetryConfig
 
 from api import errors
 from api.auth import PREFIX, Authentication
@@ -14,9 +15,12 @@ from api.context import Context
 from api.envelope import failure, ok
 from api.errors import ErrorShield
 from api.routes import cluster, gpus, monitoring, tasks
+from api.tracing import Tracing
+from infra import telemetry
 
 BEATS_EVERY_S = 1.0
 READY_WITHIN_S = 2.0
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
 
 
 def create_app(context: Context) -> FastAPI:
@@ -30,7 +34,13 @@ def create_app(context: Context) -> FastAPI:
         await asyncio.gather(writer, *context.background, return_exceptions=True)
         await asyncio.gather(context.write_beats(), return_exceptions=True)
 
-    app = FastAPI(title="分布式任务调度系统 API", version="2.0.0", lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="分布式任务调度系统 API",
+        version="2.0.0",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
+    )
     app.state.context = context
     for module in (tasks, gpus, monitoring, cluster):
         app.include_router(module.router, prefix=PREFIX)
@@ -38,6 +48,7 @@ def create_app(context: Context) -> FastAPI:
     errors.install(app)
     app.add_middleware(Authentication, database=context.database)
     app.add_middleware(ErrorShield)
+    app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())
     return app
 
 

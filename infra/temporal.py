@@ -12,6 +12,7 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import (
     Client,
+    Interceptor,
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
@@ -31,6 +32,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from infra import telemetry
 from infra.db.wakeups import Wakeups
 from infra.settings import Settings
 from workflows.gpu_health import GpuHealthWorkflow
@@ -87,8 +89,18 @@ async def connect(settings: Settings, *, lazy: bool = True) -> Client:
         settings.temporal_address,
         namespace=settings.temporal_namespace,
         data_converter=DATA_CONVERTER,
+        interceptors=interceptors(),
         lazy=lazy,
     )
+
+
+def interceptors() -> list[Interceptor]:
+    """Temporal's own tracing, for the client and the workers made with it; nothing where traces are not exported."""
+    if not telemetry.is_on():
+        return []
+    from temporalio.contrib.opentelemetry import TracingInterceptor
+
+    return [TracingInterceptor(telemetry.tracer())]
 
 
 class Engine:
@@ -96,10 +108,16 @@ class Engine:
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self.client = client
+        config = client.config()
+        config["interceptors"] = []
+        self._untraced = Client(**config)
         self._settings = settings
 
-    async def start_task(self, task: TaskInput) -> None:
-        """Start the task's workflow, once, however often this is called. Raises EngineAway."""
+    async def start_task(self, task: TaskInput, traceparent: str | None = None) -> None:
+        """Start the task's workflow, once, however often this is called. Raises EngineAway.
+
+        It joins the trace of `traceparent`, or else that of the caller.
+        """
         attributes = TypedSearchAttributes(
             [
                 SearchAttributePair(TASK_STATUS, "QUEUED"),
@@ -109,7 +127,7 @@ class Engine:
             ]
         )
         try:
-            with _reaching():
+            with telemetry.joined(traceparent), _reaching():
                 await self.client.start_workflow(
                     TaskWorkflow.run,
                     task,
@@ -125,9 +143,12 @@ class Engine:
             log.debug("%s has run already", task.task_id)
 
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
-        """Signal the node's workflow, starting it where it does not run. Raises EngineAway."""
+        """Signal the node's workflow, starting it where it does not run. Raises EngineAway.
+
+        Untraced: it lives for months, and all its steps would join the trace of the request that happened to start it.
+        """
         with _reaching():
-            await self.client.start_workflow(
+            await self._untraced.start_workflow(
                 GpuHealthWorkflow.run,
                 GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch),
                 id=node_workflow_id(gpu_id),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
 
 import uvicorn
 
@@ -28,8 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, finishing open requests."""
     settings = Settings()
-    telemetry.set_up("gpu-orchestrator-api", settings.log_level)
-    asyncio.run(serve(settings))
+    telemetry.log_to_stderr(settings.log_level)
+    with telemetry.exported("gpu-orchestrator-api"):
+        asyncio.run(serve(settings))
     return 0
 
 
@@ -56,10 +60,20 @@ async def serve(settings: Settings) -> None:
     )
     background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
     try:
-        await uvicorn.Server(config).serve()
+        await ApiServer(config).serve()
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await cache.close()
         await database.close()
+
+
+class ApiServer(uvicorn.Server):
+    """Returns after a signal. uvicorn itself would send the signal once more and so end the process before the rest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.handle_exit, number, None)
+        yield

@@ -44,8 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then let running activities end."""
     settings = Settings()
-    telemetry.set_up("gpu-orchestrator-worker", settings.log_level)
-    asyncio.run(serve(settings))
+    telemetry.log_to_stderr(settings.log_level)
+    with telemetry.exported("gpu-orchestrator-worker"):
+        asyncio.run(serve(settings))
     return 0
 
 

@@ -80,15 +80,15 @@ async def create_task(
     body: Annotated[CreateTask, Depends(json_body(CreateTask))],
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> dict[str, Any]:
-    with telemetry.tracer().start_as_current_span("create task"):
-        task = _new_task(context, caller.key_id, body, idempotency_key)
-        capacity = await context.forecast.of(task.task_type)
-        weight = context.settings.weight_of(task.app)
-        row, created = await context.database.run(
-            lambda c: tasks.create(c, task, capacity, weight=weight, actor=f"key:{caller.key_id}")
-        )
-        if created:
-            await _start(context, task)
+    task = _new_task(context, caller.key_id, body, idempotency_key)
+    capacity = await context.forecast.of(task.task_type)
+    weight = context.settings.weight_of(task.app)
+    row, created = await context.database.run(
+        lambda c: tasks.create(c, task, capacity, weight=weight, actor=f"key:{caller.key_id}")
+    )
+    telemetry.describe(task_id=row.task_id, task_type=body.taskType)
+    if created:
+        await _start(context, task)
     return ok(
         {
             "taskId": row.task_id,
@@ -113,7 +113,7 @@ def _new_task(context: Context, key_id: str, body: CreateTask, idempotency_key: 
         env=body.env,
         timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.taskType),
         max_retries=body.maxRetries if body.maxRetries is not None else settings.max_retries_for(body.taskType),
-        traceparent=telemetry.current_traceparent(),
+        traceparent=telemetry.current_traceparent() or telemetry.new_traceparent(),
         key_id=key_id,
         idempotency_key=None if idempotency_key is None else clean(idempotency_key, "Idempotency-Key"),
         request_hash=hashlib.sha256(canonical.encode()).hexdigest(),

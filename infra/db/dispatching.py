@@ -11,8 +11,8 @@ from infra.node_client import NodeAddress
 
 _ORDER = text(
     """
-    SELECT t.task_id, a.attempt, a.token, a.ip, a.port, g.dispatch_secret AS secret, t.task_type, t.app, t.user_id,
-           t.env, t.timeout_ms, t.payload, t.traceparent
+    SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, g.dispatch_secret AS secret, t.task_type, t.app,
+           t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent
       FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
      WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NULL
     """
@@ -29,6 +29,7 @@ class Order:
 
     task_id: str
     attempt: int
+    gpu_id: str
     token: str
     ip: str
     port: int

@@ -34,6 +34,7 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
         max_overflow=pool_size,
         pool_timeout=5,
         pool_pre_ping=False,
+        hide_parameters=True,  # the text of an error goes to logs, histories and traces: no payload or token in it
         connect_args={
             "connect_timeout": 5,
             "tcp_user_timeout": 10_000,  # ms until a connection whose other end is gone counts as broken

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 
+from infra import telemetry
 from workers.node.errors import BadOption, Refused, StateDirTaken
 from workers.node.node import Node
 from workers.node.options import Options, add_arguments, read_options
@@ -23,8 +23,9 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM: 0 after a drain, 1 where the node cannot work or was cut short, 2 on bad options."""
     try:
         options = read_options(args, os.environ)
-        _configure_logging(options.log_level)
-        return asyncio.run(_serve(options))
+        telemetry.log_to_stderr(options.log_level)
+        with telemetry.exported("gpu-orchestrator-node"):
+            return asyncio.run(_serve(options))
     except (BadOption, StateDirTaken) as error:
         return _complain(error, 2)
     except (Refused, OSError) as error:
@@ -37,12 +38,6 @@ async def _serve(options: Options) -> int:
         return await node.serve()
     finally:
         await node.close()
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for library in ("httpx", "httpcore"):  # what they tell at lower levels is every request, and headers
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _complain(error: Exception, status: int) -> int:

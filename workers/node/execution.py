@@ -14,6 +14,7 @@ from workers.node.outcome import Outcome, canceled, overdue
 from workers.node.records import Record, Records
 from workers.node.reporter import ProgressReports
 from workers.node.slots import Slot
+from workers.node.trace import ExecutionTrace
 
 DEADLINE_SLACK = 2.0  # seconds that the orchestrator, whose clock starts a little later, is given to cancel it itself
 
@@ -22,11 +23,18 @@ class Execution:
     """Its slot, its state, and the order to stop, which carries the end that the attempt then has."""
 
     def __init__(
-        self, assignment: Assignment, slot: Slot, records: Records, log: AttemptLog, reports: ProgressReports
+        self,
+        assignment: Assignment,
+        slot: Slot,
+        records: Records,
+        log: AttemptLog,
+        reports: ProgressReports,
+        trace: ExecutionTrace,
     ) -> None:
         self.assignment = assignment
         self.slot = slot
         self.reports = reports
+        self.trace = trace
         self.has_begun = False
         self.stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._records = records
@@ -51,6 +59,7 @@ class Execution:
         self.has_begun = True
         self._records.update(replace(self.record, status="processing"))
         self._log.write("started", self.record)
+        self.trace.begin()
         self.reports.begin()
 
     def progress(self, percent: int) -> None:

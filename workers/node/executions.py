@@ -18,6 +18,7 @@ from workers.node.records import Record, Records, accepted
 from workers.node.reporter import ProgressReports, deliver
 from workers.node.runner import Runner
 from workers.node.slots import Slots
+from workers.node.trace import ExecutionTrace, traced
 from workers.node.waiting import settle
 
 log = logging.getLogger(__name__)
@@ -69,11 +70,12 @@ class Executions:
             raise NotReady(f"the node is {self.phase.lower().replace('_', ' ')}")
         if assignment.task_type not in self._runner.types:
             raise UnservedType(f"taskType: this node serves {self._runner.types}")
-        record = accepted(assignment, self._orchestrator.report_path(assignment.webhook, assignment.task_id))
         if not self._slots.any_free:
             raise NoFreeSlot
+        assignment, trace = traced(assignment, self._gpu_id)
+        record = accepted(assignment, self._orchestrator.report_path(assignment.webhook, assignment.task_id))
         self._remember(record)
-        self._start(assignment, record)
+        self._start(assignment, record, trace)
         return record
 
     def cancel(self, id: str) -> Record | None:
@@ -119,11 +121,11 @@ class Executions:
             raise NotReady("the state directory cannot be written") from None
         self._attempt_log.write("accepted", record)
 
-    def _start(self, assignment: Assignment, record: Record) -> None:
+    def _start(self, assignment: Assignment, record: Record, trace: ExecutionTrace) -> None:
         slot = self._slots.take()
         assert slot is not None  # looked before, and nothing was awaited since
         reports = ProgressReports(self._orchestrator, self._gpu_id, record.address)
-        execution = Execution(assignment, slot, self._records, self._attempt_log, reports)
+        execution = Execution(assignment, slot, self._records, self._attempt_log, reports, trace)
         self._active[record.id] = execution
         log.info("%s accepted, type %d, slot %d", record.id, record.task_type, slot.index)
         self._spawn(self._running, self._execute(execution))
@@ -131,6 +133,7 @@ class Executions:
     async def _execute(self, execution: Execution) -> None:
         outcome = await self._perform(execution)
         record = execution.record.ended(outcome)
+        execution.trace.end(record)
         del self._active[record.id]
         # Before the report: the orchestrator's answer to it may be the next attempt for this slot.
         self._slots.release(execution.slot)
