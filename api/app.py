@@ -15,6 +15,7 @@ from api.context import Context
 from api.envelope import failure, ok
 from api.errors import ErrorShield
 from api.routes import cluster, gpus, monitoring, tasks
+from api.target import Utf8Target
 from api.tracing import Tracing
 from infra import telemetry
 
@@ -46,6 +47,7 @@ def create_app(context: Context) -> FastAPI:
         app.include_router(module.router, prefix=PREFIX)
     _add_probes(app, context)
     errors.install(app)
+    app.add_middleware(Utf8Target)
     app.add_middleware(Authentication, database=context.database)
     app.add_middleware(ErrorShield)
     app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())

@@ -28,7 +28,7 @@ class Authentication:
         self._remembered: dict[str, tuple[float, Caller]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PREFIX}/"):
             try:
                 scope.setdefault("state", {})["caller"] = await self._caller(Headers(scope=scope))
             except Exception as error:  # noqa: BLE001  every failure is an answer in the envelope

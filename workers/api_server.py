@@ -12,6 +12,7 @@ import uvicorn
 
 from api.app import create_app
 from api.context import Context
+from api.protocol import EnvelopeProtocol
 from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache
@@ -53,6 +54,8 @@ async def serve(settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=EnvelopeProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,0 +1,97 @@
+"""HTTP/1.1 as it comes in: raw UTF-8 in a request line, and refusals in the envelope (specification, cURL示例)."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.envelope import failure
+from api.errors import MESSAGES
+
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
+
+class _Part(Enum):
+    """What the next byte belongs to."""
+
+    BETWEEN = auto()
+    LINE = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class EnvelopeProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with two differences.
+
+    curl sends `?reason=手动标记` just as it was typed, and the parser takes ASCII only: so the bytes from 0x80 on
+    in a request line are percent-encoded before it sees them. Every other byte reaches it as it came. Behind a chunked
+    body a request that was sent without waiting is left alone, because nothing here knows where it begins.
+
+    What is no HTTP is answered 400 in the envelope, after whatever was asked before on the same connection.
+    """
+
+    _part = _Part.BETWEEN
+    _due: int | None = None  # bytes of the body still to come; None: it is chunked
+    _broken = False
+
+    def data_received(self, data: bytes) -> None:
+        start = 0
+        while start < len(data) and not self._broken and not self.transport.is_closing():
+            end = self._end(data, start)
+            self._feed(data[start:end])
+            start = end
+
+    def _end(self, data: bytes, start: int) -> int:
+        """Where a piece ends that lies in one part: no request begins in the midst of it."""
+        if self._part is _Part.BODY:
+            return min(start + self._due, len(data)) if self._due else len(data)
+        if self._part is _Part.HEAD and start > 1:  # else the line's end, or half of it, was in the read before
+            blank = data.find(b"\r\n\r\n", start - 2)
+            return len(data) if blank < 0 else blank + 4
+        return data.find(b"\n", start) + 1 or len(data)
+
+    def _feed(self, piece: bytes) -> None:
+        in_line = self._part in (_Part.BETWEEN, _Part.LINE)
+        if in_line:
+            piece = _NOT_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), piece)
+        super().data_received(piece)
+        if self._part is _Part.LINE and (piece.endswith(b"\n") or not in_line):
+            self._part = _Part.HEAD
+
+    def on_message_begin(self) -> None:
+        self._part = _Part.LINE
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._part = _Part.BODY
+        headers = dict(self.headers)
+        self._due = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._due is not None:
+            self._due -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._part = _Part.BETWEEN
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """`msg` is the parser's, for the log; the caller reads ours."""
+        asked = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
+        if asked is not None and not asked.more_body:  # it came whole: its own answer is the last one here
+            asked.keep_alive = False
+            self._broken = True
+            return
+        if asked is None or not asked.response_started:
+            self.transport.write(self._refusal())
+        self.transport.close()
+
+    def _refusal(self) -> bytes:
+        answer = failure(400, f"{MESSAGES[400]}: 不是合法的HTTP请求", {"Connection": "close"})
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(answer.body)
