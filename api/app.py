@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.telemetry import TelemetryConfig
@@ -12,9 +13,9 @@ from fastapi.telemetry import TelemetryConfig
 from api import errors
 from api.auth import PREFIX, Authentication
 from api.context import Context
-from api.envelope import failure, ok
+from api.envelope import Envelope, Failure, failure, ok, says
 from api.errors import ErrorShield
-from api.routes import cluster, gpus, monitoring, tasks
+from api.routes import alerts, cluster, gpus, monitoring, tasks
 from api.target import Utf8Target
 from api.tracing import Tracing
 from infra import telemetry
@@ -22,6 +23,7 @@ from infra import telemetry
 BEATS_EVERY_S = 1.0
 READY_WITHIN_S = 2.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
+ROUTERS = (monitoring.router, gpus.router, tasks.router, alerts.router, cluster.router)
 
 
 def create_app(context: Context) -> FastAPI:
@@ -43,8 +45,8 @@ def create_app(context: Context) -> FastAPI:
         telemetry=NO_TELEMETRY,
     )
     app.state.context = context
-    for module in (tasks, gpus, monitoring, cluster):
-        app.include_router(module.router, prefix=PREFIX)
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX)
     _add_probes(app, context)
     errors.install(app)
     app.add_middleware(Utf8Target)
@@ -55,12 +57,16 @@ def create_app(context: Context) -> FastAPI:
 
 
 def _add_probes(app: FastAPI, context: Context) -> None:
-    @app.get("/healthz", tags=["探针"])
-    async def healthz() -> dict[str, object]:
+    @app.get("/healthz", tags=["探针"], summary="进程存活", responses=says("ok"), response_model=Envelope[str])
+    async def healthz() -> dict[str, Any]:
         return ok("ok")
 
-    @app.get("/readyz", tags=["探针"], response_model=None)
-    async def readyz() -> Response | dict[str, object]:
+    unready: dict[int | str, dict[str, Any]] = {503: {"model": Failure, "description": "服务暂不可用"}}
+
+    @app.get(
+        "/readyz", tags=["探针"], summary="依赖可用", responses=says("ready") | unready, response_model=Envelope[str]
+    )
+    async def readyz() -> Response | dict[str, Any]:
         probes: dict[str, Awaitable[None]] = {
             "postgres": context.database.ping(),
             "redis": context.cache.ping(),

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from email.message import Message
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from api.errors import BadRequest, TooLarge, field_of
+from api.errors import BadRequest, TooLarge, of_validation, refusal
 from infra import strict_json
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY = 1024 * 1024
-DETAILS = {"missing": "缺失", "enum": "不是允许的取值", "int_type": "必须是整数", "string_type": "必须是字符串"}
 
 
-def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
+class JsonBody(Generic[M]):
     """A FastAPI dependency: the request's body as a `model`."""
 
-    async def read(request: Request) -> Any:
-        return parse(model, await read_json(request))
+    def __init__(self, model: type[M]) -> None:
+        self.model = model
 
-    return read
-
-
-def documents(model: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` of a route whose body is read by `json_body(model)`."""
-    schema = model.model_json_schema()
-    defs = schema.pop("$defs", {})
-    example = schema.pop("example", {})
-    content = {"schema": _inline(schema, defs), "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    async def __call__(self, request: Request) -> M:
+        return parse(self.model, await read_json(request))
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -59,8 +49,7 @@ def parse(model: type[M], data: dict[str, Any]) -> M:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        top = field_of([{"loc": first["loc"][:1]}])
-        raise BadRequest(top, DETAILS.get(first["type"], "无效")) from None
+        raise of_validation(first, first["loc"]) from None
 
 
 def parse_json_text(text: str, field: str) -> Any:
@@ -72,8 +61,15 @@ def parse_json_text(text: str, field: str) -> Any:
 
 
 def clean(value: str, field: str) -> str:
-    """`value` of a path or a query, unless it holds what neither Postgres nor UTF-8 can; raises BadRequest."""
+    """`value` of a path, unless it holds what neither Postgres nor UTF-8 can; raises BadRequest."""
     _check(value, field)
+    return value
+
+
+def storable(value: str) -> str:
+    """`clean` as a validator of what stands in a query or a header."""
+    if not _storable(value):
+        raise refusal("无效")
     return value
 
 
@@ -103,15 +99,3 @@ def _check(value: Any, field: str, detail: str = "无效") -> None:
         strict_json.check(value, strict_json.storable)
     except ValueError:
         raise BadRequest(field, detail) from None
-
-
-def _inline(schema: Any, defs: dict[str, Any]) -> Any:
-    """References replaced by what they name: `#/$defs` would point at the root of the OpenAPI document."""
-    if isinstance(schema, list):
-        return [_inline(item, defs) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        named = defs[schema["$ref"].removeprefix("#/$defs/")]
-        schema = {**named, **{key: value for key, value in schema.items() if key != "$ref"}}
-    return {key: _inline(value, defs) for key, value in schema.items()}

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse
 
 T = TypeVar("T")
 
-SUCCESS = 200
+JSON = "application/json"
+SUCCESS: Literal[200] = 200
 
 
 class Envelope(BaseModel, Generic[T]):
-    """`code` equals the HTTP status, always."""
+    """A success; `code` equals the HTTP status, always."""
 
-    code: int = SUCCESS
-    message: str = "success"
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    code: Literal[200] = SUCCESS
+    message: Literal["success"] = "success"
     data: T
+
+
+class Failure(BaseModel):
+    """An error; `code` equals the HTTP status, always, and `message` names the field that is wrong."""
+
+    code: int
+    message: str
+    data: None
 
 
 def ok(data: Any) -> dict[str, Any]:
     """A success with its data."""
     return {"code": SUCCESS, "message": "success", "data": data}
+
+
+def says(text: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route whose `data` is always this text."""
+    return {SUCCESS: {"content": {JSON: {"example": ok(text)}}}}
 
 
 def failure(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

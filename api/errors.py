@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
@@ -35,6 +36,22 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.IdempotencyConflict: 400,
 }
 """Domain error → HTTP status; a class that is missing here is a bug and answers 500."""
+
+
+REFUSED = "refused"
+DETAILS = {
+    "missing": "缺失",
+    "enum": "不是允许的取值",
+    "int_type": "必须是整数",
+    "string_type": "必须是字符串",
+    "string_too_short": "不能为空",
+    "string_too_long": "过长",
+    "string_pattern_mismatch": "含有不允许的字符",
+    "greater_than": "超出范围",
+    "greater_than_equal": "超出范围",
+    "less_than_equal": "超出范围",
+}
+"""What a refused field's reader is told, by pydantic's type of the error; else it is 无效."""
 
 
 class ApiError(Exception):
@@ -142,7 +159,8 @@ def _known(error: Exception) -> ApiError | None:
     if isinstance(error, domain.DomainError):
         return _of_domain(error)
     if isinstance(error, RequestValidationError):
-        return BadRequest(f"字段 {field_of(error.errors())}", "无效")
+        first = error.errors()[0]
+        return of_validation(first, first["loc"][1:])  # the location begins with query, path or header
     if isinstance(error, HTTPException):
         return _of_http(error)
     if isinstance(error, ClientDisconnect):
@@ -164,7 +182,13 @@ def _of_http(error: HTTPException) -> ApiError:
     return ApiError(code, MESSAGES[code], headers)
 
 
-def field_of(errors: Sequence[Any]) -> str:
-    """The field that the first validation error is about: the last name in its location."""
-    names = [part for part in errors[0]["loc"] if isinstance(part, str)] if errors else []
-    return names[-1] if names else "body"
+def refusal(detail: str) -> PydanticCustomError:
+    """What a validator raises to say in our own words what is wrong with its field."""
+    return PydanticCustomError(REFUSED, detail)
+
+
+def of_validation(error: Mapping[str, Any], where: Sequence[Any]) -> BadRequest:
+    """The refusal that a validation error becomes, of the outermost field in its location that has a name."""
+    field = next((part for part in where if isinstance(part, str)), "body")
+    detail = error["msg"] if error["type"] == REFUSED else DETAILS.get(error["type"], "无效")
+    return BadRequest(field, detail)

@@ -1,34 +1,47 @@
-"""Pages of a list (specification §3.1, §4.1): `page` and `size` in, X-Total-Count and Link (RFC 8288) out."""
+"""Pages of a list (specification §3.1, §4.1, 注意事项 5): `page`, `size` in, X-Total-Count, Link (RFC 8288) out."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 from urllib.parse import quote, urlencode
 
 from fastapi import Query, Request
+from pydantic import BeforeValidator, Field
 
-from api.errors import BadRequest
+from api.errors import refusal
+
+T = TypeVar("T")
 
 MAX_PAGE = 2**31 - 1
 MAX_SIZE = 100
+USUAL_SIZE = 20
 
-PageText = Annotated[
-    str,
-    Query(description="页码", json_schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
-]
-SizeText = Annotated[
-    str,
-    Query(description="每页大小", json_schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_SIZE}),
-]
+
+def _up_to(largest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= largest:
+            raise refusal(f"必须是 1 到 {largest} 的整数")
+        return int(text)
+
+    return number
+
+
+PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(_up_to(MAX_PAGE))]
+PageSize = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(_up_to(MAX_SIZE))]
 
 
 class Page:
-    """A FastAPI dependency: which rows of the list are asked for; raises BadRequest."""
+    """A FastAPI dependency: which rows of the list are asked for."""
 
-    def __init__(self, page: PageText = "1", size: SizeText = "20") -> None:
-        self.page = _number(page, "page", MAX_PAGE)
-        self.size = _number(size, "size", MAX_SIZE)
+    def __init__(
+        self,
+        page: Annotated[PageNumber, Query(description="页码")] = 1,
+        size: Annotated[PageSize, Query(description="每页大小")] = USUAL_SIZE,
+    ) -> None:
+        self.page = page
+        self.size = size
 
     @property
     def limit(self) -> int:
@@ -38,25 +51,39 @@ class Page:
     def offset(self) -> int:
         return (self.page - 1) * self.size
 
+    def headers(self, request: Request, total: int) -> dict[str, str]:
+        """X-Total-Count, and links to the first, previous, next and last page; other parameters stay as they are."""
+        last = max(1, -(-total // self.size))
+        targets = {"first": 1, "prev": min(self.page - 1, last), "next": self.page + 1, "last": last}
+        if self.page <= 1:
+            del targets["prev"]
+        if self.page >= last:
+            del targets["next"]
+        links = [f'<{_url(request, number, self.size)}>; rel="{rel}"' for rel, number in targets.items()]
+        return {"X-Total-Count": str(total), "Link": ", ".join(links)}
 
-def headers(request: Request, page: Page, total: int) -> dict[str, str]:
-    """X-Total-Count, and links to the first, previous, next and last page, with the other parameters as they are."""
-    last = max(1, -(-total // page.size))
-    targets = {"first": 1, "prev": min(page.page - 1, last), "next": page.page + 1, "last": last}
-    if page.page <= 1:
-        del targets["prev"]
-    if page.page >= last:
-        del targets["next"]
-    links = [f'<{_url(request, number, page.size)}>; rel="{rel}"' for rel, number in targets.items()]
-    return {"X-Total-Count": str(total), "Link": ", ".join(links)}
+
+class WholeOrPage:
+    """A FastAPI dependency of a list that the specification shows whole: so it is, unless `page` or `size` is given."""
+
+    def __init__(
+        self,
+        page: Annotated[PageNumber | None, Query(description="页码；与 size 均缺省时返回整个列表")] = None,
+        size: Annotated[PageSize | None, Query(description="每页大小；与 page 均缺省时返回整个列表")] = None,
+    ) -> None:
+        whole = page is None and size is None
+        self._page = None if whole else Page(page or 1, size or USUAL_SIZE)
+
+    def of(self, rows: Sequence[T]) -> Sequence[T]:
+        """The rows of the whole list that are asked for."""
+        page = self._page
+        return rows if page is None else rows[page.offset : page.offset + page.limit]
+
+    def headers(self, request: Request, total: int) -> dict[str, str]:
+        """X-Total-Count, and the links of a page; a whole list has no neighbours."""
+        return {"X-Total-Count": str(total)} if self._page is None else self._page.headers(request, total)
 
 
 def _url(request: Request, number: int, size: int) -> str:
     others = [pair for pair in request.query_params.multi_items() if pair[0] not in ("page", "size")]
     return f"{quote(request.url.path)}?{urlencode([*others, ('page', number), ('size', size)])}"
-
-
-def _number(text: str, field: str, largest: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= largest:
-        raise BadRequest(field, f"必须是 1 到 {largest} 的整数")
-    return int(text)

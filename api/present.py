@@ -139,10 +139,15 @@ def gpu(row: AnyRow, beat_ms: int | None) -> dict[str, Any]:
     }
 
 
+def alert_id(seq: int) -> str:
+    """`AlertInfo.id`."""
+    return f"alert_{seq:03}"
+
+
 def alert(row: AnyRow) -> dict[str, Any]:
     """AlertInfo."""
     return {
-        "id": f"alert_{row.seq:03}",
+        "id": alert_id(row.seq),
         "title": row.title,
         "message": row.message,
         "level": row.level,

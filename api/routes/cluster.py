@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request, Response
 
 from api import present
 from api.context import ContextOf
 from api.envelope import Envelope, ok
-from api.schemas import ClusterStatus, InstanceInfo
+from api.paging import WholeOrPage
+from api.schemas.cluster import ClusterStatus, InstanceInfo
 from infra.db import instances
 
-router = APIRouter(prefix="/cluster", tags=["集群"])
+router = APIRouter(prefix="/cluster", tags=["集群管理"])
 
 
 @router.get("/status", response_model=Envelope[ClusterStatus], summary="5.1 获取集群状态")
@@ -30,6 +31,9 @@ async def status(context: ContextOf) -> dict[str, Any]:
 
 
 @router.get("/instances", response_model=Envelope[list[InstanceInfo]], summary="5.2 获取实例信息")
-async def list_instances(context: ContextOf) -> dict[str, Any]:
+async def list_instances(
+    request: Request, response: Response, context: ContextOf, page: Annotated[WholeOrPage, Depends()]
+) -> dict[str, Any]:
     rows = await context.database.run(lambda c: instances.list_all(c, context.settings.instance_timeout))
-    return ok([present.instance(row) | {"version": row.version} for row in rows])
+    response.headers.update(page.headers(request, len(rows)))
+    return ok([present.instance(row) | {"version": row.version} for row in page.of(rows)])

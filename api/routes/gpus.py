@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from sqlalchemy import Row
 
 from api import present
 from api.auth import CallerOf
-from api.body import clean, documents, json_body
+from api.body import JsonBody, clean
 from api.context import Context, ContextOf
-from api.envelope import Envelope, ok
-from api.errors import BadRequest
-from api.routes.tasks import integer
-from api.schemas import GpuNodeInfo, RegisterGpu
+from api.envelope import Envelope, ok, says
+from api.paging import WholeOrPage
+from api.params import Integer, Reason
+from api.schemas.gpus import GpuNodeInfo
+from api.schemas.requests import RegisterGpu
 from infra.db import gpus
 from infra.db.gpus import Registration
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
 
 router = APIRouter(prefix="/gpus", tags=["GPU管理"])
-
-MAX_REASON = 500  # characters
 
 
 async def _present(context: Context, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
@@ -32,27 +31,31 @@ async def _present(context: Context, rows: Sequence[Row[Any]]) -> list[dict[str,
 
 
 @router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表")
-async def list_gpus(context: ContextOf) -> dict[str, Any]:
-    return ok(await _present(context, await context.database.run(gpus.list_all)))
+async def list_gpus(
+    request: Request, response: Response, context: ContextOf, page: Annotated[WholeOrPage, Depends()]
+) -> dict[str, Any]:
+    rows = await context.database.run(gpus.list_all)
+    response.headers.update(page.headers(request, len(rows)))
+    return ok(await _present(context, page.of(rows)))
 
 
 @router.get("/by-task-type/{taskType}", response_model=Envelope[list[GpuNodeInfo]], summary="2.3 按任务类型获取GPU列表")
 async def by_task_type(
+    request: Request,
+    response: Response,
     context: ContextOf,
-    taskType: str,
-    priority: Annotated[str | None, Query()] = None,
+    page: Annotated[WholeOrPage, Depends()],
+    task_type: Annotated[Integer, Path(alias="taskType", description="任务类型代码")],
+    priority: Annotated[PriorityQueue | None, Query(description="节点的 supportedTaskPriority")] = None,
 ) -> dict[str, Any]:
-    wanted = integer(taskType, "taskType")
-    assert wanted is not None
-    if priority is not None and priority not in set(PriorityQueue):
-        raise BadRequest("priority", "无效")
-    rows = await context.database.run(lambda c: gpus.by_task_type(c, wanted, priority))
-    return ok(await _present(context, rows))
+    rows = await context.database.run(lambda c: gpus.by_task_type(c, task_type, priority))
+    response.headers.update(page.headers(request, len(rows)))
+    return ok(await _present(context, page.of(rows)))
 
 
-@router.post("/register", response_model=Envelope[str], summary="2.4 GPU注册", openapi_extra=documents(RegisterGpu))
+@router.post("/register", response_model=Envelope[str], summary="2.4 GPU注册", responses=says("GPU注册成功"))
 async def register(
-    context: ContextOf, caller: CallerOf, body: Annotated[RegisterGpu, Depends(json_body(RegisterGpu))]
+    context: ContextOf, caller: CallerOf, body: Annotated[RegisterGpu, Depends(JsonBody(RegisterGpu))]
 ) -> dict[str, Any]:
     context.allowed.check(body.ip, body.port)
     node = Registration(
@@ -84,7 +87,7 @@ async def get_gpu(context: ContextOf, gpuId: str) -> dict[str, Any]:
     return ok((await _present(context, [row]))[0])
 
 
-@router.post("/{gpuId}/heartbeat", response_model=Envelope[str], summary="2.5 GPU心跳")
+@router.post("/{gpuId}/heartbeat", response_model=Envelope[str], summary="2.5 GPU心跳", responses=says("心跳更新成功"))
 async def heartbeat(context: ContextOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
     row = await context.database.run(lambda c: gpus.status_of(c, name))
@@ -97,21 +100,20 @@ async def heartbeat(context: ContextOf, gpuId: str) -> dict[str, Any]:
     return ok("心跳更新成功")
 
 
-@router.post("/{gpuId}/fault", response_model=Envelope[str], summary="2.6 标记GPU为故障")
+@router.post(
+    "/{gpuId}/fault", response_model=Envelope[str], summary="2.6 标记GPU为故障", responses=says("GPU已标记为故障")
+)
 async def fault(
     context: ContextOf,
     gpuId: str,
-    reason: Annotated[str | None, Query()] = None,
+    reason: Annotated[Reason, Query(description="故障原因")],
 ) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
-    if reason is None or not reason.strip() or len(reason) > MAX_REASON:
-        raise BadRequest("reason", "必填，且不超过500个字符")
-    why = clean(reason, "reason")
-    context.deliver(await context.database.run(lambda c: gpus.fault(c, name, why)))
+    context.deliver(await context.database.run(lambda c: gpus.fault(c, name, reason)))
     return ok("GPU已标记为故障")
 
 
-@router.post("/{gpuId}/recover", response_model=Envelope[str], summary="2.7 恢复GPU")
+@router.post("/{gpuId}/recover", response_model=Envelope[str], summary="2.7 恢复GPU", responses=says("GPU恢复成功"))
 async def recover(context: ContextOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
     strict = context.settings.vip_nodes_strict
@@ -119,7 +121,7 @@ async def recover(context: ContextOf, gpuId: str) -> dict[str, Any]:
     return ok("GPU恢复成功")
 
 
-@router.delete("/{gpuId}", response_model=Envelope[str], summary="2.8 注销GPU")
+@router.delete("/{gpuId}", response_model=Envelope[str], summary="2.8 注销GPU", responses=says("GPU注销成功"))
 async def deregister(context: ContextOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
     context.deliver(await context.database.run(lambda c: gpus.deregister(c, name)))

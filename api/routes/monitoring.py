@@ -1,34 +1,32 @@
-"""Monitoring and alert endpoints (specification §1, §4)."""
+"""Monitoring endpoints (specification §1)."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Path
 
-from api import paging, present
-from api.auth import CallerOf
 from api.context import Context, ContextOf, now_ms
-from api.envelope import Envelope, ok
-from api.errors import BadRequest, NotFound, Unavailable
-from api.paging import Page
-from api.schemas import (
-    AlertInfo,
-    AlertStats,
+from api.envelope import Envelope, ok, says
+from api.errors import NotFound, Unavailable
+from api.schemas.monitoring import (
+    Component,
     ComponentHealth,
     HealthStatus,
+    MetricKey,
     MetricValue,
     MonitoringMetrics,
     MonitoringOverview,
 )
-from infra.db import alerts, monitoring
+from infra.db import monitoring
 from infra.db.monitoring import SystemState
 from infra.temporal import EngineAway
-from workflows.domain.alert import AlertLevel, AlertStatus
-from workflows.domain.errors import AlertNotFound
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
+
+# An unknown name is 404, as of any resource: the enums are for the document alone.
+ComponentName = Annotated[str, Path(description="组件名称", json_schema_extra={"enum": list(get_args(Component))})]
+MetricName = Annotated[str, Path(description="指标键名", json_schema_extra={"enum": list(get_args(MetricKey))})]
 
 
 async def _state(context: Context) -> SystemState:
@@ -84,7 +82,7 @@ async def health(context: ContextOf) -> dict[str, Any]:
 
 
 @router.get("/health/{component}", response_model=Envelope[ComponentHealth], summary="1.3 获取特定组件健康状态")
-async def component_health(context: ContextOf, component: str) -> dict[str, Any]:
+async def component_health(context: ContextOf, component: ComponentName) -> dict[str, Any]:
     state = await _state(context)
     details = _details(state).get(component)
     if details is None:
@@ -120,7 +118,7 @@ async def metrics(context: ContextOf) -> dict[str, Any]:
 
 
 @router.get("/metrics/{key}", response_model=Envelope[MetricValue], summary="1.5 获取特定指标")
-async def metric(context: ContextOf, key: str) -> dict[str, Any]:
+async def metric(context: ContextOf, key: MetricName) -> dict[str, Any]:
     found = _metrics(await _state(context))
     if key not in found:
         raise NotFound
@@ -134,60 +132,15 @@ async def _trigger(context: Context) -> None:
         raise Unavailable from error
 
 
-@router.post("/check", response_model=Envelope[str], summary="1.6 手动触发监控检查")
+@router.post("/check", response_model=Envelope[str], summary="1.6 手动触发监控检查", responses=says("监控检查已触发"))
 async def check(context: ContextOf) -> dict[str, Any]:
     await _trigger(context)
     return ok("监控检查已触发")
 
 
-@router.post("/health/check", response_model=Envelope[str], summary="1.7 手动触发健康检查")
+@router.post(
+    "/health/check", response_model=Envelope[str], summary="1.7 手动触发健康检查", responses=says("健康检查已触发")
+)
 async def health_check(context: ContextOf) -> dict[str, Any]:
     await _trigger(context)
     return ok("健康检查已触发")
-
-
-@router.get("/alerts", response_model=Envelope[list[AlertInfo]], summary="4.1 获取告警列表", tags=["告警"])
-async def list_alerts(
-    request: Request,
-    response: Response,
-    context: ContextOf,
-    page: Annotated[Page, Depends()],
-    level: Annotated[str | None, Query()] = None,
-    status: Annotated[str | None, Query()] = None,
-) -> dict[str, Any]:
-    if level is not None and level not in set(AlertLevel):
-        raise BadRequest("level", "无效")
-    if status is not None and status not in set(AlertStatus):
-        raise BadRequest("status", "无效")
-    filters: dict[str, object] = {k: v for k, v in (("level", level), ("status", status)) if v is not None}
-    rows, total = await context.database.run(lambda c: alerts.page(c, filters, limit=page.limit, offset=page.offset))
-    response.headers.update(paging.headers(request, page, total))
-    return ok([present.alert(row) for row in rows])
-
-
-@router.get("/alerts/stats", response_model=Envelope[AlertStats], summary="4.3 获取告警统计", tags=["告警"])
-async def alert_stats(context: ContextOf) -> dict[str, Any]:
-    counts = (await _state(context)).alerts
-    by_level = {f"{level.lower()}_alerts": _with(counts, level) for level in AlertLevel}
-    return ok(
-        {
-            "total_alerts": sum(by_level.values()),
-            **by_level,
-            "acknowledged_alerts": _with(counts, AlertStatus.ACKNOWLEDGED),
-            "active_alerts": _with(counts, AlertStatus.ACTIVE),
-        }
-    )
-
-
-def _with(counts: dict[tuple[str, str], int], part: str) -> int:
-    return sum(n for pair, n in counts.items() if part in pair)
-
-
-@router.post("/alerts/{alertId}/acknowledge", response_model=Envelope[str], summary="4.2 确认告警", tags=["告警"])
-async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dict[str, Any]:
-    match = re.fullmatch(r"alert_(\d{3,18})", alertId, re.ASCII)
-    if match is None:
-        raise AlertNotFound
-    seq = int(match[1])
-    await context.database.run(lambda c: alerts.acknowledge(c, seq, caller.owner))
-    return ok("告警已确认")

@@ -9,17 +9,18 @@ import secrets
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api import paging, present, reports
+from api import present, reports
 from api.auth import CallerOf
-from api.body import clean, documents, json_body, parse_json_text
+from api.body import JsonBody, clean, parse_json_text
 from api.context import Context, ContextOf
-from api.envelope import Envelope, ok
-from api.errors import BadRequest
+from api.envelope import Envelope, ok, says
 from api.paging import Page
+from api.params import AttemptToken, IdempotencyKey, Integer, Text
 from api.reports import Heard, Report
-from api.schemas import CreateTask, TaskCreated, TaskDO, TaskProgress, TaskResult, UpdateResult, UpdateStatus
+from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
+from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
 from infra.db import queue, tasks
 from infra.db.queue import Place
@@ -33,21 +34,6 @@ from workflows.messages import TaskInput
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
-INT64 = 2**63
-
-
-def integer(value: str | None, field: str) -> int | None:
-    """A 64-bit integer from the query or the path. Raises BadRequest."""
-    if value is None:
-        return None
-    try:
-        number = int(value) if value.isascii() and value.strip() == value and "_" not in value else None
-    except ValueError:
-        number = None
-    if number is None or not -INT64 <= number < INT64:
-        raise BadRequest(field, "必须是整数")
-    return number
-
 
 @router.get("", response_model=Envelope[list[TaskDO]], summary="3.1 获取任务列表")
 async def list_tasks(
@@ -55,30 +41,23 @@ async def list_tasks(
     response: Response,
     context: ContextOf,
     page: Annotated[Page, Depends()],
-    status: Annotated[str | None, Query()] = None,
-    task_type: Annotated[str | None, Query(alias="taskType")] = None,
-    gpu_id: Annotated[str | None, Query(alias="gpuId")] = None,
+    status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
+    task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
+    gpu_id: Annotated[Text | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
 ) -> dict[str, Any]:
-    filters: dict[str, object] = {}
-    if status is not None:
-        if status not in set(TaskStatus):
-            raise BadRequest("status", "无效")
-        filters["status"] = status
-    if task_type is not None:
-        filters["task_type"] = integer(task_type, "taskType")
-    if gpu_id is not None:
-        filters["gpu_id"] = clean(gpu_id, "gpuId")
+    given = {"status": status, "task_type": task_type, "gpu_id": gpu_id}
+    filters: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     rows, total = await context.database.run(lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset))
-    response.headers.update(paging.headers(request, page, total))
+    response.headers.update(page.headers(request, total))
     return ok([present.task(row) for row in rows])
 
 
-@router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务", openapi_extra=documents(CreateTask))
+@router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务")
 async def create_task(
     context: ContextOf,
     caller: CallerOf,
-    body: Annotated[CreateTask, Depends(json_body(CreateTask))],
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    body: Annotated[CreateTask, Depends(JsonBody(CreateTask))],
+    idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     task = _new_task(context, caller.key_id, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type)
@@ -115,7 +94,7 @@ def _new_task(context: Context, key_id: str, body: CreateTask, idempotency_key: 
         max_retries=body.maxRetries if body.maxRetries is not None else settings.max_retries_for(body.taskType),
         traceparent=telemetry.current_traceparent() or telemetry.new_traceparent(),
         key_id=key_id,
-        idempotency_key=None if idempotency_key is None else clean(idempotency_key, "Idempotency-Key"),
+        idempotency_key=idempotency_key,
         request_hash=hashlib.sha256(canonical.encode()).hexdigest(),
     )
 
@@ -147,6 +126,7 @@ async def get_task(context: ContextOf, taskId: str) -> dict[str, Any]:
     response_model=Envelope[TaskProgress],
     response_model_exclude_unset=True,
     summary="3.3 获取任务进度",
+    description="扩展：任务等待空闲槽位期间另有 `waiting`，说明在等什么。",
 )
 async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
     row = await _row(context, taskId, tasks.progress)
@@ -162,7 +142,12 @@ async def get_result(context: ContextOf, taskId: str) -> dict[str, Any]:
     return ok(present.result(await _row(context, taskId, tasks.get)))
 
 
-@router.get("/{taskId}/events", response_model=Envelope[list[dict[str, Any]]], summary="扩展: 任务时间线")
+@router.get(
+    "/{taskId}/events",
+    response_model=Envelope[list[TaskEvent]],
+    summary="扩展 任务时间线",
+    description="任务的每次状态变化：由谁引起、原因、时间，按发生顺序排列。",
+)
 async def get_events(context: ContextOf, taskId: str) -> dict[str, Any]:
     await _row(context, taskId, tasks.get)
     return ok([present.event(row) for row in await context.database.run(lambda c: tasks.events(c, taskId))])
@@ -180,14 +165,14 @@ def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
 
 
 @router.post(
-    "/{taskId}/status", response_model=Envelope[str], summary="3.6 更新任务状态", openapi_extra=documents(UpdateStatus)
+    "/{taskId}/status", response_model=Envelope[str], summary="3.6 更新任务状态", responses=says("任务状态更新成功")
 )
 async def update_status(
     context: ContextOf,
     caller: CallerOf,
     taskId: str,
-    body: Annotated[UpdateStatus, Depends(json_body(UpdateStatus))],
-    x_attempt_token: Annotated[str | None, Header()] = None,
+    body: Annotated[UpdateStatus, Depends(JsonBody(UpdateStatus))],
+    x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
     report = _report(context, taskId, x_attempt_token, body.gpuId, caller.key_id)
     heard = await context.database.run(
@@ -197,14 +182,14 @@ async def update_status(
 
 
 @router.post(
-    "/{taskId}/result", response_model=Envelope[str], summary="3.7 更新任务结果", openapi_extra=documents(UpdateResult)
+    "/{taskId}/result", response_model=Envelope[str], summary="3.7 更新任务结果", responses=says("任务结果更新成功")
 )
 async def update_result(
     context: ContextOf,
     caller: CallerOf,
     taskId: str,
-    body: Annotated[UpdateResult, Depends(json_body(UpdateResult))],
-    x_attempt_token: Annotated[str | None, Header()] = None,
+    body: Annotated[UpdateResult, Depends(JsonBody(UpdateResult))],
+    x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
     parse_json_text(body.result, "result")
     report = _report(context, taskId, x_attempt_token, None, caller.key_id)

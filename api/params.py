@@ -1,0 +1,53 @@
+"""What stands in a path, a query or a header, read as strictly as a body (INVARIANTS, "Answers to bad input")."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Header
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from api.body import storable
+from api.errors import refusal
+from infra.strict_json import INT64
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or int(text) not in INT64:
+        raise refusal("必须是整数")
+    return int(text)
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+"""64 bits, in ASCII digits."""
+
+
+def _worded(text: str) -> str:
+    if not text.strip():
+        raise refusal("不能为空")
+    return text
+
+
+Text = Annotated[str, AfterValidator(storable)]
+
+Reason = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(storable), AfterValidator(_worded)]
+"""Not blank."""
+
+_Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(storable), AfterValidator(_worded)]
+IdempotencyKey = Annotated[
+    _Key | None,
+    Header(
+        alias="Idempotency-Key",
+        description="扩展（可选）：相同的键和请求体得到同一任务，请求体不同则返回 400",
+    ),
+]
+"""An empty one is refused: who sends it means to be protected, and would not be."""
+
+AttemptToken = Annotated[
+    Text | None,
+    Header(
+        alias="X-Attempt-Token",
+        description="扩展（可选）：派发时收到的令牌，指明上报的是哪一次执行尝试；缺省时仅当该节点持有任务当前的尝试才有效",
+    ),
+]

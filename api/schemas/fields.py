@@ -1,0 +1,36 @@
+"""Types that several schemas share, and how a schema carries the specification's sample."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from api.errors import refusal
+from infra.strict_json import INT64
+
+
+def int64(number: int) -> int:
+    """`number`, where a `bigint` holds it."""
+    if number not in INT64:
+        raise refusal("必须是64位整数")
+    return number
+
+
+Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
+"""The specification's `long`."""
+Int64 = Annotated[int, AfterValidator(int64)]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+
+def sample(**example: Any) -> ConfigDict:
+    """The configuration of a model with its sample; see `sample_of`."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
+def sample_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The sample of a model that was configured with one."""
+    extra: Any = model.model_config["json_schema_extra"]
+    found: dict[str, Any] = extra["examples"][0]
+    return found

@@ -1,0 +1,167 @@
+"""What goes out of §3: a task, its progress, its result, its timeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from api.schemas.fields import Long, sample
+from workflows.domain.task import TaskStatus
+
+PAYLOAD = '{"input": "image.jpg", "output": "result.jpg"}'
+
+
+class TaskDO(BaseModel):
+    """任务信息; times in Unix milliseconds, `timeout` in milliseconds, `estimatedWaitTime` in seconds."""
+
+    model_config = sample(
+        taskId="task_123456789",
+        displayId=1001,
+        taskType=2,
+        status="PROCESSING",
+        userId="user_001",
+        app="face_swap_app",
+        priority=2,
+        gpuId="gpu_001",
+        payload=PAYLOAD,
+        result=None,
+        errorMessage=None,
+        retryCount=0,
+        maxRetries=3,
+        timeout=300000,
+        estimatedWaitTime=120,
+        createdAt=1703123456789,
+        startedAt=1703123460000,
+        completedAt=None,
+        updatedAt=1703123460000,
+    )
+
+    taskId: str
+    displayId: Long
+    taskType: int
+    status: TaskStatus
+    userId: str
+    app: str
+    priority: int
+    gpuId: str | None
+    payload: str
+    result: str | None
+    errorMessage: str | None
+    retryCount: int
+    maxRetries: int
+    timeout: Long
+    estimatedWaitTime: Long
+    createdAt: Long
+    startedAt: Long | None
+    completedAt: Long | None
+    updatedAt: Long
+
+
+class Waiting(BaseModel):
+    """Extension of §3.3: why a task waits. Counts of nodes by what keeps each from taking it; times in ms and s."""
+
+    model_config = sample(
+        reason="12 nodes: 7 other type, 3 full, 2 faulty",
+        since=1703123456000,
+        ahead=4,
+        estimatedWaitTime=120,
+        nodes=12,
+        otherType=7,
+        full=3,
+        free=0,
+        faulty=2,
+        offline=0,
+        backedOff=0,
+    )
+
+    reason: str
+    since: Long
+    ahead: int
+    estimatedWaitTime: Long
+    nodes: int
+    otherType: int
+    full: int
+    free: int
+    faulty: int
+    offline: int
+    backedOff: int
+
+
+class TaskProgress(BaseModel):
+    """§3.3; `progress` in percent, `estimatedRemainingTime` in seconds."""
+
+    model_config = sample(
+        taskId="task_123456789",
+        status="PROCESSING",
+        progress=65,
+        estimatedRemainingTime=120,
+        gpuId="gpu_001",
+        startTime=1703123460000,
+        updateTime=1703123500000,
+        queuePosition=0,
+    )
+
+    taskId: str
+    status: TaskStatus
+    progress: int
+    estimatedRemainingTime: Long | None
+    gpuId: str | None
+    startTime: Long | None
+    updateTime: Long
+    queuePosition: int
+    waiting: Waiting | None = Field(None, description="扩展：仅在任务等待空闲槽位期间出现")
+
+
+class TaskResult(BaseModel):
+    """§3.4; `result` is what the node reported and the node's `gpuId`, null until the task has finished."""
+
+    model_config = sample(
+        taskId="task_123456789",
+        status="COMPLETED",
+        result={"resultImages": ["image/2025-01-15/result.jpg"], "processingTime": 180000, "gpuId": "gpu_001"},
+        completedAt=1703123640000,
+    )
+
+    taskId: str
+    status: TaskStatus
+    result: dict[str, Any] | None
+    completedAt: Long | None
+
+
+EVENT = {
+    "seq": 2,
+    "from": "QUEUED",
+    "to": "PROCESSING",
+    "attempt": 1,
+    "gpuId": "gpu_001",
+    "actor": "gpu:gpu_001",
+    "reason": None,
+    "at": 1703123460000,
+}
+
+
+class TaskEvent(BaseModel):
+    """Extension: one edge of a task's timeline, who moved it and why; `at` in Unix milliseconds."""
+
+    model_config = sample(**EVENT)
+
+    seq: int
+    from_: Annotated[TaskStatus | None, Field(alias="from")]
+    to: TaskStatus
+    attempt: int | None
+    gpuId: str | None
+    actor: str
+    reason: str | None
+    at: Long
+
+
+class TaskCreated(BaseModel):
+    """§3.5; `estimatedWaitTime` in seconds."""
+
+    model_config = sample(taskId="task_123456789", displayId=1001, status="QUEUED", estimatedWaitTime=120)
+
+    taskId: str
+    displayId: Long
+    status: TaskStatus
+    estimatedWaitTime: Long
