@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.telemetry import TelemetryConfig
 
-from api import errors
+from api import docs, document, errors
 from api.auth import PREFIX, Authentication
 from api.context import Context
 from api.envelope import Envelope, Failure, failure, ok, says
@@ -43,12 +43,16 @@ def create_app(context: Context) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.context = context
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     _add_probes(app, context)
     errors.install(app)
+    document.install(app, ROUTERS)
+    docs.install(app)
     app.add_middleware(Utf8Target)
     app.add_middleware(Authentication, database=context.database)
     app.add_middleware(ErrorShield)

@@ -68,7 +68,7 @@ def clean(value: str, field: str) -> str:
 
 def storable(value: str) -> str:
     """`clean` as a validator of what stands in a query or a header."""
-    if not _storable(value):
+    if not strict_json.storable(value):
         raise refusal("无效")
     return value
 

@@ -37,7 +37,7 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
 
 
 async def _one(rig: Rig, puts: asyncio.Queue[Put]) -> tuple[float, str]:
-    """Milliseconds, and the task; returns when the task has ended, so that nothing of it is left for the next sample."""
+    """Milliseconds, and the task; returns once the task has ended, so that nothing of it is left for the next one."""
     created = await rig.create(TYPE)
     put = await asyncio.wait_for(puts.get(), ANSWER_S)
     task_id = created.data["taskId"]

@@ -1,0 +1,163 @@
+"""The OpenAPI document: what FastAPI derives from the routes, plus what it cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, get_args, get_origin
+
+from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.auth import PREFIX
+from api.body import JsonBody
+from api.envelope import JSON, Failure, ok
+from api.errors import MESSAGES
+from api.paging import Page, WholeOrPage
+from api.schemas.fields import sample_of
+
+Object = dict[str, Any]
+
+REF = "#/components/schemas/{model}"
+DESCRIPTION = """\
+所有接口都以 `/api/v2` 为前缀，响应均为 `{"code", "message", "data"}`，HTTP 状态码与 `code` 相同。
+时间戳为 Unix 毫秒；`timeout`、`processingTime` 为毫秒；`estimatedWaitTime`、`estimatedRemainingTime` 为秒。
+标注“扩展”的内容是可选的补充，不改变规范中任何字段的名称、类型和含义。"""
+SCHEMES = {
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer your-api-key"},
+    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+SECURITY: list[Object] = [{name: []} for name in SCHEMES]  # either
+NEVER = ("HTTPValidationError", "ValidationError")
+"""What FastAPI would answer with 422; here that is 400."""
+IDS = {"gpuId": "GPU ID", "taskId": "任务ID", "alertId": "告警ID"}
+
+WHEN = {
+    400: "请求参数错误：`message` 指出字段",
+    401: "认证失败：缺少密钥、密钥无效，或给出了两个不同的密钥",
+    403: "权限不足",
+    404: "资源不存在",
+    429: "请求过于频繁",
+    500: "服务器内部错误",
+    503: "依赖的服务暂不可用，没有数据丢失，可以重试",
+}
+EXAMPLES = MESSAGES | {
+    400: "请求参数错误: page 必须是 1 到 2147483647 的整数",
+    429: "请求过于频繁，请稍后重试",
+    503: "服务暂不可用，请稍后重试",
+}
+HEADERS: dict[int, Object] = {
+    401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+    429: {"Retry-After": {"description": "秒", "schema": {"type": "integer"}}},
+    503: {"Retry-After": {"description": "秒", "schema": {"type": "integer"}}},
+}
+LIST_HEADERS: Object = {
+    "X-Total-Count": {"description": "扩展：总数", "schema": {"type": "integer"}},
+    "Link": {"description": "扩展：相邻页（RFC 8288），返回整个列表时没有", "schema": {"type": "string"}},
+}
+
+
+def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Let the application serve this document, built when it is first asked for."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    app.openapi = cache(lambda: _document(app, routes))  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, routes: list[APIRoute]) -> Object:
+    document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    document["security"] = SECURITY
+    document["components"] = {
+        "securitySchemes": SCHEMES,
+        "responses": {str(code): _error(code) for code in WHEN},
+        "schemas": _schemas(document["components"]["schemas"], [body.model for one in routes for body in _bodies(one)]),
+    }
+    for route in routes:
+        for method in route.methods or ():
+            _complete(document["paths"][PREFIX + route.path_format][method.lower()], route)
+    for path in document["paths"].keys() - {PREFIX + route.path_format for route in routes}:
+        document["paths"][path]["get"]["security"] = []
+    return document
+
+
+def _schemas(found: Object, bodies: list[type[BaseModel]]) -> Object:
+    """What FastAPI has found, and what it does not see: the bodies that we read ourselves, and errors."""
+    models: list[type[BaseModel]] = [Failure, *bodies]
+    _, ours = models_json_schema([(model, "validation") for model in models], ref_template=REF)
+    schemas = {**found, **ours["$defs"]}
+    for name in NEVER:
+        schemas.pop(name, None)
+    for schema in schemas.values():
+        schema.pop("examples", None)  # without their nulls here; each stands whole where its endpoint is described
+    return schemas
+
+
+def _complete(operation: Object, route: APIRoute) -> None:
+    operation["responses"].pop("422", None)
+    for body in _bodies(route):
+        content = {"schema": _ref(body.model), "example": sample_of(body.model)}
+        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+    for parameter in operation.get("parameters", []):
+        parameter["schema"] = _without_null(parameter["schema"])
+        if parameter["name"] in IDS and parameter["in"] == "path":
+            parameter["description"] = IDS[parameter["name"]]
+    _complete_success(operation["responses"]["200"], route)
+    for code in _codes(operation):
+        operation["responses"][str(code)] = {"$ref": f"#/components/responses/{code}"}
+
+
+def _without_null(schema: Object) -> Object:
+    """A parameter may be left out; null, which FastAPI adds to its schema then, it never is."""
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    for kind in schema.get("anyOf", []):
+        if kind != {"type": "null"}:
+            rest |= kind
+    return rest
+
+
+def _complete_success(success: Object, route: APIRoute) -> None:
+    success["description"] = "成功"
+    if "example" not in success["content"][JSON]:
+        success["content"][JSON]["example"] = _example(route)
+    if any(found.call in (Page, WholeOrPage) for found in _dependencies(route.dependant)):
+        success["headers"] = LIST_HEADERS
+
+
+def _example(route: APIRoute) -> Object:
+    """The sample of an endpoint's answer."""
+    kind = route.response_model.model_fields["data"].annotation
+    if get_origin(kind) is list:
+        return ok([sample_of(get_args(kind)[0])])
+    return ok(sample_of(kind))
+
+
+def _codes(operation: Object) -> list[int]:
+    """Of failures: each endpoint has all of them, but 404 only those that name something that may not be there."""
+    named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
+    return [code for code in WHEN if code != 404 or named - {"taskType"}]  # a type without nodes: an empty list
+
+
+def _error(code: int) -> Object:
+    example = {"code": code, "message": EXAMPLES[code], "data": None}
+    answer: Object = {
+        "description": WHEN[code],
+        "content": {JSON: {"schema": _ref(Failure), "example": example}},
+    }
+    return answer | ({"headers": HEADERS[code]} if code in HEADERS else {})
+
+
+def _ref(model: type[BaseModel]) -> Object:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def _bodies(route: APIRoute) -> list[JsonBody[Any]]:
+    return [found.call for found in _dependencies(route.dependant) if isinstance(found.call, JsonBody)]
+
+
+def _dependencies(dependant: Dependant) -> Iterator[Dependant]:
+    for found in dependant.dependencies:
+        yield found
+        yield from _dependencies(found)
