@@ -15,6 +15,7 @@ import pytest
 from temporalio.client import Client
 
 from infra.settings import Settings
+from tests.contract import Contract
 from tests.fake_node import FakeNode
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
@@ -38,13 +39,15 @@ class Api:
     http: httpx.AsyncClient
     stack: Stack
     key: str
+    contract: Contract
 
     async def ask(self, method: str, path: str, *, code: int = 200, **options: Any) -> Any:
-        """Call, check status, envelope and their agreement; the envelope's data."""
+        """Call, check status, envelope, their agreement, and that the answer is documented; the envelope's data."""
         response = await self.http.request(method, path, **options)
         body = response.json()
         assert (response.status_code, body["code"]) == (code, code), (path, response.status_code, body)
-        assert set(body) == {"code", "message", "data"}
+        assert list(body) == ["code", "message", "data"]
+        self.contract.check(response)
         return body["data"]
 
     async def get(self, path: str, **options: Any) -> Any:
@@ -131,7 +134,8 @@ async def frontend(stack: Stack, url: str | None = None) -> AsyncIterator[Api]:
         trust_env=False,
         timeout=20,
     ) as http:
-        yield Api(http, stack, key)
+        document = (await http.get(f"{stack.api_url}/openapi.json")).json()
+        yield Api(http, stack, key, Contract(document))
 
 
 @asynccontextmanager

@@ -1,0 +1,58 @@
+"""What a browser or a bare socket sends and gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import httpx
+import pytest
+
+from tests.api.specification import SECTIONS
+from tests.conftest import eventually
+
+
+async def test_the_specification_s_third_curl_example(api, make_node):
+    """curl sends the reason as it is written there: raw UTF-8 in the request line."""
+    await make_node("curl_gpu", [209])
+    url = httpx.URL(api.stack.api_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    line = "POST /api/v2/gpus/curl_gpu/fault?reason=手动标记 HTTP/1.1\r\n"
+    writer.write(f"{line}Host: x\r\nAuthorization: Bearer {api.key}\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(body) == SECTIONS["2.6"].answer
+
+    async def told():
+        alerts = await api.get("/monitoring/alerts?size=100")
+        return "GPU节点 curl_gpu 检测到故障: 手动标记" in [one["message"] for one in alerts]
+
+    assert await eventually(told)
+
+
+@pytest.mark.parametrize("raw", [b"no http\r\n\r\n", b"POST /x HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
+async def test_what_is_no_http_gets_the_envelope_too(api, raw):
+    url = httpx.URL(api.stack.api_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(raw)
+    head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert (json.loads(body)["code"], json.loads(body)["data"]) == (400, None)
+
+
+async def test_a_query_that_is_not_utf8_is_400(api):
+    await api.post("/gpus/none/fault?reason=%CA%D6%B6%AF", code=400)
+
+
+async def test_the_docs_need_nothing_from_elsewhere(api):
+    async with httpx.AsyncClient(base_url=api.stack.api_url, trust_env=False) as http:
+        page = (await http.get("/docs")).text
+        assert "://" not in page
+        for asset in re.findall(r'(?:href|src)="([^"]+)"', page) + re.findall(r"url: '([^']+)'", page):
+            answer = await http.get(f"/{asset}")
+            assert (answer.status_code, len(answer.content) > 1000) == (200, True), asset
+        assert (await http.get("/docs/assets/nothing.js")).status_code == 404
