@@ -71,6 +71,7 @@ def test_an_endpoint_is_the_specification_s(endpoint: Endpoint) -> None:
 def test_an_endpoint_s_example_is_the_specification_s(endpoint: Endpoint) -> None:
     answer = content(operation(endpoint)["responses"]["200"])
     CONTRACT.validate(answer["schema"], answer["example"])
+    assert CONTRACT.resolved(answer["schema"])["required"] == ["code", "message", "data"]
     assert _without(answer["example"], MORE - _keys(endpoint.answer)) == endpoint.answer
 
 
