@@ -22,31 +22,32 @@ class _Part(Enum):
     BODY = auto()
 
 
-class EnvelopeProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with two differences.
+class RawLineProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which takes ASCII only, for request lines as they are typed.
 
-    curl sends `?reason=手动标记` just as it was typed, and the parser takes ASCII only: so the bytes from 0x80 on
-    in a request line are percent-encoded before it sees them. Every other byte reaches it as it came. Behind a chunked
-    body a request that was sent without waiting is left alone, because nothing here knows where it begins.
-
-    What is no HTTP is answered 400 in the envelope, after whatever was asked before on the same connection.
+    curl sends `?reason=手动标记` in UTF-8: so the bytes from 0x80 on in a request line are percent-encoded before the
+    parser sees them. Every other byte reaches it as it came. Behind a chunked body a request that was sent without
+    waiting is left alone, because nothing here knows where it begins.
     """
 
     _part = _Part.BETWEEN
-    _due: int | None = None  # bytes of the body still to come; None: it is chunked
-    _broken = False
+    _expected: int | None = None  # bytes of the body still to come; None: it is chunked
 
     def data_received(self, data: bytes) -> None:
         start = 0
-        while start < len(data) and not self._broken and not self.transport.is_closing():
+        while start < len(data) and self._listens():
             end = self._end(data, start)
             self._feed(data[start:end])
             start = end
 
+    def _listens(self) -> bool:
+        """Whether what comes in is looked at any more."""
+        return not self.transport.is_closing()
+
     def _end(self, data: bytes, start: int) -> int:
         """Where a piece ends that lies in one part: no request begins in the midst of it."""
         if self._part is _Part.BODY:
-            return min(start + self._due, len(data)) if self._due else len(data)
+            return min(start + self._expected, len(data)) if self._expected else len(data)
         if self._part is _Part.HEAD and start > 1:  # else the line's end, or half of it, was in the read before
             blank = data.find(b"\r\n\r\n", start - 2)
             return len(data) if blank < 0 else blank + 4
@@ -67,17 +68,26 @@ class EnvelopeProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._part = _Part.BODY
         headers = dict(self.headers)
-        self._due = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
+        self._expected = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._due is not None:
-            self._due -= len(body)
+        if self._expected is not None:
+            self._expected -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._part = _Part.BETWEEN
         super().on_message_complete()
+
+
+class EnvelopeProtocol(RawLineProtocol):
+    """What is no HTTP is answered 400 in the envelope, after whatever was asked before on the same connection."""
+
+    _broken = False
+
+    def _listens(self) -> bool:
+        return super()._listens() and not self._broken
 
     def send_400_response(self, msg: str) -> None:
         """`msg` is the parser's, for the log; the caller reads ours."""
