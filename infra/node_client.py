@@ -128,7 +128,7 @@ async def _bounded(response: httpx.Response) -> bytes:
 
 def _object(content: bytes) -> dict[str, Any]:
     try:
-        parsed = strict_json.loads(content)
+        parsed = strict_json.parse(content)
     except ValueError:
         return {}
     body = parsed if isinstance(parsed, dict) else {}

@@ -39,7 +39,7 @@ class Api:
     http: httpx.AsyncClient
     stack: Stack
     key: str
-    contract: Contract
+    contract: Contract | None = None  # checks every answer against the OpenAPI document
 
     async def ask(self, method: str, path: str, *, code: int = 200, **options: Any) -> Any:
         """Call, check status, envelope, their agreement, and that the answer is documented; the envelope's data."""
@@ -47,7 +47,8 @@ class Api:
         body = response.json()
         assert (response.status_code, body["code"]) == (code, code), (path, response.status_code, body)
         assert list(body) == ["code", "message", "data"]
-        self.contract.check(response)
+        if self.contract is not None:
+            self.contract.check(response)
         return body["data"]
 
     async def get(self, path: str, **options: Any) -> Any:

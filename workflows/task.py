@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from workflows import policies
@@ -126,7 +126,9 @@ class TaskWorkflow:
                 summary=summary,
             )
             return first.delivery
-        except ActivityError:
+        except FailureError as error:  # a local activity's own error comes bare, not within an ActivityError
+            if is_cancelled_exception(error):
+                raise
             workflow.logger.info("dispatch of attempt %s is unclear, repeating it", ref.attempt)
         again = await workflow.execute_activity_method(
             TaskActivities.dispatch,

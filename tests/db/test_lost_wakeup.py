@@ -20,9 +20,9 @@ async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) 
     database = Database(engine)
 
     async def prepare(connection):
-        await rows.node(connection, "g", task_types=[77])
+        await rows.node(connection, "crossed", task_types=[77])
         await rows.task(connection, "first", task_type=77, attempts=1)
-        await rows.attempt(connection, "first", gpu_id="g")
+        await rows.attempt(connection, "first", gpu_id="crossed")
 
     await database.run(prepare)
     async with engine.connect() as release:

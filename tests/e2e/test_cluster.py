@@ -61,7 +61,7 @@ def second_api(stack: Stack) -> tuple[Part, str]:
     settings = stack.settings.model_copy(update={"port": free_port()})
     env = programs.environment(settings, stack.services, stack.data_dir, stack.api_key.secret)
     (spec,) = [one for wave in programs.programs(settings, stack.services, env) for one in wave if one.name == "api"]
-    return Part(replace(spec, name="api_2"), stack.data_dir, console()), programs.local_api_url(settings)
+    return Part(replace(spec, name="api_2"), stack.data_dir, console()), settings.local_url
 
 
 @pytest.fixture(scope="module")
