@@ -92,7 +92,8 @@ _STANDING_FREE = text(
     """
     SELECT g.gpu_id FROM gpus g
      WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
-       AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types) AND t.waiting_since < clock_timestamp() - interval '1 s')
+       AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
+                      AND t.waiting_since < clock_timestamp() - interval '1 s')
        AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
     """
 )
