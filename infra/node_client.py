@@ -127,8 +127,9 @@ async def _bounded(response: httpx.Response) -> bytes:
 
 
 def _object(content: bytes) -> dict[str, Any]:
+    """Leniently: a failure must not be lost for a NUL in its `error`; who stores a part of it checks that part."""
     try:
-        parsed = strict_json.parse(content)
+        parsed = strict_json.loads(content)
     except ValueError:
         return {}
     body = parsed if isinstance(parsed, dict) else {}

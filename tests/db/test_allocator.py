@@ -70,8 +70,11 @@ BROKEN_HISTORY = """
     SELECT task_id FROM task_events GROUP BY task_id HAVING count(*) <> max(seq) OR min(seq) <> 1
 """
 BEST = """
-    SELECT task_id FROM tasks WHERE waiting_since IS NOT NULL AND task_type = ANY (:types)
-       AND :gpu_id <> ALL (failed_on) ORDER BY queue_class DESC, queue_rank, display_id LIMIT 1
+    SELECT t.task_id FROM tasks t WHERE t.waiting_since IS NOT NULL AND t.task_type = ANY (:types)
+       AND NOT (:gpu_id = ANY (t.failed_on) AND EXISTS (
+           SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
+              AND o.gpu_id <> ALL (t.failed_on)))
+     ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1
 """
 
 
