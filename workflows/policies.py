@@ -32,7 +32,7 @@ MONITOR_STEP = timedelta(seconds=60)
 WAIT_BACKSTOP = timedelta(minutes=10)
 """A waiting task looks again by itself after this time, in case its grant's signal and its repetition were lost."""
 
-NODE_CHECK_AT_LEAST_S = 120.0
+NODE_CHECK_AT_LEAST_S = 180.0
 """The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
 
 HISTORY_LIMIT = 1_000

@@ -16,7 +16,7 @@ from api.auth import CallerOf
 from api.body import JsonBody, clean, parse_json_text
 from api.context import Context, ContextOf
 from api.envelope import Envelope, ok, says
-from api.paging import Page
+from api.paging import PageOf
 from api.params import AttemptToken, IdempotencyKey, Integer, Text
 from api.reports import Heard, Report
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
@@ -40,7 +40,7 @@ async def list_tasks(
     request: Request,
     response: Response,
     context: ContextOf,
-    page: Annotated[Page, Depends()],
+    page: PageOf,
     status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
     task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
     gpu_id: Annotated[Text | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
