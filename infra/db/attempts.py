@@ -9,10 +9,11 @@ from __future__ import annotations
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import claims, edges, node_edges
+from infra.db import blame, claims, edges, node_edges
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
-from workflows.domain.attempt import CONTACT_FAILED, REQUEUES, Outcome
+from workflows.domain.attempt import CONTACT_FAILED, REQUEUES, USES_RETRY, Outcome
+from workflows.domain.containment import Failure, is_nodes_fault
 from workflows.domain.gpu import TASK_FAILURES_TO_FAULTY
 from workflows.domain.retry import backoff_s
 
@@ -25,7 +26,7 @@ _LOCK = text(
     " WHERE task_id = :task_id AND attempt = :attempt FOR UPDATE"
 )
 _CLOSE = text(
-    "UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason"
+    "UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason, blamed = :blamed"
     " WHERE task_id = :task_id AND attempt = :attempt"
 )
 _ACCEPT = text(
@@ -124,7 +125,12 @@ async def settle(
         return None
     wakeups = Wakeups(settled=[(task_id, attempt)])
     cause = Cause(task_id, attempt, gpu_id, actor, reason)
-    await connection.execute(_CLOSE, {"task_id": task_id, "attempt": attempt, "outcome": outcome, "reason": reason})
+    blamed = outcome in USES_RETRY and is_nodes_fault(
+        await blame.failures(connection, task_id), Failure(gpu_id, outcome, reason)
+    )
+    await connection.execute(
+        _CLOSE, {"task_id": task_id, "attempt": attempt, "outcome": outcome, "reason": reason, "blamed": blamed}
+    )
     if outcome in REQUEUES:
         await edges.requeue(connection, cause)
     elif outcome is not Outcome.REJECTED and row.accepted_at is None:
@@ -133,7 +139,7 @@ async def settle(
         await connection.execute(
             _KEEP_RESULT, {"task_id": task_id, "attempt": attempt, "gpu_id": gpu_id, "result": result}
         )
-    await _judge_node(connection, node, outcome, wakeups)
+    await _judge_node(connection, node, outcome, wakeups, blamed=blamed)
     wakeups.granted += await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return wakeups
 
@@ -158,14 +164,14 @@ async def open_on(connection: AsyncConnection, gpu_id: str) -> list[Row[tuple[ob
 
 
 async def _judge_node(
-    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups
+    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups, *, blamed: bool
 ) -> None:
     """What the outcome says about the node: a success clears it, failures add up to FAULTY, refusals back it off."""
     key = {"gpu_id": node.gpu_id}
     if outcome is Outcome.SUCCEEDED:
         if node.task_failure_count:
             await connection.execute(_NODE_SUCCEEDED, key)
-    elif outcome in {Outcome.FAILED, Outcome.TIMED_OUT}:
+    elif blamed:
         await connection.execute(_NODE_FAILED, key)
         failures = node.task_failure_count + 1
         if failures >= TASK_FAILURES_TO_FAULTY:

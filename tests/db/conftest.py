@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.db.engine import Database, create_engine
 from infra.db.migrate import migrate
+from tests.db.life import Life
 from workers.stack import postgres
 from workers.stack.stack import Stack
 
@@ -35,3 +36,9 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     async with engine.connect() as open_connection:
         yield open_connection
         await open_connection.rollback()
+
+
+@pytest.fixture
+def life(connection: AsyncConnection) -> Life:
+    """Nodes and tasks that are rolled back."""
+    return Life(connection)
