@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable
+from dataclasses import asdict
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -69,6 +70,8 @@ class MonitorSteps:
     async def check_health(self) -> MonitorReport:
         """Evaluate health, raise what it calls for, keep the report."""
         state = await self._database.run(lambda c: monitoring.read(c, self._settings.instance_timeout))
+        estimates = await self._database.run(monitoring.wait_estimates)
+        report = state.report() | {"wait_estimates": asdict(estimates)}
         system = state.levels.system
 
         async def keep(connection: AsyncConnection) -> int:
@@ -77,11 +80,11 @@ class MonitorSteps:
                 raised += await alerts.raise_alert(connection, _unhealthy())
             for row in await reconciling.unserved(connection):
                 raised += await alerts.raise_alert(connection, alerts.unserved(row.task_type, row.task_id))
-            await monitoring.keep(connection, state.report())
+            await monitoring.keep(connection, report)
             return raised
 
         raised = await self._database.run(keep)
-        await self._cache.keep_report(state.report())
+        await self._cache.keep_report(report)
         return MonitorReport(system, alerts_raised=raised)
 
 

@@ -51,7 +51,7 @@ class TaskSteps:
         await self._engine.deliver(Wakeups(granted=list(found.others)))
         if not found.waiting:
             return Selection(found.status, found.grant, found.settled)
-        return Selection(found.status, waiting=(await self._forecast.of(found.task_type)).nodes.reason())
+        return Selection(found.status, waiting=(await self._forecast.of(found.task_type, vip=found.vip)).nodes.reason())
 
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:

@@ -49,7 +49,17 @@ async def serve(settings: Settings) -> None:
     own = OwnServices(settings)
     await own.refresh()
     allowed = AllowList(settings, own)
-    app = create_app(Context(database, cache, engine, settings, instance, Forecast(database), allowed))
+    app = create_app(
+        Context(
+            database,
+            cache,
+            engine,
+            settings,
+            instance,
+            Forecast(database, strict_vip=settings.vip_nodes_strict),
+            allowed,
+        )
+    )
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import attempts, blame, capacity, claims, collecting, gpus, tasks
+from infra.db import attempts, blame, capacity, claims, collecting, gpus, queue, tasks
 from infra.db.gpus import Registration
+from infra.db.queue import Place
 from infra.db.tasks import NewTask
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
@@ -28,8 +29,8 @@ class Life:
     strict_vip: bool = False
     weights: dict[str, float] = field(default_factory=dict)
 
-    async def node(self, gpu_id: str, types: list[int], *, slots: int = 1, queue: str = "NORMAL") -> None:
-        node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, queue, "1", slots, {}, None, "k")
+    async def node(self, gpu_id: str, types: list[int], *, slots: int = 1, serves: str = "NORMAL") -> None:
+        node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, serves, "1", slots, {}, None, "k")
         await gpus.register(self.connection, node, strict_vip=self.strict_vip)
 
     async def create(
@@ -39,7 +40,7 @@ class Life:
         vip = class_of(priority) is PriorityQueue.VIP
         task = NewTask(task_id, task_type, "u", app, priority, int(vip), "{}", None, 1000, max_retries, None, "k",
                        None, None)  # fmt: skip
-        seen = await capacity.read(self.connection, task_type)
+        seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
         weight = self.weights.get(app, 1.0)
         row, _ = await tasks.create(self.connection, task, seen, weight=weight, actor="test")
         return int(row.estimated_wait_s)
@@ -76,6 +77,21 @@ class Life:
         """The node of each task that holds a slot."""
         rows = await self.connection.execute(text("SELECT task_id, gpu_id FROM attempts WHERE closed_at IS NULL"))
         return {row.task_id: row.gpu_id for row in rows}
+
+    async def position(self, task_id: str) -> int:
+        """`queuePosition`."""
+        row = await tasks.progress(self.connection, task_id)
+        assert row is not None
+        seen = await capacity.read(self.connection, row.task_type, vip_nodes=row.vip or not self.strict_vip)
+        place = Place(row.queue_class, row.queue_rank, row.display_id)
+        return await queue.ahead(self.connection, place, seen.pool) + 1
+
+    async def waits_for(self, task_id: str) -> str:
+        """The text of `waiting`."""
+        row = await tasks.progress(self.connection, task_id)
+        assert row is not None
+        seen = await capacity.read(self.connection, row.task_type, vip_nodes=row.vip or not self.strict_vip)
+        return seen.nodes.reason()
 
     async def drain(self) -> list[str]:
         """Let one task after another complete; the order in which the waiting ones were given slots."""

@@ -177,7 +177,7 @@ class Allocator(RuleBasedStateMachine):
         self.created.append(task_id)
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
-        capacity = Capacity(Nodes(0, 0, 0, 0, 0, 0, 0, 0), list(TYPES), [], 1.0)
+        capacity = Capacity(Nodes(*[0] * 9), list(TYPES), [], 1.0)
         await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, actor="test"))
 
     async def claim(self, number: int) -> None:
