@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workflows.domain import queueing
+
+AnyRow = Row[tuple[object, ...]]
 
 _FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, app)
 
@@ -75,6 +78,19 @@ _PROMOTE = text(
      WHERE t.task_id = n.task_id
     """
 )
+# The waiting types are known from the kept counts; each one's head is read from the queue's index.
+_HEADS = text(
+    """
+    SELECT types.task_type, head.task_id, head.vip
+      FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
+             WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
+     CROSS JOIN LATERAL (
+           SELECT t.task_id, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.waiting_since FROM tasks t
+            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+            ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT :each) head
+     WHERE head.waiting_since < clock_timestamp() - make_interval(secs => :age) LIMIT :limit
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,11 @@ async def ahead(connection: AsyncConnection, place: Place, pool: list[int], *, l
     values = {**place.__dict__, "pool": pool, "limit": limit}
     count: int = (await connection.execute(_AHEAD, values)).scalar_one()
     return int(count)
+
+
+async def heads(connection: AsyncConnection, *, age_s: float, each: int, limit: int) -> Sequence[AnyRow]:
+    """(task_type, task_id, vip) of the first `each` of every type, where they have waited for `age_s` seconds."""
+    return (await connection.execute(_HEADS, {"age": age_s, "each": each, "limit": limit})).all()
 
 
 async def promote(connection: AsyncConnection, aging_s: float, *, limit: int) -> int:
