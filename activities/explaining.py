@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 HEADS = 10
 """Of each task type."""
-AT_MOST = 100
+AT_MOST = 300
 """In one turn."""
 AGE_S = 1.0
 

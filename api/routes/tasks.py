@@ -22,7 +22,7 @@ from api.reports import Heard, Report
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
-from infra.db import queue, tasks
+from infra.db import tasks
 from infra.db.queue import Place
 from infra.db.tasks import NewTask
 from workflows.domain.errors import TaskNotFound
@@ -133,7 +133,7 @@ async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
     capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
-        ahead = await context.database.run(lambda c: queue.ahead(c, place, capacity.pool))
+        ahead = await context.forecast.ahead(place, capacity.pool)
     return ok(present.progress(row, capacity, ahead))
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.db.engine import Database, create_engine
 from infra.db.migrate import migrate
+from tests.db import rows
 from tests.db.life import Life
 from workers.stack import postgres
 from workers.stack.stack import Stack
@@ -39,6 +40,7 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 @pytest.fixture
-def life(connection: AsyncConnection) -> Life:
-    """Nodes and tasks that are rolled back."""
+async def life(connection: AsyncConnection) -> Life:
+    """Nodes and tasks that are rolled back, and no others."""
+    await connection.execute(text(rows.EMPTY))
     return Life(connection)
