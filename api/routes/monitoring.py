@@ -82,7 +82,12 @@ async def health(context: ContextOf) -> dict[str, Any]:
     return ok(_health(await _state(context)))
 
 
-@router.get("/health/{component}", response_model=Envelope[ComponentHealth], summary="1.3 获取特定组件健康状态")
+@router.get(
+    "/health/{component}",
+    response_model=Envelope[ComponentHealth],
+    summary="1.3 获取特定组件健康状态",
+    description="扩展：queue 的 `details` 另有 `wait_estimates`：最近结束的任务预计等待时间的误差（秒）。",
+)
 async def component_health(context: ContextOf, component: ComponentName) -> dict[str, Any]:
     state = await _state(context)
     details = _details(state).get(component)

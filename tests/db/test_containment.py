@@ -167,3 +167,19 @@ async def test_what_nobody_completes_accuses_nobody(pair):
         await pair.create(f"bad input {number}", max_retries=0)
         await fail_everywhere(pair, f"bad input {number}", "boom")
     assert {(await pair.gpu(gpu_id)).status for gpu_id in ("bad", "good")} == {"ACTIVE"}
+
+
+async def test_a_node_that_refuses_again_and_again_rests_longer_each_time_and_costs_no_retry(life):
+    await life.node("busy", [1])
+    await life.create("t")
+    rests = []
+    for _ in range(4):
+        assert await life.claim("t") == "busy"
+        await life.end("t", Outcome.REFUSED)
+        rests.append(await life.scalar("SELECT extract(epoch FROM not_before - clock_timestamp())::float FROM gpus"))
+        assert await life.claim("t") is None
+        await life.do("UPDATE gpus SET not_before = NULL")
+    assert rests == [pytest.approx(s, abs=0.5) for s in (1, 2, 4, 8)]
+    assert (await life.task("t")).retry_count == 0
+    node = await life.gpu("busy")
+    assert (node.status, node.failure_count, node.task_failure_count) == ("ACTIVE", 4, 0)
