@@ -173,6 +173,12 @@ class Engine:
         with _reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
+    async def look(self, task_id: str) -> None:
+        """Let a waiting task look again and say what it waits for. Raises EngineAway, NoSuchWorkflow."""
+        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
+        with _reaching():
+            await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
+
     async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
         """Send the signals of a committed transaction; one that fails is left to the reconciler.
 

@@ -59,7 +59,8 @@ async def serve(settings: Settings) -> None:
     own = OwnServices(settings)
     await own.refresh()
     allowed = AllowList(settings, own)
-    app = create_app(Context(database, cache, engine, settings, instance, Forecast(database), allowed))
+    forecast = Forecast(database, strict_vip=settings.vip_nodes_strict)
+    app = create_app(Context(database, cache, engine, settings, instance, forecast, allowed))
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -22,7 +22,7 @@ from api.reports import Heard, Report
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
-from infra.db import queue, tasks
+from infra.db import tasks
 from infra.db.queue import Place
 from infra.db.tasks import NewTask
 from workflows.domain.errors import TaskNotFound
@@ -60,7 +60,7 @@ async def create_task(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     task = _new_task(context, caller.key_id, body, idempotency_key)
-    capacity = await context.forecast.of(task.task_type)
+    capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     weight = context.settings.weight_of(task.app)
     row, created = await context.database.run(
         lambda c: tasks.create(c, task, capacity, weight=weight, actor=f"key:{caller.key_id}")
@@ -130,10 +130,10 @@ async def get_task(context: ContextOf, taskId: str) -> dict[str, Any]:
 )
 async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
     row = await _row(context, taskId, tasks.progress)
-    capacity, ahead = await context.forecast.of(row.task_type), 0
-    if row.waiting_since is not None:
+    capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
+    if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
-        ahead = await context.database.run(lambda c: queue.ahead(c, place, capacity.pool))
+        ahead = await context.forecast.ahead(place, capacity.pool)
     return ok(present.progress(row, capacity, ahead))
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import claims, edges, node_edges
+from infra.db import blame, claims, edges, node_edges
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
-from workflows.domain.attempt import CONTACT_FAILED, REACHED, REQUEUES, Outcome
+from workflows.domain.attempt import CONTACT_FAILED, REACHED, REQUEUES, USES_RETRY, Outcome
+from workflows.domain.containment import Failure, is_nodes_fault
 from workflows.domain.gpu import TASK_FAILURES_TO_FAULTY
 from workflows.domain.retry import backoff_s
 
@@ -27,7 +28,7 @@ _CLOSE = text(
     WITH kept AS (
         INSERT INTO task_results (task_id, attempt, gpu_id, result)
         SELECT :task_id, :attempt, :gpu_id, CAST(:result AS text) WHERE CAST(:result AS text) IS NOT NULL)
-    UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason
+    UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason, blamed = :blamed
      WHERE task_id = :task_id AND attempt = :attempt
     """
 )
@@ -128,13 +129,16 @@ async def settle(
         return None
     wakeups = Wakeups(settled=[(task_id, attempt)])
     cause = Cause(task_id, attempt, gpu_id, actor, reason)
-    closing = {"gpu_id": gpu_id, "outcome": outcome, "reason": reason, "result": result}
+    blamed = outcome in USES_RETRY and is_nodes_fault(
+        await blame.failures(connection, task_id), Failure(gpu_id, outcome, reason)
+    )
+    closing = {"gpu_id": gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": blamed}
     await connection.execute(_CLOSE, key | closing)
     if outcome in REQUEUES:
         await edges.requeue(connection, cause)
     elif outcome is not Outcome.REJECTED and row.accepted_at is None:
         await edges.start(connection, cause)  # the report itself proves that the node ran it
-    await _judge_node(connection, row, outcome, wakeups)
+    await _judge_node(connection, row, outcome, wakeups, blamed=blamed)
     wakeups.granted += await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return wakeups
 
@@ -159,7 +163,7 @@ async def open_on(connection: AsyncConnection, gpu_id: str) -> list[Row[tuple[ob
 
 
 async def _judge_node(
-    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups
+    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups, *, blamed: bool
 ) -> None:
     """What the outcome says about the node: a success clears it, failures add up to FAULTY, refusals back it off."""
     key = {"gpu_id": node.gpu_id}
@@ -168,7 +172,7 @@ async def _judge_node(
     if outcome is Outcome.SUCCEEDED:
         if node.task_failure_count:
             await connection.execute(_NODE_SUCCEEDED, key)
-    elif outcome in {Outcome.FAILED, Outcome.TIMED_OUT}:
+    elif blamed:
         await connection.execute(_NODE_FAILED, key)
         failures = node.task_failure_count + 1
         if failures >= TASK_FAILURES_TO_FAULTY:

@@ -34,8 +34,8 @@ AVOID_S = 30.0
 
 _REQUEST = text(
     """
-    SELECT t.status, t.task_type, t.queue_class, t.failed_on, t.waiting_since, t.engine_started_at, t.attempts,
-           a.attempt, a.gpu_id, a.closed_at, a.collected_at
+    SELECT t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on, t.waiting_since,
+           t.engine_started_at, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = :task_id
     """
@@ -51,9 +51,9 @@ _CANDIDATE = """
        AND g.status = 'ACTIVE' AND g.gone_at IS NULL
        AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
        AND used.n < g.max_concurrent_tasks
-       AND (g.priority_queue = 'NORMAL' OR :queue_class > 0 OR NOT :strict)
+       AND (g.priority_queue = 'NORMAL' OR :vip OR NOT :strict)
        AND g.gpu_id <> ALL (:tried)
-     ORDER BY g.gpu_id = ANY (:failed_on), (g.priority_queue = 'VIP') <> (:queue_class > 0),
+     ORDER BY g.gpu_id = ANY (:failed_on), (g.priority_queue = 'VIP') <> :vip,
               used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
      LIMIT 1 FOR UPDATE OF g"""
 _CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")
@@ -84,7 +84,9 @@ _HAND_OVER = text(
                          AND NOT (node.gpu_id = ANY (q.failed_on)
                              AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
                              SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
-                                AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)))
+                                AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
+                                AND (o.priority_queue = 'NORMAL' OR NOT :strict
+                                     OR q.queue_class > 0 AND q.promoted_at IS NULL)))
                        ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head
                 WHERE node.free > 0)
            AND t.waiting_since IS NOT NULL
@@ -147,6 +149,7 @@ class Claim:
 
     status: TaskStatus | None = None
     task_type: int = 0
+    vip: bool = False  # by its own priority, not by age
     grant: Grant | None = None
     settled: Grant | None = None
     waiting: bool = False
@@ -240,7 +243,7 @@ def _standing(row: Row[tuple[object, ...]] | None) -> Claim:
     """How a task stands by its row and its last attempt."""
     if row is None:
         return Claim()
-    found = Claim(TaskStatus(row.status), row.task_type)
+    found = Claim(TaskStatus(row.status), row.task_type, row.vip)
     if row.attempt is None or row.collected_at is not None:
         return found
     last = Grant(row.attempt, row.gpu_id)
@@ -257,7 +260,7 @@ async def _candidate(
 ) -> str | None:
     values = {
         "task_type": row.task_type,
-        "queue_class": row.queue_class,
+        "vip": row.vip,
         "failed_on": row.failed_on,
         "strict": strict_vip,
         "tried": tried,
