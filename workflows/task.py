@@ -195,7 +195,7 @@ class TaskWorkflow:
 
     def _renew(self) -> None:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
-        if workflow.info().get_current_history_length() > policies.HISTORY_LIMIT and self._grant() is None:
+        if policies.history_is_long(workflow.info()) and self._grant() is None:
             workflow.continue_as_new(replace(self._task, attempt=self._attempt))
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:
