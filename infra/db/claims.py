@@ -53,7 +53,7 @@ _CANDIDATE = """
        AND used.n < g.max_concurrent_tasks
        AND (g.priority_queue = 'NORMAL' OR :vip OR NOT :strict)
        AND g.gpu_id <> ALL (:tried)
-     ORDER BY g.gpu_id = ANY (:failed_on), (g.priority_queue = 'VIP') <> :vip,
+     ORDER BY COALESCE(array_position(CAST(:failed_on AS text[]), g.gpu_id), 0), (g.priority_queue = 'VIP') <> :vip,
               used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
      LIMIT 1 FOR UPDATE OF g"""
 _CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")

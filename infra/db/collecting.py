@@ -24,9 +24,8 @@ _LOCK = text(
 _COLLECTED = text(
     "UPDATE attempts SET collected_at = clock_timestamp() WHERE task_id = :task_id AND attempt = :attempt"
 )
-_AVOID = text(
-    "UPDATE tasks SET failed_on = array_append(failed_on, :gpu_id)"
-    " WHERE task_id = :task_id AND :gpu_id <> ALL (failed_on)"
+_AVOID = text(  # the node that failed it last is tried last
+    "UPDATE tasks SET failed_on = array_append(array_remove(failed_on, :gpu_id), :gpu_id) WHERE task_id = :task_id"
 )
 ACTOR = "workflow"
 

@@ -141,6 +141,18 @@ async def test_a_retry_prefers_a_node_that_has_not_failed_it(life):
     assert await life.claim("t") == other
 
 
+async def test_a_task_that_failed_everywhere_goes_back_to_where_that_is_longest_ago(life):
+    await life.node("a", [1])
+    await life.node("b", [1])
+    await life.create("t", max_retries=5)
+    tried = []
+    for number in range(4):
+        tried.append(await life.claim("t"))
+        await life.end("t", Outcome.FAILED, f"reason {number}")
+    assert set(tried[:2]) == {"a", "b"}
+    assert tried[2:] == tried[:2]
+
+
 async def test_a_retry_waits_for_a_busy_node_a_while_before_it_goes_back_to_the_one_that_failed_it(life):
     await life.node("n1", [1])
     await life.create("t")
