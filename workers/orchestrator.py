@@ -16,6 +16,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.mending import Mender
 from activities.monitor_steps import MonitorSteps
 from activities.node_steps import NodeSteps
 from activities.task_steps import TaskSteps
@@ -75,7 +76,7 @@ async def serve(settings: Settings) -> None:
     await engine.set_up()
     tasks = TaskSteps(database, engine, nodes, Forecast(database), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
-    monitor = MonitorSteps(database, cache, engine, settings)
+    monitor = MonitorSteps(database, cache, Mender(database, engine, nodes, settings), settings)
     worker = Worker(
         engine.client,
         task_queue=settings.task_queue,

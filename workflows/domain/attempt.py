@@ -40,3 +40,6 @@ NODE_STILL_RUNS_IT = frozenset({Outcome.TIMED_OUT, Outcome.FAULTY, Outcome.DEREG
 
 CONTACT_FAILED = frozenset({Outcome.REFUSED, Outcome.UNREACHABLE})
 """Outcomes that count as a failed contact with the node (failureCount)."""
+
+CONFIRMED = frozenset({"starting", "processing", "succeeded"})
+"""A node's words for an attempt (NODE_PROTOCOL) that say that it is there, and not over in vain."""
