@@ -73,6 +73,11 @@ class Standing(Enum):
     ABSENT = auto()  # never started, or forgotten by the engine
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether what the client itself raises means that the engine is away; RuntimeError: it can't connect."""
+    return error.status in NO_ANSWER if isinstance(error, RPCError) else isinstance(error, RuntimeError)
+
+
 def task_workflow_id(task_id: str) -> str:
     """The id of a task's workflow (DESIGN, Create)."""
     return f"task-{task_id}"
@@ -118,27 +123,15 @@ class Engine:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """What the client raises, as our two errors; a lazy client that can't connect raises RuntimeError.
-
-        While the engine is away one caller a second waits for it, the others are told at once.
-        """
+        """What the client raises, as our two errors; while the engine is away one call a second waits for it."""
         if not self._circuit.admits():
             raise EngineAway("it has not answered lately")
         try:
             yield
-        except WorkflowAlreadyStartedError:
-            self._circuit.answered()
-            raise
-        except RPCError as error:
-            if error.status in NO_ANSWER:
-                self._circuit.failed()
-                raise EngineAway(f"{error.status.name}: {error.message}") from error
-            self._circuit.answered()
-            if error.status is RPCStatusCode.NOT_FOUND:
+        except (RPCError, RuntimeError) as error:
+            (self._circuit.failed if is_away(error) else self._circuit.answered)()
+            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchWorkflow(error.message) from error
-            raise EngineAway(f"{error.status.name}: {error.message}") from error
-        except RuntimeError as error:
-            self._circuit.failed()
             raise EngineAway(str(error)) from error
         self._circuit.answered()
 

@@ -34,7 +34,8 @@ async def counts(database: Database) -> Counts:
 async def some_rows(connection) -> None:
     for number in range(6):
         await rows.task(connection, f"t{number}", task_type=number % 2)
-    await rows.task(connection, "p", status="PROCESSING", gpu_id="g")
+    await rows.task(connection, "p")
+    await edges.start(connection, Cause("p", 1, "g", "test", None))
     await rows.node(connection, "g")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.conftest import GRACE_S, Api, MakeNode, eventually, fleet, frontend
@@ -75,12 +76,19 @@ async def without(stack: Stack, name: str) -> AsyncIterator[Part]:
 async def paused(stack: Stack, name: str) -> AsyncIterator[Part]:
     """The part hangs: it holds its connections and answers nothing."""
     part = stack.part(name)
-    part.kill(signal.SIGSTOP)
+    signal_all(part, signal.SIGSTOP)
     try:
         yield part
     finally:
-        part.kill(signal.SIGCONT)
+        signal_all(part, signal.SIGCONT)
         await whole_again(stack, part)
+
+
+def signal_all(part: Part, number: signal.Signals) -> None:
+    """The process and its children: those of Postgres are sessions of their own."""
+    process = psutil.Process(part.pid)
+    for one in (process, *process.children(recursive=True)):
+        one.send_signal(number)
 
 
 async def whole_again(stack: Stack, part: Part) -> None:
@@ -89,7 +97,10 @@ async def whole_again(stack: Stack, part: Part) -> None:
 
     async def is_ready() -> bool:
         async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
-            return (await http.get(f"{stack.api_url}/readyz")).status_code == 200
+            try:
+                return (await http.get(f"{stack.api_url}/readyz")).status_code == 200
+            except httpx.TransportError:
+                return False
 
     await eventually(is_ready, within=40)
 
@@ -103,6 +114,7 @@ class Work:
         self._make_node = make_node
         self.created: list[str] = []
         self.node: FakeNode
+        self._worker: int | None
         self.running: Put
 
     async def begin(self) -> None:
@@ -111,6 +123,7 @@ class Work:
         self.running = await self.node.next_put()
         await self.api.until(self.created[0], "PROCESSING")
         self.created.append(await self.api.create(self.type))
+        self._worker = self.api.stack.part("worker").pid
 
     async def end(self) -> None:
         """Every task completes, the one that ran on the attempt that it had; nobody was evicted or blamed."""
@@ -127,6 +140,7 @@ class Work:
         gpu = await self.api.get(f"/gpus/{self.node.gpu_id}")
         assert (gpu["status"], gpu["failureCount"], gpu["taskFailureCount"]) == ("ACTIVE", 0, 0)
         assert await self.api.alerts(self.node.gpu_id) == []
+        assert self.api.stack.part("worker").pid == self._worker  # it has gone on by itself
 
 
 async def status_of(api: Api, method: str, path: str, **options: Any) -> int:
@@ -229,7 +243,7 @@ async def test_sigterm_lets_the_api_finish_its_requests(stack, caller, make_node
         await asyncio.sleep(0.3)  # until it is there: nobody could tell
         end = asyncio.create_task(api.stop())
         await asyncio.sleep(0.5)
-        postgres.kill(signal.SIGCONT)
+        signal_all(postgres, signal.SIGCONT)
         answer = await request
         await end
         api.start()
