@@ -14,9 +14,14 @@ class ShortCircuit:
         self._failures = 0
         self._next_try = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not answered lately."""
+        return self._failures >= self._after
+
     def admits(self) -> bool:
         """Whether the caller may try now; where it may not, waiting would most likely be in vain."""
-        if self._failures < self._after:
+        if not self.is_open:
             return True
         now = time.monotonic()
         if now < self._next_try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from enum import Enum, auto
 
@@ -52,7 +52,8 @@ WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
 PAUSE_S, FAILURES = 1.0, 3
-"""After so many calls in a row without an answer the engine counts as away, and is tried once in so many seconds."""
+"""After so many calls in a row without an answer the engine counts as away, until a ping, one in so many seconds, is
+answered."""
 NO_ANSWER = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
@@ -120,20 +121,36 @@ class Engine:
         self._untraced = Client(**config)
         self._settings = settings
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=FAILURES)
+        self._probing: asyncio.Task[None] | None = None
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """What the client raises, as our two errors; while the engine is away one call a second waits for it."""
-        if not self._circuit.admits():
+        """What the client raises, as our two errors. Nobody waits for an engine that has not answered lately."""
+        if self._circuit.is_open:
             raise EngineAway("it has not answered lately")
         try:
             yield
         except (RPCError, RuntimeError) as error:
-            (self._circuit.failed if is_away(error) else self._circuit.answered)()
+            if is_away(error):
+                self._missed()
+            else:
+                self._circuit.answered()
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchWorkflow(error.message) from error
             raise EngineAway(str(error)) from error
         self._circuit.answered()
+
+    def _missed(self) -> None:
+        self._circuit.failed()
+        if self._circuit.is_open and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        """Ask until it answers."""
+        while self._circuit.is_open:
+            await asyncio.sleep(PAUSE_S)
+            with suppress(RPCError, RuntimeError):
+                await self.ping()
 
     async def start_task(self, task: TaskInput, traceparent: str | None = None, *, again: bool = False) -> None:
         """Start the task's workflow, once, however often this is called. Raises EngineAway.
