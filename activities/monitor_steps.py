@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
@@ -17,6 +20,8 @@ from workflows.domain.alert import AlertLevel
 from workflows.domain.health import Health
 from workflows.messages import MonitorReport
 
+BEAT_EVERY_S = 2.0
+
 
 class MonitorSteps:
     """Implements `workflows.ports.MonitorActivities`."""
@@ -30,11 +35,16 @@ class MonitorSteps:
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
         """Find and mend what fell between database and engine; counts by kind, without the zeros."""
-        return await self._mender.mend()
+        async with _beating():
+            return await self._mender.mend()
 
     @activity.defn(name="check_health")
     async def check_health(self) -> MonitorReport:
         """Evaluate health, raise what it calls for, keep the report."""
+        async with _beating():
+            return await self._evaluate()
+
+    async def _evaluate(self) -> MonitorReport:
         state = await self._database.run(lambda c: monitoring.read(c, self._settings.instance_timeout))
         system = state.levels.system
 
@@ -50,6 +60,22 @@ class MonitorSteps:
         raised = await self._database.run(keep)
         await self._cache.keep_report(state.report())
         return MonitorReport(system, alerts_raised=raised)
+
+
+@asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    """Tell the engine that the step is under way; the SDK sends no more of it than is needed."""
+
+    async def for_ever() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(BEAT_EVERY_S)
+
+    beating = asyncio.create_task(for_ever())
+    try:
+        yield
+    finally:
+        beating.cancel()
 
 
 def _unhealthy() -> NewAlert:
