@@ -14,14 +14,13 @@ from infra.db.wakeups import Wakeups
 from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import CONFIRMED, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeView
 
 ACTOR = "gpu-health"
 QUESTIONS_AT_ONCE = 16
-RUNNING = {"starting", "processing", "succeeded"}
 
 
 class NodeSteps:
@@ -85,7 +84,7 @@ class NodeSteps:
             )
         except (NodeUnreachable, ForbiddenAddress):
             return False
-        return answer.status == 200 and str(answer.body.get("status")) in RUNNING
+        return answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
 
     def _hold_is_over(self, node: Row[tuple[object, ...]]) -> bool:
         """A silent node keeps its tasks for at most one more grace, even where it confirms them."""

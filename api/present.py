@@ -106,7 +106,7 @@ def result(row: AnyRow) -> dict[str, Any]:
 
 
 def event(row: AnyRow) -> dict[str, Any]:
-    """One edge of a task's timeline (extension)."""
+    """One entry of a task's timeline (extension): an edge, or a note whose `from` equals its `to`."""
     return {
         "seq": row.seq,
         "from": row.from_status,

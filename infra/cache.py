@@ -7,13 +7,22 @@ import logging
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, RedisError
+
+from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
 
 _BEATS = "gpu-orchestrator:beats"
 _REPORT = "gpu-orchestrator:monitor-report"
 REPORT_TTL_S = 300
+ANSWER_S = 0.5  # what takes longer counts as no answer
+PAUSE_S = 1.0
+"""Redis that has not answered is asked once in so many seconds: its absence must not slow every call."""
+RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
+"""A connection of a Redis that has been replaced is opened anew; who does not answer is not asked twice."""
 
 
 class Cache:
@@ -21,13 +30,18 @@ class Cache:
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
+        self._circuit = ShortCircuit(pause_s=PAUSE_S, after=1)
 
     @classmethod
     def connect(cls, url: str | None) -> Cache:
         """A cache at `url`, or one that holds nothing."""
         if url is None:
             return cls(None)
-        return cls(Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, decode_responses=True))
+        return cls(
+            Redis.from_url(
+                url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, decode_responses=True, retry=RETRY
+            )
+        )
 
     async def beat(self, gpu_id: str, at_ms: int) -> None:
         """Remember a node's last beat."""
@@ -58,10 +72,13 @@ class Cache:
             await self._redis.aclose()
 
     async def _ask(self, command: str, *arguments: object, **options: object) -> Any:
-        if self._redis is None:
+        if self._redis is None or not self._circuit.admits():
             return None
         try:
-            return await getattr(self._redis, command)(*arguments, **options)
+            answer = await getattr(self._redis, command)(*arguments, **options)
         except (RedisError, OSError) as error:
             log.warning("redis is away: %s", error)
+            self._circuit.failed()
             return None
+        self._circuit.answered()
+        return answer

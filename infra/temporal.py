@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -22,6 +23,7 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
     ScheduleUpdate,
+    WorkflowExecutionStatus,
 )
 from temporalio.common import (
     SearchAttributePair,
@@ -36,6 +38,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from infra import telemetry
 from infra.db.wakeups import Wakeups
 from infra.settings import Settings
+from infra.short_circuit import ShortCircuit
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, Grant, NodeSignal, TaskInput
 from workflows.monitor import MonitorWorkflow
@@ -49,6 +52,10 @@ DATA_CONVERTER = DataConverter.default
 WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
+PAUSE_S, FAILURES = 1.0, 3
+"""After so many calls in a row without an answer the engine counts as away, until a ping, one in so many seconds, is
+answered."""
+NO_ANSWER = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
 class EngineAway(Exception):
@@ -59,17 +66,18 @@ class NoSuchWorkflow(Exception):
     """No workflow of this id runs."""
 
 
-@contextmanager
-def _reaching() -> Iterator[None]:
-    """What the client raises, as our two errors; a lazy client that can't connect raises RuntimeError."""
-    try:
-        yield
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            raise NoSuchWorkflow(error.message) from error
-        raise EngineAway(f"{error.status.name}: {error.message}") from error
-    except RuntimeError as error:
-        raise EngineAway(str(error)) from error
+class Standing(Enum):
+    """How a task's workflow stands."""
+
+    RUNNING = auto()
+    COMPLETED = auto()  # it has returned, with the task's status
+    ENDED = auto()  # terminated, canceled, timed out or failed: it says nothing about the task
+    ABSENT = auto()  # never started, or forgotten by the engine
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether what the client itself raises means that the engine is away; RuntimeError: it can't connect."""
+    return error.status in NO_ANSWER if isinstance(error, RPCError) else isinstance(error, RuntimeError)
 
 
 def task_workflow_id(task_id: str) -> str:
@@ -113,12 +121,45 @@ class Engine:
         config["interceptors"] = []
         self._untraced = Client(**config)
         self._settings = settings
+        self._circuit = ShortCircuit(pause_s=PAUSE_S, after=FAILURES)
+        self._probing: asyncio.Task[None] | None = None
 
-    async def start_task(self, task: TaskInput, traceparent: str | None = None) -> None:
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What the client raises, as our two errors. Nobody waits for an engine that has not answered lately."""
+        if self._circuit.is_open:
+            raise EngineAway("it has not answered lately")
+        try:
+            yield
+        except (RPCError, RuntimeError) as error:
+            if is_away(error):
+                self._missed()
+            else:
+                self._circuit.answered()
+            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+                raise NoSuchWorkflow(error.message) from error
+            raise EngineAway(str(error)) from error
+        self._circuit.answered()
+
+    def _missed(self) -> None:
+        self._circuit.failed()
+        if self._circuit.is_open and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        """Ask until it answers."""
+        while self._circuit.is_open:
+            await asyncio.sleep(PAUSE_S)
+            with suppress(RPCError, RuntimeError):
+                await self.ping()
+
+    async def start_task(self, task: TaskInput, traceparent: str | None = None, *, again: bool = False) -> None:
         """Start the task's workflow, once, however often this is called. Raises EngineAway.
 
-        It joins the trace of `traceparent`, or else that of the caller.
+        `again`: also where it has completed, though its row says that the task has not ended. It joins the trace of
+        `traceparent`, or else that of the caller.
         """
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
         attributes = TypedSearchAttributes(
             [
                 SearchAttributePair(TASK_STATUS, "QUEUED"),
@@ -128,13 +169,13 @@ class Engine:
             ]
         )
         try:
-            with telemetry.joined(traceparent), _reaching():
+            with telemetry.joined(traceparent), self._reaching():
                 await self.client.start_workflow(
                     TaskWorkflow.run,
                     task,
                     id=task_workflow_id(task.task_id),
                     task_queue=self._settings.task_queue,
-                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    id_reuse_policy=reuse,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     search_attributes=attributes,
                     static_summary=f"type {task.task_type}, {task.app[:50]}, priority {task.priority}",
@@ -143,12 +184,24 @@ class Engine:
         except WorkflowAlreadyStartedError:
             log.debug("%s has run already", task.task_id)
 
+    async def standing(self, task_id: str) -> Standing:
+        """How the last run of the task's workflow stands. Raises EngineAway."""
+        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
+        try:
+            with self._reaching():
+                status = (await handle.describe(rpc_timeout=CALL)).status
+        except NoSuchWorkflow:
+            return Standing.ABSENT
+        if status is WorkflowExecutionStatus.RUNNING:
+            return Standing.RUNNING
+        return Standing.COMPLETED if status is WorkflowExecutionStatus.COMPLETED else Standing.ENDED
+
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
         """Signal the node's workflow, starting it where it does not run. Raises EngineAway.
 
         Untraced: it lives for months, and all its steps would join the trace of the request that happened to start it.
         """
-        with _reaching():
+        with self._reaching():
             await self._untraced.start_workflow(
                 GpuHealthWorkflow.run,
                 GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch),
@@ -164,19 +217,19 @@ class Engine:
     async def grant(self, task_id: str, grant: Grant) -> None:
         """Tell a waiting task that it has a slot. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        with _reaching():
+        with self._reaching():
             await handle.signal(TaskWorkflow.granted, grant, rpc_timeout=CALL)
 
     async def settled(self, task_id: str, attempt: int) -> None:
         """Tell a task that its attempt is closed. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        with _reaching():
+        with self._reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
     async def look(self, task_id: str) -> None:
         """Let a waiting task look again and say what it waits for. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        with _reaching():
+        with self._reaching():
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
 
     async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
@@ -201,7 +254,7 @@ class Engine:
     async def trigger_monitor(self) -> None:
         """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""
         try:
-            with _reaching():
+            with self._reaching():
                 await self.client.get_schedule_handle(MONITOR).trigger(
                     overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL
                 )
@@ -211,6 +264,7 @@ class Engine:
     async def ping(self) -> None:
         """Raise unless the engine answers."""
         await self.client.service_client.check_health(timeout=CALL)
+        self._circuit.answered()
 
     async def set_up(self) -> None:
         """Register what the engine must know: search attributes and the monitor's schedule. Idempotent."""

@@ -17,13 +17,14 @@ from api.protocol import EnvelopeProtocol
 from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database, create_engine, is_unavailable
 from infra.forecast import Forecast
 from infra.own_services import OwnServices
 from infra.settings import Settings
 from infra.temporal import Engine, connect
 from workers.instance import Instance
 from workers.migrate import prepare
+from workers.patience import until_there
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def serve(settings: Settings) -> None:
     """Assemble the API and run it."""
-    await prepare(settings)
+    await until_there("Postgres", lambda: prepare(settings), is_unavailable)
     assert settings.database_url is not None
     database = Database(create_engine(settings.database_url))
     cache = Cache.connect(settings.redis_url)

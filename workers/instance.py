@@ -36,7 +36,6 @@ class Instance:
         self.id = ""
         self.leads = False
         self._told: dict[tuple[str, int], float] = {}  # silent (gpu id, epoch) -> when its workflow was told
-        self._last_turn = time.monotonic()
         self._kind = kind
         self._database = database
         self._engine = engine
@@ -66,7 +65,8 @@ class Instance:
 
     async def _turn(self) -> None:
         load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, psutil.disk_usage("/").percent)
-        if not self.id or not await self._database.run(lambda c: instances.beat(c, self.id, load)):
+        deaf_s = silence.deaf_after_s(self._settings.heartbeat_timeout)
+        if not self.id or not await self._database.run(lambda c: instances.beat(c, self.id, load, deaf_s)):
             self.id = await self._database.run(
                 lambda c: instances.join(
                     c,
@@ -76,9 +76,6 @@ class Instance:
                     version=version("gpu-orchestrator"),
                 )
             )
-        if time.monotonic() - self._last_turn > self._settings.heartbeat_timeout / 2:
-            await self._database.run(lambda c: instances.listen_anew(c, self.id))
-        self._last_turn = time.monotonic()
         self.leads = (
             await self._database.run(lambda c: instances.lead(c, self.id, self._settings.leader_lease)) is not None
         )
@@ -102,7 +99,8 @@ class Instance:
         self._told |= dict.fromkeys(new, now)
         await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch, "") for gpu_id, epoch in new]))
         if found.held:
-            await self._database.run(lambda c: alerts.raise_alert(c, alerts.fleet_silent(found.held, found.fleet)))
+            held_s = silence.HELD_GRACES * self._settings.heartbeat_timeout
+            await self._database.run(lambda c: alerts.fleet_silent(c, found.held, found.fleet, held_s))
 
     async def _put_to_work(self, gpu_id: str, connection: AsyncConnection) -> Wakeups:
         return await gpus.put_to_work(connection, gpu_id, strict_vip=self._settings.vip_nodes_strict)

@@ -16,20 +16,23 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.explaining import Explanations
+from activities.mending import Mender
 from activities.monitor_steps import MonitorSteps
 from activities.node_steps import NodeSteps
 from activities.task_steps import TaskSteps
 from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database, create_engine, is_unavailable
 from infra.forecast import Forecast
 from infra.node_client import NodeClient
 from infra.own_services import OwnServices
 from infra.settings import Settings
-from infra.temporal import WORKFLOWS, Engine, connect
+from infra.temporal import WORKFLOWS, Engine, connect, is_away
 from workers.instance import Instance
 from workers.migrate import prepare
+from workers.patience import until_there
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +60,16 @@ def workflow_runner(settings: Settings) -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
+async def set_up_engine(settings: Settings) -> Engine:
+    """The engine, connected, with all that it must know of us."""
+    engine = Engine(await connect(settings, lazy=False), settings)
+    await engine.set_up()
+    return engine
+
+
 async def serve(settings: Settings) -> None:
     """Assemble the worker and run it."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await prepare(settings)
+    await until_there("Postgres", lambda: prepare(settings), is_unavailable)
     log.info("nodes report to %s", settings.base_url)
     assert settings.database_url is not None
     database = Database(create_engine(settings.database_url))
@@ -71,11 +77,11 @@ async def serve(settings: Settings) -> None:
     own = OwnServices(settings)
     await own.refresh()
     nodes = NodeClient(AllowList(settings, own))
-    engine = Engine(await connect(settings, lazy=False), settings)
-    await engine.set_up()
+    engine = await until_there("Temporal", lambda: set_up_engine(settings), is_away)
     tasks = TaskSteps(database, engine, nodes, Forecast(database, strict_vip=settings.vip_nodes_strict), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
-    monitor = MonitorSteps(database, cache, engine, settings)
+    mender, explanations = Mender(database, engine, nodes, settings), Explanations(database, engine, settings)
+    monitor = MonitorSteps(database, cache, mender, explanations, settings)
     worker = Worker(
         engine.client,
         task_queue=settings.task_queue,
@@ -97,6 +103,9 @@ async def serve(settings: Settings) -> None:
     )
     instance = Instance("worker", database, engine, settings)
     background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with worker:
             await stop.wait()

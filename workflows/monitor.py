@@ -22,10 +22,16 @@ class MonitorWorkflow:
         """Returns what was found and mended."""
         once = RetryPolicy(maximum_attempts=3)
         mended = await workflow.execute_activity_method(
-            MonitorActivities.reconcile, start_to_close_timeout=policies.MONITOR_STEP, retry_policy=once
+            MonitorActivities.reconcile,
+            start_to_close_timeout=policies.MONITOR_STEP,
+            heartbeat_timeout=policies.MONITOR_BEAT,
+            retry_policy=once,
         )
         report = await workflow.execute_activity_method(
-            MonitorActivities.check_health, start_to_close_timeout=policies.MONITOR_STEP, retry_policy=once
+            MonitorActivities.check_health,
+            start_to_close_timeout=policies.MONITOR_STEP,
+            heartbeat_timeout=policies.MONITOR_BEAT,
+            retry_policy=once,
         )
         workflow.set_current_details(f"{report.overall_health}; mended: {mended or 'nothing'}")
         return replace(report, mended=mended)

@@ -29,6 +29,8 @@ STOP_TIMEOUT = timedelta(seconds=6)
 ASK_TIMEOUT = timedelta(seconds=30)
 
 MONITOR_STEP = timedelta(seconds=60)
+MONITOR_BEAT = timedelta(seconds=10)
+"""A step of a monitor run that has not beaten for so long is run again: its worker or the word of its end is lost."""
 
 WAIT_BACKSTOP = timedelta(minutes=10)
 """A waiting task looks again by itself after this time, in case its grant's signal and its repetition were lost."""

@@ -64,6 +64,8 @@ class TaskWorkflow:
                 if ended.outcome in NODE_STILL_RUNS_IT:
                     await self._stop(grant)
                 return TaskSummary(ended.status, grant.attempt, grant.gpu_id)
+            if ended.outcome is None and workflow.patched("open-again"):
+                self._reopen(grant.attempt)
             await self._pause(grant, ended)
             self._renew()
 
@@ -112,6 +114,13 @@ class TaskWorkflow:
     def _grant(self) -> Grant | None:
         """The grant that was signalled; one of an attempt that has been run does not count."""
         return self._granted if self._granted is not None and self._granted.attempt > self._attempt else None
+
+    def _reopen(self, attempt: int) -> None:
+        """It was said to be closed, or granted, and is not: what was said of it does not count."""
+        self._attempt = min(self._attempt, attempt - 1)
+        self._settled = min(self._settled, attempt - 1)
+        if self._granted is not None and self._granted.attempt <= attempt:
+            self._granted = None
 
     async def _run_attempt(self, grant: Grant) -> Collected:
         delivery = await self._dispatch(AttemptRef(self._task.task_id, grant.attempt))

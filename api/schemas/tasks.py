@@ -144,7 +144,10 @@ EVENT = {
 
 
 class TaskEvent(BaseModel):
-    """Extension: one edge of a task's timeline, who moved it and why; `at` in Unix milliseconds."""
+    """Extension: one entry of a task's timeline, who moved it and why; `at` in Unix milliseconds.
+
+    An edge, or a note of what the monitor has mended: its `from` equals its `to`.
+    """
 
     model_config = sample(**EVENT)
 

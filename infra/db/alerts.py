@@ -31,24 +31,28 @@ _RAISE = text(
     "INSERT INTO alerts (dedupe_key, title, message, level, source)"
     " VALUES (:dedupe_key, :title, :message, :level, :source) ON CONFLICT (dedupe_key) DO NOTHING"
 )
+# Named after the one before it, so that two processes that find the same raise one.
+_RAISE_FLEET_SILENT = text(
+    """
+    WITH last AS (
+        SELECT seq, status, raised_at
+          FROM (SELECT * FROM alerts WHERE level = 'CRITICAL' ORDER BY seq DESC LIMIT 1000) recent
+         WHERE starts_with(dedupe_key, 'fleet-silent:') ORDER BY seq DESC LIMIT 1)
+    INSERT INTO alerts (dedupe_key, title, message, level, source)
+    SELECT 'fleet-silent:' || COALESCE((SELECT seq FROM last), 0), '大量GPU同时失联', :message, 'CRITICAL',
+           'gpu_monitor'
+     WHERE NOT EXISTS (SELECT FROM last WHERE raised_at > clock_timestamp() - make_interval(secs =>
+                       CASE status WHEN 'ACTIVE' THEN :repeat ELSE :lasts END))
+        ON CONFLICT (dedupe_key) DO NOTHING
+    """
+)
+FLEET_SILENT_AGAIN_S = 3600.0
 _ACKNOWLEDGE = text(
     "UPDATE alerts SET status = 'ACKNOWLEDGED', acknowledged_at = clock_timestamp(), acknowledged_by = :by"
     " WHERE seq = :seq AND status = 'ACTIVE'"
 )
 _EXISTS = text("SELECT EXISTS (SELECT FROM alerts WHERE seq = :seq)")
 _FILTERS = {"level": "level = :level", "status": "status = :status"}
-
-
-def fleet_silent(held: list[str], fleet: int) -> NewAlert:
-    """A large part of the fleet fell silent at once; once an hour at most."""
-    return NewAlert(
-        dedupe_key=f"fleet-silent:{int(time.time() // 3600)}",
-        title="大量GPU同时失联",
-        message=f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: "
-        + ", ".join(sorted(held)[:20]),
-        level=AlertLevel.CRITICAL,
-        source="gpu_monitor",
-    )
 
 
 def unserved(task_type: int, first: str) -> NewAlert:
@@ -62,9 +66,33 @@ def unserved(task_type: int, first: str) -> NewAlert:
     )
 
 
+def miscounted(wrong: list[str]) -> NewAlert:
+    """Kept counts differed from the rows and were corrected; once an hour at most."""
+    return NewAlert(
+        dedupe_key=f"miscounted:{int(time.time() // 3600)}",
+        title="统计计数已校正",
+        message=f"{len(wrong)} 项统计计数与数据不一致，已按数据校正: " + ", ".join(wrong[:10]),
+        level=AlertLevel.WARNING,
+        source="system_monitor",
+    )
+
+
 async def raise_alert(connection: AsyncConnection, alert: NewAlert) -> bool:
     """(new) → ACTIVE; False where it was raised before."""
     return (await connection.execute(_RAISE, alert.__dict__)).rowcount == 1
+
+
+async def fleet_silent(connection: AsyncConnection, held: list[str], fleet: int, lasts_s: float) -> bool:
+    """CRITICAL: a large part of the fleet fell silent at once, and these nodes are held. One alert for one outage.
+
+    While the last one is not acknowledged it stands for those that follow, and is repeated after an hour; once it is,
+    an outage that begins later raises its own. `lasts_s`: so long one outage is at most.
+    """
+    message = f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: " + ", ".join(
+        sorted(held)[:20]
+    )
+    values = {"message": message, "repeat": max(FLEET_SILENT_AGAIN_S, lasts_s), "lasts": lasts_s}
+    return (await connection.execute(_RAISE_FLEET_SILENT, values)).rowcount == 1
 
 
 async def acknowledge(connection: AsyncConnection, seq: int, by: str) -> None:

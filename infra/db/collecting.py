@@ -21,6 +21,7 @@ _LOCK = text(
      WHERE t.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF t
     """
 )
+_STATUS = text("SELECT status FROM tasks WHERE task_id = :task_id")
 _COLLECTED = text(
     "UPDATE attempts SET collected_at = clock_timestamp() WHERE task_id = :task_id AND attempt = :attempt"
 )
@@ -30,10 +31,16 @@ _AVOID = text(  # the node that failed it last is tried last
 ACTOR = "workflow"
 
 
-async def collect(connection: AsyncConnection, task_id: str, attempt: int) -> Collected:
-    """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same."""
+async def collect(connection: AsyncConnection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
+    """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same.
+
+    An attempt without a row (the database is a restored copy) counts as open; a task without one has failed.
+    """
     key = {"task_id": task_id, "attempt": attempt}
-    row = (await connection.execute(_LOCK, key)).one()
+    row = (await connection.execute(_LOCK, key)).one_or_none()
+    if row is None:
+        known = (await connection.execute(_STATUS, {"task_id": task_id})).scalar_one_or_none()
+        return Collected(None, TaskStatus(known or TaskStatus.FAILED))
     status = TaskStatus(row.status)
     if row.closed_at is None:
         return Collected(None, status)
@@ -44,7 +51,7 @@ async def collect(connection: AsyncConnection, task_id: str, attempt: int) -> Co
     alike = await _failed_alike_on(connection, task_id, row) if outcome in USES_RETRY else 1
     verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, failed_alike_on=alike)
     reason = f"{row.reason or ''}（已在{alike}个节点上以同样的方式失败，不再重试）" if verdict.given_up else row.reason
-    await _move(connection, key, row, outcome, verdict, reason)
+    await _move(connection, key, row, outcome, verdict, reason, actor)
     await connection.execute(_COLLECTED, key)
     return Collected(outcome, verdict.status, verdict.pause_s, row.reason)
 
@@ -61,8 +68,9 @@ async def _move(
     outcome: Outcome,
     verdict: Verdict,
     reason: str | None,
+    actor: str,
 ) -> None:
-    cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, ACTOR, reason)
+    cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, actor, reason)
     if outcome is Outcome.SUCCEEDED:
         await edges.complete(connection, cause)
         return

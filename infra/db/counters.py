@@ -24,6 +24,41 @@ _FOLD = text(
         ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n
     """
 )
+# Also one statement: of a change that is made meanwhile it sees the row and its difference, or neither. So it appends
+# exactly what is missing, and locks nobody out.
+_RECOUNT = text(
+    """
+    WITH rows AS (
+        SELECT 'tasks' AS counter, task_type || ' ' || status AS key, count(*) AS n FROM tasks GROUP BY 1, 2
+         UNION ALL
+        SELECT 'gpu:' || gpu_id, task_type || ' ' || status, count(*) FROM tasks WHERE gpu_id IS NOT NULL GROUP BY 1, 2
+         UNION ALL SELECT 'gpus', status, count(*) FROM gpus WHERE gone_at IS NULL GROUP BY 2
+         UNION ALL SELECT 'alerts', level || ' ' || status, count(*) FROM alerts GROUP BY 2),
+    kept AS (
+        SELECT counter, key, sum(n)::bigint AS n
+          FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) both_tables
+         WHERE counter IN ('tasks', 'gpus', 'alerts') OR starts_with(counter, 'gpu:')
+         GROUP BY 1, 2)
+    INSERT INTO counter_deltas (counter, key, n)
+    SELECT counter, key, COALESCE(rows.n, 0) - COALESCE(kept.n, 0) FROM rows FULL JOIN kept USING (counter, key)
+     WHERE COALESCE(rows.n, 0) <> COALESCE(kept.n, 0)
+    RETURNING counter, key, n
+    """
+)
+_RECOUNT_IS_DUE = text(
+    "SELECT NOT EXISTS (SELECT FROM monitor_reports WHERE name = 'recount'"
+    " AND at > clock_timestamp() - make_interval(secs => :rest * CAST(body ->> 'took_s' AS float)))"
+)
+_RECOUNTED = text(
+    "INSERT INTO monitor_reports AS m (name, body)"
+    " VALUES ('recount', json_build_object('took_s', CAST(:took_s AS float)))"
+    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
+)
+RECOUNT_LIMIT_S = 40.0
+_LIMIT = text(f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'")  # within one step of the monitor
+_CLOCK = text("SELECT clock_timestamp()")
+RECOUNT_REST = 200
+"""Between two recounts lies so many times the duration of the last: it costs half a percent of one core at any size."""
 _GENERAL = ["tasks", "gpus", "alerts"]
 
 
@@ -72,6 +107,30 @@ async def unfinished(connection: AsyncConnection, task_type: int) -> int:
 async def fold(connection: AsyncConnection) -> None:
     """Add the differences up."""
     await connection.execute(_FOLD)
+
+
+async def recount_is_due(connection: AsyncConnection) -> bool:
+    """Whether the last recount is long enough ago for what it took."""
+    due: bool = (await connection.execute(_RECOUNT_IS_DUE, {"rest": RECOUNT_REST})).scalar_one()
+    return due
+
+
+async def recount(connection: AsyncConnection) -> list[str]:
+    """Compare every count with the rows and correct it; which were wrong, and by how much.
+
+    A database too large for that within RECOUNT_LIMIT_S is not recounted: the caller calls `recount_later`.
+    """
+    await connection.execute(_LIMIT)
+    began = (await connection.execute(_CLOCK)).scalar_one()
+    wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.execute(_RECOUNT)]
+    ended = (await connection.execute(_CLOCK)).scalar_one()
+    await connection.execute(_RECOUNTED, {"took_s": (ended - began).total_seconds()})
+    return wrong
+
+
+async def recount_later(connection: AsyncConnection) -> None:
+    """The recount failed: as if it had taken all of its time."""
+    await connection.execute(_RECOUNTED, {"took_s": RECOUNT_LIMIT_S})
 
 
 def _type_and_status(key: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 Each moves the row only from the expected state, appends the event in the same statement, and says
 whether it did. They are called by `attempts` (settling) and `collecting`, inside their transactions.
+A note is no edge: it says in the timeline what was mended, and moves nothing.
 """
 
 from __future__ import annotations
@@ -53,6 +54,18 @@ _END = {
     for after in (TaskStatus.FAILED, TaskStatus.TIMEOUT)
 }
 
+_NOTE = text(
+    """
+    WITH noted AS (
+        UPDATE tasks SET event_seq = event_seq + 1
+         WHERE task_id = :task_id AND completed_at IS NULL
+           AND event_seq = COALESCE(CAST(:event_seq AS integer), event_seq)
+     RETURNING task_id, event_seq, status)
+    INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
+    SELECT task_id, event_seq, status, status, :attempt, :gpu_id, :actor, :reason FROM noted
+    """
+)
+
 
 class Cause(dict[str, object]):
     """Who moves a task and why: the attempt, its node, the actor, and the reason for the timeline."""
@@ -79,3 +92,11 @@ async def complete(connection: AsyncConnection, cause: Cause) -> bool:
 async def end(connection: AsyncConnection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:
     """QUEUED or PROCESSING → FAILED or TIMEOUT, `reason` is what the user reads as errorMessage."""
     return (await connection.execute(_END[before, after], cause)).rowcount == 1
+
+
+async def note(connection: AsyncConnection, cause: Cause, event_seq: int | None = None) -> bool:
+    """An entry from the task's status to the same one: something was mended that moves no status.
+
+    False, and nothing is written, where the task has ended, or has got another entry since `event_seq` was read.
+    """
+    return (await connection.execute(_NOTE, cause | {"event_seq": event_seq})).rowcount == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +19,12 @@ T = TypeVar("T")
 
 RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the same work may be run again
 RETRIES = 5
+ANSWER_S = 8.0
+"""A transaction that takes longer is given up by whoever waits for it: a database that hangs must not hang us.
+
+It is more than the time after which a paused process loses its locks (see SESSION)."""
+PAUSE_S, SILENCES = 1.0, 3
+"""After so many transactions in a row without an answer only one in so many seconds is tried."""
 SESSION = (
     "timezone=UTC",
     "jit=off",  # our statements are short: compiling one costs more than running it
@@ -47,17 +55,48 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
     )
 
 
+class DatabaseSilent(TimeoutError):
+    """The database did not answer in time, or has not lately."""
+
+
 class Database:
     """Runs transactions on a pool. All SQL stands in the modules beside this one, never in a caller."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._circuit = ShortCircuit(pause_s=PAUSE_S, after=SILENCES)
+        self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
         """Run `work` in one READ COMMITTED transaction, again where the database asks for that.
 
-        `work` must touch nothing but the connection, since it may run more than once.
+        `work` must touch nothing but the connection, since it may run more than once. Raises DatabaseSilent after
+        `within_s`; whether the transaction was committed is unknown then, as after any lost connection.
         """
+        if not self._circuit.admits():
+            raise DatabaseSilent("the database has not answered lately")
+        task = asyncio.create_task(self._repeated(work))
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        try:
+            done, _ = await asyncio.wait((task,), timeout=within_s)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()  # it gives its connection back, or up, which may take as long again: nobody waits for that
+            self._circuit.failed()
+            raise DatabaseSilent(f"no answer within {within_s:g} s")
+        if task.exception() is None:
+            self._circuit.answered()
+        return task.result()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # heeded where somebody still waits for it
+
+    async def _repeated(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):
             try:
                 async with self._engine.begin() as connection:
@@ -73,7 +112,9 @@ class Database:
         await self.run(_ping)
 
     async def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every pooled connection, after what is being given up has let go of its own."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=1)
         await self._engine.dispose()
 
 

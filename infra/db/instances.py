@@ -30,10 +30,15 @@ _JOIN = text(
     """
 )
 _BEAT = text(
-    "UPDATE instances SET last_beat = clock_timestamp(), cpu_usage = :cpu_usage, memory_usage = :memory_usage,"
-    " disk_usage = :disk_usage WHERE instance_id = :instance_id"
+    """
+    UPDATE instances
+       SET listening_since = CASE WHEN last_beat < clock_timestamp() - make_interval(secs => :deaf)
+                                  THEN clock_timestamp() ELSE listening_since END,
+           last_beat = clock_timestamp(), cpu_usage = :cpu_usage, memory_usage = :memory_usage,
+           disk_usage = :disk_usage
+     WHERE instance_id = :instance_id
+    """
 )
-_LISTEN = text("UPDATE instances SET listening_since = clock_timestamp() WHERE instance_id = :instance_id")
 _LEAVE = text("DELETE FROM instances WHERE instance_id = :instance_id")
 _YIELD = text("UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = :instance_id")
 _PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => :age)")
@@ -66,14 +71,13 @@ async def join(connection: AsyncConnection, *, kind: str, hostname: str, pid: in
     return instance_id
 
 
-async def beat(connection: AsyncConnection, instance_id: str, load: Load) -> bool:
-    """The instance lives, and how busy it is. False where it was forgotten meanwhile and must join again."""
-    return (await connection.execute(_BEAT, load.__dict__ | {"instance_id": instance_id})).rowcount == 1
+async def beat(connection: AsyncConnection, instance_id: str, load: Load, deaf_s: float) -> bool:
+    """The instance lives, and how busy it is. False where it was forgotten meanwhile and must join again.
 
-
-async def listen_anew(connection: AsyncConnection, instance_id: str) -> None:
-    """Beats may have gone unheard until now."""
-    await connection.execute(_LISTEN, {"instance_id": instance_id})
+    After more than `deaf_s` without a beat of its own it listens anew: those of the nodes may have gone unheard too.
+    """
+    values = load.__dict__ | {"instance_id": instance_id, "deaf": deaf_s}
+    return (await connection.execute(_BEAT, values)).rowcount == 1
 
 
 async def leave(connection: AsyncConnection, instance_id: str) -> None:

@@ -37,4 +37,4 @@ async def migrate(database: Database) -> None:
     async def work(connection: AsyncConnection) -> None:
         await connection.run_sync(upgrade)
 
-    await database.run(work)
+    await database.run(work, within_s=None)

@@ -1,4 +1,8 @@
-"""What fell between the database and the engine: found here, mended by signals and starts."""
+"""What fell between the database and the engine: found here, mended by `activities.mending`.
+
+Each search reads an index that holds little besides what it looks for; only `next_round` goes over all unfinished
+tasks, a few at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,74 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 AnyRow = Row[tuple[object, ...]]
 
-_INPUT = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent"
+_ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
+# What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
+# has an entry for each time, and a row that can't be helped must not fill it.
+_RESTED = """
+    NOT EXISTS (
+        SELECT FROM task_events e
+         WHERE e.task_id = t.task_id AND e.actor = 'reconciler' AND e.from_status = e.to_status
+           AND e.seq > (SELECT max(edge.seq) FROM task_events edge WHERE edge.task_id = t.task_id
+                           AND edge.from_status IS DISTINCT FROM edge.to_status)
+        HAVING max(e.at) > clock_timestamp() - make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600)))
+"""
 _NOT_STARTED = text(
-    f"SELECT {_INPUT} FROM tasks t"
+    f"SELECT {_ROW} FROM tasks t"
     " WHERE t.engine_started_at IS NULL AND t.created_at < clock_timestamp() - make_interval(secs => :age)"
-    " ORDER BY t.created_at LIMIT 500"
+    f" AND t.completed_at IS NULL AND {_RESTED} ORDER BY t.created_at LIMIT 500"
 )
 _UNCOLLECTED = text(
-    f"SELECT a.attempt, {_INPUT} FROM attempts a JOIN tasks t USING (task_id)"
+    "SELECT a.attempt, a.gpu_id, extract(epoch FROM clock_timestamp() - a.closed_at)::float AS closed_for_s,"
+    f" {_ROW} FROM attempts a JOIN tasks t USING (task_id)"
     " WHERE a.closed_at < clock_timestamp() - make_interval(secs => :age) AND a.collected_at IS NULL"
-    " AND t.completed_at IS NULL ORDER BY a.closed_at LIMIT 500"
+    f" AND t.completed_at IS NULL AND {_RESTED} ORDER BY a.closed_at LIMIT 500"
 )
 _UNDISPATCHED = text(
-    f"SELECT a.attempt, a.gpu_id, {_INPUT} FROM attempts a JOIN tasks t USING (task_id)"
+    f"SELECT a.attempt, a.gpu_id, a.ip, a.port, g.dispatch_secret, {_ROW}"
+    "  FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id"
     " WHERE a.closed_at IS NULL AND a.accepted_at IS NULL"
-    " AND a.claimed_at < clock_timestamp() - make_interval(secs => :age) ORDER BY a.claimed_at LIMIT 500"
+    "   AND a.claimed_at < clock_timestamp() - make_interval(secs => :age)"
+    f"  AND {_RESTED} ORDER BY a.claimed_at LIMIT 100"
 )
 _EXPIRED = text(
     f"""
-    SELECT {_INPUT}
+    SELECT a.attempt, a.gpu_id, a.accepted_at, {_ROW}
       FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at IS NULL
-       AND a.claimed_at < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0) LIMIT 500
+       AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => :delivery))
+           < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0)
+     LIMIT 500
     """
+)
+_FORGOTTEN = text(
+    f"""
+    SELECT NULLIF(t.attempts, 0) AS attempt, CAST(NULL AS text) AS gpu_id, {_ROW}
+      FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
+     WHERE t.status = 'QUEUED' AND t.waiting_since IS NULL
+       AND t.updated_at < clock_timestamp() - make_interval(secs => :age)
+       AND (a.attempt IS NULL OR a.closed_at < clock_timestamp() - make_interval(secs => :age)
+            AND a.collected_at < clock_timestamp() - make_interval(secs => :age))
+       AND {_RESTED} ORDER BY t.updated_at LIMIT 500
+    """
+)
+_UNFINISHED = text(
+    f"""
+    SELECT {_ROW}, t.display_id, a.attempt, a.gpu_id,
+           t.updated_at < clock_timestamp() - make_interval(secs => :age)
+           AND t.engine_started_at < clock_timestamp() - make_interval(secs => :age)
+           AND (a.closed_at IS NULL OR a.collected_at IS NOT NULL) AND {_RESTED} AS doubtful
+      FROM ((SELECT * FROM tasks WHERE status = 'QUEUED' AND display_id > :after ORDER BY display_id LIMIT :limit)
+            UNION ALL
+            (SELECT * FROM tasks WHERE status = 'PROCESSING' AND display_id > :after ORDER BY display_id LIMIT :limit)
+           ) t
+      LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
+     ORDER BY t.display_id LIMIT :limit
+    """
+)
+_ROUND = text("SELECT CAST(body ->> 'after' AS bigint) FROM monitor_reports WHERE name = 'round'")
+_KEEP_ROUND = text(
+    "INSERT INTO monitor_reports AS m (name, body) VALUES ('round', json_build_object('after', CAST(:after AS bigint)))"
+    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
 _UNATTENDED = text(
     """
@@ -62,9 +111,12 @@ async def not_started(connection: AsyncConnection, age_s: float) -> Sequence[Any
     return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
 
 
-async def expired(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
-    """Tasks whose open attempt is past its timeout by `age_s`: their workflow does not run any more."""
-    return (await connection.execute(_EXPIRED, {"age": age_s})).all()
+async def expired(connection: AsyncConnection, age_s: float, delivery_s: float) -> Sequence[AnyRow]:
+    """Open attempts past their timeout by `age_s`: nobody has ended them, though their workflow should have.
+
+    One that no node has accepted has `delivery_s` more.
+    """
+    return (await connection.execute(_EXPIRED, {"age": age_s, "delivery": delivery_s})).all()
 
 
 async def uncollected(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
@@ -73,8 +125,24 @@ async def uncollected(connection: AsyncConnection, age_s: float) -> Sequence[Any
 
 
 async def undispatched(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
-    """Attempts granted `age_s` ago that no node has accepted."""
+    """Attempts granted `age_s` ago that no node has accepted, with the node's address."""
     return (await connection.execute(_UNDISPATCHED, {"age": age_s})).all()
+
+
+async def forgotten(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
+    """QUEUED for `age_s`, longer than any pause, and yet neither waiting for a slot nor holding one."""
+    return (await connection.execute(_FORGOTTEN, {"age": age_s})).all()
+
+
+async def next_round(connection: AsyncConnection, age_s: float, limit: int) -> Sequence[AnyRow]:
+    """The next `limit` unfinished tasks, the oldest first, beginning anew after the last one.
+
+    Of those the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
+    """
+    after = (await connection.execute(_ROUND)).scalar_one_or_none() or 0
+    rows = (await connection.execute(_UNFINISHED, {"age": age_s, "after": after, "limit": limit})).all()
+    await connection.execute(_KEEP_ROUND, {"after": rows[-1].display_id if len(rows) == limit else 0})
+    return [row for row in rows if row.doubtful]
 
 
 async def unattended(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:

@@ -17,6 +17,9 @@ from infra.db import node_edges
 GUARD_SHARE = 0.3
 GUARD_AT_LEAST = 3
 """The fleet guard: more than this share of the fleet, and at least so many nodes, silent within one grace."""
+QUIET_GRACES = 0.75
+"""Silent for so long a node counts as fallen silent with the others: of those that a cut silences together one lapses
+first, and it is held because the others are about to."""
 HELD_GRACES = 3.0
 """So many graces of silence end the hold of a single node."""
 
@@ -24,7 +27,7 @@ _SILENT = text(
     """
     WITH ears AS (
         SELECT min(listening_since) AS since FROM instances
-         WHERE kind = 'api' AND last_beat > clock_timestamp() - make_interval(secs => GREATEST(:grace / 2, 1))),
+         WHERE kind = 'api' AND last_beat > clock_timestamp() - make_interval(secs => :deaf)),
     fleet AS (
         SELECT g.gpu_id, g.epoch, g.status,
                extract(epoch FROM clock_timestamp() - GREATEST(b.at, ears.since))::float AS silent_s
@@ -34,7 +37,7 @@ _SILENT = text(
                 OR g.status = 'OFFLINE' AND g.status_since > clock_timestamp() - make_interval(secs => :grace))),
     counted AS (
         SELECT *, count(*) OVER () AS nodes,
-               count(*) FILTER (WHERE status = 'OFFLINE' OR silent_s > :grace) OVER () AS quiet
+               count(*) FILTER (WHERE status = 'OFFLINE' OR silent_s > :quiet * :grace) OVER () AS quiet
           FROM fleet)
     SELECT gpu_id, epoch, nodes, quiet,
            quiet >= :at_least AND quiet > :share * nodes AND silent_s <= :held_graces * :grace AS held
@@ -53,10 +56,17 @@ class Silence:
     fleet: int
 
 
+def deaf_after_s(grace_s: float) -> float:
+    """Without a beat of its own for so long (seconds) an API process is taken not to have heard the nodes' either."""
+    return max(grace_s / 2, 1.0)
+
+
 async def find(connection: AsyncConnection, grace_s: float) -> Silence:
     """The silent nodes by the database's clock; none where no API process listens."""
     values = {
         "grace": grace_s,
+        "deaf": deaf_after_s(grace_s),
+        "quiet": QUIET_GRACES,
         "share": GUARD_SHARE,
         "at_least": GUARD_AT_LEAST,
         "held_graces": HELD_GRACES,

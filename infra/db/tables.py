@@ -118,6 +118,7 @@ tasks = Table(
     Index("ix_tasks_durations", "task_type", "completed_at", postgresql_where="status = 'COMPLETED'"),
     Index("ix_tasks_ended", "completed_at", postgresql_where="completed_at IS NOT NULL"),
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
+    Index("ix_tasks_idle", "updated_at", postgresql_where="status = 'QUEUED' AND waiting_since IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
     Index("ix_tasks_type", "task_type", "display_id"),
     Index("ix_tasks_gpu", "gpu_id", "display_id"),

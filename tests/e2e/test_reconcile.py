@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from temporalio.client import WorkflowExecutionStatus
+
 from tests.conftest import eventually
+from tests.e2e.inside import select
 
 SLOW = 60.0  # s; the reconciler leaves alone what may still be on its way
 
@@ -50,7 +53,142 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
         await api.succeed(await node.next_put(SLOW), {})
         assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
-    await asyncio.gather(with_an_accepted_result(), with_a_failure(), past_its_deadline(), while_it_waits())
+    async def canceled_while_it_waits():
+        """The row alone says whether a task is over: to cancel its workflow ends nothing."""
+        task_id = await api.create(405)
+        await eventually(lambda: _waits(temporal, task_id))
+        await temporal.get_workflow_handle(f"task-{task_id}").cancel()
+        await eventually(lambda: _has_notes(api, task_id), within=SLOW)
+        await eventually(lambda: _waits(temporal, task_id))
+        node = await make_node("mend_canceled", [405])
+        await api.succeed(await node.next_put(SLOW), {})
+        assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
+
+    await asyncio.gather(
+        with_an_accepted_result(), with_a_failure(), past_its_deadline(), while_it_waits(), canceled_while_it_waits()
+    )
+
+
+async def _has_notes(api, task_id):
+    """What the reconciler has written that moves nothing."""
+    events = await api.get(f"/tasks/{task_id}/events")
+    return [e["reason"] for e in events if (e["actor"], e["from"]) == ("reconciler", e["to"])]
+
+
+async def test_a_mend_without_effect_is_repeated_at_growing_intervals(api, temporal, stack):
+    """Its workflow is terminated again and again, faster than the monitor can look: two entries in as many looks."""
+    task_id = await api.create(406)
+    handle = temporal.get_workflow_handle(f"task-{task_id}")
+    await eventually(lambda: _waits(temporal, task_id))
+    await handle.terminate("by a test")
+    await age(stack, task_id)
+    assert len(await eventually(lambda: _has_notes(api, task_id), within=SLOW)) == 1
+    await eventually(lambda: _waits(temporal, task_id))
+    await handle.terminate("by a test")
+    looks = {await round_of(stack)}
+
+    async def looked_twice_more():
+        looks.add(await round_of(stack))
+        return len(looks) == 3
+
+    await eventually(looked_twice_more, within=SLOW)
+    assert len(await _has_notes(api, task_id)) == 1
+    await update(stack, "UPDATE task_events SET at = at - interval '21 s' WHERE task_id = %s", task_id)
+
+    async def again():
+        return len(await _has_notes(api, task_id)) == 2
+
+    await eventually(again, within=SLOW)
+    await eventually(lambda: _waits(temporal, task_id))
+
+
+async def test_a_lost_look_for_a_slot_is_done_by_the_monitor(api, make_node, temporal, stack):
+    """The workflow believes that its task waits, and the row says that it does not."""
+    task_id = await api.create(407)
+    await eventually(lambda: _waits(temporal, task_id))
+    await update(stack, "UPDATE tasks SET waiting_since = NULL WHERE task_id = %s", task_id)
+    await age(stack, task_id)
+    node = await make_node("mend_look", [407])
+    await api.succeed(await node.next_put(SLOW), {})
+    await api.until(task_id, "COMPLETED")
+    assert await _has_notes(api, task_id) == ["任务既未等待也未执行，由监控重新排队"]
+
+
+async def test_a_completed_workflow_whose_row_is_behind(api, make_node, temporal, stack):
+    """The last write is undone, as a restored copy would: the end is written again, or the work is done again."""
+    node = await make_node("mend_behind", [408], maxConcurrentTasks=2)
+    ids = [await api.create(408) for _ in range(2)]
+    for _ in ids:
+        await api.succeed(await node.next_put(), {"n": 1})
+    for task_id in ids:
+        await api.until(task_id, "COMPLETED")
+        await eventually(lambda task_id=task_id: _returned(temporal, task_id))
+        await undo_the_end(stack, task_id)
+    uncollected, still_open = ids
+    await update(stack, "DELETE FROM task_results WHERE task_id = %s", still_open)
+    await update(
+        stack,
+        "UPDATE attempts SET closed_at = NULL, outcome = NULL WHERE task_id = %s",
+        still_open,
+    )
+    await age(stack, still_open)
+    put = await node.next_put(SLOW)
+    assert put.run_id == f"{still_open}-1"
+    await api.succeed(put, {"n": 1})
+    for task_id in ids:
+        await api.until(task_id, "COMPLETED", within=SLOW)
+        await eventually(lambda task_id=task_id: _returned(temporal, task_id))
+    events = await api.get(f"/tasks/{uncollected}/events")
+    assert [(e["to"], e["actor"]) for e in events][-1] == ("COMPLETED", "reconciler")
+    assert await _has_notes(api, still_open) == ["工作流已结束而任务尚未结束，由监控重新运行"]
+
+
+async def test_wrong_counts_are_corrected(api, stack):
+    before = (await api.get("/monitoring/overview"))["metrics"]
+    await update(stack, "INSERT INTO counter_deltas VALUES ('tasks', '409 QUEUED', 5)")
+    assert (await api.get("/monitoring/overview"))["metrics"]["total_tasks"] == before["total_tasks"] + 5
+    await api.post("/monitoring/check")
+
+    async def are_right():
+        return (await api.get("/monitoring/overview"))["metrics"] == before
+
+    await eventually(are_right)
+    assert "tasks 409 QUEUED: -5" in (await api.alerts("统计计数"))[0]["message"]
+
+
+async def update(stack, statement, *values):
+    await select(stack, f"WITH done AS ({statement} RETURNING 1) SELECT * FROM done", *values)
+
+
+async def age(stack, task_id):
+    """As if nothing had happened to it for a long time."""
+    await update(
+        stack,
+        "UPDATE tasks SET updated_at = updated_at - interval '5 min', created_at = created_at - interval '6 min',"
+        " engine_started_at = engine_started_at - interval '5 min' WHERE task_id = %s",
+        task_id,
+    )
+
+
+async def undo_the_end(stack, task_id):
+    """Lose the transaction that ended the task."""
+    await update(stack, "DELETE FROM task_events WHERE to_status = 'COMPLETED' AND task_id = %s", task_id)
+    await update(stack, "UPDATE attempts SET collected_at = NULL WHERE task_id = %s", task_id)
+    await update(
+        stack,
+        "UPDATE tasks SET status = 'PROCESSING', completed_at = NULL, event_seq = event_seq - 1 WHERE task_id = %s",
+        task_id,
+    )
+
+
+async def round_of(stack):
+    """When the monitor last went over the unfinished tasks."""
+    return (await select(stack, "SELECT max(at) AS at FROM monitor_reports WHERE name = 'round'"))[0]["at"]
+
+
+async def _returned(temporal, task_id):
+    handle = temporal.get_workflow_handle(f"task-{task_id}")
+    return (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
 
 
 async def _waits(temporal, task_id):

@@ -65,6 +65,18 @@ class Recorder:
         await asyncio.sleep(1)
         await self.keep("task_timed_out", f"task-{late}")
 
+    async def misled(self) -> None:
+        """A task is told that its attempt is closed, which is not so."""
+        node = await self.node("misled", 3)
+        task = await self.api.create(3)
+        await node.next_put()
+        await self.api.until(task, "PROCESSING")
+        await self.client.get_workflow_handle(f"task-{task}").signal("settled", 1)
+        await self.api.succeed(await node.next_put(), {})
+        await self.api.until(task, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep("task_misled", f"task-{task}")
+
     async def nodes(self) -> None:
         api = self.api
         silent = await self.node("silent", 2)
@@ -128,6 +140,7 @@ async def main() -> None:
     HISTORIES.mkdir(exist_ok=True)
     async with recorder() as usual:
         await usual.tasks()
+        await usual.misled()
         await usual.nodes()
     await continued()
 

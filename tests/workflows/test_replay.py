@@ -21,6 +21,7 @@ WANTED = {
     "task_retried",
     "task_timed_out",
     "task_lost_node",
+    "task_misled",
     "task_waiting",
     "task_running",
     "node_active",

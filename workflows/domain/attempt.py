@@ -43,3 +43,6 @@ CONTACT_FAILED = frozenset({Outcome.REFUSED, Outcome.UNREACHABLE})
 
 REACHED = frozenset({Outcome.SUCCEEDED, Outcome.FAILED})
 """Outcomes that the node itself has told: so there is contact with it."""
+
+CONFIRMED = frozenset({"starting", "processing", "succeeded"})
+"""A node's words for an attempt (NODE_PROTOCOL) that say that it is there, and not over in vain."""

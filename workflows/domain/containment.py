@@ -1,4 +1,4 @@
-"""Containment: whose fault a failed attempt is, and when a task or a node has failed enough (docs/adr/0008).
+"""Containment: whose fault a failed attempt is, and when a task or a node has failed enough (docs/adr/0009).
 
 A *failure* is an attempt that FAILED or TIMED_OUT. Two failures of a task are *alike* where both passed
 their deadline, or where both nodes gave the same reason.

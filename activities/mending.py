@@ -1,0 +1,228 @@
+"""Mending what fell between the database and the engine (docs/architecture.md, "Reconciliation").
+
+The row says how a task stands. Its workflow is made to follow: told once more what it was told before, or run
+again where it does not run any more, whoever ended it. Only where the workflow has gone further than the row, because
+a write of its own was lost, the row follows. Each mend leaves an entry in the task's timeline, written before
+anything is done; where the task has moved since it was found the entry fails, and nothing is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+from temporalio import activity
+
+from infra.db import alerts, attempts, claims, collecting, counters, edges, reconciling
+from infra.db.edges import Cause
+from infra.db.engine import Database
+from infra.db.wakeups import Granted, Wakeups
+from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
+from infra.settings import Settings
+from infra.temporal import Engine, Standing
+from workflows.domain.attempt import CONFIRMED, Outcome
+from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.task import TERMINAL
+from workflows.messages import Grant, NodeSignal, TaskInput
+
+ACTOR = "reconciler"
+AGE_S = 5.0
+"""What is younger may still be on its way."""
+SIGNAL_S = 10.0
+"""A signal to a workflow that runs was lost, or the workers are busy: the latter is likelier at first."""
+PATIENCE_S = 20.0
+"""The same where a node or a timer has a part in it."""
+DELIVERY_S = 60.0
+"""A dispatch that has no clear answer for so long was given up by everybody."""
+LONGEST_PAUSE_S = 90.0
+"""More than the longest backoff between two attempts."""
+ROUND = 300  # unfinished tasks whose workflow is looked up in one run
+AT_ONCE = 16
+
+AnyRow = Row[tuple[object, ...]]
+
+
+class Mender:
+    """Finds and mends; every row by itself, so that one that can't be mended now is found again by the next run."""
+
+    def __init__(self, database: Database, engine: Engine, nodes: NodeClient, settings: Settings) -> None:
+        self._run = database.run
+        self._engine = engine
+        self._nodes = nodes
+        self._strict_vip = settings.vip_nodes_strict
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def mend(self) -> dict[str, int]:
+        """Counts by kind, without the zeros. Raises EngineAway: without the engine there is nothing to compare."""
+        await self._engine.ping()
+        run = self._run
+        mended: Counter[str] = Counter()
+        mended["started"] = await self._each(self._start, await run(lambda c: reconciling.not_started(c, AGE_S)))
+        mended["expired"] = await self._each(
+            self._expire, await run(lambda c: reconciling.expired(c, PATIENCE_S, DELIVERY_S))
+        )
+        mended["settled"] = await self._each(self._settle, await run(lambda c: reconciling.uncollected(c, AGE_S)))
+        mended["granted"] = await self._each(self._grant, await run(lambda c: reconciling.undispatched(c, PATIENCE_S)))
+        mended["queued"] = await self._each(self._queue, await run(lambda c: reconciling.forgotten(c, LONGEST_PAUSE_S)))
+        mended["restarted"] = await self._each(
+            self._restart, await run(lambda c: reconciling.next_round(c, PATIENCE_S, ROUND))
+        )
+        mended["nodes"] = await self._each(self._attend, await run(lambda c: reconciling.unattended(c, AGE_S)))
+        mended["counters"] = await self._recount()
+        return {kind: count for kind, count in mended.items() if count}
+
+    async def _each(self, mend: Callable[[AnyRow], Awaitable[bool]], rows: Iterable[AnyRow]) -> int:
+        return sum(await asyncio.gather(*(self._tried(mend, row) for row in rows)))
+
+    async def _tried(self, mend: Callable[[AnyRow], Awaitable[bool]], row: AnyRow) -> bool:
+        async with self._at_once:
+            try:
+                return await mend(row)
+            except Exception as error:  # noqa: BLE001  the next run finds it again
+                activity.logger.warning("could not be mended now: %s", error)
+                return False
+
+    async def _start(self, row: AnyRow) -> bool:
+        """The row is there and no workflow has looked at it."""
+        if await self._engine.standing(row.task_id) is Standing.RUNNING:
+            return False
+        return await self._run_again(row, "工作流尚未启动，由监控启动")
+
+    async def _expire(self, row: AnyRow) -> bool:
+        """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here."""
+        outcome = Outcome.UNREACHABLE if row.accepted_at is None else Outcome.TIMED_OUT
+        reason = "节点对派发没有明确应答" if row.accepted_at is None else "任务执行超时"
+
+        async def work(connection: AsyncConnection) -> Wakeups | None:
+            wakeups = await attempts.settle(
+                connection,
+                row.task_id,
+                row.attempt,
+                outcome,
+                actor=ACTOR,
+                reason=reason,
+                strict_vip=self._strict_vip,
+            )
+            if wakeups is not None:
+                await edges.note(connection, _cause(row, f"{reason}，由监控结束该次执行"))
+            return wakeups
+
+        wakeups = await self._run(work)
+        if wakeups is not None:
+            await self._engine.deliver(wakeups)
+        return wakeups is not None
+
+    async def _settle(self, row: AnyRow) -> bool:
+        """The attempt is closed and nobody has collected it."""
+        standing = await self._engine.standing(row.task_id)
+        if standing is Standing.RUNNING:
+            if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
+                return False
+            await self._engine.settled(row.task_id, row.attempt)
+            return True
+        if standing is Standing.COMPLETED and await self._collect(row):
+            return True
+        return await self._run_again(row, "工作流已结束而执行结果未被收取，由监控重新运行")
+
+    async def _collect(self, row: AnyRow) -> bool:
+        """Write the end that the completed workflow has reached; False where there is more to do than that."""
+
+        async def work(connection: AsyncConnection) -> None:
+            collected = await collecting.collect(connection, row.task_id, row.attempt, actor=ACTOR)
+            if collected.status not in TERMINAL:
+                raise _NotTheEnd
+
+        try:
+            await self._run(work)
+        except _NotTheEnd:
+            return False
+        return True
+
+    async def _grant(self, row: AnyRow) -> bool:
+        """The slot is granted and no node has accepted: the grant was not heard, or the acceptance not written."""
+        accepted = await self._accepted(row)
+        standing = await self._engine.standing(row.task_id)
+        if standing is not Standing.RUNNING:
+            mended = await self._run_again(row, "工作流未在运行而任务已获得槽位，由监控重新运行")
+        else:
+            mended = accepted or await self._note(row, "再次通知工作流：已获得槽位")
+            if mended:
+                await self._engine.grant(row.task_id, Grant(row.attempt, row.gpu_id))
+        if accepted:
+            await self._run(lambda c: attempts.accept(c, row.task_id, row.attempt, actor=ACTOR))
+        return mended
+
+    async def _accepted(self, row: AnyRow) -> bool:
+        """Whether the node says that it has the attempt."""
+        try:
+            answer = await self._nodes.status(
+                NodeAddress(row.ip, row.port, row.dispatch_secret), f"{row.task_id}-{row.attempt}"
+            )
+        except (NodeUnreachable, ForbiddenAddress):
+            return False
+        return answer.status == 200 and answer.body.get("status") in CONFIRMED
+
+    async def _queue(self, row: AnyRow) -> bool:
+        """Neither waiting nor running: its look for a slot was lost, so it is done here."""
+        if await self._engine.standing(row.task_id) is not Standing.RUNNING:
+            return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
+        if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
+            return False
+        found = await claims.claim(self._run, row.task_id, strict_vip=self._strict_vip)
+        granted = list(found.others) + ([Granted(row.task_id, found.grant)] if found.grant else [])
+        await self._engine.deliver(Wakeups(granted=granted))
+        return True
+
+    async def _restart(self, row: AnyRow) -> bool:
+        """The task has not ended: a workflow of it must run."""
+        if await self._engine.standing(row.task_id) is Standing.RUNNING:
+            return False
+        return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
+
+    async def _attend(self, row: AnyRow) -> bool:
+        await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch, "reconcile"))
+        return True
+
+    async def _recount(self) -> int:
+        """Correct the kept counts; how many were wrong."""
+        if not await self._run(counters.recount_is_due):
+            return 0
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            wrong = await counters.recount(connection)
+            if wrong:
+                await alerts.raise_alert(connection, alerts.miscounted(wrong))
+            return wrong
+
+        try:
+            wrong = await self._run(work, within_s=counters.RECOUNT_LIMIT_S + AGE_S)
+        except Exception as error:  # noqa: BLE001  the other mends must not fail with it
+            activity.logger.warning("the counts could not be compared with the rows: %s", error)
+            await self._run(counters.recount_later)
+            return 0
+        if wrong:
+            activity.logger.warning("counts were off and are corrected: %s", ", ".join(wrong))
+        return len(wrong)
+
+    async def _run_again(self, row: AnyRow, why: str) -> bool:
+        """The new run finds in the row what there is to do."""
+        if not await self._note(row, why):
+            return False
+        task = TaskInput(row.task_id, row.task_type, row.user_id, row.app, row.priority, row.timeout_ms)
+        await self._engine.start_task(task, row.traceparent, again=True)
+        return True
+
+    async def _note(self, row: AnyRow, reason: str) -> bool:
+        """False where the task has moved since it was found: then there is nothing to mend."""
+        return await self._run(lambda c: edges.note(c, _cause(row, reason), row.event_seq))
+
+
+class _NotTheEnd(Exception):
+    """Rolls the transaction back."""
+
+
+def _cause(row: AnyRow, reason: str) -> Cause:
+    return Cause(row.task_id, getattr(row, "attempt", None), getattr(row, "gpu_id", None), ACTOR, reason)

@@ -1,0 +1,86 @@
+"""Kept counts that differ from the rows are corrected, and a change that is made meanwhile is not lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.db import counters, edges
+from infra.db.counters import Counts
+from infra.db.edges import Cause
+from infra.db.engine import Database
+from tests.db import rows
+
+EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, alerts, counters, counter_deltas"
+
+
+@pytest.fixture
+async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
+    """Empty before and after."""
+    async with engine.begin() as connection:
+        await connection.execute(text(EMPTY))
+    yield Database(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text(EMPTY))
+
+
+async def counts(database: Database) -> Counts:
+    return await database.run(counters.read)
+
+
+async def some_rows(connection) -> None:
+    for number in range(6):
+        await rows.task(connection, f"t{number}", task_type=number % 2)
+    await rows.task(connection, "p")
+    await edges.start(connection, Cause("p", 1, "g", "test", None))
+    await rows.node(connection, "g")
+
+
+async def test_what_is_right_is_left_alone(database):
+    await database.run(some_rows)
+    assert await database.run(counters.recount) == []
+    await database.run(counters.fold)
+    assert await database.run(counters.recount) == []
+
+
+async def test_deleted_rows_and_a_wrong_count_are_found(database):
+    await database.run(some_rows)
+    right = await counts(database)
+    await database.run(counters.fold)
+    await database.run(lambda c: c.execute(text("UPDATE counters SET n = n + 7 WHERE counter <> 'alerts'")))
+    await database.run(lambda c: c.execute(text("DELETE FROM counters WHERE key = '0 QUEUED'")))
+    wrong = await database.run(counters.recount)
+    assert sorted(wrong) == ["gpu:g 1 PROCESSING: -7", "gpus ACTIVE: -7", "tasks 0 QUEUED: +3",
+                             "tasks 1 PROCESSING: -7", "tasks 1 QUEUED: -7"]  # fmt: skip
+    assert await counts(database) == right
+
+    await database.run(lambda c: c.execute(text("DELETE FROM tasks WHERE task_id = 't1'")))
+    assert await database.run(counters.recount) == ["tasks 1 QUEUED: -1"]
+    assert (await counts(database)).tasks == {(0, "QUEUED"): 3, (1, "QUEUED"): 2, (1, "PROCESSING"): 1}
+
+
+async def test_a_change_under_way_is_counted_once(database, engine):
+    await database.run(some_rows)
+    async with engine.begin() as other:
+        await rows.task(other, "late", task_type=5)
+        await edges.start(other, Cause("t0", 1, "g", "test", None))
+        await database.run(lambda c: c.execute(text("UPDATE counters SET n = n + 7")))
+        await database.run(counters.recount)
+    assert (await counts(database)).tasks[5, "QUEUED"] == 1
+    assert (await counts(database)).tasks[0, "PROCESSING"] == 1
+    assert await database.run(counters.recount) == []
+
+
+async def test_a_recount_is_due_when_the_last_one_is_paid_off(database):
+    await database.run(lambda c: c.execute(text("DELETE FROM monitor_reports WHERE name = 'recount'")))
+    assert await database.run(counters.recount_is_due)
+    await database.run(counters.recount)
+    took = "UPDATE monitor_reports SET body = '{\"took_s\": 0.3}' WHERE name = 'recount'"
+    await database.run(lambda c: c.execute(text(took)))
+    assert not await database.run(counters.recount_is_due)
+    earlier = "UPDATE monitor_reports SET at = at - interval '61 s' WHERE name = 'recount'"
+    await database.run(lambda c: c.execute(text(earlier)))
+    assert await database.run(counters.recount_is_due)

@@ -1,0 +1,91 @@
+"""Who is believed to be silent: the fleet guard's numbers, and who was there to hear."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import insert, text
+
+from infra.db import alerts, instances, silence, tables
+from infra.db.instances import Load
+from tests.db import rows
+
+GRACE_S = 40.0
+IDLE = Load(0, 0, 0)
+
+
+async def hears(connection, since_s: float) -> str:
+    """An API process that has listened for so long."""
+    instance_id = await instances.join(connection, kind="api", hostname="h", pid=1, version="1")
+    ago = "clock_timestamp() - make_interval(secs => :s)"
+    await connection.execute(text(f"UPDATE instances SET listening_since = {ago}"), {"s": since_s})
+    return instance_id
+
+
+async def fleet(connection, silent_s: list[float], status: str = "ACTIVE") -> None:
+    for number, seconds in enumerate(silent_s):
+        gpu_id = f"{status}_{number:02}"
+        await rows.node(connection, gpu_id, status=status)
+        at = text("clock_timestamp() - make_interval(secs => :s)").bindparams(s=seconds)
+        await connection.execute(insert(tables.gpu_beats).values(gpu_id=gpu_id, at=at))
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "lapsed", "held"),
+    [
+        ([45], 1, 0),  # a fleet of one
+        ([45, 45], 2, 0),
+        ([45, 1, 1], 1, 0),
+        ([45, 45, 1, 1], 2, 0),  # half of four, but two may well die by themselves
+        ([45, 45, 45, *[1] * 6], 0, 3),  # a third
+        ([45, 45, 45, *[1] * 7], 3, 0),  # 30% is not more than 30%
+        ([45, 32, 33, 34, *[1] * 4], 0, 1),  # the first of four that a cut has silenced together
+        ([45, 20, 20, 20, *[1] * 4], 1, 0),
+        ([125, 125, 125], 3, 0),  # held for three graces, not longer
+    ],
+)
+async def test_the_guard(connection, silent_s, lapsed, held):
+    await hears(connection, 1000)
+    await fleet(connection, silent_s)
+    found = await silence.find(connection, GRACE_S)
+    assert (len(found.lapsed), len(found.held), found.fleet) == (lapsed, held, len(silent_s))
+
+
+async def test_those_that_have_just_gone_offline_count_too(connection):
+    await hears(connection, 1000)
+    await fleet(connection, [45, 45], status="OFFLINE")
+    await fleet(connection, [45, *[1] * 5])
+    found = await silence.find(connection, GRACE_S)
+    assert (found.lapsed, found.held) == ([], ["ACTIVE_00"])
+
+
+async def test_nobody_is_silent_where_nobody_listens(connection):
+    await fleet(connection, [1000])
+    assert (await silence.find(connection, GRACE_S)).lapsed == []
+    await hears(connection, GRACE_S - 1)
+    assert (await silence.find(connection, GRACE_S)).lapsed == []
+
+
+async def test_an_instance_that_missed_its_own_beats_listens_anew_with_the_first_one(connection):
+    deaf_s = silence.deaf_after_s(GRACE_S)
+    instance_id = await hears(connection, 1000)
+    await fleet(connection, [1000])
+    await instances.beat(connection, instance_id, IDLE, deaf_s)
+    assert len((await silence.find(connection, GRACE_S)).lapsed) == 1
+    await connection.execute(text("UPDATE instances SET last_beat = clock_timestamp() - interval '60 s'"))
+    await instances.beat(connection, instance_id, IDLE, deaf_s)
+    assert (await silence.find(connection, GRACE_S)).lapsed == []
+
+
+async def test_one_alert_for_one_outage(connection):
+    async def again(lasts_s: float = 120) -> bool:
+        return await alerts.fleet_silent(connection, ["a"], 3, lasts_s)
+
+    assert await again()
+    assert not await again()
+    assert not await again(lasts_s=0)  # not acknowledged yet: it stands for this one too
+    seq = (await connection.execute(text("SELECT seq FROM alerts"))).scalar_one()
+    await alerts.acknowledge(connection, seq, "me")
+    assert not await again()  # still the same outage
+    assert await again(lasts_s=0)
+    await connection.execute(text("UPDATE alerts SET raised_at = raised_at - interval '2 h'"))
+    assert await again()

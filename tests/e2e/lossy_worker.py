@@ -1,0 +1,78 @@
+"""A worker whose database loses writes: `python -m tests.e2e.lossy_worker SEED SHARE LOG`.
+
+Of the transactions that accept, settle or collect an attempt a share is rolled back and reported as done, as if
+Postgres had lost them after the commit. Each loss is a line in LOG. The monitor has no patience here.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities import mending
+from infra.db import attempts, collecting
+from infra.db.engine import ANSWER_S, Database
+from workers import cli, orchestrator
+
+STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"))
+
+_done: ContextVar[list[str]] = ContextVar("done")
+
+
+class Lost(Exception):
+    """Rolls a transaction back and carries its answer out."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+
+def noted(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The step, which leaves word that it was part of the transaction."""
+
+    @wraps(step)
+    async def with_word(*arguments: Any, **options: Any) -> Any:
+        answer = await step(*arguments, **options)
+        _done.get().append(name)
+        return answer
+
+    return with_word
+
+
+class LossyDatabase(Database):
+    """Loses as the command line says."""
+
+    chance = random.Random(int(sys.argv[1]))
+    share = float(sys.argv[2])
+    log = Path(sys.argv[3])
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]], *, within_s: float | None = ANSWER_S) -> Any:
+        done: list[str] = []
+        _done.set(done)
+
+        async def lossy(connection: AsyncConnection) -> Any:
+            answer = await work(connection)
+            if done and self.chance.random() < self.share:
+                raise Lost(answer)
+            return answer
+
+        try:
+            return await super().run(lossy, within_s=within_s)
+        except Lost as lost:
+            with self.log.open("a") as log:
+                log.write(" ".join(done) + "\n")
+            return lost.answer
+
+
+if __name__ == "__main__":
+    for module, name in STEPS:
+        setattr(module, name, noted(name, getattr(module, name)))
+    orchestrator.Database = LossyDatabase
+    mending.AGE_S, mending.SIGNAL_S, mending.PATIENCE_S, mending.DELIVERY_S = 1.0, 2.0, 3.0, 3.0
+    sys.exit(cli.main(["worker"]))
