@@ -1,19 +1,40 @@
-"""Redis: the last beats and the monitor's last report. Losing it at any moment loses nothing."""
+"""Redis: the last beats, the monitor's last report, the callers' buckets. Losing it at any moment loses nothing."""
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from infra.rates import Rate
+
 log = logging.getLogger(__name__)
 
 _BEATS = "gpu-orchestrator:beats"
 _REPORT = "gpu-orchestrator:monitor-report"
+_BUCKET = "gpu-orchestrator:bucket:"
 REPORT_TTL_S = 300
+AWAY_S = 1.0
+"""So long nobody asks for a bucket again once Redis has not answered: callers must not wait for it one by one."""
+
+# `infra.rates.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst. The answer is the time to wait, in s.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
+local after = math.max(full_at, now) + 1 / rate
+local wait = after - now - burst / rate
+if wait > 0.000001 then
+    return string.format('%.6f', wait)
+end
+redis.call('SET', KEYS[1], string.format('%.6f', after), 'PX', math.ceil((after - now) * 1000))
+return '0'
+"""
 
 
 class Cache:
@@ -21,6 +42,8 @@ class Cache:
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
+        self._take = None if redis is None else redis.register_script(_TAKE)
+        self._away_until = 0.0
 
     @classmethod
     def connect(cls, url: str | None) -> Cache:
@@ -46,6 +69,17 @@ class Cache:
         """The monitor's last report, where it is remembered."""
         value = await self._ask("get", _REPORT)
         return None if value is None else dict(json.loads(value))
+
+    async def take(self, name: str, limit: Rate) -> float | None:
+        """Take a token of a bucket: 0, or the seconds until there is one; None where Redis is away."""
+        if self._take is None or time.monotonic() < self._away_until:
+            return None
+        try:
+            return float(await self._take(keys=[_BUCKET + name], args=[limit.rate, limit.burst]))
+        except (RedisError, OSError) as error:
+            self._away_until = time.monotonic() + AWAY_S
+            log.warning("redis is away, callers are counted here: %s", error)
+            return None
 
     async def ping(self) -> None:
         """Raise unless Redis answers."""

@@ -67,11 +67,12 @@ async def raise_alert(connection: AsyncConnection, alert: NewAlert) -> bool:
     return (await connection.execute(_RAISE, alert.__dict__)).rowcount == 1
 
 
-async def acknowledge(connection: AsyncConnection, seq: int, by: str) -> None:
-    """ACTIVE → ACKNOWLEDGED; the first acknowledgement stays. Raises AlertNotFound."""
-    await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})
+async def acknowledge(connection: AsyncConnection, seq: int, by: str) -> bool:
+    """ACTIVE → ACKNOWLEDGED; False where it was so before: the first one stays. Raises AlertNotFound."""
+    changed = (await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})).rowcount == 1
     if not (await connection.execute(_EXISTS, {"seq": seq})).scalar_one():
         raise AlertNotFound
+    return changed
 
 
 async def page(

@@ -23,16 +23,20 @@ from infra.db import attempts, claims, collecting, gpus, tasks
 from infra.db.capacity import Capacity, Nodes
 from infra.db.engine import Database, create_engine
 from infra.db.gpus import Registration
+from infra.db.keys import Caller
 from infra.db.migrate import migrate
 from infra.db.tasks import NewTask
 from workers.stack import postgres
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
+from workflows.domain.role import Role
 
 NODES = ("n1", "n2", "n3")
+CREATOR = Caller("k", Role.ADMIN, "test", "k")
 TYPES = (1, 2)
 OUTCOMES = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, Outcome.HANDED_BACK, Outcome.TIMED_OUT)
-EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas"
+TABLES = "tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas, audit_log"
+EMPTY = f"TRUNCATE {TABLES}"
 
 CREATE = st.tuples(st.just("create"), st.sampled_from(TYPES), st.sampled_from("ab"), st.integers(0, 3))
 CLAIM = st.tuples(st.just("claim"), st.integers(0, 50))
@@ -178,7 +182,7 @@ class Allocator(RuleBasedStateMachine):
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
         capacity = Capacity(Nodes(0, 0, 0, 0, 0, 0, 0, 0), list(TYPES), [], 1.0)
-        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, actor="test"))
+        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, by=CREATOR))
 
     async def claim(self, number: int) -> None:
         if self.created:
