@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.rates import Rate
+from infra.secrecy import has_default_password, is_placeholder
 from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role
 
@@ -48,7 +49,7 @@ class TaskTypeSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings with their defaults. Durations are seconds unless the name or comment says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=MAX_PORT)
@@ -128,6 +129,11 @@ class Settings(BaseSettings):
             raise ValueError(f"production mode needs {names}")
         if self.api_key is not None and len(self.api_key.get_secret_value()) < 32:
             raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY of at least 32 characters")
+        if self.api_key is not None and is_placeholder(self.api_key.get_secret_value()):
+            raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY that is no placeholder")
+        for name in ("database_url", "redis_url"):
+            if has_default_password(getattr(self, name)):
+                raise ValueError(f"production mode needs another password in {ENV_PREFIX}{name.upper()}")
         return self
 
     @cached_property

@@ -165,7 +165,7 @@ async def rotate(connection: AsyncConnection, key_id: str, overlap_s: float, by:
 
 
 async def ensure_bootstrap(connection: AsyncConnection, secret: str) -> bool:
-    """The key of the setting API_KEY is an admin key, and no earlier one is. False where somebody has revoked it."""
+    """The key of the setting API_KEY is an admin key, and no earlier one is. False where it does not open."""
     hashed = hash_key(secret)
     by = Actor(None, "system", None)
     await connection.execute(_LOCK_BOOTSTRAP)
@@ -178,7 +178,8 @@ async def ensure_bootstrap(connection: AsyncConnection, secret: str) -> bool:
         await audit.record(connection, by, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")
     else:
         await connection.execute(_REVIVE, {"key_hash": hashed})
-    return await find(connection, secret) is not None
+    caller = await find(connection, secret)
+    return caller is not None and caller.owner == BOOTSTRAP
 
 
 async def _insert(connection: AsyncConnection, key: NewKey, lineage: str | None) -> MadeKey:
