@@ -85,26 +85,16 @@ async def test_a_list_has_no_secrets(stack, cli, made):
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "says"),
+    ("words", "says"),
     [
-        (["create", "--role", "boss", "--owner", "x"], 2, "role"),
-        (["create", "--role", "user"], 2, "owner"),
-        (["create", "--role", "user", "--owner", ""], 2, "owner"),
-        (["create", "--role", "user", "--owner", "x", "--expires", "soon"], 2, "expires"),
-        (["create", "--role", "user", "--owner", "x", "--expires", "2020-01-01"], 1, "past"),
-        (["create", "--role", "user", "--owner", "x", "--expires", "0s"], 1, "past"),
-        (["create", "--role", "user", "--owner", "x", "--expires", "999999999w"], 2, "too long"),
-        (["create", "--role", "node", "--owner", "x", "--acts-for-others"], 1, "user"),
-        (["create", "--role", "admin", "--owner", "bootstrap"], 1, "bootstrap"),
-        (["revoke", "key_none"], 1, "key_none"),
-        (["rotate", "key_none"], 1, "key_none"),
-        (["rotate", "key_none", "--overlap", "1"], 2, "overlap"),
-        ([], 2, "action"),
+        (["create", "--role", "user", "--owner", "x", "--expires", "2020-01-01"], "past"),
+        (["revoke", "key_none"], "key_none"),
+        (["rotate", "key_none"], "key_none"),
     ],
 )
-async def test_a_mistake_is_told(cli, words, status, says):
+async def test_what_the_database_refuses_is_told(cli, words, says):
     code, out, err = await cli(*words)
-    assert (code, out) == (status, "")
+    assert (code, out) == (1, "")
     assert says in err
     assert "Traceback" not in err
 

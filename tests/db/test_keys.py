@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import pytest
+
 from infra.db import keys
 from infra.db.audit import Actor
-from infra.db.keys import NewKey
+from infra.db.keys import KeyRefused, NewKey
 from workflows.domain.role import Role
 
 BY = Actor(None, "tests", None)
@@ -37,6 +41,26 @@ async def test_a_revoked_bootstrap_key_stays_revoked(connection):
     assert await keys.find(connection, "first") is None
     await keys.ensure_bootstrap(connection, "second")
     assert not await keys.ensure_bootstrap(connection, "first")
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        (NewKey(Role.ADMIN, "bootstrap"), "bootstrap"),
+        (NewKey(Role.NODE, "x", acts_for_others=True), "user"),
+        (NewKey(Role.USER, "x", datetime.now(UTC)), "past"),
+    ],
+)
+async def test_what_can_t_be_made(connection, key, says):
+    with pytest.raises(KeyRefused, match=says):
+        await keys.create(connection, key, BY)
+
+
+async def test_the_bootstrap_key_is_rotated_by_its_setting_alone(connection):
+    await keys.ensure_bootstrap(connection, "first")
+    caller = await keys.find(connection, "first")
+    with pytest.raises(KeyRefused, match="API_KEY"):
+        await keys.rotate(connection, caller.key_id, 0, BY)
 
 
 async def test_another_key_is_not_raised_to_an_administrator_s(connection):
