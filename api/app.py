@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi.telemetry import TelemetryConfig
 
-from api import docs, document, errors
+from api import access, docs, document, errors
 from api.auth import PREFIX, Authentication
 from api.context import Context
 from api.envelope import Envelope, Failure, failure, ok, says
 from api.errors import ErrorShield
-from api.routes import alerts, cluster, gpus, monitoring, tasks
+from api.limits import DeclaredSize, RateLimit
+from api.routes import alerts, audit, cluster, gpus, monitoring, tasks
 from api.target import Utf8Target
 from api.tracing import Tracing
 from infra import telemetry
@@ -23,7 +24,7 @@ from infra import telemetry
 BEATS_EVERY_S = 1.0
 READY_WITHIN_S = 2.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
-ROUTERS = (monitoring.router, gpus.router, tasks.router, alerts.router, cluster.router)
+ROUTERS = (monitoring.router, gpus.router, tasks.router, alerts.router, cluster.router, audit.router)
 
 
 def create_app(context: Context) -> FastAPI:
@@ -47,14 +48,17 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
+    access.check_complete(ROUTERS)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX)
+        app.include_router(router, prefix=PREFIX, dependencies=[Depends(access.check_role)])
     _add_probes(app, context)
     errors.install(app)
     document.install(app, ROUTERS)
     docs.install(app)
     app.add_middleware(Utf8Target)
+    app.add_middleware(RateLimit, cache=context.cache, settings=context.settings)
     app.add_middleware(Authentication, database=context.database)
+    app.add_middleware(DeclaredSize)
     app.add_middleware(ErrorShield)
     app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())
     return app

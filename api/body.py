@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from email.message import Message
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 
-from api.errors import BadRequest, TooLarge, of_validation, refusal
+from api.errors import BadRequest, TooLarge, TooSlow, of_validation, refusal
 from infra import strict_json
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY = 1024 * 1024
+BODY_S = 30.0
+"""From the first look at a body to its last byte: one that drips must not hold us for ever."""
 
 
 class JsonBody(Generic[M]):
@@ -73,10 +77,23 @@ def storable(value: str) -> str:
     return value
 
 
-async def _read(request: Request) -> bytes:
-    length = request.headers.get("content-length", "")
+def check_declared(headers: Headers) -> None:
+    """Raises TooLarge where Content-Length says so."""
+    length = headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 10 or int(length) > MAX_BODY):
         raise TooLarge
+
+
+async def _read(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _bounded(request)
+    except TimeoutError:
+        raise TooSlow from None
+
+
+async def _bounded(request: Request) -> bytes:
+    check_declared(request.headers)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from api.auth import PREFIX
 from api.body import JsonBody
 from api.envelope import JSON, Failure, ok
-from api.errors import MESSAGES
+from api.errors import MESSAGES, TOO_OFTEN
 from api.paging import page_of, whole_or_page_of
 from api.schemas.fields import sample_of
 
@@ -41,13 +41,13 @@ WHEN = {
     401: "认证失败：缺少密钥、密钥无效，或给出了两个不同的密钥",
     403: "权限不足",
     404: "资源不存在",
-    429: "请求过于频繁",
+    429: "请求过于频繁，或等待中的任务已达上限",
     500: "服务器内部错误",
     503: "依赖的服务暂不可用，没有数据丢失，可以重试",
 }
 EXAMPLES = MESSAGES | {
     400: "请求参数错误: page 必须是 1 到 2147483647 的整数",
-    429: "请求过于频繁，请稍后重试",
+    429: TOO_OFTEN,
     503: "服务暂不可用，请稍后重试",
 }
 HEADERS: dict[int, Object] = {

@@ -22,18 +22,23 @@ log = logging.getLogger(__name__)
 
 INTERNAL = "操作失败: 服务器内部错误"
 MESSAGES = {400: "请求参数错误", 401: "认证失败", 403: "权限不足", 404: "资源不存在", 500: INTERNAL}
+TOO_OFTEN = "请求过于频繁，请稍后重试"
+WAITING_RETRY_S = 5
+"""When to ask again who has too many tasks waiting: some of them may have started by then."""
 
 CODES: dict[type[domain.DomainError], int] = {
     domain.TaskNotFound: 404,
     domain.GpuNotFound: 404,
     domain.AlertNotFound: 404,
     domain.NotTheHolder: 403,
+    domain.GpuOfAnotherKey: 403,
     domain.IllegalTransition: 400,
     domain.LateReport: 400,
     domain.ConflictingResult: 400,
     domain.ConflictingRegistration: 400,
     domain.ForbiddenAddress: 400,
     domain.IdempotencyConflict: 400,
+    domain.TooManyWaiting: 429,
 }
 """Domain error → HTTP status; a class that is missing here is a bug and answers 500."""
 
@@ -67,9 +72,9 @@ class ApiError(Exception):
 class BadRequest(ApiError):
     """400: names the field and what is wrong with it, never the value that came."""
 
-    def __init__(self, field: str, detail: str) -> None:
+    def __init__(self, field: str, detail: str, headers: dict[str, str] | None = None) -> None:
         self.field = field
-        super().__init__(400, f"请求参数错误: {field} {detail}")
+        super().__init__(400, f"请求参数错误: {field} {detail}", headers)
 
 
 class TooLarge(BadRequest):
@@ -77,6 +82,13 @@ class TooLarge(BadRequest):
 
     def __init__(self) -> None:
         super().__init__("body", "超过 1 MiB")
+
+
+class TooSlow(BadRequest):
+    """400: the body did not come in time; its rest is not waited for."""
+
+    def __init__(self) -> None:
+        super().__init__("body", "接收超时", {"Connection": "close"})
 
 
 class Unauthorized(ApiError):
@@ -98,6 +110,13 @@ class NotFound(ApiError):
 
     def __init__(self, message: str = MESSAGES[404]) -> None:
         super().__init__(404, message)
+
+
+class TooManyRequests(ApiError):
+    """429; `retry_after` in whole seconds."""
+
+    def __init__(self, retry_after: int = 1, message: str = TOO_OFTEN) -> None:
+        super().__init__(429, message, {"Retry-After": str(max(1, retry_after))})
 
 
 class Unavailable(ApiError):
@@ -138,8 +157,16 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(error, _handle)
 
 
-async def _handle(_: Request, error: Exception) -> JSONResponse:
-    return answer_to(error)
+async def _handle(request: Request, error: Exception) -> JSONResponse:
+    answer = answer_to(error)
+    if answer.status_code == 403:
+        _log_refusal(request)
+    return answer
+
+
+def _log_refusal(request: Request) -> None:
+    caller, route = request.state.caller, request.scope["route"].path  # behind the authentication, and below a route
+    log.warning("refused: %s (%s %s) may not %s %s", caller.key_id, caller.role, caller.owner, request.method, route)
 
 
 def answer_to(error: Exception) -> JSONResponse:
@@ -170,6 +197,8 @@ def _known(error: Exception) -> ApiError | None:
 
 def _of_domain(error: domain.DomainError) -> ApiError | None:
     code = next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
+    if code == 429:
+        return TooManyRequests(WAITING_RETRY_S, str(error))
     return None if code is None else ApiError(code, str(error))
 
 

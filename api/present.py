@@ -169,3 +169,18 @@ def instance(row: AnyRow) -> dict[str, Any]:
         "last_heartbeat": at_ms(row.last_beat),
         "start_time": at_ms(row.started_at),
     }
+
+
+def audit_entry(row: AnyRow) -> dict[str, Any]:
+    """AuditEntry (extension)."""
+    return {
+        "id": row.id,
+        "at": at_ms(row.at),
+        "keyId": row.key_id,
+        "owner": row.owner,
+        "role": row.role,
+        "action": row.action,
+        "subject": row.subject,
+        "detail": row.detail,
+        "outcome": row.outcome,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from enum import Enum, auto
 
@@ -9,6 +10,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.envelope import failure
 from api.errors import MESSAGES
+
+HEAD_S = 30.0
+"""From a connection, or the first byte of a further request on it, to the end of the request's head."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
@@ -81,7 +85,43 @@ class RawLineProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
 
-class EnvelopeProtocol(RawLineProtocol):
+class PromptProtocol(RawLineProtocol):
+    """Closes a connection on which the head of a request is not whole after HEAD_S; bodies have `api.body.BODY_S`."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def on_message_begin(self) -> None:
+        self._await_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._stop_waiting()
+        self._late = self.loop.call_later(HEAD_S, self._is_late)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+
+    def _is_late(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:  # another request is being answered, and this one is not read meanwhile
+            self._await_head()
+
+
+class EnvelopeProtocol(PromptProtocol):
     """What is no HTTP is answered 400 in the envelope, after whatever was asked before on the same connection."""
 
     _broken = False

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infra.db import attempts, tasks
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
-from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, TaskNotFound
+from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus
 
 OUTCOMES = {TaskStatus.FAILED: Outcome.FAILED, TaskStatus.QUEUED: Outcome.HANDED_BACK}
@@ -24,7 +24,7 @@ class Report:
     task_id: str
     token: str | None
     gpu_id: str | None
-    actor: str
+    lineage: str | None  # of the node's key that reports; None: an administrator, who may for any node
     strict_vip: bool
 
 
@@ -39,7 +39,7 @@ class Heard:
 async def status(
     connection: AsyncConnection, report: Report, new: TaskStatus, message: str | None, progress: int | None
 ) -> Heard:
-    """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, IllegalTransition."""
+    """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
     attempt = await _find(connection, report)
     if new in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
@@ -70,7 +70,10 @@ async def status(
 
 
 async def result(connection: AsyncConnection, report: Report, text: str) -> Heard:
-    """The attempt succeeded. The same result twice is accepted twice; a different one is refused."""
+    """The attempt succeeded. The same result twice is accepted twice; a different one is refused.
+
+    Raises TaskNotFound, NotTheHolder.
+    """
     attempt = await _find(connection, report)
     if attempt is None:
         return await _late(connection, report, None, "result", text)
@@ -96,13 +99,27 @@ async def result(connection: AsyncConnection, report: Report, text: str) -> Hear
 
 
 async def _find(connection: AsyncConnection, report: Report) -> Row[tuple[object, ...]] | None:
-    """The attempt that is meant. Raises TaskNotFound; None where the task has no such attempt."""
+    """The attempt that is meant. Raises TaskNotFound, NotTheHolder; None where the task has no such attempt."""
     if await tasks.get(connection, report.task_id) is None:
         raise TaskNotFound
-    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=report.gpu_id)
+    gpu_id = report.gpu_id if report.lineage is None else await _own_gpu(connection, report, report.lineage)
+    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id)
     if found is not None and report.gpu_id is not None and found.gpu_id != report.gpu_id:
         return None
     return found
+
+
+async def _own_gpu(connection: AsyncConnection, report: Report, lineage: str) -> str:
+    """The caller's GPU that the report is about, which has held the task. Raises NotTheHolder.
+
+    A token of somebody else's attempt is refused also where the caller has held the task before.
+    """
+    held = await attempts.holders(connection, report.task_id, lineage)
+    named = [one for one in held if one.token == report.token] or held
+    own = [one.gpu_id for one in named if one.own and report.gpu_id in {None, one.gpu_id}]
+    if not own:
+        raise NotTheHolder
+    return str(own[-1])
 
 
 async def _late(connection: AsyncConnection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:

@@ -1,9 +1,10 @@
-"""Redis: the last beats and the monitor's last report. Losing it at any moment loses nothing."""
+"""Redis: the last beats, the monitor's last report, the callers' buckets. Losing it at any moment loses nothing."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from redis.asyncio import Redis
@@ -11,18 +12,35 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError
 
+from infra.rates import Rate
 from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
 
 _BEATS = "gpu-orchestrator:beats"
 _REPORT = "gpu-orchestrator:monitor-report"
+_BUCKET = "gpu-orchestrator:bucket:"
 REPORT_TTL_S = 300
 ANSWER_S = 0.5  # what takes longer counts as no answer
 PAUSE_S = 1.0
 """Redis that has not answered is asked once in so many seconds: its absence must not slow every call."""
 RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
 """A connection of a Redis that has been replaced is opened anew; who does not answer is not asked twice."""
+
+# `infra.rates.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst. The answer is the time to wait, in s.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
+local after = math.max(full_at, now) + 1 / rate
+local wait = after - now - burst / rate
+if wait > 0.000001 then
+    return string.format('%.6f', wait)
+end
+redis.call('SET', KEYS[1], string.format('%.6f', after), 'PX', math.ceil((after - now) * 1000))
+return '0'
+"""
 
 
 class Cache:
@@ -31,6 +49,7 @@ class Cache:
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=1)
+        self._take = None if redis is None else redis.register_script(_TAKE)
 
     @classmethod
     def connect(cls, url: str | None) -> Cache:
@@ -61,6 +80,13 @@ class Cache:
         value = await self._ask("get", _REPORT)
         return None if value is None else dict(json.loads(value))
 
+    async def take(self, name: str, limit: Rate) -> float | None:
+        """Take a token of a bucket: 0, or the seconds until there is one; None where Redis is away."""
+        if self._take is None:
+            return None
+        answer = await self._answer(self._take(keys=[_BUCKET + name], args=[limit.rate, limit.burst]))
+        return None if answer is None else float(answer)
+
     async def ping(self) -> None:
         """Raise unless Redis answers."""
         if self._redis is not None:
@@ -72,10 +98,15 @@ class Cache:
             await self._redis.aclose()
 
     async def _ask(self, command: str, *arguments: object, **options: object) -> Any:
-        if self._redis is None or not self._circuit.admits():
+        return None if self._redis is None else await self._answer(getattr(self._redis, command)(*arguments, **options))
+
+    async def _answer(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """What Redis says; None where it is away, or was a moment ago."""
+        if not self._circuit.admits():
+            call.close()
             return None
         try:
-            answer = await getattr(self._redis, command)(*arguments, **options)
+            answer = await call
         except (RedisError, OSError) as error:
             log.warning("redis is away: %s", error)
             self._circuit.failed()

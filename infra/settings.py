@@ -20,12 +20,18 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.rates import Rate
+from infra.secrecy import has_default_password, is_placeholder
 from workflows.domain.queueing import DEFAULT_WEIGHT
+from workflows.domain.role import Role
 
 log = logging.getLogger(__name__)
 
 ENV_PREFIX = "ORCHESTRATOR_"
 MAX_PORT = 65535
+
+RATES = {Role.USER: Rate(rate=50, burst=200), Role.NODE: Rate(rate=200, burst=400)}
+"""Of the roles that RATE_LIMITS leaves out; those that are missing here too have no limit."""
 
 Network = IPv4Network | IPv6Network
 
@@ -43,7 +49,7 @@ class TaskTypeSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings with their defaults. Durations are seconds unless the name or comment says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=MAX_PORT)
@@ -72,6 +78,9 @@ class Settings(BaseSettings):
     vip_nodes_strict: bool = False  # a VIP node never serves NORMAL work
     aging: float = Field(default=600.0, gt=0)  # a NORMAL task that waited so long gets a share of the VIP class
     app_weights: dict[str, float] = Field(default_factory=dict)  # JSON, e.g. {"face_swap_app": 2}; others weigh 1
+
+    rate_limits: dict[Role, Rate] = Field(default_factory=dict)  # JSON, {"user": {"rate": 50, "burst": 200}}
+    max_waiting: int = Field(default=10_000, ge=1)  # QUEUED tasks of one user that users' keys may pile up
 
     monitor_interval: float = Field(default=30.0, ge=1)
     instance_timeout: float = Field(default=15.0, gt=0)
@@ -120,6 +129,11 @@ class Settings(BaseSettings):
             raise ValueError(f"production mode needs {names}")
         if self.api_key is not None and len(self.api_key.get_secret_value()) < 32:
             raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY of at least 32 characters")
+        if self.api_key is not None and is_placeholder(self.api_key.get_secret_value()):
+            raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY that is no placeholder")
+        for name in ("database_url", "redis_url"):
+            if has_default_password(getattr(self, name)):
+                raise ValueError(f"production mode needs another password in {ENV_PREFIX}{name.upper()}")
         return self
 
     @cached_property
@@ -152,6 +166,11 @@ class Settings(BaseSettings):
     def local_url(self) -> str:
         """Where this machine reaches the API, whatever address it listens on."""
         return http_url(_loopback(self.host) if is_wildcard(self.host) else self.host, self.port)
+
+    def rate_of(self, role: Role) -> Rate | None:
+        """How often the keys of a role may call; None: there is no limit."""
+        limit = self.rate_limits.get(role, RATES.get(role))
+        return None if limit is None or not limit.rate else limit
 
     def weight_of(self, app: str) -> float:
         """An app's share of its class beside the others' (fair queueing)."""

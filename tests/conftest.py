@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,16 @@ import httpx
 import pytest
 from temporalio.client import Client
 
+from infra.db import keys
+from infra.db.audit import Actor
+from infra.db.engine import Database, create_engine
+from infra.db.keys import MadeKey, NewKey
 from infra.settings import Settings
 from tests.contract import Contract
 from tests.fake_node import FakeNode
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
+from workflows.domain.role import Role
 
 GRACE_S = 3.0
 
@@ -40,6 +45,7 @@ class Api:
     stack: Stack
     key: str
     contract: Contract | None = None  # checks every answer against the OpenAPI document
+    made: MadeKey | None = None  # what is known of the key, unless it is the bootstrap key
 
     async def ask(self, method: str, path: str, *, code: int = 200, **options: Any) -> Any:
         """Call, check status, envelope, their agreement, and that the answer is documented; the envelope's data."""
@@ -109,6 +115,7 @@ class Api:
 
 
 MakeNode = Callable[..., Awaitable[FakeNode]]
+MakeCaller = Callable[..., Awaitable[Api]]
 
 
 def stack_settings(data_dir: Path, **more: Any) -> Settings:
@@ -126,9 +133,9 @@ def stack_settings(data_dir: Path, **more: Any) -> Settings:
 
 
 @asynccontextmanager
-async def frontend(stack: Stack, url: str | None = None) -> AsyncIterator[Api]:
-    """A caller of the stack's API, or of another API process at `url`."""
-    key = stack.api_key.secret.get_secret_value()
+async def frontend(stack: Stack, url: str | None = None, key: str | None = None) -> AsyncIterator[Api]:
+    """A caller of the stack's API, or of another API process at `url`; an administrator, unless a key is given."""
+    key = key or stack.api_key.secret.get_secret_value()
     async with httpx.AsyncClient(
         base_url=f"{url or stack.api_url}/api/v2",
         headers={"Authorization": f"Bearer {key}"},
@@ -137,6 +144,23 @@ async def frontend(stack: Stack, url: str | None = None) -> AsyncIterator[Api]:
     ) as http:
         document = (await http.get(f"{stack.api_url}/openapi.json")).json()
         yield Api(http, stack, key, Contract(document))
+
+
+@asynccontextmanager
+async def callers(stack: Stack, url: str | None = None) -> AsyncIterator[MakeCaller]:
+    """Makes callers with keys of their own; each has its `made` key."""
+    database = Database(create_engine(stack.services.database_url, pool_size=1))
+    async with AsyncExitStack() as open_callers:
+
+        async def make(role: str, owner: str = "somebody", **options: Any) -> Api:
+            key = NewKey(Role(role), owner, **options)
+            made = await database.run(lambda c: keys.create(c, key, Actor(None, "tests", None)))
+            caller = await open_callers.enter_async_context(frontend(stack, url, made.secret))
+            caller.made = made
+            return caller
+
+        yield make
+    await database.close()
 
 
 @asynccontextmanager
@@ -174,6 +198,12 @@ async def api(stack: Stack) -> AsyncIterator[Api]:
 @pytest.fixture(scope="session")
 async def temporal(stack: Stack) -> Client:
     return await Client.connect(stack.services.temporal_address, namespace=stack.services.temporal_namespace)
+
+
+@pytest.fixture
+async def make_caller(stack: Stack) -> AsyncIterator[MakeCaller]:
+    async with callers(stack) as make:
+        yield make
 
 
 @pytest.fixture

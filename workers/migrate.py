@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 
 from infra.db import keys
 from infra.db.engine import Database, create_engine
 from infra.db.migrate import migrate
 from infra.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +32,7 @@ async def prepare(settings: Settings) -> None:
     try:
         await migrate(database)
         secret = settings.api_key
-        if secret is not None:
-            await database.run(lambda c: keys.ensure_bootstrap(c, secret.get_secret_value()))
+        if secret is not None and not await database.run(lambda c: keys.ensure_bootstrap(c, secret.get_secret_value())):
+            log.warning("the key of ORCHESTRATOR_API_KEY was revoked, or is no bootstrap key: it does not open the API")
     finally:
         await database.close()

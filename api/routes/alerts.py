@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import present
 from api.auth import CallerOf
@@ -13,7 +14,8 @@ from api.context import ContextOf
 from api.envelope import Envelope, ok, says
 from api.paging import PageOf
 from api.schemas.alerts import AlertInfo, AlertStats
-from infra.db import alerts, monitoring
+from infra.db import alerts, audit, monitoring
+from infra.db.audit import Action
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.errors import AlertNotFound
 
@@ -58,7 +60,12 @@ def _with(counts: dict[tuple[str, str], int], part: str) -> int:
 )
 async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dict[str, Any]:
     seq = _seq(alertId)
-    await context.database.run(lambda c: alerts.acknowledge(c, seq, caller.owner))
+
+    async def work(connection: AsyncConnection) -> None:
+        changed = await alerts.acknowledge(connection, seq, caller.owner)
+        await audit.record(connection, caller, Action.ALERT_ACKNOWLEDGE, alertId, changed=changed)
+
+    await context.database.run(work)
     return ok("告警已确认")
 
 

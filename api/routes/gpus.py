@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import present
+from api.access import HoldsGpu, check_holder, lineage_of_node
 from api.auth import CallerOf
 from api.body import JsonBody, clean
 from api.context import Context, ContextOf
@@ -17,8 +19,11 @@ from api.paging import WholeOrPageOf
 from api.params import Integer, Reason
 from api.schemas.gpus import GpuNodeInfo
 from api.schemas.requests import RegisterGpu
-from infra.db import gpus
+from infra.db import audit, gpus
+from infra.db.audit import Action
 from infra.db.gpus import Registration
+from infra.db.keys import Caller
+from infra.db.wakeups import Wakeups
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
 
@@ -31,8 +36,10 @@ async def _present(context: Context, rows: Sequence[Row[Any]]) -> list[dict[str,
 
 
 @router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表")
-async def list_gpus(request: Request, response: Response, context: ContextOf, page: WholeOrPageOf) -> dict[str, Any]:
-    rows = await context.database.run(gpus.list_all)
+async def list_gpus(
+    request: Request, response: Response, context: ContextOf, caller: CallerOf, page: WholeOrPageOf
+) -> dict[str, Any]:
+    rows = await context.database.run(lambda c: gpus.list_all(c, lineage_of_node(caller)))
     response.headers.update(page.headers(request, len(rows)))
     return ok(await _present(context, page.of(rows)))
 
@@ -42,11 +49,12 @@ async def by_task_type(
     request: Request,
     response: Response,
     context: ContextOf,
+    caller: CallerOf,
     page: WholeOrPageOf,
     task_type: Annotated[Integer, Path(alias="taskType", description="任务类型代码")],
     priority: Annotated[PriorityQueue | None, Query(description="节点的 supportedTaskPriority")] = None,
 ) -> dict[str, Any]:
-    rows = await context.database.run(lambda c: gpus.by_task_type(c, task_type, priority))
+    rows = await context.database.run(lambda c: gpus.by_task_type(c, task_type, priority, lineage_of_node(caller)))
     response.headers.update(page.headers(request, len(rows)))
     return ok(await _present(context, page.of(rows)))
 
@@ -68,29 +76,36 @@ async def register(
         max_concurrent_tasks=body.maxConcurrentTasks,
         metadata=body.metadata,
         dispatch_secret=body.dispatchSecret,
-        key_id=caller.key_id,
+        lineage=lineage_of_node(caller),
     )
     strict = context.settings.vip_nodes_strict
-    context.deliver(await context.database.run(lambda c: gpus.register(c, node, strict_vip=strict)))
+
+    async def work(connection: AsyncConnection) -> Wakeups:
+        wakeups = await gpus.register(connection, node, strict_vip=strict)
+        await audit.record(connection, caller, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
+        return wakeups
+
+    context.deliver(await context.database.run(work))
     await context.beat(body.gpuId)
     return ok("GPU注册成功")
 
 
 @router.get("/{gpuId}", response_model=Envelope[GpuNodeInfo], summary="2.2 获取指定GPU信息")
-async def get_gpu(context: ContextOf, gpuId: str) -> dict[str, Any]:
+async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
-    row = await context.database.run(lambda c: gpus.get(c, name))
+    row = await context.database.run(lambda c: gpus.get(c, name, lineage_of_node(caller)))
     if row is None:
         raise GpuNotFound
     return ok((await _present(context, [row]))[0])
 
 
 @router.post("/{gpuId}/heartbeat", response_model=Envelope[str], summary="2.5 GPU心跳", responses=says("心跳更新成功"))
-async def heartbeat(context: ContextOf, gpuId: str) -> dict[str, Any]:
+async def heartbeat(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
     row = await context.database.run(lambda c: gpus.status_of(c, name))
     if row is None:
         raise GpuNotFound
+    check_holder(caller, row)
     await context.beat(name)
     if row.status == "OFFLINE":
         strict = context.settings.vip_nodes_strict
@@ -98,29 +113,52 @@ async def heartbeat(context: ContextOf, gpuId: str) -> dict[str, Any]:
     return ok("心跳更新成功")
 
 
+Edge = Callable[[AsyncConnection, str], Awaitable[Wakeups]]
+
+
+async def _move(context: Context, caller: Caller, gpu_id: str, action: Action, edge: Edge, detail: str = "") -> None:
+    """One of a node's edges, recorded in its own transaction; an edge that changes nothing wakes nobody."""
+    name = clean(gpu_id, "gpuId")
+
+    async def work(connection: AsyncConnection) -> Wakeups:
+        wakeups = await edge(connection, name)
+        await audit.record(connection, caller, action, name, detail, changed=bool(wakeups))
+        return wakeups
+
+    context.deliver(await context.database.run(work))
+
+
 @router.post(
-    "/{gpuId}/fault", response_model=Envelope[str], summary="2.6 标记GPU为故障", responses=says("GPU已标记为故障")
+    "/{gpuId}/fault",
+    response_model=Envelope[str],
+    summary="2.6 标记GPU为故障",
+    responses=says("GPU已标记为故障"),
+    dependencies=[HoldsGpu],
 )
 async def fault(
     context: ContextOf,
+    caller: CallerOf,
     gpuId: str,
     reason: Annotated[Reason, Query(description="故障原因")],
 ) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
-    context.deliver(await context.database.run(lambda c: gpus.fault(c, name, reason)))
+    await _move(context, caller, gpuId, Action.GPU_FAULT, lambda c, name: gpus.fault(c, name, reason), reason)
     return ok("GPU已标记为故障")
 
 
 @router.post("/{gpuId}/recover", response_model=Envelope[str], summary="2.7 恢复GPU", responses=says("GPU恢复成功"))
-async def recover(context: ContextOf, gpuId: str) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
+async def recover(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
     strict = context.settings.vip_nodes_strict
-    context.deliver(await context.database.run(lambda c: gpus.recover(c, name, strict_vip=strict)))
+    await _move(context, caller, gpuId, Action.GPU_RECOVER, lambda c, name: gpus.recover(c, name, strict_vip=strict))
     return ok("GPU恢复成功")
 
 
-@router.delete("/{gpuId}", response_model=Envelope[str], summary="2.8 注销GPU", responses=says("GPU注销成功"))
-async def deregister(context: ContextOf, gpuId: str) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
-    context.deliver(await context.database.run(lambda c: gpus.deregister(c, name)))
+@router.delete(
+    "/{gpuId}",
+    response_model=Envelope[str],
+    summary="2.8 注销GPU",
+    responses=says("GPU注销成功"),
+    dependencies=[HoldsGpu],
+)
+async def deregister(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
+    await _move(context, caller, gpuId, Action.GPU_DEREGISTER, gpus.deregister)
     return ok("GPU注销成功")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path
 
+from api.auth import CallerOf
 from api.context import Context, ContextOf, now_ms
 from api.envelope import Envelope, ok, says
 from api.errors import NotFound, Unavailable
@@ -19,7 +20,9 @@ from api.schemas.monitoring import (
     MonitoringMetrics,
     MonitoringOverview,
 )
-from infra.db import monitoring
+from infra.db import audit, monitoring
+from infra.db.audit import Action
+from infra.db.keys import Caller
 from infra.db.monitoring import SystemState, WaitEstimates
 from infra.temporal import EngineAway
 
@@ -139,22 +142,23 @@ async def metric(context: ContextOf, key: MetricName) -> dict[str, Any]:
     return ok({"key": key, "value": found[key], "timestamp": now_ms()})
 
 
-async def _trigger(context: Context) -> None:
+async def _trigger(context: Context, caller: Caller, what: str) -> None:
     try:
         await context.engine.trigger_monitor()
     except EngineAway as error:
         raise Unavailable from error
+    await context.database.run(lambda c: audit.record(c, caller, Action.MONITOR_CHECK, what))
 
 
 @router.post("/check", response_model=Envelope[str], summary="1.6 手动触发监控检查", responses=says("监控检查已触发"))
-async def check(context: ContextOf) -> dict[str, Any]:
-    await _trigger(context)
+async def check(context: ContextOf, caller: CallerOf) -> dict[str, Any]:
+    await _trigger(context, caller, "monitoring")
     return ok("监控检查已触发")
 
 
 @router.post(
     "/health/check", response_model=Envelope[str], summary="1.7 手动触发健康检查", responses=says("健康检查已触发")
 )
-async def health_check(context: ContextOf) -> dict[str, Any]:
-    await _trigger(context)
+async def health_check(context: ContextOf, caller: CallerOf) -> dict[str, Any]:
+    await _trigger(context, caller, "health")
     return ok("健康检查已触发")

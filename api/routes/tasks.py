@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api import present, reports
+from api import access, present, reports
 from api.auth import CallerOf
 from api.body import JsonBody, clean, parse_json_text
 from api.context import Context, ContextOf
@@ -23,11 +23,13 @@ from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
 from infra.db import tasks
+from infra.db.keys import Caller
 from infra.db.queue import Place
 from infra.db.tasks import NewTask
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
+from workflows.domain.role import Role
 from workflows.domain.task import TaskStatus
 from workflows.messages import TaskInput
 
@@ -40,12 +42,13 @@ async def list_tasks(
     request: Request,
     response: Response,
     context: ContextOf,
+    caller: CallerOf,
     page: PageOf,
     status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
     task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
     gpu_id: Annotated[Text | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
 ) -> dict[str, Any]:
-    given = {"status": status, "task_type": task_type, "gpu_id": gpu_id}
+    given = {"status": status, "task_type": task_type, "gpu_id": gpu_id, "user_id": access.owner_seen_by(caller)}
     filters: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     rows, total = await context.database.run(lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset))
     response.headers.update(page.headers(request, total))
@@ -59,11 +62,13 @@ async def create_task(
     body: Annotated[CreateTask, Depends(JsonBody(CreateTask))],
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    task = _new_task(context, caller.key_id, body, idempotency_key)
+    access.check_creator(caller, body.userId)
+    task = _new_task(context, caller, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     weight = context.settings.weight_of(task.app)
+    cap = context.settings.max_waiting if caller.role is Role.USER else None
     row, created = await context.database.run(
-        lambda c: tasks.create(c, task, capacity, weight=weight, actor=f"key:{caller.key_id}")
+        lambda c: tasks.create(c, task, capacity, weight=weight, by=caller, max_waiting=cap)
     )
     telemetry.describe(task_id=row.task_id, task_type=body.taskType)
     if created:
@@ -78,7 +83,7 @@ async def create_task(
     )
 
 
-def _new_task(context: Context, key_id: str, body: CreateTask, idempotency_key: str | None) -> NewTask:
+def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_key: str | None) -> NewTask:
     settings = context.settings
     canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     return NewTask(
@@ -93,7 +98,7 @@ def _new_task(context: Context, key_id: str, body: CreateTask, idempotency_key: 
         timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.taskType),
         max_retries=body.maxRetries if body.maxRetries is not None else settings.max_retries_for(body.taskType),
         traceparent=telemetry.current_traceparent() or telemetry.new_traceparent(),
-        key_id=key_id,
+        lineage=caller.lineage,
         idempotency_key=idempotency_key,
         request_hash=hashlib.sha256(canonical.encode()).hexdigest(),
     )
@@ -108,17 +113,18 @@ async def _start(context: Context, task: NewTask) -> None:
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 
 
-async def _row(context: Context, task_id: str, read: Any) -> Any:
+async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any:
     name = clean(task_id, "taskId")
     row = await context.database.run(lambda c: read(c, name))
     if row is None:
         raise TaskNotFound
+    access.check_reader(caller, row)
     return row
 
 
 @router.get("/{taskId}", response_model=Envelope[TaskDO], summary="3.2 获取任务详情")
-async def get_task(context: ContextOf, taskId: str) -> dict[str, Any]:
-    return ok(present.task(await _row(context, taskId, tasks.get)))
+async def get_task(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
+    return ok(present.task(await _row(context, caller, taskId, tasks.get)))
 
 
 @router.get(
@@ -128,8 +134,8 @@ async def get_task(context: ContextOf, taskId: str) -> dict[str, Any]:
     summary="3.3 获取任务进度",
     description="扩展：任务等待空闲槽位期间另有 `waiting`，说明在等什么。",
 )
-async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
-    row = await _row(context, taskId, tasks.progress)
+async def get_progress(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
+    row = await _row(context, caller, taskId, tasks.progress)
     capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
@@ -138,8 +144,8 @@ async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
 
 
 @router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
-async def get_result(context: ContextOf, taskId: str) -> dict[str, Any]:
-    return ok(present.result(await _row(context, taskId, tasks.get)))
+async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
+    return ok(present.result(await _row(context, caller, taskId, tasks.get)))
 
 
 @router.get(
@@ -148,13 +154,14 @@ async def get_result(context: ContextOf, taskId: str) -> dict[str, Any]:
     summary="扩展 任务时间线",
     description="任务的每次状态变化：由谁引起、原因、时间，按发生顺序排列；`from` 与 `to` 相同的是监控的修复记录。",
 )
-async def get_events(context: ContextOf, taskId: str) -> dict[str, Any]:
-    await _row(context, taskId, tasks.get)
+async def get_events(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
+    await _row(context, caller, taskId, tasks.get)
     return ok([present.event(row) for row in await context.database.run(lambda c: tasks.events(c, taskId))])
 
 
-def _report(context: Context, task_id: str, token: str | None, gpu_id: str | None, key_id: str) -> Report:
-    return Report(clean(task_id, "taskId"), token or None, gpu_id, f"key:{key_id}", context.settings.vip_nodes_strict)
+def _report(context: Context, caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:
+    name, lineage = clean(task_id, "taskId"), access.lineage_of_node(caller)
+    return Report(name, token or None, gpu_id, lineage, context.settings.vip_nodes_strict)
 
 
 def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
@@ -174,7 +181,7 @@ async def update_status(
     body: Annotated[UpdateStatus, Depends(JsonBody(UpdateStatus))],
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
-    report = _report(context, taskId, x_attempt_token, body.gpuId, caller.key_id)
+    report = _report(context, caller, taskId, x_attempt_token, body.gpuId)
     heard = await context.database.run(
         lambda c: reports.status(c, report, TaskStatus(body.status), body.message, body.progress)
     )
@@ -192,6 +199,6 @@ async def update_result(
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
     parse_json_text(body.result, "result")
-    report = _report(context, taskId, x_attempt_token, None, caller.key_id)
+    report = _report(context, caller, taskId, x_attempt_token, None)
     heard = await context.database.run(lambda c: reports.result(c, report, body.result))
     return _answer(context, heard, "任务结果更新成功")

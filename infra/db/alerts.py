@@ -95,11 +95,12 @@ async def fleet_silent(connection: AsyncConnection, held: list[str], fleet: int,
     return (await connection.execute(_RAISE_FLEET_SILENT, values)).rowcount == 1
 
 
-async def acknowledge(connection: AsyncConnection, seq: int, by: str) -> None:
-    """ACTIVE → ACKNOWLEDGED; the first acknowledgement stays. Raises AlertNotFound."""
-    await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})
+async def acknowledge(connection: AsyncConnection, seq: int, by: str) -> bool:
+    """ACTIVE → ACKNOWLEDGED; False where it was so before: the first one stays. Raises AlertNotFound."""
+    changed = (await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})).rowcount == 1
     if not (await connection.execute(_EXISTS, {"seq": seq})).scalar_one():
         raise AlertNotFound
+    return changed
 
 
 async def page(

@@ -57,6 +57,12 @@ _OPEN_ON = text(
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
 )
 _KEEP_LATE = text("INSERT INTO late_reports (task_id, attempt, kind, body) VALUES (:task_id, :attempt, :kind, :body)")
+_HOLDERS = text(
+    """
+    SELECT a.token, a.gpu_id, COALESCE(g.lineage = :lineage, false) AS own
+      FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = :task_id ORDER BY a.attempt
+    """
+)
 _FIND = """
     SELECT a.task_id, a.attempt, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result
       FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
@@ -76,6 +82,11 @@ async def find(
     if gpu_id is not None:
         return (await connection.execute(_FIND_BY_GPU, {"task_id": task_id, "gpu_id": gpu_id})).one_or_none()
     return (await connection.execute(_FIND_LAST, {"task_id": task_id})).one_or_none()
+
+
+async def holders(connection: AsyncConnection, task_id: str, lineage: str) -> list[Row[tuple[object, ...]]]:
+    """The task's attempts, the last one last: token, gpu_id, and whether that node is of this lineage (`own`)."""
+    return list((await connection.execute(_HOLDERS, {"task_id": task_id, "lineage": lineage})).all())
 
 
 async def accept(connection: AsyncConnection, task_id: str, attempt: int, *, actor: str) -> bool:

@@ -1,4 +1,4 @@
-"""The counts of monitoring: triggers append differences (migration 0003), the leader adds them up."""
+"""The counts of monitoring: triggers append differences (migrations 0003 to 0005), the leader adds them up."""
 
 from __future__ import annotations
 
@@ -86,12 +86,16 @@ async def read(connection: AsyncConnection) -> Counts:
 
 
 async def tasks_matching(
-    connection: AsyncConnection, *, status: str | None = None, task_type: int | None = None, gpu_id: str | None = None
+    connection: AsyncConnection,
+    *,
+    status: str | None = None,
+    task_type: int | None = None,
+    gpu_id: str | None = None,
+    user_id: str | None = None,
 ) -> int:
     """How many tasks there are with these properties."""
-    counter = "tasks" if gpu_id is None else f"gpu:{gpu_id}"
     total = 0
-    for row in await connection.execute(text(_READ), {"counters": [counter]}):
+    for row in await connection.execute(text(_READ), {"counters": [_counter_of(user_id, gpu_id)]}):
         its_type, its_status = _type_and_status(row.key)
         if status in {None, its_status} and task_type in {None, its_type}:
             total += row.n
@@ -131,6 +135,13 @@ async def recount(connection: AsyncConnection) -> list[str]:
 async def recount_later(connection: AsyncConnection) -> None:
     """The recount failed: as if it had taken all of its time."""
     await connection.execute(_RECOUNTED, {"took_s": RECOUNT_LIMIT_S})
+
+
+def _counter_of(user_id: str | None, gpu_id: str | None) -> str:
+    """The counter that has the tasks of a user, a node, or both (migration 0005)."""
+    if user_id is None:
+        return "tasks" if gpu_id is None else f"gpu:{gpu_id}"
+    return f"user:{user_id}" if gpu_id is None else f"user_gpu:{len(user_id)}:{user_id} {gpu_id}"
 
 
 def _type_and_status(key: str) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infra.db import attempts, claims, node_edges
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
-from workflows.domain.errors import GpuNotFound
+from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
 AnyRow = Row[tuple[object, ...]]
 
@@ -33,7 +33,7 @@ class Registration:
     max_concurrent_tasks: int
     metadata: dict[str, object]
     dispatch_secret: str | None
-    key_id: str
+    lineage: str | None  # of the node's key that registers; None: an administrator, who holds no gpuId
 
 
 _SELECT = """
@@ -46,32 +46,40 @@ _SELECT = """
       FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
      WHERE g.gone_at IS NULL
 """
-_LIST = text(_SELECT + " ORDER BY g.gpu_id")
-_GET = text(_SELECT + " AND g.gpu_id = :gpu_id")
+_OF_LINEAGE = " AND (CAST(:lineage AS text) IS NULL OR g.lineage = :lineage)"
+_LIST = text(_SELECT + _OF_LINEAGE + " ORDER BY g.gpu_id")
+_GET = text(_SELECT + _OF_LINEAGE + " AND g.gpu_id = :gpu_id")
 _BY_TYPE = text(
     _SELECT
+    + _OF_LINEAGE
     + " AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]"
     + " AND (CAST(:priority AS text) IS NULL OR g.priority_queue = :priority) ORDER BY g.gpu_id"
 )
 _LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
-# A FAULTY node stays FAULTY whoever registers: only recover ends that.
+# A FAULTY node stays FAULTY whoever registers: only recover ends that. A gpuId belongs to the lineage of the node's
+# key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
+# while it is there (INVARIANTS, 10).
 _REGISTER = text(
     """
     INSERT INTO gpus AS g (gpu_id, epoch, status, hostname, vast_ins_id, ip, port, task_types, priority_queue, version,
-                           max_concurrent_tasks, metadata, dispatch_secret, key_id)
+                           max_concurrent_tasks, metadata, dispatch_secret, lineage)
     VALUES (:gpu_id, 1, 'ACTIVE', :hostname, :vast_ins_id, :ip, :port, :task_types, :priority_queue, :version,
-            :max_concurrent_tasks, CAST(:metadata AS json), :dispatch_secret, :key_id)
+            :max_concurrent_tasks, CAST(:metadata AS json), :dispatch_secret, :lineage)
         ON CONFLICT (gpu_id) DO UPDATE SET
            epoch = g.epoch + 1, hostname = excluded.hostname, vast_ins_id = excluded.vast_ins_id, ip = excluded.ip,
            port = excluded.port, task_types = excluded.task_types, priority_queue = excluded.priority_queue,
            version = excluded.version, max_concurrent_tasks = excluded.max_concurrent_tasks,
-           metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret, key_id = excluded.key_id,
+           metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret,
+           lineage = COALESCE(excluded.lineage, g.lineage),
            status = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN 'FAULTY' ELSE 'ACTIVE' END,
            failure_count = 0, not_before = NULL, registered_at = clock_timestamp(),
            status_since = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN g.status_since
                                ELSE clock_timestamp() END,
            task_failure_count = CASE WHEN g.gone_at IS NULL THEN g.task_failure_count ELSE 0 END,
            judged_since = CASE WHEN g.gone_at IS NULL THEN g.judged_since ELSE clock_timestamp() END, gone_at = NULL
+     WHERE excluded.lineage IS NULL OR g.lineage = excluded.lineage OR g.lineage IS NULL AND g.gone_at IS NOT NULL
+        OR g.lineage IS NOT NULL
+           AND NOT EXISTS (SELECT FROM api_keys k WHERE k.lineage = g.lineage AND k.revoked_at IS NULL)
     RETURNING epoch
     """
 )
@@ -84,7 +92,7 @@ _BEAT = text(
         ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)
     """
 )
-_STATUS = text("SELECT status, epoch FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL")
+_STATUS = text("SELECT status, epoch, lineage FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL")
 _NOW_BEAT = text(
     "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (:gpu_id, clock_timestamp())"
     " ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)"
@@ -107,27 +115,35 @@ _ADOPT = text(
 )
 
 
-async def list_all(connection: AsyncConnection) -> Sequence[AnyRow]:
-    """Every registered node."""
-    return (await connection.execute(_LIST)).all()
+async def list_all(connection: AsyncConnection, lineage: str | None = None) -> Sequence[AnyRow]:
+    """Every registered node, or those of one node key's lineage."""
+    return (await connection.execute(_LIST, {"lineage": lineage})).all()
 
 
-async def get(connection: AsyncConnection, gpu_id: str) -> AnyRow | None:
-    """One registered node, or None."""
-    return (await connection.execute(_GET, {"gpu_id": gpu_id})).one_or_none()
+async def get(connection: AsyncConnection, gpu_id: str, lineage: str | None = None) -> AnyRow | None:
+    """One registered node, or None; so where it is not of the lineage that is given."""
+    return (await connection.execute(_GET, {"gpu_id": gpu_id, "lineage": lineage})).one_or_none()
 
 
-async def by_task_type(connection: AsyncConnection, task_type: int, priority: str | None) -> Sequence[AnyRow]:
+async def by_task_type(
+    connection: AsyncConnection, task_type: int, priority: str | None, lineage: str | None = None
+) -> Sequence[AnyRow]:
     """The nodes that run a type; `priority` filters on their own supportedTaskPriority."""
-    return (await connection.execute(_BY_TYPE, {"task_type": task_type, "priority": priority})).all()
+    values = {"task_type": task_type, "priority": priority, "lineage": lineage}
+    return (await connection.execute(_BY_TYPE, values)).all()
 
 
 async def register(connection: AsyncConnection, node: Registration, *, strict_vip: bool) -> Wakeups:
-    """(new), OFFLINE → ACTIVE with a new epoch; slots above a smaller capacity are given back at once."""
+    """(new), OFFLINE → ACTIVE with a new epoch; slots above a smaller capacity are given back at once.
+
+    Raises GpuOfAnotherKey.
+    """
     await claims.lock_types(connection, node.task_types)
     await claims.open_release(connection, node.gpu_id)
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
-    epoch = (await connection.execute(_REGISTER, values)).scalar_one()
+    epoch = (await connection.execute(_REGISTER, values)).scalar_one_or_none()
+    if epoch is None:
+        raise GpuOfAnotherKey
     await connection.execute(_NOW_BEAT, {"gpu_id": node.gpu_id})
     wakeups = Wakeups(nodes=[(node.gpu_id, "register", epoch, "")])
     for row in await attempts.open_on(connection, node.gpu_id):
@@ -148,7 +164,7 @@ async def register(connection: AsyncConnection, node: Registration, *, strict_vi
 
 
 async def status_of(connection: AsyncConnection, gpu_id: str) -> AnyRow | None:
-    """(status, epoch) of a registered node, or None: all that a beat needs to know."""
+    """(status, epoch, lineage) of a registered node, or None: all that a beat needs to know."""
     return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
 
 

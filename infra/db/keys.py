@@ -1,31 +1,107 @@
-"""API keys: stored as SHA-256 of 32 random bytes, looked up by hash, compared in constant time."""
+"""API keys: stored as SHA-256 of 32 random bytes, looked up by hash, compared in constant time.
+
+A key and its successors by `rotate` are one lineage. The lineage is who the caller is for all that outlives a single
+secret: the gpuIds that it holds, and its Idempotency-Keys.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db import audit
+from infra.db.audit import Action, Actor
+from workflows.domain.role import Role
+
+AnyRow = Row[tuple[object, ...]]
+
+PREFIX = "gpo_"
+BOOTSTRAP = "bootstrap"
+"""The owner of the keys that come from the setting API_KEY, and of no others."""
+REPLACED = "API_KEY"
+"""`revoked_by` of a bootstrap key that another value of the setting has replaced: the setting may bring it back."""
+
 _FIND = text(
-    "SELECT key_id, key_hash, role, owner FROM api_keys WHERE key_hash = :key_hash AND revoked_at IS NULL"
-    " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+    "SELECT key_id, key_hash, role, owner, lineage, acts_for_others FROM api_keys"
+    " WHERE key_hash = :key_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
 )
-_BOOTSTRAP = text(
-    "INSERT INTO api_keys (key_id, key_hash, role, owner) VALUES (:key_id, :key_hash, 'admin', 'bootstrap')"
-    " ON CONFLICT DO NOTHING"
+_INSERT = text(
+    """
+    INSERT INTO api_keys (key_id, key_hash, role, owner, lineage, acts_for_others, note, expires_at)
+    VALUES (:key_id, :key_hash, :role, :owner, :lineage, :acts_for_others, :note, :expires_at)
+    """
 )
+_COLUMNS = """
+    key_id, role, owner, lineage, acts_for_others, note, created_at, expires_at, revoked_at,
+    CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= clock_timestamp() THEN 'expired'
+         ELSE 'live' END AS state
+"""
+_LIST = text(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, key_id")
+_LOCK = text(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = :key_id FOR UPDATE")
+_IS_PAST = text("SELECT CAST(:moment AS timestamptz) <= clock_timestamp()")
+_REVOKE = text("UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = :by WHERE key_id = :key_id")
+_NEXT_EXPIRY = text(  # the successor lives as long as its predecessor was meant to
+    "SELECT clock_timestamp() + (expires_at - created_at) FROM api_keys WHERE key_id = :key_id"
+)
+_END_AFTER = text(
+    "UPDATE api_keys SET expires_at = LEAST(expires_at, clock_timestamp() + make_interval(secs => :overlap))"
+    " WHERE key_id = :key_id RETURNING expires_at"
+)
+_LOCK_BOOTSTRAP = text("SELECT pg_advisory_xact_lock(7104)")
+_BOOTSTRAP_LINEAGE = text(
+    f"SELECT lineage FROM api_keys WHERE owner = '{BOOTSTRAP}' ORDER BY created_at DESC, key_id LIMIT 1"
+)
+_REVIVE = text(
+    "UPDATE api_keys SET revoked_at = NULL, revoked_by = NULL"
+    f" WHERE key_hash = :key_hash AND owner = '{BOOTSTRAP}' AND revoked_by = '{REPLACED}' RETURNING key_id"
+)
+_REPLACE_OTHERS = text(
+    f"UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = '{REPLACED}'"
+    f" WHERE owner = '{BOOTSTRAP}' AND key_hash <> :key_hash AND revoked_at IS NULL RETURNING key_id"
+)
+_IS_KNOWN = text("SELECT EXISTS (SELECT FROM api_keys WHERE key_hash = :key_hash)")
+
+
+class KeyRefused(Exception):
+    """What the command line can't do with a key; the text is for its user."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the key's id, its role and its owner."""
+    """Who calls: the key's id, its role, its owner and its lineage."""
 
     key_id: str
-    role: str
+    role: Role
     owner: str
+    lineage: str
+    acts_for_others: bool = False
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key to make."""
+
+    role: Role
+    owner: str
+    expires_at: datetime | None = None
+    acts_for_others: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class MadeKey:
+    """A key that was made; its secret is known here and nowhere else."""
+
+    key_id: str
+    secret: str
+    key: NewKey
 
 
 def hash_key(secret: str) -> str:
@@ -39,10 +115,89 @@ async def find(connection: AsyncConnection, secret: str) -> Caller | None:
     row = (await connection.execute(_FIND, {"key_hash": hashed})).one_or_none()
     if row is None or not hmac.compare_digest(row.key_hash, hashed):
         return None
-    return Caller(row.key_id, row.role, row.owner)
+    return Caller(row.key_id, Role(row.role), row.owner, row.lineage, row.acts_for_others)
 
 
-async def ensure_bootstrap(connection: AsyncConnection, secret: str) -> None:
-    """The key of the setting API_KEY is an admin key."""
+async def list_all(connection: AsyncConnection) -> Sequence[AnyRow]:
+    """Every key, the oldest first: never a secret or a hash."""
+    return (await connection.execute(_LIST)).all()
+
+
+async def create(connection: AsyncConnection, key: NewKey, by: Actor) -> MadeKey:
+    """A new key, the first of its lineage. Raises KeyRefused."""
+    if key.owner == BOOTSTRAP:
+        raise KeyRefused(f"the owner {BOOTSTRAP!r} is kept for the key of the setting API_KEY")
+    if key.acts_for_others and key.role is not Role.USER:
+        raise KeyRefused("only a user's key can act for others: the other roles create for anybody, or for nobody")
+    if key.expires_at is not None and await _is_past(connection, key.expires_at):
+        raise KeyRefused("the expiry lies in the past")
+    made = await _insert(connection, key, lineage=None)
+    await audit.record(connection, by, Action.KEY_CREATE, made.key_id, f"{key.role} {key.owner}")
+    return made
+
+
+async def revoke(connection: AsyncConnection, key_id: str, by: Actor) -> bool:
+    """End a key now, for good; False where it was revoked before. Raises KeyRefused."""
+    row = await _lock(connection, key_id)
+    changed = bool(row.state != "revoked")
+    if changed:
+        await connection.execute(_REVOKE, {"key_id": key_id, "by": by.owner})
+    await audit.record(connection, by, Action.KEY_REVOKE, key_id, changed=changed)
+    return changed
+
+
+async def rotate(connection: AsyncConnection, key_id: str, overlap_s: float, by: Actor) -> tuple[MadeKey, datetime]:
+    """A successor with the same role, owner and options; the old key's end, at most `overlap_s` seconds from now.
+
+    Raises KeyRefused.
+    """
+    row = await _lock(connection, key_id)
+    if row.state == "revoked":
+        raise KeyRefused(f"{key_id} is revoked: make a new key instead")
+    if row.owner == BOOTSTRAP:
+        raise KeyRefused(f"{key_id} is the key of the setting API_KEY: change that instead")
+    expires_at = (await connection.execute(_NEXT_EXPIRY, {"key_id": key_id})).scalar_one()
+    key = NewKey(Role(row.role), row.owner, expires_at, row.acts_for_others, row.note)
+    made = await _insert(connection, key, lineage=row.lineage)
+    ends_at: datetime = (await connection.execute(_END_AFTER, {"key_id": key_id, "overlap": overlap_s})).scalar_one()
+    await audit.record(connection, by, Action.KEY_ROTATE, key_id, f"successor {made.key_id}")
+    return made, ends_at
+
+
+async def ensure_bootstrap(connection: AsyncConnection, secret: str) -> bool:
+    """The key of the setting API_KEY is an admin key, and no earlier one is. False where it does not open."""
     hashed = hash_key(secret)
-    await connection.execute(_BOOTSTRAP, {"key_id": f"key_{hashed[:12]}", "key_hash": hashed})
+    by = Actor(None, "system", None)
+    await connection.execute(_LOCK_BOOTSTRAP)
+    for key_id in (await connection.execute(_REPLACE_OTHERS, {"key_hash": hashed})).scalars().all():
+        await audit.record(connection, by, Action.KEY_REVOKE, key_id, "another API_KEY is set")
+    if not (await connection.execute(_IS_KNOWN, {"key_hash": hashed})).scalar_one():
+        key_id = f"key_{hashed[:12]}"
+        lineage = (await connection.execute(_BOOTSTRAP_LINEAGE)).scalar_one_or_none() or key_id
+        await _write(connection, key_id, hashed, NewKey(Role.ADMIN, BOOTSTRAP), lineage)
+        await audit.record(connection, by, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")
+    else:
+        await connection.execute(_REVIVE, {"key_hash": hashed})
+    caller = await find(connection, secret)
+    return caller is not None and caller.owner == BOOTSTRAP
+
+
+async def _insert(connection: AsyncConnection, key: NewKey, lineage: str | None) -> MadeKey:
+    made = MadeKey(f"key_{secrets.token_hex(6)}", PREFIX + secrets.token_urlsafe(32), key)
+    await _write(connection, made.key_id, hash_key(made.secret), key, lineage or made.key_id)
+    return made
+
+
+async def _write(connection: AsyncConnection, key_id: str, hashed: str, key: NewKey, lineage: str) -> None:
+    await connection.execute(_INSERT, key.__dict__ | {"key_id": key_id, "key_hash": hashed, "lineage": lineage})
+
+
+async def _lock(connection: AsyncConnection, key_id: str) -> AnyRow:
+    row = (await connection.execute(_LOCK, {"key_id": key_id})).one_or_none()
+    if row is None:
+        raise KeyRefused(f"there is no key {key_id}")
+    return row
+
+
+async def _is_past(connection: AsyncConnection, moment: datetime) -> bool:
+    return bool((await connection.execute(_IS_PAST, {"moment": moment})).scalar_one())

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import GpuStatus, PriorityQueue
+from workflows.domain.role import Role
 from workflows.domain.task import TERMINAL, TaskStatus
 
 metadata = MetaData(
@@ -85,7 +86,7 @@ tasks = Table(
     Column("event_seq", Integer, nullable=False, server_default=text("0")),
     Column("engine_started_at", _timestamp),  # null: the row is still an outbox entry
     Column("traceparent", Text),
-    Column("key_id", Text),  # the API key that created it
+    Column("lineage", Text),  # of the API key that created it
     Column("idempotency_key", Text),
     Column("request_hash", Text),
     _one_of("status", TaskStatus),
@@ -96,7 +97,11 @@ tasks = Table(
     CheckConstraint("started_at IS NULL OR started_at >= created_at", name="starts_after_creation"),
     CheckConstraint("waiting_since IS NULL OR status = 'QUEUED'", name="waits_only_queued"),
     Index(
-        "uq_tasks_idempotency", "key_id", "idempotency_key", unique=True, postgresql_where="idempotency_key IS NOT NULL"
+        "uq_tasks_idempotency",
+        "lineage",
+        "idempotency_key",
+        unique=True,
+        postgresql_where="idempotency_key IS NOT NULL",
     ),
     Index(
         "ix_tasks_queue",
@@ -212,7 +217,7 @@ gpus = Table(
     Column("max_concurrent_tasks", Integer, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("dispatch_secret", Text),
-    Column("key_id", Text),  # the key that it belongs to
+    Column("lineage", Text),  # of the node's key that the gpuId belongs to; null: no node's key has it
     Column("failure_count", Integer, nullable=False, server_default=text("0")),
     Column("task_failure_count", Integer, nullable=False, server_default=text("0")),
     Column("fault_reason", Text),
@@ -295,16 +300,38 @@ api_keys = Table(
     Column("key_hash", Text, nullable=False, unique=True),  # SHA-256 of 32 random bytes: no salt is needed
     Column("role", Text, nullable=False),
     Column("owner", Text, nullable=False),
+    Column("lineage", Text, nullable=False),  # the id of the first key of those that came from it by rotation
+    Column("acts_for_others", Boolean, nullable=False, server_default=text("false")),  # creates for any userId
+    Column("note", Text),
     Column("created_at", _timestamp, nullable=False, server_default=_now),
     Column("expires_at", _timestamp),
     Column("revoked_at", _timestamp),
-    _one_of("role", ("admin", "operator", "user", "node")),
+    Column("revoked_by", Text),
+    _one_of("role", Role),
+    Index("ix_api_keys_lineage", "lineage"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", _timestamp, nullable=False, server_default=_now),
+    Column("key_id", Text),  # null: the command line, or the program itself
+    Column("owner", Text, nullable=False),
+    Column("role", Text),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # the id of what it was done to
+    Column("detail", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Index("ix_audit_log_key", "key_id", "id"),
+    Index("ix_audit_log_owner", "owner", "id"),
+    Index("ix_audit_log_action", "action", "id"),
 )
 
 counters = Table(
     "counters",
     metadata,
-    # e.g. ('tasks', '2 QUEUED', 15): tasks by type and status; see migration 0003 for all
+    # e.g. ('tasks', '2 QUEUED', 15): tasks by type and status; see migrations 0003, 0004 and 0005 for all
     Column("counter", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("n", BigInteger, nullable=False),
@@ -331,6 +358,7 @@ __all__ = [
     "alerts",
     "api_keys",
     "attempts",
+    "audit_log",
     "counter_deltas",
     "counters",
     "gpu_beats",

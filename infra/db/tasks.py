@@ -9,14 +9,18 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import counters, queue
+from infra.db import audit, counters, queue
+from infra.db.audit import Action
 from infra.db.capacity import Capacity
+from infra.db.keys import Caller
 from infra.db.queue import Place
 from workflows.domain import queueing
-from workflows.domain.errors import IdempotencyConflict
+from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
+from workflows.domain.task import TaskStatus
 
 AnyRow = Row[tuple[object, ...]]
 
+_USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
 LAST = 2**62  # after every display id
 ESTIMATE_COUNTS = 2_000
 """A new task's estimate counts at most so many ahead per type and class: creating costs the same at any length."""
@@ -37,7 +41,7 @@ class NewTask:
     timeout_ms: int
     max_retries: int
     traceparent: str | None
-    key_id: str
+    lineage: str
     idempotency_key: str | None
     request_hash: str | None
 
@@ -46,50 +50,72 @@ _CREATE = text(
     """
     WITH created AS (
         INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, env, timeout_ms,
-                           max_retries, traceparent, key_id, idempotency_key, request_hash, estimated_wait_s,
+                           max_retries, traceparent, lineage, idempotency_key, request_hash, estimated_wait_s,
                            queue_rank, waiting_since, event_seq)
         VALUES (:task_id, :task_type, 'QUEUED', :user_id, :app, :priority, :queue_class, :payload, :env, :timeout_ms,
-                :max_retries, :traceparent, :key_id, :idempotency_key, :request_hash, :estimated_wait_s,
+                :max_retries, :traceparent, :lineage, :idempotency_key, :request_hash, :estimated_wait_s,
                 :rank, clock_timestamp(), 1)
-            ON CONFLICT (key_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+            ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
      RETURNING task_id, display_id, status, estimated_wait_s),
     event AS (
-        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created)
+        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created),
+    audit AS (
+        INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
+        SELECT :key_id, :owner, :role, :action, task_id, :detail, :outcome FROM created)
     SELECT task_id, display_id, status, estimated_wait_s FROM created
     """
 )
 _SEEN = text(
     "SELECT task_id, display_id, status, estimated_wait_s, request_hash FROM tasks"
-    " WHERE key_id = :key_id AND idempotency_key = :idempotency_key"
+    " WHERE lineage = :lineage AND idempotency_key = :idempotency_key"
 )
 _COLUMNS = """
     t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.payload,
     CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result, t.error_message, t.retry_count, t.max_retries,
-    t.timeout_ms, t.estimated_wait_s, t.created_at, t.started_at, t.completed_at, t.updated_at
+    t.timeout_ms, t.estimated_wait_s, t.created_at, t.started_at, t.completed_at, t.updated_at,
+    t.lineage
 """
 _GET = text(f"SELECT {_COLUMNS} FROM tasks t LEFT JOIN task_results r USING (task_id) WHERE t.task_id = :task_id")
-_FILTERS = {"status": "t.status = :status", "task_type": "t.task_type = :task_type", "gpu_id": "t.gpu_id = :gpu_id"}
+_FILTERS = {
+    "status": "t.status = :status",
+    "task_type": "t.task_type = :task_type",
+    "gpu_id": "t.gpu_id = :gpu_id",
+    "user_id": "t.user_id = :user_id",
+}
 _PROGRESS = text(
     """
-    SELECT t.task_id, t.display_id, t.status, t.gpu_id, t.task_type, t.queue_class, t.queue_rank, t.started_at,
-           t.updated_at, t.waiting_since, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, a.attempt, a.progress,
-           a.progress_at, clock_timestamp() AS now
+    SELECT t.task_id, t.display_id, t.status, t.user_id, t.lineage, t.gpu_id, t.task_type, t.queue_class, t.queue_rank,
+           t.started_at, t.updated_at, t.waiting_since, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, a.attempt,
+           a.progress, a.progress_at, clock_timestamp() AS now
       FROM tasks t
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
      WHERE t.task_id = :task_id
     """
 )
+_LOCK_USER = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:user_id))")  # so that no two pass the cap at once
 _EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq")
 
 
 async def create(
-    connection: AsyncConnection, task: NewTask, capacity: Capacity, *, weight: float, actor: str
+    connection: AsyncConnection,
+    task: NewTask,
+    capacity: Capacity,
+    *,
+    weight: float,
+    by: Caller,
+    max_waiting: int | None = None,
 ) -> tuple[AnyRow, bool]:
-    """Write the row, which is also the outbox entry, with its place in the queue.
+    """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
 
     (row, True), or the earlier (row, False) of the same request. Raises IdempotencyConflict where the key
-    was seen with another body.
+    was seen with another body, TooManyWaiting where `max_waiting` tasks of the same user are QUEUED.
     """
+    if max_waiting is not None:
+        await connection.execute(_LOCK_USER, {"lock": _USER_LOCK, "user_id": task.user_id})
+        if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
+            return seen, False
+        if await counters.tasks_matching(connection, user_id=task.user_id, status=TaskStatus.QUEUED) >= max_waiting:
+            raise TooManyWaiting
     rank = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
     place = Place(task.queue_class, rank, LAST)
     ahead = await queue.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
@@ -99,15 +125,24 @@ async def create(
         **task.__dict__,
         "rank": rank,
         "estimated_wait_s": expected_wait_s(ahead, capacity),
-        "actor": actor,
+        "actor": f"key:{by.key_id}",
+        **audit.values(by, Action.TASK_CREATE, task.task_id, f"type {task.task_type}, user {task.user_id}"),
     }
     row = (await connection.execute(_CREATE, values)).one_or_none()
     if row is not None:
         return row, True
-    seen = (await connection.execute(_SEEN, {"key_id": task.key_id, "idempotency_key": task.idempotency_key})).one()
-    if seen.request_hash != task.request_hash:
-        raise IdempotencyConflict
+    seen = await _seen(connection, task)
+    assert seen is not None  # nothing else conflicts, and no task is ever removed
     return seen, False
+
+
+async def _seen(connection: AsyncConnection, task: NewTask) -> AnyRow | None:
+    """The task that the same caller's Idempotency-Key made before. Raises IdempotencyConflict."""
+    key = {"lineage": task.lineage, "idempotency_key": task.idempotency_key}
+    row = (await connection.execute(_SEEN, key)).one_or_none()
+    if row is not None and row.request_hash != task.request_hash:
+        raise IdempotencyConflict
+    return row
 
 
 def expected_wait_s(ahead: int, capacity: Capacity) -> int:
@@ -125,7 +160,7 @@ async def page(
 ) -> tuple[Sequence[AnyRow], int]:
     """One page of tasks, the newest first, and how many there are in all (a kept count).
 
-    `filters`: status, task_type, gpu_id. The page's ids come from an index alone, its rows by their ids.
+    `filters`: status, task_type, gpu_id, user_id. The page's ids come from an index alone, its rows by their ids.
     """
     conditions = " AND ".join(_FILTERS[name] for name in filters) or "true"
     rows = await connection.execute(

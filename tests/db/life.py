@@ -14,6 +14,7 @@ from infra.db.gpus import Registration
 from infra.db.queue import Place
 from infra.db.tasks import NewTask
 from infra.db.wakeups import Wakeups
+from tests.db import rows
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
@@ -42,7 +43,7 @@ class Life:
                        None, None)  # fmt: skip
         seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
         weight = self.weights.get(app, 1.0)
-        row, _ = await tasks.create(self.connection, task, seen, weight=weight, actor="test")
+        row, _ = await tasks.create(self.connection, task, seen, weight=weight, by=rows.CREATOR)
         return int(row.estimated_wait_s)
 
     async def claim(self, task_id: str) -> str | None:

@@ -8,6 +8,8 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import tables
+from infra.db.keys import Caller
+from workflows.domain.role import Role
 
 TASK = {"task_type": 1, "status": "QUEUED", "user_id": "u", "app": "a", "priority": 1, "queue_class": 0,
         "payload": "{}", "timeout_ms": 1, "max_retries": 0, "queue_rank": 0}  # fmt: skip
@@ -15,7 +17,12 @@ NODE = {"epoch": 1, "status": "ACTIVE", "hostname": "h", "ip": "127.0.0.1", "por
         "priority_queue": "NORMAL", "version": "1", "max_concurrent_tasks": 1, "metadata": {}}  # fmt: skip
 ATTEMPT = {"attempt": 1, "gpu_id": "g", "gpu_epoch": 1, "slot": 1, "ip": "127.0.0.1", "port": 1}
 
-EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas"
+CREATOR = Caller("k", Role.ADMIN, "test", "k")
+
+EMPTY = (
+    "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas,"
+    " audit_log"
+)
 
 
 async def task(connection: AsyncConnection, task_id: str, **columns: Any) -> None:

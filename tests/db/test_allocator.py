@@ -178,7 +178,7 @@ class Allocator(RuleBasedStateMachine):
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
         capacity = Capacity(Nodes(*[0] * 9), list(TYPES), [], 1.0)
-        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, actor="test"))
+        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, by=rows.CREATOR))
 
     async def claim(self, number: int) -> None:
         if self.created:

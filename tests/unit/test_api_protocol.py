@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,10 +14,12 @@ from urllib.parse import parse_qs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from api.errors import BadRequest
+from api.body import read_json
+from api.errors import BadRequest, answer_to
 from api.protocol import EnvelopeProtocol
 from api.target import Utf8Target
 
@@ -101,18 +104,25 @@ def answers(raw: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-@pytest.fixture(scope="module")
-async def server() -> AsyncIterator[Server]:
-    gate = asyncio.Event()
-    gate.set()
-    config = Config(Echo(gate), http=EnvelopeProtocol, ws="none", log_config=None)
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[int]:
+    """An application behind our protocol; its port."""
+    config = Config(app, http=EnvelopeProtocol, ws="none", log_config=None)
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: EnvelopeProtocol(config, state, {}), "127.0.0.1", 0)
-    yield Server(listening.sockets[0].getsockname()[1], gate)
+    yield listening.sockets[0].getsockname()[1]
     listening.close()
     await listening.wait_closed()
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[Server]:
+    gate = asyncio.Event()
+    gate.set()
+    async with serving(Echo(gate)) as port:
+        yield Server(port, gate)
 
 
 def refused(answer: tuple[int, bytes]) -> None:
@@ -255,3 +265,65 @@ async def test_a_target_is_utf8() -> None:
             await target({"type": "http", "raw_path": raw_path, "query_string": query}, None, None)
     await target({"type": "http", "raw_path": b"/%E6%89%8B", "query_string": b"a=%00+%E6%89%8B"}, None, None)
     assert reached == [b"a=%00+%E6%89%8B"]
+
+
+DRIP_S = 0.05
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.protocol.HEAD_S", 0.3)
+    monkeypatch.setattr("api.body.BODY_S", 0.3)
+
+
+async def drip(port: int, whole: bytes, drops: bytes) -> bytes:
+    """What comes back when the last bytes of what is sent come one by one, for ever."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(whole)
+    answer = asyncio.create_task(reader.read())
+    async with asyncio.timeout(10):
+        while not answer.done():
+            writer.write(drops)
+            await asyncio.wait({answer}, timeout=DRIP_S)
+    writer.close()
+    return await answer
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("begun", [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: "])
+async def test_a_head_that_drips_is_cut_off(server: Server, begun: bytes) -> None:
+    assert await drip(server.port, begun, b"a" if begun else b"") == b""
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_second_head_that_drips_is_cut_off_too(server: Server) -> None:
+    answer = await drip(server.port, FAULT + b"GET / HTTP/1.1\r\nX-A: ", b"a")
+    assert [json.loads(body) for _, body in answers(answer)] == ASKED[:1]
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_an_answer_may_take_longer_than_a_head(server: Server) -> None:
+    server.gate.clear()
+    asked = asyncio.create_task(server.ask(FAULT + LAST))
+    await asyncio.sleep(0.7)
+    server.gate.set()
+    assert await asked == [ASKED[0], ASKED[2]]
+
+
+async def read_a_body(scope: Any, receive: Any, send: Any) -> None:
+    try:
+        await read_json(Request(scope, receive))
+    except BadRequest as error:
+        await answer_to(error)(scope, receive, send)
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("length", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+async def test_a_body_that_drips_is_400_and_the_connection_ends(length: bytes) -> None:
+    async with serving(read_a_body) as port:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\n\r\n" % length
+        answer = await drip(port, head, b"a" if b"Length" in length else b"1\r\na\r\n")
+    status, _, rest = answer.partition(b"\r\n")
+    assert status == b"HTTP/1.1 400 Bad Request"
+    body = json.loads(rest.partition(b"\r\n\r\n")[2])
+    assert body == {"code": 400, "message": "请求参数错误: body 接收超时", "data": None}

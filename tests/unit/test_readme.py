@@ -14,7 +14,8 @@ from workers.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("README.md", "README.zh-CN.md")
-SPECIFIC = {"API_KEY", "PUBLIC_URL", "DATABASE_URL", "REDIS_URL", "TEMPORAL_ADDRESS"}  # unset: told in words
+SPECIFIC = {"API_KEY", "PUBLIC_URL", "DATABASE_URL", "REDIS_URL", "TEMPORAL_ADDRESS", "RATE_LIMITS"}
+"""Their defaults are told in words."""
 
 
 def text(name: str) -> str:

@@ -39,6 +39,10 @@ class NotTheHolder(DomainError):
     """该任务不属于此GPU"""
 
 
+class GpuOfAnotherKey(DomainError):
+    """该GPU属于其他密钥"""
+
+
 class ConflictingRegistration(DomainError):
     """GPU注册信息冲突"""
 
@@ -49,3 +53,7 @@ class ForbiddenAddress(DomainError):
 
 class IdempotencyConflict(DomainError):
     """Idempotency-Key 已用于不同的请求"""
+
+
+class TooManyWaiting(DomainError):
+    """等待中的任务已达上限，请稍后重试"""

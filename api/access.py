@@ -1,0 +1,114 @@
+"""Who may call what (INVARIANTS, "Who may call what"): the roles of each endpoint, and what a caller sees of it.
+
+The roles are checked before anything of a request is read but its key and its path. What depends on the rows, such
+as whose task or whose GPU it is, is decided with those at hand; the rules for that stand here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
+
+from api.auth import CallerOf
+from api.body import clean
+from api.context import ContextOf
+from api.errors import Forbidden
+from infra.db import gpus
+from infra.db.keys import Caller
+from workflows.domain.errors import GpuOfAnotherKey, TaskNotFound
+from workflows.domain.role import Role
+
+ADMIN = frozenset({Role.ADMIN})
+OPERATORS = ADMIN | {Role.OPERATOR}
+NODES = ADMIN | {Role.NODE}
+USERS = ADMIN | {Role.USER}
+
+ALLOWED: dict[str, frozenset[Role]] = {
+    "GET /monitoring/overview": OPERATORS,
+    "GET /monitoring/health": OPERATORS | USERS,
+    "GET /monitoring/health/{component}": OPERATORS | USERS,
+    "GET /monitoring/metrics": OPERATORS,
+    "GET /monitoring/metrics/{key}": OPERATORS,
+    "POST /monitoring/check": OPERATORS,
+    "POST /monitoring/health/check": OPERATORS,
+    "GET /gpus": OPERATORS | NODES,  # a node sees its own
+    "GET /gpus/by-task-type/{taskType}": OPERATORS | NODES,
+    "GET /gpus/{gpuId}": OPERATORS | NODES,
+    "POST /gpus/register": NODES,  # a node its own, here and below
+    "POST /gpus/{gpuId}/heartbeat": NODES,
+    "POST /gpus/{gpuId}/fault": OPERATORS | NODES,
+    "POST /gpus/{gpuId}/recover": OPERATORS,
+    "DELETE /gpus/{gpuId}": NODES,
+    "GET /tasks": OPERATORS | USERS,  # a user sees their own
+    "GET /tasks/{taskId}": OPERATORS | USERS,
+    "GET /tasks/{taskId}/progress": OPERATORS | USERS,
+    "GET /tasks/{taskId}/result": OPERATORS | USERS,
+    "GET /tasks/{taskId}/events": OPERATORS | USERS,
+    "POST /tasks": USERS,
+    "POST /tasks/{taskId}/status": NODES,  # a node that holds the attempt
+    "POST /tasks/{taskId}/result": NODES,
+    "GET /monitoring/alerts": OPERATORS,
+    "POST /monitoring/alerts/{alertId}/acknowledge": OPERATORS,
+    "GET /monitoring/alerts/stats": OPERATORS,
+    "GET /cluster/status": OPERATORS,
+    "GET /cluster/instances": OPERATORS,
+    "GET /audit": ADMIN,
+}
+"""Endpoint, as its route names it, to the roles that may call it."""
+
+
+async def check_role(request: Request, caller: CallerOf) -> None:
+    """A FastAPI dependency of every route, before all others. Raises Forbidden."""
+    if caller.role not in ALLOWED[f"{request.method} {request.scope['route'].path}"]:
+        raise Forbidden
+
+
+def check_complete(routers: Iterable[APIRouter]) -> None:
+    """Raise unless exactly the endpoints that there are have their roles."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    there = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
+    if there != set(ALLOWED):
+        raise LookupError(f"endpoints without roles, or roles without an endpoint: {there ^ set(ALLOWED)}")
+
+
+def owner_seen_by(caller: Caller) -> str | None:
+    """Whose tasks a list shows; None: everybody's."""
+    return caller.owner if caller.role is Role.USER else None
+
+
+def check_reader(caller: Caller, task: Any) -> None:
+    """A user reads their own tasks, and those that their key has created for others. Raises TaskNotFound."""
+    if caller.role is Role.USER and caller.owner != task.user_id and caller.lineage != task.lineage:
+        raise TaskNotFound
+
+
+def check_creator(caller: Caller, user_id: str) -> None:
+    """A user creates tasks of their own, unless their key may act for others. Raises Forbidden."""
+    if caller.role is Role.USER and caller.owner != user_id and not caller.acts_for_others:
+        raise Forbidden("权限不足: userId 必须是密钥的所有者")
+
+
+def lineage_of_node(caller: Caller) -> str | None:
+    """The lineage that the GPUs of a node's caller must have; None: any will do."""
+    return caller.lineage if caller.role is Role.NODE else None
+
+
+def check_holder(caller: Caller, gpu: Any) -> None:
+    """A node acts for its own GPUs. Raises GpuOfAnotherKey."""
+    if caller.role is Role.NODE and gpu.lineage != caller.lineage:
+        raise GpuOfAnotherKey
+
+
+async def _hold(context: ContextOf, caller: CallerOf, gpuId: str) -> None:
+    if caller.role is Role.NODE:
+        name = clean(gpuId, "gpuId")
+        row = await context.database.run(lambda c: gpus.status_of(c, name))
+        if row is not None:
+            check_holder(caller, row)
+
+
+HoldsGpu = Depends(_hold)
+"""`check_holder` of the GPU in the path, before the rest of the request is looked at; one that is unknown passes."""

@@ -1,0 +1,74 @@
+"""What is turned away before it costs much: declared sizes (400), and calls that come too often (429)."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.body import check_declared
+from api.errors import BadRequest, TooManyRequests, answer_to
+from infra.cache import Cache
+from infra.db.keys import Caller
+from infra.rates import Rate, take
+from infra.settings import Settings
+
+MOST_BUCKETS = 10_000
+
+
+class DeclaredSize:
+    """Refuses a body that says that it is too large, whoever sends it and wherever to."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                check_declared(Headers(scope=scope))
+            except BadRequest as error:
+                await answer_to(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class RateLimit:
+    """Stands behind the authentication: so often may the keys of one lineage call, as their role's rate says.
+
+    The buckets are in Redis, for all API processes together; while it is away each has its own.
+    """
+
+    def __init__(self, app: ASGIApp, cache: Cache, settings: Settings) -> None:
+        self._app = app
+        self._cache = cache
+        self._settings = settings
+        self._own = LocalBuckets()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller | None = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
+        limit = None if caller is None else self._settings.rate_of(caller.role)
+        if caller is not None and limit is not None and (wait := await self._wait(caller, limit)) > 0:
+            await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _wait(self, caller: Caller, limit: Rate) -> float:
+        wait = await self._cache.take(caller.lineage, limit)
+        return self._own.take(caller.lineage, limit) if wait is None else wait
+
+
+class LocalBuckets:
+    """The buckets of one process, by name."""
+
+    def __init__(self) -> None:
+        self._full_at: dict[str, float] = {}
+
+    def take(self, name: str, limit: Rate) -> float:
+        """Take a token: 0, or the seconds until there is one."""
+        now = time.monotonic()
+        if len(self._full_at) >= MOST_BUCKETS:
+            self._full_at = {other: full_at for other, full_at in self._full_at.items() if full_at > now}
+        self._full_at[name], wait = take(self._full_at.get(name, now), now, limit)
+        return wait

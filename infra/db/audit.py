@@ -1,0 +1,91 @@
+"""The audit log: who did what, written in the transaction that does it. No secret, no payload stands in it.
+
+Beats and reports of nodes are not here: a task's timeline tells those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+AnyRow = Row[tuple[object, ...]]
+
+
+class Action(StrEnum):
+    """What is recorded."""
+
+    TASK_CREATE = "task.create"
+    GPU_REGISTER = "gpu.register"
+    GPU_DEREGISTER = "gpu.deregister"
+    GPU_FAULT = "gpu.fault"
+    GPU_RECOVER = "gpu.recover"
+    ALERT_ACKNOWLEDGE = "alert.acknowledge"
+    MONITOR_CHECK = "monitor.check"
+    KEY_CREATE = "key.create"
+    KEY_REVOKE = "key.revoke"
+    KEY_ROTATE = "key.rotate"
+
+
+class Outcome(StrEnum):
+    """What came of it."""
+
+    DONE = "DONE"
+    UNCHANGED = "UNCHANGED"  # it was so already
+
+
+class By(Protocol):
+    """Who acts; a `Caller` is one."""
+
+    @property
+    def key_id(self) -> str | None: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def role(self) -> str | None: ...
+
+
+class Actor(NamedTuple):
+    """Who acts without a key: the command line, or the program itself."""
+
+    key_id: str | None
+    owner: str
+    role: str | None
+
+
+_RECORD = text(
+    "INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)"
+    " VALUES (:key_id, :owner, :role, :action, :subject, :detail, :outcome)"
+)
+_FILTERS = {"key_id": "key_id = :key_id", "owner": "owner = :owner", "action": "action = :action"}
+
+
+def values(by: By, action: Action, subject: str, detail: str = "", *, changed: bool = True) -> dict[str, object]:
+    """The columns of an entry, for a statement that writes it together with what it is about."""
+    outcome = Outcome.DONE if changed else Outcome.UNCHANGED
+    who = {"key_id": by.key_id, "owner": by.owner, "role": by.role}
+    return {**who, "action": action, "subject": subject, "detail": detail, "outcome": outcome}
+
+
+async def record(
+    connection: AsyncConnection, by: By, action: Action, subject: str, detail: str = "", *, changed: bool = True
+) -> None:
+    """Add an entry. `detail` is for people."""
+    await connection.execute(_RECORD, values(by, action, subject, detail, changed=changed))
+
+
+async def page(
+    connection: AsyncConnection, filters: dict[str, object], *, limit: int, offset: int
+) -> tuple[Sequence[AnyRow], int]:
+    """One page of entries, the newest first, and how many there are in all. `filters`: key_id, owner, action.
+
+    The total is counted from an index: nobody but an administrator asks, and rarely.
+    """
+    where = " AND ".join(_FILTERS[name] for name in filters) or "true"
+    statement = text(f"SELECT * FROM audit_log WHERE {where} ORDER BY id DESC LIMIT :limit OFFSET :offset")
+    rows = await connection.execute(statement, filters | {"limit": limit, "offset": offset})
+    total = await connection.execute(text(f"SELECT count(*) FROM audit_log WHERE {where}"), filters)
+    return rows.all(), int(total.scalar_one())

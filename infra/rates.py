@@ -1,0 +1,29 @@
+"""How often somebody may call: a token bucket, which one number describes."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Rate(BaseModel):
+    """Tokens per second, and how many a full bucket holds; a rate of 0 is no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rate: float = Field(ge=0)
+    burst: int = Field(ge=1)
+
+
+def take(full_at: float, now: float, limit: Rate) -> tuple[float, float]:
+    """Take a token of a bucket that will be full at `full_at`: the same of the bucket afterwards, and 0.
+
+    Without a token the bucket stays as it is, and the second number is the time until there is one. Times in seconds
+    by any one clock. `infra.cache` has the same as a script.
+    """
+    after = max(full_at, now) + 1 / limit.rate
+    wait = after - now - limit.burst / limit.rate
+    return (full_at, wait) if wait > _NOTHING else (after, 0.0)
+
+
+_NOTHING = 1e-6
+"""Seconds that are lost in the rounding of sums."""

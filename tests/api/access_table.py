@@ -1,0 +1,35 @@
+"""INVARIANTS, "Who may call what", as it stands there: sections of the specification, and the roles of each."""
+
+from __future__ import annotations
+
+from tests.api.specification import SECTIONS
+
+ROLES = ("admin", "operator", "user", "node")
+EVENTS, AUDIT = "GET /tasks/{taskId}/events", "GET /audit"  # extensions; the timeline is a read of a task
+
+_TABLE = [
+    # monitoring reads, alerts, cluster, GPU reads: operator, admin (users: health; a node: its own GPU)
+    ("1.1 1.4 1.5 4.1 4.3 5.1 5.2", "operator admin"),
+    ("1.2 1.3", "operator admin user"),
+    ("2.1 2.2 2.3", "operator admin node"),
+    # monitoring/check, health/check, acknowledge, recover: operator, admin
+    ("1.6 1.7 4.2 2.7", "operator admin"),
+    # fault: operator, admin, the node itself
+    ("2.6", "operator admin node"),
+    # deregister: admin, the node itself
+    ("2.8", "admin node"),
+    # register, heartbeat: a node key, admin
+    ("2.4 2.5", "admin node"),
+    # task reads: the owner, operator, admin
+    ("3.1 3.2 3.3 3.4", "user operator admin"),
+    # create task: user, admin
+    ("3.5", "user admin"),
+    # task status, task result: the node that holds the open attempt, admin
+    ("3.6 3.7", "node admin"),
+]
+MAY: dict[str, set[str]] = {
+    f"{SECTIONS[section].method} {SECTIONS[section].path}": set(roles.split())
+    for sections, roles in _TABLE
+    for section in sections.split()
+} | {EVENTS: {"user", "operator", "admin"}, AUDIT: {"admin"}}
+CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

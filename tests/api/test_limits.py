@@ -1,0 +1,183 @@
+"""Calls that come too often, and too many tasks at once: 429 with Retry-After.
+
+The applications here are the real ones with small limits, on the stack's Postgres, Redis and Temporal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.context import Context
+from infra.addresses import AllowList
+from infra.cache import Cache
+from infra.db.engine import Database, create_engine
+from infra.forecast import Forecast
+from infra.own_services import OwnServices
+from infra.rates import Rate
+from infra.settings import Settings
+from infra.temporal import Engine, connect
+from tests.conftest import Api
+
+SMALL = {"rate_limits": {"user": {"rate": 0.001, "burst": 5}, "node": {"rate": 0.001, "burst": 3}}}
+MESSAGE = {"code": 429, "message": "请求过于频繁，请稍后重试", "data": None}
+
+
+@pytest.fixture
+async def serve(stack):
+    """Makes an application with settings of its own; the answer makes a client of it from a key."""
+    async with AsyncExitStack() as closing:
+
+        async def make(redis="", **chosen):
+            settings = Settings(
+                database_url=stack.services.database_url,
+                temporal_address=stack.services.temporal_address,
+                **chosen,
+            )
+            database = Database(create_engine(stack.services.database_url, pool_size=5))
+            cache = Cache.connect(redis or stack.services.redis_url)
+            engine = Engine(await connect(settings), settings)
+            allowed = AllowList(settings, OwnServices(settings))
+            instance = type("Instance", (), {"id": "in the tests", "leads": False})()
+            app = create_app(
+                Context(database, cache, engine, settings, instance, Forecast(database, strict_vip=False), allowed)
+            )
+            closing.push_async_callback(database.close)
+            closing.push_async_callback(cache.close)
+
+            async def client(key):
+                transport = httpx.ASGITransport(app=app)
+                headers = {"Authorization": f"Bearer {key}"}
+                http = httpx.AsyncClient(transport=transport, base_url="http://test/api/v2", headers=headers)
+                return Api(await closing.enter_async_context(http), stack, key)
+
+            return client
+
+        yield make
+
+
+async def statuses(caller, count, path="/monitoring/health"):
+    return [(await caller.http.get(path)).status_code for _ in range(count)]
+
+
+async def test_a_key_may_call_so_often(serve, make_caller, api):
+    """All API processes together; no other key, and neither operators nor administrators, have a part in it."""
+    user, other, operator = [await make_caller(role, "limits") for role in ("user", "user", "operator")]
+    one, two = await serve(**SMALL), await serve(**SMALL)
+    here, there = await one(user.key), await two(user.key)
+    assert await statuses(here, 3) + await statuses(there, 2) == [200] * 5
+    for caller, path in ((here, "/monitoring/health"), (there, "/tasks"), (here, "/nothing"), (there, "/gpus")):
+        response = await caller.http.get(path)
+        assert (response.status_code, response.json()) == (429, MESSAGE)
+        assert 900 <= int(response.headers["Retry-After"]) <= 1000
+    assert await statuses(await one(other.key), 6) == [200] * 5 + [429]
+    for key in (operator.key, api.key):
+        assert await statuses(await one(key), 20) == [200] * 20
+
+
+async def test_each_role_has_its_rate(serve, make_caller):
+    node = await (await serve(**SMALL))((await make_caller("node", "limits")).key)
+    assert await statuses(node, 4, "/gpus") == [200] * 3 + [429]
+
+
+async def test_the_usual_burst_is_admitted(serve, make_caller):
+    """200 at once; what is left of 50/s after that depends on the clock."""
+    user = await (await serve())((await make_caller("user", "limits")).key)
+    answers = await asyncio.gather(*(user.http.get("/nothing") for _ in range(200)))
+    assert {answer.status_code for answer in answers} == {404}
+
+
+async def test_without_redis_each_process_counts_for_itself(serve, make_caller, tmp_path):
+    key = (await make_caller("user", "limits")).key
+    for _ in range(2):
+        client = await serve(redis=f"unix://{tmp_path}/nothing.sock", **SMALL)
+        assert await statuses(await client(key), 6) == [200] * 5 + [429]
+
+
+async def test_what_needs_no_limit_does_not_ask_redis(serve, make_caller, api, monkeypatch):
+    async def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(Cache, "take", never)
+    client = await serve(**SMALL)
+    assert await statuses(await client(api.key), 2) == [200, 200]
+
+
+async def test_a_key_that_is_wrong_empties_no_bucket(serve, make_caller):
+    key = (await make_caller("user", "limits")).key
+    client = await serve(**SMALL)
+    assert await statuses(await client("wrong"), 10) == [401] * 10
+    assert await statuses(await client(key), 6) == [200] * 5 + [429]
+
+
+async def test_the_script_counts_as_the_program_does(stack):
+    cache = Cache.connect(stack.services.redis_url)
+    slow, fast = Rate(rate=0.01, burst=3), Rate(rate=1000, burst=2)
+    waits = [await cache.take("script slow", slow) for _ in range(5)]
+    assert waits[:3] == [0, 0, 0]
+    assert all(98 < wait <= 100 for wait in waits[3:])
+    wait = 0.0
+    while not wait:  # 1000/s: a token is back a millisecond later
+        wait = await cache.take("script fast", fast)
+    assert 0 < wait <= 0.001
+    await asyncio.sleep(wait)
+    assert await cache.take("script fast", fast) == 0
+    await cache.close()
+
+
+async def create(caller, owner, code=200, **headers):
+    body = {"taskType": 260, "userId": owner, "app": "tests", "payload": "{}"}
+    response = await caller.http.post("/tasks", json=body, headers=headers)
+    assert response.status_code == response.json()["code"] == code
+    return response
+
+
+async def test_so_many_tasks_of_an_owner_may_wait(serve, make_caller, api):
+    owner = "hoarder"
+    client = await serve(max_waiting=3)
+    user = await client((await make_caller("user", owner)).key)
+    answers = await asyncio.gather(
+        *(
+            user.http.post("/tasks", json={"taskType": 260, "userId": owner, "app": f"a{n}", "payload": "{}"})
+            for n in range(10)
+        )
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 7
+    refused = await create(user, owner, 429)
+    assert refused.json()["message"] == "等待中的任务已达上限，请稍后重试"
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert (await user.http.get("/tasks")).headers["X-Total-Count"] == "3"
+    await create(await client((await make_caller("user", "modest")).key), "modest")
+    await create(await client((await make_caller("user", owner)).key), owner, 429)  # another key of the same owner
+    await create(await client(api.key), owner)  # an administrator has no cap
+
+
+async def test_a_repeat_is_no_task_more(serve, make_caller):
+    owner = "repeater"
+    user = await (await serve(max_waiting=1))((await make_caller("user", owner)).key)
+    header = {"Idempotency-Key": "the one"}
+    first = (await create(user, owner, **header)).json()["data"]["taskId"]
+    assert (await create(user, owner, **header)).json()["data"]["taskId"] == first
+    await create(user, owner, 429)
+    await create(user, owner, 429, **{"Idempotency-Key": "another"})
+    changed = {"taskType": 261, "userId": owner, "app": "tests", "payload": "{}"}
+    assert (await user.http.post("/tasks", json=changed, headers=header)).status_code == 400
+
+
+async def test_a_task_that_runs_waits_no_more(serve, make_caller, make_node, api):
+    owner = "worker"
+    user = await (await serve(max_waiting=1))((await make_caller("user", owner)).key)
+    await create(user, owner)
+    await create(user, owner, 429)
+    node = await make_node("capped_gpu", [260])
+    put = None
+    while put is None or put.body["context"]["userId"] != owner:  # others of this file wait too
+        if put is not None:
+            await api.succeed(put, {"n": 1})
+        put = await node.next_put()
+    await api.until(put.task_id, "PROCESSING")
+    await create(user, owner)

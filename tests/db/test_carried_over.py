@@ -1,0 +1,80 @@
+"""What a database held before a migration is still true after it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import counters, keys
+from infra.db.engine import create_engine
+from infra.db.migrate import alembic_config
+from workers.stack import postgres
+from workers.stack.stack import Stack
+
+NAME = "carried_over"
+BEFORE = [
+    "INSERT INTO api_keys (key_id, key_hash, role, owner) VALUES"
+    f" ('key_admin', '{keys.hash_key('admin')}', 'admin', 'bootstrap'),"
+    f" ('key_node', '{keys.hash_key('node')}', 'node', 'n')",
+    *(
+        "INSERT INTO gpus (gpu_id, epoch, status, hostname, ip, port, task_types, priority_queue, version,"
+        f" max_concurrent_tasks, metadata, key_id) VALUES ('{gpu_id}', 1, 'ACTIVE', 'h', '::1', 1, '{{1}}', 'NORMAL',"
+        f" '1', 1, '{{}}', {key_id})"
+        for gpu_id, key_id in [("of_admin", "'key_admin'"), ("of_node", "'key_node'"), ("of_nobody", "NULL")]
+    ),
+    *(
+        "INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, queue_rank, payload,"
+        " timeout_ms, max_retries, gpu_id, key_id, idempotency_key, request_hash) VALUES"
+        f" ('t{number}', 1, '{status}', 'u', 'a', 1, 0, 0, '{{}}', 1, 0, {gpu_id}, 'key_admin', 'idem{number}', 'h')"
+        for number, (status, gpu_id) in enumerate([("QUEUED", "NULL"), ("PROCESSING", "'g'"), ("PROCESSING", "'g'")])
+    ),
+]
+
+
+@pytest.fixture
+async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
+    """A database of the fourth version, with some rows."""
+    administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
+    async with administration.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {NAME}"))
+    own = create_engine(postgres.url(stack.data_dir, NAME))
+    async with own.begin() as connection:
+        await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0004"))
+        for statement in BEFORE:
+            await connection.exec_driver_sql(statement)
+        yield connection
+    await own.dispose()
+    async with administration.connect() as connection:
+        await connection.execute(text(f"DROP DATABASE {NAME}"))
+    await administration.dispose()
+
+
+async def test_keys_gpus_and_counts_are_carried_over(before):
+    await before.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0005"))
+    caller = await keys.find(before, "node")
+    assert (caller.key_id, caller.lineage, caller.role, caller.acts_for_others) == (
+        "key_node",
+        "key_node",
+        "node",
+        False,
+    )
+    rows = await before.execute(text("SELECT gpu_id, lineage FROM gpus"))
+    assert {row.gpu_id: row.lineage for row in rows} == {"of_admin": None, "of_node": "key_node", "of_nobody": None}
+    rows = await before.execute(text("SELECT lineage, idempotency_key FROM tasks ORDER BY task_id"))
+    assert [tuple(row) for row in rows] == [("key_admin", f"idem{number}") for number in range(3)]
+    for filters, total in [
+        ({}, 3),
+        ({"status": "QUEUED"}, 1),
+        ({"gpu_id": "g"}, 2),
+        ({"gpu_id": "g", "status": "QUEUED"}, 0),
+        ({"gpu_id": "g", "task_type": 1, "status": "PROCESSING"}, 2),
+    ]:
+        assert await counters.tasks_matching(before, user_id="u", **filters) == total
+        assert await counters.tasks_matching(before, user_id="v", **filters) == 0
+    assert await keys.ensure_bootstrap(before, "another")
+    assert await keys.find(before, "admin") is None
+    assert (await keys.find(before, "another")).lineage == "key_admin"

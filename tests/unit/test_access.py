@@ -1,0 +1,91 @@
+"""Who may call what: every endpoint with every role, through the whole application on a database of nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
+
+import httpx
+import pytest
+
+from api.access import ALLOWED, check_complete
+from api.app import ROUTERS, create_app
+from api.routes import gpus, tasks
+from infra.db.keys import Caller
+from tests.api.access_table import CASES, MAY, ROLES
+from tests.api.specification import SECTIONS
+from workflows.domain.role import Role
+
+
+class Nothing:
+    """A database that knows one key, and answers 503 to whatever else it is asked."""
+
+    def __init__(self, role: str) -> None:
+        self._answers: list[Any] = [Caller("key_1", Role(role), "u", "key_1")]
+
+    async def run(self, _: Callable[[Any], Awaitable[Any]]) -> Any:
+        if self._answers:
+            return self._answers.pop()
+        raise ConnectionError
+
+
+def context(role: str) -> MagicMock:
+    made = MagicMock(database=Nothing(role), cache=AsyncMock(), engine=AsyncMock())
+    made.settings.rate_of.return_value = None
+    return made
+
+
+async def answer(role: str, endpoint: str, **options: Any) -> httpx.Response:
+    method, path = endpoint.split(" ")
+    path = re.sub(r"\{(\w+)\}", lambda name: "1" if name[1] == "taskType" else "none", path)
+    transport = httpx.ASGITransport(app=create_app(context(role)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client:
+        return await client.request(method, path, headers={"X-API-Key": "k"}, **options)
+
+
+def test_the_table_knows_every_endpoint() -> None:
+    assert len(MAY) == len(SECTIONS) + 2
+    assert set(ROLES) == set(Role)
+    assert set(ALLOWED) == set(MAY)
+
+
+def test_an_endpoint_without_roles_is_a_mistake_at_the_start() -> None:
+    check_complete(ROUTERS)
+    with pytest.raises(LookupError, match="GET /audit"):
+        check_complete([gpus.router, tasks.router])
+
+
+@pytest.mark.parametrize(("endpoint", "role"), CASES)
+async def test_a_role_may_call_what_the_table_says(endpoint: str, role: str) -> None:
+    """Nothing is sent but the key: who may call is told what is missing, or that the database is away."""
+    response = await answer(role, endpoint)
+    if role in MAY[endpoint]:
+        assert response.status_code in (200, 400, 404, 503)
+    else:
+        assert (response.status_code, response.json()["message"]) == (403, "权限不足")
+
+
+@pytest.mark.parametrize(("endpoint", "role"), [(e, r) for e, r in CASES if r not in MAY[e] and e.startswith("POST")])
+async def test_a_role_is_checked_before_the_body(endpoint: str, role: str) -> None:
+    for body in (b"{", b"\xff", b"x" * (1024 * 1024)):
+        assert (await answer(role, endpoint, content=body)).status_code == 403
+
+
+@pytest.mark.parametrize(("endpoint", "role"), CASES)
+async def test_a_declared_size_is_checked_before_the_role(endpoint: str, role: str) -> None:
+    assert (await answer(role, endpoint, content=b"x" * (1024 * 1024 + 1))).status_code == 400
+
+
+async def test_a_declared_size_is_checked_before_the_key() -> None:
+    transport = httpx.ASGITransport(app=create_app(context("admin")))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client:
+        assert (await client.post("/tasks", content=b"x" * (1024 * 1024))).status_code == 401
+        assert (await client.post("/tasks", content=b"x" * (1024 * 1024 + 1))).status_code == 400
+
+
+async def test_every_role_finds_nothing_where_nothing_is() -> None:
+    for role in ROLES:
+        assert (await answer(role, "GET /nothing")).status_code == 404
+        assert (await answer(role, "PUT /tasks")).status_code == 404

@@ -1,0 +1,43 @@
+"""The options of `gpu-orchestrator keys`: what is refused before any database is asked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from workers.cli import main
+from workers.keys import _duration, _expiry
+
+CREATE = ["keys", "create", "--role", "user", "--owner", "x"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["keys"], "action"),
+        (["keys", "create", "--role", "boss", "--owner", "x"], "role"),
+        (["keys", "create", "--role", "user"], "owner"),
+        (["keys", "create", "--role", "user", "--owner", ""], "owner"),
+        (["keys", "create", "--role", "user", "--owner", "a\nb"], "owner"),
+        ([*CREATE, "--expires", "soon"], "expires"),
+        ([*CREATE, "--expires", "1y"], "expires"),
+        ([*CREATE, "--expires", "999999999w"], "too long"),
+        ([*CREATE, "--note", "x" * 501], "note"),
+        (["keys", "revoke"], "KEY_ID"),
+        (["keys", "rotate", "key_1", "--overlap", "1"], "overlap"),
+    ],
+)
+def test_a_mistake_is_told(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_times() -> None:
+    assert _duration("90s") == timedelta(seconds=90)
+    assert _duration("2w") == timedelta(days=14)
+    assert _expiry("2030-01-02") == datetime(2030, 1, 2, tzinfo=UTC)
+    assert _expiry("2030-01-02T03:04:05+08:00") == datetime(2030, 1, 1, 19, 4, 5, tzinfo=UTC)
+    assert _expiry("30d") - datetime.now(UTC) == pytest.approx(timedelta(days=30), abs=timedelta(seconds=5))

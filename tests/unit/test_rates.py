@@ -1,0 +1,81 @@
+"""The token bucket: never more than it holds and fills, never less, and the time it tells is true."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from api.limits import LocalBuckets
+from infra.rates import Rate, take
+from infra.settings import RATES, Settings
+from workflows.domain.role import Role
+
+LIMITS = st.builds(Rate, rate=st.floats(0.01, 1000), burst=st.integers(1, 500))
+PAUSES = st.lists(st.one_of(st.just(0.0), st.floats(0, 30)), max_size=200)
+
+
+@given(LIMITS, PAUSES)
+def test_no_window_admits_more_than_burst_and_rate(limit: Rate, pauses: list[float]) -> None:
+    full_at, now, admitted = 0.0, 1000.0, []
+    for pause in pauses:
+        now += pause
+        full_at, wait = take(full_at, now, limit)
+        if wait == 0:
+            admitted.append(now)
+    for first in range(len(admitted)):
+        for last in range(first, len(admitted)):
+            allowed = limit.burst + limit.rate * (admitted[last] - admitted[first])
+            assert last - first + 1 <= allowed + 0.01
+
+
+@given(LIMITS, PAUSES)
+def test_who_waits_as_told_is_admitted_and_no_sooner(limit: Rate, pauses: list[float]) -> None:
+    full_at, now = 0.0, 1000.0
+    for pause in pauses:
+        now += pause
+        before = full_at
+        full_at, wait = take(full_at, now, limit)
+        if wait > 0:
+            assert full_at == before  # a refusal costs nothing
+            assert wait <= 1 / limit.rate + 1e-6
+            assert take(full_at, now + wait + 1e-6, limit)[1] == 0
+            assert wait < 1e-3 or take(full_at, now + wait / 2, limit)[1] > 0
+
+
+@given(LIMITS)
+def test_a_full_bucket_holds_its_burst(limit: Rate) -> None:
+    full_at, waits = 0.0, []
+    for _ in range(limit.burst + 1):
+        full_at, wait = take(full_at, 1000.0, limit)
+        waits.append(wait)
+    assert waits[:-1] == [0.0] * limit.burst
+    assert waits[-1] == pytest.approx(1 / limit.rate, abs=1e-5)
+
+
+def test_buckets_have_names_and_full_ones_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, now = Rate(rate=1, burst=2), 50.0
+    monkeypatch.setattr("api.limits.MOST_BUCKETS", 3)
+    monkeypatch.setattr("api.limits.time.monotonic", lambda: now)
+    buckets = LocalBuckets()
+    assert [buckets.take("a", limit) for _ in range(3)] == [0, 0, 1]
+    assert [buckets.take(name, limit) for name in ("b", "c", "d", "a")] == [0, 0, 0, 1]
+    now += 10
+    for name in ("e", "f", "g"):
+        buckets.take(name, limit)
+    assert len(buckets._full_at) <= 4
+
+
+def test_the_rates_of_roles() -> None:
+    usual = Settings()
+    assert usual.rate_of(Role.USER) == Rate(rate=50, burst=200)
+    assert usual.rate_of(Role.NODE) == RATES[Role.NODE]
+    assert usual.rate_of(Role.ADMIN) is usual.rate_of(Role.OPERATOR) is None
+    chosen = Settings(rate_limits={"user": {"rate": 0, "burst": 1}, "operator": {"rate": 2, "burst": 3}})
+    assert chosen.rate_of(Role.USER) is None
+    assert chosen.rate_of(Role.OPERATOR) == Rate(rate=2, burst=3)
+    assert chosen.rate_of(Role.NODE) == RATES[Role.NODE]
+    for wrong in ({"boss": {"rate": 1, "burst": 1}}, {"user": {"rate": -1, "burst": 1}}, {"user": {"rate": 1}}):
+        with pytest.raises(ValidationError):
+            Settings(rate_limits=wrong)

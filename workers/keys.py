@@ -1,0 +1,225 @@
+"""`gpu-orchestrator keys`: make, list, revoke and rotate API keys, straight in the database."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import keys
+from infra.db.audit import Actor
+from infra.db.engine import Database, create_engine
+from infra.db.keys import KeyRefused, MadeKey, NewKey
+from infra.settings import Settings
+from workers.stack import postgres
+from workers.stack.data_dir import DataDir
+from workers.stack.errors import StackError
+from workflows.domain.role import Role
+
+T = TypeVar("T")
+
+FAILED, USAGE_ERROR = 1, 2
+LONGEST_NAME, LONGEST_NOTE = 128, 500  # characters; an owner is a userId
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+COLUMNS = ("keyId", "role", "owner", "state", "createdAt", "expiresAt", "actsForOthers", "note")
+UNKNOWN = {"42P01", "42703"}
+"""SQLSTATE of a table or a column that is not there: a schema of another version."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """One subcommand per thing to do; the database is that of the settings."""
+    parser.epilog = (
+        "The database is that of ORCHESTRATOR_DATABASE_URL, or else the embedded one in ORCHESTRATOR_DATA_DIR, which"
+        " has to be running."
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    create = actions.add_parser("create", help="make a key; its secret is shown this once")
+    create.add_argument("--role", required=True, choices=[str(role) for role in Role])
+    create.add_argument("--owner", required=True, type=_name, help="of a user's key: the userId of its tasks")
+    create.add_argument("--expires", type=_expiry, metavar="30d|TIME", help="after so long, or at an ISO 8601 time")
+    create.add_argument("--acts-for-others", action="store_true", help="a user's key that creates for any userId")
+    create.add_argument("--note", type=_note, help="for people")
+    listing = actions.add_parser("list", help="all keys, without their secrets")
+    revoke = actions.add_parser("revoke", help="end a key, everywhere within 2 s")
+    rotate = actions.add_parser("rotate", help="make a key's successor; its secret is shown this once")
+    for one in (revoke, rotate):
+        one.add_argument("key_id", metavar="KEY_ID")
+    rotate.add_argument("--overlap", type=_duration, default="24h", help="so long the old key stays (%(default)s)")
+    for one in (create, listing, revoke, rotate):
+        one.add_argument("--json", action="store_true", help="print one JSON value")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: done; 1: not done, and why; 2: a setting or an option must change."""
+    try:
+        asyncio.run(ACTIONS[args.action](args))
+    except ValidationError as error:
+        return _fail(str(error), USAGE_ERROR)
+    except StackError as error:
+        return _fail(str(error), error.exit_status)
+    except (KeyRefused, NoDatabase, OSError) as error:
+        return _fail(str(error), FAILED)
+    return 0
+
+
+class NoDatabase(Exception):
+    """The database can't be asked; the text says what to do."""
+
+
+async def _create(args: argparse.Namespace) -> None:
+    key = NewKey(Role(args.role), args.owner, args.expires, args.acts_for_others, args.note)
+    _show_secret(await _in_database(lambda c: keys.create(c, key, _actor())), args)
+
+
+async def _list(args: argparse.Namespace) -> None:
+    rows = [_shown(row) for row in await _in_database(keys.list_all)]
+    sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n" if args.json else _table(rows))
+
+
+async def _revoke(args: argparse.Namespace) -> None:
+    changed = await _in_database(lambda c: keys.revoke(c, args.key_id, _actor()))
+    if args.json:
+        sys.stdout.write(json.dumps({"keyId": args.key_id, "state": "revoked"}) + "\n")
+    sys.stderr.write(f"{args.key_id} is revoked{'' if changed else ' already'}\n")
+
+
+async def _rotate(args: argparse.Namespace) -> None:
+    overlap_s = args.overlap.total_seconds()
+    made, ends_at = await _in_database(lambda c: keys.rotate(c, args.key_id, overlap_s, _actor()))
+    _show_secret(made, args, replaces=args.key_id, oldExpiresAt=_iso(ends_at))
+
+
+ACTIONS = {"create": _create, "list": _list, "revoke": _revoke, "rotate": _rotate}
+
+
+async def _in_database(work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    url, advice = _database(Settings())
+    database = Database(create_engine(url, pool_size=1))
+    try:
+        return await database.run(work)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in UNKNOWN:
+            raise NoDatabase("the database has another schema than this program: gpu-orchestrator migrate") from None
+        raise NoDatabase(f"{advice}\n({error.orig})") from None
+    finally:
+        await database.close()
+
+
+def _database(settings: Settings) -> tuple[str, str]:
+    """Its URL, and what to do where it does not answer. Raises NoDatabase."""
+    if settings.database_url is not None:
+        return settings.database_url, "the database of ORCHESTRATOR_DATABASE_URL does not answer"
+    folder = settings.data_dir.resolve()
+    advice = (
+        f"start it with `gpu-orchestrator run`, or set ORCHESTRATOR_DATABASE_URL or ORCHESTRATOR_DATA_DIR ({folder})"
+    )
+    if not (folder / "postgres").is_dir():
+        raise NoDatabase(f"there is no embedded database yet: {advice}")
+    return postgres.url(DataDir.create(folder)), f"the embedded database does not run: {advice}"
+
+
+def _actor() -> Actor:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as containers have
+        name = "unknown"
+    return Actor(None, f"cli:{name}", None)
+
+
+def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
+    """The secret alone on standard output, for `KEY=$(…)`; all of it as JSON where that is asked for."""
+    key = made.key
+    shown = {
+        "keyId": made.key_id,
+        "role": key.role,
+        "owner": key.owner,
+        "expiresAt": _iso(key.expires_at),
+        "actsForOthers": key.acts_for_others,
+        "note": key.note,
+        **more,
+    }
+    if args.json:
+        sys.stdout.write(json.dumps({"secret": made.secret, **shown}, ensure_ascii=False) + "\n")
+        return
+    sys.stdout.write(f"{made.secret}\n")
+    told = ", ".join(f"{name} {value}" for name, value in shown.items() if value not in (None, False))
+    sys.stderr.write(f"{told}; the secret is shown this once\n")
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    return {
+        "keyId": row.key_id,
+        "role": row.role,
+        "owner": row.owner,
+        "state": row.state,
+        "lineage": row.lineage,
+        "actsForOthers": row.acts_for_others,
+        "note": row.note,
+        "createdAt": _iso(row.created_at),
+        "expiresAt": _iso(row.expires_at),
+        "revokedAt": _iso(row.revoked_at),
+    }
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> str:
+    lines: list[Sequence[str]] = [COLUMNS]
+    lines += [["-" if row[name] in (None, False) else str(row[name]) for name in COLUMNS] for row in rows]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(COLUMNS))]
+    return "".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
+    )
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _fail(message: str, status: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return status
+
+
+def _duration(text: str) -> timedelta:
+    """`90s`, `30m`, `24h`, `30d`, `2w`."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration like 24h or 30d")
+    try:
+        duration = timedelta(**{UNITS[match[2]]: int(match[1])})
+        _ = datetime.now(UTC) + duration
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"{text!r} is too long") from None
+    return duration
+
+
+def _expiry(text: str) -> datetime:
+    """A duration from now, or a time; one without a zone is UTC. Whether it is past, the database's clock says."""
+    if re.fullmatch(r"[0-9]+[a-z]", text):
+        return datetime.now(UTC) + _duration(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a duration like 30d nor an ISO 8601 time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable() or not text.strip():
+        raise argparse.ArgumentTypeError(f"must be 1 to {LONGEST_NAME} printable characters")
+    return text
+
+
+def _note(text: str) -> str:
+    if len(text) > LONGEST_NOTE or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"must be at most {LONGEST_NOTE} printable characters")
+    return text

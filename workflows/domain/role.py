@@ -1,0 +1,14 @@
+"""What a key may do at all (INVARIANTS, "Who may call what"); the endpoints of each role stand in `api.access`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """The role of a key."""
+
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    USER = "user"
+    NODE = "node"
