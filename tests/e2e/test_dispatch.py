@@ -13,7 +13,7 @@ MakeNode = Callable[..., Awaitable[FakeNode]]
 
 
 async def test_a_dispatch_shows_the_secret_that_the_node_registered(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("dispatch_secret", [131], dispatchSecret="s3cret")
+    node = await make_node("dispatch_secret", [131], dispatchSecret="s3cret")  # pragma: allowlist secret
     task_id = await api.create(131)
     put = await node.next_put()
     assert put.headers["authorization"] == "Bearer s3cret"
