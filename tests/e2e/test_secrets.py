@@ -140,7 +140,7 @@ async def mistakes(watched: Watched) -> None:
     ):
         await api.post("/tasks", task | change, code=400)
     await api.post("/tasks", {payload: payload}, code=400)
-    for path in (f"/tasks?status={payload}", f"/tasks?taskType={payload}", f"/gpus/by-task-type/{payload}"):
+    for path in (f"/tasks?status={payload}", f"/tasks?taskType={payload}", f"/tasks?gpuId=%00{payload}"):
         await api.get(path, code=400)
     for path in ("/tasks/none", "/gpus/none", "/nothing", "/monitoring/metrics/none"):  # a path is a name, and traced
         await api.get(path, code=404)
