@@ -18,8 +18,8 @@ TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 BLOCKS = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)
 ENDED = """
     INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,
-                       max_retries, queue_rank, engine_started_at, started_at, completed_at)
-    SELECT %(id)s, 1, 'COMPLETED', 'u', 'a', 1, 0, '{}', 1, 0, 0, now(), ended, ended
+                       max_retries, queue_rank, engine_started_at, created_at, started_at, completed_at)
+    SELECT %(id)s, 1, 'COMPLETED', 'u', 'a', 1, 0, '{}', 1, 0, 0, now(), ended, ended, ended
       FROM (SELECT now() - %(age)s::interval AS ended) moment
 """
 PARTS = (
