@@ -31,7 +31,7 @@ CANARIES = {
     "wrong key": "canary-of-a-wrong-key",
     "payload": "canary-of-the-payload",
     "result": "canary-of-the-result",
-    "dispatch secret": "canary-of-the-dispatch-secret",
+    "dispatch secret": "canary-of-the-dispatch-secret",  # pragma: allowlist secret
     "refusal": "canary-of-a-refusing-node",
 }
 PAYLOAD = json.dumps({"prompt": CANARIES["payload"]})
