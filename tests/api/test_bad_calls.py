@@ -34,7 +34,7 @@ KEYS = {
     "none": [],
     "an unknown one": [("Authorization", "Bearer unknown")],
     "an unknown one of the other kind": [("X-API-Key", "unknown")],
-    "an empty one": [("Authorization", "Bearer "), ("X-API-Key", "")],
+    "an empty one": [("Authorization", "Bearer"), ("X-API-Key", "")],
     "another scheme": [("Authorization", "Basic {key}")],
     "two that differ": [("Authorization", "Bearer {key}"), ("X-API-Key", "other")],
     "two that differ, the other way round": [("Authorization", "Bearer other"), ("X-API-Key", "{key}")],
