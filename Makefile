@@ -23,6 +23,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml workflows activities infra api workers
+	files=$$(git ls-files) && echo "$$files" | xargs $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "python 3.11 or newer is needed, this is " + sys.version)'

@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
-from api.errors import BadRequest, TooLarge, TooSlow, of_validation, refusal
+from api.errors import BadRequest, TooLarge, TooSlow, of_validation, refusal, shown
 from infra import strict_json
 
 M = TypeVar("M", bound=BaseModel)
@@ -35,15 +35,14 @@ async def read_json(request: Request) -> dict[str, Any]:
     raw = await _read(request)
     _check_content_type(request)
     try:
-        value = strict_json.loads(raw.decode("utf-8"))
+        value = strict_json.loads(raw.decode("utf-8"), _each_once)
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
         raise BadRequest("body", "不是合法的JSON") from error
     if not isinstance(value, dict):
         raise BadRequest("body", "必须是JSON对象")
     for key, member in value.items():
-        field = key if key.isidentifier() and len(key) <= 64 else "body"
         _check(key, "body")
-        _check(member, field)
+        _check(member, shown(key, "body"))
     return value
 
 
@@ -75,6 +74,13 @@ def storable(value: str) -> str:
     if not strict_json.storable(value):
         raise refusal("无效")
     return value
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise BadRequest("body", "含有重复的字段")
+    return found
 
 
 def check_declared(headers: Headers) -> None:

@@ -77,6 +77,11 @@ class BadRequest(ApiError):
         super().__init__(400, f"请求参数错误: {field} {detail}", headers)
 
 
+def shown(name: str, otherwise: str) -> str:
+    """A name that a caller chose, if it looks like a field's; a refusal repeats nothing else of theirs."""
+    return name if name.isidentifier() and len(name) <= 64 else otherwise
+
+
 class TooLarge(BadRequest):
     """400: the specification knows no 413."""
 

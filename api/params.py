@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from api.body import storable
 from api.errors import refusal
+from api.schemas.fields import INT64_SCHEMA
 from infra.strict_json import INT64
 
 
@@ -19,7 +20,7 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-Integer = Annotated[int, BeforeValidator(_integer)]
+Integer = Annotated[int, BeforeValidator(_integer), Field(json_schema_extra=INT64_SCHEMA)]
 """64 bits, in ASCII digits."""
 
 

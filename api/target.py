@@ -1,16 +1,20 @@
-"""The request's target: path and query are UTF-8 (specification, 字符编码), or the request is refused."""
+"""The request's target: it is UTF-8 (specification, 字符编码) and says everything once, or the request is refused."""
 
 from __future__ import annotations
 
-from urllib.parse import unquote_to_bytes
+from collections import Counter
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import BadRequest
+from api.errors import BadRequest, shown
 
 
 class Utf8Target:
-    """Raises BadRequest for another encoding, which would otherwise be stored as replacement characters."""
+    """Raises BadRequest for another encoding, which would otherwise be stored as replacement characters.
+
+    Also for a parameter that comes twice: which of the two is meant is not for us to guess.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -19,6 +23,7 @@ class Utf8Target:
         if scope["type"] == "http":
             _check(scope["raw_path"])
             _check(scope["query_string"])
+            _check_names(scope["query_string"])
         await self._app(scope, receive, send)
 
 
@@ -27,3 +32,10 @@ def _check(encoded: bytes) -> None:
         unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError:
         raise BadRequest("URL", "不是合法的UTF-8") from None
+
+
+def _check_names(query: bytes) -> None:
+    names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    twice = next((name for name, n in Counter(names).items() if n > 1), None)
+    if twice is not None:
+        raise BadRequest(shown(twice, "URL"), "重复")

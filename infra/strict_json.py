@@ -41,10 +41,13 @@ def parse(text: str | bytes) -> Any:
     return value
 
 
-def loads(text: str | bytes) -> Any:
-    """As `json.loads`, with ValueError for every text it can't take; NaN and its like are left to `check`."""
+def loads(text: str | bytes, as_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """As `json.loads`, with ValueError for every text it can't take; NaN and its like are left to `check`.
+
+    `as_object` makes an object of its pairs.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=as_object)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

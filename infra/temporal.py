@@ -10,8 +10,6 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import (
     Client,
     Interceptor,
@@ -35,7 +33,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra import telemetry
+from infra import search_attributes, telemetry, temporal_access
 from infra.db.wakeups import Wakeups
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
@@ -91,12 +89,12 @@ def node_workflow_id(gpu_id: str) -> str:
 
 
 async def connect(settings: Settings, *, lazy: bool = True) -> Client:
-    """A client; a lazy one connects on first use, so that a program starts while the engine is away."""
-    if settings.temporal_address is None:
-        raise SystemExit("ORCHESTRATOR_TEMPORAL_ADDRESS is not set (`gpu-orchestrator run` sets it)")
+    """A client; a lazy one connects on first use, so that a program starts while the engine is away.
+
+    Exits where `temporal_access` says so.
+    """
     return await Client.connect(
-        settings.temporal_address,
-        namespace=settings.temporal_namespace,
+        **temporal_access.options(settings),
         data_converter=DATA_CONVERTER,
         interceptors=interceptors(),
         lazy=lazy,
@@ -268,7 +266,7 @@ class Engine:
 
     async def set_up(self) -> None:
         """Register what the engine must know: search attributes and the monitor's schedule. Idempotent."""
-        await self._add_search_attributes()
+        await search_attributes.register(self.client)
         schedule = Schedule(
             action=ScheduleActionStartWorkflow(MonitorWorkflow.run, id=MONITOR, task_queue=self._settings.task_queue),
             spec=ScheduleSpec(
@@ -280,14 +278,3 @@ class Engine:
             await self.client.create_schedule(MONITOR, schedule)
         except ScheduleAlreadyRunningError:  # the settings may have changed since
             await self.client.get_schedule_handle(MONITOR).update(lambda _: ScheduleUpdate(schedule))
-
-    async def _add_search_attributes(self) -> None:
-        keyword, integer = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD, IndexedValueType.INDEXED_VALUE_TYPE_INT
-        wanted = {key.name: keyword for key in (TASK_STATUS, GPU_ID, USER_ID, APP)} | {TASK_TYPE.name: integer}
-        for name, kind in wanted.items():
-            request = AddSearchAttributesRequest(namespace=self.client.namespace, search_attributes={name: kind})
-            try:
-                await self.client.operator_service.add_search_attributes(request)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.ALREADY_EXISTS:
-                    raise

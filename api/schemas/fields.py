@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
 
 from api.errors import refusal
 from infra.strict_json import INT64
@@ -17,9 +18,11 @@ def int64(number: int) -> int:
     return number
 
 
+INT64_SCHEMA: JsonDict = {"format": "int64", "minimum": INT64[0], "maximum": INT64[-1]}
+"""How the document shows what `int64` checks."""
 Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
 """The specification's `long`."""
-Int64 = Annotated[int, AfterValidator(int64)]
+Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
 

@@ -7,6 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import psycopg
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -37,7 +40,7 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
     """A pool of connections to Postgres; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -53,6 +56,15 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
             "options": " ".join(f"-c {setting}" for setting in SESSION),
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _keep_first_line)
+    return engine
+
+
+def _keep_first_line(context: ExceptionContext) -> None:
+    """Cut off what follows Postgres' own words: its DETAIL shows the row that did not fit, payload and all."""
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if isinstance(error, DBAPIError | psycopg.Error) and error.args:
+            error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
 
 
 class DatabaseSilent(TimeoutError):

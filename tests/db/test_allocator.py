@@ -13,20 +13,17 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import attempts, claims, collecting, gpus, tasks
 from infra.db.capacity import Capacity, Nodes
-from infra.db.engine import Database, create_engine
 from infra.db.gpus import Registration
-from infra.db.migrate import migrate
 from infra.db.tasks import NewTask
 from tests.db import rows
-from workers.stack import postgres
+from tests.db.machine import DatabaseMachine, drive, over
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
@@ -94,11 +91,8 @@ class Dawdling:
             await asyncio.sleep(self._chance.random() * 0.006)
 
 
-class Allocator(RuleBasedStateMachine):
+class Allocator(DatabaseMachine):
     """Tasks are known by number; an operation on what is not there does nothing."""
-
-    runner: asyncio.Runner
-    database: Database
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
@@ -128,15 +122,6 @@ class Allocator(RuleBasedStateMachine):
     def books_balance(self) -> None:
         for rule_broken in (OVERFULL, WAITS_WITH_A_GRANT, IDLE_BESIDE_WORK, BROKEN_HISTORY):
             assert self.rows(rule_broken) == [], rule_broken
-
-    def rows(self, statement: str, **values: Any) -> list[Any]:
-        async def read(connection: AsyncConnection) -> list[Any]:
-            return [tuple(row) for row in await connection.execute(text(statement), values)]
-
-        return self.do(read)
-
-    def do(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        return self.runner.run(self.database.run(work))
 
     async def session(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """One transaction of one process, with pauses in it."""
@@ -238,31 +223,9 @@ class Allocator(RuleBasedStateMachine):
 
 @pytest.fixture
 def machine(stack: Stack) -> Iterator[type[Allocator]]:
-    """The machine over a database of its own, which it empties before each run."""
-    with asyncio.Runner() as runner:
-
-        async def prepare() -> Database:
-            administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
-            async with administration.connect() as connection:
-                await connection.execute(text("CREATE DATABASE allocator"))
-            await administration.dispose()
-            database = Database(create_engine(postgres.url(stack.data_dir, "allocator")))
-            await migrate(database)
-            return database
-
-        database = runner.run(prepare())
-        yield type("AllocatorHere", (Allocator,), {"runner": runner, "database": database})
-        runner.run(database.close())
+    with over(stack, "allocator", Allocator) as here:
+        yield here
 
 
 def test_no_interleaving_breaks_the_books(machine: type[Allocator]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=15,
-            stateful_step_count=10,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    drive(machine, runs=15, steps=10)

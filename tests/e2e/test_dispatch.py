@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import psycopg
 import pytest
 
-from tests.conftest import Api
+from tests.conftest import Api, eventually
 from tests.fake_node import FakeNode
 
 MakeNode = Callable[..., Awaitable[FakeNode]]
 
 
 async def test_a_dispatch_shows_the_secret_that_the_node_registered(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("dispatch_secret", [131], dispatchSecret="s3cret")
+    node = await make_node("dispatch_secret", [131], dispatchSecret="s3cret")  # pragma: allowlist secret
     task_id = await api.create(131)
     put = await node.next_put()
     assert put.headers["authorization"] == "Bearer s3cret"
@@ -42,3 +43,26 @@ async def test_users_read_the_error_of_a_failed_attempt_and_nothing_else(
     assert task["errorMessage"].startswith(reason)
     assert len(task["errorMessage"]) <= 500
     assert "10.0.0.1" not in str(task)
+
+
+async def test_an_address_that_is_no_longer_allowed_is_not_called(api: Api, make_node: MakeNode) -> None:
+    """As if the operator had narrowed NODE_NETWORKS since the node registered: it now is where our own API is."""
+    node = await make_node("dispatch_forbidden", [134])
+
+    async def sql(statement: str, *values: object) -> list[tuple[object, ...]]:
+        url = api.stack.services.database_url.replace("postgresql+psycopg", "postgresql")
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            cursor = await connection.execute(statement, values)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def refused() -> bool:
+        return ("节点地址不再被允许",) in await sql("SELECT reason FROM attempts WHERE task_id = %s", task_id)
+
+    await sql("UPDATE gpus SET port = %s WHERE gpu_id = %s", api.stack.settings.port, node.gpu_id)
+    task_id = await api.create(134, maxRetries=0)
+    await eventually(refused)
+    assert node.puts.empty()
+    assert (await api.get(f"/tasks/{task_id}"))["retryCount"] == 0  # the task is not to blame
+    await sql("UPDATE gpus SET port = %s WHERE gpu_id = %s", node.port, node.gpu_id)
+    await api.succeed(await node.next_put(), {})
+    await api.until(task_id, "COMPLETED")

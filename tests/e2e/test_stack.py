@@ -23,8 +23,8 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from infra import search_attributes
 from infra.settings import Settings
-from workers.stack import temporal
 from workers.stack.errors import DataDirInUse
 from workers.stack.ports import free_port
 from workers.stack.services import Services, running_services
@@ -82,7 +82,7 @@ async def test_temporal_knows_the_search_attributes(stack: Stack) -> None:
     client = await temporal_client(stack.services)
     answer = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=NAMESPACE))
     known = {name: IndexedValueType.Name(kind) for name, kind in answer.custom_attributes.items()}
-    assert known == {name: f"INDEXED_VALUE_TYPE_{kind.upper()}" for name, kind in temporal.SEARCH_ATTRIBUTES.items()}
+    assert known == {name: f"INDEXED_VALUE_TYPE_{kind.upper()}" for name, kind in search_attributes.WANTED.items()}
 
 
 async def test_the_web_ui_answers(stack: Stack) -> None:

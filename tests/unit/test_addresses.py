@@ -144,7 +144,7 @@ def test_the_operators_ports(port: int, allowed: bool) -> None:
     ("url", "found"),
     [
         ("postgresql://10.1.1.1:6000/db", [("10.1.1.1", 6000)]),
-        ("postgresql+psycopg://user:p%40ss@10.1.1.1/db", [("10.1.1.1", 5432)]),
+        ("postgresql+psycopg://user:p%40ss@10.1.1.1/db", [("10.1.1.1", 5432)]),  # pragma: allowlist secret
         ("postgresql://user:a/b?c@10.1.1.1/db", [("10.1.1.1", 5432)]),
         ("postgresql://[fd12::1]:6000/db", [("fd12::1", 6000)]),
         ("postgresql://[fd12::1]/db", [("fd12::1", 5432)]),

@@ -17,7 +17,7 @@ from api.errors import BadRequest, ErrorShield, install
 from api.tracing import Tracing
 from infra import telemetry
 
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 

@@ -92,7 +92,7 @@ def test_what_is_missing_is_named(missing: str) -> None:
     [
         ["--api", "10.0.0.1:8080"],
         ["--api", "ftp://host"],
-        ["--api", "http://user:pw@host"],
+        ["--api", "http://user:pw@host"],  # pragma: allowlist secret
         ["--gpu-id", "a/b"],
         ["--host", "localhost"],
         ["--port", "65536"],

@@ -35,7 +35,7 @@ def test_programs_get_the_addresses_and_the_settings_of_the_stack(data_dir: Data
     settings = Settings(port=9000, heartbeat_timeout=2.5, task_types={2: {"name": "image", "maxRetries": 1}})  # type: ignore[dict-item]
     env = programs.environment(settings, SERVICES, data_dir, SecretStr("key"))
     assert env["ORCHESTRATOR_DATABASE_URL"] == SERVICES.database_url
-    assert env["ORCHESTRATOR_API_KEY"] == "key"
+    assert env["ORCHESTRATOR_API_KEY"] == "key"  # pragma: allowlist secret
     assert env["ORCHESTRATOR_DATA_DIR"] == str(data_dir.root)
     assert env["ORCHESTRATOR_PORT"] == "9000"
     assert env["ORCHESTRATOR_HEARTBEAT_TIMEOUT"] == "2.5"

@@ -77,7 +77,7 @@ class Membership:
             else:
                 log.info("registered as %s", self._gpu_id)
                 return
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # nosec B311 # jitter
             delay = min(_LAST_DELAY, 2 * delay)
 
     async def beat(self, interval: float) -> None:

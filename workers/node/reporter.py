@@ -103,7 +103,7 @@ def _last_report(record: Record, gpu_id: str) -> tuple[str, dict[str, object]]:
 def _delays() -> Iterator[float]:
     delay = _FIRST_DELAY
     while True:
-        yield delay * random.uniform(0.8, 1.2)
+        yield delay * random.uniform(0.8, 1.2)  # nosec B311 # jitter
         delay = min(_LAST_DELAY, 2 * delay)
 
 

@@ -57,7 +57,8 @@ def _entry() -> pwd.struct_passwd:
     useradd = shutil.which("useradd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if useradd and not _exists(ACCOUNT):
         options = ("--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
-        subprocess.run([useradd, *options, "--shell", "/bin/false", ACCOUNT], capture_output=True, check=False)
+        command = [useradd, *options, "--shell", "/bin/false", ACCOUNT]
+        subprocess.run(command, capture_output=True, check=False)  # nosec B603 # constants but for where useradd is
     return pwd.getpwnam(ACCOUNT if _exists(ACCOUNT) else "nobody")
 
 

@@ -39,7 +39,7 @@ def main(specification: str, argv: list[str]) -> None:
         call("prctl", PR_SET_PDEATHSIG, spec["death_signal"])
         if os.getppid() != spec["parent"]:  # it died before the line above
             sys.exit(1)
-    os.execv(argv[0], argv)
+    os.execv(argv[0], argv)  # nosec B606 # what this program is for
 
 
 def become(uid: int, gid: int, capability: int | None) -> None:

@@ -33,6 +33,7 @@ OPTIONS = {
     "synchronous_commit": "on",
     "log_checkpoints": "off",
     "log_min_error_statement": "panic",  # a failed statement may carry secrets
+    "log_error_verbosity": "terse",  # and so may the row that it was about
 }
 INITDB_OPTIONS = (
     f"--username={SUPERUSER}",

@@ -13,8 +13,10 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
+from temporalio.envconfig import ClientConnectConfig
 from temporalio.service import RPCError
 
+from infra import temporal_access
 from infra.settings import ENV_PREFIX, Settings
 from workers.stack.data_dir import DataDir
 from workers.stack.part import PartSpec
@@ -42,23 +44,29 @@ def environment(settings: Settings, services: Services, data_dir: DataDir, key: 
         "temporal_namespace": services.temporal_namespace,
         "api_key": key.get_secret_value(),
     }
-    return {**os.environ, **{ENV_PREFIX + name.upper(): _text(value) for name, value in overrides.items()}}
+    # The embedded server knows no TLS and no key: what somebody has set for the `temporal` command is not meant for it.
+    ours = _without_temporal_access() if settings.temporal_address is None else os.environ
+    return {**ours, **{ENV_PREFIX + name.upper(): _text(value) for name, value in overrides.items()}}
 
 
 def programs(settings: Settings, services: Services, env: dict[str, str]) -> list[list[PartSpec]]:
     """The schema first, then the worker and the API together."""
     migrate = PartSpec("migrate", _command("migrate"), env=env, once=True)
-    worker = PartSpec("worker", _command("worker"), env=env, ready=_polls(services, settings.task_queue))
+    worker = PartSpec("worker", _command("worker"), env=env, ready=_polls(settings, services))
     api = PartSpec("api", _command("api"), env=env, ready=_answers(f"{settings.local_url}/readyz"))
     return [[migrate], [worker, api]]
 
 
 def nodes(count: int, settings: Settings, data_dir: DataDir, key: SecretStr) -> list[PartSpec]:
     """Local node agents gpu_001, gpu_002, …; they know their key, and none of our addresses but the API's."""
-    env = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    env = {name: value for name, value in _without_temporal_access().items() if name not in SECRETS}
     env[NODE_KEY] = key.get_secret_value()
     names = [f"gpu_{number:03}" for number in range(1, count + 1)]
     return [PartSpec(name, _node_command(name, settings, data_dir), env=env, grace=NODE_DRAIN + 1.5) for name in names]
+
+
+def _without_temporal_access() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(temporal_access.VARIABLES)}
 
 
 def _node_command(name: str, settings: Settings, data_dir: DataDir) -> tuple[str, ...]:
@@ -89,19 +97,25 @@ def _answers(url: str) -> Callable[[], Awaitable[bool]]:
     return ready
 
 
-def _polls(services: Services, task_queue: str) -> Callable[[], Awaitable[bool]]:
+def _polls(settings: Settings, services: Services) -> Callable[[], Awaitable[bool]]:
     """Ready when a worker asks Temporal for workflow tasks of our queue."""
     request = DescribeTaskQueueRequest(
         namespace=services.temporal_namespace,
-        task_queue=TaskQueue(name=task_queue),
+        task_queue=TaskQueue(name=settings.task_queue),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
 
     async def ready() -> bool:
         try:
-            client = await Client.connect(services.temporal_address, namespace=services.temporal_namespace)
+            client = await Client.connect(**_access(settings, services))
             return bool((await client.workflow_service.describe_task_queue(request)).pollers)
         except (RuntimeError, RPCError):  # RuntimeError: no connection
             return False
 
     return ready
+
+
+def _access(settings: Settings, services: Services) -> ClientConnectConfig:
+    if settings.temporal_address is not None:
+        return temporal_access.options(settings)
+    return {"target_host": services.temporal_address, "namespace": services.temporal_namespace}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.settings import Settings
+from infra.temporal_access import options as access
 from workers.stack import postgres, redis, temporal
 from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
@@ -34,9 +35,13 @@ def addresses(settings: Settings, data_dir: DataDir) -> Services:
         database_url=settings.database_url or postgres.url(data_dir),
         redis_url=settings.redis_url or redis.url(data_dir),
         temporal_address=settings.temporal_address or f"{local}:{settings.temporal_port}",
-        temporal_namespace=settings.temporal_namespace,
+        temporal_namespace=_namespace(settings),
         temporal_ui_url=None if settings.temporal_address else f"http://{local}:{settings.temporal_ui_port}",
     )
+
+
+def _namespace(settings: Settings) -> str:
+    return settings.temporal_namespace if settings.temporal_address is None else access(settings)["namespace"]
 
 
 def embedded_parts(settings: Settings, data_dir: DataDir) -> list[PartSpec]:

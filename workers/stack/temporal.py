@@ -18,6 +18,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from infra import search_attributes
 from workers.stack.data_dir import DataDir
 from workers.stack.errors import NotInstalled
 from workers.stack.part import PartSpec
@@ -32,13 +33,6 @@ DYNAMIC_CONFIG = {
     "matching.numTaskqueueWritePartitions": "1",
 }
 PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL"}
-SEARCH_ATTRIBUTES = {
-    "TaskStatus": "Keyword",
-    "TaskType": "Int",
-    "GpuId": "Keyword",
-    "UserId": "Keyword",
-    "App": "Keyword",
-}
 LOOPBACK = "127.0.0.1"
 
 
@@ -69,7 +63,7 @@ def _options(data_dir: DataDir, port: int, ui_port: int, namespace: str) -> list
         *("--log-level", "warn", "--disable-config-file", "--disable-config-env"),
         *_each("--dynamic-config-value", DYNAMIC_CONFIG),
         *_each("--sqlite-pragma", PRAGMAS),
-        *_each("--search-attribute", SEARCH_ATTRIBUTES),
+        *_each("--search-attribute", search_attributes.WANTED),
     ]
 
 

@@ -1,0 +1,37 @@
+"""How Temporal is reached: TLS, API key and namespace come from the SDK's own environment configuration.
+
+The variables TEMPORAL_TLS…, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE and TEMPORAL_GRPC_META_… count. A configuration file
+counts only where TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE asks for one: what somebody keeps in their home for the
+`temporal` command is not meant for us. The address is ORCHESTRATOR_TEMPORAL_ADDRESS, from nowhere else: it also says
+that Temporal is not embedded, and where no node may be.
+"""
+
+from __future__ import annotations
+
+import os
+
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
+
+from infra.settings import ENV_PREFIX, Settings
+
+VARIABLES = "TEMPORAL_"
+FILE_VARIABLES = ("TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
+
+
+def options(settings: Settings) -> ClientConnectConfig:
+    """Arguments of `Client.connect`. Exits where the address is unset or the configuration can't be read."""
+    if settings.temporal_address is None:
+        raise SystemExit(f"{ENV_PREFIX}TEMPORAL_ADDRESS is not set (`gpu-orchestrator run` sets it)")
+    found = _configured()
+    found["target_host"] = settings.temporal_address
+    if "namespace" not in found or "temporal_namespace" in settings.model_fields_set:
+        found["namespace"] = settings.temporal_namespace
+    return found
+
+
+def _configured() -> ClientConnectConfig:
+    asked_for_file = any(os.environ.get(name) for name in FILE_VARIABLES)
+    try:
+        return ClientConfig.load_client_connect_config(disable_file=not asked_for_file)
+    except Exception as error:  # the bridge's ConfigError is no public name; files raise OSError
+        raise SystemExit(f"Temporal's environment configuration ({VARIABLES}…) can't be used: {error}") from error

@@ -1,0 +1,241 @@
+"""Every field of every body, and every parameter, against every kind of bad value (INVARIANTS, "Answers to bad input").
+
+The fields come from the OpenAPI document: a new one is tested as soon as it is documented. The task and the node that
+the paths name do not exist: what is wrong with a request is told before what it is about is looked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from api.app import create_app
+from tests.contract import PREFIX
+
+DOCUMENT: dict[str, Any] = create_app(MagicMock()).openapi()
+CANARY = "zq9-canary"
+UNKNOWN = {"taskId": "task_none", "gpuId": "gpu_none", "alertId": "alert_999999", "taskType": "1"}
+
+TEXTS = {"an integer": "1", "true": "true", "a list": "[]", "an object": "{}", "NUL": rf'"{CANARY}\u0000"',
+         "a lone surrogate": rf'"{CANARY}\ud800"', "another": rf'"\udfff{CANARY}"'}  # fmt: skip
+INTEGERS = {"true": "true", "false": "false", "a text": '"1"', "a fraction": "1.5", "NaN": "NaN",
+            "-Infinity": "-Infinity", "1e999": "1e999", "2^63": str(2**63),
+            "-2^63-1": str(-(2**63) - 1), "a list": "[1]"}  # fmt: skip
+ENUMS = {"an unknown name": f'"{CANARY}"', "lower case": '"processing"', "a number": "1"}
+LISTS = {
+    "an integer": "1",
+    "an object": "{}",
+    "nothing in it": "[]",
+    **{f"[{k}]": f"[{v}]" for k, v in INTEGERS.items()},
+}
+OBJECTS = {"a text": f'"{CANARY}"', "a list": "[]", "NUL": rf'{{"a": "{CANARY}\u0000"}}',
+           "NUL in a name": rf'{{"{CANARY}\u0000": 1}}', "NaN": '{"a": NaN}', "1e999": '{"a": [1e999]}',
+           "2^63": f'{{"a": {2**63}}}',
+           "a lone surrogate within": rf'{{"a": [{{"b": "{CANARY}\ud800"}}]}}',
+           "too deep": '{"a": ' + "[" * 101 + "]" * 101 + "}", "endless": '{"a": ' + "[" * 100_000}  # fmt: skip
+KINDS = {"string": TEXTS, "integer": INTEGERS, "array": LISTS, "object": OBJECTS}
+TOO_LARGE = {"payload": json.dumps("密" * (256 * 1024 // 3 + 1)), "metadata": json.dumps({"a": "密" * 6000}),
+             "userId": json.dumps("x" * 129), "app": json.dumps("x" * 129), "env": json.dumps("x" * 65),
+             "gpuId": json.dumps("x" * 129), "hostname": json.dumps("x" * 256), "version": json.dumps("x" * 65),
+             "dispatchSecret": json.dumps("x" * 257), "vastInsId": json.dumps("x" * 129), "timeout": "86400001",
+             "maxRetries": "101", "progress": "101", "port": "65536", "maxConcurrentTasks": "1025",
+             "supportedTaskTypes": json.dumps(list(range(1001)))}  # fmt: skip
+TOO_SMALL = {"timeout": "0", "maxRetries": "-1", "progress": "-1", "port": "0", "maxConcurrentTasks": "0",
+             "userId": '""', "app": '""', "gpuId": '""', "hostname": '""'}  # fmt: skip
+NO_JSON = {"nothing": '""', "half": '"{"', "NaN": '"NaN"', "1e999": '"[1e999]"', "words": f'"{CANARY}"',
+           "NUL within": r'"\"\\u0000\""', "deep": json.dumps("[" * 101 + "]" * 101)}  # fmt: skip
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        node = DOCUMENT["components"]["schemas"][node["$ref"].rpartition("/")[2]]
+    return node
+
+
+@dataclass(frozen=True)
+class Body:
+    """An operation with a body, and the sample that it takes."""
+
+    path: str
+    schema: dict[str, Any]
+    sample: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.removeprefix("/")
+
+    def with_raw(self, field: str, raw: str) -> bytes:
+        """The sample with the JSON text `raw` in one field."""
+        return json.dumps(self.sample | {field: "@@"}).replace('"@@"', raw).encode()
+
+
+def bodies() -> Iterator[Body]:
+    for path, item in DOCUMENT["paths"].items():
+        content = item.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
+        if content is not None:
+            yield Body(path.removeprefix(PREFIX).format(**UNKNOWN), resolved(content["schema"]), content["example"])
+
+
+BODIES = list(bodies())
+
+
+def bad_values(name: str, schema: dict[str, Any]) -> dict[str, str]:
+    """What a field must refuse, by what it is."""
+    options = [resolved(one) for one in schema.get("anyOf", [schema])]
+    kind = next(one for one in options if one.get("type") != "null")
+    values = dict(ENUMS if "enum" in kind else KINDS[kind["type"]])
+    if not any(one.get("type") == "null" for one in options):
+        values["null"] = "null"
+    values |= {
+        kind: table[name] for kind, table in (("too large", TOO_LARGE), ("too small", TOO_SMALL)) if name in table
+    }
+    return values | (NO_JSON if name == "result" else {})
+
+
+FIELDS = [
+    pytest.param(body, name, raw, id=f"{body.name}-{name}-{what}")
+    for body in BODIES
+    for name, schema in body.schema["properties"].items()
+    for what, raw in bad_values(name, schema).items()
+]
+
+
+def test_the_table_is_whole() -> None:
+    assert sorted(body.name for body in BODIES) == [
+        "gpus/register",
+        "tasks",
+        "tasks/task_none/result",
+        "tasks/task_none/status",
+    ]
+    assert len(FIELDS) > 150
+
+
+def refused(response: Any, field: str) -> None:
+    body = response.json()
+    assert (response.status_code, list(body), body["code"], body["data"]) == (
+        400, ["code", "message", "data"], 400, None)  # fmt: skip
+    assert field in body["message"], body
+    assert CANARY not in response.text
+
+
+@pytest.mark.parametrize(("body", "field", "raw"), FIELDS)
+async def test_a_bad_value_is_refused_by_its_field_s_name(api, body, field, raw):
+    content = body.with_raw(field, raw)
+    response = await api.http.post(body.path, content=content, headers={"Content-Type": "application/json"})
+    refused(response, "body" if raw.endswith("[" * 99) else field)  # what is no JSON has no fields
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [pytest.param(body, name, id=f"{body.name}-{name}") for body in BODIES for name in body.schema["required"]],
+)
+async def test_a_missing_field_is_named(api, body, field):
+    refused(await api.http.post(body.path, json={k: v for k, v in body.sample.items() if k != field}), field)
+
+
+CONTENTS = {
+    "nothing": b"",
+    "half an object": b'{"a": ',
+    "a list": b"[]",
+    "a text": f'"{CANARY}"'.encode(),
+    "null": b"null",
+    "a number": b"1",
+    "no UTF-8": b'{"app": "\xff"}',
+    "UTF-16": '{"app": "x"}'.encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf{}",
+    "two values": b"{} {}",
+    "a comment": b"{} // x",
+    "a name twice": b'{"app": "a", "app": "b"}',
+    "a name twice within": b'{"metadata": {"a": 1, "a": 2}}',
+    "an unknown field with NUL": rf'{{"{CANARY}": "\u0000"}}'.encode(),
+    "an unknown name with NUL": rf'{{"{CANARY}\u0000": 1}}'.encode(),
+    "more than 1 MiB": b'{"x": "' + b"x" * 1024 * 1024 + b'"}',
+}
+by_body = pytest.mark.parametrize("body", BODIES, ids=lambda body: body.name)
+
+
+@by_body
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+async def test_what_is_no_json_object_is_refused(api, body, content):
+    refused(await api.http.post(body.path, content=content, headers={"Content-Type": "application/json"}), "")
+
+
+@by_body
+async def test_more_than_a_mebibyte_is_refused_though_its_length_was_not_told(api, body):
+    async def chunks():
+        for _ in range(17):
+            yield b"x" * 65536
+
+    refused(await api.http.post(body.path, content=chunks(), headers={"Content-Type": "application/json"}), "body")
+
+
+@by_body
+@pytest.mark.parametrize(
+    "kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=gbk"]
+)
+async def test_another_content_type_is_refused(api, body, kind):
+    headers = {} if kind is None else {"Content-Type": kind}
+    refused(await api.http.post(body.path, content=json.dumps(body.sample).encode(), headers=headers), "Content-Type")
+
+
+NUMBERS = ["", "x", "1.5", "1e2", "+1", " 1", "１", "0x1", "NaN", "true", str(2**63), str(-(2**63) - 1), "%00", "1%00"]
+PAGES = [*NUMBERS, "0", "-1", str(2**31)]
+PARAMETERS = {  # what is asked -> values that it must refuse
+    "page": PAGES,
+    "size": [*PAGES, "101"],
+    "taskType": NUMBERS,
+    "status": ["", CANARY, "queued", "%00", "%FF", "%ED%A0%80"],
+    "level": ["", CANARY, "critical", "%00"],
+    "priority": ["", CANARY, "vip", "%00"],
+    "gpuId": ["%00", "%FF", "%ED%A0%80"],
+    "reason": ["", "%20", "%00", "x" * 501, "手" * 501, "%FF", "%ED%A0%80"],
+}
+
+
+def parameters() -> Iterator[Any]:
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            for one in operation.get("parameters", []):
+                if one["in"] == "query":
+                    where = path.removeprefix(PREFIX).format(**UNKNOWN)
+                    values = [*PARAMETERS[one["name"]], *([None] if one.get("required") else [])]
+                    for value in values:
+                        yield pytest.param(
+                            method, where, one["name"], value, id=f"{where[1:]}-{one['name']}-{value}"[:80]
+                        )
+
+
+@pytest.mark.parametrize(("method", "path", "name", "value"), list(parameters()))
+async def test_a_bad_parameter_is_refused_by_its_name(api, method, path, name, value):
+    query = "" if value is None else f"?{name}={value}"
+    response = await api.http.request(method, path + query)
+    refused(response, "URL" if value and ("%FF" in value or "%ED" in value) else name)
+
+
+@pytest.mark.parametrize("query", ["page=1&page=2", "status=QUEUED&status=FAILED", "gpuId=a&gpuId=a", "x=1&x=2"])
+async def test_a_parameter_comes_once(api, query):
+    refused(await api.http.get(f"/tasks?{query}"), query.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/tasks/%00", "/tasks/%00/events", "/gpus/%00", "/gpus/by-task-type/%00", "/tasks/%FF", "/gpus/%ED%A0%80", "/%FF"],
+)
+async def test_a_path_that_can_not_be_stored_is_refused(api, path):
+    refused(await api.http.get(path), "")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, b"\xff"], ids=len)
+async def test_an_idempotency_key_is_a_word(api, key):
+    task = next(body for body in BODIES if body.path == "/tasks")
+    headers = {"Idempotency-Key": key}
+    response = await api.http.post("/tasks", json=task.sample, headers=headers)
+    if key == b"\xff":  # any byte that HTTP lets through is a character of Latin-1
+        assert response.status_code == 200
+    else:
+        refused(response, "Idempotency-Key")

@@ -1,0 +1,68 @@
+"""Hypothesis' state machines over a database of their own, built by the migrations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db.engine import Database, create_engine
+from infra.db.migrate import migrate
+from workers.stack import postgres
+from workers.stack.stack import Stack
+
+
+class DatabaseMachine(RuleBasedStateMachine):
+    """A machine whose rules are transactions."""
+
+    runner: asyncio.Runner
+    database: Database
+
+    def do(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        return self.runner.run(self.database.run(work))
+
+    def rows(self, statement: str, **values: Any) -> list[Any]:
+        async def read(connection: AsyncConnection) -> list[Any]:
+            return [tuple(row) for row in await connection.execute(text(statement), values)]
+
+        return self.do(read)
+
+
+Machine = TypeVar("Machine", bound=DatabaseMachine)
+
+
+@contextmanager
+def over(stack: Stack, name: str, machine: type[Machine]) -> Iterator[type[Machine]]:
+    """The machine over a new database of this name, which it empties itself before each run."""
+    with asyncio.Runner() as runner:
+
+        async def prepare() -> Database:
+            administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
+            async with administration.connect() as connection:
+                await connection.execute(text(f"CREATE DATABASE {name}"))
+            await administration.dispose()
+            database = Database(create_engine(postgres.url(stack.data_dir, name)))
+            await migrate(database)
+            return database
+
+        database = runner.run(prepare())
+        yield type(machine.__name__, (machine,), {"runner": runner, "database": database})
+        runner.run(database.close())
+
+
+def drive(machine: type[RuleBasedStateMachine], *, runs: int, steps: int) -> None:
+    """Always the same runs; there is no deadline, since the database is real."""
+    chosen = settings(
+        max_examples=runs,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]

@@ -1,0 +1,127 @@
+"""A node over any sequence of what may happen to it (INVARIANTS, "Legal transitions"), on the real database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, rule
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import counters, gpus, node_edges
+from infra.db.gpus import Registration
+from tests.db.machine import DatabaseMachine, drive, over
+from workers.stack.stack import Stack
+from workflows.domain.errors import GpuNotFound
+from workflows.domain.gpu import EDGES, GpuStatus
+
+NAMES = st.sampled_from(("n1", "n2"))
+EMPTY = "TRUNCATE gpus, gpu_beats, alerts, counters, counter_deltas"
+ACTIVE, OFFLINE, FAULTY = GpuStatus.ACTIVE, GpuStatus.OFFLINE, GpuStatus.FAULTY
+
+
+class Nodes(DatabaseMachine):
+    """The model knows a node's status (None: not registered) and how often it has registered."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.do(lambda c: c.execute(text(EMPTY)))
+        self.status: dict[str, GpuStatus | None] = {"n1": None, "n2": None}
+        self.epoch = {"n1": 0, "n2": 0}
+        self.alerts = 0
+
+    @rule(name=NAMES)
+    def register(self, name: str) -> None:
+        node = Registration(name, "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 1, {}, None, "k")
+        self.do(lambda c: gpus.register(c, node, strict_vip=False))
+        self.epoch[name] += 1
+        if self.status[name] is not FAULTY:  # only recover ends that
+            self.move(name, ACTIVE)
+
+    @rule(name=NAMES)
+    def a_beat_comes_back(self, name: str) -> None:
+        self.do(lambda c: gpus.come_back(c, name, strict_vip=False))
+        if self.status[name] is OFFLINE:
+            self.move(name, ACTIVE)
+
+    @rule(name=NAMES)
+    def beats_lapse(self, name: str) -> None:
+        moved = self.do(lambda c: node_edges.go_offline(c, name))
+        assert moved is (self.status[name] is ACTIVE)
+        if moved:
+            self.move(name, OFFLINE)
+            self.alerts += 1
+
+    @rule(name=NAMES)
+    def fault(self, name: str) -> None:
+        wakeups = self.known(name, lambda c: gpus.fault(c, name, "test"))
+        if self.status[name] in (ACTIVE, OFFLINE):
+            assert [signal[:2] for signal in wakeups.nodes] == [(name, "fault")]
+            self.move(name, FAULTY)
+            self.alerts += 1
+        elif wakeups is not None:
+            assert not wakeups
+
+    @rule(name=NAMES)
+    def recover(self, name: str) -> None:
+        wakeups = self.known(name, lambda c: gpus.recover(c, name, strict_vip=False))
+        if self.status[name] is FAULTY:
+            assert [signal[:2] for signal in wakeups.nodes] == [(name, "recover")]
+            self.move(name, ACTIVE)
+            ((silent_s,),) = self.rows(
+                "SELECT extract(epoch FROM clock_timestamp() - at) FROM gpu_beats WHERE gpu_id = :name", name=name
+            )
+            assert silent_s < 5  # a fresh grace window
+        elif wakeups is not None:
+            assert not wakeups
+
+    @rule(name=NAMES)
+    def deregister(self, name: str) -> None:
+        self.known(name, lambda c: gpus.deregister(c, name))
+        if self.status[name] is not None:
+            self.move(name, None)
+
+    @invariant()
+    def the_rows_are_as_the_model_says(self) -> None:
+        for name, status in self.status.items():
+            row = self.do(lambda c, name=name: gpus.get(c, name))
+            assert (None if row is None else (row.status, row.epoch)) == (
+                None if status is None else (status, self.epoch[name])
+            )
+
+    @invariant()
+    def the_counts_are_those_of_the_rows(self) -> None:
+        self.do(counters.fold)
+        kept = {status: n for status, n in self.do(counters.read).gpus.items() if n}
+        there = [status for status in self.status.values() if status is not None]
+        assert kept == {status: there.count(status) for status in there}
+
+    @invariant()
+    def each_edge_that_calls_for_it_raised_one_alert(self) -> None:
+        assert self.rows("SELECT count(*) FROM alerts") == [(self.alerts,)]
+
+    def move(self, name: str, after: GpuStatus | None) -> None:
+        if self.status[name] is not after:
+            assert (self.status[name], after) in EDGES
+            self.status[name] = after
+
+    def known(self, name: str, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        """What `work` gives for a registered node; that it refuses any other."""
+        if self.status[name] is not None:
+            return self.do(work)
+        with pytest.raises(GpuNotFound):
+            self.do(work)
+        return None
+
+
+@pytest.fixture
+def machine(stack: Stack) -> Iterator[type[Nodes]]:
+    with over(stack, "node_machine", Nodes) as here:
+        yield here
+
+
+def test_a_node_takes_the_edges_of_the_table_and_no_other(machine: type[Nodes]) -> None:
+    drive(machine, runs=40, steps=25)

@@ -1,0 +1,33 @@
+"""What schemathesis can't know of our API: the envelope of every answer, and where a node may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+from schemathesis.generation.meta import CoverageScenario, coverage_scenario
+
+PLACE = {"ip": "127.0.0.2", "port": 9}
+"""Allowed, and nobody listens: what is dispatched there fails at once, and nothing else on the machine is called."""
+
+
+@schemathesis.hook
+def map_body(_: schemathesis.HookContext, body: Any) -> Any:
+    """Registrations whose address is well-formed come from an allowed one."""
+    if isinstance(body, dict) and isinstance(body.get("ip"), str) and type(body.get("port")) is int:
+        return body | PLACE
+    return body
+
+
+@schemathesis.check
+def envelope(_: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case) -> None:
+    """The HTTP status is `code`, a failure has no data, and who is to come back later is told when."""
+    if response.request.method == "HEAD":
+        return
+    body = response.json()
+    assert list(body) == ["code", "message", "data"], body
+    assert body["code"] == response.status_code, body
+    assert body["code"] == 200 or body["data"] is None, body
+    assert body["code"] not in (429, 503) or response.headers["retry-after"], body
+    if coverage_scenario(case) is CoverageScenario.UNSPECIFIED_HTTP_METHOD:
+        assert body["code"] == 404, f"a wrong method is answered {body['code']}"

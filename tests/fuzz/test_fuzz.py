@@ -1,0 +1,48 @@
+"""The whole API against its own document, by schemathesis, on a stack of its own: it registers, faults and deletes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import stack_settings
+from workers.stack.stack import Stack
+
+HERE = Path(__file__).parent
+LINKS = 12
+"""So many steps from one answer to the next request at least: what is found in the time on a slow machine."""
+
+
+@pytest.fixture(scope="module")
+async def spoilt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A stack with a node that works: its types, 2 and 3, are those of the document's samples."""
+    settings = stack_settings(tmp_path_factory.mktemp("fuzz"), node_networks="127.0.0.0/8")
+    async with Stack(settings, nodes=1) as stack:
+        yield stack
+
+
+@pytest.mark.timeout(240)
+async def test_every_answer_is_one_that_the_document_knows(spoilt: Stack) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
+        *("run", f"{spoilt.api_url}/openapi.json"),
+        env={
+            **os.environ,
+            "FUZZ_KEY": spoilt.api_key.secret.get_secret_value(),
+            "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
+        },
+        cwd=HERE.parents[1],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    links = re.search(r"API Links: +(\d+) covered", output)
+    assert links is not None, output
+    assert int(links[1]) >= LINKS, output

@@ -1,0 +1,65 @@
+"""No statement is put together from what a caller sent: its parts are constants, its values are bound."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "infra" / "db").glob("*.py"))
+RUNS_SQL = {"text", "exec_driver_sql"}
+AT_RUN_TIME = {
+    ("migrate", "upgrade"): "the settings are named in it",
+    ("alerts", "page"): "the conditions are values of _FILTERS",
+    ("tasks", "page"): "the conditions are values of _FILTERS",
+}
+"""Functions that put a statement together while they serve a request, and why that is safe."""
+
+
+def composed(tree: ast.AST) -> bool:
+    """Whether a statement within is anything but one literal."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node.func) in RUNS_SQL]
+    return any(not _fixed(call.args[0]) for call in calls if call.args)
+
+
+def _fixed(node: ast.AST) -> bool:
+    """A literal, or the name of a constant."""
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id.isupper())
+
+
+def _name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def run_time(tree: ast.Module) -> Iterator[str]:
+    """Names of the functions that compose statements and are called by other functions, or by other modules."""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    called = {_name(node.func) for one in functions for node in ast.walk(one) if isinstance(node, ast.Call)}
+    for one in functions:
+        if composed(one) and (one.name in called or not one.name.startswith("_")):
+            yield one.name
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+def test_statements_are_composed_while_the_program_loads(module: Path) -> None:
+    found = {(module.stem, name) for name in run_time(ast.parse(module.read_text("utf-8")))}
+    assert found == {place for place in AT_RUN_TIME if place[0] == module.stem}
+
+
+def test_all_sql_stands_in_infra_db() -> None:
+    elsewhere = [
+        path for folder in ("api", "activities", "workers", "workflows") for path in (ROOT / folder).rglob("*.py")
+    ]
+    imports = [path for path in elsewhere if "sqlalchemy import text" in path.read_text("utf-8")]
+    assert not imports
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def f(x):\n    text(f'SELECT {x}')", "def _g(x):\n    text('SELECT ' + x)\ndef h(x):\n    _g(x)"],
+)
+def test_the_check_finds_what_it_looks_for(source: str) -> None:
+    assert list(run_time(ast.parse(source)))

@@ -1,0 +1,117 @@
+"""TLS, API key and namespace come from the SDK's environment configuration, the address from ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from temporalio.service import TLSConfig
+
+from infra import temporal_access
+from infra.settings import Settings
+from workers.stack import programs
+from workers.stack.data_dir import DataDir
+from workers.stack.services import addresses
+
+ADDRESS = "cloud.example:7233"
+PROFILE = """
+[profile.default]
+api_key = "of-somebody-else"  # pragma: allowlist secret
+namespace = "theirs"
+[profile.prod]
+address = "ignored:1"
+namespace = "of-the-file"
+[profile.prod.tls]
+server_name = "temporal.example"
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's home with a profile of their own, and nothing else of Temporal's."""
+    for name in list(os.environ):
+        if name.startswith(temporal_access.VARIABLES):
+            monkeypatch.delenv(name)
+    config = tmp_path / ".config" / "temporalio" / "temporal.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(PROFILE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+    return tmp_path
+
+
+def test_a_profile_in_the_home_is_left_alone() -> None:
+    assert temporal_access.options(Settings(temporal_address=ADDRESS)) == {
+        "target_host": ADDRESS,
+        "namespace": "default",
+    }
+
+
+def test_a_key_switches_tls_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "ours.acct")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "elsewhere:1")
+    assert temporal_access.options(Settings(temporal_address=ADDRESS)) == {
+        "target_host": ADDRESS,
+        "namespace": "ours.acct",
+        "api_key": "the-key",  # pragma: allowlist secret
+        "tls": True,
+    }
+
+
+def test_our_own_namespace_goes_before_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "ours.acct")
+    monkeypatch.setenv("ORCHESTRATOR_TEMPORAL_NAMESPACE", "default")
+    assert temporal_access.options(Settings(temporal_address=ADDRESS))["namespace"] == "default"
+
+
+def test_certificates_are_read_from_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, variable in (("client.pem", "CLIENT_CERT"), ("client.key", "CLIENT_KEY"), ("ca.pem", "SERVER_CA_CERT")):
+        (home / name).write_text(name)
+        monkeypatch.setenv(f"TEMPORAL_TLS_{variable}_PATH", str(home / name))
+    tls = temporal_access.options(Settings(temporal_address=ADDRESS))["tls"]
+    assert isinstance(tls, TLSConfig)
+    assert (tls.client_cert, tls.client_private_key) == (b"client.pem", b"client.key")
+    assert tls.server_root_ca_cert == b"ca.pem"
+
+
+def test_a_profile_that_is_asked_for_counts_but_for_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_PROFILE", "prod")
+    found = temporal_access.options(Settings(temporal_address=ADDRESS))
+    assert (found["target_host"], found["namespace"]) == (ADDRESS, "of-the-file")
+    assert isinstance(found["tls"], TLSConfig)
+    assert found["tls"].domain == "temporal.example"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TEMPORAL_PROFILE", "unknown"), ("TEMPORAL_TLS_CLIENT_CERT_PATH", "/nowhere/client.pem")],
+)
+def test_a_configuration_that_can_not_be_read_is_said_so(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match=value):
+        temporal_access.options(Settings(temporal_address=ADDRESS))
+
+
+def test_without_an_address_nothing_is_guessed() -> None:
+    with pytest.raises(SystemExit, match="ORCHESTRATOR_TEMPORAL_ADDRESS"):
+        temporal_access.options(Settings())
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_the_embedded_server_is_not_disturbed(home: Path, monkeypatch: pytest.MonkeyPatch, embedded: bool) -> None:
+    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "ours.acct")
+    settings = Settings() if embedded else Settings(temporal_address=ADDRESS)
+    data_dir = DataDir.create(home / "data")
+    services = addresses(settings, data_dir)
+    env = programs.environment(settings, services, data_dir, SecretStr("key"))
+    assert ("TEMPORAL_API_KEY" in env) is not embedded
+    assert env["ORCHESTRATOR_TEMPORAL_NAMESPACE"] == ("default" if embedded else "ours.acct")
+    (node,) = programs.nodes(1, settings, data_dir, SecretStr("key"))
+    assert node.env is not None
+    assert "TEMPORAL_API_KEY" not in node.env
