@@ -12,6 +12,7 @@ COMMANDS = {
     "api": ("workers.api_server", "one API process"),
     "worker": ("workers.orchestrator", "one Temporal worker process"),
     "migrate": ("workers.migrate", "bring the database to the current schema"),
+    "verify": ("workers.verify.run", "check that everything that must hold does hold"),
     "node": ("workers.node.agent", "the reference GPU node agent"),
 }
 
