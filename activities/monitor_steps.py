@@ -46,7 +46,7 @@ class MonitorSteps:
         for row in await read(lambda c: reconciling.expired(c, AGE_S * 4)):
             mended["restarted"] += await _tried(self._start(row))
         for row in await read(lambda c: reconciling.uncollected(c, AGE_S)):
-            mended["settled"] += await _tried(self._resume(row, self._engine.settled(row.task_id, row.attempt)))
+            mended["settled"] += await _tried(self._resume(row, self._tell_settled(row)))
         for row in await read(lambda c: reconciling.undispatched(c, AGE_S * 4)):
             grant = Grant(row.attempt, row.gpu_id)
             mended["granted"] += await _tried(self._resume(row, self._engine.grant(row.task_id, grant)))
@@ -64,6 +64,11 @@ class MonitorSteps:
             await signal
         except NoSuchWorkflow:
             await self._start(row)
+
+    async def _tell_settled(self, row: Row[tuple[object, ...]]) -> None:
+        """A workflow that has missed even the grant waits for one, and for nothing else: it gets it first."""
+        await self._engine.grant(row.task_id, Grant(row.attempt, row.gpu_id))
+        await self._engine.settled(row.task_id, row.attempt)
 
     @activity.defn(name="check_health")
     async def check_health(self) -> MonitorReport:

@@ -16,7 +16,7 @@ _NOT_STARTED = text(
     " ORDER BY t.created_at LIMIT 500"
 )
 _UNCOLLECTED = text(
-    f"SELECT a.attempt, {_INPUT} FROM attempts a JOIN tasks t USING (task_id)"
+    f"SELECT a.attempt, a.gpu_id, {_INPUT} FROM attempts a JOIN tasks t USING (task_id)"
     " WHERE a.closed_at < clock_timestamp() - make_interval(secs => :age) AND a.collected_at IS NULL"
     " AND t.completed_at IS NULL ORDER BY a.closed_at LIMIT 500"
 )

@@ -207,7 +207,11 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     (invariants.EPOCHS, "done-1", ["UPDATE attempts SET gpu_id = 'nobody' WHERE task_id = 'done'"]),
     (invariants.ACKNOWLEDGED_WHOLE, "a", ["UPDATE alerts SET acknowledged_by = 'me'"]),
     (invariants.ACKNOWLEDGED_WHOLE, "a", ["UPDATE alerts SET status = 'ACKNOWLEDGED'"]),
-    (invariants.ONE_LEADER, "second i", ["INSERT INTO leader_lease SELECT 'second', holder, 1, expires_at FROM leader_lease"]),
+    (
+        invariants.ONE_LEADER,
+        "second i",
+        ["INSERT INTO leader_lease SELECT 'second', holder, 1, expires_at FROM leader_lease"],
+    ),
     (
         invariants.COUNTS,
         "tasks 1 COMPLETED: 2 kept, 1 there",
