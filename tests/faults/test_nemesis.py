@@ -9,7 +9,7 @@ from tests.faults.plan import Plan, faults
 from tests.faults.system import PARTS
 from workers.stack.logs import console
 
-SHORT = Plan(seed=2026, seconds=45, tasks=80, every_s=2.5)
+SHORT = Plan(seed=2026, seconds=55, tasks=110, every_s=2.5)
 
 
 @pytest.mark.timeout(300)
@@ -27,7 +27,7 @@ async def test_nothing_is_lost_doubled_leaked_or_stuck() -> None:
 def test_the_seed_decides_everything() -> None:
     names = list(PARTS)
     assert faults(SHORT, names) == faults(SHORT, names)
-    assert faults(SHORT, names) != faults(Plan(seed=1, seconds=45, tasks=80, every_s=2.5), names)
+    assert faults(SHORT, names) != faults(Plan(seed=1, seconds=55, tasks=110, every_s=2.5), names)
     assert {fault.part for fault in faults(SHORT, names)} == set(PARTS)
 
 
