@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable
+from dataclasses import asdict
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
+from activities.explaining import Explanations
 from infra.cache import Cache
 from infra.db import alerts, monitoring, reconciling
 from infra.db.alerts import NewAlert
@@ -32,6 +34,7 @@ class MonitorSteps:
         self._cache = cache
         self._engine = engine
         self._settings = settings
+        self._explanations = Explanations(database, engine, settings)
 
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
@@ -72,8 +75,10 @@ class MonitorSteps:
 
     @activity.defn(name="check_health")
     async def check_health(self) -> MonitorReport:
-        """Evaluate health, raise what it calls for, keep the report."""
+        """Evaluate health, raise what it calls for, keep the report, and keep true what waiting tasks say."""
         state = await self._database.run(lambda c: monitoring.read(c, self._settings.instance_timeout))
+        estimates = await self._database.run(monitoring.wait_estimates)
+        report = state.report() | {"wait_estimates": asdict(estimates)}
         system = state.levels.system
 
         async def keep(connection: AsyncConnection) -> int:
@@ -82,11 +87,12 @@ class MonitorSteps:
                 raised += await alerts.raise_alert(connection, _unhealthy())
             for row in await reconciling.unserved(connection):
                 raised += await alerts.raise_alert(connection, alerts.unserved(row.task_type, row.task_id))
-            await monitoring.keep(connection, state.report())
+            await monitoring.keep(connection, report)
             return raised
 
         raised = await self._database.run(keep)
-        await self._cache.keep_report(state.report())
+        await self._cache.keep_report(report)
+        await self._explanations.refresh()
         return MonitorReport(system, alerts_raised=raised)
 
 

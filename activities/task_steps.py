@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,7 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from infra import strict_json, telemetry
-from infra.db import attempts, claims, collecting, dispatching
+from infra.db import attempts, blame, claims, collecting, dispatching
 from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
@@ -21,6 +22,7 @@ from infra.settings import Settings
 from infra.temporal import Engine
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.task import TERMINAL
 from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Dispatched, Selection
 from workflows.policies import DISPATCH_WINDOW
 
@@ -49,7 +51,7 @@ class TaskSteps:
         await self._engine.deliver(Wakeups(granted=list(found.others)))
         if not found.waiting:
             return Selection(found.status, found.grant, found.settled)
-        return Selection(found.status, waiting=(await self._forecast.of(found.task_type)).nodes.reason())
+        return Selection(found.status, waiting=(await self._forecast.of(found.task_type, vip=found.vip)).nodes.reason())
 
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
@@ -121,7 +123,18 @@ class TaskSteps:
         telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
         if wakeups is not None:
             await self._engine.deliver(wakeups, but=request.task_id)
+        if request.attempt > 1 and collected.status in TERMINAL:
+            await self._review_nodes(request.task_id)
         return collected
+
+    async def _review_nodes(self, task_id: str) -> None:
+        """What the task's end says of the nodes on which it failed before."""
+        run = self._database.run
+        found = await run(lambda c: blame.suspects(c, task_id))
+        for gpu_id in found.poisoned:
+            await run(partial(blame.excuse, task_id=task_id, gpu_id=gpu_id))
+        for gpu_id in found.outdone:
+            await self._engine.deliver(await run(partial(blame.fault_outlier, gpu_id=gpu_id)))
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:

@@ -64,7 +64,7 @@ def presented(headers: Headers) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _of_request(request: Request) -> Caller:
+async def _of_request(request: Request) -> Caller:  # async: FastAPI runs what is not in a thread
     caller: Caller = request.state.caller
     return caller
 

@@ -95,7 +95,7 @@ def _ages(batch: dict[str, float]) -> dict[str, float]:
     return {gpu_id: time.monotonic() - at for gpu_id, at in batch.items()}
 
 
-def _of_request(request: Request) -> Context:
+async def _of_request(request: Request) -> Context:  # async: FastAPI runs what is not in a thread
     context: Context = request.app.state.context
     return context
 

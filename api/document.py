@@ -17,7 +17,7 @@ from api.auth import PREFIX
 from api.body import JsonBody
 from api.envelope import JSON, Failure, ok
 from api.errors import MESSAGES
-from api.paging import Page, WholeOrPage
+from api.paging import page_of, whole_or_page_of
 from api.schemas.fields import sample_of
 
 Object = dict[str, Any]
@@ -122,7 +122,7 @@ def _complete_success(success: Object, route: APIRoute) -> None:
     success["description"] = "成功"
     if "example" not in success["content"][JSON]:
         success["content"][JSON]["example"] = _example(route)
-    if any(found.call in (Page, WholeOrPage) for found in _dependencies(route.dependant)):
+    if any(found.call in (page_of, whole_or_page_of) for found in _dependencies(route.dependant)):
         success["headers"] = LIST_HEADERS
 
 

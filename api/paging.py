@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 from urllib.parse import quote, urlencode
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
 
 from api.errors import refusal
@@ -32,16 +33,12 @@ PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(_up_to(MAX
 PageSize = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(_up_to(MAX_SIZE))]
 
 
+@dataclass(frozen=True)
 class Page:
-    """A FastAPI dependency: which rows of the list are asked for."""
+    """Which rows of the list are asked for."""
 
-    def __init__(
-        self,
-        page: Annotated[PageNumber, Query(description="页码")] = 1,
-        size: Annotated[PageSize, Query(description="每页大小")] = USUAL_SIZE,
-    ) -> None:
-        self.page = page
-        self.size = size
+    page: int
+    size: int
 
     @property
     def limit(self) -> int:
@@ -63,25 +60,40 @@ class Page:
         return {"X-Total-Count": str(total), "Link": ", ".join(links)}
 
 
+@dataclass(frozen=True)
 class WholeOrPage:
-    """A FastAPI dependency of a list that the specification shows whole: so it is, unless `page` or `size` is given."""
+    """A list that the specification shows whole: so it is, unless `page` or `size` is given."""
 
-    def __init__(
-        self,
-        page: Annotated[PageNumber | None, Query(description="页码；与 size 均缺省时返回整个列表")] = None,
-        size: Annotated[PageSize | None, Query(description="每页大小；与 page 均缺省时返回整个列表")] = None,
-    ) -> None:
-        whole = page is None and size is None
-        self._page = None if whole else Page(page or 1, size or USUAL_SIZE)
+    page: Page | None
 
     def of(self, rows: Sequence[T]) -> Sequence[T]:
         """The rows of the whole list that are asked for."""
-        page = self._page
+        page = self.page
         return rows if page is None else rows[page.offset : page.offset + page.limit]
 
     def headers(self, request: Request, total: int) -> dict[str, str]:
         """X-Total-Count, and the links of a page; a whole list has no neighbours."""
-        return {"X-Total-Count": str(total)} if self._page is None else self._page.headers(request, total)
+        return {"X-Total-Count": str(total)} if self.page is None else self.page.headers(request, total)
+
+
+async def page_of(  # async, as the other: FastAPI runs what is not in a thread
+    page: Annotated[PageNumber, Query(description="页码")] = 1,
+    size: Annotated[PageSize, Query(description="每页大小")] = USUAL_SIZE,
+) -> Page:
+    """A FastAPI dependency: the page that is asked for."""
+    return Page(page, size)
+
+
+async def whole_or_page_of(
+    page: Annotated[PageNumber | None, Query(description="页码；与 size 均缺省时返回整个列表")] = None,
+    size: Annotated[PageSize | None, Query(description="每页大小；与 page 均缺省时返回整个列表")] = None,
+) -> WholeOrPage:
+    """A FastAPI dependency: the page that is asked for, or the whole list."""
+    return WholeOrPage(None if page is None and size is None else Page(page or 1, size or USUAL_SIZE))
+
+
+PageOf = Annotated[Page, Depends(page_of)]
+WholeOrPageOf = Annotated[WholeOrPage, Depends(whole_or_page_of)]
 
 
 def _url(request: Request, number: int, size: int) -> str:

@@ -82,6 +82,7 @@ def waiting(capacity: Capacity, ahead: int) -> dict[str, Any]:
         "estimatedWaitTime": expected_wait_s(ahead, capacity),
         "nodes": nodes.nodes,
         "otherType": nodes.other_type,
+        "vipOnly": nodes.vip_only,
         "full": nodes.full,
         "free": nodes.free,
         "faulty": nodes.faulty,

@@ -1,32 +1,63 @@
-"""The capacity per task type, read from the database at most twice a second by each process."""
+"""The capacity per task type and class, and places in long queues, read at most once a moment by each process."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 
-from infra.db import capacity
+from infra.db import capacity, queue
 from infra.db.capacity import Capacity
 from infra.db.engine import Database
+from infra.db.queue import Milestones, Place
 
 FRESH_S = 0.5
+COUNTED = 500
+"""Places up to here are counted one by one, and exact. Further back the count starts at a milestone."""
+MILESTONE_EVERY = 200
+MILESTONES_FRESH_S = 1.0
+"""So old may be what is known of the tasks before the last milestone."""
 
 
 class Forecast:
-    """Shares one answer per type for half a second, so that its cost does not grow with the calls."""
+    """Shares one answer per type and class for a moment, so that its cost does not grow with the calls."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, strict_vip: bool) -> None:
         self._database = database
-        self._known: dict[int, tuple[float, Capacity]] = {}
+        self._strict_vip = strict_vip
+        self._known: dict[tuple[int, bool], tuple[float, Capacity]] = {}
+        self._milestones: dict[int, tuple[float, Milestones]] = {}
+        self._one_at_a_time = asyncio.Lock()
 
-    async def of(self, task_type: int) -> Capacity:
-        """The capacity for a type, at most half a second old."""
-        now = time.monotonic()
-        until, known = self._known.get(task_type, (0.0, None))
+    async def of(self, task_type: int, *, vip: bool) -> Capacity:
+        """The capacity for tasks of a type and class, at most half a second old."""
+        now, wanted = time.monotonic(), (task_type, vip or not self._strict_vip)
+        until, known = self._known.get(wanted, (0.0, None))
         if known is not None and now < until:
             return known
-        found = await self._database.run(lambda c: capacity.read(c, task_type))
+        found = await self._database.run(lambda c: capacity.read(c, task_type, vip_nodes=wanted[1]))
         self._known = {key: entry for key, entry in self._known.items() if entry[0] > now}
-        self._known[task_type] = (now + FRESH_S, found)
+        self._known[wanted] = (now + FRESH_S, found)
+        return found
+
+    async def ahead(self, place: Place, pool: list[int]) -> int:
+        """How many tasks of these types wait before a place."""
+        count = await self._database.run(lambda c: queue.ahead(c, place, pool, limit=COUNTED))
+        if count < COUNTED:
+            return count
+        async with self._one_at_a_time:
+            before = {task_type: (await self._milestones_of(task_type)).before(place) for task_type in pool}
+        marks = {task_type: mark for task_type, (_, mark) in before.items()}
+        behind = await self._database.run(lambda c: queue.between(c, marks, place))
+        return sum(count for count, _ in before.values()) + behind
+
+    async def _milestones_of(self, task_type: int) -> Milestones:
+        now = time.monotonic()
+        until, known = self._milestones.get(task_type, (0.0, None))
+        if known is not None and now < until:
+            return known
+        found = await self._database.run(lambda c: queue.milestones(c, task_type, every=MILESTONE_EVERY))
+        self._milestones = {key: entry for key, entry in self._milestones.items() if entry[0] > now}
+        self._milestones[task_type] = (now + MILESTONES_FRESH_S, found)
         return found
 
     def forget(self) -> None:

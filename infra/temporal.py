@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
@@ -172,16 +173,25 @@ class Engine:
         with _reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
-    async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
-        """Send the signals of a committed transaction, all at once; one that fails is left to the reconciler.
+    async def look(self, task_id: str) -> None:
+        """Let a waiting task look again and say what it waits for. Raises EngineAway, NoSuchWorkflow."""
+        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
+        with _reaching():
+            await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
 
-        `but` is a task that knows already.
+    async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
+        """Send the signals of a committed transaction; one that fails is left to the reconciler.
+
+        Grants go first: a slot stands idle until its new task knows. `but` is a task that knows already.
         """
-        calls = [self.grant(one.task_id, one.grant) for one in wakeups.granted]
-        calls += [self.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
+        await self._send([self.grant(one.task_id, one.grant) for one in wakeups.granted])
+        calls = [self.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
         calls += [
             self.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
         ]
+        await self._send(calls)
+
+    async def _send(self, calls: list[Coroutine[Any, Any, None]]) -> None:
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(outcome, NoSuchWorkflow):
                 log.debug("a signal found no workflow: one that starts later looks for itself")

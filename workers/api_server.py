@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -33,9 +34,18 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, finishing open requests."""
     settings = Settings()
     telemetry.log_to_stderr(settings.log_level)
-    with telemetry.exported("gpu-orchestrator-api"):
-        asyncio.run(serve(settings))
+    with telemetry.exported("gpu-orchestrator-api"), asyncio.Runner(loop_factory=_new_loop()) as runner:
+        runner.run(serve(settings))
     return 0
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where there is one; else asyncio's own."""
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 async def serve(settings: Settings) -> None:
@@ -49,7 +59,8 @@ async def serve(settings: Settings) -> None:
     own = OwnServices(settings)
     await own.refresh()
     allowed = AllowList(settings, own)
-    app = create_app(Context(database, cache, engine, settings, instance, Forecast(database), allowed))
+    forecast = Forecast(database, strict_vip=settings.vip_nodes_strict)
+    app = create_app(Context(database, cache, engine, settings, instance, forecast, allowed))
     config = uvicorn.Config(
         app,
         host=settings.host,

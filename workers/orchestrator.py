@@ -73,7 +73,7 @@ async def serve(settings: Settings) -> None:
     nodes = NodeClient(AllowList(settings, own))
     engine = Engine(await connect(settings, lazy=False), settings)
     await engine.set_up()
-    tasks = TaskSteps(database, engine, nodes, Forecast(database), settings)
+    tasks = TaskSteps(database, engine, nodes, Forecast(database, strict_vip=settings.vip_nodes_strict), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
     monitor = MonitorSteps(database, cache, engine, settings)
     worker = Worker(

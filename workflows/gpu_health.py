@@ -32,6 +32,7 @@ class GpuHealthWorkflow:
     @workflow.run
     async def run(self, state: GpuHealthState) -> None:
         """Returns once the node is gone."""
+        workflow.set_current_details(f"{state.status}, epoch {state.epoch}, {state.open_attempts} running")
         while True:
             self._arm()
             await workflow.wait_condition(lambda: bool(self._pending) or self._deadline_passed())
@@ -41,7 +42,7 @@ class GpuHealthWorkflow:
                 workflow.set_current_details("deregistered")
                 return
             self._note(view, happened)
-            if workflow.info().get_current_history_length() > policies.HISTORY_LIMIT:
+            if policies.history_is_long(workflow.info()):
                 workflow.continue_as_new(replace(self._state, pending=self._pending))
 
     @workflow.signal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 DATABASE_STEP = timedelta(seconds=10)
@@ -32,8 +33,13 @@ MONITOR_STEP = timedelta(seconds=60)
 WAIT_BACKSTOP = timedelta(minutes=10)
 """A waiting task looks again by itself after this time, in case its grant's signal and its repetition were lost."""
 
-NODE_CHECK_AT_LEAST_S = 120.0
+NODE_CHECK_AT_LEAST_S = 180.0
 """The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
 
 HISTORY_LIMIT = 1_000
 """Events after which a workflow continues as new: a long history must replay within two seconds."""
+
+
+def history_is_long(info: workflow.Info) -> bool:
+    """Whether a workflow should continue as new: by our limit, or because the server says so (it counts bytes too)."""
+    return info.get_current_history_length() > HISTORY_LIMIT or info.is_continue_as_new_suggested()

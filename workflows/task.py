@@ -44,6 +44,7 @@ class TaskWorkflow:
         self._granted: Grant | None = None
         self._settled = task.attempt  # the highest attempt known to be closed
         self._attempt = task.attempt
+        self._look = False
 
     @workflow.run
     async def run(self, task: TaskInput) -> TaskSummary:
@@ -77,9 +78,15 @@ class TaskWorkflow:
         """The attempt is closed: collect it."""
         self._settled = max(self._settled, attempt)
 
+    @workflow.signal
+    def look(self) -> None:
+        """What it waits for has changed: look for a slot again, and say why there is none."""
+        self._look = True
+
     async def _slot(self) -> Selection:
         """Claim a slot, or wait for one to be handed over."""
         while True:
+            self._look = False
             selection = await workflow.execute_local_activity_method(
                 TaskActivities.select_slot,
                 self._task.task_id,
@@ -91,12 +98,16 @@ class TaskWorkflow:
             self._describe(f"waiting: {selection.waiting}")
             try:
                 await workflow.wait_condition(
-                    lambda: self._grant() is not None, timeout=policies.WAIT_BACKSTOP, timeout_summary="look again"
+                    lambda: self._grant() is not None or self._look,
+                    timeout=policies.WAIT_BACKSTOP,
+                    timeout_summary="look again",
                 )
             except TimeoutError:
                 self._renew()
                 continue
-            return Selection(TaskStatus.QUEUED, self._grant())
+            if self._grant() is not None:
+                return Selection(TaskStatus.QUEUED, self._grant())
+            self._renew()
 
     def _grant(self) -> Grant | None:
         """The grant that was signalled; one of an attempt that has been run does not count."""
@@ -184,7 +195,7 @@ class TaskWorkflow:
 
     def _renew(self) -> None:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
-        if workflow.info().get_current_history_length() > policies.HISTORY_LIMIT and self._grant() is None:
+        if policies.history_is_long(workflow.info()) and self._grant() is None:
             workflow.continue_as_new(replace(self._task, attempt=self._attempt))
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api import present
 from api.auth import CallerOf
 from api.context import ContextOf
 from api.envelope import Envelope, ok, says
-from api.paging import Page
+from api.paging import PageOf
 from api.schemas.alerts import AlertInfo, AlertStats
 from infra.db import alerts, monitoring
 from workflows.domain.alert import AlertLevel, AlertStatus
@@ -25,7 +25,7 @@ async def list_alerts(
     request: Request,
     response: Response,
     context: ContextOf,
-    page: Annotated[Page, Depends()],
+    page: PageOf,
     level: Annotated[AlertLevel | None, Query(description="告警级别过滤")] = None,
     status: Annotated[AlertStatus | None, Query(description="告警状态过滤")] = None,
 ) -> dict[str, Any]:

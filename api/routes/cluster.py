@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api import present
 from api.context import ContextOf
 from api.envelope import Envelope, ok
-from api.paging import WholeOrPage
+from api.paging import WholeOrPageOf
 from api.schemas.cluster import ClusterStatus, InstanceInfo
 from infra.db import instances
 
@@ -32,7 +32,7 @@ async def status(context: ContextOf) -> dict[str, Any]:
 
 @router.get("/instances", response_model=Envelope[list[InstanceInfo]], summary="5.2 获取实例信息")
 async def list_instances(
-    request: Request, response: Response, context: ContextOf, page: Annotated[WholeOrPage, Depends()]
+    request: Request, response: Response, context: ContextOf, page: WholeOrPageOf
 ) -> dict[str, Any]:
     rows = await context.database.run(lambda c: instances.list_all(c, context.settings.instance_timeout))
     response.headers.update(page.headers(request, len(rows)))

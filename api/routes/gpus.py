@@ -13,7 +13,7 @@ from api.auth import CallerOf
 from api.body import JsonBody, clean
 from api.context import Context, ContextOf
 from api.envelope import Envelope, ok, says
-from api.paging import WholeOrPage
+from api.paging import WholeOrPageOf
 from api.params import Integer, Reason
 from api.schemas.gpus import GpuNodeInfo
 from api.schemas.requests import RegisterGpu
@@ -31,9 +31,7 @@ async def _present(context: Context, rows: Sequence[Row[Any]]) -> list[dict[str,
 
 
 @router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表")
-async def list_gpus(
-    request: Request, response: Response, context: ContextOf, page: Annotated[WholeOrPage, Depends()]
-) -> dict[str, Any]:
+async def list_gpus(request: Request, response: Response, context: ContextOf, page: WholeOrPageOf) -> dict[str, Any]:
     rows = await context.database.run(gpus.list_all)
     response.headers.update(page.headers(request, len(rows)))
     return ok(await _present(context, page.of(rows)))
@@ -44,7 +42,7 @@ async def by_task_type(
     request: Request,
     response: Response,
     context: ContextOf,
-    page: Annotated[WholeOrPage, Depends()],
+    page: WholeOrPageOf,
     task_type: Annotated[Integer, Path(alias="taskType", description="任务类型代码")],
     priority: Annotated[PriorityQueue | None, Query(description="节点的 supportedTaskPriority")] = None,
 ) -> dict[str, Any]:

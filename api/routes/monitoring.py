@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path
@@ -19,7 +20,7 @@ from api.schemas.monitoring import (
     MonitoringOverview,
 )
 from infra.db import monitoring
-from infra.db.monitoring import SystemState
+from infra.db.monitoring import SystemState, WaitEstimates
 from infra.temporal import EngineAway
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
@@ -81,14 +82,27 @@ async def health(context: ContextOf) -> dict[str, Any]:
     return ok(_health(await _state(context)))
 
 
-@router.get("/health/{component}", response_model=Envelope[ComponentHealth], summary="1.3 获取特定组件健康状态")
+@router.get(
+    "/health/{component}",
+    response_model=Envelope[ComponentHealth],
+    summary="1.3 获取特定组件健康状态",
+    description="扩展：queue 的 `details` 另有 `wait_estimates`：最近结束的任务预计等待时间的误差（秒）。",
+)
 async def component_health(context: ContextOf, component: ComponentName) -> dict[str, Any]:
     state = await _state(context)
     details = _details(state).get(component)
     if details is None:
         raise NotFound
+    if component == "queue":
+        details["wait_estimates"] = await _wait_estimates(context)
     status = getattr(state.levels, component)
     return ok({"component": component, "status": status, "details": details, "timestamp": now_ms()})
+
+
+async def _wait_estimates(context: Context) -> dict[str, Any]:
+    """Extension: how far the estimated waits were off, as the monitor's last run found it."""
+    report = await context.cache.report() or await context.database.run(monitoring.last_report) or {}
+    return dict(report.get("wait_estimates") or asdict(WaitEstimates()))
 
 
 def _details(state: SystemState) -> dict[str, dict[str, Any]]:

@@ -16,13 +16,13 @@ from api.auth import CallerOf
 from api.body import JsonBody, clean, parse_json_text
 from api.context import Context, ContextOf
 from api.envelope import Envelope, ok, says
-from api.paging import Page
+from api.paging import PageOf
 from api.params import AttemptToken, IdempotencyKey, Integer, Text
 from api.reports import Heard, Report
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
-from infra.db import queue, tasks
+from infra.db import tasks
 from infra.db.queue import Place
 from infra.db.tasks import NewTask
 from workflows.domain.errors import TaskNotFound
@@ -40,7 +40,7 @@ async def list_tasks(
     request: Request,
     response: Response,
     context: ContextOf,
-    page: Annotated[Page, Depends()],
+    page: PageOf,
     status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
     task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
     gpu_id: Annotated[Text | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
@@ -60,7 +60,7 @@ async def create_task(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     task = _new_task(context, caller.key_id, body, idempotency_key)
-    capacity = await context.forecast.of(task.task_type)
+    capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     weight = context.settings.weight_of(task.app)
     row, created = await context.database.run(
         lambda c: tasks.create(c, task, capacity, weight=weight, actor=f"key:{caller.key_id}")
@@ -130,10 +130,10 @@ async def get_task(context: ContextOf, taskId: str) -> dict[str, Any]:
 )
 async def get_progress(context: ContextOf, taskId: str) -> dict[str, Any]:
     row = await _row(context, taskId, tasks.progress)
-    capacity, ahead = await context.forecast.of(row.task_type), 0
-    if row.waiting_since is not None:
+    capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
+    if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
-        ahead = await context.database.run(lambda c: queue.ahead(c, place, capacity.pool))
+        ahead = await context.forecast.ahead(place, capacity.pool)
     return ok(present.progress(row, capacity, ahead))
 
 

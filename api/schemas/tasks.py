@@ -68,6 +68,7 @@ class Waiting(BaseModel):
         estimatedWaitTime=120,
         nodes=12,
         otherType=7,
+        vipOnly=0,
         full=3,
         free=0,
         faulty=2,
@@ -81,6 +82,7 @@ class Waiting(BaseModel):
     estimatedWaitTime: Long
     nodes: int
     otherType: int
+    vipOnly: int
     full: int
     free: int
     faulty: int

@@ -9,33 +9,40 @@ from __future__ import annotations
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import claims, edges, node_edges
+from infra.db import blame, claims, edges, node_edges
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
-from workflows.domain.attempt import CONTACT_FAILED, REQUEUES, Outcome
+from workflows.domain.attempt import CONTACT_FAILED, REACHED, REQUEUES, USES_RETRY, Outcome
+from workflows.domain.containment import Failure, is_nodes_fault
 from workflows.domain.gpu import TASK_FAILURES_TO_FAULTY
 from workflows.domain.retry import backoff_s
 
-_LOCK_NODE = text(
-    "SELECT gpu_id, failure_count, task_failure_count, epoch, status, status_since FROM gpus"
-    " WHERE gpu_id = :gpu_id FOR UPDATE"
-)
+# The node's row first, then the attempt's (see `claims`).
 _LOCK = text(
-    "SELECT task_id, attempt, gpu_id, accepted_at, closed_at FROM attempts"
-    " WHERE task_id = :task_id AND attempt = :attempt FOR UPDATE"
+    "SELECT a.accepted_at, a.closed_at, g.gpu_id, g.failure_count, g.task_failure_count, g.epoch, g.status"
+    " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id"
+    " WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a"
 )
 _CLOSE = text(
-    "UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason"
-    " WHERE task_id = :task_id AND attempt = :attempt"
+    """
+    WITH kept AS (
+        INSERT INTO task_results (task_id, attempt, gpu_id, result)
+        SELECT :task_id, :attempt, :gpu_id, CAST(:result AS text) WHERE CAST(:result AS text) IS NOT NULL)
+    UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason, blamed = :blamed
+     WHERE task_id = :task_id AND attempt = :attempt
+    """
 )
 _ACCEPT = text(
     "UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())"
-    " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL RETURNING gpu_id"
+    " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+    " RETURNING gpu_id, (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"
 )
-_REACHED = text(
-    "UPDATE gpus SET failure_count = 0, not_before = NULL WHERE failure_count > 0 AND gpu_id ="
-    " (SELECT gpu_id FROM attempts WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL)"
+# Skipped where somebody holds the node's row: waiting for it while an attempt is held could block both for good.
+_REACHED_IF_FREE = text(
+    "UPDATE gpus SET failure_count = 0, not_before = NULL"
+    " WHERE gpu_id = (SELECT gpu_id FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE SKIP LOCKED)"
 )
+_REACHED = text("UPDATE gpus SET failure_count = 0, not_before = NULL WHERE gpu_id = :gpu_id AND failure_count > 0")
 _PROGRESS = text(
     "UPDATE attempts SET progress = :progress, progress_at = clock_timestamp()"
     " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
@@ -45,9 +52,6 @@ _NODE_FAILED = text("UPDATE gpus SET task_failure_count = task_failure_count + 1
 _BACK_OFF = text(
     "UPDATE gpus SET failure_count = failure_count + :count,"
     " not_before = clock_timestamp() + make_interval(secs => :pause) WHERE gpu_id = :gpu_id"
-)
-_KEEP_RESULT = text(
-    "INSERT INTO task_results (task_id, attempt, gpu_id, result) VALUES (:task_id, :attempt, :gpu_id, :result)"
 )
 _OPEN_ON = text(
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
@@ -77,11 +81,12 @@ async def find(
 async def accept(connection: AsyncConnection, task_id: str, attempt: int, *, actor: str) -> bool:
     """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed."""
     key = {"task_id": task_id, "attempt": attempt}
-    await connection.execute(_REACHED, key)
-    gpu_id = (await connection.execute(_ACCEPT, key)).scalar_one_or_none()
-    if gpu_id is None:
+    row = (await connection.execute(_ACCEPT, key)).one_or_none()
+    if row is None:
         return False
-    await edges.start(connection, Cause(task_id, attempt, gpu_id, actor, None))
+    await edges.start(connection, Cause(task_id, attempt, row.gpu_id, actor, None))
+    if row.was_away:
+        await connection.execute(_REACHED_IF_FREE, {"gpu_id": row.gpu_id})
     return True
 
 
@@ -116,24 +121,24 @@ async def settle(
     gpu_id = await claims.open_release_of(connection, task_id, attempt)
     if gpu_id is None:
         return None
-    node = (await connection.execute(_LOCK_NODE, {"gpu_id": gpu_id})).one()
-    row = (await connection.execute(_LOCK, {"task_id": task_id, "attempt": attempt})).one()
+    key = {"task_id": task_id, "attempt": attempt}
+    row = (await connection.execute(_LOCK, key)).one()
     if row.closed_at is not None or (outcome is Outcome.UNREACHABLE and row.accepted_at is not None):
         return None
-    if node_is is not None and node_is != (node.status, node.epoch):
+    if node_is is not None and node_is != (row.status, row.epoch):
         return None
     wakeups = Wakeups(settled=[(task_id, attempt)])
     cause = Cause(task_id, attempt, gpu_id, actor, reason)
-    await connection.execute(_CLOSE, {"task_id": task_id, "attempt": attempt, "outcome": outcome, "reason": reason})
+    blamed = outcome in USES_RETRY and is_nodes_fault(
+        await blame.failures(connection, task_id), Failure(gpu_id, outcome, reason)
+    )
+    closing = {"gpu_id": gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": blamed}
+    await connection.execute(_CLOSE, key | closing)
     if outcome in REQUEUES:
         await edges.requeue(connection, cause)
     elif outcome is not Outcome.REJECTED and row.accepted_at is None:
         await edges.start(connection, cause)  # the report itself proves that the node ran it
-    if result is not None:
-        await connection.execute(
-            _KEEP_RESULT, {"task_id": task_id, "attempt": attempt, "gpu_id": gpu_id, "result": result}
-        )
-    await _judge_node(connection, node, outcome, wakeups)
+    await _judge_node(connection, row, outcome, wakeups, blamed=blamed)
     wakeups.granted += await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return wakeups
 
@@ -158,14 +163,16 @@ async def open_on(connection: AsyncConnection, gpu_id: str) -> list[Row[tuple[ob
 
 
 async def _judge_node(
-    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups
+    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups, *, blamed: bool
 ) -> None:
     """What the outcome says about the node: a success clears it, failures add up to FAULTY, refusals back it off."""
     key = {"gpu_id": node.gpu_id}
+    if outcome in REACHED and node.failure_count:
+        await connection.execute(_REACHED, key)
     if outcome is Outcome.SUCCEEDED:
         if node.task_failure_count:
             await connection.execute(_NODE_SUCCEEDED, key)
-    elif outcome in {Outcome.FAILED, Outcome.TIMED_OUT}:
+    elif blamed:
         await connection.execute(_NODE_FAILED, key)
         failures = node.task_failure_count + 1
         if failures >= TASK_FAILURES_TO_FAULTY:

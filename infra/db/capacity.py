@@ -12,7 +12,8 @@ from workflows.domain.queueing import USUAL_DURATION_S
 _NODES = text(
     """
     SELECT count(*) AS nodes,
-           count(*) FILTER (WHERE NOT fits) AS other_type,
+           count(*) FILTER (WHERE NOT runs_type) AS other_type,
+           count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
            count(*) FILTER (WHERE fits AND status = 'FAULTY') AS faulty,
            count(*) FILTER (WHERE fits AND status = 'OFFLINE') AS offline,
            count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND resting) AS backed_off,
@@ -20,7 +21,9 @@ _NODES = text(
            count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < slots) AS free,
            COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0) AS slots
       FROM (SELECT g.status, g.max_concurrent_tasks AS slots,
-                   g.task_types @> ARRAY[CAST(:task_type AS bigint)] AS fits,
+                   g.task_types @> ARRAY[CAST(:task_type AS bigint)] AS runs_type,
+                   g.task_types @> ARRAY[CAST(:task_type AS bigint)]
+                   AND (:vip_nodes OR g.priority_queue = 'NORMAL') AS fits,
                    COALESCE(g.not_before > clock_timestamp(), false) AS resting,
                    (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
@@ -29,6 +32,7 @@ _NODES = text(
 _POOL = text(
     "SELECT DISTINCT unnest(task_types) AS task_type FROM gpus"
     " WHERE gone_at IS NULL AND task_types @> ARRAY[CAST(:task_type AS bigint)]"
+    " AND (:vip_nodes OR priority_queue = 'NORMAL')"
 )
 _RUNNING = text(
     """
@@ -36,6 +40,7 @@ _RUNNING = text(
            extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at))::float AS elapsed_s
       FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
      WHERE g.gone_at IS NULL AND g.status = 'ACTIVE' AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]
+       AND (:vip_nodes OR g.priority_queue = 'NORMAL')
     """
 )
 _USUAL = text(
@@ -58,6 +63,7 @@ class Nodes:
 
     nodes: int
     other_type: int
+    vip_only: int
     faulty: int
     offline: int
     backed_off: int
@@ -65,23 +71,18 @@ class Nodes:
     free: int
     slots: int
 
-    @property
-    def fitting(self) -> int:
-        """Registered nodes that support the type, whatever their state."""
-        return self.nodes - self.other_type
-
     def reason(self) -> str:
         """For people: "12 nodes: 7 other type, 3 full, 2 faulty"."""
         if self.nodes == 0:
             return "no node is registered"
-        words = ("other_type", "full", "free", "faulty", "offline", "backed_off")
+        words = ("other_type", "vip_only", "full", "free", "faulty", "offline", "backed_off")
         parts = [f"{count} {word.replace('_', ' ')}" for word in words if (count := getattr(self, word))]
         return f"{self.nodes} nodes: " + ", ".join(parts)
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The fleet as one task type sees it; durations in seconds."""
+    """The fleet as the tasks of one type and class see it; durations in seconds."""
 
     nodes: Nodes
     pool: list[int]  # the types that share a node with this one, itself included
@@ -89,9 +90,12 @@ class Capacity:
     usual_s: float  # the median of the type's last 50 completed tasks
 
 
-async def read(connection: AsyncConnection, task_type: int) -> Capacity:
-    """The capacity for a type now. The cost grows with its nodes: callers share one answer for a moment."""
-    key = {"task_type": task_type}
+async def read(connection: AsyncConnection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
+    """The capacity for a type now, with or without the nodes that serve VIP tasks first.
+
+    The cost grows with its nodes: callers share one answer for a moment.
+    """
+    key = {"task_type": task_type, "vip_nodes": vip_nodes}
     nodes = Nodes(*(int(value) for value in (await connection.execute(_NODES, key)).one()))
     pool = sorted({task_type, *(await connection.execute(_POOL, key)).scalars()})
     usual = await usual_durations(connection, pool)

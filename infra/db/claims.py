@@ -19,6 +19,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,8 +34,8 @@ AVOID_S = 30.0
 
 _REQUEST = text(
     """
-    SELECT t.status, t.task_type, t.queue_class, t.failed_on, t.waiting_since, t.engine_started_at, t.attempts,
-           a.attempt, a.gpu_id, a.closed_at, a.collected_at
+    SELECT t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on, t.waiting_since,
+           t.engine_started_at, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = :task_id
     """
@@ -50,60 +51,61 @@ _CANDIDATE = """
        AND g.status = 'ACTIVE' AND g.gone_at IS NULL
        AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
        AND used.n < g.max_concurrent_tasks
-       AND (g.priority_queue = 'NORMAL' OR :queue_class > 0 OR NOT :strict)
+       AND (g.priority_queue = 'NORMAL' OR :vip OR NOT :strict)
        AND g.gpu_id <> ALL (:tried)
-     ORDER BY g.gpu_id = ANY (:failed_on), (g.priority_queue = 'VIP') <> (:queue_class > 0),
+     ORDER BY COALESCE(array_position(CAST(:failed_on AS text[]), g.gpu_id), 0), (g.priority_queue = 'VIP') <> :vip,
               used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
      LIMIT 1 FOR UPDATE OF g"""
 _CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")
 _CANDIDATE_AT_LAST = text(_CANDIDATE)
 
-# Read after the node's row was locked, in a statement of its own: so it counts every claim committed before.
-_CAPACITY = text(
+# One slot of a node, whose row the caller has locked in a statement before: so this one counts every claim committed
+# before. Each type's head is read from the queue's index, so the cost does not depend on how many wait; only the
+# chosen row is locked.
+_HAND_OVER = text(
     """
-    SELECT g.task_types, g.priority_queue,
-           CASE WHEN g.status = 'ACTIVE' AND g.gone_at IS NULL
-                 AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
-                THEN g.max_concurrent_tasks - (
-                     SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
-                ELSE 0 END AS free
-      FROM gpus g WHERE g.gpu_id = :gpu_id
-    """
-)
-# The best waiting task that the node may run. Each type's head is read from the queue's index, so the
-# cost does not depend on how many wait; only the chosen row is locked.
-_BEST_WAITING = text(
-    """
-    SELECT t.task_id, t.attempts
-      FROM tasks t
-     WHERE t.task_id IN (
-           SELECT head.task_id
-             FROM unnest(CAST(:task_types AS bigint[])) AS types(task_type)
-            CROSS JOIN LATERAL (
-                  SELECT q.task_id FROM tasks q
-                   WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                     AND (:serves_normal OR q.queue_class > 0 AND q.promoted_at IS NULL)
-                     AND NOT (:gpu_id = ANY (q.failed_on)
-                         AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
-                         SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
-                            AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)))
-                   ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head)
-       AND t.waiting_since IS NOT NULL
-     ORDER BY t.queue_class DESC, t.queue_rank, t.display_id
-     LIMIT 1 FOR UPDATE SKIP LOCKED
-    """
-)
-_CLAIM = text(
-    """
-    WITH claimed AS (
+    WITH node AS (
+        SELECT g.*, g.max_concurrent_tasks - (
+               SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS free
+          FROM gpus g
+         WHERE g.gpu_id = :gpu_id AND g.status = 'ACTIVE' AND g.gone_at IS NULL
+           AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())),
+    best AS (
+        SELECT t.task_id, t.attempts
+          FROM tasks t
+         WHERE t.task_id IN (
+               SELECT head.task_id
+                 FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
+                CROSS JOIN LATERAL (
+                      SELECT q.task_id FROM tasks q
+                       WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+                         AND (node.priority_queue = 'NORMAL' OR NOT :strict
+                              OR q.queue_class > 0 AND q.promoted_at IS NULL)
+                         AND NOT (node.gpu_id = ANY (q.failed_on)
+                             AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
+                             SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
+                                AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
+                                AND (o.priority_queue = 'NORMAL' OR NOT :strict
+                                     OR q.queue_class > 0 AND q.promoted_at IS NULL)))
+                       ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head
+                WHERE node.free > 0)
+           AND t.waiting_since IS NOT NULL
+         ORDER BY t.queue_class DESC, t.queue_rank, t.display_id
+         LIMIT 1 FOR UPDATE SKIP LOCKED),
+    claimed AS (
         INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port)
-        SELECT :task_id, :attempt, g.gpu_id, g.epoch,
-               (SELECT min(s) FROM generate_series(1, g.max_concurrent_tasks) s
-                 WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = g.gpu_id AND o.closed_at IS NULL)),
-               :token, g.ip, g.port
-          FROM gpus g WHERE g.gpu_id = :gpu_id
-        RETURNING attempt)
-    UPDATE tasks SET attempts = claimed.attempt, waiting_since = NULL FROM claimed WHERE task_id = :task_id
+        SELECT best.task_id, best.attempts + 1, node.gpu_id, node.epoch,
+               (SELECT min(s) FROM generate_series(1, node.max_concurrent_tasks) s
+                 WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND o.closed_at IS NULL)),
+               :token, node.ip, node.port
+          FROM node, best
+     RETURNING task_id, attempt)
+    UPDATE tasks t SET attempts = claimed.attempt, waiting_since = NULL,
+           engine_started_at = CASE WHEN t.task_id = :asking THEN COALESCE(t.engine_started_at, clock_timestamp())
+                                    ELSE t.engine_started_at END
+      FROM claimed, node
+     WHERE t.task_id = claimed.task_id
+ RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free
     """
 )
 _STARTED = text(
@@ -147,10 +149,12 @@ class Claim:
 
     status: TaskStatus | None = None
     task_type: int = 0
+    vip: bool = False  # by its own priority, not by age
     grant: Grant | None = None
     settled: Grant | None = None
     waiting: bool = False
     others: tuple[Granted, ...] = ()
+    tried: str | None = None  # the node that was looked at under the type's lock
 
     @property
     def over(self) -> bool:
@@ -177,7 +181,8 @@ async def claim(transaction: Transaction, task_id: str, *, strict_vip: bool) -> 
     found = await transaction(lambda c: _at_once(c, task_id, strict_vip=strict_vip))
     tried: list[str] = []
     while not found.over:
-        last = await transaction(lambda c: _or_wait(c, task_id, tried, strict_vip=strict_vip))
+        last = await transaction(partial(_again, task_id=task_id, tried=tried, strict_vip=strict_vip))
+        tried = [*tried, *filter(None, [last.tried])]
         found = replace(last, others=found.others + last.others)
     return found
 
@@ -195,24 +200,39 @@ async def _at_once(connection: AsyncConnection, task_id: str, *, strict_vip: boo
         if gpu_id is None:
             break
         tried.append(gpu_id)
-        found = _with(found, task_id, await hand_over(connection, gpu_id, strict_vip=strict_vip))
-    if row.engine_started_at is None:
+        granted = await hand_over(connection, gpu_id, strict_vip=strict_vip, asking=task_id)
+        found = _with(found, task_id, granted)
+    if row.waiting_since is not None and not found.over and not tried:  # neither a node's row nor the task's is held
+        found = await _or_wait(connection, row, found, task_id, tried, strict_vip=strict_vip)
+    if row.engine_started_at is None and found.grant is None:
         await connection.execute(_STARTED, {"task_id": task_id})
     return found
 
 
-async def _or_wait(connection: AsyncConnection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
-    """One more node, or the certainty that there is none: no slot is freed while the type's lock is held."""
+async def _again(connection: AsyncConnection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
     row = await _read(connection, task_id)
     found = _standing(row)
     if row is None or found.over:
         return found
+    return await _or_wait(connection, row, found, task_id, tried, strict_vip=strict_vip)
+
+
+async def _or_wait(
+    connection: AsyncConnection,
+    row: Row[tuple[object, ...]],
+    found: Claim,
+    task_id: str,
+    tried: list[str],
+    *,
+    strict_vip: bool,
+) -> Claim:
+    """One more node, or the certainty that there is none: no slot is freed while the type's lock is held."""
     await connection.execute(_LOCK_TYPE, {"lock": _TYPE_LOCK, "task_type": row.task_type})
     gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, tried, strict_vip=strict_vip)
     if gpu_id is None:
         return replace(found, waiting=True)
-    tried.append(gpu_id)
-    return _with(found, task_id, await hand_over(connection, gpu_id, strict_vip=strict_vip))
+    granted = await hand_over(connection, gpu_id, strict_vip=strict_vip, asking=task_id)
+    return replace(_with(found, task_id, granted), tried=gpu_id)
 
 
 async def _read(connection: AsyncConnection, task_id: str) -> Row[tuple[object, ...]] | None:
@@ -223,7 +243,7 @@ def _standing(row: Row[tuple[object, ...]] | None) -> Claim:
     """How a task stands by its row and its last attempt."""
     if row is None:
         return Claim()
-    found = Claim(TaskStatus(row.status), row.task_type)
+    found = Claim(TaskStatus(row.status), row.task_type, row.vip)
     if row.attempt is None or row.collected_at is not None:
         return found
     last = Grant(row.attempt, row.gpu_id)
@@ -240,7 +260,7 @@ async def _candidate(
 ) -> str | None:
     values = {
         "task_type": row.task_type,
-        "queue_class": row.queue_class,
+        "vip": row.vip,
         "failed_on": row.failed_on,
         "strict": strict_vip,
         "tried": tried,
@@ -271,27 +291,17 @@ async def lock_types(connection: AsyncConnection, task_types: list[int]) -> None
     await connection.execute(_SHARE_LISTED, {"lock": _TYPE_LOCK, "task_types": task_types})
 
 
-async def hand_over(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> list[Granted]:
-    """Give each free slot of a node to the best waiting task.
+async def hand_over(
+    connection: AsyncConnection, gpu_id: str, *, strict_vip: bool, asking: str | None = None
+) -> list[Granted]:
+    """Give each free slot of a node to the best waiting task; `asking` is the task on whose behalf it is done.
 
     The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
-    node = (await connection.execute(_CAPACITY, {"gpu_id": gpu_id})).one_or_none()
+    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking}
     granted: list[Granted] = []
-    if node is None:
-        return granted
-    query = {
-        "gpu_id": gpu_id,
-        "task_types": node.task_types,
-        "serves_normal": node.priority_queue == "NORMAL" or not strict_vip,
-        "avoid": AVOID_S,
-    }
-    while len(granted) < node.free:
-        best = (await connection.execute(_BEST_WAITING, query)).one_or_none()
-        if best is None:
+    while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
+        granted.append(Granted(row.task_id, Grant(row.attempt, gpu_id)))
+        if row.free < 1:
             break
-        grant = Grant(best.attempts + 1, gpu_id)
-        values = {"task_id": best.task_id, "attempt": grant.attempt, "gpu_id": gpu_id, "token": new_token()}
-        await connection.execute(_CLAIM, values)
-        granted.append(Granted(best.task_id, grant))
     return granted

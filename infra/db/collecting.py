@@ -5,9 +5,10 @@ from __future__ import annotations
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import edges
+from infra.db import blame, edges
 from infra.db.edges import Cause
 from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
+from workflows.domain.containment import Failure, failed_alike_on
 from workflows.domain.retry import Verdict, backoff_s, judge
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Collected
@@ -23,9 +24,8 @@ _LOCK = text(
 _COLLECTED = text(
     "UPDATE attempts SET collected_at = clock_timestamp() WHERE task_id = :task_id AND attempt = :attempt"
 )
-_AVOID = text(
-    "UPDATE tasks SET failed_on = array_append(failed_on, :gpu_id)"
-    " WHERE task_id = :task_id AND :gpu_id <> ALL (failed_on)"
+_AVOID = text(  # the node that failed it last is tried last
+    "UPDATE tasks SET failed_on = array_append(array_remove(failed_on, :gpu_id), :gpu_id) WHERE task_id = :task_id"
 )
 ACTOR = "workflow"
 
@@ -41,10 +41,17 @@ async def collect(connection: AsyncConnection, task_id: str, attempt: int) -> Co
     if row.collected_at is not None or status in TERMINAL:
         pause = backoff_s(row.retry_count) if outcome in USES_RETRY and status not in TERMINAL else 0.0
         return Collected(outcome, status, pause, row.reason)
-    verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries)
-    await _move(connection, key, row, outcome, verdict)
+    alike = await _failed_alike_on(connection, task_id, row) if outcome in USES_RETRY else 1
+    verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, failed_alike_on=alike)
+    reason = f"{row.reason or ''}（已在{alike}个节点上以同样的方式失败，不再重试）" if verdict.given_up else row.reason
+    await _move(connection, key, row, outcome, verdict, reason)
     await connection.execute(_COLLECTED, key)
     return Collected(outcome, verdict.status, verdict.pause_s, row.reason)
+
+
+async def _failed_alike_on(connection: AsyncConnection, task_id: str, row: Row[tuple[object, ...]]) -> int:
+    last = Failure(row.gpu_id, Outcome(row.outcome), row.reason)
+    return len(failed_alike_on(await blame.failures(connection, task_id), last))
 
 
 async def _move(
@@ -53,8 +60,9 @@ async def _move(
     row: Row[tuple[object, ...]],
     outcome: Outcome,
     verdict: Verdict,
+    reason: str | None,
 ) -> None:
-    cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, ACTOR, row.reason)
+    cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, ACTOR, reason)
     if outcome is Outcome.SUCCEEDED:
         await edges.complete(connection, cause)
         return

@@ -19,6 +19,7 @@ RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, dead
 RETRIES = 5
 SESSION = (
     "timezone=UTC",
+    "jit=off",  # our statements are short: compiling one costs more than running it
     "statement_timeout=30s",
     "idle_in_transaction_session_timeout=5s",  # a process that is paused in a transaction must not hold its locks
 )
@@ -34,9 +35,11 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
         max_overflow=pool_size,
         pool_timeout=5,
         pool_pre_ping=False,
+        pool_use_lifo=True,  # the same few connections again and again: theirs are the prepared statements
         hide_parameters=True,  # the text of an error goes to logs, histories and traces: no payload or token in it
         connect_args={
             "connect_timeout": 5,
+            "prepare_threshold": 2,  # prepared when it comes for the third time: our statements are few
             "tcp_user_timeout": 10_000,  # ms until a connection whose other end is gone counts as broken
             "application_name": "gpu-orchestrator",
             "options": " ".join(f"-c {setting}" for setting in SESSION),

@@ -70,7 +70,8 @@ _REGISTER = text(
            failure_count = 0, not_before = NULL, registered_at = clock_timestamp(),
            status_since = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN g.status_since
                                ELSE clock_timestamp() END,
-           task_failure_count = CASE WHEN g.gone_at IS NULL THEN g.task_failure_count ELSE 0 END, gone_at = NULL
+           task_failure_count = CASE WHEN g.gone_at IS NULL THEN g.task_failure_count ELSE 0 END,
+           judged_since = CASE WHEN g.gone_at IS NULL THEN g.judged_since ELSE clock_timestamp() END, gone_at = NULL
     RETURNING epoch
     """
 )

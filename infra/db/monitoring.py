@@ -19,11 +19,41 @@ _RECENT = text(
     "SELECT status, count(*) AS n FROM (SELECT status FROM tasks WHERE completed_at IS NOT NULL"
     " ORDER BY completed_at DESC LIMIT 100) last GROUP BY status"
 )
+# The wait told at creation against the wait until a node first had the task; a synchronous node accepts nothing.
+_WAIT_ESTIMATES = text(
+    """
+    SELECT count(*) AS samples,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(error_s)) AS median_error_s,
+           percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(error_s)) AS p90_error_s,
+           avg(error_s) AS bias_s
+      FROM (SELECT last.estimated_wait_s - extract(epoch FROM first.had_at - last.created_at)::float AS error_s
+              FROM (SELECT task_id, estimated_wait_s, created_at FROM tasks WHERE completed_at IS NOT NULL
+                     ORDER BY completed_at DESC LIMIT :last) last
+             CROSS JOIN LATERAL (
+                   SELECT min(COALESCE(a.accepted_at, a.claimed_at)) AS had_at FROM attempts a
+                    WHERE a.task_id = last.task_id
+                      AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
+             WHERE first.had_at IS NOT NULL) told
+    """
+)
 _KEEP = text(
     "INSERT INTO monitor_reports AS m (name, body) VALUES ('last', CAST(:body AS json))"
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
 _LAST = text("SELECT body FROM monitor_reports WHERE name = 'last'")
+
+ESTIMATES_OF = 200
+"""The last ended tasks whose estimated wait is compared with the real one."""
+
+
+@dataclass(frozen=True)
+class WaitEstimates:
+    """How far the estimated waits were off, in seconds; `bias_s` is positive where the real wait was shorter."""
+
+    samples: int = 0
+    median_error_s: float | None = None
+    p90_error_s: float | None = None
+    bias_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +113,13 @@ async def read(connection: AsyncConnection, instance_timeout_s: float) -> System
         recent={row.status: row.n for row in await connection.execute(_RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
     )
+
+
+async def wait_estimates(connection: AsyncConnection) -> WaitEstimates:
+    """The error of the estimated waits of the last ended tasks: for the monitor, not for a read path."""
+    row = (await connection.execute(_WAIT_ESTIMATES, {"last": ESTIMATES_OF})).one()
+    errors = (row.median_error_s, row.p90_error_s, row.bias_s)
+    return WaitEstimates(row.samples, *(None if value is None else round(value, 3) for value in errors))
 
 
 async def keep(connection: AsyncConnection, report: dict[str, Any]) -> None:

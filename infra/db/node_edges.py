@@ -36,7 +36,8 @@ _RETURN = _edge((GpuStatus.OFFLINE,), GpuStatus.ACTIVE, "failure_count = 0, not_
 _RECOVER = _edge(
     (GpuStatus.FAULTY,),
     GpuStatus.ACTIVE,
-    "failure_count = 0, task_failure_count = 0, not_before = NULL, fault_reason = NULL",
+    "failure_count = 0, task_failure_count = 0, not_before = NULL, fault_reason = NULL,"
+    " judged_since = clock_timestamp()",
 )
 _GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
 

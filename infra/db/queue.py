@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workflows.domain import queueing
+
+AnyRow = Row[tuple[object, ...]]
 
 _FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, app)
 
@@ -50,6 +55,27 @@ _AHEAD = text(
                     LIMIT CAST(:limit AS bigint)) before) AS n) more
     """
 )
+_MILESTONES = text(
+    """
+    SELECT queue_class, n, queue_rank, display_id, waiting
+      FROM (SELECT queue_class, queue_rank, display_id, count(*) OVER (PARTITION BY queue_class) AS waiting,
+                   row_number() OVER (PARTITION BY queue_class ORDER BY queue_rank, display_id) - 1 AS n
+              FROM tasks WHERE task_type = :task_type AND waiting_since IS NOT NULL) numbered
+     WHERE n % :every = 0 ORDER BY queue_class, n
+    """
+)
+_BETWEEN = text(
+    """
+    SELECT COALESCE(sum(behind.n), 0)
+      FROM unnest(CAST(:task_types AS bigint[]), CAST(:ranks AS float[]), CAST(:display_ids AS bigint[]))
+           AS mark(task_type, rank, display_id)
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS n FROM tasks q
+            WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND q.queue_class = :queue_class
+              AND (q.queue_rank, q.display_id) >= (mark.rank, mark.display_id)
+              AND (q.queue_rank, q.display_id) < (:rank, :display_id)) behind
+    """
+)
 # The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first.
 _PROMOTE = text(
     """
@@ -75,6 +101,19 @@ _PROMOTE = text(
      WHERE t.task_id = n.task_id
     """
 )
+# The waiting types are known from the kept counts; each one's head is read from the queue's index.
+_HEADS = text(
+    """
+    SELECT types.task_type, head.task_id, head.vip
+      FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
+             WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
+     CROSS JOIN LATERAL (
+           SELECT t.task_id, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.waiting_since FROM tasks t
+            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+            ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT :each) head
+     WHERE head.waiting_since < clock_timestamp() - make_interval(secs => :age) LIMIT :limit
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +123,28 @@ class Place:
     queue_class: int
     rank: float
     display_id: int
+
+
+Mark = tuple[float, int]
+"""A rank and a display id."""
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """How many of a type wait in each class, and every so-manieth of them: a long queue in a few rows."""
+
+    every: int
+    waiting: dict[int, int]
+    marks: dict[int, list[Mark]]
+
+    def before(self, place: Place) -> tuple[int, Mark]:
+        """How many stand before the last mark before a place, and that mark."""
+        above = sum(count for queue_class, count in self.waiting.items() if queue_class > place.queue_class)
+        marks = self.marks.get(place.queue_class, [])
+        passed = bisect_right(marks, (place.rank, place.display_id))
+        if passed == 0:
+            return above, (-inf, 0)
+        return above + (passed - 1) * self.every, marks[passed - 1]
 
 
 async def join(
@@ -106,6 +167,32 @@ async def ahead(connection: AsyncConnection, place: Place, pool: list[int], *, l
     values = {**place.__dict__, "pool": pool, "limit": limit}
     count: int = (await connection.execute(_AHEAD, values)).scalar_one()
     return int(count)
+
+
+async def milestones(connection: AsyncConnection, task_type: int, *, every: int) -> Milestones:
+    """The milestones of a type's queue. The cost grows with it: callers share one answer for a moment."""
+    found = Milestones(every, {}, {})
+    for row in await connection.execute(_MILESTONES, {"task_type": task_type, "every": every}):
+        found.waiting[row.queue_class] = row.waiting
+        found.marks.setdefault(row.queue_class, []).append((row.queue_rank, row.display_id))
+    return found
+
+
+async def between(connection: AsyncConnection, marks: dict[int, Mark], place: Place) -> int:
+    """How many stand between each type's mark, itself included, and a place."""
+    values = {
+        **place.__dict__,
+        "task_types": list(marks),
+        "ranks": [rank for rank, _ in marks.values()],
+        "display_ids": [display_id for _, display_id in marks.values()],
+    }
+    count: int = (await connection.execute(_BETWEEN, values)).scalar_one()
+    return int(count)
+
+
+async def heads(connection: AsyncConnection, *, age_s: float, each: int, limit: int) -> Sequence[AnyRow]:
+    """(task_type, task_id, vip) of the first `each` of every type, where they have waited for `age_s` seconds."""
+    return (await connection.execute(_HEADS, {"age": age_s, "each": each, "limit": limit})).all()
 
 
 async def promote(connection: AsyncConnection, aging_s: float, *, limit: int) -> int:

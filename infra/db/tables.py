@@ -10,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -141,6 +142,7 @@ attempts = Table(
     Column("closed_at", _timestamp),
     Column("outcome", Text),
     Column("reason", Text),
+    Column("blamed", Boolean, nullable=False, server_default=text("false")),  # a failure that counts against its node
     Column("collected_at", _timestamp),  # null on a closed attempt: its workflow has not taken note yet
     _one_of("outcome", Outcome),
     CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
@@ -148,6 +150,12 @@ attempts = Table(
     Index("uq_attempts_open_task", "task_id", unique=True, postgresql_where="closed_at IS NULL"),
     Index("uq_attempts_open_slot", "gpu_id", "slot", unique=True, postgresql_where="closed_at IS NULL"),
     Index("uq_attempts_success", "task_id", unique=True, postgresql_where="outcome = 'SUCCEEDED'"),
+    Index(
+        "ix_attempts_ended",
+        "gpu_id",
+        "closed_at",
+        postgresql_where="outcome IN ('SUCCEEDED', 'FAILED', 'TIMED_OUT')",
+    ),
     Index("ix_attempts_uncollected", "closed_at", postgresql_where="closed_at IS NOT NULL AND collected_at IS NULL"),
 )
 
@@ -210,6 +218,9 @@ gpus = Table(
     Column("not_before", _timestamp),  # backed off: no dispatch until then
     Column("registered_at", _timestamp, nullable=False, server_default=_now),
     Column("status_since", _timestamp, nullable=False, server_default=_now),
+    Column(
+        "judged_since", _timestamp, nullable=False, server_default=_now
+    ),  # recovered or new: what was before is past
     Column("gone_at", _timestamp),  # deregistered; the row keeps the epoch
     Column("attended_epoch", BigInteger),  # what its workflow has seen last
     Column("attended_status", Text),

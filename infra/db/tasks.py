@@ -72,7 +72,8 @@ _FILTERS = {"status": "t.status = :status", "task_type": "t.task_type = :task_ty
 _PROGRESS = text(
     """
     SELECT t.task_id, t.display_id, t.status, t.gpu_id, t.task_type, t.queue_class, t.queue_rank, t.started_at,
-           t.updated_at, t.waiting_since, a.progress, a.progress_at, clock_timestamp() AS now
+           t.updated_at, t.waiting_since, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, a.attempt, a.progress,
+           a.progress_at, clock_timestamp() AS now
       FROM tasks t
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
      WHERE t.task_id = :task_id

@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.db.engine import Database, create_engine
 from infra.db.migrate import migrate
+from tests.db import rows
+from tests.db.life import Life
 from workers.stack import postgres
 from workers.stack.stack import Stack
 
@@ -35,3 +37,10 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     async with engine.connect() as open_connection:
         yield open_connection
         await open_connection.rollback()
+
+
+@pytest.fixture
+async def life(connection: AsyncConnection) -> Life:
+    """Nodes and tasks that are rolled back, and no others."""
+    await connection.execute(text(rows.EMPTY))
+    return Life(connection)

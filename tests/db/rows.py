@@ -15,6 +15,8 @@ NODE = {"epoch": 1, "status": "ACTIVE", "hostname": "h", "ip": "127.0.0.1", "por
         "priority_queue": "NORMAL", "version": "1", "max_concurrent_tasks": 1, "metadata": {}}  # fmt: skip
 ATTEMPT = {"attempt": 1, "gpu_id": "g", "gpu_epoch": 1, "slot": 1, "ip": "127.0.0.1", "port": 1}
 
+EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas"
+
 
 async def task(connection: AsyncConnection, task_id: str, **columns: Any) -> None:
     await connection.execute(insert(tables.tasks).values(TASK | {"task_id": task_id} | columns))

@@ -25,6 +25,7 @@ from infra.db.engine import Database, create_engine
 from infra.db.gpus import Registration
 from infra.db.migrate import migrate
 from infra.db.tasks import NewTask
+from tests.db import rows
 from workers.stack import postgres
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
@@ -32,7 +33,6 @@ from workflows.domain.attempt import Outcome
 NODES = ("n1", "n2", "n3")
 TYPES = (1, 2)
 OUTCOMES = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, Outcome.HANDED_BACK, Outcome.TIMED_OUT)
-EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas"
 
 CREATE = st.tuples(st.just("create"), st.sampled_from(TYPES), st.sampled_from("ab"), st.integers(0, 3))
 CLAIM = st.tuples(st.just("claim"), st.integers(0, 50))
@@ -105,7 +105,7 @@ class Allocator(RuleBasedStateMachine):
         """Two busy nodes and a queue: most of what follows is a fight for their slots."""
         self.chance = Random(seed)
         self.created: list[str] = []
-        self.do(lambda c: c.execute(text(EMPTY)))
+        self.do(lambda c: c.execute(text(rows.EMPTY)))
         self.at_once([("register", "n1", [1], 1, "NORMAL"), ("register", "n2", [1, 2], 2, "NORMAL")])
         self.at_once([("create", 1 + number % 2, "ab"[number % 3 == 0], number % 3) for number in range(7)])
         self.at_once([("claim", number) for number in range(7)])
@@ -177,7 +177,7 @@ class Allocator(RuleBasedStateMachine):
         self.created.append(task_id)
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
-        capacity = Capacity(Nodes(0, 0, 0, 0, 0, 0, 0, 0), list(TYPES), [], 1.0)
+        capacity = Capacity(Nodes(*[0] * 9), list(TYPES), [], 1.0)
         await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, actor="test"))
 
     async def claim(self, number: int) -> None:

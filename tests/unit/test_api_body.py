@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from api.body import JsonBody, clean, parse, parse_json_text
 from api.envelope import Envelope, ok
 from api.errors import CODES, BadRequest, ErrorShield, install
-from api.paging import Page, WholeOrPage
+from api.paging import PageOf, WholeOrPageOf
 from api.params import IdempotencyKey, Integer, Reason
 from api.schemas import alerts, cluster, gpus, monitoring, requests, tasks
 from api.schemas.fields import sample_of
@@ -39,14 +39,12 @@ def build() -> FastAPI:
         return Envelope(data=body.payload)
 
     @app.get("/list")
-    async def listed(request: Request, response: Response, page: Annotated[Page, Depends()]) -> Envelope[list[int]]:
+    async def listed(request: Request, response: Response, page: PageOf) -> Envelope[list[int]]:
         response.headers.update(page.headers(request, 45))
         return Envelope(data=[page.limit, page.offset])
 
     @app.get("/whole")
-    async def whole(
-        request: Request, response: Response, page: Annotated[WholeOrPage, Depends()]
-    ) -> Envelope[list[int]]:
+    async def whole(request: Request, response: Response, page: WholeOrPageOf) -> Envelope[list[int]]:
         response.headers.update(page.headers(request, 45))
         return Envelope(data=list(page.of(range(45))))
 

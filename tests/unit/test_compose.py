@@ -39,7 +39,23 @@ def interpolated(text: str) -> str:
 def test_every_variable_is_a_setting(programs: dict[str, Any]) -> None:
     used = set(re.findall(rf"{ENV_PREFIX}\w+", COMPOSE.read_text(encoding="utf-8"))) - ONLY_FOR_COMPOSE
     assert used <= {ENV_PREFIX + name.upper() for name in Settings.model_fields}
-    assert used == {name for service in programs.values() for name in service["environment"]}
+    own = {name for service in programs.values() for name in service["environment"] if name.startswith(ENV_PREFIX)}
+    assert used == own
+
+
+def test_what_a_task_and_a_node_may_do_can_be_set(programs: dict[str, Any]) -> None:
+    rules = {
+        "HEARTBEAT_TIMEOUT",
+        "TASK_TIMEOUT",
+        "MAX_RETRIES",
+        "TASK_TYPES",
+        "VIP_NODES_STRICT",
+        "AGING",
+        "APP_WEIGHTS",
+    }
+    for service in programs.values():
+        assert {ENV_PREFIX + name for name in rules} <= service["environment"].keys()
+        assert "OTEL_EXPORTER_OTLP_ENDPOINT" in service["environment"]
 
 
 def test_every_command_exists(programs: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def test_samples_are_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_a_batch_covers_the_canvas_once_and_no_output_twice(tmp_path: Path) -> None:
-    jobs = batch.make_batch(tmp_path, None)
+    jobs = batch.make_batch(tmp_path, None, print)
     tiles = [job for job in jobs if job.task_type == TILE_TYPE]
     assert len(jobs) - len(tiles) == batch.IMAGES
     assert {(job.payload["x"], job.payload["y"]) for job in tiles} == {
@@ -41,16 +41,40 @@ def test_a_small_folder_is_used_again_and_again(tmp_path: Path) -> None:
     folder.mkdir()
     Image.new("RGB", (64, 48)).save(folder / "mine.jpg")
     (folder / "notes.txt").write_text("not a picture")
-    pictures = [job for job in batch.make_batch(tmp_path, folder) if job.task_type == IMAGE_TYPE]
+    pictures = [job for job in batch.make_batch(tmp_path, folder, print) if job.task_type == IMAGE_TYPE]
     assert len({job.output for job in pictures}) == batch.IMAGES
     assert {job.size for job in pictures} == {(64, 48)}
+
+
+def test_odd_files_are_left_out_and_named(tmp_path: Path) -> None:
+    folder, said = tmp_path / "mine", list[str]()
+    (folder / "folder.png").mkdir(parents=True)
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "broken.png").write_bytes(make_samples(tmp_path, 1)[0].read_bytes()[:4000])
+    Image.new("1", (30_000, 30_000)).save(folder / "huge.png")
+    Image.new("L", (1, 1)).save(folder / "dot.png")
+    Image.new("CMYK", (40, 30)).save(folder / "good [1].jpg")
+    pictures = [job for job in batch.make_batch(tmp_path, folder, said.append) if job.task_type == IMAGE_TYPE]
+    assert {Path(str(job.payload["input"])).name for job in pictures} == {"good [1].jpg"}
+    for name in ("folder.png", "text.jpg", "broken.png", "huge.png", "dot.png"):
+        assert any(line.startswith("left out") and name in line for line in said), (name, said)
+
+
+def test_of_a_large_folder_the_first_pictures_are_taken_and_it_says_so(tmp_path: Path) -> None:
+    folder, said = tmp_path / "mine", list[str]()
+    folder.mkdir()
+    for number in range(batch.IMAGES + 2):
+        Image.new("RGB", (20, 20)).save(folder / f"{number:02}.png")
+    jobs = [job for job in batch.make_batch(tmp_path, folder, said.append) if job.task_type == IMAGE_TYPE]
+    assert [Path(str(job.payload["input"])).name for job in jobs] == [f"{n:02}.png" for n in range(batch.IMAGES)]
+    assert said == [f"{batch.IMAGES + 2} files in {folder}: the first {batch.IMAGES} pictures are taken"]
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
 def test_a_folder_without_pictures_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DemoFailed, match="--images"):
-        batch.make_batch(tmp_path, tmp_path / name)
+        batch.make_batch(tmp_path, tmp_path / name, print)
 
 
 def test_check_looks_at_the_file_itself(tmp_path: Path) -> None:
@@ -67,7 +91,7 @@ def test_check_looks_at_the_file_itself(tmp_path: Path) -> None:
 
 
 def test_the_picture_is_put_together_from_its_tiles(tmp_path: Path) -> None:
-    jobs = batch.make_batch(tmp_path, None)
+    jobs = batch.make_batch(tmp_path, None, print)
     tiles = [job for job in jobs if job.task_type == TILE_TYPE]
     for number, job in enumerate(tiles[:-1]):
         Image.new("RGB", job.size, (number, 200, 100)).save(job.output)

@@ -1,43 +1,43 @@
 """Takes the histories that `test_replay` replays from the real engine: `python -m tests.workflows.record`.
 
-Run it only when a workflow's commands change on purpose; open runs of the old commands must still replay.
+With the word `continued` it takes only those around a continue-as-new. Run it only when a workflow's
+commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 from temporalio.client import Client
 
-from infra.settings import Settings
-from tests.conftest import Api
+from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
 from tests.fake_node import FakeNode
-from workers.stack.ports import free_port
 from workers.stack.stack import Stack
+from workers.stack.temporal import DYNAMIC_CONFIG
 
 HISTORIES = Path(__file__).parent / "histories"
+SUGGEST_AFTER = 60  # events
 
 
 class Recorder:
     """Leads tasks and nodes to every outcome and keeps their histories."""
 
-    def __init__(self, api: Api, client: Client) -> None:
+    def __init__(self, api: Api, make_node: MakeNode, client: Client) -> None:
         self.api = api
+        self.make_node = make_node
         self.client = client
 
-    async def keep(self, name: str, workflow_id: str) -> None:
-        history = await self.client.get_workflow_handle(workflow_id).fetch_history()
+    async def keep(self, name: str, workflow_id: str, run_id: str | None = None) -> None:
+        history = await self.client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
         (HISTORIES / f"{name}.json").write_text(history.to_json() + "\n")
 
     async def node(self, gpu_id: str, task_type: int) -> FakeNode:
-        node = FakeNode(gpu_id)
-        await node.start()
-        await self.api.register(node, [task_type])
-        node.beat_with(lambda: self.api.http.post(f"/gpus/{gpu_id}/heartbeat"))
-        return node
+        return await self.make_node(gpu_id, [task_type])
 
     async def tasks(self) -> None:
         api = self.api
@@ -87,29 +87,57 @@ class Recorder:
             await self.keep("monitor", run.id)
             break
 
+    async def continued(self) -> None:
+        """On a server that soon suggests it: a task and a node that continue as new in the middle of their lives."""
+        api = self.api
+        node = await self.node("long", 1)
+        task = await api.create(1)
+        while len(runs := await self.runs(f"task-{task}")) < 2:
+            await api.say(await node.next_put(), "QUEUED", "draining")
+        await api.succeed(await node.next_put(), {"n": 1})
+        await api.until(task, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep_runs("task", f"task-{task}", runs)
+        while len(runs := await self.runs("gpu-long")) < 2:
+            await api.post("/gpus/long/fault?reason=fan")
+            await api.post("/gpus/long/recover")
+        await api.ask("DELETE", "/gpus/long")
+        await asyncio.sleep(1)
+        await self.keep_runs("node", "gpu-long", runs)
+
+    async def runs(self, workflow_id: str) -> list[str]:
+        """The run ids of a workflow, the first one first."""
+        found = [run async for run in self.client.list_workflows(f"WorkflowId='{workflow_id}'")]
+        return [run.run_id for run in sorted(found, key=lambda run: run.start_time)]
+
+    async def keep_runs(self, name: str, workflow_id: str, runs: list[str]) -> None:
+        """The run that continued as new, and the one after it."""
+        await self.keep(f"{name}_continued", workflow_id, runs[-2])
+        await self.keep(f"{name}_after_continue", workflow_id, runs[-1])
+
+
+@asynccontextmanager
+async def recorder() -> AsyncIterator[Recorder]:
+    """Records on a stack of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with Stack(stack_settings(Path(folder)), nodes=0) as stack, frontend(stack) as api, fleet(api) as make:
+            yield Recorder(api, make, await Client.connect(stack.services.temporal_address))
+
 
 async def main() -> None:
     HISTORIES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
-            data_dir=Path(folder),
-            port=free_port(),
-            temporal_port=free_port(),
-            temporal_ui_port=free_port(),
-            heartbeat_timeout=3,
-            monitor_interval=2,
-            task_types={901: {"timeout": 1000, "maxRetries": 0}},
-        )
-        async with Stack(settings, nodes=0) as stack:
-            key = stack.api_key.secret.get_secret_value()
-            async with httpx.AsyncClient(
-                base_url=f"{stack.api_url}/api/v2", headers={"X-API-Key": key}, trust_env=False
-            ) as http:
-                client = await Client.connect(stack.services.temporal_address)
-                recorder = Recorder(Api(http, stack, key), client)
-                await recorder.tasks()
-                await recorder.nodes()
+    async with recorder() as usual:
+        await usual.tasks()
+        await usual.nodes()
+    await continued()
+
+
+async def continued() -> None:
+    """The histories around a continue-as-new, without ones of a thousand events: the server suggests it sooner."""
+    DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
+    async with recorder() as hasty:
+        await hasty.continued()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(continued() if sys.argv[1:] == ["continued"] else main())

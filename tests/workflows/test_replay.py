@@ -27,6 +27,10 @@ WANTED = {
     "node_offline",
     "node_faulty",
     "node_gone",
+    "task_continued",
+    "task_after_continue",
+    "node_continued",
+    "node_after_continue",
     "monitor",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -35,9 +36,12 @@ class Job:
         return f"tile {self.payload['x']},{self.payload['y']}"
 
 
-def make_batch(folder: Path, images: Path | None) -> list[Job]:
-    """All jobs of one demo, pictures and tiles in turn; outputs go to `folder`. Raises DemoFailed."""
-    sources = zip(_sources(folder, images), cycle(STYLES), strict=False)
+def make_batch(folder: Path, images: Path | None, say: Callable[[str], None]) -> list[Job]:
+    """All jobs of one demo, pictures and tiles in turn; outputs go to `folder`. Raises DemoFailed.
+
+    Of `images` the first pictures by name are taken; `say` hears which files cannot be.
+    """
+    sources = zip(_sources(folder, images, say), cycle(STYLES), strict=False)
     pictures = [_image_job(number, path, style, folder) for number, (path, style) in enumerate(sources, start=1)]
     tiles = [_tile_job(column, row, folder) for row in range(ROWS) for column in range(COLUMNS)]
     share = len(tiles) // len(pictures)
@@ -45,25 +49,35 @@ def make_batch(folder: Path, images: Path | None) -> list[Job]:
     return mixed + tiles[share * len(pictures) :]
 
 
-def _sources(folder: Path, images: Path | None) -> list[Path]:
+def _sources(folder: Path, images: Path | None, say: Callable[[str], None]) -> list[Path]:
     """As many paths as there are picture jobs; a smaller folder's pictures come again in other styles."""
     if images is None:
         return make_samples(folder, IMAGES)
     if not images.is_dir():
         raise DemoFailed(f"--images: there is no folder {images}")
-    found = sorted(path.resolve() for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+    named = sorted(path.resolve() for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = list(islice(_readable(named, say), IMAGES))
     if not found:
-        raise DemoFailed(f"--images: {images} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        raise DemoFailed(f"--images: {images} holds no pictures that can be used ({', '.join(sorted(SUFFIXES))})")
+    if len(named) > IMAGES:
+        say(f"{len(named)} files in {images}: the first {len(found)} pictures are taken")
     return list(islice(cycle(found), IMAGES))
 
 
+def _readable(paths: Iterable[Path], say: Callable[[str], None]) -> Iterator[Path]:
+    for path in paths:
+        try:
+            open_picture(path)
+        except ValueError as error:
+            say(f"left out: {error}")
+        else:
+            yield path
+
+
 def _image_job(number: int, source: Path, style: str, folder: Path) -> Job:
-    try:
-        size = open_picture(source).size
-    except ValueError as error:
-        raise DemoFailed(f"--images: {error}") from None
     output = folder / f"picture-{number}-{style}.png"
-    return Job(IMAGE_TYPE, {"input": str(source), "output": str(output), "style": style}, output, size)
+    payload: dict[str, str | int] = {"input": str(source), "output": str(output), "style": style}
+    return Job(IMAGE_TYPE, payload, output, open_picture(source).size)
 
 
 def _tile_job(column: int, row: int, folder: Path) -> Job:

@@ -50,7 +50,7 @@ def open_picture(path: Path) -> Image.Image:
             picture = ImageOps.exif_transpose(file).convert("RGB")
     except FileNotFoundError:
         raise ValueError(f"input: there is no file {path}") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:  # Syntax: a bad PNG
         raise ValueError(f"input: {path} cannot be read as a picture ({error})") from None
     picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     if min(picture.size) < MIN_SIDE:

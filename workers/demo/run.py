@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from infra.settings import Settings
 from workers.demo.batch import Job, make_batch
@@ -45,17 +46,20 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out.resolve()
     data_dir = out / f"stack-{os.getpid()}"
     try:
-        jobs = make_batch(_fresh_work_folder(out), args.images)
+        jobs = make_batch(_fresh_work_folder(out), args.images, lambda text: _say(console, text))
         status = asyncio.run(_demo(console, _settings(data_dir), jobs, out))
     except (DemoFailed, StackError, OSError) as error:
-        console.print(f"[bold red]failed:[/] {type(error).__name__}", highlight=False)
-        console.print(str(error), markup=False, soft_wrap=True)
+        console.print("[bold red]failed:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         status = 1
-    if status == 1 or args.keep:
-        console.print(f"data and logs of the stack: {data_dir}", soft_wrap=True, markup=False, highlight=False)
+    if data_dir.is_dir() and (status == 1 or args.keep):
+        _say(console, f"data and logs of the stack: {data_dir}")
     else:
         shutil.rmtree(data_dir, ignore_errors=True)
     return status
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _fresh_work_folder(out: Path) -> Path:

@@ -40,3 +40,6 @@ NODE_STILL_RUNS_IT = frozenset({Outcome.TIMED_OUT, Outcome.FAULTY, Outcome.DEREG
 
 CONTACT_FAILED = frozenset({Outcome.REFUSED, Outcome.UNREACHABLE})
 """Outcomes that count as a failed contact with the node (failureCount)."""
+
+REACHED = frozenset({Outcome.SUCCEEDED, Outcome.FAILED})
+"""Outcomes that the node itself has told: so there is contact with it."""

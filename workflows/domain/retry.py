@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
+from workflows.domain.containment import POISON_NODES, PROMISED_RETRIES
 from workflows.domain.task import TaskStatus
 
 BACKOFF_FIRST_S = 1.0
@@ -13,11 +14,15 @@ BACKOFF_CAP_S = 60.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a task after an attempt: its next status, its retryCount, and how long it pauses (seconds)."""
+    """What becomes of a task after an attempt: its next status, its retryCount, and how long it pauses (seconds).
+
+    `given_up`: it ends though it has retries left.
+    """
 
     status: TaskStatus
     retry_count: int
     pause_s: float = 0.0
+    given_up: bool = False
 
 
 def backoff_s(count: int) -> float:
@@ -27,8 +32,11 @@ def backoff_s(count: int) -> float:
     return min(BACKOFF_FIRST_S * 2.0 ** min(count - 1, 16), BACKOFF_CAP_S)
 
 
-def judge(outcome: Outcome, *, retry_count: int, max_retries: int) -> Verdict:
-    """Decide what follows an attempt that closed with `outcome` when `retry_count` retries were used before it."""
+def judge(outcome: Outcome, *, retry_count: int, max_retries: int, failed_alike_on: int = 1) -> Verdict:
+    """Decide what follows an attempt that closed with `outcome` when `retry_count` retries were used before it.
+
+    `failed_alike_on` are the distinct nodes on which the task has failed in the same way, this one included.
+    """
     if outcome is Outcome.SUCCEEDED:
         return Verdict(TaskStatus.COMPLETED, retry_count)
     if outcome is Outcome.REJECTED:
@@ -36,6 +44,8 @@ def judge(outcome: Outcome, *, retry_count: int, max_retries: int) -> Verdict:
     if outcome in REQUEUES:
         return Verdict(TaskStatus.QUEUED, retry_count)
     assert outcome in USES_RETRY
-    if retry_count < max_retries:
+    poison = failed_alike_on >= POISON_NODES and retry_count >= PROMISED_RETRIES
+    if retry_count < max_retries and not poison:
         return Verdict(TaskStatus.QUEUED, retry_count + 1, backoff_s(retry_count + 1))
-    return Verdict(TaskStatus.TIMEOUT if outcome is Outcome.TIMED_OUT else TaskStatus.FAILED, retry_count)
+    status = TaskStatus.TIMEOUT if outcome is Outcome.TIMED_OUT else TaskStatus.FAILED
+    return Verdict(status, retry_count, given_up=retry_count < max_retries)

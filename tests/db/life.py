@@ -1,0 +1,119 @@
+"""Lives of tasks and nodes on the database alone, in one transaction: what API, workflows and nodes would do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import attempts, blame, capacity, claims, collecting, gpus, queue, tasks
+from infra.db.gpus import Registration
+from infra.db.queue import Place
+from infra.db.tasks import NewTask
+from infra.db.wakeups import Wakeups
+from workflows.domain.attempt import Outcome
+from workflows.domain.gpu import PriorityQueue
+from workflows.domain.priority import class_of
+from workflows.domain.task import TERMINAL
+from workflows.messages import Collected
+
+
+@dataclass
+class Life:
+    """Everything happens on one connection, which its fixture rolls back."""
+
+    connection: AsyncConnection
+    strict_vip: bool = False
+    weights: dict[str, float] = field(default_factory=dict)
+
+    async def node(self, gpu_id: str, types: list[int], *, slots: int = 1, serves: str = "NORMAL") -> None:
+        node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, serves, "1", slots, {}, None, "k")
+        await gpus.register(self.connection, node, strict_vip=self.strict_vip)
+
+    async def create(
+        self, task_id: str, task_type: int = 1, *, app: str = "a", priority: int = 1, max_retries: int = 9
+    ) -> int:
+        """`estimatedWaitTime` of the new task."""
+        vip = class_of(priority) is PriorityQueue.VIP
+        task = NewTask(task_id, task_type, "u", app, priority, int(vip), "{}", None, 1000, max_retries, None, "k",
+                       None, None)  # fmt: skip
+        seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
+        weight = self.weights.get(app, 1.0)
+        row, _ = await tasks.create(self.connection, task, seen, weight=weight, actor="test")
+        return int(row.estimated_wait_s)
+
+    async def claim(self, task_id: str) -> str | None:
+        """The node whose slot the task holds, after it has looked for one."""
+        found = await claims.claim(self._run, task_id, strict_vip=self.strict_vip)
+        return found.grant.gpu_id if found.grant else None
+
+    async def end(self, task_id: str, outcome: Outcome = Outcome.SUCCEEDED, reason: str | None = None) -> Collected:
+        """The open attempt of a task ends, its slot goes on, its workflow collects, and takes a look at the nodes."""
+        attempt = await self.scalar("SELECT attempts FROM tasks WHERE task_id = :t", t=task_id)
+        result = "{}" if outcome is Outcome.SUCCEEDED else None
+        settled = await attempts.settle(
+            self.connection, task_id, attempt, outcome, actor="test", reason=reason, result=result,
+            strict_vip=self.strict_vip,
+        )  # fmt: skip
+        assert settled is not None
+        collected = await collecting.collect(self.connection, task_id, attempt)
+        if collected.status in TERMINAL:
+            await self.review(task_id)
+        return collected
+
+    async def review(self, task_id: str) -> Wakeups:
+        """As `TaskSteps.collect` does once a task has ended."""
+        found, wakeups = await blame.suspects(self.connection, task_id), Wakeups()
+        for gpu_id in found.poisoned:
+            await blame.excuse(self.connection, task_id, gpu_id)
+        for gpu_id in found.outdone:
+            wakeups.add(await blame.fault_outlier(self.connection, gpu_id))
+        return wakeups
+
+    async def running(self) -> dict[str, str]:
+        """The node of each task that holds a slot."""
+        rows = await self.connection.execute(text("SELECT task_id, gpu_id FROM attempts WHERE closed_at IS NULL"))
+        return {row.task_id: row.gpu_id for row in rows}
+
+    async def position(self, task_id: str) -> int:
+        """`queuePosition`."""
+        row = await tasks.progress(self.connection, task_id)
+        assert row is not None
+        seen = await capacity.read(self.connection, row.task_type, vip_nodes=row.vip or not self.strict_vip)
+        place = Place(row.queue_class, row.queue_rank, row.display_id)
+        return await queue.ahead(self.connection, place, seen.pool) + 1
+
+    async def waits_for(self, task_id: str) -> str:
+        """The text of `waiting`."""
+        row = await tasks.progress(self.connection, task_id)
+        assert row is not None
+        seen = await capacity.read(self.connection, row.task_type, vip_nodes=row.vip or not self.strict_vip)
+        return seen.nodes.reason()
+
+    async def drain(self) -> list[str]:
+        """Let one task after another complete; the order in which the waiting ones were given slots."""
+        order: list[str] = []
+        while running := await self.running():
+            await self.end(min(running))
+            order += sorted(set(await self.running()) - set(running))
+        return order
+
+    async def gpu(self, gpu_id: str) -> Any:
+        """A node's row."""
+        return (await self.connection.execute(text("SELECT * FROM gpus WHERE gpu_id = :g"), {"g": gpu_id})).one()
+
+    async def task(self, task_id: str) -> Any:
+        """A task's row."""
+        return (await self.connection.execute(text("SELECT * FROM tasks WHERE task_id = :t"), {"t": task_id})).one()
+
+    async def scalar(self, statement: str, **values: Any) -> Any:
+        return (await self.connection.execute(text(statement), values)).scalar_one()
+
+    async def do(self, statement: str, **values: Any) -> None:
+        await self.connection.execute(text(statement), values)
+
+    async def _run(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        return await work(self.connection)

@@ -1,0 +1,70 @@
+"""Places in a long queue: from milestones they are the same as counted one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import queue
+from infra.db.engine import Database
+from infra.db.queue import Place
+from infra.forecast import COUNTED, Forecast
+
+FILL = text(
+    """
+    INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,
+                       max_retries, queue_rank, waiting_since)
+    SELECT 't' || i, 1 + i % 2, 'QUEUED', 'u', 'a', 1, (i % 10 = 0)::int, '{}', 1, 0, i / 5, clock_timestamp()
+      FROM generate_series(1, 3000) i
+    """
+)
+LAST = text("SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_id = 't2999'")
+WAITING = text("SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_type = ANY (:pool)")
+
+
+class OneConnection(Database):
+    """Runs everything on one connection, which is rolled back, and counts the reads."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.reads = 0
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        self.reads += 1
+        return await work(self._connection)
+
+
+@pytest.mark.parametrize("pool", [[1], [1, 2], [1, 2, 3]])
+async def test_every_place_is_told_exactly(connection: AsyncConnection, pool: list[int]) -> None:
+    await connection.execute(FILL)
+    rows = (await connection.execute(WAITING, {"pool": pool})).all()
+    ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
+    forecast = Forecast(OneConnection(connection), strict_vip=False)
+    some = [*range(0, len(ordered), 97), *range(COUNTED - 2, COUNTED + 3), len(ordered) - 1]
+    for number in some:
+        assert await forecast.ahead(Place(*ordered[number]), pool) == number
+    assert await forecast.ahead(Place(0, 1e9, 0), pool) == len(ordered)
+    assert await forecast.ahead(Place(2, 0.0, 0), pool) == 0
+
+
+async def test_many_reads_share_the_milestones(connection: AsyncConnection) -> None:
+    await connection.execute(FILL)
+    database = OneConnection(connection)
+    forecast = Forecast(database, strict_vip=False)
+    for _ in range(10):
+        assert await forecast.ahead(Place(0, 1e9, 0), [1]) == 1500
+    assert database.reads <= 10 * 2 + 2  # one more second may begin on the way
+
+
+async def test_what_leaves_behind_a_milestone_is_seen_at_once(connection: AsyncConnection) -> None:
+    await connection.execute(FILL)
+    forecast = Forecast(OneConnection(connection), strict_vip=False)
+    last = (await connection.execute(LAST)).one()
+    before = await forecast.ahead(Place(*last), [1, 2])
+    await connection.execute(text("UPDATE tasks SET waiting_since = NULL WHERE task_id = 't2998'"))
+    assert await forecast.ahead(Place(*last), [1, 2]) == before - 1
+    assert await queue.ahead(connection, Place(*last), [1, 2]) == before - 1

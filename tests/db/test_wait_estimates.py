@@ -1,0 +1,62 @@
+"""The waits that were told against the real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.db import monitoring
+from infra.db.monitoring import ESTIMATES_OF, WaitEstimates
+from tests.db.life import Life
+from workflows.domain.attempt import Outcome
+
+
+async def ended(life: Life, task_id: str, told_s: int, waited_s: float) -> None:
+    """A task of which a wait was told and that waited otherwise."""
+    await life.node("n", [1])
+    await life.create(task_id)
+    assert await life.claim(task_id) == "n"
+    await life.end(task_id)
+    await life.do("UPDATE tasks SET estimated_wait_s = :s WHERE task_id = :t", s=told_s, t=task_id)
+    await life.do(
+        "UPDATE attempts a SET accepted_at = t.created_at + make_interval(secs => :s)"
+        " FROM tasks t WHERE t.task_id = :t AND a.task_id = t.task_id",
+        s=waited_s,
+        t=task_id,
+    )
+
+
+async def test_nothing_has_ended_yet(life):
+    assert await monitoring.wait_estimates(life.connection) == WaitEstimates()
+
+
+async def test_the_error_is_the_told_less_the_real_wait(life):
+    for number, (told_s, waited_s) in enumerate([(10, 7.0), (10, 11.0), (0, 2.0)]):
+        await ended(life, f"t{number}", told_s, waited_s)
+    found = await monitoring.wait_estimates(life.connection)
+    assert found == WaitEstimates(3, pytest.approx(2.0), pytest.approx(2.8), pytest.approx(0.0))
+
+
+async def test_only_the_last_ended_tasks_count(life):
+    await ended(life, "old", 1000, 0)
+    await life.do("UPDATE tasks SET completed_at = completed_at - interval '1 h', created_at = created_at - "
+                  "interval '2 h', started_at = NULL WHERE task_id = 'old'")  # fmt: skip
+    await life.do("UPDATE attempts SET accepted_at = accepted_at - interval '2 h' WHERE task_id = 'old'")
+    assert (await monitoring.wait_estimates(life.connection)).median_error_s == pytest.approx(1000)
+    for number in range(ESTIMATES_OF):
+        await ended(life, f"t{number}", 1, 0)
+    found = await monitoring.wait_estimates(life.connection)
+    assert (found.samples, found.p90_error_s) == (ESTIMATES_OF, pytest.approx(1))
+
+
+async def test_a_first_attempt_that_no_node_took_does_not_end_the_wait(life):
+    await life.node("n", [1])
+    await life.create("t")
+    await life.claim("t")
+    await life.end("t", Outcome.REFUSED)
+    await life.do("UPDATE gpus SET not_before = NULL")
+    await life.do("UPDATE tasks SET created_at = created_at - interval '5 s', started_at = NULL")
+    await life.claim("t")
+    await life.end("t")
+    found = await monitoring.wait_estimates(life.connection)
+    assert found.bias_s == pytest.approx(-5, abs=1)
+    assert found.samples == 1
