@@ -14,7 +14,7 @@ from tests.conftest import eventually
 from workers.stack.stack import Stack
 
 # What a backend is seen to wait with, by the product's own statements.
-SETTLES = "failure_count, task_failure_count, epoch"
+SETTLES = "g.task_failure_count, g.epoch"
 FAULTS = "SET status = 'FAULTY'"
 ACTIVATES = "SET status = 'ACTIVE'"
 DEREGISTERS = "SET gone_at = clock_timestamp()"
