@@ -189,7 +189,7 @@ async def claim(transaction: Transaction, task_id: str, *, strict_vip: bool) -> 
 
 async def _at_once(connection: AsyncConnection, task_id: str, *, strict_vip: bool) -> Claim:
     row = await _read(connection, task_id)
-    found = _standing(row)
+    found = stood = _standing(row)
     if row is None or row.status in TERMINAL:
         return found
     if row.waiting_since is None and not found.over:
@@ -204,7 +204,7 @@ async def _at_once(connection: AsyncConnection, task_id: str, *, strict_vip: boo
         found = _with(found, task_id, granted)
     if row.waiting_since is not None and not found.over and not tried:  # neither a node's row nor the task's is held
         found = await _or_wait(connection, row, found, task_id, tried, strict_vip=strict_vip)
-    if row.engine_started_at is None and found.grant is None:
+    if row.engine_started_at is None and (found.grant is None or stood.over):  # a claim made here has written it
         await connection.execute(_STARTED, {"task_id": task_id})
     return found
 
