@@ -252,6 +252,7 @@ NOTHING_IN_FLIGHT = Check(
     "tasks",
     f"""
     SELECT task_id || ' is ' || status FROM tasks WHERE status NOT IN ({_TERMINAL})
+     UNION ALL SELECT task_id || ' is not started' FROM tasks WHERE engine_started_at IS NULL
      UNION ALL SELECT task_id || '-' || attempt || ' is open' FROM attempts WHERE closed_at IS NULL
     """,
 )
