@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test run bench lint clean
+.PHONY: demo test run bench faults lint clean
 
 demo: $(STAMP)
 	$(BIN)/gpu-orchestrator demo $(if $(IMAGES),--images "$(IMAGES)")
@@ -17,6 +17,10 @@ run: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+# The long run: some forty minutes. FAULTS_ARGS="--seed 7 --seconds 75 --tasks 400" is a short one.
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults --seconds 2400 --tasks 10000 --every 4 --drain 1800 $(FAULTS_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

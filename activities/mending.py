@@ -121,6 +121,7 @@ class Mender:
         if standing is Standing.RUNNING:
             if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
                 return False
+            await self._engine.grant(row.task_id, Grant(row.attempt, row.gpu_id))  # it may have missed even that
             await self._engine.settled(row.task_id, row.attempt)
             return True
         if standing is Standing.COMPLETED and await self._collect(row):

@@ -35,6 +35,7 @@ class FakeNode:
     gpu_id: str
     answer: tuple[int, dict[str, Any]] = (202, {"status": "starting"})
     delay: float = 0.0
+    hold: asyncio.Event | None = None  # no answer before it is set
     known: dict[str, str] = field(default_factory=dict)
     puts: asyncio.Queue[Put] = field(default_factory=asyncio.Queue)
     canceled: list[str] = field(default_factory=list)
@@ -82,6 +83,8 @@ class FakeNode:
             content = await reader.readexactly(int(headers.get("content-length", 0)))
             status, answer = self._answer(method, path, headers, content)
             await asyncio.sleep(self.delay)
+            if self.hold is not None:
+                await self.hold.wait()
             payload = json.dumps(answer).encode()
             writer.write(
                 f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n"

@@ -13,6 +13,7 @@ COMMANDS = {
     "worker": ("workers.orchestrator", "one Temporal worker process"),
     "migrate": ("workers.migrate", "bring the database to the current schema"),
     "keys": ("workers.keys", "make, list, revoke and rotate API keys"),
+    "verify": ("workers.verify.run", "check that everything that must hold does hold"),
     "node": ("workers.node.agent", "the reference GPU node agent"),
 }
 

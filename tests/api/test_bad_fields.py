@@ -192,6 +192,9 @@ PARAMETERS = {  # what is asked -> values that it must refuse
     "status": ["", CANARY, "queued", "%00", "%FF", "%ED%A0%80"],
     "level": ["", CANARY, "critical", "%00"],
     "priority": ["", CANARY, "vip", "%00"],
+    "keyId": ["%00", "%FF", "%ED%A0%80"],
+    "owner": ["%00", "%FF", "%ED%A0%80"],
+    "action": ["", CANARY, "%00"],
     "gpuId": ["%00", "%FF", "%ED%A0%80"],
     "reason": ["", "%20", "%00", "x" * 501, "手" * 501, "%FF", "%ED%A0%80"],
 }

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Api, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select, signals
+from tests.faults.contention import ACTIVATES, FAULTS, held
 from workers.stack import programs
 from workers.stack.logs import console
 from workers.stack.part import Part
@@ -177,6 +178,26 @@ async def test_fault_recover_and_return_are_one_edge_each(cluster, make_node):
     assert sorted(one["level"] for one in await cluster.callers[1].alerts("twice")) == ["CRITICAL", "WARNING"]
     for api in cluster.callers:
         assert (await api.get("/monitoring/metrics"))["gpu_status_counts"] == {"ACTIVE": 1, "OFFLINE": 0, "FAULTY": 0}
+
+
+async def test_fault_and_recover_that_wait_for_one_lock_are_one_edge_each(cluster, make_node):
+    """The same call at both processes, proven to be under way together."""
+    await make_node("crossed", [1])
+    for call, edge in (("fault?reason=fan", FAULTS), ("recover", ACTIVATES)):
+        async with held(cluster.stack) as lock:
+            await lock.lock_node("crossed")
+            calls = [asyncio.create_task(api.post(f"/gpus/crossed/{call}")) for api in cluster.callers]
+            await lock.until_waiting(edge, edge)
+            await lock.commit()
+            await asyncio.gather(*calls)
+
+    async def told() -> bool:
+        sent = await signals(cluster.stack, "gpu-crossed")
+        return (sent["fault"], sent["recover"]) == (1, 1)
+
+    await eventually(told)
+    assert [(await api.get("/gpus/crossed"))["status"] for api in cluster.callers] == ["ACTIVE", "ACTIVE"]
+    assert len(await cluster.callers[0].alerts("crossed")) == 1
 
 
 async def test_the_first_acknowledgement_stays(cluster, make_node):

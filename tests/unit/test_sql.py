@@ -15,6 +15,8 @@ AT_RUN_TIME = {
     ("migrate", "upgrade"): "the settings are named in it",
     ("alerts", "page"): "the conditions are values of _FILTERS",
     ("tasks", "page"): "the conditions are values of _FILTERS",
+    ("audit", "page"): "the conditions are values of _FILTERS",
+    ("verifying", "find"): "the checks are constants of infra.db.invariants",
 }
 """Functions that put a statement together while they serve a request, and why that is safe."""
 

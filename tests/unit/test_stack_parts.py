@@ -113,6 +113,31 @@ async def test_what_cannot_be_prepared_counts_as_a_failure(data_dir: DataDir) ->
     await part.stop()
 
 
+async def test_no_surprise_ends_the_supervision(data_dir: DataDir, lines: list[tuple[str, str]]) -> None:
+    surprises = {"prepare": 2, "ready": 2}
+
+    def surprise(where: str) -> None:
+        if surprises[where]:
+            surprises[where] -= 1
+            raise RuntimeError(f"{where} is not what it was")
+
+    async def prepare() -> None:
+        surprise("prepare")
+
+    async def ready() -> bool:
+        surprise("ready")
+        return True
+
+    part = Part(PartSpec("surprised", SLEEP, prepare=prepare, ready=ready), data_dir, log_to(lines))
+    part.start()
+    await part.until_ready(DEADLINE)
+    assert surprises == {"prepare": 0, "ready": 0}
+    said = [line for _, line in lines]
+    assert said.count("cannot be asked whether it is ready (ready is not what it was)") == 1
+    assert "cannot be started (prepare is not what it was): starting it again in 0.02 s" in said
+    await part.stop()
+
+
 async def test_a_part_that_runs_once_is_ready_when_it_ended_well(data_dir: DataDir) -> None:
     done = data_dir.root / "done"
     spec = PartSpec("migrate", python(f"open({str(done)!r}, 'w')"), once=True)

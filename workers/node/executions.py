@@ -137,8 +137,9 @@ class Executions:
         del self._active[record.id]
         # Before the report: the orchestrator's answer to it may be the next attempt for this slot.
         self._slots.release(execution.slot)
-        self._store_end(record)
+        # Logged before it is stored, and so before any report: no result is accepted that the log does not know.
         self._attempt_log.write(record.status, record)
+        self._store_end(record)
         log.info("%s %s%s", record.id, record.status, f": {record.error}" if record.error else "")
         self._spawn(self._reporting, self._report(execution, record))
 

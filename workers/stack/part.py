@@ -10,12 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-import psutil
-
 from workers.stack import leftovers
 from workers.stack.account import Account
 from workers.stack.data_dir import DataDir
-from workers.stack.errors import PartFailed, StackError
+from workers.stack.errors import PartFailed
 from workers.stack.logs import Log, PartLog
 from workers.stack.process import child_argv, describe, foreign_environment, spawn
 
@@ -150,8 +148,8 @@ class Part:
         try:
             await self.spec.prepare()
             status = await self._run()
-        except (OSError, psutil.Error, StackError) as error:
-            return f"cannot be started ({error})"
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not end the supervision
+            return f"cannot be started ({error or repr(error)})"
         if self.spec.once and status == 0:
             self._ready.set()
             return None
@@ -179,9 +177,19 @@ class Part:
         """Ask until it is ready."""
         if self.spec.once:
             return
-        while not await self.spec.ready():  # noqa: ASYNC110 - a process has no event to wait for
+        while not await self._is_ready():  # noqa: ASYNC110 - a process has no event to wait for
             await asyncio.sleep(READY_STEP)
         if self._was_ready:
             self.log.event("is back")
         self._was_ready = True
         self._ready.set()
+
+    async def _is_ready(self) -> bool:
+        """A question that fails in a way nobody thought of is asked again, and the failure is for the log."""
+        try:
+            return await self.spec.ready()
+        except Exception as error:  # noqa: BLE001
+            complaint = f"cannot be asked whether it is ready ({error or repr(error)})"
+            if complaint not in self.log.tail:
+                self.log.event(complaint)
+            return False

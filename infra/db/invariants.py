@@ -1,0 +1,260 @@
+"""INVARIANTS as queries: each selects one text per violation of its rule.
+
+They read one snapshot, so that what legally happens in between on a live system is not mistaken for a violation.
+What is bound to happen soon, and has not happened for `PATIENCE_S`, is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from workflows.domain.attempt import USES_RETRY
+from workflows.domain.task import EDGES, TERMINAL
+
+PATIENCE_S = 60
+"""So long the reconciler and the workflows may take with what is theirs to do."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """`broken` selects one text per violation, `rows` is the table that is looked at."""
+
+    invariant: int
+    name: str
+    rows: str
+    broken: str = field(repr=False)
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(f"'{value}'" for value in sorted(map(str, values)))
+
+
+_LEGAL = ", ".join(f"('{before or ''}', '{after}')" for before, after in sorted(EDGES, key=str))
+_TERMINAL = _listed(TERMINAL)
+
+ONE_TASK_PER_KEY = Check(
+    1,
+    "displayId is unique, and a caller's Idempotency-Key",
+    "tasks",
+    """
+    SELECT 'displayId ' || display_id FROM tasks GROUP BY display_id HAVING count(*) > 1
+     UNION ALL
+    SELECT string_agg(task_id, ', ') FROM tasks WHERE idempotency_key IS NOT NULL
+     GROUP BY lineage, idempotency_key HAVING count(*) > 1
+    """,
+)
+LEGAL_EVENTS = Check(
+    2,
+    "every event is a legal edge from where the last one led, and names its actor",
+    "task_events",
+    f"""
+    SELECT task_id || ' #' || seq || ': ' || COALESCE(from_status, '-') || ' to ' || to_status
+      FROM (SELECT *, lag(to_status) OVER (PARTITION BY task_id ORDER BY seq) AS before FROM task_events) e
+     WHERE (COALESCE(from_status, ''), to_status) NOT IN ({_LEGAL})
+           AND NOT (from_status IS NOT DISTINCT FROM to_status AND actor = 'reconciler')  -- a note: it moves nothing
+        OR from_status IS DISTINCT FROM before OR COALESCE(actor, '') = ''
+    """,
+)
+WHOLE_HISTORY = Check(
+    2,
+    "a task's events have no gap and end with its status",
+    "tasks",
+    """
+    SELECT t.task_id FROM tasks t
+      LEFT JOIN LATERAL (
+           SELECT count(*) AS n, min(seq) AS first, max(seq) AS last,
+                  (array_agg(to_status ORDER BY seq DESC))[1] AS said
+             FROM task_events e WHERE e.task_id = t.task_id) e ON true
+     WHERE (e.n, e.first, e.last, e.said) IS DISTINCT FROM (t.event_seq::bigint, 1, t.event_seq, t.status)
+    """,
+)
+ONE_RESULT = Check(
+    4,
+    "a task has at most one accepted result, of the attempt that succeeded",
+    "task_results",
+    """
+    SELECT r.task_id || '-' || r.attempt FROM task_results r LEFT JOIN attempts a USING (task_id, attempt)
+     WHERE (a.outcome, a.gpu_id) IS DISTINCT FROM ('SUCCEEDED', r.gpu_id)
+     UNION ALL
+    SELECT a.task_id || '-' || a.attempt FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
+     WHERE a.outcome = 'SUCCEEDED' AND r.task_id IS NULL
+     UNION ALL
+    SELECT task_id FROM task_results GROUP BY task_id HAVING count(*) > 1
+    """,
+)
+COMPLETED_WITH_RESULT = Check(
+    4,
+    "a task is COMPLETED if and only if its result is collected",
+    "tasks",
+    """
+    SELECT t.task_id FROM tasks t
+      LEFT JOIN task_results r USING (task_id) LEFT JOIN attempts a USING (task_id, attempt)
+     WHERE (t.status = 'COMPLETED' AND a.collected_at IS NULL)
+        OR (t.status <> 'COMPLETED' AND a.collected_at IS NOT NULL)
+        OR (r.task_id IS NOT NULL AND t.status NOT IN ('PROCESSING', 'COMPLETED'))
+    """,
+)
+ONE_OPEN_ATTEMPT = Check(
+    5,
+    "a task has at most one open attempt, its last one, and none once it has ended",
+    "attempts",
+    f"""
+    SELECT a.task_id || '-' || a.attempt FROM attempts a LEFT JOIN tasks t USING (task_id)
+     WHERE a.closed_at IS NULL AND (t.task_id IS NULL OR t.status IN ({_TERMINAL}) OR a.attempt <> t.attempts
+           OR t.waiting_since IS NOT NULL)
+     UNION ALL
+    SELECT task_id FROM attempts WHERE closed_at IS NULL GROUP BY task_id HAVING count(*) > 1
+    """,
+)
+RETRIES = Check(
+    5,
+    "no task used up more retries than it had",
+    "tasks",
+    f"""
+    SELECT t.task_id FROM tasks t
+     WHERE t.retry_count > t.max_retries OR t.max_retries + 1 < (
+           SELECT count(*) FROM attempts a WHERE a.task_id = t.task_id AND a.outcome IN ({_listed(USES_RETRY)}))
+    """,
+)
+STATUS_OF_ATTEMPT = Check(
+    5,
+    "a task is PROCESSING exactly while an attempt is accepted and not collected",
+    "tasks",
+    """
+    SELECT t.task_id FROM tasks t
+      LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
+     WHERE (t.status = 'PROCESSING' AND (a.task_id IS NULL OR a.collected_at IS NOT NULL
+                                         OR (a.closed_at IS NULL AND a.accepted_at IS NULL)))
+        OR (t.status = 'QUEUED' AND a.accepted_at IS NOT NULL AND a.closed_at IS NULL)
+    """,
+)
+SLOTS = Check(
+    6,
+    "a node's open attempts hold different slots of those that it has",
+    "gpus",
+    """
+    SELECT a.gpu_id FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.closed_at IS NULL
+     GROUP BY a.gpu_id, g.max_concurrent_tasks
+    HAVING g.max_concurrent_tasks IS NULL OR count(*) > g.max_concurrent_tasks
+        OR max(a.slot) > g.max_concurrent_tasks OR min(a.slot) < 1 OR count(DISTINCT a.slot) < count(*)
+    """,
+)
+ORDERED_TIMES = Check(
+    8,
+    "createdAt, startedAt, completedAt are in order, the last one set if and only if the task has ended",
+    "tasks",
+    f"""
+    SELECT task_id FROM tasks
+     WHERE started_at < created_at OR completed_at < COALESCE(started_at, created_at)
+        OR (completed_at IS NOT NULL) <> (status IN ({_TERMINAL}))
+    """,
+)
+EPOCHS = Check(
+    10,
+    "no attempt is of a registration that is yet to come",
+    "attempts",
+    """
+    SELECT a.task_id || '-' || a.attempt FROM attempts a LEFT JOIN gpus g USING (gpu_id)
+     WHERE g.gpu_id IS NULL OR a.gpu_epoch > g.epoch OR a.gpu_epoch < 1
+    """,
+)
+ACKNOWLEDGED_WHOLE = Check(
+    11,
+    "an alert is ACKNOWLEDGED by somebody at a time, or neither",
+    "alerts",
+    """
+    SELECT dedupe_key FROM alerts
+     WHERE (acknowledged_at IS NULL) <> (acknowledged_by IS NULL) OR (acknowledged_at IS NULL) <> (status = 'ACTIVE')
+        OR acknowledged_at < raised_at
+    """,
+)
+ONE_LEADER = Check(
+    12,
+    "there is one leader lease",
+    "leader_lease",
+    "SELECT name || ' ' || holder FROM leader_lease WHERE name <> 'leader' OR epoch < 1",
+)
+COUNTS = Check(
+    13,
+    "the kept counts of tasks, nodes and alerts add up with the rows",
+    "counters",
+    """
+    WITH counted AS (
+        SELECT 'tasks' AS counter, task_type || ' ' || status AS key, count(*) AS n FROM tasks GROUP BY 2
+         UNION ALL
+        SELECT 'gpu:' || gpu_id, task_type || ' ' || status, count(*) FROM tasks WHERE gpu_id IS NOT NULL GROUP BY 1, 2
+         UNION ALL SELECT 'gpus', status, count(*) FROM gpus WHERE gone_at IS NULL GROUP BY 2
+         UNION ALL SELECT 'alerts', level || ' ' || status, count(*) FROM alerts GROUP BY 2),
+    kept AS (
+        SELECT counter, key, sum(n) AS n
+          FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) every
+         WHERE counter IN ('tasks', 'gpus', 'alerts') OR counter LIKE 'gpu:%' GROUP BY 1, 2 HAVING sum(n) <> 0)
+    SELECT counter || ' ' || key || ': ' || COALESCE(kept.n, 0) || ' kept, ' || COALESCE(counted.n, 0) || ' there'
+      FROM counted FULL JOIN kept USING (counter, key) WHERE kept.n IS DISTINCT FROM counted.n
+    """,
+)
+OVERDUE = Check(
+    3,
+    f"nothing that the engine has to act on has lain for {PATIENCE_S} s",
+    "tasks",
+    f"""
+    SELECT task_id || ' is not started' FROM tasks
+     WHERE engine_started_at IS NULL AND created_at < clock_timestamp() - interval '{PATIENCE_S} s'
+     UNION ALL
+    SELECT a.task_id || '-' || a.attempt || ' is not collected' FROM attempts a JOIN tasks t USING (task_id)
+     WHERE a.closed_at < clock_timestamp() - interval '{PATIENCE_S} s' AND a.collected_at IS NULL
+       AND t.completed_at IS NULL
+     UNION ALL
+    SELECT a.task_id || '-' || a.attempt || ' is past its deadline' FROM attempts a JOIN tasks t USING (task_id)
+     WHERE a.closed_at IS NULL
+       AND a.claimed_at < clock_timestamp() - make_interval(secs => {PATIENCE_S} + t.timeout_ms / 1000.0)
+     UNION ALL
+    SELECT a.task_id || '-' || a.attempt || ' is held by ' || a.gpu_id || ', which is FAULTY or gone'
+      FROM attempts a JOIN gpus g USING (gpu_id)
+     WHERE a.closed_at IS NULL AND (g.status = 'FAULTY' OR g.gone_at IS NOT NULL)
+       AND COALESCE(g.gone_at, g.status_since) < clock_timestamp() - interval '{PATIENCE_S} s'
+    """,
+)
+IDLE = Check(
+    7,
+    f"no task has waited for {PATIENCE_S} s beside a free slot that is its",
+    "gpus",
+    f"""
+    SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
+     WHERE t.waiting_since < clock_timestamp() - interval '{PATIENCE_S} s'
+       AND g.status = 'ACTIVE' AND g.gone_at IS NULL AND g.priority_queue = 'NORMAL'
+       AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - interval '{PATIENCE_S} s'
+       AND COALESCE(g.not_before, '-infinity') < clock_timestamp() - interval '{PATIENCE_S} s'
+       AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
+    """,
+)
+ALWAYS = (
+    ONE_TASK_PER_KEY,
+    LEGAL_EVENTS,
+    WHOLE_HISTORY,
+    OVERDUE,
+    ONE_RESULT,
+    COMPLETED_WITH_RESULT,
+    ONE_OPEN_ATTEMPT,
+    RETRIES,
+    STATUS_OF_ATTEMPT,
+    SLOTS,
+    IDLE,
+    ORDERED_TIMES,
+    EPOCHS,
+    ACKNOWLEDGED_WHOLE,
+    ONE_LEADER,
+    COUNTS,
+)
+NOTHING_IN_FLIGHT = Check(
+    6,
+    "nothing is in flight: every task has ended, every slot is free",
+    "tasks",
+    f"""
+    SELECT task_id || ' is ' || status FROM tasks WHERE status NOT IN ({_TERMINAL})
+     UNION ALL SELECT task_id || ' is not started' FROM tasks WHERE engine_started_at IS NULL
+     UNION ALL SELECT task_id || '-' || attempt || ' is open' FROM attempts WHERE closed_at IS NULL
+    """,
+)
+"""With `--settled` only."""

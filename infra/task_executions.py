@@ -1,0 +1,74 @@
+"""The engine's own word about the tasks' workflows, read only: for `gpu-orchestrator verify`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from infra.temporal import task_workflow_id
+from workflows.messages import TaskSummary
+from workflows.task import TASK_STATUS
+
+CALL = timedelta(seconds=10)
+_PREFIX = task_workflow_id("")
+_COUNTING = {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of a task's workflow. `shown` is its search attribute TaskStatus."""
+
+    task_id: str
+    run_id: str
+    status: WorkflowExecutionStatus
+    shown: str | None
+
+    @property
+    def runs(self) -> bool:
+        return self.status is WorkflowExecutionStatus.RUNNING
+
+    @property
+    def counts(self) -> bool:
+        """Whether no other run may stand beside it; one that failed or was terminated may be replaced."""
+        return self.status in _COUNTING
+
+
+async def every(client: Client) -> AsyncIterator[Execution]:
+    """All that are visible, which may lag a moment behind the truth."""
+    async for one in client.list_workflows("WorkflowType = 'TaskWorkflow'", page_size=1000):
+        yield _execution(one)
+
+
+async def describe(client: Client, task_id: str, run_id: str | None = None) -> Execution | None:
+    """The truth about one run, the last one unless `run_id` says which; None where there is none (any more)."""
+    handle = client.get_workflow_handle(task_workflow_id(task_id), run_id=run_id)
+    try:
+        return _execution(await handle.describe(rpc_timeout=CALL))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+
+
+async def outcome(client: Client, task_id: str, run_id: str) -> str:
+    """The status that a completed run returned."""
+    handle = client.get_workflow_handle(task_workflow_id(task_id), run_id=run_id, result_type=TaskSummary)
+    summary: TaskSummary = await handle.result(follow_runs=False, rpc_timeout=CALL)
+    return str(summary.status)
+
+
+async def retention(client: Client) -> timedelta:
+    """How long the engine remembers a closed workflow."""
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    answer = await client.workflow_service.describe_namespace(request, timeout=CALL)
+    return answer.config.workflow_execution_retention_ttl.ToTimedelta()
+
+
+def _execution(one: WorkflowExecution) -> Execution:
+    assert one.status is not None
+    return Execution(one.id.removeprefix(_PREFIX), one.run_id, one.status, one.typed_search_attributes.get(TASK_STATUS))

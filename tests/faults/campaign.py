@@ -1,0 +1,138 @@
+"""One run: load and faults together, then heal, drain, and check everything that must hold."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from temporalio.client import Client
+
+from infra.settings import ENV_PREFIX
+from tests.faults.clients import PATIENCE, Clients
+from tests.faults.figures import Figures
+from tests.faults.nemesis import Nemesis
+from tests.faults.plan import Plan, faults
+from tests.faults.system import KEY, PARTS, System, running
+from workers.stack.logs import Log
+
+HEAL_S = 60.0
+CLOSE_S = 30.0
+UNFINISHED = "SELECT count(*) FROM tasks WHERE completed_at IS NULL"
+ENDS = "SELECT extract(epoch FROM completed_at)::float FROM tasks WHERE completed_at IS NOT NULL ORDER BY 1"
+
+
+async def run(plan: Plan, log: Log, folder: Path | None = None) -> Figures:
+    """The figures of one run on a fresh stack of its own, in a scratch folder unless one is given."""
+    with tempfile.TemporaryDirectory(prefix="gpu-orchestrator-faults-") as scratch:
+        async with running(plan, folder or Path(scratch), log) as system, _http(system) as http:
+            return await Campaign(plan, system, Clients(http, plan)).run()
+
+
+def _http(system: System) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=f"{system.url}/api/v2",
+        headers={"Authorization": f"Bearer {KEY}"},
+        trust_env=False,
+        timeout=PATIENCE,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+    )
+
+
+class Campaign:
+    """One run on a running system."""
+
+    def __init__(self, plan: Plan, system: System, clients: Clients) -> None:
+        self._plan = plan
+        self._system = system
+        self._clients = clients
+        self._nemesis = Nemesis(system.parts)
+
+    async def run(self) -> Figures:
+        """Everything in order; a run that does not drain is checked all the same."""
+        self._system.break_network(broken=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._clients.work())
+            group.create_task(self._nemesis.work(faults(self._plan, list(PARTS))))
+        self._system.break_network(broken=False)
+        await self._nemesis.heal(HEAL_S)
+        began = time.monotonic()
+        stuck = await self._drain()
+        drained_s = time.monotonic() - began
+        await self._until_workflows_are_closed()
+        verified = await self._verify()
+        return Figures.of(
+            seed=self._plan.seed,
+            accepted=len(self._clients.accepted),
+            lost=await self._clients.check(),
+            wrong=self._clients.wrong,
+            stuck=stuck,
+            verified=verified,
+            kills=self._nemesis.kills,
+            pauses=self._nemesis.pauses,
+            network={f"{name} {kind}": n for name, one in self._system.proxies.items() for kind, n in one.done.items()},
+            answers=dict(self._clients.answers),
+            longest_recovery_s=longest_gap(self._nemesis.moments, await self._column(ENDS)),
+            drained_s=drained_s,
+        )
+
+    async def _drain(self) -> int:
+        """How many tasks have not ended when the time is up."""
+        deadline = time.monotonic() + self._plan.drain_s
+        while (left := int((await self._column(UNFINISHED))[0])) and time.monotonic() < deadline:
+            await self._clients.recover()
+            await asyncio.sleep(1)
+        return left
+
+    async def _until_workflows_are_closed(self) -> None:
+        """A workflow closes a step after its row; the check that follows says which have not."""
+        services = self._system.services
+        client = await Client.connect(services.temporal_address, namespace=services.temporal_namespace)
+        open_ones = "WorkflowType = 'TaskWorkflow' AND ExecutionStatus = 'Running'"
+        for _ in range(int(CLOSE_S)):
+            if not (await client.count_workflows(open_ones)).count:
+                return
+            await asyncio.sleep(1)
+
+    async def _verify(self) -> dict[str, Any]:
+        """The word of `gpu-orchestrator verify --settled` with the nodes' logs, as an operator would ask for it."""
+        services = self._system.services
+        settings = {
+            "DATABASE_URL": services.database_url,
+            "TEMPORAL_ADDRESS": services.temporal_address,
+            "TEMPORAL_NAMESPACE": services.temporal_namespace,
+            "HEARTBEAT_TIMEOUT": str(self._system.settings.heartbeat_timeout),
+            "LEADER_LEASE": str(self._system.settings.leader_lease),
+        }
+        logs = [word for path in self._system.node_logs for word in ("--node-log", str(path))]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "workers.cli", "verify", "--json", "--settled", *logs),
+            env={**os.environ, **{ENV_PREFIX + name: value for name, value in settings.items()}},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+        found: dict[str, Any] = json.loads(output)
+        return found
+
+    async def _column(self, statement: str) -> list[float]:
+        url = self._system.services.database_url.replace("postgresql+psycopg", "postgresql")
+        async with (
+            await psycopg.AsyncConnection.connect(url) as connection,
+            await connection.execute(statement) as cursor,  # type: ignore[arg-type]
+        ):
+            return [row[0] for row in await cursor.fetchall()]
+
+
+def longest_gap(moments: Sequence[float], ends: Sequence[float]) -> float:
+    """Seconds from a fault to the next end of a task, the longest of them; `ends` are in order."""
+    gaps = [ends[place] - moment for moment in moments if (place := bisect.bisect(ends, moment)) < len(ends)]
+    return max(gaps, default=0.0)

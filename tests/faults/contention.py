@@ -1,0 +1,76 @@
+"""Forcing a race: one transaction of ours is held open until the others are seen to wait for it, then it commits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from infra.db.engine import create_engine
+from tests.conftest import eventually
+from workers.stack.stack import Stack
+
+# What a backend is seen to wait with, by the product's own statements.
+SETTLES = "g.task_failure_count, g.epoch"
+FAULTS = "SET status = 'FAULTY'"
+ACTIVATES = "SET status = 'ACTIVE'"
+DEREGISTERS = "SET gone_at = clock_timestamp()"
+CLAIMS = "LIMIT 1 FOR UPDATE OF g"
+LOOKS_FOR_SILENCE = "SELECT FROM gpus WHERE gpu_id ="
+
+LOCK_NODE = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
+_PID = text("SELECT pg_backend_pid()")
+_NO_TIMEOUT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+_WAITING = text(
+    """
+    WITH RECURSIVE behind AS (
+        SELECT CAST(:pid AS integer) AS pid
+         UNION
+        SELECT a.pid FROM pg_stat_activity a JOIN behind b ON b.pid = ANY (pg_blocking_pids(a.pid)))
+    SELECT query FROM pg_stat_activity JOIN behind USING (pid) WHERE pid <> :pid
+    """
+)
+
+
+class Held:
+    """An open transaction, and a look at who waits for it, directly or behind another one."""
+
+    def __init__(self, connection: AsyncConnection, engine: AsyncEngine, pid: int) -> None:
+        self.connection = connection
+        self._engine = engine
+        self._pid = pid
+
+    async def lock_node(self, gpu_id: str) -> None:
+        """Whoever settles on this node, or moves it, waits from now on."""
+        await self.connection.execute(LOCK_NODE, {"gpu_id": gpu_id})
+
+    async def until_waiting(self, *statements: str) -> None:
+        """Until for each of these (named twice: for two of them) a backend waits; that is the proof of the race."""
+
+        async def all_of_them() -> bool:
+            async with self._engine.connect() as watcher:
+                waiting = list((await watcher.execute(_WAITING, {"pid": self._pid})).scalars())
+            wanted = Counter(statements)
+            return all(sum(one in query for query in waiting) >= count for one, count in wanted.items())
+
+        await eventually(all_of_them)
+
+    async def commit(self) -> None:
+        """Let them go on."""
+        await self.connection.commit()
+
+
+@asynccontextmanager
+async def held(stack: Stack) -> AsyncIterator[Held]:
+    """A transaction on the stack's database; what is not committed is rolled back."""
+    engine = create_engine(stack.services.database_url, pool_size=2)
+    try:
+        async with engine.connect() as connection:
+            pid = (await connection.execute(_PID)).scalar_one()
+            await connection.execute(_NO_TIMEOUT)
+            yield Held(connection, engine, pid)
+    finally:
+        await engine.dispose()

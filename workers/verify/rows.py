@@ -1,0 +1,35 @@
+"""What Postgres alone can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db import invariants, verifying
+from infra.db.verifying import Finding
+from infra.settings import Settings
+
+SCAN_S = 5.0
+"""The leader's turn, the signal, the step of the node's workflow: all that comes after the grace (and a lost lease)."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One moment of the database."""
+
+    findings: list[Finding]
+    tasks: dict[str, Row[tuple[object, ...]]]
+    results: list[Row[tuple[object, ...]]]  # of the nodes that were asked for
+
+
+async def read(connection: AsyncConnection, settings: Settings, *, settled: bool, gpu_ids: list[str]) -> Snapshot:
+    """Run every check in one snapshot."""
+    await verifying.take_snapshot(connection)
+    checks = (*invariants.ALWAYS, invariants.NOTHING_IN_FLIGHT) if settled else invariants.ALWAYS
+    findings = [await verifying.find(connection, check) for check in checks]
+    allowed_s = settings.heartbeat_timeout + settings.leader_lease + SCAN_S
+    findings.append(await verifying.silent_but_active(connection, allowed_s))
+    tasks = {row.task_id: row for row in await verifying.tasks(connection)}
+    return Snapshot(findings, tasks, list(await verifying.results(connection, gpu_ids)))

@@ -1,0 +1,97 @@
+"""`gpu-orchestrator verify`: its entry into the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.service import RPCError
+
+from infra import temporal
+from infra.db.engine import Database, create_engine
+from infra.settings import Settings
+from workers.stack.data_dir import DataDir
+from workers.stack.services import addresses
+from workers.verify import node_logs, rows, workflows
+from workers.verify.report import UNREAD, Report
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The addresses come from the environment, or are those of the embedded stack of DATA_DIR."""
+    parser.add_argument("--settled", action="store_true", help="nothing may be in flight either")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument(
+        "--node-log",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="a node's state directory, or the attempts.jsonl in it; repeatable",
+    )
+    parser.epilog = "Exit status: 0 everything holds, 1 something does not, 2 something could not be read."
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: everything holds; 1: something does not; 2: something could not be read."""
+    settings = located(Settings())
+    if settings is None:
+        sys.stderr.write("error: no address is set, and there is no embedded stack in ORCHESTRATOR_DATA_DIR\n")
+        return UNREAD
+    report = asyncio.run(verify(settings, settled=args.settled, logs=args.node_log))
+    sys.stdout.write((report.as_json() if args.json else report.as_table()) + "\n")
+    return report.status
+
+
+def located(settings: Settings) -> Settings | None:
+    """The settings with the embedded stack's addresses for those left unset; None where there is no such stack."""
+    if settings.database_url and settings.temporal_address:
+        return settings
+    if not settings.data_dir.is_dir():
+        return None
+    found = addresses(settings, DataDir.create(settings.data_dir))
+    where = {"database_url": found.database_url, "temporal_address": found.temporal_address}
+    return settings.model_copy(update=where)
+
+
+async def verify(settings: Settings, *, settled: bool = False, logs: Sequence[Path] = ()) -> Report:
+    """Everything that can be checked now. What can't be read is in the report; nothing is written anywhere."""
+    assert settings.database_url is not None
+    report = Report(settled)
+    database = Database(create_engine(settings.database_url, pool_size=2))
+    try:
+        await _check(report, database, settings, logs)
+    finally:
+        await database.close()
+    return report
+
+
+async def _check(report: Report, database: Database, settings: Settings, paths: Sequence[Path]) -> None:
+    nodes = node_logs.NodeLogs()
+    for path in paths:
+        try:
+            nodes.add(path)
+        except OSError as error:
+            report.unread.append(f"{path}: {error.strerror}")
+    gpu_ids = sorted(nodes.nodes)
+    try:
+        snapshot = await database.run(lambda c: rows.read(c, settings, settled=report.settled, gpu_ids=gpu_ids))
+        report.findings += snapshot.findings
+        if paths:
+            report.findings += await nodes.check(snapshot.results, database)
+    except (SQLAlchemyError, OSError) as error:
+        report.unread.append(f"Postgres: {_first_line(error)}")
+        return
+    try:
+        client = await temporal.connect(settings, lazy=False)
+        report.findings += await workflows.check(client, database, snapshot.tasks, settled=report.settled)
+    except (RPCError, RuntimeError) as error:  # RuntimeError: no connection
+        report.unread.append(f"Temporal: {_first_line(error)}")
+
+
+def _first_line(error: Any) -> str:
+    return str(error).partition("\n")[0]

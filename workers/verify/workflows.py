@@ -1,0 +1,125 @@
+"""What Temporal has to agree with: one workflow per task, closed if and only if the row is, with the same status.
+
+The list of workflows is one look at all of them, and lags behind; whatever looks wrong there is looked at once
+more by itself, the engine first and then the row, before it counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from infra import task_executions
+from infra.db import verifying
+from infra.db.engine import Database
+from infra.db.invariants import PATIENCE_S
+from infra.db.verifying import Finding
+from infra.task_executions import Execution
+from workflows.domain.task import TERMINAL
+
+AT_ONCE = 16
+
+
+@dataclass
+class Agreement:
+    """Collects what does not agree."""
+
+    client: Client
+    database: Database
+    settled: bool
+    retention: timedelta
+    doubled: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    unknown: int = 0
+
+    async def check(self, tasks: Mapping[str, Any]) -> list[Finding]:
+        """The findings about all tasks of a snapshot, and about all workflows that have no task."""
+        runs: dict[str, list[Execution]] = defaultdict(list)
+        async for one in task_executions.every(self.client):
+            runs[one.task_id].append(one)
+        for task_id, listed in runs.items():
+            if (
+                task_id not in tasks or not tasks[task_id].mended
+            ):  # the reconciler may have run it again: the last counts
+                await self._count(task_id, [one for one in listed if one.counts])
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def look_again(task_id: str) -> None:
+            async with turns:
+                await self._look_again(task_id)
+
+        doubtful = [task_id for task_id in {*tasks, *runs} if not _agree(tasks.get(task_id), runs.get(task_id, []))]
+        await asyncio.gather(*map(look_again, doubtful))
+        return [
+            Finding.of(1, "a task has exactly one workflow, and a workflow a task", len(runs), self.doubled),
+            Finding.of(
+                3,
+                "a workflow is closed if and only if its row is, both with one status",
+                len(tasks),
+                self.broken,
+                self.unknown,
+            ),
+        ]
+
+    async def _count(self, task_id: str, listed: list[Execution]) -> None:
+        """Runs beside one another: a list that lags may show one that has been continued as new."""
+        if len(listed) > 1:
+            looked = [await task_executions.describe(self.client, task_id, one.run_id) for one in listed]
+            count = sum(one is not None and one.counts for one in looked)
+            if count > 1:
+                self.doubled.append(f"{task_id} has {count} workflows")
+
+    async def _look_again(self, task_id: str) -> None:
+        run = await task_executions.describe(self.client, task_id)
+        found = await self.database.run(lambda c: verifying.tasks(c, task_id))
+        if not found:
+            if run is not None:
+                self.doubled.append(f"{task_id} has a workflow and no row")
+            return
+        (row,) = found
+        if run is None:
+            self._missing(task_id, row)
+        elif run.runs:
+            if row.status in TERMINAL and (self.settled or row.ended_s > PATIENCE_S):
+                self.broken.append(f"{task_id} is {row.status}, its workflow runs")
+        elif run.status is not WorkflowExecutionStatus.COMPLETED:
+            self._cut_off(task_id, row, run.status.name)
+        else:
+            says = await task_executions.outcome(self.client, task_id, run.run_id)
+            if says != row.status:
+                self.broken.append(f"{task_id} is {row.status}, its workflow ended with {says}")
+
+    def _missing(self, task_id: str, row: Any) -> None:
+        """The engine forgets closed workflows; and a new task's is started after its row is written."""
+        if row.status in TERMINAL and row.ended_s > self.retention.total_seconds():
+            self.unknown += 1
+        elif row.started or row.status in TERMINAL or self.settled:
+            self.broken.append(f"{task_id} is {row.status} and has no workflow")
+
+    def _cut_off(self, task_id: str, row: Any, how: str) -> None:
+        """Terminated by an operator, say: the reconciler starts another one, unless the row has ended anyway."""
+        if row.status in TERMINAL:
+            self.unknown += 1
+        else:
+            self.broken.append(f"{task_id} is {row.status}, its workflow is {how}")
+
+
+async def check(client: Client, database: Database, tasks: Mapping[str, Any], *, settled: bool) -> list[Finding]:
+    """Compare the engine with the tasks of a snapshot. Raises RPCError where it can't be read."""
+    agreement = Agreement(client, database, settled, await task_executions.retention(client))
+    return await agreement.check(tasks)
+
+
+def _agree(row: Any, listed: list[Execution]) -> bool:
+    """Whether the list leaves no doubt."""
+    counting = [one for one in listed if one.counts]
+    if row is None or len(counting) != 1:
+        return False
+    (run,) = counting
+    return row.status not in TERMINAL if run.runs else run.shown == row.status
