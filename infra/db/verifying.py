@@ -77,7 +77,7 @@ async def silent_but_active(connection: AsyncConnection, allowed_s: float) -> Fi
 
 
 async def tasks(connection: AsyncConnection, task_id: str | None = None) -> Sequence[Row[tuple[object, ...]]]:
-    """What the engine must agree with, of one task or of all: task_id, status, started, ended_s (seconds ago), mended."""
+    """What the engine must agree with, of one task or of all: task_id, status, started, ended_s (s ago), mended."""
     return (await connection.execute(_TASKS, {"task_id": task_id})).all()
 
 
