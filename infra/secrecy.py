@@ -21,4 +21,4 @@ def has_default_password(url: str) -> bool:
     parts = urlsplit(url)
     password = unquote(parts.password or parse_qs(parts.query).get("password", [""])[-1])
     plain = re.sub(r"[^a-z0-9]", "", password.lower())
-    return plain in DEFAULTS or (password != "" and password == unquote(parts.username or ""))
+    return plain in DEFAULTS or (bool(password) and password == unquote(parts.username or ""))

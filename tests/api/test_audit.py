@@ -16,7 +16,7 @@ async def test_every_write_leaves_an_entry_and_says_who(api, make_caller, make_n
     user, node = await make_caller("user", "audit user"), await make_caller("node", "audit node")
     operator = await make_caller("operator", "audit ops")
     task_id = await user.create(240, '{"secret": "p4yload"}', userId="audit user")
-    fake = await make_node("audited_gpu", [241], dispatchSecret="s3cret-of-the-node")
+    fake = await make_node("audited_gpu", [241], dispatchSecret="s3cret-of-the-node")  # pragma: allowlist secret
     await api.ask("DELETE", "/gpus/audited_gpu")
     await node.register(fake, [241])
     for _ in range(2):

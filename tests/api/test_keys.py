@@ -102,7 +102,7 @@ async def test_what_the_database_refuses_is_told(cli, words, says):
 async def test_without_its_database(cli, tmp_path):
     for environment in (
         {"ORCHESTRATOR_DATA_DIR": str(tmp_path)},
-        {"ORCHESTRATOR_DATABASE_URL": "postgresql://u:hidden@127.0.0.1:9/none"},
+        {"ORCHESTRATOR_DATABASE_URL": "postgresql://u:hidden@127.0.0.1:9/none"},  # pragma: allowlist secret
     ):
         code, out, err = await cli("list", **environment)
         assert (code, out) == (1, "")

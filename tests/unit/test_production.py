@@ -11,8 +11,8 @@ from infra.settings import Settings
 
 GOOD: dict[str, Any] = {
     "mode": "production",
-    "api_key": "Zq3vX0mJ8sT5wB1nK7rY4cL9pD2hF6gA",
-    "database_url": "postgresql://orchestrator:Wm5-tR8@db:5432/orchestrator",
+    "api_key": "Zq3vX0mJ8sT5wB1nK7rY4cL9pD2hF6gA",  # pragma: allowlist secret
+    "database_url": "postgresql://orchestrator:Wm5-tR8@db:5432/orchestrator",  # pragma: allowlist secret
     "redis_url": "redis://:kV7_bN2@cache:6379/0",
     "temporal_address": "temporal:7233",
 }
@@ -37,12 +37,12 @@ def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
         ("api_key", "changeme-changeme-changeme-changeme"),
         ("api_key", "Change_Me.0123456789abcdefghijklmnop"),
         ("api_key", "your-api-key-0123456789-0123456789"),
-        ("database_url", "postgresql://postgres:postgres@db/orchestrator"),
-        ("database_url", "postgresql+psycopg://u:change-me@db/orchestrator"),
-        ("database_url", "postgresql://orchestrator:orchestrator@db/orchestrator"),
+        ("database_url", "postgresql://postgres:postgres@db/orchestrator"),  # pragma: allowlist secret
+        ("database_url", "postgresql+psycopg://u:change-me@db/orchestrator"),  # pragma: allowlist secret
+        ("database_url", "postgresql://orchestrator:orchestrator@db/orchestrator"),  # pragma: allowlist secret
         ("database_url", "postgresql://db/orchestrator?user=u&password=password"),
         ("redis_url", "redis://:foobared@cache:6379/0"),
-        ("redis_url", "rediss://default:Redis@cache:6379/0"),
+        ("redis_url", "rediss://default:Redis@cache:6379/0"),  # pragma: allowlist secret
     ],
 )
 def test_what_everybody_knows_is_refused_and_not_shown(name: str, value: str) -> None:
@@ -52,4 +52,7 @@ def test_what_everybody_knows_is_refused_and_not_shown(name: str, value: str) ->
 
 
 def test_development_takes_anything() -> None:
-    assert Settings(api_key="x", database_url="postgresql://postgres:postgres@db/x").mode == "development"
+    assert (
+        Settings(api_key="x", database_url="postgresql://postgres:postgres@db/x").mode  # pragma: allowlist secret
+        == "development"
+    )
