@@ -57,7 +57,7 @@ class TaskSteps:
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
         """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`."""
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
-        order = await self._database.run(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
+        order = await self._database.read(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
         if order is None:
             return Dispatched(Delivery.CLOSED)
         telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)

@@ -100,10 +100,10 @@ async def result(connection: AsyncConnection, report: Report, text: str) -> Hear
 
 async def _find(connection: AsyncConnection, report: Report) -> Row[tuple[object, ...]] | None:
     """The attempt that is meant. Raises TaskNotFound, NotTheHolder; None where the task has no such attempt."""
-    if await tasks.get(connection, report.task_id) is None:
-        raise TaskNotFound
     gpu_id = report.gpu_id if report.lineage is None else await _own_gpu(connection, report, report.lineage)
     found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id)
+    if found is None:
+        await _must_exist(connection, report.task_id)
     if found is not None and report.gpu_id is not None and found.gpu_id != report.gpu_id:
         return None
     return found
@@ -118,8 +118,14 @@ async def _own_gpu(connection: AsyncConnection, report: Report, lineage: str) ->
     named = [one for one in held if one.token == report.token] or held
     own = [one.gpu_id for one in named if one.own and report.gpu_id in {None, one.gpu_id}]
     if not own:
+        await _must_exist(connection, report.task_id)
         raise NotTheHolder
     return str(own[-1])
+
+
+async def _must_exist(connection: AsyncConnection, task_id: str) -> None:
+    if await tasks.get(connection, task_id) is None:
+        raise TaskNotFound
 
 
 async def _late(connection: AsyncConnection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:

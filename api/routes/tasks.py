@@ -115,7 +115,7 @@ async def _start(context: Context, task: NewTask) -> None:
 
 async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any:
     name = clean(task_id, "taskId")
-    row = await context.database.run(lambda c: read(c, name))
+    row = await context.database.read(lambda c: read(c, name))
     if row is None:
         raise TaskNotFound
     access.check_reader(caller, row)

@@ -76,6 +76,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._without_begin = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=SILENCES)
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -85,9 +86,18 @@ class Database:
         `work` must touch nothing but the connection, since it may run more than once. Raises DatabaseSilent after
         `within_s`; whether the transaction was committed is unknown then, as after any lost connection.
         """
+        return await self._bounded(self._engine, work, within_s)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """The same for `work` that is one reading statement: without BEGIN and COMMIT, two of its three round trips."""
+        return await self._bounded(self._without_begin, work, ANSWER_S)
+
+    async def _bounded(
+        self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]], within_s: float | None
+    ) -> T:
         if not self._circuit.admits():
             raise DatabaseSilent("the database has not answered lately")
-        task = asyncio.create_task(self._repeated(work))
+        task = asyncio.create_task(self._repeated(engine, work))
         self._running.add(task)
         task.add_done_callback(self._forget)
         try:
@@ -108,10 +118,10 @@ class Database:
         if not task.cancelled():
             task.exception()  # heeded where somebody still waits for it
 
-    async def _repeated(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _repeated(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):
             try:
-                async with self._engine.begin() as connection:
+                async with engine.begin() as connection:
                     return await work(connection)
             except DBAPIError as error:
                 if not _may_repeat(error) or attempt == RETRIES - 1:

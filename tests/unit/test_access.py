@@ -30,6 +30,8 @@ class Nothing:
             return self._answers.pop()
         raise ConnectionError
 
+    read = run
+
 
 def context(role: str) -> MagicMock:
     made = MagicMock(database=Nothing(role), cache=AsyncMock(), engine=AsyncMock())
