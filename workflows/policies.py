@@ -35,7 +35,7 @@ MONITOR_BEAT = timedelta(seconds=10)
 WAIT_BACKSTOP = timedelta(minutes=10)
 """A waiting task looks again by itself after this time, in case its grant's signal and its repetition were lost."""
 
-NODE_CHECK_AT_LEAST_S = 180.0
+NODE_CHECK_AT_LEAST_S = 132.0
 """The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
 
 HISTORY_LIMIT = 1_000
