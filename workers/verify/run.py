@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         return UNREAD
     report = asyncio.run(verify(settings, settled=args.settled, logs=args.node_log))
     sys.stdout.write((report.as_json() if args.json else report.as_table()) + "\n")
-    return report.status
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(report.status)  # the SDK's own threads may outlive the interpreter, which would end with an abort then
 
 
 def located(settings: Settings) -> Settings | None:
