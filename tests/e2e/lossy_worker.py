@@ -1,13 +1,14 @@
-"""A worker whose database loses writes: `python -m tests.e2e.lossy_worker SEED SHARE LOG`.
+"""A worker whose database loses writes: `python -m tests.e2e.lossy_worker EVERY LOG`.
 
-Of the transactions that accept, settle or collect an attempt a share is rolled back and reported as done, as if
-Postgres had lost them after the commit. Each loss is a line in LOG. The monitor has no patience here.
+Of the transactions that accept, settle or collect an attempt some are rolled back and reported as done, as if
+Postgres had lost them after the commit: of each kind (see `noted`) the first and then one in EVERY. Each loss is a
+line in LOG. The monitor has no patience here.
 """
 
 from __future__ import annotations
 
-import random
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import wraps
@@ -20,6 +21,8 @@ from activities import mending
 from infra.db import attempts, collecting
 from infra.db.engine import ANSWER_S, Database
 from workers import cli, orchestrator
+from workflows.domain.task import TERMINAL
+from workflows.messages import Collected
 
 STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"))
 
@@ -34,12 +37,13 @@ class Lost(Exception):
 
 
 def noted(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The step, which leaves word that it was part of the transaction."""
+    """The step, which leaves word that it was part of the transaction, and whether it ended the task."""
 
     @wraps(step)
     async def with_word(*arguments: Any, **options: Any) -> Any:
         answer = await step(*arguments, **options)
-        _done.get().append(name)
+        ended = isinstance(answer, Collected) and answer.status in TERMINAL
+        _done.get().append(f"{name}-end" if ended else name)
         return answer
 
     return with_word
@@ -48,9 +52,9 @@ def noted(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Await
 class LossyDatabase(Database):
     """Loses as the command line says."""
 
-    chance = random.Random(int(sys.argv[1]))
-    share = float(sys.argv[2])
-    log = Path(sys.argv[3])
+    every = int(sys.argv[1])
+    log = Path(sys.argv[2])
+    seen: Counter[str] = Counter()
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]], *, within_s: float | None = ANSWER_S) -> Any:
         done: list[str] = []
@@ -58,7 +62,9 @@ class LossyDatabase(Database):
 
         async def lossy(connection: AsyncConnection) -> Any:
             answer = await work(connection)
-            if done and self.chance.random() < self.share:
+            kind = " ".join(done)
+            self.seen[kind] += bool(done)
+            if done and self.seen[kind] % self.every == 1:
                 raise Lost(answer)
             return answer
 

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 
 from workers.stack.errors import PortTaken, StackError
 
 
+_held: list[socket.socket] = []
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on. It is not held: use it soon."""
-    with socket.create_server((host, 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that nobody listens on, nobody else is given, and no outgoing connection takes while this process lives.
+
+    It is held by a socket that is bound and does not listen. Linux lets a server with SO_REUSEADDR, as every server
+    sets it, bind beside that; elsewhere the port is not held, so use it soon.
+    """
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((host, 0))
+    port = int(holder.getsockname()[1])
+    if sys.platform == "linux":
+        _held.append(holder)
+    else:
+        holder.close()
+    return port
 
 
 def require_free(host: str, port: int, setting: str) -> None:
