@@ -34,6 +34,11 @@ SCHEMES = {
 SECURITY: list[Object] = [{name: []} for name in SCHEMES]  # either
 NEVER = ("HTTPValidationError", "ValidationError")
 """What FastAPI would answer with 422; here that is 400."""
+MAKERS = {
+    ("/tasks", "taskId"): "$response.body#/data/taskId",
+    ("/gpus/register", "gpuId"): "$request.body#/gpuId",
+}
+"""What is POSTed here has this id, and so a link to each operation whose path names it."""
 IDS = {"gpuId": "GPU ID", "taskId": "任务ID", "alertId": "告警ID"}
 
 WHEN = {
@@ -78,9 +83,17 @@ def _document(app: FastAPI, routes: list[APIRoute]) -> Object:
     for route in routes:
         for method in route.methods or ():
             _complete(document["paths"][PREFIX + route.path_format][method.lower()], route)
+    for (path, name), where in MAKERS.items():
+        document["paths"][PREFIX + path]["post"]["responses"]["200"]["links"] = _links(document["paths"], name, where)
     for path in document["paths"].keys() - {PREFIX + route.path_format for route in routes}:
         document["paths"][path]["get"]["security"] = []
     return document
+
+
+def _links(paths: Object, name: str, where: str) -> Object:
+    """To every operation whose path names this id, which stands at `where`."""
+    operations = (operation for path, item in paths.items() if f"{{{name}}}" in path for operation in item.values())
+    return {one["operationId"]: {"operationId": one["operationId"], "parameters": {name: where}} for one in operations}
 
 
 def _schemas(found: Object, bodies: list[type[BaseModel]]) -> Object:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -54,7 +54,7 @@ class LossyDatabase(Database):
 
     every = int(sys.argv[1])
     log = Path(sys.argv[2])
-    seen: Counter[str] = Counter()
+    seen: ClassVar[Counter[str]] = Counter()
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]], *, within_s: float | None = ANSWER_S) -> Any:
         done: list[str] = []

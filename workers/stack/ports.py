@@ -8,7 +8,6 @@ import sys
 
 from workers.stack.errors import PortTaken, StackError
 
-
 _held: list[socket.socket] = []
 
 
