@@ -12,11 +12,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from infra.db import alerts, attempts, claims, collecting, counters, edges, reconciling
+from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
 from infra.db.wakeups import Granted, Wakeups
@@ -41,8 +40,6 @@ LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
 AT_ONCE = 16
-
-AnyRow = Row[tuple[object, ...]]
 
 
 class Mender:
@@ -74,10 +71,10 @@ class Mender:
         mended["counters"] = await self._recount()
         return {kind: count for kind, count in mended.items() if count}
 
-    async def _each(self, mend: Callable[[AnyRow], Awaitable[bool]], rows: Iterable[AnyRow]) -> int:
+    async def _each(self, mend: Callable[[Row], Awaitable[bool]], rows: Iterable[Row]) -> int:
         return sum(await asyncio.gather(*(self._tried(mend, row) for row in rows)))
 
-    async def _tried(self, mend: Callable[[AnyRow], Awaitable[bool]], row: AnyRow) -> bool:
+    async def _tried(self, mend: Callable[[Row], Awaitable[bool]], row: Row) -> bool:
         async with self._at_once:
             try:
                 return await mend(row)
@@ -85,18 +82,18 @@ class Mender:
                 activity.logger.warning("could not be mended now: %s", error)
                 return False
 
-    async def _start(self, row: AnyRow) -> bool:
+    async def _start(self, row: Row) -> bool:
         """The row is there and no workflow has looked at it."""
         if await self._engine.standing(row.task_id) is Standing.RUNNING:
             return False
         return await self._run_again(row, "工作流尚未启动，由监控启动")
 
-    async def _expire(self, row: AnyRow) -> bool:
+    async def _expire(self, row: Row) -> bool:
         """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here."""
         outcome = Outcome.UNREACHABLE if row.accepted_at is None else Outcome.TIMED_OUT
         reason = "节点对派发没有明确应答" if row.accepted_at is None else "任务执行超时"
 
-        async def work(connection: AsyncConnection) -> Wakeups | None:
+        async def work(connection: Connection) -> Wakeups | None:
             wakeups = await attempts.settle(
                 connection,
                 row.task_id,
@@ -115,7 +112,7 @@ class Mender:
             await self._engine.deliver(wakeups)
         return wakeups is not None
 
-    async def _settle(self, row: AnyRow) -> bool:
+    async def _settle(self, row: Row) -> bool:
         """The attempt is closed and nobody has collected it."""
         standing = await self._engine.standing(row.task_id)
         if standing is Standing.RUNNING:
@@ -128,10 +125,10 @@ class Mender:
             return True
         return await self._run_again(row, "工作流已结束而执行结果未被收取，由监控重新运行")
 
-    async def _collect(self, row: AnyRow) -> bool:
+    async def _collect(self, row: Row) -> bool:
         """Write the end that the completed workflow has reached; False where there is more to do than that."""
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: Connection) -> None:
             collected = await collecting.collect(connection, row.task_id, row.attempt, actor=ACTOR)
             if collected.status not in TERMINAL:
                 raise _NotTheEnd
@@ -142,7 +139,7 @@ class Mender:
             return False
         return True
 
-    async def _grant(self, row: AnyRow) -> bool:
+    async def _grant(self, row: Row) -> bool:
         """The slot is granted and no node has accepted: the grant was not heard, or the acceptance not written."""
         accepted = await self._accepted(row)
         standing = await self._engine.standing(row.task_id)
@@ -156,7 +153,7 @@ class Mender:
             await self._run(lambda c: attempts.accept(c, row.task_id, row.attempt, actor=ACTOR))
         return mended
 
-    async def _accepted(self, row: AnyRow) -> bool:
+    async def _accepted(self, row: Row) -> bool:
         """Whether the node says that it has the attempt."""
         try:
             answer = await self._nodes.status(
@@ -166,7 +163,7 @@ class Mender:
             return False
         return answer.status == 200 and answer.body.get("status") in CONFIRMED
 
-    async def _queue(self, row: AnyRow) -> bool:
+    async def _queue(self, row: Row) -> bool:
         """Neither waiting nor running: its look for a slot was lost, so it is done here."""
         if await self._engine.standing(row.task_id) is not Standing.RUNNING:
             return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
@@ -177,13 +174,13 @@ class Mender:
         await self._engine.deliver(Wakeups(granted=granted))
         return True
 
-    async def _restart(self, row: AnyRow) -> bool:
+    async def _restart(self, row: Row) -> bool:
         """The task has not ended: a workflow of it must run."""
         if await self._engine.standing(row.task_id) is Standing.RUNNING:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
-    async def _attend(self, row: AnyRow) -> bool:
+    async def _attend(self, row: Row) -> bool:
         await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch, "reconcile"))
         return True
 
@@ -192,7 +189,7 @@ class Mender:
         if not await self._run(counters.recount_is_due):
             return 0
 
-        async def work(connection: AsyncConnection) -> list[str]:
+        async def work(connection: Connection) -> list[str]:
             wrong = await counters.recount(connection)
             if wrong:
                 await alerts.raise_alert(connection, alerts.miscounted(wrong))
@@ -208,7 +205,7 @@ class Mender:
             activity.logger.warning("counts were off and are corrected: %s", ", ".join(wrong))
         return len(wrong)
 
-    async def _run_again(self, row: AnyRow, why: str) -> bool:
+    async def _run_again(self, row: Row, why: str) -> bool:
         """The new run finds in the row what there is to do."""
         if not await self._note(row, why):
             return False
@@ -216,7 +213,7 @@ class Mender:
         await self._engine.start_task(task, row.traceparent, again=True)
         return True
 
-    async def _note(self, row: AnyRow, reason: str) -> bool:
+    async def _note(self, row: Row, reason: str) -> bool:
         """False where the task has moved since it was found: then there is nothing to mend."""
         return await self._run(lambda c: edges.note(c, _cause(row, reason), row.event_seq))
 
@@ -225,5 +222,5 @@ class _NotTheEnd(Exception):
     """Rolls the transaction back."""
 
 
-def _cause(row: AnyRow, reason: str) -> Cause:
+def _cause(row: Row, reason: str) -> Cause:
     return Cause(row.task_id, getattr(row, "attempt", None), getattr(row, "gpu_id", None), ACTOR, reason)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from activities.explaining import Explanations
@@ -16,6 +15,7 @@ from activities.mending import Mender
 from infra.cache import Cache
 from infra.db import alerts, monitoring, reconciling
 from infra.db.alerts import NewAlert
+from infra.db.connection import Connection
 from infra.db.engine import Database
 from infra.settings import Settings
 from workflows.domain.alert import AlertLevel
@@ -55,7 +55,7 @@ class MonitorSteps:
         report = state.report() | {"wait_estimates": asdict(estimates)}
         system = state.levels.system
 
-        async def keep(connection: AsyncConnection) -> int:
+        async def keep(connection: Connection) -> int:
             raised = 0
             if system is Health.UNHEALTHY:
                 raised += await alerts.raise_alert(connection, _unhealthy())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from infra.db import attempts, gpus, silence
+from infra.db.connection import Connection, Row
 from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
 from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
@@ -39,7 +38,7 @@ class NodeSteps:
         await self._engine.deliver(wakeups)
         return view
 
-    async def _attend(self, connection: AsyncConnection, gpu_id: str) -> tuple[NodeView, Wakeups]:
+    async def _attend(self, connection: Connection, gpu_id: str) -> tuple[NodeView, Wakeups]:
         node = await gpus.get(connection, gpu_id)
         wakeups = Wakeups()
         if node is None:
@@ -52,7 +51,7 @@ class NodeSteps:
         await gpus.attended(connection, gpu_id)
         return self._view(await gpus.get(connection, gpu_id)), wakeups
 
-    async def _close_all(self, connection: AsyncConnection, gpu_id: str, outcome: Outcome, reason: str) -> Wakeups:
+    async def _close_all(self, connection: Connection, gpu_id: str, outcome: Outcome, reason: str) -> Wakeups:
         return await attempts.close_open(
             connection, gpu_id, outcome, actor=ACTOR, reason=reason, strict_vip=self._settings.vip_nodes_strict
         )
@@ -67,9 +66,7 @@ class NodeSteps:
             await asyncio.gather(*(self._ask(node, row, questions) for row in rows if _in_question(node, row)))
         return await self.attend_node(gpu_id)
 
-    async def _ask(
-        self, node: Row[tuple[object, ...]], row: Row[tuple[object, ...]], questions: asyncio.Semaphore
-    ) -> None:
+    async def _ask(self, node: Row, row: Row, questions: asyncio.Semaphore) -> None:
         async with questions:
             confirmed = await self._confirmed(node, row)
         if not confirmed or self._hold_is_over(node):
@@ -77,7 +74,7 @@ class NodeSteps:
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: gpus.adopt(c, row.task_id, row.attempt, node.epoch))
 
-    async def _confirmed(self, node: Row[tuple[object, ...]], row: Row[tuple[object, ...]]) -> bool:
+    async def _confirmed(self, node: Row, row: Row) -> bool:
         try:
             answer = await self._nodes.status(
                 NodeAddress(row.ip, row.port, node.dispatch_secret), f"{row.task_id}-{row.attempt}"
@@ -86,11 +83,11 @@ class NodeSteps:
             return False
         return answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
 
-    def _hold_is_over(self, node: Row[tuple[object, ...]]) -> bool:
+    def _hold_is_over(self, node: Row) -> bool:
         """A silent node keeps its tasks for at most one more grace, even where it confirms them."""
         return bool(node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout)
 
-    async def _release(self, node: Row[tuple[object, ...]], row: Row[tuple[object, ...]]) -> None:
+    async def _release(self, node: Row, row: Row) -> None:
         """Unless the node has come back or registered anew while it was asked."""
         lost = node.status == GpuStatus.OFFLINE
         wakeups = await self._database.run(
@@ -108,7 +105,7 @@ class NodeSteps:
         if wakeups is not None:
             await self._engine.deliver(wakeups)
 
-    def _view(self, node: Row[tuple[object, ...]] | None) -> NodeView:
+    def _view(self, node: Row | None) -> NodeView:
         grace = self._settings.heartbeat_timeout
         if node is None:
             return NodeView(None, 0, 0, 0, check_every_s=grace)
@@ -124,6 +121,6 @@ class NodeSteps:
         )
 
 
-def _in_question(node: Row[tuple[object, ...]], row: Row[tuple[object, ...]]) -> bool:
+def _in_question(node: Row, row: Row) -> bool:
     """All of a silent node; of an active one those of an earlier registration."""
     return bool(node.status == GpuStatus.OFFLINE or row.gpu_epoch != node.epoch)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from infra import strict_json, telemetry
 from infra.db import attempts, blame, claims, collecting, dispatching
+from infra.db.connection import Connection
 from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
@@ -104,7 +104,7 @@ class TaskSteps:
     async def collect(self, request: CollectInput) -> Collected:
         """Close the attempt where it is still open and must be, then move the task."""
 
-        async def work(connection: AsyncConnection) -> tuple[Collected, Wakeups | None]:
+        async def work(connection: Connection) -> tuple[Collected, Wakeups | None]:
             wakeups = None
             if request.close_as is not None:
                 wakeups = await attempts.settle(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Row
-
 from infra.db.capacity import Capacity
+from infra.db.connection import Row
 from infra.db.gpus import at_ms
 from infra.db.tasks import expected_wait_s
 
-AnyRow = Row[tuple[object, ...]]
 
-
-def task(row: AnyRow) -> dict[str, Any]:
+def task(row: Row) -> dict[str, Any]:
     """TaskDO."""
     return {
         "taskId": row.task_id,
@@ -39,7 +36,7 @@ def task(row: AnyRow) -> dict[str, Any]:
     }
 
 
-def progress(row: AnyRow, capacity: Capacity, ahead: int) -> dict[str, Any]:
+def progress(row: Row, capacity: Capacity, ahead: int) -> dict[str, Any]:
     """TaskProgress: the node's own progress where it reports one, else elapsed over usual, at most 99 (DESIGN).
 
     While it waits: `ahead` tasks stand before it, and the extension `waiting` says what it waits for.
@@ -60,7 +57,7 @@ def progress(row: AnyRow, capacity: Capacity, ahead: int) -> dict[str, Any]:
     return answer
 
 
-def _progress(row: AnyRow, capacity: Capacity, ahead: int) -> tuple[int, int]:
+def _progress(row: Row, capacity: Capacity, ahead: int) -> tuple[int, int]:
     """(percent, seconds until the end)."""
     if row.status == "QUEUED":
         return 0, expected_wait_s(ahead, capacity) + round(capacity.usual_s)
@@ -91,7 +88,7 @@ def waiting(capacity: Capacity, ahead: int) -> dict[str, Any]:
     }
 
 
-def result(row: AnyRow) -> dict[str, Any]:
+def result(row: Row) -> dict[str, Any]:
     """TaskResult: the parsed object plus `gpuId`; null while there is none."""
     parsed = None
     if row.result is not None:
@@ -105,7 +102,7 @@ def result(row: AnyRow) -> dict[str, Any]:
     }
 
 
-def event(row: AnyRow) -> dict[str, Any]:
+def event(row: Row) -> dict[str, Any]:
     """One entry of a task's timeline (extension): an edge, or a note whose `from` equals its `to`."""
     return {
         "seq": row.seq,
@@ -119,7 +116,7 @@ def event(row: AnyRow) -> dict[str, Any]:
     }
 
 
-def gpu(row: AnyRow, beat_ms: int | None) -> dict[str, Any]:
+def gpu(row: Row, beat_ms: int | None) -> dict[str, Any]:
     """GpuNodeInfo; `beat_ms` is the last beat as Redis remembers it."""
     return {
         "gpuId": row.gpu_id,
@@ -145,7 +142,7 @@ def alert_id(seq: int) -> str:
     return f"alert_{seq:03}"
 
 
-def alert(row: AnyRow) -> dict[str, Any]:
+def alert(row: Row) -> dict[str, Any]:
     """AlertInfo."""
     return {
         "id": alert_id(row.seq),
@@ -160,7 +157,7 @@ def alert(row: AnyRow) -> dict[str, Any]:
     }
 
 
-def instance(row: AnyRow) -> dict[str, Any]:
+def instance(row: Row) -> dict[str, Any]:
     """One instance of the cluster, without its version."""
     return {
         "instance_id": row.instance_id,
@@ -171,7 +168,7 @@ def instance(row: AnyRow) -> dict[str, Any]:
     }
 
 
-def audit_entry(row: AnyRow) -> dict[str, Any]:
+def audit_entry(row: Row) -> dict[str, Any]:
     """AuditEntry (extension)."""
     return {
         "id": row.id,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from infra.db import attempts, tasks
+from infra.db.connection import Connection, Row
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
@@ -37,7 +35,7 @@ class Heard:
 
 
 async def status(
-    connection: AsyncConnection, report: Report, new: TaskStatus, message: str | None, progress: int | None
+    connection: Connection, report: Report, new: TaskStatus, message: str | None, progress: int | None
 ) -> Heard:
     """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
     attempt = await _find(connection, report)
@@ -69,7 +67,7 @@ async def status(
     return Heard(wakeups)
 
 
-async def result(connection: AsyncConnection, report: Report, text: str) -> Heard:
+async def result(connection: Connection, report: Report, text: str) -> Heard:
     """The attempt succeeded. The same result twice is accepted twice; a different one is refused.
 
     Raises TaskNotFound, NotTheHolder.
@@ -98,7 +96,7 @@ async def result(connection: AsyncConnection, report: Report, text: str) -> Hear
     return Heard(wakeups)
 
 
-async def _find(connection: AsyncConnection, report: Report) -> Row[tuple[object, ...]] | None:
+async def _find(connection: Connection, report: Report) -> Row | None:
     """The attempt that is meant. Raises TaskNotFound, NotTheHolder; None where the task has no such attempt."""
     gpu_id = report.gpu_id if report.lineage is None else await _own_gpu(connection, report, report.lineage)
     found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id)
@@ -109,7 +107,7 @@ async def _find(connection: AsyncConnection, report: Report) -> Row[tuple[object
     return found
 
 
-async def _own_gpu(connection: AsyncConnection, report: Report, lineage: str) -> str:
+async def _own_gpu(connection: Connection, report: Report, lineage: str) -> str:
     """The caller's GPU that the report is about, which has held the task. Raises NotTheHolder.
 
     A token of somebody else's attempt is refused also where the caller has held the task before.
@@ -123,11 +121,11 @@ async def _own_gpu(connection: AsyncConnection, report: Report, lineage: str) ->
     return str(own[-1])
 
 
-async def _must_exist(connection: AsyncConnection, task_id: str) -> None:
+async def _must_exist(connection: Connection, task_id: str) -> None:
     if await tasks.get(connection, task_id) is None:
         raise TaskNotFound
 
 
-async def _late(connection: AsyncConnection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
+async def _late(connection: Connection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
     await attempts.keep_late(connection, report.task_id, attempt, str(kind), body)
     return Heard(Wakeups(), LateReport())

@@ -11,9 +11,9 @@ from functools import partial
 from importlib.metadata import version
 
 import psutil
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import alerts, counters, gpus, instances, queue, silence
+from infra.db.connection import Connection
 from infra.db.engine import Database, is_unavailable
 from infra.db.instances import Load
 from infra.db.silence import Silence
@@ -102,7 +102,7 @@ class Instance:
             held_s = silence.HELD_GRACES * self._settings.heartbeat_timeout
             await self._database.run(lambda c: alerts.fleet_silent(c, found.held, found.fleet, held_s))
 
-    async def _put_to_work(self, gpu_id: str, connection: AsyncConnection) -> Wakeups:
+    async def _put_to_work(self, gpu_id: str, connection: Connection) -> Wakeups:
         return await gpus.put_to_work(connection, gpu_id, strict_vip=self._settings.vip_nodes_strict)
 
     async def _leave(self) -> None:

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import keys
 from infra.db.audit import Actor
+from infra.db.connection import Connection
 from infra.db.engine import Database, create_engine
 from infra.db.keys import KeyRefused, MadeKey, NewKey
 from infra.settings import Settings
@@ -102,7 +102,7 @@ async def _rotate(args: argparse.Namespace) -> None:
 ACTIONS = {"create": _create, "list": _list, "revoke": _revoke, "rotate": _rotate}
 
 
-async def _in_database(work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+async def _in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
     url, advice = _database(Settings())
     database = Database(create_engine(url, pool_size=1))
     try:

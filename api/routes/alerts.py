@@ -6,7 +6,6 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import present
 from api.auth import CallerOf
@@ -16,6 +15,7 @@ from api.paging import PageOf
 from api.schemas.alerts import AlertInfo, AlertStats
 from infra.db import alerts, audit, monitoring
 from infra.db.audit import Action
+from infra.db.connection import Connection
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.errors import AlertNotFound
 
@@ -61,7 +61,7 @@ def _with(counts: dict[tuple[str, str], int], part: str) -> int:
 async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dict[str, Any]:
     seq = _seq(alertId)
 
-    async def work(connection: AsyncConnection) -> None:
+    async def work(connection: Connection) -> None:
         changed = await alerts.acknowledge(connection, seq, caller.owner)
         await audit.record(connection, caller, Action.ALERT_ACKNOWLEDGE, alertId, changed=changed)
 

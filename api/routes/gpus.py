@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import present
 from api.access import HoldsGpu, check_holder, lineage_of_node
@@ -21,6 +19,7 @@ from api.schemas.gpus import GpuNodeInfo
 from api.schemas.requests import RegisterGpu
 from infra.db import audit, gpus
 from infra.db.audit import Action
+from infra.db.connection import Connection, Row
 from infra.db.gpus import Registration
 from infra.db.keys import Caller
 from infra.db.wakeups import Wakeups
@@ -30,7 +29,7 @@ from workflows.domain.gpu import PriorityQueue
 router = APIRouter(prefix="/gpus", tags=["GPU管理"])
 
 
-async def _present(context: Context, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+async def _present(context: Context, rows: Sequence[Row]) -> list[dict[str, Any]]:
     beats = await context.last_beats([row.gpu_id for row in rows])
     return [present.gpu(row, beats.get(row.gpu_id)) for row in rows]
 
@@ -80,7 +79,7 @@ async def register(
     )
     strict = context.settings.vip_nodes_strict
 
-    async def work(connection: AsyncConnection) -> Wakeups:
+    async def work(connection: Connection) -> Wakeups:
         wakeups = await gpus.register(connection, node, strict_vip=strict)
         await audit.record(connection, caller, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
         return wakeups
@@ -113,14 +112,14 @@ async def heartbeat(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[st
     return ok("心跳更新成功")
 
 
-Edge = Callable[[AsyncConnection, str], Awaitable[Wakeups]]
+Edge = Callable[[Connection, str], Awaitable[Wakeups]]
 
 
 async def _move(context: Context, caller: Caller, gpu_id: str, action: Action, edge: Edge, detail: str = "") -> None:
     """One of a node's edges, recorded in its own transaction; an edge that changes nothing wakes nobody."""
     name = clean(gpu_id, "gpuId")
 
-    async def work(connection: AsyncConnection) -> Wakeups:
+    async def work(connection: Connection) -> Wakeups:
         wakeups = await edge(connection, name)
         await audit.record(connection, caller, action, name, detail, changed=bool(wakeups))
         return wakeups

@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from infra.db import counters
+from infra.db.connection import Connection, Row
 from workflows.domain.alert import AlertLevel
 from workflows.domain.errors import AlertNotFound
-
-AnyRow = Row[tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,12 @@ def miscounted(wrong: list[str]) -> NewAlert:
     )
 
 
-async def raise_alert(connection: AsyncConnection, alert: NewAlert) -> bool:
+async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
     """(new) → ACTIVE; False where it was raised before."""
     return (await connection.execute(_RAISE, alert.__dict__)).rowcount == 1
 
 
-async def fleet_silent(connection: AsyncConnection, held: list[str], fleet: int, lasts_s: float) -> bool:
+async def fleet_silent(connection: Connection, held: list[str], fleet: int, lasts_s: float) -> bool:
     """CRITICAL: a large part of the fleet fell silent at once, and these nodes are held. One alert for one outage.
 
     While the last one is not acknowledged it stands for those that follow, and is repeated after an hour; once it is,
@@ -95,7 +93,7 @@ async def fleet_silent(connection: AsyncConnection, held: list[str], fleet: int,
     return (await connection.execute(_RAISE_FLEET_SILENT, values)).rowcount == 1
 
 
-async def acknowledge(connection: AsyncConnection, seq: int, by: str) -> bool:
+async def acknowledge(connection: Connection, seq: int, by: str) -> bool:
     """ACTIVE → ACKNOWLEDGED; False where it was so before: the first one stays. Raises AlertNotFound."""
     changed = (await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})).rowcount == 1
     if not (await connection.execute(_EXISTS, {"seq": seq})).scalar_one():
@@ -104,8 +102,8 @@ async def acknowledge(connection: AsyncConnection, seq: int, by: str) -> bool:
 
 
 async def page(
-    connection: AsyncConnection, filters: dict[str, object], *, limit: int, offset: int
-) -> tuple[Sequence[AnyRow], int]:
+    connection: Connection, filters: dict[str, object], *, limit: int, offset: int
+) -> tuple[Sequence[Row], int]:
     """One page of alerts, the newest first, and how many there are in all."""
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
     counts = (await counters.read(connection)).alerts

@@ -6,10 +6,10 @@ deregistration. `settle` locks it and returns if it is closed already.
 
 from __future__ import annotations
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from infra.db import blame, claims, edges, node_edges
+from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import CONTACT_FAILED, REACHED, REQUEUES, USES_RETRY, Outcome
@@ -73,9 +73,7 @@ _FIND_BY_GPU = text(_FIND.format(which="a.gpu_id = :gpu_id"))
 _FIND_LAST = text(_FIND.format(which="true"))
 
 
-async def find(
-    connection: AsyncConnection, task_id: str, *, token: str | None, gpu_id: str | None
-) -> Row[tuple[object, ...]] | None:
+async def find(connection: Connection, task_id: str, *, token: str | None, gpu_id: str | None) -> Row | None:
     """The attempt that a report means: by its token, else the last one on that node, else the last one."""
     if token is not None:
         return (await connection.execute(_FIND_BY_TOKEN, {"task_id": task_id, "token": token})).one_or_none()
@@ -84,12 +82,12 @@ async def find(
     return (await connection.execute(_FIND_LAST, {"task_id": task_id})).one_or_none()
 
 
-async def holders(connection: AsyncConnection, task_id: str, lineage: str) -> list[Row[tuple[object, ...]]]:
+async def holders(connection: Connection, task_id: str, lineage: str) -> list[Row]:
     """The task's attempts, the last one last: token, gpu_id, and whether that node is of this lineage (`own`)."""
     return list((await connection.execute(_HOLDERS, {"task_id": task_id, "lineage": lineage})).all())
 
 
-async def accept(connection: AsyncConnection, task_id: str, attempt: int, *, actor: str) -> bool:
+async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str) -> bool:
     """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed."""
     key = {"task_id": task_id, "attempt": attempt}
     row = (await connection.execute(_ACCEPT, key)).one_or_none()
@@ -101,18 +99,18 @@ async def accept(connection: AsyncConnection, task_id: str, attempt: int, *, act
     return True
 
 
-async def record_progress(connection: AsyncConnection, task_id: str, attempt: int, progress: int) -> None:
+async def record_progress(connection: Connection, task_id: str, attempt: int, progress: int) -> None:
     """Keep the node's own progress (percent) of an open attempt."""
     await connection.execute(_PROGRESS, {"task_id": task_id, "attempt": attempt, "progress": progress})
 
 
-async def keep_late(connection: AsyncConnection, task_id: str, attempt: int | None, kind: str, body: str) -> None:
+async def keep_late(connection: Connection, task_id: str, attempt: int | None, kind: str, body: str) -> None:
     """Keep a report that came too late, for inspection."""
     await connection.execute(_KEEP_LATE, {"task_id": task_id, "attempt": attempt, "kind": kind, "body": body})
 
 
 async def settle(
-    connection: AsyncConnection,
+    connection: Connection,
     task_id: str,
     attempt: int,
     outcome: Outcome,
@@ -155,7 +153,7 @@ async def settle(
 
 
 async def close_open(
-    connection: AsyncConnection, gpu_id: str, outcome: Outcome, *, actor: str, reason: str, strict_vip: bool
+    connection: Connection, gpu_id: str, outcome: Outcome, *, actor: str, reason: str, strict_vip: bool
 ) -> Wakeups:
     """Settle every open attempt of a node with the same outcome."""
     wakeups = Wakeups()
@@ -168,14 +166,12 @@ async def close_open(
     return wakeups
 
 
-async def open_on(connection: AsyncConnection, gpu_id: str) -> list[Row[tuple[object, ...]]]:
+async def open_on(connection: Connection, gpu_id: str) -> list[Row]:
     """The open attempts of a node: task_id, attempt, gpu_epoch, slot, ip, port."""
     return list((await connection.execute(_OPEN_ON, {"gpu_id": gpu_id})).all())
 
 
-async def _judge_node(
-    connection: AsyncConnection, node: Row[tuple[object, ...]], outcome: Outcome, wakeups: Wakeups, *, blamed: bool
-) -> None:
+async def _judge_node(connection: Connection, node: Row, outcome: Outcome, wakeups: Wakeups, *, blamed: bool) -> None:
     """What the outcome says about the node: a success clears it, failures add up to FAULTY, refusals back it off."""
     key = {"gpu_id": node.gpu_id}
     if outcome in REACHED and node.failure_count:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
-AnyRow = Row[tuple[object, ...]]
+from infra.db.connection import Connection, Row
 
 
 class Action(StrEnum):
@@ -71,15 +70,15 @@ def values(by: By, action: Action, subject: str, detail: str = "", *, changed: b
 
 
 async def record(
-    connection: AsyncConnection, by: By, action: Action, subject: str, detail: str = "", *, changed: bool = True
+    connection: Connection, by: By, action: Action, subject: str, detail: str = "", *, changed: bool = True
 ) -> None:
     """Add an entry. `detail` is for people."""
     await connection.execute(_RECORD, values(by, action, subject, detail, changed=changed))
 
 
 async def page(
-    connection: AsyncConnection, filters: dict[str, object], *, limit: int, offset: int
-) -> tuple[Sequence[AnyRow], int]:
+    connection: Connection, filters: dict[str, object], *, limit: int, offset: int
+) -> tuple[Sequence[Row], int]:
     """One page of entries, the newest first, and how many there are in all. `filters`: key_id, owner, action.
 
     The total is counted from an index: nobody but an administrator asks, and rarely.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import node_edges
+from infra.db.connection import Connection
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
 from workflows.domain.containment import POISON_NODES, RECENT, Failure, Record, failed_alike_on, is_outlier
@@ -73,13 +73,13 @@ class Suspects:
     outdone: list[str]
 
 
-async def failures(connection: AsyncConnection, task_id: str) -> list[Failure]:
+async def failures(connection: Connection, task_id: str) -> list[Failure]:
     """How and where a task has failed so far, in order."""
     rows = await connection.execute(_FAILURES, {"task_id": task_id})
     return [Failure(row.gpu_id, Outcome(row.outcome), row.reason) for row in rows]
 
 
-async def suspects(connection: AsyncConnection, task_id: str) -> Suspects:
+async def suspects(connection: Connection, task_id: str) -> Suspects:
     """Whom the end of a task makes worth a look; nobody where it has not failed."""
     failed = await failures(connection, task_id)
     if not failed:
@@ -91,7 +91,7 @@ async def suspects(connection: AsyncConnection, task_id: str) -> Suspects:
     return Suspects(sorted(alike) if len(alike) >= POISON_NODES else [], [])
 
 
-async def excuse(connection: AsyncConnection, task_id: str, gpu_id: str) -> None:
+async def excuse(connection: Connection, task_id: str, gpu_id: str) -> None:
     """The task was poison: its failure on this node does not count. A node that is FAULTY stays as it is."""
     status = (await connection.execute(_LOCK_NODE, {"gpu_id": gpu_id})).scalar_one_or_none()
     excused = await connection.execute(_EXCUSE, {"task_id": task_id, "gpu_id": gpu_id})
@@ -99,7 +99,7 @@ async def excuse(connection: AsyncConnection, task_id: str, gpu_id: str) -> None
         await connection.execute(_RECOUNT, {"gpu_id": gpu_id})
 
 
-async def fault_outlier(connection: AsyncConnection, gpu_id: str) -> Wakeups:
+async def fault_outlier(connection: Connection, gpu_id: str) -> Wakeups:
     """ACTIVE, OFFLINE → FAULTY where the node fails what others complete."""
     await connection.execute(_LOCK_NODE, {"gpu_id": gpu_id})
     rows = (await connection.execute(_RECORDS, {"gpu_id": gpu_id, "peers": PEERS, "recent": RECENT})).all()

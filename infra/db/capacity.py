@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db.connection import Connection
 from workflows.domain.queueing import USUAL_DURATION_S
 
 _NODES = text(
@@ -90,7 +90,7 @@ class Capacity:
     usual_s: float  # the median of the type's last 50 completed tasks
 
 
-async def read(connection: AsyncConnection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
+async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
     """The capacity for a type now, with or without the nodes that serve VIP tasks first.
 
     The cost grows with its nodes: callers share one answer for a moment.
@@ -106,7 +106,7 @@ async def read(connection: AsyncConnection, task_type: int, *, vip_nodes: bool =
     return Capacity(nodes, pool, remaining, usual.get(task_type, USUAL_DURATION_S))
 
 
-async def usual_durations(connection: AsyncConnection, task_types: list[int]) -> dict[int, float]:
+async def usual_durations(connection: Connection, task_types: list[int]) -> dict[int, float]:
     """The median duration of each type's last 50 completed tasks, in seconds, where there is any."""
     rows = await connection.execute(_USUAL, {"task_types": task_types})
     return {row.task_type: float(row.p50) for row in rows}

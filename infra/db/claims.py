@@ -21,9 +21,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sqlalchemy import Row, TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import TextClause, text
 
+from infra.db.connection import Connection, Row
 from infra.db.wakeups import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Grant
@@ -163,7 +163,7 @@ class Claim:
         return ended or self.waiting or self.grant is not None or self.settled is not None
 
 
-Transaction = Callable[[Callable[[AsyncConnection], Awaitable[Claim]]], Awaitable[Claim]]
+Transaction = Callable[[Callable[[Connection], Awaitable[Claim]]], Awaitable[Claim]]
 """Runs work in one transaction: `Database.run`."""
 
 
@@ -187,7 +187,7 @@ async def claim(transaction: Transaction, task_id: str, *, strict_vip: bool) -> 
     return found
 
 
-async def _at_once(connection: AsyncConnection, task_id: str, *, strict_vip: bool) -> Claim:
+async def _at_once(connection: Connection, task_id: str, *, strict_vip: bool) -> Claim:
     row = await _read(connection, task_id)
     found = standing = _standing(row)
     if row is None or row.status in TERMINAL:
@@ -209,7 +209,7 @@ async def _at_once(connection: AsyncConnection, task_id: str, *, strict_vip: boo
     return found
 
 
-async def _again(connection: AsyncConnection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
+async def _again(connection: Connection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
     row = await _read(connection, task_id)
     found = _standing(row)
     if row is None or found.over:
@@ -218,8 +218,8 @@ async def _again(connection: AsyncConnection, task_id: str, tried: list[str], *,
 
 
 async def _or_wait(
-    connection: AsyncConnection,
-    row: Row[tuple[object, ...]],
+    connection: Connection,
+    row: Row,
     found: Claim,
     task_id: str,
     tried: list[str],
@@ -235,11 +235,11 @@ async def _or_wait(
     return replace(_with(found, task_id, granted), tried=gpu_id)
 
 
-async def _read(connection: AsyncConnection, task_id: str) -> Row[tuple[object, ...]] | None:
+async def _read(connection: Connection, task_id: str) -> Row | None:
     return (await connection.execute(_REQUEST, {"task_id": task_id})).one_or_none()
 
 
-def _standing(row: Row[tuple[object, ...]] | None) -> Claim:
+def _standing(row: Row | None) -> Claim:
     """How a task stands by its row and its last attempt."""
     if row is None:
         return Claim()
@@ -251,9 +251,9 @@ def _standing(row: Row[tuple[object, ...]] | None) -> Claim:
 
 
 async def _candidate(
-    connection: AsyncConnection,
+    connection: Connection,
     statement: TextClause,
-    row: Row[tuple[object, ...]],
+    row: Row,
     tried: list[str],
     *,
     strict_vip: bool,
@@ -274,25 +274,25 @@ def _with(found: Claim, task_id: str, granted: list[Granted]) -> Claim:
     return replace(found, grant=own, others=found.others + tuple(one for one in granted if one.task_id != task_id))
 
 
-async def open_release(connection: AsyncConnection, gpu_id: str) -> None:
+async def open_release(connection: Connection, gpu_id: str) -> None:
     """Must come first in every transaction that frees capacity of a node (see the module's text)."""
     await connection.execute(_SHARE_TYPES, {"lock": _TYPE_LOCK, "gpu_id": gpu_id})
 
 
-async def open_release_of(connection: AsyncConnection, task_id: str, attempt: int) -> str | None:
+async def open_release_of(connection: Connection, task_id: str, attempt: int) -> str | None:
     """The same for the node of an attempt, which is returned; None where there is no such attempt."""
     key = {"lock": _TYPE_LOCK, "task_id": task_id, "attempt": attempt}
     gpu_id: str | None = (await connection.execute(_SHARE_TYPES_OF, key)).scalar_one_or_none()
     return gpu_id
 
 
-async def lock_types(connection: AsyncConnection, task_types: list[int]) -> None:
+async def lock_types(connection: Connection, task_types: list[int]) -> None:
     """The same as `open_release` for a node that has no row yet."""
     await connection.execute(_SHARE_LISTED, {"lock": _TYPE_LOCK, "task_types": task_types})
 
 
 async def hand_over(
-    connection: AsyncConnection, gpu_id: str, *, strict_vip: bool, asking: str | None = None
+    connection: Connection, gpu_id: str, *, strict_vip: bool, asking: str | None = None
 ) -> list[Granted]:
     """Give each free slot of a node to the best waiting task; `asking` is the task on whose behalf it is done.
 

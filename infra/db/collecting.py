@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from infra.db import blame, edges
+from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
 from workflows.domain.containment import Failure, failed_alike_on
@@ -31,7 +31,7 @@ _AVOID = text(  # the node that failed it last is tried last
 ACTOR = "workflow"
 
 
-async def collect(connection: AsyncConnection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
+async def collect(connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
     """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same.
 
     An attempt without a row (the database is a restored copy) counts as open; a task without one has failed.
@@ -56,15 +56,15 @@ async def collect(connection: AsyncConnection, task_id: str, attempt: int, *, ac
     return Collected(outcome, verdict.status, verdict.pause_s, row.reason)
 
 
-async def _failed_alike_on(connection: AsyncConnection, task_id: str, row: Row[tuple[object, ...]]) -> int:
+async def _failed_alike_on(connection: Connection, task_id: str, row: Row) -> int:
     last = Failure(row.gpu_id, Outcome(row.outcome), row.reason)
     return len(failed_alike_on(await blame.failures(connection, task_id), last))
 
 
 async def _move(
-    connection: AsyncConnection,
+    connection: Connection,
     key: dict[str, object],
-    row: Row[tuple[object, ...]],
+    row: Row,
     outcome: Outcome,
     verdict: Verdict,
     reason: str | None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db.connection import Connection
 from workflows.domain.task import TERMINAL
 
 # One statement, one snapshot: a reader sees a difference either still apart or added, never both or neither.
@@ -71,7 +71,7 @@ class Counts:
     alerts: dict[tuple[str, str], int] = field(default_factory=dict)  # by (level, status)
 
 
-async def read(connection: AsyncConnection) -> Counts:
+async def read(connection: Connection) -> Counts:
     """What the monitoring endpoints show."""
     counts = Counts()
     for row in await connection.execute(text(_READ), {"counters": _GENERAL}):
@@ -86,7 +86,7 @@ async def read(connection: AsyncConnection) -> Counts:
 
 
 async def tasks_matching(
-    connection: AsyncConnection,
+    connection: Connection,
     *,
     status: str | None = None,
     task_type: int | None = None,
@@ -102,24 +102,24 @@ async def tasks_matching(
     return total
 
 
-async def unfinished(connection: AsyncConnection, task_type: int) -> int:
+async def unfinished(connection: Connection, task_type: int) -> int:
     """How many tasks of a type have not ended."""
     counts = (await read(connection)).tasks
     return sum(n for (its_type, status), n in counts.items() if its_type == task_type and status not in TERMINAL)
 
 
-async def fold(connection: AsyncConnection) -> None:
+async def fold(connection: Connection) -> None:
     """Add the differences up."""
     await connection.execute(_FOLD)
 
 
-async def recount_is_due(connection: AsyncConnection) -> bool:
+async def recount_is_due(connection: Connection) -> bool:
     """Whether the last recount is long enough ago for what it took."""
     due: bool = (await connection.execute(_RECOUNT_IS_DUE, {"rest": RECOUNT_REST})).scalar_one()
     return due
 
 
-async def recount(connection: AsyncConnection) -> list[str]:
+async def recount(connection: Connection) -> list[str]:
     """Compare every count with the rows and correct it; which were wrong, and by how much.
 
     A database too large for that within RECOUNT_LIMIT_S is not recounted: the caller calls `recount_later`.
@@ -132,7 +132,7 @@ async def recount(connection: AsyncConnection) -> list[str]:
     return wrong
 
 
-async def recount_later(connection: AsyncConnection) -> None:
+async def recount_later(connection: Connection) -> None:
     """The recount failed: as if it had taken all of its time."""
     await connection.execute(_RECOUNTED, {"took_s": RECOUNT_LIMIT_S})
 

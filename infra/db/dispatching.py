@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db.connection import Connection
 from infra.node_client import NodeAddress
 
 _ORDER = text(
@@ -43,13 +43,13 @@ class Order:
     traceparent: str | None
 
 
-async def order(connection: AsyncConnection, task_id: str, attempt: int) -> Order | None:
+async def order(connection: Connection, task_id: str, attempt: int) -> Order | None:
     """The dispatch of an open attempt; None where it is closed."""
     row = (await connection.execute(_ORDER, {"task_id": task_id, "attempt": attempt})).one_or_none()
     return None if row is None else Order(*row)
 
 
-async def address(connection: AsyncConnection, task_id: str, attempt: int) -> NodeAddress | None:
+async def address(connection: Connection, task_id: str, attempt: int) -> NodeAddress | None:
     """Where an attempt ran."""
     row = (await connection.execute(_ADDRESS, {"task_id": task_id, "attempt": attempt})).one_or_none()
     return None if row is None else NodeAddress(*row)

@@ -8,8 +8,8 @@ A note is no edge: it says in the timeline what was mended, and moves nothing.
 from __future__ import annotations
 
 from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db.connection import Connection
 from workflows.domain.task import TaskStatus, check_edge
 
 
@@ -74,27 +74,27 @@ class Cause(dict[str, object]):
         super().__init__(task_id=task_id, attempt=attempt, gpu_id=gpu_id, actor=actor, reason=reason)
 
 
-async def start(connection: AsyncConnection, cause: Cause) -> bool:
+async def start(connection: Connection, cause: Cause) -> bool:
     """QUEUED → PROCESSING: the node has accepted the attempt."""
     return (await connection.execute(_START, cause)).rowcount == 1
 
 
-async def requeue(connection: AsyncConnection, cause: Cause, retry_count: int | None = None) -> bool:
+async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:
     """PROCESSING → QUEUED: a retry (with the new `retry_count`), or an attempt that used none up."""
     return (await connection.execute(_REQUEUE, cause | {"retry_count": retry_count})).rowcount == 1
 
 
-async def complete(connection: AsyncConnection, cause: Cause) -> bool:
+async def complete(connection: Connection, cause: Cause) -> bool:
     """PROCESSING → COMPLETED: the accepted result is collected."""
     return (await connection.execute(_COMPLETE, cause)).rowcount == 1
 
 
-async def end(connection: AsyncConnection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:
+async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:
     """QUEUED or PROCESSING → FAILED or TIMEOUT, `reason` is what the user reads as errorMessage."""
     return (await connection.execute(_END[before, after], cause)).rowcount == 1
 
 
-async def note(connection: AsyncConnection, cause: Cause, event_seq: int | None = None) -> bool:
+async def note(connection: Connection, cause: Cause, event_seq: int | None = None) -> bool:
     """An entry from the task's status to the same one: something was mended that moves no status.
 
     False, and nothing is written, where the task has ended, or has got another entry since `event_seq` was read.

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import event
+import sqlalchemy
+from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from infra.db.connection import Connection, DriverConnection, keep_first_line
 from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
@@ -61,10 +63,12 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
 
 
 def _keep_first_line(context: ExceptionContext) -> None:
-    """Cut off what follows Postgres' own words: its DETAIL shows the row that did not fit, payload and all."""
     for error in (context.original_exception, context.sqlalchemy_exception):
-        if isinstance(error, DBAPIError | psycopg.Error) and error.args:
-            error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
+        if isinstance(error, DBAPIError | psycopg.Error):
+            keep_first_line(error)
+
+
+_PING = text("SELECT 1")
 
 
 class DatabaseSilent(TimeoutError):
@@ -80,7 +84,7 @@ class Database:
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=SILENCES)
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
         """Run `work` in one READ COMMITTED transaction, again where the database asks for that.
 
         `work` must touch nothing but the connection, since it may run more than once. Raises DatabaseSilent after
@@ -88,12 +92,17 @@ class Database:
         """
         return await self._bounded(self._engine, work, within_s)
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The same for `work` that is one reading statement: without BEGIN and COMMIT, two of its three round trips."""
         return await self._bounded(self._without_begin, work, ANSWER_S)
 
+    async def alter(self, work: Callable[[sqlalchemy.Connection], None]) -> None:
+        """Run synchronous work, a migration, in one transaction of SQLAlchemy's own, however long it takes."""
+        async with self._engine.begin() as connection:
+            await connection.run_sync(work)
+
     async def _bounded(
-        self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]], within_s: float | None
+        self, engine: AsyncEngine, work: Callable[[Connection], Awaitable[T]], within_s: float | None
     ) -> T:
         if not self._circuit.admits():
             raise DatabaseSilent("the database has not answered lately")
@@ -118,11 +127,11 @@ class Database:
         if not task.cancelled():
             task.exception()  # heeded where somebody still waits for it
 
-    async def _repeated(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _repeated(self, engine: AsyncEngine, work: Callable[[Connection], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):
             try:
                 async with engine.begin() as connection:
-                    return await work(connection)
+                    return await work(DriverConnection(connection))
             except DBAPIError as error:
                 if not _may_repeat(error) or attempt == RETRIES - 1:
                     raise
@@ -140,8 +149,8 @@ class Database:
         await self._engine.dispose()
 
 
-async def _ping(connection: AsyncConnection) -> None:
-    await connection.exec_driver_sql("SELECT 1")
+async def _ping(connection: Connection) -> None:
+    await connection.execute(_PING)
 
 
 def _may_repeat(error: DBAPIError) -> bool:

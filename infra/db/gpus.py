@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from infra.db import attempts, claims, node_edges
+from infra.db.connection import Connection, Row
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
-
-AnyRow = Row[tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -115,25 +113,25 @@ _ADOPT = text(
 )
 
 
-async def list_all(connection: AsyncConnection, lineage: str | None = None) -> Sequence[AnyRow]:
+async def list_all(connection: Connection, lineage: str | None = None) -> Sequence[Row]:
     """Every registered node, or those of one node key's lineage."""
     return (await connection.execute(_LIST, {"lineage": lineage})).all()
 
 
-async def get(connection: AsyncConnection, gpu_id: str, lineage: str | None = None) -> AnyRow | None:
+async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Row | None:
     """One registered node, or None; so where it is not of the lineage that is given."""
     return (await connection.execute(_GET, {"gpu_id": gpu_id, "lineage": lineage})).one_or_none()
 
 
 async def by_task_type(
-    connection: AsyncConnection, task_type: int, priority: str | None, lineage: str | None = None
-) -> Sequence[AnyRow]:
+    connection: Connection, task_type: int, priority: str | None, lineage: str | None = None
+) -> Sequence[Row]:
     """The nodes that run a type; `priority` filters on their own supportedTaskPriority."""
     values = {"task_type": task_type, "priority": priority, "lineage": lineage}
     return (await connection.execute(_BY_TYPE, values)).all()
 
 
-async def register(connection: AsyncConnection, node: Registration, *, strict_vip: bool) -> Wakeups:
+async def register(connection: Connection, node: Registration, *, strict_vip: bool) -> Wakeups:
     """(new), OFFLINE → ACTIVE with a new epoch; slots above a smaller capacity are given back at once.
 
     Raises GpuOfAnotherKey.
@@ -163,29 +161,29 @@ async def register(connection: AsyncConnection, node: Registration, *, strict_vi
     return wakeups
 
 
-async def status_of(connection: AsyncConnection, gpu_id: str) -> AnyRow | None:
+async def status_of(connection: Connection, gpu_id: str) -> Row | None:
     """(status, epoch, lineage) of a registered node, or None: all that a beat needs to know."""
     return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
 
 
-async def record_beats(connection: AsyncConnection, ages_s: dict[str, float]) -> None:
+async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None:
     """Write through a batch of beats (gpu id → seconds ago): only ages travel, so no other clock counts."""
     await connection.execute(_BEAT, {"gpu_ids": list(ages_s), "ages_s": list(ages_s.values())})
 
 
-async def attended(connection: AsyncConnection, gpu_id: str) -> None:
+async def attended(connection: Connection, gpu_id: str) -> None:
     """Its workflow has seen the node as it is."""
     await connection.execute(_ATTENDED, {"gpu_id": gpu_id})
 
 
-async def come_back(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """OFFLINE → ACTIVE: a beat arrived."""
     await claims.open_release(connection, gpu_id)
     epoch = await node_edges.come_back(connection, gpu_id)
     return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat", strict_vip=strict_vip)
 
 
-async def recover(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """FAULTY → ACTIVE with a fresh grace window; nothing where it is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     await claims.open_release(connection, gpu_id)
@@ -193,13 +191,13 @@ async def recover(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool)
     return await _put_back_to_work(connection, gpu_id, epoch, "recover", strict_vip=strict_vip)
 
 
-async def fault(connection: AsyncConnection, gpu_id: str, reason: str) -> Wakeups:
+async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
     """ACTIVE, OFFLINE → FAULTY; nothing where it is FAULTY already. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     return await node_edges.fault(connection, gpu_id, reason)
 
 
-async def deregister(connection: AsyncConnection, gpu_id: str) -> Wakeups:
+async def deregister(connection: Connection, gpu_id: str) -> Wakeups:
     """any → (gone). Raises GpuNotFound."""
     epoch = await node_edges.go(connection, gpu_id)
     if epoch is None:
@@ -207,24 +205,24 @@ async def deregister(connection: AsyncConnection, gpu_id: str) -> Wakeups:
     return Wakeups(nodes=[(gpu_id, "deregister", epoch, "")])
 
 
-async def standing_free(connection: AsyncConnection) -> Sequence[str]:
+async def standing_free(connection: Connection) -> Sequence[str]:
     """Nodes with a free slot while a fitting task has waited for a second: those whose back-off has ended, mostly."""
-    return (await connection.execute(_STANDING_FREE)).scalars().all()
+    return (await connection.execute(_STANDING_FREE)).scalars()
 
 
-async def put_to_work(connection: AsyncConnection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """Hand over the free slots of one node."""
     await connection.execute(_LOCK, {"gpu_id": gpu_id})
     return Wakeups(granted=await claims.hand_over(connection, gpu_id, strict_vip=strict_vip))
 
 
-async def adopt(connection: AsyncConnection, task_id: str, attempt: int, epoch: int) -> None:
+async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
     """An attempt of an earlier registration goes on under the current one."""
     await connection.execute(_ADOPT, {"task_id": task_id, "attempt": attempt, "epoch": epoch})
 
 
 async def _put_back_to_work(
-    connection: AsyncConnection, gpu_id: str, epoch: int | None, signal: str, *, strict_vip: bool
+    connection: Connection, gpu_id: str, epoch: int | None, signal: str, *, strict_vip: bool
 ) -> Wakeups:
     if epoch is None:
         return Wakeups()
@@ -233,7 +231,7 @@ async def _put_back_to_work(
     return Wakeups(granted=granted, nodes=[(gpu_id, signal, epoch, "")])
 
 
-async def _must_exist(connection: AsyncConnection, gpu_id: str) -> None:
+async def _must_exist(connection: Connection, gpu_id: str) -> None:
     if await status_of(connection, gpu_id) is None:
         raise GpuNotFound
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
-AnyRow = Row[tuple[object, ...]]
+from infra.db.connection import Connection, Row
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,14 @@ _LIST = text(
 )
 
 
-async def join(connection: AsyncConnection, *, kind: str, hostname: str, pid: int, version: str) -> str:
+async def join(connection: Connection, *, kind: str, hostname: str, pid: int, version: str) -> str:
     """A new instance; returns its id, `instance-001` and so on."""
     values = {"kind": kind, "hostname": hostname, "pid": pid, "version": version}
     instance_id: str = (await connection.execute(_JOIN, values)).scalar_one()
     return instance_id
 
 
-async def beat(connection: AsyncConnection, instance_id: str, load: Load, deaf_s: float) -> bool:
+async def beat(connection: Connection, instance_id: str, load: Load, deaf_s: float) -> bool:
     """The instance lives, and how busy it is. False where it was forgotten meanwhile and must join again.
 
     After more than `deaf_s` without a beat of its own it listens anew: those of the nodes may have gone unheard too.
@@ -80,18 +79,18 @@ async def beat(connection: AsyncConnection, instance_id: str, load: Load, deaf_s
     return (await connection.execute(_BEAT, values)).rowcount == 1
 
 
-async def leave(connection: AsyncConnection, instance_id: str) -> None:
+async def leave(connection: Connection, instance_id: str) -> None:
     """An orderly end: the row goes and the lease is free at once."""
     await connection.execute(_YIELD, {"instance_id": instance_id})
     await connection.execute(_LEAVE, {"instance_id": instance_id})
 
 
-async def purge(connection: AsyncConnection, age_s: float) -> None:
+async def purge(connection: Connection, age_s: float) -> None:
     """Forget the instances that have been silent for `age_s`."""
     await connection.execute(_PURGE, {"age": age_s})
 
 
-async def lead(connection: AsyncConnection, instance_id: str, lease_s: float) -> int | None:
+async def lead(connection: Connection, instance_id: str, lease_s: float) -> int | None:
     """Take or keep the leader lease; its epoch, or None where another instance holds it."""
     epoch: int | None = (
         await connection.execute(_LEAD, {"instance_id": instance_id, "lease": lease_s})
@@ -99,6 +98,6 @@ async def lead(connection: AsyncConnection, instance_id: str, lease_s: float) ->
     return epoch
 
 
-async def list_all(connection: AsyncConnection, timeout_s: float) -> Sequence[AnyRow]:
+async def list_all(connection: Connection, timeout_s: float) -> Sequence[Row]:
     """Every instance, with `alive` (beat within `timeout_s`) and `leads`."""
     return (await connection.execute(_LIST, {"timeout": timeout_s})).all()

@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from infra.db import audit
 from infra.db.audit import Action, Actor
+from infra.db.connection import Connection, Row
 from workflows.domain.role import Role
-
-AnyRow = Row[tuple[object, ...]]
 
 PREFIX = "gpo_"
 BOOTSTRAP = "bootstrap"
@@ -109,7 +107,7 @@ def hash_key(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-async def find(connection: AsyncConnection, secret: str) -> Caller | None:
+async def find(connection: Connection, secret: str) -> Caller | None:
     """The caller behind a live key, or None."""
     hashed = hash_key(secret)
     row = (await connection.execute(_FIND, {"key_hash": hashed})).one_or_none()
@@ -118,12 +116,12 @@ async def find(connection: AsyncConnection, secret: str) -> Caller | None:
     return Caller(row.key_id, Role(row.role), row.owner, row.lineage, row.acts_for_others)
 
 
-async def list_all(connection: AsyncConnection) -> Sequence[AnyRow]:
+async def list_all(connection: Connection) -> Sequence[Row]:
     """Every key, the oldest first: never a secret or a hash."""
     return (await connection.execute(_LIST)).all()
 
 
-async def create(connection: AsyncConnection, key: NewKey, by: Actor) -> MadeKey:
+async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
     """A new key, the first of its lineage. Raises KeyRefused."""
     if key.owner == BOOTSTRAP:
         raise KeyRefused(f"the owner {BOOTSTRAP!r} is kept for the key of the setting API_KEY")
@@ -136,7 +134,7 @@ async def create(connection: AsyncConnection, key: NewKey, by: Actor) -> MadeKey
     return made
 
 
-async def revoke(connection: AsyncConnection, key_id: str, by: Actor) -> bool:
+async def revoke(connection: Connection, key_id: str, by: Actor) -> bool:
     """End a key now, for good; False where it was revoked before. Raises KeyRefused."""
     row = await _lock(connection, key_id)
     changed = bool(row.state != "revoked")
@@ -146,7 +144,7 @@ async def revoke(connection: AsyncConnection, key_id: str, by: Actor) -> bool:
     return changed
 
 
-async def rotate(connection: AsyncConnection, key_id: str, overlap_s: float, by: Actor) -> tuple[MadeKey, datetime]:
+async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Actor) -> tuple[MadeKey, datetime]:
     """A successor with the same role, owner and options; the old key's end, at most `overlap_s` seconds from now.
 
     Raises KeyRefused.
@@ -164,12 +162,12 @@ async def rotate(connection: AsyncConnection, key_id: str, overlap_s: float, by:
     return made, ends_at
 
 
-async def ensure_bootstrap(connection: AsyncConnection, secret: str) -> bool:
+async def ensure_bootstrap(connection: Connection, secret: str) -> bool:
     """The key of the setting API_KEY is an admin key, and no earlier one is. False where it does not open."""
     hashed = hash_key(secret)
     by = Actor(None, "system", None)
     await connection.execute(_LOCK_BOOTSTRAP)
-    for key_id in (await connection.execute(_REPLACE_OTHERS, {"key_hash": hashed})).scalars().all():
+    for key_id in (await connection.execute(_REPLACE_OTHERS, {"key_hash": hashed})).scalars():
         await audit.record(connection, by, Action.KEY_REVOKE, key_id, "another API_KEY is set")
     if not (await connection.execute(_IS_KNOWN, {"key_hash": hashed})).scalar_one():
         key_id = f"key_{hashed[:12]}"
@@ -182,22 +180,22 @@ async def ensure_bootstrap(connection: AsyncConnection, secret: str) -> bool:
     return caller is not None and caller.owner == BOOTSTRAP
 
 
-async def _insert(connection: AsyncConnection, key: NewKey, lineage: str | None) -> MadeKey:
+async def _insert(connection: Connection, key: NewKey, lineage: str | None) -> MadeKey:
     made = MadeKey(f"key_{secrets.token_hex(6)}", PREFIX + secrets.token_urlsafe(32), key)
     await _write(connection, made.key_id, hash_key(made.secret), key, lineage or made.key_id)
     return made
 
 
-async def _write(connection: AsyncConnection, key_id: str, hashed: str, key: NewKey, lineage: str) -> None:
+async def _write(connection: Connection, key_id: str, hashed: str, key: NewKey, lineage: str) -> None:
     await connection.execute(_INSERT, key.__dict__ | {"key_id": key_id, "key_hash": hashed, "lineage": lineage})
 
 
-async def _lock(connection: AsyncConnection, key_id: str) -> AnyRow:
+async def _lock(connection: Connection, key_id: str) -> Row:
     row = (await connection.execute(_LOCK, {"key_id": key_id})).one_or_none()
     if row is None:
         raise KeyRefused(f"there is no key {key_id}")
     return row
 
 
-async def _is_past(connection: AsyncConnection, moment: datetime) -> bool:
+async def _is_past(connection: Connection, moment: datetime) -> bool:
     return bool((await connection.execute(_IS_PAST, {"moment": moment})).scalar_one())

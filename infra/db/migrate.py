@@ -7,7 +7,6 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.engine import Database
 
@@ -33,8 +32,4 @@ def upgrade(connection: Connection) -> None:
 
 async def migrate(database: Database) -> None:
     """`upgrade` in a transaction of its own: all of it or nothing."""
-
-    async def work(connection: AsyncConnection) -> None:
-        await connection.run_sync(upgrade)
-
-    await database.run(work, within_s=None)
+    await database.alter(upgrade)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from infra.db import counters, instances
+from infra.db.connection import Connection, Row
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -65,7 +65,7 @@ class SystemState:
     queues: dict[str, int]  # unfinished tasks by type
     alerts: dict[tuple[str, str], int]  # by (level, status)
     recent: dict[str, int]  # the last ended tasks by status
-    instances: Sequence[Row[tuple[object, ...]]]
+    instances: Sequence[Row]
 
     @property
     def unfinished(self) -> int:
@@ -97,7 +97,7 @@ class SystemState:
         return {"levels": {name: str(level) for name, level in names.items()}, "gpus": self.gpus, "tasks": self.tasks}
 
 
-async def read(connection: AsyncConnection, instance_timeout_s: float) -> SystemState:
+async def read(connection: Connection, instance_timeout_s: float) -> SystemState:
     """The state now."""
     counts = await counters.read(connection)
     tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
@@ -115,18 +115,19 @@ async def read(connection: AsyncConnection, instance_timeout_s: float) -> System
     )
 
 
-async def wait_estimates(connection: AsyncConnection) -> WaitEstimates:
+async def wait_estimates(connection: Connection) -> WaitEstimates:
     """The error of the estimated waits of the last ended tasks: for the monitor, not for a read path."""
     row = (await connection.execute(_WAIT_ESTIMATES, {"last": ESTIMATES_OF})).one()
     errors = (row.median_error_s, row.p90_error_s, row.bias_s)
     return WaitEstimates(row.samples, *(None if value is None else round(value, 3) for value in errors))
 
 
-async def keep(connection: AsyncConnection, report: dict[str, Any]) -> None:
+async def keep(connection: Connection, report: dict[str, Any]) -> None:
     """Keep the monitor's report."""
     await connection.execute(_KEEP, {"body": json.dumps(report)})
 
 
-async def last_report(connection: AsyncConnection) -> dict[str, Any] | None:
+async def last_report(connection: Connection) -> dict[str, Any] | None:
     """The monitor's last report."""
-    return (await connection.execute(_LAST)).scalar_one_or_none()
+    report: dict[str, Any] | None = (await connection.execute(_LAST)).scalar_one_or_none()
+    return report

@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import alerts
 from infra.db.alerts import NewAlert
+from infra.db.connection import Connection
 from infra.db.wakeups import Wakeups
 from workflows.domain.alert import AlertLevel
 from workflows.domain.gpu import GpuStatus, check_edge
@@ -42,7 +42,7 @@ _RECOVER = _edge(
 _GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
 
 
-async def fault(connection: AsyncConnection, gpu_id: str, reason: str) -> Wakeups:
+async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
     """ACTIVE, OFFLINE → FAULTY with a CRITICAL alert; nothing where it is FAULTY already."""
     row = (await connection.execute(_FAULT, {"gpu_id": gpu_id, "reason": reason})).one_or_none()
     if row is None:
@@ -51,7 +51,7 @@ async def fault(connection: AsyncConnection, gpu_id: str, reason: str) -> Wakeup
     return Wakeups(nodes=[(gpu_id, "fault", row.epoch, reason)])
 
 
-async def go_offline(connection: AsyncConnection, gpu_id: str) -> bool:
+async def go_offline(connection: Connection, gpu_id: str) -> bool:
     """ACTIVE → OFFLINE with a WARNING alert; False where it is not ACTIVE."""
     row = (await connection.execute(_OFFLINE, {"gpu_id": gpu_id})).one_or_none()
     if row is None:
@@ -60,19 +60,19 @@ async def go_offline(connection: AsyncConnection, gpu_id: str) -> bool:
     return True
 
 
-async def come_back(connection: AsyncConnection, gpu_id: str) -> int | None:
+async def come_back(connection: Connection, gpu_id: str) -> int | None:
     """OFFLINE → ACTIVE; the node's epoch, or None where it is not OFFLINE."""
     row = (await connection.execute(_RETURN, {"gpu_id": gpu_id})).one_or_none()
     return None if row is None else int(row.epoch)
 
 
-async def recover(connection: AsyncConnection, gpu_id: str) -> int | None:
+async def recover(connection: Connection, gpu_id: str) -> int | None:
     """FAULTY → ACTIVE; the node's epoch, or None where it is not FAULTY."""
     row = (await connection.execute(_RECOVER, {"gpu_id": gpu_id})).one_or_none()
     return None if row is None else int(row.epoch)
 
 
-async def go(connection: AsyncConnection, gpu_id: str) -> int | None:
+async def go(connection: Connection, gpu_id: str) -> int | None:
     """any → (gone); the node's epoch, or None where it is not registered."""
     row = (await connection.execute(_GO, {"gpu_id": gpu_id})).one_or_none()
     return None if row is None else int(row.epoch)

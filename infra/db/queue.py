@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
+from infra.db.connection import Connection, Row
 from workflows.domain import queueing
-
-AnyRow = Row[tuple[object, ...]]
 
 _FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, app)
 
@@ -148,7 +146,7 @@ class Milestones:
 
 
 async def join(
-    connection: AsyncConnection, task_type: int, queue_class: int, app: str, weight: float, pool: list[int]
+    connection: Connection, task_type: int, queue_class: int, app: str, weight: float, pool: list[int]
 ) -> float:
     """The rank of a new task. Holds the lock of its app's flow until the transaction ends, so that no two are equal.
 
@@ -162,14 +160,14 @@ async def join(
     return queueing.rank(row.virtual_time, row.last_of_app, weight)
 
 
-async def ahead(connection: AsyncConnection, place: Place, pool: list[int], *, limit: int | None = None) -> int:
+async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None = None) -> int:
     """How many tasks wait before this place for slots that it can use; counts at most `limit` per type and class."""
     values = {**place.__dict__, "pool": pool, "limit": limit}
     count: int = (await connection.execute(_AHEAD, values)).scalar_one()
     return int(count)
 
 
-async def milestones(connection: AsyncConnection, task_type: int, *, every: int) -> Milestones:
+async def milestones(connection: Connection, task_type: int, *, every: int) -> Milestones:
     """The milestones of a type's queue. The cost grows with it: callers share one answer for a moment."""
     found = Milestones(every, {}, {})
     for row in await connection.execute(_MILESTONES, {"task_type": task_type, "every": every}):
@@ -178,7 +176,7 @@ async def milestones(connection: AsyncConnection, task_type: int, *, every: int)
     return found
 
 
-async def between(connection: AsyncConnection, marks: dict[int, Mark], place: Place) -> int:
+async def between(connection: Connection, marks: dict[int, Mark], place: Place) -> int:
     """How many stand between each type's mark, itself included, and a place."""
     values = {
         **place.__dict__,
@@ -190,12 +188,12 @@ async def between(connection: AsyncConnection, marks: dict[int, Mark], place: Pl
     return int(count)
 
 
-async def heads(connection: AsyncConnection, *, age_s: float, each: int, limit: int) -> Sequence[AnyRow]:
+async def heads(connection: Connection, *, age_s: float, each: int, limit: int) -> Sequence[Row]:
     """(task_type, task_id, vip) of the first `each` of every type, where they have waited for `age_s` seconds."""
     return (await connection.execute(_HEADS, {"age": age_s, "each": each, "limit": limit})).all()
 
 
-async def promote(connection: AsyncConnection, aging_s: float, *, limit: int) -> int:
+async def promote(connection: Connection, aging_s: float, *, limit: int) -> int:
     """Move NORMAL tasks that have waited longer than `aging_s` seconds over to the VIP class; how many."""
     values = {"aging": aging_s, "limit": limit, "spacing": 1 / queueing.AGED_WEIGHT}
     return (await connection.execute(_PROMOTE, values)).rowcount

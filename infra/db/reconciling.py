@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
-AnyRow = Row[tuple[object, ...]]
+from infra.db.connection import Connection, Row
 
 _ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
 # What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
@@ -106,12 +105,12 @@ _UNSERVED = text(
 )
 
 
-async def not_started(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
+async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:
     """Rows older than `age_s` whose workflow has never run."""
     return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
 
 
-async def expired(connection: AsyncConnection, age_s: float, delivery_s: float) -> Sequence[AnyRow]:
+async def expired(connection: Connection, age_s: float, delivery_s: float) -> Sequence[Row]:
     """Open attempts past their timeout by `age_s`: nobody has ended them, though their workflow should have.
 
     One that no node has accepted has `delivery_s` more.
@@ -119,22 +118,22 @@ async def expired(connection: AsyncConnection, age_s: float, delivery_s: float) 
     return (await connection.execute(_EXPIRED, {"age": age_s, "delivery": delivery_s})).all()
 
 
-async def uncollected(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
+async def uncollected(connection: Connection, age_s: float) -> Sequence[Row]:
     """Attempts closed for `age_s` of which their workflow has not taken note."""
     return (await connection.execute(_UNCOLLECTED, {"age": age_s})).all()
 
 
-async def undispatched(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
+async def undispatched(connection: Connection, age_s: float) -> Sequence[Row]:
     """Attempts granted `age_s` ago that no node has accepted, with the node's address."""
     return (await connection.execute(_UNDISPATCHED, {"age": age_s})).all()
 
 
-async def forgotten(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
+async def forgotten(connection: Connection, age_s: float) -> Sequence[Row]:
     """QUEUED for `age_s`, longer than any pause, and yet neither waiting for a slot nor holding one."""
     return (await connection.execute(_FORGOTTEN, {"age": age_s})).all()
 
 
-async def next_round(connection: AsyncConnection, age_s: float, limit: int) -> Sequence[AnyRow]:
+async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Row]:
     """The next `limit` unfinished tasks, the oldest first, beginning anew after the last one.
 
     Of those the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
@@ -145,11 +144,11 @@ async def next_round(connection: AsyncConnection, age_s: float, limit: int) -> S
     return [row for row in rows if row.doubtful]
 
 
-async def unattended(connection: AsyncConnection, age_s: float) -> Sequence[AnyRow]:
+async def unattended(connection: Connection, age_s: float) -> Sequence[Row]:
     """Nodes whose state their workflow has not seen for `age_s`, and faulty or gone ones that hold open attempts."""
     return (await connection.execute(_UNATTENDED, {"age": age_s})).all()
 
 
-async def unserved(connection: AsyncConnection) -> Sequence[AnyRow]:
+async def unserved(connection: Connection) -> Sequence[Row]:
     """(task_type, task_id of the first in the queue) of the types that wait and that no registered node supports."""
     return (await connection.execute(_UNSERVED)).all()

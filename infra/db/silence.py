@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import node_edges
+from infra.db.connection import Connection
 
 GUARD_SHARE = 0.3
 GUARD_AT_LEAST = 3
@@ -61,7 +61,7 @@ def deaf_after_s(grace_s: float) -> float:
     return max(grace_s / 2, 1.0)
 
 
-async def find(connection: AsyncConnection, grace_s: float) -> Silence:
+async def find(connection: Connection, grace_s: float) -> Silence:
     """The silent nodes by the database's clock; none where no API process listens."""
     values = {
         "grace": grace_s,
@@ -79,7 +79,7 @@ async def find(connection: AsyncConnection, grace_s: float) -> Silence:
     )
 
 
-async def go_offline(connection: AsyncConnection, gpu_id: str, grace_s: float) -> bool:
+async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> bool:
     """ACTIVE → OFFLINE where the node is silent and not held."""
     await connection.execute(_LOCK, {"gpu_id": gpu_id})
     silence = await find(connection, grace_s)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import TextClause, text
 
 from infra.db import audit, counters, queue
 from infra.db.audit import Action
 from infra.db.capacity import Capacity
+from infra.db.connection import Connection, Row
 from infra.db.keys import Caller
 from infra.db.queue import Place
 from workflows.domain import queueing
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
 from workflows.domain.task import TaskStatus
-
-AnyRow = Row[tuple[object, ...]]
 
 _USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
 LAST = 2**62  # after every display id
@@ -97,14 +96,14 @@ _EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq"
 
 
 async def create(
-    connection: AsyncConnection,
+    connection: Connection,
     task: NewTask,
     capacity: Capacity,
     *,
     weight: float,
     by: Caller,
     max_waiting: int | None = None,
-) -> tuple[AnyRow, bool]:
+) -> tuple[Row, bool]:
     """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
 
     (row, True), or the earlier (row, False) of the same request. Raises IdempotencyConflict where the key
@@ -136,7 +135,7 @@ async def create(
     return seen, False
 
 
-async def _seen(connection: AsyncConnection, task: NewTask) -> AnyRow | None:
+async def _seen(connection: Connection, task: NewTask) -> Row | None:
     """The task that the same caller's Idempotency-Key made before. Raises IdempotencyConflict."""
     key = {"lineage": task.lineage, "idempotency_key": task.idempotency_key}
     row = (await connection.execute(_SEEN, key)).one_or_none()
@@ -150,40 +149,42 @@ def expected_wait_s(ahead: int, capacity: Capacity) -> int:
     return round(queueing.wait_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s))
 
 
-async def get(connection: AsyncConnection, task_id: str) -> AnyRow | None:
+async def get(connection: Connection, task_id: str) -> Row | None:
     """One task with its result, or None."""
     return (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
 
 
 async def page(
-    connection: AsyncConnection, filters: dict[str, Any], *, limit: int, offset: int
-) -> tuple[Sequence[AnyRow], int]:
+    connection: Connection, filters: dict[str, Any], *, limit: int, offset: int
+) -> tuple[Sequence[Row], int]:
     """One page of tasks, the newest first, and how many there are in all (a kept count).
 
     `filters`: status, task_type, gpu_id, user_id. The page's ids come from an index alone, its rows by their ids.
     """
-    conditions = " AND ".join(_FILTERS[name] for name in filters) or "true"
-    rows = await connection.execute(
-        text(
-            f"""
-            SELECT {_COLUMNS}
-              FROM (SELECT t.display_id FROM tasks t WHERE {conditions}
-                     ORDER BY t.display_id DESC LIMIT :limit OFFSET :offset) page
-              JOIN tasks t USING (display_id)
-              LEFT JOIN task_results r USING (task_id)
-             ORDER BY t.display_id DESC
-            """
-        ),
-        filters | {"limit": limit, "offset": offset},
-    )
+    rows = await connection.execute(_page(*filters), filters | {"limit": limit, "offset": offset})
     return rows.all(), await counters.tasks_matching(connection, **filters)
 
 
-async def progress(connection: AsyncConnection, task_id: str) -> AnyRow | None:
+@cache
+def _page(*filters: str) -> TextClause:
+    conditions = " AND ".join(_FILTERS[name] for name in filters) or "true"
+    return text(
+        f"""
+        SELECT {_COLUMNS}
+          FROM (SELECT t.display_id FROM tasks t WHERE {conditions}
+                 ORDER BY t.display_id DESC LIMIT :limit OFFSET :offset) page
+          JOIN tasks t USING (display_id)
+          LEFT JOIN task_results r USING (task_id)
+         ORDER BY t.display_id DESC
+        """
+    )
+
+
+async def progress(connection: Connection, task_id: str) -> Row | None:
     """What `GET /tasks/{taskId}/progress` is made of."""
     return (await connection.execute(_PROGRESS, {"task_id": task_id})).one_or_none()
 
 
-async def events(connection: AsyncConnection, task_id: str) -> Sequence[AnyRow]:
+async def events(connection: Connection, task_id: str) -> Sequence[Row]:
     """The task's timeline, in order."""
     return (await connection.execute(_EVENTS, {"task_id": task_id})).all()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from infra.db import silence
+from infra.db.connection import Connection, Row
 from infra.db.invariants import Check
 
 EXAMPLES = 5
@@ -53,20 +53,20 @@ _RESULT = text("SELECT result FROM task_results WHERE task_id = :task_id AND att
 _ACTIVE = text("SELECT count(*) FROM gpus WHERE gone_at IS NULL AND status = 'ACTIVE'")
 
 
-async def take_snapshot(connection: AsyncConnection) -> None:
+async def take_snapshot(connection: Connection) -> None:
     """Must come first in the transaction: all that follows reads one moment, however long it takes."""
     await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
     await connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
-async def find(connection: AsyncConnection, check: Check) -> Finding:
+async def find(connection: Connection, check: Check) -> Finding:
     """The violations of one check."""
     statement = _FIND.format(rows=check.rows, broken=check.broken, examples=EXAMPLES)
     row = (await connection.execute(text(statement.replace(":", r"\:")))).one()
     return Finding(check.invariant, check.name, row.rows, row.violations, row.examples)
 
 
-async def silent_but_active(connection: AsyncConnection, allowed_s: float) -> Finding:
+async def silent_but_active(connection: Connection, allowed_s: float) -> Finding:
     """ACTIVE nodes whose last beat is older than the grace and one scan, together `allowed_s`.
 
     Silence is what the scan takes for it: not while no API process listens, nor while the fleet guard holds.
@@ -76,17 +76,17 @@ async def silent_but_active(connection: AsyncConnection, allowed_s: float) -> Fi
     return Finding.of(9, "an ACTIVE node has beaten within its grace", rows, (gpu_id for gpu_id, _ in lapsed))
 
 
-async def tasks(connection: AsyncConnection, task_id: str | None = None) -> Sequence[Row[tuple[object, ...]]]:
+async def tasks(connection: Connection, task_id: str | None = None) -> Sequence[Row]:
     """What the engine must agree with, of one task or of all: task_id, status, started, ended_s (s ago), mended."""
     return (await connection.execute(_TASKS, {"task_id": task_id})).all()
 
 
-async def results(connection: AsyncConnection, gpu_ids: Sequence[str]) -> Sequence[Row[tuple[object, ...]]]:
+async def results(connection: Connection, gpu_ids: Sequence[str]) -> Sequence[Row]:
     """The accepted results of some nodes: task_id, attempt, gpu_id, sha256 of the text."""
     return (await connection.execute(_RESULTS, {"gpu_ids": list(gpu_ids)})).all()
 
 
-async def result(connection: AsyncConnection, task_id: str, attempt: int) -> str:
+async def result(connection: Connection, task_id: str, attempt: int) -> str:
     """The text of one accepted result."""
     found: str = (await connection.execute(_RESULT, {"task_id": task_id, "attempt": attempt})).scalar_one()
     return found

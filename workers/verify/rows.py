@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from infra.db import invariants, verifying
+from infra.db.connection import Connection, Row
 from infra.db.verifying import Finding
 from infra.settings import Settings
 
@@ -20,11 +18,11 @@ class Snapshot:
     """One moment of the database."""
 
     findings: list[Finding]
-    tasks: dict[str, Row[tuple[object, ...]]]
-    results: list[Row[tuple[object, ...]]]  # of the nodes that were asked for
+    tasks: dict[str, Row]
+    results: list[Row]  # of the nodes that were asked for
 
 
-async def read(connection: AsyncConnection, settings: Settings, *, settled: bool, gpu_ids: list[str]) -> Snapshot:
+async def read(connection: Connection, settings: Settings, *, settled: bool, gpu_ids: list[str]) -> Snapshot:
     """Run every check in one snapshot."""
     await verifying.take_snapshot(connection)
     checks = (*invariants.ALWAYS, invariants.NOTHING_IN_FLIGHT) if settled else invariants.ALWAYS
