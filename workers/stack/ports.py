@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import socket
 import sys
 
 from workers.stack.errors import PortTaken, StackError
-
-_held: list[socket.socket] = []
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -22,7 +21,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     holder.bind((host, 0))
     port = int(holder.getsockname()[1])
     if sys.platform == "linux":
-        _held.append(holder)
+        atexit.register(holder.close)
     else:
         holder.close()
     return port
