@@ -8,13 +8,13 @@ itself costs (0.39 ms of CPU by 0.12 ms for a SELECT of one row), a few dozen ti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import TextClause
+from sqlalchemy import Executable, TextClause
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,14 +40,14 @@ class Result(Protocol):
     def one_or_none(self) -> Row | None: ...
     def scalar_one(self) -> Any: ...
     def scalar_one_or_none(self) -> Any: ...
-    def scalars(self) -> Sequence[Any]: ...
+    def scalars(self) -> Iterable[Any]: ...
     def __iter__(self) -> Iterator[Row]: ...
 
 
 class Connection(Protocol):
-    """Executes text, its parameters by name. SQLAlchemy's own connections are such, too."""
+    """Executes statements, their parameters by name. SQLAlchemy's own connections are such, too."""
 
-    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, /) -> Result:
         """Raises sqlalchemy.exc.DBAPIError."""
         ...
 
@@ -61,8 +61,10 @@ class DriverConnection:
         self._lent = lent
         self._driver: psycopg.AsyncConnection[Any] = pooled.connection.driver_connection  # type: ignore[assignment]
 
-    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, /) -> Result:
         """Raises DBAPIError, its text without the values of any row or parameter."""
+        if not isinstance(statement, TextClause):
+            return await self._lent.execute(statement, parameters)
         query, defaults = _compiled(statement)
         values = {**defaults, **parameters} if parameters is not None else defaults
         try:

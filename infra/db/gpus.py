@@ -207,7 +207,7 @@ async def deregister(connection: Connection, gpu_id: str) -> Wakeups:
 
 async def standing_free(connection: Connection) -> Sequence[str]:
     """Nodes with a free slot while a fitting task has waited for a second: those whose back-off has ended, mostly."""
-    return (await connection.execute(_STANDING_FREE)).scalars()
+    return list((await connection.execute(_STANDING_FREE)).scalars())
 
 
 async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:

@@ -146,7 +146,9 @@ class Allocator(DatabaseMachine):
             ).one()
             if node.status != "ACTIVE":
                 return None, None
-            best = (await connection.execute(text(BEST), {"types": node.task_types, "gpu_id": gpu_id})).scalar()
+            best = (
+                await connection.execute(text(BEST), {"types": node.task_types, "gpu_id": gpu_id})
+            ).scalar_one_or_none()
             settled = await attempts.settle(
                 connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}", strict_vip=False
             )

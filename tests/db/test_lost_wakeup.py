@@ -33,7 +33,7 @@ async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) 
         looking = asyncio.create_task(claims.claim(database.run, "late", strict_vip=False))
 
         async def blocked() -> bool:
-            return bool(await database.run(lambda c: c.scalar(text(BLOCKED))))
+            return bool((await database.run(lambda c: c.execute(text(BLOCKED)))).scalar_one_or_none())
 
         try:
             await eventually(blocked, within=5)
