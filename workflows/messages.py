@@ -24,6 +24,7 @@ class TaskInput:
     priority: int
     timeout_ms: int
     attempt: int = 0  # the last one that an earlier run of the workflow has taken note of
+    waits: bool = False  # there was no slot at its creation: it may have been granted one before its first step
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,8 @@ class TaskWorkflow:
 
     async def _slot(self) -> Selection:
         """Claim a slot, or wait for one to be handed over."""
+        if self._task.waits and (grant := self._grant()) is not None:
+            return Selection(TaskStatus.QUEUED, grant)
         while True:
             self._look = False
             selection = await workflow.execute_local_activity_method(

@@ -23,6 +23,7 @@ from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
 from infra.db import tasks
+from infra.db.claims import FIRST_LOOK_S
 from infra.db.keys import Caller
 from infra.db.queue import Place
 from infra.db.tasks import NewTask
@@ -67,12 +68,14 @@ async def create_task(
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     weight = context.settings.weight_of(task.app)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
-    row, created = await context.database.run(
-        lambda c: tasks.create(c, task, capacity, weight=weight, by=caller, max_waiting=cap)
+    strict = context.settings.vip_nodes_strict
+    created = await context.database.run(
+        lambda c: tasks.create(c, task, capacity, weight=weight, by=caller, strict_vip=strict, max_waiting=cap)
     )
+    row = created.row
     telemetry.describe(task_id=row.task_id, task_type=body.taskType)
-    if created:
-        await _start(context, task)
+    if created.is_new:
+        await _start(context, task, waits=created.waits_briefly)
     return ok(
         {
             "taskId": row.task_id,
@@ -104,11 +107,13 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
     )
 
 
-async def _start(context: Context, task: NewTask) -> None:
+async def _start(context: Context, task: NewTask, *, waits: bool) -> None:
     """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
-    message = TaskInput(task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms)
+    message = TaskInput(
+        task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms, waits=waits
+    )
     try:
-        await context.engine.start_task(message)
+        await context.engine.start_task(message, after_s=FIRST_LOOK_S if waits else 0.0)
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 

@@ -89,6 +89,10 @@ class Capacity:
     remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
     usual_s: float  # the median of the type's last 50 completed tasks
 
+    def turns_over_within(self, seconds: float) -> bool:
+        """Whether every slot is taken, by work that usually ends so soon."""
+        return self.nodes.free == 0 < self.nodes.full and self.usual_s <= seconds
+
 
 async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
     """The capacity for a type now, with or without the nodes that serve VIP tasks first.

@@ -26,9 +26,12 @@ from sqlalchemy import TextClause, text
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
-from workflows.messages import Grant
+from workflows.messages import Grant, TaskInput
 
 _TYPE_LOCK = 7101  # first key of the advisory locks of task types
+FIRST_LOOK_S = 5.0
+"""A new task that has to wait, but hardly for so long, looks for a slot itself only after this time. Most are granted
+one before, and then their first step is already the dispatch: one workflow task and one look less."""
 AVOID_S = 30.0
 """So long a waiting task leaves a node alone on which it has failed, while another one is alive."""
 
@@ -56,6 +59,7 @@ _CANDIDATE = """
      ORDER BY COALESCE(array_position(CAST(:failed_on AS text[]), g.gpu_id), 0), (g.priority_queue = 'VIP') <> :vip,
               used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
      LIMIT 1 FOR UPDATE OF g"""
+_IS_FREE = text(f"SELECT EXISTS ({_CANDIDATE.removesuffix(' FOR UPDATE OF g')})")
 _CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")
 _CANDIDATE_AT_LAST = text(_CANDIDATE)
 
@@ -105,7 +109,9 @@ _HAND_OVER = text(
                                     ELSE t.engine_started_at END
       FROM claimed, node
      WHERE t.task_id = claimed.task_id
- RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free
+ RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
+           t.timeout_ms, t.engine_started_at IS NULL
+           AND t.created_at > clock_timestamp() - make_interval(secs => 2 * :first_look) AS delayed
     """
 )
 _STARTED = text(
@@ -235,6 +241,16 @@ async def _or_wait(
     return replace(_with(found, task_id, granted), tried=gpu_id)
 
 
+async def waits(connection: Connection, task_type: int, *, vip: bool, strict_vip: bool) -> bool:
+    """Whether no node has a slot for a new task; whoever frees one later sees the task that this transaction inserts.
+
+    Comes before any other lock but the user's.
+    """
+    await connection.execute(_LOCK_TYPE, {"lock": _TYPE_LOCK, "task_type": task_type})
+    values = {"task_type": task_type, "vip": vip, "failed_on": [], "strict": strict_vip, "tried": []}
+    return not (await connection.execute(_IS_FREE, values)).scalar_one()
+
+
 async def _read(connection: Connection, task_id: str) -> Row | None:
     return (await connection.execute(_REQUEST, {"task_id": task_id})).one_or_none()
 
@@ -298,10 +314,17 @@ async def hand_over(
 
     The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
-    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking}
+    query = {
+        **{"gpu_id": gpu_id, "strict": strict_vip, "asking": asking},
+        **{"avoid": AVOID_S, "first_look": FIRST_LOOK_S},
+    }
     granted: list[Granted] = []
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
-        granted.append(Granted(row.task_id, Grant(row.attempt, gpu_id)))
+        granted.append(Granted(row.task_id, Grant(row.attempt, gpu_id), _input(row) if row.delayed else None))
         if row.free < 1:
             break
     return granted
+
+
+def _input(row: Row) -> TaskInput:
+    return TaskInput(row.task_id, row.task_type, row.user_id, row.app, row.priority, row.timeout_ms, waits=True)

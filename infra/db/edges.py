@@ -31,7 +31,8 @@ def _edge(before: TaskStatus, after: TaskStatus, assignments: str) -> TextClause
 _START = _edge(
     TaskStatus.QUEUED,
     TaskStatus.PROCESSING,
-    "gpu_id = :gpu_id, waiting_since = NULL, started_at = GREATEST(clock_timestamp(), created_at)",
+    "gpu_id = :gpu_id, waiting_since = NULL, started_at = GREATEST(clock_timestamp(), created_at),"
+    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())",  # only its workflow can have dispatched it
 )
 _REQUEUE = _edge(
     TaskStatus.PROCESSING,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from infra.db import audit, counters, queue
+from infra.db import audit, claims, counters, queue
 from infra.db.audit import Action
 from infra.db.capacity import Capacity
 from infra.db.connection import Connection, Row
@@ -43,6 +43,15 @@ class NewTask:
     lineage: str
     idempotency_key: str | None
     request_hash: str | None
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new task's row, or the earlier one of the same request."""
+
+    row: Row
+    is_new: bool
+    waits_briefly: bool = False  # no slot is free for it, and one should be soon
 
 
 _CREATE = text(
@@ -102,19 +111,23 @@ async def create(
     *,
     weight: float,
     by: Caller,
+    strict_vip: bool,
     max_waiting: int | None = None,
-) -> tuple[Row, bool]:
+) -> Created:
     """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
 
-    (row, True), or the earlier (row, False) of the same request. Raises IdempotencyConflict where the key
-    was seen with another body, TooManyWaiting where `max_waiting` tasks of the same user are QUEUED.
+    Raises IdempotencyConflict where the key was seen with another body, TooManyWaiting where `max_waiting` tasks of
+    the same user are QUEUED.
     """
     if max_waiting is not None:
         await connection.execute(_LOCK_USER, {"lock": _USER_LOCK, "user_id": task.user_id})
         if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
-            return seen, False
+            return Created(seen, is_new=False)
         if await counters.tasks_matching(connection, user_id=task.user_id, status=TaskStatus.QUEUED) >= max_waiting:
             raise TooManyWaiting
+    waits = capacity.turns_over_within(claims.FIRST_LOOK_S) and await claims.waits(
+        connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip
+    )
     rank = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
     place = Place(task.queue_class, rank, LAST)
     ahead = await queue.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
@@ -129,10 +142,10 @@ async def create(
     }
     row = (await connection.execute(_CREATE, values)).one_or_none()
     if row is not None:
-        return row, True
+        return Created(row, is_new=True, waits_briefly=waits and row.estimated_wait_s < claims.FIRST_LOOK_S)
     seen = await _seen(connection, task)
     assert seen is not None  # nothing else conflicts, and no task is ever removed
-    return seen, False
+    return Created(seen, is_new=False)
 
 
 async def _seen(connection: Connection, task: NewTask) -> Row | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workflows.messages import Grant
+from workflows.messages import Grant, TaskInput
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Granted:
 
     task_id: str
     grant: Grant
+    delayed: TaskInput | None = None  # of a workflow whose first step may still be put off (claims.FIRST_LOOK_S)
 
 
 @dataclass

@@ -43,7 +43,8 @@ class Life:
                        None, None)  # fmt: skip
         seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
         weight = self.weights.get(app, 1.0)
-        row, _ = await tasks.create(self.connection, task, seen, weight=weight, by=rows.CREATOR)
+        created = await tasks.create(self.connection, task, seen, weight=weight, by=rows.CREATOR, strict_vip=False)
+        row = created.row
         return int(row.estimated_wait_s)
 
     async def claim(self, task_id: str) -> str | None:

@@ -29,6 +29,7 @@ from workflows.domain.attempt import Outcome
 
 NODES = ("n1", "n2", "n3")
 TYPES = (1, 2)
+ALL_TAKEN = Nodes(1, 0, 0, 0, 0, 0, full=1, free=0, slots=1)
 OUTCOMES = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, Outcome.HANDED_BACK, Outcome.TIMED_OUT)
 
 CREATE = st.tuples(st.just("create"), st.sampled_from(TYPES), st.sampled_from("ab"), st.integers(0, 3))
@@ -164,8 +165,8 @@ class Allocator(DatabaseMachine):
         self.created.append(task_id)
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
-        capacity = Capacity(Nodes(*[0] * 9), list(TYPES), [], 1.0)
-        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, by=rows.CREATOR))
+        capacity = Capacity(ALL_TAKEN, list(TYPES), [], 1.0)  # so it makes sure
+        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False))
 
     async def claim(self, number: int) -> None:
         if self.created:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from temporalio.client import Client
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowExecutionStatus
 
+from infra.forecast import FRESH_S
 from tests.conftest import Api, MakeNode, eventually
 
 
@@ -44,6 +47,64 @@ async def test_the_web_ui_says_what_the_progress_says_also_when_the_fleet_change
     for _ in range(2):
         await api.succeed(await node.next_put(), {})
     await api.until(waiting, "COMPLETED")
+
+
+async def test_behind_short_work_the_first_step_is_put_off_until_the_grant(
+    api: Api, make_node: MakeNode, temporal: Client
+) -> None:
+    node = await make_node("brisk", [146])
+    first = await api.create(146)  # tells how long such work takes
+    await api.succeed(await node.next_put(), {})
+    await api.until(first, "COMPLETED")
+    await api.create(146)
+    running = await node.next_put()
+
+    async def known_as_full() -> bool:
+        waiting = (await api.get(f"/tasks/{patient}/progress")).get("waiting")
+        return waiting is not None and waiting["full"] == 1
+
+    patient = await api.create(146, priority=1)
+    await eventually(known_as_full)
+    brief = await api.create(146, priority=2)
+    steps = await _steps(temporal, brief)
+    assert steps == ["WORKFLOW_EXECUTION_STARTED"]
+    await api.succeed(running, {})
+    put = await node.next_put()
+    assert put.task_id == brief
+    await api.succeed(put, {})
+    await api.until(brief, "COMPLETED")
+    await eventually(lambda: _is_over(temporal, brief))
+    steps = await _steps(temporal, brief)
+    assert steps[1:3] == ["WORKFLOW_EXECUTION_SIGNALED", "WORKFLOW_TASK_SCHEDULED"]
+    assert steps.count("WORKFLOW_TASK_SCHEDULED") == 2
+    await api.succeed(await node.next_put(), {})
+    await api.until(patient, "COMPLETED")
+
+
+async def test_without_a_grant_it_looks_for_itself(api: Api, make_node: MakeNode, temporal: Client) -> None:
+    node = await make_node("brisk_2", [147])
+    first = await api.create(147)
+    await api.succeed(await node.next_put(), {})
+    await api.until(first, "COMPLETED")
+    await api.create(147)
+    running = await node.next_put()
+    await asyncio.sleep(FRESH_S)
+    waiting = await api.create(147)
+    assert await _steps(temporal, waiting) == ["WORKFLOW_EXECUTION_STARTED"]
+    await both_say(api, temporal, waiting, "1 full")
+    for put in (running, None):
+        await api.succeed(put or await node.next_put(), {})
+    await api.until(waiting, "COMPLETED")
+
+
+async def _steps(temporal: Client, task_id: str) -> list[str]:
+    history = await temporal.get_workflow_handle(f"task-{task_id}").fetch_history()
+    return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
+
+
+async def _is_over(temporal: Client, task_id: str) -> bool:
+    described = await temporal.get_workflow_handle(f"task-{task_id}").describe()
+    return described.status is WorkflowExecutionStatus.COMPLETED
 
 
 async def _is_empty(api: Api, gpu_id: str) -> bool:

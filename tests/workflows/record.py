@@ -77,6 +77,22 @@ class Recorder:
         await asyncio.sleep(1)
         await self.keep("task_misled", f"task-{task}")
 
+    async def granted_first(self) -> None:
+        """A task is granted a slot before its workflow's first step."""
+        node = await self.node("brisk", 4)
+        first = await self.api.create(4)  # tells how long such work takes
+        await self.api.succeed(await node.next_put(), {})
+        await self.api.until(first, "COMPLETED")
+        await self.api.create(4)
+        before = await node.next_put()
+        await asyncio.sleep(1)  # longer than what is known of the free slots counts
+        task = await self.api.create(4)
+        for put in (before, None):
+            await self.api.succeed(put or await node.next_put(), {})
+        await self.api.until(task, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep("task_granted_first", f"task-{task}")
+
     async def nodes(self) -> None:
         api = self.api
         silent = await self.node("silent", 2)
@@ -141,6 +157,7 @@ async def main() -> None:
     async with recorder() as usual:
         await usual.tasks()
         await usual.misled()
+        await usual.granted_first()
         await usual.nodes()
     await continued()
 

@@ -23,6 +23,7 @@ WANTED = {
     "task_lost_node",
     "task_misled",
     "task_waiting",
+    "task_granted_first",
     "task_running",
     "node_active",
     "node_offline",
