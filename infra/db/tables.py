@@ -126,7 +126,9 @@ tasks = Table(
     Index("ix_tasks_idle", "updated_at", postgresql_where="status = 'QUEUED' AND waiting_since IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
     Index("ix_tasks_type", "task_type", "display_id"),
-    Index("ix_tasks_gpu", "gpu_id", "display_id"),
+    Index(
+        "ix_tasks_gpu", "gpu_id", "display_id", postgresql_include=["task_type", "status"]
+    ),  # for all filters at once
     Index("ix_tasks_user", "user_id", "display_id"),
 )
 
