@@ -22,6 +22,7 @@ from infra.forecast import Forecast
 from infra.own_services import OwnServices
 from infra.settings import Settings
 from infra.temporal import Engine, connect
+from workers import garbage
 from workers.instance import Instance
 from workers.migrate import prepare
 from workers.patience import until_there
@@ -74,6 +75,7 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=2,
     )
     background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
+    garbage.leave_out_what_is_loaded()
     try:
         await ApiServer(config).serve()
     finally:

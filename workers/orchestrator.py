@@ -30,6 +30,7 @@ from infra.node_client import NodeClient
 from infra.own_services import OwnServices
 from infra.settings import Settings
 from infra.temporal import WORKFLOWS, Engine, connect, is_away
+from workers import garbage
 from workers.instance import Instance
 from workers.migrate import prepare
 from workers.patience import until_there
@@ -107,6 +108,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
+        garbage.leave_out_what_is_loaded()
         async with worker:
             await stop.wait()
     finally:

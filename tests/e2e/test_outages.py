@@ -260,6 +260,24 @@ async def test_sigterm_lets_the_api_finish_its_requests(stack, caller, make_node
     await caller.until(answer.json()["data"]["taskId"], "PROCESSING", within=SLOW_S)
 
 
+async def test_sigterm_lets_the_worker_finish_its_activities(stack, caller, make_node):
+    """The node answers the dispatch after the worker was told to end; that it has accepted is written all the same."""
+    node = await make_node("drained_2", [708])
+    node.hold = asyncio.Event()
+    task_id = await caller.create(708)
+    put = await node.next_put()
+    worker = stack.part("worker")
+    end = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0.3)  # until it is told: nobody could tell
+    node.hold.set()
+    await end
+    assert (await caller.get(f"/tasks/{task_id}"))["status"] == "PROCESSING"
+    worker.start()
+    await worker.until_ready(30)
+    await caller.succeed(put, {"n": 1})
+    await caller.until(task_id, "COMPLETED", within=SLOW_S)
+
+
 async def test_programs_started_during_an_outage_wait_for_its_end(stack, caller, make_node):
     """A worker that starts without Temporal and an API that starts without Postgres: neither gives up."""
     work = Work(caller, make_node, 707)
