@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from workers.stack.stack import Stack
@@ -31,3 +32,9 @@ async def signals(stack: Stack, workflow_id: str) -> Counter[str]:
         for event in history.events
         if event.HasField("workflow_execution_signaled_event_attributes")
     )
+
+
+async def steps_of(temporal: Client, task_id: str) -> list[str]:
+    """The types of the events in the history of a task's current run, without the prefix that all have."""
+    history = await temporal.get_workflow_handle(f"task-{task_id}").fetch_history()
+    return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]

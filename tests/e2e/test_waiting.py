@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from infra.forecast import FRESH_S
 from tests.conftest import Api, MakeNode, eventually
+from tests.e2e.inside import steps_of
 
 
 async def reasons(api: Api, temporal: Client, task_id: str) -> tuple[str, str]:
@@ -66,7 +66,7 @@ async def test_behind_short_work_the_first_step_is_put_off_until_the_grant(
     patient = await api.create(146, priority=1)
     await eventually(known_as_full)
     brief = await api.create(146, priority=2)
-    steps = await _steps(temporal, brief)
+    steps = await steps_of(temporal, brief)
     assert steps == ["WORKFLOW_EXECUTION_STARTED"]
     await api.succeed(running, {})
     put = await node.next_put()
@@ -74,7 +74,7 @@ async def test_behind_short_work_the_first_step_is_put_off_until_the_grant(
     await api.succeed(put, {})
     await api.until(brief, "COMPLETED")
     await eventually(lambda: _is_over(temporal, brief))
-    steps = await _steps(temporal, brief)
+    steps = await steps_of(temporal, brief)
     assert steps[1:3] == ["WORKFLOW_EXECUTION_SIGNALED", "WORKFLOW_TASK_SCHEDULED"]
     assert steps.count("WORKFLOW_TASK_SCHEDULED") == 2
     await api.succeed(await node.next_put(), {})
@@ -90,16 +90,11 @@ async def test_without_a_grant_it_looks_for_itself(api: Api, make_node: MakeNode
     running = await node.next_put()
     await asyncio.sleep(FRESH_S)
     waiting = await api.create(147)
-    assert await _steps(temporal, waiting) == ["WORKFLOW_EXECUTION_STARTED"]
+    assert await steps_of(temporal, waiting) == ["WORKFLOW_EXECUTION_STARTED"]
     await both_say(api, temporal, waiting, "1 full")
     for put in (running, None):
         await api.succeed(put or await node.next_put(), {})
     await api.until(waiting, "COMPLETED")
-
-
-async def _steps(temporal: Client, task_id: str) -> list[str]:
-    history = await temporal.get_workflow_handle(f"task-{task_id}").fetch_history()
-    return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
 
 
 async def _is_over(temporal: Client, task_id: str) -> bool:
