@@ -87,7 +87,7 @@ class TaskWorkflow:
 
     async def _slot(self) -> Selection:
         """Claim a slot, or wait for one to be handed over."""
-        if self._task.waits and (grant := self._grant()) is not None:
+        if self._task.waits and (grant := self._grant()) is not None and workflow.patched("granted-first"):
             return Selection(TaskStatus.QUEUED, grant)
         while True:
             self._look = False

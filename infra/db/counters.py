@@ -10,12 +10,14 @@ from infra.db.connection import Connection
 from workflows.domain.task import TERMINAL
 
 # One statement, one snapshot: a reader sees a difference either still apart or added, never both or neither.
-_READ = """
+_READ = text(
+    """
     SELECT counter, key, sum(n)::bigint AS n
       FROM (SELECT counter, key, n FROM counters WHERE counter = ANY (:counters)
              UNION ALL SELECT counter, key, n FROM counter_deltas WHERE counter = ANY (:counters)) both_tables
      GROUP BY counter, key HAVING sum(n) <> 0
 """
+)
 _FOLD = text(
     """
     WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n)
@@ -74,7 +76,7 @@ class Counts:
 async def read(connection: Connection) -> Counts:
     """What the monitoring endpoints show."""
     counts = Counts()
-    for row in await connection.execute(text(_READ), {"counters": _GENERAL}):
+    for row in await connection.execute(_READ, {"counters": _GENERAL}):
         if row.counter == "tasks":
             counts.tasks[_type_and_status(row.key)] = row.n
         elif row.counter == "gpus":
@@ -95,7 +97,7 @@ async def tasks_matching(
 ) -> int:
     """How many tasks there are with these properties."""
     total = 0
-    for row in await connection.execute(text(_READ), {"counters": [_counter_of(user_id, gpu_id)]}):
+    for row in await connection.execute(_READ, {"counters": [_counter_of(user_id, gpu_id)]}):
         its_type, its_status = _type_and_status(row.key)
         if status in {None, its_status} and task_type in {None, its_type}:
             total += row.n

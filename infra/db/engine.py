@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from infra.db.connection import Connection, DriverConnection, keep_first_line
 from infra.short_circuit import ShortCircuit
@@ -98,15 +98,14 @@ class Database:
 
     async def alter(self, work: Callable[[sqlalchemy.Connection], None]) -> None:
         """Run synchronous work, a migration, in one transaction of SQLAlchemy's own, however long it takes."""
-        async with self._engine.begin() as connection:
-            await connection.run_sync(work)
+        await self._repeated(self._engine, lambda connection: connection.run_sync(work))
 
     async def _bounded(
         self, engine: AsyncEngine, work: Callable[[Connection], Awaitable[T]], within_s: float | None
     ) -> T:
         if not self._circuit.admits():
             raise DatabaseSilent("the database has not answered lately")
-        task = asyncio.create_task(self._repeated(engine, work))
+        task = asyncio.create_task(self._repeated(engine, lambda lent: work(DriverConnection(lent))))
         self._running.add(task)
         task.add_done_callback(self._forget)
         try:
@@ -127,11 +126,11 @@ class Database:
         if not task.cancelled():
             task.exception()  # heeded where somebody still waits for it
 
-    async def _repeated(self, engine: AsyncEngine, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _repeated(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):
             try:
                 async with engine.begin() as connection:
-                    return await work(DriverConnection(connection))
+                    return await work(connection)
             except DBAPIError as error:
                 if not _may_repeat(error) or attempt == RETRIES - 1:
                     raise

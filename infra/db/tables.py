@@ -127,7 +127,7 @@ tasks = Table(
     Index("ix_tasks_status", "status", "display_id"),
     Index("ix_tasks_type", "task_type", "display_id"),
     Index(
-        "ix_tasks_gpu", "gpu_id", "display_id", postgresql_include=["task_type", "status"]
+        "ix_tasks_gpu_filters", "gpu_id", "display_id", postgresql_include=["task_type", "status"]
     ),  # for all filters at once
     Index("ix_tasks_user", "user_id", "display_id"),
 )

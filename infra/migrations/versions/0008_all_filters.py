@@ -11,10 +11,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.drop_index("ix_tasks_gpu", table_name="tasks")
-    op.create_index(
-        "ix_tasks_gpu", "tasks", ["gpu_id", "display_id"], unique=False, postgresql_include=["task_type", "status"]
+    op.create_index(  # under a name of its own: the old one is read until this one is there
+        "ix_tasks_gpu_filters",
+        "tasks",
+        ["gpu_id", "display_id"],
+        unique=False,
+        postgresql_include=["task_type", "status"],
     )
+    op.drop_index("ix_tasks_gpu", table_name="tasks")
 
 
 def downgrade() -> None:
