@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Executable, TextClause
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
@@ -94,8 +94,10 @@ class _Rows:
         return self._rows
 
     def one(self) -> Any:
-        (row,) = self._rows
-        return row
+        """Raises NoResultFound or MultipleResultsFound, as SQLAlchemy does."""
+        if len(self._rows) != 1:
+            raise MultipleResultsFound if self._rows else NoResultFound
+        return self._rows[0]
 
     def one_or_none(self) -> Any:
         return self.one() if self._rows else None

@@ -122,9 +122,11 @@ async def test_started_again_within_its_grace_it_gives_its_task_back(api: Api, p
     task_id, victim, go = await pair.begin("given_back")
     await pair.kill(victim)
     in_time = asyncio.create_task(keep_beating(api, victim))  # a start may take a busy machine longer than the grace
-    await pair.start(victim)
-    await until_exists(tmp_path / "given_back.here")
-    in_time.cancel()
+    try:
+        await pair.start(victim)
+        await until_exists(tmp_path / "given_back.here")
+    finally:
+        in_time.cancel()
     go.touch()
     task = await api.until(task_id, "COMPLETED", within=SLOW)
     assert task["retryCount"] == 0

@@ -279,10 +279,12 @@ async def test_sigterm_lets_the_worker_finish_its_activities(stack, caller, make
     end = asyncio.create_task(worker.stop())
     await asyncio.sleep(0.3)  # until it is told: nobody could tell
     node.hold.set()
-    await end
-    assert (await caller.get(f"/tasks/{task_id}"))["status"] == "PROCESSING"
-    worker.start()
-    await worker.until_ready(30)
+    try:
+        await end
+        assert (await caller.get(f"/tasks/{task_id}"))["status"] == "PROCESSING"
+    finally:
+        worker.start()
+        await worker.until_ready(30)
     await caller.succeed(put, {"n": 1})
     await caller.until(task_id, "COMPLETED", within=SLOW_S)
 

@@ -1,0 +1,68 @@
+"""What holds where a statement goes to the driver: SQLAlchemy's errors, and what becomes of the connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError, MultipleResultsFound, NoResultFound
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.db.connection import Connection
+from infra.db.engine import Database, DatabaseSilent, is_unavailable
+
+PID = text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+async def database(engine: AsyncEngine) -> Database:
+    return Database(engine)
+
+
+async def pid_of(connection: Connection) -> int:
+    return int((await connection.execute(PID)).scalar_one())
+
+
+async def test_a_row_that_does_not_fit_is_not_shown(database: Database) -> None:
+    async def twice(connection: Connection) -> None:
+        await connection.execute(text("CREATE TEMPORARY TABLE once (secret text PRIMARY KEY) ON COMMIT DROP"))
+        for _ in range(2):
+            await connection.execute(text("INSERT INTO once VALUES (:secret)"), {"secret": "hidden-payload"})
+
+    with pytest.raises(IntegrityError) as caught:
+        await database.run(twice)
+    assert "duplicate key" in str(caught.value)
+    assert "hidden-payload" not in str(caught.value) + str(caught.value.orig)
+
+
+async def test_a_connection_that_the_server_ends_counts_as_unavailable_and_is_replaced(database: Database) -> None:
+    async def ended(connection: Connection) -> None:
+        await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    before = await database.run(pid_of)
+    with pytest.raises(DBAPIError) as caught:
+        await database.run(ended)
+    assert caught.value.connection_invalidated
+    assert is_unavailable(caught.value)
+    assert await database.run(pid_of) != before
+
+
+async def test_a_statement_that_is_given_up_gives_its_connection_up(database: Database) -> None:
+    pids: list[int] = []
+
+    async def slow(connection: Connection) -> None:
+        pids.append(await pid_of(connection))
+        await connection.execute(text("SELECT pg_sleep(30)"))
+
+    with pytest.raises(DatabaseSilent):
+        await database.run(slow, within_s=0.3)
+    assert await asyncio.wait_for(database.run(pid_of), 5) not in pids
+
+
+async def test_rows_are_counted(database: Database) -> None:
+    numbers = text("SELECT generate_series(1, :n) AS n")
+    for n, error in ((0, NoResultFound), (2, MultipleResultsFound)):
+        found = await database.run(lambda c, n=n: c.execute(numbers, {"n": n}))
+        with pytest.raises(error):
+            found.one()
