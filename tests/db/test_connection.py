@@ -26,9 +26,9 @@ async def pid_of(connection: Connection) -> int:
 
 async def test_a_row_that_does_not_fit_is_not_shown(database: Database) -> None:
     async def twice(connection: Connection) -> None:
-        await connection.execute(text("CREATE TEMPORARY TABLE once (secret text PRIMARY KEY) ON COMMIT DROP"))
+        await connection.execute(text("CREATE TEMPORARY TABLE once (word text PRIMARY KEY) ON COMMIT DROP"))
         for _ in range(2):
-            await connection.execute(text("INSERT INTO once VALUES (:secret)"), {"secret": "hidden-payload"})
+            await connection.execute(text("INSERT INTO once VALUES (:word)"), {"word": "hidden-payload"})
 
     with pytest.raises(IntegrityError) as caught:
         await database.run(twice)

@@ -16,7 +16,7 @@ from workers.stack.stack import Stack
 
 HERE = Path(__file__).parent
 LINKS = 20
-"""So many kinds of steps from an answer to the next request at least, of 39: an idle machine takes 32, a busy one 29."""
+"""So many of the 39 kinds of steps from an answer to the next request at least: idle machines take 32, busy ones 29."""
 
 
 @pytest.fixture(scope="module")
