@@ -209,8 +209,7 @@ class Mender:
         """The new run finds in the row what there is to do."""
         if not await self._note(row, why):
             return False
-        task = TaskInput(row.task_id, row.task_type, row.user_id, row.app, row.priority, row.timeout_ms)
-        await self._engine.start_task(task, row.traceparent, again=True)
+        await self._engine.start_task(TaskInput.of(row), row.traceparent, again=True)
         return True
 
     async def _note(self, row: Row, reason: str) -> bool:

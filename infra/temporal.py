@@ -34,7 +34,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra import search_attributes, telemetry, temporal_access
-from infra.db.wakeups import Wakeups
+from infra.db.claims import FIRST_LOOK_S
+from infra.db.wakeups import Granted, Wakeups
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
 from workflows.gpu_health import GpuHealthWorkflow
@@ -151,19 +152,18 @@ class Engine:
             with suppress(RPCError, RuntimeError):
                 await self.ping()
 
-    async def start_task(
-        self, task: TaskInput, traceparent: str | None = None, *, again: bool = False, after_s: float = 0.0
-    ) -> None:
+    async def start_task(self, task: TaskInput, traceparent: str | None = None, *, again: bool = False) -> None:
         """Start the task's workflow, once, however often this is called. Raises EngineAway.
 
         `again`: also where it has completed, though its row says that the task has not ended. It joins the trace of
-        `traceparent`, or else that of the caller. Its first step is put off by `after_s`, or until a grant comes.
+        `traceparent`, or else that of the caller. The first step of one that
+        `waits` is put off by FIRST_LOOK_S, or until a grant comes.
         """
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
-        with telemetry.joined(traceparent):
-            await self._start(task, id_reuse_policy=reuse, start_delay=timedelta(seconds=after_s) if after_s else None)
+        delay = timedelta(seconds=FIRST_LOOK_S) if task.waits else None
+        await self._start(task, traceparent, id_reuse_policy=reuse, start_delay=delay)
 
-    async def _start(self, task: TaskInput, **options: Any) -> None:
+    async def _start(self, task: TaskInput, traceparent: str | None, **options: Any) -> None:
         attributes = TypedSearchAttributes(
             [
                 SearchAttributePair(TASK_STATUS, "QUEUED"),
@@ -173,7 +173,7 @@ class Engine:
             ]
         )
         try:
-            with self._reaching():
+            with telemetry.joined(traceparent), self._reaching():
                 await self.client.start_workflow(
                     TaskWorkflow.run,
                     task,
@@ -183,7 +183,7 @@ class Engine:
                     search_attributes=attributes,
                     static_summary=f"type {task.task_type}, {task.app[:50]}, priority {task.priority}",
                     rpc_timeout=CALL,
-                    **{"id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY, **options},
+                    **options,
                 )
         except WorkflowAlreadyStartedError:
             log.debug("%s has run already", task.task_id)
@@ -218,14 +218,17 @@ class Engine:
                 rpc_timeout=CALL,
             )
 
-    async def grant(self, task_id: str, grant: Grant, delayed: TaskInput | None = None) -> None:
-        """Tell a waiting task that it has a slot. Raises EngineAway, NoSuchWorkflow.
-
-        With `delayed` it may not have had its first step: only a signal that may also start it begins that at once.
-        """
-        if delayed is not None:
-            await self._start(delayed, start_signal="granted", start_signal_args=[grant])
+    async def _tell(self, one: Granted) -> None:
+        """`grant`. Where the first step may be put off only a signal that may also start the workflow begins it now."""
+        if one.delayed is None:
+            await self.grant(one.task_id, one.grant)
             return
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+        signal = {"start_signal": "granted", "start_signal_args": [one.grant]}
+        await self._start(one.delayed, one.traceparent, id_reuse_policy=reuse, **signal)
+
+    async def grant(self, task_id: str, grant: Grant) -> None:
+        """Tell a waiting task that it has a slot. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         with self._reaching():
             await handle.signal(TaskWorkflow.granted, grant, rpc_timeout=CALL)
@@ -247,7 +250,7 @@ class Engine:
 
         Grants go first: a slot stands idle until its new task knows. `but` is a task that knows already.
         """
-        await self._send([self.grant(one.task_id, one.grant, one.delayed) for one in wakeups.granted])
+        await self._send([self._tell(one) for one in wakeups.granted])
         calls = [self.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
         calls += [
             self.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes

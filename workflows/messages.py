@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import GpuStatus
@@ -25,6 +26,11 @@ class TaskInput:
     timeout_ms: int
     attempt: int = 0  # the last one that an earlier run of the workflow has taken note of
     waits: bool = False  # there was no slot at its creation: it may have been granted one before its first step
+
+    @classmethod
+    def of(cls, task: Any, *, waits: bool = False) -> TaskInput:
+        """From whatever has a task's columns as its attributes."""
+        return cls(task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms, waits=waits)
 
 
 @dataclass(frozen=True)

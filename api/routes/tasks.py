@@ -23,7 +23,6 @@ from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
 from infra.db import tasks
-from infra.db.claims import FIRST_LOOK_S
 from infra.db.keys import Caller
 from infra.db.queue import Place
 from infra.db.tasks import NewTask
@@ -109,11 +108,8 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
 
 async def _start(context: Context, task: NewTask, *, waits: bool) -> None:
     """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
-    message = TaskInput(
-        task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms, waits=waits
-    )
     try:
-        await context.engine.start_task(message, after_s=FIRST_LOOK_S if waits else 0.0)
+        await context.engine.start_task(TaskInput.of(task, waits=waits))
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 

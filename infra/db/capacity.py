@@ -90,7 +90,7 @@ class Capacity:
     usual_s: float  # the median of the type's last 50 completed tasks
 
     def turns_over_within(self, seconds: float) -> bool:
-        """Whether every slot is taken, by work that usually ends so soon."""
+        """Whether there are full nodes and no free one, and work of this type usually ends so soon."""
         return self.nodes.free == 0 < self.nodes.full and self.usual_s <= seconds
 
 

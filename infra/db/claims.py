@@ -10,8 +10,10 @@ until it has looked for a waiting task and committed. So of a miss and a release
 A slot can't be claimed twice: every claim inserts its attempt while it holds the node's row, and a
 partial unique index on (node, slot) stands behind that.
 
-Lock order everywhere: type lock, node row, attempt row, task row; whoever waits for a type lock or a
-node's row holds no node's row yet.
+A creation that looks for a slot (`waits`) misses under the same lock, which it holds until it commits.
+
+Lock order everywhere: user lock, type lock, flow lock (see `queue`), node row, attempt row, task row; whoever waits for
+a type lock or a node's row holds no node's row yet.
 """
 
 from __future__ import annotations
@@ -43,10 +45,8 @@ _REQUEST = text(
      WHERE t.task_id = :task_id
     """
 )
-# The node that suits a task best. Nodes of its own class go first, so that VIP slots stay free for VIP work;
-# then the least loaded, then the one with fewer recent failures.
-_CANDIDATE = """
-    SELECT g.gpu_id
+# The nodes that have a slot for a task of this type and class.
+_FREE = """
       FROM gpus g
      CROSS JOIN LATERAL (
            SELECT count(*) AS n FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) used
@@ -54,12 +54,16 @@ _CANDIDATE = """
        AND g.status = 'ACTIVE' AND g.gone_at IS NULL
        AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
        AND used.n < g.max_concurrent_tasks
-       AND (g.priority_queue = 'NORMAL' OR :vip OR NOT :strict)
+       AND (g.priority_queue = 'NORMAL' OR :vip OR NOT :strict)"""
+_IS_ANY_FREE = text(f"SELECT EXISTS (SELECT {_FREE})")
+# The node that suits a task best. Nodes of its own class go first, so that VIP slots stay free for VIP work;
+# then the least loaded, then the one with fewer recent failures.
+_CANDIDATE = f"""
+    SELECT g.gpu_id {_FREE}
        AND g.gpu_id <> ALL (:tried)
      ORDER BY COALESCE(array_position(CAST(:failed_on AS text[]), g.gpu_id), 0), (g.priority_queue = 'VIP') <> :vip,
               used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
      LIMIT 1 FOR UPDATE OF g"""
-_IS_FREE = text(f"SELECT EXISTS ({_CANDIDATE.removesuffix(' FOR UPDATE OF g')})")
 _CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")
 _CANDIDATE_AT_LAST = text(_CANDIDATE)
 
@@ -111,7 +115,7 @@ _HAND_OVER = text(
      WHERE t.task_id = claimed.task_id
  RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
            t.timeout_ms, t.engine_started_at IS NULL
-           AND t.created_at > clock_timestamp() - make_interval(secs => 2 * :first_look) AS delayed
+           AND t.created_at > clock_timestamp() - make_interval(secs => :young) AS delayed, t.traceparent
     """
 )
 _STARTED = text(
@@ -247,8 +251,8 @@ async def waits(connection: Connection, task_type: int, *, vip: bool, strict_vip
     Comes before any other lock but the user's.
     """
     await connection.execute(_LOCK_TYPE, {"lock": _TYPE_LOCK, "task_type": task_type})
-    values = {"task_type": task_type, "vip": vip, "failed_on": [], "strict": strict_vip, "tried": []}
-    return not (await connection.execute(_IS_FREE, values)).scalar_one()
+    values = {"task_type": task_type, "vip": vip, "strict": strict_vip}
+    return not (await connection.execute(_IS_ANY_FREE, values)).scalar_one()
 
 
 async def _read(connection: Connection, task_id: str) -> Row | None:
@@ -314,17 +318,11 @@ async def hand_over(
 
     The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
-    query = {
-        **{"gpu_id": gpu_id, "strict": strict_vip, "asking": asking},
-        **{"avoid": AVOID_S, "first_look": FIRST_LOOK_S},
-    }
+    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking, "young": 2 * FIRST_LOOK_S}
     granted: list[Granted] = []
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
-        granted.append(Granted(row.task_id, Grant(row.attempt, gpu_id), _input(row) if row.delayed else None))
+        delayed = TaskInput.of(row, waits=True) if row.delayed else None
+        granted.append(Granted(row.task_id, Grant(row.attempt, gpu_id), delayed, row.traceparent))
         if row.free < 1:
             break
     return granted
-
-
-def _input(row: Row) -> TaskInput:
-    return TaskInput(row.task_id, row.task_type, row.user_id, row.app, row.priority, row.timeout_ms, waits=True)

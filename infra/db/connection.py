@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import Executable, TextClause
+from sqlalchemy import Executable, TextClause, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -65,11 +65,10 @@ class DriverConnection:
         """Raises DBAPIError, its text without the values of any row or parameter."""
         if not isinstance(statement, TextClause):
             return await self._lent.execute(statement, parameters)
-        query, defaults = _compiled(statement)
-        values = {**defaults, **parameters} if parameters is not None else defaults
+        query = _for_driver(statement.text)
         try:
             cursor = self._driver.cursor(row_factory=namedtuple_row)
-            await cursor.execute(query, values)
+            await cursor.execute(query, parameters or {})
             return _Rows(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
         except asyncio.CancelledError:
             await self._lent.invalidate()
@@ -122,8 +121,6 @@ def keep_first_line(error: DBAPIError | psycopg.Error) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(statement: TextClause) -> tuple[str, dict[str, Any]]:
-    """The text as the driver wants it, and the parameters that have a value of their own."""
-    compiled = statement.compile(dialect=_DIALECT)
-    named = statement._bindparams
-    return str(compiled), {name: one.value for name, one in named.items() if not one.required}
+def _for_driver(statement: str) -> str:
+    """A statement with its parameters as the driver marks them."""
+    return str(text(statement).compile(dialect=_DIALECT))

@@ -7,7 +7,7 @@ A note is no edge: it says in the timeline what was mended, and moves nothing.
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import TextClause, text
 
 from infra.db.connection import Connection
 from workflows.domain.task import TaskStatus, check_edge
@@ -25,7 +25,7 @@ def _edge(before: TaskStatus, after: TaskStatus, assignments: str) -> TextClause
         INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
         SELECT task_id, event_seq, '{before}', '{after}', :attempt, :gpu_id, :actor, :reason FROM moved
         """
-    ).bindparams(bindparam("reason", None))
+    )
 
 
 _START = _edge(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from infra.db import audit, claims, counters, queue
 from infra.db.audit import Action
@@ -174,23 +173,21 @@ async def page(
 
     `filters`: status, task_type, gpu_id, user_id. The page's ids come from an index alone, its rows by their ids.
     """
-    rows = await connection.execute(_page(*filters), filters | {"limit": limit, "offset": offset})
-    return rows.all(), await counters.tasks_matching(connection, **filters)
-
-
-@cache
-def _page(*filters: str) -> TextClause:
     conditions = " AND ".join(_FILTERS[name] for name in filters) or "true"
-    return text(
-        f"""
-        SELECT {_COLUMNS}
-          FROM (SELECT t.display_id FROM tasks t WHERE {conditions}
-                 ORDER BY t.display_id DESC LIMIT :limit OFFSET :offset) page
-          JOIN tasks t USING (display_id)
-          LEFT JOIN task_results r USING (task_id)
-         ORDER BY t.display_id DESC
-        """
+    rows = await connection.execute(
+        text(
+            f"""
+            SELECT {_COLUMNS}
+              FROM (SELECT t.display_id FROM tasks t WHERE {conditions}
+                     ORDER BY t.display_id DESC LIMIT :limit OFFSET :offset) page
+              JOIN tasks t USING (display_id)
+              LEFT JOIN task_results r USING (task_id)
+             ORDER BY t.display_id DESC
+            """
+        ),
+        filters | {"limit": limit, "offset": offset},
     )
+    return rows.all(), await counters.tasks_matching(connection, **filters)
 
 
 async def progress(connection: Connection, task_id: str) -> Row | None:

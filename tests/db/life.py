@@ -43,9 +43,10 @@ class Life:
                        None, None)  # fmt: skip
         seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
         weight = self.weights.get(app, 1.0)
-        created = await tasks.create(self.connection, task, seen, weight=weight, by=rows.CREATOR, strict_vip=False)
-        row = created.row
-        return int(row.estimated_wait_s)
+        created = await tasks.create(
+            self.connection, task, seen, weight=weight, by=rows.CREATOR, strict_vip=self.strict_vip
+        )
+        return int(created.row.estimated_wait_s)
 
     async def claim(self, task_id: str) -> str | None:
         """The node whose slot the task holds, after it has looked for one."""

@@ -8,6 +8,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import tables
+from infra.db.capacity import Nodes
 from infra.db.keys import Caller
 from workflows.domain.role import Role
 
@@ -16,6 +17,8 @@ TASK = {"task_type": 1, "status": "QUEUED", "user_id": "u", "app": "a", "priorit
 NODE = {"epoch": 1, "status": "ACTIVE", "hostname": "h", "ip": "127.0.0.1", "port": 1, "task_types": [1],
         "priority_queue": "NORMAL", "version": "1", "max_concurrent_tasks": 1, "metadata": {}}  # fmt: skip
 ATTEMPT = {"attempt": 1, "gpu_id": "g", "gpu_epoch": 1, "slot": 1, "ip": "127.0.0.1", "port": 1}
+
+ALL_TAKEN = Nodes(1, 0, 0, 0, 0, 0, full=1, free=0, slots=1)
 
 CREATOR = Caller("k", Role.ADMIN, "test", "k")
 

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import attempts, claims, collecting, gpus, tasks
-from infra.db.capacity import Capacity, Nodes
+from infra.db.capacity import Capacity
 from infra.db.gpus import Registration
 from infra.db.tasks import NewTask
 from tests.db import rows
@@ -29,7 +29,6 @@ from workflows.domain.attempt import Outcome
 
 NODES = ("n1", "n2", "n3")
 TYPES = (1, 2)
-ALL_TAKEN = Nodes(1, 0, 0, 0, 0, 0, full=1, free=0, slots=1)
 OUTCOMES = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, Outcome.HANDED_BACK, Outcome.TIMED_OUT)
 
 CREATE = st.tuples(st.just("create"), st.sampled_from(TYPES), st.sampled_from("ab"), st.integers(0, 3))
@@ -165,7 +164,7 @@ class Allocator(DatabaseMachine):
         self.created.append(task_id)
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
-        capacity = Capacity(ALL_TAKEN, list(TYPES), [], 1.0)  # so it makes sure
+        capacity = Capacity(rows.ALL_TAKEN, list(TYPES), [], 1.0)  # so it makes sure
         await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False))
 
     async def claim(self, number: int) -> None:

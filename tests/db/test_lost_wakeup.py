@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.db import attempts, claims
+from infra.db import attempts, claims, tasks
+from infra.db.capacity import Capacity
+from infra.db.connection import Connection
 from infra.db.engine import Database
+from infra.db.tasks import Created, NewTask
+from infra.db.wakeups import Wakeups
 from tests.conftest import eventually
 from tests.db import rows
 from workflows.domain.attempt import Outcome
@@ -16,29 +23,71 @@ from workflows.domain.attempt import Outcome
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
-async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) -> None:
-    database = Database(engine)
+async def busy(database: Database, task_type: int) -> None:
+    """A node whose only slot is taken by the task `first-…`."""
 
-    async def prepare(connection):
-        await rows.node(connection, "crossed", task_types=[77])
-        await rows.task(connection, "first", task_type=77, attempts=1)
-        await rows.attempt(connection, "first", gpu_id="crossed")
+    async def prepare(connection: Any) -> None:
+        await rows.node(connection, f"crossed-{task_type}", task_types=[task_type])
+        await rows.task(connection, f"first-{task_type}", task_type=task_type, attempts=1)
+        await rows.attempt(connection, f"first-{task_type}", gpu_id=f"crossed-{task_type}")
 
     await database.run(prepare)
-    async with engine.connect() as release:
-        await attempts.settle(
-            release, "first", 1, Outcome.SUCCEEDED, actor="test", result="{}", strict_vip=False
-        )  # the slot is free, nobody was waiting, and nobody else can see it yet
+
+
+async def release(connection: Connection, task_type: int) -> Wakeups | None:
+    return await attempts.settle(
+        connection, f"first-{task_type}", 1, Outcome.SUCCEEDED, actor="test", result="{}", strict_vip=False
+    )
+
+
+async def create(connection: Connection, task_type: int) -> Created:
+    task = NewTask(f"late-{task_type}", task_type, "u", "a", 1, 0, "{}", None, 1000, 3, None, "k", None, None)
+    capacity = Capacity(rows.ALL_TAKEN, [task_type], [], 0.1)
+    return await tasks.create(connection, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False)
+
+
+@asynccontextmanager
+async def blocked_meanwhile(database: Database, work: Awaitable[Any]) -> AsyncIterator[asyncio.Task[Any]]:
+    """`work` is blocked by an open transaction, which is committed within."""
+
+    async def blocked() -> bool:
+        return bool((await database.run(lambda c: c.execute(text(BLOCKED)))).scalar_one_or_none())
+
+    waiting = asyncio.ensure_future(work)
+    try:
+        await eventually(blocked, within=5)
+        assert not waiting.done()
+    finally:
+        yield waiting
+
+
+async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) -> None:
+    database = Database(engine)
+    await busy(database, 77)
+    async with engine.connect() as releasing:
+        await release(releasing, 77)  # the slot is free, nobody was waiting, and nobody else can see it yet
         await database.run(lambda c: rows.task(c, "late", task_type=77, waiting_since=text("clock_timestamp()")))
-        looking = asyncio.create_task(claims.claim(database.run, "late", strict_vip=False))
-
-        async def blocked() -> bool:
-            return bool((await database.run(lambda c: c.execute(text(BLOCKED)))).scalar_one_or_none())
-
-        try:
-            await eventually(blocked, within=5)
-            assert not looking.done()
-        finally:
-            await release.commit()
+        async with blocked_meanwhile(database, claims.claim(database.run, "late", strict_vip=False)) as looking:
+            await releasing.commit()
     found = await looking
     assert (found.grant is not None, found.waiting) == (True, False)
+
+
+async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) -> None:
+    database = Database(engine)
+    await busy(database, 79)
+    async with engine.connect() as releasing:
+        await release(releasing, 79)
+        async with blocked_meanwhile(database, database.run(lambda c: create(c, 79))) as creating:
+            await releasing.commit()
+    assert not (await creating).waits_briefly
+
+
+async def test_a_release_that_crosses_a_creation_sees_the_task(engine: AsyncEngine) -> None:
+    database = Database(engine)
+    await busy(database, 80)
+    async with engine.connect() as creating:
+        assert (await create(creating, 80)).waits_briefly
+        async with blocked_meanwhile(database, database.run(lambda c: release(c, 80))) as releasing:
+            await creating.commit()
+    assert [one.task_id for one in (await releasing).granted] == ["late-80"]

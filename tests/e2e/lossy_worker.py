@@ -63,7 +63,7 @@ class LossyDatabase(Database):
         async def lossy(connection: AsyncConnection) -> Any:
             answer = await work(connection)
             kind = " ".join(done)
-            self.seen[kind] += bool(done)
+            self.seen[kind] += 1
             if done and self.seen[kind] % self.every == 1:
                 raise Lost(answer)
             return answer

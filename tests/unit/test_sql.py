@@ -14,7 +14,7 @@ RUNS_SQL = {"text", "exec_driver_sql"}
 AT_RUN_TIME = {
     ("migrate", "upgrade"): "the settings are named in it",
     ("alerts", "page"): "the conditions are values of _FILTERS",
-    ("tasks", "_page"): "the conditions are values of _FILTERS",
+    ("tasks", "page"): "the conditions are values of _FILTERS",
     ("audit", "page"): "the conditions are values of _FILTERS",
     ("verifying", "find"): "the checks are constants of infra.db.invariants",
 }
