@@ -57,7 +57,7 @@ class TaskSteps:
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
         """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`."""
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
-        order = await self._database.read(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
+        order = await self._database.single(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
         if order is None:
             return Dispatched(Delivery.CLOSED)
         telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)
@@ -77,7 +77,7 @@ class TaskSteps:
     async def _heed(self, ref: AttemptRef, answer: Answer) -> Dispatched:
         status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
-            await self._database.run(lambda c: attempts.accept(c, ref.task_id, ref.attempt, actor=ACTOR))
+            await self._database.single(lambda c: attempts.accept(c, ref.task_id, ref.attempt, actor=ACTOR))
             return Dispatched(Delivery.RUNNING)
         if status in {200, 201} and state == "succeeded" and "output" in answer.body:
             return await self._take(ref, answer.body["output"])
@@ -103,7 +103,20 @@ class TaskSteps:
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:
         """Close the attempt where it is still open and must be, then move the task."""
+        telemetry.describe(task_id=request.task_id, task_attempt=request.attempt)
+        collected = await self._completed(request) or await self._collected(request)
+        telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
+        if request.attempt > 1 and collected.status in TERMINAL:
+            await self._review_nodes(request.task_id)
+        return collected
 
+    async def _completed(self, request: CollectInput) -> Collected | None:
+        """The end of most attempts, in one statement."""
+        if request.close_as is not None:
+            return None
+        return await self._database.single(lambda c: collecting.complete(c, request.task_id, request.attempt))
+
+    async def _collected(self, request: CollectInput) -> Collected:
         async def work(connection: Connection) -> tuple[Collected, Wakeups | None]:
             wakeups = None
             if request.close_as is not None:
@@ -118,13 +131,9 @@ class TaskSteps:
                 )
             return await collecting.collect(connection, request.task_id, request.attempt), wakeups
 
-        telemetry.describe(task_id=request.task_id, task_attempt=request.attempt)
         collected, wakeups = await self._database.run(work)
-        telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
         if wakeups is not None:
             await self._engine.deliver(wakeups, but=request.task_id)
-        if request.attempt > 1 and collected.status in TERMINAL:
-            await self._review_nodes(request.task_id)
         return collected
 
     async def _review_nodes(self, task_id: str) -> None:

@@ -44,7 +44,7 @@ class Authentication:
         until, caller = self._remembered.get(hashed, (0.0, None))
         if caller is not None and time.monotonic() < until:
             return caller
-        found = await self._database.read(lambda c: keys.find(c, secret))
+        found = await self._database.single(lambda c: keys.find(c, secret))
         if found is None:
             self._remembered.pop(hashed, None)
             raise Unauthorized

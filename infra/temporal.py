@@ -123,6 +123,11 @@ class Engine:
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=FAILURES)
         self._probing: asyncio.Task[None] | None = None
 
+    @property
+    def away(self) -> bool:
+        """Whether it has not answered lately."""
+        return self._circuit.is_open
+
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         """What the client raises, as our two errors. Nobody waits for an engine that has not answered lately."""

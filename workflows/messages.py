@@ -5,13 +5,21 @@ Durations end in `_s` or `_ms`. A task's payload and result never travel here, o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.task import TaskStatus
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A slot was claimed for the task's attempt number `attempt` (1 is the first)."""
+
+    attempt: int
+    gpu_id: str
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,13 @@ class TaskInput:
     timeout_ms: int
     attempt: int = 0  # the last one that an earlier run of the workflow has taken note of
     waits: bool = False  # there was no slot at its creation: it may have been granted one before its first step
+    grant: Grant | None = None  # the slot that it got at its creation
 
     @classmethod
-    def of(cls, task: Any, *, waits: bool = False) -> TaskInput:
+    def of(cls, task: Any, *, waits: bool = False, grant: Grant | None = None) -> TaskInput:
         """From whatever has a task's columns as its attributes."""
-        return cls(task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms, waits=waits)
+        started = cls(task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms)
+        return replace(started, waits=waits, grant=grant)
 
 
 @dataclass(frozen=True)
@@ -40,14 +50,6 @@ class TaskSummary:
     status: TaskStatus
     attempts: int
     gpu_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Grant:
-    """A slot was claimed for the task's attempt number `attempt` (1 is the first)."""
-
-    attempt: int
-    gpu_id: str
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class TaskWorkflow:
     @workflow.init
     def __init__(self, task: TaskInput) -> None:
         self._task = task
-        self._granted: Grant | None = None
+        self._granted = task.grant
         self._settled = task.attempt  # the highest attempt known to be closed
         self._attempt = task.attempt
         self._look = False
@@ -86,8 +86,10 @@ class TaskWorkflow:
         self._look = True
 
     async def _slot(self) -> Selection:
-        """Claim a slot, or wait for one to be handed over."""
-        if self._task.waits and (grant := self._grant()) is not None and workflow.patched("granted-first"):
+        """The slot that it already has; else claim one, or wait for one to be handed over."""
+        if (grant := self._grant()) is not None and (
+            self._task.grant is not None or (self._task.waits and workflow.patched("granted-first"))
+        ):
             return Selection(TaskStatus.QUEUED, grant)
         while True:
             self._look = False
@@ -207,7 +209,7 @@ class TaskWorkflow:
     def _renew(self) -> None:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
         if policies.history_is_long(workflow.info()) and self._grant() is None:
-            workflow.continue_as_new(replace(self._task, attempt=self._attempt))
+            workflow.continue_as_new(replace(self._task, attempt=self._attempt, grant=None))
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:
         updates: list[SearchAttributeUpdate[Any]] = [TASK_STATUS.value_set(status.value)]

@@ -101,7 +101,7 @@ async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str,
 @router.post("/{gpuId}/heartbeat", response_model=Envelope[str], summary="2.5 GPU心跳", responses=says("心跳更新成功"))
 async def heartbeat(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
-    row = await context.database.read(lambda c: gpus.status_of(c, name))
+    row = await context.database.single(lambda c: gpus.status_of(c, name))
     if row is None:
         raise GpuNotFound
     check_holder(caller, row)

@@ -22,10 +22,11 @@ from api.reports import Heard, Report
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
-from infra.db import tasks
+from infra.db import creation, tasks
+from infra.db.creation import Created, NewTask
 from infra.db.keys import Caller
 from infra.db.queue import Place
-from infra.db.tasks import NewTask
+from infra.db.wakeups import Wakeups
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
@@ -67,14 +68,25 @@ async def create_task(
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     weight = context.settings.weight_of(task.app)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
-    strict = context.settings.vip_nodes_strict
     created = await context.database.run(
-        lambda c: tasks.create(c, task, capacity, weight=weight, by=caller, strict_vip=strict, max_waiting=cap)
+        lambda c: creation.create(
+            c,
+            task,
+            capacity,
+            weight=weight,
+            by=caller,
+            strict_vip=context.settings.vip_nodes_strict,
+            max_waiting=cap,
+            claims_slot=not context.engine.away,  # else it would hold a slot that nobody dispatches to
+        )
     )
     row = created.row
     telemetry.describe(task_id=row.task_id, task_type=body.taskType)
+    if created.grant is not None:
+        telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
     if created.is_new:
-        await _start(context, task, waits=created.waits_briefly)
+        context.deliver(Wakeups(granted=list(created.others)))
+        await _start(context, task, created)
     return ok(
         {
             "taskId": row.task_id,
@@ -106,17 +118,17 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
     )
 
 
-async def _start(context: Context, task: NewTask, *, waits: bool) -> None:
+async def _start(context: Context, task: NewTask, created: Created) -> None:
     """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
     try:
-        await context.engine.start_task(TaskInput.of(task, waits=waits))
+        await context.engine.start_task(TaskInput.of(task, waits=created.waits_briefly, grant=created.grant))
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 
 
 async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any:
     name = clean(task_id, "taskId")
-    row = await context.database.read(lambda c: read(c, name))
+    row = await context.database.single(lambda c: read(c, name))
     if row is None:
         raise TaskNotFound
     access.check_reader(caller, row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import blame, claims, edges, node_edges
+from infra.db import blame, claims, edges, node_edges, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
@@ -31,11 +31,6 @@ _CLOSE = text(
     UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason, blamed = :blamed
      WHERE task_id = :task_id AND attempt = :attempt
     """
-)
-_ACCEPT = text(
-    "UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())"
-    " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
-    " RETURNING gpu_id, (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"
 )
 # Skipped where somebody holds the node's row: waiting for it while an attempt is held could block both for good.
 _REACHED_IF_FREE = text(
@@ -88,12 +83,13 @@ async def holders(connection: Connection, task_id: str, lineage: str) -> list[Ro
 
 
 async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str) -> bool:
-    """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed."""
-    key = {"task_id": task_id, "attempt": attempt}
-    row = (await connection.execute(_ACCEPT, key)).one_or_none()
+    """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed.
+
+    One statement as a rule; needs no transaction.
+    """
+    row = await edges.accept(connection, task_id, attempt, actor)
     if row is None:
         return False
-    await edges.start(connection, Cause(task_id, attempt, row.gpu_id, actor, None))
     if row.was_away:
         await connection.execute(_REACHED_IF_FREE, {"gpu_id": row.gpu_id})
     return True
@@ -127,7 +123,7 @@ async def settle(
     the task's workflow to collect them. UNREACHABLE closes nothing that the node has accepted. With
     `node_is` (status, epoch) nothing happens where the node has changed since the caller looked.
     """
-    gpu_id = await claims.open_release_of(connection, task_id, attempt)
+    gpu_id = await type_locks.open_release_of(connection, task_id, attempt)
     if gpu_id is None:
         return None
     key = {"task_id": task_id, "attempt": attempt}

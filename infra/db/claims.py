@@ -10,7 +10,8 @@ until it has looked for a waiting task and committed. So of a miss and a release
 A slot can't be claimed twice: every claim inserts its attempt while it holds the node's row, and a
 partial unique index on (node, slot) stands behind that.
 
-A creation that looks for a slot (`waits`) misses under the same lock, which it holds until it commits.
+A creation looks for a slot too (`at_creation`). Where its miss has to be certain it holds the same lock from before
+it inserts the task until it commits.
 
 Lock order everywhere: user lock, type lock, flow lock (see `queue`), node row, attempt row, task row; whoever waits for
 a type lock or a node's row holds no node's row yet.
@@ -25,12 +26,12 @@ from functools import partial
 
 from sqlalchemy import TextClause, text
 
+from infra.db import type_locks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Grant, TaskInput
 
-_TYPE_LOCK = 7101  # first key of the advisory locks of task types
 FIRST_LOOK_S = 5.0
 """A new task that has to wait, but hardly for so long, looks for a slot itself only after this time. Most are granted
 one before, and then their first step is already the dispatch: one workflow task and one look less."""
@@ -39,8 +40,8 @@ AVOID_S = 30.0
 
 _REQUEST = text(
     """
-    SELECT t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on, t.waiting_since,
-           t.engine_started_at, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
+    SELECT t.task_id, t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on,
+           t.waiting_since, t.engine_started_at, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = :task_id
     """
@@ -78,26 +79,25 @@ _HAND_OVER = text(
           FROM gpus g
          WHERE g.gpu_id = :gpu_id AND g.status = 'ACTIVE' AND g.gone_at IS NULL
            AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())),
+    heads AS (
+        SELECT head.task_id
+          FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
+         CROSS JOIN LATERAL (
+               SELECT q.task_id FROM tasks q
+                WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+                  AND (node.priority_queue = 'NORMAL' OR NOT :strict OR q.queue_class > 0 AND q.promoted_at IS NULL)
+                  AND NOT (node.gpu_id = ANY (q.failed_on)
+                      AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
+                      SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
+                         AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
+                         AND (o.priority_queue = 'NORMAL' OR NOT :strict
+                              OR q.queue_class > 0 AND q.promoted_at IS NULL)))
+                ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head
+         WHERE node.free > 0),
     best AS (
         SELECT t.task_id, t.attempts
           FROM tasks t
-         WHERE t.task_id IN (
-               SELECT head.task_id
-                 FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
-                CROSS JOIN LATERAL (
-                      SELECT q.task_id FROM tasks q
-                       WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                         AND (node.priority_queue = 'NORMAL' OR NOT :strict
-                              OR q.queue_class > 0 AND q.promoted_at IS NULL)
-                         AND NOT (node.gpu_id = ANY (q.failed_on)
-                             AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
-                             SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
-                                AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
-                                AND (o.priority_queue = 'NORMAL' OR NOT :strict
-                                     OR q.queue_class > 0 AND q.promoted_at IS NULL)))
-                       ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head
-                WHERE node.free > 0)
-           AND t.waiting_since IS NOT NULL
+         WHERE t.task_id IN (SELECT task_id FROM heads) AND t.waiting_since IS NOT NULL
          ORDER BY t.queue_class DESC, t.queue_rank, t.display_id
          LIMIT 1 FOR UPDATE SKIP LOCKED),
     claimed AS (
@@ -115,7 +115,8 @@ _HAND_OVER = text(
      WHERE t.task_id = claimed.task_id
  RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
            t.timeout_ms, t.engine_started_at IS NULL
-           AND t.created_at > clock_timestamp() - make_interval(secs => :young) AS delayed, t.traceparent
+           AND t.created_at > clock_timestamp() - make_interval(secs => :young) AS delayed, t.traceparent,
+           (SELECT count(*) > 1 FROM heads) AS others_wait
     """
 )
 _STARTED = text(
@@ -124,28 +125,6 @@ _STARTED = text(
 _WAIT = text(  # `attempts` is as it was read: so a claim that came in between is seen on this very row
     "UPDATE tasks SET waiting_since = clock_timestamp()"
     " WHERE task_id = :task_id AND waiting_since IS NULL AND status = 'QUEUED' AND attempts = :attempts"
-)
-_LOCK_TYPE = text("SELECT pg_advisory_xact_lock(:lock, hashint8(:task_type))")
-_SHARE_TYPES = text(
-    """
-    SELECT pg_advisory_xact_lock_shared(:lock, h)
-      FROM (SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = :gpu_id ORDER BY 1) types
-    """
-)
-_SHARE_TYPES_OF = text(
-    """
-    SELECT a.gpu_id, (
-           SELECT count(pg_advisory_xact_lock_shared(:lock, h))
-             FROM (SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = a.gpu_id
-                    ORDER BY 1) types)
-      FROM attempts a WHERE a.task_id = :task_id AND a.attempt = :attempt
-    """
-)
-_SHARE_LISTED = text(
-    """
-    SELECT pg_advisory_xact_lock_shared(:lock, h)
-      FROM (SELECT DISTINCT hashint8(t) AS h FROM unnest(CAST(:task_types AS bigint[])) t ORDER BY 1) types
-    """
 )
 
 
@@ -204,19 +183,27 @@ async def _at_once(connection: Connection, task_id: str, *, strict_vip: bool) ->
         return found
     if row.waiting_since is None and not found.over:
         await connection.execute(_WAIT, {"task_id": task_id, "attempts": row.attempts})
+    found, tried = await _look(connection, row, found, strict_vip=strict_vip, asking=task_id)
+    if row.waiting_since is not None and not found.over and not tried:  # neither a node's row nor the task's is held
+        found = await _or_wait(connection, row, found, task_id, tried, strict_vip=strict_vip)
+    if row.engine_started_at is None and found.grant == standing.grant:  # else the hand-over has noted it
+        await connection.execute(_STARTED, {"task_id": task_id})
+    return found
+
+
+async def _look(
+    connection: Connection, row: Row, found: Claim, *, strict_vip: bool, asking: str | None = None
+) -> tuple[Claim, list[str]]:
+    """Hand over one free node after the other, until a slot falls to this task; the nodes that were tried."""
     tried: list[str] = []
     while not found.over:
         gpu_id = await _candidate(connection, _CANDIDATE_AT_ONCE, row, tried, strict_vip=strict_vip)
         if gpu_id is None:
             break
         tried.append(gpu_id)
-        granted = await hand_over(connection, gpu_id, strict_vip=strict_vip, asking=task_id)
-        found = _with(found, task_id, granted)
-    if row.waiting_since is not None and not found.over and not tried:  # neither a node's row nor the task's is held
-        found = await _or_wait(connection, row, found, task_id, tried, strict_vip=strict_vip)
-    if row.engine_started_at is None and found.grant == standing.grant:  # else the hand-over has noted it
-        await connection.execute(_STARTED, {"task_id": task_id})
-    return found
+        granted = await hand_over(connection, gpu_id, strict_vip=strict_vip, asking=asking)
+        found = _with(found, row.task_id, granted)
+    return found, tried
 
 
 async def _again(connection: Connection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
@@ -237,7 +224,7 @@ async def _or_wait(
     strict_vip: bool,
 ) -> Claim:
     """One more node, or the certainty that there is none: no slot is freed while the type's lock is held."""
-    await connection.execute(_LOCK_TYPE, {"lock": _TYPE_LOCK, "task_type": row.task_type})
+    await type_locks.hold(connection, row.task_type)
     gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, tried, strict_vip=strict_vip)
     if gpu_id is None:
         return replace(found, waiting=True)
@@ -245,14 +232,20 @@ async def _or_wait(
     return replace(_with(found, task_id, granted), tried=gpu_id)
 
 
-async def waits(connection: Connection, task_type: int, *, vip: bool, strict_vip: bool) -> bool:
-    """Whether no node has a slot for a new task; whoever frees one later sees the task that this transaction inserts.
+async def at_creation(connection: Connection, row: Row, *, strict_vip: bool) -> Claim:
+    """Find a slot for a task whose row this transaction has inserted; one look, which waits for nobody.
 
-    Comes before any other lock but the user's.
+    `waiting` is not set: whether the miss is certain the caller knows.
     """
-    await connection.execute(_LOCK_TYPE, {"lock": _TYPE_LOCK, "task_type": task_type})
+    found, _ = await _look(connection, row, Claim(TaskStatus.QUEUED, row.task_type, row.vip), strict_vip=strict_vip)
+    return found
+
+
+async def is_any_free(connection: Connection, task_type: int, *, vip: bool, strict_vip: bool) -> bool:
+    """Whether some node has a slot for a task of this type and class."""
     values = {"task_type": task_type, "vip": vip, "strict": strict_vip}
-    return not (await connection.execute(_IS_ANY_FREE, values)).scalar_one()
+    free: bool = (await connection.execute(_IS_ANY_FREE, values)).scalar_one()
+    return free
 
 
 async def _read(connection: Connection, task_id: str) -> Row | None:
@@ -294,23 +287,6 @@ def _with(found: Claim, task_id: str, granted: list[Granted]) -> Claim:
     return replace(found, grant=own, others=found.others + tuple(one for one in granted if one.task_id != task_id))
 
 
-async def open_release(connection: Connection, gpu_id: str) -> None:
-    """Must come first in every transaction that frees capacity of a node (see the module's text)."""
-    await connection.execute(_SHARE_TYPES, {"lock": _TYPE_LOCK, "gpu_id": gpu_id})
-
-
-async def open_release_of(connection: Connection, task_id: str, attempt: int) -> str | None:
-    """The same for the node of an attempt, which is returned; None where there is no such attempt."""
-    key = {"lock": _TYPE_LOCK, "task_id": task_id, "attempt": attempt}
-    gpu_id: str | None = (await connection.execute(_SHARE_TYPES_OF, key)).scalar_one_or_none()
-    return gpu_id
-
-
-async def lock_types(connection: Connection, task_types: list[int]) -> None:
-    """The same as `open_release` for a node that has no row yet."""
-    await connection.execute(_SHARE_LISTED, {"lock": _TYPE_LOCK, "task_types": task_types})
-
-
 async def hand_over(
     connection: Connection, gpu_id: str, *, strict_vip: bool, asking: str | None = None
 ) -> list[Granted]:
@@ -323,6 +299,6 @@ async def hand_over(
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
         delayed = TaskInput.of(row, waits=True) if row.delayed else None
         granted.append(Granted(row.task_id, Grant(row.attempt, gpu_id), delayed, row.traceparent))
-        if row.free < 1:
+        if row.free < 1 or not row.others_wait:
             break
     return granted

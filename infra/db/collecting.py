@@ -31,6 +31,13 @@ _AVOID = text(  # the node that failed it last is tried last
 ACTOR = "workflow"
 
 
+async def complete(connection: Connection, task_id: str, attempt: int) -> Collected | None:
+    """`collect` for an attempt that has succeeded, in one statement; None, and nothing is done, for any other."""
+    if await edges.collect(connection, task_id, attempt, ACTOR):
+        return Collected(Outcome.SUCCEEDED, TaskStatus.COMPLETED)
+    return None
+
+
 async def collect(connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
     """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same.
 

@@ -7,49 +7,77 @@ A note is no edge: it says in the timeline what was mended, and moves nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import TextClause, text
 
-from infra.db.connection import Connection
+from infra.db.connection import Connection, Row
+from workflows.domain.attempt import Outcome
 from workflows.domain.task import TaskStatus, check_edge
 
+_CAUSE = (
+    "SELECT CAST(:task_id AS text) AS task_id, CAST(:attempt AS integer) AS attempt, CAST(:gpu_id AS text) AS gpu_id,"
+    " CAST(:actor AS text) AS actor, CAST(:reason AS text) AS reason"
+)
 
-def _edge(before: TaskStatus, after: TaskStatus, assignments: str) -> TextClause:
+
+def _edge(before: TaskStatus, after: TaskStatus, assignments: str, cause: str = _CAUSE) -> TextClause:
+    """`cause` yields what `_CAUSE` does, or nothing where the task is not to be moved; it may be a write itself."""
     check_edge(before, after)
     return text(
         f"""
-        WITH moved AS (
+        WITH cause AS ({cause}),
+        moved AS (
             UPDATE tasks
                SET status = '{after}', event_seq = event_seq + 1, updated_at = clock_timestamp(), {assignments}
-             WHERE task_id = :task_id AND status = '{before}'
-         RETURNING task_id, event_seq)
-        INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
-        SELECT task_id, event_seq, '{before}', '{after}', :attempt, :gpu_id, :actor, :reason FROM moved
+              FROM cause WHERE tasks.task_id = cause.task_id AND status = '{before}'
+         RETURNING cause.*, event_seq),
+        told AS (
+            INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
+            SELECT task_id, event_seq, '{before}', '{after}', attempt, gpu_id, actor, reason FROM moved)
+        SELECT cause.*, EXISTS (SELECT FROM moved) AS moved FROM cause
         """
     )
 
 
-_START = _edge(
+_STARTED = (
+    "gpu_id = cause.gpu_id, waiting_since = NULL, started_at = GREATEST(clock_timestamp(), created_at),"
+    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"  # only its workflow can have dispatched it
+)
+_COMPLETED = "completed_at = GREATEST(clock_timestamp(), started_at), error_message = NULL"
+_START = _edge(TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED)
+_ACCEPT = _edge(
     TaskStatus.QUEUED,
     TaskStatus.PROCESSING,
-    "gpu_id = :gpu_id, waiting_since = NULL, started_at = GREATEST(clock_timestamp(), created_at),"
-    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())",  # only its workflow can have dispatched it
+    _STARTED,
+    cause="""
+        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())
+         WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL
+     RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason,
+               (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away""",
 )
 _REQUEUE = _edge(
     TaskStatus.PROCESSING,
     TaskStatus.QUEUED,
     "gpu_id = NULL, started_at = NULL, retry_count = COALESCE(:retry_count, retry_count)",
 )
-_COMPLETE = _edge(
+_COMPLETE = _edge(TaskStatus.PROCESSING, TaskStatus.COMPLETED, _COMPLETED)
+_COLLECT = _edge(
     TaskStatus.PROCESSING,
     TaskStatus.COMPLETED,
-    "completed_at = GREATEST(clock_timestamp(), started_at), error_message = NULL",
+    _COMPLETED,
+    cause=f"""
+        UPDATE attempts SET collected_at = clock_timestamp()
+         WHERE task_id = :task_id AND attempt = :attempt AND outcome = '{Outcome.SUCCEEDED}' AND collected_at IS NULL
+           AND EXISTS (SELECT FROM tasks t WHERE t.task_id = :task_id AND t.status = 'PROCESSING')
+     RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason""",
 )
 _END = {
     (before, after): _edge(
         before,
         after,
-        "completed_at = GREATEST(clock_timestamp(), started_at, created_at), error_message = :reason,"
-        " waiting_since = NULL, gpu_id = COALESCE(:gpu_id, gpu_id)",
+        "completed_at = GREATEST(clock_timestamp(), started_at, created_at), error_message = cause.reason,"
+        " waiting_since = NULL, gpu_id = COALESCE(cause.gpu_id, tasks.gpu_id)",
     )
     for before in (TaskStatus.QUEUED, TaskStatus.PROCESSING)
     for after in (TaskStatus.FAILED, TaskStatus.TIMEOUT)
@@ -76,23 +104,37 @@ class Cause(dict[str, object]):
 
 
 async def start(connection: Connection, cause: Cause) -> bool:
-    """QUEUED → PROCESSING: the node has accepted the attempt."""
-    return (await connection.execute(_START, cause)).rowcount == 1
+    """QUEUED → PROCESSING: the node's report shows that it runs the attempt."""
+    return await _moved(connection, _START, cause)
+
+
+async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Row | None:
+    """QUEUED → PROCESSING: the node has accepted the attempt, which is noted with it; None where it is closed.
+
+    The row has gpu_id and whether that node `was_away`.
+    """
+    key = {"task_id": task_id, "attempt": attempt, "actor": actor}
+    return (await connection.execute(_ACCEPT, key)).one_or_none()
 
 
 async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:
     """PROCESSING → QUEUED: a retry (with the new `retry_count`), or an attempt that used none up."""
-    return (await connection.execute(_REQUEUE, cause | {"retry_count": retry_count})).rowcount == 1
+    return await _moved(connection, _REQUEUE, cause | {"retry_count": retry_count})
 
 
 async def complete(connection: Connection, cause: Cause) -> bool:
     """PROCESSING → COMPLETED: the accepted result is collected."""
-    return (await connection.execute(_COMPLETE, cause)).rowcount == 1
+    return await _moved(connection, _COMPLETE, cause)
+
+
+async def collect(connection: Connection, task_id: str, attempt: int, actor: str) -> bool:
+    """PROCESSING → COMPLETED: the same for an attempt that has succeeded and is not collected yet, noted with it."""
+    return await _moved(connection, _COLLECT, {"task_id": task_id, "attempt": attempt, "actor": actor})
 
 
 async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:
     """QUEUED or PROCESSING → FAILED or TIMEOUT, `reason` is what the user reads as errorMessage."""
-    return (await connection.execute(_END[before, after], cause)).rowcount == 1
+    return await _moved(connection, _END[before, after], cause)
 
 
 async def note(connection: Connection, cause: Cause, event_seq: int | None = None) -> bool:
@@ -101,3 +143,8 @@ async def note(connection: Connection, cause: Cause, event_seq: int | None = Non
     False, and nothing is written, where the task has ended, or has got another entry since `event_seq` was read.
     """
     return (await connection.execute(_NOTE, cause | {"event_seq": event_seq})).rowcount == 1
+
+
+async def _moved(connection: Connection, edge: TextClause, values: Mapping[str, object]) -> bool:
+    row = (await connection.execute(edge, values)).one_or_none()
+    return row is not None and bool(row.moved)

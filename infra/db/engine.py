@@ -92,8 +92,8 @@ class Database:
         """
         return await self._bounded(self._engine, work, within_s)
 
-    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """The same for `work` that is one reading statement: without BEGIN and COMMIT, two of its three round trips."""
+    async def single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The same for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
         return await self._bounded(self._without_begin, work, ANSWER_S)
 
     async def alter(self, work: Callable[[sqlalchemy.Connection], None]) -> None:

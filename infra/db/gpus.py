@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from infra.db import attempts, claims, node_edges
+from infra.db import attempts, claims, node_edges, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
@@ -136,8 +136,8 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
 
     Raises GpuOfAnotherKey.
     """
-    await claims.lock_types(connection, node.task_types)
-    await claims.open_release(connection, node.gpu_id)
+    await type_locks.open_release_to(connection, node.task_types)
+    await type_locks.open_release(connection, node.gpu_id)
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
     epoch = (await connection.execute(_REGISTER, values)).scalar_one_or_none()
     if epoch is None:
@@ -178,7 +178,7 @@ async def attended(connection: Connection, gpu_id: str) -> None:
 
 async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """OFFLINE → ACTIVE: a beat arrived."""
-    await claims.open_release(connection, gpu_id)
+    await type_locks.open_release(connection, gpu_id)
     epoch = await node_edges.come_back(connection, gpu_id)
     return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat", strict_vip=strict_vip)
 
@@ -186,7 +186,7 @@ async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) ->
 async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """FAULTY → ACTIVE with a fresh grace window; nothing where it is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
-    await claims.open_release(connection, gpu_id)
+    await type_locks.open_release(connection, gpu_id)
     epoch = await node_edges.recover(connection, gpu_id)
     return await _put_back_to_work(connection, gpu_id, epoch, "recover", strict_vip=strict_vip)
 

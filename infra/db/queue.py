@@ -35,7 +35,10 @@ _PLACE = text(
            (SELECT q.queue_rank FROM tasks q
              WHERE q.task_type = :task_type AND q.queue_class = :queue_class AND q.app = :app
                AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
-             ORDER BY q.queue_rank DESC LIMIT 1) AS last_of_app
+             ORDER BY q.queue_rank DESC LIMIT 1) AS last_of_app,
+           NOT EXISTS (
+               SELECT FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+                 JOIN tasks q ON q.task_type = types.task_type AND q.waiting_since IS NOT NULL) AS alone
     """
 )
 # Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
@@ -123,6 +126,14 @@ class Place:
     display_id: int
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The place that a new task gets in its class; `alone`: no task waits that could go before it."""
+
+    rank: float
+    alone: bool
+
+
 Mark = tuple[float, int]
 """A rank and a display id."""
 
@@ -147,8 +158,8 @@ class Milestones:
 
 async def join(
     connection: Connection, task_type: int, queue_class: int, app: str, weight: float, pool: list[int]
-) -> float:
-    """The rank of a new task. Holds the lock of its app's flow until the transaction ends, so that no two are equal.
+) -> Joined:
+    """The place of a new task. Holds the lock of its app's flow until the transaction ends, so that no two are equal.
 
     `pool` are the types that share a node with this one.
     """
@@ -157,7 +168,7 @@ async def join(
         _LOCK_FLOW, {"lock": _FLOW_LOCK, "task_type": str(task_type), "queue_class": str(queue_class), "app": app}
     )
     row = (await connection.execute(_PLACE, values)).one()
-    return queueing.rank(row.virtual_time, row.last_of_app, weight)
+    return Joined(queueing.rank(row.virtual_time, row.last_of_app, weight), row.alone)
 
 
 async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None = None) -> int:

@@ -1,81 +1,17 @@
-"""Tasks: creating and reading them. Edges stand in `edges`, slots in `claims`, attempts in `attempts`."""
+"""Reading tasks. They come to be in `creation`, move in `edges`; slots stand in `claims`, attempts in `attempts`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
 
-from infra.db import audit, claims, counters, queue
-from infra.db.audit import Action
+from infra.db import counters
 from infra.db.capacity import Capacity
 from infra.db.connection import Connection, Row
-from infra.db.keys import Caller
-from infra.db.queue import Place
 from workflows.domain import queueing
-from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
-from workflows.domain.task import TaskStatus
 
-_USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
-LAST = 2**62  # after every display id
-ESTIMATE_COUNTS = 2_000
-"""A new task's estimate counts at most so many ahead per type and class: creating costs the same at any length."""
-
-
-@dataclass(frozen=True)
-class NewTask:
-    """What a caller asks for, with the limits of its type filled in."""
-
-    task_id: str
-    task_type: int
-    user_id: str
-    app: str
-    priority: int
-    queue_class: int
-    payload: str
-    env: str | None
-    timeout_ms: int
-    max_retries: int
-    traceparent: str | None
-    lineage: str
-    idempotency_key: str | None
-    request_hash: str | None
-
-
-@dataclass(frozen=True)
-class Created:
-    """A new task's row, or the earlier one of the same request."""
-
-    row: Row
-    is_new: bool
-    waits_briefly: bool = False  # no slot is free for it, and one should be soon
-
-
-_CREATE = text(
-    """
-    WITH created AS (
-        INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, env, timeout_ms,
-                           max_retries, traceparent, lineage, idempotency_key, request_hash, estimated_wait_s,
-                           queue_rank, waiting_since, event_seq)
-        VALUES (:task_id, :task_type, 'QUEUED', :user_id, :app, :priority, :queue_class, :payload, :env, :timeout_ms,
-                :max_retries, :traceparent, :lineage, :idempotency_key, :request_hash, :estimated_wait_s,
-                :rank, clock_timestamp(), 1)
-            ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-     RETURNING task_id, display_id, status, estimated_wait_s),
-    event AS (
-        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created),
-    audit AS (
-        INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
-        SELECT :key_id, :owner, :role, :action, task_id, :detail, :outcome FROM created)
-    SELECT task_id, display_id, status, estimated_wait_s FROM created
-    """
-)
-_SEEN = text(
-    "SELECT task_id, display_id, status, estimated_wait_s, request_hash FROM tasks"
-    " WHERE lineage = :lineage AND idempotency_key = :idempotency_key"
-)
 _COLUMNS = """
     t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.payload,
     CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result, t.error_message, t.retry_count, t.max_retries,
@@ -99,61 +35,7 @@ _PROGRESS = text(
      WHERE t.task_id = :task_id
     """
 )
-_LOCK_USER = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:user_id))")  # so that no two pass the cap at once
 _EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq")
-
-
-async def create(
-    connection: Connection,
-    task: NewTask,
-    capacity: Capacity,
-    *,
-    weight: float,
-    by: Caller,
-    strict_vip: bool,
-    max_waiting: int | None = None,
-) -> Created:
-    """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
-
-    Raises IdempotencyConflict where the key was seen with another body, TooManyWaiting where `max_waiting` tasks of
-    the same user are QUEUED.
-    """
-    if max_waiting is not None:
-        await connection.execute(_LOCK_USER, {"lock": _USER_LOCK, "user_id": task.user_id})
-        if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
-            return Created(seen, is_new=False)
-        if await counters.tasks_matching(connection, user_id=task.user_id, status=TaskStatus.QUEUED) >= max_waiting:
-            raise TooManyWaiting
-    waits = capacity.turns_over_within(claims.FIRST_LOOK_S) and await claims.waits(
-        connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip
-    )
-    rank = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
-    place = Place(task.queue_class, rank, LAST)
-    ahead = await queue.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
-    if ahead >= ESTIMATE_COUNTS:
-        ahead = max(ahead, await counters.unfinished(connection, task.task_type) - len(capacity.remaining_s))
-    values = {
-        **task.__dict__,
-        "rank": rank,
-        "estimated_wait_s": expected_wait_s(ahead, capacity),
-        "actor": f"key:{by.key_id}",
-        **audit.values(by, Action.TASK_CREATE, task.task_id, f"type {task.task_type}, user {task.user_id}"),
-    }
-    row = (await connection.execute(_CREATE, values)).one_or_none()
-    if row is not None:
-        return Created(row, is_new=True, waits_briefly=waits and row.estimated_wait_s < claims.FIRST_LOOK_S)
-    seen = await _seen(connection, task)
-    assert seen is not None  # nothing else conflicts, and no task is ever removed
-    return Created(seen, is_new=False)
-
-
-async def _seen(connection: Connection, task: NewTask) -> Row | None:
-    """The task that the same caller's Idempotency-Key made before. Raises IdempotencyConflict."""
-    key = {"lineage": task.lineage, "idempotency_key": task.idempotency_key}
-    row = (await connection.execute(_SEEN, key)).one_or_none()
-    if row is not None and row.request_hash != task.request_hash:
-        raise IdempotencyConflict
-    return row
 
 
 def expected_wait_s(ahead: int, capacity: Capacity) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import attempts, blame, capacity, claims, collecting, gpus, queue, tasks
+from infra.db import attempts, blame, capacity, claims, collecting, creation, gpus, queue, tasks
+from infra.db.creation import NewTask
 from infra.db.gpus import Registration
 from infra.db.queue import Place
-from infra.db.tasks import NewTask
 from infra.db.wakeups import Wakeups
 from tests.db import rows
 from workflows.domain.attempt import Outcome
@@ -35,7 +35,14 @@ class Life:
         await gpus.register(self.connection, node, strict_vip=self.strict_vip)
 
     async def create(
-        self, task_id: str, task_type: int = 1, *, app: str = "a", priority: int = 1, max_retries: int = 9
+        self,
+        task_id: str,
+        task_type: int = 1,
+        *,
+        app: str = "a",
+        priority: int = 1,
+        max_retries: int = 9,
+        claims_slot: bool = False,
     ) -> int:
         """`estimatedWaitTime` of the new task."""
         vip = class_of(priority) is PriorityQueue.VIP
@@ -43,8 +50,14 @@ class Life:
                        None, None)  # fmt: skip
         seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
         weight = self.weights.get(app, 1.0)
-        created = await tasks.create(
-            self.connection, task, seen, weight=weight, by=rows.CREATOR, strict_vip=self.strict_vip
+        created = await creation.create(
+            self.connection,
+            task,
+            seen,
+            weight=weight,
+            by=rows.CREATOR,
+            strict_vip=self.strict_vip,
+            claims_slot=claims_slot,
         )
         return int(created.row.estimated_wait_s)
 

@@ -19,6 +19,7 @@ NODE = {"epoch": 1, "status": "ACTIVE", "hostname": "h", "ip": "127.0.0.1", "por
 ATTEMPT = {"attempt": 1, "gpu_id": "g", "gpu_epoch": 1, "slot": 1, "ip": "127.0.0.1", "port": 1}
 
 ALL_TAKEN = Nodes(1, 0, 0, 0, 0, 0, full=1, free=0, slots=1)
+ONE_FREE = Nodes(1, 0, 0, 0, 0, 0, full=0, free=1, slots=1)
 
 CREATOR = Caller("k", Role.ADMIN, "test", "k")
 

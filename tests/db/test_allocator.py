@@ -18,10 +18,10 @@ from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import attempts, claims, collecting, gpus, tasks
-from infra.db.capacity import Capacity
+from infra.db import attempts, claims, collecting, creation, gpus
+from infra.db.capacity import Capacity, Nodes
+from infra.db.creation import NewTask
 from infra.db.gpus import Registration
-from infra.db.tasks import NewTask
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
 from workers.stack.stack import Stack
@@ -31,7 +31,10 @@ NODES = ("n1", "n2", "n3")
 TYPES = (1, 2)
 OUTCOMES = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, Outcome.HANDED_BACK, Outcome.TIMED_OUT)
 
-CREATE = st.tuples(st.just("create"), st.sampled_from(TYPES), st.sampled_from("ab"), st.integers(0, 3))
+FLEETS = (rows.ALL_TAKEN, rows.ONE_FREE)
+CREATE = st.tuples(
+    st.just("create"), st.sampled_from(TYPES), st.sampled_from("ab"), st.integers(0, 3), st.sampled_from(FLEETS)
+)
 CLAIM = st.tuples(st.just("claim"), st.integers(0, 50))
 SETTLE = st.tuples(st.just("settle"), st.integers(0, 50), st.sampled_from(OUTCOMES))
 REGISTER = st.tuples(
@@ -63,6 +66,7 @@ IDLE_BESIDE_WORK = """
            SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
 """
+LOOKED = "UPDATE tasks SET engine_started_at = clock_timestamp() WHERE task_id = :task_id"
 BROKEN_HISTORY = """
     SELECT task_id FROM task_events GROUP BY task_id HAVING count(*) <> max(seq) OR min(seq) <> 1
 """
@@ -101,7 +105,9 @@ class Allocator(DatabaseMachine):
         self.created: list[str] = []
         self.do(lambda c: c.execute(text(rows.EMPTY)))
         self.at_once([("register", "n1", [1], 1, "NORMAL"), ("register", "n2", [1, 2], 2, "NORMAL")])
-        self.at_once([("create", 1 + number % 2, "ab"[number % 3 == 0], number % 3) for number in range(7)])
+        self.at_once(
+            [("create", 1 + number % 2, "ab"[number % 3 == 0], number % 3, FLEETS[number % 2]) for number in range(7)]
+        )
         self.at_once([("claim", number) for number in range(7)])
 
     @rule(step=STEP)
@@ -159,13 +165,18 @@ class Allocator(DatabaseMachine):
         if best is not None and settled is not None and settled.granted:
             assert best in [one.task_id for one in settled.granted]
 
-    async def create(self, task_type: int, app: str, priority: int) -> None:
+    async def create(self, task_type: int, app: str, priority: int, seen: Nodes) -> None:
+        """`seen` is what the process believes of the fleet, which may have been true a moment ago."""
         task_id = f"t{len(self.created)}"
         self.created.append(task_id)
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
-        capacity = Capacity(rows.ALL_TAKEN, list(TYPES), [], 1.0)  # so it makes sure
-        await self.session(lambda c: tasks.create(c, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False))
+        capacity = Capacity(seen, list(TYPES), [], 1.0)
+        created = await self.session(
+            lambda c: creation.create(c, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False)
+        )
+        if created.waits_briefly:  # a certain miss counts as a look of its own
+            await self.session(lambda c: c.execute(text(LOOKED), {"task_id": task_id}))
 
     async def claim(self, number: int) -> None:
         if self.created:

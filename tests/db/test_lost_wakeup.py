@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.db import attempts, claims, tasks
+from infra.db import attempts, claims, creation
 from infra.db.capacity import Capacity
 from infra.db.connection import Connection
+from infra.db.creation import Created, NewTask
 from infra.db.engine import Database
-from infra.db.tasks import Created, NewTask
 from infra.db.wakeups import Wakeups
 from tests.conftest import eventually
 from tests.db import rows
@@ -43,7 +43,7 @@ async def release(connection: Connection, task_type: int) -> Wakeups | None:
 async def create(connection: Connection, task_type: int) -> Created:
     task = NewTask(f"late-{task_type}", task_type, "u", "a", 1, 0, "{}", None, 1000, 3, None, "k", None, None)
     capacity = Capacity(rows.ALL_TAKEN, [task_type], [], 0.1)
-    return await tasks.create(connection, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False)
+    return await creation.create(connection, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False)
 
 
 @asynccontextmanager

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import alerts, attempts, claims, collecting, counters, gpus, invariants, tasks, verifying
+from infra.db import alerts, attempts, claims, collecting, counters, creation, gpus, invariants, verifying
 from infra.db.alerts import NewAlert
 from infra.db.capacity import Capacity, Nodes
+from infra.db.creation import NewTask
 from infra.db.gpus import Registration
 from infra.db.invariants import Check
-from infra.db.tasks import NewTask
 from infra.settings import Settings
 from tests.db.rows import CREATOR
 from workers.verify import rows
@@ -71,7 +71,7 @@ class Books:
     async def create(self, task_id: str, task_type: int = 1) -> None:
         task = NewTask(task_id, task_type, "u", "a", 1, 0, "{}", None, 1000, 0, None, "k", task_id, task_id)
         capacity = Capacity(Nodes(*[0] * 9), [1], [], 1.0)
-        await tasks.create(self.connection, task, capacity, weight=1.0, by=CREATOR, strict_vip=False)
+        await creation.create(self.connection, task, capacity, weight=1.0, by=CREATOR, strict_vip=False)
 
     async def running(self, task_id: str) -> None:
         await self.create(task_id)

@@ -24,7 +24,7 @@ from workers import cli, orchestrator
 from workflows.domain.task import TERMINAL
 from workflows.messages import Collected
 
-STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"))
+STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
 
 _done: ContextVar[list[str]] = ContextVar("done")
 
@@ -42,8 +42,10 @@ def noted(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Await
     @wraps(step)
     async def with_word(*arguments: Any, **options: Any) -> Any:
         answer = await step(*arguments, **options)
+        if answer is None and name == "complete":
+            return answer  # it has left it to `collect`
         ended = isinstance(answer, Collected) and answer.status in TERMINAL
-        _done.get().append(f"{name}-end" if ended else name)
+        _done.get().append("collect-end" if ended else name)
         return answer
 
     return with_word
@@ -74,6 +76,9 @@ class LossyDatabase(Database):
             with self.log.open("a") as log:
                 log.write(" ".join(done) + "\n")
             return lost.answer
+
+    async def single(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        return await self.run(work)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Nothing:
             return self._answers.pop()
         raise ConnectionError
 
-    read = run
+    single = run
 
 
 def context(role: str) -> MagicMock:
