@@ -1,6 +1,7 @@
 """Takes the histories that `test_replay` replays from the real engine: `python -m tests.workflows.record`.
 
-With the word `continued` it takes only those around a continue-as-new. Run it only when a workflow's
+With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
+gets its slot with its creation. Run it only when a workflow's
 commands change on purpose; open runs of the old commands must still replay.
 """
 
@@ -76,6 +77,16 @@ class Recorder:
         await self.api.until(task, "COMPLETED")
         await asyncio.sleep(1)
         await self.keep("task_misled", f"task-{task}")
+
+    async def claimed(self) -> None:
+        """A task gets its slot with its creation, and fails there."""
+        node = await self.node("ready", 5)
+        task = await self.api.create(5)
+        await self.api.say(await node.next_put(), "FAILED", "boom")
+        await self.api.succeed(await node.next_put(), {})
+        await self.api.until(task, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep("task_claimed_at_creation", f"task-{task}")
 
     async def granted_first(self) -> None:
         """A task is granted a slot before its workflow's first step."""
@@ -157,9 +168,16 @@ async def main() -> None:
     async with recorder() as usual:
         await usual.tasks()
         await usual.misled()
+        await usual.claimed()
         await usual.granted_first()
         await usual.nodes()
     await continued()
+
+
+async def claimed() -> None:
+    """The history of a task that gets its slot with its creation."""
+    async with recorder() as usual:
+        await usual.claimed()
 
 
 async def continued() -> None:
@@ -170,4 +188,5 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(continued() if sys.argv[1:] == ["continued"] else main())
+    wanted = {"continued": continued, "claimed": claimed}
+    asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

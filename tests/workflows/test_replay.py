@@ -24,6 +24,7 @@ WANTED = {
     "task_misled",
     "task_waiting",
     "task_granted_first",
+    "task_claimed_at_creation",
     "task_running",
     "node_active",
     "node_offline",
