@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from infra import strict_json
 from infra.addresses import AllowList
@@ -66,15 +67,23 @@ class NodeClient:
 
     def __init__(self, allowed: AllowList) -> None:
         self._allowed = allowed
-        self._http = httpx.AsyncClient(
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S),
-            # No bound of our own: the worker runs only so many activities, and a full pool would look like a dead node.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30),
-        )
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        """Made by the first call, since it belongs to a running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+                # No bound of our own: the worker runs only so many activities, and a full pool would look like a dead
+                # node.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            )
+        return self._session
 
     async def put(self, node: NodeAddress, run_id: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
         """`PUT /predictions/{id}`: run this attempt. Raises NodeUnreachable."""
@@ -90,7 +99,8 @@ class NodeClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def _call(
         self,
@@ -102,26 +112,36 @@ class NodeClient:
     ) -> Answer:
         self._allowed.check(node.ip, node.port)
         headers = dict(headers or {})
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         if node.secret:
             headers["Authorization"] = f"Bearer {node.secret}"
+        url = URL(node.base + path, encoded=True)
         try:
             async with (
                 asyncio.timeout(TOTAL_S),
-                self._http.stream(method, node.base + path, json=body, headers=headers) as response,
+                self._http.request(
+                    method, url, data=_encoded(body), headers=headers, allow_redirects=False
+                ) as response,
             ):
-                return Answer(response.status_code, _object(await _bounded(response)))
-        except (httpx.HTTPError, TimeoutError) as error:
+                return Answer(response.status, _object(await _bounded(response)))
+        except (aiohttp.ClientError, TimeoutError) as error:
             if any(isinstance(one, OSError) and one.errno in OUR_SHORTAGES for one in _chain(error)):
                 raise OwnShortage(OwnShortage.__doc__) from error
             raise NodeUnreachable(type(error).__name__) from error
 
 
-async def _bounded(response: httpx.Response) -> bytes:
+def _encoded(body: dict[str, Any] | None) -> bytes | None:
+    return None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     """The bytes as they came: what is compressed, though we asked for nothing of the kind, is no JSON."""
     chunks = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in response.content.iter_any():
         chunks += chunk
         if len(chunks) > MAX_ANSWER:
+            response.close()  # what comes after it is not waited for
             return b""
     return bytes(chunks)
 

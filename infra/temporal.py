@@ -12,6 +12,7 @@ from typing import Any
 
 from temporalio.client import (
     Client,
+    GrpcCompression,
     Interceptor,
     Schedule,
     ScheduleActionStartWorkflow,
@@ -98,6 +99,7 @@ async def connect(settings: Settings, *, lazy: bool = True) -> Client:
         **temporal_access.options(settings),
         data_converter=DATA_CONVERTER,
         interceptors=interceptors(),
+        grpc_compression=GrpcCompression.NONE,  # our messages are a few hundred bytes; both ends would pay for it
         lazy=lazy,
     )
 

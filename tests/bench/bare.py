@@ -3,7 +3,8 @@
 `Skeleton` takes the steps of a task that goes well, three local activities and one signal, and does nothing in
 them; the second one stands for the dispatch, and is answered by the signal as a node's report would be. `Single`
 is the least that a workflow can do. The worker is a process of its own (`python -m tests.bench.bare`), without the
-SDK's sandbox whatever ours uses: the reference is the fastest bare workflow, not the most convenient one.
+SDK's sandbox whatever ours uses, and without gzip: the reference is the fastest bare workflow, not the most convenient
+one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from temporalio import activity, workflow
-from temporalio.client import Client
+from temporalio.client import Client, GrpcCompression
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from tests.bench.companion import Companion, serve
@@ -135,7 +136,7 @@ async def main() -> None:
     parser.add_argument("address")
     parser.add_argument("namespace")
     args = parser.parse_args()
-    client = await Client.connect(args.address, namespace=args.namespace)
+    client = await Client.connect(args.address, namespace=args.namespace, grpc_compression=GrpcCompression.NONE)
     steps = Steps(client)
     async with Worker(
         client,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from temporalio.client import Client
+from temporalio.client import Client, GrpcCompression
 
 from infra.settings import Settings
 from tests.bench.bare import Bare
@@ -134,7 +134,11 @@ async def running() -> AsyncIterator[Rig]:
         settings = Settings(data_dir=Path(folder) / "data", **EMBEDDED, **ports)
         stack = await held.enter_async_context(Stack(settings, nodes=0, log=quiet()))
         services = stack.services
-        temporal = await Client.connect(services.temporal_address, namespace=services.temporal_namespace)
+        temporal = await Client.connect(
+            services.temporal_address,
+            namespace=services.temporal_namespace,
+            grpc_compression=GrpcCompression.NONE,
+        )
         companion = Companion("tests.bench.bare", services.temporal_address, services.temporal_namespace)
         bare = Bare(temporal, await held.enter_async_context(companion))
         database = await held.enter_async_context(await connect(services.database_url))
