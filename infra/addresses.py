@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from infra.own_services import Address, OwnServices
@@ -59,7 +60,12 @@ class AllowList:
             raise ForbiddenAddress
 
     def _refused(self, address: Address, port: int) -> bool:
-        return any(address in network for network in NEVER) or self._own.include(address, port)
+        return _never(address) or self._own.include(address, port)
+
+
+@lru_cache(maxsize=4096)  # asked at every call to a node
+def _never(address: Address) -> bool:
+    return any(address in network for network in NEVER)
 
 
 def _within(address: Address) -> Iterator[IPv4Address]:
