@@ -79,25 +79,26 @@ _HAND_OVER = text(
           FROM gpus g
          WHERE g.gpu_id = :gpu_id AND g.status = 'ACTIVE' AND g.gone_at IS NULL
            AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())),
-    heads AS (
-        SELECT head.task_id
-          FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
-         CROSS JOIN LATERAL (
-               SELECT q.task_id FROM tasks q
-                WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                  AND (node.priority_queue = 'NORMAL' OR NOT :strict OR q.queue_class > 0 AND q.promoted_at IS NULL)
-                  AND NOT (node.gpu_id = ANY (q.failed_on)
-                      AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
-                      SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
-                         AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
-                         AND (o.priority_queue = 'NORMAL' OR NOT :strict
-                              OR q.queue_class > 0 AND q.promoted_at IS NULL)))
-                ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head
-         WHERE node.free > 0),
     best AS (
         SELECT t.task_id, t.attempts
           FROM tasks t
-         WHERE t.task_id IN (SELECT task_id FROM heads) AND t.waiting_since IS NOT NULL
+         WHERE t.task_id IN (
+               SELECT head.task_id
+                 FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
+                CROSS JOIN LATERAL (
+                      SELECT q.task_id FROM tasks q
+                       WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+                         AND (node.priority_queue = 'NORMAL' OR NOT :strict
+                              OR q.queue_class > 0 AND q.promoted_at IS NULL)
+                         AND NOT (node.gpu_id = ANY (q.failed_on)
+                             AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
+                             SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
+                                AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
+                                AND (o.priority_queue = 'NORMAL' OR NOT :strict
+                                     OR q.queue_class > 0 AND q.promoted_at IS NULL)))
+                       ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head
+                WHERE node.free > 0)
+           AND t.waiting_since IS NOT NULL
          ORDER BY t.queue_class DESC, t.queue_rank, t.display_id
          LIMIT 1 FOR UPDATE SKIP LOCKED),
     claimed AS (
@@ -116,7 +117,10 @@ _HAND_OVER = text(
  RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
            t.timeout_ms, t.engine_started_at IS NULL
            AND t.created_at > clock_timestamp() - make_interval(secs => :young) AS delayed, t.traceparent,
-           (SELECT count(*) > 1 FROM heads) AS others_wait
+           EXISTS (
+               SELECT FROM unnest(node.task_types) AS types(task_type)
+                 JOIN tasks o ON o.task_type = types.task_type AND o.waiting_since IS NOT NULL
+                WHERE o.task_id <> t.task_id) AS others_wait
     """
 )
 _STARTED = text(
