@@ -55,6 +55,9 @@ CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the rec
 PAUSE_S, FAILURES = 1.0, 3
 """After so many calls in a row without an answer the engine counts as away, until a ping, one in so many seconds, is
 answered."""
+HEAD_START_S = 0.012
+"""What else is to be told waits so long behind a grant: about as long as the granted task's dispatch takes. On a small
+machine one would slow the other down, and an ended task only waits for its last edge."""
 NO_ANSWER = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
@@ -255,10 +258,14 @@ class Engine:
     async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
         """Send the signals of a committed transaction; one that fails is left to the reconciler.
 
-        Grants go first: a slot stands idle until its new task knows. `but` is a task that knows already.
+        Grants go first, and get HEAD_START_S: a slot stands idle until its new task is dispatched. `but` is a task that
+        knows already.
         """
+        ended = [(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
         await self._send([self._tell(one) for one in wakeups.granted])
-        calls = [self.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
+        if wakeups.granted and (ended or wakeups.nodes):
+            await asyncio.sleep(HEAD_START_S)
+        calls = [self.settled(task_id, attempt) for task_id, attempt in ended]
         calls += [
             self.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
         ]
