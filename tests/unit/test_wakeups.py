@@ -1,0 +1,56 @@
+"""In what order the signals of a committed transaction are sent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from infra.db.wakeups import Granted, Wakeups
+from infra.settings import Settings
+from infra.temporal import HEAD_START_S, Engine, connect
+from workflows.messages import Grant, NodeSignal
+
+GRANTED, ENDED = [Granted("next", Grant(1, "n"))], [("ended", 2), ("other", 1)]
+
+
+class Recording(Engine):
+    """An engine whose signals are noted with their time, and sent nowhere."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        super().__init__(engine.client, settings)
+        self.sent: list[tuple[str, float]] = []
+
+    def _note(self, name: str) -> None:
+        self.sent.append((name, asyncio.get_running_loop().time()))
+
+    async def grant(self, task_id: str, grant: Grant) -> None:
+        self._note(f"grant {task_id}")
+
+    async def settled(self, task_id: str, attempt: int) -> None:
+        self._note(f"settled {task_id} {attempt}")
+
+    async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
+        self._note(f"{name} {gpu_id}")
+
+
+@pytest.fixture
+async def engine() -> Recording:
+    settings = Settings(temporal_address="127.0.0.1:9")  # nobody listens there, and nobody is called
+    return Recording(Engine(await connect(settings), settings), settings)
+
+
+async def test_a_grant_has_a_head_start(engine: Recording) -> None:
+    await engine.deliver(Wakeups(GRANTED, ENDED, [("n", "fault", 1, "")]), but="other")
+    assert [name for name, _ in engine.sent] == ["grant next", "settled ended 2", "fault n"]
+    assert engine.sent[1][1] - engine.sent[0][1] >= HEAD_START_S * 0.9  # the loop's clock ticks
+
+
+@pytest.mark.parametrize("wakeups", [Wakeups(settled=ENDED), Wakeups(GRANTED), Wakeups(GRANTED, [("other", 1)])])
+async def test_nobody_waits_where_only_one_kind_is_to_be_told(
+    engine: Recording, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.temporal.HEAD_START_S", 60.0)
+    async with asyncio.timeout(5):
+        await engine.deliver(wakeups, but="other")
+    assert engine.sent
