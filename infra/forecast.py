@@ -16,6 +16,8 @@ COUNTED = 500
 MILESTONE_EVERY = 200
 MILESTONES_FRESH_S = 1.0
 """So old may be what is known of the tasks before the last milestone."""
+LONG_S = 5.0
+"""So long a queue counts as long since a new task found it so."""
 
 
 class Forecast:
@@ -26,6 +28,7 @@ class Forecast:
         self._strict_vip = strict_vip
         self._known: dict[tuple[int, bool], tuple[float, Capacity]] = {}
         self._milestones: dict[int, tuple[float, Milestones]] = {}
+        self._long_until: dict[int, float] = {}
         self._one_at_a_time = asyncio.Lock()
 
     async def of(self, task_type: int, *, vip: bool) -> Capacity:
@@ -49,6 +52,19 @@ class Forecast:
         marks = {task_type: mark for task_type, (_, mark) in before.items()}
         behind = await self._database.run(lambda c: queue.between(c, marks, place))
         return sum(count for count, _ in before.values()) + behind
+
+    def is_long(self, pool: list[int]) -> None:
+        """A new task has found too many before it to count them."""
+        self._long_until.update(dict.fromkeys(pool, time.monotonic() + LONG_S))
+
+    async def standing(self, pool: list[int]) -> dict[int, Milestones] | None:
+        """The milestones of these types where the queue of one was found to be long, else None."""
+        now = time.monotonic()
+        self._long_until = {task_type: until for task_type, until in self._long_until.items() if until > now}
+        if self._long_until.keys().isdisjoint(pool):
+            return None
+        async with self._one_at_a_time:
+            return {task_type: await self._milestones_of(task_type) for task_type in pool}
 
     async def _milestones_of(self, task_type: int) -> Milestones:
         now = time.monotonic()

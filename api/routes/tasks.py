@@ -66,6 +66,7 @@ async def create_task(
     access.check_creator(caller, body.userId)
     task = _new_task(context, caller, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
+    standing = await context.forecast.standing(capacity.pool)
     weight = context.settings.weight_of(task.app)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     created = await context.database.run(
@@ -78,12 +79,15 @@ async def create_task(
             strict_vip=context.settings.vip_nodes_strict,
             max_waiting=cap,
             claims_slot=not context.engine.away,  # else it would hold a slot that nobody dispatches to
+            standing=standing,
         )
     )
     row = created.row
     telemetry.describe(task_id=row.task_id, task_type=body.taskType)
     if created.grant is not None:
         telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
+    if created.far_back:
+        context.forecast.is_long(capacity.pool)
     if created.is_new:
         context.deliver(Wakeups(granted=list(created.others)))
         await _start(context, task, created)

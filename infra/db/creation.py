@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -12,7 +13,7 @@ from infra.db.capacity import Capacity
 from infra.db.claims import Claim
 from infra.db.connection import Connection, Row
 from infra.db.keys import Caller
-from infra.db.queue import Place
+from infra.db.queue import Milestones, Place
 from infra.db.tasks import expected_wait_s
 from infra.db.wakeups import Granted
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
@@ -21,7 +22,7 @@ from workflows.messages import Grant
 
 _USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
 LAST = 2**62  # after every display id
-ESTIMATE_COUNTS = 2_000
+ESTIMATE_COUNTS = 500
 """A new task's estimate counts at most so many ahead per type and class: creating costs the same at any length."""
 
 
@@ -54,6 +55,7 @@ class Created:
     waits_briefly: bool = False  # no slot is free for it, and one should be soon
     grant: Grant | None = None  # the slot that it got
     others: tuple[Granted, ...] = ()  # slots that better tasks got on the way
+    far_back: bool = False  # there were too many ahead to count them
 
 
 _CREATE = text(
@@ -92,10 +94,12 @@ async def create(
     strict_vip: bool,
     max_waiting: int | None = None,
     claims_slot: bool = True,
+    standing: Mapping[int, Milestones] | None = None,
 ) -> Created:
     """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
 
-    With `claims_slot` it also gets a slot, where one seems to be free. Raises IdempotencyConflict where the key was
+    With `claims_slot` it also gets a slot, where one seems to be free. With `standing`, the milestones of the types in
+    its pool, nobody before it is counted. Raises IdempotencyConflict where the key was
     seen with another body, TooManyWaiting where `max_waiting` tasks of the same user are QUEUED.
     """
     if max_waiting is not None:
@@ -111,7 +115,7 @@ async def create(
             connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip
         )
     joined = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
-    ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity)
+    ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, standing)
     values = {
         **task.__dict__,
         "rank": joined.rank,
@@ -126,12 +130,18 @@ async def create(
         return Created(seen, is_new=False)
     found = await claims.at_creation(connection, row, strict_vip=strict_vip) if claims_slot and some_free else Claim()
     waits = miss_is_sure and not some_free and row.estimated_wait_s < claims.FIRST_LOOK_S
-    return Created(row, is_new=True, waits_briefly=waits, grant=found.grant, others=found.others)
+    return Created(
+        row, is_new=True, waits_briefly=waits, grant=found.grant, others=found.others, far_back=ahead >= ESTIMATE_COUNTS
+    )
 
 
-async def _ahead(connection: Connection, task: NewTask, rank: float, capacity: Capacity) -> int:
+async def _ahead(
+    connection: Connection, task: NewTask, rank: float, capacity: Capacity, standing: Mapping[int, Milestones] | None
+) -> int:
     """How many wait before a new task of this rank; many are estimated."""
     place = Place(task.queue_class, rank, LAST)
+    if standing is not None:
+        return sum(milestones.about(place) for milestones in standing.values())
     ahead = await queue.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
     if ahead < ESTIMATE_COUNTS:
         return ahead

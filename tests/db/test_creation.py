@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import capacity, creation
+from infra.db import capacity, creation, queue
 from infra.db.capacity import Capacity
 from infra.db.creation import Created, NewTask
 from tests.db import rows
@@ -91,3 +91,17 @@ async def test_a_vip_node_is_left_to_vip_work_where_that_is_strict(life: Life) -
     await life.node("vip", [1], serves="VIP")
     assert (await create(life, "normal", seen=Capacity(rows.ONE_FREE, [1], [], 1.0))).grant is None
     assert (await create(life, "urgent", priority=VIP)).grant is not None
+
+
+async def test_far_back_the_estimate_needs_no_count(life: Life) -> None:
+    for number in range(6):
+        await life.create(f"t{number}")
+    milestones = await queue.milestones(life.connection, 1, every=2)
+    seen = Capacity(rows.ALL_TAKEN, [1], [], 10.0)
+    counted = await create(life, "counted", seen=seen)
+    task = NewTask("estimated", 1, "u", "a", NORMAL, 0, "{}", None, 1000, 3, None, "k", None, None)
+    estimated = await creation.create(
+        life.connection, task, seen, weight=1.0, by=rows.CREATOR, strict_vip=False, standing={1: milestones}
+    )
+    assert not counted.far_back
+    assert estimated.row.estimated_wait_s == pytest.approx(counted.row.estimated_wait_s, abs=10.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infra.db import queue
 from infra.db.engine import Database
 from infra.db.queue import Place
-from infra.forecast import COUNTED, Forecast
+from infra.forecast import COUNTED, LONG_S, MILESTONE_EVERY, Forecast
 
 FILL = text(
     """
@@ -49,6 +50,34 @@ async def test_every_place_is_told_exactly(connection: AsyncConnection, pool: li
         assert await forecast.ahead(Place(*ordered[number]), pool) == number
     assert await forecast.ahead(Place(0, 1e9, 0), pool) == len(ordered)
     assert await forecast.ahead(Place(2, 0.0, 0), pool) == 0
+
+
+@pytest.mark.parametrize("pool", [[1], [1, 2, 3]])
+async def test_from_milestones_alone_a_place_is_told_roughly(connection: AsyncConnection, pool: list[int]) -> None:
+    await connection.execute(FILL)
+    rows = (await connection.execute(WAITING, {"pool": pool})).all()
+    ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
+    forecast = Forecast(OneConnection(connection), strict_vip=False)
+    assert await forecast.standing(pool) is None  # nothing says that it is worth the reading
+    forecast.is_long(pool)
+    standing = await forecast.standing(pool)
+    assert standing is not None
+    off = MILESTONE_EVERY / 2 * len(pool) + 1
+    for number in range(0, len(ordered), 29):
+        place = Place(*ordered[number])
+        assert abs(sum(milestones.about(place) for milestones in standing.values()) - number) <= off
+    assert [milestones.about(Place(2, 0.0, 0)) for milestones in standing.values()] == [0] * len(pool)
+
+
+async def test_a_queue_is_long_only_for_a_while(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = OneConnection(connection)
+    forecast = Forecast(database, strict_vip=False)
+    forecast.is_long([1])
+    assert await forecast.standing([1, 2]) is not None
+    assert await forecast.standing([2, 3]) is None
+    later = time.monotonic() + LONG_S + 1
+    monkeypatch.setattr("infra.forecast.time.monotonic", lambda: later)
+    assert await forecast.standing([1, 2]) is None
 
 
 async def test_many_reads_share_the_milestones(connection: AsyncConnection) -> None:
