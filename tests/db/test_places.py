@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ async def test_a_queue_is_long_only_for_a_while(connection: AsyncConnection, mon
     assert await forecast.standing([1, 2]) is not None
     assert await forecast.standing([2, 3]) is None
     later = time.monotonic() + LONG_S + 1
-    monkeypatch.setattr("infra.forecast.time.monotonic", lambda: later)
+    monkeypatch.setattr("infra.forecast.time", SimpleNamespace(monotonic=lambda: later))
     assert await forecast.standing([1, 2]) is None
 
 
