@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -112,9 +113,11 @@ async def serving(app: Any) -> AsyncIterator[int]:
     state = ServerState()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: EnvelopeProtocol(config, state, {}), "127.0.0.1", 0)
-    yield listening.sockets[0].getsockname()[1]
-    listening.close()
-    await listening.wait_closed()
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        await listening.wait_closed()
 
 
 @pytest.fixture(scope="module")
@@ -278,15 +281,30 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def drip(port: int, whole: bytes, drops: bytes) -> bytes:
     """What comes back when the last bytes of what is sent come one by one, for ever."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(whole)
-    answer = asyncio.create_task(reader.read())
-    async with asyncio.timeout(10):
-        while not answer.done():
-            writer.write(drops)
-            await asyncio.wait({answer}, timeout=DRIP_S)
-    writer.close()
-    return await answer
+    loop = asyncio.get_running_loop()
+
+    async def send() -> None:
+        with suppress(ConnectionError):
+            while True:
+                await loop.sock_sendall(ours, drops)
+                await asyncio.sleep(DRIP_S)
+
+    async def receive() -> bytes:
+        answer = b""
+        with suppress(ConnectionError):  # drops after the end are answered with a reset; a stream would lose the answer
+            while piece := await loop.sock_recv(ours, 1 << 16):
+                answer += piece
+        return answer
+
+    with socket.socket() as ours:
+        ours.setblocking(False)
+        await loop.sock_connect(ours, ("127.0.0.1", port))
+        await loop.sock_sendall(ours, whole)
+        sending = asyncio.create_task(send())
+        answer = await asyncio.wait_for(receive(), 10)
+        sending.cancel()
+        await asyncio.wait({sending})
+    return answer
 
 
 @pytest.mark.usefixtures("hurry")
