@@ -272,11 +272,18 @@ class Engine:
         await self._send(calls)
 
     async def _send(self, calls: list[Coroutine[Any, Any, None]]) -> None:
-        for outcome in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(outcome, NoSuchWorkflow):
-                log.debug("a signal found no workflow: one that starts later looks for itself")
-            elif isinstance(outcome, BaseException):
-                log.warning("a signal was not delivered, the reconciler will repeat it: %s", outcome)
+        if len(calls) == 1:  # without a task of its own it is under way at once
+            await self._tried(calls[0])
+        else:
+            await asyncio.gather(*map(self._tried, calls))
+
+    async def _tried(self, call: Coroutine[Any, Any, None]) -> None:
+        try:
+            await call
+        except NoSuchWorkflow:
+            log.debug("a signal found no workflow: one that starts later looks for itself")
+        except Exception as error:  # noqa: BLE001
+            log.warning("a signal was not delivered, the reconciler will repeat it: %s", error)
 
     async def trigger_monitor(self) -> None:
         """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""

@@ -84,7 +84,7 @@ async def register(
         await audit.record(connection, caller, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
         return wakeups
 
-    context.deliver(await context.database.run(work))
+    await context.deliver(await context.database.run(work))
     await context.beat(body.gpuId)
     return ok("GPU注册成功")
 
@@ -108,7 +108,7 @@ async def heartbeat(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[st
     await context.beat(name)
     if row.status == "OFFLINE":
         strict = context.settings.vip_nodes_strict
-        context.deliver(await context.database.run(lambda c: gpus.come_back(c, name, strict_vip=strict)))
+        await context.deliver(await context.database.run(lambda c: gpus.come_back(c, name, strict_vip=strict)))
     return ok("心跳更新成功")
 
 
@@ -124,7 +124,7 @@ async def _move(context: Context, caller: Caller, gpu_id: str, action: Action, e
         await audit.record(connection, caller, action, name, detail, changed=bool(wakeups))
         return wakeups
 
-    context.deliver(await context.database.run(work))
+    await context.deliver(await context.database.run(work))
 
 
 @router.post(

@@ -89,7 +89,7 @@ async def create_task(
     if created.far_back:
         context.forecast.is_long(capacity.pool)
     if created.is_new:
-        context.deliver(Wakeups(granted=list(created.others)))
+        await context.deliver(Wakeups(granted=list(created.others)))
         await _start(context, task, created)
     return ok(
         {
@@ -181,8 +181,8 @@ def _report(context: Context, caller: Caller, task_id: str, token: str | None, g
     return Report(name, token or None, gpu_id, lineage, context.settings.vip_nodes_strict)
 
 
-def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
-    context.deliver(heard.wakeups)
+async def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
+    await context.deliver(heard.wakeups)
     if heard.refusal is not None:
         raise heard.refusal
     return ok(message)
@@ -202,7 +202,7 @@ async def update_status(
     heard = await context.database.run(
         lambda c: reports.status(c, report, TaskStatus(body.status), body.message, body.progress)
     )
-    return _answer(context, heard, "任务状态更新成功")
+    return await _answer(context, heard, "任务状态更新成功")
 
 
 @router.post(
@@ -218,4 +218,4 @@ async def update_result(
     parse_json_text(body.result, "result")
     report = _report(context, caller, taskId, x_attempt_token, None)
     heard = await context.database.run(lambda c: reports.result(c, report, body.result))
-    return _answer(context, heard, "任务结果更新成功")
+    return await _answer(context, heard, "任务结果更新成功")
