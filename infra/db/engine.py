@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from infra.db.connection import Connection, DriverConnection, keep_first_line
+from infra.db.connection import Connection, DriverConnection, committing_each, keep_first_line
 from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,6 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._without_begin = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=SILENCES)
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -90,22 +89,20 @@ class Database:
         `work` must touch nothing but the connection, since it may run more than once. Raises DatabaseSilent after
         `within_s`; whether the transaction was committed is unknown then, as after any lost connection.
         """
-        return await self._bounded(self._engine, work, within_s)
+        return await self._bounded(lambda: self._in_transaction(lambda lent: work(DriverConnection(lent))), within_s)
 
     async def single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The same for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
-        return await self._bounded(self._without_begin, work, ANSWER_S)
+        return await self._bounded(lambda: self._alone(work), ANSWER_S)
 
     async def alter(self, work: Callable[[sqlalchemy.Connection], None]) -> None:
         """Run synchronous work, a migration, in one transaction of SQLAlchemy's own, however long it takes."""
-        await self._repeated(self._engine, lambda connection: connection.run_sync(work))
+        await self._repeated(lambda: self._in_transaction(lambda lent: lent.run_sync(work)))
 
-    async def _bounded(
-        self, engine: AsyncEngine, work: Callable[[Connection], Awaitable[T]], within_s: float | None
-    ) -> T:
+    async def _bounded(self, work: Callable[[], Awaitable[T]], within_s: float | None) -> T:
         if not self._circuit.admits():
             raise DatabaseSilent("the database has not answered lately")
-        task = asyncio.create_task(self._repeated(engine, lambda lent: work(DriverConnection(lent))))
+        task = asyncio.create_task(self._repeated(work))
         self._running.add(task)
         task.add_done_callback(self._forget)
         try:
@@ -126,11 +123,18 @@ class Database:
         if not task.cancelled():
             task.exception()  # heeded where somebody still waits for it
 
-    async def _repeated(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _in_transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self._engine.begin() as lent:
+            return await work(lent)
+
+    async def _alone(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._engine.connect() as lent, committing_each(lent) as connection:
+            return await work(connection)
+
+    async def _repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):
             try:
-                async with engine.begin() as connection:
-                    return await work(connection)
+                return await work()
             except DBAPIError as error:
                 if not _may_repeat(error) or attempt == RETRIES - 1:
                     raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, MultipleResultsFound, NoResultFound
@@ -18,6 +19,11 @@ PID = text("SELECT pg_backend_pid()")
 @pytest.fixture
 async def database(engine: AsyncEngine) -> Database:
     return Database(engine)
+
+
+def database_url(database: Database) -> str:
+    url = database._engine.url.render_as_string(hide_password=False)
+    return url.replace("+psycopg", "")
 
 
 async def pid_of(connection: Connection) -> int:
@@ -46,6 +52,42 @@ async def test_a_connection_that_the_server_ends_counts_as_unavailable_and_is_re
     assert caught.value.connection_invalidated
     assert is_unavailable(caught.value)
     assert await database.run(pid_of) != before
+
+
+async def test_a_single_statement_needs_no_transaction_and_leaves_none(database: Database) -> None:
+    async def transactions(connection: Connection) -> set[int]:
+        return {(await connection.execute(text("SELECT txid_current()"))).scalar_one() for _ in range(2)}
+
+    pid = await database.single(pid_of)
+    assert len(await database.single(transactions)) == 2
+    assert len(await database.run(transactions)) == 1
+    assert await database.run(pid_of) == pid  # the same connection for both
+
+
+async def test_after_a_single_statement_that_fails_the_connection_is_as_before(database: Database) -> None:
+    async def wrong(connection: Connection) -> None:
+        await connection.execute(text("SELECT 1 / 0"))
+
+    async def half(connection: Connection) -> None:
+        await connection.execute(text("CREATE TABLE half_done (n int)"))
+        raise LookupError
+
+    with pytest.raises(DBAPIError, match="division by zero"):
+        await database.single(wrong)
+    with pytest.raises(LookupError):
+        await database.run(half)
+    exists = text("SELECT to_regclass('half_done') IS NOT NULL")
+    assert not (await database.run(lambda c: c.execute(exists))).scalar_one()
+
+
+async def test_a_connection_that_is_lost_between_two_singles_is_replaced(database: Database) -> None:
+    before = await database.single(pid_of)
+    async with await psycopg.AsyncConnection.connect(database_url(database), autocommit=True) as other:
+        await other.execute("SELECT pg_terminate_backend(%s)", (before,))
+    with pytest.raises(DBAPIError) as caught:
+        await database.single(pid_of)
+    assert is_unavailable(caught.value)
+    assert await database.single(pid_of) != before
 
 
 async def test_a_statement_that_is_given_up_gives_its_connection_up(database: Database) -> None:
