@@ -36,6 +36,9 @@ PATIENCE_S = 20.0
 """The same where a node or a timer has a part in it."""
 DELIVERY_S = 60.0
 """A dispatch that has no clear answer for so long was given up by everybody."""
+UNHEARD_S = 1800.0
+"""So long a slot that came with the creation is kept for a workflow that has not been heard of: without workers nobody
+has asked the node, and it is not to blame."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
@@ -59,7 +62,7 @@ class Mender:
         mended: Counter[str] = Counter()
         mended["started"] = await self._each(self._start, await run(lambda c: reconciling.not_started(c, AGE_S)))
         mended["expired"] = await self._each(
-            self._expire, await run(lambda c: reconciling.expired(c, PATIENCE_S, DELIVERY_S))
+            self._expire, await run(lambda c: reconciling.expired(c, PATIENCE_S, DELIVERY_S, UNHEARD_S))
         )
         mended["settled"] = await self._each(self._settle, await run(lambda c: reconciling.uncollected(c, AGE_S)))
         mended["granted"] = await self._each(self._grant, await run(lambda c: reconciling.undispatched(c, PATIENCE_S)))

@@ -57,7 +57,7 @@ class Forecast:
         """A new task has found too many before it to count them."""
         self._long_until.update(dict.fromkeys(pool, time.monotonic() + LONG_S))
 
-    async def standing(self, pool: list[int]) -> dict[int, Milestones] | None:
+    async def milestones(self, pool: list[int]) -> dict[int, Milestones] | None:
         """The milestones of these types where the queue of one was found to be long, else None."""
         now = time.monotonic()
         self._long_until = {task_type: until for task_type, until in self._long_until.items() if until > now}

@@ -116,7 +116,7 @@ class TaskWorkflow:
             self._renew()
 
     def _grant(self) -> Grant | None:
-        """The grant that was signalled; one of an attempt that has been run does not count."""
+        """The grant that it started with, or was signalled; one of an attempt that has been run does not count."""
         return self._granted if self._granted is not None and self._granted.attempt > self._attempt else None
 
     def _reopen(self, attempt: int) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -66,7 +67,7 @@ async def create_task(
     access.check_creator(caller, body.userId)
     task = _new_task(context, caller, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
-    standing = await context.forecast.standing(capacity.pool)
+    milestones = await context.forecast.milestones(capacity.pool)
     weight = context.settings.weight_of(task.app)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     created = await context.database.run(
@@ -79,7 +80,7 @@ async def create_task(
             strict_vip=context.settings.vip_nodes_strict,
             max_waiting=cap,
             claims_slot=not context.engine.away,  # else it would hold a slot that nobody dispatches to
-            standing=standing,
+            milestones=milestones,
         )
     )
     row = created.row
@@ -88,9 +89,9 @@ async def create_task(
         telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
     if created.far_back:
         context.forecast.is_long(capacity.pool)
-    if created.is_new:
-        await context.deliver(Wakeups(granted=list(created.others)))
-        await _start(context, task, created)
+    await context.deliver(Wakeups(granted=list(created.others)))
+    if created.unstarted:
+        await _start(context, replace(task, task_id=row.task_id), created)
     return ok(
         {
             "taskId": row.task_id,

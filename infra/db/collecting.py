@@ -18,7 +18,7 @@ _LOCK = text(
     SELECT t.status, t.retry_count, t.max_retries, a.gpu_id, a.outcome, a.reason, a.closed_at,
            a.collected_at
       FROM tasks t JOIN attempts a USING (task_id)
-     WHERE t.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF t
+     WHERE t.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF a, t
     """
 )
 _STATUS = text("SELECT status FROM tasks WHERE task_id = :task_id")
@@ -33,7 +33,7 @@ ACTOR = "workflow"
 
 async def complete(connection: Connection, task_id: str, attempt: int) -> Collected | None:
     """`collect` for an attempt that has succeeded, in one statement; None, and nothing is done, for any other."""
-    if await edges.collect(connection, task_id, attempt, ACTOR):
+    if await edges.complete_and_collect(connection, task_id, attempt, ACTOR):
         return Collected(Outcome.SUCCEEDED, TaskStatus.COMPLETED)
     return None
 

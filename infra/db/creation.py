@@ -52,6 +52,7 @@ class Created:
 
     row: Row
     is_new: bool
+    unstarted: bool  # its workflow is to be started, which does no harm where it runs
     waits_briefly: bool = False  # no slot is free for it, and one should be soon
     grant: Grant | None = None  # the slot that it got
     others: tuple[Granted, ...] = ()  # slots that better tasks got on the way
@@ -78,7 +79,7 @@ _CREATE = text(
     """
 )
 _SEEN = text(
-    "SELECT task_id, display_id, status, estimated_wait_s, request_hash FROM tasks"
+    "SELECT task_id, display_id, status, estimated_wait_s, request_hash, engine_started_at FROM tasks"
     " WHERE lineage = :lineage AND idempotency_key = :idempotency_key"
 )
 _LOCK_USER = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:user_id))")  # so that no two pass the cap at once
@@ -94,58 +95,66 @@ async def create(
     strict_vip: bool,
     max_waiting: int | None = None,
     claims_slot: bool = True,
-    standing: Mapping[int, Milestones] | None = None,
+    milestones: Mapping[int, Milestones] | None = None,
 ) -> Created:
     """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
 
-    With `claims_slot` it also gets a slot, where one seems to be free. With `standing`, the milestones of the types in
-    its pool, nobody before it is counted. Raises IdempotencyConflict where the key was
-    seen with another body, TooManyWaiting where `max_waiting` tasks of the same user are QUEUED.
+    With `claims_slot` it also gets a slot, where one seems to be free. With the `milestones` of the types in its pool
+    many before it need not be counted. Raises IdempotencyConflict where the key was seen with another body,
+    TooManyWaiting where `max_waiting` tasks of the same user are QUEUED.
     """
-    if max_waiting is not None:
-        await connection.execute(_LOCK_USER, {"lock": _USER_LOCK, "user_id": task.user_id})
-        if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
-            return Created(seen, is_new=False)
-        if await counters.tasks_matching(connection, user_id=task.user_id, status=TaskStatus.QUEUED) >= max_waiting:
-            raise TooManyWaiting
-    some_free, miss_is_sure = capacity.nodes.free > 0, capacity.turns_over_within(claims.FIRST_LOOK_S)
-    if miss_is_sure:
-        await type_locks.hold(connection, task.task_type)
-        some_free = await claims.is_any_free(
-            connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip
-        )
+    if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
+        return _earlier(seen)
+    miss_is_sure = capacity.turns_over_within(claims.FIRST_LOOK_S)
+    free = await _is_free(connection, task, strict_vip=strict_vip) if miss_is_sure else capacity.nodes.free > 0
     joined = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
-    ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, standing)
-    values = {
-        **task.__dict__,
-        "rank": joined.rank,
-        "estimated_wait_s": expected_wait_s(ahead, capacity),
-        "actor": f"key:{by.key_id}",
-        **audit.values(by, Action.TASK_CREATE, task.task_id, f"type {task.task_type}, user {task.user_id}"),
-    }
+    ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
+    wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
+    values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": wait_s, "actor": f"key:{by.key_id}"}
+    detail = f"type {task.task_type}, user {task.user_id}"
+    values |= audit.values(by, Action.TASK_CREATE, task.task_id, detail)
     row = (await connection.execute(_CREATE, values)).one_or_none()
     if row is None:
         seen = await _seen(connection, task)
         assert seen is not None  # nothing else conflicts, and no task is ever removed
-        return Created(seen, is_new=False)
-    found = await claims.at_creation(connection, row, strict_vip=strict_vip) if claims_slot and some_free else Claim()
-    waits = miss_is_sure and not some_free and row.estimated_wait_s < claims.FIRST_LOOK_S
-    return Created(
-        row, is_new=True, waits_briefly=waits, grant=found.grant, others=found.others, far_back=ahead >= ESTIMATE_COUNTS
-    )
+        return _earlier(seen)
+    found = await claims.at_creation(connection, row, strict_vip=strict_vip) if claims_slot and free else Claim()
+    waits = miss_is_sure and not free and wait_s < claims.FIRST_LOOK_S
+    return Created(row, True, True, waits, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
+
+
+async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:
+    """The earlier task of the same request, which needs no room. Raises TooManyWaiting."""
+    await connection.execute(_LOCK_USER, {"lock": _USER_LOCK, "user_id": task.user_id})
+    if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
+        return seen
+    if await counters.tasks_matching(connection, user_id=task.user_id, status=TaskStatus.QUEUED) >= max_waiting:
+        raise TooManyWaiting
+    return None
+
+
+async def _is_free(connection: Connection, task: NewTask, *, strict_vip: bool) -> bool:
+    """Whether there is a slot; if not, whoever frees one later sees the task."""
+    await type_locks.hold(connection, task.task_type)
+    return await claims.is_any_free(connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip)
 
 
 async def _ahead(
-    connection: Connection, task: NewTask, rank: float, capacity: Capacity, standing: Mapping[int, Milestones] | None
+    connection: Connection, task: NewTask, rank: float, capacity: Capacity, milestones: Mapping[int, Milestones] | None
 ) -> int:
     """How many wait before a new task of this rank; many are estimated."""
     place = Place(task.queue_class, rank, LAST)
-    if standing is not None:
-        return sum(milestones.about(place) for milestones in standing.values())
+    if milestones is not None and (about := sum(one.about(place) for one in milestones.values())) >= ESTIMATE_COUNTS:
+        return about
     ahead = await queue.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
     if ahead < ESTIMATE_COUNTS:
         return ahead
     return max(ahead, await counters.unfinished(connection, task.task_type) - len(capacity.remaining_s))
+
+
+def _earlier(row: Row) -> Created:
+    """What the same request has made before; where its workflow has not been heard of it may be started again."""
+    return Created(row, is_new=False, unstarted=row.engine_started_at is None)
 
 
 async def _seen(connection: Connection, task: NewTask) -> Row | None:

@@ -1,7 +1,8 @@
 """A task's edges as guarded writes: one named function per legal transition (INVARIANTS, "Legal transitions").
 
 Each moves the row only from the expected state, appends the event in the same statement, and says
-whether it did. They are called by `attempts` (settling) and `collecting`, inside their transactions.
+whether it did. `attempts` (settling) and `collecting` call them in their transactions; `accept` and
+`complete_and_collect` are whole steps, and need none.
 A note is no edge: it says in the timeline what was mended, and moves nothing.
 """
 
@@ -62,7 +63,7 @@ _REQUEUE = _edge(
     "gpu_id = NULL, started_at = NULL, retry_count = COALESCE(:retry_count, retry_count)",
 )
 _COMPLETE = _edge(TaskStatus.PROCESSING, TaskStatus.COMPLETED, _COMPLETED)
-_COLLECT = _edge(
+_COMPLETE_AND_COLLECT = _edge(
     TaskStatus.PROCESSING,
     TaskStatus.COMPLETED,
     _COMPLETED,
@@ -77,7 +78,8 @@ _END = {
         before,
         after,
         "completed_at = GREATEST(clock_timestamp(), started_at, created_at), error_message = cause.reason,"
-        " waiting_since = NULL, gpu_id = COALESCE(cause.gpu_id, tasks.gpu_id)",
+        " waiting_since = NULL, gpu_id = COALESCE(cause.gpu_id, tasks.gpu_id),"
+        " engine_started_at = COALESCE(engine_started_at, clock_timestamp())",
     )
     for before in (TaskStatus.QUEUED, TaskStatus.PROCESSING)
     for after in (TaskStatus.FAILED, TaskStatus.TIMEOUT)
@@ -127,9 +129,9 @@ async def complete(connection: Connection, cause: Cause) -> bool:
     return await _moved(connection, _COMPLETE, cause)
 
 
-async def collect(connection: Connection, task_id: str, attempt: int, actor: str) -> bool:
+async def complete_and_collect(connection: Connection, task_id: str, attempt: int, actor: str) -> bool:
     """PROCESSING → COMPLETED: the same for an attempt that has succeeded and is not collected yet, noted with it."""
-    return await _moved(connection, _COLLECT, {"task_id": task_id, "attempt": attempt, "actor": actor})
+    return await _moved(connection, _COMPLETE_AND_COLLECT, {"task_id": task_id, "attempt": attempt, "actor": actor})
 
 
 async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:

@@ -48,6 +48,9 @@ _EXPIRED = text(
      WHERE a.closed_at IS NULL
        AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => :delivery))
            < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0)
+       -- else nobody may have asked the node yet: the slot came with the creation, and no worker was there
+       AND (a.accepted_at IS NOT NULL OR t.engine_started_at IS NOT NULL
+            OR a.claimed_at < clock_timestamp() - make_interval(secs => :unheard))
      LIMIT 500
     """
 )
@@ -110,12 +113,13 @@ async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:
     return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
 
 
-async def expired(connection: Connection, age_s: float, delivery_s: float) -> Sequence[Row]:
+async def expired(connection: Connection, age_s: float, delivery_s: float, unheard_s: float) -> Sequence[Row]:
     """Open attempts past their timeout by `age_s`: nobody has ended them, though their workflow should have.
 
-    One that no node has accepted has `delivery_s` more.
+    One that no node has accepted has `delivery_s` more, and `unheard_s` where its workflow has not been heard of.
     """
-    return (await connection.execute(_EXPIRED, {"age": age_s, "delivery": delivery_s})).all()
+    values = {"age": age_s, "delivery": delivery_s, "unheard": unheard_s}
+    return (await connection.execute(_EXPIRED, values)).all()
 
 
 async def uncollected(connection: Connection, age_s: float) -> Sequence[Row]:

@@ -84,7 +84,7 @@ tasks = Table(
     # bookkeeping
     Column("attempts", Integer, nullable=False, server_default=text("0")),  # the number of the last attempt
     Column("event_seq", Integer, nullable=False, server_default=text("0")),
-    Column("engine_started_at", _timestamp),  # null: the row is still an outbox entry
+    Column("engine_started_at", _timestamp),  # null: an outbox entry, or its workflow has only begun
     Column("traceparent", Text),
     Column("lineage", Text),  # of the API key that created it
     Column("idempotency_key", Text),

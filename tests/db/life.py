@@ -75,7 +75,9 @@ class Life:
             strict_vip=self.strict_vip,
         )  # fmt: skip
         assert settled is not None
-        collected = await collecting.collect(self.connection, task_id, attempt)
+        collected = await collecting.complete(self.connection, task_id, attempt)
+        if collected is None:
+            collected = await collecting.collect(self.connection, task_id, attempt)
         if collected.status in TERMINAL:
             await self.review(task_id)
         return collected

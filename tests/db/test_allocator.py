@@ -221,7 +221,8 @@ class Allocator(DatabaseMachine):
                 c, task_id, attempt, outcome, actor="test", reason="r", result=result, strict_vip=False
             )
         )
-        await self.session(lambda c: collecting.collect(c, task_id, attempt))
+        if await self.session(lambda c: collecting.complete(c, task_id, attempt)) is None:
+            await self.session(lambda c: collecting.collect(c, task_id, attempt))
         await claims.claim(self.session, task_id, strict_vip=False)
 
     async def _open(self, number: int) -> tuple[str, int, str] | None:

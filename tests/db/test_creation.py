@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,11 +22,20 @@ def life(connection: AsyncConnection) -> Life:
 
 
 async def create(
-    life: Life, task_id: str, *, priority: int = NORMAL, key: str | None = None, seen: Capacity | None = None
+    life: Life,
+    task_id: str,
+    *,
+    priority: int = NORMAL,
+    key: str | None = None,
+    seen: Capacity | None = None,
+    app: str = "a",
+    **options: Any,
 ) -> Created:
-    task = NewTask(task_id, 1, "u", "a", priority, priority - 1, "{}", None, 1000, 3, None, "k", key, key)
+    task = NewTask(task_id, 1, "u", app, priority, priority - 1, "{}", None, 1000, 3, None, "k", key, key)
     seen = seen or await capacity.read(life.connection, 1)
-    return await creation.create(life.connection, task, seen, weight=1.0, by=rows.CREATOR, strict_vip=life.strict_vip)
+    return await creation.create(
+        life.connection, task, seen, weight=1.0, by=rows.CREATOR, strict_vip=life.strict_vip, **options
+    )
 
 
 async def test_it_gets_the_free_slot_and_is_still_an_outbox_entry(life: Life) -> None:
@@ -71,9 +82,9 @@ async def test_behind_short_work_it_makes_sure(life: Life) -> None:
     assert (late.grant, late.waits_briefly) == (None, True)
 
 
-async def test_with_the_engine_away_it_claims_nothing(life: Life) -> None:
+async def test_it_claims_nothing_where_it_is_not_to(life: Life) -> None:
     await life.node("n", [1])
-    await life.create("new", claims_slot=False)
+    assert (await create(life, "new", claims_slot=False)).grant is None
     assert await life.running() == {}
 
 
@@ -93,15 +104,35 @@ async def test_a_vip_node_is_left_to_vip_work_where_that_is_strict(life: Life) -
     assert (await create(life, "urgent", priority=VIP)).grant is not None
 
 
-async def test_far_back_the_estimate_needs_no_count(life: Life) -> None:
-    for number in range(6):
-        await life.create(f"t{number}")
-    milestones = await queue.milestones(life.connection, 1, every=2)
+async def test_far_back_the_estimate_comes_from_milestones(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creation, "ESTIMATE_COUNTS", 5)
+    for number in range(20):
+        await life.create(f"t{number}", app="long")
     seen = Capacity(rows.ALL_TAKEN, [1], [], 10.0)
-    counted = await create(life, "counted", seen=seen)
-    task = NewTask("estimated", 1, "u", "a", NORMAL, 0, "{}", None, 1000, 3, None, "k", None, None)
-    estimated = await creation.create(
-        life.connection, task, seen, weight=1.0, by=rows.CREATOR, strict_vip=False, standing={1: milestones}
-    )
-    assert not counted.far_back
-    assert estimated.row.estimated_wait_s == pytest.approx(counted.row.estimated_wait_s, abs=10.0)
+    known = {1: await queue.milestones(life.connection, 1, every=4)}
+    last = await create(life, "last", seen=seen, milestones=known, app="long")
+    assert last.far_back
+    assert last.row.estimated_wait_s == 180  # 16 up to the last milestone, and half of the four from there
+
+
+async def test_near_the_head_the_estimate_is_counted(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creation, "ESTIMATE_COUNTS", 5)
+    for number in range(20):
+        await life.create(f"t{number}", app="long")
+    seen = Capacity(rows.ALL_TAKEN, [1], [], 10.0)
+    known = {1: await queue.milestones(life.connection, 1, every=4)}
+    head = await create(life, "head", seen=seen, milestones=known, app="other")
+    assert (head.row.estimated_wait_s, head.far_back) == (10, False)  # one before it, by the order of the queue
+
+
+async def test_a_slot_that_is_there_is_no_wait(life: Life) -> None:
+    await life.node("n", [1])
+    seen = Capacity(rows.ALL_TAKEN, [1], [3.0], 3.0)  # true a moment ago
+    assert (await create(life, "new", seen=seen)).row.estimated_wait_s == 0
+
+
+async def test_a_repeated_request_may_start_what_was_never_started(life: Life) -> None:
+    assert (await create(life, "first", key="once")).unstarted
+    assert (await create(life, "again", key="once")).unstarted
+    await life.claim("first")  # its workflow looks for a slot
+    assert not (await create(life, "again", key="once")).unstarted

@@ -59,26 +59,26 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: AsyncCo
     rows = (await connection.execute(WAITING, {"pool": pool})).all()
     ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
     forecast = Forecast(OneConnection(connection), strict_vip=False)
-    assert await forecast.standing(pool) is None  # nothing says that it is worth the reading
+    assert await forecast.milestones(pool) is None  # nothing says that it is worth the reading
     forecast.is_long(pool)
-    standing = await forecast.standing(pool)
-    assert standing is not None
+    found = await forecast.milestones(pool)
+    assert found is not None
     off = MILESTONE_EVERY / 2 * len(pool) + 1
     for number in range(0, len(ordered), 29):
         place = Place(*ordered[number])
-        assert abs(sum(milestones.about(place) for milestones in standing.values()) - number) <= off
-    assert [milestones.about(Place(2, 0.0, 0)) for milestones in standing.values()] == [0] * len(pool)
+        assert abs(sum(one.about(place) for one in found.values()) - number) <= off
+    assert [one.about(Place(2, 0.0, 0)) for one in found.values()] == [0] * len(pool)
 
 
 async def test_a_queue_is_long_only_for_a_while(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     database = OneConnection(connection)
     forecast = Forecast(database, strict_vip=False)
     forecast.is_long([1])
-    assert await forecast.standing([1, 2]) is not None
-    assert await forecast.standing([2, 3]) is None
+    assert await forecast.milestones([1, 2]) is not None
+    assert await forecast.milestones([2, 3]) is None
     later = time.monotonic() + LONG_S + 1
     monkeypatch.setattr("infra.forecast.time", SimpleNamespace(monotonic=lambda: later))
-    assert await forecast.standing([1, 2]) is None
+    assert await forecast.milestones([1, 2]) is None
 
 
 async def test_many_reads_share_the_milestones(connection: AsyncConnection) -> None:

@@ -22,7 +22,6 @@ from infra.db import attempts, collecting
 from infra.db.engine import ANSWER_S, Database
 from workers import cli, orchestrator
 from workflows.domain.task import TERMINAL
-from workflows.messages import Collected
 
 STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
 
@@ -44,7 +43,7 @@ def noted(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Await
         answer = await step(*arguments, **options)
         if answer is None and name == "complete":
             return answer  # it has left it to `collect`
-        ended = isinstance(answer, Collected) and answer.status in TERMINAL
+        ended = name == "collect" and answer.status in TERMINAL
         _done.get().append("collect-end" if ended else name)
         return answer
 

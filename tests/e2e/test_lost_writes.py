@@ -138,7 +138,7 @@ async def test_rows_and_workflows_converge(lossy, make_node, monkeypatch):
         with suppress(asyncio.CancelledError):
             await helper
 
-    assert set(lossy.losses()) >= {"accept", "settle", "collect", "collect-end", "settle collect-end"}
+    assert set(lossy.losses()) >= {"accept", "settle", "complete", "collect", "collect-end", "settle collect-end"}
     client = await Client.connect(
         lossy.stack.services.temporal_address,
         namespace=lossy.stack.services.temporal_namespace,

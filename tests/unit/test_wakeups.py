@@ -8,7 +8,7 @@ import pytest
 
 from infra.db.wakeups import Granted, Wakeups
 from infra.settings import Settings
-from infra.temporal import HEAD_START_S, Engine, connect
+from infra.temporal import FAILURES, HEAD_START_S, Engine, EngineAway, connect
 from workflows.messages import Grant, NodeSignal
 
 GRANTED, ENDED = [Granted("next", Grant(1, "n"))], [("ended", 2), ("other", 1)]
@@ -38,6 +38,15 @@ class Recording(Engine):
 async def engine() -> Recording:
     settings = Settings(temporal_address="127.0.0.1:9")  # nobody listens there, and nobody is called
     return Recording(Engine(await connect(settings), settings), settings)
+
+
+async def test_an_engine_that_does_not_answer_is_away(engine: Recording) -> None:
+    """A creation then claims no slot: nobody would dispatch to it."""
+    for _ in range(FAILURES):
+        assert not engine.away
+        with pytest.raises(EngineAway):
+            await Engine.settled(engine, "ended", 1)
+    assert engine.away
 
 
 async def test_a_grant_has_a_head_start(engine: Recording) -> None:
