@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
@@ -194,3 +195,18 @@ async def _returned(temporal, task_id):
 async def _waits(temporal, task_id):
     """Whether the workflow has looked for a slot; a fresh one has two events."""
     return (await temporal.get_workflow_handle(f"task-{task_id}").describe()).history_length > 3
+
+
+async def test_a_repeated_request_starts_what_was_never_started(api, temporal, stack):
+    """As after a process that died between the commit and the start: its client need not wait for the monitor."""
+    body = {"taskType": 409, "userId": "u", "app": "a", "payload": "{}"}
+    once = {"Idempotency-Key": "started by its repeat"}
+    task_id = (await api.post("/tasks", body, headers=once))["taskId"]
+    handle = temporal.get_workflow_handle(f"task-{task_id}")
+    await eventually(lambda: _waits(temporal, task_id))
+    await handle.terminate("by a test")
+    url = stack.services.database_url.replace("+psycopg", "")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("UPDATE tasks SET engine_started_at = NULL WHERE task_id = %s", (task_id,))
+    assert (await api.post("/tasks", body, headers=once))["taskId"] == task_id
+    assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
