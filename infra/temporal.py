@@ -1,4 +1,4 @@
-"""The Temporal client, and every name that the engine knows us by."""
+"""What we ask of Temporal, and every name that it knows us by."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import Any
 
 from temporalio.client import (
     Client,
-    GrpcCompression,
-    Interceptor,
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
@@ -30,12 +28,11 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.converter import DataConverter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra import search_attributes, telemetry, temporal_access
-from infra.db.claims import FIRST_LOOK_S
+from infra import search_attributes, telemetry
+from infra.db.handover import FIRST_LOOK_S
 from infra.db.wakeups import Granted, Wakeups
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
@@ -45,9 +42,6 @@ from workflows.monitor import MonitorWorkflow
 from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, TaskWorkflow
 
 log = logging.getLogger(__name__)
-
-DATA_CONVERTER = DataConverter.default
-"""The production converter: our messages are plain dataclasses."""
 
 WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 MONITOR = "monitor"
@@ -91,29 +85,6 @@ def task_workflow_id(task_id: str) -> str:
 def node_workflow_id(gpu_id: str) -> str:
     """The id of a node's workflow."""
     return f"gpu-{gpu_id}"
-
-
-async def connect(settings: Settings, *, lazy: bool = True) -> Client:
-    """A client; a lazy one connects on first use, so that a program starts while the engine is away.
-
-    Exits where `temporal_access` says so.
-    """
-    return await Client.connect(
-        **temporal_access.options(settings),
-        data_converter=DATA_CONVERTER,
-        interceptors=interceptors(),
-        grpc_compression=GrpcCompression.NONE,  # our messages are a few hundred bytes; both ends would pay for it
-        lazy=lazy,
-    )
-
-
-def interceptors() -> list[Interceptor]:
-    """Temporal's own tracing, for the client and the workers made with it; nothing where traces are not exported."""
-    if not telemetry.is_on():
-        return []
-    from temporalio.contrib.opentelemetry import TracingInterceptor
-
-    return [TracingInterceptor(telemetry.tracer())]
 
 
 class Engine:

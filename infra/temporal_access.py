@@ -10,12 +10,40 @@ from __future__ import annotations
 
 import os
 
+from temporalio.client import Client, GrpcCompression, Interceptor
+from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
+from infra import telemetry
 from infra.settings import ENV_PREFIX, Settings
 
 VARIABLES = "TEMPORAL_"
 FILE_VARIABLES = ("TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
+DATA_CONVERTER = DataConverter.default
+"""The production converter: our messages are plain dataclasses."""
+
+
+async def connect(settings: Settings, *, lazy: bool = True) -> Client:
+    """A client; a lazy one connects on first use, so that a program starts while the engine is away.
+
+    Exits where `options` does.
+    """
+    return await Client.connect(
+        **options(settings),
+        data_converter=DATA_CONVERTER,
+        interceptors=interceptors(),
+        grpc_compression=GrpcCompression.NONE,  # our messages are a few hundred bytes; both ends would pay for it
+        lazy=lazy,
+    )
+
+
+def interceptors() -> list[Interceptor]:
+    """Temporal's own tracing, for the client and the workers made with it; nothing where traces are not exported."""
+    if not telemetry.is_on():
+        return []
+    from temporalio.contrib.opentelemetry import TracingInterceptor
+
+    return [TracingInterceptor(telemetry.tracer())]
 
 
 def options(settings: Settings) -> ClientConnectConfig:

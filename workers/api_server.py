@@ -21,7 +21,8 @@ from infra.db.engine import Database, create_engine, is_unavailable
 from infra.forecast import Forecast
 from infra.own_services import OwnServices
 from infra.settings import Settings
-from infra.temporal import Engine, connect
+from infra.temporal import Engine
+from infra.temporal_access import connect
 from workers import garbage
 from workers.instance import Instance
 from workers.migrate import prepare

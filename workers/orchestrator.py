@@ -29,7 +29,8 @@ from infra.forecast import Forecast
 from infra.node_client import NodeClient
 from infra.own_services import OwnServices
 from infra.settings import Settings
-from infra.temporal import WORKFLOWS, Engine, connect, is_away
+from infra.temporal import WORKFLOWS, Engine, is_away
+from infra.temporal_access import connect
 from workers import garbage
 from workers.instance import Instance
 from workers.migrate import prepare

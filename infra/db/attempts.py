@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import blame, claims, edges, node_edges, type_locks
+from infra.db import blame, edges, handover, node_edges, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
@@ -144,7 +144,7 @@ async def settle(
     elif outcome is not Outcome.REJECTED and row.accepted_at is None:
         await edges.start(connection, cause)  # the report itself proves that the node ran it
     await _judge_node(connection, row, outcome, wakeups, blamed=blamed)
-    wakeups.granted += await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
+    wakeups.granted += await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return wakeups
 
 

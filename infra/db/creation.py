@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from infra.db import audit, claims, counters, queue, type_locks
+from infra.db import audit, claims, counters, handover, queue, type_locks
 from infra.db.audit import Action
 from infra.db.capacity import Capacity
 from infra.db.claims import Claim
@@ -105,7 +105,7 @@ async def create(
     """
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
-    miss_is_sure = capacity.turns_over_within(claims.FIRST_LOOK_S)
+    miss_is_sure = capacity.turns_over_within(handover.FIRST_LOOK_S)
     free = await _is_free(connection, task, strict_vip=strict_vip) if miss_is_sure else capacity.nodes.free > 0
     joined = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
@@ -119,7 +119,7 @@ async def create(
         assert seen is not None  # nothing else conflicts, and no task is ever removed
         return _earlier(seen)
     found = await claims.at_creation(connection, row, strict_vip=strict_vip) if claims_slot and free else Claim()
-    waits = miss_is_sure and not free and wait_s < claims.FIRST_LOOK_S
+    waits = miss_is_sure and not free and wait_s < handover.FIRST_LOOK_S
     return Created(row, True, True, waits, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 

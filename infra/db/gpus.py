@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from infra.db import attempts, claims, node_edges, type_locks
+from infra.db import attempts, handover, node_edges, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
@@ -157,7 +157,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
             )
             if settled is not None:
                 wakeups.add(settled)
-    wakeups.granted += await claims.hand_over(connection, node.gpu_id, strict_vip=strict_vip)
+    wakeups.granted += await handover.hand_over(connection, node.gpu_id, strict_vip=strict_vip)
     return wakeups
 
 
@@ -213,7 +213,7 @@ async def standing_free(connection: Connection) -> Sequence[str]:
 async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """Hand over the free slots of one node."""
     await connection.execute(_LOCK, {"gpu_id": gpu_id})
-    return Wakeups(granted=await claims.hand_over(connection, gpu_id, strict_vip=strict_vip))
+    return Wakeups(granted=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
 
 
 async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
@@ -227,7 +227,7 @@ async def _put_back_to_work(
     if epoch is None:
         return Wakeups()
     await connection.execute(_NOW_BEAT, {"gpu_id": gpu_id})
-    granted = await claims.hand_over(connection, gpu_id, strict_vip=strict_vip)
+    granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return Wakeups(granted=granted, nodes=[(gpu_id, signal, epoch, "")])
 
 

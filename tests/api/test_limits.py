@@ -20,7 +20,8 @@ from infra.forecast import Forecast
 from infra.own_services import OwnServices
 from infra.rates import Rate
 from infra.settings import Settings
-from infra.temporal import Engine, connect
+from infra.temporal import Engine
+from infra.temporal_access import connect
 from tests.conftest import Api
 
 SMALL = {"rate_limits": {"user": {"rate": 0.001, "burst": 5}, "node": {"rate": 0.001, "burst": 3}}}

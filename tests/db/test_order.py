@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.db import claims, queue
+from infra.db import handover, queue
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
 
@@ -162,7 +162,7 @@ async def test_a_retry_waits_for_a_busy_node_a_while_before_it_goes_back_to_the_
     assert await life.claim("t") is None
     await life.do(
         "UPDATE tasks SET waiting_since = waiting_since - make_interval(secs => :s) WHERE task_id = 't'",
-        s=claims.AVOID_S,
+        s=handover.AVOID_S,
     )
     assert await life.claim("t") == "n1"
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import claims
+from infra.db import claims, handover
 from infra.db.claims import Claim
 from tests.db import rows
 
@@ -24,7 +24,7 @@ async def test_it_is_noted_as_started(connection: AsyncConnection, slot: str) ->
     if slot != "none":
         await rows.node(connection, "node", task_types=[78])
     if slot == "granted before it asked":
-        assert await claims.hand_over(connection, "node", strict_vip=False)
+        assert await handover.hand_over(connection, "node", strict_vip=False)
         assert not await connection.scalar(STARTED)
     found = await claims.claim(here, "asks", strict_vip=False)
     assert (found.grant is not None, found.waiting) == (slot != "none", slot == "none")

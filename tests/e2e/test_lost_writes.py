@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from infra.temporal import DATA_CONVERTER
+from infra.temporal_access import DATA_CONVERTER
 from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put

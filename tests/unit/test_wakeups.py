@@ -8,7 +8,8 @@ import pytest
 
 from infra.db.wakeups import Granted, Wakeups
 from infra.settings import Settings
-from infra.temporal import FAILURES, HEAD_START_S, Engine, EngineAway, connect
+from infra.temporal import FAILURES, HEAD_START_S, Engine, EngineAway
+from infra.temporal_access import connect
 from workflows.messages import Grant, NodeSignal
 
 GRANTED, ENDED = [Granted("next", Grant(1, "n"))], [("ended", 2), ("other", 1)]

@@ -12,7 +12,8 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from infra.settings import Settings
-from infra.temporal import DATA_CONVERTER, WORKFLOWS
+from infra.temporal import WORKFLOWS
+from infra.temporal_access import DATA_CONVERTER
 from workers.orchestrator import workflow_runner
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))

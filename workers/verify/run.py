@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from infra import temporal
+from infra import temporal_access
 from infra.db.engine import Database, create_engine
 from infra.settings import Settings
 from workers.stack.data_dir import DataDir
@@ -90,7 +90,7 @@ async def _check(report: Report, database: Database, settings: Settings, paths: 
         report.unread.append(f"Postgres: {_first_line(error)}")
         return
     try:
-        client = await temporal.connect(settings, lazy=False)
+        client = await temporal_access.connect(settings, lazy=False)
         report.findings += await workflows.check(client, database, snapshot.tasks, settled=report.settled)
     except (RPCError, RuntimeError) as error:  # RuntimeError: no connection
         report.unread.append(f"Temporal: {_first_line(error)}")
