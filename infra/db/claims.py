@@ -170,18 +170,12 @@ async def _or_wait(
 
 
 async def at_creation(connection: Connection, row: Row, *, strict_vip: bool) -> Claim:
-    """Find a slot for a task whose row this transaction has inserted.
+    """Find a slot for a task whose row this transaction has inserted; one look, which waits for nobody.
 
-    Where every free node is held by somebody for a moment it waits for the best one. `waiting` is not set: whether a
-    miss is certain the caller knows.
+    `waiting` is not set: whether the miss is certain the caller knows.
     """
-    found, tried = await _look(connection, row, Claim(TaskStatus.QUEUED, row.task_type, row.vip), strict_vip=strict_vip)
-    if found.over or tried:
-        return found
-    gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, [], strict_vip=strict_vip)
-    if gpu_id is None:
-        return found
-    return _with(found, row.task_id, await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
+    found, _ = await _look(connection, row, Claim(TaskStatus.QUEUED, row.task_type, row.vip), strict_vip=strict_vip)
+    return found
 
 
 async def is_any_free(connection: Connection, task_type: int, *, vip: bool, strict_vip: bool) -> bool:
