@@ -51,7 +51,6 @@ class Created:
     """A new task's row, or the earlier one of the same request."""
 
     row: Row
-    is_new: bool
     unstarted: bool  # its workflow is to be started, which does no harm where it runs
     waits_briefly: bool = False  # no slot is free for it, and one should be soon
     grant: Grant | None = None  # the slot that it got
@@ -120,7 +119,7 @@ async def create(
         return _earlier(seen)
     found = await claims.at_creation(connection, row, strict_vip=strict_vip) if claims_slot and free else Claim()
     waits = miss_is_sure and not free and wait_s < handover.FIRST_LOOK_S
-    return Created(row, True, True, waits, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
+    return Created(row, True, waits, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 
 async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:
@@ -154,7 +153,7 @@ async def _ahead(
 
 def _earlier(row: Row) -> Created:
     """What the same request has made before; where its workflow has not been heard of it may be started again."""
-    return Created(row, is_new=False, unstarted=row.engine_started_at is None)
+    return Created(row, unstarted=row.engine_started_at is None)
 
 
 async def _seen(connection: Connection, task: NewTask) -> Row | None:

@@ -148,11 +148,11 @@ class Milestones:
 
     def about(self, place: Place) -> int:
         """About how many stand before a place: half of those between two marks are counted."""
-        count, _ = self.before(place)
-        marks = self.marks.get(place.queue_class, [])
-        passed = bisect_right(marks, (place.rank, place.display_id))
-        behind = min(self.every, self.waiting.get(place.queue_class, 0) - max(passed - 1, 0) * self.every)
-        return count + (behind + 1) // 2 if passed else count
+        count, (rank, _) = self.before(place)
+        if rank == -inf:
+            return count
+        behind = sum(n for queue_class, n in self.waiting.items() if queue_class >= place.queue_class) - count
+        return count + (min(self.every, behind) + 1) // 2
 
     def before(self, place: Place) -> tuple[int, Mark]:
         """How many stand before the last mark before a place, and that mark."""

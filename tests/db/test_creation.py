@@ -92,7 +92,7 @@ async def test_a_repeated_request_claims_nothing_more(life: Life) -> None:
     await life.node("n", [1], slots=2)
     first = await create(life, "first", key="once")
     again = await create(life, "again", key="once")
-    assert (again.is_new, again.row.task_id, again.grant) == (False, "first", None)
+    assert (again.row.task_id, again.grant) == ("first", None)
     assert first.grant is not None
     assert await life.running() == {"first": "n"}
 
@@ -104,24 +104,26 @@ async def test_a_vip_node_is_left_to_vip_work_where_that_is_strict(life: Life) -
     assert (await create(life, "urgent", priority=VIP)).grant is not None
 
 
-async def test_far_back_the_estimate_comes_from_milestones(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(creation, "ESTIMATE_COUNTS", 5)
+async def long_queue(life: Life) -> dict[str, Any]:
+    """Twenty tasks of the app `long` wait, each of which takes ten seconds; how a process knows them."""
     for number in range(20):
         await life.create(f"t{number}", app="long")
-    seen = Capacity(rows.ALL_TAKEN, [1], [], 10.0)
     known = {1: await queue.milestones(life.connection, 1, every=4)}
-    last = await create(life, "last", seen=seen, milestones=known, app="long")
+    return {"seen": Capacity(rows.ALL_TAKEN, [1], [], 10.0), "milestones": known}
+
+
+async def test_far_back_the_estimate_comes_from_milestones(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creation, "ESTIMATE_COUNTS", 5)
+    long = await long_queue(life)
+    last = await create(life, "last", app="long", **long)
     assert last.far_back
     assert last.row.estimated_wait_s == 180  # 16 up to the last milestone, and half of the four from there
 
 
 async def test_near_the_head_the_estimate_is_counted(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(creation, "ESTIMATE_COUNTS", 5)
-    for number in range(20):
-        await life.create(f"t{number}", app="long")
-    seen = Capacity(rows.ALL_TAKEN, [1], [], 10.0)
-    known = {1: await queue.milestones(life.connection, 1, every=4)}
-    head = await create(life, "head", seen=seen, milestones=known, app="other")
+    long = await long_queue(life)
+    head = await create(life, "head", app="other", **long)
     assert (head.row.estimated_wait_s, head.far_back) == (10, False)  # one before it, by the order of the queue
 
 
