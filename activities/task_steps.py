@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.acceptance import ACTOR, Acceptance
 from infra import strict_json, telemetry
 from infra.db import attempts, blame, claims, collecting, dispatching
 from infra.db.connection import Connection
@@ -26,17 +28,22 @@ from workflows.domain.task import TERMINAL
 from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Dispatched, Selection
 from workflows.policies import DISPATCH_WINDOW
 
-ACTOR = "workflow"
-
 
 class TaskSteps:
     """Implements `workflows.ports.TaskActivities`."""
 
     def __init__(
-        self, database: Database, engine: Engine, nodes: NodeClient, forecast: Forecast, settings: Settings
+        self,
+        database: Database,
+        engine: Engine,
+        nodes: NodeClient,
+        forecast: Forecast,
+        acceptance: Acceptance,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._forecast = forecast
+        self._acceptance = acceptance
         self._engine = engine
         self._nodes = nodes
         self._settings = settings
@@ -55,7 +62,11 @@ class TaskSteps:
 
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
-        """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`."""
+        """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`.
+
+        A first try also waits for the report of work that is usually short.
+        """
+        began = time.monotonic()
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         order = await self._database.single(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
         if order is None:
@@ -72,13 +83,13 @@ class TaskSteps:
             return await self._settle(ref, Outcome.UNREACHABLE, "节点地址不再被允许")
         except NodeUnreachable as error:
             return _unclear(f"no answer: {error}")
-        return await self._heed(ref, answer)
+        return await self._heed(order, answer, began)
 
-    async def _heed(self, ref: AttemptRef, answer: Answer) -> Dispatched:
+    async def _heed(self, order: Order, answer: Answer, began: float) -> Dispatched:
+        ref = AttemptRef(order.task_id, order.attempt)
         status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
-            await self._database.single(lambda c: attempts.accept(c, ref.task_id, ref.attempt, actor=ACTOR))
-            return Dispatched(Delivery.RUNNING)
+            return await self._acceptance.note(order, began)
         if status in {200, 201} and state == "succeeded" and "output" in answer.body:
             return await self._take(ref, answer.body["output"])
         if status in {200, 201} and state == "failed":

@@ -35,7 +35,8 @@ def create_app(context: Context) -> FastAPI:
         writer = asyncio.create_task(context.write_beats_forever(BEATS_EVERY_S))
         yield
         writer.cancel()
-        await asyncio.gather(writer, *context.background, return_exceptions=True)
+        await asyncio.gather(writer, return_exceptions=True)
+        await context.engine.close()
         await asyncio.gather(context.write_beats(), return_exceptions=True)
 
     app = FastAPI(

@@ -41,17 +41,13 @@ class Context:
     forecast: Forecast
     allowed: AllowList
     beats: dict[str, float] = field(default_factory=dict)  # not yet written through; by the monotonic clock
-    background: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def deliver(self, wakeups: Wakeups) -> None:
         """Send signals after the commit, without keeping the caller waiting: the first is under way when it returns."""
         if wakeups.nodes:
             self.forecast.forget()
         if wakeups:
-            task = asyncio.create_task(self.engine.deliver(wakeups))
-            self.background.add(task)
-            task.add_done_callback(self.background.discard)
-            await asyncio.sleep(0)
+            await self.engine.deliver(wakeups)
 
     async def beat(self, gpu_id: str) -> None:
         """Record a beat at once in Redis; the next batch writes it through to Postgres."""

@@ -9,6 +9,7 @@ from infra.db import capacity, queue
 from infra.db.capacity import Capacity
 from infra.db.engine import Database
 from infra.db.queue import Milestones, Place
+from workflows.domain.queueing import USUAL_DURATION_S
 
 FRESH_S = 0.5
 COUNTED = 500
@@ -16,6 +17,8 @@ COUNTED = 500
 MILESTONE_EVERY = 200
 MILESTONES_FRESH_S = 1.0
 """So old may be what is known of the tasks before the last milestone."""
+USUAL_FRESH_S = 2.0
+"""So old may be what is known of how long a type's work takes."""
 LONG_S = 5.0
 """So long a queue counts as long since a new task found it so."""
 
@@ -28,6 +31,7 @@ class Forecast:
         self._strict_vip = strict_vip
         self._known: dict[tuple[int, bool], tuple[float, Capacity]] = {}
         self._milestones: dict[int, tuple[float, Milestones]] = {}
+        self._usual: dict[int, tuple[float, float]] = {}
         self._long_until: dict[int, float] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -52,6 +56,17 @@ class Forecast:
         marks = {task_type: mark for task_type, (_, mark) in before.items()}
         behind = await self._database.run(lambda c: queue.between(c, marks, place))
         return sum(count for count, _ in before.values()) + behind
+
+    async def usual_s(self, task_type: int) -> float:
+        """How long a task of the type usually runs, in seconds: the median of the last ones."""
+        now = time.monotonic()
+        self._usual = {key: entry for key, entry in self._usual.items() if entry[0] > now}
+        if task_type not in self._usual:
+            found = await self._database.single(lambda c: capacity.usual_durations(c, [task_type]))
+            if task_type not in found:  # none has ended yet; the first end tells
+                return USUAL_DURATION_S
+            self._usual[task_type] = (now + USUAL_FRESH_S, found[task_type])
+        return self._usual[task_type][1]
 
     def is_long(self, pool: list[int]) -> None:
         """A new task has found too many before it to count them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from enum import Enum, auto
@@ -21,6 +21,9 @@ from temporalio.client import (
     ScheduleSpec,
     ScheduleUpdate,
     WorkflowExecutionStatus,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
 )
 from temporalio.common import (
     SearchAttributePair,
@@ -32,10 +35,11 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra import search_attributes, telemetry
-from infra.db.handover import FIRST_LOOK_S
 from infra.db.wakeups import Granted, Wakeups
+from infra.delivery import Delivery
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
+from infra.temporal_access import EngineAway, NoSuchWorkflow, is_away
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, Grant, NodeSignal, TaskInput
 from workflows.monitor import MonitorWorkflow
@@ -46,21 +50,11 @@ log = logging.getLogger(__name__)
 WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
+HEARD_WITHIN = timedelta(seconds=4)
+"""A worker that hears a grant answers with the end of its workflow task, which is that of the dispatch."""
 PAUSE_S, FAILURES = 1.0, 3
 """After so many calls in a row without an answer the engine counts as away, until a ping, one in so many seconds, is
 answered."""
-HEAD_START_S = 0.012
-"""What else is to be told waits so long behind a grant: about as long as the granted task's dispatch takes. On a small
-machine one would slow the other down, and an ended task only waits for its last edge."""
-NO_ANSWER = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
-
-
-class EngineAway(Exception):
-    """Temporal did not answer, or not as it should."""
-
-
-class NoSuchWorkflow(Exception):
-    """No workflow of this id runs."""
 
 
 class Standing(Enum):
@@ -70,11 +64,6 @@ class Standing(Enum):
     COMPLETED = auto()  # it has returned, with the task's status
     ENDED = auto()  # terminated, canceled, timed out or failed: it says nothing about the task
     ABSENT = auto()  # never started, or forgotten by the engine
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether what the client itself raises means that the engine is away; RuntimeError: it can't connect."""
-    return error.status in NO_ANSWER if isinstance(error, RPCError) else isinstance(error, RuntimeError)
 
 
 def task_workflow_id(task_id: str) -> str:
@@ -98,17 +87,22 @@ class Engine:
         self._settings = settings
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=FAILURES)
         self._probing: asyncio.Task[None] | None = None
+        self._delivery = Delivery(self)
 
     @property
     def away(self) -> bool:
         """Whether it has not answered lately."""
         return self._circuit.is_open
 
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """What the client raises, as our two errors. Nobody waits for an engine that has not answered lately."""
+    def _must_be_there(self) -> None:
+        """Nobody waits for an engine that has not answered lately. Raises EngineAway."""
         if self._circuit.is_open:
             raise EngineAway("it has not answered lately")
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What the client raises, as our two errors."""
+        self._must_be_there()
         try:
             yield
         except (RPCError, RuntimeError) as error:
@@ -133,15 +127,16 @@ class Engine:
             with suppress(RPCError, RuntimeError):
                 await self.ping()
 
-    async def start_task(self, task: TaskInput, traceparent: str | None = None, *, again: bool = False) -> None:
+    async def start_task(
+        self, task: TaskInput, traceparent: str | None = None, *, again: bool = False, first_look_s: float = 0.0
+    ) -> None:
         """Start the task's workflow, once, however often this is called. Raises EngineAway.
 
         `again`: also where it has completed, though its row says that the task has not ended. It joins the trace of
-        `traceparent`, or else that of the caller. The first step of one that
-        `waits` is put off by FIRST_LOOK_S, or until a grant comes.
+        `traceparent`, or else that of the caller. Its first step is put off by `first_look_s`, or until a grant comes.
         """
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
-        delay = timedelta(seconds=FIRST_LOOK_S) if task.waits else None
+        delay = timedelta(seconds=first_look_s) if first_look_s else None
         await self._start(task, traceparent, id_reuse_policy=reuse, start_delay=delay)
 
     async def _start(self, task: TaskInput, traceparent: str | None, **options: Any) -> None:
@@ -199,14 +194,39 @@ class Engine:
                 rpc_timeout=CALL,
             )
 
-    async def _tell(self, one: Granted) -> None:
-        """`grant`. Where the first step may be put off only a signal that may also start the workflow begins it now."""
-        if one.delayed is None:
+    async def tell(self, one: Granted) -> None:
+        """Tell a task that it has a slot, in the quickest way. Raises EngineAway, NoSuchWorkflow.
+
+        Where the first step may be put off only a signal that may also start the workflow begins it now.
+        """
+        if one.delayed is not None:
+            reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+            signal = {"start_signal": "granted", "start_signal_args": [one.grant]}
+            await self._start(one.delayed, one.traceparent, id_reuse_policy=reuse, **signal)
+        elif not await self._grant_at_once(one.task_id, one.grant):
             await self.grant(one.task_id, one.grant)
-            return
-        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
-        signal = {"start_signal": "granted", "start_signal_args": [one.grant]}
-        await self._start(one.delayed, one.traceparent, id_reuse_policy=reuse, **signal)
+
+    async def _grant_at_once(self, task_id: str, grant: Grant) -> bool:
+        """Tell a task by an update, which reaches a worker without being written first (ADR 0017).
+
+        Returns once its workflow task has ended, and so its dispatch. False: it may not have been heard, and a signal,
+        which is kept, must say it again.
+        """
+        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
+        self._must_be_there()
+        try:
+            await handle.start_update(
+                TaskWorkflow.grant,
+                grant,
+                id=f"grant-{grant.attempt}",
+                wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                rpc_timeout=HEARD_WITHIN,
+            )
+        except (RPCError, RuntimeError, WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError) as error:
+            log.debug("%s will be signalled: %s", task_id, error)
+            return False
+        self._circuit.answered()
+        return True
 
     async def grant(self, task_id: str, grant: Grant) -> None:
         """Tell a waiting task that it has a slot. Raises EngineAway, NoSuchWorkflow."""
@@ -227,34 +247,12 @@ class Engine:
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
 
     async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
-        """Send the signals of a committed transaction; one that fails is left to the reconciler.
+        """`Delivery.send`."""
+        await self._delivery.send(wakeups, but=but)
 
-        Grants go first, and get HEAD_START_S: a slot stands idle until its new task is dispatched. `but` is a task that
-        knows already.
-        """
-        ended = [(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
-        await self._send([self._tell(one) for one in wakeups.granted])
-        if wakeups.granted and (ended or wakeups.nodes):
-            await asyncio.sleep(HEAD_START_S)
-        calls = [self.settled(task_id, attempt) for task_id, attempt in ended]
-        calls += [
-            self.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
-        ]
-        await self._send(calls)
-
-    async def _send(self, calls: list[Coroutine[Any, Any, None]]) -> None:
-        if len(calls) == 1:  # without a task of its own it is under way at once
-            await self._tried(calls[0])
-        else:
-            await asyncio.gather(*map(self._tried, calls))
-
-    async def _tried(self, call: Coroutine[Any, Any, None]) -> None:
-        try:
-            await call
-        except NoSuchWorkflow:
-            log.debug("a signal found no workflow: one that starts later looks for itself")
-        except Exception as error:  # noqa: BLE001
-            log.warning("a signal was not delivered, the reconciler will repeat it: %s", error)
+    async def close(self) -> None:
+        """Let what is being delivered end."""
+        await self._delivery.close()
 
     async def trigger_monitor(self) -> None:
         """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""

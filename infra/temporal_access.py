@@ -13,6 +13,7 @@ import os
 from temporalio.client import Client, GrpcCompression, Interceptor
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.service import RPCError, RPCStatusCode
 
 from infra import telemetry
 from infra.settings import ENV_PREFIX, Settings
@@ -21,6 +22,20 @@ VARIABLES = "TEMPORAL_"
 FILE_VARIABLES = ("TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
 DATA_CONVERTER = DataConverter.default
 """The production converter: our messages are plain dataclasses."""
+NO_ANSWER = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
+
+
+class EngineAway(Exception):
+    """Temporal did not answer, or not as it should."""
+
+
+class NoSuchWorkflow(Exception):
+    """No workflow of this id runs."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether what the client itself raises means that the engine is away; RuntimeError: it can't connect."""
+    return error.status in NO_ANSWER if isinstance(error, RPCError) else isinstance(error, RuntimeError)
 
 
 async def connect(settings: Settings, *, lazy: bool = True) -> Client:

@@ -16,6 +16,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.acceptance import Acceptance
 from activities.explaining import Explanations
 from activities.mending import Mender
 from activities.monitor_steps import MonitorSteps
@@ -24,13 +25,14 @@ from activities.task_steps import TaskSteps
 from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache
+from infra.db.closings import Closings
 from infra.db.engine import Database, create_engine, is_unavailable
 from infra.forecast import Forecast
 from infra.node_client import NodeClient
 from infra.own_services import OwnServices
 from infra.settings import Settings
-from infra.temporal import WORKFLOWS, Engine, is_away
-from infra.temporal_access import connect
+from infra.temporal import WORKFLOWS, Engine
+from infra.temporal_access import connect, is_away
 from workers import garbage
 from workers.instance import Instance
 from workers.migrate import prepare
@@ -79,8 +81,10 @@ async def serve(settings: Settings) -> None:
     own = OwnServices(settings)
     await own.refresh()
     nodes = NodeClient(AllowList(settings, own))
+    heard = Closings(settings.database_url)
     engine = await until_there("Temporal", lambda: set_up_engine(settings), is_away)
-    tasks = TaskSteps(database, engine, nodes, Forecast(database, strict_vip=settings.vip_nodes_strict), settings)
+    forecast = Forecast(database, strict_vip=settings.vip_nodes_strict)
+    tasks = TaskSteps(database, engine, nodes, forecast, Acceptance(database, forecast, heard), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
     mender, explanations = Mender(database, engine, nodes, settings), Explanations(database, engine, settings)
     monitor = MonitorSteps(database, cache, mender, explanations, settings)
@@ -104,7 +108,7 @@ async def serve(settings: Settings) -> None:
         graceful_shutdown_timeout=timedelta(seconds=2),
     )
     instance = Instance("worker", database, engine, settings)
-    background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
+    background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh(), heard.run())]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -116,6 +120,7 @@ async def serve(settings: Settings) -> None:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        await engine.close()
         await nodes.close()
         await cache.close()
         await database.close()

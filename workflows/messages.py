@@ -83,9 +83,10 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True)
 class Dispatched:
-    """The answer of `dispatch`."""
+    """The answer of `dispatch`, which has waited for the report of an attempt that runs for `watched_ms`."""
 
     delivery: Delivery
+    watched_ms: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         Collected,
         CollectInput,
         Delivery,
+        Dispatched,
         Grant,
         Selection,
         TaskInput,
@@ -75,6 +76,11 @@ class TaskWorkflow:
         if self._granted is None or grant.attempt > self._granted.attempt:
             self._granted = grant
 
+    @workflow.update
+    def grant(self, grant: Grant) -> None:
+        """The same, said in a quicker way (ADR 0017)."""
+        self.granted(grant)
+
     @workflow.signal
     def settled(self, attempt: int) -> None:
         """The attempt is closed: collect it."""
@@ -127,45 +133,46 @@ class TaskWorkflow:
             self._granted = None
 
     async def _run_attempt(self, grant: Grant) -> Collected:
-        delivery = await self._dispatch(AttemptRef(self._task.task_id, grant.attempt))
-        if delivery is Delivery.CLOSED:
+        dispatched = await self._dispatch(AttemptRef(self._task.task_id, grant.attempt))
+        if dispatched.delivery is Delivery.CLOSED:
             return await self._collect(grant.attempt, None)
-        if delivery is Delivery.UNCLEAR:
+        if dispatched.delivery is Delivery.UNCLEAR:
             ended = await self._collect(grant.attempt, Outcome.UNREACHABLE)
             if ended.outcome is not None:
                 return ended
             # else the node itself has said meanwhile that it runs it
         self._show(TaskStatus.PROCESSING, grant.gpu_id)
         self._describe(f"running on {grant.gpu_id}, attempt {grant.attempt}")
-        return await self._report(grant.attempt)
+        return await self._report(grant.attempt, dispatched.watched_ms)
 
-    async def _dispatch(self, ref: AttemptRef) -> Delivery:
+    async def _dispatch(self, ref: AttemptRef) -> Dispatched:
         summary = f"attempt {ref.attempt}"
         try:
-            first = await workflow.execute_local_activity_method(
+            return await workflow.execute_local_activity_method(
                 TaskActivities.dispatch,
                 ref,
                 schedule_to_close_timeout=policies.FIRST_DISPATCH,
                 retry_policy=RetryPolicy(maximum_attempts=1),
                 summary=summary,
             )
-            return first.delivery
         except FailureError as error:  # a local activity's own error comes bare, not within an ActivityError
             if is_cancelled_exception(error):
                 raise
             workflow.logger.info("dispatch of attempt %s is unclear, repeating it", ref.attempt)
-        again = await workflow.execute_activity_method(
+        return await workflow.execute_activity_method(
             TaskActivities.dispatch,
             ref,
             start_to_close_timeout=policies.DISPATCH_TRY,
             retry_policy=policies.DISPATCH_RETRY,
             summary=summary,
         )
-        return again.delivery
 
-    async def _report(self, attempt: int) -> Collected:
-        """Wait for the attempt to be settled; at its deadline settle it here. One timer per attempt."""
-        timeout = timedelta(milliseconds=self._task.timeout_ms)
+    async def _report(self, attempt: int, watched_ms: int) -> Collected:
+        """Wait for the attempt to be settled; at its deadline settle it here. One timer per attempt.
+
+        The dispatch has waited for `watched_ms` already.
+        """
+        timeout = timedelta(milliseconds=self._task.timeout_ms - watched_ms)
         try:
             await workflow.wait_condition(
                 lambda: self._settled >= attempt, timeout=timeout, timeout_summary=f"deadline of attempt {attempt}"

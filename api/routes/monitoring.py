@@ -24,7 +24,7 @@ from infra.db import audit, monitoring
 from infra.db.audit import Action
 from infra.db.keys import Caller
 from infra.db.monitoring import SystemState, WaitEstimates
-from infra.temporal import EngineAway
+from infra.temporal_access import EngineAway
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
 

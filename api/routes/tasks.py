@@ -126,7 +126,8 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
 async def _start(context: Context, task: NewTask, created: Created) -> None:
     """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
     try:
-        await context.engine.start_task(TaskInput.of(task, waits=created.waits_briefly, grant=created.grant))
+        started = TaskInput.of(task, waits=created.first_look_s > 0, grant=created.grant)
+        await context.engine.start_task(started, first_look_s=created.first_look_s)
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 

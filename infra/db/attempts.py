@@ -19,7 +19,8 @@ from workflows.domain.retry import backoff_s
 
 # The node's row first, then the attempt's (see `claims`).
 _LOCK = text(
-    "SELECT a.accepted_at, a.closed_at, g.gpu_id, g.failure_count, g.task_failure_count, g.epoch, g.status"
+    "SELECT a.accepted_at, a.watched_by, a.closed_at,"
+    " g.gpu_id, g.failure_count, g.task_failure_count, g.epoch, g.status"
     " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id"
     " WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a"
 )
@@ -30,6 +31,7 @@ _CLOSE = text(
         SELECT :task_id, :attempt, :gpu_id, CAST(:result AS text) WHERE CAST(:result AS text) IS NOT NULL)
     UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason, blamed = :blamed
      WHERE task_id = :task_id AND attempt = :attempt
+ RETURNING CASE WHEN watched_by IS NOT NULL THEN pg_notify(watched_by, task_id || ' ' || attempt) END
     """
 )
 # Skipped where somebody holds the node's row: waiting for it while an attempt is held could block both for good.
@@ -82,12 +84,21 @@ async def holders(connection: Connection, task_id: str, lineage: str) -> list[Ro
     return list((await connection.execute(_HOLDERS, {"task_id": task_id, "lineage": lineage})).all())
 
 
-async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str) -> bool:
+async def accept(
+    connection: Connection,
+    task_id: str,
+    attempt: int,
+    *,
+    actor: str,
+    dispatched: bool = False,
+    watched_by: str | None = None,
+) -> bool:
     """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed.
 
-    One statement as a rule; needs no transaction.
+    `dispatched`: it is the dispatch that says so; `watched_by` is the channel on which it hears of the attempt's end
+    (`closings`), None where the workflow is to be signalled. One statement as a rule; needs no transaction.
     """
-    row = await edges.accept(connection, task_id, attempt, actor)
+    row = await edges.accept(connection, task_id, attempt, actor, dispatched=dispatched, watched_by=watched_by)
     if row is None:
         return False
     if row.was_away:
@@ -120,7 +131,8 @@ async def settle(
     """Close an open attempt, free its slot and hand it over. None where it was closed already.
 
     An outcome that leaves nothing to decide puts the task back to QUEUED here; the others wait for
-    the task's workflow to collect them. UNREACHABLE closes nothing that the node has accepted. With
+    the task's workflow to collect them: a dispatch that waits for that is told on its channel, else the workflow is to
+    be signalled. UNREACHABLE closes nothing that the node has accepted. With
     `node_is` (status, epoch) nothing happens where the node has changed since the caller looked.
     """
     gpu_id = await type_locks.open_release_of(connection, task_id, attempt)
@@ -132,7 +144,7 @@ async def settle(
         return None
     if node_is is not None and node_is != (row.status, row.epoch):
         return None
-    wakeups = Wakeups(settled=[(task_id, attempt)])
+    wakeups = Wakeups(settled=[] if row.watched_by is not None else [(task_id, attempt)])
     cause = Cause(task_id, attempt, gpu_id, actor, reason)
     blamed = outcome in USES_RETRY and is_nodes_fault(
         await blame.failures(connection, task_id), Failure(gpu_id, outcome, reason)

@@ -89,9 +89,10 @@ class Capacity:
     remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
     usual_s: float  # the median of the type's last 50 completed tasks
 
-    def turns_over_within(self, seconds: float) -> bool:
-        """Whether there are full nodes and no free one, and work of this type usually ends so soon."""
-        return self.nodes.free == 0 < self.nodes.full and self.usual_s <= seconds
+    @property
+    def is_full(self) -> bool:
+        """Whether there are full nodes and no free one."""
+        return self.nodes.free == 0 < self.nodes.full
 
 
 async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from secrets import SystemRandom
 
 from sqlalchemy import text
 
@@ -21,6 +22,7 @@ from workflows.domain.task import TaskStatus
 from workflows.messages import Grant
 
 _USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
+_CHANCE = SystemRandom()
 LAST = 2**62  # after every display id
 ESTIMATE_COUNTS = 500
 """A new task's estimate counts at most so many ahead per type and class: creating costs the same at any length."""
@@ -52,7 +54,7 @@ class Created:
 
     row: Row
     unstarted: bool  # its workflow is to be started, which does no harm where it runs
-    waits_briefly: bool = False  # no slot is free for it, and one should be soon
+    first_look_s: float = 0.0  # more than 0: there is certainly no slot for it, and its first look is put off so long
     grant: Grant | None = None  # the slot that it got
     others: tuple[Granted, ...] = ()  # slots that better tasks got on the way
     far_back: bool = False  # there were too many ahead to count them
@@ -104,7 +106,7 @@ async def create(
     """
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
-    miss_is_sure = capacity.turns_over_within(handover.FIRST_LOOK_S)
+    miss_is_sure = capacity.is_full
     free = await _is_free(connection, task, strict_vip=strict_vip) if miss_is_sure else capacity.nodes.free > 0
     joined = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
@@ -118,8 +120,8 @@ async def create(
         assert seen is not None  # nothing else conflicts, and no task is ever removed
         return _earlier(seen)
     found = await claims.at_creation(connection, row, strict_vip=strict_vip) if claims_slot and free else Claim()
-    waits = miss_is_sure and not free and wait_s < handover.FIRST_LOOK_S
-    return Created(row, True, waits, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
+    first_look_s = _first_look_s(capacity) if miss_is_sure and not free else 0.0
+    return Created(row, True, first_look_s, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 
 async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:
@@ -149,6 +151,12 @@ async def _ahead(
     if ahead < ESTIMATE_COUNTS:
         return ahead
     return max(ahead, await counters.unfinished(connection, task.task_type) - len(capacity.remaining_s))
+
+
+def _first_look_s(capacity: Capacity) -> float:
+    """Not at one time for all that come together."""
+    short = capacity.usual_s <= handover.SHORT_S
+    return _CHANCE.uniform(*(handover.FIRST_LOOK_BEHIND_SHORT_S if short else handover.FIRST_LOOK_S))
 
 
 def _earlier(row: Row) -> Created:

@@ -52,7 +52,8 @@ _ACCEPT = _edge(
     TaskStatus.PROCESSING,
     _STARTED,
     cause="""
-        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())
+        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp()),
+               watched_by = CASE WHEN :dispatched THEN CAST(:watched_by AS text) ELSE watched_by END
          WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL
      RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason,
                (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away""",
@@ -110,13 +111,17 @@ async def start(connection: Connection, cause: Cause) -> bool:
     return await _moved(connection, _START, cause)
 
 
-async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Row | None:
+async def accept(
+    connection: Connection, task_id: str, attempt: int, actor: str, *, dispatched: bool, watched_by: str | None
+) -> Row | None:
     """QUEUED → PROCESSING: the node has accepted the attempt, which is noted with it; None where it is closed.
 
-    The row has gpu_id and whether that node `was_away`.
+    The row has gpu_id and whether that node `was_away`. The dispatch itself, and nobody else, says who waits for the
+    attempt to close.
     """
-    key = {"task_id": task_id, "attempt": attempt, "actor": actor}
-    return (await connection.execute(_ACCEPT, key)).one_or_none()
+    values = {"task_id": task_id, "attempt": attempt, "actor": actor}
+    values |= {"dispatched": dispatched, "watched_by": watched_by}
+    return (await connection.execute(_ACCEPT, values)).one_or_none()
 
 
 async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:

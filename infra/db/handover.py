@@ -10,9 +10,14 @@ from infra.db.connection import Connection
 from infra.db.wakeups import Granted
 from workflows.messages import Grant, TaskInput
 
-FIRST_LOOK_S = 5.0
-"""A new task that has to wait, but hardly for so long, looks for a slot itself only after this time. Most are granted
-one before, and then their first step is already the dispatch: one workflow task and one look less."""
+SHORT_S = 10.0
+"""Work that usually ends within so many seconds is short: its slots are free again soon."""
+FIRST_LOOK_S = (2.0, 4.0)
+FIRST_LOOK_BEHIND_SHORT_S = (5.0, 10.0)
+"""A new task for which there is certainly no slot looks for one itself only after a time between these two. Many are
+granted one before, and then their first step is already the dispatch: one workflow task and one look less. What waits
+long anyway must not slow down what has a slot (ADR 0018)."""
+YOUNG_S = 2 * FIRST_LOOK_BEHIND_SHORT_S[1]
 AVOID_S = 30.0
 """So long a waiting task leaves a node alone on which it has failed, while another one is alive."""
 
@@ -85,7 +90,7 @@ async def hand_over(
 
     The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
-    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking, "young": 2 * FIRST_LOOK_S}
+    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking, "young": YOUNG_S}
     granted: list[Granted] = []
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
         delayed = TaskInput.of(row, waits=True) if row.delayed else None

@@ -7,11 +7,14 @@ import asyncio
 import pytest
 
 from infra.db.wakeups import Granted, Wakeups
+from infra.delivery import HEAD_START_S
 from infra.settings import Settings
-from infra.temporal import FAILURES, HEAD_START_S, Engine, EngineAway
-from infra.temporal_access import connect
+from infra.temporal import FAILURES, Engine
+from infra.temporal_access import EngineAway, connect
+from tests.conftest import eventually
 from workflows.messages import Grant, NodeSignal
 
+NEVER_S = 60.0
 GRANTED, ENDED = [Granted("next", Grant(1, "n"))], [("ended", 2), ("other", 1)]
 
 
@@ -25,14 +28,23 @@ class Recording(Engine):
     def _note(self, name: str) -> None:
         self.sent.append((name, asyncio.get_running_loop().time()))
 
-    async def grant(self, task_id: str, grant: Grant) -> None:
-        self._note(f"grant {task_id}")
+    async def tell(self, one: Granted) -> None:
+        self._note(f"grant {one.task_id}")
+        await asyncio.sleep(NEVER_S)  # until the dispatch is over
 
     async def settled(self, task_id: str, attempt: int) -> None:
         self._note(f"settled {task_id} {attempt}")
 
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
         self._note(f"{name} {gpu_id}")
+
+    async def has_sent(self, count: int) -> list[str]:
+        """So many signals, once they are sent."""
+
+        async def names() -> list[str]:
+            return [name for name, _ in self.sent] if len(self.sent) >= count else []
+
+        return list(await eventually(names, within=5))
 
 
 @pytest.fixture
@@ -50,9 +62,10 @@ async def test_an_engine_that_does_not_answer_is_away(engine: Recording) -> None
     assert engine.away
 
 
-async def test_a_grant_has_a_head_start(engine: Recording) -> None:
+async def test_a_grant_is_under_way_at_once_and_has_a_head_start(engine: Recording) -> None:
     await engine.deliver(Wakeups(GRANTED, ENDED, [("n", "fault", 1, "")]), but="other")
-    assert [name for name, _ in engine.sent] == ["grant next", "settled ended 2", "fault n"]
+    assert [name for name, _ in engine.sent] == ["grant next"]
+    assert await engine.has_sent(3) == ["grant next", "settled ended 2", "fault n"]
     assert engine.sent[1][1] - engine.sent[0][1] >= HEAD_START_S * 0.9  # the loop's clock ticks
 
 
@@ -60,7 +73,17 @@ async def test_a_grant_has_a_head_start(engine: Recording) -> None:
 async def test_nobody_waits_where_only_one_kind_is_to_be_told(
     engine: Recording, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.temporal.HEAD_START_S", 60.0)
-    async with asyncio.timeout(5):
-        await engine.deliver(wakeups, but="other")
-    assert engine.sent
+    monkeypatch.setattr("infra.delivery.HEAD_START_S", NEVER_S)
+    await engine.deliver(wakeups, but="other")
+    await engine.has_sent(1)
+
+
+async def test_a_signal_that_fails_keeps_no_other_from_being_sent(
+    engine: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise EngineAway
+
+    monkeypatch.setattr(engine, "tell", fail)
+    await engine.deliver(Wakeups(GRANTED, ENDED), but="other")
+    assert await engine.has_sent(1) == ["settled ended 2"]

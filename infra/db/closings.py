@@ -1,0 +1,77 @@
+"""Hearing at once that an attempt has closed, where a dispatch waits for that (ADR 0016).
+
+`attempts.accept` puts the listener's channel into the attempt's row, and whoever closes the attempt then notifies that
+channel in the same transaction, instead of signalling the task's workflow. A notification can be lost, with the
+listener's connection or the listener: so nobody relies on one, and whoever stops waiting looks at the row (`give_up`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+
+log = logging.getLogger(__name__)
+
+REPEAT_S = 1.0
+_GIVE_UP = text(
+    "UPDATE attempts SET watched_by = NULL WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+)
+
+
+class Closings:
+    """Listens on a connection of its own; its `channel` is no other process's."""
+
+    def __init__(self, database_url: str) -> None:
+        self.channel = f"closed_{secrets.token_hex(8)}"
+        self.hears = False
+        self._url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._expected: dict[str, asyncio.Event] = {}
+
+    @property
+    def expected(self) -> int:
+        """How many attempts are waited for now."""
+        return len(self._expected)
+
+    @contextmanager
+    def expect(self, task_id: str, attempt: int) -> Iterator[asyncio.Event]:
+        """An event that is set once the attempt is known to have closed; to be called before its row says who waits."""
+        name = f"{task_id} {attempt}"
+        closed = self._expected.setdefault(name, asyncio.Event())
+        try:
+            yield closed
+        finally:
+            self._expected.pop(name, None)
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.Error, OSError) as error:
+                log.warning("closings are not heard: %s", str(error).partition("\n")[0])
+            self.hears = False
+            await asyncio.sleep(REPEAT_S)
+
+    async def _listen(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, connect_timeout=5, application_name="gpu-orchestrator"
+        )
+        async with connection:
+            await connection.execute(f"LISTEN {self.channel}")
+            self.hears = True
+            async for heard in connection.notifies():
+                if (event := self._expected.get(heard.payload)) is not None:
+                    event.set()
+
+
+async def give_up(connection: Connection, task_id: str, attempt: int) -> bool:
+    """Nobody waits for the attempt to close any more: its workflow is signalled from now on. False: it has closed."""
+    return (await connection.execute(_GIVE_UP, {"task_id": task_id, "attempt": attempt})).rowcount == 1

@@ -1,0 +1,127 @@
+"""Short work is waited for in its dispatch, and a grant is an update: what the histories show (ADR 0016, 0017)."""
+
+from __future__ import annotations
+
+import time
+
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from tests.conftest import Api, MakeNode, eventually
+from tests.e2e.inside import select, signals, steps_of
+from tests.fake_node import FakeNode
+from workers.stack.stack import Stack
+from workflows.policies import WATCH
+
+LONG_S = WATCH.total_seconds() + 0.5
+
+
+async def known_as_short(api: Api, node: FakeNode, task_type: int) -> None:
+    """One task of the type, done at once: so long its work takes, as far as is known."""
+    first = await api.create(task_type)
+    await api.succeed(await node.next_put(), {})
+    await api.until(first, "COMPLETED")
+
+
+async def until_over(temporal: Client, task_id: str) -> None:
+    async def is_over() -> bool:
+        described = await temporal.get_workflow_handle(f"task-{task_id}").describe()
+        return described.status is WorkflowExecutionStatus.COMPLETED
+
+    await eventually(is_over)
+
+
+async def watched(stack: Stack, task_id: str) -> bool:
+    (row,) = await select(stack, "SELECT watched_by FROM attempts WHERE task_id = %s", task_id)
+    return row["watched_by"] is not None
+
+
+async def test_short_work_takes_one_workflow_task(
+    api: Api, make_node: MakeNode, temporal: Client, stack: Stack
+) -> None:
+    node = await make_node("short_1", [151])
+    await known_as_short(api, node, 151)
+    task_id = await api.create(151)
+    put = await node.next_put()
+    await eventually(lambda: watched(stack, task_id))
+    assert (await api.get(f"/tasks/{task_id}"))["status"] == "PROCESSING"
+    await api.succeed(put, {"n": 1})
+    await api.until(task_id, "COMPLETED")
+    await until_over(temporal, task_id)
+    steps = await steps_of(temporal, task_id)
+    assert steps.count("WORKFLOW_TASK_SCHEDULED") == 1
+    assert not [step for step in steps if "SIGNALED" in step or "TIMER" in step]
+
+
+async def test_a_short_failure_is_retried(api: Api, make_node: MakeNode) -> None:
+    node = await make_node("short_2", [152])
+    await known_as_short(api, node, 152)
+    task_id = await api.create(152)
+    await api.say(await node.next_put(), "FAILED", "boom")
+    await api.succeed(await node.next_put(), {})
+    assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 1
+
+
+async def test_work_that_takes_longer_is_waited_for_by_its_workflow(
+    api: Api, make_node: MakeNode, temporal: Client, stack: Stack
+) -> None:
+    node = await make_node("short_3", [153])
+    await known_as_short(api, node, 153)
+    task_id = await api.create(153)
+    put = await node.next_put()
+    await eventually(lambda: watched(stack, task_id))
+
+    async def given_up() -> bool:
+        return not await watched(stack, task_id)
+
+    await eventually(given_up)
+    await eventually(lambda: shows(temporal, task_id, "PROCESSING"))
+    await api.succeed(put, {})
+    await api.until(task_id, "COMPLETED")
+    assert (await signals(stack, f"task-{task_id}"))["settled"] == 1
+
+
+async def test_the_wait_counts_towards_the_timeout(api: Api, make_node: MakeNode) -> None:
+    node = await make_node("short_4", [154])
+    await known_as_short(api, node, 154)
+    task_id = await api.create(154, timeout=int(2000 * LONG_S), maxRetries=0)
+    await node.next_put()
+    began = time.monotonic()
+    await api.until(task_id, "TIMEOUT")
+    assert 2 * LONG_S - 0.2 < time.monotonic() - began < 2 * LONG_S + WATCH.total_seconds() * 0.8
+
+
+async def test_a_notification_that_is_lost_delays_the_end_by_a_moment(
+    api: Api, make_node: MakeNode, stack: Stack
+) -> None:
+    node = await make_node("short_5", [155])
+    await known_as_short(api, node, 155)
+    task_id = await api.create(155)
+    put = await node.next_put()
+    await eventually(lambda: watched(stack, task_id))
+    await select(stack, "UPDATE attempts SET watched_by = 'nobody' WHERE task_id = %s RETURNING 1", task_id)
+    await api.succeed(put, {})
+    await api.until(task_id, "COMPLETED", within=2 * LONG_S)
+
+
+async def test_a_task_that_waits_is_granted_its_slot_by_an_update(
+    api: Api, make_node: MakeNode, temporal: Client
+) -> None:
+    node = await make_node("granting", [156])
+    await api.create(156)
+    running = await node.next_put()
+    waiting = await api.create(156)
+    await eventually(lambda: shows(temporal, waiting, "QUEUED", events=5))
+    await api.succeed(running, {})
+    await api.succeed(await node.next_put(), {})
+    await api.until(waiting, "COMPLETED")
+    await until_over(temporal, waiting)
+    steps = await steps_of(temporal, waiting)
+    assert steps.count("WORKFLOW_EXECUTION_UPDATE_ACCEPTED") == 1
+    assert steps.count("WORKFLOW_EXECUTION_SIGNALED") <= 1  # its own end
+
+
+async def shows(temporal: Client, task_id: str, status: str, *, events: int = 0) -> bool:
+    """Whether the Web UI shows that status, and the history has so many events."""
+    described = await temporal.get_workflow_handle(f"task-{task_id}").describe()
+    found = {pair.key.name: pair.value for pair in described.typed_search_attributes}
+    return found["TaskStatus"] == status and described.history_length >= events
