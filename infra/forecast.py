@@ -68,6 +68,15 @@ class Forecast:
             self._usual[task_type] = (now + USUAL_FRESH_S, found[task_type])
         return self._usual[task_type][1]
 
+    def is_full(self, task_type: int) -> None:
+        """A new task has found no slot: as long as what is known of the type counts, there is none.
+
+        That may be wrong. Where all is known to be full, creations make sure.
+        """
+        for key, (until, known) in self._known.items():
+            if key[0] == task_type:
+                self._known[key] = (until, known.when_full())
+
     def is_long(self, pool: list[int]) -> None:
         """A new task has found too many before it to count them."""
         self._long_until.update(dict.fromkeys(pool, time.monotonic() + LONG_S))

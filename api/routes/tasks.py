@@ -84,11 +84,7 @@ async def create_task(
         )
     )
     row = created.row
-    telemetry.describe(task_id=row.task_id, task_type=body.taskType)
-    if created.grant is not None:
-        telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
-    if created.far_back:
-        context.forecast.is_long(capacity.pool)
+    _learn(context, task, created, capacity.pool)
     await context.deliver(Wakeups(granted=list(created.others)))
     if created.unstarted:
         await _start(context, replace(task, task_id=row.task_id), created)
@@ -121,6 +117,17 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
         idempotency_key=idempotency_key,
         request_hash=hashlib.sha256(canonical.encode()).hexdigest(),
     )
+
+
+def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -> None:
+    """What a creation tells the trace, and the next creations."""
+    telemetry.describe(task_id=created.row.task_id, task_type=task.task_type)
+    if created.grant is not None:
+        telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
+    if created.missed:
+        context.forecast.is_full(task.task_type)
+    if created.far_back:
+        context.forecast.is_long(pool)
 
 
 async def _start(context: Context, task: NewTask, created: Created) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import text
 
@@ -93,6 +93,11 @@ class Capacity:
     def is_full(self) -> bool:
         """Whether there are full nodes and no free one."""
         return self.nodes.free == 0 < self.nodes.full
+
+    def when_full(self) -> Capacity:
+        """The same with its last free slots taken."""
+        nodes = replace(self.nodes, full=self.nodes.full + self.nodes.free, free=0)
+        return replace(self, nodes=nodes)
 
 
 async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:

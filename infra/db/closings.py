@@ -56,7 +56,8 @@ class Closings:
             try:
                 await self._listen()
             except (psycopg.Error, OSError) as error:
-                log.warning("closings are not heard: %s", str(error).partition("\n")[0])
+                level = logging.WARNING if self.hears else logging.DEBUG  # once for each outage
+                log.log(level, "closings are not heard: %s", str(error).partition("\n")[0])
             self.hears = False
             await asyncio.sleep(REPEAT_S)
 

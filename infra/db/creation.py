@@ -58,6 +58,7 @@ class Created:
     grant: Grant | None = None  # the slot that it got
     others: tuple[Granted, ...] = ()  # slots that better tasks got on the way
     far_back: bool = False  # there were too many ahead to count them
+    missed: bool = False  # a slot was thought to be free, and was not to be had
 
 
 _CREATE = text(
@@ -119,9 +120,18 @@ async def create(
         seen = await _seen(connection, task)
         assert seen is not None  # nothing else conflicts, and no task is ever removed
         return _earlier(seen)
-    found = await claims.at_creation(connection, row, strict_vip=strict_vip) if claims_slot and free else Claim()
+    looks = claims_slot and free
+    found = await claims.at_creation(connection, row, strict_vip=strict_vip) if looks else Claim()
     first_look_s = _first_look_s(capacity) if miss_is_sure and not free else 0.0
-    return Created(row, True, first_look_s, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
+    return Created(
+        row,
+        True,
+        first_look_s,
+        found.grant,
+        found.others,
+        far_back=ahead >= ESTIMATE_COUNTS,
+        missed=looks and found.grant is None,
+    )
 
 
 async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:

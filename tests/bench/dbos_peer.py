@@ -1,5 +1,7 @@
 """What else people use: DBOS, the durable workflow library, on the same Postgres; three steps and one message each.
 
+As in the bare workflow the second step stands for the dispatch, and the message that answers it for the node's report.
+
 The library is the optional extra `bench`; where it can't be imported the answer says so.
 """
 
@@ -48,13 +50,18 @@ class Peer:
         async def step() -> None:
             return None
 
+        @DBOS.step()  # type: ignore[untyped-decorator, unused-ignore]
+        async def dispatch() -> None:
+            self._dispatched(DBOS.workflow_id).set()
+
         @DBOS.workflow()  # type: ignore[untyped-decorator, unused-ignore]
         async def three_steps_and_a_message() -> None:
             await step()
-            await step()
+            await dispatch()
             await DBOS.recv_async(timeout_seconds=60)
             await step()
 
+        self._waiting: dict[str, asyncio.Event] = {}
         self._dbos = DBOS
         self._workflow = three_steps_and_a_message
         DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
@@ -74,8 +81,13 @@ class Peer:
 
     async def _one(self) -> None:
         handle = await self._dbos.start_workflow_async(self._workflow)
+        await self._dispatched(handle.workflow_id).wait()
         await self._dbos.send_async(handle.workflow_id, "done")
         await handle.get_result()
+        del self._waiting[handle.workflow_id]
+
+    def _dispatched(self, workflow_id: str) -> asyncio.Event:
+        return self._waiting.setdefault(workflow_id, asyncio.Event())
 
     def close(self) -> None:
         """End its threads."""

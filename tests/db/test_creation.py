@@ -92,6 +92,13 @@ async def test_where_all_is_full_it_makes_sure_and_looks_later(
     assert between[0] <= late.first_look_s <= between[1]
 
 
+async def test_a_slot_that_is_gone_is_no_certain_miss(life: Life) -> None:
+    seen = Capacity(rows.ONE_FREE, [1], [], 1.0)  # true a moment ago
+    late = await create(life, "late", seen=seen)
+    assert (late.grant, late.missed, late.first_look_s) == (None, True, 0)
+    assert seen.when_full().is_full  # and the next one makes sure
+
+
 async def test_where_there_is_no_node_it_looks_at_once(life: Life) -> None:
     """To say what it waits for, which is nothing that ends soon."""
     assert (await create(life, "new")).first_look_s == 0

@@ -1,8 +1,8 @@
 """Takes the histories that `test_replay` replays from the real engine: `python -m tests.workflows.record`.
 
 With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
-gets its slot with its creation. Run it only when a workflow's
-commands change on purpose; open runs of the old commands must still replay.
+gets its slot with its creation, with `short` only those of short work and of a grant by an update. Run it only when a
+workflow's commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from temporalio.client import Client
 
+from infra.db.handover import FIRST_LOOK_BEHIND_SHORT_S
 from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
 from tests.fake_node import FakeNode
 from workers.stack.stack import Stack
@@ -87,6 +88,27 @@ class Recorder:
         await self.api.until(task, "COMPLETED")
         await asyncio.sleep(1)
         await self.keep("task_claimed_at_creation", f"task-{task}")
+
+    async def short(self) -> None:
+        """Work that is waited for in its dispatch, to its end and in vain; and a grant that is an update."""
+        node = await self.node("quick", 6)
+        for name in ("", "task_watched"):  # the first one tells how long such work takes
+            task = await self.api.create(6)
+            await self.api.succeed(await node.next_put(), {})
+            await self.api.until(task, "COMPLETED")
+            if name:
+                await asyncio.sleep(1)
+                await self.keep(name, f"task-{task}")
+        slow = await self.api.create(6)
+        put = await node.next_put()
+        waiting = await self.api.create(6)
+        await asyncio.sleep(FIRST_LOOK_BEHIND_SHORT_S[1] + 1)
+        for one in (put, None):
+            await self.api.succeed(one or await node.next_put(), {})
+        for name, task in (("task_watched_in_vain", slow), ("task_granted_by_update", waiting)):
+            await self.api.until(task, "COMPLETED")
+            await asyncio.sleep(1)
+            await self.keep(name, f"task-{task}")
 
     async def granted_first(self) -> None:
         """A task is granted a slot before its workflow's first step."""
@@ -170,6 +192,7 @@ async def main() -> None:
         await usual.misled()
         await usual.claimed()
         await usual.granted_first()
+        await usual.short()
         await usual.nodes()
     await continued()
 
@@ -180,6 +203,12 @@ async def claimed() -> None:
         await usual.claimed()
 
 
+async def short() -> None:
+    """The histories of short work, and of a grant by an update."""
+    async with recorder() as usual:
+        await usual.short()
+
+
 async def continued() -> None:
     """The histories around a continue-as-new, without ones of a thousand events: the server suggests it sooner."""
     DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
@@ -188,5 +217,5 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    wanted = {"continued": continued, "claimed": claimed}
+    wanted = {"continued": continued, "claimed": claimed, "short": short}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

@@ -1,0 +1,57 @@
+"""What a process knows of a type for a moment: its capacity, and how long its work usually takes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db.engine import Database
+from infra.forecast import Forecast
+from tests.db.life import Life
+from workflows.domain.queueing import USUAL_DURATION_S
+
+TOOK = text(
+    "UPDATE tasks SET status = 'COMPLETED', started_at = clock_timestamp(), waiting_since = NULL,"
+    " completed_at = clock_timestamp() + make_interval(secs => :took) WHERE task_id = :task_id"
+)
+
+
+class OneConnection(Database):
+    """Runs everything on one connection, which is rolled back, and counts the reads."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.reads = 0
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]], **_: Any) -> Any:
+        self.reads += 1
+        return await work(self._connection)
+
+    async def single(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        return await self.run(work)
+
+
+async def test_a_type_is_read_anew_until_its_first_task_has_ended(life: Life) -> None:
+    database = OneConnection(life.connection)
+    forecast = Forecast(database, strict_vip=False)
+    await life.create("first")
+    assert await forecast.usual_s(1) == USUAL_DURATION_S
+    await life.connection.execute(TOOK, {"task_id": "first", "took": 0.5})
+    assert await forecast.usual_s(1) == 0.5
+    assert (await forecast.usual_s(1), database.reads) == (0.5, 2)  # and then known for a moment
+    assert await forecast.usual_s(2) == USUAL_DURATION_S
+
+
+async def test_where_a_slot_was_missed_the_type_counts_as_full(life: Life) -> None:
+    forecast = Forecast(OneConnection(life.connection), strict_vip=False)
+    await life.node("n", [1, 2], slots=2)
+    assert not (await forecast.of(1, vip=False)).is_full
+    assert not (await forecast.of(2, vip=False)).is_full
+    forecast.is_full(1)
+    assert (await forecast.of(1, vip=False)).is_full
+    assert not (await forecast.of(2, vip=False)).is_full
+    forecast.forget()
+    assert not (await forecast.of(1, vip=False)).is_full
