@@ -14,12 +14,18 @@ from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db import gpus
 from infra.db.engine import Database
+from infra.db.handover import LATEST_LOOK_S
 from infra.db.wakeups import Wakeups
 from infra.forecast import Forecast
+from infra.pace import Pace
 from infra.settings import Settings
 from infra.temporal import Engine
 
 log = logging.getLogger(__name__)
+
+FIRST_LOOKS_PER_S = 10.0
+"""Of tasks for which there is no slot (ADR 0018). Where slots are freed more quickly, most tasks need no look at all;
+where not, each has looked when its slot comes, and then it is dispatched sooner."""
 
 
 class Self(Protocol):
@@ -40,6 +46,7 @@ class Context:
     instance: Self
     forecast: Forecast
     allowed: AllowList
+    first_looks: Pace = field(default_factory=lambda: Pace(FIRST_LOOKS_PER_S, LATEST_LOOK_S))
     beats: dict[str, float] = field(default_factory=dict)  # not yet written through; by the monotonic clock
 
     async def deliver(self, wakeups: Wakeups) -> None:

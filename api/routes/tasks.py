@@ -133,8 +133,9 @@ def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -
 async def _start(context: Context, task: NewTask, created: Created) -> None:
     """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
     try:
-        started = TaskInput.of(task, waits=created.first_look_s > 0, grant=created.grant)
-        await context.engine.start_task(started, first_look_s=created.first_look_s)
+        first_look_s = context.first_looks.delay_s() if created.surely_waits else 0.0
+        started = TaskInput.of(task, waits=first_look_s > 0, grant=created.grant)
+        await context.engine.start_task(started, first_look_s=first_look_s)
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from secrets import SystemRandom
 
 from sqlalchemy import text
 
-from infra.db import audit, claims, counters, handover, queue, type_locks
+from infra.db import audit, claims, counters, queue, type_locks
 from infra.db.audit import Action
 from infra.db.capacity import Capacity
 from infra.db.claims import Claim
@@ -22,7 +21,6 @@ from workflows.domain.task import TaskStatus
 from workflows.messages import Grant
 
 _USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
-_CHANCE = SystemRandom()
 LAST = 2**62  # after every display id
 ESTIMATE_COUNTS = 500
 """A new task's estimate counts at most so many ahead per type and class: creating costs the same at any length."""
@@ -54,7 +52,7 @@ class Created:
 
     row: Row
     unstarted: bool  # its workflow is to be started, which does no harm where it runs
-    first_look_s: float = 0.0  # more than 0: there is certainly no slot for it, and its first look is put off so long
+    surely_waits: bool = False  # there is no slot for it, and whoever frees one sees it
     grant: Grant | None = None  # the slot that it got
     others: tuple[Granted, ...] = ()  # slots that better tasks got on the way
     far_back: bool = False  # there were too many ahead to count them
@@ -122,11 +120,10 @@ async def create(
         return _earlier(seen)
     looks = claims_slot and free
     found = await claims.at_creation(connection, row, strict_vip=strict_vip) if looks else Claim()
-    first_look_s = _first_look_s(capacity) if miss_is_sure and not free else 0.0
     return Created(
         row,
         True,
-        first_look_s,
+        miss_is_sure and not free,
         found.grant,
         found.others,
         far_back=ahead >= ESTIMATE_COUNTS,
@@ -161,12 +158,6 @@ async def _ahead(
     if ahead < ESTIMATE_COUNTS:
         return ahead
     return max(ahead, await counters.unfinished(connection, task.task_type) - len(capacity.remaining_s))
-
-
-def _first_look_s(capacity: Capacity) -> float:
-    """Not at one time for all that come together."""
-    short = capacity.usual_s <= handover.SHORT_S
-    return _CHANCE.uniform(*(handover.FIRST_LOOK_BEHIND_SHORT_S if short else handover.FIRST_LOOK_S))
 
 
 def _earlier(row: Row) -> Created:

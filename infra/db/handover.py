@@ -10,14 +10,10 @@ from infra.db.connection import Connection
 from infra.db.wakeups import Granted
 from workflows.messages import Grant, TaskInput
 
-SHORT_S = 10.0
-"""Work that usually ends within so many seconds is short: its slots are free again soon."""
-FIRST_LOOK_S = (2.0, 4.0)
-FIRST_LOOK_BEHIND_SHORT_S = (5.0, 10.0)
-"""A new task for which there is certainly no slot looks for one itself only after a time between these two. Many are
-granted one before, and then their first step is already the dispatch: one workflow task and one look less. What waits
-long anyway must not slow down what has a slot (ADR 0018)."""
-YOUNG_S = 2 * FIRST_LOOK_BEHIND_SHORT_S[1]
+LATEST_LOOK_S = 30.0
+"""A new task for which there is certainly no slot may look for one itself so much later (ADR 0018). Many are granted
+one before, and then their first step is already the dispatch: one workflow task and one look less."""
+YOUNG_S = 2 * LATEST_LOOK_S
 AVOID_S = 30.0
 """So long a waiting task leaves a node alone on which it has failed, while another one is alive."""
 

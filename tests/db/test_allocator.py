@@ -175,7 +175,7 @@ class Allocator(DatabaseMachine):
         created = await self.session(
             lambda c: creation.create(c, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False)
         )
-        if created.first_look_s > 0:  # a certain miss counts as a look of its own
+        if created.surely_waits:  # a certain miss counts as a look of its own
             await self.session(lambda c: c.execute(text(LOOKED), {"task_id": task_id}))
 
     async def claim(self, number: int) -> None:

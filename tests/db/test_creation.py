@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import capacity, creation, handover, queue
+from infra.db import capacity, creation, queue
 from infra.db.capacity import Capacity
 from infra.db.creation import Created, NewTask
 from tests.db import rows
@@ -42,7 +42,7 @@ async def test_it_gets_the_free_slot_and_is_still_an_outbox_entry(life: Life) ->
     await life.node("n", [1])
     created = await create(life, "new")
     assert created.grant is not None
-    assert (created.grant.attempt, created.grant.gpu_id, created.first_look_s) == (1, "n", 0)
+    assert (created.grant.attempt, created.grant.gpu_id, created.surely_waits) == (1, "n", False)
     assert await life.running() == {"new": "n"}
     task = await life.task("new")
     assert (task.status, task.attempts, task.waiting_since, task.engine_started_at) == ("QUEUED", 1, None, None)
@@ -74,34 +74,24 @@ async def test_it_does_not_look_where_nothing_is_known_to_be_free(life: Life) ->
     assert await life.claim("new") == "n"  # its workflow looks for itself
 
 
-@pytest.mark.parametrize(
-    ("usual_s", "between"),
-    [
-        (handover.SHORT_S, handover.FIRST_LOOK_BEHIND_SHORT_S),
-        (handover.SHORT_S + 1, handover.FIRST_LOOK_S),
-    ],
-)
-async def test_where_all_is_full_it_makes_sure_and_looks_later(
-    life: Life, usual_s: float, between: tuple[float, float]
-) -> None:
+async def test_where_all_is_full_it_makes_sure(life: Life) -> None:
     await life.node("n", [1])
-    seen = Capacity(rows.ALL_TAKEN, [1], [], usual_s)  # true a moment ago
+    seen = Capacity(rows.ALL_TAKEN, [1], [], 0.1)  # true a moment ago
     assert (await create(life, "new", seen=seen)).grant is not None
     late = await create(life, "late", seen=seen)
-    assert late.grant is None
-    assert between[0] <= late.first_look_s <= between[1]
+    assert (late.grant, late.surely_waits) == (None, True)
 
 
 async def test_a_slot_that_is_gone_is_no_certain_miss(life: Life) -> None:
     seen = Capacity(rows.ONE_FREE, [1], [], 1.0)  # true a moment ago
     late = await create(life, "late", seen=seen)
-    assert (late.grant, late.missed, late.first_look_s) == (None, True, 0)
+    assert (late.grant, late.missed, late.surely_waits) == (None, True, False)
     assert seen.when_full().is_full  # and the next one makes sure
 
 
 async def test_where_there_is_no_node_it_looks_at_once(life: Life) -> None:
     """To say what it waits for, which is nothing that ends soon."""
-    assert (await create(life, "new")).first_look_s == 0
+    assert not (await create(life, "new")).surely_waits
 
 
 async def test_it_claims_nothing_where_it_is_not_to(life: Life) -> None:

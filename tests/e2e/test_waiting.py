@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 
 from infra.forecast import FRESH_S
 from tests.conftest import Api, MakeNode, eventually
 from tests.e2e.inside import steps_of
+from tests.fake_node import FakeNode, Put
 
 
 async def reasons(api: Api, temporal: Client, task_id: str) -> tuple[str, str]:
@@ -49,57 +50,51 @@ async def test_the_web_ui_says_what_the_progress_says_also_when_the_fleet_change
     await api.until(waiting, "COMPLETED")
 
 
-async def test_behind_short_work_the_first_step_is_put_off_until_the_grant(
+BATCH = 15
+
+
+async def behind_a_batch(api: Api, node: FakeNode, task_type: int) -> tuple[Put, list[str], str]:
+    """A node is busy, many tasks wait for it, and one that comes after them and before them: its PUT, they, the one."""
+    await api.create(task_type)
+    running = await node.next_put()
+    await asyncio.sleep(FRESH_S)  # longer than what is known of the free slots counts
+    batch = await asyncio.gather(*(api.create(task_type, priority=1) for _ in range(BATCH)))
+    return running, batch, await api.create(task_type, priority=2)
+
+
+async def test_in_a_batch_the_first_step_is_put_off_until_the_grant(
     api: Api, make_node: MakeNode, temporal: Client
 ) -> None:
     node = await make_node("brisk", [146])
-    first = await api.create(146)  # tells how long such work takes
-    await api.succeed(await node.next_put(), {})
-    await api.until(first, "COMPLETED")
-    await api.create(146)
-    running = await node.next_put()
-
-    async def known_as_full() -> bool:
-        waiting = (await api.get(f"/tasks/{patient}/progress")).get("waiting")
-        return waiting is not None and waiting["full"] == 1
-
-    patient = await api.create(146, priority=1)
-    await eventually(known_as_full)
-    brief = await api.create(146, priority=2)
-    steps = await steps_of(temporal, brief)
-    assert steps == ["WORKFLOW_EXECUTION_STARTED"]
+    running, batch, urgent = await behind_a_batch(api, node, 146)
+    assert await steps_of(temporal, urgent) == ["WORKFLOW_EXECUTION_STARTED"]
     await api.succeed(running, {})
     put = await node.next_put()
-    assert put.task_id == brief
-    await api.succeed(put, {})
-    await api.until(brief, "COMPLETED")
-    await eventually(lambda: _is_over(temporal, brief))
-    steps = await steps_of(temporal, brief)
+    assert put.task_id == urgent
+    await api.until(urgent, "PROCESSING")
+    steps = await steps_of(temporal, urgent)
     assert steps[1:3] == ["WORKFLOW_EXECUTION_SIGNALED", "WORKFLOW_TASK_SCHEDULED"]
-    assert steps.count("WORKFLOW_TASK_SCHEDULED") == 1  # its report is waited for in the dispatch, too
-    await api.succeed(await node.next_put(), {})
-    await api.until(patient, "COMPLETED")
+    assert steps.count("WORKFLOW_TASK_SCHEDULED") == 1
+    await api.succeed(put, {})
+    await drain(api, node, batch)
 
 
-async def test_without_a_grant_it_looks_for_itself(api: Api, make_node: MakeNode, temporal: Client) -> None:
+async def test_without_a_grant_each_of_a_batch_looks_for_itself(
+    api: Api, make_node: MakeNode, temporal: Client
+) -> None:
     node = await make_node("brisk_2", [147])
-    first = await api.create(147)
-    await api.succeed(await node.next_put(), {})
-    await api.until(first, "COMPLETED")
-    await api.create(147)
-    running = await node.next_put()
-    await asyncio.sleep(FRESH_S)
-    waiting = await api.create(147)
-    assert await steps_of(temporal, waiting) == ["WORKFLOW_EXECUTION_STARTED"]
-    await both_say(api, temporal, waiting, "1 full")
-    for put in (running, None):
-        await api.succeed(put or await node.next_put(), {})
-    await api.until(waiting, "COMPLETED")
+    running, batch, urgent = await behind_a_batch(api, node, 147)
+    await both_say(api, temporal, batch[0], "1 full")
+    await both_say(api, temporal, urgent, "1 full")
+    await api.succeed(running, {})
+    await drain(api, node, [urgent, *batch])
 
 
-async def _is_over(temporal: Client, task_id: str) -> bool:
-    described = await temporal.get_workflow_handle(f"task-{task_id}").describe()
-    return described.status is WorkflowExecutionStatus.COMPLETED
+async def drain(api: Api, node: FakeNode, tasks: list[str]) -> None:
+    for _ in tasks:
+        await api.succeed(await node.next_put(), {})
+    for task_id in tasks:
+        await api.until(task_id, "COMPLETED")
 
 
 async def _is_empty(api: Api, gpu_id: str) -> bool:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from infra.db.handover import FIRST_LOOK_BEHIND_SHORT_S
 from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
 from tests.fake_node import FakeNode
 from workers.stack.stack import Stack
@@ -102,7 +101,7 @@ class Recorder:
         slow = await self.api.create(6)
         put = await node.next_put()
         waiting = await self.api.create(6)
-        await asyncio.sleep(FIRST_LOOK_BEHIND_SHORT_S[1] + 1)
+        await asyncio.sleep(2)
         for one in (put, None):
             await self.api.succeed(one or await node.next_put(), {})
         for name, task in (("task_watched_in_vain", slow), ("task_granted_by_update", waiting)):
