@@ -171,7 +171,8 @@ def _costs(rounds: list[Round], traffic: Traffic, events: Samples, plan: Plan) -
             1000 * ours.product / tasks,
             "ms",
             n=tasks,
-            note=f"in the bursts; the bench's own clients and nodes used {load:.1f} ms per task beside it",
+            note="in the bursts: work of no duration, which ends within its dispatch; the bench's own clients and nodes"
+            f" used {load:.1f} ms per task beside it",
         )
     )
     net = traffic.counted - traffic.idle_per_s * traffic.over_s
