@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from datetime import UTC, datetime
 
 from temporalio import activity
 
@@ -11,12 +11,11 @@ from infra.db import attempts, closings
 from infra.db.closings import Closings
 from infra.db.dispatching import Order
 from infra.db.engine import Database
-from infra.delivery import HEAD_START_S
 from infra.forecast import Forecast
+from infra.sender import HEAD_START_S
 from workflows.messages import Delivery, Dispatched
 from workflows.policies import WATCH
 
-ACTOR = "workflow"
 AT_ONCE = 50
 """So many dispatches of a process wait at the same time: each holds a workflow task, and a worker has a hundred."""
 LEAST_S = 0.05
@@ -30,40 +29,48 @@ class Acceptance:
         self._forecast = forecast
         self._heard = heard
 
-    async def note(self, order: Order, began: float) -> Dispatched:
-        """The node runs it. `began`: when the dispatch did, by the monotonic clock."""
-        wait_s = await self._wait_s(order, began)
-        if wait_s < LEAST_S:
-            await self._accept(order, None)
-            return Dispatched(Delivery.RUNNING)
+    async def note(self, order: Order) -> Dispatched:
+        """The node runs it. An attempt that has closed before that was noted is to be collected."""
+        if not await self._is_short(order) or self._heard.expected >= AT_ONCE or not self._heard.hears:
+            return Dispatched(Delivery.RUNNING if await self._accept(order, None) else Delivery.CLOSED)
         with self._heard.expect(order.task_id, order.attempt) as closed:
             if not await self._accept(order, self._heard.channel):
-                return Dispatched(Delivery.RUNNING)  # it was closed before anybody waited: its workflow is signalled
-            return await self._watched(order, closed, wait_s)
+                return Dispatched(Delivery.CLOSED)
+            return await self._watched(order, closed)
 
-    async def _wait_s(self, order: Order, began: float) -> float:
-        """How long to wait; not at all for work that usually takes longer, nor for more than half of its timeout."""
-        if not activity.info().is_local or not self._heard.hears or self._heard.expected >= AT_ONCE:
-            return 0.0
-        longest_s = WATCH.total_seconds()
-        if await self._forecast.usual_s(order.task_type) > longest_s:
-            return 0.0
-        return min(began + longest_s - time.monotonic(), order.timeout_ms / 2000)
+    async def forget_earlier(self, order: Order) -> bool:
+        """An earlier try that waited is lost: nobody waits any more. False: the attempt has closed meanwhile."""
+        earlier = order.watched_by
+        if earlier is None:
+            return True
+        return await self._database.single(lambda c: closings.give_up(c, order.task_id, order.attempt, earlier))
+
+    async def _is_short(self, order: Order) -> bool:
+        """Only a first try waits, and not for work that usually takes longer."""
+        if not activity.info().is_local or _left_s() < LEAST_S:
+            return False
+        return await self._forecast.usual_s(order.task_type) <= WATCH.total_seconds()
 
     async def _accept(self, order: Order, watched_by: str | None) -> bool:
         return await self._database.single(
-            lambda c: attempts.accept(
-                c, order.task_id, order.attempt, actor=ACTOR, dispatched=True, watched_by=watched_by
-            )
+            lambda c: attempts.accept_dispatched(c, order.task_id, order.attempt, watched_by)
         )
 
-    async def _watched(self, order: Order, closed: asyncio.Event, wait_s: float) -> Dispatched:
-        began = time.monotonic()
+    async def _watched(self, order: Order, closed: asyncio.Event) -> Dispatched:
+        """Wait for its end, at most for half of its timeout."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            await asyncio.wait_for(closed.wait(), wait_s)
+            await asyncio.wait_for(closed.wait(), min(_left_s(), order.timeout_ms / 2000))
         except TimeoutError:
-            if await self._database.single(lambda c: closings.give_up(c, order.task_id, order.attempt)):
-                return Dispatched(Delivery.RUNNING, watched_ms=int(1000 * (time.monotonic() - began)))
+            key = (order.task_id, order.attempt, self._heard.channel)
+            if await self._database.single(lambda c: closings.give_up(c, *key)):
+                return Dispatched(Delivery.RUNNING, watched_ms=int(1000 * (loop.time() - began)))
         else:
             await asyncio.sleep(HEAD_START_S)  # its slot's next task is dispatched meanwhile
         return Dispatched(Delivery.CLOSED)
+
+
+def _left_s() -> float:
+    """How long this try may still wait: it is bounded from the moment in which it was asked for."""
+    return (activity.info().scheduled_time + WATCH - datetime.now(UTC)).total_seconds()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.acceptance import ACTOR, Acceptance
+from activities.acceptance import Acceptance
 from infra import strict_json, telemetry
 from infra.db import attempts, blame, claims, collecting, dispatching
+from infra.db.collecting import ACTOR
 from infra.db.connection import Connection
 from infra.db.dispatching import Order
 from infra.db.engine import Database
@@ -66,10 +66,9 @@ class TaskSteps:
 
         A first try also waits for the report of work that is usually short.
         """
-        began = time.monotonic()
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         order = await self._database.single(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
-        if order is None:
+        if order is None or not await self._acceptance.forget_earlier(order):
             return Dispatched(Delivery.CLOSED)
         telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)
         try:
@@ -83,13 +82,13 @@ class TaskSteps:
             return await self._settle(ref, Outcome.UNREACHABLE, "节点地址不再被允许")
         except NodeUnreachable as error:
             return _unclear(f"no answer: {error}")
-        return await self._heed(order, answer, began)
+        return await self._heed(order, answer)
 
-    async def _heed(self, order: Order, answer: Answer, began: float) -> Dispatched:
+    async def _heed(self, order: Order, answer: Answer) -> Dispatched:
         ref = AttemptRef(order.task_id, order.attempt)
         status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
-            return await self._acceptance.note(order, began)
+            return await self._acceptance.note(order)
         if status in {200, 201} and state == "succeeded" and "output" in answer.body:
             return await self._take(ref, answer.body["output"])
         if status in {200, 201} and state == "failed":

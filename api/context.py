@@ -23,10 +23,6 @@ from infra.temporal import Engine
 
 log = logging.getLogger(__name__)
 
-FIRST_LOOKS_PER_S = 10.0
-"""Of tasks for which there is no slot (ADR 0018). Where slots are freed more quickly, most tasks need no look at all;
-where not, each has looked when its slot comes, and then it is dispatched sooner."""
-
 
 class Self(Protocol):
     """This API process as an instance of the cluster."""
@@ -46,8 +42,10 @@ class Context:
     instance: Self
     forecast: Forecast
     allowed: AllowList
-    first_looks: Pace = field(default_factory=lambda: Pace(FIRST_LOOKS_PER_S, LATEST_LOOK_S))
     beats: dict[str, float] = field(default_factory=dict)  # not yet written through; by the monotonic clock
+
+    def __post_init__(self) -> None:
+        self.first_looks = Pace(self.settings.first_looks, LATEST_LOOK_S)  # ADR 0018
 
     async def deliver(self, wakeups: Wakeups) -> None:
         """Send signals after the commit, without keeping the caller waiting: the first is under way when it returns."""

@@ -60,15 +60,16 @@ class Forecast:
     async def usual_s(self, task_type: int) -> float:
         """How long a task of the type usually runs, in seconds: the median of the last ones."""
         now = time.monotonic()
+        until, known = self._usual.get(task_type, (0.0, USUAL_DURATION_S))
+        if now < until:
+            return known
+        found = await self._database.single(lambda c: capacity.usual_durations(c, [task_type]))
         self._usual = {key: entry for key, entry in self._usual.items() if entry[0] > now}
-        if task_type not in self._usual:
-            found = await self._database.single(lambda c: capacity.usual_durations(c, [task_type]))
-            if task_type not in found:  # none has ended yet; the first end tells
-                return USUAL_DURATION_S
+        if task_type in found:  # else none has ended yet: the first end tells
             self._usual[task_type] = (now + USUAL_FRESH_S, found[task_type])
-        return self._usual[task_type][1]
+        return found.get(task_type, USUAL_DURATION_S)
 
-    def is_full(self, task_type: int) -> None:
+    def found_full(self, task_type: int) -> None:
         """A new task has found no slot: as long as what is known of the type counts, there is none.
 
         That may be wrong. Where all is known to be full, creations make sure.
@@ -77,7 +78,7 @@ class Forecast:
             if key[0] == task_type:
                 self._known[key] = (until, known.when_full())
 
-    def is_long(self, pool: list[int]) -> None:
+    def found_long(self, pool: list[int]) -> None:
         """A new task has found too many before it to count them."""
         self._long_until.update(dict.fromkeys(pool, time.monotonic() + LONG_S))
 

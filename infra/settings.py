@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     max_waiting: int = Field(default=10_000, ge=1)  # QUEUED tasks of one user that users' keys may pile up
 
     monitor_interval: float = Field(default=30.0, ge=1)
+    first_looks: float = Field(default=10.0, gt=0)  # a second: of tasks of a type for which there is certainly no slot
     instance_timeout: float = Field(default=15.0, gt=0)
     leader_lease: float = Field(default=10.0, gt=0)
     cluster_id: str = "cluster_001"

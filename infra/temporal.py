@@ -23,7 +23,6 @@ from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
-    WorkflowUpdateStage,
 )
 from temporalio.common import (
     SearchAttributePair,
@@ -36,7 +35,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from infra import search_attributes, telemetry
 from infra.db.wakeups import Granted, Wakeups
-from infra.delivery import Delivery
+from infra.sender import Sender
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
 from infra.temporal_access import EngineAway, NoSuchWorkflow, is_away
@@ -87,7 +86,7 @@ class Engine:
         self._settings = settings
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=FAILURES)
         self._probing: asyncio.Task[None] | None = None
-        self._delivery = Delivery(self)
+        self._sender = Sender(self)
 
     @property
     def away(self) -> bool:
@@ -210,18 +209,12 @@ class Engine:
         """Tell a task by an update, which reaches a worker without being written first (ADR 0017).
 
         Returns once its workflow task has ended, and so its dispatch. False: it may not have been heard, and a signal,
-        which is kept, must say it again.
+        which is kept, must say it again; also a worker of a version that knows no such update refuses it.
         """
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         self._must_be_there()
         try:
-            await handle.start_update(
-                TaskWorkflow.grant,
-                grant,
-                id=f"grant-{grant.attempt}",
-                wait_for_stage=WorkflowUpdateStage.ACCEPTED,
-                rpc_timeout=HEARD_WITHIN,
-            )
+            await handle.execute_update(TaskWorkflow.grant_slot, grant, rpc_timeout=HEARD_WITHIN)
         except (RPCError, RuntimeError, WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError) as error:
             log.debug("%s will be signalled: %s", task_id, error)
             return False
@@ -247,12 +240,12 @@ class Engine:
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
 
     async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
-        """`Delivery.send`."""
-        await self._delivery.send(wakeups, but=but)
+        """Tell workflows in the background what a committed transaction has changed for them (`Sender.send`)."""
+        await self._sender.send(wakeups, but=but)
 
     async def close(self) -> None:
         """Let what is being delivered end."""
-        await self._delivery.close()
+        await self._sender.close()
 
     async def trigger_monitor(self) -> None:
         """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""

@@ -17,7 +17,7 @@ FIRST_DISPATCH = timedelta(seconds=2)
 """The first try of a dispatch, as a local activity; bounded, since it holds the workflow task open."""
 
 WATCH = timedelta(seconds=1)
-"""A first try waits for the report of short work at most until so long after its own beginning (ADR 0016)."""
+"""A first try waits for the report of short work at most until so long after it was asked for (ADR 0016)."""
 
 DISPATCH_WINDOW = timedelta(seconds=10)
 """How long an ambiguous dispatch is repeated before the node is suspected. Our own trouble has no such limit."""

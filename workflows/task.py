@@ -77,7 +77,7 @@ class TaskWorkflow:
             self._granted = grant
 
     @workflow.update
-    def grant(self, grant: Grant) -> None:
+    def grant_slot(self, grant: Grant) -> None:
         """The same, said in a quicker way (ADR 0017)."""
         self.granted(grant)
 

@@ -125,15 +125,15 @@ def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -
     if created.grant is not None:
         telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
     if created.missed:
-        context.forecast.is_full(task.task_type)
+        context.forecast.found_full(task.task_type)
     if created.far_back:
-        context.forecast.is_long(pool)
+        context.forecast.found_long(pool)
 
 
 async def _start(context: Context, task: NewTask, created: Created) -> None:
     """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
     try:
-        first_look_s = context.first_looks.delay_s() if created.surely_waits else 0.0
+        first_look_s = context.first_looks.delay_s(task.task_type) if created.surely_waits else 0.0
         started = TaskInput.of(task, waits=first_look_s > 0, grant=created.grant)
         await context.engine.start_task(started, first_look_s=first_look_s)
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost

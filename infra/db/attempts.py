@@ -84,21 +84,23 @@ async def holders(connection: Connection, task_id: str, lineage: str) -> list[Ro
     return list((await connection.execute(_HOLDERS, {"task_id": task_id, "lineage": lineage})).all())
 
 
-async def accept(
-    connection: Connection,
-    task_id: str,
-    attempt: int,
-    *,
-    actor: str,
-    dispatched: bool = False,
-    watched_by: str | None = None,
-) -> bool:
+async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str) -> bool:
     """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed.
 
-    `dispatched`: it is the dispatch that says so; `watched_by` is the channel on which it hears of the attempt's end
-    (`closings`), None where the workflow is to be signalled. One statement as a rule; needs no transaction.
+    One statement as a rule; needs no transaction.
     """
-    row = await edges.accept(connection, task_id, attempt, actor, dispatched=dispatched, watched_by=watched_by)
+    return await _accepted(connection, await edges.accept(connection, task_id, attempt, actor))
+
+
+async def accept_dispatched(connection: Connection, task_id: str, attempt: int, watched_by: str | None) -> bool:
+    """The same, said by the dispatch, which hears of the attempt's end on the channel `watched_by` (see `closings`).
+
+    None: it does not wait for it, and the task's workflow is to be signalled.
+    """
+    return await _accepted(connection, await edges.accept_dispatched(connection, task_id, attempt, watched_by))
+
+
+async def _accepted(connection: Connection, row: Row | None) -> bool:
     if row is None:
         return False
     if row.was_away:

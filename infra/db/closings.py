@@ -14,15 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import text
 
 from infra.db.connection import Connection
 
 log = logging.getLogger(__name__)
 
+NAME = "gpu-orchestrator"
 REPEAT_S = 1.0
+ALIVE = "keepalives_idle=5 keepalives_interval=2 keepalives_count=3"
+"""After 11 s without an answer a connection on which nothing is sent counts as broken, too."""
 _GIVE_UP = text(
-    "UPDATE attempts SET watched_by = NULL WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+    "UPDATE attempts SET watched_by = NULL"
+    " WHERE task_id = :task_id AND attempt = :attempt AND watched_by = :watched_by AND closed_at IS NULL"
 )
 
 
@@ -51,20 +56,26 @@ class Closings:
             self._expected.pop(name, None)
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Listen until cancelled. Each outage is logged once."""
+        told = False
         while True:
             try:
                 await self._listen()
-            except (psycopg.Error, OSError) as error:
-                level = logging.WARNING if self.hears else logging.DEBUG  # once for each outage
-                log.log(level, "closings are not heard: %s", str(error).partition("\n")[0])
-            self.hears = False
+            except Exception as error:  # noqa: BLE001  whatever it is: without listening nothing is lost
+                told = told and not self.hears
+                log.log(
+                    logging.DEBUG if told else logging.WARNING,
+                    "closings are not heard: %s",
+                    str(error).partition("\n")[0],
+                )
+                told = True
+            finally:
+                self.hears = False
             await asyncio.sleep(REPEAT_S)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=5, application_name="gpu-orchestrator"
-        )
+        where = make_conninfo(self._url, **conninfo_to_dict(ALIVE), connect_timeout=5, application_name=NAME)
+        connection = await psycopg.AsyncConnection.connect(where, autocommit=True)
         async with connection:
             await connection.execute(f"LISTEN {self.channel}")
             self.hears = True
@@ -73,6 +84,7 @@ class Closings:
                     event.set()
 
 
-async def give_up(connection: Connection, task_id: str, attempt: int) -> bool:
-    """Nobody waits for the attempt to close any more: its workflow is signalled from now on. False: it has closed."""
-    return (await connection.execute(_GIVE_UP, {"task_id": task_id, "attempt": attempt})).rowcount == 1
+async def give_up(connection: Connection, task_id: str, attempt: int, watched_by: str) -> bool:
+    """Who waited for the attempt to close does no more: its workflow is signalled from now on. False: it has closed."""
+    key = {"task_id": task_id, "attempt": attempt, "watched_by": watched_by}
+    return (await connection.execute(_GIVE_UP, key)).rowcount == 1

@@ -47,16 +47,14 @@ _STARTED = (
 )
 _COMPLETED = "completed_at = GREATEST(clock_timestamp(), started_at), error_message = NULL"
 _START = _edge(TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED)
-_ACCEPT = _edge(
-    TaskStatus.QUEUED,
-    TaskStatus.PROCESSING,
-    _STARTED,
-    cause="""
-        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp()),
-               watched_by = CASE WHEN :dispatched THEN CAST(:watched_by AS text) ELSE watched_by END
+_ACCEPTED = """
+        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp()){more}
          WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL
      RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason,
-               (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away""",
+               (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"""
+_ACCEPT = _edge(TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED, cause=_ACCEPTED.format(more=""))
+_ACCEPT_DISPATCHED = _edge(
+    TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED, cause=_ACCEPTED.format(more=", watched_by = :watched_by")
 )
 _REQUEUE = _edge(
     TaskStatus.PROCESSING,
@@ -111,17 +109,19 @@ async def start(connection: Connection, cause: Cause) -> bool:
     return await _moved(connection, _START, cause)
 
 
-async def accept(
-    connection: Connection, task_id: str, attempt: int, actor: str, *, dispatched: bool, watched_by: str | None
-) -> Row | None:
+async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Row | None:
     """QUEUED → PROCESSING: the node has accepted the attempt, which is noted with it; None where it is closed.
 
-    The row has gpu_id and whether that node `was_away`. The dispatch itself, and nobody else, says who waits for the
-    attempt to close.
+    The row has gpu_id and whether that node `was_away`.
     """
-    values = {"task_id": task_id, "attempt": attempt, "actor": actor}
-    values |= {"dispatched": dispatched, "watched_by": watched_by}
-    return (await connection.execute(_ACCEPT, values)).one_or_none()
+    key = {"task_id": task_id, "attempt": attempt, "actor": actor}
+    return (await connection.execute(_ACCEPT, key)).one_or_none()
+
+
+async def accept_dispatched(connection: Connection, task_id: str, attempt: int, watched_by: str | None) -> Row | None:
+    """The same edge, by the workflow's dispatch, which says whether it waits for the attempt's end."""
+    values = {"task_id": task_id, "attempt": attempt, "actor": "workflow", "watched_by": watched_by}
+    return (await connection.execute(_ACCEPT_DISPATCHED, values)).one_or_none()
 
 
 async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:

@@ -26,7 +26,8 @@ _RESTED = """
 _NOT_STARTED = text(
     f"SELECT {_ROW} FROM tasks t"
     " WHERE t.engine_started_at IS NULL AND t.created_at < clock_timestamp() - make_interval(secs => :age)"
-    f" AND t.completed_at IS NULL AND {_RESTED} ORDER BY t.created_at LIMIT 500"
+    f" AND t.completed_at IS NULL AND {_RESTED}"
+    " ORDER BY t.waiting_since IS NOT NULL, t.created_at LIMIT 500"  # what holds a slot goes first
 )
 _UNCOLLECTED = text(
     "SELECT a.attempt, a.gpu_id, extract(epoch FROM clock_timestamp() - a.closed_at)::float AS closed_for_s,"

@@ -13,59 +13,40 @@ from infra.db import attempts, closings
 from infra.db.closings import Closings
 from infra.db.connection import Connection
 from infra.db.engine import Database
-from infra.db.wakeups import Wakeups
 from tests.conftest import eventually
-from tests.db import rows
+from tests.db.listening import HELD, hears, held, listening, settle
 from workers.stack import postgres
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
-HELD = ("held", 1)
+NOTIFY = text("SELECT pg_notify(:channel, :name)")
 
 
 @pytest.fixture
 async def heard(stack: Stack) -> AsyncIterator[Closings]:
-    """Listens to the database of these tests."""
-    listener = Closings(postgres.url(stack.data_dir, "of_the_tests"))
-    running = asyncio.create_task(listener.run())
-    await eventually(lambda: hears(listener))
-    yield listener
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with listening(postgres.url(stack.data_dir, "of_the_tests")) as listener:
+        yield listener
 
 
 @pytest.fixture
 async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
-    """A task that holds a slot, to be dispatched."""
-    found = Database(engine)
-
-    async def begin(connection: Connection) -> None:
-        await connection.execute(text(rows.EMPTY))
-        await rows.node(connection, "n")
-        await rows.task(connection, "held")
-        await rows.attempt(connection, "held", gpu_id="n")
-
-    await found.run(begin)
-    yield found
-    await found.run(lambda c: c.execute(text(rows.EMPTY)))
-
-
-async def hears(listener: Closings) -> bool:
-    return listener.hears
+    async with held(engine) as found:
+        yield found
 
 
 async def accept(database: Database, channel: str | None) -> bool:
-    return await database.single(
-        lambda c: attempts.accept(c, *HELD, actor="workflow", dispatched=True, watched_by=channel)
-    )
+    return await database.single(lambda c: attempts.accept_dispatched(c, *HELD, channel))
 
 
-async def settle(database: Database) -> Wakeups:
-    settled = await database.run(
-        lambda c: attempts.settle(c, *HELD, Outcome.SUCCEEDED, actor="gpu:n", result="{}", strict_vip=False)
-    )
-    assert settled is not None
-    return settled
+async def give_up(database: Database, channel: str) -> bool:
+    return await database.single(lambda c: closings.give_up(c, *HELD, channel))
+
+
+async def hear_all(database: Database, listener: Closings) -> None:
+    """Until all that was sent before has arrived."""
+    with listener.expect("the last", 1) as heard:
+        await database.run(lambda c: c.execute(NOTIFY, {"channel": listener.channel, "name": "the last 1"}))
+        await asyncio.wait_for(heard.wait(), 5)
 
 
 async def test_a_dispatch_that_waits_is_told_instead_of_the_workflow(database: Database, heard: Closings) -> None:
@@ -74,20 +55,27 @@ async def test_a_dispatch_that_waits_is_told_instead_of_the_workflow(database: D
         assert (await settle(database)).settled == []
         await asyncio.wait_for(closed.wait(), 5)
     assert heard.expected == 0
-    assert not await database.single(lambda c: closings.give_up(c, *HELD))
+    assert not await give_up(database, heard.channel)
 
 
 async def test_without_one_the_workflow_is_to_be_signalled(database: Database, heard: Closings) -> None:
     with heard.expect(*HELD) as closed:
         assert await accept(database, None)
         assert (await settle(database)).settled == [HELD]
+        await hear_all(database, heard)
         assert not closed.is_set()
 
 
 async def test_who_has_given_up_is_not_told(database: Database, heard: Closings) -> None:
     assert await accept(database, heard.channel)
-    assert await database.single(lambda c: closings.give_up(c, *HELD))
+    assert await give_up(database, heard.channel)
     assert (await settle(database)).settled == [HELD]
+
+
+async def test_only_who_waits_gives_up(database: Database, heard: Closings) -> None:
+    assert await accept(database, heard.channel)
+    assert not await give_up(database, "an earlier one")
+    assert (await settle(database)).settled == []
 
 
 async def test_a_node_that_says_that_it_runs_it_changes_nothing(database: Database, heard: Closings) -> None:
@@ -111,6 +99,8 @@ async def test_nothing_is_told_of_what_is_rolled_back(database: Database, heard:
     with heard.expect(*HELD) as closed:
         with pytest.raises(LookupError):
             await database.run(settle_in_vain)
+        await hear_all(database, heard)
+        assert not closed.is_set()
         await settle(database)
         await asyncio.wait_for(closed.wait(), 5)
 

@@ -50,7 +50,7 @@ async def test_where_a_slot_was_missed_the_type_counts_as_full(life: Life) -> No
     await life.node("n", [1, 2], slots=2)
     assert not (await forecast.of(1, vip=False)).is_full
     assert not (await forecast.of(2, vip=False)).is_full
-    forecast.is_full(1)
+    forecast.found_full(1)
     assert (await forecast.of(1, vip=False)).is_full
     assert not (await forecast.of(2, vip=False)).is_full
     forecast.forget()

@@ -60,7 +60,7 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: AsyncCo
     ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
     forecast = Forecast(OneConnection(connection), strict_vip=False)
     assert await forecast.milestones(pool) is None  # nothing says that it is worth the reading
-    forecast.is_long(pool)
+    forecast.found_long(pool)
     found = await forecast.milestones(pool)
     assert found is not None
     off = MILESTONE_EVERY / 2 * len(pool) + 1
@@ -73,7 +73,7 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: AsyncCo
 async def test_a_queue_is_long_only_for_a_while(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     database = OneConnection(connection)
     forecast = Forecast(database, strict_vip=False)
-    forecast.is_long([1])
+    forecast.found_long([1])
     assert await forecast.milestones([1, 2]) is not None
     assert await forecast.milestones([2, 3]) is None
     later = time.monotonic() + LONG_S + 1

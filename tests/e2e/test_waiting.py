@@ -50,7 +50,7 @@ async def test_the_web_ui_says_what_the_progress_says_also_when_the_fleet_change
     await api.until(waiting, "COMPLETED")
 
 
-BATCH = 15
+BATCH = 4  # the one that comes after them looks after 8 s
 
 
 async def behind_a_batch(api: Api, node: FakeNode, task_type: int) -> tuple[Put, list[str], str]:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from infra.db.wakeups import Granted, Wakeups
-from infra.delivery import HEAD_START_S
+from infra.sender import HEAD_START_S
 from infra.settings import Settings
 from infra.temporal import FAILURES, Engine
 from infra.temporal_access import EngineAway, connect
@@ -73,9 +73,9 @@ async def test_a_grant_is_under_way_at_once_and_has_a_head_start(engine: Recordi
 async def test_nobody_waits_where_only_one_kind_is_to_be_told(
     engine: Recording, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.delivery.HEAD_START_S", NEVER_S)
+    monkeypatch.setattr("infra.sender.HEAD_START_S", NEVER_S)
     await engine.deliver(wakeups, but="other")
-    await engine.has_sent(1)
+    assert engine.sent
 
 
 async def test_a_signal_that_fails_keeps_no_other_from_being_sent(
@@ -87,3 +87,15 @@ async def test_a_signal_that_fails_keeps_no_other_from_being_sent(
     monkeypatch.setattr(engine, "tell", fail)
     await engine.deliver(Wakeups(GRANTED, ENDED), but="other")
     assert await engine.has_sent(1) == ["settled ended 2"]
+
+
+async def test_what_has_to_wait_is_sent_before_the_end(engine: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.sender.HEAD_START_S", 0.1)
+
+    async def told(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(engine, "tell", told)
+    await engine.deliver(Wakeups(GRANTED, ENDED), but="other")
+    await engine.close()
+    assert [name for name, _ in engine.sent] == ["settled ended 2"]

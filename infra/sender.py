@@ -18,6 +18,8 @@ HEAD_START_S = 0.015
 machine one would slow the other down, and an ended task only waits for its last edge."""
 LAST_WORDS_S = 1.0
 
+Call = Coroutine[Any, Any, None]
+
 
 class Teller(Protocol):
     """What of the engine is needed here; each may raise NoSuchWorkflow, EngineAway."""
@@ -27,7 +29,7 @@ class Teller(Protocol):
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None: ...
 
 
-class Delivery:
+class Sender:
     """Sends wakeups; one that fails is left to the reconciler."""
 
     def __init__(self, teller: Teller) -> None:
@@ -35,16 +37,23 @@ class Delivery:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def send(self, wakeups: Wakeups, *, but: str | None = None) -> None:
-        """Send them without keeping the caller waiting: the first is under way when this returns.
+        """Send them without keeping the caller waiting: the first ones are under way when this returns.
 
         Grants go first, and get HEAD_START_S: a slot stands idle until its new task is dispatched. `but` is a task that
         knows already.
         """
-        ended = [(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
+        teller = self._teller
+        rest = [teller.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
+        rest += [
+            teller.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
+        ]
         for one in wakeups.granted:
-            self._begin(self._teller.tell(one))
-        if ended or wakeups.nodes:
-            self._begin(self._rest(ended, wakeups.nodes, HEAD_START_S if wakeups.granted else 0.0))
+            self._begin(_tried(teller.tell(one)))
+        if wakeups.granted and rest:
+            self._begin(_after_a_head_start(rest))
+        else:
+            for call in rest:
+                self._begin(_tried(call))
         await asyncio.sleep(0)
 
     async def close(self) -> None:
@@ -52,20 +61,18 @@ class Delivery:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=LAST_WORDS_S)
 
-    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(_tried(call))
+    def _begin(self, call: Call) -> None:
+        task = asyncio.create_task(call)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _rest(self, ended: list[tuple[str, int]], nodes: list[tuple[str, str, int, str]], after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        for task_id, attempt in ended:
-            self._begin(self._teller.settled(task_id, attempt))
-        for gpu_id, name, epoch, reason in nodes:
-            self._begin(self._teller.signal_node(gpu_id, name, NodeSignal(epoch, reason)))
+
+async def _after_a_head_start(calls: list[Call]) -> None:
+    await asyncio.sleep(HEAD_START_S)
+    await asyncio.gather(*map(_tried, calls))
 
 
-async def _tried(call: Coroutine[Any, Any, None]) -> None:
+async def _tried(call: Call) -> None:
     try:
         await call
     except NoSuchWorkflow:
