@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
@@ -51,6 +51,7 @@ MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
 HEARD_WITHIN = timedelta(seconds=4)
 """A worker that hears a grant answers with the end of its workflow task, which is that of the dispatch."""
+UPDATE_ERRORS = (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError)
 PAUSE_S, FAILURES = 1.0, 3
 """After so many calls in a row without an answer the engine counts as away, until a ping, one in so many seconds, is
 answered."""
@@ -98,12 +99,19 @@ class Engine:
         if self._circuit.is_open:
             raise EngineAway("it has not answered lately")
 
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """What the client raises, as our two errors."""
+    @asynccontextmanager
+    async def _reaching(self) -> AsyncIterator[None]:
+        """What the client raises, as our two errors.
+
+        Its own limit, `rpc_timeout`, is one for each of the tries that it makes: where nobody listens they take 10 s.
+        """
         self._must_be_there()
         try:
-            yield
+            async with asyncio.timeout(CALL.total_seconds()):
+                yield
+        except TimeoutError as error:
+            self._missed()
+            raise EngineAway(f"no answer within {CALL.total_seconds():g} s") from error
         except (RPCError, RuntimeError) as error:
             if is_away(error):
                 self._missed()
@@ -148,18 +156,19 @@ class Engine:
             ]
         )
         try:
-            with telemetry.joined(traceparent), self._reaching():
-                await self.client.start_workflow(
-                    TaskWorkflow.run,
-                    task,
-                    id=task_workflow_id(task.task_id),
-                    task_queue=self._settings.task_queue,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    search_attributes=attributes,
-                    static_summary=f"type {task.task_type}, {task.app[:50]}, priority {task.priority}",
-                    rpc_timeout=CALL,
-                    **options,
-                )
+            async with self._reaching():
+                with telemetry.joined(traceparent):
+                    await self.client.start_workflow(
+                        TaskWorkflow.run,
+                        task,
+                        id=task_workflow_id(task.task_id),
+                        task_queue=self._settings.task_queue,
+                        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                        search_attributes=attributes,
+                        static_summary=f"type {task.task_type}, {task.app[:50]}, priority {task.priority}",
+                        rpc_timeout=CALL,
+                        **options,
+                    )
         except WorkflowAlreadyStartedError:
             log.debug("%s has run already", task.task_id)
 
@@ -167,7 +176,7 @@ class Engine:
         """How the last run of the task's workflow stands. Raises EngineAway."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         try:
-            with self._reaching():
+            async with self._reaching():
                 status = (await handle.describe(rpc_timeout=CALL)).status
         except NoSuchWorkflow:
             return Standing.ABSENT
@@ -180,7 +189,7 @@ class Engine:
 
         Untraced: it lives for months, and all its steps would join the trace of the request that happened to start it.
         """
-        with self._reaching():
+        async with self._reaching():
             await self._untraced.start_workflow(
                 GpuHealthWorkflow.run,
                 GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch),
@@ -214,8 +223,9 @@ class Engine:
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         self._must_be_there()
         try:
-            await handle.execute_update(TaskWorkflow.grant_slot, grant, rpc_timeout=HEARD_WITHIN)
-        except (RPCError, RuntimeError, WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError) as error:
+            async with asyncio.timeout(HEARD_WITHIN.total_seconds()):
+                await handle.execute_update(TaskWorkflow.grant_slot, grant, rpc_timeout=HEARD_WITHIN)
+        except (RPCError, RuntimeError, TimeoutError, *UPDATE_ERRORS) as error:
             log.debug("%s will be signalled: %s", task_id, error)
             return False
         self._circuit.answered()
@@ -224,19 +234,19 @@ class Engine:
     async def grant(self, task_id: str, grant: Grant) -> None:
         """Tell a waiting task that it has a slot. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        with self._reaching():
+        async with self._reaching():
             await handle.signal(TaskWorkflow.granted, grant, rpc_timeout=CALL)
 
     async def settled(self, task_id: str, attempt: int) -> None:
         """Tell a task that its attempt is closed. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        with self._reaching():
+        async with self._reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
     async def look(self, task_id: str) -> None:
         """Let a waiting task look again and say what it waits for. Raises EngineAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        with self._reaching():
+        async with self._reaching():
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
 
     async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
@@ -250,7 +260,7 @@ class Engine:
     async def trigger_monitor(self) -> None:
         """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""
         try:
-            with self._reaching():
+            async with self._reaching():
                 await self.client.get_schedule_handle(MONITOR).trigger(
                     overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL
                 )

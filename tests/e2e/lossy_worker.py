@@ -23,7 +23,7 @@ from infra.db.engine import ANSWER_S, Database
 from workers import cli, orchestrator
 from workflows.domain.task import TERMINAL
 
-STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
+STEPS = ((attempts, "accept_dispatched"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
 
 _done: ContextVar[list[str]] = ContextVar("done")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.conftest import GRACE_S, Api, MakeNode, eventually
@@ -16,6 +17,7 @@ async def test_half_of_eight_is_held_and_one_is_not(api: Api, make_node: MakeNod
     nodes = [await make_node(f"guarded_{n}", [801]) for n in range(8)]
     for node in nodes[:4]:
         node.fall_silent()
+    await asyncio.gather(*(api.http.post(f"/gpus/{node.gpu_id}/heartbeat") for node in nodes[:4]))  # since one moment
 
     async def said() -> list[Any]:
         return [alert for alert in await api.alerts(SAID) if alert["id"] not in before]
