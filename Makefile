@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/gpu-orchestrator demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 run: $(STAMP)
 	@exec $(BIN)/gpu-orchestrator run
