@@ -122,7 +122,9 @@ async def test_one_trace_from_the_request_to_the_node_and_back(traced: Traced, t
     spans = traced.collector.of(trace)
     by_name = {span.name: span for span in spans}
     named = {span.id: span.name for span in spans} | {PARENT: "frontend"}
-    assert {span.name: (span.service, named.get(span.parent)) for span in spans} == chain
+    found = {span.name: (span.service, named.get(span.parent)) for span in spans}
+    look = {name for name in found if name.endswith(":select_slot")}  # where the creation has found no slot at once
+    assert {name: span for name, span in found.items() if name not in look} == chain
     often = Counter(span.name for span in spans if span.name != f"{report}/status")  # progress is told repeatedly
     assert set(often.values()) == {1}
     assert by_name["HandleSignal:settled"].links == (by_name["SignalWorkflow:settled"].id,)

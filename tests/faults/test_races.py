@@ -76,7 +76,7 @@ LATE_RESULT = [{"attempt": 1, "kind": "result"}]
 async def test_a_result_that_waits_behind_the_timeout_is_late(api, make_node, stack, temporal):
     put = await running(api, await make_node("race_timeout", [701]), 701, maxRetries=0)
     async with held(stack) as timeout:
-        assert await settle(timeout.connection, put, Outcome.TIMED_OUT)
+        assert await settle(timeout.connection, put, Outcome.TIMED_OUT) is not None
         result = asyncio.create_task(api.succeed(put, {}, code=400))
         await timeout.until_waiting(SETTLES)
         await timeout.commit()
@@ -120,7 +120,7 @@ async def test_of_two_different_results_at_once_the_first_counts(api, make_node,
 async def test_the_rescuer_first_makes_the_result_late(api, make_node, stack, temporal):
     put = await running(api, await make_node("race_rescued", [704]), 704)
     async with held(stack) as rescuer:
-        assert await settle(rescuer.connection, put, Outcome.LOST)
+        assert await settle(rescuer.connection, put, Outcome.LOST) is not None
         result = asyncio.create_task(api.succeed(put, {}, code=400))
         await rescuer.until_waiting(SETTLES)
         await rescuer.commit()
