@@ -1,8 +1,9 @@
 """Hearing at once that an attempt has closed, where a dispatch waits for that (ADR 0016).
 
-`attempts.accept` puts the listener's channel into the attempt's row, and whoever closes the attempt then notifies that
-channel in the same transaction, instead of signalling the task's workflow. A notification can be lost, with the
-listener's connection or the listener: so nobody relies on one, and whoever stops waiting looks at the row (`give_up`).
+`attempts.accept_dispatched` puts the listener's channel into the attempt's row, and whoever closes the attempt then
+notifies that channel in the same transaction, instead of signalling the task's workflow. A notification can be lost,
+with the listener's connection or the listener: so nobody relies on one, and whoever stops waiting looks at the row
+(`give_up`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import text
 
 from infra.db.connection import Connection
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 NAME = "gpu-orchestrator"
 REPEAT_S = 1.0
-ALIVE = "keepalives_idle=5 keepalives_interval=2 keepalives_count=3"
+ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 """After 11 s without an answer a connection on which nothing is sent counts as broken, too."""
 _GIVE_UP = text(
     "UPDATE attempts SET watched_by = NULL"
@@ -74,7 +75,7 @@ class Closings:
             await asyncio.sleep(REPEAT_S)
 
     async def _listen(self) -> None:
-        where = make_conninfo(self._url, **conninfo_to_dict(ALIVE), connect_timeout=5, application_name=NAME)
+        where = make_conninfo(self._url, connect_timeout=5, application_name=NAME, **ALIVE)
         connection = await psycopg.AsyncConnection.connect(where, autocommit=True)
         async with connection:
             await connection.execute(f"LISTEN {self.channel}")

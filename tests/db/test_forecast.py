@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db.engine import Database
 from infra.forecast import Forecast
 from tests.db.life import Life
+from tests.db.one_connection import OneConnection
 from workflows.domain.queueing import USUAL_DURATION_S
 
 TOOK = text(
     "UPDATE tasks SET status = 'COMPLETED', started_at = clock_timestamp(), waiting_since = NULL,"
     " completed_at = clock_timestamp() + make_interval(secs => :took) WHERE task_id = :task_id"
 )
-
-
-class OneConnection(Database):
-    """Runs everything on one connection, which is rolled back, and counts the reads."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-        self.reads = 0
-
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]], **_: Any) -> Any:
-        self.reads += 1
-        return await work(self._connection)
-
-    async def single(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        return await self.run(work)
 
 
 async def test_a_type_is_read_anew_until_its_first_task_has_ended(life: Life) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import queue
-from infra.db.engine import Database
 from infra.db.queue import Place
 from infra.forecast import COUNTED, LONG_S, MILESTONE_EVERY, Forecast
+from tests.db.one_connection import OneConnection
 
 FILL = text(
     """
@@ -26,18 +24,6 @@ FILL = text(
 )
 LAST = text("SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_id = 't2999'")
 WAITING = text("SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_type = ANY (:pool)")
-
-
-class OneConnection(Database):
-    """Runs everything on one connection, which is rolled back, and counts the reads."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-        self.reads = 0
-
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        self.reads += 1
-        return await work(self._connection)
 
 
 @pytest.mark.parametrize("pool", [[1], [1, 2], [1, 2, 3]])
