@@ -6,8 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import uvicorn
 
@@ -23,7 +22,7 @@ from infra.own_services import OwnServices
 from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import connect
-from workers import garbage
+from workers import event_loop, garbage
 from workers.instance import Instance
 from workers.migrate import prepare
 from workers.patience import until_there
@@ -37,18 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, finishing open requests."""
     settings = Settings()
     telemetry.log_to_stderr(settings.log_level)
-    with telemetry.exported("gpu-orchestrator-api"), asyncio.Runner(loop_factory=_new_loop()) as runner:
-        runner.run(serve(settings))
+    with telemetry.exported("gpu-orchestrator-api"):
+        event_loop.run(serve(settings))
     return 0
-
-
-def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where there is one; else asyncio's own."""
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 async def serve(settings: Settings) -> None:

@@ -33,7 +33,7 @@ from infra.own_services import OwnServices
 from infra.settings import Settings
 from infra.temporal import WORKFLOWS, Engine
 from infra.temporal_access import connect, is_away
-from workers import garbage
+from workers import event_loop, garbage
 from workers.instance import Instance
 from workers.migrate import prepare
 from workers.patience import until_there
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings()
     telemetry.log_to_stderr(settings.log_level)
     with telemetry.exported("gpu-orchestrator-worker"):
-        asyncio.run(serve(settings))
+        event_loop.run(serve(settings))
     return 0
 
 

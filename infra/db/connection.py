@@ -1,15 +1,14 @@
 """A connection in a transaction, as the modules beside this one use it.
 
-SQLAlchemy keeps the pool, and the begin and end of each transaction. The statements between go to psycopg's
-connection directly: all of ours are SQL text, and its way through SQLAlchemy costs three times what the driver
-itself costs (0.39 ms of CPU by 0.12 ms for a SELECT of one row), a few dozen times in the life of a task.
+SQLAlchemy opens it and gives it up, and `lending` keeps it. The statements go to psycopg's connection directly: all of
+ours are SQL text, and its way through SQLAlchemy costs three times what the driver itself costs (0.39 ms of CPU by
+0.12 ms for a SELECT of one row), a few dozen times in the life of a task.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 
@@ -62,25 +61,52 @@ class DriverConnection:
         self._lent = lent
         self._driver: psycopg.AsyncConnection[Any] = pooled.connection.driver_connection  # type: ignore[assignment]
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it can't be used any more."""
+        return self._driver.closed or self._lent.invalidated
+
+    @property
+    def commits_each(self) -> bool:
+        """Whether each statement is a transaction of its own."""
+        return self._driver.autocommit
+
     async def commit_each(self, each: bool) -> None:
-        """Whether a statement is a transaction of its own. A connection of which that is not sure is given up."""
-        try:
-            await self._driver.set_autocommit(each)
-        except psycopg.Error as error:
-            await self._fail("", error)
-        except BaseException:
-            await self._lent.invalidate()
-            raise
+        """Say whether a statement is a transaction of its own; outside of a transaction. Raises DBAPIError."""
+        if self._driver.autocommit is not each:
+            await self._heeded("", self._driver.set_autocommit(each))
+
+    async def commit(self) -> None:
+        """End the transaction. Raises DBAPIError."""
+        if self._lent.in_transaction():  # a statement went through SQLAlchemy
+            await self._lent.commit()
+        await self._heeded("COMMIT", self._driver.commit())
+
+    async def roll_back(self) -> None:
+        """Undo the transaction, where the connection is not lost: then the server does."""
+        if self._lent.in_transaction():
+            await self._lent.rollback()
+        if not self.is_lost:
+            await self._heeded("ROLLBACK", self._driver.rollback())
+
+    async def close(self) -> None:
+        """Give it back to SQLAlchemy, as one that is not to be lent again."""
+        await self._lent.invalidate()
+        await self._lent.close()
 
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, /) -> Result:
         """Raises DBAPIError, its text without the values of any row or parameter."""
         if not isinstance(statement, TextClause):
             return await self._lent.execute(statement, parameters)
         query = _for_driver(statement.text)
+        cursor = self._driver.cursor(row_factory=namedtuple_row)
+        await self._heeded(query, cursor.execute(query, parameters or {}))
+        return _Rows(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
+
+    async def _heeded(self, query: str, call: Awaitable[object]) -> None:
+        """A connection that somebody has stopped waiting for is given up: nobody knows what it is doing."""
         try:
-            cursor = self._driver.cursor(row_factory=namedtuple_row)
-            await cursor.execute(query, parameters or {})
-            return _Rows(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
+            await call
         except asyncio.CancelledError:
             await self._lent.invalidate()
             raise
@@ -92,21 +118,6 @@ class DriverConnection:
         if self._driver.closed:
             await self._lent.exec_driver_sql("SELECT 1")  # SQLAlchemy finds it lost, and with it the pool's others
         raise DBAPIError.instance(query, None, error, psycopg.Error, hide_parameters=True) from error
-
-
-@asynccontextmanager
-async def committing_each(lent: AsyncConnection) -> AsyncIterator[DriverConnection]:
-    """A connection that commits each statement by itself, until it is given back.
-
-    The driver is told so directly: SQLAlchemy's own way costs more than a short statement does.
-    """
-    connection = DriverConnection(lent)
-    await connection.commit_each(True)
-    try:
-        yield connection
-    finally:
-        if not lent.invalidated:
-            await connection.commit_each(False)
 
 
 class _Rows:

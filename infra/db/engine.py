@@ -13,9 +13,10 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from infra.db.connection import Connection, DriverConnection, committing_each, keep_first_line
+from infra.db.connection import Connection, keep_first_line
+from infra.db.lending import TURN_S, Lender
 from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
@@ -39,16 +40,15 @@ SESSION = (
 
 
 def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """A pool of connections to Postgres; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
+    """Up to twice `pool_size` connections to Postgres; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_timeout=5,
+        pool_timeout=TURN_S,
         pool_pre_ping=False,
-        pool_use_lifo=True,  # the same few connections again and again: theirs are the prepared statements
         hide_parameters=True,  # the text of an error goes to logs, histories and traces: no payload or token in it
         connect_args={
             "connect_timeout": 5,
@@ -80,6 +80,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._lender = Lender(engine)
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=SILENCES)
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -89,7 +90,7 @@ class Database:
         `work` must touch nothing but the connection, since it may run more than once. Raises DatabaseSilent after
         `within_s`; whether the transaction was committed is unknown then, as after any lost connection.
         """
-        return await self._bounded(lambda: self._in_transaction(lambda lent: work(DriverConnection(lent))), within_s)
+        return await self._bounded(lambda: self._in_transaction(work), within_s)
 
     async def single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The same for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
@@ -97,7 +98,7 @@ class Database:
 
     async def alter(self, work: Callable[[sqlalchemy.Connection], None]) -> None:
         """Run synchronous work, a migration, in one transaction of SQLAlchemy's own, however long it takes."""
-        await self._repeated(lambda: self._in_transaction(lambda lent: lent.run_sync(work)))
+        await self._repeated(lambda: self._altered(work))
 
     async def _bounded(self, work: Callable[[], Awaitable[T]], within_s: float | None) -> T:
         if not self._circuit.admits():
@@ -123,13 +124,17 @@ class Database:
         if not task.cancelled():
             task.exception()  # heeded where somebody still waits for it
 
-    async def _in_transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self._engine.begin() as lent:
-            return await work(lent)
+    async def _in_transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._lender.transaction() as connection:
+            return await work(connection)
 
     async def _alone(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._engine.connect() as lent, committing_each(lent) as connection:
+        async with self._lender.singles() as connection:
             return await work(connection)
+
+    async def _altered(self, work: Callable[[sqlalchemy.Connection], None]) -> None:
+        async with self._engine.begin() as connection:
+            await connection.run_sync(work)
 
     async def _repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):
@@ -149,6 +154,7 @@ class Database:
         """Close every pooled connection, after what is being given up has let go of its own."""
         if self._running:
             await asyncio.wait(self._running, timeout=1)
+        await self._lender.close()
         await self._engine.dispose()
 
 

@@ -3,8 +3,8 @@
 `Skeleton` takes the steps of a task that goes well, three local activities and one signal, and does nothing in
 them; the second one stands for the dispatch, and is answered by the signal as a node's report would be. `Single`
 is the least that a workflow can do. The worker is a process of its own (`python -m tests.bench.bare`), without the
-SDK's sandbox whatever ours uses, and without gzip: the reference is the fastest bare workflow, not the most convenient
-one.
+SDK's sandbox whatever ours uses, without gzip, on our event loop and with our garbage collection: the reference is the
+fastest bare workflow, not the most convenient one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 
 from tests.bench.companion import Companion, serve
 from tests.bench.stats import Samples
+from workers import event_loop, garbage
 
 QUEUE = "bench-bare"
 STEP = timedelta(seconds=10)
@@ -138,6 +139,7 @@ async def main() -> None:
     args = parser.parse_args()
     client = await Client.connect(args.address, namespace=args.namespace, grpc_compression=GrpcCompression.NONE)
     steps = Steps(client)
+    garbage.leave_out_what_is_loaded()
     async with Worker(
         client,
         task_queue=QUEUE,
@@ -151,5 +153,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    event_loop.run(main())
     os._exit(0)  # the SDK's own threads may outlive the interpreter, which then ends with an abort

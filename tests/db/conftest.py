@@ -32,6 +32,14 @@ async def engine(stack: Stack) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
+async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
+    """What the programs run their transactions on."""
+    found = Database(engine)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
 async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection whose work is rolled back."""
     async with engine.connect() as open_connection:

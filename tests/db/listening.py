@@ -50,6 +50,7 @@ async def held(engine: AsyncEngine) -> AsyncIterator[Database]:
         yield found
     finally:
         await found.run(lambda c: c.execute(text(rows.EMPTY)))
+        await found.close()
 
 
 async def hears(listener: Closings) -> bool:

@@ -8,17 +8,11 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, MultipleResultsFound, NoResultFound
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.db.connection import Connection
 from infra.db.engine import Database, DatabaseSilent, is_unavailable
 
 PID = text("SELECT pg_backend_pid()")
-
-
-@pytest.fixture
-async def database(engine: AsyncEngine) -> Database:
-    return Database(engine)
 
 
 def database_url(database: Database) -> str:

@@ -18,11 +18,11 @@ EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus
 
 
 @pytest.fixture
-async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
+async def database(engine: AsyncEngine, database: Database) -> AsyncIterator[Database]:
     """Empty before and after."""
     async with engine.begin() as connection:
         await connection.execute(text(EMPTY))
-    yield Database(engine)
+    yield database
     async with engine.begin() as connection:
         await connection.execute(text(EMPTY))
 

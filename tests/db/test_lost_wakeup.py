@@ -61,8 +61,7 @@ async def blocked_meanwhile(database: Database, work: Awaitable[Any]) -> AsyncIt
         yield waiting
 
 
-async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) -> None:
-    database = Database(engine)
+async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine, database: Database) -> None:
     await busy(database, 77)
     async with engine.connect() as releasing:
         await release(releasing, 77)  # the slot is free, nobody was waiting, and nobody else can see it yet
@@ -73,8 +72,7 @@ async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) 
     assert (found.grant is not None, found.waiting) == (True, False)
 
 
-async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: AsyncEngine) -> None:
-    database = Database(engine)
+async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: AsyncEngine, database: Database) -> None:
     await busy(database, 79)
     async with engine.connect() as releasing:
         await release(releasing, 79)
@@ -83,8 +81,7 @@ async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: AsyncEngi
     assert not (await creating).surely_waits
 
 
-async def test_a_release_that_crosses_a_creation_sees_the_task(engine: AsyncEngine) -> None:
-    database = Database(engine)
+async def test_a_release_that_crosses_a_creation_sees_the_task(engine: AsyncEngine, database: Database) -> None:
     await busy(database, 80)
     async with engine.connect() as creating:
         assert (await create(creating, 80)).surely_waits

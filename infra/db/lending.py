@@ -1,0 +1,93 @@
+"""Lending the engine's connections, to transactions and to single statements.
+
+One that was used a moment ago is lent again as it stands. SQLAlchemy opens connections, and finds out which are lost;
+its way in and out of its own pool costs as much CPU as two short statements do (ADR 0014).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
+
+from infra.db.connection import DriverConnection
+
+TURN_S = 5.0
+
+
+class Lender:
+    """As many connections at once as the engine may open; who wants one more waits up to five seconds for its turn."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        pool = cast("QueuePool", engine.pool)
+        self._turns = asyncio.Semaphore(pool.size() + pool._max_overflow)
+        self._kept: dict[bool, list[DriverConnection]] = {False: [], True: []}  # by whether they commit each statement
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[DriverConnection]:
+        """Committed in the end, rolled back where that raises. Raises DBAPIError, sqlalchemy.exc.TimeoutError."""
+        async with self._lent(commits_each=False) as connection:
+            try:
+                yield connection
+                await connection.commit()
+            except BaseException:
+                await connection.roll_back()
+                raise
+
+    @asynccontextmanager
+    async def singles(self) -> AsyncIterator[DriverConnection]:
+        """Each statement is a transaction of its own. Raises the same."""
+        async with self._lent(commits_each=True) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _lent(self, *, commits_each: bool) -> AsyncIterator[DriverConnection]:
+        await self._turn()
+        try:
+            connection = await self._take(commits_each)
+            try:
+                yield connection
+            finally:
+                await self._take_back(connection)
+        finally:
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise PoolTimeout(f"every connection has been in use for {TURN_S:g} s") from None
+
+    async def _take(self, commits_each: bool) -> DriverConnection:
+        """The one that was used last: it has the statements prepared."""
+        if kept := self._kept[commits_each] or self._kept[not commits_each]:
+            connection = kept.pop()
+        else:
+            connection = DriverConnection(await self._engine.connect())
+        try:
+            await connection.commit_each(commits_each)
+        except BaseException:
+            await self._take_back(connection)
+            raise
+        return connection
+
+    async def _take_back(self, connection: DriverConnection) -> None:
+        """One that is lost is seldom lost alone: the kept ones are given up with it."""
+        if connection.is_lost:
+            await connection.close()
+            await self.close()
+        else:
+            self._kept[connection.commits_each].append(connection)
+
+    async def close(self) -> None:
+        """Close every connection that is not lent."""
+        for kept in self._kept.values():
+            while kept:
+                await kept.pop().close()
