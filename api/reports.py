@@ -38,7 +38,7 @@ async def status(
     connection: Connection, report: Report, new: TaskStatus, message: str | None, progress: int | None
 ) -> Heard:
     """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
-    attempt = await _find(connection, report)
+    attempt = await _find(connection, report, ends=new is not TaskStatus.PROCESSING)
     if new in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
     if attempt is None:
@@ -61,6 +61,7 @@ async def status(
         actor=f"gpu:{attempt.gpu_id}",
         reason=message or ("节点报告执行失败" if new is TaskStatus.FAILED else "节点交回任务"),
         strict_vip=report.strict_vip,
+        opened_on=attempt.gpu_id,
     )
     if wakeups is None:  # settled by somebody else since it was found
         return await status(connection, report, new, message, progress)
@@ -72,7 +73,7 @@ async def result(connection: Connection, report: Report, text: str) -> Heard:
 
     Raises TaskNotFound, NotTheHolder.
     """
-    attempt = await _find(connection, report)
+    attempt = await _find(connection, report, ends=True)
     if attempt is None:
         return await _late(connection, report, None, "result", text)
     if attempt.closed_at is not None:
@@ -90,16 +91,20 @@ async def result(connection: Connection, report: Report, text: str) -> Heard:
         actor=f"gpu:{attempt.gpu_id}",
         result=text,
         strict_vip=report.strict_vip,
+        opened_on=attempt.gpu_id,
     )
     if wakeups is None:
         return await result(connection, report, text)
     return Heard(wakeups)
 
 
-async def _find(connection: Connection, report: Report) -> Row | None:
-    """The attempt that is meant. Raises TaskNotFound, NotTheHolder; None where the task has no such attempt."""
+async def _find(connection: Connection, report: Report, *, ends: bool) -> Row | None:
+    """The attempt that is meant. Raises TaskNotFound, NotTheHolder; None where the task has no such attempt.
+
+    One that the report `ends` is found under the locks of its release.
+    """
     gpu_id = report.gpu_id if report.lineage is None else await _own_gpu(connection, report, report.lineage)
-    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id)
+    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id, opens=ends)
     if found is None:
         await _must_exist(connection, report.task_id)
     if found is not None and report.gpu_id is not None and found.gpu_id != report.gpu_id:

@@ -61,22 +61,28 @@ _HOLDERS = text(
     """
 )
 _FIND = """
-    SELECT a.task_id, a.attempt, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result
-      FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
-     WHERE a.task_id = :task_id AND {which} ORDER BY a.attempt DESC LIMIT 1
+    SELECT a.task_id, a.attempt, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result{more}
+      FROM (SELECT * FROM attempts WHERE task_id = :task_id AND {which} ORDER BY attempt DESC LIMIT 1) a
+      LEFT JOIN task_results r USING (task_id, attempt)
 """
-_FIND_BY_TOKEN = text(_FIND.format(which="a.token = :token"))
-_FIND_BY_GPU = text(_FIND.format(which="a.gpu_id = :gpu_id"))
-_FIND_LAST = text(_FIND.format(which="true"))
+_WHICH = {"token": "token = :token", "gpu_id": "gpu_id = :gpu_id", None: "true"}
+_FINDS = {
+    (key, opens): text(_FIND.format(which=which, more=f", {type_locks.SHARE_OF_ATTEMPT}" if opens else ""))
+    for key, which in _WHICH.items()
+    for opens in (False, True)
+}
 
 
-async def find(connection: Connection, task_id: str, *, token: str | None, gpu_id: str | None) -> Row | None:
-    """The attempt that a report means: by its token, else the last one on that node, else the last one."""
-    if token is not None:
-        return (await connection.execute(_FIND_BY_TOKEN, {"task_id": task_id, "token": token})).one_or_none()
-    if gpu_id is not None:
-        return (await connection.execute(_FIND_BY_GPU, {"task_id": task_id, "gpu_id": gpu_id})).one_or_none()
-    return (await connection.execute(_FIND_LAST, {"task_id": task_id})).one_or_none()
+async def find(
+    connection: Connection, task_id: str, *, token: str | None, gpu_id: str | None, opens: bool = False
+) -> Row | None:
+    """The attempt that a report means: by its token, else the last one on that node, else the last one.
+
+    With `opens` its release is open from now on, for `settle`.
+    """
+    values = {"task_id": task_id, "token": token, "gpu_id": gpu_id}
+    key = next((key for key in ("token", "gpu_id") if values[key] is not None), None)
+    return (await connection.execute(_FINDS[key, opens], values)).one_or_none()
 
 
 async def holders(connection: Connection, task_id: str, lineage: str) -> list[Row]:
@@ -129,15 +135,17 @@ async def settle(
     result: str | None = None,
     strict_vip: bool,
     node_is: tuple[str, int] | None = None,
+    opened_on: str | None = None,
 ) -> Wakeups | None:
     """Close an open attempt, free its slot and hand it over. None where it was closed already.
 
     An outcome that leaves nothing to decide puts the task back to QUEUED here; the others wait for
     the task's workflow to collect them: a dispatch that waits for that is told on its channel, else the workflow is to
     be signalled. UNREACHABLE closes nothing that the node has accepted. With
-    `node_is` (status, epoch) nothing happens where the node has changed since the caller looked.
+    `node_is` (status, epoch) nothing happens where the node has changed since the caller looked. `opened_on` is the
+    attempt's node, where `find` has opened its release.
     """
-    gpu_id = await type_locks.open_release_of(connection, task_id, attempt)
+    gpu_id = opened_on or await type_locks.open_release_of(connection, task_id, attempt)
     if gpu_id is None:
         return None
     key = {"task_id": task_id, "attempt": attempt}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from infra.db import audit, claims, counters, queue, type_locks
+from infra.db import audit, claims, counters, queue
 from infra.db.audit import Action
 from infra.db.capacity import Capacity
 from infra.db.claims import Claim
@@ -106,7 +106,10 @@ async def create(
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
     miss_is_sure = capacity.is_full
-    free = await _is_free(connection, task, strict_vip=strict_vip) if miss_is_sure else capacity.nodes.free > 0
+    await queue.lock(connection, task.task_type, task.queue_class, task.app, whole_type=miss_is_sure)
+    free = capacity.nodes.free > 0
+    if miss_is_sure:  # under the type's lock: whoever frees a slot later sees the task
+        free = await claims.is_any_free(connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip)
     joined = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
@@ -139,12 +142,6 @@ async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -
     if await counters.tasks_matching(connection, user_id=task.user_id, status=TaskStatus.QUEUED) >= max_waiting:
         raise TooManyWaiting
     return None
-
-
-async def _is_free(connection: Connection, task: NewTask, *, strict_vip: bool) -> bool:
-    """Whether there is a slot; if not, whoever frees one later sees the task."""
-    await type_locks.hold(connection, task.task_type)
-    return await claims.is_any_free(connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip)
 
 
 async def _ahead(

@@ -9,12 +9,18 @@ from math import inf
 
 from sqlalchemy import text
 
+from infra.db import type_locks
 from infra.db.connection import Connection, Row
 from workflows.domain import queueing
 
 _FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, app)
 
-_LOCK_FLOW = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:task_type || '/' || :queue_class || '/' || :app))")
+_FLOW = (
+    f"pg_advisory_xact_lock({_FLOW_LOCK},"
+    " hashtext(CAST(:task_type AS bigint) || '/' || CAST(:queue_class AS integer) || '/' || CAST(:app AS text)))"
+)
+_LOCK_FLOW = text(f"SELECT {_FLOW}")
+_LOCK_TYPE_AND_FLOW = text(f"SELECT {type_locks.EXCLUSIVE} AS type, {_FLOW} AS flow")
 
 # Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
 # among the types that share a node with it, so that types which compete keep one clock.
@@ -164,17 +170,20 @@ class Milestones:
         return above + (passed - 1) * self.every, marks[passed - 1]
 
 
+async def lock(connection: Connection, task_type: int, queue_class: int, app: str, *, whole_type: bool) -> None:
+    """Hold an app's flow until the transaction ends; with `whole_type`, the type's lock first (see `type_locks`)."""
+    flow = {"task_type": task_type, "queue_class": queue_class, "app": app}
+    await connection.execute(_LOCK_TYPE_AND_FLOW if whole_type else _LOCK_FLOW, flow)
+
+
 async def join(
     connection: Connection, task_type: int, queue_class: int, app: str, weight: float, pool: list[int]
 ) -> Joined:
-    """The place of a new task. Holds the lock of its app's flow until the transaction ends, so that no two are equal.
+    """The place of a new task. The caller holds its app's flow (`lock`), so that no two places are equal.
 
     `pool` are the types that share a node with this one.
     """
     values = {"task_type": task_type, "queue_class": queue_class, "app": app, "pool": pool}
-    await connection.execute(
-        _LOCK_FLOW, {"lock": _FLOW_LOCK, "task_type": str(task_type), "queue_class": str(queue_class), "app": app}
-    )
     row = (await connection.execute(_PLACE, values)).one()
     return Joined(queueing.rank(row.virtual_time, row.last_of_app, weight), row.alone)
 

@@ -11,21 +11,22 @@ from infra.db.connection import Connection
 
 _TYPE_LOCK = 7101  # first key of the advisory locks of task types
 
-_EXCLUSIVE = text("SELECT pg_advisory_xact_lock(:lock, hashint8(:task_type))")
+EXCLUSIVE = f"pg_advisory_xact_lock({_TYPE_LOCK}, hashint8(CAST(:task_type AS bigint)))"
+"""For statements that take another lock after it."""
+_EXCLUSIVE = text(f"SELECT {EXCLUSIVE}")
 _SHARE_OF_NODE = text(
     """
     SELECT pg_advisory_xact_lock_shared(:lock, h)
       FROM (SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = :gpu_id ORDER BY 1) types
     """
 )
-_SHARE_OF_ATTEMPT = text(
-    """
-    SELECT a.gpu_id, (
-           SELECT count(pg_advisory_xact_lock_shared(:lock, h))
+# For statements that read an attempt `a` anyway: opens the release of its node.
+SHARE_OF_ATTEMPT = f"""(
+           SELECT count(pg_advisory_xact_lock_shared({_TYPE_LOCK}, h))
              FROM (SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = a.gpu_id
-                    ORDER BY 1) types)
-      FROM attempts a WHERE a.task_id = :task_id AND a.attempt = :attempt
-    """
+                    ORDER BY 1) types)"""
+_SHARE_OF_ATTEMPT = text(
+    f"SELECT a.gpu_id, {SHARE_OF_ATTEMPT} FROM attempts a WHERE a.task_id = :task_id AND a.attempt = :attempt"
 )
 _SHARE_LISTED = text(
     """
@@ -37,7 +38,7 @@ _SHARE_LISTED = text(
 
 async def hold(connection: Connection, task_type: int) -> None:
     """Exclusively: from now on nobody frees a slot for this type."""
-    await connection.execute(_EXCLUSIVE, {"lock": _TYPE_LOCK, "task_type": task_type})
+    await connection.execute(_EXCLUSIVE, {"task_type": task_type})
 
 
 async def open_release(connection: Connection, gpu_id: str) -> None:
@@ -47,7 +48,7 @@ async def open_release(connection: Connection, gpu_id: str) -> None:
 
 async def open_release_of(connection: Connection, task_id: str, attempt: int) -> str | None:
     """The same for the node of an attempt, which is returned; None where there is no such attempt."""
-    key = {"lock": _TYPE_LOCK, "task_id": task_id, "attempt": attempt}
+    key = {"task_id": task_id, "attempt": attempt}
     gpu_id: str | None = (await connection.execute(_SHARE_OF_ATTEMPT, key)).scalar_one_or_none()
     return gpu_id
 
