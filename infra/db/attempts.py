@@ -65,10 +65,14 @@ _FIND = """
       FROM (SELECT * FROM attempts WHERE task_id = :task_id AND {which} ORDER BY attempt DESC LIMIT 1) a
       LEFT JOIN task_results r USING (task_id, attempt)
 """
-_WHICH = {"token": "token = :token", "gpu_id": "gpu_id = :gpu_id", None: "true"}
 _FINDS = {
-    (key, opens): text(_FIND.format(which=which, more=f", {type_locks.SHARE_OF_ATTEMPT}" if opens else ""))
-    for key, which in _WHICH.items()
+    (key, opens): text(
+        _FIND.format(
+            which="true" if key is None else f"{key} = :{key}",
+            more=f", {type_locks.SHARE_OF_ATTEMPT}" if opens else "",
+        )
+    )
+    for key in ("token", "gpu_id", None)
     for opens in (False, True)
 }
 

@@ -26,6 +26,7 @@ class Lender:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         pool = cast("QueuePool", engine.pool)
+        self._keeps = pool.size()
         self._turns = asyncio.Semaphore(pool.size() + pool._max_overflow)
         self._kept: dict[bool, list[DriverConnection]] = {False: [], True: []}  # by whether they commit each statement
 
@@ -83,6 +84,8 @@ class Lender:
         if connection.is_lost:
             await connection.close()
             await self.close()
+        elif sum(map(len, self._kept.values())) >= self._keeps:
+            await connection.close()
         else:
             self._kept[connection.commits_each].append(connection)
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, MultipleResultsFound, NoResultFound
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.db import lending
 from infra.db.connection import Connection
-from infra.db.engine import Database, DatabaseSilent, is_unavailable
+from infra.db.engine import Database, DatabaseSilent, create_engine, is_unavailable
 
 PID = text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+async def small(engine: AsyncEngine) -> AsyncIterator[Database]:
+    """One that may open two connections, and keeps one."""
+    found = Database(create_engine(engine.url.render_as_string(hide_password=False), pool_size=1))
+    yield found
+    await found.close()
 
 
 def database_url(database: Database) -> str:
@@ -102,3 +114,49 @@ async def test_rows_are_counted(database: Database) -> None:
         found = await database.run(lambda c, n=n: c.execute(numbers, {"n": n}))
         with pytest.raises(error):
             found.one()
+
+
+async def pids_at_once(database: Database, count: int) -> set[int]:
+    """The connections of so many transactions that are open together."""
+    met = asyncio.Barrier(count)
+
+    async def meet(connection: Connection) -> int:
+        pid = await pid_of(connection)
+        await met.wait()
+        return pid
+
+    return set(await asyncio.gather(*(database.run(meet) for _ in range(count))))
+
+
+async def test_with_one_lost_connection_all_that_are_kept_are_given_up(database: Database) -> None:
+    before = await pids_at_once(database, 3)
+    async with await psycopg.AsyncConnection.connect(database_url(database), autocommit=True) as other:
+        for pid in before:
+            await other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    with pytest.raises(DBAPIError):
+        await database.run(pid_of)
+    assert not before & await pids_at_once(database, 3)
+
+
+async def test_who_finds_every_connection_in_use_waits_for_its_turn(
+    small: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_held, released = asyncio.Barrier(3), asyncio.Event()
+
+    async def hold(connection: Connection) -> int:
+        pid = await pid_of(connection)
+        await all_held.wait()
+        await released.wait()
+        return pid
+
+    holding = [asyncio.create_task(small.run(hold)) for _ in range(2)]
+    await all_held.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(lending, "TURN_S", 0.2)
+        with pytest.raises(PoolTimeout) as caught:
+            await small.single(pid_of)
+    assert is_unavailable(caught.value)
+    waiting = asyncio.create_task(small.run(pid_of))
+    released.set()
+    assert await waiting in await asyncio.gather(*holding)
+    assert len(await pids_at_once(small, 2)) == 2  # each turn was given back
