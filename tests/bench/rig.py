@@ -30,6 +30,7 @@ from workers.stack.postgres import DATABASE
 from workers.stack.stack import Stack
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
+DEADLINE_MS = 3_600_000  # a slot is held while ten thousand tasks are created
 SCRATCH = "gpu-orchestrator-bench-"
 ROUTINE = (" INFO ", " DEBUG ")
 SHOWN_LINES, SHOWN_COLUMNS = 12, 300
@@ -76,7 +77,13 @@ class Rig:
 
     async def create(self, task_type: int, *, app: str = "bench", **input: Any) -> Reply:
         """POST /tasks."""
-        body = {"taskType": task_type, "userId": "bench", "app": app, "payload": json.dumps(input)}
+        body = {
+            "taskType": task_type,
+            "userId": "bench",
+            "app": app,
+            "payload": json.dumps(input),
+            "timeout": DEADLINE_MS,
+        }
         return await self.api.call("POST", "/tasks", body)
 
     async def create_many(
