@@ -30,6 +30,7 @@ class Round:
     """One burst of ours, one of bare workflows and one of DBOS, in turn; `dbos` may say why there is none."""
 
     per_s: float
+    ended: float  # ours, by time.perf_counter
     usage: Usage
     bare_per_s: float
     bare_usage: Usage
@@ -76,7 +77,7 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     async with Companion("tests.bench.dbos_peer", url.replace(f"/{DATABASE}?", "/dbos_peer?")) as peer:
         before, began = await commits(rig.statistics, DATABASE), time.perf_counter()
         rounds = [await _round(rig, work, peer, plan) for _ in range(plan.burst_rounds)]
-    await asyncio.sleep(STATISTICS_LAG_S)
+    await asyncio.sleep(max(0.0, rounds[-1].ended + STATISTICS_LAG_S - time.perf_counter()))
     counted, over = await commits(rig.statistics, DATABASE) - before, time.perf_counter() - began
     await asyncio.sleep(IDLE_S)
     idle = (await commits(rig.statistics, DATABASE) - before - counted) / IDLE_S
@@ -87,13 +88,13 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
 async def _round(rig: Rig, work: AtOnce, peer: Companion, plan: Plan) -> Round:
     start = rig.meter.usage()
     per_s, task_ids = await _burst(rig, work, plan.burst_tasks)
-    middle = rig.meter.usage()
+    middle, ended = rig.meter.usage(), time.perf_counter()
     bare_per_s = await rig.bare.burst(plan.burst_tasks, plan.slots)
     end = rig.meter.usage()
     dbos = await _dbos(peer, plan)
     beside = f"DBOS {dbos:.1f}/s" if isinstance(dbos, float) else "no DBOS"
     say(f"  {per_s:.1f}/s, bare {bare_per_s:.1f}/s, {beside}")
-    return Round(per_s, middle.since(start), bare_per_s, end.since(middle), dbos, task_ids)
+    return Round(per_s, ended, middle.since(start), bare_per_s, end.since(middle), dbos, task_ids)
 
 
 async def _burst(rig: Rig, work: AtOnce, count: int) -> tuple[float, list[str]]:
