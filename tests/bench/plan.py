@@ -42,10 +42,10 @@ SHORT = Plan(
     gap_samples=30,
     deep_tasks_are_real=False,
     created_at_depth=60,
-    fleet_registered=250,
+    fleet_registered=200,
     fleet_quiet_s=4,
     fleet_window_s=12,
-    many_rows=200_000,
+    many_rows=100_000,
     read_repeats=10,
 )
 FULL = Plan(
