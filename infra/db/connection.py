@@ -1,6 +1,6 @@
 """A connection in a transaction, as the modules beside this one use it.
 
-SQLAlchemy opens it and gives it up, and `lending` keeps it. The statements go to psycopg's connection directly: all of
+SQLAlchemy opens it and closes it, and `lending` keeps it. The statements go to psycopg's connection directly: all of
 ours are SQL text, and its way through SQLAlchemy costs three times what the driver itself costs (0.39 ms of CPU by
 0.12 ms for a SELECT of one row), a few dozen times in the life of a task.
 """
@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
-from sqlalchemy import Executable, TextClause, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+T = TypeVar("T")
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
@@ -47,24 +50,26 @@ class Result(Protocol):
 class Connection(Protocol):
     """Executes statements, their parameters by name. SQLAlchemy's own connections are such, too."""
 
-    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, /) -> Result:
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
         """Raises sqlalchemy.exc.DBAPIError."""
         ...
 
 
 class DriverConnection:
-    """The driver's connection of one that SQLAlchemy has lent."""
+    """The driver's connection of one that SQLAlchemy has opened."""
 
-    def __init__(self, lent: AsyncConnection) -> None:
-        pooled = lent.sync_connection
+    def __init__(self, opened: AsyncConnection) -> None:
+        pooled = opened.sync_connection
         assert pooled is not None  # it is connected
-        self._lent = lent
+        self._opened = opened
         self._driver: psycopg.AsyncConnection[Any] = pooled.connection.driver_connection  # type: ignore[assignment]
+        self.is_lost = False
+        """Whether a statement has found that its other end is gone."""
 
     @property
-    def is_lost(self) -> bool:
-        """Whether it can't be used any more."""
-        return self._driver.closed or self._lent.invalidated
+    def is_idle(self) -> bool:
+        """Whether it is open, in no transaction, and nothing is under way on it."""
+        return self._driver.info.transaction_status == TransactionStatus.IDLE
 
     @property
     def commits_each(self) -> bool:
@@ -78,46 +83,41 @@ class DriverConnection:
 
     async def commit(self) -> None:
         """End the transaction. Raises DBAPIError."""
-        if self._lent.in_transaction():  # a statement went through SQLAlchemy
-            await self._lent.commit()
         await self._heeded("COMMIT", self._driver.commit())
 
     async def roll_back(self) -> None:
-        """Undo the transaction, where the connection is not lost: then the server does."""
-        if self._lent.in_transaction():
-            await self._lent.rollback()
-        if not self.is_lost:
+        """Undo the transaction, where the connection is open: else the server does. Raises DBAPIError."""
+        if not self._driver.closed:
             await self._heeded("ROLLBACK", self._driver.rollback())
 
     async def close(self) -> None:
-        """Give it back to SQLAlchemy, as one that is not to be lent again."""
-        await self._lent.invalidate()
-        await self._lent.close()
+        """Close it, and tell SQLAlchemy's pool that it may open another."""
+        await self._opened.invalidate()
+        await self._opened.close()
 
-    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, /) -> Result:
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
         """Raises DBAPIError, its text without the values of any row or parameter."""
-        if not isinstance(statement, TextClause):
-            return await self._lent.execute(statement, parameters)
         query = _for_driver(statement.text)
+        return await self._heeded(query, self._answer(query, parameters or {}))
+
+    async def _answer(self, query: str, parameters: Mapping[str, Any]) -> Result:
         cursor = self._driver.cursor(row_factory=namedtuple_row)
-        await self._heeded(query, cursor.execute(query, parameters or {}))
+        await cursor.execute(query, parameters)
         return _Rows(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
 
-    async def _heeded(self, query: str, call: Awaitable[object]) -> None:
-        """A connection that somebody has stopped waiting for is given up: nobody knows what it is doing."""
+    async def _heeded(self, query: str, call: Awaitable[T]) -> T:
+        """A connection that somebody has stopped waiting for is closed: nobody knows what it is doing."""
         try:
-            await call
+            return await call
         except asyncio.CancelledError:
-            await self._lent.invalidate()
+            await self._opened.invalidate()
             raise
         except psycopg.Error as error:
-            await self._fail(query, error)
-
-    async def _fail(self, query: str, error: psycopg.Error) -> NoReturn:
-        keep_first_line(error)
-        if self._driver.closed:
-            await self._lent.exec_driver_sql("SELECT 1")  # SQLAlchemy finds it lost, and with it the pool's others
-        raise DBAPIError.instance(query, None, error, psycopg.Error, hide_parameters=True) from error
+            keep_first_line(error)
+            self.is_lost = self._driver.closed
+            raise DBAPIError.instance(
+                query, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=self.is_lost
+            ) from error
 
 
 class _Rows:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from infra.db.connection import Connection, keep_first_line
-from infra.db.lending import TURN_S, Lender
+from infra.db.lending import LENT_BY_KEPT, TURN_S, Lender
 from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=(LENT_BY_KEPT - 1) * pool_size,
         pool_timeout=TURN_S,
         pool_pre_ping=False,
         hide_parameters=True,  # the text of an error goes to logs, histories and traces: no payload or token in it

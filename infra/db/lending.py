@@ -1,7 +1,7 @@
 """Lending the engine's connections, to transactions and to single statements.
 
-One that was used a moment ago is lent again as it stands. SQLAlchemy opens connections, and finds out which are lost;
-its way in and out of its own pool costs as much CPU as two short statements do (ADR 0014).
+One that was used a moment ago is lent again as it stands. SQLAlchemy opens and closes them; its way in and out of its
+own pool costs as much CPU as two short statements do (ADR 0014).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from sqlalchemy.pool import QueuePool
 from infra.db.connection import DriverConnection
 
 TURN_S = 5.0
+LENT_BY_KEPT = 2
+"""So many times as many connections may be lent at once as are kept."""
 
 
 class Lender:
@@ -25,9 +27,9 @@ class Lender:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        pool = cast("QueuePool", engine.pool)
-        self._keeps = pool.size()
-        self._turns = asyncio.Semaphore(pool.size() + pool._max_overflow)
+        self._keeps = cast("QueuePool", engine.pool).size()
+        self._turns = asyncio.Semaphore(LENT_BY_KEPT * self._keeps)
+        self._trusted: set[DriverConnection] = set()  # kept or lent, and opened since one was last found lost
         self._kept: dict[bool, list[DriverConnection]] = {False: [], True: []}  # by whether they commit each statement
 
     @asynccontextmanager
@@ -72,6 +74,7 @@ class Lender:
             connection = kept.pop()
         else:
             connection = DriverConnection(await self._engine.connect())
+            self._trusted.add(connection)
         try:
             await connection.commit_each(commits_each)
         except BaseException:
@@ -80,17 +83,21 @@ class Lender:
         return connection
 
     async def _take_back(self, connection: DriverConnection) -> None:
-        """One that is lost is seldom lost alone: the kept ones are given up with it."""
-        if connection.is_lost:
-            await connection.close()
-            await self.close()
-        elif sum(map(len, self._kept.values())) >= self._keeps:
-            await connection.close()
-        else:
+        """One that is lost is seldom lost alone: with it all are given up that were open beside it."""
+        trusted = connection in self._trusted
+        if trusted and connection.is_idle and sum(map(len, self._kept.values())) < self._keeps:
             self._kept[connection.commits_each].append(connection)
+            return
+        self._trusted.discard(connection)
+        await connection.close()
+        if trusted and connection.is_lost:
+            await self.close()
 
     async def close(self) -> None:
-        """Close every connection that is not lent."""
+        """Close every connection that is kept now, and every one that is lent when it comes back."""
+        given_up = [connection for kept in self._kept.values() for connection in kept]
+        self._trusted.clear()
         for kept in self._kept.values():
-            while kept:
-                await kept.pop().close()
+            kept.clear()
+        for connection in given_up:
+            await connection.close()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import TextClause, text
 
-from infra.db import tables
 from infra.db.capacity import Nodes
+from infra.db.connection import Connection
 from infra.db.keys import Caller
 from workflows.domain.role import Role
 
 TASK = {"task_type": 1, "status": "QUEUED", "user_id": "u", "app": "a", "priority": 1, "queue_class": 0,
         "payload": "{}", "timeout_ms": 1, "max_retries": 0, "queue_rank": 0}  # fmt: skip
 NODE = {"epoch": 1, "status": "ACTIVE", "hostname": "h", "ip": "127.0.0.1", "port": 1, "task_types": [1],
-        "priority_queue": "NORMAL", "version": "1", "max_concurrent_tasks": 1, "metadata": {}}  # fmt: skip
+        "priority_queue": "NORMAL", "version": "1", "max_concurrent_tasks": 1, "metadata": "{}"}  # fmt: skip
 ATTEMPT = {"attempt": 1, "gpu_id": "g", "gpu_epoch": 1, "slot": 1, "ip": "127.0.0.1", "port": 1}
 
 ALL_TAKEN = Nodes(1, 0, 0, 0, 0, 0, full=1, free=0, slots=1)
@@ -29,14 +28,22 @@ EMPTY = (
 )
 
 
-async def task(connection: AsyncConnection, task_id: str, **columns: Any) -> None:
-    await connection.execute(insert(tables.tasks).values(TASK | {"task_id": task_id} | columns))
+async def task(connection: Connection, task_id: str, **columns: Any) -> None:
+    await _insert(connection, "tasks", TASK | {"task_id": task_id} | columns)
 
 
-async def node(connection: AsyncConnection, gpu_id: str, **columns: Any) -> None:
-    await connection.execute(insert(tables.gpus).values(NODE | {"gpu_id": gpu_id} | columns))
+async def node(connection: Connection, gpu_id: str, **columns: Any) -> None:
+    await _insert(connection, "gpus", NODE | {"gpu_id": gpu_id} | columns)
 
 
-async def attempt(connection: AsyncConnection, task_id: str, **columns: Any) -> None:
+async def attempt(connection: Connection, task_id: str, **columns: Any) -> None:
     values = ATTEMPT | {"task_id": task_id} | columns
-    await connection.execute(insert(tables.attempts).values({"token": f"{task_id}-{values['attempt']}"} | values))
+    await _insert(connection, "attempts", {"token": f"{task_id}-{values['attempt']}"} | values)
+
+
+async def _insert(connection: Connection, table: str, values: dict[str, Any]) -> None:
+    """A value may also be an SQL expression."""
+    words = {name: value.text for name, value in values.items() if isinstance(value, TextClause)}
+    marks = ", ".join(words.get(name, f":{name}") for name in values)
+    bound = {name: value for name, value in values.items() if name not in words}
+    await connection.execute(text(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"), bound)

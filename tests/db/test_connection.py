@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.db import lending
-from infra.db.connection import Connection
+from infra.db.connection import Connection, DriverConnection
 from infra.db.engine import Database, DatabaseSilent, create_engine, is_unavailable
 
 PID = text("SELECT pg_backend_pid()")
@@ -80,8 +80,10 @@ async def test_after_a_single_statement_that_fails_the_connection_is_as_before(d
 
     with pytest.raises(DBAPIError, match="division by zero"):
         await database.single(wrong)
+    pid = await database.run(pid_of)
     with pytest.raises(LookupError):
         await database.run(half)
+    assert await database.run(pid_of) == pid
     exists = text("SELECT to_regclass('half_done') IS NOT NULL")
     assert not (await database.run(lambda c: c.execute(exists))).scalar_one()
 
@@ -89,7 +91,7 @@ async def test_after_a_single_statement_that_fails_the_connection_is_as_before(d
 async def test_a_connection_that_is_lost_between_two_singles_is_replaced(database: Database) -> None:
     before = await database.single(pid_of)
     async with await psycopg.AsyncConnection.connect(database_url(database), autocommit=True) as other:
-        await other.execute("SELECT pg_terminate_backend(%s)", (before,))
+        await other.execute("SELECT pg_terminate_backend(%s, 5000)", (before,))
     with pytest.raises(DBAPIError) as caught:
         await database.single(pid_of)
     assert is_unavailable(caught.value)
@@ -106,6 +108,43 @@ async def test_a_statement_that_is_given_up_gives_its_connection_up(database: Da
     with pytest.raises(DatabaseSilent):
         await database.run(slow, within_s=0.3)
     assert await asyncio.wait_for(database.run(pid_of), 5) not in pids
+
+
+async def test_a_commit_that_is_given_up_gives_its_connection_up(database: Database) -> None:
+    async def slow_to_commit(connection: Connection) -> int:
+        for statement in (
+            "CREATE TEMPORARY TABLE slow (n int) ON COMMIT DROP",
+            "CREATE FUNCTION pg_temp.sleep() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(30); RETURN NULL; END'",
+            "CREATE CONSTRAINT TRIGGER sleep AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION pg_temp.sleep()",
+            "INSERT INTO slow VALUES (1)",
+        ):
+            await connection.execute(text(statement))
+        pids.append(await pid_of(connection))
+        return pids[-1]
+
+    pids: list[int] = []
+    with pytest.raises(DatabaseSilent):
+        await database.run(slow_to_commit, within_s=0.5)
+    assert len(pids) == 1
+    assert await asyncio.wait_for(database.run(pid_of), 5) not in pids
+
+
+async def test_a_connection_that_is_left_busy_is_not_lent_again(database: Database) -> None:
+    pids: list[int] = []
+
+    async def breaks_off(connection: Connection) -> None:
+        pids.append(await pid_of(connection))
+        assert isinstance(connection, DriverConnection)
+        connection._driver.pgconn.send_query(b"SELECT 1")  # its answer is never fetched
+        raise OSError
+
+    for run in (database.single, database.run):
+        with pytest.raises((OSError, DBAPIError)):  # the rollback of what is under way fails
+            await run(breaks_off)
+    assert len(set(pids)) == 2
+    assert await database.single(pid_of) not in pids
 
 
 async def test_rows_are_counted(database: Database) -> None:
@@ -132,10 +171,46 @@ async def test_with_one_lost_connection_all_that_are_kept_are_given_up(database:
     before = await pids_at_once(database, 3)
     async with await psycopg.AsyncConnection.connect(database_url(database), autocommit=True) as other:
         for pid in before:
-            await other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            await other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
     with pytest.raises(DBAPIError):
         await database.run(pid_of)
     assert not before & await pids_at_once(database, 3)
+
+
+async def test_one_that_is_given_up_leaves_the_others(database: Database) -> None:
+    async def slow(connection: Connection) -> None:
+        await connection.execute(text("SELECT pg_sleep(30)"))
+
+    before = await pids_at_once(database, 3)
+    with pytest.raises(DatabaseSilent):
+        await database.run(slow, within_s=0.3)
+    assert len(before & await pids_at_once(database, 3)) == 2
+
+
+async def test_one_that_was_lent_while_another_was_found_lost_is_not_kept(database: Database) -> None:
+    held, released = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Connection) -> int:
+        pid = await pid_of(connection)
+        held.set()
+        await released.wait()
+        return pid
+
+    async def ended(connection: Connection) -> None:
+        await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    holding = asyncio.create_task(database.run(hold))
+    await held.wait()
+    with pytest.raises(DBAPIError):
+        await database.run(ended)
+    young = await database.run(pid_of)
+    released.set()
+    old = await holding
+    assert await pids_at_once(database, 2) & {young, old} == {young}
+
+
+async def test_no_more_are_kept_than_may_be(small: Database) -> None:
+    assert len(await pids_at_once(small, 2) & await pids_at_once(small, 2)) == 1
 
 
 async def test_who_finds_every_connection_in_use_waits_for_its_turn(
