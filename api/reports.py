@@ -38,9 +38,20 @@ async def status(
     connection: Connection, report: Report, new: TaskStatus, message: str | None, progress: int | None
 ) -> Heard:
     """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
-    attempt = await _find(connection, report, ends=new is not TaskStatus.PROCESSING)
+    attempt = await _find(connection, report, opens=new in OUTCOMES)
     if new in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
+    return await _status_of(connection, report, attempt, new, message, progress)
+
+
+async def _status_of(
+    connection: Connection,
+    report: Report,
+    attempt: Row | None,
+    new: TaskStatus,
+    message: str | None,
+    progress: int | None,
+) -> Heard:
     if attempt is None:
         return await _late(connection, report, None, new, message or "")
     if attempt.closed_at is not None:
@@ -49,7 +60,7 @@ async def status(
         return await _late(connection, report, attempt.attempt, new, message or "")
     if new is TaskStatus.PROCESSING:
         if not await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
-            return await status(connection, report, new, message, progress)  # settled since it was found
+            return await _status_of(connection, report, await _closed(connection, attempt), new, message, progress)
         if progress is not None:
             await attempts.record_progress(connection, report.task_id, attempt.attempt, progress)
         return Heard(Wakeups())
@@ -63,8 +74,8 @@ async def status(
         strict_vip=report.strict_vip,
         opened_on=attempt.gpu_id,
     )
-    if wakeups is None:  # settled by somebody else since it was found
-        return await status(connection, report, new, message, progress)
+    if wakeups is None:
+        return await _status_of(connection, report, await _closed(connection, attempt), new, message, progress)
     return Heard(wakeups)
 
 
@@ -73,7 +84,10 @@ async def result(connection: Connection, report: Report, text: str) -> Heard:
 
     Raises TaskNotFound, NotTheHolder.
     """
-    attempt = await _find(connection, report, ends=True)
+    return await _result_of(connection, report, await _find(connection, report, opens=True), text)
+
+
+async def _result_of(connection: Connection, report: Report, attempt: Row | None, text: str) -> Heard:
     if attempt is None:
         return await _late(connection, report, None, "result", text)
     if attempt.closed_at is not None:
@@ -94,17 +108,25 @@ async def result(connection: Connection, report: Report, text: str) -> Heard:
         opened_on=attempt.gpu_id,
     )
     if wakeups is None:
-        return await result(connection, report, text)
+        return await _result_of(connection, report, await _closed(connection, attempt), text)
     return Heard(wakeups)
 
 
-async def _find(connection: Connection, report: Report, *, ends: bool) -> Row | None:
+async def _closed(connection: Connection, attempt: Row) -> Row | None:
+    """An attempt that somebody else has closed since it was found, as it is now.
+
+    No lock of a release is taken for it: the node's row may be held already.
+    """
+    return await attempts.find(connection, attempt.task_id, token=attempt.token, gpu_id=None)
+
+
+async def _find(connection: Connection, report: Report, *, opens: bool) -> Row | None:
     """The attempt that is meant. Raises TaskNotFound, NotTheHolder; None where the task has no such attempt.
 
-    One that the report `ends` is found under the locks of its release.
+    With `opens` its release is open from now on, for `settle`.
     """
     gpu_id = report.gpu_id if report.lineage is None else await _own_gpu(connection, report, report.lineage)
-    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id, opens=ends)
+    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id, opens=opens)
     if found is None:
         await _must_exist(connection, report.task_id)
     if found is not None and report.gpu_id is not None and found.gpu_id != report.gpu_id:

@@ -61,7 +61,7 @@ _HOLDERS = text(
     """
 )
 _FIND = """
-    SELECT a.task_id, a.attempt, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result{more}
+    SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result{more}
       FROM (SELECT * FROM attempts WHERE task_id = :task_id AND {which} ORDER BY attempt DESC LIMIT 1) a
       LEFT JOIN task_results r USING (task_id, attempt)
 """
