@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from tests.bench.companion import serve
+from workers import event_loop
 
 WARM_UP = 20
 
@@ -95,4 +96,4 @@ class Peer:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    event_loop.run(main())
