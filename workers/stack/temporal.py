@@ -6,7 +6,8 @@ at once) by default, and takes 25-33 ms (50 a second) with the options below. Bo
 SQLite: a cluster has hundreds. The poll intervals (1 minute by default) bound how long work can lie
 after a kill -9 whose wake-up was lost; at 1 s they cost nothing that can be measured. The names of search attributes
 are read from the database for every workflow by default, so that new ones hold at once: a tenth of the server's CPU in
-a burst. Ours are there before the server starts; those that somebody adds later hold within a minute. The log of SQLite is written back once it has 32 MiB, not 4: a tenth of the server's CPU.
+a burst. Ours are there before the server starts; those that somebody adds later hold within a minute.
+SQLite's log is written back once it has 32 MiB, not 4: another tenth.
 """
 
 from __future__ import annotations
