@@ -33,10 +33,11 @@ async def test_drain_lets_running_work_finish_and_hands_back_the_rest(
         await agent.put("running", GATED, running_input)
         await until_exists(here)
         # The spare of the second slot is used up; the process after it hangs in its import, so this has not begun.
-        first_input, _, first_go = gate(tmp_path, "first")
+        first_input, first_here, first_go = gate(tmp_path, "first")
         await agent.put("first", GATED, first_input)
-        first_go.touch()
+        await until_exists(first_here)
         slow.touch()
+        first_go.touch()
         await agent.result("first")
         await agent.put("waiting", GATED, {})
         agent.process.terminate()
