@@ -176,8 +176,16 @@ async def _history(rig: Rig, grown: Sequence[int], plan: Plan) -> Figure:
 
 
 def per_hour(history: Sequence[Event]) -> float | None:
-    """Events per hour from the first start of a timer to the last; None before there are two."""
-    turns = [number for number, (kind, _) in enumerate(history) if kind == "EVENT_TYPE_TIMER_STARTED"]
+    """Events per hour between the workflow tasks that set the first timer and the last; None before there are two.
+
+    Not from timer to timer: of what one workflow task has decided, the timer may be the first event or the last.
+    """
+    decided, turns = 0, []
+    for number, (kind, _) in enumerate(history):
+        if kind == "EVENT_TYPE_WORKFLOW_TASK_COMPLETED":
+            decided = number
+        elif kind == "EVENT_TYPE_TIMER_STARTED":
+            turns.append(decided)
     if len(turns) < 2:
         return None
     seconds = (history[turns[-1]][1] - history[turns[0]][1]).total_seconds()

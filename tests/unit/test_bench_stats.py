@@ -70,20 +70,24 @@ def test_the_batch_of_mixed_durations_could_be_served_almost_without_idle_slots(
 START = datetime(2026, 1, 1)  # noqa: DTZ001  Temporal's own are naive UTC
 
 
-def turns(count: int, *, every_s: float, events: int) -> list[Event]:
-    """A node's history: a start, and so many turns of its timer."""
+def turns(count: int, *, every_s: float, timer_first: bool) -> list[Event]:
+    """A node's history: a start, and so many turns of its timer, of six events each."""
     history = [("EVENT_TYPE_WORKFLOW_EXECUTION_STARTED", START)]
     for number in range(count):
+        begun = ["TIMER_FIRED", "WORKFLOW_TASK_SCHEDULED", "WORKFLOW_TASK_STARTED", "WORKFLOW_TASK_COMPLETED"]
+        decided = ["MARKER_RECORDED", "TIMER_STARTED"]
+        if timer_first and number == 0:
+            decided.reverse()
         at = START + timedelta(seconds=number * every_s)
-        history.append(("EVENT_TYPE_TIMER_STARTED", at))
-        history += [("EVENT_TYPE_MARKER_RECORDED", at)] * (events - 1)
+        history += [(f"EVENT_TYPE_{kind}", at) for kind in (*begun[number == 0 :], *decided)]
     return history
 
 
-def test_events_per_hour_are_told_from_whole_turns_of_the_timer() -> None:
-    assert per_hour(turns(3, every_s=120, events=6)) == 180
+@pytest.mark.parametrize("timer_first", [True, False])
+def test_events_per_hour_are_told_from_whole_turns_of_the_timer(timer_first: bool) -> None:
+    assert per_hour(turns(3, every_s=120, timer_first=timer_first)) == 180
 
 
 def test_events_per_hour_need_two_turns() -> None:
-    assert per_hour(turns(1, every_s=120, events=6)) is None
+    assert per_hour(turns(1, every_s=120, timer_first=True)) is None
     assert per_hour([]) is None
