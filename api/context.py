@@ -17,11 +17,14 @@ from infra.db.engine import Database
 from infra.db.handover import LATEST_LOOK_S
 from infra.db.wakeups import Wakeups
 from infra.forecast import Forecast
-from infra.pace import Pace
+from infra.pace import Lane, Pace
 from infra.settings import Settings
 from infra.temporal import Engine
 
 log = logging.getLogger(__name__)
+
+STARTS_WAIT_S = 0.1
+"""A creation waits no longer for others' starts to end; so long that on a busy machine most are one after the other."""
 
 
 class Self(Protocol):
@@ -46,6 +49,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.first_looks = Pace(self.settings.first_looks, LATEST_LOOK_S)  # ADR 0018
+        self.patient_starts = Lane(STARTS_WAIT_S)  # of workflows that will wait anyway (ADR 0018)
 
     async def deliver(self, wakeups: Wakeups) -> None:
         """Send signals after the commit, without keeping the caller waiting: the first is under way when it returns."""

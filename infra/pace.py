@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from secrets import SystemRandom
 
 _CHANCE = SystemRandom()
@@ -28,3 +31,27 @@ class Pace:
             return _CHANCE.uniform(self._longest_s / 2, self._longest_s)
         self._next[kind] = turn + self._gap_s
         return turn - now
+
+
+class Lane:
+    """What is not urgent, one after the other, so that it leaves room for what is.
+
+    Nobody waits for his turn longer than `patience_s`: then he goes beside the others.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._busy = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """What is done within is done in turn."""
+        has_it = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                has_it = await self._busy.acquire()
+        try:
+            yield
+        finally:
+            if has_it:
+                self._busy.release()

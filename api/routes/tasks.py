@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -133,9 +134,11 @@ def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -
 async def _start(context: Context, task: NewTask, created: Created) -> None:
     """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
     try:
-        first_look_s = context.first_looks.delay_s(task.task_type) if created.surely_waits else 0.0
-        started = TaskInput.of(task, waits=first_look_s > 0, grant=created.grant)
-        await context.engine.start_task(started, first_look_s=first_look_s)
+        patient = created.surely_waits
+        async with context.patient_starts.turn() if patient else nullcontext():
+            first_look_s = context.first_looks.delay_s(task.task_type) if patient else 0.0
+            started = TaskInput.of(task, waits=first_look_s > 0, grant=created.grant)
+            await context.engine.start_task(started, first_look_s=first_look_s)
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 

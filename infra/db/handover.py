@@ -10,7 +10,7 @@ from infra.db.connection import Connection
 from infra.db.wakeups import Granted
 from workflows.messages import Grant, TaskInput
 
-LATEST_LOOK_S = 30.0
+LATEST_LOOK_S = 60.0
 """A new task for which there is certainly no slot may look for one itself so much later (ADR 0018). Many are granted
 one before, and then their first step is already the dispatch: one workflow task and one look less."""
 YOUNG_S = 2 * LATEST_LOOK_S

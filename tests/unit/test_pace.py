@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from infra import pace
-from infra.pace import Pace
+from infra.pace import Lane, Pace
+
+LONG_S = 3600
 
 
 @pytest.fixture
@@ -38,3 +42,44 @@ def test_none_waits_longer_than_it_may(clock: list[float]) -> None:
     assert len(set(delays[11:])) > 100
     clock[0] += 2
     assert paced.delay_s(1) == 0
+
+
+async def test_a_lane_is_taken_in_turn() -> None:
+    lane, order = Lane(patience_s=LONG_S), []
+    within = 0
+
+    async def go(number: int) -> None:
+        nonlocal within
+        async with lane.turn():
+            within += 1
+            assert within == 1
+            order.append(number)
+            await asyncio.sleep(0)
+            within -= 1
+
+    await asyncio.gather(*(go(number) for number in range(5)))
+    assert order == list(range(5))
+
+
+async def test_who_has_waited_long_goes_beside_the_others() -> None:
+    lane, passed = Lane(patience_s=0.01), asyncio.Event()
+
+    async def follow() -> None:
+        async with lane.turn():
+            passed.set()
+
+    async with lane.turn():
+        follower = asyncio.create_task(follow())
+        await asyncio.wait_for(passed.wait(), 10)
+    await follower
+    async with asyncio.timeout(10), Lane(patience_s=LONG_S).turn(), lane.turn():
+        pass  # it left the lane as it was
+
+
+async def test_a_turn_that_fails_is_over() -> None:
+    lane = Lane(patience_s=LONG_S)
+    with pytest.raises(ValueError, match="within"):
+        async with lane.turn():
+            raise ValueError("within")
+    async with asyncio.timeout(10), lane.turn():
+        pass
