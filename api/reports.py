@@ -27,6 +27,15 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a node says of an attempt's state."""
+
+    status: TaskStatus
+    message: str | None = None
+    progress: int | None = None
+
+
+@dataclass(frozen=True)
 class Heard:
     """The signals to send, and the refusal to answer once the late report has been kept and committed."""
 
@@ -34,48 +43,39 @@ class Heard:
     refusal: Exception | None = None
 
 
-async def status(
-    connection: Connection, report: Report, new: TaskStatus, message: str | None, progress: int | None
-) -> Heard:
+async def status(connection: Connection, report: Report, said: Said) -> Heard:
     """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
-    attempt = await _find(connection, report, opens=new in OUTCOMES)
-    if new in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
+    attempt = await _find(connection, report, opens=said.status in OUTCOMES)
+    if said.status in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
-    return await _status_of(connection, report, attempt, new, message, progress)
+    return await _status_of(connection, report, attempt, said)
 
 
-async def _status_of(
-    connection: Connection,
-    report: Report,
-    attempt: Row | None,
-    new: TaskStatus,
-    message: str | None,
-    progress: int | None,
-) -> Heard:
+async def _status_of(connection: Connection, report: Report, attempt: Row | None, said: Said) -> Heard:
     if attempt is None:
-        return await _late(connection, report, None, new, message or "")
+        return await _late(connection, report, None, said.status, said.message or "")
     if attempt.closed_at is not None:
-        if new in OUTCOMES and attempt.outcome == OUTCOMES[new]:
+        if said.status in OUTCOMES and attempt.outcome == OUTCOMES[said.status]:
             return Heard(Wakeups())
-        return await _late(connection, report, attempt.attempt, new, message or "")
-    if new is TaskStatus.PROCESSING:
+        return await _late(connection, report, attempt.attempt, said.status, said.message or "")
+    if said.status is TaskStatus.PROCESSING:
         if not await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
-            return await _status_of(connection, report, await _closed(connection, attempt), new, message, progress)
-        if progress is not None:
-            await attempts.record_progress(connection, report.task_id, attempt.attempt, progress)
+            return await _status_of(connection, report, await _closed(connection, attempt), said)
+        if said.progress is not None:
+            await attempts.record_progress(connection, report.task_id, attempt.attempt, said.progress)
         return Heard(Wakeups())
     wakeups = await attempts.settle(
         connection,
         report.task_id,
         attempt.attempt,
-        OUTCOMES[new],
+        OUTCOMES[said.status],
         actor=f"gpu:{attempt.gpu_id}",
-        reason=message or ("节点报告执行失败" if new is TaskStatus.FAILED else "节点交回任务"),
+        reason=said.message or ("节点报告执行失败" if said.status is TaskStatus.FAILED else "节点交回任务"),
         strict_vip=report.strict_vip,
         opened_on=attempt.gpu_id,
     )
     if wakeups is None:
-        return await _status_of(connection, report, await _closed(connection, attempt), new, message, progress)
+        return await _status_of(connection, report, await _closed(connection, attempt), said)
     return Heard(wakeups)
 
 
@@ -112,12 +112,15 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
     return Heard(wakeups)
 
 
-async def _closed(connection: Connection, attempt: Row) -> Row | None:
-    """An attempt that somebody else has closed since it was found, as it is now.
+async def _closed(connection: Connection, attempt: Row) -> Row:
+    """An attempt that somebody else has closed since it was found, as it is now, and will stay.
 
     No lock of a release is taken for it: the node's row may be held already.
     """
-    return await attempts.find(connection, attempt.task_id, token=attempt.token, gpu_id=None)
+    found = await attempts.find(connection, attempt.task_id, token=attempt.token, gpu_id=None)
+    assert found is not None
+    assert found.closed_at is not None
+    return found
 
 
 async def _find(connection: Connection, report: Report, *, opens: bool) -> Row | None:

@@ -20,7 +20,7 @@ from api.context import Context, ContextOf
 from api.envelope import Envelope, ok, says
 from api.paging import PageOf
 from api.params import AttemptToken, IdempotencyKey, Integer, Text
-from api.reports import Heard, Report
+from api.reports import Heard, Report, Said
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from infra import telemetry
@@ -212,9 +212,8 @@ async def update_status(
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
     report = _report(context, caller, taskId, x_attempt_token, body.gpuId)
-    heard = await context.database.run(
-        lambda c: reports.status(c, report, TaskStatus(body.status), body.message, body.progress)
-    )
+    said = Said(TaskStatus(body.status), body.message, body.progress)
+    heard = await context.database.run(lambda c: reports.status(c, report, said))
     return await _answer(context, heard, "任务状态更新成功")
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from api import reports
-from api.reports import Heard, Report
+from api.reports import Heard, Report, Said
 from infra.db import attempts, type_locks
 from infra.db.connection import Connection
 from infra.db.engine import Database
@@ -19,7 +19,10 @@ from workflows.domain.errors import LateReport
 from workflows.domain.task import TaskStatus
 
 FIRST_TYPE, SECOND_TYPE = 8101, 8102
-WAITS_FOR_A_ROW = text("SELECT count(*) FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted")
+WAITS_FOR_A_ROW = text(
+    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype IN ('transactionid', 'tuple') AND NOT granted AND datname = current_database()"
+)
 
 
 async def says_result(connection: Connection, report: Report) -> Heard:
@@ -27,18 +30,18 @@ async def says_result(connection: Connection, report: Report) -> Heard:
 
 
 async def says_failed(connection: Connection, report: Report) -> Heard:
-    return await reports.status(connection, report, TaskStatus.FAILED, None, None)
+    return await reports.status(connection, report, Said(TaskStatus.FAILED))
 
 
 async def says_processing(connection: Connection, report: Report) -> Heard:
-    return await reports.status(connection, report, TaskStatus.PROCESSING, None, 50)
+    return await reports.status(connection, report, Said(TaskStatus.PROCESSING, progress=50))
 
 
 @pytest.mark.parametrize("says", [says_result, says_failed, says_processing])
 async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> None:
     """The node has a new type meanwhile, whose lock somebody holds who waits for the node's row in turn."""
     task_id = f"reported-{says.__name__}"
-    settled, committed, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    settled, held, committed, answered = (asyncio.Event() for _ in range(4))
 
     async def prepare(connection: Connection) -> None:
         await rows.node(connection, task_id, task_types=[FIRST_TYPE])
@@ -54,6 +57,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
 
     async def hold_second_type(connection: Connection) -> None:
         await type_locks.hold(connection, SECOND_TYPE)
+        held.set()
         await answered.wait()
 
     async def waits() -> bool:
@@ -63,6 +67,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
     settling = asyncio.create_task(database.run(settle))
     await settled.wait()
     holding = asyncio.create_task(database.run(hold_second_type))
+    await held.wait()
     report = Report(task_id, f"{task_id}-1", None, None, strict_vip=False)
     reporting = asyncio.create_task(database.run(lambda c: says(c, report)))
     try:

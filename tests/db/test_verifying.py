@@ -13,6 +13,7 @@ from infra.db.alerts import NewAlert
 from infra.db.capacity import Capacity, Nodes
 from infra.db.creation import NewTask
 from infra.db.gpus import Registration
+from infra.db.handover import LATEST_LOOK_S
 from infra.db.invariants import Check
 from infra.settings import Settings
 from tests.db.rows import CREATOR
@@ -271,6 +272,19 @@ async def test_a_violation_is_found(
     found = await verifying.find(connection, check)
     assert found.violations >= 1
     assert any(example.startswith(subject) for example in found.examples), found
+
+
+@pytest.mark.parametrize(("waits", "overdue"), [(True, False), (False, True)])
+async def test_a_first_look_that_is_put_off_is_not_overdue(
+    books: Books, connection: AsyncConnection, waits: bool, overdue: bool
+) -> None:
+    age_s = invariants.PATIENCE_S + LATEST_LOOK_S - 5
+    await books.sql(
+        f"UPDATE tasks SET created_at = clock_timestamp() - make_interval(secs => {age_s}),"
+        f" waiting_since = {'clock_timestamp()' if waits else 'NULL'} WHERE task_id = 'waiting'"
+    )
+    found = await verifying.find(connection, invariants.OVERDUE)
+    assert ("waiting is not started" in found.examples) == overdue
 
 
 async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: AsyncConnection) -> None:
