@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from temporalio import activity
 
-from infra.db import alerts, attempts, claims, collecting, counters, edges, reconciling
+from infra.db import alerts, attempts, claims, collecting, counters, edges, first_looks, reconciling
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
@@ -39,6 +39,8 @@ DELIVERY_S = 60.0
 UNHEARD_S = 1800.0
 """So long a slot that came with the creation is kept for a workflow that has not been heard of: without workers nobody
 has asked the node, and it is not to blame."""
+LOOKED_S = 600.0
+"""A first look that was put off and has been due for so long is none that is awaited any more."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
@@ -61,6 +63,7 @@ class Mender:
         run = self._run
         mended: Counter[str] = Counter()
         mended["started"] = await self._each(self._start, await run(lambda c: reconciling.not_started(c, AGE_S)))
+        await run(lambda c: first_looks.forget(c, LOOKED_S))
         mended["expired"] = await self._each(
             self._expire, await run(lambda c: reconciling.expired(c, PATIENCE_S, DELIVERY_S, UNHEARD_S))
         )
@@ -121,7 +124,7 @@ class Mender:
         if standing is Standing.RUNNING:
             if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
                 return False
-            await self._engine.grant(row.task_id, Grant(row.attempt, row.gpu_id))  # it may have missed even that
+            await self._tell(row)  # it may have missed even that
             await self._engine.settled(row.task_id, row.attempt)
             return True
         if standing is Standing.COMPLETED and await self._collect(row):
@@ -151,10 +154,18 @@ class Mender:
         else:
             mended = accepted or await self._note(row, "再次通知工作流：已获得槽位")
             if mended:
-                await self._engine.grant(row.task_id, Grant(row.attempt, row.gpu_id))
+                await self._tell(row)
         if accepted:
             await self._run(lambda c: attempts.accept(c, row.task_id, row.attempt, actor=ACTOR))
         return mended
+
+    async def _tell(self, row: Row) -> None:
+        """Of its grant once more: by a signal, which is kept, and which also ends the delay of a first step."""
+        grant = Grant(row.attempt, row.gpu_id)
+        if row.delayed:
+            await self._engine.tell(_granted(row, grant))
+        else:
+            await self._engine.grant(row.task_id, grant)
 
     async def _accepted(self, row: Row) -> bool:
         """Whether the node says that it has the attempt."""
@@ -173,7 +184,7 @@ class Mender:
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
         found = await claims.claim(self._run, row.task_id, strict_vip=self._strict_vip)
-        granted = list(found.others) + ([Granted(row.task_id, found.grant)] if found.grant else [])
+        granted = list(found.others) + ([_granted(row, found.grant)] if found.grant else [])
         await self._engine.deliver(Wakeups(granted=granted))
         return True
 
@@ -222,6 +233,10 @@ class Mender:
 
 class _NotTheEnd(Exception):
     """Rolls the transaction back."""
+
+
+def _granted(row: Row, grant: Grant) -> Granted:
+    return Granted(row.task_id, grant, TaskInput.of(row, waits=True) if row.delayed else None, row.traceparent)
 
 
 def _cause(row: Row, reason: str) -> Cause:

@@ -21,7 +21,7 @@ from api.target import Utf8Target
 from api.tracing import Tracing
 from infra import telemetry
 
-BEATS_EVERY_S = 1.0
+WRITE_THROUGH_EVERY_S = 1.0
 READY_WITHIN_S = 2.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
 ROUTERS = (monitoring.router, gpus.router, tasks.router, alerts.router, cluster.router, audit.router)
@@ -32,12 +32,12 @@ def create_app(context: Context) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        writer = asyncio.create_task(context.write_beats_forever(BEATS_EVERY_S))
+        writer = asyncio.create_task(context.write_through_forever(WRITE_THROUGH_EVERY_S))
         yield
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
         await context.engine.close()
-        await asyncio.gather(context.write_beats(), return_exceptions=True)
+        await context.write_through()
 
     app = FastAPI(
         title="分布式任务调度系统 API",

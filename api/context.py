@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from api.write_through import WriteThrough
 from infra.addresses import AllowList
 from infra.cache import Cache
-from infra.db import gpus
+from infra.db import first_looks, gpus
 from infra.db.engine import Database
-from infra.db.handover import LATEST_LOOK_S
+from infra.db.first_looks import LATEST_LOOK_S, PACED_LOOKS_S
 from infra.db.wakeups import Wakeups
 from infra.forecast import Forecast
 from infra.pace import Lane, Pace
@@ -45,10 +46,11 @@ class Context:
     instance: Self
     forecast: Forecast
     allowed: AllowList
-    beats: dict[str, float] = field(default_factory=dict)  # not yet written through; by the monotonic clock
 
     def __post_init__(self) -> None:
-        self.first_looks = Pace(self.settings.first_looks, LATEST_LOOK_S)  # ADR 0018
+        self.beats = WriteThrough(self.database, gpus.record_beats)
+        self.due_looks = WriteThrough(self.database, first_looks.record)
+        self.first_looks = Pace(self.settings.first_looks, PACED_LOOKS_S, LATEST_LOOK_S)  # ADR 0018
         self.patient_starts = Lane(STARTS_WAIT_S)  # of workflows that will wait anyway (ADR 0018)
 
     async def deliver(self, wakeups: Wakeups) -> None:
@@ -60,45 +62,35 @@ class Context:
 
     async def beat(self, gpu_id: str) -> None:
         """Record a beat at once in Redis; the next batch writes it through to Postgres."""
-        self.beats[gpu_id] = time.monotonic()
+        self.beats.note(gpu_id)
         await self.cache.beat(gpu_id, now_ms())
 
     async def last_beats(self, gpu_ids: list[str]) -> dict[str, int]:
         """The newest beats that Redis or this process know of, in ms since the epoch."""
         known = await self.cache.beats(gpu_ids)
         for gpu_id in gpu_ids:
-            if gpu_id in self.beats:
-                ago_ms = int(1000 * (time.monotonic() - self.beats[gpu_id]))
-                known[gpu_id] = max(known.get(gpu_id, 0), now_ms() - ago_ms)
+            if (ago_s := self.beats.ago_s(gpu_id)) is not None:
+                known[gpu_id] = max(known.get(gpu_id, 0), now_ms() - int(1000 * ago_s))
         return known
 
-    async def write_beats(self) -> None:
-        """Write the batch through; it is kept where Postgres is away."""
-        if self.beats:
-            batch, self.beats = self.beats, {}
+    async def write_through(self) -> None:
+        """Write what may reach Postgres a moment later; where it can't be written the next batch carries it too."""
+        for batch in (self.beats, self.due_looks):
             try:
-                await self.database.run(lambda c: gpus.record_beats(c, _ages(batch)))
-            except Exception:
-                self.beats = batch | self.beats
-                raise
+                await batch.write()
+            except Exception as error:  # noqa: BLE001
+                log.warning("not written through: %s", error)
 
-    async def write_beats_forever(self, every_s: float) -> None:
+    async def write_through_forever(self, every_s: float) -> None:
         """Until cancelled."""
         while True:
             await asyncio.sleep(every_s)
-            try:
-                await self.write_beats()
-            except Exception as error:  # noqa: BLE001  the next batch carries these beats too
-                log.warning("beats are not written through: %s", error)
+            await self.write_through()
 
 
 def now_ms() -> int:
     """This process's wall clock, in ms since the epoch."""
     return int(time.time() * 1000)
-
-
-def _ages(batch: dict[str, float]) -> dict[str, float]:
-    return {gpu_id: time.monotonic() - at for gpu_id, at in batch.items()}
 
 
 async def _of_request(request: Request) -> Context:  # async: FastAPI runs what is not in a thread

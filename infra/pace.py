@@ -14,11 +14,12 @@ _CHANCE = SystemRandom()
 class Pace:
     """Of each kind so many a second, one after the other: what comes alone comes at once.
 
-    None comes later than after `longest_s`: those that would are spread by chance over its second half.
+    Those that would come later than after `paced_s` are spread by chance over the second half of `longest_s`.
     """
 
-    def __init__(self, per_s: float, longest_s: float) -> None:
+    def __init__(self, per_s: float, paced_s: float, longest_s: float) -> None:
         self._gap_s = 1 / per_s
+        self._paced_s = paced_s
         self._longest_s = longest_s
         self._next: dict[int, float] = {}
 
@@ -27,7 +28,7 @@ class Pace:
         now = time.monotonic()
         self._next = {kind: turn for kind, turn in self._next.items() if turn > now}
         turn = self._next.get(kind, now)
-        if turn - now > self._longest_s:
+        if turn - now > self._paced_s:
             return _CHANCE.uniform(self._longest_s / 2, self._longest_s)
         self._next[kind] = turn + self._gap_s
         return turn - now

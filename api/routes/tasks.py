@@ -26,6 +26,7 @@ from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, Task
 from infra import telemetry
 from infra.db import creation, tasks
 from infra.db.creation import Created, NewTask
+from infra.db.first_looks import RECORDED_S
 from infra.db.keys import Caller
 from infra.db.queue import Place
 from infra.db.wakeups import Wakeups
@@ -139,6 +140,8 @@ async def _start(context: Context, task: NewTask, created: Created) -> None:
             first_look_s = context.first_looks.delay_s(task.task_type) if patient else 0.0
             started = TaskInput.of(task, waits=first_look_s > 0, grant=created.grant)
             await context.engine.start_task(started, first_look_s=first_look_s)
+        if first_look_s > RECORDED_S:
+            context.due_looks.note(task.task_id, in_s=first_look_s)
     except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
         log.warning("%s will be started by the reconciler: %s", task.task_id, error)
 

@@ -10,10 +10,6 @@ from infra.db.connection import Connection
 from infra.db.wakeups import Granted
 from workflows.messages import Grant, TaskInput
 
-LATEST_LOOK_S = 60.0
-"""A new task for which there is certainly no slot may look for one itself so much later (ADR 0018). Many are granted
-one before, and then their first step is already the dispatch: one workflow task and one look less."""
-YOUNG_S = 2 * LATEST_LOOK_S
 AVOID_S = 30.0
 """So long a waiting task leaves a node alone on which it has failed, while another one is alive."""
 
@@ -64,8 +60,7 @@ _HAND_OVER = text(
       FROM claimed, node
      WHERE t.task_id = claimed.task_id
  RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
-           t.timeout_ms, t.engine_started_at IS NULL
-           AND t.created_at > clock_timestamp() - make_interval(secs => :young) AS delayed, t.traceparent,
+           t.timeout_ms, t.engine_started_at IS NULL AS delayed, t.traceparent,
            EXISTS (
                SELECT FROM unnest(node.task_types) AS types(task_type)
                  JOIN tasks o ON o.task_type = types.task_type AND o.waiting_since IS NOT NULL
@@ -86,7 +81,7 @@ async def hand_over(
 
     The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
-    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking, "young": YOUNG_S}
+    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking}
     granted: list[Granted] = []
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
         delayed = TaskInput.of(row, waits=True) if row.delayed else None

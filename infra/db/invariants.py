@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from infra.db.handover import LATEST_LOOK_S
 from workflows.domain.attempt import USES_RETRY
 from workflows.domain.task import EDGES, TERMINAL
 
@@ -197,12 +196,14 @@ COUNTS = Check(
 )
 OVERDUE = Check(
     3,
-    f"nothing that the engine has to act on has lain for {PATIENCE_S} s",  # from the latest moment that it was due
+    f"nothing that the engine has to act on has lain for {PATIENCE_S} s",
     "tasks",
     f"""
-    SELECT task_id || ' is not started' FROM tasks
-     WHERE engine_started_at IS NULL AND created_at < clock_timestamp() - make_interval(
-           secs => {PATIENCE_S} + CASE WHEN waiting_since IS NULL THEN 0 ELSE {LATEST_LOOK_S} END)
+    SELECT task_id || ' is not started' FROM tasks LEFT JOIN first_looks l USING (task_id)
+     WHERE engine_started_at IS NULL
+       AND GREATEST(created_at, CASE WHEN waiting_since IS NOT NULL THEN l.due_at END,
+                    (SELECT max(claimed_at) FROM attempts a WHERE a.task_id = tasks.task_id))
+           < clock_timestamp() - interval '{PATIENCE_S} s'
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is not collected' FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at < clock_timestamp() - interval '{PATIENCE_S} s' AND a.collected_at IS NULL

@@ -12,7 +12,10 @@ from sqlalchemy import text
 
 from infra.db.connection import Connection, Row
 
-_ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
+_ROW = (
+    "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq,"
+    " t.engine_started_at IS NULL AS delayed"
+)
 # What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
 _RESTED = """
@@ -26,6 +29,8 @@ _RESTED = """
 _NOT_STARTED = text(
     f"SELECT {_ROW} FROM tasks t"
     " WHERE t.engine_started_at IS NULL AND t.created_at < clock_timestamp() - make_interval(secs => :age)"
+    "   AND NOT EXISTS (SELECT FROM first_looks l WHERE l.task_id = t.task_id"
+    "                      AND l.due_at > clock_timestamp() - make_interval(secs => :age))"
     f" AND t.completed_at IS NULL AND {_RESTED}"
     " ORDER BY t.waiting_since IS NOT NULL, t.created_at LIMIT 500"  # what holds a slot goes first
 )
@@ -110,7 +115,7 @@ _UNSERVED = text(
 
 
 async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:
-    """Rows older than `age_s` whose workflow has never run."""
+    """Rows whose workflow should have run for the first time before `age_s`, and has not."""
     return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
 
 

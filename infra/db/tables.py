@@ -132,6 +132,14 @@ tasks = Table(
     Index("ix_tasks_user", "user_id", "display_id"),
 )
 
+first_looks = Table(
+    "first_looks",
+    metadata,
+    # apart from tasks: who writes here must not lock a row that a hand-over would skip then
+    Column("task_id", Text, primary_key=True),
+    Column("due_at", _timestamp, nullable=False),
+)
+
 attempts = Table(
     "attempts",
     metadata,
@@ -364,6 +372,7 @@ __all__ = [
     "audit_log",
     "counter_deltas",
     "counters",
+    "first_looks",
     "gpu_beats",
     "gpus",
     "instances",

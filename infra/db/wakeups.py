@@ -13,7 +13,7 @@ class Granted:
 
     task_id: str
     grant: Grant
-    delayed: TaskInput | None = None  # of a workflow whose first step may still be put off (handover.LATEST_LOOK_S)
+    delayed: TaskInput | None = None  # of a workflow whose first step may still be put off (ADR 0018)
     traceparent: str | None = None  # of the task's own trace
 
 

@@ -13,7 +13,6 @@ from infra.db.alerts import NewAlert
 from infra.db.capacity import Capacity, Nodes
 from infra.db.creation import NewTask
 from infra.db.gpus import Registration
-from infra.db.handover import LATEST_LOOK_S
 from infra.db.invariants import Check
 from infra.settings import Settings
 from tests.db.rows import CREATOR
@@ -274,17 +273,29 @@ async def test_a_violation_is_found(
     assert any(example.startswith(subject) for example in found.examples), found
 
 
-@pytest.mark.parametrize(("waits", "overdue"), [(True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("due", "column", "overdue"),
+    [
+        ("clock_timestamp() - interval '50 s'", "waiting_since = clock_timestamp()", False),
+        ("clock_timestamp() - interval '70 s'", "waiting_since = clock_timestamp()", True),
+        ("clock_timestamp() + interval '50 s'", "waiting_since = NULL", True),
+    ],
+)
 async def test_a_first_look_that_is_put_off_is_not_overdue(
-    books: Books, connection: AsyncConnection, waits: bool, overdue: bool
+    books: Books, connection: AsyncConnection, due: str, column: str, overdue: bool
 ) -> None:
-    age_s = invariants.PATIENCE_S + LATEST_LOOK_S - 5
     await books.sql(
-        f"UPDATE tasks SET created_at = clock_timestamp() - make_interval(secs => {age_s}),"
-        f" waiting_since = {'clock_timestamp()' if waits else 'NULL'} WHERE task_id = 'waiting'"
+        f"UPDATE tasks SET created_at = {LONG_AGO}, {column} WHERE task_id = 'waiting'",
+        f"INSERT INTO first_looks VALUES ('waiting', {due})",
     )
     found = await verifying.find(connection, invariants.OVERDUE)
     assert ("waiting is not started" in found.examples) == overdue
+
+
+async def test_a_task_that_was_just_granted_a_slot_is_not_overdue(books: Books, connection: AsyncConnection) -> None:
+    await books.sql(f"UPDATE tasks SET created_at = {LONG_AGO}, engine_started_at = NULL WHERE task_id = 'running'")
+    found = await verifying.find(connection, invariants.OVERDUE)
+    assert "running is not started" not in found.examples
 
 
 async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: AsyncConnection) -> None:

@@ -6,14 +6,18 @@ waited on for ten minutes.
 
 from __future__ import annotations
 
+import asyncio
+
 from infra.db import attempts, gpus
 from infra.db.engine import Database, create_engine
 from infra.db.gpus import Registration
+from infra.forecast import FRESH_S
 from tests.conftest import eventually
 from workflows.domain.attempt import Outcome
 
 SLOW = 60.0
-TASK_TYPE = 421
+TASK_TYPE, BATCH_TYPE = 421, 422
+BATCH = 35  # the tests' stack lets one of a batch look every two seconds, for a minute
 
 
 async def test_an_attempt_that_came_and_went_unheard_is_collected(api, make_node, stack, temporal):
@@ -24,11 +28,46 @@ async def test_an_attempt_that_came_and_went_unheard_is_collected(api, make_node
         return (await workflow.describe()).history_length > 5
 
     await eventually(waits)
+    await come_and_go(stack, task_id, TASK_TYPE)
+    heir = await make_node("heard", [TASK_TYPE])
+    put = await heir.next_put(SLOW)
+    assert put.run_id == f"{task_id}-2"
+    await api.succeed(put, {})
+    assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
+
+
+async def test_it_is_collected_also_before_the_first_step(api, make_node, stack, temporal):
+    """Of a batch so large that its last task would take its first step in half an hour."""
+    node = await make_node("busy", [BATCH_TYPE])
+    await api.create(BATCH_TYPE)
+    running = await node.next_put()
+    await asyncio.sleep(FRESH_S)  # longer than what is known of the free slots counts
+    batch = [await api.create(BATCH_TYPE) for _ in range(BATCH)]
+    urgent = await api.create(BATCH_TYPE, priority=2)
+    workflow = temporal.get_workflow_handle(f"task-{urgent}")
+    assert (await workflow.describe()).history_length == 1
+    await come_and_go(stack, urgent, BATCH_TYPE)
+
+    async def is_collected() -> bool:
+        return (await workflow.describe()).history_length > 5
+
+    await eventually(is_collected, within=SLOW)
+    await api.succeed(running, {})
+    put = await node.next_put(SLOW)
+    assert put.run_id == f"{urgent}-2"
+    await api.succeed(put, {})
+    for _ in batch:
+        await api.succeed(await node.next_put(), {})
+    assert (await api.until(urgent, "COMPLETED"))["retryCount"] == 0
+
+
+async def come_and_go(stack, task_id: str, task_type: int) -> None:
+    """A node takes the task and is gone, and nobody tells the task."""
     database = Database(create_engine(stack.services.database_url, pool_size=1))
-    node = Registration("unheard", "h", None, "127.0.0.1", 9, [TASK_TYPE], "NORMAL", "1", 1, {}, None, "k")
+    node = Registration("unheard", "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
     try:
         registered = await database.run(lambda c: gpus.register(c, node, strict_vip=False))
-        assert [granted.task_id for granted in registered.granted] == [task_id]  # and nobody tells the task
+        assert [granted.task_id for granted in registered.granted] == [task_id]
         settled = await database.run(
             lambda c: attempts.settle(
                 c, task_id, 1, Outcome.DEREGISTERED, actor="test", reason="gone", strict_vip=False
@@ -39,9 +78,3 @@ async def test_an_attempt_that_came_and_went_unheard_is_collected(api, make_node
         await database.run(lambda c: gpus.deregister(c, "unheard"))
     finally:
         await database.close()
-
-    heir = await make_node("heard", [TASK_TYPE])
-    put = await heir.next_put(SLOW)
-    assert put.run_id == f"{task_id}-2"
-    await api.succeed(put, {})
-    assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0

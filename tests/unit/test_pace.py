@@ -20,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_burst_takes_turns(clock: list[float]) -> None:
-    paced = Pace(per_s=10, longest_s=30)
+    paced = Pace(per_s=10, paced_s=30, longest_s=30)
     assert [paced.delay_s(1) for _ in range(4)] == pytest.approx([0, 0.1, 0.2, 0.3])
     assert paced.delay_s(2) == 0  # of another type
     clock[0] += 0.25
@@ -28,17 +28,17 @@ def test_a_burst_takes_turns(clock: list[float]) -> None:
 
 
 def test_what_comes_alone_does_not_wait(clock: list[float]) -> None:
-    paced = Pace(per_s=10, longest_s=30)
+    paced = Pace(per_s=10, paced_s=30, longest_s=30)
     for _ in range(3):
         assert paced.delay_s(1) == 0
         clock[0] += 1
 
 
-def test_none_waits_longer_than_it_may(clock: list[float]) -> None:
-    paced = Pace(per_s=10, longest_s=1)
+def test_those_for_whom_that_is_late_come_far_later_by_chance(clock: list[float]) -> None:
+    paced = Pace(per_s=10, paced_s=1, longest_s=60)
     delays = [paced.delay_s(1) for _ in range(200)]
     assert delays[:11] == pytest.approx([number / 10 for number in range(11)])
-    assert all(0.5 <= delay <= 1 for delay in delays[11:])
+    assert all(30 <= delay <= 60 for delay in delays[11:])
     assert len(set(delays[11:])) > 100
     clock[0] += 2
     assert paced.delay_s(1) == 0

@@ -1,0 +1,46 @@
+"""What may reach Postgres a moment later, in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from infra.db.connection import Connection
+from infra.db.engine import Database
+
+Record = Callable[[Connection, dict[str, float]], Awaitable[None]]
+
+
+class WriteThrough:
+    """Moments by name, by the monotonic clock: `record` is told how many seconds ago each was (negative: to come).
+
+    So no other clock counts. A batch is kept where Postgres is away; what is lost with the process must do no harm.
+    """
+
+    def __init__(self, database: Database, record: Record) -> None:
+        self._database = database
+        self._record = record
+        self._moments: dict[str, float] = {}
+
+    def note(self, name: str, *, in_s: float = 0.0) -> None:
+        """Now, or in so many seconds."""
+        self._moments[name] = time.monotonic() + in_s
+
+    def ago_s(self, name: str) -> float | None:
+        """How long ago it was, if it is still to be written."""
+        moment = self._moments.get(name)
+        return None if moment is None else time.monotonic() - moment
+
+    async def write(self) -> None:
+        """Write the batch through. Raises what the database raises."""
+        if self._moments:
+            batch, self._moments = self._moments, {}
+            try:
+                await self._database.run(lambda c: self._record(c, _ages(batch)))
+            except Exception:
+                self._moments = batch | self._moments
+                raise
+
+
+def _ages(batch: dict[str, float]) -> dict[str, float]:
+    return {name: time.monotonic() - moment for name, moment in batch.items()}
