@@ -14,7 +14,8 @@ _CHANCE = SystemRandom()
 class Pace:
     """Of each kind so many a second, one after the other: what comes alone comes at once.
 
-    Those that would come later than after `paced_s` are spread by chance over the second half of `longest_s`.
+    Those that would come later than after `paced_s`, or are late anyway, are spread by chance over the second half of
+    `longest_s`.
     """
 
     def __init__(self, per_s: float, paced_s: float, longest_s: float) -> None:
@@ -23,12 +24,12 @@ class Pace:
         self._longest_s = longest_s
         self._next: dict[int, float] = {}
 
-    def delay_s(self, kind: int) -> float:
-        """When the turn of the next one of its kind is, in seconds from now."""
+    def delay_s(self, kind: int, *, late: bool = False) -> float:
+        """When the turn of the next one of its kind is, in seconds from now; `late`: it is one of those."""
         now = time.monotonic()
         self._next = {kind: turn for kind, turn in self._next.items() if turn > now}
         turn = self._next.get(kind, now)
-        if turn - now > self._paced_s:
+        if late or turn - now > self._paced_s:
             return _CHANCE.uniform(self._longest_s / 2, self._longest_s)
         self._next[kind] = turn + self._gap_s
         return turn - now

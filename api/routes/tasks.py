@@ -137,7 +137,7 @@ async def _start(context: Context, task: NewTask, created: Created) -> None:
     try:
         patient = created.surely_waits
         async with context.patient_starts.turn() if patient else nullcontext():
-            first_look_s = context.first_looks.delay_s(task.task_type) if patient else 0.0
+            first_look_s = context.first_looks.delay_s(task.task_type, late=created.far_back) if patient else 0.0
             started = TaskInput.of(task, waits=first_look_s > 0, grant=created.grant)
             await context.engine.start_task(started, first_look_s=first_look_s)
         if first_look_s > RECORDED_S:

@@ -14,7 +14,7 @@ PACED_LOOKS_S = 60.0
 """A new task for which there is certainly no slot may look for one itself so much later. Many are granted one before,
 and then their first step is already the dispatch: one workflow task and one look less."""
 LATEST_LOOK_S = 1800.0
-"""The same for those of a batch for which that is too soon."""
+"""The same for those that have many ahead of them."""
 RECORDED_S = 5.0
 """What is put off for less than that nobody asks for."""
 
