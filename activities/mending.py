@@ -63,7 +63,6 @@ class Mender:
         run = self._run
         mended: Counter[str] = Counter()
         mended["started"] = await self._each(self._start, await run(lambda c: reconciling.not_started(c, AGE_S)))
-        await run(lambda c: first_looks.forget(c, LOOKED_S))
         mended["expired"] = await self._each(
             self._expire, await run(lambda c: reconciling.expired(c, PATIENCE_S, DELIVERY_S, UNHEARD_S))
         )
@@ -75,6 +74,7 @@ class Mender:
         )
         mended["nodes"] = await self._each(self._attend, await run(lambda c: reconciling.unattended(c, AGE_S)))
         mended["counters"] = await self._recount()
+        await run(lambda c: first_looks.forget(c, LOOKED_S))
         return {kind: count for kind, count in mended.items() if count}
 
     async def _each(self, mend: Callable[[Row], Awaitable[bool]], rows: Iterable[Row]) -> int:
@@ -90,9 +90,12 @@ class Mender:
 
     async def _start(self, row: Row) -> bool:
         """The row is there and no workflow has looked at it."""
-        if await self._engine.standing(row.task_id) is Standing.RUNNING:
-            return False
-        return await self._run_again(row, "工作流尚未启动，由监控启动")
+        standing, begins_in_s = await self._engine.standing_and_delay_s(row.task_id)
+        if standing is not Standing.RUNNING:
+            return await self._run_again(row, "工作流尚未启动，由监控启动")
+        if row.waits and begins_in_s > 0:  # who started it had no time to say so
+            await self._run(lambda c: first_looks.record(c, {row.task_id: -begins_in_s}))
+        return False
 
     async def _expire(self, row: Row) -> bool:
         """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here."""
@@ -163,7 +166,7 @@ class Mender:
         """Of its grant once more: by a signal, which is kept, and which also ends the delay of a first step."""
         grant = Grant(row.attempt, row.gpu_id)
         if row.delayed:
-            await self._engine.tell(_granted(row, grant))
+            await self._engine.tell(Granted(row.task_id, grant, TaskInput.of(row, waits=True), row.traceparent))
         else:
             await self._engine.grant(row.task_id, grant)
 
@@ -184,7 +187,7 @@ class Mender:
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
         found = await claims.claim(self._run, row.task_id, strict_vip=self._strict_vip)
-        granted = list(found.others) + ([_granted(row, found.grant)] if found.grant else [])
+        granted = list(found.others) + ([Granted(row.task_id, found.grant)] if found.grant else [])
         await self._engine.deliver(Wakeups(granted=granted))
         return True
 
@@ -233,10 +236,6 @@ class Mender:
 
 class _NotTheEnd(Exception):
     """Rolls the transaction back."""
-
-
-def _granted(row: Row, grant: Grant) -> Granted:
-    return Granted(row.task_id, grant, TaskInput.of(row, waits=True) if row.delayed else None, row.traceparent)
 
 
 def _cause(row: Row, reason: str) -> Cause:

@@ -37,7 +37,7 @@ class WriteThrough:
             batch, self._moments = self._moments, {}
             try:
                 await self._database.run(lambda c: self._record(c, _ages(batch)))
-            except Exception:
+            except BaseException:  # also where the program ends meanwhile
                 self._moments = batch | self._moments
                 raise
 

@@ -25,7 +25,7 @@ class Pace:
         self._next: dict[int, float] = {}
 
     def delay_s(self, kind: int, *, late: bool = False) -> float:
-        """When the turn of the next one of its kind is, in seconds from now; `late`: it is one of those."""
+        """When the turn of the next one of its kind is, in seconds from now; `late`: it would come late anyway."""
         now = time.monotonic()
         self._next = {kind: turn for kind, turn in self._next.items() if turn > now}
         turn = self._next.get(kind, now)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
@@ -182,15 +182,21 @@ class Engine:
 
     async def standing(self, task_id: str) -> Standing:
         """How the last run of the task's workflow stands. Raises EngineAway."""
+        return (await self.standing_and_delay_s(task_id))[0]
+
+    async def standing_and_delay_s(self, task_id: str) -> tuple[Standing, float]:
+        """The same, and for how many seconds its first step is still put off. Raises EngineAway."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         try:
             async with self._reaching():
-                status = (await handle.describe(rpc_timeout=CALL)).status
+                found = await handle.describe(rpc_timeout=CALL)
         except NoSuchWorkflow:
-            return Standing.ABSENT
-        if status is WorkflowExecutionStatus.RUNNING:
-            return Standing.RUNNING
-        return Standing.COMPLETED if status is WorkflowExecutionStatus.COMPLETED else Standing.ENDED
+            return Standing.ABSENT, 0.0
+        if found.status is not WorkflowExecutionStatus.RUNNING:
+            ended = Standing.COMPLETED if found.status is WorkflowExecutionStatus.COMPLETED else Standing.ENDED
+            return ended, 0.0
+        begins = found.execution_time or found.start_time
+        return Standing.RUNNING, max(0.0, (begins - datetime.now(UTC)).total_seconds())
 
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
         """Signal the node's workflow, starting it where it does not run. Raises EngineAway.

@@ -16,17 +16,24 @@ and then their first step is already the dispatch: one workflow task and one loo
 LATEST_LOOK_S = 1800.0
 """The same for those that have many ahead of them."""
 RECORDED_S = 5.0
-"""What is put off for less than that nobody asks for."""
+"""What is put off for less than that the reconciler does not ask for (`activities.mending.AGE_S`)."""
+FORGOTTEN_AT_ONCE = 5000
 
 _RECORD = text(
     """
     INSERT INTO first_looks (task_id, due_at)
     SELECT task_id, clock_timestamp() - make_interval(secs => age_s)
       FROM unnest(CAST(:task_ids AS text[]), CAST(:ages_s AS float[])) AS n(task_id, age_s)
-        ON CONFLICT (task_id) DO NOTHING
+     ORDER BY task_id
+        ON CONFLICT (task_id) DO UPDATE SET due_at = excluded.due_at
     """
 )
-_FORGET = text("DELETE FROM first_looks WHERE due_at < clock_timestamp() - make_interval(secs => :age)")
+_FORGET = text(
+    """
+    DELETE FROM first_looks WHERE task_id IN (
+        SELECT task_id FROM first_looks WHERE due_at < clock_timestamp() - make_interval(secs => :age) LIMIT :limit)
+    """
+)
 
 
 async def record(connection: Connection, ages_s: dict[str, float]) -> None:
@@ -35,5 +42,5 @@ async def record(connection: Connection, ages_s: dict[str, float]) -> None:
 
 
 async def forget(connection: Connection, age_s: float) -> None:
-    """Those that have been due for so long."""
-    await connection.execute(_FORGET, {"age": age_s})
+    """Those that have been due for so long; not all of very many."""
+    await connection.execute(_FORGET, {"age": age_s, "limit": FORGOTTEN_AT_ONCE})

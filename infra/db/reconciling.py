@@ -27,12 +27,17 @@ _RESTED = """
         HAVING max(e.at) > clock_timestamp() - make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600)))
 """
 _NOT_STARTED = text(
-    f"SELECT {_ROW} FROM tasks t"
-    " WHERE t.engine_started_at IS NULL AND t.created_at < clock_timestamp() - make_interval(secs => :age)"
-    "   AND NOT EXISTS (SELECT FROM first_looks l WHERE l.task_id = t.task_id"
-    "                      AND l.due_at > clock_timestamp() - make_interval(secs => :age))"
-    f" AND t.completed_at IS NULL AND {_RESTED}"
-    " ORDER BY t.waiting_since IS NOT NULL, t.created_at LIMIT 500"  # what holds a slot goes first
+    f"""
+    WITH due AS MATERIALIZED (  -- few of those that have not begun: the timeline is read for them alone
+        SELECT * FROM tasks t
+         WHERE t.engine_started_at IS NULL AND t.created_at < clock_timestamp() - make_interval(secs => :age)
+           AND t.completed_at IS NULL
+           AND (t.waiting_since IS NULL OR NOT EXISTS (
+                SELECT FROM first_looks l
+                 WHERE l.task_id = t.task_id AND l.due_at > clock_timestamp() - make_interval(secs => :age))))
+    SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM due t WHERE {_RESTED}
+     ORDER BY waits, t.created_at LIMIT 500  -- what holds a slot goes first
+    """
 )
 _UNCOLLECTED = text(
     "SELECT a.attempt, a.gpu_id, extract(epoch FROM clock_timestamp() - a.closed_at)::float AS closed_for_s,"

@@ -24,11 +24,17 @@ async def test_it_is_asked_for_once_it_is_due(connection: AsyncConnection) -> No
     assert await not_started(connection) == {"lost", "due"}
 
 
-async def test_what_was_said_first_counts(connection: AsyncConnection) -> None:
+async def test_what_was_said_last_counts(connection: AsyncConnection) -> None:
     await rows.task(connection, "said", created_at=OLD, waiting_since=OLD)
     await first_looks.record(connection, {"said": 10.0})
     await first_looks.record(connection, {"said": -900.0})
-    assert await not_started(connection) == {"said"}
+    assert await not_started(connection) == set()
+
+
+async def test_who_holds_a_slot_is_awaited_at_once(connection: AsyncConnection) -> None:
+    await rows.task(connection, "granted", created_at=OLD)
+    await first_looks.record(connection, {"granted": -900.0})
+    assert await not_started(connection) == {"granted"}
 
 
 @pytest.mark.parametrize(("age_s", "kept"), [(700.0, 0), (500.0, 1), (-900.0, 1)])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
+from sqlalchemy import text
+
 from infra.db import attempts, gpus
 from infra.db.engine import Database, create_engine
 from infra.db.gpus import Registration
@@ -16,6 +18,7 @@ from tests.conftest import eventually
 from workflows.domain.attempt import Outcome
 
 SLOW = 60.0
+RESTS = text("UPDATE gpus SET not_before = clock_timestamp() + interval '1 hour' WHERE gpu_id = 'unheard'")
 TASK_TYPE, BATCH_TYPE = 421, 422
 BATCH = 35  # the tests' stack lets one of a batch look every two seconds, for a minute
 
@@ -68,13 +71,14 @@ async def come_and_go(stack, task_id: str, task_type: int) -> None:
     try:
         registered = await database.run(lambda c: gpus.register(c, node, strict_vip=False))
         assert [granted.task_id for granted in registered.granted] == [task_id]
+        await database.run(lambda c: c.execute(RESTS))  # so that nobody else gets the slot
         settled = await database.run(
             lambda c: attempts.settle(
                 c, task_id, 1, Outcome.DEREGISTERED, actor="test", reason="gone", strict_vip=False
             )
         )
         assert settled is not None
-        assert settled.settled == [(task_id, 1)]
+        assert (settled.settled, settled.granted) == ([(task_id, 1)], [])
         await database.run(lambda c: gpus.deregister(c, "unheard"))
     finally:
         await database.close()

@@ -12,7 +12,9 @@ from api import context as contexts
 from api.context import Context
 from api.routes.tasks import _start
 from infra.db.creation import Created, NewTask
+from infra.db.first_looks import LATEST_LOOK_S
 from infra.settings import Settings
+from infra.temporal_access import EngineAway
 from tests.conftest import eventually
 from workflows.messages import Grant, TaskInput
 
@@ -21,6 +23,7 @@ TASK = NewTask("a", 1, "u", "app", 0, 0, "{}", None, 1000, 0, None, "admin", Non
 WAITS = Created(cast(Any, None), unstarted=True, surely_waits=True)
 GRANTED = Created(cast(Any, None), unstarted=True, grant=Grant(1, "n"))
 LOOKS = Created(cast(Any, None), unstarted=True)
+FAR_BACK = replace(WAITS, far_back=True)
 
 
 class Slow:
@@ -28,11 +31,16 @@ class Slow:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.put_off_s: dict[str, float] = {}
         self.answers = asyncio.Event()
+        self.is_away = False
 
     async def start_task(self, task: TaskInput, *, first_look_s: float) -> None:
         self.asked.append(task.task_id)
+        self.put_off_s[task.task_id] = first_look_s
         await self.answers.wait()
+        if self.is_away:
+            raise EngineAway
 
 
 class Starting:
@@ -43,6 +51,7 @@ class Starting:
         nothing: Any = None
         settings = Settings()
         self._context = Context(nothing, nothing, cast(Any, self.engine), settings, nothing, nothing, nothing)
+        self.due_looks = self._context.due_looks
         self._all: list[asyncio.Task[None]] = []
 
     def begin(self, task_id: str, created: Created) -> None:
@@ -79,3 +88,25 @@ async def test_behind_an_engine_that_hangs_nobody_queues() -> None:
     await starting.have_begun(5)
     assert not starting.engine.answers.is_set()
     await starting.end()
+
+
+async def test_who_has_many_ahead_looks_far_later_and_that_is_kept() -> None:
+    starting = Starting()
+    starting.engine.answers.set()
+    for task_id, created in (("near", WAITS), ("far", FAR_BACK), ("runs", GRANTED)):
+        starting.begin(task_id, created)
+    await starting.end()
+    put_off_s = starting.engine.put_off_s
+    assert put_off_s["near"] == put_off_s["runs"] == 0
+    assert LATEST_LOOK_S / 2 <= put_off_s["far"] <= LATEST_LOOK_S
+    due_in_s = {name: -(starting.due_looks.ago_s(name) or 0) for name in put_off_s}
+    assert due_in_s == pytest.approx({"near": 0, "far": put_off_s["far"], "runs": 0}, abs=10)
+
+
+async def test_a_start_that_failed_keeps_nothing_from_the_reconciler() -> None:
+    starting = Starting()
+    starting.engine.is_away = True
+    starting.begin("far", FAR_BACK)
+    await starting.end()
+    assert starting.engine.asked == ["far"]
+    assert starting.due_looks.ago_s("far") is None
