@@ -15,9 +15,11 @@ from infra.db.engine import Database, create_engine
 from infra.db.gpus import Registration
 from infra.forecast import FRESH_S
 from tests.conftest import eventually
+from tests.e2e.inside import select
 from workflows.domain.attempt import Outcome
 
 SLOW = 60.0
+WAITS = "SELECT engine_started_at IS NOT NULL AND waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s"
 RESTS = text("UPDATE gpus SET not_before = clock_timestamp() + interval '1 hour' WHERE gpu_id = 'unheard'")
 TASK_TYPE, BATCH_TYPE = 421, 422
 BATCH = 35  # the tests' stack lets one of a batch look every two seconds, for a minute
@@ -51,10 +53,11 @@ async def test_it_is_collected_also_before_the_first_step(api, make_node, stack,
     assert (await workflow.describe()).history_length == 1
     await come_and_go(stack, urgent, BATCH_TYPE)
 
-    async def is_collected() -> bool:
-        return (await workflow.describe()).history_length > 5
+    async def waits_again() -> bool:
+        (row,) = await select(stack, WAITS, urgent)
+        return bool(row["waits"])
 
-    await eventually(is_collected, within=SLOW)
+    await eventually(waits_again, within=SLOW)
     await api.succeed(running, {})
     put = await node.next_put(SLOW)
     assert put.run_id == f"{urgent}-2"
