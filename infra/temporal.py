@@ -76,12 +76,13 @@ def node_workflow_id(gpu_id: str) -> str:
     return f"gpu-{gpu_id}"
 
 
-def _put_off(first_look_s: float) -> str:
-    """What the Web UI says of a workflow that has not begun (ADR 0018)."""
-    return (
+def _put_off(first_look_s: float) -> dict[str, Any]:
+    """How a workflow is started that is to begin later, and what the Web UI says of it until then (ADR 0018)."""
+    details = (
         "All nodes for it were full when it was created: its first step comes with a slot,"
         f" or {first_look_s:.0f} s after its creation."
     )
+    return {"start_delay": timedelta(seconds=first_look_s), "static_details": details}
 
 
 class Engine:
@@ -151,8 +152,8 @@ class Engine:
         `traceparent`, or else that of the caller. Its first step is put off by `first_look_s`, or until a grant comes.
         """
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
-        put_off = {"start_delay": timedelta(seconds=first_look_s), "static_details": _put_off(first_look_s)}
-        await self._start(task, traceparent, id_reuse_policy=reuse, **(put_off if first_look_s else {}))
+        put_off = _put_off(first_look_s) if first_look_s else {}
+        await self._start(task, traceparent, id_reuse_policy=reuse, **put_off)
 
     async def _start(self, task: TaskInput, traceparent: str | None, **options: Any) -> None:
         attributes = TypedSearchAttributes(
