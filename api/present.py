@@ -8,7 +8,7 @@ from typing import Any
 from infra.db.capacity import Capacity
 from infra.db.connection import Row
 from infra.db.gpus import at_ms
-from infra.db.tasks import expected_wait_s
+from infra.db.tasks import expected_wait_s, told_wait_s
 
 
 def task(row: Row) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def task(row: Row) -> dict[str, Any]:
         "retryCount": row.retry_count,
         "maxRetries": row.max_retries,
         "timeout": row.timeout_ms,
-        "estimatedWaitTime": row.estimated_wait_s,
+        "estimatedWaitTime": told_wait_s(row.estimated_wait_s),
         "createdAt": at_ms(row.created_at),
         "startedAt": at_ms(row.started_at),
         "completedAt": at_ms(row.completed_at),
@@ -57,10 +57,11 @@ def progress(row: Row, capacity: Capacity, ahead: int) -> dict[str, Any]:
     return answer
 
 
-def _progress(row: Row, capacity: Capacity, ahead: int) -> tuple[int, int]:
-    """(percent, seconds until the end)."""
+def _progress(row: Row, capacity: Capacity, ahead: int) -> tuple[int, int | None]:
+    """(percent, seconds until the end, None where that is unknown)."""
     if row.status == "QUEUED":
-        return 0, expected_wait_s(ahead, capacity) + round(capacity.usual_s)
+        wait_s = expected_wait_s(ahead, capacity)
+        return 0, None if wait_s is None else wait_s + round(capacity.usual_s)
     if row.status != "PROCESSING":
         return (100 if row.status == "COMPLETED" else 0), 0
     elapsed_s = (row.now - row.started_at).total_seconds()

@@ -29,6 +29,7 @@ from infra.db.creation import Created, NewTask
 from infra.db.first_looks import RECORDED_S
 from infra.db.keys import Caller
 from infra.db.queue import Place
+from infra.db.tasks import told_wait_s
 from infra.db.wakeups import Wakeups
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.gpu import PriorityQueue
@@ -95,7 +96,7 @@ async def create_task(
             "taskId": row.task_id,
             "displayId": row.display_id,
             "status": row.status,
-            "estimatedWaitTime": row.estimated_wait_s,
+            "estimatedWaitTime": told_wait_s(row.estimated_wait_s),
         }
     )
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from api.schemas.fields import Long, sample
 from workflows.domain.task import TaskStatus
 
+EstimatedWait = Annotated[Long | None, Field(description="秒；没有 ACTIVE 节点支持该任务类型时为 null")]
 PAYLOAD = '{"input": "image.jpg", "output": "result.jpg"}'
 
 
@@ -51,7 +52,7 @@ class TaskDO(BaseModel):
     retryCount: int
     maxRetries: int
     timeout: Long
-    estimatedWaitTime: Long
+    estimatedWaitTime: EstimatedWait
     createdAt: Long
     startedAt: Long | None
     completedAt: Long | None
@@ -79,7 +80,7 @@ class Waiting(BaseModel):
     reason: str
     since: Long
     ahead: int
-    estimatedWaitTime: Long
+    estimatedWaitTime: EstimatedWait
     nodes: int
     otherType: int
     vipOnly: int
@@ -107,7 +108,9 @@ class TaskProgress(BaseModel):
     taskId: str
     status: TaskStatus
     progress: int
-    estimatedRemainingTime: Long | None
+    estimatedRemainingTime: Annotated[
+        Long | None, Field(description="秒；排队中且没有 ACTIVE 节点支持该任务类型时为 null")
+    ]
     gpuId: str | None
     startTime: Long | None
     updateTime: Long
@@ -169,4 +172,4 @@ class TaskCreated(BaseModel):
     taskId: str
     displayId: Long
     status: TaskStatus
-    estimatedWaitTime: Long
+    estimatedWaitTime: EstimatedWait

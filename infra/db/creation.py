@@ -14,7 +14,7 @@ from infra.db.claims import Claim
 from infra.db.connection import Connection, Row
 from infra.db.keys import Caller
 from infra.db.queue import Milestones, Place
-from infra.db.tasks import expected_wait_s
+from infra.db.tasks import expected_wait_s, stored_wait
 from infra.db.wakeups import Granted
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
 from workflows.domain.task import TaskStatus
@@ -113,7 +113,7 @@ async def create(
     joined = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
-    values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": wait_s, "actor": f"key:{by.key_id}"}
+    values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}
     detail = f"type {task.task_type}, user {task.user_id}"
     values |= audit.values(by, Action.TASK_CREATE, task.task_id, detail)
     row = (await connection.execute(_CREATE, values)).one_or_none()

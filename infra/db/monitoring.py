@@ -33,7 +33,7 @@ _WAIT_ESTIMATES = text(
                    SELECT min(COALESCE(a.accepted_at, a.claimed_at)) AS had_at FROM attempts a
                     WHERE a.task_id = last.task_id
                       AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
-             WHERE first.had_at IS NOT NULL) told
+             WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) told
     """
 )
 _KEEP = text(

@@ -70,7 +70,7 @@ tasks = Table(
     Column("retry_count", Integer, nullable=False, server_default=text("0")),
     Column("error_message", Text),
     Column("gpu_id", Text),  # the node of the current or last attempt; null while QUEUED
-    Column("estimated_wait_s", BigInteger, nullable=False, server_default=text("0")),
+    Column("estimated_wait_s", BigInteger, nullable=False, server_default=text("0")),  # -1: unknown
     Column("created_at", _timestamp, nullable=False, server_default=_now),
     Column("started_at", _timestamp),
     Column("completed_at", _timestamp),

@@ -38,9 +38,24 @@ _PROGRESS = text(
 _EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq")
 
 
-def expected_wait_s(ahead: int, capacity: Capacity) -> int:
-    """`estimatedWaitTime` of a task with so many others before it, in seconds."""
-    return round(queueing.wait_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s))
+UNKNOWN_WAIT_S = -1
+"""What the column `estimated_wait_s`, which is NOT NULL, holds where the wait is unknown."""
+
+
+def expected_wait_s(ahead: int, capacity: Capacity) -> int | None:
+    """`estimatedWaitTime` of a task with `ahead` others before it, in seconds; None where no ACTIVE node serves it."""
+    wait_s = queueing.wait_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s)
+    return None if wait_s is None else round(wait_s)
+
+
+def stored_wait(wait_s: int | None) -> int:
+    """The value of `estimated_wait_s` for a wait in seconds."""
+    return UNKNOWN_WAIT_S if wait_s is None else wait_s
+
+
+def told_wait_s(stored: int) -> int | None:
+    """The wait in seconds that a value of `estimated_wait_s` means."""
+    return None if stored == UNKNOWN_WAIT_S else stored
 
 
 async def get(connection: Connection, task_id: str) -> Row | None:

@@ -44,7 +44,7 @@ class Life:
         max_retries: int = 9,
         claims_slot: bool = False,
     ) -> int:
-        """`estimatedWaitTime` of the new task."""
+        """`estimated_wait_s` of the new task."""
         vip = class_of(priority) is PriorityQueue.VIP
         task = NewTask(task_id, task_type, "u", app, priority, int(vip), "{}", None, 1000, max_retries, None, "k",
                        None, None)  # fmt: skip

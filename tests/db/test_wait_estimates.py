@@ -1,11 +1,12 @@
-"""The waits that were told against the real ones."""
+"""The waits that were told: unknown where no node serves the type, and compared with the real ones."""
 
 from __future__ import annotations
 
 import pytest
 
-from infra.db import monitoring
+from infra.db import capacity, monitoring
 from infra.db.monitoring import ESTIMATES_OF, WaitEstimates
+from infra.db.tasks import UNKNOWN_WAIT_S, expected_wait_s, told_wait_s
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
 
@@ -60,3 +61,41 @@ async def test_a_first_attempt_that_no_node_took_does_not_end_the_wait(life):
     found = await monitoring.wait_estimates(life.connection)
     assert found.bias_s == pytest.approx(-5, abs=1)
     assert found.samples == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "serves", "known"),
+    [
+        ("status = status", "NORMAL", True),  # one slot, which a task holds
+        ("not_before = clock_timestamp() + interval '1 min'", "NORMAL", True),  # resting
+        ("status = 'OFFLINE'", "NORMAL", False),
+        ("status = 'FAULTY'", "NORMAL", False),
+        ("gone_at = clock_timestamp()", "NORMAL", False),
+        ("task_types = ARRAY[2]", "NORMAL", False),
+        ("status = status", "VIP", False),
+    ],
+)
+async def test_the_wait_is_unknown_where_no_active_node_serves_the_type(life, changes, serves, known):
+    life.strict_vip = True
+    await life.node("n", [1], serves=serves)
+    await life.create("first", priority=2)
+    await life.claim("first")
+    await life.do(f"UPDATE gpus SET {changes}")
+    assert (await life.create("second") != UNKNOWN_WAIT_S) is known
+    seen = await capacity.read(life.connection, 1, vip_nodes=False)
+    assert (expected_wait_s(5, seen) is not None) is known
+
+
+async def test_a_task_that_has_its_slot_at_once_waits_0_s(life):
+    await life.node("n", [1])
+    assert told_wait_s(await life.create("t", claims_slot=True)) == 0
+    assert await life.running() == {"t": "n"}
+
+
+async def test_an_unknown_wait_is_not_compared(life):
+    await life.create("t")
+    assert (await life.task("t")).estimated_wait_s == UNKNOWN_WAIT_S
+    await life.node("n", [1])
+    await life.claim("t")
+    await life.end("t")
+    assert await monitoring.wait_estimates(life.connection) == WaitEstimates()

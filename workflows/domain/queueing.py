@@ -29,15 +29,15 @@ def rank(virtual_time: float, last_of_app: float | None, weight: float) -> float
     return max(virtual_time, last_of_app + 1 / weight)
 
 
-def wait_s(ahead: int, slots: int, remaining_s: Sequence[float], usual_s: float) -> float:
-    """Seconds until a task starts that has `ahead` others before it.
+def wait_s(ahead: int, slots: int, remaining_s: Sequence[float], usual_s: float) -> float | None:
+    """Seconds until a task starts that has `ahead` others before it; None, which is unknown, without a slot.
 
     `slots` are those that it can use, `remaining_s` what is left of each running attempt on them,
-    `usual_s` how long one of the tasks ahead takes. Where no slot is alive it counts as if one came now.
+    `usual_s` how long one of the tasks ahead takes.
     """
+    if slots == 0:
+        return None
     free = max(slots - len(remaining_s), 0)
     ends = [0.0] * free + sorted(remaining_s)
-    if not ends:
-        return (ahead + 1) * usual_s
     rounds, place = divmod(ahead, len(ends))
     return ends[place] + rounds * usual_s
