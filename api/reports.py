@@ -12,6 +12,7 @@ from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus
 
+UNNAMED = "未携带 X-Attempt-Token，无法确定所指的执行尝试"
 OUTCOMES = {TaskStatus.FAILED: Outcome.FAILED, TaskStatus.QUEUED: Outcome.HANDED_BACK}
 
 
@@ -117,7 +118,7 @@ async def _closed(connection: Connection, attempt: Row) -> Row:
 
     No lock of a release is taken for it: the node's row may be held already.
     """
-    found = await attempts.find(connection, attempt.task_id, token=attempt.token, gpu_id=None)
+    found = await attempts.find(connection, attempt.task_id, attempt.token)
     assert found is not None
     assert found.closed_at is not None
     return found
@@ -128,27 +129,34 @@ async def _find(connection: Connection, report: Report, *, opens: bool) -> Row |
 
     With `opens` its release is open from now on, for `settle`.
     """
-    gpu_id = report.gpu_id if report.lineage is None else await _own_gpu(connection, report, report.lineage)
-    found = await attempts.find(connection, report.task_id, token=report.token, gpu_id=gpu_id, opens=opens)
+    token = report.token
+    if token is None or report.lineage is not None:
+        held = await attempts.holders(connection, report.task_id, report.lineage)
+        await _check_holder(connection, report, held)
+        token = token or _only_token(held)
+    found = None if token is None else await attempts.find(connection, report.task_id, token, opens=opens)
     if found is None:
         await _must_exist(connection, report.task_id)
-    if found is not None and report.gpu_id is not None and found.gpu_id != report.gpu_id:
+    if found is not None and report.gpu_id not in {None, found.gpu_id}:
         return None
     return found
 
 
-async def _own_gpu(connection: Connection, report: Report, lineage: str) -> str:
-    """The caller's GPU that the report is about, which has held the task. Raises NotTheHolder.
+async def _check_holder(connection: Connection, report: Report, held: list[Row]) -> None:
+    """Raise NotTheHolder unless the GPU that the report is about is the caller's, and has held the task.
 
     A token of somebody else's attempt is refused also where the caller has held the task before.
     """
-    held = await attempts.holders(connection, report.task_id, lineage)
     named = [one for one in held if one.token == report.token] or held
-    own = [one.gpu_id for one in named if one.own and report.gpu_id in {None, one.gpu_id}]
-    if not own:
+    if report.lineage is not None and not any(one.own and report.gpu_id in {None, one.gpu_id} for one in named):
         await _must_exist(connection, report.task_id)
         raise NotTheHolder
-    return str(own[-1])
+
+
+def _only_token(held: list[Row]) -> str | None:
+    """The token of the caller's only attempt of the task: of several nobody can tell which one is meant."""
+    own = [str(one.token) for one in held if one.own]
+    return own[0] if len(own) == 1 else None
 
 
 async def _must_exist(connection: Connection, task_id: str) -> None:
@@ -158,4 +166,4 @@ async def _must_exist(connection: Connection, task_id: str) -> None:
 
 async def _late(connection: Connection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
     await attempts.keep_late(connection, report.task_id, attempt, str(kind), body)
-    return Heard(Wakeups(), LateReport())
+    return Heard(Wakeups(), LateReport(UNNAMED if attempt is None and report.token is None else ""))

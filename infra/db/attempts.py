@@ -56,41 +56,27 @@ _OPEN_ON = text(
 _KEEP_LATE = text("INSERT INTO late_reports (task_id, attempt, kind, body) VALUES (:task_id, :attempt, :kind, :body)")
 _HOLDERS = text(
     """
-    SELECT a.token, a.gpu_id, COALESCE(g.lineage = :lineage, false) AS own
-      FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = :task_id ORDER BY a.attempt
+    SELECT a.token, a.gpu_id, COALESCE(g.lineage = :lineage, CAST(:lineage AS text) IS NULL) AS own
+      FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = :task_id
     """
 )
 _FIND = """
     SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result{more}
-      FROM (SELECT * FROM attempts WHERE task_id = :task_id AND {which} ORDER BY attempt DESC LIMIT 1) a
-      LEFT JOIN task_results r USING (task_id, attempt)
+      FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
+     WHERE a.task_id = :task_id AND a.token = :token
 """
 _FINDS = {
-    (key, opens): text(
-        _FIND.format(
-            which="true" if key is None else f"{key} = :{key}",
-            more=f", {type_locks.SHARE_OF_ATTEMPT}" if opens else "",
-        )
-    )
-    for key in ("token", "gpu_id", None)
-    for opens in (False, True)
+    opens: text(_FIND.format(more=f", {type_locks.SHARE_OF_ATTEMPT}" if opens else "")) for opens in (False, True)
 }
 
 
-async def find(
-    connection: Connection, task_id: str, *, token: str | None, gpu_id: str | None, opens: bool = False
-) -> Row | None:
-    """The attempt that a report means: by its token, else the last one on that node, else the last one.
-
-    With `opens` its release is open from now on, for `settle`.
-    """
-    values = {"task_id": task_id, "token": token, "gpu_id": gpu_id}
-    key = next((key for key in ("token", "gpu_id") if values[key] is not None), None)
-    return (await connection.execute(_FINDS[key, opens], values)).one_or_none()
+async def find(connection: Connection, task_id: str, token: str, *, opens: bool = False) -> Row | None:
+    """The task's attempt that has this token, or None. With `opens` its release is open from now on, for `settle`."""
+    return (await connection.execute(_FINDS[opens], {"task_id": task_id, "token": token})).one_or_none()
 
 
-async def holders(connection: Connection, task_id: str, lineage: str) -> list[Row]:
-    """The task's attempts, the last one last: token, gpu_id, and whether that node is of this lineage (`own`)."""
+async def holders(connection: Connection, task_id: str, lineage: str | None) -> list[Row]:
+    """The task's attempts: token, gpu_id, and whether that node is of this lineage (`own`); None: all are."""
     return list((await connection.execute(_HOLDERS, {"task_id": task_id, "lineage": lineage})).all())
 
 

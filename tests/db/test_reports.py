@@ -1,4 +1,4 @@
-"""A report that is heard while somebody else settles the attempt it means."""
+"""Which attempt a report means, and a report that is heard while somebody else settles that attempt."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from infra.db.connection import Connection
 from infra.db.engine import Database
 from tests.conftest import eventually
 from tests.db import rows
+from tests.db.life import Life
 from workflows.domain.attempt import Outcome
-from workflows.domain.errors import LateReport
+from workflows.domain.errors import LateReport, NotTheHolder
 from workflows.domain.task import TaskStatus
 
 FIRST_TYPE, SECOND_TYPE = 8101, 8102
@@ -81,3 +82,74 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
     assert isinstance(heard.refusal, LateReport)
     late = text("SELECT count(*) FROM late_reports WHERE task_id = :task_id")
     assert (await database.run(lambda c: c.execute(late, {"task_id": task_id}))).scalar_one() == 1
+
+
+async def attempt_of(connection: Connection, number: int, gpu_id: str, outcome: Outcome | None = None) -> None:
+    closed = {"outcome": outcome, "closed_at": text("clock_timestamp()")} if outcome else {}
+    await rows.attempt(connection, "t", attempt=number, gpu_id=gpu_id, token=f"token-{number}", **closed)
+
+
+@pytest.fixture
+async def fleet(life: Life) -> Connection:
+    """The nodes a and b of one key, c of another, and a task that has run on nobody yet."""
+    for gpu_id, lineage in (("a", "k"), ("b", "k"), ("c", "other")):
+        await rows.node(life.connection, gpu_id, lineage=lineage, max_concurrent_tasks=2)
+    await rows.task(life.connection, "t", attempts=2)
+    return life.connection
+
+
+WITHOUT_TOKEN = [
+    # the gpuId that it names, the node that holds the open attempt, who held an earlier one, whether it counts
+    (None, "a", None, True),
+    ("a", "a", None, True),
+    ("a", "a", "c", True),
+    (None, "a", "c", True),
+    (None, "a", "b", False),
+    ("a", "a", "b", False),
+    ("b", "a", "b", False),
+    (None, "a", "a", False),
+    ("a", "a", "a", False),
+    ("a", None, "a", False),
+    (None, None, "a", False),
+]
+
+
+@pytest.mark.parametrize("lineage", ["k", None])
+@pytest.mark.parametrize("says", [says_result, says_failed, says_processing])
+@pytest.mark.parametrize(("names", "holder", "earlier", "counts"), WITHOUT_TOKEN)
+async def test_without_a_token_it_counts_only_for_the_only_attempt_of_the_key(
+    fleet: Connection, says, lineage, names, holder, earlier, counts
+) -> None:
+    if earlier:
+        await attempt_of(fleet, 1, earlier, Outcome.LOST)
+    if holder:
+        await attempt_of(fleet, 2, holder)
+    heard = await says(fleet, Report("t", None, names, lineage, strict_vip=False))
+    counts = counts and not (lineage is None and earlier)  # an administrator's key may have held any attempt
+    assert (heard.refusal is None) is counts
+    assert isinstance(heard.refusal, LateReport | None)
+    late = (await fleet.execute(text("SELECT count(*) FROM late_reports"))).scalar_one()
+    changed = text("SELECT count(*) FROM attempts WHERE attempt = 2 AND (closed_at IS NOT NULL OR progress = 50)")
+    assert (late, (await fleet.execute(changed)).scalar_one()) == ((0, 1) if counts else (1, 0))
+
+
+async def test_without_a_token_the_same_result_is_answered_the_same_twice(fleet: Connection) -> None:
+    await attempt_of(fleet, 2, "a")
+    report = Report("t", None, None, "k", strict_vip=False)
+    assert [(await says_result(fleet, report)).refusal for _ in range(2)] == [None, None]
+
+
+@pytest.mark.parametrize("names", [None, "a", "b", "c"])
+async def test_it_is_refused_where_the_key_has_not_held_the_task(fleet: Connection, names) -> None:
+    await attempt_of(fleet, 2, "c")
+    for token in (None, "token-2"):
+        with pytest.raises(NotTheHolder):
+            await says_result(fleet, Report("t", token, names, "k", strict_vip=False))
+
+
+async def test_with_its_token_the_second_attempt_of_a_key_counts(fleet: Connection) -> None:
+    await attempt_of(fleet, 1, "a", Outcome.LOST)
+    await attempt_of(fleet, 2, "b")
+    stale = await says_result(fleet, Report("t", "token-1", None, "k", strict_vip=False))
+    assert isinstance(stale.refusal, LateReport)
+    assert (await says_result(fleet, Report("t", "token-2", None, "k", strict_vip=False))).refusal is None
