@@ -25,7 +25,7 @@ _FAILURES = text(
     " WHERE task_id = :task_id AND outcome IN ('FAILED', 'TIMED_OUT') ORDER BY attempt"
 )
 _WINNER = text("SELECT gpu_id FROM attempts WHERE task_id = :task_id AND outcome = 'SUCCEEDED'")
-_LOCK_NODE = text("SELECT status FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL FOR UPDATE")
+_LOCK_NODE = text("SELECT status FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
 _EXCUSE = text(
     "UPDATE attempts SET blamed = false WHERE task_id = :task_id AND gpu_id = :gpu_id AND blamed RETURNING attempt"
 )

@@ -54,7 +54,8 @@ _BY_TYPE = text(
     + " AND (CAST(:priority AS text) IS NULL OR g.priority_queue = :priority) ORDER BY g.gpu_id"
 )
 _LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
-# A FAULTY node stays FAULTY whoever registers: only recover ends that. A gpuId belongs to the lineage of the node's
+# A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that. Its failures in a row
+# count on in the same way. A gpuId belongs to the lineage of the node's
 # key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
 # while it is there (INVARIANTS, 10).
 _REGISTER = text(
@@ -69,12 +70,9 @@ _REGISTER = text(
            version = excluded.version, max_concurrent_tasks = excluded.max_concurrent_tasks,
            metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret,
            lineage = COALESCE(excluded.lineage, g.lineage),
-           status = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN 'FAULTY' ELSE 'ACTIVE' END,
+           status = CASE g.status WHEN 'FAULTY' THEN 'FAULTY' ELSE 'ACTIVE' END,
            failure_count = 0, not_before = NULL, registered_at = clock_timestamp(),
-           status_since = CASE WHEN g.status = 'FAULTY' AND g.gone_at IS NULL THEN g.status_since
-                               ELSE clock_timestamp() END,
-           task_failure_count = CASE WHEN g.gone_at IS NULL THEN g.task_failure_count ELSE 0 END,
-           judged_since = CASE WHEN g.gone_at IS NULL THEN g.judged_since ELSE clock_timestamp() END, gone_at = NULL
+           status_since = CASE g.status WHEN 'FAULTY' THEN g.status_since ELSE clock_timestamp() END, gone_at = NULL
      WHERE excluded.lineage IS NULL OR g.lineage = excluded.lineage OR g.lineage IS NULL AND g.gone_at IS NOT NULL
         OR g.lineage IS NOT NULL
            AND NOT EXISTS (SELECT FROM api_keys k WHERE k.lineage = g.lineage AND k.revoked_at IS NULL)
@@ -132,7 +130,7 @@ async def by_task_type(
 
 
 async def register(connection: Connection, node: Registration, *, strict_vip: bool) -> Wakeups:
-    """(new), OFFLINE → ACTIVE with a new epoch; slots above a smaller capacity are given back at once.
+    """(new), OFFLINE → ACTIVE with a new epoch, and FAULTY stays so; slots above a smaller capacity are given back.
 
     Raises GpuOfAnotherKey.
     """

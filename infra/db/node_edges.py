@@ -20,17 +20,21 @@ from workflows.domain.gpu import GpuStatus, check_edge
 SOURCE = "gpu_monitor"
 
 
-def _edge(before: tuple[GpuStatus, ...], after: GpuStatus, assignments: str) -> TextClause:
+def _edge(
+    before: tuple[GpuStatus, ...], after: GpuStatus, assignments: str, where: str = "gone_at IS NULL"
+) -> TextClause:
     for state in before:
         check_edge(state, after)
     states = ", ".join(f"'{state}'" for state in before)
     return text(
         f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"
-        f" WHERE gpu_id = :gpu_id AND status IN ({states}) AND gone_at IS NULL RETURNING epoch, status_since"
+        f" WHERE gpu_id = :gpu_id AND status IN ({states}) AND {where} RETURNING epoch, status_since"
     )
 
 
-_FAULT = _edge((GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = :reason")
+_FAULT = _edge(  # also where it has gone meanwhile: it comes back as it left
+    (GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = :reason", where="true"
+)
 _OFFLINE = _edge((GpuStatus.ACTIVE,), GpuStatus.OFFLINE, "failure_count = failure_count + 1")
 _RETURN = _edge((GpuStatus.OFFLINE,), GpuStatus.ACTIVE, "failure_count = 0, not_before = NULL")
 _RECOVER = _edge(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from infra.db import gpus
+from infra.db import blame, gpus
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
+from workflows.domain.errors import GpuNotFound
 from workflows.domain.task import TaskStatus
 
 FLEET = ("n1", "n2", "n3", "n4", "n5")
@@ -183,3 +184,57 @@ async def test_a_node_that_refuses_again_and_again_rests_longer_each_time_and_co
     assert (await life.task("t")).retry_count == 0
     node = await life.gpu("busy")
     assert (node.status, node.failure_count, node.task_failure_count) == ("ACTIVE", 4, 0)
+
+
+async def leave_and_come_back(life: Life, gpu_id: str) -> None:
+    await gpus.deregister(life.connection, gpu_id)
+    await life.node(gpu_id, [1])
+
+
+async def test_a_faulty_node_that_leaves_and_comes_back_is_faulty_until_it_is_recovered(life):
+    await life.node("n", [1])
+    await gpus.fault(life.connection, "n", "ECC")
+    await leave_and_come_back(life, "n")
+    node = await life.gpu("n")
+    assert (node.status, node.fault_reason, node.epoch) == ("FAULTY", "ECC", 2)
+    await life.create("t")
+    assert await life.claim("t") is None
+    await gpus.deregister(life.connection, "n")
+    with pytest.raises(GpuNotFound):
+        await gpus.recover(life.connection, "n", strict_vip=False)  # of a node that is gone
+    await life.node("n", [1])
+    await gpus.recover(life.connection, "n", strict_vip=False)
+    assert await life.running() == {"t": "n"}
+    await leave_and_come_back(life, "n")
+    assert (await life.gpu("n")).status == "ACTIVE"
+
+
+async def test_failures_in_a_row_outlast_a_deregistration(life):
+    await life.node("n", [1])
+    for number in range(2):
+        await life.create(f"t{number}", max_retries=0)
+        await life.claim(f"t{number}")
+        await life.end(f"t{number}", Outcome.FAILED, "boom")
+    since = (await life.gpu("n")).judged_since
+    await leave_and_come_back(life, "n")
+    node = await life.gpu("n")
+    assert (node.status, node.task_failure_count, node.judged_since) == ("ACTIVE", 2, since)
+    await life.create("last", max_retries=0)
+    await life.claim("last")
+    await gpus.deregister(life.connection, "n")
+    await life.end("last", Outcome.FAILED, "boom")  # heard before its workflow has closed what it held
+    await life.node("n", [1])
+    assert (await life.gpu("n")).status == "FAULTY"
+
+
+async def test_an_excuse_reaches_a_node_that_has_gone(life):
+    for gpu_id in ("n1", "n2", "n3"):
+        await life.node(gpu_id, [1])
+    await life.create("poison", max_retries=3)
+    first, *_ = await fail_everywhere(life, "poison", "boom")
+    assert (await life.gpu(first)).task_failure_count == 1
+    await gpus.deregister(life.connection, first)
+    await life.do("UPDATE attempts SET blamed = true")
+    await blame.excuse(life.connection, "poison", first)
+    await life.node(first, [1])
+    assert (await life.gpu(first)).task_failure_count == 0

@@ -24,7 +24,7 @@ ACTIVE, OFFLINE, FAULTY = GpuStatus.ACTIVE, GpuStatus.OFFLINE, GpuStatus.FAULTY
 
 
 class Nodes(DatabaseMachine):
-    """The model knows a node's status (None: not registered) and how often it has registered."""
+    """The model knows a node's status (None: not registered), how often it has registered, and who left FAULTY."""
 
     @initialize()
     def begin(self) -> None:
@@ -32,6 +32,7 @@ class Nodes(DatabaseMachine):
         self.status: dict[str, GpuStatus | None] = {"n1": None, "n2": None}
         self.epoch = {"n1": 0, "n2": 0}
         self.alerts = 0
+        self.left_faulty: set[str] = set()
 
     @rule(name=NAMES)
     def register(self, name: str) -> None:
@@ -39,7 +40,7 @@ class Nodes(DatabaseMachine):
         self.do(lambda c: gpus.register(c, node, strict_vip=False))
         self.epoch[name] += 1
         if self.status[name] is not FAULTY:  # only recover ends that
-            self.move(name, ACTIVE)
+            self.move(name, FAULTY if name in self.left_faulty else ACTIVE)
 
     @rule(name=NAMES)
     def a_beat_comes_back(self, name: str) -> None:
@@ -82,6 +83,7 @@ class Nodes(DatabaseMachine):
     def deregister(self, name: str) -> None:
         self.known(name, lambda c: gpus.deregister(c, name))
         if self.status[name] is not None:
+            (self.left_faulty.add if self.status[name] is FAULTY else self.left_faulty.discard)(name)
             self.move(name, None)
 
     @invariant()

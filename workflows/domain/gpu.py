@@ -21,6 +21,7 @@ class GpuStatus(StrEnum):
 EDGES: frozenset[tuple[GpuStatus | None, GpuStatus | None]] = frozenset(
     {
         (None, GpuStatus.ACTIVE),
+        (None, GpuStatus.FAULTY),  # registered again, and FAULTY when it was deregistered
         (GpuStatus.ACTIVE, GpuStatus.OFFLINE),
         (GpuStatus.OFFLINE, GpuStatus.ACTIVE),
         (GpuStatus.ACTIVE, GpuStatus.FAULTY),
