@@ -16,7 +16,6 @@ from api.protocol import EnvelopeProtocol
 from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache
-from infra.db.engine import Database, create_engine, is_unavailable
 from infra.forecast import Forecast
 from infra.own_services import OwnServices
 from infra.settings import Settings
@@ -24,8 +23,7 @@ from infra.temporal import Engine
 from infra.temporal_access import connect
 from workers import event_loop, garbage
 from workers.instance import Instance
-from workers.migrate import prepare
-from workers.patience import until_there
+from workers.schema import open_database
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def serve(settings: Settings) -> None:
     """Assemble the API and run it."""
-    await until_there("Postgres", lambda: prepare(settings), is_unavailable)
-    assert settings.database_url is not None
-    database = Database(create_engine(settings.database_url))
+    database = await open_database(settings)
     cache = Cache.connect(settings.redis_url)
     engine = Engine(await connect(settings), settings)
     instance = Instance("api", database, engine, settings)

@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import logging
 
+from infra import telemetry
 from infra.db import keys
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database, create_engine, is_unavailable
 from infra.db.migrate import migrate
 from infra.settings import Settings
+from workers.patience import until_there
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 once the schema is current."""
-    asyncio.run(prepare(Settings()))
+    settings = Settings()
+    telemetry.log_to_stderr(settings.log_level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    asyncio.run(prepare(settings))
     return 0
 
 
@@ -30,7 +35,7 @@ async def prepare(settings: Settings) -> None:
         raise SystemExit("ORCHESTRATOR_DATABASE_URL is not set (`gpu-orchestrator run` sets it)")
     database = Database(create_engine(settings.database_url, pool_size=1))
     try:
-        await migrate(database)
+        await until_there("Postgres", lambda: migrate(database), is_unavailable)
         secret = settings.api_key
         if secret is not None and not await database.run(lambda c: keys.ensure_bootstrap(c, secret.get_secret_value())):
             log.warning("the key of ORCHESTRATOR_API_KEY was revoked, or is no bootstrap key: it does not open the API")

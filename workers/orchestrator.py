@@ -26,7 +26,6 @@ from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db.closings import Closings
-from infra.db.engine import Database, create_engine, is_unavailable
 from infra.forecast import Forecast
 from infra.node_client import NodeClient
 from infra.own_services import OwnServices
@@ -35,8 +34,8 @@ from infra.temporal import WORKFLOWS, Engine
 from infra.temporal_access import connect, is_away
 from workers import event_loop, garbage
 from workers.instance import Instance
-from workers.migrate import prepare
 from workers.patience import until_there
+from workers.schema import open_database
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +72,9 @@ async def set_up_engine(settings: Settings) -> Engine:
 
 async def serve(settings: Settings) -> None:
     """Assemble the worker and run it."""
-    await until_there("Postgres", lambda: prepare(settings), is_unavailable)
-    log.info("nodes report to %s", settings.base_url)
+    database = await open_database(settings)
     assert settings.database_url is not None
-    database = Database(create_engine(settings.database_url))
+    log.info("nodes report to %s", settings.base_url)
     cache = Cache.connect(settings.redis_url)
     own = OwnServices(settings)
     await own.refresh()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import psycopg
-import sqlalchemy
 from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from infra.db.connection import Connection, keep_first_line
 from infra.db.lending import LENT_BY_KEPT, TURN_S, Lender
@@ -96,9 +96,14 @@ class Database:
         """The same for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
         return await self._bounded(lambda: self._alone(work), ANSWER_S)
 
-    async def alter(self, work: Callable[[sqlalchemy.Connection], None]) -> None:
-        """Run synchronous work, a migration, in one transaction of SQLAlchemy's own, however long it takes."""
-        await self._repeated(lambda: self._altered(work))
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of SQLAlchemy's own, closed in the end: what is set for its session is for nobody else."""
+        async with self._engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                await connection.invalidate()
 
     async def _bounded(self, work: Callable[[], Awaitable[T]], within_s: float | None) -> T:
         if not self._circuit.admits():
@@ -131,10 +136,6 @@ class Database:
     async def _alone(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._lender.singles() as connection:
             return await work(connection)
-
-    async def _altered(self, work: Callable[[sqlalchemy.Connection], None]) -> None:
-        async with self._engine.begin() as connection:
-            await connection.run_sync(work)
 
     async def _repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):

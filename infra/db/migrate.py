@@ -1,35 +1,120 @@
-"""Bring a database to the current schema. Safe to run from several processes at once."""
+"""Bring a database to the current schema while the programs that use it run (ADR 0019).
+
+Each migration is a transaction of its own. One that does not get a lock within `LOCK_TIMEOUT_MS` is rolled back and
+repeated, so that the statements that queue behind it wait no longer than that. How to write one:
+`infra.migrations.online`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.engine import Database
+from infra.db.schema import VERSIONS
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
-_LOCK = 7100  # advisory lock: one migration at a time
+log = logging.getLogger(__name__)
+
+MIGRATIONS = VERSIONS.parent
+TABLE, TABLE_BEFORE = "schema_version", "alembic_version"
+LAST_BEFORE = "0010"
+"""The revision at which TABLE_BEFORE stays: the programs that read that table know no later one."""
+
+LOCK_TIMEOUT_MS = 500
+POLL_S = 0.5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
+REPEATED = frozenset({"55P03", "40P01"})  # no lock within LOCK_TIMEOUT_MS, deadlock
+
+_SESSION = text(
+    "SELECT set_config(name, value, false) FROM (VALUES ('statement_timeout', '0'),"
+    " ('idle_in_transaction_session_timeout', '0'), ('lock_timeout', CAST(:lock_timeout AS text))) AS s(name, value)"
+)
+# Of the session, so that it outlives the transactions. It is polled: whoever waits in pg_advisory_lock holds a
+# snapshot, and CREATE INDEX CONCURRENTLY waits for the end of every older snapshot.
+_TRY_LOCK = text("SELECT pg_try_advisory_lock(7106)")
+_LOCK_BEFORE = text("SELECT pg_advisory_xact_lock(7100)")  # what programs up to LAST_BEFORE hold while they migrate
+_HAS_TABLE = text("SELECT to_regclass(:name) IS NOT NULL")
 
 
-def alembic_config(connection: Connection) -> Config:
-    """Alembic's configuration for one connection."""
+def alembic_config(
+    connection: Connection, *, table: str = TABLE, versions: Sequence[Path] = (VERSIONS,), quiet: bool = True
+) -> Config:
+    """Alembic's configuration for one connection; `table` is where it keeps the revision."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
+    config.set_main_option("script_location", _escaped(str(MIGRATIONS)))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", _escaped("\n".join(str(path) for path in versions)))
+    config.attributes.update(connection=connection, table=table, on_applied=None if quiet else _say)
     return config
 
 
-def upgrade(connection: Connection) -> None:
-    """Run every migration that is missing, inside the caller's transaction."""
-    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):  # a large table may take its time
-        connection.execute(text(f"SET LOCAL {setting} = 0"))
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    command.upgrade(alembic_config(connection), "head")
+async def migrate(database: Database, versions: Sequence[Path] = (VERSIONS,)) -> None:
+    """Run every migration that is missing. Safe to run twice at once, and again after it was interrupted.
+
+    It goes on until it has got each lock that it needs. Raises DBAPIError, ConnectionError.
+    """
+    async with database.session() as connection:
+        await _lock(connection)
+        await _until_locks_are_had(connection, versions)
 
 
-async def migrate(database: Database) -> None:
-    """`upgrade` in a transaction of its own: all of it or nothing."""
-    await database.alter(upgrade)
+async def _lock(connection: AsyncConnection) -> None:
+    said = False
+    while not (await connection.execute(_TRY_LOCK)).scalar_one():
+        await connection.commit()
+        if not said:
+            log.info("another migration of this database is under way: waiting for its end")
+        said = True
+        await asyncio.sleep(POLL_S)
+    await connection.commit()
+
+
+async def _until_locks_are_had(connection: AsyncConnection, versions: Sequence[Path]) -> None:
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            await connection.execute(_SESSION, {"lock_timeout": str(LOCK_TIMEOUT_MS)})
+            await connection.commit()
+            await connection.run_sync(_upgrade, versions)
+        except PendingRollbackError as error:
+            raise ConnectionError("the connection was lost during a migration") from error
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in REPEATED:
+                raise
+            await connection.rollback()
+            log.warning("a lock is held by others, trying again in %g s: %s", pause_s, error.statement)
+        else:
+            return
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+def _upgrade(connection: Connection, versions: Sequence[Path]) -> None:
+    if not connection.execute(_HAS_TABLE, {"name": TABLE}).scalar_one():
+        _take_over(connection)
+    connection.commit()
+    command.upgrade(alembic_config(connection, versions=versions, quiet=False), "head")
+    connection.commit()
+
+
+def _take_over(connection: Connection) -> None:
+    """Do what the programs before did, and go on from there in a table of our own; all of it or nothing."""
+    connection.execute(_LOCK_BEFORE)
+    command.upgrade(alembic_config(connection, table=TABLE_BEFORE, quiet=False), LAST_BEFORE)
+    command.stamp(alembic_config(connection), LAST_BEFORE)
+
+
+def _say(revision: str) -> None:
+    log.info("applied revision %s", revision)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("%", "%%")

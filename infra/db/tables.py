@@ -365,6 +365,12 @@ monitor_reports = Table(
     Column("at", _timestamp, nullable=False, server_default=_now),
 )
 
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    Column("oldest_program", Text, primary_key=True),  # one row; revision of the oldest program that can run on this
+)
+
 __all__ = [
     "alerts",
     "api_keys",
@@ -380,6 +386,7 @@ __all__ = [
     "leader_lease",
     "metadata",
     "monitor_reports",
+    "schema_compatibility",
     "task_events",
     "task_results",
     "tasks",

@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "infra" / "db").glob("*.py"))
 RUNS_SQL = {"text", "exec_driver_sql"}
 AT_RUN_TIME = {
-    ("migrate", "upgrade"): "the settings are named in it",
     ("alerts", "page"): "the conditions are values of _FILTERS",
     ("tasks", "page"): "the conditions are values of _FILTERS",
     ("audit", "page"): "the conditions are values of _FILTERS",

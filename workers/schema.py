@@ -1,0 +1,54 @@
+"""Waiting at the start for a schema that this program can use: only `gpu-orchestrator migrate` makes one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from infra.db import schema
+from infra.db.engine import Database, create_engine, is_unavailable
+from infra.db.schema import Schema
+from infra.settings import Settings
+from workers.patience import until_there
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 0.5
+SAID_EVERY_S = 30.0
+
+
+async def open_database(settings: Settings) -> Database:
+    """The database of the settings, once this program can use it."""
+    if settings.database_url is None:
+        raise SystemExit("ORCHESTRATOR_DATABASE_URL is not set (`gpu-orchestrator run` sets it)")
+    database = Database(create_engine(settings.database_url))
+    await until_usable(database)
+    return database
+
+
+async def until_usable(database: Database, pause_s: float = PAUSE_S) -> None:
+    """Return once the database has at least this program's schema; raise SystemExit where that is too new for it."""
+    clock = asyncio.get_running_loop().time
+    say_at = clock()
+    while (found := await until_there("Postgres", lambda: database.run(schema.read), is_unavailable)).is_awaited:
+        if clock() >= say_at:
+            log.warning(_awaited(found))
+            say_at = clock() + SAID_EVERY_S
+        await asyncio.sleep(pause_s)
+    if found.is_too_new:
+        raise SystemExit(_too_new(found))
+
+
+def _awaited(found: Schema) -> str:
+    has = "is empty" if found.revision is None else f"has the schema of revision {found.revision}"
+    return (
+        f"the database {has}: waiting for revision {schema.PROGRAM},"
+        " which `gpu-orchestrator migrate` of this version or of a later one makes"
+    )
+
+
+def _too_new(found: Schema) -> str:
+    return (
+        f"the database has the schema of revision {found.revision}, which needs programs of revision"
+        f" {found.oldest_program} or later; this one is of revision {schema.PROGRAM}: install the later version"
+    )
