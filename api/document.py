@@ -119,7 +119,9 @@ def _complete(operation: Object, route: APIRoute) -> None:
             parameter["description"] = IDS[parameter["name"]]
     _complete_success(operation["responses"]["200"], route)
     for code in _codes(operation):
-        operation["responses"][str(code)] = {"$ref": f"#/components/responses/{code}"}
+        own = operation["responses"].get(str(code), {}).get("headers")  # that only this endpoint has
+        refusal = {"$ref": f"#/components/responses/{code}"}
+        operation["responses"][str(code)] = _error(code) | {"headers": own} if own else refusal
 
 
 def _without_null(schema: Object) -> Object:

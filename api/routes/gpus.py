@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from api import present
 from api.access import HoldsGpu, check_holder, lineage_of_node
@@ -13,6 +13,7 @@ from api.auth import CallerOf
 from api.body import JsonBody, clean
 from api.context import Context, ContextOf
 from api.envelope import Envelope, ok, says
+from api.errors import BadRequest
 from api.paging import WholeOrPageOf
 from api.params import Integer, Reason
 from api.schemas.gpus import GpuNodeInfo
@@ -27,6 +28,28 @@ from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
 
 router = APIRouter(prefix="/gpus", tags=["GPU管理"])
+
+REGISTRATION = "X-Registration"
+REGISTERED = {"description": "扩展：本次注册的标识（不透明），由之后的心跳携带", "schema": {"type": "string"}}
+OUTDATED = {
+    "description": "扩展：心跳携带的注册已被取代时为 outdated",
+    "required": False,
+    "schema": {"const": "outdated"},
+}
+BeatOfRegistration = Annotated[
+    str | None,
+    Header(
+        alias=REGISTRATION,
+        description="扩展（可选）：注册时收到的标识；该GPU之后又重新注册过时，心跳不生效并返回 400。缺省时照常生效",
+    ),
+]
+
+
+class OutdatedRegistration(BadRequest):
+    """400: the GPU has registered again since, from elsewhere; also where the value never was a registration's."""
+
+    def __init__(self) -> None:
+        super().__init__(REGISTRATION, "已过期，该GPU已重新注册，本次心跳未生效", {REGISTRATION: "outdated"})
 
 
 async def _present(context: Context, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -58,9 +81,17 @@ async def by_task_type(
     return ok(await _present(context, page.of(rows)))
 
 
-@router.post("/register", response_model=Envelope[str], summary="2.4 GPU注册", responses=says("GPU注册成功"))
+@router.post(
+    "/register",
+    response_model=Envelope[str],
+    summary="2.4 GPU注册",
+    responses={200: says("GPU注册成功")[200] | {"headers": {REGISTRATION: REGISTERED}}},
+)
 async def register(
-    context: ContextOf, caller: CallerOf, body: Annotated[RegisterGpu, Depends(JsonBody(RegisterGpu))]
+    response: Response,
+    context: ContextOf,
+    caller: CallerOf,
+    body: Annotated[RegisterGpu, Depends(JsonBody(RegisterGpu))],
 ) -> dict[str, Any]:
     context.allowed.check(body.ip, body.port)
     node = Registration(
@@ -79,12 +110,13 @@ async def register(
     )
     strict = context.settings.vip_nodes_strict
 
-    async def work(connection: Connection) -> Wakeups:
+    async def work(connection: Connection) -> tuple[Wakeups, str]:
         wakeups = await gpus.register(connection, node, strict_vip=strict)
         await audit.record(connection, caller, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
-        return wakeups
+        return wakeups, await gpus.registration(connection, node.gpu_id)
 
-    await context.deliver(await context.database.run(work))
+    wakeups, response.headers[REGISTRATION] = await context.database.run(work)
+    await context.deliver(wakeups)
     await context.beat(body.gpuId)
     return ok("GPU注册成功")
 
@@ -98,13 +130,22 @@ async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str,
     return ok((await _present(context, [row]))[0])
 
 
-@router.post("/{gpuId}/heartbeat", response_model=Envelope[str], summary="2.5 GPU心跳", responses=says("心跳更新成功"))
-async def heartbeat(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
+@router.post(
+    "/{gpuId}/heartbeat",
+    response_model=Envelope[str],
+    summary="2.5 GPU心跳",
+    responses=says("心跳更新成功") | {400: {"headers": {REGISTRATION: OUTDATED}}},
+)
+async def heartbeat(
+    context: ContextOf, caller: CallerOf, gpuId: str, x_registration: BeatOfRegistration = None
+) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
     row = await context.database.single(lambda c: gpus.status_of(c, name))
     if row is None:
         raise GpuNotFound
     check_holder(caller, row)
+    if x_registration and x_registration != gpus.registration_of(row):
+        raise OutdatedRegistration
     await context.beat(name)
     if row.status == "OFFLINE":
         strict = context.settings.vip_nodes_strict

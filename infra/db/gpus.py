@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import text
 
@@ -88,7 +89,9 @@ _BEAT = text(
         ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)
     """
 )
-_STATUS = text("SELECT status, epoch, lineage FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL")
+_STATUS = text(
+    "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL"
+)
 _NOW_BEAT = text(
     "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (:gpu_id, clock_timestamp())"
     " ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)"
@@ -160,8 +163,22 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
 
 
 async def status_of(connection: Connection, gpu_id: str) -> Row | None:
-    """(status, epoch, lineage) of a registered node, or None: all that a beat needs to know."""
+    """Status, registration and lineage of a registered node, or None: all that a beat needs to know."""
     return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
+
+
+async def registration(connection: Connection, gpu_id: str) -> str:
+    """`X-Registration` of a registered node."""
+    return registration_of((await connection.execute(_STATUS, {"gpu_id": gpu_id})).one())
+
+
+def registration_of(row: Row) -> str:
+    """`X-Registration` of a row of `status_of`: opaque, and no other registration's, nor another node's.
+
+    The epoch alone would come again after a restored backup.
+    """
+    registered_at = row.registered_at.astimezone(UTC).isoformat()
+    return hashlib.sha256(f"{row.gpu_id} {row.epoch} {registered_at}".encode()).hexdigest()[:32]
 
 
 async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None:
