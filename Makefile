@@ -3,17 +3,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
+OLDEST := (3, 11)
+# The Python that somebody asks for, if any: an environment of another version is built anew for it.
+ASKED := $(if $(filter file,$(origin PYTHON)),,--python "$(PYTHON)")
 
-.PHONY: demo test run bench faults lint clean
+# What bends Python itself is not meant for us.
+unexport PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH PYTHONSTARTUP
+
+.PHONY: demo test check run bench faults lint clean $(STAMP)
+.NOTPARALLEL:
 
 demo: $(STAMP)
-	$(BIN)/gpu-orchestrator demo $(if $(IMAGES),--images "$(IMAGES)")
+	@$(BIN)/python -m workers.cli demo $(if $(IMAGES),--images "$$IMAGES")
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+check: lint
+	$(BIN)/python -m pytest --numprocesses 2 --quiet tests/unit
+
 run: $(STAMP)
-	@exec $(BIN)/gpu-orchestrator run
+	@exec $(BIN)/python -m workers.cli run
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
@@ -23,19 +33,19 @@ faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seconds 2400 --tasks 10000 --every 4 --drain 1800 $(FAULTS_ARGS)
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml workflows activities infra api workers
-	files=$$(git ls-files) && echo "$$files" | xargs $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+	$(BIN)/python -m bandit --quiet --recursive --configfile pyproject.toml workflows activities infra api workers make_venv.py
+	files=$$(git ls-files) && echo "$$files" | xargs $(BIN)/python -m detect_secrets.pre_commit_hook --no-verify --baseline .secrets.baseline
 
-$(STAMP): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "python 3.11 or newer is needed, this is " + sys.version)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $(STAMP)
+# make_venv.py finds out whether there is anything to do.
+$(STAMP):
+	@if $(BIN)/python -I make_venv.py --check $(ASKED) 2>/dev/null; then exit 0; fi; \
+	command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON): install Python 3.11 or newer (Debian, Ubuntu: apt install python3 python3-venv)" >&2; exit 1; }; \
+	"$(PYTHON)" -I -c 'import sys; sys.exit(sys.version_info < $(OLDEST))' || { echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$("$(PYTHON)" --version 2>&1 | head -n 1): install a newer one and name it, as in make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+	"$(PYTHON)" -I make_venv.py $(ASKED)
 
 clean:
 	rm -rf $(VENV) .data demo-out
