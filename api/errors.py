@@ -51,6 +51,7 @@ DETAILS = {
     "string_type": "必须是字符串",
     "string_too_short": "不能为空",
     "string_too_long": "过长",
+    "too_long": "元素过多",
     "string_pattern_mismatch": "含有不允许的字符",
     "greater_than": "超出范围",
     "greater_than_equal": "超出范围",

@@ -19,6 +19,8 @@ MAX_PAYLOAD = 256 * 1024
 MAX_METADATA = 16 * 1024
 """Bytes of UTF-8."""
 MAX_TIMEOUT_MS = 86_400_000
+MAX_TASK_TYPES = 64
+"""Of a node."""
 MAX_MESSAGE = 4096
 """Characters."""
 
@@ -88,7 +90,9 @@ class RegisterGpu(Request):
     hostname: Annotated[str, Field(min_length=1, max_length=255)]
     ip: Annotated[str, Field(min_length=1, max_length=45)]
     port: Annotated[int, Field(ge=1, le=65535)]
-    supportedTaskTypes: Annotated[list[Int64], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
+    supportedTaskTypes: Annotated[
+        list[Int64], Field(min_length=1, max_length=MAX_TASK_TYPES), AfterValidator(_distinct)
+    ]
     supportedTaskPriority: Annotated[PriorityQueue, Field(strict=False)] = PriorityQueue.NORMAL
     version: Annotated[str, Field(max_length=64)] = ""
     maxConcurrentTasks: Annotated[int, Field(ge=1, le=1024)] = 1

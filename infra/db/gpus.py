@@ -137,8 +137,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
 
     Raises GpuOfAnotherKey.
     """
-    await type_locks.open_release_to(connection, node.task_types)
-    await type_locks.open_release(connection, node.gpu_id)
+    await type_locks.open_registration(connection, node.gpu_id, node.task_types)
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
     epoch = (await connection.execute(_REGISTER, values)).scalar_one_or_none()
     if epoch is None:

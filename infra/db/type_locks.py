@@ -1,6 +1,8 @@
 """Advisory locks of task types: why no wake-up is lost (see `claims`).
 
-Exclusive for who misses a slot, shared for who frees one, each until its transaction ends.
+Exclusive for who misses a slot, shared for who frees one, each until its transaction ends. The types share `LOCKS`
+locks, so that no number of types and nodes fills Postgres' lock table; types that meet in one only wait for each
+other. A transaction takes its locks in one statement and in order.
 """
 
 from __future__ import annotations
@@ -10,22 +12,34 @@ from sqlalchemy import text
 from infra.db.connection import Connection
 
 _TYPE_LOCK = 7101  # first key of the advisory locks of task types
+LOCKS = 64
+"""Small neighbouring numbers, which types mostly are, have locks of their own."""
 
-EXCLUSIVE = f"pg_advisory_xact_lock({_TYPE_LOCK}, hashint8(CAST(:task_type AS bigint)))"
+
+def _lock_of(task_type: str) -> str:
+    return f"CAST({task_type} & {LOCKS - 1} AS integer)"
+
+
+EXCLUSIVE = f"pg_advisory_xact_lock({_TYPE_LOCK}, {_lock_of('CAST(:task_type AS bigint)')})"
 """For statements that take another lock after it."""
 _SHARED = f"pg_advisory_xact_lock_shared({_TYPE_LOCK}, h)"
-_TYPES_OF = "SELECT DISTINCT hashint8(t) AS h FROM gpus, unnest(task_types) t WHERE gpu_id = {gpu_id} ORDER BY 1"
-SHARE_OF_ATTEMPT = f"(SELECT count({_SHARED}) FROM ({_TYPES_OF.format(gpu_id='a.gpu_id')}) types)"
+_LOCKS_OF = f"SELECT DISTINCT {_lock_of('t')} AS h FROM gpus, unnest(task_types) t WHERE gpu_id = {{gpu_id}} ORDER BY 1"
+SHARE_OF_ATTEMPT = f"(SELECT count({_SHARED}) FROM ({_LOCKS_OF.format(gpu_id='a.gpu_id')}) locks)"
 """For statements that read an attempt `a` anyway: opens the release of its node."""
 
 _EXCLUSIVE = text(f"SELECT {EXCLUSIVE}")
-_SHARE_OF_NODE = text(f"SELECT {_SHARED} FROM ({_TYPES_OF.format(gpu_id=':gpu_id')}) types")
+_SHARE_OF_NODE = text(f"SELECT {_SHARED} FROM ({_LOCKS_OF.format(gpu_id=':gpu_id')}) locks")
 _SHARE_OF_ATTEMPT = text(
     f"SELECT a.gpu_id, {SHARE_OF_ATTEMPT} FROM attempts a WHERE a.task_id = :task_id AND a.attempt = :attempt"
 )
-_SHARE_LISTED = text(
-    f"SELECT {_SHARED}"
-    "  FROM (SELECT DISTINCT hashint8(t) AS h FROM unnest(CAST(:task_types AS bigint[])) t ORDER BY 1) types"
+_SHARE_OF_REGISTRATION = text(
+    f"""
+    SELECT {_SHARED}
+      FROM (SELECT DISTINCT {_lock_of("t")} AS h
+              FROM (SELECT unnest(task_types) AS t FROM gpus WHERE gpu_id = :gpu_id
+                     UNION ALL SELECT unnest(CAST(:task_types AS bigint[]))) types
+             ORDER BY 1) locks
+    """
 )
 
 
@@ -46,6 +60,6 @@ async def open_release_of(connection: Connection, task_id: str, attempt: int) ->
     return gpu_id
 
 
-async def open_release_to(connection: Connection, task_types: list[int]) -> None:
-    """The same for a node that has no row yet."""
-    await connection.execute(_SHARE_LISTED, {"task_types": task_types})
+async def open_registration(connection: Connection, gpu_id: str, task_types: list[int]) -> None:
+    """The same for a node that is about to have these types, and may have others now."""
+    await connection.execute(_SHARE_OF_REGISTRATION, {"gpu_id": gpu_id, "task_types": task_types})

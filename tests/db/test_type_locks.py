@@ -1,0 +1,110 @@
+"""The advisory locks of task types: how many there can be, in which order they are taken, and whom they block."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from infra.db import attempts, gpus, type_locks
+from infra.db.engine import Database
+from infra.db.gpus import Registration
+from infra.db.type_locks import LOCKS
+from tests.conftest import eventually
+from tests.db import rows
+from workflows.domain.attempt import Outcome
+
+MANY = [number * 7919 - 4_000_000 for number in range(1000)]  # as nodes might have before there was a limit
+HELD = text(
+    "SELECT count(*) AS n, count(DISTINCT objid) AS locks FROM pg_locks WHERE locktype = 'advisory' AND classid = 7101"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted = :granted"
+)
+
+
+async def held(database: Database, *, granted: bool = True) -> tuple[int, int]:
+    """How many locks of types are held or waited for, and how many different ones."""
+    row = (await database.run(lambda c: c.execute(HELD, {"granted": granted}))).one()
+    return row.n, row.locks
+
+
+@asynccontextmanager
+async def begun(engine: AsyncEngine, count: int) -> AsyncIterator[list[AsyncConnection]]:
+    """Transactions that are rolled back."""
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
+        yield connections
+        for connection in connections:
+            await connection.rollback()
+
+
+async def register(connection: AsyncConnection, gpu_id: str, types: list[int]) -> None:
+    node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, "NORMAL", "1", 1, {}, None, "k")
+    await gpus.register(connection, node, strict_vip=False)
+
+
+async def test_registrations_of_any_number_of_types_hold_few_locks(engine: AsyncEngine, database: Database) -> None:
+    async with begun(engine, 8) as transactions:
+        for number, connection in enumerate(transactions):
+            await register(connection, f"many-{number}", [number * 1000 + one for one in MANY])
+        assert await held(database) == (8 * LOCKS, LOCKS)
+
+
+async def settled(connection: AsyncConnection) -> None:
+    await rows.node(connection, "legacy", task_types=MANY, max_concurrent_tasks=2)
+    for task_id in ("legacy-1", "legacy-2"):
+        await rows.task(connection, task_id, task_type=MANY[0], attempts=1)
+    await rows.attempt(connection, "legacy-1", gpu_id="legacy")
+    await rows.attempt(connection, "legacy-2", gpu_id="legacy", slot=2)
+    await attempts.close_open(connection, "legacy", Outcome.LOST, actor="test", reason="", strict_vip=False)
+
+
+async def recovered(connection: AsyncConnection) -> None:
+    await rows.node(connection, "legacy", task_types=MANY, status="FAULTY")
+    await gpus.recover(connection, "legacy", strict_vip=False)
+
+
+async def came_back(connection: AsyncConnection) -> None:
+    await rows.node(connection, "legacy", task_types=MANY, status="OFFLINE")
+    await gpus.come_back(connection, "legacy", strict_vip=False)
+
+
+@pytest.mark.parametrize("frees", [settled, recovered, came_back])
+async def test_a_node_with_many_types_goes_on_working_with_few_locks(
+    engine: AsyncEngine, database: Database, frees: Callable[[AsyncConnection], Awaitable[None]]
+) -> None:
+    async with begun(engine, 1) as (connection,):
+        await frees(connection)
+        assert await held(database) == (LOCKS, LOCKS)
+
+
+async def test_they_are_taken_in_order_and_before_any_row(engine: AsyncEngine, database: Database) -> None:
+    """So two that take several never block each other: the first one waited for is the first of all."""
+    async with begun(engine, 2) as (missing, registering):
+        await type_locks.hold(missing, 2 * LOCKS)  # the first lock of all
+        waits = asyncio.create_task(register(registering, "ordered", list(range(LOCKS))[::-1]))
+
+        async def waiting() -> bool:
+            return await held(database, granted=False) == (1, 1)
+
+        try:
+            await eventually(waiting, within=5)
+            assert await held(database) == (1, 1)
+        finally:
+            await missing.rollback()
+            await waits
+
+
+@pytest.mark.parametrize(("task_type", "blocks"), [(5, True), (5 + LOCKS, True), (5 - LOCKS, True), (6, False)])
+async def test_a_miss_blocks_the_releases_that_share_its_lock(
+    engine: AsyncEngine, task_type: int, *, blocks: bool
+) -> None:
+    async with begun(engine, 2) as (missing, registering):
+        await type_locks.hold(missing, 5)
+        await registering.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(OperationalError, match="lock timeout") if blocks else nullcontext():
+            await type_locks.open_registration(registering, "none", [task_type])
