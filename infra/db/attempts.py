@@ -53,7 +53,16 @@ _BACK_OFF = text(
 _OPEN_ON = text(
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
 )
-_KEEP_LATE = text("INSERT INTO late_reports (task_id, attempt, kind, body) VALUES (:task_id, :attempt, :kind, :body)")
+_LOCK_LATE = text("SELECT pg_advisory_xact_lock(7107, hashtext(:task_id))")  # the last lock of a transaction
+_KEEP_LATE = text(
+    """
+    INSERT INTO late_reports (task_id, attempt, kind, body)
+    SELECT :task_id, CAST(:attempt AS integer), CAST(:kind AS text), :body
+     WHERE NOT EXISTS (SELECT FROM late_reports WHERE task_id = :task_id AND kind = CAST(:kind AS text)
+                          AND attempt IS NOT DISTINCT FROM CAST(:attempt AS integer))
+    """
+)
+LATE_BYTES = 64 * 1024
 _HOLDERS = text(
     """
     SELECT a.token, a.gpu_id, COALESCE(g.lineage = :lineage, CAST(:lineage AS text) IS NULL) AS own
@@ -110,8 +119,13 @@ async def record_progress(connection: Connection, task_id: str, attempt: int, pr
 
 
 async def keep_late(connection: Connection, task_id: str, attempt: int | None, kind: str, body: str) -> None:
-    """Keep a report that came too late, for inspection."""
-    await connection.execute(_KEEP_LATE, {"task_id": task_id, "attempt": attempt, "kind": kind, "body": body})
+    """Keep a report that came too late, for inspection: the first of each attempt and kind, up to LATE_BYTES of it.
+
+    `attempt` is None where it is not known which one was meant.
+    """
+    kept = body.encode()[:LATE_BYTES].decode(errors="ignore")
+    await connection.execute(_LOCK_LATE, {"task_id": task_id})
+    await connection.execute(_KEEP_LATE, {"task_id": task_id, "attempt": attempt, "kind": kind, "body": kept})
 
 
 async def settle(

@@ -1,4 +1,4 @@
-"""Which attempt a report means, and a report that is heard while somebody else settles that attempt."""
+"""Which attempt a report means, what is kept of those that come too late, and one that crosses the attempt's end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import text
 from api import reports
 from api.reports import Heard, Report, Said
 from infra.db import attempts, type_locks
+from infra.db.attempts import LATE_BYTES
 from infra.db.connection import Connection
 from infra.db.engine import Database
 from tests.conftest import eventually
@@ -153,3 +154,28 @@ async def test_with_its_token_the_second_attempt_of_a_key_counts(fleet: Connecti
     stale = await says_result(fleet, Report("t", "token-1", None, "k", strict_vip=False))
     assert isinstance(stale.refusal, LateReport)
     assert (await says_result(fleet, Report("t", "token-2", None, "k", strict_vip=False))).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [("short", "short"), ("x" * LATE_BYTES, "x" * LATE_BYTES), ("x" * (1 << 20), "x" * LATE_BYTES),
+     ("xx" + "密" * LATE_BYTES, "xx" + "密" * (LATE_BYTES // 3 - 1)), ("", "")],
+    ids=["short", "just", "long", "characters", "empty"],
+)  # fmt: skip
+async def test_the_first_late_report_of_each_attempt_and_kind_is_kept(fleet: Connection, body, kept) -> None:
+    for number in (1, 2):
+        await attempt_of(fleet, number, "a", Outcome.LOST)
+    for attempt in (1, 2, None):
+        for kind in ("result", "FAILED"):
+            for text_of in (body, "another"):
+                await attempts.keep_late(fleet, "t", attempt, kind, text_of)
+    found = await fleet.execute(text("SELECT attempt, kind, body FROM late_reports ORDER BY attempt, kind"))
+    assert [tuple(row) for row in found] == [(n, kind, kept) for n in (1, 2, None) for kind in ("FAILED", "result")]
+
+
+async def test_of_late_reports_at_once_one_is_kept(database: Database) -> None:
+    await database.run(lambda c: rows.task(c, "late-at-once"))
+    reports = [database.run(lambda c: attempts.keep_late(c, "late-at-once", 1, "result", "{}")) for _ in range(12)]
+    await asyncio.gather(*reports)
+    late = text("SELECT count(*) FROM late_reports WHERE task_id = 'late-at-once'")
+    assert (await database.run(lambda c: c.execute(late))).scalar_one() == 1
