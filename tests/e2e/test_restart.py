@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from infra.settings import Settings
-from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, callers, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put
 from workers.stack.stack import Stack
@@ -157,8 +157,10 @@ async def finish(api: Api, node: FakeNode, task_ids: set[str]) -> None:
             task_ids.discard(put.task_id)
 
 
-async def render(api: Api, target: Path) -> None:
-    """A real tile by the real agent."""
+async def render(api: Api, folder: Path) -> None:
+    """A real tile by the real agent, in its folder."""
+    target = folder / "tile.png"
+    target.unlink(missing_ok=True)
     tile = {"output": str(target), "imageWidth": 16, "imageHeight": 16, "x": 0, "y": 0, "width": 16, "height": 16}
     task = await api.until(await api.create(3, json.dumps(tile)), "COMPLETED", within=SLOW)
     assert (task["gpuId"], task["retryCount"]) == (AGENT, 0)
@@ -168,7 +170,7 @@ async def render(api: Api, target: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "agents_anew"), [("restart", 1), ("lose_power", 1), ("lose_postgres", 0), ("lose_temporal", 0)]
 )
-async def test_goes_on_where_it_was(machine, caller, make_node, tmp_path, end, agents_anew):
+async def test_goes_on_where_it_was(machine, caller, make_node, end, agents_anew):
     task_type = 100 + len(end)
     node = await make_node(f"{end}_node", [task_type], maxConcurrentTasks=2)
     await raise_alerts(caller, make_node, end)
@@ -190,5 +192,36 @@ async def test_goes_on_where_it_was(machine, caller, make_node, tmp_path, end, a
         task = await caller.until(task_id, "COMPLETED", within=SLOW)
         assert (task["gpuId"], task["retryCount"]) == (node.gpu_id, 0)
 
-    await render(caller, tmp_path / "tile.png")
+    await render(caller, machine.stack.data_dir.demo)
     assert await agent_epoch(machine.stack) == agent + agents_anew
+
+
+async def test_a_user_reaches_no_file_outside_the_demos_folder(machine: Machine, caller: Api) -> None:
+    """And the stack's own node has a node's key, for its own node alone."""
+    folder = machine.stack.data_dir.root
+    (sample,) = folder.glob("demo/landscape.png")
+    secret = folder / "secret.png"
+    secret.write_bytes(sample.read_bytes())
+    errors = set()
+    tries = (  # three failures in a row would make the node FAULTY
+        (secret, "new.png"),
+        (folder / "none.png", "new.png"),
+        ("landscape.png", "new.png"),
+        ("landscape.png", secret),
+    )
+    async with callers(machine.stack) as make:
+        user = await make("user", "user_001")
+        for input, output in tries:
+            payload = json.dumps({"input": str(input), "output": str(output), "style": "duotone"})
+            task_id = await user.create(2, payload, maxRetries=0)
+            errors.add((await user.until(task_id, "FAILED", "COMPLETED", within=SLOW))["errorMessage"])
+    assert errors == {
+        None,
+        "ValueError: input: there is no such file in the demo's folder",
+        "ValueError: output: there is no such place for a file in the demo's folder",
+    }
+    assert secret.read_bytes() == sample.read_bytes()
+    assert (folder / "node_key").stat().st_mode & 0o777 == 0o600
+    async with frontend(machine.stack, key=(folder / "node_key").read_text().strip()) as node:
+        assert [gpu["gpuId"] for gpu in await node.get("/gpus")] == [AGENT]
+        await node.ask("GET", "/audit", code=403)

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -96,8 +95,8 @@ async def create(traced: Traced, trace: str, task_type: int, payload: dict[str, 
     return task_id
 
 
-async def test_one_trace_from_the_request_to_the_node_and_back(traced: Traced, tmp_path: Path) -> None:
-    trace, secret = "1" * 32, tmp_path / "marker-of-the-payload.png"
+async def test_one_trace_from_the_request_to_the_node_and_back(traced: Traced) -> None:
+    trace, secret = "1" * 32, traced.api.stack.data_dir.demo / "marker-of-the-payload.png"
     size = {"imageWidth": 16, "imageHeight": 16, "x": 0, "y": 0, "width": 16, "height": 16}
     task_id = await create(traced, trace, TILE, {"output": str(secret), **size})
     await traced.api.until(task_id, "COMPLETED")

@@ -110,7 +110,7 @@ def _programs(settings: Settings, services: Services, layout: DataDir, ports: li
 
 
 def _nodes(url: str, layout: DataDir) -> list[PartSpec]:
-    env = foreign_environment() | {programs.NODE_KEY: KEY}
+    env = foreign_environment() | {"ORCHESTRATOR_NODE_KEY": KEY}
     return [PartSpec(name, _node(name, url, layout), env=env, grace=3) for name in NODES]
 
 

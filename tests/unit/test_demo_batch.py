@@ -43,6 +43,7 @@ def test_a_small_folder_is_used_again_and_again(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("not a picture")
     pictures = [job for job in batch.make_batch(tmp_path, folder, print) if job.task_type == IMAGE_TYPE]
     assert len({job.output for job in pictures}) == batch.IMAGES
+    assert {job.payload["input"] for job in pictures} == {str(tmp_path / "originals" / "mine.jpg")}
     assert {job.size for job in pictures} == {(64, 48)}
 
 

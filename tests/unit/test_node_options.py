@@ -59,6 +59,44 @@ def test_the_environment_gives_defaults() -> None:
     assert options.state_dir == Path("/var/lib/node")
 
 
+KEYLESS = [word for word in NEEDED if word not in ("--api-key", "k" * 32)]
+
+
+def test_the_key_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("of-the-file\n")
+    file.chmod(0o400)
+    by_option = [*KEYLESS, "--key-file", str(file)]
+    both = parse(by_option, {"ORCHESTRATOR_NODE_KEY": "other"})  # pragma: allowlist secret
+    for options in (parse(by_option), parse(KEYLESS, {"ORCHESTRATOR_NODE_KEY_FILE": str(file)}), both):
+        assert options.api_key == "of-the-file"  # pragma: allowlist secret
+    with pytest.raises(BadOption, match="both given"):
+        parse([*NEEDED, "--key-file", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "complaint"),
+    [
+        (b"key", 0o640, "others may read or write"),
+        (b"key", 0o602, "others may read or write"),
+        (b"", 0o600, "is missing"),
+        (b"two words", 0o600, "visible ASCII"),
+        (b"\xff", 0o600, "holds no key"),
+        (None, 0o600, "cannot read"),
+    ],
+)
+def test_a_key_file_that_cannot_serve_is_one_clear_line(
+    content: bytes | None, mode: int, complaint: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+        file.chmod(mode)
+    with pytest.raises(BadOption, match=complaint) as raised:
+        parse([*KEYLESS, "--key-file", str(file)])
+    assert "\n" not in str(raised.value)
+
+
 def test_the_key_is_not_shown() -> None:
     assert "k" * 32 not in repr(parse(NEEDED))
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.settings import Settings
+from workers.demo.folder import VARIABLE
 from workers.stack import programs
 from workers.stack.data_dir import DataDir
 from workers.stack.services import Services, addresses, embedded_parts, embedded_ports
@@ -42,16 +43,17 @@ def test_programs_get_the_addresses_and_the_settings_of_the_stack(data_dir: Data
     assert json.loads(env["ORCHESTRATOR_TASK_TYPES"]) == {"2": {"name": "image", "maxRetries": 1}}
 
 
-def test_a_node_gets_its_key_in_the_environment_and_no_other_secret(
-    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in programs.SECRETS:
-        monkeypatch.setenv(name, "secret")
-    first, second = programs.nodes(2, Settings(host="0.0.0.0", port=9000), data_dir, SecretStr("node-key"))
+def test_a_node_knows_its_key_file_and_none_of_the_settings(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "DATABASE_URL", "REDIS_URL", "NODE_KEY", "NODE_COMMAND"):
+        monkeypatch.setenv(f"ORCHESTRATOR_{name}", "secret")
+    local = programs.LocalNodes(2, options=("--heartbeat-interval", "2"))
+    first, second = programs.nodes(local, Settings(host="0.0.0.0", port=9000), SERVICES, data_dir)
     assert (first.name, second.name) == ("gpu_001", "gpu_002")
     assert first.env is not None
-    assert first.env[programs.NODE_KEY] == "node-key"
-    assert not programs.SECRETS & first.env.keys()
-    assert "node-key" not in " ".join(first.argv)
+    assert not [name for name in first.env if name.startswith("ORCHESTRATOR_")]
+    assert "secret" not in first.env.values()
+    assert first.env[VARIABLE] == str(data_dir.root / "demo")
+    assert first.argv[first.argv.index("--key-file") + 1] == str(data_dir.root / "node_key")
     assert first.argv[first.argv.index("--api") + 1] == "http://127.0.0.1:9000"
+    assert first.argv[-2:] == ("--heartbeat-interval", "2")
     assert str(data_dir.nodes / "gpu_002") in second.argv

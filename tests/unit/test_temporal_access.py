@@ -112,6 +112,6 @@ def test_the_embedded_server_is_not_disturbed(home: Path, monkeypatch: pytest.Mo
     env = programs.environment(settings, services, data_dir, SecretStr("key"))
     assert ("TEMPORAL_API_KEY" in env) is not embedded
     assert env["ORCHESTRATOR_TEMPORAL_NAMESPACE"] == ("default" if embedded else "ours.acct")
-    (node,) = programs.nodes(1, settings, data_dir, SecretStr("key"))
+    (node,) = programs.nodes(programs.LocalNodes(1), settings, services, data_dir)
     assert node.env is not None
     assert "TEMPORAL_API_KEY" not in node.env

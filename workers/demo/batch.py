@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+from workers.demo.decoding import decode
 from workers.demo.errors import DemoFailed
 from workers.demo.filters import STYLES
-from workers.demo.handlers import open_picture
+from workers.demo.folder import MAX_INPUT
 from workers.demo.samples import make_samples
 
 IMAGE_TYPE, TILE_TYPE = 2, 3
@@ -37,9 +38,9 @@ class Job:
 
 
 def make_batch(folder: Path, images: Path | None, say: Callable[[str], None]) -> list[Job]:
-    """All jobs of one demo, pictures and tiles in turn; outputs go to `folder`. Raises DemoFailed.
+    """All jobs of one demo, pictures and tiles in turn; all their files are in `folder`. Raises DemoFailed.
 
-    Of `images` the first pictures by name are taken; `say` hears which files cannot be.
+    Of `images` the first pictures by name are copied there; `say` hears which files cannot be used.
     """
     sources = zip(_sources(folder, images, say), cycle(STYLES), strict=False)
     pictures = [_image_job(number, path, style, folder) for number, (path, style) in enumerate(sources, start=1)]
@@ -55,8 +56,8 @@ def _sources(folder: Path, images: Path | None, say: Callable[[str], None]) -> l
         return make_samples(folder, IMAGES)
     if not images.is_dir():
         raise DemoFailed(f"--images: there is no folder {images}")
-    named = sorted(path.resolve() for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
-    found = list(islice(_readable(named, say), IMAGES))
+    named = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = list(islice(_copied(named, folder / "originals", say), IMAGES))
     if not found:
         raise DemoFailed(f"--images: {images} holds no pictures that can be used ({', '.join(sorted(SUFFIXES))})")
     if len(named) > IMAGES:
@@ -64,20 +65,33 @@ def _sources(folder: Path, images: Path | None, say: Callable[[str], None]) -> l
     return list(islice(cycle(found), IMAGES))
 
 
-def _readable(paths: Iterable[Path], say: Callable[[str], None]) -> Iterator[Path]:
+def _copied(paths: Iterable[Path], folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Copies of those that are pictures: the nodes read and write in the demo's folder alone."""
+    folder.mkdir()
     for path in paths:
         try:
-            open_picture(path)
-        except ValueError as error:
-            say(f"left out: {error}")
-        else:
-            yield path
+            content = _read(path)
+            decode(content)
+        except (ValueError, OSError) as error:
+            say(f"left out: {path}: {error}")
+            continue
+        copy = folder / path.name
+        copy.write_bytes(content)
+        yield copy
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise ValueError("not a file")
+    if path.stat().st_size > MAX_INPUT:
+        raise ValueError(f"larger than {MAX_INPUT} bytes")
+    return path.read_bytes()
 
 
 def _image_job(number: int, source: Path, style: str, folder: Path) -> Job:
     output = folder / f"picture-{number}-{style}.png"
     payload: dict[str, str | int] = {"input": str(source), "output": str(output), "style": style}
-    return Job(IMAGE_TYPE, payload, output, open_picture(source).size)
+    return Job(IMAGE_TYPE, payload, output, decode(source.read_bytes()).size)
 
 
 def _tile_job(column: int, row: int, folder: Path) -> Job:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from workers.demo import fields, fractal
-from workers.demo.delivery import deliver
+from workers.demo.decoding import decode
 from workers.demo.filters import STYLES, Report
+from workers.demo.folder import Folder, Refused
 
-MAX_SIDE = 960  # pixels; larger pictures are made smaller first
-MIN_SIDE = 16
-MAX_TILE, MAX_IMAGE = 4096, 1_000_000  # pixels
+MAX_TILE, MAX_IMAGE = 2048, 1_000_000  # pixels
 
 
 def transform_image(input: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Task type 2: paint the picture `input` anew in a `style`, as PNG at `output`. Raises ValueError on bad input."""
+    """Task type 2: paint the picture `input` anew in a `style`, as PNG at `output`; both in the demo's folder.
+
+    Raises ValueError on bad input.
+    """
     began = time.monotonic()
     source, target = fields.path(input, "input"), fields.path(input, "output")
     style = input.get("style")
     if not isinstance(style, str) or style not in STYLES:
-        raise ValueError(f"style: one of {', '.join(STYLES)} is needed, not {style!r}")
-    pixels = np.asarray(open_picture(source), dtype=np.float32) / np.float32(255)
+        raise ValueError(f"style: one of {', '.join(STYLES)} is needed")
+    pixels = np.asarray(_picture(source), dtype=np.float32) / np.float32(255)
     painted = np.rint(np.clip(STYLES[style](pixels, report), 0.0, 1.0) * 255).astype(np.uint8)
     return _deliver(painted, target, began, report)
 
@@ -43,23 +46,29 @@ def render_tile(input: dict[str, Any], report: Report) -> dict[str, Any]:
     return _deliver(fractal.render(tile, report), target, began, report)
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture upright, in RGB, at most MAX_SIDE pixels a side. Raises ValueError."""
+def _picture(name: str) -> Image.Image:
     try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
-    except FileNotFoundError:
-        raise ValueError(f"input: there is no file {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:  # Syntax: a bad PNG
-        raise ValueError(f"input: {path} cannot be read as a picture ({error})") from None
-    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    if min(picture.size) < MIN_SIDE:
-        raise ValueError(f"input: {path} is smaller than {MIN_SIDE} pixels a side")
-    return picture
+        return decode(Folder.of_environment().read(name))
+    except Refused:
+        raise ValueError("input: there is no such file in the demo's folder") from None
+    except ValueError as error:
+        raise ValueError(f"input: {error}") from None
 
 
-def _deliver(pixels: fractal.Bytes, target: Path, began: float, report: Report) -> dict[str, Any]:
-    digest = deliver(Image.fromarray(pixels), target)
+def _deliver(pixels: fractal.Bytes, target: str, began: float, report: Report) -> dict[str, Any]:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format="PNG", compress_level=6)
+    _write(target, encoded.getvalue())
     report(100)
     elapsed = round((time.monotonic() - began) * 1000)
-    return {"resultImages": [str(target)], "processingTime": elapsed, "sha256": digest}
+    digest = hashlib.sha256(encoded.getvalue()).hexdigest()
+    return {"resultImages": [target], "processingTime": elapsed, "sha256": digest}
+
+
+def _write(name: str, content: bytes) -> None:
+    try:
+        Folder.of_environment().write(name, content)
+    except Refused:
+        raise ValueError("output: there is no such place for a file in the demo's folder") from None
+    except ValueError as error:
+        raise ValueError(f"output: {error}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from workers.demo.batch import CANVAS, IMAGE_TYPE, TILE_TYPE, Job
-from workers.demo.handlers import open_picture
+from workers.demo.decoding import decode
 
 MARGIN, CAPTION = 16, 22  # pixels
 PAIRS_A_ROW = 2
@@ -42,7 +42,7 @@ def compose(jobs: Sequence[Job]) -> Image.Image:
 def _pair(sheet: Image.Image, job: Job, at: tuple[int, int], cell: int) -> None:
     left, top = at
     size = cell, cell * 2 // 3
-    before, after = open_picture(Path(str(job.payload["input"]))), _read(job.output)
+    before, after = decode(Path(str(job.payload["input"])).read_bytes()), _read(job.output)
     sheet.paste(ImageOps.pad(before, size, color=GROUND), (left, top))
     if after:
         sheet.paste(ImageOps.pad(after, size, color=GROUND), (left + cell + MARGIN, top))

@@ -24,6 +24,7 @@ from workers.demo.report import Outcome, print_table, print_verdict, write_resul
 from workers.demo.show import Show
 from workers.stack.errors import StackError
 from workers.stack.ports import free_port
+from workers.stack.programs import LocalNodes
 from workers.stack.run import Signals
 from workers.stack.stack import Stack
 
@@ -46,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out.resolve()
     data_dir = out / f"stack-{os.getpid()}"
     try:
-        jobs = make_batch(_fresh_work_folder(out), args.images, lambda text: _say(console, text))
-        status = asyncio.run(_demo(console, _settings(data_dir), jobs, out))
+        work = _fresh_work_folder(out)
+        jobs = make_batch(work, args.images, lambda text: _say(console, text))
+        status = asyncio.run(_demo(console, _settings(data_dir), jobs, out, work))
     except (DemoFailed, StackError, OSError) as error:
         console.print("[bold red]failed:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         status = 1
@@ -94,9 +96,9 @@ def _settings(data_dir: Path) -> Settings:
     )
 
 
-async def _demo(console: Console, settings: Settings, jobs: Sequence[Job], out: Path) -> int:
-    os.environ["ORCHESTRATOR_NODE_HEARTBEAT_INTERVAL"] = str(HEARTBEAT_INTERVAL)  # the nodes inherit it
-    stack = Stack(settings, nodes=len(NODES), log=lambda name, line: None)  # the log files have it all
+async def _demo(console: Console, settings: Settings, jobs: Sequence[Job], out: Path, work: Path) -> int:
+    nodes = LocalNodes(len(NODES), work, ("--heartbeat-interval", str(HEARTBEAT_INTERVAL)))
+    stack = Stack(settings, nodes=nodes, log=lambda name, line: None)  # the log files have it all
     signals = Signals()
     outcomes: list[Outcome] = []
 

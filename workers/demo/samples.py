@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,7 @@ def _trees(picture: Image.Image, rng: np.random.Generator) -> None:
             draw.polygon(
                 [(x, top - height * 0.2), (x - half, top + height * 0.15), (x + half, top + height * 0.15)], fill=colour
             )
+
+
+if __name__ == "__main__":
+    landscape(0).save(sys.argv[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -48,10 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     def env(name: str, default: str | None = None) -> str | None:
         return environ.get(ENV_PREFIX + name) or default
 
-    parser.epilog = f"Each option can also be given as {ENV_PREFIX}<OPTION>, the key as {ENV_PREFIX}KEY."
+    parser.epilog = f"Each option can also be given as {ENV_PREFIX}<OPTION>, --api-key as {ENV_PREFIX}KEY."
     add = parser.add_argument
     add("--api", default=env("API"), type=_api, metavar="URL", help="the orchestrator, http://host:port")
     add("--api-key", metavar="KEY", help=f"this node's key; {ENV_PREFIX}KEY keeps it out of the process list")
+    add("--key-file", type=Path, metavar="FILE", help="a file with that key, which its owner alone may read")
     add("--gpu-id", default=env("GPU_ID"), type=_gpu_id, metavar="ID", help="the id to register as")
     add("--host", default=env("HOST", "127.0.0.1"), type=_ip, metavar="IP", help="address to listen on")
     add("--port", default=env("PORT", "0"), type=_whole(0, 65535), help="port to listen on; 0: a free one")
@@ -80,12 +82,32 @@ def read_options(args: argparse.Namespace, environ: Mapping[str, str]) -> Option
 
 
 def _key(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    key: str | None = args.api_key or environ.get(ENV_PREFIX + "KEY")
+    """The key; the command line's before the environment's. Raises BadOption."""
+    if args.api_key and args.key_file:
+        raise BadOption("--api-key and --key-file are both given")
+    file = args.key_file or (environ.get(ENV_PREFIX + "KEY_FILE") if not environ.get(ENV_PREFIX + "KEY") else None)
+    key = args.api_key or (read_key_file(Path(file)) if file else environ.get(ENV_PREFIX + "KEY"))
     if not key:
-        raise BadOption(f"--api-key (or {ENV_PREFIX}KEY) is missing")
+        raise BadOption(f"--key-file or --api-key ({ENV_PREFIX}KEY_FILE, {ENV_PREFIX}KEY) is missing")
     if not re.fullmatch(r"[!-~]+", key):
         raise BadOption("the key may only hold visible ASCII characters")
-    return key
+    return str(key)
+
+
+def read_key_file(path: Path) -> str:
+    """The key in a file that nobody but its owner, who is us or root, may read. Raises BadOption."""
+    try:
+        with path.open("rb") as file:
+            entry = os.fstat(file.fileno())
+            if entry.st_mode & 0o077:
+                raise BadOption(f"--key-file: others may read or write {path}: chmod 600 {path}")
+            if entry.st_uid not in (os.geteuid(), 0):
+                raise BadOption(f"--key-file: {path} is somebody else's")
+            return file.read(4096).decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise BadOption(f"--key-file: {path} holds no key") from None
+    except OSError as error:
+        raise BadOption(f"--key-file: cannot read {path}: {error.strerror}") from None
 
 
 def _work(args: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[int, Work]:

@@ -31,7 +31,7 @@ class DataDir:
         root = path.resolve()
         passable = 0o711 if os.geteuid() == 0 else 0o700  # Postgres as another account has to pass
         _make(root, passable)
-        for name in ("run", "logs", "nodes"):
+        for name in ("run", "logs", "nodes", "demo"):
             _make(root / name, passable if name == "run" else 0o700)
         return cls(root, _socket_folder(root, passable))
 
@@ -48,6 +48,11 @@ class DataDir:
         return self.root / "nodes"
 
     @property
+    def demo(self) -> Path:
+        """What the local nodes' work reads and writes."""
+        return self.root / "demo"
+
+    @property
     def postgres(self) -> Path:
         return self.root / "postgres"
 
@@ -58,6 +63,10 @@ class DataDir:
     @property
     def api_key(self) -> Path:
         return self.root / "api_key"
+
+    @property
+    def node_key(self) -> Path:
+        return self.root / "node_key"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

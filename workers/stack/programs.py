@@ -6,6 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 from pydantic import SecretStr
@@ -18,8 +20,11 @@ from temporalio.service import RPCError
 
 from infra import temporal_access
 from infra.settings import ENV_PREFIX, Settings
+from workers.demo.folder import VARIABLE as DEMO_FOLDER
 from workers.stack.data_dir import DataDir
+from workers.stack.node_key import ensure_node_key
 from workers.stack.part import PartSpec
+from workers.stack.process import run_to_end
 from workers.stack.services import Services
 
 NODE_SLOTS = 2
@@ -28,8 +33,8 @@ NODE_HANDLERS = {  # task type -> the function that does the work
     3: "workers.demo.handlers:render_tile",
 }
 NODE_DRAIN = 1.0  # s for running work when the stack stops; it is handed back after that
-NODE_KEY = "ORCHESTRATOR_NODE_KEY"
-SECRETS = {ENV_PREFIX + name for name in ("API_KEY", "DATABASE_URL", "REDIS_URL")}  # not for a node to know
+SAMPLE = "landscape.png"
+"""A picture to begin with, in the folder of the local nodes' work."""
 
 
 def environment(settings: Settings, services: Services, data_dir: DataDir, key: SecretStr) -> dict[str, str]:
@@ -57,27 +62,64 @@ def programs(settings: Settings, services: Services, env: dict[str, str]) -> lis
     return [[migrate], [worker, api]]
 
 
-def nodes(count: int, settings: Settings, data_dir: DataDir, key: SecretStr) -> list[PartSpec]:
-    """Local node agents gpu_001, gpu_002, …; they know their key, and none of our addresses but the API's."""
-    env = {name: value for name, value in _without_temporal_access().items() if name not in SECRETS}
-    env[NODE_KEY] = key.get_secret_value()
-    names = [f"gpu_{number:03}" for number in range(1, count + 1)]
-    return [PartSpec(name, _node_command(name, settings, data_dir), env=env, grace=NODE_DRAIN + 1.5) for name in names]
+@dataclass(frozen=True, slots=True)
+class LocalNodes:
+    """The nodes of the stack itself: gpu_001, gpu_002, …"""
+
+    count: int
+    folder: Path | None = None  # that their work reads and writes; None: DATA_DIR/demo
+    options: tuple[str, ...] = ()  # of each agent
+
+    @property
+    def names(self) -> list[str]:
+        """Their gpuIds."""
+        return [f"gpu_{number:03}" for number in range(1, self.count + 1)]
+
+
+def nodes(local: LocalNodes, settings: Settings, services: Services, data_dir: DataDir) -> list[PartSpec]:
+    """The agents; of the stack they know a node's key and the API's address, and none of its settings."""
+    folder = (local.folder or data_dir.demo).resolve()
+    kept = {name: value for name, value in _without_temporal_access().items() if not name.startswith(ENV_PREFIX)}
+    env = {**kept, DEMO_FOLDER: str(folder)}
+
+    async def prepare() -> None:
+        await ensure_node_key(services.database_url, data_dir.node_key, local.names)
+
+    async def prepare_first() -> None:
+        await prepare()
+        if local.folder is None and not (folder / SAMPLE).exists():
+            await run_to_end(_module("workers.demo.samples", str(folder / SAMPLE)), lambda line: None, env=env)
+
+    return [
+        PartSpec(
+            name,
+            _node_command(name, settings, data_dir, local.options),
+            env=env,
+            prepare=prepare_first if name == local.names[0] else prepare,
+            grace=NODE_DRAIN + 1.5,
+        )
+        for name in local.names
+    ]
 
 
 def _without_temporal_access() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(temporal_access.VARIABLES)}
 
 
-def _node_command(name: str, settings: Settings, data_dir: DataDir) -> tuple[str, ...]:
+def _node_command(name: str, settings: Settings, data_dir: DataDir, options: tuple[str, ...]) -> tuple[str, ...]:
     handlers = [word for number, path in NODE_HANDLERS.items() for word in ("--handler", f"{number}={path}")]
     where = ("--api", settings.local_url, "--port", "0", "--state-dir", str(data_dir.nodes / name))
+    key = ("--key-file", str(data_dir.node_key))
     limits = ("--slots", str(NODE_SLOTS), "--drain-timeout", str(NODE_DRAIN))
-    return _command("node", "--gpu-id", name, *limits, *where, *handlers)
+    return _command("node", "--gpu-id", name, *key, *limits, *where, *handlers, *options)
 
 
 def _command(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "workers.cli", *words)
+    return _module("workers.cli", *words)
+
+
+def _module(name: str, *words: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", name, *words)
 
 
 def _text(value: object) -> str:

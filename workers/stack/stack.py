@@ -11,6 +11,7 @@ from workers.stack.api_key import bootstrap_key
 from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
 from workers.stack.part import Part
+from workers.stack.programs import LocalNodes
 from workers.stack.services import addresses, embedded_parts, embedded_ports
 from workers.stack.supervisor import Port, Supervisor
 
@@ -22,9 +23,16 @@ class Stack:
     """
 
     def __init__(
-        self, settings: Settings, *, with_programs: bool = True, nodes: int | None = None, log: Log | None = None
+        self,
+        settings: Settings,
+        *,
+        with_programs: bool = True,
+        nodes: int | LocalNodes | None = None,
+        log: Log | None = None,
     ) -> None:
-        """`nodes`: how many local agents, DEMO_NODES unless given. Raises StackError when something is not installed.
+        """`nodes`: the local agents, DEMO_NODES of them unless given.
+
+        Raises StackError when something is not installed.
 
         The bootstrap key is made here when there is none; the data directory is created.
         """
@@ -39,8 +47,9 @@ class Stack:
             key = self.api_key.secret
             env = programs.environment(settings, self.services, self.data_dir, key)
             waves += programs.programs(settings, self.services, env)
-            count = settings.demo_nodes if nodes is None else nodes
-            waves.append(programs.nodes(count, settings, self.data_dir, key))
+            nodes = settings.demo_nodes if nodes is None else nodes
+            local = nodes if isinstance(nodes, LocalNodes) else LocalNodes(nodes)
+            waves.append(programs.nodes(local, settings, self.services, self.data_dir))
             ports.append(Port(settings.host, settings.port, "ORCHESTRATOR_PORT"))
         self._supervisor = Supervisor(self.data_dir, waves, ports, log)
 

@@ -1,0 +1,44 @@
+"""The key of a stack's own nodes: a node's key that they share, so that their gpuIds belong to one lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from infra.db import keys
+from infra.db.audit import Actor
+from infra.db.connection import Connection
+from infra.db.keys import NewKey
+from workflows.domain.role import Role
+
+_LOCK = text("SELECT pg_advisory_xact_lock(7106)")  # the nodes of a stack ask at the same time
+_LIVE = text("SELECT key_id FROM api_keys WHERE owner = :owner AND role = 'node' AND revoked_at IS NULL")
+_ADOPT = text("UPDATE gpus SET lineage = :lineage WHERE gpu_id = ANY (:gpu_ids) AND lineage IS NULL")
+
+
+async def lock(connection: Connection) -> None:
+    """Let one at a time look for the kept key, until the end of the transaction."""
+    await connection.execute(_LOCK)
+
+
+async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Sequence[str]) -> str:
+    """The kept secret where it is that of a live node's key, else a new one's, made for this owner.
+
+    What an administrator's key has registered under these ids belongs to it from now on.
+    """
+    caller = await keys.find(connection, kept)
+    if caller is None or caller.role is not Role.NODE:
+        kept = await _made(connection, owner)
+        caller = await keys.find(connection, kept)
+    assert caller is not None
+    await connection.execute(_ADOPT, {"lineage": caller.lineage, "gpu_ids": list(gpu_ids)})
+    return kept
+
+
+async def _made(connection: Connection, owner: str) -> str:
+    """A lost key is revoked first: nobody may hold it, and its gpuIds are free for the new one then."""
+    by = Actor(None, "system", None)
+    for key_id in list((await connection.execute(_LIVE, {"owner": owner})).scalars()):
+        await keys.revoke(connection, key_id, by)
+    return (await keys.create(connection, NewKey(Role.NODE, owner, note="the stack's own nodes"), by)).secret

@@ -1,0 +1,48 @@
+"""The key of the stack's own nodes, kept in the data directory, and made anew when it is dead or lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.db import local_nodes
+from infra.db.connection import Connection
+from infra.db.engine import Database, create_engine
+
+
+async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str]) -> None:
+    """Have a live node's key at `path`, mode 0600, that may register these ids. Raises DBAPIError or OSError."""
+
+    async def ensure(connection: Connection) -> None:
+        await local_nodes.lock(connection)
+        kept = _read(path)
+        secret = await local_nodes.ensure_key(connection, kept, _owner(path), gpu_ids)
+        if secret != kept:
+            # Before the commit: whoever waits for the lock reads it after that. Without a commit the key is dead.
+            _keep(secret, path)
+
+    database = Database(create_engine(database_url, pool_size=1))
+    try:
+        await database.run(ensure)
+    finally:
+        await database.close()
+
+
+def _owner(path: Path) -> str:
+    """Another one for each data directory: stacks that share a database leave each other's keys alone."""
+    return f"local-nodes-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+
+
+def _read(path: Path) -> str:
+    """What is kept; empty where there is no such file."""
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+
+
+def _keep(secret: str, path: Path) -> None:
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(secret + "\n")
+    os.replace(draft, path)
