@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 INTERNAL = "操作失败: 服务器内部错误"
 MESSAGES = {400: "请求参数错误", 401: "认证失败", 403: "权限不足", 404: "资源不存在", 500: INTERNAL}
 TOO_OFTEN = "请求过于频繁，请稍后重试"
+UNAVAILABLE = "服务暂不可用，请稍后重试"
 WAITING_RETRY_S = 5
 """When to ask again who has too many tasks waiting: some of them may have started by then."""
 
@@ -129,7 +130,7 @@ class Unavailable(ApiError):
     """503: a dependency is down and nothing was lost; `retry_after` in seconds."""
 
     def __init__(self, retry_after: int = 1) -> None:
-        super().__init__(503, "服务暂不可用，请稍后重试", {"Retry-After": str(retry_after)})
+        super().__init__(503, UNAVAILABLE, {"Retry-After": str(retry_after)})
 
 
 class ErrorShield:

@@ -1,20 +1,35 @@
-"""HTTP/1.1 as it comes in: raw UTF-8 in a request line, and refusals in the envelope (specification, cURL示例)."""
+"""HTTP/1.1 as it comes in: raw UTF-8 in a request line, refusals in the envelope (specification, cURL示例), bounds.
+
+What is bounded: heads and the framing of chunked bodies (MAX_HEAD, MAX_HEADERS), what comes ahead of an answer, idle
+connections, slow heads, and readers that fall behind (`api.connections`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from api.chunks import Chunks
+from api.connections import Connections, Limits, Outgoing
 from api.envelope import failure
-from api.errors import MESSAGES
+from api.errors import MESSAGES, UNAVAILABLE
 
-HEAD_S = 30.0
-"""From a connection, or the first byte of a further request on it, to the end of the request's head."""
+MAX_HEAD = 32 * 1024
+"""Bytes of a request line and its headers; also of what frames a chunked body: sizes, extensions, trailers."""
+MAX_HEADERS = 100
+NO_HTTP = "不是合法的HTTP请求"
 
+_READ = memoryview(bytearray(MAX_HEAD))
+"""Into which every connection reads, one after the other: a read is copied from it before the next one begins."""
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_HEAD_END = b"\r\n\r\n"
 
 
 class _Part(Enum):
@@ -26,122 +41,276 @@ class _Part(Enum):
     BODY = auto()
 
 
-class RawLineProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which takes ASCII only, for request lines as they are typed.
+class _Refused(Exception):
+    """Stops the parser."""
 
-    curl sends `?reason=手动标记` in UTF-8: so the bytes from 0x80 on in a request line are percent-encoded before the
-    parser sees them. Every other byte reaches it as it came. Behind a chunked body a request that was sent without
-    waiting is left alone, because nothing here knows where it begins.
+
+class OneByOneProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds, and one request at a time.
+
+    The parser gets pieces that lie in one part of one request. So a request that was sent without waiting for the
+    answer before it stays unparsed until then, and what is too long is never parsed to its end. uvicorn takes ASCII
+    only, and curl sends `?reason=手动标记` in UTF-8: the bytes from 0x80 on in a request line are percent-encoded
+    before the parser sees them. Every other byte reaches it as it came.
     """
 
-    _part = _Part.BETWEEN
-    _expected: int | None = None  # bytes of the body still to come; None: it is chunked
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._part = _Part.BETWEEN
+        self._ahead = b""  # what has come in and is not parsed yet
+        self._tail = b""  # of the head: its end may lie in two reads
+        self._head = 0  # bytes of the head that were parsed
+        self._whole = False  # a request has ended in the piece that is parsed
+        self._left: int | None = None  # bytes of the body still to come; None: it is chunked
+        self._chunks = Chunks()
+        self._refused = False
+        self._reason = NO_HTTP
+
+    @property
+    def _answering(self) -> bool:
+        """Whether a request's head has been read, and its answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
-        start = 0
-        while start < len(data) and self._listens():
-            end = self._end(data, start)
-            self._feed(data[start:end])
-            start = end
+        if not self._refused:
+            self._ahead += data
+            self._parse_ahead()
+
+    def _parse_ahead(self) -> None:
+        while self._ahead and self._listens():
+            end = self._end(self._ahead)
+            if not end:  # the parser sees no end where we see one
+                self._refuse(400, f"{MESSAGES[400]}: {NO_HTTP}")
+                return
+            piece, self._ahead = self._ahead[:end], self._ahead[end:]
+            self._parse(piece)
+        if self._ahead and not self.transport.is_closing():
+            self.flow.pause_reading()
 
     def _listens(self) -> bool:
-        """Whether what comes in is looked at any more."""
-        return not self.transport.is_closing()
+        """Whether what has come in is parsed now."""
+        waits = self._part is _Part.BETWEEN and self._answering
+        return not (waits or self._refused or self.transport.is_closing())
 
-    def _end(self, data: bytes, start: int) -> int:
-        """Where a piece ends that lies in one part: no request begins in the midst of it."""
+    def _end(self, data: bytes) -> int:
+        """Where a piece ends that lies in one part."""
         if self._part is _Part.BODY:
-            return min(start + self._expected, len(data)) if self._expected else len(data)
-        if self._part is _Part.HEAD and start > 1:  # else the line's end, or half of it, was in the read before
-            blank = data.find(b"\r\n\r\n", start - 2)
-            return len(data) if blank < 0 else blank + 4
-        return data.find(b"\n", start) + 1 or len(data)
+            return self._chunks.take(data) if self._left is None else min(self._left, len(data))
+        return min(self._head_end(data), MAX_HEAD - self._head)
 
-    def _feed(self, piece: bytes) -> None:
-        in_line = self._part in (_Part.BETWEEN, _Part.LINE)
-        if in_line:
-            piece = _NOT_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), piece)
-        super().data_received(piece)
-        if self._part is _Part.LINE and (piece.endswith(b"\n") or not in_line):
+    def _head_end(self, data: bytes) -> int:
+        if self._part is not _Part.HEAD:
+            return data.find(b"\n") + 1 or len(data)
+        end = (self._tail + data).find(_HEAD_END)
+        return len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
+
+    def _parse(self, piece: bytes) -> None:
+        before, self._whole = self._part, False
+        if before is _Part.BODY:
+            if self._chunks.framing > MAX_HEAD:
+                self._refuse(400, f"{MESSAGES[400]}: body 分块的开销超过 {MAX_HEAD // 1024} KiB")
+            else:
+                super().data_received(piece)
+            return
+        self._head += len(piece)
+        self._tail = (self._tail + piece)[-len(_HEAD_END) + 1 :]
+        super().data_received(piece if before is _Part.HEAD else _ascii(piece))
+        if self._part is _Part.LINE and piece.endswith(b"\n"):
             self._part = _Part.HEAD
+        if self._head >= MAX_HEAD and self._part is not _Part.BODY and not self._whole and not self._refused:
+            self._refuse(400, f"{MESSAGES[400]}: 请求头 超过 {MAX_HEAD // 1024} KiB")
 
     def on_message_begin(self) -> None:
+        if self._whole:  # nothing that we know of: the parser sees an end where we see none
+            raise _Refused
         self._part = _Part.LINE
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._part is _Part.BODY:  # a trailer: nobody asks for one
+            return
+        if len(self.headers) == MAX_HEADERS:
+            self._reason = f"请求头 超过 {MAX_HEADERS} 个"
+            raise _Refused
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._part = _Part.BODY
         headers = dict(self.headers)
-        self._expected = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
+        self._left = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
+        self._chunks = Chunks()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._expected is not None:
-            self._expected -= len(body)
+        if self._left is not None:
+            self._left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._part = _Part.BETWEEN
+        self._part, self._whole, self._head, self._tail = _Part.BETWEEN, True, 0, b""
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, whose queue of parsed requests is always empty here."""
+        self.server_state.total_requests += 1
+        if not (self.transport.is_closing() or self._refused):
+            self.flow.resume_reading()
+            self._parse_ahead()
 
-class PromptProtocol(RawLineProtocol):
-    """Closes a connection on which the head of a request is not whole after HEAD_S; bodies have `api.body.BODY_S`."""
-
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
-
-    def on_message_begin(self) -> None:
-        self._await_head()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._stop_waiting()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        self._stop_waiting()
-        self._late = self.loop.call_later(HEAD_S, self._is_late)
-
-    def _stop_waiting(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-
-    def _is_late(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
-        else:  # another request is being answered, and this one is not read meanwhile
-            self._await_head()
-
-
-class EnvelopeProtocol(PromptProtocol):
-    """What is no HTTP is answered 400 in the envelope, after whatever was asked before on the same connection."""
-
-    _broken = False
-
-    def _listens(self) -> bool:
-        return super()._listens() and not self._broken
+    def _unset_keepalive_if_required(self) -> None:
+        """uvicorn's own timer is never set."""
 
     def send_400_response(self, msg: str) -> None:
         """`msg` is the parser's, for the log; the caller reads ours."""
-        asked = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
-        if asked is not None and not asked.more_body:  # it came whole: its own answer is the last one here
-            asked.keep_alive = False
-            self._broken = True
-            return
-        if asked is None or not asked.response_started:
-            self.transport.write(self._refusal())
+        self._refuse(400, f"{MESSAGES[400]}: {self._reason}")
+
+    def _refuse(self, code: int, message: str, **headers: str) -> None:
+        """The last answer on this connection; what else comes in is dropped."""
+        self._refused, self._ahead = True, b""
+        if self._answering:
+            begun = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if begun:
+                self.transport.close()
+                return
+        self.transport.write(self._refusal(code, message, headers))
+        self._end_politely()
+
+    def _end_politely(self) -> None:
         self.transport.close()
 
-    def _refusal(self) -> bytes:
-        answer = failure(400, f"{MESSAGES[400]}: 不是合法的HTTP请求", {"Connection": "close"})
+    def _refusal(self, code: int, message: str, more: dict[str, str]) -> bytes:
+        answer = failure(code, message, {"Connection": "close"} | more)
         headers = [*self.server_state.default_headers, *answer.raw_headers]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        return b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(answer.body)
+        phrase = b"Bad Request" if code == 400 else b"Service Unavailable"
+        return b"HTTP/1.1 %d %s\r\n" % (code, phrase) + head + b"\r\n" + bytes(answer.body)
+
+
+class BoundedProtocol(OneByOneProtocol):
+    """One of the `Connections`, which lives as long as their `Limits` say; bodies have `api.body.BODY_S`."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        connections: Connections,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._all = connections
+        self._limits = connections.limits
+        self._deadline: asyncio.TimerHandle | None = None
+        self.out: Outgoing
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.out = Outgoing(transport, self.loop, self._all)
+        super().connection_made(self.out)  # type: ignore[arg-type]
+        if self._all.admit(self):
+            self._within(self._limits.head_s)
+        else:
+            self.transport.write(self._refusal(503, UNAVAILABLE, {"Retry-After": "1"}))
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.leaves(self)
+        self._stop_waiting()
+        self.out.stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._part is _Part.BETWEEN and self.cycle is not None and not (self._answering or self._head):
+            self._within(self._limits.head_s)  # the first byte of a further head
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._all.works(self)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if not self._answering:
+            self._rest()
+
+    def on_response_complete(self) -> None:
+        self._rest()
+        super().on_response_complete()
+
+    def _rest(self) -> None:
+        """The answer is complete; the rest of a body that nobody reads has to come in time."""
+        self._all.rests(self)
+        idle = self._part is _Part.BETWEEN and not self._ahead
+        self._within(self._limits.idle_s if idle else self._limits.head_s)
+
+    def _end_politely(self) -> None:
+        """Say that nothing more will be answered, and hear the caller out for a moment."""
+        self._all.rests(self)
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._within(self._limits.linger_s)
+
+    def _within(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(seconds, self._is_late)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _is_late(self) -> None:
+        if self._is_idle() and self.out.has_unread():
+            self._within(self._limits.head_s)  # a request came at the last moment: it is read next
+        else:
+            self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return self._part is _Part.BETWEEN and not self._head and self.cycle is not None and not self._refused
+
+
+class SmallReads(asyncio.BufferedProtocol):
+    """Hands a protocol at most MAX_HEAD bytes at once, so that no more can come ahead of what is parsed."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._protocol.connection_made(transport)  # type: ignore[arg-type]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _READ
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._protocol.data_received(bytes(_READ[:nbytes]))
+
+
+def serving(limits: Limits) -> Callable[..., SmallReads]:
+    """What uvicorn makes of each connection of a process: its `Config(http=…)`."""
+    connections = Connections(limits)
+
+    def make(
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> SmallReads:
+        return SmallReads(BoundedProtocol(config, server_state, app_state, _loop, connections=connections))
+
+    return make
+
+
+def _ascii(piece: bytes) -> bytes:
+    return _NOT_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), piece)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import uvicorn
 
 from api.app import create_app
+from api.connections import Limits, within_the_files
 from api.context import Context
-from api.protocol import EnvelopeProtocol
+from api.protocol import serving
 from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache
@@ -54,7 +55,7 @@ async def serve(settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
-        http=EnvelopeProtocol,
+        http=serving(within_the_files(Limits())),  # type: ignore[arg-type]  # made as a protocol is
         ws="none",
         log_config=None,
         access_log=False,

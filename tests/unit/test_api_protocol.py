@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,13 +16,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
-from uvicorn import Config
-from uvicorn.server import ServerState
 
 from api.body import read_json
 from api.errors import BadRequest, answer_to
-from api.protocol import EnvelopeProtocol
+from api.protocol import MAX_HEAD
 from api.target import Utf8Target
+from tests.unit.http_server import answers, maker, serving
 
 FAULT = "POST /gpus/gpu_001/fault?reason=手动标记 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 BODY = "手动\nGET /图 HTTP/1.1\r\n\r\n".encode()
@@ -90,34 +89,6 @@ class Server:
 
     async def ask(self, *pieces: bytes) -> list[Any]:
         return [json.loads(body) for _, body in answers(await self.send(*pieces))]
-
-
-def answers(raw: bytes) -> list[tuple[int, bytes]]:
-    """(status, body) of each answer in a row."""
-    found = []
-    while raw:
-        head, _, raw = raw.partition(b"\r\n\r\n")
-        lines = head.decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines[1:])
-        length = int(headers["content-length"])
-        found.append((int(lines[0].split()[1]), raw[:length]))
-        raw = raw[length:]
-    return found
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[int]:
-    """An application behind our protocol; its port."""
-    config = Config(app, http=EnvelopeProtocol, ws="none", log_config=None)
-    config.load()
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: EnvelopeProtocol(config, state, {}), "127.0.0.1", 0)
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
-        await listening.wait_closed()
 
 
 @pytest.fixture(scope="module")
@@ -190,13 +161,17 @@ async def _fed(pieces: list[bytes]) -> bytes:
     """The protocol without a socket, so that each piece certainly is one read."""
     gate = asyncio.Event()
     gate.set()
-    config = Config(Echo(gate), http=EnvelopeProtocol, ws="none", log_config=None)
     transport = Kept()
-    protocol = EnvelopeProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    protocol = maker(Echo(gate))()
     protocol.connection_made(transport)
     for piece in pieces:
-        protocol.data_received(piece)
+        await transport.reads.wait()
+        for at in range(0, len(piece), MAX_HEAD):
+            part = piece[at : at + MAX_HEAD]
+            protocol.get_buffer(-1)[: len(part)] = part
+            protocol.buffer_updated(len(part))
     await asyncio.wait_for(transport.closed.wait(), 10)
+    protocol.connection_lost(None)
     return transport.written
 
 
@@ -206,6 +181,8 @@ class Kept(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.reads = asyncio.Event()
+        self.reads.set()
         self.closed = asyncio.Event()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -218,10 +195,13 @@ class Kept(asyncio.Transport):
         return self.closed.is_set()
 
     def pause_reading(self) -> None:
-        """The pieces come all the same."""
+        self.reads.clear()
 
     def resume_reading(self) -> None:
-        """See above."""
+        self.reads.set()
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 NO_HTTP = [
@@ -253,7 +233,9 @@ async def test_a_refusal_never_takes_the_place_of_an_earlier_answer(server: Serv
     assert not sending.done()
     server.gate.set()
     raw = await sending
-    assert [json.loads(body) for _, body in answers(raw)] == ASKED[:2]
+    *asked, last = answers(raw)
+    assert [json.loads(body) for _, body in asked] == ASKED[:2]
+    refused(last)
     assert raw.count(b"connection: close") == 1
 
 
@@ -274,9 +256,11 @@ DRIP_S = 0.05
 
 
 @pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.protocol.HEAD_S", 0.3)
-    monkeypatch.setattr("api.body.BODY_S", 0.3)
+async def hasty() -> AsyncIterator[Server]:
+    gate = asyncio.Event()
+    gate.set()
+    async with serving(Echo(gate), head_s=0.3) as port:
+        yield Server(port, gate)
 
 
 async def drip(port: int, whole: bytes, drops: bytes) -> bytes:
@@ -307,24 +291,21 @@ async def drip(port: int, whole: bytes, drops: bytes) -> bytes:
     return answer
 
 
-@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("begun", [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: "])
-async def test_a_head_that_drips_is_cut_off(server: Server, begun: bytes) -> None:
-    assert await drip(server.port, begun, b"a" if begun else b"") == b""
+async def test_a_head_that_drips_is_cut_off(hasty: Server, begun: bytes) -> None:
+    assert await drip(hasty.port, begun, b"a" if begun else b"") == b""
 
 
-@pytest.mark.usefixtures("hurry")
-async def test_a_second_head_that_drips_is_cut_off_too(server: Server) -> None:
-    answer = await drip(server.port, FAULT + b"GET / HTTP/1.1\r\nX-A: ", b"a")
+async def test_a_second_head_that_drips_is_cut_off_too(hasty: Server) -> None:
+    answer = await drip(hasty.port, FAULT + b"GET / HTTP/1.1\r\nX-A: ", b"a")
     assert [json.loads(body) for _, body in answers(answer)] == ASKED[:1]
 
 
-@pytest.mark.usefixtures("hurry")
-async def test_an_answer_may_take_longer_than_a_head(server: Server) -> None:
-    server.gate.clear()
-    asked = asyncio.create_task(server.ask(FAULT + LAST))
+async def test_an_answer_may_take_longer_than_a_head(hasty: Server) -> None:
+    hasty.gate.clear()
+    asked = asyncio.create_task(hasty.ask(FAULT + LAST))
     await asyncio.sleep(0.7)
-    server.gate.set()
+    hasty.gate.set()
     assert await asked == [ASKED[0], ASKED[2]]
 
 
@@ -335,9 +316,9 @@ async def read_a_body(scope: Any, receive: Any, send: Any) -> None:
         await answer_to(error)(scope, receive, send)
 
 
-@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("length", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
-async def test_a_body_that_drips_is_400_and_the_connection_ends(length: bytes) -> None:
+async def test_a_body_that_drips_is_400_and_the_connection_ends(length: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.body.BODY_S", 0.3)
     async with serving(read_a_body) as port:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\n\r\n" % length
         answer = await drip(port, head, b"a" if b"Length" in length else b"1\r\na\r\n")

@@ -1,0 +1,179 @@
+"""The open connections of one API process: how many there may be, and how far their readers may fall behind."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import select
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+LEAST_PROGRESS = 64 * 1024
+"""Bytes that a reader takes within `Limits.stall_s`, if as many are left: 2 KiB a second."""
+SPARE_FILES = 256
+"""Descriptors that are not connections of callers: Postgres, Redis, Temporal, files."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What connections may take of a process. Durations in seconds, sizes in bytes.
+
+    4,000 connections are a thousand nodes, each with a second connection for reports, and as many users; each holds at
+    most 32 KiB of a head and 32 KiB that came ahead of an answer, so that all together stay below 256 MiB.
+    """
+
+    most: int = 4000
+    unsent: int = 128 * 1024 * 1024  # answers that wait for their readers, all together
+    head_s: float = 30.0  # from a connection, or the first byte of a further request on it, to the end of the head
+    idle_s: float = 75.0  # a proxy in front keeps its connections for 60
+    stall_s: float = 30.0  # without progress of the reader
+    linger_s: float = 2.0  # after a refusal: a reset would overtake it while the caller still sends
+
+
+class Connection(Protocol):
+    """What the registry needs of a connection."""
+
+    @property
+    def out(self) -> Outgoing: ...
+
+
+class Connections:
+    """A registry of the open connections; it makes room for new ones."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._open: dict[Connection, None] = {}
+        self._resting: dict[Connection, None] = {}  # without a request in flight, the longest first
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: Connection) -> bool:
+        """Add a new connection, if need be in the place of another one; False if there is no room."""
+        if len(self._open) >= self.limits.most and not self._make_room():
+            return False
+        self._open[connection] = None
+        self.rests(connection)
+        return True
+
+    def rests(self, connection: Connection) -> None:
+        """No request is in flight from now on."""
+        self._resting.pop(connection, None)
+        if connection in self._open:
+            self._resting[connection] = None
+
+    def works(self, connection: Connection) -> None:
+        """A request is in flight."""
+        self._resting.pop(connection, None)
+
+    def leaves(self, connection: Connection) -> None:
+        """The connection is closed."""
+        self._open.pop(connection, None)
+        self._resting.pop(connection, None)
+
+    def bound_unsent(self) -> None:
+        """Cut the readers that are stalled the longest while too much waits to be read."""
+        behind = [one for one in self._open if one.out.unsent]
+        total = sum(one.out.unsent for one in behind)
+        for one in sorted(behind, key=lambda one: one.out.since):
+            if total <= self.limits.unsent:
+                return
+            total -= one.out.unsent
+            self._cut(one)
+
+    def _make_room(self) -> bool:
+        """Close the connection that has rested the longest, else cut the reader that is stalled the longest."""
+        quiet = (one for one in self._resting if not one.out.unsent and not one.out.has_unread())
+        victim = next(quiet, None) or _longest_stalled(self._open)
+        if victim is None:
+            return False
+        self._cut(victim)
+        return True
+
+    def _cut(self, connection: Connection) -> None:
+        self.leaves(connection)
+        connection.out.abort()
+
+
+def _longest_stalled(connections: Iterable[Connection]) -> Connection | None:
+    behind = [one for one in connections if one.out.unsent]
+    return min(behind, key=lambda one: one.out.since, default=None)
+
+
+class Outgoing:
+    """A transport that watches its reader, and is aborted where that makes no progress for `stall_s`."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, connections: Connections) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._connections = connections
+        self._stall_s = connections.limits.stall_s
+        self._written = 0
+        self._taken = 0  # of what was written, at `since`
+        self._look: asyncio.TimerHandle | None = None
+        self.since = loop.time()  # when the reader last made progress
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that are written, but not yet in the kernel's hands."""
+        return self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """As a transport's."""
+        if not self.unsent:
+            self._progressed()
+        self._written += len(data)
+        self._transport.write(data)
+        if self._look is None:
+            self._look_later()
+        if len(data) > LEAST_PROGRESS:
+            self._connections.bound_unsent()
+
+    def has_unread(self) -> bool:
+        """Whether bytes have come in that the loop has not read yet; the end of what the caller sends is none."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        if descriptor < 0:
+            return False
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+        return any(not event & select.POLLRDHUP for _, event in poll.poll(0))
+
+    def stop(self) -> None:
+        """The connection is lost: there is nothing to watch."""
+        if self._look is not None:
+            self._look.cancel()
+
+    def _look_later(self) -> None:
+        self._look = self._loop.call_later(self._stall_s / 6, self._check)
+
+    def _check(self) -> None:
+        self._look = None
+        unsent = self.unsent
+        if not unsent:
+            return
+        if self._written - unsent - self._taken >= LEAST_PROGRESS:
+            self._progressed()
+        if self._loop.time() - self.since >= self._stall_s:
+            self._transport.abort()
+            return
+        self._look_later()
+
+    def _progressed(self) -> None:
+        self._taken = self._written - self.unsent
+        self.since = self._loop.time()
+
+
+def within_the_files(limits: Limits) -> Limits:
+    """`limits` with no more connections than this process may open files; the soft limit of files is raised first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.most + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return limits
+    return replace(limits, most=max(1, soft - SPARE_FILES))
