@@ -50,10 +50,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--acts-for-others", action="store_true", help="a user's key that creates for any userId")
     create.add_argument("--note", type=_note, help="for people")
     listing = actions.add_parser("list", help="all keys, without their secrets")
-    revoke = actions.add_parser("revoke", help="end a key, everywhere within 2 s")
+    revoke = actions.add_parser("revoke", help="end a key, or all older ones, everywhere within 2 s")
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("key_id", metavar="KEY_ID", nargs="?")
+    which.add_argument(
+        "--all-before",
+        type=_moment,
+        metavar="2h|TIME",
+        help="every key made before that, the bootstrap key too: longer ago, or before an ISO 8601 time",
+    )
+    revoke.add_argument("--except", dest="spared", action="append", metavar="KEY_ID", help="not this one of them")
     rotate = actions.add_parser("rotate", help="make a key's successor; its secret is shown this once")
-    for one in (revoke, rotate):
-        one.add_argument("key_id", metavar="KEY_ID")
+    rotate.add_argument("key_id", metavar="KEY_ID")
     rotate.add_argument("--overlap", type=_duration, default="24h", help="so long the old key stays (%(default)s)")
     for one in (create, listing, revoke, rotate):
         one.add_argument("--json", action="store_true", help="print one JSON value")
@@ -87,10 +95,26 @@ async def _list(args: argparse.Namespace) -> None:
 
 
 async def _revoke(args: argparse.Namespace) -> None:
+    if args.all_before is not None:
+        await _revoke_before(args)
+        return
+    if args.spared:
+        raise KeyRefused("--except goes with --all-before")
     changed = await _in_database(lambda c: keys.revoke(c, args.key_id, _actor()))
     if args.json:
         sys.stdout.write(json.dumps({"keyId": args.key_id, "state": "revoked"}) + "\n")
     sys.stderr.write(f"{args.key_id} is revoked{'' if changed else ' already'}\n")
+
+
+async def _revoke_before(args: argparse.Namespace) -> None:
+    when, spared = args.all_before, args.spared or ()
+    moment, age_s = (None, when.total_seconds()) if isinstance(when, timedelta) else (when, 0.0)
+    found = await _in_database(lambda c: keys.revoke_before(c, moment, _actor(), age_s=age_s, spared=spared))
+    rows = [_shown(row) for row in found]
+    sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n" if args.json else _table(rows))
+    sys.stderr.write(f"{len(rows)} keys are revoked\n")
+    if any(row["owner"] == keys.BOOTSTRAP for row in rows):
+        sys.stderr.write("the bootstrap key is one of them: set another ORCHESTRATOR_API_KEY, then migrate\n")
 
 
 async def _rotate(args: argparse.Namespace) -> None:
@@ -211,6 +235,11 @@ def _expiry(text: str) -> datetime:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a duration like 30d nor an ISO 8601 time") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _moment(text: str) -> timedelta | datetime:
+    """A duration into the past, which the database's clock measures, or a time; one without a zone is UTC."""
+    return _duration(text) if re.fullmatch(r"[0-9]+[a-z]", text) else _expiry(text)
 
 
 def _name(text: str) -> str:

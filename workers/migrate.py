@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import logging
 
+from pydantic import SecretStr
+
 from infra import telemetry
 from infra.db import keys
 from infra.db.engine import Database, create_engine, is_unavailable
@@ -36,8 +38,17 @@ async def prepare(settings: Settings) -> None:
     database = Database(create_engine(settings.database_url, pool_size=1))
     try:
         await until_there("Postgres", lambda: migrate(database), is_unavailable)
-        secret = settings.api_key
-        if secret is not None and not await database.run(lambda c: keys.ensure_bootstrap(c, secret.get_secret_value())):
-            log.warning("the key of ORCHESTRATOR_API_KEY was revoked, or is no bootstrap key: it does not open the API")
+        await _make_valid(database, settings.api_key)
     finally:
         await database.close()
+
+
+async def _make_valid(database: Database, key: SecretStr | None) -> None:
+    if key is None:
+        return
+    secret = key.get_secret_value()
+    if not await database.run(lambda c: keys.ensure_bootstrap(c, secret)):
+        log.warning(
+            "the value of ORCHESTRATOR_API_KEY is not made the bootstrap key: it is another key's, or was replaced or"
+            " revoked before, and what has ended never lives again. Set the current value or a new one"
+        )

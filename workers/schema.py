@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from infra.db import schema
+from pydantic import SecretStr
+
+from infra.db import keys, schema
 from infra.db.engine import Database, create_engine, is_unavailable
 from infra.db.schema import Schema
 from infra.settings import Settings
@@ -23,7 +25,20 @@ async def open_database(settings: Settings) -> Database:
         raise SystemExit("ORCHESTRATOR_DATABASE_URL is not set (`gpu-orchestrator run` sets it)")
     database = Database(create_engine(settings.database_url))
     await until_usable(database)
+    await _warn_of_dead_key(database, settings.api_key)
     return database
+
+
+async def _warn_of_dead_key(database: Database, key: SecretStr | None) -> None:
+    """Of a process with an old environment; `migrate` alone writes keys."""
+    if key is None:
+        return
+    secret = key.get_secret_value()
+    if await until_there("Postgres", lambda: database.run(lambda c: keys.find(c, secret)), is_unavailable) is None:
+        log.warning(
+            "the value of ORCHESTRATOR_API_KEY opens nothing: `gpu-orchestrator migrate` makes a new value valid, and"
+            " never one that was replaced or revoked"
+        )
 
 
 async def until_usable(database: Database, pause_s: float = PAUSE_S) -> None:

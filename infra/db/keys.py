@@ -24,7 +24,7 @@ PREFIX = "gpo_"
 BOOTSTRAP = "bootstrap"
 """The owner of the keys that come from the setting API_KEY, and of no others."""
 REPLACED = "API_KEY"
-"""`revoked_by` of a bootstrap key that another value of the setting has replaced: the setting may bring it back."""
+"""`revoked_by` of a bootstrap key that another value of the setting has replaced."""
 
 _FIND = text(
     "SELECT key_id, key_hash, role, owner, lineage, acts_for_others FROM api_keys"
@@ -45,8 +45,18 @@ _LIST = text(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, key_id")
 _LOCK = text(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = :key_id FOR UPDATE")
 _IS_PAST = text("SELECT CAST(:moment AS timestamptz) <= clock_timestamp()")
 _REVOKE = text("UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = :by WHERE key_id = :key_id")
-_NEXT_EXPIRY = text(  # the successor lives as long as its predecessor was meant to
-    "SELECT clock_timestamp() + (expires_at - created_at) FROM api_keys WHERE key_id = :key_id"
+_REVOKE_BEFORE = text(
+    f"""
+    UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = :by
+     WHERE revoked_at IS NULL AND key_id <> ALL (CAST(:spared AS text[]))
+       AND created_at < COALESCE(CAST(:moment AS timestamptz), clock_timestamp() - make_interval(secs => :age_s))
+ RETURNING {_COLUMNS}
+    """
+)
+_KNOWN = text("SELECT key_id FROM api_keys WHERE key_id = ANY (CAST(:key_ids AS text[]))")
+_NEWEST = text(  # never rotated: so its expiry is the one that it was made with
+    f"SELECT {_COLUMNS}, clock_timestamp() + (expires_at - created_at) AS next_expiry FROM api_keys"
+    " WHERE lineage = :lineage ORDER BY created_at DESC, key_id DESC LIMIT 1"
 )
 _END_AFTER = text(
     "UPDATE api_keys SET expires_at = LEAST(expires_at, clock_timestamp() + make_interval(secs => :overlap))"
@@ -56,15 +66,11 @@ _LOCK_BOOTSTRAP = text("SELECT pg_advisory_xact_lock(7104)")
 _BOOTSTRAP_LINEAGE = text(
     f"SELECT lineage FROM api_keys WHERE owner = '{BOOTSTRAP}' ORDER BY created_at DESC, key_id LIMIT 1"
 )
-_REVIVE = text(
-    "UPDATE api_keys SET revoked_at = NULL, revoked_by = NULL"
-    f" WHERE key_hash = :key_hash AND owner = '{BOOTSTRAP}' AND revoked_by = '{REPLACED}' RETURNING key_id"
-)
 _REPLACE_OTHERS = text(
     f"UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = '{REPLACED}'"
     f" WHERE owner = '{BOOTSTRAP}' AND key_hash <> :key_hash AND revoked_at IS NULL RETURNING key_id"
 )
-_IS_KNOWN = text("SELECT EXISTS (SELECT FROM api_keys WHERE key_hash = :key_hash)")
+_BY_HASH = text(f"SELECT {_COLUMNS} FROM api_keys WHERE key_hash = :key_hash")
 
 
 class KeyRefused(Exception):
@@ -144,18 +150,42 @@ async def revoke(connection: Connection, key_id: str, by: Actor) -> bool:
     return changed
 
 
+async def revoke_before(
+    connection: Connection,
+    moment: datetime | None,
+    by: Actor,
+    *,
+    age_s: float = 0.0,
+    spared: Sequence[str] = (),
+) -> Sequence[Row]:
+    """End every key that was made before `moment`, or more than `age_s` seconds ago where that is None; those keys.
+
+    The bootstrap key is one of them. Raises KeyRefused where a key to spare is unknown.
+    """
+    known = {row.key_id for row in await connection.execute(_KNOWN, {"key_ids": list(spared)})}
+    if unknown := [key_id for key_id in spared if key_id not in known]:
+        raise KeyRefused(f"there is no key {', '.join(unknown)}: nothing was revoked")
+    values = {"moment": moment, "age_s": age_s, "spared": list(spared), "by": by.owner}
+    rows = (await connection.execute(_REVOKE_BEFORE, values)).all()
+    for row in rows:
+        await audit.record(connection, by, Action.KEY_REVOKE, row.key_id, "all before a time")
+    return sorted(rows, key=lambda row: (row.created_at, row.key_id))
+
+
 async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Actor) -> tuple[MadeKey, datetime]:
     """A successor with the same role, owner and options; the old key's end, at most `overlap_s` seconds from now.
 
-    Raises KeyRefused.
+    The successor lives as long as the old key was meant to. Raises KeyRefused.
     """
     row = await _lock(connection, key_id)
-    if row.state == "revoked":
-        raise KeyRefused(f"{key_id} is revoked: make a new key instead")
+    newest = (await connection.execute(_NEWEST, {"lineage": row.lineage})).one()
+    if row.state != "live":
+        raise KeyRefused(f"{key_id} is {row.state}: make a new key instead")
     if row.owner == BOOTSTRAP:
         raise KeyRefused(f"{key_id} is the key of the setting API_KEY: change that instead")
-    expires_at = (await connection.execute(_NEXT_EXPIRY, {"key_id": key_id})).scalar_one()
-    key = NewKey(Role(row.role), row.owner, expires_at, row.acts_for_others, row.note)
+    if newest.key_id != key_id and newest.state == "live":
+        raise KeyRefused(f"{key_id} has been rotated: its successor is {newest.key_id}")
+    key = NewKey(Role(row.role), row.owner, newest.next_expiry, row.acts_for_others, row.note)
     made = await _insert(connection, key, lineage=row.lineage)
     ends_at: datetime = (await connection.execute(_END_AFTER, {"key_id": key_id, "overlap": overlap_s})).scalar_one()
     await audit.record(connection, by, Action.KEY_ROTATE, key_id, f"successor {made.key_id}")
@@ -163,21 +193,27 @@ async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Acto
 
 
 async def ensure_bootstrap(connection: Connection, secret: str) -> bool:
-    """The key of the setting API_KEY is an admin key, and no earlier one is. False where it does not open."""
+    """Make a value of API_KEY that was never seen before the bootstrap key, and end the one before.
+
+    A value that was seen before changes nothing: what was replaced or revoked never lives again. Whether it opens the
+    API as the bootstrap key.
+    """
     hashed = hash_key(secret)
-    by = Actor(None, "system", None)
     await connection.execute(_LOCK_BOOTSTRAP)
-    for key_id in (await connection.execute(_REPLACE_OTHERS, {"key_hash": hashed})).scalars():
-        await audit.record(connection, by, Action.KEY_REVOKE, key_id, "another API_KEY is set")
-    if not (await connection.execute(_IS_KNOWN, {"key_hash": hashed})).scalar_one():
-        key_id = f"key_{hashed[:12]}"
-        lineage = (await connection.execute(_BOOTSTRAP_LINEAGE)).scalar_one_or_none() or key_id
-        await _write(connection, key_id, hashed, NewKey(Role.ADMIN, BOOTSTRAP), lineage)
-        await audit.record(connection, by, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")
-    else:
-        await connection.execute(_REVIVE, {"key_hash": hashed})
-    caller = await find(connection, secret)
-    return caller is not None and caller.owner == BOOTSTRAP
+    row = (await connection.execute(_BY_HASH, {"key_hash": hashed})).one_or_none()
+    if row is None:
+        await _replace_bootstrap(connection, hashed)
+        return True
+    return bool(row.owner == BOOTSTRAP and row.state == "live")
+
+
+async def _replace_bootstrap(connection: Connection, hashed: str) -> None:
+    by, key_id = Actor(None, "system", None), f"key_{hashed[:12]}"
+    for replaced in (await connection.execute(_REPLACE_OTHERS, {"key_hash": hashed})).scalars():
+        await audit.record(connection, by, Action.KEY_REVOKE, replaced, "another API_KEY is set")
+    lineage = (await connection.execute(_BOOTSTRAP_LINEAGE)).scalar_one_or_none() or key_id
+    await _write(connection, key_id, hashed, NewKey(Role.ADMIN, BOOTSTRAP), lineage)
+    await audit.record(connection, by, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")
 
 
 async def _insert(connection: Connection, key: NewKey, lineage: str | None) -> MadeKey:

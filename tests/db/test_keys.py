@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from infra.db import keys
 from infra.db.audit import Actor
@@ -21,16 +22,23 @@ async def lineage_of(connection, secret):
 
 
 async def test_a_changed_api_key_ends_the_old_one(connection):
-    """And has what was the old one's; the setting may go back."""
+    """And has what was the old one's."""
     assert await keys.ensure_bootstrap(connection, "first")
     lineage = await lineage_of(connection, "first")
     assert await keys.ensure_bootstrap(connection, "second")
+    assert await keys.ensure_bootstrap(connection, "second")
     assert await lineage_of(connection, "first") is None
     assert await lineage_of(connection, "second") == lineage is not None
-    assert await keys.ensure_bootstrap(connection, "first")
-    assert await keys.ensure_bootstrap(connection, "first")
-    assert await lineage_of(connection, "first") == lineage
-    assert await lineage_of(connection, "second") is None
+
+
+async def test_an_old_api_key_brings_nothing_back(connection):
+    """Nor does it end what has replaced it: somebody has started a program with an environment of before."""
+    for secret in ("first", "second", "third"):
+        await keys.ensure_bootstrap(connection, secret)
+    for secret in ("first", "second", "first"):
+        assert not await keys.ensure_bootstrap(connection, secret)
+        assert await lineage_of(connection, secret) is None
+        assert await lineage_of(connection, "third") is not None
 
 
 async def test_a_revoked_bootstrap_key_stays_revoked(connection):
@@ -39,8 +47,73 @@ async def test_a_revoked_bootstrap_key_stays_revoked(connection):
     assert await keys.revoke(connection, caller.key_id, BY)
     assert not await keys.ensure_bootstrap(connection, "first")
     assert await keys.find(connection, "first") is None
-    await keys.ensure_bootstrap(connection, "second")
+    assert await keys.ensure_bootstrap(connection, "second")
     assert not await keys.ensure_bootstrap(connection, "first")
+    assert await lineage_of(connection, "second") is not None
+
+
+async def expires_at(connection, key_id):
+    return next(row.expires_at for row in await keys.list_all(connection) if row.key_id == key_id)
+
+
+async def made(connection, role=Role.NODE, **options):
+    return (await keys.create(connection, NewKey(role, "x", **options), BY)).key_id
+
+
+async def rotated(connection, key_id, overlap_s=60.0):
+    return (await keys.rotate(connection, key_id, overlap_s, BY))[0].key_id
+
+
+async def test_a_successor_lives_as_long_as_its_predecessor_was_meant_to(connection):
+    first = await made(connection)
+    second = await rotated(connection, first)
+    third = await rotated(connection, second)
+    assert await expires_at(connection, third) is None
+    for ended in (first, second):
+        assert await expires_at(connection, ended) - datetime.now(UTC) < timedelta(seconds=70)
+    limited = await made(connection, expires_at=datetime.now(UTC) + timedelta(days=30))
+    last = await rotated(connection, await rotated(connection, limited, 0))
+    left = await expires_at(connection, last) - datetime.now(UTC)
+    assert timedelta(days=29, hours=23) < left < timedelta(days=30, hours=1)
+
+
+async def test_a_key_is_rotated_once(connection):
+    """Where its successor was lost it may be once more, and the next one lives as long as the lost one was meant to."""
+    first = await made(connection)
+    second = await rotated(connection, first)
+    with pytest.raises(KeyRefused, match=second):
+        await rotated(connection, first)
+    await keys.revoke(connection, second, BY)
+    third = await rotated(connection, first)
+    assert await expires_at(connection, third) is None
+    with pytest.raises(KeyRefused, match=third):
+        await rotated(connection, first)
+
+
+@pytest.mark.parametrize("end", ["revoked_at = clock_timestamp()", "expires_at = clock_timestamp()"])
+async def test_a_key_that_has_ended_is_not_rotated(connection, end):
+    key_id = await made(connection)
+    await connection.execute(text(f"UPDATE api_keys SET {end} WHERE key_id = '{key_id}'"))
+    with pytest.raises(KeyRefused, match="make a new key"):
+        await rotated(connection, key_id)
+
+
+async def test_all_keys_made_before_a_time_are_revoked(connection):
+    await keys.ensure_bootstrap(connection, "the bootstrap key")
+    (bootstrap,) = [row.key_id for row in await keys.list_all(connection) if row.state == "live"]
+    old, spared, new = [await made(connection) for _ in range(3)]
+    backdated = "UPDATE api_keys SET created_at = created_at - interval '2 h' WHERE key_id = ANY(:ids)"
+    await connection.execute(text(backdated), {"ids": [old, spared, bootstrap]})
+    with pytest.raises(KeyRefused, match="key_wrong"):
+        await keys.revoke_before(connection, None, BY, spared=[spared, "key_wrong"])
+    assert await keys.revoke_before(connection, None, BY, age_s=3 * 3600) == []
+    found = await keys.revoke_before(connection, None, BY, age_s=3600, spared=[spared])
+    assert {row.key_id for row in found} == {old, bootstrap}
+    states = {row.key_id: row.state for row in await keys.list_all(connection)}
+    assert [states[one] for one in (old, bootstrap, spared, new)] == ["revoked", "revoked", "live", "live"]
+    found = await keys.revoke_before(connection, datetime.now(UTC) + timedelta(minutes=1), BY)
+    assert {row.key_id for row in found} == {spared, new}
+    assert not await keys.ensure_bootstrap(connection, "the bootstrap key")
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from infra.db import keys, schema
 from infra.db import migrate as migrating
-from infra.db import schema
 from infra.db.engine import Database, create_engine
 from infra.db.migrate import LOCK_TIMEOUT_MS, alembic_config, migrate
 from infra.db.schema import VERSIONS
+from infra.settings import Settings
 from tests.conftest import eventually
 from tests.db import rows
-from workers.schema import until_usable
+from workers.schema import open_database, until_usable
 from workers.stack import postgres
 from workers.stack.stack import Stack
 
@@ -232,3 +234,17 @@ async def test_a_program_that_is_too_old_says_so_and_ends(database: Database, tm
     await migrate(database, with_one_more(tmp_path, BREAKING))
     with pytest.raises(SystemExit, match=r"9001.*later version"):
         await until_usable(database)
+
+
+async def test_a_program_writes_no_keys(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It may have been started with an environment of before: it says so."""
+    await migrate(database)
+    await database.run(lambda c: keys.ensure_bootstrap(c, "the current one"))
+    before = await database.run(keys.list_all)
+    for key, warnings in [("the current one", 0), ("another one", 1)]:
+        caplog.clear()
+        opened = await open_database(Settings(database_url=url, api_key=SecretStr(key)))
+        await opened.close()
+        assert len([one for one in caplog.records if "ORCHESTRATOR_API_KEY" in one.message]) == warnings
+        assert "another one" not in caplog.text
+    assert await database.run(keys.list_all) == before

@@ -25,6 +25,8 @@ CREATE = ["keys", "create", "--role", "user", "--owner", "x"]
         ([*CREATE, "--expires", "999999999w"], "too long"),
         ([*CREATE, "--note", "x" * 501], "note"),
         (["keys", "revoke"], "KEY_ID"),
+        (["keys", "revoke", "key_1", "--all-before", "2h"], "not allowed"),
+        (["keys", "revoke", "--all-before", "soon"], "all-before"),
         (["keys", "rotate", "key_1", "--overlap", "1"], "overlap"),
     ],
 )

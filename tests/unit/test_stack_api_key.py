@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from workers.stack.api_key import bootstrap_key
+from workers.stack.api_key import bootstrap_key, forget_replaced
 from workers.stack.errors import StackError
 
 
@@ -39,3 +39,15 @@ def test_an_empty_key_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "api_key").touch()
     with pytest.raises(StackError, match="is empty"):
         bootstrap_key(None, tmp_path / "api_key")
+
+
+def test_a_key_that_was_replaced_is_forgotten(tmp_path: Path) -> None:
+    """The next start without a configured key makes a new one: the kept one would open nothing."""
+    path = tmp_path / "api_key"
+    kept = bootstrap_key(None, path)
+    forget_replaced(kept, path)
+    forget_replaced(bootstrap_key(kept.secret, path), path)
+    assert path.exists()
+    forget_replaced(bootstrap_key(SecretStr("given"), path), path)
+    assert not path.exists()
+    assert bootstrap_key(None, path).is_new

@@ -20,9 +20,13 @@ class ApiKey:
     secret: SecretStr
     path: Path | None  # None: it came from ORCHESTRATOR_API_KEY
     is_new: bool = False
+    is_dead: bool = False
 
     def describe(self) -> str:
         """One line for the console; the key itself only when nobody can have seen it before."""
+        if self.is_dead:
+            where = "ORCHESTRATOR_API_KEY: set" if self.path is None else f"{self.path}: remove the file for"
+            return f"api key: another one has replaced that in {where} a new one, and start again"
         if self.path is None:
             return "api key: the one in ORCHESTRATOR_API_KEY"
         if self.is_new:
@@ -35,10 +39,20 @@ def bootstrap_key(configured: SecretStr | None, path: Path) -> ApiKey:
     if configured is not None:
         return ApiKey(configured, None)
     is_new = not path.exists() and _keep(secrets.token_urlsafe(32), path)
-    key = path.read_text(encoding="ascii").strip()
+    key = _read(path)
     if not key:
         raise StackError(f"{path} is empty: remove it for a new key, or set ORCHESTRATOR_API_KEY")
     return ApiKey(SecretStr(key), path, is_new)
+
+
+def forget_replaced(configured: ApiKey, path: Path) -> None:
+    """Remove the kept key where a configured one has replaced it: the next start without that makes a new one."""
+    if configured.path is None and path.exists() and _read(path) != configured.secret.get_secret_value():
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="ascii").strip()
 
 
 def _keep(key: str, path: Path) -> bool:

@@ -139,6 +139,17 @@ def _answers(url: str) -> Callable[[], Awaitable[bool]]:
     return ready
 
 
+async def is_refused(settings: Settings, key: SecretStr) -> bool:
+    """Whether the API, which runs, does not take this key."""
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False, headers=headers) as client:
+            answer = await client.get(f"{settings.local_url}/api/v2/cluster/status")
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.UNAUTHORIZED
+
+
 def _polls(settings: Settings, services: Services) -> Callable[[], Awaitable[bool]]:
     """Ready when a worker asks Temporal for workflow tasks of our queue."""
     request = DescribeTaskQueueRequest(

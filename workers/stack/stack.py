@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from infra.settings import Settings
 from workers.stack import programs
-from workers.stack.api_key import bootstrap_key
+from workers.stack.api_key import bootstrap_key, forget_replaced
 from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
 from workers.stack.part import Part
@@ -41,6 +42,7 @@ class Stack:
         self.services = addresses(settings, self.data_dir)
         self.api_key = bootstrap_key(settings.api_key, self.data_dir.api_key)
         self.api_url = settings.local_url
+        self._with_programs = with_programs
         waves = [embedded_parts(settings, self.data_dir)]
         ports = embedded_ports(settings)
         if with_programs:
@@ -68,6 +70,15 @@ class Stack:
         Raises PortTaken or DataDirInUse before anything is started, PartFailed when a part does not come up.
         """
         await self._supervisor.start()
+        if self._with_programs:
+            await self._look_at_key()
+
+    async def _look_at_key(self) -> None:
+        """A key that was replaced never lives again (see `infra.db.keys`)."""
+        if await programs.is_refused(self.settings, self.api_key.secret):
+            self.api_key = replace(self.api_key, is_dead=True)
+        else:
+            forget_replaced(self.api_key, self.data_dir.api_key)
 
     async def stop(self) -> None:
         """Stop everything in the reverse order."""
