@@ -7,7 +7,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from infra.own_services import Address, OwnServices
-from infra.settings import Settings
+from infra.settings import Network, Settings
 from workflows.domain.errors import ForbiddenAddress
 
 NEVER = tuple(
@@ -34,11 +34,43 @@ NEVER = tuple(
 )
 """What is refused whatever the operator allows."""
 
+SPECIAL = tuple(
+    map(
+        ip_network,
+        (
+            "10.0.0.0/8",  # private
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",  # shared: behind a carrier's NAT, and inside many clouds
+            "127.0.0.0/8",  # loopback
+            "192.0.0.0/24",  # IETF protocols
+            "192.0.2.0/24",  # documentation
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "192.88.99.0/24",  # 6to4 relays
+            "198.18.0.0/15",  # benchmarks
+            "240.0.0.0/4",  # reserved
+            "::1/128",  # loopback
+            "::/96",  # IPv4-compatible
+            "100::/32",  # discarded, and dummies
+            "2001::/23",  # IETF protocols, Teredo among them
+            "2001:db8::/32",  # documentation
+            "3fff::/20",
+            "2002::/16",  # 6to4
+            "5f00::/16",  # segment routing
+            "fc00::/7",  # unique local
+            "fec0::/10",  # site-local
+        ),
+    )
+)
+"""What is no public address (IANA's registries of special-purpose addresses): a node may be there only where the
+operator lists a network that lies inside such a range. So `0.0.0.0/0` means every public address."""
+
 COMPATIBLE, NAT64 = ip_network("::/96"), ip_network("64:ff9b::/96")
 
 
 class AllowList:
-    """NODE_NETWORKS and NODE_PORTS, less what is refused always and less our own services."""
+    """NODE_NETWORKS and NODE_PORTS, less what is refused always or not listed by itself, and less our own services."""
 
     def __init__(self, settings: Settings, own: OwnServices) -> None:
         self._networks = settings.networks
@@ -53,11 +85,21 @@ class AllowList:
             raise ForbiddenAddress from None
         if isinstance(address, IPv6Address) and address.scope_id is not None:
             raise ForbiddenAddress  # it would differ from the same address without a zone
-        inside = any(address in network for network in self._networks) and any(port in each for each in self._ports)
+        inside = self._lists(address) and any(port in each for each in self._ports)
         if not inside or self._refused(address, port):
             raise ForbiddenAddress
-        if any(each.is_loopback or self._refused(each, port) for each in _within(address)):
+        if any(self._leads_nowhere(each, port) for each in _within(address)):
             raise ForbiddenAddress
+
+    def _lists(self, address: Address) -> bool:
+        """Whether a listed network holds the address; of a special one a network that lies in its range."""
+        special = _special(address)
+        return any(address in network and (special is None or _is_part(network, special)) for network in self._networks)
+
+    def _leads_nowhere(self, address: IPv4Address, port: int) -> bool:
+        """The same for where an address leads, which is not listed itself if it is public."""
+        unlisted = _special(address) is not None and not self._lists(address)
+        return address.is_loopback or unlisted or self._refused(address, port)
 
     def _refused(self, address: Address, port: int) -> bool:
         return _never(address) or self._own.include(address, port)
@@ -66,6 +108,16 @@ class AllowList:
 @lru_cache(maxsize=4096)  # asked at every call to a node
 def _never(address: Address) -> bool:
     return any(address in network for network in NEVER)
+
+
+@lru_cache(maxsize=4096)
+def _special(address: Address) -> Network | None:
+    return next((network for network in SPECIAL if address in network), None)
+
+
+def _is_part(network: Network, of: Network) -> bool:
+    """Whether a network, which shares an address with another one, lies inside it."""
+    return network.prefixlen >= of.prefixlen
 
 
 def _within(address: Address) -> Iterator[IPv4Address]:

@@ -11,13 +11,16 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from infra.addresses import AllowList
+from infra.addresses import SPECIAL, AllowList
 from infra.own_services import Endpoint, OwnServices, endpoints
 from infra.settings import Settings
 from workflows.domain.errors import ForbiddenAddress
 
-EVERYWHERE = "0.0.0.0/0,::/0"
+PUBLIC = "0.0.0.0/0,::/0"
+EVERYWHERE = ",".join([PUBLIC, *map(str, SPECIAL)])
 OWN_ADDRESSES = ("127.0.0.1", "10.0.0.7", "::1", "fe80::7%eth0", "fd12::7")
 Resolve = Callable[..., list[Any]]
 
@@ -133,6 +136,86 @@ def test_refused_whatever_is_allowed(ip: str) -> None:
 def test_translated_addresses_of_an_allowed_one_are_allowed(ip: str) -> None:
     assert allows(allow_list(), ip)
     assert not allows(allow_list(database_url="postgresql://10.1.1.1:9000/db"), ip)
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "127.0.0.1",
+        "10.0.0.5",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.100",
+        "100.64.0.1",
+        "100.127.255.255",
+        "192.0.0.8",
+        "192.0.2.1",
+        "192.88.99.1",
+        "198.18.0.1",
+        "198.19.255.255",
+        "198.51.100.1",
+        "203.0.113.1",
+        "240.0.0.1",
+        "::1",
+        "fc00::1",
+        "fd12::7",
+        "fec0::1",
+        "2001:db8::1",
+        "3fff::1",
+        "2002:808:808::1",
+        "2001:0:808:808:8000:63bf:f7f7:f7f7",
+        "64:ff9b::10.0.0.5",
+        "64:ff9b::192.168.0.1",
+        "64:ff9b::100.64.0.1",
+        "::8.8.8.8",
+    ],
+)
+def test_what_is_not_public_is_refused_where_it_is_not_listed_by_itself(ip: str) -> None:
+    assert not allows(allow_list(PUBLIC), ip)
+    assert not allows(allow_list(f"{PUBLIC},192.0.0.0/7,8.0.0.0/5,f000::/4,2000::/3"), ip)  # larger than the ranges
+
+
+@pytest.mark.parametrize(
+    "ip",
+    ["1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0",
+     "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0", "126.255.255.255", "128.0.0.0",
+     "2606:4700::1111", "2001:200::1", "64:ff9b::8.8.8.8"],
+)  # fmt: skip
+def test_what_is_public_is_allowed_everywhere(ip: str) -> None:
+    assert allows(allow_list(PUBLIC), ip)
+
+
+@given(st.ip_addresses())
+def test_everywhere_means_no_address_that_python_calls_not_global(address: Any) -> None:
+    assert address.is_global or not allows(allow_list(PUBLIC), str(address))
+
+
+@pytest.mark.parametrize(
+    ("networks", "ip", "allowed"),
+    [
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.1.0.0/16", "10.1.2.3", True),
+        ("10.1.0.0/16", "10.2.0.1", False),
+        ("10.0.0.0/7", "10.1.2.3", False),
+        ("0.0.0.0/0,10.0.0.0/8", "10.1.2.3", True),
+        ("0.0.0.0/0,10.0.0.0/8", "8.8.8.8", True),
+        ("0.0.0.0/0,10.0.0.0/8", "172.16.0.1", False),
+        ("0.0.0.0/0,127.0.0.0/8", "127.0.0.1", True),
+        ("0.0.0.0/0,::1/128", "127.0.0.1", False),
+        ("::/0,fd12::/16", "fd12::1", True),
+        ("::/0,fd12::/16", "fd13::1", False),
+        ("100.64.0.0/10", "100.64.0.1", True),
+        ("192.0.2.0/24", "192.0.2.1", True),
+        (f"{PUBLIC},10.0.0.0/8", "64:ff9b::10.1.1.1", True),
+        (f"{PUBLIC},10.0.0.0/8", "2002:a01:101::1", False),
+        (f"{PUBLIC},2002::/16", "2002:a01:101::1", False),
+        (f"{PUBLIC},2002::/16", "2002:808:808::1", True),
+        (f"{PUBLIC},10.0.0.0/8,2002::/16", "2002:a01:101::1", True),
+        (f"{PUBLIC},127.0.0.0/8", "64:ff9b::127.0.0.1", False),
+    ],
+)
+def test_a_special_network_that_is_listed_is_allowed(networks: str, ip: str, allowed: bool) -> None:
+    assert allows(allow_list(networks), ip) is allowed
 
 
 @pytest.mark.parametrize(("port", "allowed"), [(7999, False), (8000, True), (8999, True), (9000, False), (9100, True)])
