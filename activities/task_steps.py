@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +28,9 @@ from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL
 from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Dispatched, Selection
 from workflows.policies import DISPATCH_WINDOW
+
+SOON_S = 3.0
+"""By so much the engine's clock may run ahead of the database's at the end of an attempt."""
 
 
 class TaskSteps:
@@ -112,7 +116,10 @@ class TaskSteps:
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:
-        """Close the attempt where it is still open and must be, then move the task."""
+        """Close the attempt where it is still open and must be, then move the task.
+
+        Whether it must be is seen in the rows: whoever reaches the engine can ask for this step.
+        """
         telemetry.describe(task_id=request.task_id, task_attempt=request.attempt)
         collected = await self._completed(request) or await self._collected(request)
         telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
@@ -127,9 +134,11 @@ class TaskSteps:
         return await self._database.single(lambda c: collecting.complete(c, request.task_id, request.attempt))
 
     async def _collected(self, request: CollectInput) -> Collected:
+        may_close = request.close_as is not None and await self._is_due(request, request.close_as)
+
         async def work(connection: Connection) -> tuple[Collected, Wakeups | None]:
             wakeups = None
-            if request.close_as is not None:
+            if may_close and request.close_as is not None:
                 wakeups = await attempts.settle(
                     connection,
                     request.task_id,
@@ -145,6 +154,16 @@ class TaskSteps:
         if wakeups is not None:
             await self._engine.deliver(wakeups, but=request.task_id)
         return collected
+
+    async def _is_due(self, request: CollectInput, outcome: Outcome) -> bool:
+        """Whether the attempt may be closed without its node; what is due in a moment is waited for."""
+        due_in_s = await self._database.single(
+            lambda c: collecting.due_in_s(c, request.task_id, request.attempt, outcome)
+        )
+        if due_in_s is None or due_in_s > SOON_S:
+            return False
+        await asyncio.sleep(max(due_in_s, 0.0))
+        return True
 
     async def _review_nodes(self, task_id: str) -> None:
         """What the task's end says of the nodes on which it failed before."""

@@ -145,10 +145,12 @@ async def settle(
 
     An outcome that leaves nothing to decide puts the task back to QUEUED here; the others wait for
     the task's workflow to collect them: a dispatch that waits for that is told on its channel, else the workflow is to
-    be signalled. UNREACHABLE closes nothing that the node has accepted. With
+    be signalled. UNREACHABLE closes nothing that the node has accepted, SUCCEEDED nothing without a result. With
     `node_is` (status, epoch) nothing happens where the node has changed since the caller looked. `opened_on` is the
     attempt's node, where `find` has opened its release.
     """
+    if (outcome is Outcome.SUCCEEDED) != (result is not None):
+        raise ValueError(f"{outcome} {'without' if result is None else 'with'} a result")
     gpu_id = opened_on or await type_locks.open_release_of(connection, task_id, attempt)
     if gpu_id is None:
         return None

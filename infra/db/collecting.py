@@ -28,7 +28,34 @@ _COLLECTED = text(
 _AVOID = text(  # the node that failed it last is tried last
     "UPDATE tasks SET failed_on = array_append(array_remove(failed_on, :gpu_id), :gpu_id) WHERE task_id = :task_id"
 )
+# A moment that is yet to come says nothing: the clock has been set back since.
+_DUE = text(
+    """
+    SELECT CASE WHEN due.since > clock_timestamp() THEN 0
+                ELSE extract(epoch FROM due.since + make_interval(secs => due.after_s) - clock_timestamp())::float END
+      FROM attempts a JOIN tasks t USING (task_id)
+     CROSS JOIN LATERAL (
+           SELECT CASE CAST(:outcome AS text) WHEN 'TIMED_OUT' THEN a.accepted_at
+                       WHEN 'UNREACHABLE' THEN CASE WHEN a.accepted_at IS NULL THEN a.claimed_at END END AS since,
+                  CASE CAST(:outcome AS text) WHEN 'TIMED_OUT' THEN t.timeout_ms / 1000.0 ELSE :window END AS after_s
+           ) due
+     WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NULL
+    """
+)
 ACTOR = "workflow"
+DELIVERY_S = 3.0
+"""An attempt that was claimed less than this ago has not been tried often enough to be called UNREACHABLE."""
+
+
+async def due_in_s(connection: Connection, task_id: str, attempt: int, outcome: Outcome) -> float | None:
+    """In how many seconds an open attempt may be closed without a report of its node: at once from 0 on.
+
+    TIMED_OUT: when the timeout of the task has passed since the node accepted the attempt. UNREACHABLE: where no node
+    has. None: never, which is so for every other outcome and for an attempt that is closed.
+    """
+    values = {"task_id": task_id, "attempt": attempt, "outcome": outcome, "window": DELIVERY_S}
+    due: float | None = (await connection.execute(_DUE, values)).scalar_one_or_none()
+    return due
 
 
 async def complete(connection: Connection, task_id: str, attempt: int) -> Collected | None:
@@ -79,7 +106,8 @@ async def _move(
 ) -> None:
     cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, actor, reason)
     if outcome is Outcome.SUCCEEDED:
-        await edges.complete(connection, cause)
+        if not await edges.complete(connection, cause):
+            raise LookupError(f"{cause['task_id']}-{cause['attempt']} has succeeded, and its result is not there")
         return
     if outcome not in REQUEUES or outcome is Outcome.UNREACHABLE:
         await connection.execute(_AVOID, {"task_id": key["task_id"], "gpu_id": row.gpu_id})

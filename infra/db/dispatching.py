@@ -19,7 +19,7 @@ _ORDER = text(
 )
 _ADDRESS = text(
     "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
-    " WHERE a.task_id = :task_id AND a.attempt = :attempt"
+    " WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NOT NULL"
 )
 
 
@@ -51,6 +51,6 @@ async def order(connection: Connection, task_id: str, attempt: int) -> Order | N
 
 
 async def address(connection: Connection, task_id: str, attempt: int) -> NodeAddress | None:
-    """Where an attempt ran."""
+    """Where a closed attempt ran; None of an open one, which nobody may stop."""
     row = (await connection.execute(_ADDRESS, {"task_id": task_id, "attempt": attempt})).one_or_none()
     return None if row is None else NodeAddress(*row)

@@ -61,7 +61,8 @@ _REQUEUE = _edge(
     TaskStatus.QUEUED,
     "gpu_id = NULL, started_at = NULL, retry_count = COALESCE(:retry_count, retry_count)",
 )
-_COMPLETE = _edge(TaskStatus.PROCESSING, TaskStatus.COMPLETED, _COMPLETED)
+_HAS_RESULT = "EXISTS (SELECT FROM task_results r WHERE r.task_id = :task_id AND r.attempt = :attempt)"
+_COMPLETE = _edge(TaskStatus.PROCESSING, TaskStatus.COMPLETED, _COMPLETED, cause=f"{_CAUSE} WHERE {_HAS_RESULT}")
 _COMPLETE_AND_COLLECT = _edge(
     TaskStatus.PROCESSING,
     TaskStatus.COMPLETED,
@@ -69,7 +70,7 @@ _COMPLETE_AND_COLLECT = _edge(
     cause=f"""
         UPDATE attempts SET collected_at = clock_timestamp()
          WHERE task_id = :task_id AND attempt = :attempt AND outcome = '{Outcome.SUCCEEDED}' AND collected_at IS NULL
-           AND EXISTS (SELECT FROM tasks t WHERE t.task_id = :task_id AND t.status = 'PROCESSING')
+           AND EXISTS (SELECT FROM tasks t WHERE t.task_id = :task_id AND t.status = 'PROCESSING') AND {_HAS_RESULT}
      RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason""",
 )
 _END = {
@@ -130,7 +131,7 @@ async def requeue(connection: Connection, cause: Cause, retry_count: int | None 
 
 
 async def complete(connection: Connection, cause: Cause) -> bool:
-    """PROCESSING → COMPLETED: the accepted result is collected."""
+    """PROCESSING → COMPLETED: the accepted result is collected; False also where there is none."""
     return await _moved(connection, _COMPLETE, cause)
 
 

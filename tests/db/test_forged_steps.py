@@ -1,0 +1,127 @@
+"""Steps with arguments that no workflow of ours would send: somebody who reaches the engine can ask for them."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
+
+import pytest
+from sqlalchemy import text
+from temporalio.testing import ActivityEnvironment
+
+from activities.task_steps import SOON_S, TaskSteps
+from infra.db import attempts, collecting, invariants, verifying
+from infra.db.collecting import DELIVERY_S
+from infra.settings import Settings
+from tests.db.life import Life
+from tests.db.one_connection import OneConnection
+from workflows.domain.attempt import Outcome
+from workflows.domain.task import TaskStatus
+from workflows.messages import AttemptRef, Collected, CollectInput
+
+TIMEOUT_S = 100.0
+
+
+@pytest.fixture
+async def held(life: Life) -> Life:
+    """A task that holds the slot of a node, which has not accepted it."""
+    await life.node("n", [1])
+    await life.create("t", max_retries=0)
+    assert await life.claim("t") == "n"
+    await life.do("UPDATE tasks SET timeout_ms = :ms", ms=int(1000 * TIMEOUT_S))
+    return life
+
+
+def steps(life: Life, nodes: Any = None) -> TaskSteps:
+    engine = MagicMock(deliver=AsyncMock())
+    return TaskSteps(OneConnection(life.connection), engine, nodes, MagicMock(), MagicMock(), Settings())
+
+
+async def collect(life: Life, close_as: Outcome | None, attempt: int = 1) -> Collected:
+    return await ActivityEnvironment().run(steps(life).collect, CollectInput("t", attempt, close_as))
+
+
+async def ago(life: Life, column: str, seconds: float) -> None:
+    await life.do(f"UPDATE attempts SET {column} = clock_timestamp() - make_interval(secs => :s)", s=seconds)
+
+
+async def is_open(life: Life) -> bool:
+    return bool(await life.scalar("SELECT closed_at IS NULL FROM attempts WHERE task_id = 't'"))
+
+
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.TIMED_OUT, Outcome.UNREACHABLE}))
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_no_other_end_can_be_asked_for(held: Life, outcome: Outcome, *, accepted: bool) -> None:
+    if accepted:
+        await attempts.accept(held.connection, "t", 1, actor="test")
+        await ago(held, "accepted_at", 2 * TIMEOUT_S)
+    await ago(held, "claimed_at", 3 * TIMEOUT_S)
+    status = TaskStatus.PROCESSING if accepted else TaskStatus.QUEUED
+    assert await collect(held, outcome) == Collected(None, status)
+    assert await is_open(held)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "accepted_s_ago", "claimed_s_ago", "closes"),
+    [
+        (Outcome.TIMED_OUT, TIMEOUT_S + 1, TIMEOUT_S + 2, True),
+        (Outcome.TIMED_OUT, TIMEOUT_S - 0.2, TIMEOUT_S + 1, True),  # waited for
+        (Outcome.TIMED_OUT, TIMEOUT_S - SOON_S - 1, TIMEOUT_S + 1, False),
+        (Outcome.TIMED_OUT, 0, 0, False),
+        (Outcome.TIMED_OUT, None, 10 * TIMEOUT_S, False),  # its node has never said that it runs it
+        (Outcome.TIMED_OUT, -7200, -7200, True),  # the clock was set back
+        (Outcome.UNREACHABLE, None, DELIVERY_S + 1, True),
+        (Outcome.UNREACHABLE, None, -7200, True),
+        (Outcome.UNREACHABLE, 1, 10 * TIMEOUT_S, False),
+        (Outcome.UNREACHABLE, -7200, -7200, False),
+    ],
+)
+async def test_an_attempt_is_closed_when_its_time_is_over(
+    held: Life, outcome: Outcome, accepted_s_ago: float | None, claimed_s_ago: float, *, closes: bool
+) -> None:
+    await ago(held, "claimed_at", claimed_s_ago)
+    if accepted_s_ago is not None:
+        await attempts.accept(held.connection, "t", 1, actor="test")
+        await ago(held, "accepted_at", accepted_s_ago)
+    collected = await collect(held, outcome)
+    assert await is_open(held) is not closes
+    assert collected.outcome == (outcome if closes else None)
+    if closes and accepted_s_ago is not None:
+        assert await held.scalar(
+            "SELECT closed_at >= accepted_at + make_interval(secs => :s) OR accepted_at > closed_at FROM attempts",
+            s=TIMEOUT_S,
+        )
+
+
+async def test_what_was_claimed_a_moment_ago_is_not_unreachable_yet(held: Life) -> None:
+    due = await collecting.due_in_s(held.connection, "t", 1, Outcome.UNREACHABLE)
+    assert due == pytest.approx(DELIVERY_S, abs=1)
+
+
+@pytest.mark.parametrize("attempt", [0, 2, 999])
+async def test_an_attempt_that_is_not_there_closes_nothing(held: Life, attempt: int) -> None:
+    for outcome in (None, *Outcome):
+        assert await collect(held, outcome, attempt) == Collected(None, TaskStatus.QUEUED)
+
+
+async def test_no_task_is_completed_without_a_result(held: Life) -> None:
+    with pytest.raises(ValueError, match="without a result"):
+        await attempts.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="test", strict_vip=False)
+    await attempts.accept(held.connection, "t", 1, actor="test")
+    await held.do(
+        "UPDATE attempts SET outcome = 'SUCCEEDED', closed_at = clock_timestamp()"
+    )  # what wrote past all that
+    with pytest.raises(LookupError):
+        await collect(held, None)
+    assert (await held.task("t")).status == "PROCESSING"
+    assert (await verifying.find(held.connection, invariants.ONE_RESULT)).violations == 1
+
+
+async def test_only_what_is_closed_is_stopped_on_its_node(held: Life) -> None:
+    nodes = MagicMock(cancel=AsyncMock())
+    stop = steps(held, nodes).stop_on_node
+    await ActivityEnvironment().run(stop, AttemptRef("t", 1))
+    nodes.cancel.assert_not_called()
+    await held.connection.execute(text("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp()"))
+    await ActivityEnvironment().run(stop, AttemptRef("t", 1))
+    nodes.cancel.assert_called_once()
