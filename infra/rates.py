@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LEAST_RATE, MOST = 0.001, 1_000_000
 
 
 class Rate(BaseModel):
     """Tokens per second, and how many a full bucket holds; a rate of 0 is no limit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    rate: float = Field(ge=0)
-    burst: int = Field(ge=1)
+    rate: float = Field(ge=0, le=MOST)
+    burst: int = Field(ge=1, le=MOST)
+
+    @field_validator("rate")
+    @classmethod
+    def _check_rate(cls, value: float) -> float:
+        if 0 < value < LEAST_RATE:
+            raise ValueError(f"must be 0, which is no limit, or at least {LEAST_RATE:g}")
+        return value
 
 
 def take(full_at: float, now: float, limit: Rate) -> tuple[float, float]:

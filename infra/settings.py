@@ -2,38 +2,79 @@
 
 Each field is the environment variable `ORCHESTRATOR_` + its name in capitals. An address left unset
 means that the piece behind it is embedded: the supervisor starts it and hands its address to the
-programs it runs. Programs started by hand need all three addresses.
+programs it runs. Programs started by hand need all three addresses. A variable that is set and empty counts as unset.
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
+import os
+import re
 import socket
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from infra import service_urls
+from infra.bad_settings import BadSettings
 from infra.rates import Rate
 from infra.secrecy import has_default_password, is_placeholder
+from infra.strict_json import INT64
+from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role
 
 log = logging.getLogger(__name__)
 
 ENV_PREFIX = "ORCHESTRATOR_"
+OTHERS = re.compile(rf"{ENV_PREFIX}(NODE_|PUBLISH$)")
+"""Variables with our prefix that are read elsewhere: the agent's, and the one that is for docker-compose.yml alone."""
 MAX_PORT = 65535
+MAX_KEY = 512
+DAY_S, YEAR_S = 86_400, 31_536_000
 
 RATES = {Role.USER: Rate(rate=50, burst=200), Role.NODE: Rate(rate=200, burst=400)}
 """Of the roles that RATE_LIMITS leaves out; those that are missing here too have no limit."""
 
 Network = IPv4Network | IPv6Network
+Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("must be printable characters without blanks around them")
+    return value
+
+
+def _task_type(value: int) -> int:
+    if value not in INT64:
+        raise ValueError("a task type has at most 64 bits")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+TaskType = Annotated[int, AfterValidator(_task_type)]
+AnyCase = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 
 
 class TaskTypeSettings(BaseModel):
@@ -41,18 +82,25 @@ class TaskTypeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = ""
-    timeout: int | None = Field(default=None, gt=0, description="ms per attempt")
-    max_retries: int | None = Field(default=None, ge=0, alias="maxRetries")
+    name: Annotated[str, Field(max_length=128), AfterValidator(_printable)] = ""
+    timeout: int | None = Field(default=None, gt=0, le=MAX_TIMEOUT_MS, description="ms per attempt")
+    max_retries: int | None = Field(default=None, ge=0, le=MAX_RETRIES, alias="maxRetries")
 
 
 class Settings(BaseSettings):
     """All settings with their defaults. Durations are seconds unless the name or comment says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=1, le=MAX_PORT)
+    port: Port = 8080
     data_dir: Path = Path(".data")
     mode: Literal["development", "production"] = "development"
     api_key: SecretStr | None = None
@@ -61,33 +109,66 @@ class Settings(BaseSettings):
     database_url: str | None = None
     redis_url: str | None = None
     temporal_address: str | None = None
-    temporal_namespace: str = "default"
-    temporal_port: int = Field(default=7233, ge=1, le=MAX_PORT)
-    temporal_ui_port: int = Field(default=8233, ge=1, le=MAX_PORT)
-    task_queue: str = "gpu-orchestrator"
+    temporal_namespace: Text = "default"
+    temporal_port: Port = 7233
+    temporal_ui_port: Port = 8233
+    task_queue: Text = "gpu-orchestrator"
     workflow_sandbox: bool = False  # 10 ms of CPU per task; the tests replay every history in it
 
     demo_nodes: int = Field(default=3, ge=0, le=64)
     node_networks: str = "127.0.0.0/8"  # CIDRs, comma separated
     node_ports: str = f"1-{MAX_PORT}"  # ports and ranges, comma separated
 
-    heartbeat_timeout: float = Field(default=40.0, gt=0)
-    task_timeout: int = Field(default=300_000, gt=0)  # ms, per attempt
-    max_retries: int = Field(default=3, ge=0)
-    task_types: dict[int, TaskTypeSettings] = Field(default_factory=dict)  # JSON, e.g. {"2": {"name": "image"}}
+    heartbeat_timeout: float = Field(default=40.0, ge=1, le=DAY_S)
+    task_timeout: int = Field(default=300_000, gt=0, le=MAX_TIMEOUT_MS)  # ms, per attempt
+    max_retries: int = Field(default=3, ge=0, le=MAX_RETRIES)
+    task_types: dict[TaskType, TaskTypeSettings] = Field(default_factory=dict)  # JSON, e.g. {"2": {"name": "image"}}
     vip_nodes_strict: bool = False  # a VIP node never serves NORMAL work
-    aging: float = Field(default=600.0, gt=0)  # a NORMAL task that waited so long gets a share of the VIP class
+    aging: float = Field(
+        default=600.0, ge=1, le=YEAR_S
+    )  # a NORMAL task that waited so long gets a share of the VIP class
     app_weights: dict[str, float] = Field(default_factory=dict)  # JSON, e.g. {"face_swap_app": 2}; others weigh 1
 
     rate_limits: dict[Role, Rate] = Field(default_factory=dict)  # JSON, {"user": {"rate": 50, "burst": 200}}
-    max_waiting: int = Field(default=10_000, ge=1)  # QUEUED tasks of one user that users' keys may pile up
+    max_waiting: int = Field(
+        default=10_000, ge=1, le=10_000_000
+    )  # QUEUED tasks of one user that users' keys may pile up
 
-    monitor_interval: float = Field(default=30.0, ge=1)
-    first_looks: float = Field(default=10.0, gt=0)  # a second: of tasks of a type for which there is certainly no slot
-    instance_timeout: float = Field(default=15.0, gt=0)
-    leader_lease: float = Field(default=10.0, gt=0)
-    cluster_id: str = "cluster_001"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    monitor_interval: float = Field(default=30.0, ge=1, le=DAY_S)
+    first_looks: float = Field(
+        default=10.0, ge=0.01, le=10_000
+    )  # a second: of tasks of a type for which there is certainly no slot
+    instance_timeout: float = Field(default=15.0, ge=1, le=DAY_S)
+    leader_lease: float = Field(default=10.0, ge=1, le=3600)
+    cluster_id: Text = "cluster_001"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], AnyCase] = "INFO"
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w.:%-]*", value):
+            raise ValueError("must be an IP address or the name of a host")
+        if ":" in value:
+            ip_address(value)
+        value.encode("idna")  # raises UnicodeError, a ValueError, for what no name can be
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if not fits_a_header(value.get_secret_value()):
+            raise ValueError(
+                f"must be 1 to {MAX_KEY} visible ASCII characters without blanks: no header carries others"
+            )
+        return value
+
+    @field_validator("database_url", "redis_url", "temporal_address")
+    @classmethod
+    def _check_address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        checks = {"database_url": service_urls.postgres, "redis_url": service_urls.redis}
+        return checks.get(str(info.field_name), service_urls.temporal)(value) if value else None
 
     @field_validator("node_networks")
     @classmethod
@@ -106,6 +187,9 @@ class Settings(BaseSettings):
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "http://unset")
+        _ = parts.port  # raises ValueError for one that is none
+        if re.search(r"[\s\x00-\x1f\x7f]", value or "") or parts.username is not None:
+            raise ValueError("must be an address without blanks and without a user")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an address like http://host:port")
         return value or None
@@ -117,6 +201,13 @@ class Settings(BaseSettings):
             if not 0.01 <= weight <= 100:
                 raise ValueError(f"the weight of {app!r} must lie between 0.01 and 100")
         return value
+
+    @model_validator(mode="after")
+    def _check_ports_differ(self) -> Self:
+        names = ("port", "temporal_port", "temporal_ui_port")
+        if self.temporal_address is None and len({getattr(self, name) for name in names}) < len(names):
+            raise ValueError(" and ".join(ENV_PREFIX + name.upper() for name in names) + " must differ")
+        return self
 
     @model_validator(mode="after")
     def _check_production(self) -> Self:
@@ -186,6 +277,59 @@ class Settings(BaseSettings):
         """How many retries a task of a type has."""
         own = self.task_types.get(task_type)
         return own.max_retries if own and own.max_retries is not None else self.max_retries
+
+
+def load(*needed: str) -> Settings:
+    """The settings of this process. A variable with our prefix that nothing reads is pointed out on standard error.
+
+    Raises BadSettings, a line for each setting that can't work, or is needed and unset.
+    """
+    for name in unread(os.environ):
+        sys.stderr.write(f"warning: {name} is no setting{_meant(name)}\n")
+    settings = checked(Settings)
+    if unset := [ENV_PREFIX + name.upper() for name in needed if getattr(settings, name) is None]:
+        raise BadSettings(f"{' and '.join(unset)} must be set (`gpu-orchestrator run` does so by itself)")
+    return settings
+
+
+def checked(make: Callable[[], Settings]) -> Settings:
+    """What `make` makes. Raises BadSettings."""
+    try:
+        return make()
+    except ValidationError as error:
+        raise BadSettings("\nerror: ".join(_complaints(error))) from error
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        raise BadSettings(f"{ENV_PREFIX}{field[1].upper() if field else ''}: must be JSON") from error
+
+
+def unread(environ: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that no program reads."""
+    ours = [name for name in environ if name.upper().startswith(ENV_PREFIX) and not OTHERS.match(name.upper())]
+    return sorted(name for name in ours if name.upper() not in _variables())
+
+
+def fits_a_header(key: str) -> bool:
+    """Whether a key can be sent at all."""
+    return re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key) is not None
+
+
+def _variables() -> set[str]:
+    return {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def _meant(name: str) -> str:
+    fields = [field.upper() for field in Settings.model_fields]
+    similar = difflib.get_close_matches(name.upper().removeprefix(ENV_PREFIX), fields, 1, 0.75)
+    return f": is {ENV_PREFIX}{similar[0]} meant?" if similar else ""
+
+
+def _complaints(error: ValidationError) -> Iterator[str]:
+    """`ORCHESTRATOR_NAME: what is wrong`, without the value."""
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        name, *inside = [str(part) if str(part).isprintable() else repr(part) for part in each["loc"]] or [""]
+        where = [ENV_PREFIX + name.upper(), ".".join(inside)] if name else []
+        yield ": ".join([*filter(None, where), each["msg"].removeprefix("Value error, ")])
 
 
 def http_url(host: str, port: int) -> str:

@@ -16,6 +16,7 @@ from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra import telemetry
+from infra.bad_settings import BadSettings
 from infra.settings import ENV_PREFIX, Settings
 
 VARIABLES = "TEMPORAL_"
@@ -41,7 +42,7 @@ def is_away(error: BaseException) -> bool:
 async def connect(settings: Settings, *, lazy: bool = True) -> Client:
     """A client; a lazy one connects on first use, so that a program starts while the engine is away.
 
-    Exits where `options` does.
+    Raises what `options` raises.
     """
     return await Client.connect(
         **options(settings),
@@ -62,9 +63,9 @@ def interceptors() -> list[Interceptor]:
 
 
 def options(settings: Settings) -> ClientConnectConfig:
-    """Arguments of `Client.connect`. Exits where the address is unset or the configuration can't be read."""
+    """Arguments of `Client.connect`. Raises BadSettings where the address is unset, the configuration unreadable."""
     if settings.temporal_address is None:
-        raise SystemExit(f"{ENV_PREFIX}TEMPORAL_ADDRESS is not set (`gpu-orchestrator run` sets it)")
+        raise BadSettings(f"{ENV_PREFIX}TEMPORAL_ADDRESS must be set (`gpu-orchestrator run` does so by itself)")
     found = _configured()
     found["target_host"] = settings.temporal_address
     if "namespace" not in found or "temporal_namespace" in settings.model_fields_set:
@@ -77,4 +78,4 @@ def _configured() -> ClientConnectConfig:
     try:
         return ClientConfig.load_client_connect_config(disable_file=not asked_for_file)
     except Exception as error:  # the bridge's ConfigError is no public name; files raise OSError
-        raise SystemExit(f"Temporal's environment configuration ({VARIABLES}…) can't be used: {error}") from error
+        raise BadSettings(f"Temporal's environment configuration ({VARIABLES}…) can't be used: {error}") from error

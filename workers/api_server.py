@@ -19,7 +19,7 @@ from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.forecast import Forecast
 from infra.own_services import OwnServices
-from infra.settings import Settings
+from infra.settings import Settings, load
 from infra.temporal import Engine
 from infra.temporal_access import connect
 from workers import event_loop, garbage
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, finishing open requests."""
-    settings = Settings()
+    settings = load("database_url", "temporal_address")
     telemetry.log_to_stderr(settings.log_level)
     with telemetry.exported("gpu-orchestrator-api"):
         event_loop.run(serve(settings))

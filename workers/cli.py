@@ -21,7 +21,10 @@ INTERRUPTED = 130  # the shell's word for an end by SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; only the module of the chosen one is imported. Its exit status; 130 on a Ctrl-C."""
+    """Run one subcommand; only the module of the chosen one is imported. Its exit status; 130 on a Ctrl-C.
+
+    2 for a setting that can't work, and what the embedded stack says of itself where it can't be started.
+    """
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
@@ -41,7 +44,14 @@ def _run(arguments: list[str]) -> int:
             module.configure(command)
     args = parser.parse_args(arguments)
     assert module is not None  # argparse has refused an unknown name
-    return int(module.run(args) or 0)
+    from infra.bad_settings import BadSettings
+    from workers.stack.errors import StackError
+
+    try:
+        return int(module.run(args) or 0)
+    except (BadSettings, StackError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_status
 
 
 def _import(path: str) -> ModuleType:

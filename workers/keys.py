@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from infra.db import keys
@@ -20,15 +19,15 @@ from infra.db.audit import Actor
 from infra.db.connection import Connection
 from infra.db.engine import Database, create_engine
 from infra.db.keys import KeyRefused, MadeKey, NewKey
-from infra.settings import Settings
+from infra.settings import Settings, load
 from workers.stack import postgres
 from workers.stack.data_dir import DataDir
-from workers.stack.errors import StackError
+from workers.stack.services import forget_foreign
 from workflows.domain.role import Role
 
 T = TypeVar("T")
 
-FAILED, USAGE_ERROR = 1, 2
+FAILED = 1
 LONGEST_NAME, LONGEST_NOTE = 128, 500  # characters; an owner is a userId
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 COLUMNS = ("keyId", "role", "owner", "state", "createdAt", "expiresAt", "actsForOthers", "note")
@@ -68,13 +67,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: done; 1: not done, and why; 2: a setting or an option must change."""
+    """0: done; 1: not done, and why. Raises BadSettings and StackError."""
     try:
         asyncio.run(ACTIONS[args.action](args))
-    except ValidationError as error:
-        return _fail(str(error), USAGE_ERROR)
-    except StackError as error:
-        return _fail(str(error), error.exit_status)
     except (KeyRefused, NoDatabase, OSError) as error:
         return _fail(str(error), FAILED)
     return 0
@@ -127,7 +122,7 @@ ACTIONS = {"create": _create, "list": _list, "revoke": _revoke, "rotate": _rotat
 
 
 async def _in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
-    url, advice = _database(Settings())
+    url, advice = _database(load())
     database = Database(create_engine(url, pool_size=1))
     try:
         return await database.run(work)
@@ -143,6 +138,7 @@ def _database(settings: Settings) -> tuple[str, str]:
     """Its URL, and what to do where it does not answer. Raises NoDatabase."""
     if settings.database_url is not None:
         return settings.database_url, "the database of ORCHESTRATOR_DATABASE_URL does not answer"
+    forget_foreign(settings)
     folder = settings.data_dir.resolve()
     advice = (
         f"start it with `gpu-orchestrator run`, or set ORCHESTRATOR_DATABASE_URL or ORCHESTRATOR_DATA_DIR ({folder})"

@@ -12,7 +12,7 @@ from infra import telemetry
 from infra.db import keys
 from infra.db.engine import Database, create_engine, is_unavailable
 from infra.db.migrate import migrate
-from infra.settings import Settings
+from infra.settings import Settings, load
 from workers.patience import until_there
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 once the schema is current."""
-    settings = Settings()
+    settings = load("database_url")
     telemetry.log_to_stderr(settings.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     asyncio.run(prepare(settings))
@@ -33,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def prepare(settings: Settings) -> None:
     """The schema, then the bootstrap key."""
-    if settings.database_url is None:
-        raise SystemExit("ORCHESTRATOR_DATABASE_URL is not set (`gpu-orchestrator run` sets it)")
+    assert settings.database_url is not None  # it was needed when they were loaded
     database = Database(create_engine(settings.database_url, pool_size=1))
     try:
         await until_there("Postgres", lambda: migrate(database), is_unavailable)

@@ -29,7 +29,7 @@ from infra.db.closings import Closings
 from infra.forecast import Forecast
 from infra.node_client import NodeClient
 from infra.own_services import OwnServices
-from infra.settings import Settings
+from infra.settings import Settings, load
 from infra.temporal import WORKFLOWS, Engine
 from infra.temporal_access import connect, is_away
 from workers import event_loop, garbage
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then let running activities end."""
-    settings = Settings()
+    settings = load("database_url", "temporal_address")
     telemetry.log_to_stderr(settings.log_level)
     with telemetry.exported("gpu-orchestrator-worker"):
         event_loop.run(serve(settings))

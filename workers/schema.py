@@ -21,8 +21,7 @@ SAID_EVERY_S = 30.0
 
 async def open_database(settings: Settings) -> Database:
     """The database of the settings, once this program can use it."""
-    if settings.database_url is None:
-        raise SystemExit("ORCHESTRATOR_DATABASE_URL is not set (`gpu-orchestrator run` sets it)")
+    assert settings.database_url is not None  # it was needed when they were loaded
     database = Database(create_engine(settings.database_url))
     await until_usable(database)
     await _warn_of_dead_key(database, settings.api_key)

@@ -12,13 +12,13 @@ from api.schemas.fields import GpuId, Int64, Name, sample
 from api.schemas.gpus import METADATA
 from api.schemas.tasks import PAYLOAD
 from workflows.domain.gpu import PriorityQueue
+from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.task import TaskStatus
 
 MAX_PAYLOAD = 256 * 1024
 MAX_METADATA = 16 * 1024
 """Bytes of UTF-8."""
-MAX_TIMEOUT_MS = 86_400_000
 MAX_TASK_TYPES = 64
 """Of a node."""
 MAX_MESSAGE = 4096
@@ -68,7 +68,7 @@ class CreateTask(Request):
     payload: Annotated[str, AfterValidator(_payload_fits), Field(description="UTF-8 不超过 256 KiB")]
     env: Annotated[str, Field(max_length=64)] | None = None
     timeout: Milliseconds | None = Field(None, description="扩展：每次执行尝试的时限，毫秒")
-    maxRetries: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description="扩展：最大重试次数")
+    maxRetries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = Field(None, description="扩展：最大重试次数")
 
 
 class RegisterGpu(Request):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from infra.settings import Settings
 from workers.demo.folder import VARIABLE
 from workers.stack import programs
 from workers.stack.data_dir import DataDir
-from workers.stack.services import Services, addresses, embedded_parts, embedded_ports
+from workers.stack.process import foreign_environment
+from workers.stack.services import Services, addresses, embedded_parts, embedded_ports, forget_foreign
 
 
 @pytest.fixture
@@ -43,11 +45,34 @@ def test_programs_get_the_addresses_and_the_settings_of_the_stack(data_dir: Data
     assert json.loads(env["ORCHESTRATOR_TASK_TYPES"]) == {"2": {"name": "image", "maxRetries": 1}}
 
 
+@pytest.mark.parametrize("embedded", [True, False])
+def test_the_variables_of_others_count_for_their_own_services_alone(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch, embedded: bool
+) -> None:
+    foreign = {"PGSERVICE": "x", "PGHOSTADDR": "192.0.2.1", "TEMPORAL_ADDRESS": "192.0.2.1:7233"}
+    for name, value in foreign.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings() if embedded else Settings(database_url="postgresql://db/x", temporal_address="temporal:7233")
+    env = programs.environment(settings, SERVICES, data_dir, SecretStr("key"))
+    assert bool(foreign.items() & env.items()) is not embedded
+    assert not foreign.items() & foreign_environment().items()
+    forget_foreign(settings)
+    assert bool(foreign.items() & os.environ.items()) is not embedded
+
+
+def test_a_node_beats_often_enough_for_the_grace(data_dir: DataDir) -> None:
+    for timeout, interval in ((40.0, "10.0"), (2.0, "0.5")):
+        (node,) = programs.nodes(programs.LocalNodes(1), Settings(heartbeat_timeout=timeout), SERVICES, data_dir)
+        assert node.argv[node.argv.index("--heartbeat-interval") + 1] == interval
+
+
 def test_a_node_knows_its_key_file_and_none_of_the_settings(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "DATABASE_URL", "REDIS_URL", "NODE_KEY", "NODE_COMMAND"):
         monkeypatch.setenv(f"ORCHESTRATOR_{name}", "secret")
-    local = programs.LocalNodes(2, options=("--heartbeat-interval", "2"))
-    first, second = programs.nodes(local, Settings(host="0.0.0.0", port=9000), SERVICES, data_dir)
+    for name in ("PGPASSWORD", "TEMPORAL_API_KEY"):
+        monkeypatch.setenv(name, "secret")
+    settings = Settings(host="0.0.0.0", port=9000, api_key=None, database_url=None, redis_url=None)
+    first, second = programs.nodes(programs.LocalNodes(2), settings, SERVICES, data_dir)
     assert (first.name, second.name) == ("gpu_001", "gpu_002")
     assert first.env is not None
     assert not [name for name in first.env if name.startswith("ORCHESTRATOR_")]
@@ -55,5 +80,4 @@ def test_a_node_knows_its_key_file_and_none_of_the_settings(data_dir: DataDir, m
     assert first.env[VARIABLE] == str(data_dir.root / "demo")
     assert first.argv[first.argv.index("--key-file") + 1] == str(data_dir.root / "node_key")
     assert first.argv[first.argv.index("--api") + 1] == "http://127.0.0.1:9000"
-    assert first.argv[-2:] == ("--heartbeat-interval", "2")
     assert str(data_dir.nodes / "gpu_002") in second.argv

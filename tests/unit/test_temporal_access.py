@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from temporalio.service import TLSConfig
 
 from infra import temporal_access
+from infra.bad_settings import BadSettings
 from infra.settings import Settings
 from workers.stack import programs
 from workers.stack.data_dir import DataDir
@@ -93,12 +94,12 @@ def test_a_configuration_that_can_not_be_read_is_said_so(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(SystemExit, match=value):
+    with pytest.raises(BadSettings, match=value):
         temporal_access.options(Settings(temporal_address=ADDRESS))
 
 
 def test_without_an_address_nothing_is_guessed() -> None:
-    with pytest.raises(SystemExit, match="ORCHESTRATOR_TEMPORAL_ADDRESS"):
+    with pytest.raises(BadSettings, match="ORCHESTRATOR_TEMPORAL_ADDRESS"):
         temporal_access.options(Settings())
 
 

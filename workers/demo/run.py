@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from rich.console import Console
 from rich.markup import escape
 
@@ -29,7 +31,7 @@ from workers.stack.run import Signals
 from workers.stack.stack import Stack
 
 NODES = ("gpu_001", "gpu_002", "gpu_003")
-HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT = 2, 12.0  # s; short, so that a killed node is missed soon
+HEARTBEAT_TIMEOUT = 12.0  # s; short, so that a killed node is missed soon
 TASK_TIMEOUT = 60_000  # ms per attempt
 INTERRUPTED = 130
 
@@ -75,29 +77,31 @@ def _fresh_work_folder(out: Path) -> Path:
     return folder
 
 
+class _Chosen(Settings):
+    """Settings from arguments alone, whatever the environment says."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **others: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
 def _settings(data_dir: Path) -> Settings:
-    """All embedded, on free ports, whatever the environment says."""
+    """All embedded, on free ports."""
     port = free_port()
-    return Settings(
-        mode="development",
-        host="127.0.0.1",
+    return _Chosen(
         port=port,
-        public_url=f"http://127.0.0.1:{port}",
         data_dir=data_dir,
-        api_key=None,
-        database_url=None,
-        redis_url=None,
-        temporal_address=None,
         temporal_port=free_port(),
         temporal_ui_port=free_port(),
-        node_networks="127.0.0.0/8",
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         task_timeout=TASK_TIMEOUT,
     )
 
 
 async def _demo(console: Console, settings: Settings, jobs: Sequence[Job], out: Path, work: Path) -> int:
-    nodes = LocalNodes(len(NODES), work, ("--heartbeat-interval", str(HEARTBEAT_INTERVAL)))
+    nodes = LocalNodes(len(NODES), work)
     stack = Stack(settings, nodes=nodes, log=lambda name, line: None)  # the log files have it all
     signals = Signals()
     outcomes: list[Outcome] = []

@@ -14,12 +14,16 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from infra import temporal_access
 from infra.settings import ENV_PREFIX
 from workers.stack import leftovers
 from workers.stack.account import Account
 from workers.stack.logs import OutputPipe
 
 CHILD = Path(__file__).with_name("child.py")
+LIBPQ, TEMPORAL = "PG", temporal_access.VARIABLES
+FOREIGN = (LIBPQ, TEMPORAL)
+"""Prefixes of variables by which somebody reaches services of their own: libpq and Temporal's tools read them."""
 PIPE_DRAIN = 0.5  # s for the last output of a process that has ended
 
 
@@ -85,9 +89,9 @@ async def run_to_end(
     return status
 
 
-def foreign_environment() -> dict[str, str]:
-    """Our environment without our settings: no service has to know our secrets."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+def foreign_environment(without: tuple[str, ...] = FOREIGN) -> dict[str, str]:
+    """Our environment without our settings, as no service has to know our secrets, and without others' variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith((ENV_PREFIX, *without))}
 
 
 def describe(status: int) -> str:

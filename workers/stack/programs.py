@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from workers.demo.folder import VARIABLE as DEMO_FOLDER
 from workers.stack.data_dir import DataDir
 from workers.stack.node_key import ensure_node_key
 from workers.stack.part import PartSpec
-from workers.stack.process import run_to_end
-from workers.stack.services import Services
+from workers.stack.process import foreign_environment, run_to_end
+from workers.stack.services import Services, foreign_prefixes
 
 NODE_SLOTS = 2
 NODE_HANDLERS = {  # task type -> the function that does the work
@@ -35,11 +34,13 @@ NODE_HANDLERS = {  # task type -> the function that does the work
 NODE_DRAIN = 1.0  # s for running work when the stack stops; it is handed back after that
 SAMPLE = "landscape.png"
 """A picture to begin with, in the folder of the local nodes' work."""
+LONGEST_BEAT, BEATS = 10.0, 4  # s between two beats of a node, and at least as many within the grace
 
 
 def environment(settings: Settings, services: Services, data_dir: DataDir, key: SecretStr) -> dict[str, str]:
     """What worker, api and migrate run with: ours, the settings this stack was made with, the addresses and the key."""
-    chosen = settings.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude={"api_key"})
+    kept = {"api_key", "data_dir"}
+    chosen = settings.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude=kept)
     overrides = {
         **chosen,
         "data_dir": str(data_dir.root),
@@ -49,8 +50,7 @@ def environment(settings: Settings, services: Services, data_dir: DataDir, key: 
         "temporal_namespace": services.temporal_namespace,
         "api_key": key.get_secret_value(),
     }
-    # The embedded server knows no TLS and no key: what somebody has set for the `temporal` command is not meant for it.
-    ours = _without_temporal_access() if settings.temporal_address is None else os.environ
+    ours = foreign_environment(foreign_prefixes(settings))
     return {**ours, **{ENV_PREFIX + name.upper(): _text(value) for name, value in overrides.items()}}
 
 
@@ -68,7 +68,6 @@ class LocalNodes:
 
     count: int
     folder: Path | None = None  # that their work reads and writes; None: DATA_DIR/demo
-    options: tuple[str, ...] = ()  # of each agent
 
     @property
     def names(self) -> list[str]:
@@ -79,8 +78,7 @@ class LocalNodes:
 def nodes(local: LocalNodes, settings: Settings, services: Services, data_dir: DataDir) -> list[PartSpec]:
     """The agents; of the stack they know a node's key and the API's address, and none of its settings."""
     folder = (local.folder or data_dir.demo).resolve()
-    kept = {name: value for name, value in _without_temporal_access().items() if not name.startswith(ENV_PREFIX)}
-    env = {**kept, DEMO_FOLDER: str(folder)}
+    env = {**foreign_environment(), DEMO_FOLDER: str(folder)}
 
     async def prepare() -> None:
         await ensure_node_key(services.database_url, data_dir.node_key, local.names)
@@ -93,7 +91,7 @@ def nodes(local: LocalNodes, settings: Settings, services: Services, data_dir: D
     return [
         PartSpec(
             name,
-            _node_command(name, settings, data_dir, local.options),
+            _node_command(name, settings, data_dir),
             env=env,
             prepare=prepare_first if name == local.names[0] else prepare,
             grace=NODE_DRAIN + 1.5,
@@ -102,16 +100,13 @@ def nodes(local: LocalNodes, settings: Settings, services: Services, data_dir: D
     ]
 
 
-def _without_temporal_access() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(temporal_access.VARIABLES)}
-
-
-def _node_command(name: str, settings: Settings, data_dir: DataDir, options: tuple[str, ...]) -> tuple[str, ...]:
+def _node_command(name: str, settings: Settings, data_dir: DataDir) -> tuple[str, ...]:
     handlers = [word for number, path in NODE_HANDLERS.items() for word in ("--handler", f"{number}={path}")]
     where = ("--api", settings.local_url, "--port", "0", "--state-dir", str(data_dir.nodes / name))
     key = ("--key-file", str(data_dir.node_key))
+    beats = ("--heartbeat-interval", str(min(LONGEST_BEAT, settings.heartbeat_timeout / BEATS)))
     limits = ("--slots", str(NODE_SLOTS), "--drain-timeout", str(NODE_DRAIN))
-    return _command("node", "--gpu-id", name, *key, *limits, *where, *handlers, *options)
+    return _command("node", "--gpu-id", name, *key, *limits, *beats, *where, *handlers)
 
 
 def _command(*words: str) -> tuple[str, ...]:

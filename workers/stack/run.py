@@ -8,13 +8,9 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 
-from pydantic import ValidationError
-
-from infra.settings import Settings, http_url
-from workers.stack.errors import StackError
+from infra.settings import http_url, load
 from workers.stack.stack import Stack
 
-USAGE_ERROR = 2
 INTERRUPTED_TWICE = 130
 
 
@@ -24,15 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM. 0: stopped as asked; 1: a part did not come up; 2: a setting must change."""
-    try:
-        return asyncio.run(serve(Stack(Settings())))
-    except ValidationError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return USAGE_ERROR
-    except StackError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_status
+    """Serve until SIGINT or SIGTERM: 0. Raises BadSettings and StackError."""
+    return asyncio.run(serve(Stack(load())))
 
 
 async def serve(stack: Stack) -> int:

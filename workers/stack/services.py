@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
 from workers.stack.part import PartSpec
 from workers.stack.ports import free_port
+from workers.stack.process import LIBPQ, TEMPORAL
 from workers.stack.supervisor import Port, Supervisor
 
 
@@ -38,6 +40,19 @@ def addresses(settings: Settings, data_dir: DataDir) -> Services:
         temporal_namespace=_namespace(settings),
         temporal_ui_url=None if settings.temporal_address else f"http://{local}:{settings.temporal_ui_port}",
     )
+
+
+def foreign_prefixes(settings: Settings) -> tuple[str, ...]:
+    """Of variables that are not meant for us: where a service is embedded, nobody has set its address."""
+    embedded = {LIBPQ: settings.database_url is None, TEMPORAL: settings.temporal_address is None}
+    return tuple(prefix for prefix, is_ours in embedded.items() if is_ours)
+
+
+def forget_foreign(settings: Settings) -> None:
+    """Take such variables out of this process: libpq fills in from them whatever an address leaves out."""
+    for name in list(os.environ):
+        if name.startswith(foreign_prefixes(settings)):
+            del os.environ[name]
 
 
 def _namespace(settings: Settings) -> str:
@@ -84,6 +99,7 @@ async def running_services(
         temporal_port=free_port(),
         temporal_ui_port=free_port(),
     )
+    forget_foreign(settings)
     layout = DataDir.create(data_dir)
     async with Supervisor(layout, [embedded_parts(settings, layout)], embedded_ports(settings), log):
         yield addresses(settings, layout)

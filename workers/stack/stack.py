@@ -13,7 +13,7 @@ from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
 from workers.stack.part import Part
 from workers.stack.programs import LocalNodes
-from workers.stack.services import addresses, embedded_parts, embedded_ports
+from workers.stack.services import addresses, embedded_parts, embedded_ports, forget_foreign
 from workers.stack.supervisor import Port, Supervisor
 
 
@@ -37,6 +37,7 @@ class Stack:
 
         The bootstrap key is made here when there is none; the data directory is created.
         """
+        forget_foreign(settings)
         self.settings = settings
         self.data_dir = DataDir.create(settings.data_dir)
         self.services = addresses(settings, self.data_dir)

@@ -15,9 +15,9 @@ from temporalio.service import RPCError
 
 from infra import temporal_access
 from infra.db.engine import Database, create_engine
-from infra.settings import Settings
+from infra.settings import Settings, load
 from workers.stack.data_dir import DataDir
-from workers.stack.services import addresses
+from workers.stack.services import addresses, forget_foreign
 from workers.verify import node_logs, rows, workflows
 from workers.verify.report import UNREAD, Report
 
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0: everything holds; 1: something does not; 2: something could not be read."""
-    settings = located(Settings())
+    settings = located(load())
     if settings is None:
         sys.stderr.write("error: no address is set, and there is no embedded stack in ORCHESTRATOR_DATA_DIR\n")
         return UNREAD
@@ -56,6 +56,7 @@ def located(settings: Settings) -> Settings | None:
         return settings
     if not settings.data_dir.is_dir():
         return None
+    forget_foreign(settings)
     found = addresses(settings, DataDir.create(settings.data_dir))
     where = {"database_url": found.database_url, "temporal_address": found.temporal_address}
     return settings.model_copy(update=where)

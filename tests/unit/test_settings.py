@@ -1,0 +1,189 @@
+"""What the environment may say: each setting that can't work is refused with its name, in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from infra.bad_settings import BadSettings
+from infra.settings import ENV_PREFIX, Settings, load
+from workers import cli
+from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
+
+FLOATS = ("HEARTBEAT_TIMEOUT", "AGING", "MONITOR_INTERVAL", "FIRST_LOOKS", "INSTANCE_TIMEOUT", "LEADER_LEASE")
+WHOLE = ("PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT", "DEMO_NODES", "TASK_TIMEOUT", "MAX_RETRIES", "MAX_WAITING")
+BAD = [
+    *((name, value) for name in FLOATS for value in ("nan", "inf", "-inf", "1e300", "1e-300", "-1", "0", "soon")),
+    *((name, value) for name in WHOLE for value in ("nan", "-1", "99999999999999999999", "1.5", "many")),
+    ("TASK_TIMEOUT", "0"),
+    ("TASK_TIMEOUT", str(MAX_TIMEOUT_MS + 1)),
+    ("MAX_RETRIES", str(MAX_RETRIES + 1)),
+    ("HOST", "two words"),
+    ("HOST", "http://localhost"),
+    ("HOST", "localhost:80"),
+    ("HOST", "a" * 64),
+    ("HOST", "a..b"),
+    ("API_KEY", "two words"),
+    ("API_KEY", " padded"),
+    ("API_KEY", "schlüssel"),
+    ("API_KEY", "a\tb"),
+    ("API_KEY", "k" * 513),
+    ("MODE", "test"),
+    ("LOG_LEVEL", "LOUD"),
+    ("WORKFLOW_SANDBOX", "perhaps"),
+    ("TASK_TYPES", "{"),
+    ("TASK_TYPES", "[]"),
+    ("TASK_TYPES", '{"image": {}}'),
+    ("TASK_TYPES", '{"9223372036854775808": {}}'),
+    ("TASK_TYPES", '{"-9223372036854775809": {}}'),
+    ("TASK_TYPES", '{"2": {"timeout": 0}}'),
+    ("TASK_TYPES", '{"2": {"timeout": 86400001}}'),
+    ("TASK_TYPES", '{"2": {"maxRetries": 101}}'),
+    ("TASK_TYPES", '{"2": {"retries": 1}}'),
+    ("TASK_TYPES", '{"2": {"name": "a\\nb"}}'),
+    ("RATE_LIMITS", "fast"),
+    ("RATE_LIMITS", '{"user": {"rate": 1e-300, "burst": 1}}'),
+    ("RATE_LIMITS", '{"user": {"rate": NaN, "burst": 1}}'),
+    ("RATE_LIMITS", '{"user": {"rate": Infinity, "burst": 1}}'),
+    ("RATE_LIMITS", '{"user": {"rate": 1, "burst": 0}}'),
+    ("RATE_LIMITS", '{"nobody": {"rate": 1, "burst": 1}}'),
+    ("APP_WEIGHTS", '{"a": NaN}'),
+    ("APP_WEIGHTS", '{"a": 0}'),
+    ("APP_WEIGHTS", "a=1"),
+    ("DATABASE_URL", "mysql://user:s3cret@db/x"),
+    ("DATABASE_URL", "postgresql://"),
+    ("DATABASE_URL", "postgresql://user:s3cret@db:99999/x"),
+    ("DATABASE_URL", "postgresql://user:s3cret@db:0/x"),
+    ("DATABASE_URL", "postgresql://user:s3cret@db:port/x"),
+    ("DATABASE_URL", "postgresql://user:s3cret@db/x?sslmod=require"),
+    ("DATABASE_URL", "postgresql://user:s3cret@h1:1,h2:2/x"),
+    ("DATABASE_URL", "postgresql://user:s3 cret@db/x"),
+    ("REDIS_URL", "http://:s3cret@cache"),
+    ("REDIS_URL", "redis://"),
+    ("REDIS_URL", "redis://:s3cret@cache:99999"),
+    ("REDIS_URL", "redis://:s3cret@cache/main"),
+    ("REDIS_URL", "redis://:s3cret@cache?colour=red"),
+    ("REDIS_URL", "unix://"),
+    ("TEMPORAL_ADDRESS", "temporal"),
+    ("TEMPORAL_ADDRESS", "http://temporal:7233"),
+    ("TEMPORAL_ADDRESS", "temporal:99999"),
+    ("TEMPORAL_NAMESPACE", "a\nb"),
+    ("TASK_QUEUE", "q" * 129),
+    ("CLUSTER_ID", " c "),
+    ("NODE_NETWORKS", "10.0.0.1/8"),
+    ("NODE_PORTS", "0"),
+    ("PUBLIC_URL", "http://host:99999"),
+    ("PUBLIC_URL", "http://user:s3cret@host"),
+    ("PUBLIC_URL", "http://two words"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_what_can_not_work_is_refused_in_a_line_that_names_it_and_holds_no_secret(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, value)
+    with pytest.raises(BadSettings) as refused:
+        load()
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"{ENV_PREFIX}{name}: ")
+    assert "s3cret" not in line
+    assert "cret@" not in line
+
+
+def test_several_bad_settings_are_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "0")
+    monkeypatch.setenv("ORCHESTRATOR_AGING", "inf")
+    with pytest.raises(BadSettings) as refused:
+        load()
+    assert [line.split(":")[-2].strip() for line in str(refused.value).splitlines()] == [
+        "ORCHESTRATOR_PORT",
+        "ORCHESTRATOR_AGING",
+    ]
+
+
+@pytest.mark.parametrize("command", ["run", "api", "worker", "migrate", "keys list", "verify"])
+@pytest.mark.parametrize(("name", "value"), [("AGING", "inf"), ("RATE_LIMITS", "{")])
+def test_every_command_ends_with_2_and_one_line(
+    command: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, value)
+    assert cli.main(command.split()) == 2
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith(f"error: {ENV_PREFIX}{name}: ")
+    assert output.out == ""
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "migrate"])
+def test_programs_started_by_hand_name_the_addresses_that_they_need(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ORCHESTRATOR_DATABASE_URL" in line
+    assert ("ORCHESTRATOR_TEMPORAL_ADDRESS" in line) is (command != "migrate")
+
+
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(ENV_PREFIX + name.upper(), "")
+    assert load() == Settings.model_construct(**Settings().model_dump())
+    assert load().api_key is None
+
+
+def test_an_empty_key_is_a_missing_one_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_MODE", "production")
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", "")
+    with pytest.raises(BadSettings, match=r"production mode needs ORCHESTRATOR_API_KEY, ORCHESTRATOR_DATABASE_URL"):
+        load()
+
+
+@pytest.mark.parametrize(("one", "other"), [("PORT", "7233"), ("TEMPORAL_PORT", "8233"), ("TEMPORAL_UI_PORT", "8080")])
+def test_the_ports_of_the_embedded_stack_differ(one: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_PREFIX + one, other)
+    with pytest.raises(BadSettings, match=r"ORCHESTRATOR_PORT and ORCHESTRATOR_TEMPORAL_PORT and .* must differ"):
+        load()
+    monkeypatch.setenv("ORCHESTRATOR_TEMPORAL_ADDRESS", "temporal:7233")
+    load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("DATABASE_URL", "postgres://u:p@db/x", lambda s: s.database_url == "postgresql://u:p@db/x"),
+        ("DATABASE_URL", "postgresql:///x", lambda s: s.database_url == "postgresql:///x"),
+        ("DATABASE_URL", "postgresql+psycopg://u@/d?host=h1:5432&host=h2", lambda s: s.database_url is not None),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1", lambda s: s.redis_url is not None),
+        ("LOG_LEVEL", "info", lambda s: s.log_level == "INFO"),
+        ("HOST", "::", lambda s: s.host == "::"),
+        ("HOST", "api_1.internal", lambda s: s.host == "api_1.internal"),
+        ("TASK_TYPES", '{"-9223372036854775808": {"timeout": 1}}', lambda s: s.timeout_for(-(2**63)) == 1),
+        ("RATE_LIMITS", '{"user": {"rate": 0, "burst": 1}}', lambda s: s.rate_of("user") is None),
+    ],
+)
+def test_what_works_is_taken(
+    name: str, value: str, read: Callable[[Settings], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, value)
+    assert read(load())
+
+
+def test_a_variable_that_nothing_reads_is_pointed_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("HEARTBEAT_TIMOUT", "COLOUR", "NODE_SLOTS", "NODE_KEY", "NODE_PORTS", "PUBLISH"):
+        monkeypatch.setenv(ENV_PREFIX + name, "80")
+    load()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: ORCHESTRATOR_COLOUR is no setting",
+        "warning: ORCHESTRATOR_HEARTBEAT_TIMOUT is no setting: is ORCHESTRATOR_HEARTBEAT_TIMEOUT meant?",
+    ]
