@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from msgspec import Raw
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -108,10 +109,10 @@ class TaskSteps:
     async def _take(self, ref: AttemptRef, output: object) -> Dispatched:
         """The result of a synchronous node."""
         try:
-            strict_json.check(output, strict_json.encodable)
+            result = json.dumps(output, ensure_ascii=False)
+            strict_json.check_text(result)
         except ValueError:
             return await self._settle(ref, Outcome.FAILED, "节点返回的结果不是合法的JSON")
-        result = json.dumps(output, ensure_ascii=False)
         return await self._settle(ref, Outcome.SUCCEEDED, None, result=result)
 
     @activity.defn(name="collect")
@@ -220,13 +221,18 @@ def _unclear(detail: str) -> Dispatched:
     return Dispatched(Delivery.UNCLEAR)
 
 
-def _body(order: Order, base_url: str) -> dict[str, Any]:
+def _input(payload: str) -> Raw | dict[str, str]:
+    """A JSON object as it was written; anything else as a string (NODE_PROTOCOL)."""
     try:
-        parsed = strict_json.parse(order.payload)
+        strict_json.check_text(payload)
     except ValueError:
-        parsed = None
+        return {"payload": payload}
+    return Raw(payload) if payload.lstrip().startswith("{") else {"payload": payload}
+
+
+def _body(order: Order, base_url: str) -> dict[str, Any]:
     return {
-        "input": parsed if isinstance(parsed, dict) else {"payload": order.payload},
+        "input": _input(order.payload),
         "context": {
             "taskId": order.task_id,
             "attempt": order.attempt,

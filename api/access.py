@@ -13,9 +13,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 
 from api.auth import CallerOf
-from api.body import clean
 from api.context import ContextOf
 from api.errors import Forbidden
+from api.words import clean
 from infra.db import gpus
 from infra.db.keys import Caller
 from workflows.domain.errors import GpuOfAnotherKey, TaskNotFound

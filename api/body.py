@@ -10,12 +10,16 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
-from api.errors import BadRequest, TooLarge, TooSlow, of_validation, refusal, shown
-from infra import strict_json
+from api.errors import BadRequest, TooLarge, TooSlow, of_validation, shown
+from api.off_loop import off_loop
+from infra import json_shape, strict_json
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY = 1024 * 1024
+MAX_VALUES = 20_000
+MAX_DEPTH = 64
+"""Of a body itself, before anything of it is parsed; the JSON text in one of its fields counts as one value."""
 BODY_S = 30.0
 """From the first look at a body to its last byte: one that drips must not hold us for ever."""
 
@@ -30,12 +34,21 @@ class JsonBody(Generic[M]):
         return parse(self.model, await read_json(request))
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request, *, max_values: int = MAX_VALUES) -> dict[str, Any]:
     """The body as a JSON object; raises BadRequest."""
     raw = await _read(request)
     _check_content_type(request)
+    return await off_loop.run(len(raw), lambda: _object(raw, max_values))
+
+
+def _object(raw: bytes, max_values: int) -> dict[str, Any]:
     try:
+        json_shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
         value = strict_json.loads(raw.decode("utf-8"), _each_once)
+    except json_shape.TooManyValues:
+        raise BadRequest("body", f"含有超过 {max_values} 个JSON值") from None
+    except json_shape.TooDeep:
+        raise BadRequest("body", f"嵌套超过 {MAX_DEPTH} 层") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
         raise BadRequest("body", "不是合法的JSON") from error
     if not isinstance(value, dict):
@@ -55,25 +68,14 @@ def parse(model: type[M], data: dict[str, Any]) -> M:
         raise of_validation(first, first["loc"]) from None
 
 
-def parse_json_text(text: str, field: str) -> Any:
-    """The value of a JSON text that came in a string; raises BadRequest."""
+async def check_json_text(text: str, field: str) -> None:
+    """Raise BadRequest unless a string holds JSON text."""
     try:
-        return strict_json.parse(text)
+        await off_loop.run(len(text), lambda: strict_json.check_text(text))
+    except json_shape.TooDeep:
+        raise BadRequest(field, f"嵌套超过 {strict_json.MAX_DEPTH} 层") from None
     except ValueError:
         raise BadRequest(field, "不是合法的JSON文本") from None
-
-
-def clean(value: str, field: str) -> str:
-    """`value` of a path, unless it holds what neither Postgres nor UTF-8 can; raises BadRequest."""
-    _check(value, field)
-    return value
-
-
-def storable(value: str) -> str:
-    """`clean` as a validator of what stands in a query or a header."""
-    if not strict_json.storable(value):
-        raise refusal("无效")
-    return value
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,8 +119,8 @@ def _check_content_type(request: Request) -> None:
         raise BadRequest("Content-Type", "必须是 application/json")
 
 
-def _check(value: Any, field: str, detail: str = "无效") -> None:
+def _check(value: Any, field: str) -> None:
     try:
         strict_json.check(value, strict_json.storable)
     except ValueError:
-        raise BadRequest(field, detail) from None
+        raise BadRequest(field, "无效") from None

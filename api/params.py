@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import Header
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from api.body import storable
 from api.errors import refusal
 from api.schemas.fields import INT64_SCHEMA
+from api.words import ONE_LINE, HeaderLine, printable_header
 from infra.strict_json import INT64
 
 
@@ -30,12 +30,10 @@ def _worded(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(storable)]
-
-Reason = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(storable), AfterValidator(_worded)]
+Reason = Annotated[str, Field(min_length=1, max_length=500), ONE_LINE, AfterValidator(_worded)]
 """Not blank."""
 
-_Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(storable), AfterValidator(_worded)]
+_Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(printable_header), AfterValidator(_worded)]
 IdempotencyKey = Annotated[
     _Key | None,
     Header(
@@ -46,7 +44,7 @@ IdempotencyKey = Annotated[
 """An empty one is refused: who sends it means to be protected, and would not be."""
 
 AttemptToken = Annotated[
-    Text | None,
+    HeaderLine | None,
     Header(
         alias="X-Attempt-Token",
         description="扩展（可选）：派发时收到的令牌，指明上报的是哪一次执行尝试；缺省时仅当该节点持有任务当前的尝试，且该密钥没有持有过该任务的其他尝试才有效",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
+from api.envelope import ok
 from infra.db.capacity import Capacity
 from infra.db.connection import Row
 from infra.db.gpus import at_ms
@@ -89,18 +92,32 @@ def waiting(capacity: Capacity, ahead: int) -> dict[str, Any]:
     }
 
 
-def result(row: Row) -> dict[str, Any]:
-    """TaskResult: the parsed object plus `gpuId`; null while there is none."""
-    parsed = None
-    if row.result is not None:
-        value = json.loads(row.result)
-        parsed = {**(value if isinstance(value, dict) else {"value": value}), "gpuId": row.gpu_id}
-    return {
+def result(row: Row) -> bytes:
+    """The answer with a TaskResult: what the node reported, never parsed, plus `gpuId`; null while there is none."""
+    data = {
         "taskId": row.task_id,
         "status": row.status,
-        "result": parsed,
+        "result": None if row.result is None else Raw(_with_gpu(row.result.encode(), row.gpu_id)),
         "completedAt": at_ms(row.completed_at),
     }
+    return msgspec.json.encode(ok(data))
+
+
+class _NamesGpu(msgspec.Struct):
+    """Reads of a JSON object whether it has a `gpuId` of its own."""
+
+    gpuId: Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def _with_gpu(reported: bytes, gpu_id: str) -> bytes:
+    """The JSON object, or an object around another value, as it was reported and with `gpuId`."""
+    reported = reported.strip()
+    if not reported.startswith(b"{"):
+        return msgspec.json.encode({"value": Raw(reported), "gpuId": gpu_id})
+    if msgspec.json.decode(reported, type=_NamesGpu).gpuId is not msgspec.UNSET:
+        return msgspec.json.encode(msgspec.json.decode(reported, type=dict[str, Raw]) | {"gpuId": gpu_id})
+    separator = b"," if reported[1:-1].strip() else b""
+    return b"%b%b%b" % (reported[:-1], separator, msgspec.json.encode({"gpuId": gpu_id})[1:])
 
 
 def event(row: Row) -> dict[str, Any]:

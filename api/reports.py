@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from dataclasses import dataclass
 
+from infra import strict_json
 from infra.db import attempts, tasks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Wakeups
@@ -94,7 +95,7 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
     if attempt.closed_at is not None:
         if attempt.outcome != Outcome.SUCCEEDED:
             return await _late(connection, report, attempt.attempt, "result", text)
-        if attempt.result == text or json.loads(attempt.result) == json.loads(text):
+        if await asyncio.to_thread(strict_json.same_text, attempt.result, text):
             return Heard(Wakeups())
         await attempts.keep_late(connection, report.task_id, attempt.attempt, "result", text)
         return Heard(Wakeups(), ConflictingResult())

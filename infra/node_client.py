@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from infra import strict_json
@@ -134,7 +134,7 @@ class NodeClient:
 
 
 def _encoded(body: dict[str, Any] | None) -> bytes | None:
-    return None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return None if body is None else msgspec.json.encode(body)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -1,4 +1,8 @@
-"""JSON that can be written out again: what Python's parser lets through and others refuse is refused here too."""
+"""JSON that can be written out again: what Python's parser lets through and others refuse is refused here too.
+
+A body is parsed to objects, once `infra.json_shape` has bounded it. A JSON text that came in a string (`payload`,
+`result`) is as large as its bytes allow: `check_text` looks at it without making objects of it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,28 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
+from infra import json_shape
+
 MAX_DEPTH = 100
 """Levels of nesting: far below the interpreter's own limit."""
+MAX_DIGITS = 4300
+"""Of an integer: Python reads no longer one."""
+MAX_COMPARED = 20_000
+"""Values of a text that is compared as what it means, not as how it is written."""
 INT64 = range(-(2**63), 2**63)
 UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 """NUL and lone surrogates: Postgres takes no NUL, UTF-8 no surrogate."""
+UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+"""Control characters (C0, DEL, C1) and lone surrogates: what no name and no reason holds."""
+
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_NUMBERS = bytes(byte if byte in b"0123456789+-.eE" else ord(" ") for byte in range(256))
+_LARGE_EXPONENT = b"0e000"
+_MANY_DIGITS = b"0" * 200
+"""A number with neither of the two (in `_AS_ZEROS`) lies below 10^(200 + 99)."""
 
 
 def encodable(part: Any) -> bool:
@@ -27,18 +48,48 @@ def storable(part: Any) -> bool:
     return part in INT64 if isinstance(part, int) else encodable(part)
 
 
+def printable(part: Any) -> bool:
+    """Whether a value (or key) alone is no text, or one without control characters."""
+    return not isinstance(part, str) or UNPRINTABLE.search(part) is None
+
+
 def check(value: Any, fits: Callable[[Any], bool]) -> None:
-    """Raise ValueError unless every value and key within `value` fits and none lies too deep."""
-    for part, depth in _parts(value):
-        if depth > MAX_DEPTH or not fits(part):
+    """Raise ValueError unless every value and key within `value` fits; without recursion."""
+    level = [value]
+    while level:
+        if not all(map(fits, level)):
             raise ValueError("not plain JSON")
+        level = list(_within(level))
 
 
-def parse(text: str | bytes) -> Any:
-    """The value of a JSON text; raises ValueError where it is none, or could not be written out again."""
-    value = loads(text)
-    check(value, encodable)
-    return value
+def check_text(text: str) -> None:
+    """Raise ValueError unless `text` is JSON that every reader takes: see `encodable`, MAX_DEPTH, MAX_DIGITS.
+
+    In C, and without objects: 1 MiB takes some milliseconds, and at most 1 ms at a time.
+    """
+    content = text.encode()  # a lone surrogate fails here: UnicodeEncodeError is a ValueError
+    try:
+        _RAW.decode(content)
+    except (msgspec.MsgspecError, RecursionError):
+        raise ValueError("not JSON") from None
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH:
+        json_shape.check(content, max_depth=MAX_DEPTH)
+    if b"\\u0000" in content and b"\\u0000" in content.replace(b"\\\\", b""):
+        raise ValueError("NUL")
+    if not all(map(_readable, _unusual_numbers(content))):
+        raise ValueError("a number is out of range")
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two JSON texts mean the same; of large ones, whether they differ in white space alone."""
+    if one == other:
+        return True
+    try:
+        for text in (one, other):
+            json_shape.check(text.encode(), max_depth=MAX_DEPTH, max_values=MAX_COMPARED)
+    except json_shape.TooManyValues:
+        return json_shape.compact(one.encode()) == json_shape.compact(other.encode())
+    return bool(json.loads(one) == json.loads(other))
 
 
 def loads(text: str | bytes, as_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -52,13 +103,32 @@ def loads(text: str | bytes, as_object: Callable[[list[tuple[str, Any]]], Any] |
         raise ValueError("nested too deeply") from None
 
 
-def _parts(value: Any) -> Iterator[tuple[Any, int]]:
-    """Every value and key within, with its depth; without recursion, which is what a deep nesting aims at."""
-    waiting = [(value, 1)]
-    while waiting:
-        part, depth = waiting.pop()
-        yield part, depth
+def _within(level: list[Any]) -> Iterator[Any]:
+    for part in level:
         if isinstance(part, dict):
-            waiting += [(inner, depth + 1) for pair in part.items() for inner in pair]
+            yield from part
+            yield from part.values()
         elif isinstance(part, list):
-            waiting += [(inner, depth + 1) for inner in part]
+            yield from part
+
+
+def _unusual_numbers(content: bytes) -> Iterator[bytes]:
+    """The numbers of a JSON text that might be out of range, with others beside them."""
+    zeros = content.translate(_AS_ZEROS, b"+")
+    if _LARGE_EXPONENT not in zeros and _MANY_DIGITS not in zeros:
+        return
+    rest = b""
+    for piece in json_shape.outside_strings(content):
+        *numbers, rest = (rest + piece.translate(_NUMBERS)).split(b" ")
+        yield from (number for number in numbers if len(number) >= len(_LARGE_EXPONENT))
+    yield rest
+
+
+def _readable(number: bytes) -> bool:
+    """Whether Python reads a number, and as a finite one; `rest` and the letters of `true` may be none."""
+    if number.lstrip(b"-").isdigit():
+        return len(number.lstrip(b"-")) <= MAX_DIGITS
+    try:
+        return math.isfinite(float(number))
+    except ValueError:
+        return True

@@ -10,8 +10,8 @@ from api import present
 from api.context import ContextOf
 from api.envelope import Envelope, ok
 from api.paging import PageOf
-from api.params import Text
 from api.schemas.audit import AuditEntry
+from api.words import Line
 from infra.db import audit
 from infra.db.audit import Action
 
@@ -29,8 +29,8 @@ async def list_entries(
     response: Response,
     context: ContextOf,
     page: PageOf,
-    key_id: Annotated[Text | None, Query(alias="keyId", description="密钥ID过滤")] = None,
-    owner: Annotated[Text | None, Query(description="密钥所有者过滤")] = None,
+    key_id: Annotated[Line | None, Query(alias="keyId", description="密钥ID过滤")] = None,
+    owner: Annotated[Line | None, Query(description="密钥所有者过滤")] = None,
     action: Annotated[Action | None, Query(description="操作过滤")] = None,
 ) -> dict[str, Any]:
     given = {"key_id": key_id, "owner": owner, "action": action}

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from api import present
 from api.access import HoldsGpu, check_holder, lineage_of_node
 from api.auth import CallerOf
-from api.body import JsonBody, clean
+from api.body import JsonBody
 from api.context import Context, ContextOf
 from api.envelope import Envelope, ok, says
 from api.errors import BadRequest
@@ -18,6 +18,7 @@ from api.paging import WholeOrPageOf
 from api.params import Integer, Reason
 from api.schemas.gpus import GpuNodeInfo
 from api.schemas.requests import RegisterGpu
+from api.words import clean
 from infra.db import audit, gpus
 from infra.db.audit import Action
 from infra.db.connection import Connection, Row

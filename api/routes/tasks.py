@@ -15,14 +15,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import access, present, reports
 from api.auth import CallerOf
-from api.body import JsonBody, clean, parse_json_text
+from api.body import JsonBody, check_json_text
 from api.context import Context, ContextOf
-from api.envelope import Envelope, ok, says
+from api.envelope import JSON, Envelope, ok, says
+from api.off_loop import off_loop
 from api.paging import PageOf
-from api.params import AttemptToken, IdempotencyKey, Integer, Text
+from api.params import AttemptToken, IdempotencyKey, Integer
 from api.reports import Heard, Report, Said
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
+from api.words import Line, clean
 from infra import telemetry
 from infra.db import creation, tasks
 from infra.db.creation import Created, NewTask
@@ -51,7 +53,7 @@ async def list_tasks(
     page: PageOf,
     status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
     task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
-    gpu_id: Annotated[Text | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
+    gpu_id: Annotated[Line | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
 ) -> dict[str, Any]:
     given = {"status": status, "task_type": task_type, "gpu_id": gpu_id, "user_id": access.owner_seen_by(caller)}
     filters: dict[str, object] = {name: value for name, value in given.items() if value is not None}
@@ -178,8 +180,9 @@ async def get_progress(context: ContextOf, caller: CallerOf, taskId: str) -> dic
 
 
 @router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
-async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
-    return ok(present.result(await _row(context, caller, taskId, tasks.get)))
+async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> Response:
+    row = await _row(context, caller, taskId, tasks.get)
+    return Response(await off_loop.run(len(row.result or ""), lambda: present.result(row)), media_type=JSON)
 
 
 @router.get(
@@ -231,7 +234,7 @@ async def update_result(
     body: Annotated[UpdateResult, Depends(JsonBody(UpdateResult))],
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
-    parse_json_text(body.result, "result")
+    await check_json_text(body.result, "result")
     report = _report(context, caller, taskId, x_attempt_token, None)
     heard = await context.database.run(lambda c: reports.result(c, report, body.result))
     return await _answer(context, heard, "任务结果更新成功")

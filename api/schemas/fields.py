@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic.config import JsonDict
 
 from api.errors import refusal
+from api.words import ONE_LINE
 from infra.strict_json import INT64
 
 
@@ -23,7 +24,7 @@ INT64_SCHEMA: JsonDict = {"format": "int64", "minimum": INT64[0], "maximum": INT
 Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
 """The specification's `long`."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
-Name = Annotated[str, Field(min_length=1, max_length=128)]
+Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
 
 

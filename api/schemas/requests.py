@@ -11,6 +11,7 @@ from api.errors import refusal
 from api.schemas.fields import GpuId, Int64, Name, sample
 from api.schemas.gpus import METADATA
 from api.schemas.tasks import PAYLOAD
+from api.words import ONE_LINE
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.priority import DEFAULT_PRIORITY
@@ -66,7 +67,7 @@ class CreateTask(Request):
     app: Name
     priority: Int64 = DEFAULT_PRIORITY
     payload: Annotated[str, AfterValidator(_payload_fits), Field(description="UTF-8 不超过 256 KiB")]
-    env: Annotated[str, Field(max_length=64)] | None = None
+    env: Annotated[str, Field(max_length=64), ONE_LINE] | None = None
     timeout: Milliseconds | None = Field(None, description="扩展：每次执行尝试的时限，毫秒")
     maxRetries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = Field(None, description="扩展：最大重试次数")
 
@@ -87,19 +88,19 @@ class RegisterGpu(Request):
     )
 
     gpuId: GpuId
-    hostname: Annotated[str, Field(min_length=1, max_length=255)]
-    ip: Annotated[str, Field(min_length=1, max_length=45)]
+    hostname: Annotated[str, Field(min_length=1, max_length=255), ONE_LINE]
+    ip: Annotated[str, Field(min_length=1, max_length=45), ONE_LINE]
     port: Annotated[int, Field(ge=1, le=65535)]
     supportedTaskTypes: Annotated[
         list[Int64], Field(min_length=1, max_length=MAX_TASK_TYPES), AfterValidator(_distinct)
     ]
     supportedTaskPriority: Annotated[PriorityQueue, Field(strict=False)] = PriorityQueue.NORMAL
-    version: Annotated[str, Field(max_length=64)] = ""
+    version: Annotated[str, Field(max_length=64), ONE_LINE] = ""
     maxConcurrentTasks: Annotated[int, Field(ge=1, le=1024)] = 1
-    metadata: Annotated[dict[str, Any], AfterValidator(_metadata_fits)] = Field(
+    metadata: Annotated[dict[str, Any], AfterValidator(_metadata_fits), ONE_LINE] = Field(
         default_factory=dict, description="UTF-8 不超过 16 KiB"
     )
-    vastInsId: Annotated[str, Field(max_length=128)] | None = None
+    vastInsId: Annotated[str, Field(max_length=128), ONE_LINE] | None = None
     dispatchSecret: Annotated[str, Field(max_length=256, pattern=r"^[!-~]+$")] | None = Field(
         None, description="扩展：派发任务时以 Authorization: Bearer 出示给节点的密钥"
     )

@@ -127,7 +127,7 @@ def refused(response: Any, field: str) -> None:
 async def test_a_bad_value_is_refused_by_its_field_s_name(api, body, field, raw):
     content = body.with_raw(field, raw)
     response = await api.http.post(body.path, content=content, headers={"Content-Type": "application/json"})
-    refused(response, "body" if raw.endswith("[" * 99) else field)  # what is no JSON has no fields
+    refused(response, "body" if "[" * 99 in raw and field != "result" else field)  # its fields are not looked at
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ PARAMETERS = {  # what is asked -> values that it must refuse
     "keyId": ["%00", "%FF", "%ED%A0%80"],
     "owner": ["%00", "%FF", "%ED%A0%80"],
     "action": ["", CANARY, "%00"],
-    "gpuId": ["%00", "%FF", "%ED%A0%80"],
-    "reason": ["", "%20", "%00", "x" * 501, "手" * 501, "%FF", "%ED%A0%80"],
+    "gpuId": ["%00", "%0A", "%7F", "%C2%9F", "%FF", "%ED%A0%80"],
+    "reason": ["", "%20", "%00", "%0A", "a%09", "%7F", "%C2%85", "x" * 501, "手" * 501, "%FF", "%ED%A0%80"],
 }
 
 
@@ -227,13 +227,23 @@ async def test_a_parameter_comes_once(api, query):
 
 @pytest.mark.parametrize(
     "path",
-    ["/tasks/%00", "/tasks/%00/events", "/gpus/%00", "/gpus/by-task-type/%00", "/tasks/%FF", "/gpus/%ED%A0%80", "/%FF"],
+    [
+        "/tasks/%00",
+        "/tasks/a%0A",
+        "/gpus/%C2%85",
+        "/tasks/%00/events",
+        "/gpus/%00",
+        "/gpus/by-task-type/%00",
+        "/tasks/%FF",
+        "/gpus/%ED%A0%80",
+        "/%FF",
+    ],
 )
 async def test_a_path_that_can_not_be_stored_is_refused(api, path):
     refused(await api.http.get(path), "")
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, b"\xff"], ids=len)
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", b"\x85", b"\xff"], ids=ascii)
 async def test_an_idempotency_key_is_a_word(api, key):
     task = next(body for body in BODIES if body.path == "/tasks")
     headers = {"Idempotency-Key": key}

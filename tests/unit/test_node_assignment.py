@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workers.node.assignment import Assignment, parse_assignment
+from workers.node.assignment import BODY_LIMIT, Assignment, parse_assignment
 from workers.node.errors import BadAssignment
 
 CONTEXT: dict[str, Any] = {
@@ -46,6 +46,13 @@ def test_everything_is_taken_over() -> None:
         "TASK_ENV": "prod",
         "TRACEPARENT": TRACE,
     }
+
+
+def test_what_may_be_created_may_arrive() -> None:
+    """The bounds of `POST /tasks`: its longest payload, all of it escapes, and its least type."""
+    longest = parse({"input": {"payload": "\x01" * 256 * 1024}, "context": CONTEXT | {"taskType": -(2**63)}})
+    assert longest.task_type == -(2**63)
+    assert len(longest.input_json) <= BODY_LIMIT
 
 
 def test_what_is_optional() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from workers.node import strict_json
 from workers.node.errors import BadAssignment
 
-BODY_LIMIT = 1024 * 1024  # bytes
+BODY_LIMIT = 2 * 1024 * 1024  # bytes: a payload of 256 KiB that is no JSON object is six times as long with its escapes
 _ID = re.compile(r"[A-Za-z0-9._:~-]{1,200}")
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -57,7 +57,7 @@ def parse_assignment(id: str, body: bytes, headers: Mapping[str, str]) -> Assign
         id=id,
         task_id=_text(context, "taskId"),
         attempt=_integer(context, "attempt", least=0) or 0,
-        task_type=_integer(context, "taskType", least=-_MAX_INT) or 0,
+        task_type=_integer(context, "taskType", least=-_MAX_INT - 1) or 0,
         app=_text(context, "app", optional=True),
         user_id=_text(context, "userId", optional=True),
         env=_text(context, "env", optional=True),

@@ -1,0 +1,41 @@
+"""Work on what a caller sent that takes long for one request: done in a thread, so that others are served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from api.errors import Unavailable
+
+T = TypeVar("T")
+
+SMALL = 8 * 1024
+"""Bytes whose handling is shorter than the way to the thread and back is worth."""
+MOST_WAITING = 64
+"""Of pieces of work, each with a body of up to a mebibyte in memory."""
+
+
+class OffLoop:
+    """One thread: Python would not let two of them compute at once."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "off-loop")
+        self._waiting = 0
+
+    async def run(self, size: int, work: Callable[[], T]) -> T:
+        """What `work` returns or raises; `size` is that of its input in bytes. Raises Unavailable where many wait."""
+        if size <= SMALL:
+            return work()
+        if self._waiting >= MOST_WAITING:
+            raise Unavailable
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._waiting -= 1
+
+
+off_loop = OffLoop()
+"""This process' thread."""
