@@ -14,11 +14,12 @@ from fastapi.routing import APIRoute
 
 from api.auth import CallerOf
 from api.context import ContextOf
-from api.errors import Forbidden
+from api.errors import BadRequest, Forbidden
 from api.words import clean
 from infra.db import gpus
 from infra.db.keys import Caller
-from workflows.domain.errors import GpuOfAnotherKey, TaskNotFound
+from workflows.domain.errors import BeyondGrants, GpuOfAnotherKey, TaskNotFound
+from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.role import Role
 
 ADMIN = frozenset({Role.ADMIN})
@@ -89,6 +90,20 @@ def check_creator(caller: Caller, user_id: str) -> None:
     """A user creates tasks of their own, unless their key may act for others. Raises Forbidden."""
     if caller.role is Role.USER and caller.owner != user_id and not caller.acts_for_others:
         raise Forbidden("权限不足: userId 必须是密钥的所有者")
+
+
+def check_app(caller: Caller, app: str) -> None:
+    """A key's tasks are of the apps that it was granted. Raises BeyondGrants."""
+    if not caller.grants.allow_app(app):
+        raise BeyondGrants("app 不在密钥的授权范围内")
+
+
+def priority_for(caller: Caller, asked: int | None) -> int:
+    """The priority of a task; None is asked for where its field is missing. Raises BadRequest."""
+    priority = caller.grants.priority(asked, DEFAULT_PRIORITY)
+    if priority is None:
+        raise BadRequest("priority", "超出密钥允许的最大值")
+    return priority
 
 
 def lineage_of_node(caller: Caller) -> str | None:

@@ -33,6 +33,7 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.AlertNotFound: 404,
     domain.NotTheHolder: 403,
     domain.GpuOfAnotherKey: 403,
+    domain.BeyondGrants: 403,
     domain.IllegalTransition: 400,
     domain.LateReport: 400,
     domain.ConflictingResult: 400,

@@ -8,14 +8,18 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.auth import PREFIX
 from api.body import check_declared
 from api.errors import BadRequest, TooManyRequests, answer_to
 from infra.cache import Cache
 from infra.db.keys import Caller
 from infra.rates import Rate, take
 from infra.settings import Settings
+from workflows.domain.role import Role
 
 MOST_BUCKETS = 10_000
+REGISTER = f"{PREFIX}/gpus/register"
+REGISTRATIONS_AT_ONCE = 64
 
 
 class DeclaredSize:
@@ -49,14 +53,36 @@ class RateLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller | None = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
         limit = None if caller is None else self._settings.rate_of(caller.role)
-        if caller is not None and limit is not None and (wait := await self._wait(caller, limit)) > 0:
+        if (
+            caller is not None
+            and limit is not None
+            and (wait := await self._wait(caller, limit, registers=_registers(scope, caller))) > 0
+        ):
             await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    async def _wait(self, caller: Caller, limit: Rate) -> float:
-        wait = await self._cache.take(caller.lineage, limit)
-        return self._own.take(caller.lineage, limit) if wait is None else wait
+    async def _wait(self, caller: Caller, limit: Rate, *, registers: bool) -> float:
+        wait = await self._take(caller.lineage, limit)
+        if wait == 0 and registers:
+            wait = await self._take(f"register {caller.lineage}", registrations(caller))
+        return wait
+
+    async def _take(self, name: str, limit: Rate) -> float:
+        wait = await self._cache.take(name, limit)
+        return self._own.take(name, limit) if wait is None else wait
+
+
+def registrations(caller: Caller) -> Rate:
+    """How often GPUs of a node's key may register: all of a host or of a granted fleet at once, then one a second.
+
+    A registration costs more than other calls: it locks types, hands slots over and writes to the audit log.
+    """
+    return Rate(rate=1, burst=max(REGISTRATIONS_AT_ONCE, caller.grants.max_gpus or 0))
+
+
+def _registers(scope: Scope, caller: Caller) -> bool:
+    return caller.role is Role.NODE and scope["method"] == "POST" and scope["path"] == REGISTER
 
 
 class LocalBuckets:

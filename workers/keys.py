@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -20,9 +21,11 @@ from infra.db.connection import Connection
 from infra.db.engine import Database, create_engine
 from infra.db.keys import KeyRefused, MadeKey, NewKey
 from infra.settings import Settings, load
+from infra.strict_json import INT64
 from workers.stack import postgres
 from workers.stack.data_dir import DataDir
 from workers.stack.services import forget_foreign
+from workflows.domain.grants import Grants
 from workflows.domain.role import Role
 
 T = TypeVar("T")
@@ -30,7 +33,7 @@ T = TypeVar("T")
 FAILED = 1
 LONGEST_NAME, LONGEST_NOTE = 128, 500  # characters; an owner is a userId
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-COLUMNS = ("keyId", "role", "owner", "state", "createdAt", "expiresAt", "actsForOthers", "note")
+COLUMNS = ("keyId", "role", "owner", "state", "createdAt", "expiresAt", "actsForOthers", "grants", "note")
 UNKNOWN = {"42P01", "42703"}
 """SQLSTATE of a table or a column that is not there: a schema of another version."""
 
@@ -47,6 +50,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--owner", required=True, type=_name, help="of a user's key: the userId of its tasks")
     create.add_argument("--expires", type=_expiry, metavar="30d|TIME", help="after so long, or at an ISO 8601 time")
     create.add_argument("--acts-for-others", action="store_true", help="a user's key that creates for any userId")
+    users = create.add_argument_group("limits of a user's key; without one there is no limit")
+    users.add_argument("--max-priority", type=_int64, metavar="N", help="of its tasks; from 2 on they are VIP")
+    users.add_argument("--apps", type=_apps, metavar="a,b", help="the apps of its tasks")
+    nodes = create.add_argument_group("limits of a node's key and its successors, all GPUs together")
+    nodes.add_argument("--types", type=_types, metavar="2,3", help="the task types that they may serve")
+    nodes.add_argument("--max-gpus", type=_count, metavar="N", help="registered at a time")
+    nodes.add_argument("--max-slots", type=_count, metavar="N", help="the sum of their maxConcurrentTasks")
+    nodes.add_argument("--networks", type=_networks, metavar="CIDR,CIDR", help="where they may be")
     create.add_argument("--note", type=_note, help="for people")
     listing = actions.add_parser("list", help="all keys, without their secrets")
     revoke = actions.add_parser("revoke", help="end a key, or all older ones, everywhere within 2 s")
@@ -80,7 +91,8 @@ class NoDatabase(Exception):
 
 
 async def _create(args: argparse.Namespace) -> None:
-    key = NewKey(Role(args.role), args.owner, args.expires, args.acts_for_others, args.note)
+    grants = Grants(args.max_priority, args.apps, args.types, args.max_gpus, args.max_slots, args.networks)
+    key = NewKey(Role(args.role), args.owner, args.expires, args.acts_for_others, args.note, grants)
     _show_secret(await _in_database(lambda c: keys.create(c, key, _actor())), args)
 
 
@@ -165,6 +177,7 @@ def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
         "owner": key.owner,
         "expiresAt": _iso(key.expires_at),
         "actsForOthers": key.acts_for_others,
+        "grants": key.grants.shown(),
         "note": key.note,
         **more,
     }
@@ -172,7 +185,7 @@ def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
         sys.stdout.write(json.dumps({"secret": made.secret, **shown}, ensure_ascii=False) + "\n")
         return
     sys.stdout.write(f"{made.secret}\n")
-    told = ", ".join(f"{name} {value}" for name, value in shown.items() if value not in (None, False))
+    told = ", ".join(f"{name} {_cell(value)}" for name, value in shown.items() if value not in (None, False, {}))
     sys.stderr.write(f"{told}; the secret is shown this once\n")
 
 
@@ -184,6 +197,7 @@ def _shown(row: Any) -> dict[str, Any]:
         "state": row.state,
         "lineage": row.lineage,
         "actsForOthers": row.acts_for_others,
+        "grants": row.grants or {},
         "note": row.note,
         "createdAt": _iso(row.created_at),
         "expiresAt": _iso(row.expires_at),
@@ -193,11 +207,17 @@ def _shown(row: Any) -> dict[str, Any]:
 
 def _table(rows: Iterable[dict[str, Any]]) -> str:
     lines: list[Sequence[str]] = [COLUMNS]
-    lines += [["-" if row[name] in (None, False) else str(row[name]) for name in COLUMNS] for row in rows]
+    lines += [["-" if row[name] in (None, False, {}) else _cell(row[name]) for name in COLUMNS] for row in rows]
     widths = [max(len(line[number]) for line in lines) for number in range(len(COLUMNS))]
     return "".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
     )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_cell(one)}" for name, one in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -242,6 +262,42 @@ def _name(text: str) -> str:
     if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable() or not text.strip():
         raise argparse.ArgumentTypeError(f"must be 1 to {LONGEST_NAME} printable characters")
     return text
+
+
+def _list_of(text: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+    """`a,b`, each once; an empty one is a mistake, not a list of nothing."""
+    return tuple(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
+
+
+def _apps(text: str) -> tuple[str, ...]:
+    return _list_of(text, _name)
+
+
+def _types(text: str) -> tuple[int, ...]:
+    return _list_of(text, _int64)
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    return _list_of(text, _network)
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _int64(text: str) -> int:
+    if re.fullmatch(r"-?[0-9]{1,19}", text) is None or int(text) not in INT64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 64 bits")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if (number := _int64(text)) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 def _note(text: str) -> str:

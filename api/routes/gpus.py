@@ -19,7 +19,7 @@ from api.params import Integer, Reason
 from api.schemas.gpus import GpuNodeInfo
 from api.schemas.requests import RegisterGpu
 from api.words import clean
-from infra.db import audit, gpus
+from infra.db import audit, fleets, gpus
 from infra.db.audit import Action
 from infra.db.connection import Connection, Row
 from infra.db.gpus import Registration
@@ -112,6 +112,7 @@ async def register(
     strict = context.settings.vip_nodes_strict
 
     async def work(connection: Connection) -> tuple[Wakeups, str]:
+        await fleets.check(connection, caller.grants, node)
         wakeups = await gpus.register(connection, node, strict_vip=strict)
         await audit.record(connection, caller, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
         return wakeups, await gpus.registration(connection, node.gpu_id)

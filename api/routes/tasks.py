@@ -70,6 +70,7 @@ async def create_task(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     access.check_creator(caller, body.userId)
+    access.check_app(caller, body.app)
     task = _new_task(context, caller, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     milestones = await context.forecast.milestones(capacity.pool)
@@ -105,14 +106,15 @@ async def create_task(
 
 def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_key: str | None) -> NewTask:
     settings = context.settings
+    priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None)
     canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     return NewTask(
         task_id=f"task_{time.time_ns() // 1_000_000:x}{secrets.token_hex(6)}",
         task_type=body.taskType,
         user_id=body.userId,
         app=body.app,
-        priority=body.priority,
-        queue_class=int(class_of(body.priority) is PriorityQueue.VIP),
+        priority=priority,
+        queue_class=int(class_of(priority) is PriorityQueue.VIP),
         payload=body.payload,
         env=body.env,
         timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.taskType),

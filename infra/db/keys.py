@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sqlalchemy import text
 from infra.db import audit
 from infra.db.audit import Action, Actor
 from infra.db.connection import Connection, Row
+from workflows.domain.grants import UNLIMITED, Grants
 from workflows.domain.role import Role
 
 PREFIX = "gpo_"
@@ -27,7 +29,8 @@ REPLACED = "API_KEY"
 """`revoked_by` of a bootstrap key that another value of the setting has replaced."""
 
 _FIND = text(
-    "SELECT key_id, key_hash, role, owner, lineage, acts_for_others FROM api_keys"
+    "SELECT key_id, key_hash, role, owner, lineage, acts_for_others,"
+    " (SELECT grants FROM key_grants g WHERE g.lineage = api_keys.lineage) AS grants FROM api_keys"
     " WHERE key_hash = :key_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
 )
 _INSERT = text(
@@ -36,10 +39,12 @@ _INSERT = text(
     VALUES (:key_id, :key_hash, :role, :owner, :lineage, :acts_for_others, :note, :expires_at)
     """
 )
+_GRANT = text("INSERT INTO key_grants (lineage, grants) VALUES (:lineage, CAST(:grants AS json))")
 _COLUMNS = """
     key_id, role, owner, lineage, acts_for_others, note, created_at, expires_at, revoked_at,
     CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= clock_timestamp() THEN 'expired'
-         ELSE 'live' END AS state
+         ELSE 'live' END AS state,
+    (SELECT grants FROM key_grants g WHERE g.lineage = api_keys.lineage) AS grants
 """
 _LIST = text(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, key_id")
 _LOCK = text(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = :key_id FOR UPDATE")
@@ -86,6 +91,7 @@ class Caller:
     owner: str
     lineage: str
     acts_for_others: bool = False
+    grants: Grants = UNLIMITED
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class NewKey:
     expires_at: datetime | None = None
     acts_for_others: bool = False
     note: str | None = None
+    grants: Grants = UNLIMITED
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ async def find(connection: Connection, secret: str) -> Caller | None:
     row = (await connection.execute(_FIND, {"key_hash": hashed})).one_or_none()
     if row is None or not hmac.compare_digest(row.key_hash, hashed):
         return None
-    return Caller(row.key_id, Role(row.role), row.owner, row.lineage, row.acts_for_others)
+    return Caller(row.key_id, Role(row.role), row.owner, row.lineage, row.acts_for_others, Grants.of(row.grants))
 
 
 async def list_all(connection: Connection) -> Sequence[Row]:
@@ -133,9 +140,14 @@ async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
         raise KeyRefused(f"the owner {BOOTSTRAP!r} is kept for the key of the setting API_KEY")
     if key.acts_for_others and key.role is not Role.USER:
         raise KeyRefused("only a user's key can act for others: the other roles create for anybody, or for nobody")
+    if beyond := key.grants.beyond(key.role):
+        raise KeyRefused(f"these limit nothing for the role {key.role}: {', '.join(beyond)}")
     if key.expires_at is not None and await _is_past(connection, key.expires_at):
         raise KeyRefused("the expiry lies in the past")
     made = await _insert(connection, key, lineage=None)
+    if granted := key.grants.shown():
+        values = {"lineage": made.key_id, "grants": json.dumps(granted, ensure_ascii=False)}
+        await connection.execute(_GRANT, values)
     await audit.record(connection, by, Action.KEY_CREATE, made.key_id, f"{key.role} {key.owner}")
     return made
 
@@ -185,7 +197,7 @@ async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Acto
         raise KeyRefused(f"{key_id} is the key of the setting API_KEY: change that instead")
     if newest.key_id != key_id and newest.state == "live":
         raise KeyRefused(f"{key_id} has been rotated: its successor is {newest.key_id}")
-    key = NewKey(Role(row.role), row.owner, newest.next_expiry, row.acts_for_others, row.note)
+    key = NewKey(Role(row.role), row.owner, newest.next_expiry, row.acts_for_others, row.note, Grants.of(row.grants))
     made = await _insert(connection, key, lineage=row.lineage)
     ends_at: datetime = (await connection.execute(_END_AFTER, {"key_id": key_id, "overlap": overlap_s})).scalar_one()
     await audit.record(connection, by, Action.KEY_ROTATE, key_id, f"successor {made.key_id}")
@@ -223,7 +235,8 @@ async def _insert(connection: Connection, key: NewKey, lineage: str | None) -> M
 
 
 async def _write(connection: Connection, key_id: str, hashed: str, key: NewKey, lineage: str) -> None:
-    await connection.execute(_INSERT, key.__dict__ | {"key_id": key_id, "key_hash": hashed, "lineage": lineage})
+    values = {name: value for name, value in key.__dict__.items() if name != "grants"}
+    await connection.execute(_INSERT, values | {"key_id": key_id, "key_hash": hashed, "lineage": lineage})
 
 
 async def _lock(connection: Connection, key_id: str) -> Row:

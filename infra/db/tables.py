@@ -322,6 +322,14 @@ api_keys = Table(
     Index("ix_api_keys_lineage", "lineage"),
 )
 
+key_grants = Table(
+    "key_grants",
+    metadata,
+    # apart from api_keys: whichever version of the program rotates a key, its successor has the same
+    Column("lineage", Text, primary_key=True),
+    Column("grants", JSON, nullable=False),  # workflows.domain.grants
+)
+
 audit_log = Table(
     "audit_log",
     metadata,
@@ -382,6 +390,7 @@ __all__ = [
     "gpu_beats",
     "gpus",
     "instances",
+    "key_grants",
     "late_reports",
     "leader_lease",
     "metadata",

@@ -221,3 +221,65 @@ async def test_a_gpu_id_is_free_once_its_key_is_revoked(stack, cli, made, api):
         await caller.post("/gpus/inherited_gpu/heartbeat")
         await caller.ask("DELETE", "/gpus/inherited_gpu")
     await node.stop()
+
+
+async def test_what_a_key_was_granted_is_kept_by_rotation_and_shown(cli, made):
+    limits = ("--types", "2,3", "--max-gpus", "8", "--max-slots", "32", "--networks", "10.0.0.0/8,fd00::/8")
+    one = await made("create", "--role", "node", "--owner", "granted", *limits)
+    grants = {"types": [2, 3], "maxGpus": 8, "maxSlots": 32, "networks": ["10.0.0.0/8", "fd00::/8"]}
+    two = await made("rotate", one["keyId"])
+    assert one["grants"] == two["grants"] == grants
+    listed = {row["keyId"]: row for row in json.loads((await cli("list", "--json"))[1])}
+    assert listed[one["keyId"]]["grants"] == listed[two["keyId"]]["grants"] == grants
+    assert "types=2,3 maxGpus=8 maxSlots=32 networks=10.0.0.0/8,fd00::/8" in (await cli("list"))[1]
+
+
+@pytest.mark.parametrize(
+    ("role", "limit"), [("node", ("--max-priority", "1")), ("user", ("--types", "2")), ("admin", ("--apps", "a"))]
+)
+async def test_a_limit_of_another_role_is_refused(cli, role, limit):
+    status, out, err = await cli("create", "--role", role, "--owner", "x", *limit)
+    assert (status, out) == (1, "")
+    assert role in err
+
+
+async def test_a_users_key_is_limited(stack, made, api):
+    one = await made("create", "--role", "user", "--owner", "limited", "--max-priority", "1", "--apps", "照片, video")
+    body = {"taskType": 253, "userId": "limited", "app": "照片", "payload": "{}"}
+    async with frontend(stack, key=one["secret"]) as caller:
+        for priority in (1, 0, -(2**63)):
+            await caller.post("/tasks", body | {"priority": priority})
+        task_id = (await caller.post("/tasks", body | {"app": "video"}))["taskId"]
+        assert (await caller.get(f"/tasks/{task_id}"))["priority"] == 1
+        for priority in (2, 9, 2**63 - 1):
+            answer = await caller.http.post("/tasks", json=body | {"priority": priority})
+            assert answer.json() == {
+                "code": 400,
+                "message": "请求参数错误: priority 超出密钥允许的最大值",
+                "data": None,
+            }
+        for app in ("Video", "video ", "other"):
+            answer = await caller.http.post("/tasks", json=body | {"app": app, "priority": 9})
+            assert answer.json() == {"code": 403, "message": "权限不足: app 不在密钥的授权范围内", "data": None}
+
+
+async def test_a_nodes_key_is_limited(stack, made, api):
+    limits = ("--types", "254,255", "--max-gpus", "1", "--max-slots", "2", "--networks", "127.0.0.0/16")
+    one = await made("create", "--role", "node", "--owner", "limited node", *limits)
+    node, other = FakeNode("limited_gpu"), FakeNode("limited_gpu_2")
+    async with frontend(stack, key=one["secret"]) as caller:
+        for wrong, word in (
+            ({"types": [254, 1]}, "supportedTaskTypes"),
+            ({"ip": "127.1.0.1"}, "ip"),
+            ({"maxConcurrentTasks": 3}, "maxConcurrentTasks"),
+        ):
+            types = wrong.pop("types", [254])
+            with pytest.raises(AssertionError, match=f"403.*{word}"):
+                await caller.register(node, types, **{"port": 9000} | wrong)
+        await caller.register(node, [255, 254], port=9000, maxConcurrentTasks=2)
+        await caller.register(node, [254], port=9000, maxConcurrentTasks=1)
+        with pytest.raises(AssertionError, match=r"403.*数量"):
+            await caller.register(other, [254], port=9000)
+        await caller.ask("DELETE", "/gpus/limited_gpu")
+        await caller.register(other, [254], port=9000)
+        await caller.ask("DELETE", "/gpus/limited_gpu_2")

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
+from api import limits
 from api.app import create_app
 from api.context import Context
 from infra.addresses import AllowList
@@ -23,6 +24,7 @@ from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import connect
 from tests.conftest import Api
+from workflows.domain.grants import Grants
 
 SMALL = {"rate_limits": {"user": {"rate": 0.001, "burst": 5}, "node": {"rate": 0.001, "burst": 3}}}
 MESSAGE = {"code": 429, "message": "请求过于频繁，请稍后重试", "data": None}
@@ -182,3 +184,18 @@ async def test_a_task_that_runs_waits_no_more(serve, make_caller, make_node, api
         put = await node.next_put()
     await api.until(put.task_id, "PROCESSING")
     await create(user, owner)
+
+
+async def test_registrations_have_a_rate_of_their_own(serve, make_caller, monkeypatch):
+    """Before the body is looked at; a granted fleet may start at once, and nothing else is refused with it."""
+    monkeypatch.setattr(limits, "REGISTRATIONS_AT_ONCE", 2)
+    serving = await serve()
+    small = await serving((await make_caller("node", "limits")).key)
+    large = await serving((await make_caller("node", "limits", grants=Grants(max_gpus=4))).key)
+    for client, burst in ((small, 2), (large, 4)):
+        answers = [await client.http.post("/gpus/register", json={}) for _ in range(burst + 1)]
+        assert [answer.status_code for answer in answers] == [400] * burst + [429]
+        assert answers[-1].headers["Retry-After"] == "1"
+        assert await statuses(client, 3, "/gpus") == [200] * 3
+    free = await (await serve(rate_limits={"node": {"rate": 0, "burst": 1}}))(small.key)
+    assert (await free.http.post("/gpus/register", json={})).status_code == 400

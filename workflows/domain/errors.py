@@ -43,6 +43,10 @@ class GpuOfAnotherKey(DomainError):
     """该GPU属于其他密钥"""
 
 
+class BeyondGrants(DomainError):
+    """权限不足"""
+
+
 class ConflictingRegistration(DomainError):
     """GPU注册信息冲突"""
 
