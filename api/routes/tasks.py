@@ -33,9 +33,11 @@ from infra.db.keys import Caller
 from infra.db.queue import Place
 from infra.db.tasks import told_wait_s
 from infra.db.wakeups import Wakeups
+from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
+from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role
 from workflows.domain.task import TaskStatus
 from workflows.messages import TaskInput
@@ -74,7 +76,8 @@ async def create_task(
     task = _new_task(context, caller, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     milestones = await context.forecast.milestones(capacity.pool)
-    weight = context.settings.weight_of(task.app)
+    by_app = shares.counts_as_app(task.flow, task.app, caller.grants.apps)
+    weight = context.settings.weight_of(task.app) if by_app else DEFAULT_WEIGHT
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     created = await context.database.run(
         lambda c: creation.create(
@@ -122,6 +125,7 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
         traceparent=telemetry.current_traceparent() or telemetry.new_traceparent(),
         lineage=caller.lineage,
         idempotency_key=idempotency_key,
+        flow=shares.flow_of(caller.role, caller.owner, acts_for_others=caller.acts_for_others),
         request_hash=hashlib.sha256(canonical.encode()).hexdigest(),
     )
 

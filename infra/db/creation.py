@@ -16,6 +16,7 @@ from infra.db.keys import Caller
 from infra.db.queue import Milestones, Place
 from infra.db.tasks import expected_wait_s, stored_wait
 from infra.db.wakeups import Granted
+from workflows.domain import shares
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
 from workflows.domain.task import TaskStatus
 from workflows.messages import Grant
@@ -44,6 +45,7 @@ class NewTask:
     lineage: str
     idempotency_key: str | None
     request_hash: str | None
+    flow: str | None = None  # workflows.domain.shares
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,10 @@ _CREATE = text(
     WITH created AS (
         INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, env, timeout_ms,
                            max_retries, traceparent, lineage, idempotency_key, request_hash, estimated_wait_s,
-                           queue_rank, waiting_since, event_seq)
+                           queue_rank, flow, waiting_since, event_seq)
         VALUES (:task_id, :task_type, 'QUEUED', :user_id, :app, :priority, :queue_class, :payload, :env, :timeout_ms,
                 :max_retries, :traceparent, :lineage, :idempotency_key, :request_hash, :estimated_wait_s,
-                :rank, clock_timestamp(), 1)
+                :rank, :flow, clock_timestamp(), 1)
             ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
      RETURNING task_id, display_id, status, estimated_wait_s, task_type, queue_class > 0 AS vip, failed_on),
     event AS (
@@ -106,11 +108,12 @@ async def create(
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
     miss_is_sure = capacity.is_full
-    await queue.lock(connection, task.task_type, task.queue_class, task.app, whole_type=miss_is_sure)
+    flow = shares.named(task.flow, task.app)
+    await queue.lock(connection, task.task_type, task.queue_class, flow, whole_type=miss_is_sure)
     free = capacity.nodes.free > 0
     if miss_is_sure:  # under the type's lock: whoever frees a slot later sees the task
         free = await claims.is_any_free(connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip)
-    joined = await queue.join(connection, task.task_type, task.queue_class, task.app, weight, capacity.pool)
+    joined = await queue.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
     values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}

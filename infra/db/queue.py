@@ -13,11 +13,11 @@ from infra.db import type_locks
 from infra.db.connection import Connection, Row
 from workflows.domain import queueing
 
-_FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, app)
+_FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, flow)
 
 _FLOW = (
     f"pg_advisory_xact_lock({_FLOW_LOCK},"
-    " hashtext(CAST(:task_type AS bigint) || '/' || CAST(:queue_class AS integer) || '/' || CAST(:app AS text)))"
+    " hashtext(CAST(:task_type AS bigint) || '/' || CAST(:queue_class AS integer) || '/' || CAST(:flow AS text)))"
 )
 _LOCK_FLOW = text(f"SELECT {_FLOW}")
 _LOCK_TYPE_AND_FLOW = text(f"SELECT {type_locks.EXCLUSIVE} AS type, {_FLOW} AS flow")
@@ -39,9 +39,10 @@ _PLACE = text(
                     ORDER BY q.queue_rank LIMIT 1) head),
            0) AS virtual_time,
            (SELECT q.queue_rank FROM tasks q
-             WHERE q.task_type = :task_type AND q.queue_class = :queue_class AND q.app = :app
+             WHERE q.task_type = :task_type AND q.queue_class = :queue_class
+               AND COALESCE(q.flow, 'app:' || q.app) = :flow
                AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
-             ORDER BY q.queue_rank DESC LIMIT 1) AS last_of_app,
+             ORDER BY q.queue_rank DESC LIMIT 1) AS last_of_flow,
            NOT EXISTS (
                SELECT FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
                  JOIN tasks q ON q.task_type = types.task_type AND q.waiting_since IS NOT NULL) AS alone
@@ -170,22 +171,22 @@ class Milestones:
         return above + (passed - 1) * self.every, marks[passed - 1]
 
 
-async def lock(connection: Connection, task_type: int, queue_class: int, app: str, *, whole_type: bool) -> None:
-    """Hold an app's flow until the transaction ends; with `whole_type`, the type's lock first (see `type_locks`)."""
-    flow = {"task_type": task_type, "queue_class": queue_class, "app": app}
-    await connection.execute(_LOCK_TYPE_AND_FLOW if whole_type else _LOCK_FLOW, flow)
+async def lock(connection: Connection, task_type: int, queue_class: int, flow: str, *, whole_type: bool) -> None:
+    """Hold a flow until the transaction ends; with `whole_type`, the type's lock first (see `type_locks`)."""
+    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow}
+    await connection.execute(_LOCK_TYPE_AND_FLOW if whole_type else _LOCK_FLOW, values)
 
 
 async def join(
-    connection: Connection, task_type: int, queue_class: int, app: str, weight: float, pool: list[int]
+    connection: Connection, task_type: int, queue_class: int, flow: str, weight: float, pool: list[int]
 ) -> Joined:
-    """The place of a new task. The caller holds its app's flow (`lock`), so that no two places are equal.
+    """The place of a new task. The caller holds its flow (`lock`), so that no two places are equal.
 
     `pool` are the types that share a node with this one.
     """
-    values = {"task_type": task_type, "queue_class": queue_class, "app": app, "pool": pool}
+    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow, "pool": pool}
     row = (await connection.execute(_PLACE, values)).one()
-    return Joined(queueing.rank(row.virtual_time, row.last_of_app, weight), row.alone)
+    return Joined(queueing.rank(row.virtual_time, row.last_of_flow, weight), row.alone)
 
 
 async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None = None) -> int:

@@ -80,6 +80,7 @@ tasks = Table(
     Column("queue_rank", Float, nullable=False),  # virtual start time within the class
     Column("waiting_since", _timestamp),  # set exactly while a free slot may be handed to it
     Column("promoted_at", _timestamp),  # NORMAL work that waited too long and so went over to the VIP class
+    Column("flow", Text),  # whose share of its class it takes; null: its app's (workflows.domain.shares)
     Column("failed_on", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # nodes to avoid
     # bookkeeping
     Column("attempts", Integer, nullable=False, server_default=text("0")),  # the number of the last attempt
@@ -111,11 +112,19 @@ tasks = Table(
         "display_id",
         postgresql_where="waiting_since IS NOT NULL",
     ),
-    Index(
+    Index(  # read by the version before alone
         "ix_tasks_flow",
         "task_type",
         "queue_class",
         "app",
+        "queue_rank",
+        postgresql_where="waiting_since IS NOT NULL AND promoted_at IS NULL",
+    ),
+    Index(
+        "ix_tasks_share",
+        "task_type",
+        "queue_class",
+        text("(COALESCE(flow, 'app:' || app))"),
         "queue_rank",
         postgresql_where="waiting_since IS NOT NULL AND promoted_at IS NULL",
     ),

@@ -199,3 +199,28 @@ async def test_registrations_have_a_rate_of_their_own(serve, make_caller, monkey
         assert await statuses(client, 3, "/gpus") == [200] * 3
     free = await (await serve(rate_limits={"node": {"rate": 0, "burst": 1}}))(small.key)
     assert (await free.http.post("/gpus/register", json={})).status_code == 400
+
+
+async def places(callers_tasks):
+    return [(await caller.get(f"/tasks/{task}/progress"))["queuePosition"] for caller, task in callers_tasks]
+
+
+async def test_shares_follow_keys_not_words(serve, make_caller, api):
+    """Ten tasks in ten invented apps, by two keys of one owner, behind older ones of another owner and of an app."""
+    serving = await serve(app_weights={"heavy": 100})
+    greedy = [await serving((await make_caller("user", "greedy")).key) for _ in range(2)]
+    modest = await serving((await make_caller("user", "modest one")).key)
+    gateway = await serving((await make_caller("user", "gateway", acts_for_others=True)).key)
+    body = {"taskType": 263, "payload": "{}", "priority": 9}
+
+    async def ask(caller, owner, app):
+        return caller, (await caller.post("/tasks", body | {"userId": owner, "app": app}))["taskId"]
+
+    older = [await ask(modest, "modest one", "m") for _ in range(14)]
+    older += [await ask(gateway, f"user {number}", "g") for number in range(14)]
+    mine = [await ask(greedy[number % 2], "greedy", f"heavy{number or ''}") for number in range(10)]
+    heavy = await ask(greedy[0], "greedy", "heavy")
+    found = await places([*mine, heavy])
+    assert found == sorted(found)
+    assert all(place > 3 * number for number, place in enumerate(found))  # two others have their turns in between
+    assert len(set(await places(older)) | set(found)) == len(older) + len(found)

@@ -40,6 +40,7 @@ class Life:
         task_type: int = 1,
         *,
         app: str = "a",
+        flow: str | None = None,
         priority: int = 1,
         max_retries: int = 9,
         claims_slot: bool = False,
@@ -47,7 +48,7 @@ class Life:
         """`estimated_wait_s` of the new task."""
         vip = class_of(priority) is PriorityQueue.VIP
         task = NewTask(task_id, task_type, "u", app, priority, int(vip), "{}", None, 1000, max_retries, None, "k",
-                       None, None)  # fmt: skip
+                       None, None, flow)  # fmt: skip
         seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
         weight = self.weights.get(app, 1.0)
         created = await creation.create(

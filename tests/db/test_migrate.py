@@ -239,12 +239,12 @@ async def test_a_program_that_is_too_old_says_so_and_ends(database: Database, tm
 async def test_a_program_writes_no_keys(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> None:
     """It may have been started with an environment of before: it says so."""
     await migrate(database)
-    await database.run(lambda c: keys.ensure_bootstrap(c, "the current one"))
+    await database.run(lambda c: keys.ensure_bootstrap(c, "the-current-one"))
     before = await database.run(keys.list_all)
-    for key, warnings in [("the current one", 0), ("another one", 1)]:
+    for key, warnings in [("the-current-one", 0), ("another-one", 1)]:
         caplog.clear()
         opened = await open_database(Settings(database_url=url, api_key=SecretStr(key)))
         await opened.close()
         assert len([one for one in caplog.records if "ORCHESTRATOR_API_KEY" in one.message]) == warnings
-        assert "another one" not in caplog.text
+        assert "another-one" not in caplog.text
     assert await database.run(keys.list_all) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import text
+
 from infra.db import handover, queue
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
@@ -45,6 +47,42 @@ async def test_a_tenant_with_two_tasks_gets_its_turn_early(life):
     order = await told_and_run(life, *many, *few)
     assert [order.index(name) for name in few] == [1, 3]
     assert [name for name in order if name in many] == many
+
+
+async def test_invented_apps_make_no_more_shares(life):
+    """Ten of one owner behind 28 older ones of three others: each of the four has its turn, whatever apps there are."""
+    await busy(life)
+    others = [f"{owner}{n:02}" for owner in "abc" for n in range(10 if owner == "a" else 9)]
+    for name in others:
+        await waiting(life, name, app=f"app of {name[0]}", priority=2)
+    greedy = [f"x{n}" for n in range(10)]
+    for number, name in enumerate(greedy):
+        await waiting(life, name, app=f"invented {number}", flow="owner:x", priority=9)
+    order = await told_and_run(life, *others, *greedy)
+    for turn in range(9):
+        assert {name[0] for name in order[4 * turn : 4 * turn + 4]} == {"a", "b", "c", "x"}
+    assert [name for name in order if name in greedy] == greedy
+
+
+async def test_an_owner_s_flow_is_no_app_s(life):
+    """Whatever it is called; a row of the version before, without a flow, is in its app's."""
+    await busy(life)
+    await waiting(life, "a1", "a2", app="owner:x")
+    await waiting(life, "x1", flow="owner:x")
+    await waiting(life, "b1", app="b", flow="app:b")
+    await waiting(life, "b2", app="b")
+    order = await told_and_run(life, "a1", "a2", "x1", "b1", "b2")
+    assert order[:3] == ["a1", "x1", "b1"]
+    assert (await life.task("b2")).queue_rank > (await life.task("b1")).queue_rank
+
+
+async def test_the_last_of_a_flow_is_read_from_its_index(life):
+    await busy(life)
+    await waiting(life, "a1")
+    await life.do("SET LOCAL enable_seqscan = off")
+    values = {"task_type": 1, "queue_class": 0, "flow": "app:a", "pool": [1]}
+    plan = await life.connection.execute(text(f"EXPLAIN {queue._PLACE.text}"), values)
+    assert "ix_tasks_share" in "".join(plan.scalars())
 
 
 async def test_a_weight_is_a_share(life):

@@ -1,8 +1,8 @@
 """The order of the queue, and what a place in it is worth in seconds: pure rules, the SQL of `infra.db` applies them.
 
-Classes first: VIP before NORMAL. Within a class the apps share by start-time fair queueing: a task's
-rank is its virtual start time, an app's tasks lie `1 / weight` apart, and an app that joins starts
-where the queue is now. So two apps take turns however many tasks each has, and each app's own tasks
+Classes first: VIP before NORMAL. Within a class the flows (`shares`) share by start-time fair queueing: a task's
+rank is its virtual start time, a flow's tasks lie `1 / weight` apart, and a flow that joins starts
+where the queue is now. So two flows take turns however many tasks each has, and each flow's own tasks
 go oldest first. Equal ranks go oldest first too.
 """
 
@@ -12,21 +12,21 @@ from collections.abc import Sequence
 
 DEFAULT_WEIGHT = 1.0
 AGED_WEIGHT = 0.25
-"""All aged NORMAL tasks of a type together weigh this much in the VIP class, where an app weighs 1."""
+"""All aged NORMAL tasks of a type together weigh this much in the VIP class, where a flow weighs 1."""
 
 USUAL_DURATION_S = 60.0
 """Of a type that has never finished a task."""
 
 
-def rank(virtual_time: float, last_of_app: float | None, weight: float) -> float:
+def rank(virtual_time: float, last_of_flow: float | None, weight: float) -> float:
     """The virtual start time of a task that joins the queue.
 
-    `virtual_time` is the rank at the head of the queue, `last_of_app` the rank of the last task that the
-    same app has waiting there.
+    `virtual_time` is the rank at the head of the queue, `last_of_flow` the rank of the last task that the
+    same flow has waiting there.
     """
-    if last_of_app is None:
+    if last_of_flow is None:
         return virtual_time
-    return max(virtual_time, last_of_app + 1 / weight)
+    return max(virtual_time, last_of_flow + 1 / weight)
 
 
 def wait_s(ahead: int, slots: int, remaining_s: Sequence[float], usual_s: float) -> float | None:

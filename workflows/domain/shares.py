@@ -1,0 +1,26 @@
+"""Whose share of the queue a task takes: that of its key's owner, or that of its app.
+
+An owner could else name another app for each task, and have a share for each. A key that acts for others is trusted to
+name its apps, as it is to name its users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from workflows.domain.role import Role
+
+
+def flow_of(role: Role, owner: str, *, acts_for_others: bool) -> str | None:
+    """The flow of the tasks of a key; None: each is of its app's (`named`)."""
+    return f"owner:{owner}" if role is Role.USER and not acts_for_others else None
+
+
+def named(flow: str | None, app: str) -> str:
+    """The name of a task's flow, no owner's being an app's. The queue's index has the same as an expression."""
+    return f"app:{app}" if flow is None else flow
+
+
+def counts_as_app(flow: str | None, app: str, granted: Container[str] | None) -> bool:
+    """Whether the weight of the app counts: an owner's flow has it only where the key was granted that app."""
+    return flow is None or (granted is not None and app in granted)
