@@ -62,6 +62,7 @@ class Mender:
         await self._engine.ping()
         run = self._run
         mended: Counter[str] = Counter()
+        await run(reconciling.set_right)
         mended["started"] = await self._each(self._start, await run(lambda c: reconciling.not_started(c, AGE_S)))
         mended["expired"] = await self._each(
             self._expire, await run(lambda c: reconciling.expired(c, PATIENCE_S, DELIVERY_S, UNHEARD_S))

@@ -24,6 +24,8 @@ from infra.temporal import Engine
 
 log = logging.getLogger(__name__)
 
+CLOCKS_DIFFER_MS = 5000
+"""By so much the clocks of two API processes may differ."""
 STARTS_WAIT_S = 0.1
 """A creation waits no longer for others' starts to end; so long that on a busy machine most are one after the other."""
 
@@ -66,8 +68,9 @@ class Context:
         await self.cache.beat(gpu_id, now_ms())
 
     async def last_beats(self, gpu_ids: list[str]) -> dict[str, int]:
-        """The newest beats that Redis or this process know of, in ms since the epoch."""
-        known = await self.cache.beats(gpu_ids)
+        """The newest beats that Redis or this process know of, in ms since the epoch; none that is yet to come."""
+        latest = now_ms() + CLOCKS_DIFFER_MS
+        known = {gpu_id: at for gpu_id, at in (await self.cache.beats(gpu_ids)).items() if at <= latest}
         for gpu_id in gpu_ids:
             if (ago_s := self.beats.ago_s(gpu_id)) is not None:
                 known[gpu_id] = max(known.get(gpu_id, 0), now_ms() - int(1000 * ago_s))

@@ -67,7 +67,7 @@ def _progress(row: Row, capacity: Capacity, ahead: int) -> tuple[int, int | None
         return 0, None if wait_s is None else wait_s + round(capacity.usual_s)
     if row.status != "PROCESSING":
         return (100 if row.status == "COMPLETED" else 0), 0
-    elapsed_s = (row.now - row.started_at).total_seconds()
+    elapsed_s = max((row.now - row.started_at).total_seconds(), 0.0)  # the clock may have been set back
     if row.progress:
         return row.progress, max(0, round(elapsed_s * (100 - row.progress) / row.progress))
     percent = 0 if row.progress == 0 else min(99, int(100 * elapsed_s / max(capacity.usual_s, 0.001)))

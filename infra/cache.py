@@ -28,11 +28,15 @@ RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
 """A connection of a Redis that has been replaced is opened anew; who does not answer is not asked twice."""
 
 # `infra.rates.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst. The answer is the time to wait, in s.
+# No bucket takes longer to fill than an empty one: such a time was written while the clock was ahead.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
+if full_at > now + burst / rate + 1 then
+    full_at = now
+end
 local after = math.max(full_at, now) + 1 / rate
 local wait = after - now - burst / rate
 if wait > 0.000001 then

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import text
 
+from infra.db import clock
 from infra.db.connection import Connection
 from workflows.domain.queueing import USUAL_DURATION_S
 
 _NODES = text(
-    """
+    f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
            count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
@@ -24,7 +25,7 @@ _NODES = text(
                    g.task_types @> ARRAY[CAST(:task_type AS bigint)] AS runs_type,
                    g.task_types @> ARRAY[CAST(:task_type AS bigint)]
                    AND (:vip_nodes OR g.priority_queue = 'NORMAL') AS fits,
-                   COALESCE(g.not_before > clock_timestamp(), false) AS resting,
+                   {clock.rests("g.not_before")} AS resting,
                    (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
@@ -37,7 +38,8 @@ _POOL = text(
 _RUNNING = text(
     """
     SELECT t.task_type, a.progress,
-           extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at))::float AS elapsed_s
+           GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
+           AS elapsed_s
       FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
      WHERE g.gone_at IS NULL AND g.status = 'ACTIVE' AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]
        AND (:vip_nodes OR g.priority_queue = 'NORMAL')
@@ -51,6 +53,7 @@ _USUAL = text(
            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY took_s) AS p50
              FROM (SELECT extract(epoch FROM t.completed_at - t.started_at)::float AS took_s FROM tasks t
                     WHERE t.task_type = types.task_type AND t.status = 'COMPLETED'
+                      AND t.completed_at <= statement_timestamp()
                     ORDER BY t.completed_at DESC LIMIT 50) last) recent
      WHERE recent.p50 IS NOT NULL
     """

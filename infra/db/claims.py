@@ -25,7 +25,7 @@ from functools import partial
 
 from sqlalchemy import TextClause, text
 
-from infra.db import handover, type_locks
+from infra.db import clock, handover, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -40,13 +40,13 @@ _REQUEST = text(
     """
 )
 # The nodes that have a slot for a task of this type and class.
-_FREE = """
+_FREE = f"""
       FROM gpus g
      CROSS JOIN LATERAL (
            SELECT count(*) AS n FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) used
      WHERE g.task_types @> ARRAY[CAST(:task_type AS bigint)]
        AND g.status = 'ACTIVE' AND g.gone_at IS NULL
-       AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
+       AND NOT {clock.rests("g.not_before")}
        AND used.n < g.max_concurrent_tasks
        AND (g.priority_queue = 'NORMAL' OR :vip OR NOT :strict)"""
 _IS_ANY_FREE = text(f"SELECT EXISTS (SELECT {_FREE})")

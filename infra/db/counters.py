@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import text
 
+from infra.db import clock
 from infra.db.connection import Connection
 from workflows.domain.task import TERMINAL
 
@@ -47,9 +48,9 @@ _RECOUNT = text(
     RETURNING counter, key, n
     """
 )
+_REST = "make_interval(secs => :rest * CAST(body ->> 'took_s' AS float))"
 _RECOUNT_IS_DUE = text(
-    "SELECT NOT EXISTS (SELECT FROM monitor_reports WHERE name = 'recount'"
-    " AND at > clock_timestamp() - make_interval(secs => :rest * CAST(body ->> 'took_s' AS float)))"
+    f"SELECT NOT EXISTS (SELECT FROM monitor_reports WHERE name = 'recount' AND {clock.recent('at', _REST)})"
 )
 _RECOUNTED = text(
     "INSERT INTO monitor_reports AS m (name, body)"

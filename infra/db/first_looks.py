@@ -28,10 +28,13 @@ _RECORD = text(
         ON CONFLICT (task_id) DO UPDATE SET due_at = excluded.due_at
     """
 )
+POSSIBLE = f"(due_at <= clock_timestamp() + interval '{LATEST_LOOK_S + RECORDED_S:g} s')"
+"""Nothing is put off for longer: the clock was ahead when such a time was written."""
 _FORGET = text(
-    """
+    f"""
     DELETE FROM first_looks WHERE task_id IN (
-        SELECT task_id FROM first_looks WHERE due_at < clock_timestamp() - make_interval(secs => :age) LIMIT :limit)
+        SELECT task_id FROM first_looks
+         WHERE due_at < clock_timestamp() - make_interval(secs => :age) OR NOT {POSSIBLE} LIMIT :limit)
     """
 )
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
-from infra.db import attempts, handover, node_edges, type_locks
+from infra.db import attempts, clock, handover, node_edges, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
@@ -35,10 +35,10 @@ class Registration:
     lineage: str | None  # of the node's key that registers; None: an administrator, who holds no gpuId
 
 
-_SELECT = """
-    SELECT g.*, b.at AS last_beat,
-           COALESCE(extract(epoch FROM clock_timestamp() - b.at), 0)::float AS silent_s,
-           extract(epoch FROM clock_timestamp() - g.status_since)::float AS status_age_s,
+_SELECT = f"""
+    SELECT g.*, {clock.known("b.at")} AS last_beat,
+           COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
+           {clock.age_s("g.status_since")} AS status_age_s,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts
@@ -80,13 +80,14 @@ _REGISTER = text(
     RETURNING epoch
     """
 )
+_LATER = f"at = GREATEST({clock.known('b.at')}, excluded.at)"
 _BEAT = text(
-    """
+    f"""
     INSERT INTO gpu_beats AS b (gpu_id, at)
     SELECT gpu_id, clock_timestamp() - make_interval(secs => age_s)
       FROM unnest(CAST(:gpu_ids AS text[]), CAST(:ages_s AS float[])) AS n(gpu_id, age_s)
      ORDER BY gpu_id
-        ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)
+        ON CONFLICT (gpu_id) DO UPDATE SET {_LATER}
     """
 )
 _STATUS = text(
@@ -94,14 +95,14 @@ _STATUS = text(
 )
 _NOW_BEAT = text(
     "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (:gpu_id, clock_timestamp())"
-    " ON CONFLICT (gpu_id) DO UPDATE SET at = GREATEST(b.at, excluded.at)"
+    f" ON CONFLICT (gpu_id) DO UPDATE SET {_LATER}"
 )
 _STANDING_FREE = text(
-    """
+    f"""
     SELECT g.gpu_id FROM gpus g
-     WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())
+     WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND NOT {clock.rests("g.not_before")}
        AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
-                      AND t.waiting_since < clock_timestamp() - interval '1 s')
+                      AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
        AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
     """
 )

@@ -6,6 +6,7 @@ import secrets
 
 from sqlalchemy import text
 
+from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.wakeups import Granted
 from workflows.messages import Grant, TaskInput
@@ -17,13 +18,13 @@ AVOID_S = 30.0
 # before. Each type's head is read from the queue's index, so the cost does not depend on how many wait; only the
 # chosen row is locked.
 _HAND_OVER = text(
-    """
+    f"""
     WITH node AS (
         SELECT g.*, g.max_concurrent_tasks - (
                SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS free
           FROM gpus g
          WHERE g.gpu_id = :gpu_id AND g.status = 'ACTIVE' AND g.gone_at IS NULL
-           AND (g.not_before IS NULL OR g.not_before <= clock_timestamp())),
+           AND NOT {clock.rests("g.not_before")}),
     best AS (
         SELECT t.task_id, t.attempts
           FROM tasks t
@@ -36,7 +37,7 @@ _HAND_OVER = text(
                          AND (node.priority_queue = 'NORMAL' OR NOT :strict
                               OR q.queue_class > 0 AND q.promoted_at IS NULL)
                          AND NOT (node.gpu_id = ANY (q.failed_on)
-                             AND q.waiting_since > clock_timestamp() - make_interval(secs => :avoid) AND EXISTS (
+                             AND {clock.recent("q.waiting_since", clock.seconds("avoid"))} AND EXISTS (
                              SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
                                 AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
                                 AND (o.priority_queue = 'NORMAL' OR NOT :strict

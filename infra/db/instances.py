@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
+from infra.db import clock
 from infra.db.connection import Connection, Row
 
 
@@ -29,9 +30,9 @@ _JOIN = text(
     """
 )
 _BEAT = text(
-    """
+    f"""
     UPDATE instances
-       SET listening_since = CASE WHEN last_beat < clock_timestamp() - make_interval(secs => :deaf)
+       SET listening_since = CASE WHEN {clock.long_ago("GREATEST(last_beat, listening_since)", clock.seconds("deaf"))}
                                   THEN clock_timestamp() ELSE listening_since END,
            last_beat = clock_timestamp(), cpu_usage = :cpu_usage, memory_usage = :memory_usage,
            disk_usage = :disk_usage
@@ -40,21 +41,27 @@ _BEAT = text(
 )
 _LEAVE = text("DELETE FROM instances WHERE instance_id = :instance_id")
 _YIELD = text("UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = :instance_id")
+# Of an instance whose last beat is yet to come: it has a timeout from now on, and listens anew.
+_SET_RIGHT = text(
+    "UPDATE instances SET last_beat = clock_timestamp(), listening_since = clock_timestamp()"
+    " WHERE last_beat > clock_timestamp()"
+)
 _PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => :age)")
+# A lease that lasts longer than any that is given was taken while the clock was ahead.
+_UNEXPIRED = f"(l.expires_at > {clock.NOW} AND l.expires_at <= {clock.NOW} + {clock.seconds('lease')})"
 _LEAD = text(
-    """
+    f"""
     INSERT INTO leader_lease AS l (name, holder, epoch, expires_at)
     VALUES ('leader', :instance_id, 1, clock_timestamp() + make_interval(secs => :lease))
         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at,
-           epoch = CASE WHEN l.holder = excluded.holder AND l.expires_at > clock_timestamp()
-                        THEN l.epoch ELSE l.epoch + 1 END
-     WHERE l.holder = excluded.holder OR l.expires_at <= clock_timestamp()
+           epoch = CASE WHEN l.holder = excluded.holder AND {_UNEXPIRED} THEN l.epoch ELSE l.epoch + 1 END
+     WHERE l.holder = excluded.holder OR NOT {_UNEXPIRED}
     RETURNING epoch
     """
 )
 _LIST = text(
-    """
-    SELECT i.*, i.last_beat > clock_timestamp() - make_interval(secs => :timeout) AS alive,
+    f"""
+    SELECT i.*, {clock.recent("i.last_beat", clock.seconds("timeout"))} AS alive,
            l.holder IS NOT NULL AS leads
       FROM instances i
       LEFT JOIN leader_lease l ON l.holder = i.instance_id AND l.expires_at > clock_timestamp()
@@ -74,6 +81,7 @@ async def beat(connection: Connection, instance_id: str, load: Load, deaf_s: flo
     """The instance lives, and how busy it is. False where it was forgotten meanwhile and must join again.
 
     After more than `deaf_s` without a beat of its own it listens anew: those of the nodes may have gone unheard too.
+    So it does where its own last one is yet to come: then nothing is known of theirs either.
     """
     values = load.__dict__ | {"instance_id": instance_id, "deaf": deaf_s}
     return (await connection.execute(_BEAT, values)).rowcount == 1
@@ -87,6 +95,7 @@ async def leave(connection: Connection, instance_id: str) -> None:
 
 async def purge(connection: Connection, age_s: float) -> None:
     """Forget the instances that have been silent for `age_s`."""
+    await connection.execute(_SET_RIGHT)
     await connection.execute(_PURGE, {"age": age_s})
 
 

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workflows.domain.attempt import USES_RETRY
+from workflows.domain.retry import BACKOFF_CAP_S
 from workflows.domain.task import EDGES, TERMINAL
 
+LONGEST_LEASE = "1 h"
 PATIENCE_S = 60
 """So long the reconciler and the workflows may take with what is theirs to do."""
 
@@ -232,6 +234,33 @@ IDLE = Check(
        AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
     """,
 )
+_TIMES = {  # table, what names a row of it, and its times
+    "tasks": (
+        "task_id",
+        "created_at, started_at, completed_at, updated_at, waiting_since, promoted_at, engine_started_at",
+    ),
+    "attempts": ("task_id || '-' || attempt", "claimed_at, accepted_at, progress_at, closed_at, collected_at"),
+    "task_events": ("task_id || ' #' || seq", "at"),
+    "gpus": ("gpu_id", "registered_at, status_since, judged_since, gone_at"),
+    "gpu_beats": ("gpu_id", "at"),
+    "alerts": ("dedupe_key", "raised_at, acknowledged_at"),
+    "instances": ("instance_id", "started_at, last_beat, listening_since"),
+}
+PAST = Check(
+    8,
+    "no stored time is yet to come: the clock was ahead, or was set back",
+    "tasks",
+    " UNION ALL ".join(
+        f"SELECT '{table} ' || {key} FROM {table} WHERE GREATEST({times}) > clock_timestamp()"
+        for table, (key, times) in _TIMES.items()
+    )
+    + f"""
+     UNION ALL SELECT 'gpus ' || gpu_id || ' rests too long' FROM gpus
+                WHERE not_before > clock_timestamp() + interval '{BACKOFF_CAP_S:g} s'
+     UNION ALL SELECT name || ' lease lasts too long' FROM leader_lease
+                WHERE expires_at > clock_timestamp() + interval '{LONGEST_LEASE}'
+    """,
+)
 ALWAYS = (
     ONE_TASK_PER_KEY,
     LEGAL_EVENTS,
@@ -245,6 +274,7 @@ ALWAYS = (
     SLOTS,
     IDLE,
     ORDERED_TIMES,
+    PAST,
     EPOCHS,
     ACKNOWLEDGED_WHOLE,
     ONE_LEADER,

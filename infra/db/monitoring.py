@@ -16,7 +16,7 @@ from workflows.domain.health import Health, Levels, cluster_health, gpu_health, 
 from workflows.domain.task import TERMINAL, TaskStatus
 
 _RECENT = text(
-    "SELECT status, count(*) AS n FROM (SELECT status FROM tasks WHERE completed_at IS NOT NULL"
+    "SELECT status, count(*) AS n FROM (SELECT status FROM tasks WHERE completed_at <= statement_timestamp()"
     " ORDER BY completed_at DESC LIMIT 100) last GROUP BY status"
 )
 # The wait told at creation against the wait until a node first had the task; a synchronous node accepts nothing.
@@ -27,7 +27,7 @@ _WAIT_ESTIMATES = text(
            percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(error_s)) AS p90_error_s,
            avg(error_s) AS bias_s
       FROM (SELECT last.estimated_wait_s - extract(epoch FROM first.had_at - last.created_at)::float AS error_s
-              FROM (SELECT task_id, estimated_wait_s, created_at FROM tasks WHERE completed_at IS NOT NULL
+              FROM (SELECT task_id, estimated_wait_s, created_at FROM tasks WHERE completed_at <= statement_timestamp()
                      ORDER BY completed_at DESC LIMIT :last) last
              CROSS JOIN LATERAL (
                    SELECT min(COALESCE(a.accepted_at, a.claimed_at)) AS had_at FROM attempts a

@@ -9,7 +9,7 @@ from math import inf
 
 from sqlalchemy import text
 
-from infra.db import type_locks
+from infra.db import clock, type_locks
 from infra.db.connection import Connection, Row
 from workflows.domain import queueing
 
@@ -86,10 +86,10 @@ _BETWEEN = text(
 )
 # The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first.
 _PROMOTE = text(
-    """
+    f"""
     WITH aged AS (
         SELECT task_id, task_type, queue_rank, display_id FROM tasks
-         WHERE queue_class = 0 AND waiting_since < clock_timestamp() - make_interval(secs => :aging)
+         WHERE queue_class = 0 AND {clock.long_ago("waiting_since", clock.seconds("aging"))}
          ORDER BY waiting_since LIMIT :limit FOR UPDATE SKIP LOCKED),
     numbered AS (
         SELECT task_id, task_type,
@@ -111,7 +111,7 @@ _PROMOTE = text(
 )
 # The waiting types are known from the kept counts; each one's head is read from the queue's index.
 _HEADS = text(
-    """
+    f"""
     SELECT types.task_type, head.task_id, head.vip
       FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
              WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
@@ -119,7 +119,7 @@ _HEADS = text(
            SELECT t.task_id, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.waiting_since FROM tasks t
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
             ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT :each) head
-     WHERE head.waiting_since < clock_timestamp() - make_interval(secs => :age) LIMIT :limit
+     WHERE {clock.long_ago("head.waiting_since", clock.seconds("age"))} LIMIT :limit
     """
 )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
+from infra.db import clock, first_looks
 from infra.db.connection import Connection, Row
 
 _ROW = (
@@ -18,38 +19,39 @@ _ROW = (
 )
 # What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
-_RESTED = """
+_RESTED = f"""
     NOT EXISTS (
         SELECT FROM task_events e
          WHERE e.task_id = t.task_id AND e.actor = 'reconciler' AND e.from_status = e.to_status
            AND e.seq > (SELECT max(edge.seq) FROM task_events edge WHERE edge.task_id = t.task_id
                            AND edge.from_status IS DISTINCT FROM edge.to_status)
-        HAVING max(e.at) > clock_timestamp() - make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600)))
+        HAVING {clock.recent("max(e.at)", "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
 """
 _NOT_STARTED = text(
     f"""
     WITH due AS MATERIALIZED (  -- few of those that have not begun: the timeline is read for them alone
         SELECT * FROM tasks t
-         WHERE t.engine_started_at IS NULL AND t.created_at < clock_timestamp() - make_interval(secs => :age)
+         WHERE t.engine_started_at IS NULL AND {clock.long_ago("t.created_at", clock.seconds("age"))}
            AND t.completed_at IS NULL
            AND (t.waiting_since IS NULL OR NOT EXISTS (
                 SELECT FROM first_looks l
-                 WHERE l.task_id = t.task_id AND l.due_at > clock_timestamp() - make_interval(secs => :age))))
+                 WHERE l.task_id = t.task_id AND l.due_at > clock_timestamp() - make_interval(secs => :age)
+                   AND {first_looks.POSSIBLE})))
     SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM due t WHERE {_RESTED}
      ORDER BY waits, t.created_at LIMIT 500  -- what holds a slot goes first
     """
 )
 _UNCOLLECTED = text(
-    "SELECT a.attempt, a.gpu_id, extract(epoch FROM clock_timestamp() - a.closed_at)::float AS closed_for_s,"
+    f"SELECT a.attempt, a.gpu_id, {clock.age_s('a.closed_at')} AS closed_for_s,"
     f" {_ROW} FROM attempts a JOIN tasks t USING (task_id)"
-    " WHERE a.closed_at < clock_timestamp() - make_interval(secs => :age) AND a.collected_at IS NULL"
+    f" WHERE {clock.long_ago('a.closed_at', clock.seconds('age'))} AND a.collected_at IS NULL"
     f" AND t.completed_at IS NULL AND {_RESTED} ORDER BY a.closed_at LIMIT 500"
 )
 _UNDISPATCHED = text(
     f"SELECT a.attempt, a.gpu_id, a.ip, a.port, g.dispatch_secret, {_ROW}"
     "  FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id"
     " WHERE a.closed_at IS NULL AND a.accepted_at IS NULL"
-    "   AND a.claimed_at < clock_timestamp() - make_interval(secs => :age)"
+    f"  AND {clock.long_ago('a.claimed_at', clock.seconds('age'))}"
     f"  AND {_RESTED} ORDER BY a.claimed_at LIMIT 100"
 )
 _EXPIRED = text(
@@ -70,17 +72,27 @@ _FORGOTTEN = text(
     SELECT NULLIF(t.attempts, 0) AS attempt, CAST(NULL AS text) AS gpu_id, {_ROW}
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.status = 'QUEUED' AND t.waiting_since IS NULL
-       AND t.updated_at < clock_timestamp() - make_interval(secs => :age)
-       AND (a.attempt IS NULL OR a.closed_at < clock_timestamp() - make_interval(secs => :age)
-            AND a.collected_at < clock_timestamp() - make_interval(secs => :age))
+       AND {clock.long_ago("t.updated_at", clock.seconds("age"))}
+       AND (a.attempt IS NULL OR {clock.long_ago("a.closed_at", clock.seconds("age"))}
+            AND {clock.long_ago("a.collected_at", clock.seconds("age"))})
        AND {_RESTED} ORDER BY t.updated_at LIMIT 500
+    """
+)
+_SET_RIGHT = text(
+    f"""
+    UPDATE attempts
+       SET claimed_at = LEAST(claimed_at, {clock.NOW}),
+           accepted_at = CASE WHEN accepted_at IS NOT NULL THEN LEAST(accepted_at, {clock.NOW}) END
+     WHERE (task_id, attempt) IN (
+           SELECT task_id, attempt FROM attempts
+            WHERE closed_at IS NULL AND (claimed_at > {clock.NOW} OR accepted_at > {clock.NOW}) FOR UPDATE SKIP LOCKED)
     """
 )
 _UNFINISHED = text(
     f"""
     SELECT {_ROW}, t.display_id, a.attempt, a.gpu_id,
-           t.updated_at < clock_timestamp() - make_interval(secs => :age)
-           AND t.engine_started_at < clock_timestamp() - make_interval(secs => :age)
+           {clock.long_ago("t.updated_at", clock.seconds("age"))}
+           AND {clock.long_ago("t.engine_started_at", clock.seconds("age"))}
            AND (a.closed_at IS NULL OR a.collected_at IS NOT NULL) AND {_RESTED} AS doubtful
       FROM ((SELECT * FROM tasks WHERE status = 'QUEUED' AND display_id > :after ORDER BY display_id LIMIT :limit)
             UNION ALL
@@ -96,10 +108,10 @@ _KEEP_ROUND = text(
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
 _UNATTENDED = text(
-    """
+    f"""
     SELECT g.gpu_id, g.epoch FROM gpus g
      WHERE g.gone_at IS NULL AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
-       AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - make_interval(secs => :age)
+       AND {clock.long_ago("GREATEST(g.status_since, g.registered_at)", clock.seconds("age"))}
      UNION
     SELECT g.gpu_id, g.epoch FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL
      WHERE g.status = 'FAULTY' OR g.gone_at IS NOT NULL
@@ -117,6 +129,11 @@ _UNSERVED = text(
      WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type])
     """
 )
+
+
+async def set_right(connection: Connection) -> None:
+    """Open attempts that began while the clock was ahead begin now: else their deadlines would never come."""
+    await connection.execute(_SET_RIGHT)
 
 
 async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:

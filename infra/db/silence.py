@@ -1,8 +1,12 @@
 """Which nodes have fallen silent, and whether to believe it.
 
 Silence counts from the last beat, but not from before somebody listened: an API process that was down,
-paused or cut off from the database starts to listen anew. And when a large part of the fleet falls
-silent at once the cause is more likely ours, a network or an outage: the nodes are held for a while.
+paused or cut off from the database starts to listen anew, and so it does where the clock was ahead. And when a
+large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
+held for a while (the fleet guard).
+
+Nobody bends the guard with nodes that are made up. Only those count that have beaten for a grace; and beside the nodes
+of its own key, a node's fleet has one for each other key, which is silent where most of that key's nodes are.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from infra.db import node_edges
+from infra.db import clock, node_edges
 from infra.db.connection import Connection
 
 GUARD_SHARE = 0.3
@@ -24,24 +28,36 @@ HELD_GRACES = 3.0
 """So many graces of silence end the hold of a single node."""
 
 _SILENT = text(
-    """
+    f"""
     WITH ears AS (
         SELECT min(listening_since) AS since FROM instances
-         WHERE kind = 'api' AND last_beat > clock_timestamp() - make_interval(secs => :deaf)),
+         WHERE kind = 'api' AND {clock.recent("last_beat", clock.seconds("deaf"))}
+           AND listening_since <= {clock.NOW}),
     fleet AS (
-        SELECT g.gpu_id, g.epoch, g.status,
-               extract(epoch FROM clock_timestamp() - GREATEST(b.at, ears.since))::float AS silent_s
+        SELECT g.gpu_id, g.epoch, g.status, COALESCE(g.lineage, '') AS lineage,
+               extract(epoch FROM {clock.NOW} - GREATEST({clock.known("b.at")}, ears.since))::float AS silent_s,
+               COALESCE({clock.known("b.at")}, {clock.NOW}) - make_interval(secs => :grace)
+               >= CASE g.status WHEN 'ACTIVE' THEN GREATEST(g.status_since, g.registered_at) ELSE g.registered_at END
+               AS has_beaten
           FROM gpus g JOIN gpu_beats b USING (gpu_id) CROSS JOIN ears
          WHERE g.gone_at IS NULL AND ears.since IS NOT NULL
            AND (g.status = 'ACTIVE'
-                OR g.status = 'OFFLINE' AND g.status_since > clock_timestamp() - make_interval(secs => :grace))),
-    counted AS (
-        SELECT *, count(*) OVER () AS nodes,
-               count(*) FILTER (WHERE status = 'OFFLINE' OR silent_s > :quiet * :grace) OVER () AS quiet
-          FROM fleet)
-    SELECT gpu_id, epoch, nodes, quiet,
+                OR g.status = 'OFFLINE' AND {clock.recent("g.status_since", clock.seconds("grace"))})),
+    lineages AS (
+        SELECT lineage, count(*) AS nodes,
+               count(*) FILTER (WHERE status = 'OFFLINE' OR silent_s > :quiet * :grace) AS quiet
+          FROM fleet WHERE has_beaten GROUP BY lineage),
+    guarded AS (
+        SELECT f.*, COALESCE(own.nodes, 0) + others.nodes AS nodes, COALESCE(own.quiet, 0) + others.quiet AS quiet
+          FROM fleet f
+          LEFT JOIN lineages own USING (lineage)
+         CROSS JOIN LATERAL (
+               SELECT count(*) AS nodes, count(*) FILTER (WHERE 2 * o.quiet > o.nodes) AS quiet
+                 FROM lineages o WHERE o.lineage <> f.lineage) others
+         WHERE f.status = 'ACTIVE' AND f.silent_s > :grace)
+    SELECT gpu_id, epoch, (SELECT count(*) FROM fleet) AS fleet,
            quiet >= :at_least AND quiet > :share * nodes AND silent_s <= :held_graces * :grace AS held
-      FROM counted WHERE status = 'ACTIVE' AND silent_s > :grace
+      FROM guarded
     """
 )
 _LOCK = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
@@ -75,7 +91,7 @@ async def find(connection: Connection, grace_s: float) -> Silence:
     return Silence(
         lapsed=[(row.gpu_id, row.epoch) for row in rows if not row.held],
         held=[row.gpu_id for row in rows if row.held],
-        fleet=rows[0].nodes if rows else 0,
+        fleet=rows[0].fleet if rows else 0,
     )
 
 

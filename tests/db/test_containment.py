@@ -101,7 +101,7 @@ async def test_one_node_alone_is_blamed_for_every_failure(life):
 
 
 async def start_on_bad(life: Life, task_id: str) -> None:
-    await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '1 h' WHERE gpu_id = 'good'")
+    await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '50 s' WHERE gpu_id = 'good'")
     await life.create(task_id)
     assert await life.claim(task_id) == "bad"
     await life.do("UPDATE gpus SET not_before = NULL")

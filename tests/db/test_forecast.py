@@ -10,8 +10,9 @@ from tests.db.one_connection import OneConnection
 from workflows.domain.queueing import USUAL_DURATION_S
 
 TOOK = text(
-    "UPDATE tasks SET status = 'COMPLETED', started_at = created_at, waiting_since = NULL,"
-    " completed_at = created_at + make_interval(secs => :took) WHERE task_id = :task_id"
+    "UPDATE tasks SET status = 'COMPLETED', completed_at = created_at, waiting_since = NULL,"
+    " created_at = created_at - make_interval(secs => :took),"
+    " started_at = created_at - make_interval(secs => :took) WHERE task_id = :task_id"
 )
 
 

@@ -21,10 +21,15 @@ async def hears(connection, since_s: float) -> str:
     return instance_id
 
 
-async def fleet(connection, silent_s: list[float], status: str = "ACTIVE") -> None:
+async def fleet(
+    connection, silent_s: list[float], status: str = "ACTIVE", *, lineage: str | None = None, beat_for_s: float = 1000
+) -> None:
+    """Nodes of one key that have beaten for so long, and then not any more."""
     for number, seconds in enumerate(silent_s):
-        gpu_id = f"{status}_{number:02}"
-        await rows.node(connection, gpu_id, status=status)
+        gpu_id = f"{lineage or status}_{number:02}"
+        since = text(f"clock_timestamp() - interval '{seconds + beat_for_s} s'")
+        gone = text("clock_timestamp()") if status == "OFFLINE" else since
+        await rows.node(connection, gpu_id, status=status, lineage=lineage, registered_at=since, status_since=gone)
         at = text("clock_timestamp() - make_interval(secs => :s)").bindparams(s=seconds)
         await connection.execute(insert(tables.gpu_beats).values(gpu_id=gpu_id, at=at))
 
@@ -48,6 +53,50 @@ async def test_the_guard(connection, silent_s, lapsed, held):
     await fleet(connection, silent_s)
     found = await silence.find(connection, GRACE_S)
     assert (len(found.lapsed), len(found.held), found.fleet) == (lapsed, held, len(silent_s))
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "OFFLINE"])
+@pytest.mark.parametrize("beat_for_s", [0, GRACE_S - 1])
+async def test_nodes_that_have_not_beaten_for_a_grace_hold_nobody(connection, status, beat_for_s):
+    await hears(connection, 1000)
+    await fleet(connection, [45] * 40, status, lineage="made up", beat_for_s=beat_for_s)
+    await fleet(connection, [45])
+    found = await silence.find(connection, GRACE_S)
+    assert found.held == []
+    assert ("ACTIVE_00", 1) in found.lapsed
+
+
+async def test_a_node_that_comes_back_for_a_beat_has_not_beaten_for_a_grace(connection):
+    await hears(connection, 1000)
+    await fleet(connection, [45] * 40, lineage="made up")
+    await connection.execute(text("UPDATE gpus SET status_since = clock_timestamp() - interval '46 s'"))
+    assert (await silence.find(connection, GRACE_S)).held == []
+
+
+async def test_the_nodes_of_another_key_count_as_one(connection):
+    """However long they have beaten: whoever has a key can make up any number of them."""
+    await hears(connection, 1000)
+    await fleet(connection, [45] * 40, lineage="made up")
+    await fleet(connection, [45], lineage="honest")
+    await fleet(connection, [1] * 4, lineage="others")
+    found = await silence.find(connection, GRACE_S)
+    assert found.lapsed == [("honest_00", 1)]
+    assert len(found.held) == 40  # those of the key itself, which costs nobody else anything
+
+
+async def test_beating_nodes_of_another_key_do_not_lift_the_guard(connection):
+    await hears(connection, 1000)
+    await fleet(connection, [1] * 100, lineage="made up")
+    await fleet(connection, [45] * 8, lineage="honest")
+    assert len((await silence.find(connection, GRACE_S)).held) == 8
+
+
+@pytest.mark.parametrize(("silent", "held"), [(2, 0), (3, 3), (8, 8)])
+async def test_a_fleet_with_a_key_for_each_node_is_guarded(connection, silent, held):
+    await hears(connection, 1000)
+    for number in range(8):
+        await fleet(connection, [45 if number < silent else 1], lineage=f"rack-{number}")
+    assert len((await silence.find(connection, GRACE_S)).held) == held
 
 
 async def test_those_that_have_just_gone_offline_count_too(connection):

@@ -38,6 +38,7 @@ NO_CONSTRAINTS = """
 """
 NO_KEY = "ALTER TABLE {0} DROP CONSTRAINT pk_{0} CASCADE"
 LONG_AGO = "clock_timestamp() - interval '1 hour'"
+AHEAD = "clock_timestamp() + interval '2 hours'"
 
 
 class Books:
@@ -223,6 +224,12 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
         "tasks 1 COMPLETED: 2 kept, 1 there",
         ["INSERT INTO counter_deltas VALUES ('tasks', '1 COMPLETED', 1)"],
     ),
+    (invariants.PAST, "tasks waiting", [f"UPDATE tasks SET waiting_since = {AHEAD} WHERE task_id = 'waiting'"]),
+    (invariants.PAST, "attempts done-1", [f"UPDATE attempts SET closed_at = {AHEAD} WHERE task_id = 'done'"]),
+    (invariants.PAST, "gpu_beats g1", [f"UPDATE gpu_beats SET at = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (invariants.PAST, "gpus g1", [f"UPDATE gpus SET status_since = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (invariants.PAST, "gpus g1 rests", [f"UPDATE gpus SET not_before = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (invariants.PAST, "leader lease", [f"INSERT INTO leader_lease VALUES ('leader', 'i', 1, {AHEAD})"]),
     (invariants.COUNTS, "gpus ACTIVE: 2 kept, 1 there", ["DELETE FROM gpus WHERE gpu_id = 'g1'"]),
     (invariants.COUNTS, "alerts WARNING ACTIVE: 0 kept, 1 there", ["DELETE FROM counters WHERE counter = 'alerts'"]),
     (

@@ -1,0 +1,249 @@
+"""The database's clock was two hours ahead, and is right again: what was stored meanwhile is unknown, not just now."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from activities.node_steps import NodeSteps
+from infra.cache import Cache
+from infra.db import capacity, claims, clock, counters, first_looks, gpus, instances, monitoring, queue, reconciling
+from infra.db import silence as silence_of
+from infra.db.collecting import due_in_s
+from infra.db.instances import Load
+from infra.rates import Rate
+from infra.settings import Settings
+from tests.db.life import Life
+from workers.stack.stack import Stack
+from workflows.domain.attempt import Outcome
+
+AHEAD = "clock_timestamp() + interval '2 h'"
+GRACE_S, LEASE_S = 40.0, 10.0
+IDLE = Load(0, 0, 0)
+
+
+@pytest.fixture
+async def fresh(life: Life) -> Life:
+    await life.do("TRUNCATE instances, leader_lease, monitor_reports, first_looks")
+    return life
+
+
+async def joined(life: Life) -> str:
+    return await instances.join(life.connection, kind="api", hostname="h", pid=1, version="1")
+
+
+async def silent(life: Life) -> list[str]:
+    return [gpu_id for gpu_id, _ in (await silence_of.find(life.connection, GRACE_S)).lapsed]
+
+
+@pytest.mark.parametrize(
+    ("moment", "long_ago", "recent", "known"),
+    [
+        ("clock_timestamp() - interval '9 s'", False, True, True),
+        ("clock_timestamp() - interval '11 s'", True, False, True),
+        (AHEAD, True, False, False),
+        ("CAST(NULL AS timestamptz)", None, None, False),
+    ],
+)
+async def test_the_comparisons(life: Life, moment: str, *, long_ago: bool, recent: bool, known: bool) -> None:
+    interval = "interval '10 s'"
+    assert await life.scalar(f"SELECT {clock.long_ago(moment, interval)}") is long_ago
+    assert await life.scalar(f"SELECT {clock.recent(moment, interval)}") is recent
+    assert (await life.scalar(f"SELECT {clock.known(moment)}") is not None) is known
+
+
+async def test_a_lease_that_lasts_too_long_is_over_and_the_epoch_rises(fresh: Life) -> None:
+    gone, alive = await joined(fresh), await joined(fresh)
+    assert await instances.lead(fresh.connection, gone, LEASE_S) == 1
+    assert await instances.lead(fresh.connection, alive, LEASE_S) is None
+    await fresh.do(f"UPDATE leader_lease SET expires_at = {AHEAD}")
+    assert await instances.lead(fresh.connection, alive, LEASE_S) == 2
+    assert await instances.lead(fresh.connection, gone, LEASE_S) is None
+    await fresh.do(f"UPDATE leader_lease SET expires_at = {AHEAD}")
+    assert await instances.lead(fresh.connection, alive, LEASE_S) == 3  # its own one too
+    assert await instances.lead(fresh.connection, alive, LEASE_S) == 3
+
+
+async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_grace(fresh: Life) -> None:
+    await fresh.node("n", [1])
+    await fresh.do(f"UPDATE gpu_beats SET at = {AHEAD}")
+    await fresh.do(f"UPDATE gpus SET status_since = {AHEAD}, registered_at = {AHEAD}")
+    listens = await joined(fresh)
+    await fresh.do(f"UPDATE instances SET last_beat = {AHEAD}, listening_since = {AHEAD}")
+    assert await silent(fresh) == []  # nobody listens who is known to
+    await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
+    assert await silent(fresh) == []  # from now on
+    await fresh.do("UPDATE instances SET listening_since = listening_since - make_interval(secs => :s)", s=GRACE_S + 1)
+    assert await silent(fresh) == ["n"]
+    node = await gpus.get(fresh.connection, "n")
+    assert node is not None
+    assert (node.last_beat, node.silent_s) == (None, 0)
+
+
+async def test_an_instance_that_began_to_listen_before_listens_anew(fresh: Life) -> None:
+    listens = await joined(fresh)
+    await fresh.do("UPDATE instances SET listening_since = clock_timestamp() - interval '1 day'")
+    await fresh.do(f"UPDATE instances SET last_beat = {AHEAD}")
+    await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
+    since = "SELECT extract(epoch FROM clock_timestamp() - listening_since)::float FROM instances"
+    assert await fresh.scalar(since) == pytest.approx(0, abs=5)
+    await fresh.do("UPDATE instances SET listening_since = clock_timestamp() - interval '1 day'")
+    await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
+    assert await fresh.scalar(since) == pytest.approx(86400, abs=5)
+
+
+async def test_a_beat_replaces_one_that_is_yet_to_come_and_no_later_one(fresh: Life) -> None:
+    age = "SELECT extract(epoch FROM clock_timestamp() - at)::float FROM gpu_beats"
+    await fresh.node("n", [1])
+    await fresh.do(f"UPDATE gpu_beats SET at = {AHEAD}")
+    await gpus.record_beats(fresh.connection, {"n": 3.0})
+    assert await fresh.scalar(age) == pytest.approx(3, abs=1)
+    await gpus.record_beats(fresh.connection, {"n": 9.0})  # an older batch
+    assert await fresh.scalar(age) == pytest.approx(3, abs=1)
+    await fresh.do(f"UPDATE gpu_beats SET at = {AHEAD}")
+    await fresh.node("n", [1])
+    assert await fresh.scalar(age) == pytest.approx(0, abs=1)
+
+
+async def test_a_dead_instance_is_inactive_at_once_and_forgotten_in_time(fresh: Life) -> None:
+    await joined(fresh)
+    await fresh.do(f"UPDATE instances SET last_beat = {AHEAD}, listening_since = {AHEAD}")
+    (row,) = await instances.list_all(fresh.connection, 15)
+    assert not row.alive
+    await instances.purge(fresh.connection, 120)
+    assert await fresh.scalar("SELECT count(*) FROM instances WHERE last_beat <= clock_timestamp()") == 1
+    await fresh.do("UPDATE instances SET last_beat = last_beat - interval '121 s'")
+    await instances.purge(fresh.connection, 120)
+    assert await instances.list_all(fresh.connection, 15) == []
+
+
+async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) -> None:
+    await fresh.node("n", [1])
+    await fresh.create("t")
+    await fresh.do("UPDATE gpus SET not_before = clock_timestamp() + interval '59 s'")
+    assert await fresh.claim("t") is None
+    assert (await capacity.read(fresh.connection, 1)).nodes.backed_off == 1
+    assert list(await gpus.standing_free(fresh.connection)) == []
+    await fresh.do(f"UPDATE gpus SET not_before = {AHEAD}")
+    await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
+    assert (await capacity.read(fresh.connection, 1)).nodes.free == 1
+    assert list(await gpus.standing_free(fresh.connection)) == ["n"]
+    assert await claims.is_any_free(fresh.connection, 1, vip=False, strict_vip=False)
+    assert await fresh.claim("t") == "n"
+
+
+async def test_a_task_that_waits_since_a_time_to_come_is_served_and_ages(fresh: Life) -> None:
+    await fresh.create("t")
+    await fresh.do(f"UPDATE tasks SET waiting_since = {AHEAD}, created_at = {AHEAD}, failed_on = '{{n}}'")
+    await queue.promote(fresh.connection, 600, limit=9)
+    assert (await fresh.task("t")).promoted_at is not None
+    await fresh.do("UPDATE tasks SET waiting_since = NULL")
+    for gpu_id in ("n", "other"):
+        await fresh.node(gpu_id, [1])
+    await fresh.do("UPDATE gpus SET max_concurrent_tasks = 1, priority_queue = 'NORMAL'")
+    await fresh.do(f"UPDATE tasks SET waiting_since = {AHEAD}")
+    assert set(await gpus.standing_free(fresh.connection)) == {"n", "other"}
+    await gpus.put_to_work(fresh.connection, "n", strict_vip=False)
+    assert await fresh.running() == {"t": "n"}  # it avoids a node for 30 s, not for hours
+
+
+async def test_the_end_of_an_open_attempt_comes(fresh: Life) -> None:
+    for task_id in ("accepted", "claimed"):
+        await fresh.node(task_id, [1])
+        await fresh.create(task_id)
+        await fresh.claim(task_id)
+    await fresh.do(f"UPDATE attempts SET claimed_at = {AHEAD}")
+    await fresh.do(f"UPDATE attempts SET accepted_at = {AHEAD} WHERE task_id = 'accepted'")
+    await reconciling.set_right(fresh.connection)
+    assert (
+        await fresh.scalar("SELECT count(*) FROM attempts WHERE GREATEST(claimed_at, accepted_at) > clock_timestamp()")
+        == 0
+    )
+    assert await fresh.scalar("SELECT count(accepted_at) FROM attempts") == 1
+    due = await due_in_s(fresh.connection, "accepted", 1, Outcome.TIMED_OUT)
+    assert due == pytest.approx(1, abs=1)  # its timeout is a second, which begins anew
+    await fresh.do(
+        "UPDATE attempts SET accepted_at = accepted_at - interval '30 s', claimed_at = claimed_at - interval '300 s'"
+    )
+    found = await reconciling.expired(fresh.connection, 20, 60, 60)
+    assert {row.task_id for row in found} == {"accepted", "claimed"}
+
+
+async def test_the_reconciler_finds_what_is_dated_ahead(fresh: Life) -> None:
+    await fresh.create("not started")
+    await fresh.do(f"UPDATE tasks SET engine_started_at = NULL, created_at = {AHEAD}")
+    await fresh.do(f"INSERT INTO first_looks VALUES ('not started', {AHEAD})")
+    assert [row.task_id for row in await reconciling.not_started(fresh.connection, 5)] == ["not started"]
+    await first_looks.forget(fresh.connection, 600)
+    assert await fresh.scalar("SELECT count(*) FROM first_looks") == 0
+
+    await fresh.node("n", [2])
+    await fresh.create("held", 2)
+    await fresh.claim("held")
+    await fresh.do(f"UPDATE attempts SET claimed_at = {AHEAD}")
+    assert [row.task_id for row in await reconciling.undispatched(fresh.connection, 20)] == ["held"]
+    await fresh.do(f"UPDATE attempts SET closed_at = {AHEAD}, outcome = 'FAILED'")
+    (row,) = await reconciling.uncollected(fresh.connection, 5)
+    assert (row.task_id, row.closed_for_s) == ("held", float("inf"))
+    await fresh.do(f"UPDATE attempts SET collected_at = {AHEAD}")
+    await fresh.do(f"UPDATE tasks SET updated_at = {AHEAD}, waiting_since = NULL, engine_started_at = {AHEAD}")
+    assert {row.task_id for row in await reconciling.forgotten(fresh.connection, 90)} == {"not started", "held"}
+    assert len(await reconciling.next_round(fresh.connection, 20, 9)) == 2
+    await fresh.do(f"UPDATE gpus SET status_since = {AHEAD}")
+    assert [row.gpu_id for row in await reconciling.unattended(fresh.connection, 5)] == ["n"]
+
+
+async def test_what_was_mended_in_time_to_come_is_mended_again(fresh: Life) -> None:
+    await fresh.create("t")
+    await fresh.do("UPDATE tasks SET engine_started_at = NULL, created_at = clock_timestamp() - interval '1 min'")
+    note = "INSERT INTO task_events VALUES ('t', 2, 'QUEUED', 'QUEUED', NULL, NULL, 'reconciler', 'r', {at})"
+    await fresh.do(note.format(at="clock_timestamp()"))
+    assert list(await reconciling.not_started(fresh.connection, 5)) == []
+    await fresh.do(f"UPDATE task_events SET at = {AHEAD} WHERE seq = 2")
+    assert len(await reconciling.not_started(fresh.connection, 5)) == 1
+
+
+async def test_a_silent_node_keeps_its_tasks_for_one_grace(fresh: Life) -> None:
+    await fresh.node("n", [1])
+    await fresh.do(f"UPDATE gpus SET status = 'OFFLINE', status_since = {AHEAD}")
+    node = await gpus.get(fresh.connection, "n")
+    assert node is not None
+    assert NodeSteps(None, None, None, Settings())._hold_is_over(node)
+
+
+async def test_health_and_durations_are_those_of_tasks_that_have_ended(fresh: Life) -> None:
+    await fresh.node("n", [1])
+    for task_id, outcome in (("before", Outcome.SUCCEEDED), ("ahead", Outcome.FAILED)):
+        await fresh.create(task_id, max_retries=0)
+        await fresh.claim(task_id)
+        await fresh.end(task_id, outcome)
+    await fresh.do(f"UPDATE tasks SET completed_at = {AHEAD} WHERE task_id = 'ahead'")
+    assert (await monitoring.read(fresh.connection, 15)).recent == {"COMPLETED": 1}
+
+
+async def test_a_recount_is_due(fresh: Life) -> None:
+    await counters.recount_later(fresh.connection)
+    assert not await counters.recount_is_due(fresh.connection)
+    await fresh.do(f"UPDATE monitor_reports SET at = {AHEAD}")
+    assert await counters.recount_is_due(fresh.connection)
+
+
+@pytest.fixture
+async def redis(stack: Stack) -> AsyncIterator[Redis]:
+    client = Redis.from_url(stack.services.redis_url, decode_responses=True)
+    yield client
+    await client.aclose()
+
+
+async def test_a_bucket_that_would_fill_for_hours_is_full(redis: Redis, stack: Stack) -> None:
+    cache, limit = Cache.connect(stack.services.redis_url), Rate(rate=1, burst=2)
+    name = "gpu-orchestrator:bucket:set-back"
+    seconds, _ = await redis.time()
+    await redis.set(name, seconds + 7200)
+    waits = [await cache.take("set-back", limit) for _ in range(3)]
+    assert waits[:2] == [0, 0]
+    assert waits[2] == pytest.approx(1, abs=0.5)
+    await redis.delete(name)
+    await cache.close()
