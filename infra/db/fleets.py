@@ -10,7 +10,7 @@ from workflows.domain.errors import BeyondGrants
 from workflows.domain.grants import Grants
 
 # So that no two registrations of a lineage pass its limits at once; taken before any other lock.
-_LOCK = text("SELECT pg_advisory_xact_lock(7107, hashtext(:lineage))")
+_LOCK = text("SELECT pg_advisory_xact_lock(7109, hashtext(:lineage))")
 _OTHERS = text(
     "SELECT count(*) AS gpus, COALESCE(sum(max_concurrent_tasks), 0) AS slots FROM gpus"
     " WHERE lineage = :lineage AND gone_at IS NULL AND gpu_id <> :gpu_id"
