@@ -10,14 +10,21 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
+from starlette.responses import Response
 
+from api import lists
+from api.envelope import JSON
 from api.errors import refusal
+from api.lists import Item
 
 T = TypeVar("T")
 
 MAX_PAGE = 2**31 - 1
 MAX_SIZE = 100
 USUAL_SIZE = 20
+MAX_WHOLE = 1000
+"""Entries of a list that is not asked for by the page; the rest is behind its `Link`."""
+WHOLE = "不分页时最多返回 1000 项，响应不超过 4 MiB，其余见 `Link`。"
 
 
 def _up_to(largest: int) -> Callable[[str], int]:
@@ -62,18 +69,45 @@ class Page:
 
 @dataclass(frozen=True)
 class WholeOrPage:
-    """A list that the specification shows whole: so it is, unless `page` or `size` is given."""
+    """A list that the specification shows whole: so it is, up to MAX_WHOLE, unless `page` or `size` is given."""
 
     page: Page | None
 
+    @property
+    def limit(self) -> int:
+        return MAX_WHOLE if self.page is None else self.page.limit
+
+    @property
+    def offset(self) -> int:
+        return 0 if self.page is None else self.page.offset
+
     def of(self, rows: Sequence[T]) -> Sequence[T]:
         """The rows of the whole list that are asked for."""
-        page = self.page
-        return rows if page is None else rows[page.offset : page.offset + page.limit]
+        return rows[self.offset : self.offset + self.limit]
 
     def headers(self, request: Request, total: int) -> dict[str, str]:
         """X-Total-Count, and the links of a page; a whole list has no neighbours."""
-        return {"X-Total-Count": str(total)} if self.page is None else self.page.headers(request, total)
+        if self.page is not None:
+            return self.page.headers(request, total)
+        return _beginning(request, MAX_WHOLE, total)
+
+    def answer(self, request: Request, items: Sequence[Item], total: int) -> Response:
+        """The list, or as much of its beginning as an answer holds."""
+        if self.page is not None:
+            return lists.answer(items, self.page.headers(request, total))
+        body, shown = lists.encode(items), MAX_WHOLE
+        if len(body) > lists.MAX_ANSWER:
+            body, shown = lists.encode(items[:MAX_SIZE]), MAX_SIZE
+        return Response(body, media_type=JSON, headers=_beginning(request, shown, total))
+
+
+def _beginning(request: Request, shown: int, total: int) -> dict[str, str]:
+    """The headers of the first entries of a list: the next page begins behind them."""
+    headers = {"X-Total-Count": str(total)}
+    if total > shown:
+        following = Page(shown // MAX_SIZE, MAX_SIZE).headers(request, total)["Link"].split(", ")
+        headers["Link"] = ", ".join(link for link in following if 'rel="prev"' not in link)
+    return headers
 
 
 async def page_of(  # async, as the other: FastAPI runs what is not in a thread

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from api.envelope import ok
+from api.lists import Item
 from infra.db.capacity import Capacity
 from infra.db.connection import Row
 from infra.db.gpus import at_ms
@@ -16,6 +17,20 @@ from infra.db.tasks import expected_wait_s, told_wait_s
 
 def task(row: Row) -> dict[str, Any]:
     """TaskDO."""
+    return _small_task(row) | {"payload": row.payload, "result": row.result}
+
+
+def listed_task(row: Row) -> Item:
+    """TaskDO in a list; a payload or result that the database has left out is too large."""
+    large = {"payload": _json(row.payload), "result": _json(row.result) if row.has_result else b"null"}
+    return Item(_small_task(row), large)
+
+
+def _json(text: str | None) -> bytes | None:
+    return None if text is None else msgspec.json.encode(text)
+
+
+def _small_task(row: Row) -> dict[str, Any]:
     return {
         "taskId": row.task_id,
         "displayId": row.display_id,
@@ -25,8 +40,6 @@ def task(row: Row) -> dict[str, Any]:
         "app": row.app,
         "priority": row.priority,
         "gpuId": row.gpu_id,
-        "payload": row.payload,
-        "result": row.result,
         "errorMessage": row.error_message,
         "retryCount": row.retry_count,
         "maxRetries": row.max_retries,
@@ -136,6 +149,16 @@ def event(row: Row) -> dict[str, Any]:
 
 def gpu(row: Row, beat_ms: int | None) -> dict[str, Any]:
     """GpuNodeInfo; `beat_ms` is the last beat as Redis remembers it."""
+    return _small_gpu(row, beat_ms) | {"metadata": row.metadata}
+
+
+def listed_gpu(row: Row, beat_ms: int | None) -> Item:
+    """GpuNodeInfo in a list; metadata that the database has left out are too large."""
+    metadata = None if row.metadata_json is None else row.metadata_json.encode()
+    return Item(_small_gpu(row, beat_ms), {"metadata": metadata})
+
+
+def _small_gpu(row: Row, beat_ms: int | None) -> dict[str, Any]:
     return {
         "gpuId": row.gpu_id,
         "hostname": row.hostname,
@@ -151,7 +174,6 @@ def gpu(row: Row, beat_ms: int | None) -> dict[str, Any]:
         "version": row.version,
         "currentTasks": row.current_tasks,
         "maxConcurrentTasks": row.max_concurrent_tasks,
-        "metadata": row.metadata,
     }
 
 

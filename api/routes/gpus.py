@@ -14,7 +14,8 @@ from api.body import JsonBody
 from api.context import Context, ContextOf
 from api.envelope import Envelope, ok, says
 from api.errors import BadRequest
-from api.paging import WholeOrPageOf
+from api.lists import MAX_ANSWER, Item
+from api.paging import WHOLE, WholeOrPageOf
 from api.params import Integer, Reason
 from api.schemas.gpus import GpuNodeInfo
 from api.schemas.requests import RegisterGpu
@@ -53,33 +54,46 @@ class OutdatedRegistration(BadRequest):
         super().__init__(REGISTRATION, "已过期，该GPU已重新注册，本次心跳未生效", {REGISTRATION: "outdated"})
 
 
-async def _present(context: Context, rows: Sequence[Row]) -> list[dict[str, Any]]:
+async def _present(context: Context, row: Row) -> dict[str, Any]:
+    beats = await context.last_beats([row.gpu_id])
+    return present.gpu(row, beats.get(row.gpu_id))
+
+
+async def _items(context: Context, rows: Sequence[Row]) -> list[Item]:
     beats = await context.last_beats([row.gpu_id for row in rows])
-    return [present.gpu(row, beats.get(row.gpu_id)) for row in rows]
+    return [present.listed_gpu(row, beats.get(row.gpu_id)) for row in rows]
 
 
-@router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表")
-async def list_gpus(
-    request: Request, response: Response, context: ContextOf, caller: CallerOf, page: WholeOrPageOf
-) -> dict[str, Any]:
-    rows = await context.database.run(lambda c: gpus.list_all(c, lineage_of_node(caller)))
-    response.headers.update(page.headers(request, len(rows)))
-    return ok(await _present(context, page.of(rows)))
+@router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表", description=WHOLE)
+async def list_gpus(request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf) -> Response:
+    lineage = lineage_of_node(caller)
+    rows, total = await context.database.run(
+        lambda c: gpus.page(c, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
+    )
+    return page.answer(request, await _items(context, rows), total)
 
 
-@router.get("/by-task-type/{taskType}", response_model=Envelope[list[GpuNodeInfo]], summary="2.3 按任务类型获取GPU列表")
+@router.get(
+    "/by-task-type/{taskType}",
+    response_model=Envelope[list[GpuNodeInfo]],
+    summary="2.3 按任务类型获取GPU列表",
+    description=WHOLE,
+)
 async def by_task_type(
     request: Request,
-    response: Response,
     context: ContextOf,
     caller: CallerOf,
     page: WholeOrPageOf,
     task_type: Annotated[Integer, Path(alias="taskType", description="任务类型代码")],
     priority: Annotated[PriorityQueue | None, Query(description="节点的 supportedTaskPriority")] = None,
-) -> dict[str, Any]:
-    rows = await context.database.run(lambda c: gpus.by_task_type(c, task_type, priority, lineage_of_node(caller)))
-    response.headers.update(page.headers(request, len(rows)))
-    return ok(await _present(context, page.of(rows)))
+) -> Response:
+    lineage = lineage_of_node(caller)
+    rows, total = await context.database.run(
+        lambda c: gpus.page_of_type(
+            c, task_type, priority, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER
+        )
+    )
+    return page.answer(request, await _items(context, rows), total)
 
 
 @router.post(
@@ -123,13 +137,15 @@ async def register(
     return ok("GPU注册成功")
 
 
-@router.get("/{gpuId}", response_model=Envelope[GpuNodeInfo], summary="2.2 获取指定GPU信息")
+@router.get(
+    "/{gpuId}", response_model=Envelope[GpuNodeInfo], response_model_exclude_unset=True, summary="2.2 获取指定GPU信息"
+)
 async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
     row = await context.database.run(lambda c: gpus.get(c, name, lineage_of_node(caller)))
     if row is None:
         raise GpuNotFound
-    return ok((await _present(context, [row]))[0])
+    return ok(await _present(context, row))
 
 
 @router.post(

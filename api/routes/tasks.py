@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api import access, present, reports
+from api import access, lists, present, reports
 from api.auth import CallerOf
 from api.body import JsonBody, check_json_text
 from api.context import Context, ContextOf
 from api.envelope import JSON, Envelope, ok, says
+from api.lists import FITTING, MAX_ANSWER, Item
 from api.off_loop import off_loop
-from api.paging import PageOf
+from api.paging import WHOLE, PageOf, WholeOrPageOf
 from api.params import AttemptToken, IdempotencyKey, Integer
 from api.reports import Heard, Report, Said
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
@@ -46,22 +47,22 @@ log = logging.getLogger(__name__)
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
 
-@router.get("", response_model=Envelope[list[TaskDO]], summary="3.1 获取任务列表")
+@router.get("", response_model=Envelope[list[TaskDO]], summary="3.1 获取任务列表", description=FITTING)
 async def list_tasks(
     request: Request,
-    response: Response,
     context: ContextOf,
     caller: CallerOf,
     page: PageOf,
     status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
     task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
     gpu_id: Annotated[Line | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
-) -> dict[str, Any]:
+) -> Response:
     given = {"status": status, "task_type": task_type, "gpu_id": gpu_id, "user_id": access.owner_seen_by(caller)}
     filters: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    rows, total = await context.database.run(lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset))
-    response.headers.update(page.headers(request, total))
-    return ok([present.task(row) for row in rows])
+    rows, total = await context.database.run(
+        lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
+    )
+    return lists.answer([present.listed_task(row) for row in rows], page.headers(request, total))
 
 
 @router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务")
@@ -164,7 +165,7 @@ async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any
     return row
 
 
-@router.get("/{taskId}", response_model=Envelope[TaskDO], summary="3.2 获取任务详情")
+@router.get("/{taskId}", response_model=Envelope[TaskDO], response_model_exclude_unset=True, summary="3.2 获取任务详情")
 async def get_task(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
     return ok(present.task(await _row(context, caller, taskId, tasks.get)))
 
@@ -195,11 +196,15 @@ async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> Respo
     "/{taskId}/events",
     response_model=Envelope[list[TaskEvent]],
     summary="扩展 任务时间线",
-    description="任务的每次状态变化：由谁引起、原因、时间，按发生顺序排列；`from` 与 `to` 相同的是监控的修复记录。",
+    description="任务的每次状态变化：由谁引起、原因、时间，按发生顺序排列；`from` 与 `to` 相同的是监控的修复记录。"
+    + WHOLE,
 )
-async def get_events(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
-    await _row(context, caller, taskId, tasks.get)
-    return ok([present.event(row) for row in await context.database.run(lambda c: tasks.events(c, taskId))])
+async def get_events(
+    request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf, taskId: str
+) -> Response:
+    owner = await _row(context, caller, taskId, tasks.owner)
+    rows = await context.database.run(lambda c: tasks.events(c, taskId, limit=page.limit, offset=page.offset))
+    return page.answer(request, [Item(present.event(row), {}) for row in rows], owner.event_seq)
 
 
 def _report(context: Context, caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:

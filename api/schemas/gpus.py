@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.schemas.fields import Long, sample
 from workflows.domain.gpu import GpuStatus, PriorityQueue
@@ -47,4 +47,7 @@ class GpuNodeInfo(BaseModel):
     version: str
     currentTasks: int
     maxConcurrentTasks: int
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] | None = Field(description="列表响应过大时为空，见 omitted")
+    omitted: list[Literal["metadata"]] | None = Field(
+        None, description="扩展：仅在列表响应过大时出现，列出因此为 null 的字段；完整内容见该节点的信息"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -46,7 +46,7 @@ class TaskDO(BaseModel):
     app: str
     priority: int
     gpuId: str | None
-    payload: str
+    payload: str | None = Field(description="列表响应过大时为空，见 omitted")
     result: str | None
     errorMessage: str | None
     retryCount: int
@@ -57,6 +57,9 @@ class TaskDO(BaseModel):
     startedAt: Long | None
     completedAt: Long | None
     updatedAt: Long
+    omitted: list[Literal["payload", "result"]] | None = Field(
+        None, description="扩展：仅在列表响应过大时出现，列出因此为 null 的字段；完整内容见任务详情"
+    )
 
 
 class Waiting(BaseModel):

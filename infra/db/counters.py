@@ -22,29 +22,40 @@ _READ = text(
 _FOLD = text(
     """
     WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n)
-    INSERT INTO counters AS c (counter, key, n)
-    SELECT counter, key, sum(n) FROM taken GROUP BY counter, key ORDER BY counter, key
-        ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n
+    MERGE INTO counters AS c
+    USING (SELECT counter, key, sum(n)::bigint AS n FROM taken GROUP BY counter, key HAVING sum(n) <> 0) AS d
+       ON c.counter = d.counter AND c.key = d.key
+     WHEN MATCHED AND c.n + d.n = 0 THEN DELETE
+     WHEN MATCHED THEN UPDATE SET n = c.n + d.n
+     WHEN NOT MATCHED THEN INSERT (counter, key, n) VALUES (d.counter, d.key, d.n)
     """
 )
+COUNTED = """
+    SELECT counter, key, sum(n)::bigint AS n
+      FROM (SELECT user_id, gpu_id, task_type || ' ' || status AS key, count(*) AS n FROM tasks GROUP BY 1, 2, 3) kinds
+     CROSS JOIN LATERAL (
+           VALUES ('tasks'), ('user:' || user_id), ('gpu:' || gpu_id),
+                  ('user_gpu:' || length(user_id) || ':' || user_id || ' ' || gpu_id)) AS c (counter)
+     WHERE counter IS NOT NULL
+     GROUP BY 1, 2
+     UNION ALL SELECT 'gpus', status, count(*) FROM gpus WHERE gone_at IS NULL GROUP BY 2
+     UNION ALL SELECT 'alerts', level || ' ' || status, count(*) FROM alerts GROUP BY 2
+"""
+"""What the rows say: every count that is kept."""
+KEPT = """
+    SELECT counter, key, sum(n)::bigint AS n
+      FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) both_tables
+     GROUP BY 1, 2 HAVING sum(n) <> 0
+"""
+"""What the counters say."""
 # Also one statement: of a change that is made meanwhile it sees the row and its difference, or neither. So it appends
 # exactly what is missing, and locks nobody out.
 _RECOUNT = text(
-    """
-    WITH rows AS (
-        SELECT 'tasks' AS counter, task_type || ' ' || status AS key, count(*) AS n FROM tasks GROUP BY 1, 2
-         UNION ALL
-        SELECT 'gpu:' || gpu_id, task_type || ' ' || status, count(*) FROM tasks WHERE gpu_id IS NOT NULL GROUP BY 1, 2
-         UNION ALL SELECT 'gpus', status, count(*) FROM gpus WHERE gone_at IS NULL GROUP BY 2
-         UNION ALL SELECT 'alerts', level || ' ' || status, count(*) FROM alerts GROUP BY 2),
-    kept AS (
-        SELECT counter, key, sum(n)::bigint AS n
-          FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) both_tables
-         WHERE counter IN ('tasks', 'gpus', 'alerts') OR starts_with(counter, 'gpu:')
-         GROUP BY 1, 2)
+    f"""
+    WITH counted AS ({COUNTED}), kept AS ({KEPT})
     INSERT INTO counter_deltas (counter, key, n)
-    SELECT counter, key, COALESCE(rows.n, 0) - COALESCE(kept.n, 0) FROM rows FULL JOIN kept USING (counter, key)
-     WHERE COALESCE(rows.n, 0) <> COALESCE(kept.n, 0)
+    SELECT counter, key, COALESCE(counted.n, 0) - COALESCE(kept.n, 0) FROM counted FULL JOIN kept USING (counter, key)
+     WHERE counted.n IS DISTINCT FROM kept.n
     RETURNING counter, key, n
     """
 )
@@ -88,6 +99,14 @@ async def read(connection: Connection) -> Counts:
     return counts
 
 
+async def tasks_by_kind(
+    connection: Connection, *, gpu_id: str | None = None, user_id: str | None = None
+) -> dict[tuple[int, str], int]:
+    """How many tasks there are, of a user, of a node or of both, by type and status."""
+    rows = await connection.execute(_READ, {"counters": [_counter_of(user_id, gpu_id)]})
+    return {_type_and_status(row.key): row.n for row in rows}
+
+
 async def tasks_matching(
     connection: Connection,
     *,
@@ -97,12 +116,19 @@ async def tasks_matching(
     user_id: str | None = None,
 ) -> int:
     """How many tasks there are with these properties."""
-    total = 0
-    for row in await connection.execute(_READ, {"counters": [_counter_of(user_id, gpu_id)]}):
-        its_type, its_status = _type_and_status(row.key)
-        if status in {None, its_status} and task_type in {None, its_type}:
-            total += row.n
-    return total
+    kinds = await tasks_by_kind(connection, gpu_id=gpu_id, user_id=user_id)
+    return matching(kinds, status=status, task_type=task_type)
+
+
+def matching(kinds: dict[tuple[int, str], int], *, status: str | None, task_type: int | None) -> int:
+    """How many of these have the status and the type; None: any."""
+    return sum(
+        n for (its_type, its_status), n in kinds.items() if _fits(its_status, status) and _fits(its_type, task_type)
+    )
+
+
+def _fits(value: object, wanted: object | None) -> bool:
+    return wanted is None or value == wanted
 
 
 async def unfinished(connection: Connection, task_type: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from infra.db import attempts, clock, handover, node_edges, type_locks
 from infra.db.connection import Connection, Row
@@ -46,13 +46,40 @@ _SELECT = f"""
      WHERE g.gone_at IS NULL
 """
 _OF_LINEAGE = " AND (CAST(:lineage AS text) IS NULL OR g.lineage = :lineage)"
-_LIST = text(_SELECT + _OF_LINEAGE + " ORDER BY g.gpu_id")
 _GET = text(_SELECT + _OF_LINEAGE + " AND g.gpu_id = :gpu_id")
-_BY_TYPE = text(
-    _SELECT
-    + _OF_LINEAGE
-    + " AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]"
-    + " AND (CAST(:priority AS text) IS NULL OR g.priority_queue = :priority) ORDER BY g.gpu_id"
+_LISTED = "g.gone_at IS NULL" + _OF_LINEAGE
+_OF_TYPE = (
+    " AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]"
+    " AND (CAST(:priority AS text) IS NULL OR g.priority_queue = :priority)"
+)
+
+
+def _page(where: str) -> TextClause:
+    """A page. The largest metadata stay away until the others fit `:room`."""
+    return text(
+        f"""
+        WITH page AS MATERIALIZED (
+            SELECT g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.priority_queue, g.status,
+                   g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks, b.at AS last_beat,
+                   (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
+                   g.metadata::text AS metadata_json
+              FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
+             WHERE {where} ORDER BY g.gpu_id LIMIT :limit OFFSET :offset),
+        sized AS (
+            SELECT gpu_id, sum(octet_length(metadata_json)) OVER (ORDER BY octet_length(metadata_json), gpu_id)
+                   AS together FROM page)
+        SELECT p.gpu_id, p.hostname, p.vast_ins_id, p.ip, p.port, p.task_types, p.priority_queue, p.status,
+               p.failure_count, p.task_failure_count, p.version, p.max_concurrent_tasks, p.last_beat, p.current_tasks,
+               CASE WHEN s.together <= :room THEN p.metadata_json END AS metadata_json
+          FROM page p JOIN sized s USING (gpu_id) ORDER BY p.gpu_id
+        """
+    )
+
+
+_PAGE, _COUNT = _page(_LISTED), text(f"SELECT count(*) FROM gpus g WHERE {_LISTED}")
+_PAGE_OF_TYPE, _COUNT_OF_TYPE = (
+    _page(_LISTED + _OF_TYPE),
+    text(f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}"),
 )
 _LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
 # A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that. Its failures in a row
@@ -115,9 +142,16 @@ _ADOPT = text(
 )
 
 
-async def list_all(connection: Connection, lineage: str | None = None) -> Sequence[Row]:
-    """Every registered node, or those of one node key's lineage."""
-    return (await connection.execute(_LIST, {"lineage": lineage})).all()
+async def page(
+    connection: Connection, lineage: str | None, *, limit: int, offset: int, room: int
+) -> tuple[Sequence[Row], int]:
+    """A page of the registered nodes, or of those of one node key's lineage, and how many there are.
+
+    `metadata_json` is a JSON text; all together are `room` bytes at most, the largest are null.
+    """
+    whose = {"lineage": lineage}
+    rows = await connection.execute(_PAGE, whose | {"limit": limit, "offset": offset, "room": room})
+    return rows.all(), (await connection.execute(_COUNT, whose)).scalar_one()
 
 
 async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Row | None:
@@ -125,12 +159,20 @@ async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -
     return (await connection.execute(_GET, {"gpu_id": gpu_id, "lineage": lineage})).one_or_none()
 
 
-async def by_task_type(
-    connection: Connection, task_type: int, priority: str | None, lineage: str | None = None
-) -> Sequence[Row]:
-    """The nodes that run a type; `priority` filters on their own supportedTaskPriority."""
-    values = {"task_type": task_type, "priority": priority, "lineage": lineage}
-    return (await connection.execute(_BY_TYPE, values)).all()
+async def page_of_type(
+    connection: Connection,
+    task_type: int,
+    priority: str | None,
+    lineage: str | None,
+    *,
+    limit: int,
+    offset: int,
+    room: int,
+) -> tuple[Sequence[Row], int]:
+    """`page` of the nodes that run a type; `priority` filters on their own supportedTaskPriority."""
+    which = {"task_type": task_type, "priority": priority, "lineage": lineage}
+    rows = await connection.execute(_PAGE_OF_TYPE, which | {"limit": limit, "offset": offset, "room": room})
+    return rows.all(), (await connection.execute(_COUNT_OF_TYPE, which)).scalar_one()
 
 
 async def register(connection: Connection, node: Registration, *, strict_vip: bool) -> Wakeups:

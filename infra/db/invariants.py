@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from infra.db import counters
 from workflows.domain.attempt import USES_RETRY
 from workflows.domain.retry import BACKOFF_CAP_S
 from workflows.domain.task import EDGES, TERMINAL
@@ -181,17 +182,8 @@ COUNTS = Check(
     13,
     "the kept counts of tasks, nodes and alerts add up with the rows",
     "counters",
-    """
-    WITH counted AS (
-        SELECT 'tasks' AS counter, task_type || ' ' || status AS key, count(*) AS n FROM tasks GROUP BY 2
-         UNION ALL
-        SELECT 'gpu:' || gpu_id, task_type || ' ' || status, count(*) FROM tasks WHERE gpu_id IS NOT NULL GROUP BY 1, 2
-         UNION ALL SELECT 'gpus', status, count(*) FROM gpus WHERE gone_at IS NULL GROUP BY 2
-         UNION ALL SELECT 'alerts', level || ' ' || status, count(*) FROM alerts GROUP BY 2),
-    kept AS (
-        SELECT counter, key, sum(n) AS n
-          FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) every
-         WHERE counter IN ('tasks', 'gpus', 'alerts') OR counter LIKE 'gpu:%' GROUP BY 1, 2 HAVING sum(n) <> 0)
+    f"""
+    WITH counted AS ({counters.COUNTED}), kept AS ({counters.KEPT})
     SELECT counter || ' ' || key || ': ' || COALESCE(kept.n, 0) || ' kept, ' || COALESCE(counted.n, 0) || ' there'
       FROM counted FULL JOIN kept USING (counter, key) WHERE kept.n IS DISTINCT FROM counted.n
     """,

@@ -134,11 +134,10 @@ tasks = Table(
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
     Index("ix_tasks_idle", "updated_at", postgresql_where="status = 'QUEUED' AND waiting_since IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
-    Index("ix_tasks_type", "task_type", "display_id"),
-    Index(
-        "ix_tasks_gpu_filters", "gpu_id", "display_id", postgresql_include=["task_type", "status"]
-    ),  # for all filters at once
-    Index("ix_tasks_user", "user_id", "display_id"),
+    # For lists by any filters: each type and status is a stretch in the list's order (infra.db.tasks).
+    Index("ix_tasks_kind", "task_type", "status", "display_id"),
+    Index("ix_tasks_gpu_kind", "gpu_id", "task_type", "status", "display_id", postgresql_include=["user_id"]),
+    Index("ix_tasks_user_kind", "user_id", "task_type", "status", "display_id", postgresql_include=["gpu_id"]),
 )
 
 first_looks = Table(

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from infra.db import counters
 from infra.db.capacity import Capacity
 from infra.db.connection import Connection, Row
 from workflows.domain import queueing
+from workflows.domain.task import TaskStatus
 
-_COLUMNS = """
-    t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.payload,
-    CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result, t.error_message, t.retry_count, t.max_retries,
-    t.timeout_ms, t.estimated_wait_s, t.created_at, t.started_at, t.completed_at, t.updated_at,
-    t.lineage
+_SMALL = """
+    t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.error_message,
+    t.retry_count, t.max_retries, t.timeout_ms, t.estimated_wait_s, t.created_at, t.started_at, t.completed_at,
+    t.updated_at, t.lineage
 """
-_GET = text(f"SELECT {_COLUMNS} FROM tasks t LEFT JOIN task_results r USING (task_id) WHERE t.task_id = :task_id")
-_FILTERS = {
-    "status": "t.status = :status",
-    "task_type": "t.task_type = :task_type",
-    "gpu_id": "t.gpu_id = :gpu_id",
-    "user_id": "t.user_id = :user_id",
-}
+_LARGE = "t.payload, CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result"
+_FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"
+_GET = text(f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = :task_id")
+_OWNER = text("SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = :task_id")
 _PROGRESS = text(
     """
     SELECT t.task_id, t.display_id, t.status, t.user_id, t.lineage, t.gpu_id, t.task_type, t.queue_class, t.queue_rank,
@@ -35,7 +32,73 @@ _PROGRESS = text(
      WHERE t.task_id = :task_id
     """
 )
-_EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq")
+_EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq LIMIT :limit OFFSET :offset")
+
+FAR = 100_000
+"""Rows behind which a page is looked for from the other end of the list where that is nearer.
+
+The number of all rows tells where it begins then. It may change between the two statements: nobody sees it so far back.
+"""
+
+
+class _Choice(NamedTuple):
+    """Which tasks a list shows."""
+
+    columns: tuple[str, ...]  # that must be equal
+    by_kind: bool  # besides, the type and the status are among `:types` and `:statuses`
+
+    @classmethod
+    def of(cls, filters: Collection[str]) -> _Choice:
+        """Without a filter, and by the status alone, one index has the order already."""
+        if set(filters) <= {"status"}:
+            return cls(tuple(filters), by_kind=False)
+        return cls(tuple(name for name in ("user_id", "gpu_id") if name in filters), by_kind=True)
+
+
+def _ids(choice: _Choice, order: str) -> str:
+    """The `display_id`s of a page, from one index alone.
+
+    By kind each type and status is a stretch of an index, however many rows of others lie between its own.
+    """
+    where = " AND ".join(f"t.{name} = :{name}" for name in choice.columns) or "true"
+    if not choice.by_kind:
+        return (
+            f"SELECT t.display_id FROM tasks t WHERE {where} ORDER BY t.display_id {order} LIMIT :limit OFFSET :offset"
+        )
+    return f"""
+        SELECT stretch.display_id
+          FROM unnest(CAST(:types AS bigint[])) AS a (task_type)
+         CROSS JOIN unnest(CAST(:statuses AS text[])) AS b (status)
+         CROSS JOIN LATERAL (
+               SELECT t.display_id FROM tasks t WHERE {where} AND t.task_type = a.task_type AND t.status = b.status
+                ORDER BY t.display_id {order} LIMIT :reach) stretch
+         ORDER BY stretch.display_id {order} LIMIT :limit OFFSET :offset
+    """
+
+
+def _page(choice: _Choice, order: str) -> TextClause:
+    """A page. Of its payloads and results the largest stay where they are, unread, until the others fit `:room`."""
+    return text(
+        f"""
+        WITH page AS MATERIALIZED (
+            SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.display_id = ANY (ARRAY({_ids(choice, order)}))),
+        sized AS (
+            SELECT display_id, field, sum(size) OVER (ORDER BY size, field, display_id) AS together
+              FROM page
+             CROSS JOIN LATERAL (VALUES ('payload', octet_length(payload)), ('result', octet_length(result)))
+                   AS f (field, size)
+             WHERE size IS NOT NULL),
+        fitting AS (SELECT display_id, array_agg(field) AS fields FROM sized WHERE together <= :room GROUP BY 1)
+        SELECT {_SMALL}, CASE WHEN 'payload' = ANY (f.fields) THEN t.payload END AS payload,
+               CASE WHEN 'result' = ANY (f.fields) THEN t.result END AS result, t.result IS NOT NULL AS has_result
+          FROM page t LEFT JOIN fitting f USING (display_id)
+         ORDER BY t.display_id DESC
+        """
+    )
+
+
+_FILTERS = [(), ("status",), ("task_type",), ("user_id",), ("gpu_id",), ("user_id", "gpu_id")]
+_PAGES = {(one, order): _page(one, order) for one in map(_Choice.of, _FILTERS) for order in ("DESC", "ASC")}
 
 
 UNKNOWN_WAIT_S = -1
@@ -63,28 +126,39 @@ async def get(connection: Connection, task_id: str) -> Row | None:
     return (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
 
 
+async def owner(connection: Connection, task_id: str) -> Row | None:
+    """Whose a task is, and how many events it has; or None."""
+    return (await connection.execute(_OWNER, {"task_id": task_id})).one_or_none()
+
+
 async def page(
-    connection: Connection, filters: dict[str, Any], *, limit: int, offset: int
+    connection: Connection, filters: dict[str, Any], *, limit: int, offset: int, room: int
 ) -> tuple[Sequence[Row], int]:
     """One page of tasks, the newest first, and how many there are in all (a kept count).
 
-    `filters`: status, task_type, gpu_id, user_id. The page's ids come from an index alone, its rows by their ids.
+    `filters`: status, task_type, gpu_id, user_id. Payloads and results come to `room` bytes at most: the largest are
+    null, a result that is left out so has `has_result`.
     """
-    conditions = " AND ".join(_FILTERS[name] for name in filters) or "true"
-    rows = await connection.execute(
-        text(
-            f"""
-            SELECT {_COLUMNS}
-              FROM (SELECT t.display_id FROM tasks t WHERE {conditions}
-                     ORDER BY t.display_id DESC LIMIT :limit OFFSET :offset) page
-              JOIN tasks t USING (display_id)
-              LEFT JOIN task_results r USING (task_id)
-             ORDER BY t.display_id DESC
-            """
-        ),
-        filters | {"limit": limit, "offset": offset},
-    )
-    return rows.all(), await counters.tasks_matching(connection, **filters)
+    whose = {name: filters[name] for name in ("user_id", "gpu_id") if name in filters}
+    status, task_type = filters.get("status"), filters.get("task_type")
+    kinds = await counters.tasks_by_kind(connection, **whose)
+    total = counters.matching(kinds, status=status, task_type=task_type)
+    if offset >= total:
+        return [], total
+    newest_first = offset < max(FAR, total // 2)
+    limit = min(limit, total - offset)
+    skipped = offset if newest_first else total - offset - limit
+    values = {
+        **filters,
+        "types": sorted({kind for kind, _ in kinds}) if task_type is None else [task_type],
+        "statuses": list(TaskStatus) if status is None else [status],  # all: a task may move meanwhile
+        "limit": limit,
+        "offset": skipped,
+        "reach": limit + skipped,
+        "room": room,
+    }
+    statement = _PAGES[_Choice.of(filters), "DESC" if newest_first else "ASC"]
+    return (await connection.execute(statement, values)).all(), total
 
 
 async def progress(connection: Connection, task_id: str) -> Row | None:
@@ -92,6 +166,6 @@ async def progress(connection: Connection, task_id: str) -> Row | None:
     return (await connection.execute(_PROGRESS, {"task_id": task_id})).one_or_none()
 
 
-async def events(connection: Connection, task_id: str) -> Sequence[Row]:
-    """The task's timeline, in order."""
-    return (await connection.execute(_EVENTS, {"task_id": task_id})).all()
+async def events(connection: Connection, task_id: str, *, limit: int, offset: int) -> Sequence[Row]:
+    """A page of the task's timeline, in order."""
+    return (await connection.execute(_EVENTS, {"task_id": task_id, "limit": limit, "offset": offset})).all()

@@ -32,3 +32,45 @@ async def test_a_list_is_whole_unless_a_page_is_asked_for(api, make_node, path):
     assert response.links["first"]["url"] == f"/api/v2{path}?page=1&size=1"
     await api.get(f"{path}?page=0", code=400)
     await api.get(f"{path}?size=101", code=400)
+
+
+async def test_a_page_of_large_tasks_is_at_most_4_mib(api):
+    """Quotes are encoded with two bytes, so that a payload of 190,000 of them takes 380,000 in the answer."""
+    sizes = [190_000, 10, *[190_000] * 12, 500]
+    created = [await api.create(2203, payload='"' * size) for size in sizes]
+    response = await api.http.get("/tasks?taskType=2203&size=100")
+    assert 3.5 * 2**20 < len(response.content) <= 4 * 2**20
+    api.contract.check(response)
+    found = {one["taskId"]: one for one in response.json()["data"]}
+    assert list(found) == created[::-1]
+    shown = [task_id for task_id in created if found[task_id]["payload"] is not None]
+    assert len(shown) == 13
+    for task_id, size in zip(created, sizes, strict=True):
+        whole = await api.get(f"/tasks/{task_id}")
+        assert len(whole["payload"]) == size
+        assert "omitted" not in whole
+        if task_id in shown:
+            assert found[task_id] == whole
+        else:
+            assert size == 190_000
+            assert found[task_id] == whole | {"payload": None, "omitted": ["payload"]}
+
+
+async def test_a_timeline_has_pages(api):
+    task_id = await api.create(2204)
+    response = await api.http.get(f"/tasks/{task_id}/events")
+    api.contract.check(response)
+    (event,) = response.json()["data"]
+    assert (event["seq"], response.headers["X-Total-Count"]) == (1, "1")
+    assert await api.get(f"/tasks/{task_id}/events?page=2&size=1") == []
+    await api.get(f"/tasks/{task_id}/events?size=101", code=400)
+    await api.get("/tasks/none/events", code=404)
+
+
+async def test_metadata_are_shown_as_they_were_registered(api, make_node):
+    metadata = {"模型": "RTX 4090", "nested": {"a": [1, 2.5, None, True]}, "memory": "24GB"}
+    await make_node("page_gpu_3", [208], metadata=metadata)
+    for path in ("/gpus", "/gpus/by-task-type/208"):
+        (found,) = [one for one in await api.get(path) if one["gpuId"] == "page_gpu_3"]
+        assert found["metadata"] == metadata
+        assert found | {"lastHeartbeat": 0} == await api.get("/gpus/page_gpu_3") | {"lastHeartbeat": 0}

@@ -54,12 +54,62 @@ async def test_deleted_rows_and_a_wrong_count_are_found(database):
     await database.run(lambda c: c.execute(text("DELETE FROM counters WHERE key = '0 QUEUED'")))
     wrong = await database.run(counters.recount)
     assert sorted(wrong) == ["gpu:g 1 PROCESSING: -7", "gpus ACTIVE: -7", "tasks 0 QUEUED: +3",
-                             "tasks 1 PROCESSING: -7", "tasks 1 QUEUED: -7"]  # fmt: skip
+                             "tasks 1 PROCESSING: -7", "tasks 1 QUEUED: -7", "user:u 0 QUEUED: +3",
+                             "user:u 1 PROCESSING: -7", "user:u 1 QUEUED: -7",
+                             "user_gpu:1:u g 1 PROCESSING: -7"]  # fmt: skip
     assert await counts(database) == right
 
-    await database.run(lambda c: c.execute(text("DELETE FROM tasks WHERE task_id = 't1'")))
-    assert await database.run(counters.recount) == ["tasks 1 QUEUED: -1"]
+
+async def test_what_was_deleted_without_triggers_is_found(database):
+    await database.run(some_rows)
+
+    async def delete(connection) -> None:
+        await connection.execute(text("SET LOCAL session_replication_role = replica"))
+        await connection.execute(text("DELETE FROM tasks WHERE task_id = 't1'"))
+
+    await database.run(delete)
+    assert sorted(await database.run(counters.recount)) == ["tasks 1 QUEUED: -1", "user:u 1 QUEUED: -1"]
     assert (await counts(database)).tasks == {(0, "QUEUED"): 3, (1, "QUEUED"): 2, (1, "PROCESSING"): 1}
+
+
+@pytest.mark.parametrize("folded", [True, False])
+async def test_what_is_deleted_is_not_counted_any_more(database, folded):
+    async def fill(connection) -> None:
+        await some_rows(connection)
+        await rows.node(connection, "gone", gone_at=text("clock_timestamp()"))
+        await rows.task(connection, "of another", user_id="v")
+        await connection.execute(text("UPDATE tasks SET gpu_id = 'h' WHERE user_id = 'v'"))
+        await connection.execute(
+            text(
+                "INSERT INTO alerts (dedupe_key, title, message, level, status, source)"
+                " VALUES ('a', 't', 'm', 'WARNING', 'ACTIVE', 's'), ('b', 't', 'm', 'CRITICAL', 'ACTIVE', 's')"
+            )
+        )
+
+    await database.run(fill)
+    if folded:
+        await database.run(counters.fold)
+    for statement in (
+        "DELETE FROM tasks WHERE task_id IN ('t1', 't2', 'of another')",
+        "DELETE FROM gpus WHERE gpu_id = 'gone'",
+        "DELETE FROM alerts WHERE dedupe_key = 'a'",
+        "DELETE FROM tasks WHERE false",
+    ):
+        await database.run(lambda c, statement=statement: c.execute(text(statement)))
+    assert await database.run(counters.recount) == []
+    left = await counts(database)
+    assert left.tasks == {(0, "QUEUED"): 2, (1, "QUEUED"): 2, (1, "PROCESSING"): 1}
+    assert (left.gpus, left.alerts) == ({"ACTIVE": 1}, {("CRITICAL", "ACTIVE"): 1})
+    assert await database.run(lambda c: counters.tasks_by_kind(c, user_id="v")) == {}
+    await database.run(counters.fold)
+    zeros = await database.run(
+        lambda c: c.execute(text("SELECT counter FROM counters WHERE n = 0 OR counter ~ '[vh]'"))
+    )
+    assert list(zeros) == []
+    for table in ("task_events", "attempts", "tasks", "gpus", "alerts"):
+        await database.run(lambda c, table=table: c.execute(text(f"DELETE FROM {table}")))
+    await database.run(counters.fold)
+    assert list(await database.run(lambda c: c.execute(text("SELECT * FROM counters")))) == []
 
 
 async def test_a_change_under_way_is_counted_once(database, engine):

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.db import alerts, node_edges
+from infra.db import alerts, counters, node_edges
+from infra.db.engine import Database
 from tests.db.conftest import NAME
 from workers.stack import postgres
 from workers.stack.stack import Stack
@@ -57,6 +58,22 @@ async def test_what_is_old_is_pruned_whole(session: psycopg.AsyncConnection) -> 
         await session.execute(block("CREATE TEMPORARY TABLE old").replace("90 days", "0 days"))
         rows = await session.execute("SELECT FROM tasks WHERE task_id LIKE 'doc\\_%'")
         assert await rows.fetchall() == []
+
+
+async def test_what_is_pruned_is_not_counted_any_more(session: psycopg.AsyncConnection, database: Database) -> None:
+    async def totals() -> list[int]:
+        whose: tuple[dict[str, str], ...] = ({}, {"user_id": "u"}, {"gpu_id": "doc"}, {"user_id": "u", "gpu_id": "doc"})
+        return [await database.run(lambda c, w=w: counters.tasks_matching(c, **w)) for w in whose]
+
+    async with session:
+        before = await totals()
+        for number in range(10):
+            await session.execute(ENDED, {"id": f"doc_{number}", "age": f"{86 + number} days"})
+            await session.execute("UPDATE tasks SET gpu_id = 'doc' WHERE task_id = %s", [f"doc_{number}"])
+        await session.execute(block("CREATE TEMPORARY TABLE old"))
+        assert await totals() == [number + 4 for number in before]
+        await session.execute(block("CREATE TEMPORARY TABLE old").replace("90 days", "0 days"))
+        assert await totals() == before
 
 
 @pytest.mark.parametrize("words", ["engine_started_at = NULL", "pg_total_relation_size"])

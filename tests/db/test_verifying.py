@@ -230,7 +230,12 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     (invariants.PAST, "gpus g1", [f"UPDATE gpus SET status_since = {AHEAD} WHERE gpu_id = 'g1'"]),
     (invariants.PAST, "gpus g1 rests", [f"UPDATE gpus SET not_before = {AHEAD} WHERE gpu_id = 'g1'"]),
     (invariants.PAST, "leader lease", [f"INSERT INTO leader_lease VALUES ('leader', 'i', 1, {AHEAD})"]),
-    (invariants.COUNTS, "gpus ACTIVE: 2 kept, 1 there", ["DELETE FROM gpus WHERE gpu_id = 'g1'"]),
+    (invariants.COUNTS, "gpus ACTIVE: 3 kept, 2 there", ["INSERT INTO counter_deltas VALUES ('gpus', 'ACTIVE', 1)"]),
+    (
+        invariants.COUNTS,
+        "user:u 7 QUEUED: 1 kept, 0 there",
+        ["INSERT INTO counter_deltas VALUES ('user:u', '7 QUEUED', 1)"],
+    ),
     (invariants.COUNTS, "alerts WARNING ACTIVE: 0 kept, 1 there", ["DELETE FROM counters WHERE counter = 'alerts'"]),
     (
         invariants.OVERDUE,

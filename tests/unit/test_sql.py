@@ -13,7 +13,6 @@ MODULES = sorted((ROOT / "infra" / "db").glob("*.py"))
 RUNS_SQL = {"text", "exec_driver_sql"}
 AT_RUN_TIME = {
     ("alerts", "page"): "the conditions are values of _FILTERS",
-    ("tasks", "page"): "the conditions are values of _FILTERS",
     ("audit", "page"): "the conditions are values of _FILTERS",
     ("verifying", "find"): "the checks are constants of infra.db.invariants",
 }

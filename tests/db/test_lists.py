@@ -1,0 +1,113 @@
+"""Pages of tasks and nodes: every combination of filters, both ends of a long list, and what is too large."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from sqlalchemy import text
+
+from infra.db import counters, gpus, tasks
+from tests.db import rows
+
+ROOM = 1 << 20
+USERS, NODES, STATUSES, TYPES = ("u", "v"), ("g", "h", None), ("QUEUED", "PROCESSING"), (1, 2, 3)
+ALL = list(product(USERS, NODES, STATUSES, TYPES))
+
+
+@pytest.fixture
+async def some(life, connection):
+    """A task of every kind, some of them twice; (display id, kind), the newest first."""
+    await connection.execute(text("TRUNCATE counters, counter_deltas"))
+    for number, (user_id, gpu_id, status, task_type) in enumerate(ALL + ALL[::3]):
+        await rows.task(connection, f"t{number}", user_id=user_id, status=status, task_type=task_type)
+        moved = {"gpu_id": gpu_id, "task_id": f"t{number}"}
+        await connection.execute(text("UPDATE tasks SET gpu_id = :gpu_id WHERE task_id = :task_id"), moved)
+    await counters.fold(connection)
+    found = await connection.execute(text("SELECT * FROM tasks ORDER BY display_id DESC"))
+    return [(row.display_id, (row.user_id, row.gpu_id, row.status, row.task_type)) for row in found]
+
+
+async def page(connection, filters, limit=100, offset=0, room=ROOM):
+    found, total = await tasks.page(connection, filters, limit=limit, offset=offset, room=room)
+    return [row.display_id for row in found], total
+
+
+@pytest.mark.parametrize("far", [tasks.FAR, 0])
+async def test_every_combination_of_filters(connection, some, monkeypatch, far):
+    """And each from both ends."""
+    monkeypatch.setattr(tasks, "FAR", far)
+    names = ("user_id", "gpu_id", "status", "task_type")
+    for chosen in product((None, "u", "w"), (None, "g", "x"), (None, "QUEUED", "FAILED"), (None, 2, 9)):
+        filters = {name: value for name, value in zip(names, chosen, strict=True) if value is not None}
+        wanted = [one for one, kind in some if all(a in {None, b} for a, b in zip(chosen, kind, strict=True))]
+        assert await page(connection, filters) == (wanted, len(wanted)), filters
+        for offset in range(0, len(wanted) + 2, 2):
+            assert await page(connection, filters, 3, offset) == (wanted[offset : offset + 3], len(wanted)), filters
+
+
+async def test_a_task_that_moves_stays_in_the_list(connection, some, monkeypatch):
+    """Between the counts, which tell the types, and the page."""
+    count = counters.tasks_by_kind
+
+    async def count_and_move(*args, **whose):
+        kinds = await count(*args, **whose)
+        await connection.execute(text("UPDATE tasks SET status = 'PROCESSING' WHERE status = 'QUEUED'"))
+        return kinds
+
+    monkeypatch.setattr(counters, "tasks_by_kind", count_and_move)
+    wanted = [one for one, kind in some if kind[0] == "u"]
+    assert await page(connection, {"user_id": "u"}) == (wanted, len(wanted))
+
+
+async def test_the_largest_payloads_and_results_stay_where_they_are(life, connection):
+    await connection.execute(text("TRUNCATE counters, counter_deltas"))
+    done = {"status": "COMPLETED", "completed_at": text("clock_timestamp()")}
+    for number, (payload, result) in enumerate([(10, 500), (600, 20), (30, None), (700, 800)]):
+        await rows.task(connection, f"t{number}", payload="é" * (payload // 2), **done)
+        if result is not None:
+            await rows.attempt(connection, f"t{number}", closed_at=text("clock_timestamp()"), outcome="SUCCEEDED")
+            await connection.execute(
+                text("INSERT INTO task_results (task_id, attempt, gpu_id, result) VALUES (:id, 1, 'g', :result)"),
+                {"id": f"t{number}", "result": "r" * result},
+            )
+    for room, shown in [
+        (10_000, [(700, 800), (30, None), (600, 20), (10, 500)]),
+        (600, [(None, None), (30, None), (None, 20), (10, 500)]),
+        (0, [(None, None)] * 4),
+    ]:
+        found, _ = await tasks.page(connection, {}, limit=10, offset=0, room=room)
+        sizes = [
+            tuple(None if part is None else len(part.encode()) for part in (row.payload, row.result)) for row in found
+        ]
+        assert sizes == shown
+        assert [row.has_result for row in found] == [True, False, True, True]
+
+
+async def test_pages_of_nodes(life, connection):
+    for number, size in enumerate([10, 300, 20]):
+        types = [1, 2] if number == 1 else [1]
+        await rows.node(connection, f"g{number}", metadata='{"a": "' + "x" * (size - 9) + '"}', task_types=types)
+    await rows.node(connection, "gone", gone_at=text("clock_timestamp()"))
+    found, total = await gpus.page(connection, None, limit=2, offset=1, room=100)
+    assert [(row.gpu_id, len(row.metadata_json or "")) for row in found] == [("g1", 0), ("g2", 20)]
+    assert total == 3
+    found, total = await gpus.page(connection, "nobody's", limit=2, offset=0, room=100)
+    assert (found, total) == ([], 0)
+    found, total = await gpus.page_of_type(connection, 2, "NORMAL", None, limit=9, offset=0, room=1000)
+    assert [(row.gpu_id, len(row.metadata_json)) for row in found] == [("g1", 300)]
+    assert total == 1
+    assert await gpus.page_of_type(connection, 2, "VIP", None, limit=9, offset=0, room=1000) == ([], 0)
+
+
+async def test_a_timeline_in_pages(life, connection):
+    await rows.task(connection, "t", event_seq=3)
+    for seq in (1, 2, 3):
+        await connection.execute(
+            text("INSERT INTO task_events (task_id, seq, to_status, actor) VALUES ('t', :seq, 'QUEUED', 'x')"),
+            {"seq": seq},
+        )
+    assert [row.seq for row in await tasks.events(connection, "t", limit=2, offset=1)] == [2, 3]
+    owner = await tasks.owner(connection, "t")
+    assert (owner.user_id, owner.event_seq) == ("u", 3)
+    assert await tasks.owner(connection, "none") is None
