@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,13 +9,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import Unauthorized, answer_to
-from infra.db import keys
+from api.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.keys import Caller
 
 PREFIX = "/api/v2"
-REMEMBERED_S = 2.0
-"""A key's row is read again after this time: so soon does a revocation count everywhere."""
+_BLANKS = " \t"
 
 
 class Authentication:
@@ -24,8 +22,7 @@ class Authentication:
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
         self._app = app
-        self._database = database
-        self._remembered: dict[str, tuple[float, Caller]] = {}
+        self._keyring = Keyring(database)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PREFIX}/"):
@@ -38,28 +35,26 @@ class Authentication:
 
     async def _caller(self, headers: Headers) -> Caller:
         secret = presented(headers)
-        if secret is None:
+        caller = None if secret is None else await self._keyring.caller(secret)
+        if caller is None:
             raise Unauthorized
-        hashed = keys.hash_key(secret)
-        until, caller = self._remembered.get(hashed, (0.0, None))
-        if caller is not None and time.monotonic() < until:
-            return caller
-        found = await self._database.single(lambda c: keys.find(c, secret))
-        if found is None:
-            self._remembered.pop(hashed, None)
-            raise Unauthorized
-        self._remembered[hashed] = (time.monotonic() + REMEMBERED_S, found)
-        return found
+        return caller
 
 
 def presented(headers: Headers) -> str | None:
-    """The one key of a request; None where there is none, or two different ones."""
-    found = set(headers.getlist("x-api-key"))
+    """The one key of a request; None where there is none, or two different ones.
+
+    Blanks around a key don't count. An Authorization of another scheme, which may be a proxy's, does not count beside
+    an X-API-Key.
+    """
+    found = {value.strip(_BLANKS) for value in headers.getlist("x-api-key")} - {""}
+    others_count = not found
     for value in headers.getlist("authorization"):
-        scheme, _, token = value.partition(" ")
-        if scheme.lower() != "bearer":
+        scheme, _, token = value.strip(_BLANKS).replace("\t", " ").partition(" ")
+        if scheme.lower() == "bearer":
+            found.add(token.strip(_BLANKS))
+        elif others_count:
             return None
-        found.add(token.strip())
     found.discard("")
     return found.pop() if len(found) == 1 else None
 

@@ -31,7 +31,7 @@ REPLACED = "API_KEY"
 _FIND = text(
     "SELECT key_id, key_hash, role, owner, lineage, acts_for_others,"
     " (SELECT grants FROM key_grants g WHERE g.lineage = api_keys.lineage) AS grants FROM api_keys"
-    " WHERE key_hash = :key_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+    " WHERE key_hash = ANY(:hashes) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
 )
 _INSERT = text(
     """
@@ -123,9 +123,17 @@ def hash_key(secret: str) -> str:
 async def find(connection: Connection, secret: str) -> Caller | None:
     """The caller behind a live key, or None."""
     hashed = hash_key(secret)
-    row = (await connection.execute(_FIND, {"key_hash": hashed})).one_or_none()
-    if row is None or not hmac.compare_digest(row.key_hash, hashed):
-        return None
+    return (await find_all(connection, [hashed])).get(hashed)
+
+
+async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
+    """The callers behind those of the keys that are live, by their hashes."""
+    rows = {row.key_hash: row for row in await connection.execute(_FIND, {"hashes": hashes})}
+    same = (hashed for hashed in hashes if hashed in rows and hmac.compare_digest(rows[hashed].key_hash, hashed))
+    return {hashed: _caller(rows[hashed]) for hashed in same}
+
+
+def _caller(row: Row) -> Caller:
     return Caller(row.key_id, Role(row.role), row.owner, row.lineage, row.acts_for_others, Grants.of(row.grants))
 
 

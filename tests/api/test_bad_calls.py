@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -64,6 +68,23 @@ async def test_401_goes_before_everything_but_size(api: Api, method: str, path: 
         assert (response.status_code, response.json()) == (
             401, {"code": 401, "message": "认证失败", "data": None}), what  # fmt: skip
         assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_blanks_and_another_scheme_beside_a_key_do_not_count(api: Api) -> None:
+    beside = [("Authorization", "Basic dXNlcjpwYXNz"), ("X-API-Key", f" {api.key}\t")]
+    for shown in (beside, beside[::-1], [("Authorization", f"Bearer  {api.key} ")]):
+        assert await asyncio.to_thread(raw_status, api.stack.api_url, shown) == 200
+
+
+def raw_status(url: str, headers: list[tuple[str, str]]) -> int:
+    """Of a call with headers that httpx does not send as they are."""
+    connection = HTTPConnection(urlsplit(url).netloc)
+    connection.putrequest("GET", f"{PREFIX}/gpus")
+    for name, value in headers:
+        connection.putheader(name, value)
+    connection.endheaders()
+    with closing(connection), connection.getresponse() as response:
+        return response.status
 
 
 @pytest.mark.parametrize("shown", [["Authorization"], ["X-API-Key"], ["Authorization", "X-API-Key"]])

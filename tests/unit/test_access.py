@@ -13,7 +13,7 @@ import pytest
 from api.access import ALLOWED, check_complete
 from api.app import ROUTERS, create_app
 from api.routes import gpus, tasks
-from infra.db.keys import Caller
+from infra.db.keys import Caller, hash_key
 from tests.api.access_table import CASES, MAY, ROLES
 from tests.api.specification import SECTIONS
 from workflows.domain.role import Role
@@ -23,7 +23,7 @@ class Nothing:
     """A database that knows one key, and answers 503 to whatever else it is asked."""
 
     def __init__(self, role: str) -> None:
-        self._answers: list[Any] = [Caller("key_1", Role(role), "u", "key_1")]
+        self._answers: list[Any] = [{hash_key("k"): Caller("key_1", Role(role), "u", "key_1")}]
 
     async def run(self, _: Callable[[Any], Awaitable[Any]]) -> Any:
         if self._answers:

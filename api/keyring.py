@@ -1,0 +1,71 @@
+"""Who is behind a key: remembered for a moment, and read from the database for many keys at once."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from cachetools import TTLCache
+
+from infra.db import keys
+from infra.db.engine import Database
+from infra.db.keys import Caller
+
+REMEMBERED_S = 2.0
+"""A key's row is read again after this time: so soon does a revocation count everywhere."""
+REFUSED_S = 1.0
+"""So long after it was refused a key is refused unread: so soon does a key that has been made meanwhile open."""
+PAUSE_S = 0.02
+"""Between two reads: what comes meanwhile is read together. Any number of wrong keys costs 50 reads a second."""
+MOST = 10_000
+
+
+class Keyring:
+    """The keys that were shown lately, those that open and those that don't."""
+
+    def __init__(self, database: Database, *, refused_s: float = REFUSED_S) -> None:
+        self._database = database
+        self._known: TTLCache[str, Caller] = TTLCache(MOST, REMEMBERED_S)
+        self._refused: TTLCache[str, bool] = TTLCache(MOST, refused_s)
+        self._asked: dict[str, asyncio.Future[Caller | None]] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    async def caller(self, secret: str) -> Caller | None:
+        """The caller behind a live key, or None."""
+        hashed = keys.hash_key(secret)
+        known = self._known.get(hashed)
+        if known is not None or hashed in self._refused:
+            return known
+        return await asyncio.shield(self._ask(hashed))
+
+    def _ask(self, hashed: str) -> asyncio.Future[Caller | None]:
+        if hashed not in self._asked:
+            self._asked[hashed] = asyncio.get_running_loop().create_future()
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read())
+        return self._asked[hashed]
+
+    async def _read(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, {}
+            try:
+                self._answer(asked, await self._database.single(partial(keys.find_all, hashes=list(asked))))
+            except Exception as error:  # noqa: BLE001  raised to whoever asked
+                _fail(asked, error)
+            await asyncio.sleep(PAUSE_S)
+
+    def _answer(self, asked: dict[str, asyncio.Future[Caller | None]], found: dict[str, Caller]) -> None:
+        for hashed, future in asked.items():
+            caller = found.get(hashed)
+            if caller is None:
+                self._refused[hashed] = True
+            else:
+                self._known[hashed] = caller
+            future.set_result(caller)
+
+
+def _fail(asked: dict[str, asyncio.Future[Caller | None]], error: Exception) -> None:
+    for future in asked.values():
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # whoever asked may be gone

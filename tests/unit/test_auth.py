@@ -1,0 +1,150 @@
+"""Which key a request shows, and how often keys are read from the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from starlette.datastructures import Headers
+
+from api import keyring
+from api.auth import presented
+from api.keyring import Keyring
+from infra.db.keys import Caller, hash_key
+from workflows.domain.role import Role
+
+
+def headers(*pairs: tuple[str, str]) -> Headers:
+    return Headers(raw=[(name.lower().encode(), value.encode("latin-1")) for name, value in pairs])
+
+
+KEY, AUTH = "X-API-Key", "Authorization"
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(KEY, "k")],
+        [(KEY, " k")],
+        [(KEY, "k \t ")],
+        [(AUTH, "Bearer k")],
+        [(AUTH, "bearer  k  ")],
+        [(AUTH, " BEARER\tk\t")],
+        [(KEY, "k"), (AUTH, "Bearer k ")],
+        [(KEY, "k "), (KEY, " k")],
+        [(KEY, "k"), (KEY, "")],
+        [(KEY, "k"), (AUTH, "Basic dXNlcjpwYXNz")],
+        [(AUTH, "Basic Bearer"), (KEY, "k")],
+        [(AUTH, "Digest a=b"), (AUTH, "Basic x"), (KEY, "k\t")],
+        [(KEY, "k"), (AUTH, "")],
+        [(KEY, "k"), (AUTH, "Bearer")],
+        [(KEY, "k"), (AUTH, "Bearer ")],
+        [(KEY, "k"), (AUTH, "token")],
+        [(KEY, "k"), (AUTH, "Basic x"), (AUTH, "Bearer k")],
+    ],
+)
+def test_one_key_is_shown(pairs: list[tuple[str, str]]) -> None:
+    assert presented(headers(*pairs)) == "k"
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [],
+        [(KEY, "")],
+        [(KEY, " \t")],
+        [(AUTH, "")],
+        [(AUTH, "Bearer")],
+        [(AUTH, "Bearer \t")],
+        [(AUTH, "Basic k")],
+        [(AUTH, "k")],
+        [(AUTH, "BearerX k")],
+        [(KEY, " "), (AUTH, "Basic k")],
+        [(KEY, "k"), (KEY, "l")],
+        [(KEY, "k"), (AUTH, "Bearer l")],
+        [(KEY, "k"), (AUTH, "Basic x"), (AUTH, "Bearer l")],
+        [(AUTH, "Bearer k"), (AUTH, "Bearer l")],
+        [(AUTH, "Bearer k"), (AUTH, "Basic x")],
+        [(AUTH, "Basic x"), (AUTH, "Bearer k")],
+    ],
+)
+def test_none_or_two_are(pairs: list[tuple[str, str]]) -> None:
+    assert presented(headers(*pairs)) is None
+
+
+class Keys:
+    """A database with keys, that counts how often they are read."""
+
+    def __init__(self, *secrets: str) -> None:
+        self.live = set(secrets)
+        self.reads: list[int] = []
+        self.away = False
+
+    async def single(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        await asyncio.sleep(0)
+        if self.away:
+            raise ConnectionError
+        return await work(self)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> Keys:
+    rows = Keys("good")
+
+    async def find_all(_: Any, hashes: list[str]) -> dict[str, Caller]:
+        rows.reads.append(len(hashes))
+        known = {hash_key(secret): Caller(secret, Role.USER, "u", "l") for secret in rows.live}
+        return {hashed: known[hashed] for hashed in hashes if hashed in known}
+
+    monkeypatch.setattr(keyring.keys, "find_all", find_all)
+    return rows
+
+
+async def test_a_key_is_read_once_whether_it_opens_or_not(rows: Keys) -> None:
+    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    for _ in range(3):
+        shown = await asyncio.gather(*(ring.caller(secret) for secret in ("good", "wrong", "good", "wrong")))
+        assert [caller and caller.key_id for caller in shown] == ["good", None, "good", None]
+    assert sum(rows.reads) == 2
+
+
+async def test_a_flood_of_wrong_keys_is_read_together(rows: Keys) -> None:
+    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    assert await ring.caller("first") is None
+    flood = [ring.caller(f"wrong {n}") for n in range(1000)]
+    assert await asyncio.gather(*flood, ring.caller("good")) == [None] * 1000 + [await ring.caller("good")]
+    assert rows.reads == [1, 1001]
+
+
+async def test_a_key_that_was_made_a_moment_ago_opens(rows: Keys) -> None:
+    ring: Any = Keyring(rows, refused_s=0.05)  # type: ignore[arg-type]
+    assert await ring.caller("late") is None
+    rows.live.add("late")
+    for _ in range(500):
+        if await ring.caller("late"):
+            break
+        await asyncio.sleep(0.01)
+    assert await ring.caller("late")
+    assert keyring.REFUSED_S <= 2
+
+
+async def test_a_database_that_is_away_refuses_nobody(rows: Keys) -> None:
+    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    assert await ring.caller("good")
+    rows.away = True
+    assert await ring.caller("good")
+    for answer in await asyncio.gather(*(ring.caller(f"wrong {n}") for n in range(3)), return_exceptions=True):
+        assert isinstance(answer, ConnectionError)
+    rows.away = False
+    assert await ring.caller("wrong 0") is None
+
+
+async def test_a_caller_that_goes_takes_nobody_along(rows: Keys) -> None:
+    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    await ring.caller("first")
+    gone, stays = (asyncio.create_task(ring.caller("good")) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert (await stays).key_id == "good"
