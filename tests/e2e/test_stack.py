@@ -49,7 +49,7 @@ def own_settings(data_dir: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    settings = own_settings(tmp_path_factory.mktemp("stack") / "data")
+    settings = own_settings(tmp_path_factory.mktemp("stack") / "c++, 50%25 & a#b")
     async with Stack(settings, with_programs=False) as running:
         yield running
 

@@ -14,6 +14,12 @@ from workers.cli import COMMANDS
 
 COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
 ONLY_FOR_COMPOSE = {"ORCHESTRATOR_PUBLISH"}  # where the API's port is published; no program reads it
+NOT_HANDED_ON = {
+    "DATA_DIR": "only the embedded stack has one; the image names a folder",
+    "DEMO_NODES": "only the embedded stack starts nodes",
+    "TEMPORAL_PORT": "the embedded server's",
+    "TEMPORAL_UI_PORT": "the embedded server's",
+}
 GIVEN = {
     "ORCHESTRATOR_API_KEY": "k" * 32,
     "ORCHESTRATOR_PUBLIC_URL": "http://192.0.2.1:8080",
@@ -43,19 +49,31 @@ def test_every_variable_is_a_setting(programs: dict[str, Any]) -> None:
     assert used == own
 
 
-def test_what_a_task_and_a_node_may_do_can_be_set(programs: dict[str, Any]) -> None:
-    rules = {
-        "HEARTBEAT_TIMEOUT",
-        "TASK_TIMEOUT",
-        "MAX_RETRIES",
-        "TASK_TYPES",
-        "VIP_NODES_STRICT",
-        "AGING",
-        "APP_WEIGHTS",
-    }
+@pytest.mark.parametrize("field", sorted(Settings.model_fields))
+def test_every_setting_is_handed_on(programs: dict[str, Any], field: str) -> None:
     for service in programs.values():
-        assert {ENV_PREFIX + name for name in rules} <= service["environment"].keys()
-        assert "OTEL_EXPORTER_OTLP_ENDPOINT" in service["environment"]
+        assert (ENV_PREFIX + field.upper() in service["environment"]) is (field.upper() not in NOT_HANDED_ON)
+
+
+def test_traces_can_be_exported(programs: dict[str, Any]) -> None:
+    wanted = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
+    for service in programs.values():
+        assert wanted <= service["environment"].keys()
+
+
+def test_every_log_is_turned_over(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["logging"]["options"].keys() >= {"max-size", "max-file"}, name
+
+
+def test_what_works_is_given_time_to_end(services: dict[str, Any]) -> None:
+    for name in ("api", "worker", "postgres", "temporal"):
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) >= 30
+
+
+def test_api_and_worker_wait_for_the_schema(programs: dict[str, Any]) -> None:
+    for name in ("api", "worker"):
+        assert programs[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
 def test_every_command_exists(programs: dict[str, Any]) -> None:

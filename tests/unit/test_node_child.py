@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +39,39 @@ async def test_its_exit_status_is_left_to_asyncio(
         return waitpid(*arguments)
 
     monkeypatch.setattr(os, "waitpid", late)
-    launcher = Launcher("test_node_child", os.environ)
+    launcher = Launcher(os.environ)
     child = await launcher.launch(["sleep", "60"], Slot(0, ""), {}, Nobody(), subprocess.DEVNULL)
     assert await child.close() == -signal.SIGTERM
     assert caplog.records == []
+
+
+async def test_a_supervisor_that_its_work_has_stopped_is_ended_all_the_same() -> None:
+    """Before it could tell that the work runs, or after that."""
+    launcher = Launcher(os.environ, start_timeout=1.0)
+    for pause in (0.0, 0.5):
+        script = f"sleep {pause}; kill -STOP $PPID; exec sleep 60"
+        with suppress(OSError):  # no word of it
+            child = await launcher.launch(["sh", "-c", script], Slot(0, ""), {}, Nobody(), subprocess.DEVNULL)
+            await asyncio.sleep(1.5 * pause)
+            assert await child.close() == -signal.SIGTERM
+
+
+async def test_a_program_that_cannot_be_run_is_the_kernels_error(tmp_path: Path) -> None:
+    launcher = Launcher(os.environ)
+    (tmp_path / "no-interpreter").write_text("echo")
+    (tmp_path / "no-interpreter").chmod(0o755)
+    for program, kind in (
+        ("no-such-program", FileNotFoundError),
+        (str(tmp_path / "missing"), FileNotFoundError),
+        (str(tmp_path), PermissionError),
+        (str(tmp_path / "no-interpreter"), OSError),
+    ):
+        with pytest.raises(kind):
+            await launcher.launch([program], Slot(0, ""), {}, Nobody(), subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -SEGV $$", -signal.SIGSEGV), ("kill -9 $$", -9)])
+async def test_it_ends_as_the_work_did(script: str, status: int) -> None:
+    child = await Launcher(os.environ).launch(["sh", "-c", script], Slot(0, ""), {}, Nobody(), subprocess.DEVNULL)
+    await asyncio.wait([child.exited])
+    assert await child.close() == status

@@ -83,8 +83,7 @@ def test_only_what_the_orchestrator_ends_itself_owes_no_report() -> None:
 
 
 def test_records_survive_a_restart(tmp_path: Path) -> None:
-    state = StateDir(tmp_path / "state", "run1")
-    assert state.previous_run is None
+    state = StateDir(tmp_path / "state")
     records = Records(storage=state)
     finished(records, "done-1")
     records.add(record("running-1"))
@@ -92,8 +91,7 @@ def test_records_survive_a_restart(tmp_path: Path) -> None:
         file.write('{"id": "torn')
     state.close()
 
-    again = StateDir(tmp_path / "state", "run2")
-    assert again.previous_run == "run1"
+    again = StateDir(tmp_path / "state")
     loaded = Records(again.load(), again)
     assert [each.id for each in loaded.unfinished()] == ["running-1"]
     done = loaded.find("done-1")
@@ -103,9 +101,9 @@ def test_records_survive_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_state_dir_serves_one_agent_and_is_private(tmp_path: Path) -> None:
-    state = StateDir(tmp_path, "run1")
+    state = StateDir(tmp_path)
     with pytest.raises(StateDirTaken):
-        StateDir(tmp_path, "run2")
+        StateDir(tmp_path)
     state.rewrite([record()])
     assert stat.S_IMODE((tmp_path / "records.jsonl").stat().st_mode) == 0o600
     state.close()
@@ -113,7 +111,7 @@ def test_a_state_dir_serves_one_agent_and_is_private(tmp_path: Path) -> None:
 
 def test_a_bloated_file_is_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.node.state_dir._BLOATED", 2000)
-    state = StateDir(tmp_path, "run")
+    state = StateDir(tmp_path)
     records = Records(storage=state)
     for _ in range(50):
         finished(records, "same-1")

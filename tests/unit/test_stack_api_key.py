@@ -35,6 +35,13 @@ def test_a_generated_key_is_kept_and_shown_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("content", ["two words", "schlüssel", "a\nb"])
+def test_a_kept_key_that_no_header_carries_is_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "api_key").write_text(content, encoding="utf-8")
+    with pytest.raises(StackError, match="holds no key that can be sent: remove it"):
+        bootstrap_key(None, tmp_path / "api_key")
+
+
 def test_an_empty_key_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "api_key").touch()
     with pytest.raises(StackError, match="is empty"):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from redis.asyncio.connection import parse_url
+from sqlalchemy import make_url
 
-from workers.stack.data_dir import LONGEST_SOCKET_FOLDER, DataDir
+from workers.stack import postgres, redis, temporal, usable
+from workers.stack.data_dir import HARMLESS, LONGEST_SOCKET_FOLDER, DataDir
 from workers.stack.errors import DataDirInUse, StackError
 
 
@@ -39,6 +45,102 @@ def test_sockets_of_a_long_data_directory_live_in_a_short_folder_of_our_own(tmp_
     assert sockets == DataDir.create(long).sockets != DataDir.create(tmp_path / ("y" * 100)).sockets
     for folder in (sockets, DataDir.create(tmp_path / ("y" * 100)).sockets):
         folder.rmdir()
+
+
+@pytest.mark.parametrize(
+    "name", ["c++", "a b", "50%", "a%25b", "a,b", "a#b?c&d=e;f", "a\nb", "a'b\"c", "中", "\udcff", "-x"]
+)
+def test_sockets_of_a_harmful_path_live_in_a_folder_of_plain_letters(tmp_path: Path, name: str) -> None:
+    data_dir = DataDir.create(tmp_path / name)
+    assert HARMLESS.fullmatch(str(data_dir.sockets))
+    assert (data_dir.sockets == data_dir.run) is (name == "-x")
+    url = make_url(postgres.url(data_dir))
+    assert url.query["host"] == str(data_dir.sockets / "postgres")
+    assert parse_url(redis.url(data_dir))["path"] == str(data_dir.sockets / "redis.sock")
+    if name != "-x":
+        data_dir.sockets.rmdir()
+
+
+def test_the_folder_of_sockets_is_the_same_in_every_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = DataDir.create(tmp_path / "a b").sockets
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert DataDir.create(tmp_path / "a b").sockets == first
+    first.rmdir()
+
+
+def test_the_folder_of_sockets_goes_with_the_lock(tmp_path: Path) -> None:
+    data_dir = DataDir.create(tmp_path / "a b")
+    for _ in range(2):
+        with data_dir.locked():
+            (data_dir.sockets / "postgres").mkdir()
+        assert not data_dir.sockets.exists()
+
+
+def test_no_file_name_of_the_data_directory_is_part_of_an_argument_that_is_taken_for_a_url(tmp_path: Path) -> None:
+    data_dir = DataDir.create(tmp_path / "a#b")
+    part = temporal.part(data_dir, 1, 2, "default")
+    assert part.cwd == data_dir.root
+    assert not [word for word in part.argv[1:] if str(tmp_path) in word]
+    data_dir.sockets.rmdir()
+
+
+def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"the path of ORCHESTRATOR_DATA_DIR has \d+ bytes, at most 400 work"):
+        DataDir.create(tmp_path / ("x" * 200) / ("y" * 200))
+    with pytest.raises(StackError, match="File name too long"):
+        DataDir.create(tmp_path / ("x" * 300))
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StackError, match=r"can't be used .*: set ORCHESTRATOR_DATA_DIR to another folder"):
+            DataDir.create(path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StackError, match="can't be used"):
+        DataDir.create(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("name", ["", "lock", "api_key", "logs/api.log", "run", "postgres", "nodes/gpu_001/x"])
+def test_files_of_somebody_else_are_named_before_anything_is_done(
+    data_dir: DataDir, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = data_dir.root / name
+    path.parent.mkdir(exist_ok=True)
+    _ = path.exists() or path.touch()
+    before = sorted(data_dir.root.rglob("*"))
+    uid = data_dir.root.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    monkeypatch.setattr(usable, "_may_change", lambda each: each != path or name == "postgres")
+    with pytest.raises(StackError) as refused:
+        DataDir.create(data_dir.root)
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"{path} belongs to ")
+    assert f" {data_dir.root}, or set ORCHESTRATOR_DATA_DIR to another folder" in line
+    assert ": sudo chown -R " in line
+    assert sorted(data_dir.root.rglob("*")) == before
+
+
+def test_files_of_others_that_may_be_changed_are_fine(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = data_dir.root.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    monkeypatch.setattr(usable, "_may_change", lambda path: True)
+    DataDir.create(data_dir.root)
+
+
+@pytest.mark.parametrize(("free", "first", "later"), [(300, True, True), (100, False, True), (10, False, False)])
+def test_a_start_needs_room(
+    data_dir: DataDir, free: int, first: bool, later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free * 2**20))
+    for enough in (first, later):
+        if enough:
+            data_dir.require_space()
+        else:
+            with pytest.raises(StackError, match=f"has {free} MiB of free space"):
+                data_dir.require_space()
+        data_dir.postgres.mkdir(exist_ok=True)
 
 
 def test_a_socket_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from workers.stack.ports import free_port
 from workers.stack.programs import LocalNodes
 from workers.stack.run import Signals
 from workers.stack.stack import Stack
+from workers.stack.usable import explained, require_ours, shown
 
 NODES = ("gpu_001", "gpu_002", "gpu_003")
 HEARTBEAT_TIMEOUT = 12.0  # s; short, so that a killed node is missed soon
@@ -49,14 +50,15 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out.resolve()
     data_dir = out / f"stack-{os.getpid()}"
     try:
-        work = _fresh_work_folder(out)
+        with explained(out, "--out"):
+            work = _fresh_work_folder(out)
         jobs = make_batch(work, args.images, lambda text: _say(console, text))
         status = asyncio.run(_demo(console, _settings(data_dir), jobs, out, work))
     except (DemoFailed, StackError, OSError) as error:
         console.print("[bold red]failed:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         status = 1
     if data_dir.is_dir() and (status == 1 or args.keep):
-        _say(console, f"data and logs of the stack: {data_dir}")
+        _say(console, f"data and logs of the stack: {shown(data_dir)}")
     else:
         shutil.rmtree(data_dir, ignore_errors=True)
     return status
@@ -68,6 +70,7 @@ def _say(console: Console, text: str) -> None:
 
 def _fresh_work_folder(out: Path) -> Path:
     """Where the tasks' files go; those of an earlier demo are removed, so that no old file can pass for a new one."""
+    require_ours(out, "--out")
     folder = out / "work"
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)

@@ -8,6 +8,7 @@ import os
 import sys
 
 from infra import telemetry
+from workers.node import secrecy
 from workers.node.errors import BadOption, Refused, StateDirTaken
 from workers.node.node import Node
 from workers.node.options import Options, add_arguments, read_options
@@ -23,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM: 0 after a drain, 1 where the node cannot work or was cut short, 2 on bad options."""
     try:
         options = read_options(args, os.environ)
+        secrecy.hide(options.api_key)
         telemetry.log_to_stderr(options.log_level)
         with telemetry.exported("gpu-orchestrator-node"):
             return asyncio.run(_serve(options))

@@ -1,27 +1,38 @@
-"""One process of user work: in its own session, tied to the agent's life, killed with everything it started."""
+"""One process of user work below its supervisor: gone with everything that it started before it counts as ended."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import itertools
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Protocol
 
+from workers.node import supervise
+from workers.node.errors import SetupFailed
 from workers.node.lines import LineSplitter
 from workers.node.output import OUTPUT_LIMIT
-from workers.node.process_tree import GRACE, MARKER, kill_tree
+from workers.node.run_as import User
 from workers.node.slots import Slot
-from workers.node.waiting import first_of
+from workers.node.supervise import GRACE
 
 LINE_LIMIT = OUTPUT_LIMIT + 64  # bytes of a line on stdout: an output in its envelope
 STDERR_LINE_LIMIT = 2000
 _DRAIN = 1.0  # seconds to read what is left in the pipes of a dead process
-_PR_SET_PDEATHSIG = 1
+_SUPERVISOR_GRACE = 5.0  # seconds beyond GRACE; a supervisor that its own work has stopped is killed then
+_START_TIMEOUT = 30.0  # seconds until a supervisor tells that the program runs
+_STEP = 0.01  # seconds between two looks at strays
+# As a module, not as a script: so it is compiled once, and not for each attempt.
+_RUN = "import sys; sys.path.append(sys.argv[1]); import supervise; supervise.run(*sys.argv[2:])"
+_SUPERVISE = (sys.executable, "-I", "-S", "-c", _RUN, str(Path(supervise.__file__).parent))
+_PR_SET_CHILD_SUBREAPER, _PR_CAPBSET_DROP = 36, 24
+_CAP_SYS_PTRACE = 19
+_LIBC = ctypes.CDLL(None)
 
 
 class Listener(Protocol):
@@ -31,12 +42,19 @@ class Listener(Protocol):
     def stderr_line(self, line: bytes) -> None: ...
 
 
-class Child(asyncio.SubprocessProtocol):
-    """A running process, from spawn to the last of its pipes."""
+class _Nobody:
+    """Hears nothing."""
 
-    def __init__(self, marker: str, listener: Listener) -> None:
+    def stdout_line(self, line: bytes) -> None: ...
+    def stderr_line(self, line: bytes) -> None: ...
+
+
+class Child(asyncio.SubprocessProtocol):
+    """A supervised process, from spawn to the last of its pipes. `exited`: it, and all that it started."""
+
+    def __init__(self, control: socket.socket, listener: Listener) -> None:
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._marker = marker
+        self._control = control
         self._lines = {
             1: LineSplitter(listener.stdout_line, LINE_LIMIT),
             2: LineSplitter(listener.stderr_line, STDERR_LINE_LIMIT),
@@ -45,22 +63,44 @@ class Child(asyncio.SubprocessProtocol):
         self._drained = asyncio.Event()
         self._transport: asyncio.SubprocessTransport
 
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        return self._transport.get_pid()
+
     def send(self, data: bytes) -> None:
         """Write to a stdin that is a pipe; what the child does not read is dropped when it exits."""
         pipe = self._transport.get_pipe_transport(0)
         assert isinstance(pipe, asyncio.WriteTransport)
         pipe.write(data)
 
-    async def close(self, grace: float = GRACE) -> int:
-        """Kill whatever is left of it, hear its last lines, and return the exit status (negative: the signal)."""
-        await kill_tree(self._transport.get_pid(), self._marker, grace)
-        # Before the transport is closed: closing one that has not heard of the exit yet asks the kernel itself, and
-        # so takes the exit status away from asyncio's watcher, which then warns of an unknown child and reports 255.
-        await first_of(self.exited)
+    def kill(self) -> None:
+        """End it at once, without a grace."""
+        with suppress(OSError):  # it has ended
+            self._control.shutdown(socket.SHUT_RDWR)
+
+    async def close(self) -> int:
+        """End what is left of it, hear its last lines, and return the exit status (negative: the signal)."""
+        if not self.exited.done():
+            await self._end()
         with suppress(TimeoutError):  # a pipe can be held by a process that nothing of us can find
             await asyncio.wait_for(self._drained.wait(), _DRAIN)
+        self._control.close()
         self._transport.close()
         return self.exited.result()
+
+    async def _end(self) -> None:
+        with suppress(OSError):  # `kill` came before, or its end is near
+            self._control.send(b".")
+        # Not by the transport's `send_signal`: that asks the kernel whether the process has ended, and so takes its
+        # status away from asyncio's watcher, which then warns of an unknown child and reports 255. So does closing the
+        # transport of a process whose exit it has not heard of.
+        for number in (signal.SIGCONT, signal.SIGKILL):
+            if not self.exited.done():
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
+                await asyncio.wait([self.exited], timeout=GRACE + _SUPERVISOR_GRACE)
+        await asyncio.wait([self.exited])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)
@@ -83,15 +123,28 @@ class Child(asyncio.SubprocessProtocol):
 
 
 class Launcher:
-    """Starts children; `run` names this run of the agent, to find what a dead agent left behind."""
+    """Starts children, and ends what a child leaves behind whose supervisor was killed."""
 
-    def __init__(self, run: str, environ: Mapping[str, str]) -> None:
-        self._run = run
-        self._numbers = itertools.count(1)
-        # The agent's own settings, its key among them, are none of the work's business.
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        user: User | None = None,
+        *,
+        adopts: bool = False,
+        start_timeout: float = _START_TIMEOUT,
+    ) -> None:
+        """`adopts`: this process starts all its children here, so others are strays of killed supervisors."""
+        # The agent's own settings are none of the work's business.
         self._environ = {
             name: environ[name] for name in environ if not name.startswith(("ORCHESTRATOR_", "TRACEPARENT"))
         }
+        self._user = user
+        self._start_timeout = start_timeout
+        self._children: set[Child] = set()
+        self._starting = asyncio.Lock()  # held while there is a child of ours that is not among `_children` yet
+        self._adopts = adopts and sys.platform == "linux"
+        if self._adopts:
+            _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     async def launch(
         self,
@@ -102,31 +155,97 @@ class Launcher:
         stdin: int | IO[bytes],
     ) -> Child:
         """Start a program on the slot's device; raises OSError where it cannot be started."""
-        marker = f"{self._run}/{next(self._numbers)}/"
-        own = {"CUDA_VISIBLE_DEVICES": slot.device, MARKER: marker}
-        _, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: Child(marker, listener),
-            *argv,
-            stdin=stdin,
-            env={**self._environ, **environment, **own},
-            start_new_session=True,
-            preexec_fn=_tie_to_parent(),
-        )
+        env = {**self._environ, **(self._user.environment if self._user else {}), **environment}
+        env["CUDA_VISIBLE_DEVICES"] = slot.device
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            with theirs:
+                child = await self._spawn(argv, env, listener, stdin, ours, theirs)
+            await self._begun(child, ours, argv[0])
+        except BaseException:
+            ours.close()
+            raise
         return child
 
+    async def close(self, child: Child) -> int:
+        """End a child, if it has not ended, with all that is left of it; its exit status (negative: the signal)."""
+        status = await child.close()
+        if status < 0 and self._adopts:  # perhaps not by the work's signal: what kills a supervisor spares its orphans
+            await self._sweep()
+        return status
 
-def _tie_to_parent() -> Callable[[], None] | None:
-    """PR_SET_PDEATHSIG in the child: not even kill -9 of the agent leaves its work behind (Linux only)."""
-    if sys.platform != "linux":
-        return None
-    libc, parent = _LIBC, os.getpid()
+    async def check(self, slot: Slot) -> None:
+        """Raises SetupFailed where the work's user can't work in our working directory."""
+        if self._user is None:
+            return
+        child = await self.launch(("sh", "-c", "cd ."), slot, {}, _Nobody(), asyncio.subprocess.DEVNULL)
+        await asyncio.wait([child.exited])
+        if await self.close(child) != 0:
+            raise SetupFailed(f"--run-as: {self._user.name} can't enter the working directory, {os.getcwd()}")
 
-    def tie() -> None:  # between fork and exec: two system calls, no allocation of note
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
+    def kill_all(self) -> None:
+        """End every child at once."""
+        for child in self._children:
+            child.kill()
 
-    return tie
+    async def _spawn(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        listener: Listener,
+        stdin: int | IO[bytes],
+        ours: socket.socket,
+        theirs: socket.socket,
+    ) -> Child:
+        user = self._user.credentials if self._user else ""
+        async with self._starting:
+            _, child = await asyncio.get_running_loop().subprocess_exec(
+                lambda: Child(ours, listener),
+                *(*_SUPERVISE, str(theirs.fileno()), user, *argv),
+                stdin=stdin,
+                env=env,
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+                preexec_fn=_confine if sys.platform == "linux" else None,
+            )
+            self._children.add(child)
+        child.exited.add_done_callback(lambda _: self._children.discard(child))
+        return child
+
+    async def _begun(self, child: Child, control: socket.socket, program: str) -> None:
+        """Wait until the program runs. Raises OSError."""
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                said = (await asyncio.get_running_loop().sock_recv(control, 16)).strip()
+        except TimeoutError:  # its work may have stopped it before it could tell
+            said = b""
+        if said == b"0":
+            return
+        await self.close(child)
+        number = int(said) if said.isdigit() else 0
+        raise OSError(number, os.strerror(number) if number else "no word of its supervisor", program)
+
+    async def _sweep(self) -> None:
+        """Kill the children of ours that nobody started: what a supervisor left behind that was killed itself."""
+        async with self._starting:
+            own = {child.pid for child in self._children}
+            while strays := await asyncio.to_thread(supervise.kill_all, os.getpid(), own):
+                _reap(strays)
+                await asyncio.sleep(_STEP)
 
 
-_LIBC = ctypes.CDLL(None)
+def _reap(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ChildProcessError):  # not our own child, or not yet
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _confine() -> None:
+    """Between fork and exec: two system calls, no allocation of note.
+
+    Orphans of the work become the supervisor's children. And root's work cannot look into the agent: a process that
+    can't be dumped is read by those alone who have this capability.
+    """
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _LIBC.prctl(_PR_CAPBSET_DROP, _CAP_SYS_PTRACE, 0, 0, 0)

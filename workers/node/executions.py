@@ -13,11 +13,11 @@ from workers.node.errors import NoFreeSlot, NotReady, Stopped, UnservedType
 from workers.node.execution import Execution
 from workers.node.orchestrator import Orchestrator
 from workers.node.outcome import Outcome, canceled, failed, handed_back
-from workers.node.process_tree import GRACE
 from workers.node.records import Record, Records, accepted
 from workers.node.reporter import ProgressReports, deliver
 from workers.node.runner import Runner
 from workers.node.slots import Slots
+from workers.node.supervise import GRACE
 from workers.node.trace import ExecutionTrace, traced
 from workers.node.waiting import settle
 

@@ -18,8 +18,8 @@ from workers.node.child import Child, Launcher
 from workers.node.errors import BadOutput, SetupFailed, Stopped
 from workers.node.outcome import Outcome, failed, failed_exit, succeeded
 from workers.node.output import check_size, output_text
-from workers.node.process_tree import GRACE
 from workers.node.slots import Slot
+from workers.node.supervise import GRACE
 from workers.node.waiting import first_of
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,10 @@ _LAST_WORDS = 20  # lines
 class HandlerProcess:
     """A process with one handler imported (or being imported), good for one attempt."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, launcher: Launcher, target: str) -> None:
         loop = asyncio.get_running_loop()
         self.target = target
+        self._launcher = launcher
         self._child: Child
         self._ready: asyncio.Future[None] = loop.create_future()
         self._decided: asyncio.Future[Outcome] = loop.create_future()
@@ -44,7 +45,7 @@ class HandlerProcess:
     @classmethod
     async def start(cls, launcher: Launcher, target: str, slot: Slot) -> HandlerProcess:
         """Spawn it; raises OSError."""
-        process = cls(target)
+        process = cls(launcher, target)
         argv = [sys.executable, _PROGRAM, target]
         process._child = await launcher.launch(argv, slot, {}, process, stdin=subprocess.PIPE)
         return process
@@ -58,7 +59,7 @@ class HandlerProcess:
         """Wait for the import, or for the order to stop; raises SetupFailed."""
         await first_of(self._ready, self._child.exited, *([stopped] if stopped else []))
         if self._child.exited.done():
-            status = await self._child.close()
+            status = await self._launcher.close(self._child)
             reason = self._setup_error or failed_exit(status, "\n".join(self._last_words)).error
             raise SetupFailed(f"{self.target} is not ready: {reason}")
 
@@ -75,7 +76,7 @@ class HandlerProcess:
 
     async def close(self) -> Outcome:
         """Kill what is left; what the process said decides, not how it died after that."""
-        status = await self._child.close()
+        status = await self._launcher.close(self._child)
         if self._decided.done():
             return self._decided.result()
         return failed_exit(status, f"exit status {status} without a result")

@@ -20,7 +20,6 @@ from workers.node.membership import Membership, Registration
 from workers.node.options import Options
 from workers.node.orchestrator import Orchestrator
 from workers.node.outcome import handed_back
-from workers.node.process_tree import kill_tree
 from workers.node.records import Records
 from workers.node.runner import Runner
 from workers.node.server import NodeServer, create_app
@@ -37,8 +36,7 @@ class Node:
         """Assemble it; raises StateDirTaken."""
         self._options = options
         self._listener = listener
-        self._run = secrets.token_hex(8)  # marks the processes of this run
-        self._state = StateDir(options.state_dir, self._run) if options.state_dir else None
+        self._state = StateDir(options.state_dir) if options.state_dir else None
         self._log = AttemptLog(options.state_dir, options.gpu_id)
         secret = secrets.token_urlsafe(32)
         hardware = detect(os.environ)
@@ -46,7 +44,8 @@ class Node:
         self._registration = Registration(options, hardware, listener.getsockname()[1], len(self._slots.all), secret)
         self._orchestrator = Orchestrator(options.api, options.api_key)
         self._membership = Membership(self._orchestrator, self._registration)
-        self._runner = Runner(options.work, Launcher(self._run, os.environ))
+        self._launcher = Launcher(os.environ, options.run_as, adopts=True)
+        self._runner = Runner(options.work, self._launcher)
         self._executions = Executions(
             options.gpu_id, self._slots, self._runner, self._remember(), self._log, self._orchestrator
         )
@@ -71,7 +70,7 @@ class Node:
     async def close(self) -> None:
         """Leave no process and no file open, wherever the life ended."""
         self._executions.stop_all()
-        await kill_tree(None, f"{self._run}/", grace=0)
+        self._launcher.kill_all()
         await self._executions.close()
         await self._runner.close()
         if self._serving:
@@ -83,8 +82,6 @@ class Node:
             self._state.close()
 
     async def _live(self) -> int:
-        if self._state and self._state.previous_run:  # work of an agent that was killed, and had left its session
-            await kill_tree(None, f"{self._state.previous_run}/", grace=0)
         try:
             ready = await self._unless_stopped(self._get_ready())
         except SetupFailed as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from workers.node.errors import BadOption
+from workers.node.run_as import User, find_user
 from workers.node.work import Work, parse_command, parse_handler
 
 ENV_PREFIX = "ORCHESTRATOR_NODE_"
@@ -39,6 +40,7 @@ class Options:
     heartbeat_interval: float
     drain_timeout: float
     state_dir: Path | None
+    run_as: User | None
     deregister_on_exit: bool
     log_level: str
 
@@ -68,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     add("--heartbeat-interval", default=env("HEARTBEAT_INTERVAL", "10"), type=_seconds(0.05), metavar="SECONDS")
     add("--drain-timeout", default=env("DRAIN_TIMEOUT", "30"), type=_seconds(0.0), metavar="SECONDS")
     add("--state-dir", default=env("STATE_DIR"), type=Path, metavar="DIR", help="remember attempts across restarts")
+    add("--run-as", default=env("RUN_AS"), metavar="USER", help="run work as this user; needs root")
     add("--deregister-on-exit", action="store_true", default=env("DEREGISTER_ON_EXIT") in ("1", "true", "yes"))
     add("--log-level", default=env("LOG_LEVEL", "INFO"), type=_one_of("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -78,7 +81,8 @@ def read_options(args: argparse.Namespace, environ: Mapping[str, str]) -> Option
         if getattr(args, option) is None:
             raise BadOption(f"--{option.replace('_', '-')} (or {ENV_PREFIX}{option.upper()}) is missing")
     given = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
-    return Options(**given | {"api_key": _key(args, environ), "work": _work(args, environ)})
+    user = find_user(args.run_as) if args.run_as else None
+    return Options(**given | {"api_key": _key(args, environ), "work": _work(args, environ), "run_as": user})
 
 
 def _key(args: argparse.Namespace, environ: Mapping[str, str]) -> str:

@@ -42,6 +42,7 @@ class Runner:
         for work in self._work.values():
             if isinstance(work, Command) and not shutil.which(work.argv[0]):
                 raise SetupFailed(f"the command {work.argv[0]!r} is not found")
+        await self._launcher.check(slots[0])
         targets = {work.target: None for work in self._work.values() if isinstance(work, Handler)}
         await self._spares.fill(slots, list(targets))
 
@@ -66,7 +67,7 @@ class Runner:
             child = await self._launcher.launch(argv, slot, assignment.environment(), output, stdin)
         await first_of(child.exited, watch.stopped)
         ended_itself = child.exited.done()
-        status = await child.close()
+        status = await self._launcher.close(child)
         if not ended_itself:
             raise Stopped
         return output.outcome(status)

@@ -18,19 +18,18 @@ _BLOATED = 64 * 1024 * 1024  # bytes
 
 
 class StateDir:
-    """`records.jsonl`, one record a line, the last line of an id counts; `run`, the last agent's name; a lock.
+    """`records.jsonl`, one record a line, the last line of an id counts; a lock.
 
     Writes survive the death of the agent, not the loss of power in the moment after them: what ran then is dead too.
     """
 
-    def __init__(self, path: Path, run: str) -> None:
+    def __init__(self, path: Path) -> None:
         """Lock the directory for one agent; raises StateDirTaken."""
         self.path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.previous_run = self._swap_run(run)
             self._records = (path / "records.jsonl").open("a")
             self._bloated = _BLOATED
         except OSError as error:
@@ -75,12 +74,6 @@ class StateDir:
         """Let the next agent in."""
         self._records.close()
         os.close(self._lock)
-
-    def _swap_run(self, run: str) -> str | None:
-        file = self.path / "run"
-        previous = file.read_text().strip() if file.exists() else None
-        file.write_text(run)
-        return previous or None
 
 
 def _private(path: str, flags: int) -> int:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from infra.settings import ENV_PREFIX, fits_a_header
 from workers.stack.errors import StackError
+from workers.stack.usable import explained, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +27,25 @@ class ApiKey:
     def describe(self) -> str:
         """One line for the console; the key itself only when nobody can have seen it before."""
         if self.is_dead:
-            where = "ORCHESTRATOR_API_KEY: set" if self.path is None else f"{self.path}: remove the file for"
+            where = "ORCHESTRATOR_API_KEY: set" if self.path is None else f"{shown(self.path)}: remove the file for"
             return f"api key: another one has replaced that in {where} a new one, and start again"
         if self.path is None:
             return "api key: the one in ORCHESTRATOR_API_KEY"
         if self.is_new:
-            return f"api key: {self.secret.get_secret_value()} (generated, shown this once, kept in {self.path})"
-        return f"api key: in {self.path}"
+            return f"api key: {self.secret.get_secret_value()} (generated, shown this once, kept in {shown(self.path)})"
+        return f"api key: in {shown(self.path)}"
 
 
 def bootstrap_key(configured: SecretStr | None, path: Path) -> ApiKey:
     """The configured key, else the kept one, else a new one that is kept from now on. Raises StackError."""
     if configured is not None:
         return ApiKey(configured, None)
-    is_new = not path.exists() and _keep(secrets.token_urlsafe(32), path)
-    key = _read(path)
-    if not key:
-        raise StackError(f"{path} is empty: remove it for a new key, or set ORCHESTRATOR_API_KEY")
+    with explained(path, f"{ENV_PREFIX}DATA_DIR"):
+        is_new = not path.exists() and _keep(secrets.token_urlsafe(32), path)
+        key = _read(path)
+    if not fits_a_header(key):
+        advice = f"remove it for a new one, or set {ENV_PREFIX}API_KEY"
+        raise StackError(f"{shown(path)} {'holds no key that can be sent' if key else 'is empty'}: {advice}")
     return ApiKey(SecretStr(key), path, is_new)
 
 
@@ -52,7 +56,7 @@ def forget_replaced(configured: ApiKey, path: Path) -> None:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="ascii").strip()
+    return path.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _keep(key: str, path: Path) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.settings import ENV_PREFIX
 from workers.stack.errors import DataDirInUse, StackError
+from workers.stack.usable import explained, require_ours, require_short, require_space, shown
+
+SETTING = ENV_PREFIX + "DATA_DIR"
 
 # The kernel holds socket paths of 107 bytes (Linux) or 103 (macOS); ours end in /postgres/.s.PGSQL.5432
 LONGEST_SOCKET_FOLDER = 103 - len("/postgres/.s.PGSQL.5432")
+HARMLESS = re.compile(r"[A-Za-z0-9/._-]*")
+"""What a socket's path may consist of: it travels in URLs, and in lists that are separated by commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +35,22 @@ class DataDir:
 
     @classmethod
     def create(cls, path: Path) -> DataDir:
-        """Make the directory and its folders where they are missing; an existing folder keeps its mode."""
-        root = path.resolve()
-        passable = 0o711 if os.geteuid() == 0 else 0o700  # Postgres as another account has to pass
-        _make(root, passable)
-        for name in ("run", "logs", "nodes", "demo"):
-            _make(root / name, passable if name == "run" else 0o700)
-        return cls(root, _socket_folder(root, passable))
+        """Make the directory and its folders where they are missing; an existing folder keeps its mode.
+
+        Raises StackError where something there can't be used, or not by us.
+        """
+        with explained(path, SETTING):
+            root = path.resolve()
+            require_short(root, SETTING)
+            require_ours(root, SETTING, owned="postgres")
+            _make(root, _passable())
+            for name in ("run", "logs", "nodes", "demo"):
+                _make(root / name, _passable() if name == "run" else 0o700)
+            return cls(root, _socket_folder(root))
+
+    def require_space(self) -> None:
+        """Raises StackError where a start would fill the disk."""
+        require_space(self.root, SETTING, first=not self.postgres.exists())
 
     @property
     def run(self) -> Path:
@@ -72,21 +89,34 @@ class DataDir:
     def locked(self) -> Iterator[None]:
         """Hold the directory for this process; the kernel lets go of it however we end.
 
-        Raises DataDirInUse.
+        Raises DataDirInUse, and StackError where there can be no lock.
         """
+        with explained(self.root, SETTING):
+            descriptor = self._lock()
+        try:
+            _socket_folder(self.root)
+            yield
+        finally:
+            if self.sockets != self.run:
+                shutil.rmtree(self.sockets, ignore_errors=True)
+            os.close(descriptor)
+
+    def _lock(self) -> int:
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.read(descriptor, 32).decode("ascii").strip()
             os.close(descriptor)
-            raise DataDirInUse(self.root, pid) from None
-        try:
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
-            yield
-        finally:
-            os.close(descriptor)
+            raise DataDirInUse(shown(self.root), pid) from None
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        return descriptor
+
+
+def _passable() -> int:
+    """The mode of a folder that Postgres, where it runs as another account, has to pass."""
+    return 0o711 if os.geteuid() == 0 else 0o700
 
 
 def _make(folder: Path, mode: int) -> None:
@@ -96,18 +126,33 @@ def _make(folder: Path, mode: int) -> None:
         folder.chmod(mode)
 
 
-def _socket_folder(root: Path, mode: int) -> Path:
-    """The run folder, or a short one of our own below the temporary folder when its path is too long for sockets.
+def _socket_folder(root: Path) -> Path:
+    """The run folder, or one of our own below a temporary folder when its path is too long for sockets, or harmful.
 
-    Its name follows from the data directory, so a restart finds it again. Raises StackError when
+    Its name follows from the data directory, so a restart finds it again, and so does root. Raises StackError when
     somebody else owns that name.
     """
-    if len(os.fsencode(root / "run")) <= LONGEST_SOCKET_FOLDER:
+    if _carries_sockets(root / "run"):
         return root / "run"
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()).resolve() / f"gpu-orchestrator-{os.geteuid()}-{digest}"
-    _make(folder, mode)
+    folder = _temporary_folder() / f"gpu-orchestrator-{root.stat().st_uid}-{digest}"
+    _make(folder, _passable())
     entry = folder.lstat()
-    if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.geteuid():
-        raise StackError(f"{folder} is somebody else's: remove it, or set ORCHESTRATOR_DATA_DIR to a shorter path")
+    trusted = {os.geteuid()} | ({root.stat().st_uid} if os.geteuid() == 0 else set())
+    if not stat.S_ISDIR(entry.st_mode) or entry.st_uid not in trusted:
+        raise StackError(f"{folder} is somebody else's: remove it, or set {SETTING} to a shorter path of plain letters")
     return folder
+
+
+def _carries_sockets(folder: Path) -> bool:
+    name = os.fsencode(folder)
+    return len(name) <= LONGEST_SOCKET_FOLDER and HARMLESS.fullmatch(os.fsdecode(name)) is not None
+
+
+def _temporary_folder() -> Path:
+    """The same for every process of the machine, where that is possible: TMPDIR differs from shell to shell."""
+    for folder in map(Path, ("/tmp", "/var/tmp", tempfile.gettempdir())):  # nosec B108 # the name in it is checked
+        name = folder.resolve() / "gpu-orchestrator-4294967295-0123456789ab"
+        if _carries_sockets(name) and os.access(folder, os.W_OK | os.X_OK):
+            return name.parent
+    raise StackError(f"no temporary folder can hold sockets: set {SETTING} to a short path of plain letters")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class StackError(Exception):
@@ -26,7 +25,7 @@ class DataDirInUse(StackError):
 
     exit_status = 2
 
-    def __init__(self, data_dir: Path, pid: str) -> None:
+    def __init__(self, data_dir: str, pid: str) -> None:
         advice = "stop it, or set ORCHESTRATOR_DATA_DIR to another folder"
         super().__init__(f"{data_dir} is in use by the stack of process {pid}: {advice}")
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from workers.stack import leftovers
 from workers.stack.account import Account
@@ -40,6 +41,7 @@ class PartSpec:
     argv: tuple[str, ...]
     env: Mapping[str, str] | None = None  # None: ours without our settings
     account: Account | None = None  # None: as ourselves
+    cwd: Path | None = None  # None: where we are
     once: bool = False  # runs to its end, and is ready when it ended well
     prepare: Callable[[], Awaitable[None]] = _nothing  # before every start
     ready: Callable[[], Awaitable[bool]] = _at_once  # asked again and again after every start
@@ -158,7 +160,7 @@ class Part:
     async def _run(self) -> int:
         """Start it, watch it, wait for its end; returns its exit status."""
         argv = child_argv(self.spec.argv, self.spec.account, self.spec.death_signal)
-        process, drain = await spawn(argv, self.log.line, self.spec.env or foreign_environment())
+        process, drain = await spawn(argv, self.log.line, self.spec.env or foreign_environment(), self.spec.cwd)
         self._process = process
         leftovers.record(self._pids, self.name, process.pid, self.spec.stop_signal)
         watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")

@@ -7,6 +7,7 @@ import errno
 import socket
 import sys
 
+from infra.settings import ENV_PREFIX
 from workers.stack.errors import PortTaken, StackError
 
 
@@ -39,4 +40,5 @@ def require_free(host: str, port: int, setting: str) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host, port, setting) from error
-        raise StackError(f"cannot listen on {host} port {port} ({error.strerror}): change {setting}") from error
+        both = f"{ENV_PREFIX}HOST or {setting}" if setting == f"{ENV_PREFIX}PORT" else setting
+        raise StackError(f"cannot listen on {host} port {port} ({error.strerror}): change {both}") from error

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -52,7 +53,7 @@ NOTEWORTHY = re.compile(r"\b(WARNING|ERROR|FATAL|PANIC)\b(?!.* is starting up)")
 
 def url(data_dir: DataDir, database: str = DATABASE) -> str:
     """The address in the form the programs take."""
-    return f"postgresql+psycopg://{SUPERUSER}@/{database}?host={data_dir.sockets / 'postgres'}"
+    return f"postgresql+psycopg://{SUPERUSER}@/{database}?host={quote(str(data_dir.sockets / 'postgres'))}"
 
 
 def part(data_dir: DataDir) -> PartSpec:

@@ -43,7 +43,7 @@ def child_argv(
 
 
 async def spawn(
-    argv: tuple[str, ...], line: Callable[[str], None], env: Mapping[str, str] | None = None
+    argv: tuple[str, ...], line: Callable[[str], None], env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> tuple[asyncio.subprocess.Process, Callable[[], Awaitable[None]]]:
     """Start a process in a session of its own; each line of its output goes to `line`.
 
@@ -62,7 +62,13 @@ async def spawn(
 
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, env=env, stdin=asyncio.subprocess.DEVNULL, stdout=writing, stderr=writing, start_new_session=True
+            *argv,
+            env=env,
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=writing,
+            stderr=writing,
+            start_new_session=True,
         )
     except BaseException:
         transport.close()

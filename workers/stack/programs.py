@@ -114,7 +114,7 @@ def _command(*words: str) -> tuple[str, ...]:
 
 
 def _module(name: str, *words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", name, *words)
+    return (sys.executable, "-P", "-m", name, *words)  # -P: nothing is imported from where we happen to be
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,7 @@ import shutil
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -32,12 +33,12 @@ NOTEWORTHY = re.compile(r"(?i)error|fatal|failed")  # it also warns of kernel se
 
 def url(data_dir: DataDir) -> str:
     """The address in the form the programs take."""
-    return f"unix://{data_dir.sockets / 'redis.sock'}"
+    return f"unix://{quote(str(data_dir.sockets / 'redis.sock'))}"
 
 
 def part(data_dir: DataDir) -> PartSpec:
     """Redis as a part of the stack. Raises NotInstalled when it is not installed."""
-    options = {**OPTIONS, "unixsocket": str(data_dir.sockets / "redis.sock"), "dir": str(data_dir.run)}
+    options = {**OPTIONS, "unixsocket": str(data_dir.sockets / "redis.sock"), "dir": str(data_dir.sockets)}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
 
     async def ready() -> bool:

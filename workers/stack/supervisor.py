@@ -57,9 +57,10 @@ class Supervisor:
     async def start(self) -> None:
         """Start all parts and wait until they are ready.
 
-        Raises DataDirInUse or PortTaken before anything is started, and PartFailed when a part does not come up;
-        `stop` is for the caller to call.
+        Raises StackError, such as DataDirInUse or PortTaken, before anything is started, and PartFailed when a part
+        does not come up; `stop` is for the caller to call.
         """
+        self._data_dir.require_space()
         self._held.enter_context(self._data_dir.locked())
         for name in await stop_leftovers(self._data_dir.run):
             self._log(name, "was left running by an earlier stack on this data directory: stopped")

@@ -38,6 +38,8 @@ DYNAMIC_CONFIG = {
 }
 PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL", "wal_autocheckpoint": "8000"}
 LOOPBACK = "127.0.0.1"
+# Our own question whether it is ready can come too early.
+NOTEWORTHY = re.compile(r"level=(ERROR|FATAL)(?!.*Frontend is not healthy yet)|^[Ee]rror")
 
 
 def part(data_dir: DataDir, port: int, ui_port: int, namespace: str) -> PartSpec:
@@ -54,15 +56,16 @@ def part(data_dir: DataDir, port: int, ui_port: int, namespace: str) -> PartSpec
 
     return PartSpec(
         name="temporal",
-        argv=(_program(), *_options(data_dir, port, ui_port, namespace)),
+        argv=(_program(), *_options(data_dir.temporal.name, port, ui_port, namespace)),
+        cwd=data_dir.root,  # the name of its file becomes part of a URL, unquoted
         ready=ready,
-        noteworthy=re.compile(r"level=(ERROR|FATAL)|^[Ee]rror"),
+        noteworthy=NOTEWORTHY,
     )
 
 
-def _options(data_dir: DataDir, port: int, ui_port: int, namespace: str) -> list[str]:
+def _options(database: str, port: int, ui_port: int, namespace: str) -> list[str]:
     return [
-        *("server", "start-dev", "--db-filename", str(data_dir.temporal), "--namespace", namespace),
+        *("server", "start-dev", "--db-filename", database, "--namespace", namespace),
         *("--ip", LOOPBACK, "--port", str(port), "--ui-port", str(ui_port), "--ui-disable-news-fetch"),
         *("--log-level", "warn", "--disable-config-file", "--disable-config-env"),
         *_each("--dynamic-config-value", DYNAMIC_CONFIG),

@@ -18,7 +18,7 @@ from tests.e2e.fake_orchestrator import DEADLINE, KEY, FakeOrchestrator
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 DOUBLE, SHOW, TALK, CRASH, RAISE, GATED, FAMILY, BIG, NAN = range(2, 11)
-PROGRAM, FAILING = 20, 21
+PROGRAM, FAILING, STRAYS, SPY = range(20, 24)
 
 HERE = Path(__file__).parent
 JOBS = "tests.e2e.node.jobs"
@@ -33,10 +33,11 @@ HANDLERS = {
     BIG: "big",
     NAN: "nan",
 }
-COMMANDS = {PROGRAM: f"{sys.executable} program.py", FAILING: "sh -c 'echo {}; echo no such file >&2; exit 3'"}
 COMMANDS = {
     PROGRAM: f"{sys.executable} {HERE / 'program.py'}",
     FAILING: "sh -c 'echo {}; echo no such file >&2; exit 3'",
+    STRAYS: f"{sys.executable} {HERE / 'strays.py'}",
+    SPY: f"{sys.executable} {HERE / 'spy.py'}",
 }
 
 

@@ -1,0 +1,96 @@
+"""Whether a folder and what lies in it are ours to use: asked before anything is started, answered in one line.
+
+A start by root leaves files that nobody else may change; so does a copy of somebody else's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workers.stack.errors import StackError
+
+LONGEST_PATH = 400
+"""Bytes: SQLite opens no file whose path has more than 512, and Postgres none with more than 1024."""
+FIRST_START_BYTES, LATER_START_BYTES = 200 * 2**20, 32 * 2**20
+"""Free space that a start needs: the first one makes Postgres' files, and later ones write a log ahead."""
+
+
+def shown(path: Path) -> str:
+    """A path as it can be printed and pasted into a shell, whatever bytes it has."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+@contextmanager
+def explained(path: Path, setting: str) -> Iterator[None]:
+    """What the system refuses within becomes a StackError that names the path and the setting that chose it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        named = getattr(error, "filename", None)
+        where = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else path
+        reason = f"{shown(where)} can't be used ({getattr(error, 'strerror', None) or error})"
+        raise StackError(f"{reason}: {_advice(path, setting)}") from error
+
+
+def require_ours(folder: Path, setting: str, *, owned: str | None = None) -> None:
+    """Look at a folder and all in it, but for what lies below its folder `owned`, which must belong to us itself.
+
+    Raises StackError for the first file that we may not change.
+    """
+    if os.geteuid() == 0 or not folder.exists():
+        return
+    for path in _tree(folder, owned):
+        entry = path.lstat()
+        theirs = entry.st_uid != os.geteuid()
+        if (path.name == owned and theirs) or not (path.is_symlink() or _may_change(path)):
+            raise StackError(f"{shown(path)} {_whose(entry.st_uid)}: {_advice(folder, setting, chown=theirs)}")
+
+
+def require_short(folder: Path, setting: str) -> None:
+    """Raises StackError where files in the folder could not be opened by every part."""
+    if (length := len(os.fsencode(folder))) > LONGEST_PATH:
+        raise StackError(f"the path of {setting} has {length} bytes, at most {LONGEST_PATH} work: choose a shorter one")
+
+
+def require_space(folder: Path, setting: str, *, first: bool) -> None:
+    """Raises StackError where a start would fill the disk."""
+    needed = FIRST_START_BYTES if first else LATER_START_BYTES
+    if (free := shutil.disk_usage(folder).free) < needed:
+        told = f"{shown(folder)} has {free >> 20} MiB of free space, a start needs {needed >> 20} MiB"
+        raise StackError(f"{told}: make room, or set {setting} to another folder")
+
+
+def _tree(folder: Path, owned: str | None) -> Iterator[Path]:
+    yield folder
+    for name, folders, files in os.walk(folder):
+        for each in (*folders, *files):
+            yield Path(name, each)
+        if owned in folders:
+            folders.remove(owned)
+
+
+def _may_change(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
+
+
+def _whose(uid: int) -> str:
+    return "is not writable" if uid == os.geteuid() else f"belongs to {_name(uid)}"
+
+
+def _advice(folder: Path, setting: str, *, chown: bool = False) -> str:
+    other = f"set {setting} to another folder"
+    return f"sudo chown -R {_name(os.geteuid())} {shlex.quote(shown(folder))}, or {other}" if chown else other
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
