@@ -29,6 +29,7 @@ _IS_VALID = text(
     "SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(quote_ident(CAST(:name AS text)))"
 )
 _RAISE_OLDEST = text("UPDATE schema_compatibility SET oldest_program = GREATEST(oldest_program, :revision)")
+_STOP_BEFORE = text("UPDATE alembic_version SET version_num = :revision")
 
 
 def create_index(name: str, table: str, columns: Sequence[str | TextClause], **options: Any) -> None:
@@ -50,6 +51,7 @@ def drop_index(name: str, table: str) -> None:
 def needs_program(revision: str) -> None:
     """Refuse programs older than `revision` from now on: this migration removes what they use."""
     op.get_bind().execute(_RAISE_OLDEST, {"revision": revision})
+    op.get_bind().execute(_STOP_BEFORE, {"revision": revision})  # programs up to 0010 read that, and end
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """${message}"""
 
+# How to write one: infra.migrations.online
+
 from __future__ import annotations
 
 import sqlalchemy as sa

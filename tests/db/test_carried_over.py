@@ -54,7 +54,7 @@ async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
 
 
 async def test_keys_gpus_and_counts_are_carried_over(before):
-    await before.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0005"))
+    await before.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0013"))  # what `keys` reads
     caller = await keys.find(before, "node")
     assert (caller.key_id, caller.lineage, caller.role, caller.acts_for_others) == (
         "key_node",

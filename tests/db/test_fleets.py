@@ -59,6 +59,17 @@ async def test_what_is_outside_of_the_grants(connection, one, says):
     await register(connection, one, Grants())
 
 
+@pytest.fixture
+async def nothing_left(engine):
+    yield
+    async with engine.begin() as connection:
+        of_this_test = "WHERE gpu_id LIKE 'at\\_once\\_%'"
+        await connection.execute(text(f"UPDATE gpus SET gone_at = clock_timestamp() {of_this_test}"))  # it is counted
+        for table in ("gpu_beats", "gpus"):
+            await connection.execute(text(f"DELETE FROM {table} {of_this_test}"))
+
+
+@pytest.mark.usefixtures("nothing_left")
 async def test_of_many_at_once_as_many_as_are_granted_pass(database):
     nodes = [node(f"at_once_{number}", lineage="at once") for number in range(8)]
     answers = await asyncio.gather(

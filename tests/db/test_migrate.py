@@ -202,11 +202,12 @@ async def test_an_interrupted_build_is_finished_by_the_next_run(
     await migrate(database, versions)  # nothing is left to do
 
 
-async def test_a_later_version_can_refuse_this_one(database: Database, tmp_path: Path) -> None:
+async def test_a_later_version_can_refuse_this_one(database: Database, engine: AsyncEngine, tmp_path: Path) -> None:
     await migrate(database, with_one_more(tmp_path, BREAKING))
     found = await database.run(schema.read)
     assert not found.is_awaited
     assert found.is_too_new
+    assert await one(engine, text("SELECT version_num FROM alembic_version")) == "9001"  # unknown up to 0010
 
 
 async def test_a_later_version_runs_this_one(database: Database, tmp_path: Path) -> None:
