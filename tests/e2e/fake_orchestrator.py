@@ -25,7 +25,7 @@ DEADLINE = 30.0  # seconds that a test waits for something before it fails
 class Call:
     """One request of a node."""
 
-    kind: str  # register, heartbeat, status, result, deregister
+    kind: str  # register, heartbeat, gpu, status, result, deregister
     subject: str  # gpuId or taskId
     body: Any
     headers: dict[str, str]
@@ -37,6 +37,8 @@ class FakeOrchestrator:
 
     url: str = ""
     calls: list[Call] = field(default_factory=list)
+    names_registrations: bool = True
+    gpu_status: str = "ACTIVE"  # what is said of every node
     scripted: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -85,7 +87,12 @@ class FakeOrchestrator:
         if request.headers.get("authorization") != f"Bearer {KEY}":
             return _envelope(401, {})
         script = self.scripted.get(kind)
-        return _envelope(*(script.pop(0) if script else (200, {})))
+        return self._envelope(kind, *(script.pop(0) if script else (200, {})))
+
+    def _envelope(self, kind: str, status: int, headers: dict[str, str]) -> Response:
+        if (kind, status) == ("register", 200) and self.names_registrations:
+            headers = {"X-Registration": f"registration-{len(self.of('register'))}", **headers}
+        return _envelope(status, headers, {"status": self.gpu_status} if kind == "gpu" else None)
 
 
 @contextlib.asynccontextmanager
@@ -121,6 +128,7 @@ def _app(fake: FakeOrchestrator) -> Starlette:
         routes=[
             route("register", "/gpus/register"),
             route("heartbeat", "/gpus/{id}/heartbeat"),
+            route("gpu", "/gpus/{id}", "GET"),
             route("deregister", "/gpus/{id}", "DELETE"),
             route("status", "/tasks/{id}/status"),
             route("result", "/tasks/{id}/result"),
@@ -128,6 +136,6 @@ def _app(fake: FakeOrchestrator) -> Starlette:
     )
 
 
-def _envelope(status: int, headers: dict[str, str]) -> Response:
+def _envelope(status: int, headers: dict[str, str], data: Any = None) -> Response:
     message = "success" if status == 200 else f"scripted {status}"
-    return JSONResponse({"code": status, "message": message, "data": None}, status, headers)
+    return JSONResponse({"code": status, "message": message, "data": data}, status, headers)

@@ -45,15 +45,16 @@ async def test_its_exit_status_is_left_to_asyncio(
     assert caplog.records == []
 
 
-async def test_a_supervisor_that_its_work_has_stopped_is_ended_all_the_same() -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+async def test_a_supervisor_that_its_work_has_stopped_is_ended_all_the_same(pause: float, tmp_path: Path) -> None:
     """Before it could tell that the work runs, or after that."""
-    launcher = Launcher(os.environ, start_timeout=1.0)
-    for pause in (0.0, 0.5):
-        script = f"sleep {pause}; kill -STOP $PPID; exec sleep 60"
-        with suppress(OSError):  # no word of it
-            child = await launcher.launch(["sh", "-c", script], Slot(0, ""), {}, Nobody(), subprocess.DEVNULL)
-            await asyncio.sleep(1.5 * pause)
-            assert await child.close() == -signal.SIGTERM
+    launcher, stopped = Launcher(os.environ, start_timeout=3.0), tmp_path / "stopped"
+    script = f"sleep {pause}; kill -STOP $PPID; touch {stopped}; exec sleep 60"
+    with suppress(OSError):  # no word of it
+        child = await launcher.launch(["sh", "-c", script], Slot(0, ""), {}, Nobody(), subprocess.DEVNULL)
+        while not stopped.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await child.close() == -signal.SIGTERM
 
 
 async def test_a_program_that_cannot_be_run_is_the_kernels_error(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import httpx
 
 from workers.node.detect import Hardware
 from workers.node.options import Options
-from workers.node.orchestrator import Orchestrator
+from workers.node.orchestrator import Orchestrator, Standing, retry_after
 
 log = logging.getLogger(__name__)
 
@@ -65,19 +65,23 @@ class Membership:
         self._orchestrator = orchestrator
         self._registration = registration
         self._gpu_id = registration.options.gpu_id
+        self._name: str | None = None  # of the registration, for the beats
+        self._displaced = False
 
     async def join(self) -> None:
         """Register, however long the orchestrator is away; raises Refused."""
         delay = _FIRST_DELAY
         while True:
+            asked_for = 0.0
             try:
-                await self._orchestrator.register(self._registration.body(self._orchestrator.address))
+                self._name = await self._orchestrator.register(self._registration.body(self._orchestrator.address))
             except (httpx.HTTPError, OSError) as error:
                 log.warning("cannot register yet: %s", error or repr(error))
+                asked_for = retry_after(error.response) if isinstance(error, httpx.HTTPStatusError) else 0.0
             else:
                 log.info("registered as %s", self._gpu_id)
                 return
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # nosec B311 # jitter
+            await asyncio.sleep(asked_for + delay * _jitter())
             delay = min(_LAST_DELAY, 2 * delay)
 
     async def beat(self, interval: float) -> None:
@@ -88,20 +92,41 @@ class Membership:
             due = max(due + interval, clock())  # beats that are late do not come in a bunch
             await asyncio.sleep(due - clock())
             try:
-                known = await self._orchestrator.beat(self._gpu_id)
+                standing = await self._orchestrator.beat(self._gpu_id, self._name)
             except httpx.HTTPError as error:
                 log.warning("heartbeat lost: %s", error or repr(error))
                 continue
-            if not known:
-                log.warning("the orchestrator does not know %s: registering again", self._gpu_id)
+            if standing is Standing.OUTDATED:
+                await self._give_way(interval)
+            if standing is not Standing.KNOWN:
+                log.warning("%s is not registered any more: registering again", self._gpu_id)
                 await self.join()
 
+    async def _give_way(self, interval: float) -> None:
+        """Wait until nobody else beats for our gpuId; what runs goes on, and reports by its attempts' tokens."""
+        log.error("another agent has registered as %s: giving way until it is OFFLINE", self._gpu_id)
+        self._displaced = True
+        while True:
+            await asyncio.sleep(interval * _jitter())
+            try:
+                if await self._orchestrator.is_free(self._gpu_id):
+                    self._displaced = False
+                    return
+            except httpx.HTTPError as error:
+                log.warning("cannot ask for %s: %s", self._gpu_id, error or repr(error))
+
     async def leave(self) -> None:
-        """Deregister, if the orchestrator can be reached."""
+        """Deregister, if the orchestrator can be reached, and the registration is ours."""
+        if self._displaced:
+            return
         try:
             await self._orchestrator.deregister(self._gpu_id)
         except httpx.HTTPError as error:
             log.warning("not deregistered: %s", error or repr(error))
+
+
+def _jitter() -> float:
+    return random.uniform(0.8, 1.2)  # nosec B311 # so that no two come together
 
 
 def _outgoing_ip(target: tuple[str, int]) -> str:

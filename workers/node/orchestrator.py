@@ -1,8 +1,9 @@
-"""The orchestrator as the node sees it: the four calls of the v2 API that a node makes."""
+"""The orchestrator as the node sees it: the calls of the v2 API that a node makes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum, auto
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -13,6 +14,18 @@ from workers.node.records import ReportAddress
 _TIMEOUT = httpx.Timeout(10, connect=3)  # seconds
 # Idle connections are dropped before a server's usual 5 s: a call never meets one that is just being closed.
 _LIMITS = httpx.Limits(max_connections=100, keepalive_expiry=2)
+
+
+REGISTRATION, OUTDATED = "X-Registration", "outdated"
+_LONGEST_WAIT = 60.0  # seconds of Retry-After that are honoured
+
+
+class Standing(Enum):
+    """What a beat is answered."""
+
+    KNOWN = auto()
+    UNKNOWN = auto()  # not registered (any more)
+    OUTDATED = auto()  # somebody else has registered with this gpuId since
 
 
 class Orchestrator:
@@ -32,24 +45,43 @@ class Orchestrator:
             follow_redirects=False,
         )
 
-    async def register(self, registration: Mapping[str, object]) -> None:
-        """§2.4; raises Refused with the orchestrator's message on 400, 401 and 403."""
+    async def register(self, registration: Mapping[str, object]) -> str | None:
+        """§2.4: the registration's name for the beats, of an orchestrator that gives one.
+
+        Raises Refused with the orchestrator's message on 400, 401 and 403.
+        """
         answer = await self._http.post(f"{self._api}/gpus/register", json=registration)
         if answer.status_code in (400, 401, 403):
             raise Refused(f"the orchestrator refuses the registration ({answer.status_code}): {message_of(answer)}")
         _check(answer)
+        name: str | None = answer.headers.get(REGISTRATION)
+        return name
 
-    async def beat(self, gpu_id: str) -> bool:
-        """§2.5; False where the orchestrator does not know this node (any more)."""
-        answer = await self._http.post(f"{self._api}/gpus/{quote(gpu_id, safe='')}/heartbeat")
+    async def beat(self, gpu_id: str, registration: str | None) -> Standing:
+        """§2.5, for the registration of this name."""
+        headers = {REGISTRATION: registration} if registration else {}
+        answer = await self._http.post(f"{self._gpu(gpu_id)}/heartbeat", headers=headers)
         if answer.status_code == 404:
-            return False
+            return Standing.UNKNOWN
+        if answer.status_code == 400 and answer.headers.get(REGISTRATION) == OUTDATED:
+            return Standing.OUTDATED
         _check(answer)
-        return True
+        return Standing.KNOWN
+
+    async def is_free(self, gpu_id: str) -> bool:
+        """§2.2: whether nobody beats for this gpuId."""
+        answer = await self._http.get(self._gpu(gpu_id))
+        if answer.status_code == 404:
+            return True
+        _check(answer)
+        try:
+            return bool(answer.json()["data"]["status"] == "OFFLINE")
+        except (ValueError, KeyError, TypeError):
+            return False
 
     async def deregister(self, gpu_id: str) -> None:
         """§2.8."""
-        _check(await self._http.delete(f"{self._api}/gpus/{quote(gpu_id, safe='')}"))
+        _check(await self._http.delete(self._gpu(gpu_id)))
 
     async def report(
         self, address: ReportAddress, kind: str, body: Mapping[str, object], seconds: float | None = None
@@ -77,6 +109,9 @@ class Orchestrator:
             return usual
         return url.raw_path.decode("ascii").partition("?")[0].rstrip("/") or usual
 
+    def _gpu(self, gpu_id: str) -> str:
+        return f"{self._api}/gpus/{quote(gpu_id, safe='')}"
+
     async def close(self) -> None:
         """Drop the connections."""
         await self._http.aclose()
@@ -88,6 +123,12 @@ def message_of(answer: httpx.Response) -> str:
         return str(answer.json()["message"])[:500]
     except (ValueError, KeyError, TypeError):
         return answer.text[:200]
+
+
+def retry_after(answer: httpx.Response) -> float:
+    """Seconds that a busy server asks for; the header's other form, a date, is not used between us."""
+    asked = answer.headers.get("Retry-After", "")
+    return min(_LONGEST_WAIT, float(asked)) if answer.status_code in (429, 503) and asked.isdecimal() else 0.0
 
 
 def _check(answer: httpx.Response) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from workers.node.orchestrator import Orchestrator, message_of
+from workers.node.orchestrator import Orchestrator, message_of, retry_after
 from workers.node.records import Record, ReportAddress
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 PROGRESS_GAP = 0.5  # seconds between two progress reports of an attempt
 _PROGRESS_TIMEOUT = 2.0  # seconds: the last report waits for one that is under way
 _FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds between repetitions of the last report
-_LONGEST_WAIT = 60.0  # seconds of Retry-After that are honoured
 
 
 class ProgressReports:
@@ -89,7 +88,7 @@ async def deliver(orchestrator: Orchestrator, gpu_id: str, record: Record) -> No
                 log.warning("%s: %s dropped, answered %d: %s", record.id, kind, answer.status_code, message_of(answer))
                 return
             log.warning("%s: %s answered %d: %s", record.id, kind, answer.status_code, message_of(answer))
-            delay = max(delay, _retry_after(answer))
+            delay = max(delay, retry_after(answer))
         await asyncio.sleep(delay)
 
 
@@ -105,9 +104,3 @@ def _delays() -> Iterator[float]:
     while True:
         yield delay * random.uniform(0.8, 1.2)  # nosec B311 # jitter
         delay = min(_LAST_DELAY, 2 * delay)
-
-
-def _retry_after(answer: httpx.Response) -> float:
-    """Seconds that a busy server asks for; the header's other form, a date, is not used between us."""
-    asked = answer.headers.get("Retry-After", "")
-    return min(_LONGEST_WAIT, float(asked)) if answer.status_code in (429, 503) and asked.isdecimal() else 0.0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from pathlib import Path
 
 import httpx
@@ -15,12 +16,15 @@ from tests.e2e.fake_orchestrator import DEADLINE, KEY, FakeOrchestrator
 from tests.e2e.node.agent import (
     DOUBLE,
     FAILING,
+    GATED,
     JOBS,
     PROGRAM,
     arguments,
+    gate,
     running,
     spawn,
     until,
+    until_exists,
     work,
 )
 
@@ -71,6 +75,68 @@ async def test_waits_for_the_orchestrator_and_registers_again_when_forgotten(
         agent.process.send_signal(signal.SIGINT)
         assert await agent.exit() == 0
     assert orchestrator.of("deregister", "gpu_1")
+
+
+async def test_beats_name_their_registration(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
+    async with running(orchestrator, tmp_path, arguments(orchestrator.url, "gpu_1", *work(PROGRAM))):
+        orchestrator.script("heartbeat", 200, 404)
+        await orchestrator.until(lambda: len(orchestrator.of("heartbeat")) >= 4)
+        shown = [call.headers["x-registration"] for call in orchestrator.of("heartbeat")]
+        assert (shown[:2], shown[-1]) == (["registration-1"] * 2, "registration-2")
+
+
+async def test_an_orchestrator_of_before_names_none(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
+    orchestrator.names_registrations = False
+    async with running(orchestrator, tmp_path, arguments(orchestrator.url, "gpu_1", *work(PROGRAM))):
+        orchestrator.script("heartbeat", 400)  # without the header: nothing that an agent gives way to
+        await orchestrator.until(lambda: len(orchestrator.of("heartbeat")) >= 3)
+        assert "x-registration" not in orchestrator.of("heartbeat")[-1].headers
+        assert len(orchestrator.of("register")) == 1
+
+
+async def test_a_displaced_agent_does_not_deregister_the_other(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
+    options = arguments(orchestrator.url, "gpu_1", "--deregister-on-exit", *work(PROGRAM))
+    async with running(orchestrator, tmp_path, options) as agent:
+        orchestrator.script("heartbeat", 400, headers={"X-Registration": "outdated"})
+        await orchestrator.until(lambda: bool(orchestrator.of("gpu")))
+        agent.process.terminate()
+        assert await agent.exit() == 0
+    assert not orchestrator.of("deregister")
+
+
+@pytest.mark.parametrize("end", ["OFFLINE", "gone"])
+async def test_a_displaced_agent_gives_way_and_ends_nothing(
+    orchestrator: FakeOrchestrator, tmp_path: Path, end: str
+) -> None:
+    async with running(orchestrator, tmp_path, arguments(orchestrator.url, "gpu_1", *work(GATED))) as agent:
+        input, here, go = gate(tmp_path, "on")
+        await agent.put("on", GATED, input)
+        await until_exists(here)
+        orchestrator.script("heartbeat", 400, headers={"X-Registration": "outdated"})
+        await orchestrator.until(lambda: bool(orchestrator.of("gpu")))
+        beats = len(orchestrator.of("heartbeat"))
+        orchestrator.script("gpu", 503, 429)
+        go.touch()
+        assert await agent.result("on") == {}
+        assert orchestrator.of("result", "on")[0].headers["x-attempt-token"] == "token-of-on"
+        asked = len(orchestrator.of("gpu"))
+        await orchestrator.until(lambda: len(orchestrator.of("gpu")) >= asked + 4)
+        assert (len(orchestrator.of("heartbeat")), len(orchestrator.of("register"))) == (beats, 1)
+        if end == "gone":
+            orchestrator.script("gpu", 404)
+        else:
+            orchestrator.gpu_status = "OFFLINE"
+        await orchestrator.until(lambda: len(orchestrator.of("heartbeat")) > beats)
+        assert len(orchestrator.of("register")) == 2
+        assert orchestrator.of("heartbeat")[-1].headers["x-registration"] == "registration-2"
+
+
+async def test_it_waits_as_long_as_a_busy_orchestrator_asks_for(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
+    orchestrator.script("register", 429, headers={"Retry-After": "2"})
+    began = time.monotonic()
+    async with running(orchestrator, tmp_path, arguments(orchestrator.url, "gpu_1", *work(PROGRAM))):
+        assert time.monotonic() - began > 1.6
+        assert len(orchestrator.of("register")) == 2
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
