@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from workers.stack import postgres, redis, temporal, usable
 from workers.stack.data_dir import HARMLESS, LONGEST_SOCKET_FOLDER, DataDir
-from workers.stack.errors import DataDirInUse, StackError
+from workers.stack.errors import DataDirInUse, FolderUnusable, StackError
 
 
 def mode(path: Path) -> int:
@@ -95,7 +95,7 @@ def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(StackError, match=r"can't be used .*: set ORCHESTRATOR_DATA_DIR to another folder"):
+        with pytest.raises(FolderUnusable, match=r"can't be used .*: set ORCHESTRATOR_DATA_DIR to another folder"):
             DataDir.create(path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(StackError, match="can't be used"):
@@ -120,6 +120,13 @@ def test_files_of_somebody_else_are_named_before_anything_is_done(
     assert f" {data_dir.root}, or set ORCHESTRATOR_DATA_DIR to another folder" in line
     assert ": sudo chown -R " in line
     assert sorted(data_dir.root.rglob("*")) == before
+
+
+def test_what_is_not_ours_in_the_first_place_is_left_alone(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data_dir.root / "lost+found").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(usable, "_may_change", lambda path: path.name != "lost+found")
+    DataDir.create(data_dir.root)
 
 
 def test_files_of_others_that_may_be_changed_are_fine(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:

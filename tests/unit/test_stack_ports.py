@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from workers.stack.errors import PortTaken, StackError
+from workers.stack.errors import CannotListen, PortTaken
 from workers.stack.ports import free_port, require_free
 
 
@@ -34,6 +34,6 @@ def test_a_free_port_is_held_for_the_server_that_it_is_for() -> None:
 
 def test_a_host_that_is_not_ours_is_an_error() -> None:
     with pytest.raises(
-        StackError, match=r"cannot listen on 203\.0\.113\.1 port .*: change ORCHESTRATOR_HOST or ORCHESTRATOR_PORT"
+        CannotListen, match=r"cannot listen on 203\.0\.113\.1 port .*: change ORCHESTRATOR_HOST or ORCHESTRATOR_PORT"
     ):
         require_free("203.0.113.1", free_port(), "ORCHESTRATOR_PORT")

@@ -34,6 +34,7 @@ from workers.stack.usable import explained, require_ours, shown
 NODES = ("gpu_001", "gpu_002", "gpu_003")
 HEARTBEAT_TIMEOUT = 12.0  # s; short, so that a killed node is missed soon
 TASK_TIMEOUT = 60_000  # ms per attempt
+RESULTS = ("picture.png", "results.json")
 INTERRUPTED = 130
 
 
@@ -70,12 +71,12 @@ def _say(console: Console, text: str) -> None:
 
 def _fresh_work_folder(out: Path) -> Path:
     """Where the tasks' files go; those of an earlier demo are removed, so that no old file can pass for a new one."""
-    require_ours(out, "--out")
+    require_ours(out, "--out", ("work", *RESULTS))
     folder = out / "work"
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    for name in ("picture.png", "results.json"):
+    for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     return folder
 

@@ -19,6 +19,9 @@ from workers.stack.errors import DataDirInUse, StackError
 from workers.stack.usable import explained, require_ours, require_short, require_space, shown
 
 SETTING = ENV_PREFIX + "DATA_DIR"
+FOLDERS = ("run", "logs", "nodes", "demo")
+FILES = ("lock", "api_key", "node_key", "temporal.db", "temporal.db-wal", "temporal.db-shm")
+CONTENT = (*FOLDERS, *FILES, "postgres", "postgres.new")
 
 # The kernel holds socket paths of 107 bytes (Linux) or 103 (macOS); ours end in /postgres/.s.PGSQL.5432
 LONGEST_SOCKET_FOLDER = 103 - len("/postgres/.s.PGSQL.5432")
@@ -37,14 +40,14 @@ class DataDir:
     def create(cls, path: Path) -> DataDir:
         """Make the directory and its folders where they are missing; an existing folder keeps its mode.
 
-        Raises StackError where something there can't be used, or not by us.
+        Raises FolderUnusable where something there can't be used, or not by us.
         """
         with explained(path, SETTING):
             root = path.resolve()
             require_short(root, SETTING)
-            require_ours(root, SETTING, owned="postgres")
+            require_ours(root, SETTING, CONTENT, owned="postgres")
             _make(root, _passable())
-            for name in ("run", "logs", "nodes", "demo"):
+            for name in FOLDERS:
                 _make(root / name, _passable() if name == "run" else 0o700)
             return cls(root, _socket_folder(root))
 

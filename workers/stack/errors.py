@@ -20,6 +20,21 @@ class PortTaken(StackError):
         super().__init__(f"port {port} on {host} is taken: set {setting} to a free one")
 
 
+class FolderUnusable(StackError):
+    """{folder} can't be used, and why, and what to do"""
+
+    exit_status = 2
+
+
+class CannotListen(StackError):
+    """cannot listen on {host} port {port} ({reason}): change {setting}"""
+
+    exit_status = 2
+
+    def __init__(self, host: str, port: int, reason: str, setting: str) -> None:
+        super().__init__(f"cannot listen on {host} port {port} ({reason}): change {setting}")
+
+
 class DataDirInUse(StackError):
     """{data_dir} is in use by the stack of process {pid}"""
 

@@ -20,7 +20,7 @@ async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str])
         await local_nodes.lock(connection)
         kept = _read(path)
         secret = await local_nodes.ensure_key(connection, kept, _owner(path), gpu_ids)
-        if secret != kept:
+        if secret != kept or not _is_ours(path):
             # Before the commit: whoever waits for the lock reads it after that. Without a commit the key is dead.
             _keep(secret, path)
 
@@ -39,6 +39,11 @@ def _owner(path: Path) -> str:
 def _read(path: Path) -> str:
     """What is kept; empty where there is no such file."""
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether an agent, which takes no key from somebody else's file, takes this one."""
+    return path.stat().st_uid == os.geteuid()
 
 
 def _keep(secret: str, path: Path) -> None:

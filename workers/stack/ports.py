@@ -8,7 +8,7 @@ import socket
 import sys
 
 from infra.settings import ENV_PREFIX
-from workers.stack.errors import PortTaken, StackError
+from workers.stack.errors import CannotListen, PortTaken
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -31,7 +31,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 def require_free(host: str, port: int, setting: str) -> None:
     """Check that a server could listen there; `setting` is the environment variable that chose the port.
 
-    Raises PortTaken, or StackError when the host or port cannot be used at all.
+    Raises PortTaken, or CannotListen when the host or port cannot be used at all.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -41,4 +41,5 @@ def require_free(host: str, port: int, setting: str) -> None:
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host, port, setting) from error
         both = f"{ENV_PREFIX}HOST or {setting}" if setting == f"{ENV_PREFIX}PORT" else setting
-        raise StackError(f"cannot listen on {host} port {port} ({error.strerror}): change {both}") from error
+        reason = str(error.strerror or error).partition(" (while")[0]
+        raise CannotListen(host, port, reason, both) from error

@@ -9,11 +9,11 @@ import os
 import pwd
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.stack.errors import StackError
+from workers.stack.errors import FolderUnusable
 
 LONGEST_PATH = 400
 """Bytes: SQLite opens no file whose path has more than 512, and Postgres none with more than 1024."""
@@ -29,51 +29,53 @@ def shown(path: Path) -> str:
 
 @contextmanager
 def explained(path: Path, setting: str) -> Iterator[None]:
-    """What the system refuses within becomes a StackError that names the path and the setting that chose it."""
+    """What the system refuses within becomes a FolderUnusable that names the path and the setting that chose it."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         named = getattr(error, "filename", None)
         where = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else path
         reason = f"{shown(where)} can't be used ({getattr(error, 'strerror', None) or error})"
-        raise StackError(f"{reason}: {_advice(path, setting)}") from error
+        raise FolderUnusable(f"{reason}: {_advice(path, setting)}") from error
 
 
-def require_ours(folder: Path, setting: str, *, owned: str | None = None) -> None:
-    """Look at a folder and all in it, but for what lies below its folder `owned`, which must belong to us itself.
+def require_ours(folder: Path, setting: str, names: Collection[str], *, owned: str | None = None) -> None:
+    """Look at a folder and at what has these names in it, whole trees, but for `owned`, which must belong to us itself.
 
-    Raises StackError for the first file that we may not change.
+    Raises FolderUnusable for the first file that we may not change.
     """
     if os.geteuid() == 0 or not folder.exists():
         return
-    for path in _tree(folder, owned):
+    for path in _trees(folder, names, owned):
         entry = path.lstat()
         theirs = entry.st_uid != os.geteuid()
         if (path.name == owned and theirs) or not (path.is_symlink() or _may_change(path)):
-            raise StackError(f"{shown(path)} {_whose(entry.st_uid)}: {_advice(folder, setting, chown=theirs)}")
+            raise FolderUnusable(f"{shown(path)} {_whose(entry.st_uid)}: {_advice(folder, setting, chown=theirs)}")
 
 
 def require_short(folder: Path, setting: str) -> None:
-    """Raises StackError where files in the folder could not be opened by every part."""
+    """Raises FolderUnusable where files in the folder could not be opened by every part."""
     if (length := len(os.fsencode(folder))) > LONGEST_PATH:
-        raise StackError(f"the path of {setting} has {length} bytes, at most {LONGEST_PATH} work: choose a shorter one")
+        raise FolderUnusable(
+            f"the path of {setting} has {length} bytes, at most {LONGEST_PATH} work: choose a shorter one"
+        )
 
 
 def require_space(folder: Path, setting: str, *, first: bool) -> None:
-    """Raises StackError where a start would fill the disk."""
+    """Raises FolderUnusable where a start would fill the disk."""
     needed = FIRST_START_BYTES if first else LATER_START_BYTES
     if (free := shutil.disk_usage(folder).free) < needed:
         told = f"{shown(folder)} has {free >> 20} MiB of free space, a start needs {needed >> 20} MiB"
-        raise StackError(f"{told}: make room, or set {setting} to another folder")
+        raise FolderUnusable(f"{told}: make room, or set {setting} to another folder")
 
 
-def _tree(folder: Path, owned: str | None) -> Iterator[Path]:
+def _trees(folder: Path, names: Collection[str], owned: str | None) -> Iterator[Path]:
     yield folder
-    for name, folders, files in os.walk(folder):
-        for each in (*folders, *files):
-            yield Path(name, each)
-        if owned in folders:
-            folders.remove(owned)
+    for name in names:
+        if os.path.lexists(top := folder / name):
+            yield top
+        for inner, folders, files in os.walk(top) if name != owned else ():
+            yield from (Path(inner, each) for each in (*folders, *files))
 
 
 def _may_change(path: Path) -> bool:
