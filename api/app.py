@@ -12,6 +12,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from api import access, docs, document, errors
 from api.auth import PREFIX, Authentication
+from api.byte_limit import ByteLimit
 from api.context import Context
 from api.envelope import Envelope, Failure, failure, ok, says
 from api.errors import ErrorShield
@@ -57,6 +58,7 @@ def create_app(context: Context) -> FastAPI:
     document.install(app, ROUTERS)
     docs.install(app)
     app.add_middleware(Utf8Target)
+    app.add_middleware(ByteLimit, cache=context.cache, settings=context.settings)
     app.add_middleware(RateLimit, cache=context.cache, settings=context.settings)
     app.add_middleware(Authentication, database=context.database)
     app.add_middleware(DeclaredSize)

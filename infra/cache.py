@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError
 
-from infra.rates import Rate
+from infra.rates import ByteRate, Rate
 from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _BEATS = "gpu-orchestrator:beats"
 _REPORT = "gpu-orchestrator:monitor-report"
 _BUCKET = "gpu-orchestrator:bucket:"
+_BYTES = "gpu-orchestrator:bytes:"
 REPORT_TTL_S = 300
 ANSWER_S = 0.5  # what takes longer counts as no answer
 PAUSE_S = 1.0
@@ -47,6 +48,18 @@ return '0'
 """
 
 
+# `infra.rates.charge`, likewise: KEYS a bucket; ARGV rate, burst, count. The answer is the time to credit, in s.
+_CHARGE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
+local after = math.max(full_at, now) + count / rate
+redis.call('SET', KEYS[1], string.format('%.6f', after), 'PX', math.ceil((after - now) * 1000) + 1)
+return string.format('%.6f', math.max(0, after - now - burst / rate))
+"""
+
+
 class Cache:
     """Every call answers, with nothing where Redis is away."""
 
@@ -54,6 +67,7 @@ class Cache:
         self._redis = redis
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=1)
         self._take = None if redis is None else redis.register_script(_TAKE)
+        self._charge = None if redis is None else redis.register_script(_CHARGE)
 
     @classmethod
     def connect(cls, url: str | None) -> Cache:
@@ -89,6 +103,13 @@ class Cache:
         if self._take is None:
             return None
         answer = await self._answer(self._take(keys=[_BUCKET + name], args=[limit.rate, limit.burst]))
+        return None if answer is None else float(answer)
+
+    async def charge(self, name: str, limit: ByteRate, count: int) -> float | None:
+        """Take bytes of a bucket: the seconds until it is in credit; None where Redis is away."""
+        if self._charge is None:
+            return None
+        answer = await self._answer(self._charge(keys=[_BYTES + name], args=[limit.rate, limit.burst, count]))
         return None if answer is None else float(answer)
 
     async def ping(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LEAST_RATE, MOST = 0.001, 1_000_000
+MOST_BYTES = 2**40
 
 
 class Rate(BaseModel):
@@ -21,6 +24,30 @@ class Rate(BaseModel):
         if 0 < value < LEAST_RATE:
             raise ValueError(f"must be 0, which is no limit, or at least {LEAST_RATE:g}")
         return value
+
+
+class RoleRate(Rate):
+    """Of a role: its calls, and the bytes of bodies and answers; what is left out of those is the role's default."""
+
+    bytes: float | None = Field(default=None, ge=0, le=MOST_BYTES, description="per second; 0 is no limit")
+    bytes_burst: int | None = Field(default=None, ge=1, le=MOST_BYTES, alias="bytesBurst")
+
+
+@dataclass(frozen=True)
+class ByteRate:
+    """Bytes per second, and how many a full bucket holds."""
+
+    rate: float
+    burst: int
+
+
+def charge(full_at: float, now: float, limit: ByteRate, count: int) -> tuple[float, float]:
+    """Take `count` bytes of a bucket, also where it has less: when it will be full, and the time until it is in credit.
+
+    Times in seconds by any one clock. `infra.cache` has the same as a script.
+    """
+    after = max(full_at, now) + count / limit.rate
+    return after, max(0.0, after - now - limit.burst / limit.rate)
 
 
 def take(full_at: float, now: float, limit: Rate) -> tuple[float, float]:

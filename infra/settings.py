@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import os
 import re
 import socket
@@ -37,7 +38,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from infra import service_urls
 from infra.bad_settings import BadSettings
-from infra.rates import Rate
+from infra.rates import ByteRate, Rate, RoleRate
 from infra.secrecy import has_default_password, is_placeholder
 from infra.strict_json import INT64
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
@@ -53,7 +54,11 @@ MAX_PORT = 65535
 MAX_KEY = 512
 DAY_S, YEAR_S = 86_400, 31_536_000
 
-RATES = {Role.USER: Rate(rate=50, burst=200), Role.NODE: Rate(rate=200, burst=400)}
+MIB = 1024 * 1024
+RATES = {
+    Role.USER: RoleRate(rate=50, burst=200, bytes=4 * MIB, bytesBurst=32 * MIB),
+    Role.NODE: RoleRate(rate=200, burst=400, bytes=16 * MIB, bytesBurst=128 * MIB),
+}
 """Of the roles that RATE_LIMITS leaves out; those that are missing here too have no limit."""
 
 Network = IPv4Network | IPv6Network
@@ -129,7 +134,7 @@ class Settings(BaseSettings):
     )  # a NORMAL task that waited so long gets a share of the VIP class
     app_weights: dict[str, float] = Field(default_factory=dict)  # JSON, e.g. {"face_swap_app": 2}; others weigh 1
 
-    rate_limits: dict[Role, Rate] = Field(default_factory=dict)  # JSON, {"user": {"rate": 50, "burst": 200}}
+    rate_limits: dict[Role, RoleRate] = Field(default_factory=dict)  # JSON, {"user": {"rate": 50, "burst": 200}}
     max_waiting: int = Field(
         default=10_000, ge=1, le=10_000_000
     )  # QUEUED tasks of one user that users' keys may pile up
@@ -263,6 +268,13 @@ class Settings(BaseSettings):
         """How often the keys of a role may call; None: there is no limit."""
         limit = self.rate_limits.get(role, RATES.get(role))
         return None if limit is None or not limit.rate else limit
+
+    def bytes_of(self, role: Role) -> ByteRate | None:
+        """How many bytes the keys of a role may send and be sent; None: there is no limit."""
+        given, usual = self.rate_limits.get(role), RATES.get(role)
+        rate = given.bytes if given and given.bytes is not None else usual and usual.bytes
+        burst = given.bytes_burst if given and given.bytes_burst is not None else usual and usual.bytes_burst
+        return ByteRate(rate, burst or math.ceil(rate)) if rate else None
 
     def weight_of(self, app: str) -> float:
         """An app's share of its class beside the others' (fair queueing)."""

@@ -224,3 +224,53 @@ async def test_shares_follow_keys_not_words(serve, make_caller, api):
     assert found == sorted(found)
     assert all(place > 3 * number for number, place in enumerate(found))  # two others have their turns in between
     assert len(set(await places(older)) | set(found)) == len(older) + len(found)
+
+
+FEW_BYTES = {
+    "rate_limits": {
+        role: {"rate": 1000, "burst": 1000, "bytes": 1000, "bytesBurst": 250_000} for role in ("user", "node")
+    }
+}
+
+
+async def chunks(size):
+    for _ in range(0, size, 50_000):
+        yield b"x" * 50_000
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bytes_have_a_rate_too(serve, make_caller, chunked):
+    """Of all API processes together, and of the keys of one lineage; what is refused is paid for as well."""
+    user, other = [await make_caller("user", "limits") for _ in range(2)]
+    one, two = await serve(**FEW_BYTES), await serve(**FEW_BYTES)
+    here, there = await one(user.key), await two(user.key)
+    for client in (here, there, here):
+        content = chunks(100_000) if chunked else b"x" * 100_000
+        assert (await client.http.post("/tasks", content=content)).status_code == 400
+    response = await here.http.get("/monitoring/health")
+    assert (response.status_code, response.json()) == (429, MESSAGE)
+    assert 30 <= int(response.headers["Retry-After"]) <= 51
+    assert await statuses(await two(other.key), 1) == [200]
+
+
+async def test_answers_are_paid_for(serve, make_caller, api):
+    user = await (await serve(**FEW_BYTES))((await make_caller("user", "reader")).key)
+    body = {"taskType": 261, "userId": "reader", "app": "a", "payload": "x" * 150_000}
+    task_id = (await api.post("/tasks", body))["taskId"]
+    assert await statuses(user, 3, f"/tasks/{task_id}") == [200, 200, 429]
+
+
+async def test_a_node_in_debt_beats_on(serve, make_caller):
+    node = await (await serve(**FEW_BYTES))((await make_caller("node", "limits")).key)
+    for _ in range(3):
+        await node.http.post("/tasks/none/result", content=b"x" * 100_000)
+    assert (await node.http.post("/gpus/none/heartbeat")).status_code == 404
+    assert (await node.http.post("/tasks/none/result", content=b"x")).status_code == 429
+
+
+async def test_without_redis_each_process_counts_bytes_for_itself(serve, make_caller, tmp_path):
+    key = (await make_caller("user", "limits")).key
+    for _ in range(2):
+        client = await (await serve(redis=f"unix://{tmp_path}/nothing.sock", **FEW_BYTES))(key)
+        answers = [(await client.http.post("/tasks", content=b"x" * 100_000)).status_code for _ in range(4)]
+        assert answers == [400, 400, 400, 429]

@@ -36,6 +36,7 @@ class Nothing:
 def context(role: str) -> MagicMock:
     made = MagicMock(database=Nothing(role), cache=AsyncMock(), engine=AsyncMock())
     made.settings.rate_of.return_value = None
+    made.settings.bytes_of.return_value = None
     return made
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.limits import LocalBuckets
-from infra.rates import Rate, take
+from infra.rates import ByteRate, Rate, RoleRate, charge, take
 from infra.settings import RATES, Settings
 from workflows.domain.role import Role
 
@@ -69,13 +69,43 @@ def test_buckets_have_names_and_full_ones_are_forgotten(monkeypatch: pytest.Monk
 
 def test_the_rates_of_roles() -> None:
     usual = Settings()
-    assert usual.rate_of(Role.USER) == Rate(rate=50, burst=200)
+    assert usual.rate_of(Role.USER) == RATES[Role.USER]
     assert usual.rate_of(Role.NODE) == RATES[Role.NODE]
     assert usual.rate_of(Role.ADMIN) is usual.rate_of(Role.OPERATOR) is None
     chosen = Settings(rate_limits={"user": {"rate": 0, "burst": 1}, "operator": {"rate": 2, "burst": 3}})
     assert chosen.rate_of(Role.USER) is None
-    assert chosen.rate_of(Role.OPERATOR) == Rate(rate=2, burst=3)
+    assert chosen.rate_of(Role.OPERATOR) == RoleRate(rate=2, burst=3)
     assert chosen.rate_of(Role.NODE) == RATES[Role.NODE]
     for wrong in ({"boss": {"rate": 1, "burst": 1}}, {"user": {"rate": -1, "burst": 1}}, {"user": {"rate": 1}}):
         with pytest.raises(ValidationError):
             Settings(rate_limits=wrong)
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 10**6)), max_size=100), st.integers(1, 10**6))
+def test_a_debt_is_paid_at_the_rate(charges: list[tuple[float, int]], burst: int) -> None:
+    limit, full_at, now, spent = ByteRate(1000, burst), 0.0, 1000.0, 0
+    for pause, count in charges:
+        now += pause
+        full_at, wait = charge(full_at, now, limit, count)
+        spent += count
+        assert wait >= (spent - burst) / limit.rate - (now - 1000.0) - 1e-3
+        assert charge(full_at, now + wait, limit, 0)[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_bytes_have_defaults_by_role() -> None:
+    usual = Settings()
+    assert usual.bytes_of(Role.USER) == ByteRate(4 * 2**20, 32 * 2**20)
+    assert usual.bytes_of(Role.NODE) == ByteRate(16 * 2**20, 128 * 2**20)
+    assert usual.bytes_of(Role.ADMIN) is None
+    given = Settings(
+        rate_limits={  # type: ignore[arg-type]
+            "user": {"rate": 1, "burst": 1, "bytes": 10},
+            "node": {"rate": 0, "burst": 1, "bytes": 0},
+            "operator": {"rate": 0, "burst": 1, "bytes": 5.5},
+            "admin": {"rate": 1, "burst": 1},
+        }
+    )
+    assert given.bytes_of(Role.USER) == ByteRate(10, 32 * 2**20)
+    assert given.bytes_of(Role.NODE) is None
+    assert given.bytes_of(Role.OPERATOR) == ByteRate(5.5, 6)
+    assert given.bytes_of(Role.ADMIN) is None
