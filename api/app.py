@@ -17,6 +17,7 @@ from api.context import Context
 from api.envelope import Envelope, Failure, failure, ok, says
 from api.errors import ErrorShield
 from api.limits import DeclaredSize, RateLimit
+from api.methods import Cors, HeadAsGet, Options
 from api.routes import alerts, audit, cluster, gpus, monitoring, tasks
 from api.target import Utf8Target
 from api.tracing import Tracing
@@ -57,6 +58,7 @@ def create_app(context: Context) -> FastAPI:
     errors.install(app)
     document.install(app, ROUTERS)
     docs.install(app)
+    app.add_middleware(Options, routes=app.routes, prefix=PREFIX, below=[one for r in ROUTERS for one in r.routes])
     app.add_middleware(Utf8Target)
     app.add_middleware(ByteLimit, cache=context.cache, settings=context.settings)
     app.add_middleware(RateLimit, cache=context.cache, settings=context.settings)
@@ -64,6 +66,8 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(DeclaredSize)
     app.add_middleware(ErrorShield)
     app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())
+    app.add_middleware(Cors, origins=context.settings.origins)
+    app.add_middleware(HeadAsGet)
     return app
 
 

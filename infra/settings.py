@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     mode: Literal["development", "production"] = "development"
     api_key: SecretStr | None = None
     public_url: str | None = None  # how nodes reach this API; default http://HOST:PORT, see `base_url`
+    cors_origins: str = ""  # origins whose pages may call, comma separated, or * for all
 
     database_url: str | None = None
     redis_url: str | None = None
@@ -188,6 +189,19 @@ class Settings(BaseSettings):
         _port_ranges(value)
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: str) -> str:
+        parts = _listed(value)
+        if "*" in parts and len(parts) > 1:
+            raise ValueError("must be * alone, or origins")
+        for part in parts:
+            if part != "*" and not _is_origin(part):
+                raise ValueError(
+                    "must be * or origins like https://host:port, comma separated: no path, no slash at the end"
+                )
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
@@ -242,6 +256,11 @@ class Settings(BaseSettings):
     def port_ranges(self) -> tuple[range, ...]:
         """Where nodes may listen (NODE_PORTS)."""
         return _port_ranges(self.node_ports)
+
+    @cached_property
+    def origins(self) -> tuple[str, ...]:
+        """Whose pages may call (CORS_ORIGINS), as browsers write them."""
+        return tuple(part.lower() for part in _listed(self.cors_origins))
 
     @property
     def grace(self) -> timedelta:
@@ -342,6 +361,25 @@ def _complaints(error: ValidationError) -> Iterator[str]:
         name, *inside = [str(part) if str(part).isprintable() else repr(part) for part in each["loc"]] or [""]
         where = [ENV_PREFIX + name.upper(), ".".join(inside)] if name else []
         yield ": ".join([*filter(None, where), each["msg"].removeprefix("Value error, ")])
+
+
+def _listed(text: str) -> list[str]:
+    """The parts of a comma separated list; an empty text has none."""
+    return [part.strip() for part in text.split(",")] if text.strip() else []
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser could send it: a scheme, a host, and a port unless it is the scheme's own (RFC 6454)."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", parts.hostname or ""):
+        return False
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    shown = "" if port is None else f":{port}"
+    return port != {"http": 80, "https": 443}[parts.scheme] and text.lower() == f"{parts.scheme}://{host}{shown}"
 
 
 def http_url(host: str, port: int) -> str:

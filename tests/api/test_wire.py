@@ -56,3 +56,43 @@ async def test_the_docs_need_nothing_from_elsewhere(api):
             answer = await http.get(f"/{asset}")
             assert (answer.status_code, len(answer.content) > 1000) == (200, True), asset
         assert (await http.get("/docs/assets/nothing.js")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs/assets/swagger-ui.css", "/none"])
+async def test_head_says_what_get_would(api, path):
+    async with httpx.AsyncClient(base_url=api.stack.api_url, trust_env=False) as http:
+        get, head = await http.get(path), await http.head(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert int(head.headers["content-length"]) == len(get.content)
+
+
+async def test_head_and_options_of_the_api(api, make_caller):
+    """With the roles of GET; the connection goes on behind them."""
+    user = await make_caller("user")
+    for caller, path, status in [(api, "/tasks?size=1", 200), (api, "/none", 404), (user, "/gpus", 403)]:
+        get, head = await caller.http.get(path), await caller.http.head(path)
+        assert (get.status_code, head.status_code, head.content) == (status, status, b"")
+        assert head.headers.get("x-total-count") == get.headers.get("x-total-count")
+    for path, allow in [
+        ("/tasks", "GET, HEAD, POST, OPTIONS"),
+        ("/tasks/some", "GET, HEAD, OPTIONS"),
+        ("/gpus/some", "GET, HEAD, DELETE, OPTIONS"),
+        ("/gpus/register", "GET, HEAD, POST, DELETE, OPTIONS"),
+    ]:
+        answer = await user.http.options(path)
+        assert (answer.status_code, answer.headers["allow"]) == (200, allow), path
+    await user.ask("OPTIONS", "/none/none", code=404)
+
+
+async def test_a_body_that_waits_is_asked_for(api):
+    """`Expect: 100-continue`, as curl sends it with a large body."""
+    url = httpx.URL(api.stack.api_url)
+    body = json.dumps({"taskType": 2205, "userId": "u", "app": "tests", "payload": "{}"}).encode()
+    head = f"POST /api/v2/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\nConnection: close\r\n"
+    more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write((head + more).encode())
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 200 ")
+    writer.close()

@@ -43,6 +43,26 @@ BAD = [
     ("TASK_TYPES", '{"2": {"maxRetries": 101}}'),
     ("TASK_TYPES", '{"2": {"retries": 1}}'),
     ("TASK_TYPES", '{"2": {"name": "a\\nb"}}'),
+    *(
+        ("CORS_ORIGINS", value)
+        for value in (
+            "example.org",
+            "https://example.org/",
+            "https://example.org/app",
+            "https://example.org,",
+            "https://a.org https://b.org",
+            "*,https://example.org",
+            "https://*.example.org",
+            "ftp://example.org",
+            "https://user@example.org",
+            "https://example.org?a",
+            "https://example.org:443",
+            "https://example.org:99999",
+            "https://例子.org",
+            "null",
+            "://",
+        )
+    ),
     ("RATE_LIMITS", "fast"),
     ("RATE_LIMITS", '{"user": {"rate": 1e-300, "burst": 1}}'),
     ("RATE_LIMITS", '{"user": {"rate": NaN, "burst": 1}}'),
@@ -187,3 +207,21 @@ def test_a_variable_that_nothing_reads_is_pointed_out(
         "warning: ORCHESTRATOR_COLOUR is no setting",
         "warning: ORCHESTRATOR_HEARTBEAT_TIMOUT is no setting: is ORCHESTRATOR_HEARTBEAT_TIMEOUT meant?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("https://Example.org", ("https://example.org",)),
+        (
+            "http://localhost:3000, https://a-b.example.org:8443",
+            ("http://localhost:3000", "https://a-b.example.org:8443"),
+        ),
+        ("http://[::1]:3000", ("http://[::1]:3000",)),
+        ("http://127.0.0.1", ("http://127.0.0.1",)),
+    ],
+)
+def test_origins_are_as_browsers_write_them(value: str, origins: tuple[str, ...]) -> None:
+    assert Settings(cors_origins=value).origins == origins

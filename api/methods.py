@@ -1,0 +1,92 @@
+"""HEAD and OPTIONS of every path, and what a browser asks before it calls from another origin (CORS)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, compile_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.envelope import ok
+
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+TAKEN = (
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "Idempotency-Key",
+    "X-Attempt-Token",
+    "X-Registration",
+    "Prefer",
+    "traceparent",
+)
+"""Headers that a page of another origin may send."""
+SHOWN = ("X-Total-Count", "Link", "Retry-After", "X-Next-Cursor", "X-Registration")
+"""Headers that it may read."""
+
+
+class HeadAsGet:
+    """Answers HEAD as it answers GET, without the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await self._app({**scope, "method": "GET"}, receive, without_body)
+        else:
+            await self._app(scope, receive, send)
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of some origins call and read every answer; for any other origin it is not there.
+
+    No cookie and no other credential of the browser's is taken: a page shows a key of its own, so that even `*` gives
+    nothing away. A preflight of an allowed origin is answered 200 whatever it asks for: the browser compares.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(app, allow_origins=origins, allow_methods=METHODS, allow_headers=TAKEN, expose_headers=SHOWN)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
+        if origin is not None and self.is_allowed_origin(origin):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        headers = dict(self.preflight_headers)
+        headers.setdefault("Access-Control-Allow-Origin", request_headers["origin"])
+        return JSONResponse(ok(None), headers=headers)
+
+
+class Options:
+    """Answers OPTIONS with the methods of a path (RFC 9110, 9.3.7); a path that does not exist stays one."""
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], prefix: str, below: Iterable[BaseRoute]) -> None:
+        """`below`: routes whose paths begin with `prefix`."""
+        self._app = app
+        known = [(one.path, one.methods) for one in routes if isinstance(one, Route)]
+        known += [(prefix + one.path, one.methods) for one in below if isinstance(one, Route)]
+        self._paths = [(compile_path(path)[0], methods or set()) for path, methods in known]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        allowed = self._of(scope["path"]) if scope["type"] == "http" and scope["method"] == "OPTIONS" else []
+        if allowed:
+            await JSONResponse(ok(None), headers={"Allow": ", ".join(allowed)})(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _of(self, path: str) -> list[str]:
+        if path == "*":
+            return list(METHODS)
+        found = {method for pattern, methods in self._paths if pattern.match(path) for method in methods}
+        there = found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
+        return [method for method in METHODS if found and method in there]

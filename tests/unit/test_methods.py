@@ -1,0 +1,130 @@
+"""HEAD, OPTIONS, and calls from pages of other origins (CORS), on the application as it is assembled."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import httpx
+import pytest
+
+from api.app import create_app
+from infra.settings import Settings
+
+OURS, OTHER = "https://console.example.org", "https://evil.example.org"
+ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,idempotency-key"}
+
+
+async def ask(method: str, path: str, origins: str = OURS, **headers: str) -> httpx.Response:
+    context = MagicMock(settings=Settings(cors_origins=origins))
+    transport = httpx.ASGITransport(app=create_app(context))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        return await http.request(method, path, headers=headers)
+
+
+def cors(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
+
+
+async def preflight(origin: str, origins: str = OURS, **asks: str) -> httpx.Response:
+    return await ask("OPTIONS", "/api/v2/tasks", origins, Origin=origin, **{**ASKS, **asks})
+
+
+async def test_a_preflight_of_an_allowed_origin_needs_no_key() -> None:
+    response = await preflight(OURS)
+    assert (response.status_code, response.json()) == (200, {"code": 200, "message": "success", "data": None})
+    allowed = cors(response)
+    assert allowed["access-control-allow-origin"] == OURS
+    assert {"GET", "POST", "DELETE", "HEAD"} <= set(allowed["access-control-allow-methods"].split(", "))
+    headers = allowed["access-control-allow-headers"].lower().split(", ")
+    assert {"authorization", "x-api-key", "content-type", "idempotency-key", "x-attempt-token", "prefer"} <= set(
+        headers
+    )
+    assert "traceparent" in headers
+    assert "access-control-allow-credentials" not in allowed
+    assert "Origin" in response.headers["vary"]
+
+
+async def test_a_preflight_for_more_gets_the_same_lists() -> None:
+    """The browser compares."""
+    response = await preflight(
+        OURS, **{"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-a"}
+    )
+    assert response.status_code == 200
+    assert cors(response) == cors(await preflight(OURS))
+
+
+@pytest.mark.parametrize(
+    ("origin", "origins"),
+    [
+        (OTHER, OURS),
+        (OURS, ""),
+        ("null", OURS),
+        (OURS + ":8443", OURS),
+        (OURS.replace("https", "http"), OURS),
+        (OURS + ".evil.org", OURS),
+    ],
+)
+async def test_another_origin_gets_no_headers(origin: str, origins: str) -> None:
+    for response in (
+        await preflight(origin, origins),
+        await ask("GET", "/healthz", origins, Origin=origin),
+        await ask("GET", "/api/v2/tasks", origins, Origin=origin),
+    ):
+        assert cors(response) == {}
+        assert response.status_code == (200 if response.url.path == "/healthz" else 401)
+
+
+@pytest.mark.parametrize("origins", [OURS, f"http://localhost:3000, {OURS}", "*"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/healthz", 200), ("GET", "/api/v2/tasks", 401), ("POST", "/api/v2/none", 401), ("GET", "/none", 404)],
+)
+async def test_answers_and_errors_can_be_read_by_an_allowed_origin(
+    method: str, path: str, status: int, origins: str
+) -> None:
+    response = await ask(method, path, origins, Origin=OURS)
+    assert response.status_code == status
+    allowed = cors(response)
+    assert allowed["access-control-allow-origin"] == ("*" if origins == "*" else OURS)
+    shown = set(allowed["access-control-expose-headers"].split(", "))
+    assert {"X-Total-Count", "Link", "Retry-After", "X-Next-Cursor"} <= shown
+    assert "access-control-allow-credentials" not in allowed
+
+
+async def test_a_bug_can_be_read_too() -> None:
+    response = await ask("GET", "/readyz", Origin=OURS)  # nothing there answers as it should
+    assert response.status_code >= 500
+    assert cors(response)["access-control-allow-origin"] == OURS
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/healthz", 200), ("/openapi.json", 200), ("/api/v2/tasks", 401), ("/none", 404), ("/docs", 200)],
+)
+async def test_head_is_get_without_a_body(path: str, status: int) -> None:
+    get, head = await ask("GET", path), await ask("HEAD", path)
+    assert (head.status_code, get.status_code, head.content) == (status, status, b"")
+    assert head.headers == get.headers
+    assert int(head.headers["content-length"]) == len(get.content) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "allow"),
+    [
+        ("/healthz", 200, "GET, HEAD, OPTIONS"),
+        ("/docs", 200, "GET, HEAD, OPTIONS"),
+        ("/none", 404, None),
+        ("/api/v2/tasks", 401, None),
+    ],
+)
+async def test_options_tell_the_methods(path: str, status: int, allow: str | None) -> None:
+    response = await ask("OPTIONS", path)
+    assert (response.status_code, response.json()["code"], response.headers.get("allow")) == (status, status, allow)
+    response = await ask("OPTIONS", path, Origin=OURS)  # it asks for no method: no preflight
+    assert response.headers.get("allow") == allow
+
+
+async def test_no_setting_no_cors() -> None:
+    answers: Any = [await ask("GET", "/healthz", "", Origin=OURS), await preflight(OURS, "")]
+    assert [cors(answer) for answer in answers] == [{}, {}]
