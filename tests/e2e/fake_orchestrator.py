@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -96,13 +97,17 @@ class FakeOrchestrator:
 
 
 @contextlib.asynccontextmanager
-async def fake_orchestrator() -> AsyncIterator[FakeOrchestrator]:
-    """A listening one."""
+async def fake_orchestrator(certificate: Path | None = None) -> AsyncIterator[FakeOrchestrator]:
+    """A listening one; with TLS where it has a certificate (PEM, with its key)."""
     fake = FakeOrchestrator()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        fake.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server = _Server(uvicorn.Config(_app(fake), lifespan="off", ws="none", log_config=None, access_log=False))
+        fake.url = f"{'https' if certificate else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
+        server = _Server(
+            uvicorn.Config(
+                _app(fake), lifespan="off", ws="none", log_config=None, access_log=False, ssl_certfile=certificate
+            )
+        )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield fake

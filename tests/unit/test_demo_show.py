@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import signal
 from pathlib import Path
 from typing import Any, cast
@@ -137,3 +138,28 @@ def test_nodes_are_remembered_without_events() -> None:
     assert (task.nodes, task.attempts, task.seconds) == (["gpu_002", "gpu_001"], 2, 2.5)
     assert task.moved_off("gpu_002")
     assert not task.moved_off("gpu_001")
+
+
+@pytest.mark.parametrize("width", [40, 59, 60, 61, 80, 120, 200, 250])
+@pytest.mark.parametrize("done", [0, 7, 12])
+def test_each_part_of_the_board_has_a_line_of_its_own(width: int, done: int) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=width, height=40, force_terminal=True, color_system=None, legacy_windows=False)
+    tasks = [
+        Tracked(f"task_{number}", number, Job(TILE_TYPE, {"x": 0, "y": number}, Path("t"), (1, 1)))
+        for number in range(12)
+    ]
+    for task in tasks[:done]:
+        task.status = "COMPLETED"
+    for task in tasks[done:]:
+        task.status, task.gpu_id, task.progress = "PROCESSING", "gpu_001", 100
+    with Board(console, NODES) as board:
+        board.show(tasks)
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert [line[:7] for line in lines if line.startswith("gpu_")] == list(NODES)
+    head, bar, *rest = lines[-4:]
+    assert head.startswith(f"{done}/12 done")
+    assert set(bar) <= {"━", "╸", "╺"}
+    assert len(rest) == len(NODES)
+    assert all(len(line) <= width for line in lines)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import trustme
 
 from workers.cli import main
 from workers.node.errors import BadOption
@@ -95,6 +96,35 @@ def test_a_key_file_that_cannot_serve_is_one_clear_line(
     with pytest.raises(BadOption, match=complaint) as raised:
         parse([*KEYLESS, "--key-file", str(file)])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(None, "cannot read"), ("", "holds no certificates"), ("text", "holds no certificates")]
+)
+def test_authorities_that_cannot_be_read_are_one_clear_line(
+    content: str | None, complaint: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(BadOption, match=f"--ca-file: .*{complaint}"):
+        parse([*NEEDED, "--ca-file", str(file)])
+    variable = {"SSL_CERT_FILE": str(file)}
+    with pytest.raises(BadOption, match=f"SSL_CERT_FILE: .*{complaint}"):
+        parse([*NEEDED, "--api", "https://api"], variable)
+    assert parse(NEEDED, variable).trust is None  # without TLS it is nobody's concern
+
+
+def test_a_file_of_authorities_replaces_the_usual_ones(tmp_path: Path) -> None:
+    for name in ("option", "variable"):
+        trustme.CA(organization_name=name).cert_pem.write_to_path(tmp_path / name)
+    variable = {"SSL_CERT_FILE": str(tmp_path / "variable")}
+    by_option = parse([*NEEDED, "--api", "https://api", "--ca-file", str(tmp_path / "option")], variable).trust
+    by_variable = parse([*NEEDED, "--api", "https://api"], variable).trust
+    for trust, name in ((by_option, "option"), (by_variable, "variable")):
+        assert trust is not None
+        (authority,) = trust.get_ca_certs()
+        assert (("organizationName", name),) in authority["subject"]
 
 
 def test_the_key_is_not_shown() -> None:

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from workers.demo.tracked import Tracked
 
+BAR = 60  # columns, where there are so many
+
 
 class Board:
     """A context manager; `show` draws the tasks as they are now, `say` adds a line that stays."""
@@ -57,15 +59,27 @@ class Board:
     def _drawing(self, tasks: Sequence[Tracked]) -> Group:
         table = Table.grid(padding=(0, 2))
         for node in self._nodes:
-            table.add_row(Text(node, "bold"), self._work_of(node, tasks))
+            table.add_row(_line(node, "bold"), self._work_of(node, tasks))
         done = sum(task.ended for task in tasks)
-        return Group(Text(summary(tasks)), ProgressBar(total=max(len(tasks), 1), completed=done, width=60), table)
+        return Group(_line(summary(tasks)), self._bar(done, len(tasks)), table)
+
+    def _bar(self, done: int, total: int) -> Table:
+        """In a row of its own: rich ends no line after a bar, so that what follows a short one stands beside it."""
+        row = Table.grid()
+        row.add_column(width=min(BAR, self._console.width))
+        row.add_row(ProgressBar(total=max(total, 1), completed=done))
+        return row
 
     def _work_of(self, node: str, tasks: Sequence[Tracked]) -> Text:
         if node in self._dead:
-            return Text("killed", "bold red")
+            return _line("killed", "bold red")
         running = [task for task in tasks if task.status == "PROCESSING" and task.gpu_id == node]
-        return Text("   ".join(f"{task.job.label} {task.progress:>3}%" for task in running) or "-")
+        return _line("   ".join(f"{task.job.label} {task.progress:>3}%" for task in running) or "-")
+
+
+def _line(text: str, style: str = "") -> Text:
+    """One line, cut where the terminal ends."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def summary(tasks: Sequence[Tracked]) -> str:

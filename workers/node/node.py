@@ -42,7 +42,7 @@ class Node:
         hardware = detect(os.environ)
         self._slots = Slots(options.slots or hardware.default_slots, hardware.devices)
         self._registration = Registration(options, hardware, listener.getsockname()[1], len(self._slots.all), secret)
-        self._orchestrator = Orchestrator(options.api, options.api_key)
+        self._orchestrator = Orchestrator(options.api, options.api_key, options.trust)
         self._membership = Membership(self._orchestrator, self._registration)
         self._launcher = Launcher(os.environ, options.run_as, adopts=True)
         self._runner = Runner(options.work, self._launcher)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -27,6 +28,7 @@ class Options:
 
     api: str  # scheme://host:port/api/v2
     api_key: str = field(repr=False)
+    trust: ssl.SSLContext | None  # None: the usual authorities
     gpu_id: str
     host: str
     port: int
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     add("--api", default=env("API"), type=_api, metavar="URL", help="the orchestrator, http://host:port")
     add("--api-key", metavar="KEY", help=f"this node's key; {ENV_PREFIX}KEY keeps it out of the process list")
     add("--key-file", type=Path, metavar="FILE", help="a file with that key, which its owner alone may read")
+    add("--ca-file", default=env("CA_FILE"), type=Path, metavar="FILE", help="authorities to trust; else SSL_CERT_FILE")
     add("--gpu-id", default=env("GPU_ID"), type=_gpu_id, metavar="ID", help="the id to register as")
     add("--host", default=env("HOST", "127.0.0.1"), type=_ip, metavar="IP", help="address to listen on")
     add("--port", default=env("PORT", "0"), type=_whole(0, 65535), help="port to listen on; 0: a free one")
@@ -81,8 +84,13 @@ def read_options(args: argparse.Namespace, environ: Mapping[str, str]) -> Option
         if getattr(args, option) is None:
             raise BadOption(f"--{option.replace('_', '-')} (or {ENV_PREFIX}{option.upper()}) is missing")
     given = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
-    user = find_user(args.run_as) if args.run_as else None
-    return Options(**given | {"api_key": _key(args, environ), "work": _work(args, environ), "run_as": user})
+    checked = {
+        "api_key": _key(args, environ),
+        "trust": _trust(args, environ),
+        "run_as": find_user(args.run_as) if args.run_as else None,
+        "work": _work(args, environ),
+    }
+    return Options(**given | checked)
 
 
 def _key(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
@@ -112,6 +120,23 @@ def read_key_file(path: Path) -> str:
         raise BadOption(f"--key-file: {path} holds no key") from None
     except OSError as error:
         raise BadOption(f"--key-file: cannot read {path}: {error.strerror}") from None
+
+
+def _trust(args: argparse.Namespace, environ: Mapping[str, str]) -> ssl.SSLContext | None:
+    """Who may have signed the orchestrator's certificate, where it is not one of the usual authorities."""
+    if args.ca_file:
+        return _authorities("--ca-file", args.ca_file)
+    file = environ.get("SSL_CERT_FILE") if args.api.startswith("https:") else None
+    return _authorities("SSL_CERT_FILE", Path(file)) if file else None
+
+
+def _authorities(source: str, path: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise BadOption(f"{source}: {path} holds no certificates (PEM)") from None
+    except OSError as error:
+        raise BadOption(f"{source}: cannot read {path}: {error.strerror}") from None
 
 
 def _work(args: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[int, Work]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from enum import Enum, auto
 from urllib.parse import quote, urlsplit
@@ -31,8 +32,8 @@ class Standing(Enum):
 class Orchestrator:
     """Raises httpx.HTTPError where there is no answer, or one that promises that a repetition may help."""
 
-    def __init__(self, api: str, key: str) -> None:
-        """`api` is the base of the v2 API, http://host:port/api/v2."""
+    def __init__(self, api: str, key: str, trust: ssl.SSLContext | None = None) -> None:
+        """`api` is the base of the v2 API, http://host:port/api/v2; `trust` instead of the usual authorities."""
         self._api = api
         parts = urlsplit(api)
         self.address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
@@ -42,6 +43,7 @@ class Orchestrator:
             timeout=_TIMEOUT,
             limits=_LIMITS,
             trust_env=False,
+            verify=trust or True,
             follow_redirects=False,
         )
 

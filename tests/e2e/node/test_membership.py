@@ -11,8 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
-from tests.e2e.fake_orchestrator import DEADLINE, KEY, FakeOrchestrator
+from tests.e2e.fake_orchestrator import DEADLINE, KEY, FakeOrchestrator, fake_orchestrator
 from tests.e2e.node.agent import (
     DOUBLE,
     FAILING,
@@ -180,3 +181,24 @@ async def test_a_node_that_waits_to_be_registered_can_be_stopped(
     process.terminate()
     output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
     assert (process.returncode, output) == (0, b"")
+
+
+@pytest.mark.parametrize("variable", ["ORCHESTRATOR_NODE_CA_FILE", "SSL_CERT_FILE"])
+async def test_it_trusts_a_private_authority_that_it_is_given(tmp_path: Path, variable: str) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    async with fake_orchestrator(tmp_path / "server.pem") as orchestrator:
+        options = arguments(orchestrator.url, "gpu_1", *work(PROGRAM))
+        async with running(orchestrator, tmp_path, options, {variable: str(tmp_path / "ca.pem")}):
+            assert orchestrator.of("register")
+
+
+async def test_it_trusts_no_other_authority(tmp_path: Path) -> None:
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    async with fake_orchestrator(tmp_path / "server.pem") as orchestrator:
+        process = await spawn(tmp_path, arguments(orchestrator.url, "gpu_1", *work(PROGRAM)))
+        await until(lambda: "CERTIFICATE_VERIFY_FAILED" in (tmp_path / "agent.log").read_text(), "a refusal")
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), DEADLINE)
+        assert not orchestrator.calls
