@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -87,11 +86,11 @@ async def _beating() -> AsyncIterator[None]:
 
 
 def _unhealthy() -> NewAlert:
-    """Once an hour at most."""
     return NewAlert(
-        dedupe_key=f"unhealthy:{int(time.time() // 3600)}",
+        cause="unhealthy",
         title="系统健康告警",
         message="系统整体健康状态为 UNHEALTHY",
         level=AlertLevel.WARNING,
         source="system_monitor",
+        lasts=True,
     )

@@ -187,7 +187,7 @@ def alert(row: Row) -> dict[str, Any]:
     return {
         "id": alert_id(row.seq),
         "title": row.title,
-        "message": row.message,
+        "message": row.message if row.count == 1 else f"{row.message}（共{row.count}次）",
         "level": row.level,
         "status": row.status,
         "source": row.source,

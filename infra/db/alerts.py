@@ -1,14 +1,13 @@
-"""Alerts (specification §4): raised once per cause, acknowledged once."""
+"""Alerts (specification §4): one is open for each cause, counted, and acknowledged once."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from infra.db import counters
+from infra.db import clock, counters
 from infra.db.connection import Connection, Row
 from workflows.domain.alert import AlertLevel
 from workflows.domain.errors import AlertNotFound
@@ -16,31 +15,48 @@ from workflows.domain.errors import AlertNotFound
 
 @dataclass(frozen=True)
 class NewAlert:
-    """An alert to raise; the same `dedupe_key` raises it once."""
+    """An alert to raise. `cause` is what it is about, such as one node's faults.
 
-    dedupe_key: str
+    `lasts`: it is a state, which is raised as long as it lasts, and not one more event each time.
+    """
+
+    cause: str
     title: str
     message: str
     level: AlertLevel
     source: str
+    lasts: bool = False
 
 
-_RAISE = text(
-    "INSERT INTO alerts (dedupe_key, title, message, level, source)"
-    " VALUES (:dedupe_key, :title, :message, :level, :source) ON CONFLICT (dedupe_key) DO NOTHING"
-)
+AGAIN_S = 3600.0
+"""The same cause is raised anew at the earliest so long after its last alert was acknowledged."""
+
 # Named after the one before it, so that two processes that find the same raise one.
-_RAISE_FLEET_SILENT = text(
-    """
+_RAISE = text(
+    f"""
     WITH last AS (
-        SELECT seq, status, raised_at
-          FROM (SELECT * FROM alerts WHERE level = 'CRITICAL' ORDER BY seq DESC LIMIT 1000) recent
-         WHERE starts_with(dedupe_key, 'fleet-silent:') ORDER BY seq DESC LIMIT 1)
-    INSERT INTO alerts (dedupe_key, title, message, level, source)
-    SELECT 'fleet-silent:' || COALESCE((SELECT seq FROM last), 0), '大量GPU同时失联', :message, 'CRITICAL',
-           'gpu_monitor'
-     WHERE NOT EXISTS (SELECT FROM last WHERE raised_at > clock_timestamp() - make_interval(secs =>
-                       CASE status WHEN 'ACTIVE' THEN :repeat ELSE :lasts END))
+        SELECT seq, status, status = 'ACTIVE' OR {clock.recent("acknowledged_at", clock.seconds("again"))} AS holds
+          FROM alerts WHERE cause = :cause ORDER BY seq DESC LIMIT 1),
+    counted AS (
+        UPDATE alerts a
+           SET count = a.count + CASE WHEN :lasts THEN 0 ELSE 1 END,
+               message = CASE a.status WHEN 'ACTIVE' THEN :message ELSE a.message END
+          FROM last WHERE a.seq = last.seq AND last.holds AND NOT (:lasts AND a.message = :message))
+    INSERT INTO alerts (dedupe_key, cause, title, message, level, source)
+    SELECT :cause || '#' || COALESCE((SELECT seq FROM last), 0), :cause, :title, :message, :level, :source
+     WHERE NOT EXISTS (SELECT FROM last WHERE holds) ON CONFLICT (dedupe_key) DO NOTHING
+    """
+)
+_RAISE_FLEET_SILENT = text(
+    f"""
+    WITH last AS (
+        SELECT seq, status, raised_at FROM alerts WHERE cause = 'fleet-silent' ORDER BY seq DESC LIMIT 1)
+    INSERT INTO alerts (dedupe_key, cause, title, message, level, source)
+    SELECT 'fleet-silent#' || COALESCE((SELECT seq FROM last), 0), 'fleet-silent', '大量GPU同时失联', :message,
+           'CRITICAL', 'gpu_monitor'
+     WHERE NOT EXISTS (SELECT FROM last WHERE {
+        clock.recent("raised_at", "make_interval(secs => CASE status WHEN 'ACTIVE' THEN :repeat ELSE :lasts END)")
+    })
         ON CONFLICT (dedupe_key) DO NOTHING
     """
 )
@@ -54,20 +70,21 @@ _FILTERS = {"level": "level = :level", "status": "status = :status"}
 
 
 def unserved(task_type: int, first: str) -> NewAlert:
-    """Tasks wait for a type that no registered node supports; once per first waiting task."""
+    """Tasks wait for a type that no registered node supports."""
     return NewAlert(
-        dedupe_key=f"unserved:{task_type}:{first}",
+        cause=f"unserved:{task_type}",
         title="任务类型无可用节点",
         message=f"没有已注册的GPU节点支持任务类型 {task_type}，任务 {first} 正在等待",
         level=AlertLevel.WARNING,
         source="task_monitor",
+        lasts=True,
     )
 
 
 def miscounted(wrong: list[str]) -> NewAlert:
-    """Kept counts differed from the rows and were corrected; once an hour at most."""
+    """Kept counts differed from the rows and were corrected."""
     return NewAlert(
-        dedupe_key=f"miscounted:{int(time.time() // 3600)}",
+        cause="miscounted",
         title="统计计数已校正",
         message=f"{len(wrong)} 项统计计数与数据不一致，已按数据校正: " + ", ".join(wrong[:10]),
         level=AlertLevel.WARNING,
@@ -76,8 +93,8 @@ def miscounted(wrong: list[str]) -> NewAlert:
 
 
 async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
-    """(new) → ACTIVE; False where it was raised before."""
-    return (await connection.execute(_RAISE, alert.__dict__)).rowcount == 1
+    """(new) → ACTIVE. False where the last one of its cause is ACTIVE, or was so within AGAIN_S: that one counts it."""
+    return (await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S})).rowcount == 1
 
 
 async def fleet_silent(connection: Connection, held: list[str], fleet: int, lasts_s: float) -> bool:

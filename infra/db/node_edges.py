@@ -6,8 +6,6 @@ edge in the same transaction. Claims and releases around an edge are their calle
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import TextClause, text
 
 from infra.db import alerts
@@ -28,7 +26,7 @@ def _edge(
     states = ", ".join(f"'{state}'" for state in before)
     return text(
         f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"
-        f" WHERE gpu_id = :gpu_id AND status IN ({states}) AND {where} RETURNING epoch, status_since"
+        f" WHERE gpu_id = :gpu_id AND status IN ({states}) AND {where} RETURNING epoch"
     )
 
 
@@ -51,7 +49,7 @@ async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
     row = (await connection.execute(_FAULT, {"gpu_id": gpu_id, "reason": reason})).one_or_none()
     if row is None:
         return Wakeups()
-    await alerts.raise_alert(connection, _fault_alert(gpu_id, reason, row.status_since))
+    await alerts.raise_alert(connection, _fault_alert(gpu_id, reason))
     return Wakeups(nodes=[(gpu_id, "fault", row.epoch, reason)])
 
 
@@ -60,7 +58,7 @@ async def go_offline(connection: Connection, gpu_id: str) -> bool:
     row = (await connection.execute(_OFFLINE, {"gpu_id": gpu_id})).one_or_none()
     if row is None:
         return False
-    await alerts.raise_alert(connection, _offline_alert(gpu_id, row.status_since))
+    await alerts.raise_alert(connection, _offline_alert(gpu_id))
     return True
 
 
@@ -82,9 +80,9 @@ async def go(connection: Connection, gpu_id: str) -> int | None:
     return None if row is None else int(row.epoch)
 
 
-def _fault_alert(gpu_id: str, reason: str, since: datetime) -> NewAlert:
+def _fault_alert(gpu_id: str, reason: str) -> NewAlert:
     return NewAlert(
-        dedupe_key=f"fault:{gpu_id}:{since.timestamp()}",
+        cause=f"fault:{gpu_id}",
         title="GPU故障告警",
         message=f"GPU节点 {gpu_id} 检测到故障: {reason}",
         level=AlertLevel.CRITICAL,
@@ -92,9 +90,9 @@ def _fault_alert(gpu_id: str, reason: str, since: datetime) -> NewAlert:
     )
 
 
-def _offline_alert(gpu_id: str, since: datetime) -> NewAlert:
+def _offline_alert(gpu_id: str) -> NewAlert:
     return NewAlert(
-        dedupe_key=f"offline:{gpu_id}:{since.timestamp()}",
+        cause=f"offline:{gpu_id}",
         title="GPU离线告警",
         message=f"GPU节点 {gpu_id} 心跳超时，已离线",
         level=AlertLevel.WARNING,

@@ -276,6 +276,8 @@ alerts = Table(
     Column("raised_at", _timestamp, nullable=False, server_default=_now),
     Column("acknowledged_at", _timestamp),
     Column("acknowledged_by", Text),
+    Column("cause", Text),  # what it is about: one alert of a cause is ACTIVE at most
+    Column("count", BigInteger, nullable=False, server_default=text("1")),  # how often it has happened
     _one_of("level", AlertLevel),
     _one_of("status", AlertStatus),
     CheckConstraint(
@@ -284,6 +286,7 @@ alerts = Table(
     ),
     Index("ix_alerts_level", "level", "seq"),
     Index("ix_alerts_status", "status", "seq"),
+    Index("ix_alerts_cause", "cause", "seq"),
 )
 
 instances = Table(

@@ -36,7 +36,7 @@ class Alerts(DatabaseMachine):
 
     @rule(key=st.sampled_from("abcdef"), by=st.sampled_from(("ann", "bob")))
     def acknowledge(self, key: str, by: str) -> None:
-        found = self.rows("SELECT seq FROM alerts WHERE dedupe_key = :key", key=key)
+        found = self.rows("SELECT seq FROM alerts WHERE cause = :key", key=key)
         assert len(found) == (key in self.level)
         for (seq,) in found:
             self.do(lambda c, seq=seq: alerts.acknowledge(c, seq, by))
@@ -49,7 +49,7 @@ class Alerts(DatabaseMachine):
 
     @invariant()
     def the_first_acknowledgement_stays_whole(self) -> None:
-        rows = self.rows("SELECT dedupe_key, level, status, acknowledged_by, acknowledged_at FROM alerts")
+        rows = self.rows("SELECT cause, level, status, acknowledged_by, acknowledged_at FROM alerts")
         assert {row[0]: row[1] for row in rows} == self.level
         for key, _, status, by, at in rows:
             assert status == (AlertStatus.ACKNOWLEDGED if key in self.by else AlertStatus.ACTIVE)

@@ -31,7 +31,7 @@ class Nodes(DatabaseMachine):
         self.do(lambda c: c.execute(text(EMPTY)))
         self.status: dict[str, GpuStatus | None] = {"n1": None, "n2": None}
         self.epoch = {"n1": 0, "n2": 0}
-        self.alerts = 0
+        self.alerts: set[tuple[str, GpuStatus]] = set()
         self.left_faulty: set[str] = set()
 
     @rule(name=NAMES)
@@ -54,7 +54,7 @@ class Nodes(DatabaseMachine):
         assert moved is (self.status[name] is ACTIVE)
         if moved:
             self.move(name, OFFLINE)
-            self.alerts += 1
+            self.alerts.add((name, OFFLINE))
 
     @rule(name=NAMES)
     def fault(self, name: str) -> None:
@@ -62,7 +62,7 @@ class Nodes(DatabaseMachine):
         if self.status[name] in (ACTIVE, OFFLINE):
             assert [signal[:2] for signal in wakeups.nodes] == [(name, "fault")]
             self.move(name, FAULTY)
-            self.alerts += 1
+            self.alerts.add((name, FAULTY))
         elif wakeups is not None:
             assert not wakeups
 
@@ -102,8 +102,8 @@ class Nodes(DatabaseMachine):
         assert kept == {status: there.count(status) for status in there}
 
     @invariant()
-    def each_edge_that_calls_for_it_raised_one_alert(self) -> None:
-        assert self.rows("SELECT count(*) FROM alerts") == [(self.alerts,)]
+    def each_node_and_cause_has_one_alert(self) -> None:
+        assert self.rows("SELECT count(*) FROM alerts") == [(len(self.alerts),)]
 
     def move(self, name: str, after: GpuStatus | None) -> None:
         if self.status[name] is not after:

@@ -1,0 +1,135 @@
+"""When an alert is raised, when it is counted, and when it is raised again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from api import present
+from infra.db import alerts, gpus, node_edges
+from infra.db.alerts import AGAIN_S, NewAlert
+from infra.db.connection import Connection
+from infra.db.engine import Database
+from tests.db.life import Life
+from workflows.domain.alert import AlertLevel
+
+EVENT = NewAlert("cause", "t", "m", AlertLevel.WARNING, "s")
+STATE = NewAlert("state", "t", "m", AlertLevel.WARNING, "s", lasts=True)
+
+
+async def counts(connection: Connection) -> list[tuple[str, str, int]]:
+    """Status, message and count of each alert."""
+    rows = await connection.execute(text("SELECT status, message, count FROM alerts ORDER BY seq"))
+    return [(row.status, row.message, row.count) for row in rows]
+
+
+async def acknowledge_all(connection: Connection, ago_s: float = 0.0) -> None:
+    for seq in (await connection.execute(text("SELECT seq FROM alerts WHERE status = 'ACTIVE'"))).scalars().all():
+        await alerts.acknowledge(connection, seq, "me")
+    ago = "make_interval(secs => :s)"
+    await connection.execute(
+        text(f"UPDATE alerts SET raised_at = raised_at - {ago}, acknowledged_at = acknowledged_at - {ago}"),
+        {"s": ago_s},
+    )
+
+
+async def test_one_is_open_for_each_cause_and_counts(life: Life) -> None:
+    connection = life.connection
+    assert [await alerts.raise_alert(connection, EVENT) for _ in range(3)] == [True, False, False]
+    assert await counts(connection) == [("ACTIVE", "m", 3)]
+    await acknowledge_all(connection, AGAIN_S - 10)
+    assert not await alerts.raise_alert(connection, EVENT)
+    assert await counts(connection) == [("ACKNOWLEDGED", "m", 4)]
+    await acknowledge_all(connection, 20)
+    assert await alerts.raise_alert(connection, EVENT)
+    assert await counts(connection) == [("ACKNOWLEDGED", "m", 4), ("ACTIVE", "m", 1)]
+
+
+async def test_a_state_is_told_as_it_is_now_and_not_counted(life: Life) -> None:
+    connection = life.connection
+    other = NewAlert("state", "t", "other", AlertLevel.WARNING, "s", lasts=True)
+    assert [await alerts.raise_alert(connection, one) for one in (STATE, STATE, other)] == [True, False, False]
+    assert await counts(connection) == [("ACTIVE", "other", 1)]
+    await acknowledge_all(connection)
+    assert not await alerts.raise_alert(connection, STATE)
+    assert await counts(connection) == [("ACKNOWLEDGED", "other", 1)]
+    await acknowledge_all(connection, AGAIN_S + 1)
+    assert await alerts.raise_alert(connection, STATE)
+
+
+async def test_a_time_to_come_does_not_hold_it_back(life: Life) -> None:
+    await alerts.raise_alert(life.connection, EVENT)
+    await acknowledge_all(life.connection, -7200)
+    assert await alerts.raise_alert(life.connection, EVENT)
+    assert await alerts.fleet_silent(life.connection, ["n"], 3, 120)
+    await life.do("UPDATE alerts SET raised_at = raised_at + interval '2 h'")
+    assert await alerts.fleet_silent(life.connection, ["n"], 3, 120)
+
+
+async def test_the_fleet_is_found_silent_again_however_many_alerts_there_are(life: Life) -> None:
+    async def fleet_silent() -> bool:
+        return await alerts.fleet_silent(life.connection, ["n"], 3, 120)
+
+    assert await fleet_silent()
+    await acknowledge_all(life.connection, 200)
+    await life.do(
+        "INSERT INTO alerts (dedupe_key, cause, title, message, level, source)"
+        " SELECT 'many' || n, 'many' || n, 't', 'm', 'CRITICAL', 's' FROM generate_series(1, 1500) n"
+    )
+    assert [await fleet_silent() for _ in range(2)] == [True, False]
+    await acknowledge_all(life.connection, 200)
+    assert await fleet_silent()
+
+
+async def test_every_cause_is_raised_again_however_many_alerts_there_are(life: Life) -> None:
+    await alerts.raise_alert(life.connection, EVENT)
+    await acknowledge_all(life.connection, AGAIN_S + 1)
+    for number in range(1100):
+        await alerts.raise_alert(life.connection, NewAlert(f"fault:n{number}", "t", "m", AlertLevel.CRITICAL, "s"))
+    assert [await alerts.raise_alert(life.connection, EVENT) for _ in range(2)] == [True, False]
+
+
+async def test_what_the_version_before_has_raised_does_not_hold_it_back(life: Life) -> None:
+    await life.do(
+        "INSERT INTO alerts (dedupe_key, title, message, level, source)"
+        " VALUES ('fleet-silent:0', 't', 'm', 'CRITICAL', 's'), ('fault:n:1', 't', 'm', 'CRITICAL', 's')"
+    )
+    assert await alerts.fleet_silent(life.connection, ["n"], 3, 120)
+    await life.node("n", [1])
+    await gpus.fault(life.connection, "n", "x")
+    assert len(await counts(life.connection)) == 4
+
+
+async def test_a_node_that_goes_and_comes_has_one_open_alert(life: Life) -> None:
+    await life.node("n", [1])
+    for _ in range(6):
+        await node_edges.go_offline(life.connection, "n")
+        await gpus.come_back(life.connection, "n", strict_vip=False)
+    assert await counts(life.connection) == [("ACTIVE", "GPU节点 n 心跳超时，已离线", 6)]
+
+
+async def test_a_node_that_registers_faults_and_leaves_has_one_open_alert(life: Life) -> None:
+    for number in range(60):
+        await life.node("n", [1])
+        await gpus.recover(life.connection, "n", strict_vip=False)
+        await gpus.fault(life.connection, "n", f"reason {number}")
+        await gpus.deregister(life.connection, "n")
+    assert await counts(life.connection) == [("ACTIVE", "GPU节点 n 检测到故障: reason 59", 60)]
+    (row,), total = await alerts.page(life.connection, {}, limit=9, offset=0)
+    assert present.alert(row)["message"] == "GPU节点 n 检测到故障: reason 59（共60次）"
+    assert total == 1
+
+
+@pytest.mark.parametrize("gpu_id", ["a", "a:b", "a#0"])
+async def test_causes_of_nodes_are_not_mixed_up(life: Life, gpu_id: str) -> None:
+    for name in (gpu_id, f"{gpu_id}:b", f"{gpu_id}#0"):
+        assert await alerts.raise_alert(life.connection, NewAlert(f"fault:{name}", "t", "m", AlertLevel.CRITICAL, "s"))
+
+
+async def test_of_those_that_raise_it_at_once_one_does(database: Database) -> None:
+    alert = NewAlert("at once", "t", "m", AlertLevel.WARNING, "s")
+    raised = await asyncio.gather(*(database.run(lambda c: alerts.raise_alert(c, alert)) for _ in range(12)))
+    await database.run(lambda c: c.execute(text("DELETE FROM alerts WHERE cause = 'at once'")))
+    assert sorted(raised) == [False] * 11 + [True]
