@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from tests.conftest import stack_settings
+from workers.stack import programs
 from workers.stack.api_key import bootstrap_key, forget_replaced
+from workers.stack.data_dir import DataDir
 from workers.stack.errors import StackError
+from workers.stack.stack import Stack
+from workers.stack.supervisor import Supervisor
 
 
 def mode(path: Path) -> int:
@@ -58,3 +63,27 @@ def test_a_key_that_was_replaced_is_forgotten(tmp_path: Path) -> None:
     forget_replaced(bootstrap_key(SecretStr("given"), path), path)
     assert not path.exists()
     assert bootstrap_key(None, path).is_new
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_start_says_whether_its_key_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """By `run`, and by whoever uses the stack as a context; the kept key stays where the configured one is dead."""
+
+    async def nothing(*_: object) -> None: ...
+
+    async def is_refused(*_: object) -> bool:
+        return refused
+
+    for name in ("start", "stop", "__aenter__"):
+        monkeypatch.setattr(Supervisor, name, nothing)
+    monkeypatch.setattr(programs, "is_refused", is_refused)
+    for enter in (Stack.start, Stack.__aenter__):
+        kept = bootstrap_key(None, DataDir.create(tmp_path).api_key)
+        assert kept.path is not None
+        stack = Stack(stack_settings(tmp_path, api_key=SecretStr("given")), nodes=0)
+        await enter(stack)
+        assert ("set a new one" in stack.api_key.describe()) is refused
+        assert "given" not in stack.api_key.describe()
+        assert kept.path.exists() is refused

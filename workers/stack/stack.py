@@ -71,11 +71,12 @@ class Stack:
         Raises PortTaken or DataDirInUse before anything is started, PartFailed when a part does not come up.
         """
         await self._supervisor.start()
-        if self._with_programs:
-            await self._look_at_key()
+        await self._look_at_key()
 
     async def _look_at_key(self) -> None:
         """A key that was replaced never lives again (see `infra.db.keys`)."""
+        if not self._with_programs:
+            return
         if await programs.is_refused(self.settings, self.api_key.secret):
             self.api_key = replace(self.api_key, is_dead=True)
         else:
@@ -91,6 +92,7 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         await self._supervisor.__aenter__()
+        await self._look_at_key()
         return self
 
     async def __aexit__(
