@@ -9,6 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from api.envelope import JSON
+from api.off_loop import off_loop
 
 MAX_ANSWER = 4 * 1024 * 1024
 FITTING = (
@@ -17,6 +18,8 @@ FITTING = (
 )
 _BEGIN, _END = b'{"code":200,"message":"success","data":[', b"]}"
 _NULL = b"null"
+LONG = 256 * 1024
+"""Characters of texts whose encoding takes the event loop longer than a millisecond or two."""
 _NAMES = 128
 """Bytes of an item that are no values: the names of its large fields, `omitted`, commas."""
 
@@ -25,12 +28,18 @@ class Item(NamedTuple):
     """One entry of a list."""
 
     fields: dict[str, Any]
-    large: dict[str, bytes | None]  # JSON; None: too large to be brought along
+    large: dict[str, str | bytes | None]  # a text, or JSON as it is; None: too large to be brought along
 
 
-def answer(items: Sequence[Item], headers: dict[str, str]) -> Response:
+async def answer(items: Sequence[Item], headers: dict[str, str]) -> Response:
     """The list as a success, with the largest of the large fields left out until it is small enough."""
-    return Response(encode(items), media_type=JSON, headers=headers)
+    return Response(await encoded(items), media_type=JSON, headers=headers)
+
+
+async def encoded(items: Sequence[Item]) -> bytes:
+    """`encode`, off the event loop where there are long texts. Raises Unavailable."""
+    texts = sum(len(value) for item in items for value in item.large.values() if isinstance(value, str))
+    return await off_loop.run(texts if texts > LONG else 0, lambda: encode(items))
 
 
 def encode(items: Sequence[Item], most: int = MAX_ANSWER) -> bytes:
@@ -42,13 +51,17 @@ def encode(items: Sequence[Item], most: int = MAX_ANSWER) -> bytes:
 
 
 def _fitting(items: Sequence[Item], room: int) -> list[dict[str, bytes | None]]:
-    """The large fields, the smallest first, as far as there is room for them."""
+    """The large fields as JSON, the smallest first, as far as there is room for them; the others are not encoded."""
     kept: list[dict[str, bytes | None]] = [dict.fromkeys(item.large) for item in items]
-    sizes = [(len(value), at, name) for at, item in enumerate(items) for name, value in item.large.items() if value]
-    for size, at, name in sorted(sizes):
-        room -= size
-        if room >= 0:
-            kept[at][name] = items[at].large[name]
+    values = [
+        (at, name, value) for at, item in enumerate(items) for name, value in item.large.items() if value is not None
+    ]
+    for at, name, value in sorted(values, key=lambda one: len(one[2])):
+        json = value if isinstance(value, bytes) else msgspec.json.encode(value)
+        room -= len(json)
+        if room < 0:
+            break
+        kept[at][name] = json
     return kept
 
 

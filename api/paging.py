@@ -91,13 +91,13 @@ class WholeOrPage:
             return self.page.headers(request, total)
         return _beginning(request, MAX_WHOLE, total)
 
-    def answer(self, request: Request, items: Sequence[Item], total: int) -> Response:
+    async def answer(self, request: Request, items: Sequence[Item], total: int) -> Response:
         """The list, or as much of its beginning as an answer holds."""
         if self.page is not None:
-            return lists.answer(items, self.page.headers(request, total))
-        body, shown = lists.encode(items), MAX_WHOLE
+            return await lists.answer(items, self.page.headers(request, total))
+        body, shown = await lists.encoded(items), MAX_WHOLE
         if len(body) > lists.MAX_ANSWER:
-            body, shown = lists.encode(items[:MAX_SIZE]), MAX_SIZE
+            body, shown = await lists.encoded(items[:MAX_SIZE]), MAX_SIZE
         return Response(body, media_type=JSON, headers=_beginning(request, shown, total))
 
 

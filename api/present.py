@@ -22,12 +22,7 @@ def task(row: Row) -> dict[str, Any]:
 
 def listed_task(row: Row) -> Item:
     """TaskDO in a list; a payload or result that the database has left out is too large."""
-    large = {"payload": _json(row.payload), "result": _json(row.result) if row.has_result else b"null"}
-    return Item(_small_task(row), large)
-
-
-def _json(text: str | None) -> bytes | None:
-    return None if text is None else msgspec.json.encode(text)
+    return Item(_small_task(row), {"payload": row.payload, "result": row.result if row.has_result else b"null"})
 
 
 def _small_task(row: Row) -> dict[str, Any]:

@@ -70,7 +70,7 @@ async def list_gpus(request: Request, context: ContextOf, caller: CallerOf, page
     rows, total = await context.database.run(
         lambda c: gpus.page(c, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
-    return page.answer(request, await _items(context, rows), total)
+    return await page.answer(request, await _items(context, rows), total)
 
 
 @router.get(
@@ -93,7 +93,7 @@ async def by_task_type(
             c, task_type, priority, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER
         )
     )
-    return page.answer(request, await _items(context, rows), total)
+    return await page.answer(request, await _items(context, rows), total)
 
 
 @router.post(

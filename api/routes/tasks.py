@@ -62,7 +62,7 @@ async def list_tasks(
     rows, total = await context.database.run(
         lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
-    return lists.answer([present.listed_task(row) for row in rows], page.headers(request, total))
+    return await lists.answer([present.listed_task(row) for row in rows], page.headers(request, total))
 
 
 @router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务")
@@ -204,7 +204,7 @@ async def get_events(
 ) -> Response:
     owner = await _row(context, caller, taskId, tasks.owner)
     rows = await context.database.run(lambda c: tasks.events(c, taskId, limit=page.limit, offset=page.offset))
-    return page.answer(request, [Item(present.event(row), {}) for row in rows], owner.event_seq)
+    return await page.answer(request, [Item(present.event(row), {}) for row in rows], owner.event_seq)
 
 
 def _report(context: Context, caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:
