@@ -19,6 +19,7 @@ from api.envelope import JSON, Failure, ok
 from api.errors import MESSAGES, TOO_OFTEN
 from api.paging import page_of, whole_or_page_of
 from api.schemas.fields import sample_of
+from api.words import PATTERN
 
 Object = dict[str, Any]
 
@@ -117,6 +118,7 @@ def _complete(operation: Object, route: APIRoute) -> None:
         parameter["schema"] = _without_null(parameter["schema"])
         if parameter["name"] in IDS and parameter["in"] == "path":
             parameter["description"] = IDS[parameter["name"]]
+            parameter["schema"]["pattern"] = PATTERN
     _complete_success(operation["responses"]["200"], route)
     for code in _codes(operation):
         own = operation["responses"].get(str(code), {}).get("headers")  # that only this endpoint has

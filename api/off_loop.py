@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 SMALL = 8 * 1024
 """Bytes whose handling is shorter than the way to the thread and back is worth."""
+SWITCH_S = 0.0005
+"""How long the thread keeps Python where the loop wants it: a call waits for it a dozen times, by default 5 ms each."""
 MOST_WAITING = 64
 """Of pieces of work, each with a body of up to a mebibyte in memory."""
 
@@ -21,7 +24,7 @@ class OffLoop:
     """One thread: Python would not let two of them compute at once."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "off-loop")
+        self._thread = ThreadPoolExecutor(1, "off-loop", sys.setswitchinterval, (SWITCH_S,))
         self._waiting = 0
 
     async def run(self, size: int, work: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from api.errors import refusal
 from api.schemas.fields import INT64_SCHEMA
-from api.words import ONE_LINE, HeaderLine, printable_header
+from api.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine
 from infra.strict_json import INT64
 
 
@@ -33,7 +33,7 @@ def _worded(text: str) -> str:
 Reason = Annotated[str, Field(min_length=1, max_length=500), ONE_LINE, AfterValidator(_worded)]
 """Not blank."""
 
-_Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(printable_header), AfterValidator(_worded)]
+_Key = Annotated[str, Field(min_length=1, max_length=255), ONE_LINE_HEADER, AfterValidator(_worded)]
 IdempotencyKey = Annotated[
     _Key | None,
     Header(

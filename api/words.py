@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from api.errors import BadRequest, refusal
 from infra import strict_json
@@ -37,7 +41,28 @@ def printable_header(value: str) -> str:
     return value
 
 
-ONE_LINE = AfterValidator(printable)
-"""Goes behind the bounds of a field: before them it would hide their messages and their part in the document."""
+PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+"""How the document shows `printable`."""
+
+
+@dataclass(frozen=True)
+class OneLine:
+    """`check` as a validator with its pattern in the document.
+
+    It goes behind the bounds of a field: before them it would hide their messages, and their part in the document.
+    """
+
+    check: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        shown = handler(schema)
+        return shown | ({"pattern": PATTERN} if shown.get("type") == "string" else {})
+
+
+ONE_LINE = OneLine(printable)
+ONE_LINE_HEADER = OneLine(printable_header)
 Line = Annotated[str, ONE_LINE]
-HeaderLine = Annotated[str, AfterValidator(printable_header)]
+HeaderLine = Annotated[str, ONE_LINE_HEADER]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 
-PIECE = 64 * 1024
+PIECE = 32 * 1024
 """Bytes that are looked at by one call in C."""
 
 _BLANKS = b" \t\r\n"

@@ -13,6 +13,7 @@ from api.context import ContextOf
 from api.envelope import Envelope, ok, says
 from api.paging import PageOf
 from api.schemas.alerts import AlertInfo, AlertStats
+from api.words import clean
 from infra.db import alerts, audit, monitoring
 from infra.db.audit import Action
 from infra.db.connection import Connection
@@ -59,7 +60,7 @@ def _with(counts: dict[tuple[str, str], int], part: str) -> int:
     "/{alertId}/acknowledge", response_model=Envelope[str], summary="4.2 确认告警", responses=says("告警已确认")
 )
 async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dict[str, Any]:
-    seq = _seq(alertId)
+    seq = _seq(clean(alertId, "alertId"))
 
     async def work(connection: Connection) -> None:
         changed = await alerts.acknowledge(connection, seq, caller.owner)

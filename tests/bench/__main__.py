@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.bench import burst, fleet, latency, makespan, queue, reads
+from tests.bench import burst, fleet, hostile, latency, makespan, queue, reads
 from tests.bench.figures import Figure, failure
 from tests.bench.machine import Others, machine, versions
 from tests.bench.plan import FULL, SHORT, Plan
@@ -33,6 +33,7 @@ GROUPS: tuple[dict[str, Measure], ...] = (
         "fleet": fleet.measure,
     },
     {"queue": queue.measure},
+    {"hostile": hostile.measure},
 )
 NAMES = [name for group in GROUPS for name in group]
 

@@ -23,6 +23,7 @@ class Plan:
     fleet_window_s: float
     many_rows: int
     read_repeats: int
+    hostile_s: float  # of each attack, and of the quiet time before it
 
     slots: int = 20
     batch_slots: int = 8
@@ -47,6 +48,7 @@ SHORT = Plan(
     fleet_window_s=12,
     many_rows=100_000,
     read_repeats=10,
+    hostile_s=1,
 )
 FULL = Plan(
     mode="full",
@@ -63,4 +65,5 @@ FULL = Plan(
     fleet_window_s=150,
     many_rows=1_000_000,
     read_repeats=60,
+    hostile_s=10,
 )

@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if self._waiting is not None and (message := take(self._buffer)) is not None:
+        if self._waiting is not None and not self._waiting.done() and (message := take(self._buffer)) is not None:
             self._waiting.set_result((message, time.perf_counter()))
             self._waiting = None
 

@@ -1,0 +1,116 @@
+"""Honest reads and beats while somebody attacks, beside those of a quiet time before, for each kind of attack."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from infra.db import keys
+from infra.db.audit import Actor
+from infra.db.engine import Database, create_engine
+from infra.db.keys import NewKey
+from tests.bench.attacker import STRUCTURE
+from tests.bench.companion import Companion
+from tests.bench.figures import Figure, Of, at_most
+from tests.bench.node import Put
+from tests.bench.plan import Plan
+from tests.bench.rig import Rig, say
+from tests.bench.stats import Samples
+from tests.bench.wire import Api
+from workflows.domain.role import Role
+
+TYPE = 17
+NODE = "honest"
+PAUSE_S = 0.01  # between an honest caller's answer and its next call
+SETTLE_S = 0.3  # from an attack's end to the next quiet time
+ATTACKS = (
+    "structure bodies",
+    "structure results",
+    "result reads",
+    "readers that never read",
+    "header floods",
+    "one wrong key",
+    "wrong keys",
+    "greedy registrations",
+)
+HONEST = {"reads": ("GET", f"/gpus/{NODE}"), "beats": ("POST", f"/gpus/{NODE}/heartbeat")}
+TARGETS = {"p50": at_most(5), "p99": at_most(250, Of.VALUE)}  # a second has some hundred samples
+
+
+async def measure(rig: Rig, plan: Plan) -> list[Figure]:
+    """Each attack goes on for as long as the quiet time before it."""
+    task_id = await _large_result(rig)
+    secrets = {role: await _key(rig, Role(role)) for role in ("user", "node")}
+    figures: list[Figure] = []
+    async with _attacker(rig) as attacker:
+        for name in ATTACKS:
+            quiet = await _honest(rig.api, plan.hostile_s)
+            attack = asyncio.create_task(attacker.ask(attack=name, seconds=plan.hostile_s, keys=secrets, task=task_id))
+            under = await _honest(rig.api, plan.hostile_s)
+            counts = await attack
+            say(f"  {name}: {counts}")
+            figures += _figures(name, quiet, under, counts)
+            await asyncio.sleep(SETTLE_S)
+    return figures
+
+
+async def _large_result(rig: Rig) -> str:
+    """A finished task of the attacker's, whose result is all structure."""
+    puts: asyncio.Queue[Put] = asyncio.Queue()
+    await rig.node(NODE, TYPE, 1, puts.put_nowait)
+    task_id = str((await rig.create(TYPE)).data["taskId"])
+    put = await puts.get()
+    await rig.api.call("POST", f"/tasks/{task_id}/result", {"result": STRUCTURE.decode()}, token=put.token)
+    await rig.completed(task_id)
+    return task_id
+
+
+async def _key(rig: Rig, role: Role) -> str:
+    database = Database(create_engine(rig.stack.services.database_url, pool_size=1))
+    try:
+        made = await database.run(lambda c: keys.create(c, NewKey(role, "bench"), Actor(None, "bench", None)))
+        return made.secret
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _attacker(rig: Rig) -> AsyncIterator[Companion]:
+    settings = rig.stack.settings
+    async with Companion("tests.bench.attacker", settings.host, str(settings.port)) as attacker:
+        yield attacker
+
+
+async def _honest(api: Api, seconds: float) -> dict[str, Samples]:
+    """The times of honest calls in ms, one after the other of each kind."""
+    until = time.perf_counter() + seconds
+    taken = await asyncio.gather(*(_lane(api, *call, until) for call in HONEST.values()))
+    return dict(zip(HONEST, taken, strict=True))
+
+
+async def _lane(api: Api, method: str, path: str, until: float) -> Samples:
+    took = []
+    while time.perf_counter() < until:
+        took.append(1000 * (await api.call(method, path)).took)
+        await asyncio.sleep(PAUSE_S)
+    return Samples.of(took)
+
+
+def _figures(name: str, quiet: dict[str, Samples], under: dict[str, Samples], counts: dict[str, int]) -> list[Figure]:
+    shown = ", ".join(f"{count} × {status}" for status, count in sorted(counts.items()))
+    return [
+        Figure(
+            f"{kind} under {name}, {quantile}",
+            getattr(under[kind], quantile),
+            "ms",
+            getattr(quiet[kind], quantile),
+            "without",
+            target,
+            under[kind].n,
+            note=f"the attack: {shown}" if (kind, quantile) == ("reads", "p50") else "",
+        )
+        for kind in HONEST
+        for quantile, target in TARGETS.items()
+    ]
