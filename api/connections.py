@@ -13,6 +13,8 @@ LEAST_PROGRESS = 64 * 1024
 """Bytes that a reader takes within `Limits.stall_s`, if as many are left: 2 KiB a second."""
 SPARE_FILES = 256
 """Descriptors that are not connections of callers: Postgres, Redis, Temporal, files."""
+ACCEPTED_AT_ONCE = 2048
+"""Connections that wait to be accepted at most: those in whose place they come are closed a moment later."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,9 @@ class Outgoing:
 def within_the_files(limits: Limits) -> Limits:
     """`limits` with no more connections than this process may open files; the soft limit of files is raised first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.most + SPARE_FILES
+    wanted = limits.most + SPARE_FILES + ACCEPTED_AT_ONCE
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return limits
-    return replace(limits, most=max(1, soft - SPARE_FILES))
+    files = wanted if soft == resource.RLIM_INFINITY else soft
+    return replace(limits, most=min(limits.most, max(files // 2, files - SPARE_FILES - ACCEPTED_AT_ONCE)))

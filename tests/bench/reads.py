@@ -11,6 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from infra.db import counters, keys
+from infra.db.audit import Actor
+from infra.db.engine import Database, create_engine
+from infra.db.keys import NewKey
+from infra.db.migrate import migrate
 from tests.bench import fill
 from tests.bench.figures import Figure, at_most
 from tests.bench.node import Put, report
@@ -21,39 +26,57 @@ from tests.bench.wire import Api, WireError
 from workers.stack.ports import free_port
 from workers.stack.postgres import DATABASE
 from workers.stack.process import child_argv, spawn
+from workflows.domain.role import Role
 
 TYPE = 16
 COMMON_TYPE, COMMON_GPU, COMMON_STATUS = 2, "gpu_common", "COMPLETED"
 QUEUED = 100  # rows that wait, whatever the history
-SIZE, FAR = 10, 1000  # of 10,000 rows this is the last page
+SIZE, FAR = 10, 990  # of 10,000 rows this is nearly the last page
+COMMON_USER = "bench_common"
+DEEP_MS = 1000.0  # behind 100,000 rows
 READY_S = 30.0
 TABLES = ("tasks", "attempts", "task_results")
 
 COMMON = {"status": COMMON_STATUS, "taskType": str(COMMON_TYPE), "gpuId": COMMON_GPU}
 FILTERS = ({}, *({name: value} for name, value in COMMON.items()), COMMON)
+PAIRS = [dict(pair) for pair in itertools.combinations(COMMON.items(), 2)]
+RARE = {"status": "FAILED"}  # of the common user, one in a thousand
 
-# Half of a long history looks like all of a short one; the other half is other types, nodes and outcomes.
+# Half of a long history looks like all of a short one; the other half is other types, nodes, users and outcomes.
 VARIED = {
-    "status": f"CASE WHEN mod(i, 40) = 0 THEN 'FAILED' ELSE '{COMMON_STATUS}' END",
+    "status": f"CASE WHEN mod(i, 40) = 0 OR mod(i, 1000) = 501 THEN 'FAILED' ELSE '{COMMON_STATUS}' END",
     "task_type": f"CASE WHEN mod(i, 2) = 0 THEN {COMMON_TYPE + 1} + mod(i / 2, 5) ELSE {COMMON_TYPE} END",
     "gpu_id": f"CASE WHEN mod(i, 2) = 0 THEN 'gpu_' || mod(i / 2, 50) ELSE '{COMMON_GPU}' END",
+    "user_id": f"CASE WHEN mod(i, 2) = 0 THEN 'user_' || mod(i / 2, 50) ELSE '{COMMON_USER}' END",
 }
-UNIFORM = {"status": f"'{COMMON_STATUS}'", "task_type": str(COMMON_TYPE), "gpu_id": f"'{COMMON_GPU}'"}
+UNIFORM = {
+    "status": f"CASE WHEN mod(i, 1000) = 501 THEN 'FAILED' ELSE '{COMMON_STATUS}' END",
+    "task_type": str(COMMON_TYPE),
+    "gpu_id": f"'{COMMON_GPU}'",
+    "user_id": f"'{COMMON_USER}'",
+}
 WAITING = {
     "status": "'QUEUED'",
     "task_type": str(COMMON_TYPE),
+    "user_id": f"'{COMMON_USER}'",
     "gpu_id": "NULL",
     "started_at": "NULL",
     "completed_at": "NULL",
     "waiting_since": "clock_timestamp()",
 }
-COUNT = """
-    INSERT INTO counters
-    SELECT 'tasks', task_type || ' ' || status, count(*) FROM tasks GROUP BY task_type, status
-     UNION ALL
-    SELECT 'gpu:' || gpu_id, task_type || ' ' || status, count(*) FROM tasks WHERE gpu_id IS NOT NULL
-     GROUP BY gpu_id, task_type, status
-"""
+COUNT = f"INSERT INTO counters {counters.COUNTED}"
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Callers of one API process."""
+
+    admin: Api
+    user: Api
+
+    def close(self) -> None:
+        self.admin.close()
+        self.user.close()
 
 
 @dataclass(frozen=True)
@@ -71,12 +94,16 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
         say(f"  filling {plan.many_rows:,} rows")
         await _fill(rig, "bench_many", template, plan.many_rows, VARIED)
         await rig.statistics.execute("CHECKPOINT")
-        await _check(few, plan.few_rows + QUEUED, plan.few_rows)
-        await _check(many, plan.many_rows + QUEUED, plan.many_rows // 2)
+        await _check(few.admin, plan.few_rows + QUEUED, plan.few_rows - plan.few_rows // 1000)
+        await _check(many.admin, plan.many_rows + QUEUED, plan.many_rows // 2 - plan.many_rows // 1000)
         taken = await _read_all(few, many, plan.read_repeats)
+        deep = await _read_deep(many, plan.many_rows, plan.read_repeats)
     for database in ("bench_few", "bench_many"):
         await rig.statistics.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
-    return [_figure(name, *samples, plan) for name, samples in taken.items()]
+    return [
+        *(_figure(name, *samples, plan) for name, samples in taken.items()),
+        *(Figure(name, one.p50, "ms", DEEP_MS, "a second", at_most(1), one.n) for name, one in deep.items()),
+    ]
 
 
 async def _finished_task(rig: Rig) -> Template:
@@ -90,39 +117,53 @@ async def _finished_task(rig: Rig) -> Template:
 
 
 @asynccontextmanager
-async def _serving(rig: Rig, database: str) -> AsyncIterator[Api]:
-    """An API process on a database of its own, which it makes its tables in; its tasks would go to nobody."""
+async def _serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
+    """An API process on a database of its own; its tasks would go to nobody."""
     await rig.statistics.execute(f'CREATE DATABASE "{database}"')
     services, port = rig.stack.services, free_port()
     key = rig.stack.api_key.secret.get_secret_value()
+    url = services.database_url.replace(f"/{DATABASE}?", f"/{database}?")
+    users_key = await _prepare(url)
     chosen = {
-        "DATABASE_URL": services.database_url.replace(f"/{DATABASE}?", f"/{database}?"),
+        "DATABASE_URL": url,
         "REDIS_URL": services.redis_url,
         "TEMPORAL_ADDRESS": services.temporal_address,
         "TASK_QUEUE": "bench-nobody",
         "API_KEY": key,
         "PORT": str(port),
+        "RATE_LIMITS": '{"user": {"rate": 0, "burst": 1}}',  # none
     }
     env = {**os.environ, **{f"ORCHESTRATOR_{name}": value for name, value in chosen.items()}}
     argv = child_argv((sys.executable, "-m", "workers.cli", "api"))
     process, drain = await spawn(argv, partial(quiet(), "api"), env)
-    api = Api("127.0.0.1", port, key)
+    readers = Readers(Api("127.0.0.1", port, key), Api("127.0.0.1", port, users_key))
 
     async def answers() -> bool:
         try:
-            await api.call("GET", "/monitoring/overview")
+            await readers.admin.call("GET", "/monitoring/overview")
         except (OSError, WireError):
             return False
         return True
 
     try:
         await eventually(answers, within=READY_S)
-        yield api
+        yield readers
     finally:
-        api.close()
+        readers.close()
         process.terminate()
         await process.wait()
         await drain()
+
+
+async def _prepare(url: str) -> str:
+    """Make the tables, and a key of the common user; its secret."""
+    database = Database(create_engine(url))
+    try:
+        await migrate(database)
+        key = NewKey(Role.USER, COMMON_USER)
+        return (await database.run(lambda c: keys.create(c, key, Actor(None, "bench", None)))).secret
+    finally:
+        await database.close()
 
 
 async def _fill(rig: Rig, database: str, template: Template, count: int, look: dict[str, str]) -> None:
@@ -157,31 +198,58 @@ async def _check(api: Api, rows: int, common: int) -> None:
         raise AssertionError(f"X-Total-Count says {found}, there are {common} rows")
 
 
-def paths() -> dict[str, str]:
-    """Every read by its name."""
+def paths() -> dict[str, tuple[str, bool]]:
+    """Every read by its name: its path, and whether the common user asks."""
     pages = {
-        f"GET /tasks{_shown(one)}, page {page}": "/tasks?" + _query({**one, "page": str(page), "size": str(SIZE)})
+        f"GET /tasks{_shown(one)}, page {page}": (_list(one, page), False)
         for one, page in itertools.product(FILTERS, (1, FAR))
     }
+    of_a_user = {
+        f"GET /tasks of a user{_shown(one)}, page {page}": (_list(one, page), True)
+        for one, page in [*itertools.product((*FILTERS, *PAIRS), (1,)), ({}, FAR), (COMMON, FAR)]
+    }
     return {
-        "GET /monitoring/overview": "/monitoring/overview",
-        "GET /monitoring/metrics": "/monitoring/metrics",
-        "GET /tasks/{id}": "/tasks/bench_{}",
+        "GET /monitoring/overview": ("/monitoring/overview", False),
+        "GET /monitoring/metrics": ("/monitoring/metrics", False),
+        "GET /tasks/{id}": ("/tasks/bench_{}", False),
         **pages,
-        "GET /tasks by status QUEUED, page 1": "/tasks?" + _query({"status": "QUEUED", "page": "1", "size": str(SIZE)}),
+        **{f"GET /tasks{_shown(pair)}, page 1": (_list(pair, 1), False) for pair in PAIRS},
+        "GET /tasks by status QUEUED, page 1": (_list({"status": "QUEUED"}, 1), False),
+        **of_a_user,
+        "GET /tasks of a user by a rare status, page 1": (_list(RARE, 1), True),
     }
 
 
-async def _read_all(few: Api, many: Api, repeats: int) -> dict[str, tuple[Samples, Samples]]:
+async def _read_all(few: Readers, many: Readers, repeats: int) -> dict[str, tuple[Samples, Samples]]:
     """Each read of the one and of the other in turn; the first round warms up."""
     taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in paths()}
     for number in range(repeats + 1):
-        for name, path in paths().items():
-            for api, samples in zip((many, few), reversed(taken[name]), strict=True):
+        for name, (path, as_user) in paths().items():
+            for readers, samples in zip((many, few), reversed(taken[name]), strict=True):
+                api = readers.user if as_user else readers.admin
                 took = (await api.call("GET", path.format(1 + number * 97))).took
                 if number:
                     samples.append(1000 * took)
     return {name: (Samples.of(small), Samples.of(large)) for name, (small, large) in taken.items()}
+
+
+async def _read_deep(many: Readers, rows: int, repeats: int) -> dict[str, Samples]:
+    """Pages from the midst of a long list, where both ends are far."""
+    reads: dict[str, tuple[Api, dict[str, str], int]] = {
+        "GET /tasks": (many.admin, {}, rows),
+        "GET /tasks by status": (many.admin, {"status": COMMON_STATUS}, rows),
+        "GET /tasks of a user": (many.user, {}, rows // 2),
+    }
+    taken = {}
+    for name, (api, one, length) in reads.items():
+        page = length // 2 // SIZE
+        took = [1000 * (await api.call("GET", _list(one, page))).took for _ in range(repeats)]
+        taken[f"{name}, page {page:,}, {rows:,} rows"] = Samples.of(took)
+    return taken
+
+
+def _list(one: dict[str, str], page: int) -> str:
+    return "/tasks?" + _query({**one, "page": str(page), "size": str(SIZE)})
 
 
 def _figure(name: str, few: Samples, many: Samples, plan: Plan) -> Figure:

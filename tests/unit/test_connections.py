@@ -406,11 +406,22 @@ async def read_all_within(ours: socket.socket) -> int:
     return total
 
 
-def test_no_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [1024, 4096]
-    monkeypatch.setattr("resource.getrlimit", lambda _: tuple(files))
-    monkeypatch.setattr("resource.setrlimit", lambda _, limits: files.__setitem__(slice(None), limits))
-    assert within_the_files(Limits(most=2000, head_s=1.0)) == Limits(most=2000, head_s=1.0)
-    assert files == [2256, 4096]
-    assert within_the_files(Limits(most=9000, head_s=1.0)) == Limits(most=4096 - 256, head_s=1.0)
-    assert files == [4096, 4096]
+@pytest.mark.parametrize(
+    ("files", "most", "then", "left"),
+    [
+        ((1024, 100_000), 4000, 6304, 4000),
+        ((1024, 4096), 4000, 4096, 2048),
+        ((1024, 1024), 4000, 1024, 512),
+        ((10_000, 10_000), 4000, 10_000, 4000),
+        ((5000, -1), 4000, 6304, 4000),
+        ((-1, -1), 4000, -1, 4000),
+    ],
+)
+def test_no_more_connections_than_files(
+    monkeypatch: pytest.MonkeyPatch, files: tuple[int, int], most: int, then: int, left: int
+) -> None:
+    now = list(files)
+    monkeypatch.setattr("resource.getrlimit", lambda _: tuple(now))
+    monkeypatch.setattr("resource.setrlimit", lambda _, limits: now.__setitem__(slice(None), limits))
+    assert within_the_files(Limits(most=most, head_s=1.0)) == Limits(most=left, head_s=1.0)
+    assert now == [then, files[1]]
