@@ -49,11 +49,15 @@ return '0'
 
 
 # `infra.rates.charge`, likewise: KEYS a bucket; ARGV rate, burst, count. The answer is the time to credit, in s.
+# What was charged at once may exceed the burst, but not by ten minutes.
 _CHARGE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
+if full_at > now + burst / rate + 600 then
+    full_at = now
+end
 local after = math.max(full_at, now) + count / rate
 redis.call('SET', KEYS[1], string.format('%.6f', after), 'PX', math.ceil((after - now) * 1000) + 1)
 return string.format('%.6f', math.max(0, after - now - burst / rate))

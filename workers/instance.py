@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import psutil
 
-from infra.db import alerts, counters, gpus, instances, queue, silence
+from infra.db import alerts, counters, gpus, instances, monitoring, queue, silence
 from infra.db.connection import Connection
 from infra.db.engine import Database, is_unavailable
 from infra.db.instances import Load
@@ -20,9 +20,12 @@ from infra.db.silence import Silence
 from infra.db.wakeups import Wakeups
 from infra.settings import Settings
 from infra.temporal import Engine
+from infra.temporal_access import EngineAway
 
 PROMOTED_AT_ONCE = 200  # tasks per turn
 TOLD_AGAIN_S = 10.0
+LATE_INTERVALS, LATE_S = 3, 60.0
+"""The monitor is late after so many of its intervals, and so many seconds."""
 FORGOTTEN_AFTER = 8
 """Instance timeouts after which a silent instance is no longer shown, nor counted against the cluster's health."""
 
@@ -40,6 +43,8 @@ class Instance:
         self._database = database
         self._engine = engine
         self._settings = settings
+        self._late_s = max(LATE_INTERVALS * settings.monitor_interval, LATE_S)
+        self._looks_at_monitor = time.monotonic() + self._late_s
 
     async def run(self) -> None:
         """Until cancelled; then the row goes and the lease is free at once."""
@@ -90,6 +95,19 @@ class Instance:
         for gpu_id in await run(gpus.standing_free):
             await self._engine.deliver(await run(partial(self._put_to_work, gpu_id)))
         await self._tell_the_silent(await run(lambda c: silence.find(c, settings.heartbeat_timeout)))
+        await self._run_late_monitor()
+
+    async def _run_late_monitor(self) -> None:
+        """The next time of the monitor's schedule lies far ahead where the engine's clock was set back."""
+        now = time.monotonic()
+        if now < self._looks_at_monitor:
+            return
+        self._looks_at_monitor = now + self._late_s
+        if await self._database.run(lambda c: monitoring.is_late(c, self._late_s)):
+            try:
+                await self._engine.trigger_monitor()
+            except EngineAway as error:
+                log.info("the monitor is late, and can't be run: %s", error)
 
     async def _tell_the_silent(self, found: Silence) -> None:
         """Each silent node's workflow looks for itself; it is told again only after a while."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from infra.db import counters, instances
+from infra.db import clock, counters, instances
 from infra.db.connection import Connection, Row
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
@@ -41,6 +41,10 @@ _KEEP = text(
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
 _LAST = text("SELECT body FROM monitor_reports WHERE name = 'last'")
+_IS_LATE = text(
+    "SELECT EXISTS (SELECT FROM monitor_reports"
+    f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
+)
 
 ESTIMATES_OF = 200
 """The last ended tasks whose estimated wait is compared with the real one."""
@@ -125,6 +129,12 @@ async def wait_estimates(connection: Connection) -> WaitEstimates:
 async def keep(connection: Connection, report: dict[str, Any]) -> None:
     """Keep the monitor's report."""
     await connection.execute(_KEEP, {"body": json.dumps(report)})
+
+
+async def is_late(connection: Connection, after_s: float) -> bool:
+    """Whether the monitor has run before, and not for so long."""
+    late: bool = (await connection.execute(_IS_LATE, {"after": after_s})).scalar_one()
+    return late
 
 
 async def last_report(connection: Connection) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from redis.asyncio import Redis
@@ -13,9 +14,12 @@ from infra.db import capacity, claims, clock, counters, first_looks, gpus, insta
 from infra.db import silence as silence_of
 from infra.db.collecting import due_in_s
 from infra.db.instances import Load
-from infra.rates import Rate
+from infra.rates import ByteRate, Rate
 from infra.settings import Settings
+from infra.temporal_access import EngineAway
 from tests.db.life import Life
+from tests.db.one_connection import OneConnection
+from workers.instance import Instance
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
@@ -230,6 +234,24 @@ async def test_a_recount_is_due(fresh: Life) -> None:
     assert await counters.recount_is_due(fresh.connection)
 
 
+@pytest.mark.parametrize(
+    ("at", "runs"), [(AHEAD, 1), ("clock_timestamp() - interval '2 h'", 1), ("clock_timestamp()", 0), (None, 0)]
+)
+async def test_the_leader_runs_a_monitor_whose_schedule_lies_ahead(
+    fresh: Life, monkeypatch: pytest.MonkeyPatch, at: str | None, runs: int
+) -> None:
+    engine = MagicMock(trigger_monitor=AsyncMock(side_effect=EngineAway("not now")))
+    instance = Instance("api", OneConnection(fresh.connection), engine, Settings())
+    await monitoring.keep(fresh.connection, {})
+    await fresh.do(f"UPDATE monitor_reports SET at = {at}" if at else "TRUNCATE monitor_reports")
+    await instance._run_late_monitor()
+    engine.trigger_monitor.assert_not_called()  # it has only just begun
+    monkeypatch.setattr(instance, "_looks_at_monitor", 0.0)
+    await instance._run_late_monitor()
+    await instance._run_late_monitor()
+    assert engine.trigger_monitor.await_count == runs
+
+
 @pytest.fixture
 async def redis(stack: Stack) -> AsyncIterator[Redis]:
     client = Redis.from_url(stack.services.redis_url, decode_responses=True)
@@ -245,5 +267,8 @@ async def test_a_bucket_that_would_fill_for_hours_is_full(redis: Redis, stack: S
     waits = [await cache.take("set-back", limit) for _ in range(3)]
     assert waits[:2] == [0, 0]
     assert waits[2] == pytest.approx(1, abs=0.5)
-    await redis.delete(name)
+    bytes_name = "gpu-orchestrator:bytes:set-back"
+    await redis.set(bytes_name, seconds + 7200)
+    assert await cache.charge("set-back", ByteRate(10, 100), 10) == 0
+    await redis.delete(name, bytes_name)
     await cache.close()
