@@ -198,10 +198,12 @@ def test_what_is_no_picture_says_nothing_of_its_content(folder: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(folder: Path) -> None:
-    Image.new("1", (9_000, 9_000)).save(folder / "bomb.png")
+    Image.new("1", (5_001, 5_001)).save(folder / "bomb.png")
     assert painted("bomb.png") == f"input: larger than {decoding.MAX_PIXELS} pixels"
-    Image.new("1", (7_000, 7_000)).save(folder / "large.png")
-    assert painted("large.png") == "out.png"
+    Image.new("L", (7_001, 7_001)).save(folder / "camera.jpg")
+    assert painted("camera.jpg") == "out.png"
+    Image.new("L", (7_200, 7_001)).save(folder / "bomb.jpg")
+    assert painted("bomb.jpg") == f"input: larger than {decoding.MAX_PIXELS_JPEG} pixels"
 
 
 def test_large_files_and_a_full_folder_are_refused(

@@ -8,7 +8,7 @@ import warnings
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 50_000_000  # of the file; some 400 MB while it is decoded
+MAX_PIXELS, MAX_PIXELS_JPEG = 25_000_000, 50_000_000  # of the file; at most some 400 MB while it is decoded
 MAX_SIDE = 960  # pixels; larger pictures are made smaller first
 MIN_SIDE = 16
 
@@ -30,8 +30,9 @@ def decode(content: bytes) -> Image.Image:
 
 def _decoded(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=FORMATS) as file:
-        if file.width * file.height > MAX_PIXELS:
-            raise ValueError(f"larger than {MAX_PIXELS} pixels")
+        limit = MAX_PIXELS_JPEG if file.format == "JPEG" else MAX_PIXELS
+        if file.width * file.height > limit:
+            raise ValueError(f"larger than {limit} pixels")
         file.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))  # a JPEG is decoded no larger than it is needed
         ImageOps.exif_transpose(file, in_place=True)
         picture = file.convert("RGB")
