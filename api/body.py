@@ -44,7 +44,7 @@ async def read_json(request: Request, *, max_values: int = MAX_VALUES) -> dict[s
 def _object(raw: bytes, max_values: int) -> dict[str, Any]:
     try:
         json_shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
-        value = strict_json.loads(raw.decode("utf-8"), _each_once)
+        value = strict_json.loads(raw.decode("utf-8"), _each_once, strict_json.int64_or_beyond)
     except json_shape.TooManyValues:
         raise BadRequest("body", f"含有超过 {max_values} 个JSON值") from None
     except json_shape.TooDeep:

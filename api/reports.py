@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 
+from api.off_loop import off_loop
 from infra import strict_json
 from infra.db import attempts, tasks
 from infra.db.connection import Connection, Row
@@ -95,7 +96,7 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
     if attempt.closed_at is not None:
         if attempt.outcome != Outcome.SUCCEEDED:
             return await _late(connection, report, attempt.attempt, "result", text)
-        if await asyncio.to_thread(strict_json.same_text, attempt.result, text):
+        if await off_loop.run(len(text), partial(strict_json.same_text, attempt.result, text)):
             return Heard(Wakeups())
         await attempts.keep_late(connection, report.task_id, attempt.attempt, "result", text)
         return Heard(Wakeups(), ConflictingResult())

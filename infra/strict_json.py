@@ -23,6 +23,7 @@ MAX_DIGITS = 4300
 MAX_COMPARED = 20_000
 """Values of a text that is compared as what it means, not as how it is written."""
 INT64 = range(-(2**63), 2**63)
+_INT64_DIGITS = 20  # with the sign
 UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 """NUL and lone surrogates: Postgres takes no NUL, UTF-8 no surrogate."""
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
@@ -89,18 +90,31 @@ def same_text(one: str, other: str) -> bool:
             json_shape.check(text.encode(), max_depth=MAX_DEPTH, max_values=MAX_COMPARED)
     except json_shape.TooManyValues:
         return json_shape.compact(one.encode()) == json_shape.compact(other.encode())
-    return bool(json.loads(one) == json.loads(other))
+    return bool(loads(one, as_integer=_integer_or_digits) == loads(other, as_integer=_integer_or_digits))
 
 
-def loads(text: str | bytes, as_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+def loads(
+    text: str | bytes,
+    as_object: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    as_integer: Callable[[str], Any] | None = None,
+) -> Any:
     """As `json.loads`, with ValueError for every text it can't take; NaN and its like are left to `check`.
 
-    `as_object` makes an object of its pairs.
+    `as_object` makes an object of its pairs, `as_integer` an integer of its digits.
     """
     try:
-        return json.loads(text, object_pairs_hook=as_object)
+        return json.loads(text, object_pairs_hook=as_object, parse_int=as_integer)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def int64_or_beyond(digits: str) -> int:
+    """An integer, or one that `storable` refuses: making thousands of digits a number takes long."""
+    return int(digits) if len(digits) <= _INT64_DIGITS else INT64.stop
+
+
+def _integer_or_digits(digits: str) -> object:
+    return int(digits) if len(digits) <= _INT64_DIGITS else (digits,)
 
 
 def _within(level: list[Any]) -> Iterator[Any]:

@@ -94,6 +94,8 @@ BAD_FIELDS = [
     ("taskType", "-Infinity"),
     ("taskType", "1e999"),
     ("taskType", str(2**63)),
+    ("taskType", "9" * 4301),
+    ("unknown", "[" + "9" * 20 + "]"),
     ("taskType", "true"),
     ("taskType", '"2"'),
     ("taskType", "2.0"),
@@ -125,7 +127,7 @@ async def test_a_missing_field_is_named(client: httpx.AsyncClient, name: str) ->
 
 BAD_BODIES = [
     b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff{}", b'\xef\xbb\xbf{}', b"{'a': 1}", b"[" * 100_000,
-    b'{"a":' * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b'{"\\u0000": 1}', b'{"\\udfff": 1}',
+    b'{"a":' * 100_000, b'{"\\u0000": 1}', b'{"\\udfff": 1}',
 ]  # fmt: skip
 
 

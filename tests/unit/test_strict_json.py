@@ -84,11 +84,18 @@ ONE: Any = {"a": [1, 2.0, "x y"], "b": {"c": None}}
         (json.dumps(ONE, indent=2), True),
         ('{"b":{"c":null},"a":[1,2,"x\\u0020y"]}', True),
         (json.dumps(ONE | {"b": {}}), False),
+        (json.dumps(ONE)[:-1] + ', "n": ' + "9" * 4000 + "}", False),
         (json.dumps(ONE).replace("x y", "xy"), False),
     ],
 )
 def test_two_texts_mean_the_same(other: str, same: bool) -> None:
     assert same_text(json.dumps(ONE), other) is same
+
+
+def test_long_integers_are_compared_by_their_digits() -> None:
+    assert same_text("[" + "9" * 4000 + ",1]", "[" + "9" * 4000 + ", 1]")
+    assert not same_text("[" + "9" * 4000 + "]", "[" + "9" * 3999 + "8]")
+    assert not same_text("[" + "9" * 4000 + "]", '["' + "9" * 4000 + '"]')
 
 
 def test_large_texts_are_compared_as_they_are_written() -> None:
