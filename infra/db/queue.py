@@ -84,12 +84,20 @@ _BETWEEN = text(
               AND (q.queue_rank, q.display_id) < (:rank, :display_id)) behind
     """
 )
-# The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first.
+# The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first. An index
+# finds them, however many wait: it takes bounds that are fixed for the statement, which `clock_timestamp()` is not.
 _PROMOTE = text(
     f"""
     WITH aged AS (
         SELECT task_id, task_type, queue_rank, display_id FROM tasks
-         WHERE queue_class = 0 AND {clock.long_ago("waiting_since", clock.seconds("aging"))}
+         WHERE task_id IN (
+               (SELECT task_id FROM tasks
+                 WHERE queue_class = 0 AND waiting_since < statement_timestamp() - {clock.seconds("aging")}
+                 ORDER BY waiting_since LIMIT :limit)
+               UNION ALL
+               (SELECT task_id FROM tasks WHERE queue_class = 0 AND waiting_since > statement_timestamp()
+                 ORDER BY waiting_since LIMIT :limit))
+           AND queue_class = 0 AND {clock.long_ago("waiting_since", clock.seconds("aging"))}
          ORDER BY waiting_since LIMIT :limit FOR UPDATE SKIP LOCKED),
     numbered AS (
         SELECT task_id, task_type,

@@ -118,6 +118,15 @@ async def age(life: Life, *names: str) -> None:
         await life.do("UPDATE tasks SET waiting_since = waiting_since - interval '1 h' WHERE task_id = :t", t=name)
 
 
+async def test_nobody_looks_at_those_that_have_not_waited_too_long(life):
+    await busy(life)
+    await waiting(life, *(f"t{n}" for n in range(30)))
+    await life.do("SET LOCAL enable_seqscan = off")
+    values = {"aging": 600, "limit": 100, "spacing": 1.0}
+    plan = await life.connection.execute(text(f"EXPLAIN (ANALYZE) {queue._PROMOTE.text}"), values)
+    assert "Rows Removed" not in "".join(plan.scalars())
+
+
 async def test_what_waited_too_long_gets_a_share_of_the_vip_class(life):
     await busy(life)
     vips = [f"v{n}" for n in range(10)]
