@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Call:
     subject: str  # gpuId or taskId
     body: Any
     headers: dict[str, str]
+    at: float = field(default_factory=time.monotonic)  # s
 
 
 @dataclass

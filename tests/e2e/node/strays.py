@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-DETACHED = "sleep"
 DAEMON = """
 import os, signal, sys, time
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -41,7 +40,7 @@ def main() -> None:
     subprocess.Popen(["env", "-i", "setsid", "sh", "-c", "sleep 600; true", token])
     for program in (DAEMON, HOPPER, CROWD):
         subprocess.Popen(["env", "-i", sys.executable, "-c", program, token])
-    time.sleep(1.0)  # until they are what they will be
+    time.sleep(0.6)  # until they are what they will be
     with open(task["here"], "w"):
         pass
     if task["then"] == "kill the supervisor":

@@ -56,7 +56,7 @@ async def test_nothing_survives_a_cancel(orchestrator: FakeOrchestrator, tmp_pat
     options = arguments(orchestrator.url, "gpu_1", "--slots", "1", *work(STRAYS))
     async with running(orchestrator, tmp_path, options) as agent:
         token = await start_strays(agent, tmp_path, "canceled", "wait")
-        assert len(alive(token)) > 30
+        await until(lambda: len(alive(token)) > 30, "a crowd")
         assert (await agent.cancel("canceled")).json()["status"] == "canceled"
         await until(lambda: is_ready(agent), "a free slot")
         assert alive(token) == []

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import time
 from pathlib import Path
 
 import httpx
@@ -133,11 +132,10 @@ async def test_a_displaced_agent_gives_way_and_ends_nothing(
 
 
 async def test_it_waits_as_long_as_a_busy_orchestrator_asks_for(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
-    orchestrator.script("register", 429, headers={"Retry-After": "2"})
-    began = time.monotonic()
+    orchestrator.script("register", 429, headers={"Retry-After": "1"})
     async with running(orchestrator, tmp_path, arguments(orchestrator.url, "gpu_1", *work(PROGRAM))):
-        assert time.monotonic() - began > 1.6
-        assert len(orchestrator.of("register")) == 2
+        first, again = orchestrator.of("register")
+        assert again.at - first.at > 1.3  # without being asked it waits 0.4 to 0.6 s
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
