@@ -19,12 +19,13 @@ from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.forecast import Forecast
 from infra.own_services import OwnServices
-from infra.settings import Settings, load
+from infra.settings import ENV_PREFIX, Settings, load
 from infra.temporal import Engine
 from infra.temporal_access import connect
 from workers import event_loop, garbage
 from workers.instance import Instance
 from workers.schema import open_database
+from workers.stack.ports import require_free
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT, finishing open requests."""
+    """Serve until SIGTERM or SIGINT, finishing open requests. Raises BadSettings, PortTaken and CannotListen."""
     settings = load("database_url", "temporal_address")
     telemetry.log_to_stderr(settings.log_level)
+    require_free(settings.host, settings.port, f"{ENV_PREFIX}PORT")
     with telemetry.exported("gpu-orchestrator-api"):
         event_loop.run(serve(settings))
     return 0

@@ -153,6 +153,16 @@ def test_programs_started_by_hand_name_the_addresses_that_they_need(
     assert ("ORCHESTRATOR_TEMPORAL_ADDRESS" in line) is (command != "migrate")
 
 
+def test_an_address_that_the_api_can_not_listen_on_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("DATABASE_URL", "postgresql://db/x"), ("TEMPORAL_ADDRESS", "t:1"), ("HOST", "203.0.113.1")):
+        monkeypatch.setenv(ENV_PREFIX + name, value)
+    assert cli.main(["api"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "change ORCHESTRATOR_HOST or ORCHESTRATOR_PORT" in line
+
+
 def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.setenv(ENV_PREFIX + name.upper(), "")

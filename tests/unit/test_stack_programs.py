@@ -81,3 +81,4 @@ def test_a_node_knows_its_key_file_and_none_of_the_settings(data_dir: DataDir, m
     assert first.argv[first.argv.index("--key-file") + 1] == str(data_dir.root / "node_key")
     assert first.argv[first.argv.index("--api") + 1] == "http://127.0.0.1:9000"
     assert str(data_dir.nodes / "gpu_002") in second.argv
+    assert first.cwd == data_dir.nodes

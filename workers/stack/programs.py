@@ -93,6 +93,7 @@ def nodes(local: LocalNodes, settings: Settings, services: Services, data_dir: D
             name,
             _node_command(name, settings, data_dir),
             env=env,
+            cwd=data_dir.nodes,  # work is imported from where its agent is: not from where we happen to be
             prepare=prepare_first if name == local.names[0] else prepare,
             grace=NODE_DRAIN + 1.5,
         )
