@@ -76,6 +76,19 @@ def options(settings: Settings) -> ClientConnectConfig:
 def _configured() -> ClientConnectConfig:
     asked_for_file = any(os.environ.get(name) for name in FILE_VARIABLES)
     try:
-        return ClientConfig.load_client_connect_config(disable_file=not asked_for_file)
+        return ClientConfig.load_client_connect_config(disable_file=not asked_for_file, override_env_vars=_variables())
     except Exception as error:  # the bridge's ConfigError is no public name; files raise OSError
         raise BadSettings(f"Temporal's environment configuration ({VARIABLES}…) can't be used: {error}") from error
+
+
+def _variables() -> dict[str, str]:
+    """The environment without what is no UTF-8, such as a PWD: the bridge panics on that."""
+    return {name: value for name, value in os.environ.items() if _is_text(name + value)}
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

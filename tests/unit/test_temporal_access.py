@@ -98,6 +98,12 @@ def test_a_configuration_that_can_not_be_read_is_said_so(
         temporal_access.options(Settings(temporal_address=ADDRESS))
 
 
+def test_what_is_no_text_in_the_environment_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/home/a\udcff")
+    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")
+    assert temporal_access.options(Settings(temporal_address=ADDRESS))["api_key"] == "the-key"
+
+
 def test_without_an_address_nothing_is_guessed() -> None:
     with pytest.raises(BadSettings, match="ORCHESTRATOR_TEMPORAL_ADDRESS"):
         temporal_access.options(Settings())
