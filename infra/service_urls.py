@@ -17,7 +17,7 @@ _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+):([0-9]{1,5})"
 def postgres(url: str) -> str:
     """The URL in the form that SQLAlchemy and libpq both take. Raises ValueError."""
     if not _SCHEME.match(url):
-        raise ValueError("must be an address like postgresql://user:password@host:5432/database")
+        raise ValueError("must be an address like postgresql://user@host:5432/database")
     plain = url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
     _refuse_blanks(plain)
     _built(lambda: _check_postgres(plain))

@@ -72,7 +72,7 @@ BAD = [
     ("APP_WEIGHTS", '{"a": NaN}'),
     ("APP_WEIGHTS", '{"a": 0}'),
     ("APP_WEIGHTS", "a=1"),
-    ("DATABASE_URL", "mysql://user:s3cret@db/x"),
+    ("DATABASE_URL", "mysql://user:s3cret@db/x"),  # pragma: allowlist secret
     ("DATABASE_URL", "postgresql://"),
     ("DATABASE_URL", "postgresql://user:s3cret@db:99999/x"),
     ("DATABASE_URL", "postgresql://user:s3cret@db:0/x"),
