@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from infra.settings import Settings
+from infra.strict_json import UNSTORABLE
 from workers.demo.batch import Job, make_batch
 from workers.demo.board import Board
 from workers.demo.client import Orchestrator
@@ -71,6 +72,8 @@ def _say(console: Console, text: str) -> None:
 
 def _fresh_work_folder(out: Path) -> Path:
     """Where the tasks' files go; those of an earlier demo are removed, so that no old file can pass for a new one."""
+    if UNSTORABLE.search(str(out)):
+        raise DemoFailed(f"tasks name their files, and {shown(out)} is no UTF-8: choose another --out")
     require_ours(out, "--out", ("work", *RESULTS))
     folder = out / "work"
     with suppress(FileNotFoundError):
