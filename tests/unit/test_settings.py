@@ -74,17 +74,17 @@ BAD = [
     ("APP_WEIGHTS", "a=1"),
     ("DATABASE_URL", "mysql://user:s3cret@db/x"),  # pragma: allowlist secret
     ("DATABASE_URL", "postgresql://"),
-    ("DATABASE_URL", "postgresql://user:s3cret@db:99999/x"),
-    ("DATABASE_URL", "postgresql://user:s3cret@db:0/x"),
-    ("DATABASE_URL", "postgresql://user:s3cret@db:port/x"),
-    ("DATABASE_URL", "postgresql://user:s3cret@db/x?sslmod=require"),
-    ("DATABASE_URL", "postgresql://user:s3cret@h1:1,h2:2/x"),
+    ("DATABASE_URL", "postgresql://user:s3cret@db:99999/x"),  # pragma: allowlist secret
+    ("DATABASE_URL", "postgresql://user:s3cret@db:0/x"),  # pragma: allowlist secret
+    ("DATABASE_URL", "postgresql://user:s3cret@db:port/x"),  # pragma: allowlist secret
+    ("DATABASE_URL", "postgresql://user:s3cret@db/x?sslmod=require"),  # pragma: allowlist secret
+    ("DATABASE_URL", "postgresql://user:s3cret@h1:1,h2:2/x"),  # pragma: allowlist secret
     ("DATABASE_URL", "postgresql://user:s3 cret@db/x"),
-    ("REDIS_URL", "http://:s3cret@cache"),
+    ("REDIS_URL", "http://:s3cret@cache"),  # pragma: allowlist secret
     ("REDIS_URL", "redis://"),
-    ("REDIS_URL", "redis://:s3cret@cache:99999"),
-    ("REDIS_URL", "redis://:s3cret@cache/main"),
-    ("REDIS_URL", "redis://:s3cret@cache?colour=red"),
+    ("REDIS_URL", "redis://:s3cret@cache:99999"),  # pragma: allowlist secret
+    ("REDIS_URL", "redis://:s3cret@cache/main"),  # pragma: allowlist secret
+    ("REDIS_URL", "redis://:s3cret@cache?colour=red"),  # pragma: allowlist secret
     ("REDIS_URL", "unix://"),
     ("TEMPORAL_ADDRESS", "temporal"),
     ("TEMPORAL_ADDRESS", "http://temporal:7233"),
@@ -95,7 +95,7 @@ BAD = [
     ("NODE_NETWORKS", "10.0.0.1/8"),
     ("NODE_PORTS", "0"),
     ("PUBLIC_URL", "http://host:99999"),
-    ("PUBLIC_URL", "http://user:s3cret@host"),
+    ("PUBLIC_URL", "http://user:s3cret@host"),  # pragma: allowlist secret
     ("PUBLIC_URL", "http://two words"),
 ]
 

@@ -51,7 +51,7 @@ def test_a_profile_in_the_home_is_left_alone() -> None:
 
 
 def test_a_key_switches_tls_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")  # pragma: allowlist secret
+    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "ours.acct")
     monkeypatch.setenv("TEMPORAL_ADDRESS", "elsewhere:1")
     assert temporal_access.options(Settings(temporal_address=ADDRESS)) == {
@@ -100,8 +100,10 @@ def test_a_configuration_that_can_not_be_read_is_said_so(
 
 def test_what_is_no_text_in_the_environment_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PWD", "/home/a\udcff")
-    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")  # pragma: allowlist secret
-    assert temporal_access.options(Settings(temporal_address=ADDRESS))["api_key"] == "the-key"
+    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")
+    assert (
+        temporal_access.options(Settings(temporal_address=ADDRESS))["api_key"] == "the-key"
+    )  # pragma: allowlist secret
 
 
 def test_without_an_address_nothing_is_guessed() -> None:
@@ -111,7 +113,7 @@ def test_without_an_address_nothing_is_guessed() -> None:
 
 @pytest.mark.parametrize("embedded", [True, False])
 def test_the_embedded_server_is_not_disturbed(home: Path, monkeypatch: pytest.MonkeyPatch, embedded: bool) -> None:
-    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")  # pragma: allowlist secret
+    monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "ours.acct")
     settings = Settings() if embedded else Settings(temporal_address=ADDRESS)
     data_dir = DataDir.create(home / "data")
