@@ -123,7 +123,7 @@ async def _serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
     services, port = rig.stack.services, free_port()
     key = rig.stack.api_key.secret.get_secret_value()
     url = services.database_url.replace(f"/{DATABASE}?", f"/{database}?")
-    users_key = await _prepare(url)
+    users_key = await _prepare(url, key)
     chosen = {
         "DATABASE_URL": url,
         "REDIS_URL": services.redis_url,
@@ -155,11 +155,12 @@ async def _serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
         await drain()
 
 
-async def _prepare(url: str) -> str:
-    """Make the tables, and a key of the common user; its secret."""
+async def _prepare(url: str, bootstrap_key: str) -> str:
+    """Make the tables, an administrator's key, and one of the common user, whose secret is returned."""
     database = Database(create_engine(url))
     try:
         await migrate(database)
+        await database.run(lambda c: keys.ensure_bootstrap(c, bootstrap_key))
         key = NewKey(Role.USER, COMMON_USER)
         return (await database.run(lambda c: keys.create(c, key, Actor(None, "bench", None)))).secret
     finally:
