@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -86,15 +87,13 @@ def _registers(scope: Scope, caller: Caller) -> bool:
 
 
 class LocalBuckets:
-    """The buckets of one process, by name."""
+    """The buckets of one process, by name; those that were used lately."""
 
-    def __init__(self) -> None:
-        self._full_at: dict[str, float] = {}
+    def __init__(self, most: int = MOST_BUCKETS) -> None:
+        self._full_at: LRUCache[str, float] = LRUCache(most)
 
     def take(self, name: str, limit: Rate) -> float:
         """Take a token: 0, or the seconds until there is one."""
         now = time.monotonic()
-        if len(self._full_at) >= MOST_BUCKETS:
-            self._full_at = {other: full_at for other, full_at in self._full_at.items() if full_at > now}
         self._full_at[name], wait = take(self._full_at.get(name, now), now, limit)
         return wait
