@@ -20,7 +20,7 @@ from workflows.domain.attempt import Outcome
 
 SLOW = 60.0
 WAITS = "SELECT engine_started_at IS NOT NULL AND waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s"
-RESTS = text("UPDATE gpus SET not_before = clock_timestamp() + interval '1 hour' WHERE gpu_id = 'unheard'")
+RESTS = text("UPDATE gpus SET not_before = clock_timestamp() + interval '50 s' WHERE gpu_id = 'unheard'")
 TASK_TYPE, BATCH_TYPE = 421, 422
 BATCH = 35  # the tests' stack lets one of a batch look every two seconds, for a minute
 
