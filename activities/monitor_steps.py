@@ -58,8 +58,8 @@ class MonitorSteps:
             raised = 0
             if system is Health.UNHEALTHY:
                 raised += await alerts.raise_alert(connection, _unhealthy())
-            for row in await reconciling.unserved(connection):
-                raised += await alerts.raise_alert(connection, alerts.unserved(row.task_type, row.task_id))
+            for alert in alerts.unserved(await reconciling.unserved(connection)):
+                raised += await alerts.raise_alert(connection, alert)
             await monitoring.keep(connection, report)
             return raised
 

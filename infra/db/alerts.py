@@ -69,12 +69,28 @@ _EXISTS = text("SELECT EXISTS (SELECT FROM alerts WHERE seq = :seq)")
 _FILTERS = {"level": "level = :level", "status": "status = :status"}
 
 
-def unserved(task_type: int, first: str) -> NewAlert:
-    """Tasks wait for a type that no registered node supports."""
+UNSERVED_NAMED = 20
+"""Types that no node supports and that have an alert of their own; a caller may invent any number of types."""
+
+
+def unserved(waiting: Sequence[tuple[int, str]]) -> list[NewAlert]:
+    """Alerts for (type, first waiting task) pairs of types that no registered node supports.
+
+    One for each of the first UNSERVED_NAMED; the others share one.
+    """
+    named = [
+        _unserved(str(kind), f"没有已注册的GPU节点支持任务类型 {kind}，任务 {first} 正在等待")
+        for kind, first in waiting[:UNSERVED_NAMED]
+    ]
+    others = len(waiting) - len(named)
+    return [*named, _unserved("others", f"另有 {others} 个任务类型没有已注册的GPU节点支持")] if others else named
+
+
+def _unserved(which: str, message: str) -> NewAlert:
     return NewAlert(
-        cause=f"unserved:{task_type}",
+        cause=f"unserved:{which}",
         title="任务类型无可用节点",
-        message=f"没有已注册的GPU节点支持任务类型 {task_type}，任务 {first} 正在等待",
+        message=message,
         level=AlertLevel.WARNING,
         source="task_monitor",
         lasts=True,

@@ -124,9 +124,11 @@ _UNSERVED = text(
       FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
              WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
      CROSS JOIN LATERAL (
-           SELECT t.task_id FROM tasks t WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+           SELECT t.task_id, t.created_at FROM tasks t
+            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
             ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1) first
      WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type])
+     ORDER BY first.created_at, types.task_type
     """
 )
 
@@ -181,6 +183,6 @@ async def unattended(connection: Connection, age_s: float) -> Sequence[Row]:
     return (await connection.execute(_UNATTENDED, {"age": age_s})).all()
 
 
-async def unserved(connection: Connection) -> Sequence[Row]:
-    """(task_type, task_id of the first in the queue) of the types that wait and that no registered node supports."""
-    return (await connection.execute(_UNSERVED)).all()
+async def unserved(connection: Connection) -> list[tuple[int, str]]:
+    """Types that wait and that no registered node supports, each with the first task of its queue; the oldest first."""
+    return [(row.task_type, row.task_id) for row in await connection.execute(_UNSERVED)]

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from api import present
-from infra.db import alerts, gpus, node_edges
-from infra.db.alerts import AGAIN_S, NewAlert
+from infra.db import alerts, gpus, node_edges, reconciling
+from infra.db.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert
 from infra.db.connection import Connection
 from infra.db.engine import Database
 from tests.db.life import Life
@@ -133,3 +133,21 @@ async def test_of_those_that_raise_it_at_once_one_does(database: Database) -> No
     raised = await asyncio.gather(*(database.run(lambda c: alerts.raise_alert(c, alert)) for _ in range(12)))
     await database.run(lambda c: c.execute(text("DELETE FROM alerts WHERE cause = 'at once'")))
     assert sorted(raised) == [False] * 11 + [True]
+
+
+async def test_any_number_of_types_that_nobody_serves_makes_few_alerts(life: Life) -> None:
+    await life.node("n", [1])
+    for kind in range(1, UNSERVED_NAMED + 4):
+        await life.create(f"t{kind}", task_type=kind)
+    await life.do(
+        "INSERT INTO counters (counter, key, n)"
+        f" SELECT 'tasks', kind || ' QUEUED', 1 FROM generate_series(1, {UNSERVED_NAMED + 3}) kind"
+        " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
+    )
+    waiting = [pair for pair in await reconciling.unserved(life.connection) if pair[1].startswith("t")]
+    assert waiting == [(kind, f"t{kind}") for kind in range(2, UNSERVED_NAMED + 4)]  # the oldest first
+    raised = alerts.unserved(waiting)
+    assert len({one.cause for one in raised}) == UNSERVED_NAMED + 1
+    assert raised[0].message == "没有已注册的GPU节点支持任务类型 2，任务 t2 正在等待"
+    assert raised[-1].message == "另有 2 个任务类型没有已注册的GPU节点支持"
+    assert len(alerts.unserved(waiting[:UNSERVED_NAMED])) == UNSERVED_NAMED
