@@ -15,6 +15,8 @@ REMEMBERED_S = 2.0
 """A key's row is read again after this time: so soon does a revocation count everywhere."""
 REFUSED_S = 1.0
 """So long after it was refused a key is refused unread: so soon does a key that has been made meanwhile open."""
+AWAY_S = 1.0
+"""After a read that timed out no key is read for this time: nobody waits for a database that hangs but the first."""
 PAUSE_S = 0.02
 """Between two reads: what comes meanwhile is read together. Any number of wrong keys costs 50 reads a second."""
 MOST = 10_000
@@ -29,13 +31,16 @@ class Keyring:
         self._refused: TTLCache[str, bool] = TTLCache(MOST, refused_s)
         self._asked: dict[str, asyncio.Future[Caller | None]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._away: TTLCache[str, bool] = TTLCache(1, AWAY_S)
 
     async def caller(self, secret: str) -> Caller | None:
-        """The caller behind a live key, or None."""
+        """The caller behind a live key, or None. Raises what the database raises, or ConnectionError."""
         hashed = keys.hash_key(secret)
         known = self._known.get(hashed)
         if known is not None or hashed in self._refused:
             return known
+        if self._away:
+            raise ConnectionError("the keys could not be read lately")
         return await asyncio.shield(self._ask(hashed))
 
     def _ask(self, hashed: str) -> asyncio.Future[Caller | None]:
@@ -50,8 +55,8 @@ class Keyring:
             asked, self._asked = self._asked, {}
             try:
                 self._answer(asked, await self._database.single(partial(keys.find_all, hashes=list(asked))))
-            except Exception as error:  # noqa: BLE001  raised to whoever asked
-                _fail(asked, error)
+            except Exception as error:  # noqa: BLE001  raised to whoever asked, also to those who came meanwhile
+                self._fail([*asked.values(), *self._asked.values()], error)
             await asyncio.sleep(PAUSE_S)
 
     def _answer(self, asked: dict[str, asyncio.Future[Caller | None]], found: dict[str, Caller]) -> None:
@@ -63,9 +68,11 @@ class Keyring:
                 self._known[hashed] = caller
             future.set_result(caller)
 
-
-def _fail(asked: dict[str, asyncio.Future[Caller | None]], error: Exception) -> None:
-    for future in asked.values():
-        if not future.done():
-            future.set_exception(error)
-            future.exception()  # whoever asked may be gone
+    def _fail(self, asked: list[asyncio.Future[Caller | None]], error: Exception) -> None:
+        self._asked = {}
+        if isinstance(error, TimeoutError):
+            self._away["database"] = True
+        for future in asked:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever asked may be gone

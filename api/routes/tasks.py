@@ -74,6 +74,7 @@ async def create_task(
 ) -> dict[str, Any]:
     access.check_creator(caller, body.userId)
     access.check_app(caller, body.app)
+    await check_json_text(body.payload, "payload", or_else_text=True)
     task = _new_task(context, caller, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     milestones = await context.forecast.milestones(capacity.pool)

@@ -35,7 +35,7 @@ _DUE = text(
                 ELSE extract(epoch FROM due.since + make_interval(secs => due.after_s) - clock_timestamp())::float END
       FROM attempts a JOIN tasks t USING (task_id)
      CROSS JOIN LATERAL (
-           SELECT CASE CAST(:outcome AS text) WHEN 'TIMED_OUT' THEN a.accepted_at
+           SELECT CASE CAST(:outcome AS text) WHEN 'TIMED_OUT' THEN COALESCE(a.accepted_at, a.claimed_at)
                        WHEN 'UNREACHABLE' THEN CASE WHEN a.accepted_at IS NULL THEN a.claimed_at END END AS since,
                   CASE CAST(:outcome AS text) WHEN 'TIMED_OUT' THEN t.timeout_ms / 1000.0 ELSE :window END AS after_s
            ) due
@@ -50,8 +50,9 @@ DELIVERY_S = 3.0
 async def due_in_s(connection: Connection, task_id: str, attempt: int, outcome: Outcome) -> float | None:
     """In how many seconds an open attempt may be closed without a report of its node: at once from 0 on.
 
-    TIMED_OUT: when the timeout of the task has passed since the node accepted the attempt. UNREACHABLE: where no node
-    has. None: never, which is so for every other outcome and for an attempt that is closed.
+    TIMED_OUT: when the timeout of the task has passed since the node accepted the attempt, or, where that is not
+    recorded, since it was claimed. UNREACHABLE: where no node has accepted it. None: never, which is so for every other
+    outcome and for an attempt that is closed.
     """
     values = {"task_id": task_id, "attempt": attempt, "outcome": outcome, "window": DELIVERY_S}
     due: float | None = (await connection.execute(_DUE, values)).scalar_one_or_none()

@@ -70,3 +70,13 @@ async def test_a_result_too_deep_is_refused_by_its_name(dispatched, api):
     response = await api.http.post(f"/tasks/{put.task_id}/result", json={"result": "[" * 101 + "]" * 101})
     assert (response.status_code, response.json()["message"]) == (400, "请求参数错误: result 嵌套超过 100 层")
     await api.succeed(put, {})
+
+
+async def test_a_payload_too_deep_is_refused_by_its_name(api):
+    """No JSON, it is a text like any other."""
+    body = {"taskType": 4999, "userId": "u", "app": "a"}
+    deep = '{"a": ' + "[" * 100 + "]" * 100 + "}"
+    response = await api.http.post("/tasks", json=body | {"payload": deep})
+    assert (response.status_code, response.json()["message"]) == (400, "请求参数错误: payload 嵌套超过 100 层")
+    for accepted in (deep.replace("[" * 100, "[" * 99).replace("]" * 100, "]" * 99), deep[:-1]):
+        await api.post("/tasks", body | {"payload": accepted})

@@ -68,7 +68,8 @@ async def test_no_other_end_can_be_asked_for(held: Life, outcome: Outcome, *, ac
         (Outcome.TIMED_OUT, TIMEOUT_S - 0.2, TIMEOUT_S + 1, True),  # waited for
         (Outcome.TIMED_OUT, TIMEOUT_S - SOON_S - 1, TIMEOUT_S + 1, False),
         (Outcome.TIMED_OUT, 0, 0, False),
-        (Outcome.TIMED_OUT, None, 10 * TIMEOUT_S, False),  # its node has never said that it runs it
+        (Outcome.TIMED_OUT, None, TIMEOUT_S + 1, True),  # that its node has accepted it was not recorded
+        (Outcome.TIMED_OUT, None, TIMEOUT_S - SOON_S - 1, False),
         (Outcome.TIMED_OUT, -7200, -7200, True),  # the clock was set back
         (Outcome.UNREACHABLE, None, DELIVERY_S + 1, True),
         (Outcome.UNREACHABLE, None, -7200, True),

@@ -13,6 +13,7 @@ from api import keyring
 from api.auth import presented
 from api.keyring import Keyring
 from infra.db.keys import Caller, hash_key
+from tests.conftest import eventually
 from workflows.domain.role import Role
 
 
@@ -81,11 +82,16 @@ class Keys:
         self.live = set(secrets)
         self.reads: list[int] = []
         self.away = False
+        self.error: Exception = ConnectionError()
+        self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def single(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
-        await asyncio.sleep(0)
+        self.asked += 1
+        await self.answers.wait()
         if self.away:
-            raise ConnectionError
+            raise self.error
         return await work(self)
 
 
@@ -139,6 +145,25 @@ async def test_a_database_that_is_away_refuses_nobody(rows: Keys) -> None:
         assert isinstance(answer, ConnectionError)
     rows.away = False
     assert await ring.caller("wrong 0") is None
+
+
+async def test_of_a_database_that_hangs_nobody_waits_for_more_than_one_read(rows: Keys) -> None:
+    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    rows.answers.clear()
+    first = asyncio.create_task(ring.caller("first"))
+    await eventually(lambda: has_asked(rows))
+    meanwhile = [asyncio.create_task(ring.caller(secret)) for secret in ("first", "second")]
+    await asyncio.sleep(0)
+    rows.away, rows.error = True, TimeoutError()
+    rows.answers.set()
+    for answer in await asyncio.gather(first, *meanwhile, return_exceptions=True):
+        assert isinstance(answer, TimeoutError)
+    assert isinstance((await asyncio.gather(ring.caller("third"), return_exceptions=True))[0], ConnectionError)
+    assert rows.asked == 1
+
+
+async def has_asked(rows: Keys) -> bool:
+    return rows.asked > 0
 
 
 async def test_a_caller_that_goes_takes_nobody_along(rows: Keys) -> None:

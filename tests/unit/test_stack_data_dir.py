@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +24,10 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> DataDir:
-    return DataDir.create(tmp_path / "data")
+def data_dir() -> Iterator[DataDir]:
+    """In a folder whose path is short enough for sockets, however the tests are run."""
+    with tempfile.TemporaryDirectory(prefix="d") as folder:
+        yield DataDir.create(Path(folder) / "data")
 
 
 def test_the_data_directory_is_closed_to_others(data_dir: DataDir) -> None:
