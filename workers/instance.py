@@ -91,6 +91,7 @@ class Instance:
         settings, run = self._settings, self._database.run
         await run(counters.fold)
         await run(lambda c: instances.purge(c, settings.instance_timeout * FORGOTTEN_AFTER))
+        await run(gpus.set_right)
         await run(lambda c: queue.promote(c, settings.aging, limit=PROMOTED_AT_ONCE))
         for gpu_id in await run(gpus.standing_free):
             await self._engine.deliver(await run(partial(self._put_to_work, gpu_id)))

@@ -60,7 +60,8 @@ def _page(where: str) -> TextClause:
         f"""
         WITH page AS MATERIALIZED (
             SELECT g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.priority_queue, g.status,
-                   g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks, b.at AS last_beat,
+                   g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks,
+                   {clock.known("b.at")} AS last_beat,
                    (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
                    g.metadata::text AS metadata_json
               FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
@@ -123,6 +124,19 @@ _STATUS = text(
 _NOW_BEAT = text(
     "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (:gpu_id, clock_timestamp())"
     f" ON CONFLICT (gpu_id) DO UPDATE SET {_LATER}"
+)
+# Skipped rows have their turn next time: no lock is waited for while others are held.
+_SET_BEATS_RIGHT = text(
+    f"UPDATE gpu_beats SET at = {clock.NOW}"
+    f" WHERE gpu_id IN (SELECT gpu_id FROM gpu_beats WHERE at > {clock.NOW} FOR UPDATE SKIP LOCKED)"
+)
+_SET_STATES_RIGHT = text(
+    f"""
+    UPDATE gpus SET status_since = LEAST(status_since, {clock.NOW}), judged_since = LEAST(judged_since, {clock.NOW})
+     WHERE gpu_id IN (
+           SELECT gpu_id FROM gpus WHERE status_since > {clock.NOW} OR judged_since > {clock.NOW}
+              FOR UPDATE SKIP LOCKED)
+    """
 )
 _STANDING_FREE = text(
     f"""
@@ -226,6 +240,15 @@ def registration_of(row: Row) -> str:
 async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None:
     """Write through a batch of beats (gpu id → seconds ago): only ages travel, so no other clock counts."""
     await connection.execute(_BEAT, {"gpu_ids": list(ages_s), "ages_s": list(ages_s.values())})
+
+
+async def set_right(connection: Connection) -> None:
+    """What is dated ahead, since the clock was, is of now: a beat, and since when a node's state lasts and is judged.
+
+    `registered_at` stays: `X-Registration` is made of it.
+    """
+    await connection.execute(_SET_BEATS_RIGHT)
+    await connection.execute(_SET_STATES_RIGHT)
 
 
 async def attended(connection: Connection, gpu_id: str) -> None:

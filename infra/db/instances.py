@@ -47,8 +47,16 @@ _SET_RIGHT = text(
     " WHERE last_beat > clock_timestamp()"
 )
 _PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => :age)")
-# A lease that lasts longer than any that is given was taken while the clock was ahead.
-_UNEXPIRED = f"(l.expires_at > {clock.NOW} AND l.expires_at <= {clock.NOW} + {clock.seconds('lease')})"
+LIVES_S = 30.0
+"""A holder that has beaten within so long lives, whatever the length of its lease: a turn takes two seconds at most."""
+# A lease that lasts longer than this instance's own is another's whose setting differs, or was taken while the clock
+# was ahead. The holder's beat tells: it is then ahead as well.
+_UNEXPIRED = f"""
+    (l.expires_at > {clock.NOW}
+     AND (l.expires_at <= {clock.NOW} + {clock.seconds("lease")}
+          OR EXISTS (SELECT FROM instances i
+                      WHERE i.instance_id = l.holder AND {clock.recent("i.last_beat", f"interval '{LIVES_S:g} s'")})))
+"""
 _LEAD = text(
     f"""
     INSERT INTO leader_lease AS l (name, holder, epoch, expires_at)

@@ -3,7 +3,8 @@
 Silence counts from the last beat, but not from before somebody listened: an API process that was down,
 paused or cut off from the database starts to listen anew, and so it does where the clock was ahead. And when a
 large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
-held for a while (the fleet guard).
+held for a while (the fleet guard). A beat that is yet to come, since the clock was ahead, is one of now: the leader sets
+it right (`gpus.set_right`), and the node has a grace from then on.
 
 Nobody bends the guard with nodes that are made up. Only those count that have beaten for a grace; and beside the nodes
 of its own key, a node's fleet has one for each other key, which is silent where most of that key's nodes are.
@@ -27,6 +28,7 @@ first, and it is held because the others are about to."""
 HELD_GRACES = 3.0
 """So many graces of silence end the hold of a single node."""
 
+_HEARD = f"LEAST(b.at, {clock.NOW})"
 _SILENT = text(
     f"""
     WITH ears AS (
@@ -35,26 +37,28 @@ _SILENT = text(
            AND listening_since <= {clock.NOW}),
     fleet AS (
         SELECT g.gpu_id, g.epoch, g.status, COALESCE(g.lineage, '') AS lineage,
-               extract(epoch FROM {clock.NOW} - GREATEST({clock.known("b.at")}, ears.since))::float AS silent_s,
-               COALESCE({clock.known("b.at")}, {clock.NOW}) - make_interval(secs => :grace)
-               >= CASE g.status WHEN 'ACTIVE' THEN GREATEST(g.status_since, g.registered_at) ELSE g.registered_at END
-               AS has_beaten
+               extract(epoch FROM {clock.NOW} - GREATEST({_HEARD}, ears.since))::float AS silent_s,
+               {_HEARD} - make_interval(secs => :grace)
+               >= GREATEST(CASE g.status WHEN 'ACTIVE' THEN g.status_since ELSE '-infinity' END,
+                           {clock.known("g.registered_at")}) AS has_beaten
           FROM gpus g JOIN gpu_beats b USING (gpu_id) CROSS JOIN ears
          WHERE g.gone_at IS NULL AND ears.since IS NOT NULL
            AND (g.status = 'ACTIVE'
                 OR g.status = 'OFFLINE' AND {clock.recent("g.status_since", clock.seconds("grace"))})),
-    lineages AS (
-        SELECT lineage, count(*) AS nodes,
-               count(*) FILTER (WHERE status = 'OFFLINE' OR silent_s > :quiet * :grace) AS quiet
-          FROM fleet WHERE has_beaten GROUP BY lineage),
-    guarded AS (
-        SELECT f.*, COALESCE(own.nodes, 0) + others.nodes AS nodes, COALESCE(own.quiet, 0) + others.quiet AS quiet
-          FROM fleet f
-          LEFT JOIN lineages own USING (lineage)
-         CROSS JOIN LATERAL (
-               SELECT count(*) AS nodes, count(*) FILTER (WHERE 2 * o.quiet > o.nodes) AS quiet
-                 FROM lineages o WHERE o.lineage <> f.lineage) others
-         WHERE f.status = 'ACTIVE' AND f.silent_s > :grace)
+    keyed AS (
+        SELECT fleet.*, count(*) FILTER (WHERE has_beaten) OVER own AS nodes,
+               count(*) FILTER (WHERE has_beaten AND (status = 'OFFLINE' OR silent_s > :quiet * :grace)) OVER own
+               AS quiet
+          FROM fleet WINDOW own AS (PARTITION BY lineage)),
+    keys AS (
+        SELECT count(DISTINCT lineage) AS nodes, count(DISTINCT lineage) FILTER (WHERE 2 * quiet > nodes) AS quiet
+          FROM keyed WHERE nodes > 0),
+    guarded AS (  -- the node's own key is no other one
+        SELECT own.gpu_id, own.epoch, own.silent_s,
+               own.nodes + keys.nodes - (own.nodes > 0)::int AS nodes,
+               own.quiet + keys.quiet - (2 * own.quiet > own.nodes)::int AS quiet
+          FROM keyed own CROSS JOIN keys
+         WHERE own.status = 'ACTIVE' AND own.silent_s > :grace)
     SELECT gpu_id, epoch, (SELECT count(*) FROM fleet) AS fleet,
            quiet >= :at_least AND quiet > :share * nodes AND silent_s <= :held_graces * :grace AS held
       FROM guarded

@@ -63,11 +63,51 @@ async def test_a_lease_that_lasts_too_long_is_over_and_the_epoch_rises(fresh: Li
     assert await instances.lead(fresh.connection, gone, LEASE_S) == 1
     assert await instances.lead(fresh.connection, alive, LEASE_S) is None
     await fresh.do(f"UPDATE leader_lease SET expires_at = {AHEAD}")
+    await fresh.do(f"UPDATE instances SET last_beat = {AHEAD}")
     assert await instances.lead(fresh.connection, alive, LEASE_S) == 2
     assert await instances.lead(fresh.connection, gone, LEASE_S) is None
     await fresh.do(f"UPDATE leader_lease SET expires_at = {AHEAD}")
     assert await instances.lead(fresh.connection, alive, LEASE_S) == 3  # its own one too
     assert await instances.lead(fresh.connection, alive, LEASE_S) == 3
+
+
+async def test_a_longer_lease_of_a_holder_that_lives_is_not_taken(fresh: Life) -> None:
+    holder, other = await joined(fresh), await joined(fresh)
+    assert await instances.lead(fresh.connection, holder, 6 * LEASE_S) == 1
+    assert await instances.lead(fresh.connection, other, LEASE_S) is None
+    assert await instances.lead(fresh.connection, holder, 6 * LEASE_S) == 1
+    await fresh.do("UPDATE instances SET last_beat = last_beat - interval '31 s'")
+    assert await instances.lead(fresh.connection, other, LEASE_S) == 2
+
+
+async def test_a_small_step_back_takes_no_node_that_beats(fresh: Life) -> None:
+    await fresh.node("n", [1])
+    listens = await joined(fresh)
+    await fresh.do("UPDATE instances SET listening_since = clock_timestamp() - interval '1 day'")
+    await fresh.do("UPDATE gpu_beats SET at = clock_timestamp() + interval '700 ms'")
+    assert await silent(fresh) == []
+    await gpus.set_right(fresh.connection)
+    await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
+    assert await silent(fresh) == []
+
+
+async def test_a_node_that_registered_in_time_to_come_is_judged_and_guarded_as_others_are(fresh: Life) -> None:
+    await joined(fresh)
+    for gpu_id in ("a", "b", "c"):
+        await fresh.node(gpu_id, [1])
+    await fresh.do(f"UPDATE gpus SET status_since = {AHEAD}, judged_since = {AHEAD}, registered_at = {AHEAD}")
+    registered = await fresh.scalar("SELECT registered_at FROM gpus WHERE gpu_id = 'a'")
+    await gpus.set_right(fresh.connection)
+    await fresh.create("t", max_retries=0)
+    await fresh.claim("t")
+    await fresh.end("t", Outcome.FAILED)
+    assert await fresh.scalar("SELECT count(*) FROM gpus JOIN attempts USING (gpu_id) WHERE closed_at >= judged_since")
+    assert await fresh.scalar("SELECT registered_at FROM gpus WHERE gpu_id = 'a'") == registered
+    grace = "interval '45 s'"
+    await fresh.do(f"UPDATE instances SET listening_since = listening_since - {grace}")
+    await fresh.do(f"UPDATE gpu_beats SET at = clock_timestamp() - {grace}")
+    await fresh.do(f"UPDATE gpus SET status_since = status_since - 2 * {grace}")
+    assert len((await silence_of.find(fresh.connection, GRACE_S)).held) == 3
 
 
 async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_grace(fresh: Life) -> None:
@@ -79,11 +119,16 @@ async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_g
     assert await silent(fresh) == []  # nobody listens who is known to
     await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
     assert await silent(fresh) == []  # from now on
-    await fresh.do("UPDATE instances SET listening_since = listening_since - make_interval(secs => :s)", s=GRACE_S + 1)
-    assert await silent(fresh) == ["n"]
     node = await gpus.get(fresh.connection, "n")
     assert node is not None
     assert (node.last_beat, node.silent_s) == (None, 0)
+    (listed,), _ = await gpus.page(fresh.connection, None, limit=9, offset=0, room=999)
+    assert listed.last_beat is None
+    await fresh.do("UPDATE instances SET listening_since = listening_since - interval '1 day'")
+    await gpus.set_right(fresh.connection)
+    assert await silent(fresh) == []  # its grace begins
+    await fresh.do("UPDATE gpu_beats SET at = at - make_interval(secs => :s)", s=GRACE_S + 1)
+    assert await silent(fresh) == ["n"]
 
 
 async def test_an_instance_that_began_to_listen_before_listens_anew(fresh: Life) -> None:

@@ -99,6 +99,25 @@ async def test_a_fleet_with_a_key_for_each_node_is_guarded(connection, silent, h
     assert len((await silence.find(connection, GRACE_S)).held) == held
 
 
+async def test_thousands_of_keys_are_looked_through_in_a_moment(connection):
+    await hears(connection, 1000)
+    await connection.execute(
+        text(
+            "INSERT INTO gpus (gpu_id, epoch, status, hostname, ip, port, task_types, priority_queue, version,"
+            "                  max_concurrent_tasks, metadata, lineage, registered_at, status_since)"
+            " SELECT 'g' || n, 1, 'ACTIVE', 'h', '127.0.0.1', 1, '{1}', 'NORMAL', '1', 1, '{}', 'k' || n,"
+            "        clock_timestamp() - interval '1 h', clock_timestamp() - interval '1 h'"
+            "   FROM generate_series(1, 9000) n"
+        )
+    )
+    await connection.execute(
+        text("INSERT INTO gpu_beats SELECT gpu_id, clock_timestamp() - interval '45 s' FROM gpus WHERE lineage ~ '^k'")
+    )
+    await connection.execute(text("ANALYZE gpus, gpu_beats"))
+    await connection.execute(text("SET LOCAL statement_timeout = '3s'"))  # 50 ms; pairs of keys would take 6 s
+    assert len((await silence.find(connection, GRACE_S)).held) == 9000
+
+
 async def test_those_that_have_just_gone_offline_count_too(connection):
     await hears(connection, 1000)
     await fleet(connection, [45, 45], status="OFFLINE")
