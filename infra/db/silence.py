@@ -3,8 +3,8 @@
 Silence counts from the last beat, but not from before somebody listened: an API process that was down,
 paused or cut off from the database starts to listen anew, and so it does where the clock was ahead. And when a
 large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
-held for a while (the fleet guard). A beat that is yet to come, since the clock was ahead, is one of now: the leader sets
-it right (`gpus.set_right`), and the node has a grace from then on.
+held for a while (the fleet guard). A beat that is yet to come, since the clock was ahead, is one of now: the leader
+sets it right (`gpus.set_right`), and the node has a grace from then on.
 
 Nobody bends the guard with nodes that are made up. Only those count that have beaten for a grace; and beside the nodes
 of its own key, a node's fleet has one for each other key, which is silent where most of that key's nodes are.
