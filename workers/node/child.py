@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -19,20 +20,25 @@ from workers.node.lines import LineSplitter
 from workers.node.output import OUTPUT_LIMIT
 from workers.node.run_as import User
 from workers.node.slots import Slot
-from workers.node.supervise import GRACE
+from workers.node.supervise import GRACE, LONGEST_STEP, STEP
+
+log = logging.getLogger(__name__)
 
 LINE_LIMIT = OUTPUT_LIMIT + 64  # bytes of a line on stdout: an output in its envelope
 STDERR_LINE_LIMIT = 2000
 _DRAIN = 1.0  # seconds to read what is left in the pipes of a dead process
 _SUPERVISOR_GRACE = 5.0  # seconds beyond GRACE; a supervisor that its own work has stopped is killed then
 _START_TIMEOUT = 30.0  # seconds until a supervisor tells that the program runs
-_STEP = 0.01  # seconds between two looks at strays
+_SWEEP_TIMEOUT = 3.0  # seconds to wait for strays that have been killed
 # As a module, not as a script: so it is compiled once, and not for each attempt.
 _RUN = "import sys; sys.path.append(sys.argv[1]); import supervise; supervise.run(*sys.argv[2:])"
 _SUPERVISE = (sys.executable, "-I", "-S", "-c", _RUN, str(Path(supervise.__file__).parent))
 _PR_SET_CHILD_SUBREAPER, _PR_CAPBSET_DROP = 36, 24
 _CAP_SYS_PTRACE = 19
 _LIBC = ctypes.CDLL(None)
+_CAPABILITY_VERSION = (ctypes.c_uint32 * 2)(0x20080522, 0)  # and the pid: our own
+_CAPABILITIES = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, and the high halves of these
+_INHERITABLE = 2
 
 
 class Listener(Protocol):
@@ -123,7 +129,7 @@ class Child(asyncio.SubprocessProtocol):
 
 
 class Launcher:
-    """Starts children, and ends what a child leaves behind whose supervisor was killed."""
+    """Starts children, and ends what a child leaves behind whose supervisor did not."""
 
     def __init__(
         self,
@@ -132,15 +138,18 @@ class Launcher:
         *,
         adopts: bool = False,
         start_timeout: float = _START_TIMEOUT,
+        sweep_timeout: float = _SWEEP_TIMEOUT,
     ) -> None:
-        """`adopts`: this process starts all its children here, so others are strays of killed supervisors."""
+        """`adopts`: this process starts all its children here, so others are strays of supervisors that have ended."""
         # The agent's own settings are none of the work's business.
         self._environ = {
             name: environ[name] for name in environ if not name.startswith(("ORCHESTRATOR_", "TRACEPARENT"))
         }
         self._user = user
         self._start_timeout = start_timeout
+        self._sweep_timeout = sweep_timeout
         self._children: set[Child] = set()
+        self._unkillable: set[int] = set()  # strays that nobody waits for any more
         self._starting = asyncio.Lock()  # held while there is a child of ours that is not among `_children` yet
         self._adopts = adopts and sys.platform == "linux"
         if self._adopts:
@@ -171,7 +180,7 @@ class Launcher:
     async def close(self, child: Child) -> int:
         """End a child, if it has not ended, with all that is left of it; its exit status (negative: the signal)."""
         status = await child.close()
-        if status < 0 and self._adopts:  # perhaps not by the work's signal: what kills a supervisor spares its orphans
+        if self._adopts:  # whatever the status: the work can end its supervisor in any way, which spares its orphans
             await self._sweep()
         return status
 
@@ -227,12 +236,37 @@ class Launcher:
         raise OSError(number, os.strerror(number) if number else "no word of its supervisor", program)
 
     async def _sweep(self) -> None:
-        """Kill the children of ours that nobody started: what a supervisor left behind that was killed itself."""
+        """Kill the children of ours that nobody started: what a supervisor left behind, however it ended."""
+        if _children() <= self._own():
+            return
+        clock, step = asyncio.get_running_loop().time, STEP
+        deadline = clock() + self._sweep_timeout
+        while strays := await self._kill_strays():
+            if clock() > deadline:
+                self._unkillable |= strays
+                log.error("cannot end the processes %s of an attempt; the next end of one tries again", sorted(strays))
+                return
+            await asyncio.sleep(step)
+            step = min(LONGEST_STEP, 2 * step)
+
+    async def _kill_strays(self) -> set[int]:
+        """One try at all of them; returns those whose end is worth waiting for."""
         async with self._starting:
-            own = {child.pid for child in self._children}
-            while strays := await asyncio.to_thread(supervise.kill_all, os.getpid(), own):
-                _reap(strays)
-                await asyncio.sleep(_STEP)
+            strays = await asyncio.to_thread(supervise.kill_all, os.getpid(), self._own())
+            _reap(strays)
+        self._unkillable &= strays
+        return strays - self._unkillable
+
+    def _own(self) -> set[int]:
+        return {child.pid for child in self._children}
+
+
+def _children() -> set[int]:
+    """The pids of our own, and what the kernel makes ours: all are the main thread's."""
+    try:
+        return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_bytes().split()}
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return set(supervise.descendants(os.getpid()))
 
 
 def _reap(pids: Iterable[int]) -> None:
@@ -242,10 +276,13 @@ def _reap(pids: Iterable[int]) -> None:
 
 
 def _confine() -> None:
-    """Between fork and exec: two system calls, no allocation of note.
+    """Between fork and exec: four system calls, no allocation of note.
 
     Orphans of the work become the supervisor's children. And root's work cannot look into the agent: a process that
-    can't be dumped is read by those alone who have this capability.
+    can't be dumped is read by those alone who have this capability. What is not inheritable is not ambient either.
     """
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _LIBC.prctl(_PR_CAPBSET_DROP, _CAP_SYS_PTRACE, 0, 0, 0)
+    if _LIBC.capget(_CAPABILITY_VERSION, _CAPABILITIES) == 0:
+        _CAPABILITIES[_INHERITABLE] &= ~(1 << _CAP_SYS_PTRACE)
+        _LIBC.capset(_CAPABILITY_VERSION, _CAPABILITIES)

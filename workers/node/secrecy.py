@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
@@ -42,6 +43,15 @@ def _wipe(start: int, end: int, secret: bytes) -> None:
     if not 0 < start < end:
         return
     for entry in ctypes.string_at(start, end - start).split(b"\0"):
-        if _holds(os.fsdecode(entry.partition(b"=")[2] or entry), os.fsdecode(secret)):
-            ctypes.memset(start + entry.find(secret), ord("x"), len(secret))
+        if any(_holds(os.fsdecode(text), os.fsdecode(secret)) for text in (entry, entry.partition(b"=")[2])):
+            for place in _places(entry, secret):
+                ctypes.memset(start + place, ord("x"), len(secret))
         start += len(entry) + 1
+
+
+def _places(entry: bytes, secret: bytes) -> Iterator[int]:
+    """Where it occurs, also within itself."""
+    place = entry.find(secret)
+    while place >= 0:
+        yield place
+        place = entry.find(secret, place + 1)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import sys
 import time
 
@@ -29,8 +30,9 @@ else:
     import _signal as signal
 
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
-_STEP = 0.01  # seconds between two looks at processes that are being killed
-_LONGEST_STEP = 0.25  # seconds; what cannot be killed (a driver that hangs, another user's) costs little
+STEP = 0.01  # seconds between two looks at processes that are being killed
+LONGEST_STEP = 0.25  # seconds; what cannot be killed (a driver that hangs, another user's) costs little
+_MOST_LOOKS = 100  # for processes that are not stopped yet; another user's go on to fork
 _NOT_RUN = 127
 _NOT_FOUND = 2  # ENOENT
 
@@ -118,12 +120,21 @@ def _become(argv: list[str], user: list[int]) -> int:
             signal.signal(number, signal.SIG_DFL)
         if user:
             uid, gid, *groups = user
+            _give_streams(uid, gid)
             os.setgroups(groups)
             os.setgid(gid)
             os.setuid(uid)
         return _exec(argv)
     except OSError as error:
         return error.errno or _NOT_RUN
+
+
+def _give_streams(uid: int, gid: int) -> None:
+    """Let the work open `/dev/stdin` and the like anew: by pipes and unlinked files that are its own."""
+    for descriptor in (0, 1, 2):
+        status = os.fstat(descriptor)
+        if stat.S_ISFIFO(status.st_mode) or status.st_nlink == 0:
+            os.fchown(descriptor, uid, gid)
 
 
 def _exec(argv: list[str]) -> int:
@@ -166,12 +177,12 @@ def _clean_up(control: Control, work: int, ended: dict[int, int]) -> None:
         for pid in descendants(os.getpid()) or [-work]:  # where there is no /proc: its group
             _signal(pid, signal.SIGTERM)
         _reap_until(control, time.monotonic() + GRACE, ended)
-    step = _STEP
+    step = STEP
     while _reap(ended):
         if not kill_all(os.getpid()):
             _signal(-work, signal.SIGKILL)
         _reap_until(control, time.monotonic() + step, ended)
-        step = min(_LONGEST_STEP, 2 * step)
+        step = min(LONGEST_STEP, 2 * step)
 
 
 def _reap_until(control: Control, deadline: float, ended: dict[int, int]) -> None:
@@ -182,8 +193,8 @@ def _reap_until(control: Control, deadline: float, ended: dict[int, int]) -> Non
         if left <= 0:
             return
         if control.at_once:  # its socket is readable for ever
-            time.sleep(min(_STEP, left))
-        elif select.select([control.descriptor], [], [], min(_STEP, left))[0]:
+            time.sleep(min(STEP, left))
+        elif select.select([control.descriptor], [], [], min(STEP, left))[0]:
             control.hear()
 
 
@@ -193,7 +204,10 @@ def kill_all(ancestor: int, spared: Collection[int] = ()) -> set[int]:
     Returns their pids, those of zombies included.
     """
     stopped: set[int] = set()
-    while fresh := set(descendants(ancestor, spared)) - stopped:
+    for _ in range(_MOST_LOOKS):
+        fresh = set(descendants(ancestor, spared)) - stopped
+        if not fresh:
+            break
         for pid in fresh:
             _signal(pid, signal.SIGSTOP)
         stopped |= fresh

@@ -46,6 +46,10 @@ def main() -> None:
         "groups": sorted({os.getgid(), *os.getgroups()}),
         "home": os.environ.get("HOME"),
         "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2)[:-1],
+        "streams": [
+            os.access("/dev/stdin", os.R_OK),
+            *(os.access(f"/dev/std{name}", os.W_OK) for name in ("out", "err")),
+        ],
         "agent": {
             "environ": shown(f"/proc/{agent}/environ", secret),
             "cmdline": shown(f"/proc/{agent}/cmdline", secret),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -48,6 +49,8 @@ def main() -> None:
     if task["then"] == "ask the supervisor to end":
         os.kill(os.getppid(), signal.SIGTERM)
         time.sleep(0.2)
+    if task["then"] == "make the supervisor fail":
+        resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (0, 0))
     if task["then"] in ("wait", "kill the supervisor"):
         time.sleep(600)
     sys.stdout.write("{}\n")

@@ -69,6 +69,13 @@ async def test_nothing_survives_a_killed_supervisor(shared: Agent, tmp_path: Pat
     assert alive(token) == []
 
 
+async def test_nothing_survives_a_supervisor_that_fails(shared: Agent, tmp_path: Path) -> None:
+    """Work of the same user can have it end with any exit status."""
+    token = await start_strays(shared, tmp_path, "left", "make the supervisor fail")
+    assert "supervise.py" in await shared.failure("left")
+    assert alive(token) == []
+
+
 async def test_nothing_survives_a_killed_agent(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
     options = arguments(orchestrator.url, "gpu_1", "--slots", "1", *work(STRAYS))
     async with running(orchestrator, tmp_path, options) as agent:
@@ -122,5 +129,6 @@ async def test_work_runs_as_another_user(orchestrator: FakeOrchestrator, open_fo
     options = arguments(orchestrator.url, "gpu_1", "--slots", "1", *extra)
     async with running(orchestrator, open_folder, options, {"ORCHESTRATOR_NODE_KEY": ""}) as agent:
         found = await seen(agent)
+    assert found["streams"] == [True, True, True]
     assert (found["uid"], found["groups"], found["home"]) == (nobody.pw_uid, [nobody.pw_gid], nobody.pw_dir)
     check_hidden(found)
