@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LEAST_RATE, MOST = 0.001, 1_000_000
-MOST_BYTES = 2**40
+LEAST_BYTES, MOST_BYTES = 64 * 1024, 2**40
 
 
 class Rate(BaseModel):
@@ -31,6 +31,13 @@ class RoleRate(Rate):
 
     bytes: float | None = Field(default=None, ge=0, le=MOST_BYTES, description="per second; 0 is no limit")
     bytes_burst: int | None = Field(default=None, ge=1, le=MOST_BYTES, alias="bytesBurst")
+
+    @field_validator("bytes")
+    @classmethod
+    def _check_bytes(cls, value: float | None) -> float | None:
+        if value and value < LEAST_BYTES:
+            raise ValueError(f"must be 0, which is no limit, or at least {LEAST_BYTES}")
+        return value
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ programs it runs. Programs started by hand need all three addresses. A variable 
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import math
 import os
@@ -34,13 +35,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from infra import service_urls
+from infra import hosts, service_urls
 from infra.bad_settings import BadSettings
 from infra.rates import ByteRate, Rate, RoleRate
 from infra.secrecy import has_default_password, is_placeholder
-from infra.strict_json import INT64
+from infra.strict_json import INT64, int64_or_beyond, loads
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role
@@ -77,8 +78,33 @@ def _task_type(value: int) -> int:
     return value
 
 
+def _plain_integer(value: object) -> object:
+    """Each integer has one form, so that no object has the same name twice."""
+    if isinstance(value, str) and not re.fullmatch("0|-?[1-9][0-9]*", value):
+        raise ValueError("must be an integer, without blanks, a plus sign or leading zeros")
+    return value
+
+
+def _from_json(value: object) -> object:
+    """What a variable's JSON means; of other sources, the value itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return loads(value, as_object=_object, as_integer=int64_or_beyond)
+    except json.JSONDecodeError:
+        raise ValueError("must be JSON") from None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has the same name twice")
+    return found
+
+
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
-TaskType = Annotated[int, AfterValidator(_task_type)]
+TaskType = Annotated[int, AfterValidator(_task_type), BeforeValidator(_plain_integer)]
+FromJson = BeforeValidator(_from_json)
 AnyCase = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 
 
@@ -128,14 +154,20 @@ class Settings(BaseSettings):
     heartbeat_timeout: float = Field(default=40.0, ge=1, le=DAY_S)
     task_timeout: int = Field(default=300_000, gt=0, le=MAX_TIMEOUT_MS)  # ms, per attempt
     max_retries: int = Field(default=3, ge=0, le=MAX_RETRIES)
-    task_types: dict[TaskType, TaskTypeSettings] = Field(default_factory=dict)  # JSON, e.g. {"2": {"name": "image"}}
+    task_types: Annotated[dict[TaskType, TaskTypeSettings], NoDecode, FromJson] = Field(
+        default_factory=dict
+    )  # JSON, e.g. {"2": {"name": "image"}}
     vip_nodes_strict: bool = False  # a VIP node never serves NORMAL work
     aging: float = Field(
         default=600.0, ge=1, le=YEAR_S
     )  # a NORMAL task that waited so long gets a share of the VIP class
-    app_weights: dict[str, float] = Field(default_factory=dict)  # JSON, e.g. {"face_swap_app": 2}; others weigh 1
+    app_weights: Annotated[dict[str, float], NoDecode, FromJson] = Field(
+        default_factory=dict
+    )  # JSON, e.g. {"face_swap_app": 2}; others weigh 1
 
-    rate_limits: dict[Role, RoleRate] = Field(default_factory=dict)  # JSON, {"user": {"rate": 50, "burst": 200}}
+    rate_limits: Annotated[dict[Role, RoleRate], NoDecode, FromJson] = Field(
+        default_factory=dict
+    )  # JSON, {"user": {"rate": 50, "burst": 200}}
     max_waiting: int = Field(
         default=10_000, ge=1, le=10_000_000
     )  # QUEUED tasks of one user that users' keys may pile up
@@ -152,12 +184,7 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, value: str) -> str:
-        if not re.fullmatch(r"[\w.:%-]*", value):
-            raise ValueError("must be an IP address or the name of a host")
-        if ":" in value:
-            ip_address(value)
-        value.encode("idna")  # raises UnicodeError, a ValueError, for what no name can be
-        return value
+        return hosts.checked(value) if value else value
 
     @field_validator("api_key")
     @classmethod
@@ -206,11 +233,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "http://unset")
-        _ = parts.port  # raises ValueError for one that is none
         if re.search(r"[\s\x00-\x1f\x7f]", value or "") or parts.username is not None:
             raise ValueError("must be an address without blanks and without a user")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if parts.scheme not in ("http", "https") or parts.port == 0 or re.search(r"[?#\\]", value or ""):
             raise ValueError("must be an address like http://host:port")
+        hosts.checked(parts.hostname or "")
         return value or None
 
     @field_validator("app_weights")
@@ -329,9 +356,6 @@ def checked(make: Callable[[], Settings]) -> Settings:
         return make()
     except ValidationError as error:
         raise BadSettings("\nerror: ".join(_complaints(error))) from error
-    except SettingsError as error:
-        field = re.search(r'field "(\w+)"', str(error))
-        raise BadSettings(f"{ENV_PREFIX}{field[1].upper() if field else ''}: must be JSON") from error
 
 
 def unread(environ: Mapping[str, str]) -> list[str]:
@@ -427,8 +451,8 @@ def _port_ranges(text: str) -> tuple[range, ...]:
     """`8000-8999,9100`; raises ValueError."""
     ranges = []
     for part in text.split(","):
-        first, _, last = (number.strip() for number in part.partition("-"))
-        ports = range(int(first), int(last or first) + 1)
+        found = re.fullmatch(r"\s*([0-9]{1,5})(?:\s*-\s*([0-9]{1,5}))?\s*", part)
+        ports = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
         if not ports or ports[0] < 1 or ports[-1] > MAX_PORT:
             raise ValueError(f"{part.strip()!r} is not a port or a range of ports from 1 to {MAX_PORT}")
         ranges.append(ports)

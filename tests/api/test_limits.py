@@ -19,7 +19,7 @@ from infra.cache import Cache
 from infra.db.engine import Database, create_engine
 from infra.forecast import Forecast
 from infra.own_services import OwnServices
-from infra.rates import Rate
+from infra.rates import Rate, RoleRate
 from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import connect
@@ -228,7 +228,8 @@ async def test_shares_follow_keys_not_words(serve, make_caller, api):
 
 FEW_BYTES = {
     "rate_limits": {
-        role: {"rate": 1000, "burst": 1000, "bytes": 1000, "bytesBurst": 250_000} for role in ("user", "node")
+        role: RoleRate.model_construct(rate=1000, burst=1000, bytes=1000, bytes_burst=250_000)  # lower than one may set
+        for role in ("user", "node")
     }
 }
 

@@ -95,13 +95,13 @@ def test_bytes_have_defaults_by_role() -> None:
     assert usual.bytes_of(Role.ADMIN) is None
     given = Settings(
         rate_limits={  # type: ignore[arg-type]
-            "user": {"rate": 1, "burst": 1, "bytes": 10},
+            "user": {"rate": 1, "burst": 1, "bytes": 70_000},
             "node": {"rate": 0, "burst": 1, "bytes": 0},
-            "operator": {"rate": 0, "burst": 1, "bytes": 5.5},
+            "operator": {"rate": 0, "burst": 1, "bytes": 65_536.5},
             "admin": {"rate": 1, "burst": 1},
         }
     )
-    assert given.bytes_of(Role.USER) == ByteRate(10, 32 * 2**20)
+    assert given.bytes_of(Role.USER) == ByteRate(70_000, 32 * 2**20)
     assert given.bytes_of(Role.NODE) is None
-    assert given.bytes_of(Role.OPERATOR) == ByteRate(5.5, 6)
+    assert given.bytes_of(Role.OPERATOR) == ByteRate(65_536.5, 65_537)
     assert given.bytes_of(Role.ADMIN) is None

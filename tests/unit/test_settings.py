@@ -14,6 +14,7 @@ from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 
 FLOATS = ("HEARTBEAT_TIMEOUT", "AGING", "MONITOR_INTERVAL", "FIRST_LOOKS", "INSTANCE_TIMEOUT", "LEADER_LEASE")
 WHOLE = ("PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT", "DEMO_NODES", "TASK_TIMEOUT", "MAX_RETRIES", "MAX_WAITING")
+JSON = {"TASK_TYPES": ("1", "{}"), "APP_WEIGHTS": ("a", "1"), "RATE_LIMITS": ("user", '{"rate": 1, "burst": 1}')}
 BAD = [
     *((name, value) for name in FLOATS for value in ("nan", "inf", "-inf", "1e300", "1e-300", "-1", "0", "soon")),
     *((name, value) for name in WHOLE for value in ("nan", "-1", "99999999999999999999", "1.5", "many")),
@@ -69,6 +70,14 @@ BAD = [
     ("RATE_LIMITS", '{"user": {"rate": Infinity, "burst": 1}}'),
     ("RATE_LIMITS", '{"user": {"rate": 1, "burst": 0}}'),
     ("RATE_LIMITS", '{"nobody": {"rate": 1, "burst": 1}}'),
+    *(
+        ("RATE_LIMITS", f'{{"user": {{"rate": 1, "burst": 1, "bytes": {value}}}}}')
+        for value in ("1e-15", "5e-324", "1", "65535.9", "-1", "NaN", "1e13")
+    ),
+    *((name, text) for name in JSON for text in ("[" * 20_000, '{"1":' * 20_000, "9" * 5000, "null", "1")),
+    *((name, f'{{"{key}": {value}, "{key}": {value}}}') for name, (key, value) in JSON.items()),
+    *(("TASK_TYPES", f'{{"{key}": {{}}}}') for key in ("01", "1.0", " 1", "+1", "1_0", "-0", "1e1", "١", "")),
+    ("TASK_TYPES", '{"1": {"timeout": 1, "timeout": 2}}'),
     ("APP_WEIGHTS", '{"a": NaN}'),
     ("APP_WEIGHTS", '{"a": 0}'),
     ("APP_WEIGHTS", "a=1"),
@@ -93,10 +102,13 @@ BAD = [
     ("TASK_QUEUE", "q" * 129),
     ("CLUSTER_ID", " c "),
     ("NODE_NETWORKS", "10.0.0.1/8"),
-    ("NODE_PORTS", "0"),
+    *(("NODE_PORTS", value) for value in ("0", "8000-", "٣", "+5", "1_0", "5-+7", "1-2-", "1--2", "1 2", "0x1")),
     ("PUBLIC_URL", "http://host:99999"),
     ("PUBLIC_URL", "http://user:s3cret@host"),  # pragma: allowlist secret
     ("PUBLIC_URL", "http://two words"),
+    *(("PUBLIC_URL", f"http://{host}/") for host in ("a:0", "*", "%00", "..", "h;rm", "a,b", "[1]", "999.1.1.1", "-a")),
+    *(("PUBLIC_URL", f"http://host{rest}") for rest in ("?", "#", "/?", "/a\\b")),
+    *(("HOST", value) for value in (".", "%", "999.1.1.1", "1.2.3", "-", "::1::")),
 ]
 
 
