@@ -16,6 +16,7 @@ from api.byte_limit import ByteLimit
 from api.context import Context
 from api.envelope import Envelope, Failure, failure, ok, says
 from api.errors import ErrorShield
+from api.in_flight import InFlight
 from api.limits import DeclaredSize, RateLimit
 from api.methods import Cors, HeadAsGet, Options
 from api.routes import alerts, audit, cluster, gpus, monitoring, tasks
@@ -61,6 +62,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Options, routes=app.routes, prefix=PREFIX, below=[one for r in ROUTERS for one in r.routes])
     app.add_middleware(Utf8Target)
     app.add_middleware(ByteLimit, cache=context.cache, settings=context.settings)
+    app.add_middleware(InFlight)
     app.add_middleware(RateLimit, cache=context.cache, settings=context.settings)
     app.add_middleware(Authentication, database=context.database)
     app.add_middleware(DeclaredSize)

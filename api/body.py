@@ -68,15 +68,26 @@ def parse(model: type[M], data: dict[str, Any]) -> M:
         raise of_validation(first, first["loc"]) from None
 
 
-async def check_json_text(text: str, field: str, *, or_else_text: bool = False) -> None:
-    """Raise BadRequest unless a string holds JSON text; with `or_else_text` only where that is nested too deeply."""
+async def check_json_text(text: str, field: str) -> None:
+    """Raise BadRequest unless a string holds JSON text."""
     try:
         await off_loop.run(len(text), lambda: strict_json.check_text(text))
     except json_shape.TooDeep:
         raise BadRequest(field, f"嵌套超过 {strict_json.MAX_DEPTH} 层") from None
     except ValueError:
-        if not or_else_text:
-            raise BadRequest(field, "不是合法的JSON文本") from None
+        raise BadRequest(field, "不是合法的JSON文本") from None
+
+
+async def check_depth(text: str, field: str) -> None:
+    """Raise BadRequest where a string holds JSON text that is nested too deeply; it may hold any other text."""
+    if text.count("[") + text.count("{") <= strict_json.MAX_DEPTH:
+        return
+    try:
+        await off_loop.run(len(text), lambda: strict_json.check_text(text))
+    except json_shape.TooDeep:
+        raise BadRequest(field, f"嵌套超过 {strict_json.MAX_DEPTH} 层") from None
+    except ValueError:
+        return
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

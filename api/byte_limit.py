@@ -10,7 +10,9 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.body import MAX_BODY
 from api.errors import TooManyRequests, answer_to
+from api.in_flight import is_beat
 from infra.cache import Cache
 from infra.db.keys import Caller
 from infra.rates import ByteRate, charge
@@ -52,7 +54,7 @@ class ByteLimit:
         account = self._account(caller.lineage)
         headers = Headers(scope=scope)
         wait = account.blocked_until - time.monotonic()
-        if wait > 0 and (caller.role is not Role.NODE or _has_body(headers)):  # a node beats on
+        if wait > 0 and (caller.role is not Role.NODE or not is_beat(scope) or _declared(headers)):  # a node beats on
             await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
             return
         await self._counted(caller.lineage, limit, _declared(headers), scope, receive, send)
@@ -83,7 +85,7 @@ class ByteLimit:
     async def _charge(self, lineage: str, limit: ByteRate, count: int) -> None:
         account = self._account(lineage)
         account.unreported += count
-        if account.unreported < STEP:
+        if abs(account.unreported) < STEP:
             return
         count, account.unreported = account.unreported, 0
         now = time.monotonic()
@@ -97,9 +99,8 @@ class ByteLimit:
 
 
 def _declared(headers: Headers) -> int:
+    """How long a body will be at most; of one in chunks nobody knows more."""
+    if "transfer-encoding" in headers:
+        return MAX_BODY
     length = headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
-
-
-def _has_body(headers: Headers) -> bool:
-    return "transfer-encoding" in headers or _declared(headers) > 0

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from api.errors import Unavailable
+from api.in_flight import lineage
 
 T = TypeVar("T")
 
@@ -17,27 +19,37 @@ SMALL = 8 * 1024
 SWITCH_S = 0.0005
 """How long the thread keeps Python where the loop wants it: a call waits for it a dozen times, by default 5 ms each."""
 MOST_WAITING = 64
-"""Of pieces of work, each with a body of up to a mebibyte in memory."""
+"""Of a lineage's pieces of work, each with a body of up to a mebibyte in memory."""
+
+
+class Line:
+    """The pieces of work of one lineage: the one whose turn it is, and those that wait for it."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.length = 0
 
 
 class OffLoop:
-    """One thread: Python would not let two of them compute at once."""
+    """One thread, since Python would not let two of them compute at once. The lineages take turns on it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "off-loop", sys.setswitchinterval, (SWITCH_S,))
-        self._waiting = 0
+        self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """What `work` returns or raises; `size` is that of its input in bytes. Raises Unavailable where many wait."""
         if size <= SMALL:
             return work()
-        if self._waiting >= MOST_WAITING:
+        line = self._lines.setdefault(lineage.get(), Line())
+        if line.length >= MOST_WAITING:
             raise Unavailable
-        self._waiting += 1
+        line.length += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            async with line.turn:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
-            self._waiting -= 1
+            line.length -= 1
 
 
 off_loop = OffLoop()

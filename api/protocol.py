@@ -24,6 +24,8 @@ from api.errors import MESSAGES, UNAVAILABLE
 MAX_HEAD = 32 * 1024
 """Bytes of a request line and its headers; also of what frames a chunked body: sizes, extensions, trailers."""
 MAX_HEADERS = 100
+MOST_DROPPED = 1024 * 1024
+"""Bytes of a body that nobody reads, after its request was answered: with more of them the connection ends."""
 NO_HTTP = "不是合法的HTTP请求"
 
 _READ = memoryview(bytearray(MAX_HEAD))
@@ -69,6 +71,7 @@ class OneByOneProtocol(HttpToolsProtocol):
         self._whole = False  # a request has ended in the piece that is parsed
         self._left: int | None = None  # bytes of the body still to come; None: it is chunked
         self._chunks = Chunks()
+        self._dropped = 0  # bytes of the body that came after the answer
         self._refused = False
         self._reason = NO_HTTP
 
@@ -116,7 +119,9 @@ class OneByOneProtocol(HttpToolsProtocol):
             if self._chunks.framing > MAX_HEAD:
                 self._refuse(400, f"{MESSAGES[400]}: body 分块的开销超过 {MAX_HEAD // 1024} KiB")
             else:
-                super().data_received(piece)
+                self._count_dropped(len(piece))
+                if not self._refused:
+                    super().data_received(piece)
             return
         self._head += len(piece)
         self._tail = (self._tail + piece)[-len(_HEAD_END) + 1 :]
@@ -125,6 +130,11 @@ class OneByOneProtocol(HttpToolsProtocol):
             self._part = _Part.HEAD
         if self._head >= MAX_HEAD and self._part is not _Part.BODY and not self._whole and not self._refused:
             self._refuse(400, f"{MESSAGES[400]}: 请求头 超过 {MAX_HEAD // 1024} KiB")
+
+    def _count_dropped(self, size: int) -> None:
+        self._dropped = 0 if self._answering else self._dropped + size
+        if self._dropped > MOST_DROPPED:
+            self._hang_up()
 
     def on_message_begin(self) -> None:
         if self._whole:  # nothing that we know of: the parser sees an end where we see none
@@ -146,6 +156,7 @@ class OneByOneProtocol(HttpToolsProtocol):
         self._left = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
         self._chunks = Chunks()
         super().on_headers_complete()
+        self.cycle.transport = _Answer(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         if self._left is not None:
@@ -159,9 +170,14 @@ class OneByOneProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, whose queue of parsed requests is always empty here."""
         self.server_state.total_requests += 1
+        if self._part is _Part.BODY and (self._left or 0) > MOST_DROPPED:
+            self._hang_up()
         if not (self.transport.is_closing() or self._refused):
             self.flow.resume_reading()
             self._parse_ahead()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An offer that is ignored is no news: anybody may make it."""
 
     def _unset_keepalive_if_required(self) -> None:
         """uvicorn's own timer is never set."""
@@ -172,15 +188,26 @@ class OneByOneProtocol(HttpToolsProtocol):
 
     def _refuse(self, code: int, message: str, **headers: str) -> None:
         """The last answer on this connection; what else comes in is dropped."""
-        self._refused, self._ahead = True, b""
         if self._answering:
             begun = self.cycle.response_started
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if begun:
+                self._refused, self._ahead = True, b""
                 self.transport.close()
                 return
         self.transport.write(self._refusal(code, message, headers))
+        self._hang_up()
+
+    def end(self) -> None:
+        """The answer was the last one. A caller that still sends is heard out: a reset would overtake the answer."""
+        if self._part is _Part.BODY:
+            self._hang_up()
+        else:
+            self.transport.close()
+
+    def _hang_up(self) -> None:
+        self._refused, self._ahead = True, b""
         self._end_politely()
 
     def _end_politely(self) -> None:
@@ -192,6 +219,20 @@ class OneByOneProtocol(HttpToolsProtocol):
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         phrase = b"Bad Request" if code == 400 else b"Service Unavailable"
         return b"HTTP/1.1 %d %s\r\n" % (code, phrase) + head + b"\r\n" + bytes(answer.body)
+
+
+class _Answer:
+    """A connection's transport as a request's cycle sees it: the protocol decides how it ends."""
+
+    def __init__(self, protocol: OneByOneProtocol) -> None:
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._protocol.transport, name)
+
+    def close(self) -> None:
+        """As a transport's."""
+        self._protocol.end()
 
 
 class BoundedProtocol(OneByOneProtocol):
@@ -243,7 +284,8 @@ class BoundedProtocol(OneByOneProtocol):
             self._rest()
 
     def on_response_complete(self) -> None:
-        self._rest()
+        if not self._refused:
+            self._rest()
         super().on_response_complete()
 
     def _rest(self) -> None:

@@ -9,6 +9,7 @@ from api.off_loop import off_loop
 from infra import strict_json
 from infra.db import attempts, tasks
 from infra.db.connection import Connection, Row
+from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
@@ -44,6 +45,15 @@ class Heard:
 
     wakeups: Wakeups
     refusal: Exception | None = None
+    recorded: Recorded | None = None  # the attempt has succeeded already, and its result is written otherwise
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The result of an attempt that has succeeded."""
+
+    attempt: int
+    text: str
 
 
 async def status(connection: Connection, report: Report, said: Said) -> Heard:
@@ -82,11 +92,21 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
     return Heard(wakeups)
 
 
-async def result(connection: Connection, report: Report, text: str) -> Heard:
+async def take_result(database: Database, report: Report, text: str) -> Heard:
     """The attempt succeeded. The same result twice is accepted twice; a different one is refused.
 
-    Raises TaskNotFound, NotTheHolder.
+    Raises TaskNotFound, NotTheHolder. No transaction is open while two texts are compared, which may take long.
     """
+    heard = await database.run(lambda c: result(c, report, text))
+    recorded = heard.recorded
+    if recorded is None or await off_loop.run(len(text), partial(strict_json.same_text, recorded.text, text)):
+        return heard
+    await database.run(lambda c: attempts.keep_late(c, report.task_id, recorded.attempt, "result", text))
+    return Heard(Wakeups(), ConflictingResult())
+
+
+async def result(connection: Connection, report: Report, text: str) -> Heard:
+    """The same, but for what is `recorded` already. Raises TaskNotFound, NotTheHolder."""
     return await _result_of(connection, report, await _find(connection, report, opens=True), text)
 
 
@@ -96,10 +116,8 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
     if attempt.closed_at is not None:
         if attempt.outcome != Outcome.SUCCEEDED:
             return await _late(connection, report, attempt.attempt, "result", text)
-        if await off_loop.run(len(text), partial(strict_json.same_text, attempt.result, text)):
-            return Heard(Wakeups())
-        await attempts.keep_late(connection, report.task_id, attempt.attempt, "result", text)
-        return Heard(Wakeups(), ConflictingResult())
+        same = attempt.result == text
+        return Heard(Wakeups(), recorded=None if same else Recorded(attempt.attempt, attempt.result))
     wakeups = await attempts.settle(
         connection,
         report.task_id,

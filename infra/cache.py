@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Coroutine
@@ -23,6 +24,8 @@ _BUCKET = "gpu-orchestrator:bucket:"
 _BYTES = "gpu-orchestrator:bytes:"
 REPORT_TTL_S = 300
 ANSWER_S = 0.5  # what takes longer counts as no answer
+AT_ONCE = 50
+"""Calls to Redis; others wait for their turn, since its client refuses more than it has connections."""
 PAUSE_S = 1.0
 """Redis that has not answered is asked once in so many seconds: its absence must not slow every call."""
 RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
@@ -59,7 +62,11 @@ if full_at > now + burst / rate + 600 then
     full_at = now
 end
 local after = math.max(full_at, now) + count / rate
-redis.call('SET', KEYS[1], string.format('%.6f', after), 'PX', math.ceil((after - now) * 1000) + 1)
+if after > now then
+    redis.call('SET', KEYS[1], string.format('%.6f', after), 'PX', math.ceil((after - now) * 1000) + 1)
+else
+    redis.call('DEL', KEYS[1])
+end
 return string.format('%.6f', math.max(0, after - now - burst / rate))
 """
 
@@ -70,6 +77,7 @@ class Cache:
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=1)
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._take = None if redis is None else redis.register_script(_TAKE)
         self._charge = None if redis is None else redis.register_script(_CHARGE)
 
@@ -130,7 +138,19 @@ class Cache:
         return None if self._redis is None else await self._answer(getattr(self._redis, command)(*arguments, **options))
 
     async def _answer(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """What Redis says; None where it is away, or was a moment ago."""
+        """What Redis says; None where it is away, or was a moment ago, or is too busy with others' calls."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            call.close()
+            return None
+        try:
+            return await self._answer_now(call)
+        finally:
+            self._turns.release()
+
+    async def _answer_now(self, call: Coroutine[Any, Any, Any]) -> Any:
         if not self._circuit.admits():
             call.close()
             return None

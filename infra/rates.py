@@ -51,6 +51,7 @@ class ByteRate:
 def charge(full_at: float, now: float, limit: ByteRate, count: int) -> tuple[float, float]:
     """Take `count` bytes of a bucket, also where it has less: when it will be full, and the time until it is in credit.
 
+    A negative `count` gives back what was charged and not used.
     Times in seconds by any one clock. `infra.cache` has the same as a script.
     """
     after = max(full_at, now) + count / limit.rate

@@ -71,7 +71,9 @@ def check_text(text: str) -> None:
     content = text.encode()  # a lone surrogate fails here: UnicodeEncodeError is a ValueError
     try:
         _RAW.decode(content)
-    except (msgspec.MsgspecError, RecursionError):
+    except RecursionError:
+        raise json_shape.TooDeep from None
+    except msgspec.MsgspecError:
         raise ValueError("not JSON") from None
     if content.count(b"[") + content.count(b"{") > MAX_DEPTH:
         json_shape.check(content, max_depth=MAX_DEPTH)

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import access, lists, present, reports
 from api.auth import CallerOf
-from api.body import JsonBody, check_json_text
+from api.body import JsonBody, check_depth, check_json_text
 from api.context import Context, ContextOf
 from api.envelope import JSON, Envelope, ok, says
 from api.lists import FITTING, MAX_ANSWER, Item
@@ -74,7 +74,7 @@ async def create_task(
 ) -> dict[str, Any]:
     access.check_creator(caller, body.userId)
     access.check_app(caller, body.app)
-    await check_json_text(body.payload, "payload", or_else_text=True)
+    await check_depth(body.payload, "payload")
     task = _new_task(context, caller, body, idempotency_key)
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     milestones = await context.forecast.milestones(capacity.pool)
@@ -248,5 +248,5 @@ async def update_result(
 ) -> dict[str, Any]:
     await check_json_text(body.result, "result")
     report = _report(context, caller, taskId, x_attempt_token, None)
-    heard = await context.database.run(lambda c: reports.result(c, report, body.result))
+    heard = await reports.take_result(context.database, report, body.result)
     return await _answer(context, heard, "任务结果更新成功")

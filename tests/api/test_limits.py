@@ -19,7 +19,7 @@ from infra.cache import Cache
 from infra.db.engine import Database, create_engine
 from infra.forecast import Forecast
 from infra.own_services import OwnServices
-from infra.rates import Rate, RoleRate
+from infra.rates import ByteRate, Rate, RoleRate
 from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import connect
@@ -129,6 +129,13 @@ async def test_the_script_counts_as_the_program_does(stack):
     assert 0 < wait <= 0.001
     await asyncio.sleep(wait)
     assert await cache.take("script fast", fast) == 0
+    await cache.close()
+
+
+async def test_what_was_charged_too_much_is_given_back(stack):
+    cache, limit = Cache.connect(stack.services.redis_url), ByteRate(rate=1000, burst=5000)
+    waits = [await cache.charge("given back", limit, count) for count in (9000, -9000, 5000, 9000)]
+    assert waits == pytest.approx([4, 0, 0, 9], abs=0.5)
     await cache.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
@@ -17,7 +18,7 @@ from tests.conftest import eventually
 from tests.db import rows
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
-from workflows.domain.errors import LateReport, NotTheHolder
+from workflows.domain.errors import ConflictingResult, LateReport, NotTheHolder
 from workflows.domain.task import TaskStatus
 
 FIRST_TYPE, SECOND_TYPE = 8101, 8102
@@ -138,6 +139,34 @@ async def test_without_a_token_the_same_result_is_answered_the_same_twice(fleet:
     await attempt_of(fleet, 2, "a")
     report = Report("t", None, None, "k", strict_vip=False)
     assert [(await says_result(fleet, report)).refusal for _ in range(2)] == [None, None]
+
+
+OPEN_TRANSACTIONS = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
+)
+
+
+async def test_no_transaction_is_open_while_results_are_compared(database: Database, monkeypatch) -> None:
+    task_id, given = "compared", "[1, 2]"
+    compared: list[int] = []
+
+    async def prepare(connection: Connection) -> None:
+        await rows.node(connection, task_id, task_types=[FIRST_TYPE])
+        await rows.task(connection, task_id, task_type=FIRST_TYPE, attempts=1)
+        await rows.attempt(connection, task_id, gpu_id=task_id)
+
+    async def compare(_: int, work: Callable[[], bool]) -> bool:
+        compared.append((await database.single(lambda c: c.execute(OPEN_TRANSACTIONS))).scalar_one())
+        return work()
+
+    await database.run(prepare)
+    monkeypatch.setattr(reports.off_loop, "run", compare)
+    report = Report(task_id, f"{task_id}-1", None, None, strict_vip=False)
+    heard = [await reports.take_result(database, report, one) for one in (given, given, "[1,2]", "[2]", "[2]")]
+    assert [type(one.refusal) for one in heard] == [type(None)] * 3 + [ConflictingResult] * 2
+    assert compared == [0, 0, 0]
+    late = text("SELECT body FROM late_reports WHERE task_id = 'compared'")
+    assert [row.body for row in await database.run(lambda c: c.execute(late))] == ["[2]"]
 
 
 @pytest.mark.parametrize("names", [None, "a", "b", "c"])

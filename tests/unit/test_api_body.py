@@ -14,7 +14,7 @@ import pytest
 from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel
 
-from api.body import JsonBody, check_json_text, parse
+from api.body import JsonBody, check_depth, check_json_text, parse
 from api.envelope import Envelope, ok
 from api.errors import CODES, BadRequest, ErrorShield, install
 from api.paging import PageOf, WholeOrPageOf
@@ -249,7 +249,7 @@ def test_a_status_is_one_of_the_specification() -> None:
         parse(UpdateStatus, {"status": "DONE", "gpuId": "g"})
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[1e999]", r'"\ud800"', r'{"\u0000":1}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "NaN", "[1e999]", r'"\ud800"', r'{"\u0000":1}', "[" * 100])
 async def test_a_result_is_a_json_text(text: str) -> None:
     with pytest.raises(BadRequest, match="result 不是合法的JSON文本"):
         await check_json_text(text, "result")
@@ -261,6 +261,22 @@ async def test_a_result_is_nested_a_hundred_levels_deep() -> None:
     await check_json_text("[" * 100 + "]" * 100, "result")
     with pytest.raises(BadRequest, match="result 嵌套超过 100 层"):
         await check_json_text("[" * 101 + "]" * 101, "result")
+
+
+@pytest.mark.parametrize("levels", [101, 1000, 100_000])
+async def test_a_payload_is_any_text_but_no_json_too_deep(levels: int) -> None:
+    for text in ("[" * 100 + "]" * 100, "{" * 900, "[] " * 900, "no JSON"):
+        await check_depth(text, "payload")
+    with pytest.raises(BadRequest, match="payload 嵌套超过 100 层"):
+        await check_depth("[" * levels + "]" * levels, "payload")
+
+
+async def test_an_ordinary_payload_does_not_wait_for_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("api.body.off_loop.run", never)
+    await check_depth("[" * 50 + "x" * 500_000, "payload")
 
 
 async def test_a_result_is_bounded_by_its_bytes_alone() -> None:

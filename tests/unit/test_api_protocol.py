@@ -124,13 +124,14 @@ async def test_one_connection_carries_many_requests_and_bodies_stay_as_they_are(
     assert await server.converse(FAULT, TASK, CHUNKED, LAST) == [*ASKED[:2], CHUNK, ASKED[2]]
 
 
-async def test_an_offered_upgrade_is_ignored(server: Server) -> None:
+async def test_an_offered_upgrade_is_ignored(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """As `curl --http2` offers one."""
     offer = FAULT.replace(
         b"\r\n\r\n", b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n"
     )
     assert await server.converse(offer, TASK) == ASKED[:2]
     assert await server.ask(offer + TASK + LAST) == ASKED
+    assert caplog.text == ""
 
 
 async def test_every_byte_may_be_a_read_of_its_own(server: Server) -> None:

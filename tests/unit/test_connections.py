@@ -341,6 +341,52 @@ async def test_the_rest_of_a_body_that_nobody_reads_comes_in_time_or_never() -> 
         writer.close()
 
 
+PUT = b"PUT / HTTP/1.1\r\nHost: x\r\n%b\r\n"
+PIECE = b"8000\r\n" + b"a" * 0x8000 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "pieces"),
+    [(b"Content-Length: 1048577\r\n", 0), (b"Content-Length: 9999999999\r\n", 0),
+     (b"Transfer-Encoding: chunked\r\n", 33)],
+)  # fmt: skip
+@on_both_loops
+async def test_what_nobody_reads_is_not_read_for_long(header: bytes, pieces: int) -> None:
+    async with serving(App(), linger_s=0.2) as port:
+        reader, writer = await asked(port, PUT % header)
+        writer.write(PIECE * pieces)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        with pytest.raises(ConnectionError):
+            await keep_sending(writer)
+        writer.close()
+
+
+@pytest.mark.parametrize("header", [b"Content-Length: %d\r\n" % (31 * len(PIECE)), b"Transfer-Encoding: chunked\r\n"])
+@on_both_loops
+async def test_after_a_body_of_a_mebibyte_that_nobody_reads_the_connection_goes_on(header: bytes) -> None:
+    async with serving(App()) as port:
+        reader, writer = await asked(port, PUT % header)
+        writer.write(PIECE * 31 + (b"0\r\n\r\n" if b"chunked" in header else b"") + LAST)
+        assert answers(await reader.read()) == [(200, b"/last")]
+        writer.close()
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+@on_both_loops
+async def test_the_last_answer_is_not_overtaken_by_a_reset(version: bytes) -> None:
+    async with serving(App()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = PUT % b"Connection: close\r\nContent-Length: 1000000\r\n"
+        writer.write(head.replace(b"HTTP/1.1", version) + b"a" * 1000)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n/"), 5)
+        for _ in range(20):
+            writer.write(b"a" * 1000)
+            await writer.drain()
+            await asyncio.sleep(0.001)
+        assert await reader.read() == b""
+        writer.close()
+
+
 async def asks_for_big(port: int, last: bool = False) -> socket.socket:
     """A caller that asks for what is large, and reads nothing yet."""
     ours = socket.socket()
