@@ -52,13 +52,13 @@ return '0'
 
 
 # `infra.rates.charge`, likewise: KEYS a bucket; ARGV rate, burst, count. The answer is the time to credit, in s.
-# What was charged at once may exceed the burst, but not by ten minutes.
+# What was charged at once may exceed the burst, but not by 128 MiB and ten minutes.
 _CHARGE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
-if full_at > now + burst / rate + 600 then
+if full_at > now + (burst + 134217728) / rate + 600 then
     full_at = now
 end
 local after = math.max(full_at, now) + count / rate
