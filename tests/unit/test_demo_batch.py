@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_small_folder_is_used_again_and_again(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("not a picture")
     pictures = [job for job in batch.make_batch(tmp_path, folder, print) if job.task_type == IMAGE_TYPE]
     assert len({job.output for job in pictures}) == batch.IMAGES
-    assert {job.payload["input"] for job in pictures} == {str(tmp_path / "originals" / "mine.jpg")}
+    assert {job.payload["input"] for job in pictures} == {str(tmp_path / "originals" / "picture-01.jpg")}
     assert {job.size for job in pictures} == {(64, 48)}
 
 
@@ -56,7 +57,7 @@ def test_odd_files_are_left_out_and_named(tmp_path: Path) -> None:
     Image.new("L", (1, 1)).save(folder / "dot.png")
     Image.new("CMYK", (40, 30)).save(folder / "good [1].jpg")
     pictures = [job for job in batch.make_batch(tmp_path, folder, said.append) if job.task_type == IMAGE_TYPE]
-    assert {Path(str(job.payload["input"])).name for job in pictures} == {"good [1].jpg"}
+    assert {Path(str(job.payload["input"])).name for job in pictures} == {"picture-01.jpg"}
     for name in ("folder.png", "text.jpg", "broken.png", "huge.png", "dot.png"):
         assert any(line.startswith("left out") and name in line for line in said), (name, said)
 
@@ -67,8 +68,23 @@ def test_of_a_large_folder_the_first_pictures_are_taken_and_it_says_so(tmp_path:
     for number in range(batch.IMAGES + 2):
         Image.new("RGB", (20, 20)).save(folder / f"{number:02}.png")
     jobs = [job for job in batch.make_batch(tmp_path, folder, said.append) if job.task_type == IMAGE_TYPE]
-    assert [Path(str(job.payload["input"])).name for job in jobs] == [f"{n:02}.png" for n in range(batch.IMAGES)]
+    assert [Path(str(job.payload["input"])).name for job in jobs] == [
+        f"picture-{n:02}.png" for n in range(1, batch.IMAGES + 1)
+    ]
     assert said == [f"{batch.IMAGES + 2} files in {folder}: the first {batch.IMAGES} pictures are taken"]
+
+
+@pytest.mark.parametrize("name", [b"no text \xff.png", b"two\nlines.PNG", b"picture-01.png", b"a\x1b[2J.png"])
+def test_a_picture_may_have_any_name(name: bytes, tmp_path: Path) -> None:
+    folder, said = tmp_path / os.fsdecode(b"mine \xfe\n"), list[str]()
+    folder.mkdir()
+    Image.new("RGB", (20, 20)).save(folder / "z.png")
+    (folder / "z.png").rename(folder / os.fsdecode(name))
+    (folder / os.fsdecode(b"broken\n\xff.png")).touch()
+    jobs = [job for job in batch.make_batch(tmp_path, folder, said.append) if job.task_type == IMAGE_TYPE]
+    assert {Path(str(job.payload["input"])).name for job in jobs} == {"picture-01.png"}
+    assert len(said) == 1
+    assert all(line.isprintable() for line in [*said, *(job.label for job in jobs)])
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])

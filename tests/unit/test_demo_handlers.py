@@ -13,7 +13,7 @@ from PIL import Image
 
 from workers.demo import decoding, fractal, handlers
 from workers.demo.filters import STYLES
-from workers.demo.folder import VARIABLE
+from workers.demo.folder import LEAST, VARIABLE
 from workers.demo.samples import landscape
 
 
@@ -216,3 +216,24 @@ def test_large_files_and_a_full_folder_are_refused(
     assert painted("picture.png") == "out.png"
     monkeypatch.setattr("workers.demo.folder.MAX_TOTAL", size)
     assert painted("picture.png", "more.png") == f"output: the demo's folder is full ({size} bytes)"
+
+
+def test_a_small_file_counts_for_its_room(picture: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        (folder / f"{number}.png").touch()
+    monkeypatch.setattr("workers.demo.folder.MAX_TOTAL", 20 * LEAST)
+    assert "full" in painted("picture.png")
+
+
+@pytest.mark.parametrize("output", ["../out.png", "missing/out.png", "folder"])
+def test_a_bad_output_is_refused_before_anything_is_painted(
+    output: str, picture: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "folder").mkdir()
+    monkeypatch.setattr(handlers, "decode", None)
+    monkeypatch.setattr(fractal, "render", None)
+    expected = "output: there is no such place for a file in the demo's folder"
+    assert painted("picture.png", output) == expected
+    tile = {"x": 0, "y": 0, "width": 1, "height": 1, "imageWidth": 1, "imageHeight": 1, "output": output}
+    with pytest.raises(ValueError, match=expected):
+        handlers.render_tile(tile, lambda percent: None)

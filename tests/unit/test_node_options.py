@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +32,23 @@ def test_defaults() -> None:
     assert (options.heartbeat_interval, options.drain_timeout) == (10, 30)
     assert options.state_dir is None
     assert not options.deregister_on_exit
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "docs/nodes.md"])
+def test_the_documented_commands_are_taken(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are, with a key file where the line before them puts one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = (Path(__file__).parents[2] / name).read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:\(umask 077;.* > (\S+)\)\n)?\S+ \S+/gpu-orchestrator node (.*)$", text, re.MULTILINE)
+    assert commands
+    for file, command in commands:
+        key = Path(file).expanduser()
+        key.parent.mkdir(exist_ok=True)
+        key.write_text("k" * 32)
+        key.chmod(0o600)
+        words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in shlex.split(command)]
+        assert parse(words).api_key == "k" * 32
+        assert Path.cwd() not in key.parents
 
 
 def test_work_of_both_kinds() -> None:

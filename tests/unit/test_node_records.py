@@ -100,12 +100,17 @@ def test_records_survive_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_state_dir_serves_one_agent_and_is_private(tmp_path: Path) -> None:
+def test_a_state_dir_serves_one_agent_and_is_private(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tmp_path.chmod(0o777)
+    for name in ("records.jsonl", "attempts.jsonl"):
+        (tmp_path / name).touch(0o644)
     state = StateDir(tmp_path)
+    AttemptLog(tmp_path, "gpu_1").close()
+    assert caplog.messages == [f"others may write in the state directory: chmod go-w {tmp_path}"]
     with pytest.raises(StateDirTaken):
         StateDir(tmp_path)
     state.rewrite([record()])
-    assert stat.S_IMODE((tmp_path / "records.jsonl").stat().st_mode) == 0o600
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
     state.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 
 from workers.demo.decoding import decode
@@ -55,29 +55,41 @@ def _sources(folder: Path, images: Path | None, say: Callable[[str], None]) -> l
     if images is None:
         return make_samples(folder, IMAGES)
     if not images.is_dir():
-        raise DemoFailed(f"--images: there is no folder {images}")
+        raise DemoFailed(f"--images: there is no folder {_shown(images)}")
     named = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
     found = list(islice(_copied(named, folder / "originals", say), IMAGES))
     if not found:
-        raise DemoFailed(f"--images: {images} holds no pictures that can be used ({', '.join(sorted(SUFFIXES))})")
+        raise DemoFailed(
+            f"--images: {_shown(images)} holds no pictures that can be used ({', '.join(sorted(SUFFIXES))})"
+        )
     if len(named) > IMAGES:
-        say(f"{len(named)} files in {images}: the first {len(found)} pictures are taken")
+        say(f"{len(named)} files in {_shown(images)}: the first {len(found)} pictures are taken")
     return list(islice(cycle(found), IMAGES))
 
 
 def _copied(paths: Iterable[Path], folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Copies of those that are pictures: the nodes read and write in the demo's folder alone."""
+    """Copies of those that are pictures: the nodes read and write in the demo's folder alone.
+
+    Under names of their own, since a file's name may be no text, or have several lines.
+    """
     folder.mkdir()
+    numbers = count(1)
     for path in paths:
         try:
             content = _read(path)
             decode(content)
         except (ValueError, OSError) as error:
-            say(f"left out: {path}: {error}")
+            say(f"left out: {_shown(path)}: {error}")
             continue
-        copy = folder / path.name
+        copy = folder / f"picture-{next(numbers):02}{path.suffix.lower()}"
         copy.write_bytes(content)
         yield copy
+
+
+def _shown(path: Path) -> str:
+    """In one line of text, whatever its name is."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
 
 
 def _read(path: Path) -> bytes:

@@ -17,6 +17,7 @@ VARIABLE = "GPU_ORCHESTRATOR_DEMO_FOLDER"
 """Where the work finds the folder: absolute, without symbolic links."""
 MAX_INPUT = 64 * 2**20  # bytes of a file that is read
 MAX_TOTAL = 2**30  # bytes in the folder, above which nothing more is written
+LEAST = 4096  # bytes that a file counts for at least: its room on the disk
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
@@ -58,8 +59,7 @@ class Folder:
         A reader never sees half a file, and two writers cannot mix. Raises Refused; ValueError where the folder is
         full, OSError where the disk is.
         """
-        if self._used() + len(content) > MAX_TOTAL:
-            raise ValueError(f"the demo's folder is full ({MAX_TOTAL} bytes)")
+        self.check(name, len(content))
         with self._parent(name) as (parent, last):
             draft = f".{secrets.token_hex(8)}.part"
             with _refusing():
@@ -74,6 +74,14 @@ class Folder:
             except BaseException:
                 os.unlink(draft, dir_fd=parent)
                 raise
+
+    def check(self, name: str, size: int = 0) -> None:
+        """Whether a file of so many bytes may be written there. Raises Refused; ValueError where the folder is full."""
+        with self._parent(name) as (parent, last), _refusing():
+            if stat.S_ISDIR(_mode(last, parent)):
+                raise Refused
+        if self._used() + max(size, LEAST) > MAX_TOTAL:
+            raise ValueError(f"the demo's folder is full ({MAX_TOTAL} bytes)")
 
     @contextmanager
     def _parent(self, name: str) -> Iterator[tuple[int, str]]:
@@ -112,7 +120,14 @@ def _refusing() -> Iterator[None]:
         raise Refused from error
 
 
+def _mode(name: str, parent: int) -> int:
+    """0 where there is nothing."""
+    with suppress(FileNotFoundError):
+        return os.lstat(name, dir_fd=parent).st_mode
+    return 0
+
+
 def _size(folder: str, name: str) -> int:
     with suppress(OSError):
-        return os.lstat(os.path.join(folder, name)).st_size
+        return max(LEAST, os.lstat(os.path.join(folder, name)).st_size)
     return 0

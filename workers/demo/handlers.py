@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ def transform_image(input: dict[str, Any], report: Report) -> dict[str, Any]:
     style = input.get("style")
     if not isinstance(style, str) or style not in STYLES:
         raise ValueError(f"style: one of {', '.join(STYLES)} is needed")
+    with _output():
+        Folder.of_environment().check(target)
     pixels = np.asarray(_picture(source), dtype=np.float32) / np.float32(255)
     painted = np.rint(np.clip(STYLES[style](pixels, report), 0.0, 1.0) * 255).astype(np.uint8)
     return _deliver(painted, target, began, report)
@@ -42,6 +46,8 @@ def render_tile(input: dict[str, Any], report: Report) -> dict[str, Any]:
     x, y = fields.whole(input, "x", 0, image_width - 1), fields.whole(input, "y", 0, image_height - 1)
     width = fields.whole(input, "width", 1, min(MAX_TILE, image_width - x))
     height = fields.whole(input, "height", 1, min(MAX_TILE, image_height - y))
+    with _output():
+        Folder.of_environment().check(target)
     tile = fractal.Tile(x, y, width, height, image_width, image_height)
     return _deliver(fractal.render(tile, report), target, began, report)
 
@@ -58,16 +64,19 @@ def _picture(name: str) -> Image.Image:
 def _deliver(pixels: fractal.Bytes, target: str, began: float, report: Report) -> dict[str, Any]:
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, format="PNG", compress_level=6)
-    _write(target, encoded.getvalue())
+    with _output():
+        Folder.of_environment().write(target, encoded.getvalue())
     report(100)
     elapsed = round((time.monotonic() - began) * 1000)
     digest = hashlib.sha256(encoded.getvalue()).hexdigest()
     return {"resultImages": [target], "processingTime": elapsed, "sha256": digest}
 
 
-def _write(name: str, content: bytes) -> None:
+@contextmanager
+def _output() -> Iterator[None]:
+    """What the folder refuses is a fault of `output`."""
     try:
-        Folder.of_environment().write(name, content)
+        yield
     except Refused:
         raise ValueError("output: there is no such place for a file in the demo's folder") from None
     except ValueError as error:

@@ -7,10 +7,16 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from workers.node.records import Record
+from workers.node.state_dir import private
 
 log = logging.getLogger(__name__)
+
+
+def _open(path: Path) -> BinaryIO:
+    return open(path, "a+b", buffering=0, opener=private)
 
 
 class AttemptLog:
@@ -21,7 +27,7 @@ class AttemptLog:
     """
 
     def __init__(self, directory: Path | None, gpu_id: str) -> None:
-        self._file = (directory / "attempts.jsonl").open("a+b", buffering=0) if directory else None
+        self._file = _open(directory / "attempts.jsonl") if directory else None
         self._gpu_id = gpu_id
         self._end_torn_line()
 

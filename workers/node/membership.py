@@ -66,7 +66,6 @@ class Membership:
         self._registration = registration
         self._gpu_id = registration.options.gpu_id
         self._name: str | None = None  # of the registration, for the beats
-        self._displaced = False
 
     async def join(self) -> None:
         """Register, however long the orchestrator is away; raises Refused."""
@@ -105,22 +104,19 @@ class Membership:
     async def _give_way(self, interval: float) -> None:
         """Wait until nobody else beats for our gpuId; what runs goes on, and reports by its attempts' tokens."""
         log.error("another agent has registered as %s: giving way until it is OFFLINE", self._gpu_id)
-        self._displaced = True
         while True:
             await asyncio.sleep(interval * _jitter())
             try:
                 if await self._orchestrator.is_free(self._gpu_id):
-                    self._displaced = False
                     return
             except httpx.HTTPError as error:
                 log.warning("cannot ask for %s: %s", self._gpu_id, error or repr(error))
 
     async def leave(self) -> None:
-        """Deregister, if the orchestrator can be reached, and the registration is ours."""
-        if self._displaced:
-            return
+        """Deregister, if the orchestrator can be reached, and says to a last beat that the registration is ours."""
         try:
-            await self._orchestrator.deregister(self._gpu_id)
+            if await self._orchestrator.beat(self._gpu_id, self._name) is Standing.KNOWN:
+                await self._orchestrator.deregister(self._gpu_id)
         except httpx.HTTPError as error:
             log.warning("not deregistered: %s", error or repr(error))
 

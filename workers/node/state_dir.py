@@ -30,11 +30,12 @@ class StateDir:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._records = (path / "records.jsonl").open("a")
+            self._records = open(path / "records.jsonl", "a", opener=private)  # noqa: SIM115 # until `close`
             self._bloated = _BLOATED
         except OSError as error:
             raise StateDirTaken(f"cannot use the state directory {path}: {error}") from None
-        os.chmod(path / "records.jsonl", 0o600)  # it holds attempt tokens
+        if path.stat().st_mode & 0o022:
+            log.warning("others may write in the state directory: chmod go-w %s", path)
 
     @property
     def bloated(self) -> bool:
@@ -63,7 +64,7 @@ class StateDir:
     def rewrite(self, records: Iterable[Record]) -> None:
         """Raises OSError; either the old lines or the new ones are there afterwards."""
         fresh = self.path / "records.jsonl.new"
-        with open(fresh, "w", opener=_private) as file:
+        with open(fresh, "w", opener=private) as file:
             file.writelines(json.dumps(record.to_json()) + "\n" for record in records)
         fresh.replace(self.path / "records.jsonl")
         self._records.close()
@@ -76,5 +77,8 @@ class StateDir:
         os.close(self._lock)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def private(path: str, flags: int) -> int:
+    """An opener of files that nobody else may read: they hold attempt tokens, and what work has said."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # the file may be there already
+    return descriptor

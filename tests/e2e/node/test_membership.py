@@ -97,11 +97,26 @@ async def test_an_orchestrator_of_before_names_none(orchestrator: FakeOrchestrat
 async def test_a_displaced_agent_does_not_deregister_the_other(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
     options = arguments(orchestrator.url, "gpu_1", "--deregister-on-exit", *work(PROGRAM))
     async with running(orchestrator, tmp_path, options) as agent:
-        orchestrator.script("heartbeat", 400, headers={"X-Registration": "outdated"})
+        orchestrator.script("heartbeat", 400, 400, headers={"X-Registration": "outdated"})
         await orchestrator.until(lambda: bool(orchestrator.of("gpu")))
         agent.process.terminate()
         assert await agent.exit() == 0
     assert not orchestrator.of("deregister")
+
+
+@pytest.mark.parametrize(("standing", "deregisters"), [("outdated", 0), ("known", 1)])
+async def test_an_agent_that_ends_before_its_next_beat_asks_whether_it_was_displaced(
+    orchestrator: FakeOrchestrator, tmp_path: Path, standing: str, deregisters: int
+) -> None:
+    extra = ("--deregister-on-exit", "--heartbeat-interval", "600")
+    options = [*arguments(orchestrator.url, "gpu_1", *work(PROGRAM)), *extra]
+    async with running(orchestrator, tmp_path, options) as agent:
+        if standing == "outdated":
+            orchestrator.script("heartbeat", 400, headers={"X-Registration": "outdated"})
+        agent.process.terminate()
+        assert await agent.exit() == 0
+    assert len(orchestrator.of("heartbeat")) == 1
+    assert len(orchestrator.of("deregister")) == deregisters
 
 
 @pytest.mark.parametrize("end", ["OFFLINE", "gone"])
