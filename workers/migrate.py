@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from infra import telemetry
 from infra.db import keys
 from infra.db.engine import Database, create_engine, is_unavailable
-from infra.db.migrate import migrate
+from infra.db.migrate import SchemaMismatch, migrate
 from infra.settings import Settings, load
 from workers.patience import until_there
 
@@ -27,7 +27,10 @@ def run(args: argparse.Namespace) -> int:
     settings = load("database_url")
     telemetry.log_to_stderr(settings.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    asyncio.run(prepare(settings))
+    try:
+        asyncio.run(prepare(settings))
+    except SchemaMismatch as error:
+        raise SystemExit(f"gpu-orchestrator migrate: {error}") from None
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from infra.db.audit import Action, Actor
 from infra.db.connection import Connection, Row
 from workflows.domain.grants import UNLIMITED, Grants
 from workflows.domain.role import Role
+
+log = logging.getLogger(__name__)
 
 PREFIX = "gpo_"
 BOOTSTRAP = "bootstrap"
@@ -54,11 +57,23 @@ _REVOKE_BEFORE = text(
     f"""
     UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = :by
      WHERE revoked_at IS NULL AND key_id <> ALL (CAST(:spared AS text[]))
-       AND created_at < COALESCE(CAST(:moment AS timestamptz), clock_timestamp() - make_interval(secs => :age_s))
+       AND (created_at < COALESCE(CAST(:moment AS timestamptz), clock_timestamp() - make_interval(secs => :age_s))
+            OR created_at > clock_timestamp())
  RETURNING {_COLUMNS}
     """
 )
 _KNOWN = text("SELECT key_id FROM api_keys WHERE key_id = ANY (CAST(:key_ids AS text[]))")
+# Those of a lineage that were made while the clock was ahead were made just now, in the same order: else a successor
+# would be the older one of the two. They live as long as they were meant to.
+_SET_RIGHT = text(
+    """
+    UPDATE api_keys k SET created_at = n.at, expires_at = n.at + (k.expires_at - k.created_at)
+      FROM (SELECT key_id, statement_timestamp()
+                   - row_number() OVER (ORDER BY created_at DESC, key_id DESC) * interval '1 microsecond' AS at
+              FROM api_keys WHERE lineage = :lineage AND created_at > clock_timestamp()) n
+     WHERE k.key_id = n.key_id
+    """
+)
 _NEWEST = text(  # never rotated: so its expiry is the one that it was made with
     f"SELECT {_COLUMNS}, clock_timestamp() + (expires_at - created_at) AS next_expiry FROM api_keys"
     " WHERE lineage = :lineage ORDER BY created_at DESC, key_id DESC LIMIT 1"
@@ -127,14 +142,23 @@ async def find(connection: Connection, secret: str) -> Caller | None:
 
 
 async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-    """The callers behind those of the keys that are live, by their hashes."""
+    """The callers behind those of the keys that are live, by their hashes.
+
+    A key with a grant that a later version wrote opens nothing: this version can't keep it.
+    """
     rows = {row.key_hash: row for row in await connection.execute(_FIND, {"hashes": hashes})}
     same = (hashed for hashed in hashes if hashed in rows and hmac.compare_digest(rows[hashed].key_hash, hashed))
-    return {hashed: _caller(rows[hashed]) for hashed in same}
+    callers = ((hashed, _caller(rows[hashed])) for hashed in same)
+    return {hashed: caller for hashed, caller in callers if caller is not None}
 
 
-def _caller(row: Row) -> Caller:
-    return Caller(row.key_id, Role(row.role), row.owner, row.lineage, row.acts_for_others, Grants.of(row.grants))
+def _caller(row: Row) -> Caller | None:
+    try:
+        role, grants = Role(row.role), Grants.of(row.grants)
+    except (KeyError, ValueError):
+        log.error("the key %s is refused: a later version made it, with a role or a grant unknown here", row.key_id)
+        return None
+    return Caller(row.key_id, role, row.owner, row.lineage, row.acts_for_others, grants)
 
 
 async def list_all(connection: Connection) -> Sequence[Row]:
@@ -180,7 +204,8 @@ async def revoke_before(
 ) -> Sequence[Row]:
     """End every key that was made before `moment`, or more than `age_s` seconds ago where that is None; those keys.
 
-    The bootstrap key is one of them. Raises KeyRefused where a key to spare is unknown.
+    Also those that were made while the clock was ahead: nobody knows when that was. The bootstrap key is one of them.
+    Raises KeyRefused where a key to spare is unknown.
     """
     known = {row.key_id for row in await connection.execute(_KNOWN, {"key_ids": list(spared)})}
     if unknown := [key_id for key_id in spared if key_id not in known]:
@@ -197,6 +222,8 @@ async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Acto
 
     The successor lives as long as the old key was meant to. Raises KeyRefused.
     """
+    lineage = (await _lock(connection, key_id)).lineage
+    await connection.execute(_SET_RIGHT, {"lineage": lineage})
     row = await _lock(connection, key_id)
     newest = (await connection.execute(_NEWEST, {"lineage": row.lineage})).one()
     if row.state != "live":

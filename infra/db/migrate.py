@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.engine import Database
 from infra.db.schema import VERSIONS
+from infra.db.tables import metadata
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,19 @@ _SESSION = text(
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(7106)")
 _LOCK_BEFORE = text("SELECT pg_advisory_xact_lock(7100)")  # what programs up to LAST_BEFORE hold while they migrate
 _HAS_TABLE = text("SELECT to_regclass(:name) IS NOT NULL")
+_LACKING = text(
+    """
+    SELECT w.table_name || '.' || w.column_name
+      FROM unnest(CAST(:tables AS text[]), CAST(:columns AS text[])) AS w(table_name, column_name)
+     WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = to_regclass(w.table_name)
+                          AND a.attname = w.column_name AND NOT a.attisdropped)
+     ORDER BY 1
+    """
+)
+
+
+class SchemaMismatch(Exception):
+    """The tables are not those of the revision that the database has noted."""
 
 
 def alembic_config(
@@ -59,7 +73,7 @@ def alembic_config(
 async def migrate(database: Database, versions: Sequence[Path] = (VERSIONS,)) -> None:
     """Run every migration that is missing. Safe to run twice at once, and again after it was interrupted.
 
-    It goes on until it has got each lock that it needs. Raises DBAPIError, ConnectionError.
+    It goes on until it has got each lock that it needs. Raises SchemaMismatch, DBAPIError, ConnectionError.
     """
     async with database.session() as connection:
         await _lock(connection)
@@ -103,6 +117,7 @@ def _upgrade(connection: Connection, versions: Sequence[Path]) -> None:
     connection.commit()
     command.upgrade(alembic_config(connection, versions=versions, quiet=False), "head")
     connection.commit()
+    _check(connection)
 
 
 def _take_over(connection: Connection) -> None:
@@ -110,6 +125,19 @@ def _take_over(connection: Connection) -> None:
     connection.execute(_LOCK_BEFORE)
     command.upgrade(alembic_config(connection, table=TABLE_BEFORE, quiet=False), LAST_BEFORE)
     command.stamp(alembic_config(connection), LAST_BEFORE)
+
+
+def _check(connection: Connection) -> None:
+    """Every column is there: a backup of before that was restored over a later schema leaves the later revision."""
+    wanted = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
+    values = {"tables": [table for table, _ in wanted], "columns": [column for _, column in wanted]}
+    lacking = list(connection.execute(_LACKING, values).scalars())
+    connection.commit()
+    if lacking:
+        raise SchemaMismatch(
+            f"the database has noted a later schema than its tables have ({', '.join(lacking[:5])} missing): a backup"
+            " was restored over a later version. Restore it into a new, empty database"
+        )
 
 
 def _say(revision: str) -> None:

@@ -140,3 +140,39 @@ async def test_another_key_is_not_raised_to_an_administrator_s(connection):
     made = await keys.create(connection, NewKey(Role.USER, "u"), BY)
     assert not await keys.ensure_bootstrap(connection, made.secret)
     assert (await keys.find(connection, made.secret)).role is Role.USER
+
+
+async def test_keys_made_while_the_clock_was_ahead_are_revoked_with_all_others(connection):
+    ahead = await made(connection)
+    await connection.execute(text("UPDATE api_keys SET created_at = created_at + interval '2 h'"))
+    assert [row.key_id for row in await keys.revoke_before(connection, None, BY)] == [ahead]
+
+
+async def test_keys_made_while_the_clock_was_ahead_are_rotated_as_others_are(connection):
+    first = await made(connection, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    second = await rotated(connection, first, 3600)
+    await connection.execute(
+        text("UPDATE api_keys SET created_at = created_at + interval '2 h', expires_at = expires_at + interval '2 h'")
+    )
+    third = await rotated(connection, second)
+    with pytest.raises(KeyRefused, match=third):
+        await rotated(connection, second)
+    with pytest.raises(KeyRefused, match=third):
+        await rotated(connection, first)
+    left = await expires_at(connection, await rotated(connection, third)) - datetime.now(UTC)
+    assert timedelta(minutes=59) < left < timedelta(minutes=61)
+
+
+@pytest.mark.parametrize(
+    "grants",
+    ['{"maxPriority": 5, "fromALaterVersion": 1}', '{"fromALaterVersion": null}'],
+)
+async def test_a_key_with_an_unknown_grant_opens_nothing_and_shuts_no_other_out(connection, caplog, grants):
+    one, other = [await keys.create(connection, NewKey(Role.USER, "u"), BY) for _ in range(2)]
+    values = {"lineage": one.key_id, "grants": grants}
+    await connection.execute(text("INSERT INTO key_grants VALUES (:lineage, CAST(:grants AS json))"), values)
+    hashes = [keys.hash_key(made.secret) for made in (one, other)]
+    found = await keys.find_all(connection, hashes)
+    assert [caller.key_id for caller in found.values()] == [other.key_id]
+    assert one.key_id in caplog.text
+    assert one.secret not in caplog.text

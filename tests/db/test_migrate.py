@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from infra.db import keys, schema
 from infra.db import migrate as migrating
 from infra.db.engine import Database, create_engine
-from infra.db.migrate import LOCK_TIMEOUT_MS, alembic_config, migrate
+from infra.db.migrate import SchemaMismatch, alembic_config, migrate
 from infra.db.schema import VERSIONS
 from infra.settings import Settings
 from tests.conftest import eventually
@@ -28,6 +28,8 @@ from workers.stack import postgres
 from workers.stack.stack import Stack
 
 NAME = "migrated"
+HELD_S = 3.0
+"""Whoever has to wait for a transaction that lasts so long, waits for about as long."""
 INDEX = """
 from infra.migrations.online import create_index
 revision, down_revision, branch_labels, depends_on = "9001", "{head}", None, None
@@ -142,6 +144,15 @@ async def test_a_database_of_the_programs_before_is_taken_over(
     assert await one(engine, text("SELECT version_num FROM alembic_version")) == "0010"
 
 
+async def test_tables_of_a_backup_over_a_later_schema_are_noticed(database: Database, engine: AsyncEngine) -> None:
+    await migrate(database)
+    for statement in ("ALTER TABLE tasks DROP COLUMN flow CASCADE", "DROP TABLE key_grants CASCADE"):
+        async with engine.begin() as connection:
+            await connection.execute(text(statement))
+        with pytest.raises(SchemaMismatch, match=r"tasks\.flow.*new, empty database"):
+            await migrate(database)
+
+
 async def test_two_at_once(url: str, engine: AsyncEngine, tmp_path: Path) -> None:
     """Also where an index is built: the one that waits must hold no snapshot, or both would wait for ever."""
     both = [Database(create_engine(url, pool_size=1)) for _ in range(2)]
@@ -159,12 +170,12 @@ async def test_tasks_are_created_while_an_index_is_built(
     await migrate(database)
     async with in_transaction(engine):
         migration = asyncio.create_task(migrate(database, with_one_more(tmp_path, INDEX)))
-        release = asyncio.create_task(asyncio.sleep(2 * LOCK_TIMEOUT_MS / 1000))
+        release = asyncio.create_task(asyncio.sleep(HELD_S))
         slowest = await longest_insert_s(engine, release)
         assert not migration.done()
     await migration
     assert await one(engine, VALID) is True
-    assert slowest < LOCK_TIMEOUT_MS / 1000
+    assert slowest < HELD_S / 2  # who waited for the build would have waited for its holder
 
 
 async def test_tasks_are_created_while_a_column_waits_for_its_lock(
@@ -176,12 +187,12 @@ async def test_tasks_are_created_while_a_column_waits_for_its_lock(
     async with in_transaction(engine):
         migration = asyncio.create_task(migrate(database, with_one_more(tmp_path, COLUMN)))
         await eventually(lambda: one(engine, WAITING))
-        release = asyncio.create_task(asyncio.sleep(1))
+        release = asyncio.create_task(asyncio.sleep(HELD_S))
         slowest = await longest_insert_s(engine, release)
         assert not migration.done()
     await migration
     assert (await database.run(schema.read)).revision == "9001"
-    assert slowest < 0.5  # what it waited for, and what a busy machine adds
+    assert slowest < HELD_S / 2  # what it waited for, and what a busy machine adds
 
 
 async def test_an_interrupted_build_is_finished_by_the_next_run(
