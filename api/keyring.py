@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 
 from cachetools import TTLCache
@@ -16,7 +17,8 @@ REMEMBERED_S = 2.0
 REFUSED_S = 1.0
 """So long after it was refused a key is refused unread: so soon does a key that has been made meanwhile open."""
 AWAY_S = 1.0
-"""After a read that timed out no key is read for this time: nobody waits for a database that hangs but the first."""
+"""After a read that failed, and took longer than this, no key is read for this time, unless the database has answered
+somebody since: nobody waits for one that hangs but the first."""
 PAUSE_S = 0.02
 """Between two reads: what comes meanwhile is read together. Any number of wrong keys costs 50 reads a second."""
 MOST = 10_000
@@ -31,7 +33,7 @@ class Keyring:
         self._refused: TTLCache[str, bool] = TTLCache(MOST, refused_s)
         self._asked: dict[str, asyncio.Future[Caller | None]] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._away: TTLCache[str, bool] = TTLCache(1, AWAY_S)
+        self._hung_at = -AWAY_S
 
     async def caller(self, secret: str) -> Caller | None:
         """The caller behind a live key, or None. Raises what the database raises, or ConnectionError."""
@@ -39,9 +41,12 @@ class Keyring:
         known = self._known.get(hashed)
         if known is not None or hashed in self._refused:
             return known
-        if self._away:
+        if self._hangs():
             raise ConnectionError("the keys could not be read lately")
         return await asyncio.shield(self._ask(hashed))
+
+    def _hangs(self) -> bool:
+        return time.monotonic() - self._hung_at < AWAY_S and self._database.answered_at < self._hung_at
 
     def _ask(self, hashed: str) -> asyncio.Future[Caller | None]:
         if hashed not in self._asked:
@@ -53,9 +58,12 @@ class Keyring:
     async def _read(self) -> None:
         while self._asked:
             asked, self._asked = self._asked, {}
+            began = time.monotonic()
             try:
                 self._answer(asked, await self._database.single(partial(keys.find_all, hashes=list(asked))))
             except Exception as error:  # noqa: BLE001  raised to whoever asked, also to those who came meanwhile
+                if time.monotonic() - began > AWAY_S:
+                    self._hung_at = time.monotonic()
                 self._fail([*asked.values(), *self._asked.values()], error)
             await asyncio.sleep(PAUSE_S)
 
@@ -70,8 +78,6 @@ class Keyring:
 
     def _fail(self, asked: list[asyncio.Future[Caller | None]], error: Exception) -> None:
         self._asked = {}
-        if isinstance(error, TimeoutError):
-            self._away["database"] = True
         for future in asked:
             if not future.done():
                 future.set_exception(error)

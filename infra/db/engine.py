@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -83,6 +84,7 @@ class Database:
         self._lender = Lender(engine)
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=SILENCES)
         self._running: set[asyncio.Task[Any]] = set()
+        self.answered_at = 0.0  # by the monotonic clock; 0: never yet
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
         """Run `work` in one READ COMMITTED transaction, again where the database asks for that.
@@ -122,6 +124,7 @@ class Database:
             raise DatabaseSilent(f"no answer within {within_s:g} s")
         if task.exception() is None:
             self._circuit.answered()
+            self.answered_at = time.monotonic()
         return task.result()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:

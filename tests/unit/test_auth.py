@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -84,6 +85,7 @@ class Keys:
         self.away = False
         self.error: Exception = ConnectionError()
         self.asked = 0
+        self.answered_at = 0.0
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -147,7 +149,9 @@ async def test_a_database_that_is_away_refuses_nobody(rows: Keys) -> None:
     assert await ring.caller("wrong 0") is None
 
 
-async def test_of_a_database_that_hangs_nobody_waits_for_more_than_one_read(rows: Keys) -> None:
+async def test_of_a_database_that_hangs_nobody_waits_for_more_than_one_read(
+    rows: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ring: Any = Keyring(rows)  # type: ignore[arg-type]
     rows.answers.clear()
     first = asyncio.create_task(ring.caller("first"))
@@ -156,10 +160,14 @@ async def test_of_a_database_that_hangs_nobody_waits_for_more_than_one_read(rows
     await asyncio.sleep(0)
     rows.away, rows.error = True, TimeoutError()
     rows.answers.set()
+    monkeypatch.setattr(keyring, "AWAY_S", 0.0)  # however short the read is, it counts as long
     for answer in await asyncio.gather(first, *meanwhile, return_exceptions=True):
         assert isinstance(answer, TimeoutError)
+    monkeypatch.setattr(keyring, "AWAY_S", 60.0)
     assert isinstance((await asyncio.gather(ring.caller("third"), return_exceptions=True))[0], ConnectionError)
     assert rows.asked == 1
+    rows.away, rows.answered_at = False, time.monotonic()  # it has answered somebody
+    assert await ring.caller("third") is None
 
 
 async def has_asked(rows: Keys) -> bool:
