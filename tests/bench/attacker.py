@@ -21,6 +21,7 @@ from tests.bench.wire import Connection, WireError
 
 MIB = 1024 * 1024
 STRUCTURE = b"[" + b"[]," * ((MIB - 4096) // 3) + b"[]]"
+RESULT_OF_BRACKETS = b'{"result":"%b"}' % STRUCTURE
 HEAD = b"%b /api/v2%b HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %b\r\n%bContent-Length: %d\r\n\r\n"
 JSON = b"Content-Type: application/json\r\n"
 FLOOD = b"GET /healthz HTTP/1.1\r\nHost: bench\r\n" + b"".join(b"X-%d: %b\r\n" % (n, b"x" * 8000) for n in range(600))
@@ -46,14 +47,19 @@ def attack(name: str, keys: dict[str, str], task_id: str) -> Attack:
     read = _call(b"GET", b"/tasks/%b/result" % task_id.encode(), user)
     attacks = {
         "structure bodies": Attack(20, 4, _same(_call(b"POST", b"/tasks", user, b'{"x":%b}' % STRUCTURE))),
-        "structure results": Attack(
-            20, 4, _same(_call(b"POST", b"/tasks/none/result", node, b'{"result":"%b"}' % STRUCTURE))
-        ),
+        "structure results": Attack(20, 4, _same(_call(b"POST", b"/tasks/none/result", node, RESULT_OF_BRACKETS))),
         "result reads": Attack(20, 4, _same(read)),
         "readers that never read": Attack(400, 400, _same(read), reads=False),
         "header floods": Attack(40, 8, _same(FLOOD)),
         "one wrong key": Attack(850, 16, _same(_call(b"GET", b"/tasks", b"wrong"))),
         "wrong keys": Attack(850, 16, lambda n: _call(b"GET", b"/tasks", b"wrong-%d" % n)),
+        "a tenant and a node at once": Attack(
+            100,
+            64,
+            _in_turn(
+                _call(b"GET", b"/tasks?size=100", user), _call(b"POST", b"/tasks/none/result", node, RESULT_OF_BRACKETS)
+            ),
+        ),
         "greedy registrations": Attack(200, 8, lambda n: _call(b"POST", b"/gpus/register", node, _greedy(n))),
     }
     return attacks[name]
@@ -61,6 +67,10 @@ def attack(name: str, keys: dict[str, str], task_id: str) -> Attack:
 
 def _same(request: bytes) -> Make:
     return lambda _: request
+
+
+def _in_turn(*requests: bytes) -> Make:
+    return lambda number: requests[number % len(requests)]
 
 
 def _call(method: bytes, path: bytes, key: bytes, body: bytes = b"") -> bytes:

@@ -1,10 +1,11 @@
-"""Honest reads and beats while somebody attacks, beside those of a quiet time before, for each kind of attack."""
+"""Honest calls while somebody attacks, beside those of a quiet time before, for each kind of attack."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from infra.db import keys
@@ -18,10 +19,10 @@ from tests.bench.node import Put
 from tests.bench.plan import Plan
 from tests.bench.rig import Rig, say
 from tests.bench.stats import Samples
-from tests.bench.wire import Api
+from tests.bench.wire import Reply
 from workflows.domain.role import Role
 
-TYPE = 17
+TYPE, UNSERVED = 17, 18
 NODE = "honest"
 PAUSE_S = 0.01  # between an honest caller's answer and its next call
 SETTLE_S = 0.3  # from an attack's end to the next quiet time
@@ -34,21 +35,31 @@ ATTACKS = (
     "one wrong key",
     "wrong keys",
     "greedy registrations",
+    "a tenant and a node at once",
 )
-HONEST = {"reads": ("GET", f"/gpus/{NODE}"), "beats": ("POST", f"/gpus/{NODE}/heartbeat")}
+TEXT = json.dumps("x" * 10_000)
+"""What honest creations and results carry: enough for the thread."""
+LARGE, LARGE_TASKS = "x" * 250_000, 20
+"""Of the attacker's tasks, so that each page of a list is as large as it may be."""
+Call = Callable[[], Awaitable[Reply]]
 TARGETS = {"p50": at_most(5), "p99": at_most(250, Of.VALUE)}  # a second has some hundred samples
 
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     """Each attack goes on for as long as the quiet time before it."""
-    task_id = await _large_result(rig)
+    puts: asyncio.Queue[Put] = asyncio.Queue()
+    await rig.node(NODE, TYPE, 1, puts.put_nowait)
+    task_id = (await _succeed(rig, puts, STRUCTURE.decode())).task_id
+    honest = _honest_calls(rig, await _succeed(rig, puts, TEXT))
+    for _ in range(LARGE_TASKS):
+        await rig.create(UNSERVED, text=LARGE)
     secrets = {role: await _key(rig, Role(role)) for role in ("user", "node")}
     figures: list[Figure] = []
     async with _attacker(rig) as attacker:
         for name in ATTACKS:
-            quiet = await _honest(rig.api, plan.hostile_s)
+            quiet = await _honest(honest, plan.hostile_s)
             attack = asyncio.create_task(attacker.ask(attack=name, seconds=plan.hostile_s, keys=secrets, task=task_id))
-            under = await _honest(rig.api, plan.hostile_s)
+            under = await _honest(honest, plan.hostile_s)
             counts = await attack
             say(f"  {name}: {counts}")
             figures += _figures(name, quiet, under, counts)
@@ -56,15 +67,25 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     return figures
 
 
-async def _large_result(rig: Rig) -> str:
-    """A finished task of the attacker's, whose result is all structure."""
-    puts: asyncio.Queue[Put] = asyncio.Queue()
-    await rig.node(NODE, TYPE, 1, puts.put_nowait)
-    task_id = str((await rig.create(TYPE)).data["taskId"])
+async def _succeed(rig: Rig, puts: asyncio.Queue[Put], result: str) -> Put:
+    """A task that has finished with a result."""
+    await rig.create(TYPE)
     put = await puts.get()
-    await rig.api.call("POST", f"/tasks/{task_id}/result", {"result": STRUCTURE.decode()}, token=put.token)
-    await rig.completed(task_id)
-    return task_id
+    await rig.api.call("POST", f"/tasks/{put.task_id}/result", {"result": result}, token=put.token)
+    await rig.completed(put.task_id)
+    return put
+
+
+def _honest_calls(rig: Rig, done: Put) -> dict[str, Call]:
+    """Creations and results are repeats, so that the queue stays as it is."""
+    task = {"taskType": UNSERVED, "userId": "honest", "app": "bench", "payload": TEXT}
+    api = rig.api
+    return {
+        "reads": lambda: api.call("GET", f"/gpus/{NODE}"),
+        "beats": lambda: api.call("POST", f"/gpus/{NODE}/heartbeat"),
+        "creations": lambda: api.call("POST", "/tasks", task, once="hostile"),
+        "results": lambda: api.call("POST", f"/tasks/{done.task_id}/result", {"result": TEXT}, token=done.token),
+    }
 
 
 async def _key(rig: Rig, role: Role) -> str:
@@ -83,17 +104,17 @@ async def _attacker(rig: Rig) -> AsyncIterator[Companion]:
         yield attacker
 
 
-async def _honest(api: Api, seconds: float) -> dict[str, Samples]:
+async def _honest(calls: dict[str, Call], seconds: float) -> dict[str, Samples]:
     """The times of honest calls in ms, one after the other of each kind."""
     until = time.perf_counter() + seconds
-    taken = await asyncio.gather(*(_lane(api, *call, until) for call in HONEST.values()))
-    return dict(zip(HONEST, taken, strict=True))
+    taken = await asyncio.gather(*(_lane(call, until) for call in calls.values()))
+    return dict(zip(calls, taken, strict=True))
 
 
-async def _lane(api: Api, method: str, path: str, until: float) -> Samples:
+async def _lane(call: Call, until: float) -> Samples:
     took = []
     while time.perf_counter() < until:
-        took.append(1000 * (await api.call(method, path)).took)
+        took.append(1000 * (await call()).took)
         await asyncio.sleep(PAUSE_S)
     return Samples.of(took)
 
@@ -111,6 +132,6 @@ def _figures(name: str, quiet: dict[str, Samples], under: dict[str, Samples], co
             under[kind].n,
             note=f"the attack: {shown}" if (kind, quantile) == ("reads", "p50") else "",
         )
-        for kind in HONEST
+        for kind in quiet
         for quantile, target in TARGETS.items()
     ]

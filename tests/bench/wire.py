@@ -116,10 +116,13 @@ class Api:
         self._fixed = f"Host: {host}:{port}\r\nAuthorization: Bearer {key}\r\n"
         self._idle: deque[Connection] = deque()
 
-    async def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Reply:
-        """One call below /api/v2. Raises WireError unless the answer is 200."""
+    async def call(
+        self, method: str, path: str, body: Any = None, *, token: str | None = None, once: str | None = None
+    ) -> Reply:
+        """One call below /api/v2; `once` is its Idempotency-Key. Raises WireError unless the answer is 200."""
         content = b"" if body is None else json.dumps(body).encode()
         own = "" if token is None else f"X-Attempt-Token: {token}\r\n"
+        own += "" if once is None else f"Idempotency-Key: {once}\r\n"
         if content:
             own += "Content-Type: application/json\r\n"
         head = f"{method} /api/v2{path} HTTP/1.1\r\n{self._fixed}{own}Content-Length: {len(content)}\r\n\r\n"
