@@ -118,8 +118,8 @@ class Instance:
         self._told |= dict.fromkeys(new, now)
         await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch, "") for gpu_id, epoch in new]))
         if found.held:
-            held_s = silence.HELD_GRACES * self._settings.heartbeat_timeout
-            await self._database.run(lambda c: alerts.fleet_silent(c, found.held, found.fleet, held_s))
+            alert = alerts.fleet_silent(found.held, found.fleet)
+            await self._database.run(lambda c: alerts.raise_alert(c, alert))
 
     async def _put_to_work(self, gpu_id: str, connection: Connection) -> Wakeups:
         return await gpus.put_to_work(connection, gpu_id, strict_vip=self._settings.vip_nodes_strict)

@@ -47,20 +47,6 @@ _RAISE = text(
      WHERE NOT EXISTS (SELECT FROM last WHERE holds) ON CONFLICT (dedupe_key) DO NOTHING
     """
 )
-_RAISE_FLEET_SILENT = text(
-    f"""
-    WITH last AS (
-        SELECT seq, status, raised_at FROM alerts WHERE cause = 'fleet-silent' ORDER BY seq DESC LIMIT 1)
-    INSERT INTO alerts (dedupe_key, cause, title, message, level, source)
-    SELECT 'fleet-silent#' || COALESCE((SELECT seq FROM last), 0), 'fleet-silent', '大量GPU同时失联', :message,
-           'CRITICAL', 'gpu_monitor'
-     WHERE NOT EXISTS (SELECT FROM last WHERE {
-        clock.recent("raised_at", "make_interval(secs => CASE status WHEN 'ACTIVE' THEN :repeat ELSE :lasts END)")
-    })
-        ON CONFLICT (dedupe_key) DO NOTHING
-    """
-)
-FLEET_SILENT_AGAIN_S = 3600.0
 _ACKNOWLEDGE = text(
     "UPDATE alerts SET status = 'ACKNOWLEDGED', acknowledged_at = clock_timestamp(), acknowledged_by = :by"
     " WHERE seq = :seq AND status = 'ACTIVE'"
@@ -113,17 +99,17 @@ async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
     return (await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S})).rowcount == 1
 
 
-async def fleet_silent(connection: Connection, held: list[str], fleet: int, lasts_s: float) -> bool:
-    """CRITICAL: a large part of the fleet fell silent at once, and these nodes are held. One alert for one outage.
-
-    While the last one is not acknowledged it stands for those that follow, and is repeated after an hour; once it is,
-    an outage that begins later raises its own. `lasts_s`: so long one outage is at most.
-    """
-    message = f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: " + ", ".join(
-        sorted(held)[:20]
+def fleet_silent(held: list[str], fleet: int) -> NewAlert:
+    """A large part of the fleet fell silent at once, and these nodes are held."""
+    return NewAlert(
+        cause="fleet-silent",
+        title="大量GPU同时失联",
+        message=f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: "
+        + ", ".join(sorted(held)[:20]),
+        level=AlertLevel.CRITICAL,
+        source="gpu_monitor",
+        lasts=True,
     )
-    values = {"message": message, "repeat": max(FLEET_SILENT_AGAIN_S, lasts_s), "lasts": lasts_s}
-    return (await connection.execute(_RAISE_FLEET_SILENT, values)).rowcount == 1
 
 
 async def acknowledge(connection: Connection, seq: int, by: str) -> bool:

@@ -13,8 +13,9 @@ partial unique index on (node, slot) stands behind that.
 A creation looks for a slot too (`at_creation`). Where its miss has to be certain it holds the same lock from before
 it inserts the task until it commits.
 
-Lock order everywhere: user lock, type lock, flow lock (see `queue`), node row, attempt row, task row, and the
-lock of the task's late reports; whoever waits for a type lock or a node's row holds no node's row yet.
+Lock order everywhere: the lock of the bootstrap key (7104), of a stack's own nodes (7108), of a lineage's GPUs (7109),
+user lock, type lock, flow lock (see `queue`), node row, attempt row, task row, the lock of the task's late reports,
+and rows of alerts and counters; whoever waits for a type lock or a node's row holds no node's row yet.
 """
 
 from __future__ import annotations

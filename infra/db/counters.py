@@ -21,14 +21,18 @@ _READ = text(
 )
 _FOLD = text(
     """
-    WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n)
-    MERGE INTO counters AS c
-    USING (SELECT counter, key, sum(n)::bigint AS n FROM taken GROUP BY counter, key HAVING sum(n) <> 0) AS d
-       ON c.counter = d.counter AND c.key = d.key
-     WHEN MATCHED AND c.n + d.n = 0 THEN DELETE
-     WHEN MATCHED THEN UPDATE SET n = c.n + d.n
-     WHEN NOT MATCHED THEN INSERT (counter, key, n) VALUES (d.counter, d.key, d.n)
+    WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n),
+    added AS (
+        INSERT INTO counters AS c (counter, key, n)
+        SELECT counter, key, sum(n)::bigint FROM taken GROUP BY counter, key HAVING sum(n) <> 0 ORDER BY counter, key
+            ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n
+        RETURNING counter, key, n)
+    SELECT counter, key FROM added WHERE n = 0
     """
+)
+_DROP_ZEROS = text(
+    "DELETE FROM counters c USING unnest(CAST(:counters AS text[]), CAST(:keys AS text[])) AS z(counter, key)"
+    " WHERE c.counter = z.counter AND c.key = z.key AND c.n = 0"
 )
 COUNTED = """
     SELECT counter, key, sum(n)::bigint AS n
@@ -45,9 +49,10 @@ COUNTED = """
 KEPT = """
     SELECT counter, key, sum(n)::bigint AS n
       FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) both_tables
+     WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'gpus', 'alerts')
      GROUP BY 1, 2 HAVING sum(n) <> 0
 """
-"""What the counters say."""
+"""What the counters say: those that COUNTED has, not those of a later version."""
 # Also one statement: of a change that is made meanwhile it sees the row and its difference, or neither. So it appends
 # exactly what is missing, and locks nobody out.
 _RECOUNT = text(
@@ -138,8 +143,11 @@ async def unfinished(connection: Connection, task_type: int) -> int:
 
 
 async def fold(connection: Connection) -> None:
-    """Add the differences up."""
-    await connection.execute(_FOLD)
+    """Add the differences up. Two at once do no harm."""
+    zeros = (await connection.execute(_FOLD)).all()
+    if zeros:
+        values = {"counters": [row.counter for row in zeros], "keys": [row.key for row in zeros]}
+        await connection.execute(_DROP_ZEROS, values)
 
 
 async def recount_is_due(connection: Connection) -> bool:

@@ -13,6 +13,8 @@ from infra.db import clock, type_locks
 from infra.db.connection import Connection, Row
 from workflows.domain import queueing
 
+SMALL_STEP_S = 10.0
+"""A task that waits since so little ahead of now has begun to wait just now: the clock was set back by a moment."""
 _FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, flow)
 
 _FLOW = (
@@ -95,7 +97,8 @@ _PROMOTE = text(
                  WHERE queue_class = 0 AND waiting_since < statement_timestamp() - {clock.seconds("aging")}
                  ORDER BY waiting_since LIMIT :limit)
                UNION ALL
-               (SELECT task_id FROM tasks WHERE queue_class = 0 AND waiting_since > statement_timestamp()
+               (SELECT task_id FROM tasks
+                 WHERE queue_class = 0 AND waiting_since > statement_timestamp() + interval '{SMALL_STEP_S:g} s'
                  ORDER BY waiting_since LIMIT :limit))
            AND queue_class = 0 AND {clock.long_ago("waiting_since", clock.seconds("aging"))}
          ORDER BY waiting_since LIMIT :limit FOR UPDATE SKIP LOCKED),

@@ -19,13 +19,14 @@ _ROW = (
 )
 # What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
+_LAST_MEND = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
 _RESTED = f"""
     NOT EXISTS (
         SELECT FROM task_events e
          WHERE e.task_id = t.task_id AND e.actor = 'reconciler' AND e.from_status = e.to_status
            AND e.seq > (SELECT max(edge.seq) FROM task_events edge WHERE edge.task_id = t.task_id
                            AND edge.from_status IS DISTINCT FROM edge.to_status)
-        HAVING {clock.recent("max(e.at)", "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
+        HAVING {clock.recent(_LAST_MEND, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
 """
 _NOT_STARTED = text(
     f"""
@@ -128,7 +129,8 @@ _UNSERVED = text(
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
             ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1) first
      WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type])
-     ORDER BY first.created_at, types.task_type
+     ORDER BY EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[types.task_type]) DESC, first.created_at,
+              types.task_type
     """
 )
 
@@ -184,5 +186,8 @@ async def unattended(connection: Connection, age_s: float) -> Sequence[Row]:
 
 
 async def unserved(connection: Connection) -> list[tuple[int, str]]:
-    """Types that wait and that no registered node supports, each with the first task of its queue; the oldest first."""
+    """Types that wait and that no registered node supports, each with the first task of its queue.
+
+    Those that a node had before it left go first, since a caller may invent any number of others; then the oldest.
+    """
     return [(row.task_type, row.task_id) for row in await connection.execute(_UNSERVED)]

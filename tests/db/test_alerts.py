@@ -63,24 +63,22 @@ async def test_a_time_to_come_does_not_hold_it_back(life: Life) -> None:
     await alerts.raise_alert(life.connection, EVENT)
     await acknowledge_all(life.connection, -7200)
     assert await alerts.raise_alert(life.connection, EVENT)
-    assert await alerts.fleet_silent(life.connection, ["n"], 3, 120)
-    await life.do("UPDATE alerts SET raised_at = raised_at + interval '2 h'")
-    assert await alerts.fleet_silent(life.connection, ["n"], 3, 120)
 
 
-async def test_the_fleet_is_found_silent_again_however_many_alerts_there_are(life: Life) -> None:
-    async def fleet_silent() -> bool:
-        return await alerts.fleet_silent(life.connection, ["n"], 3, 120)
+async def test_one_alert_for_all_outages_of_the_fleet_until_it_is_acknowledged(life: Life) -> None:
+    async def fleet_silent(*held: str) -> bool:
+        return await alerts.raise_alert(life.connection, alerts.fleet_silent(list(held), 9))
 
-    assert await fleet_silent()
-    await acknowledge_all(life.connection, 200)
-    await life.do(
-        "INSERT INTO alerts (dedupe_key, cause, title, message, level, source)"
-        " SELECT 'many' || n, 'many' || n, 't', 'm', 'CRITICAL', 's' FROM generate_series(1, 1500) n"
-    )
-    assert [await fleet_silent() for _ in range(2)] == [True, False]
-    await acknowledge_all(life.connection, 200)
-    assert await fleet_silent()
+    assert [await fleet_silent("a"), await fleet_silent("b", "a")] == [True, False]
+    await life.do("UPDATE alerts SET raised_at = raised_at - interval '1 day'")
+    assert not await fleet_silent("b", "a")
+    ((status, message, count),) = await counts(life.connection)
+    assert (status, count) == ("ACTIVE", 1)
+    assert message.endswith("a, b")
+    await acknowledge_all(life.connection, AGAIN_S - 10)
+    assert not await fleet_silent("c")
+    await acknowledge_all(life.connection, 20)
+    assert await fleet_silent("c")
 
 
 async def test_every_cause_is_raised_again_however_many_alerts_there_are(life: Life) -> None:
@@ -96,7 +94,7 @@ async def test_what_the_version_before_has_raised_does_not_hold_it_back(life: Li
         "INSERT INTO alerts (dedupe_key, title, message, level, source)"
         " VALUES ('fleet-silent:0', 't', 'm', 'CRITICAL', 's'), ('fault:n:1', 't', 'm', 'CRITICAL', 's')"
     )
-    assert await alerts.fleet_silent(life.connection, ["n"], 3, 120)
+    assert await alerts.raise_alert(life.connection, alerts.fleet_silent(["n"], 3))
     await life.node("n", [1])
     await gpus.fault(life.connection, "n", "x")
     assert len(await counts(life.connection)) == 4
@@ -151,3 +149,15 @@ async def test_any_number_of_types_that_nobody_serves_makes_few_alerts(life: Lif
     assert raised[0].message == "没有已注册的GPU节点支持任务类型 2，任务 t2 正在等待"
     assert raised[-1].message == "另有 2 个任务类型没有已注册的GPU节点支持"
     assert len(alerts.unserved(waiting[:UNSERVED_NAMED])) == UNSERVED_NAMED
+
+
+async def test_a_type_that_a_node_had_goes_before_those_that_were_made_up(life: Life) -> None:
+    await life.node("n", [UNSERVED_NAMED + 9])
+    await gpus.deregister(life.connection, "n")
+    for kind in (*range(1, UNSERVED_NAMED + 3), UNSERVED_NAMED + 9):
+        await life.create(f"t{kind}", task_type=kind)
+    await life.do(
+        "INSERT INTO counters (counter, key, n) SELECT DISTINCT 'tasks', task_type || ' QUEUED', 1 FROM tasks"
+        " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
+    )
+    assert (await reconciling.unserved(life.connection))[0] == (UNSERVED_NAMED + 9, f"t{UNSERVED_NAMED + 9}")

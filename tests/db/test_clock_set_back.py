@@ -252,6 +252,14 @@ async def test_what_was_mended_in_time_to_come_is_mended_again(fresh: Life) -> N
     assert list(await reconciling.not_started(fresh.connection, 5)) == []
     await fresh.do(f"UPDATE task_events SET at = {AHEAD} WHERE seq = 2")
     assert len(await reconciling.not_started(fresh.connection, 5)) == 1
+    await fresh.do(note.format(at="clock_timestamp()").replace("'t', 2", "'t', 3"))
+    assert list(await reconciling.not_started(fresh.connection, 5)) == []  # and rests from then on
+
+
+async def test_a_small_step_back_promotes_nobody(fresh: Life) -> None:
+    await fresh.create("t")
+    await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() + interval '5 s'")
+    assert await queue.promote(fresh.connection, 600, limit=9) == 0
 
 
 async def test_a_silent_node_keeps_its_tasks_for_one_grace(fresh: Life) -> None:

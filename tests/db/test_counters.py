@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,7 @@ from infra.db import counters, edges
 from infra.db.counters import Counts
 from infra.db.edges import Cause
 from infra.db.engine import Database
+from tests.conftest import eventually
 from tests.db import rows
 
 EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, alerts, counters, counter_deltas"
@@ -134,3 +136,25 @@ async def test_a_recount_is_due_when_the_last_one_is_paid_off(database):
     earlier = "UPDATE monitor_reports SET at = at - interval '61 s' WHERE name = 'recount'"
     await database.run(lambda c: c.execute(text(earlier)))
     assert await database.run(counters.recount_is_due)
+
+
+async def test_two_that_fold_at_once_do_no_harm(database, engine):
+    async with engine.begin() as other:
+        await rows.task(other, "one", task_type=5)
+        await counters.fold(other)
+        await database.run(lambda c: rows.task(c, "two", task_type=5))
+        second = asyncio.create_task(database.run(counters.fold))
+        await eventually(lambda: database.run(lambda c: _waits_for_a_lock(c)))
+    await second
+    assert (await counts(database)).tasks == {(5, "QUEUED"): 2}
+
+
+async def _waits_for_a_lock(connection) -> bool:
+    waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'counter_deltas')"
+    return (await connection.execute(text(waiting))).scalar_one()
+
+
+async def test_counters_of_a_later_version_are_left_alone(database):
+    await database.run(some_rows)
+    await database.run(lambda c: c.execute(text("INSERT INTO counters VALUES ('later:u', 'x', 3)")))
+    assert await database.run(counters.recount) == []

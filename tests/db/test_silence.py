@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import insert, text
 
-from infra.db import alerts, instances, silence, tables
+from infra.db import instances, silence, tables
 from infra.db.instances import Load
 from tests.db import rows
 
@@ -142,18 +142,3 @@ async def test_an_instance_that_missed_its_own_beats_listens_anew_with_the_first
     await connection.execute(text("UPDATE instances SET last_beat = clock_timestamp() - interval '60 s'"))
     await instances.beat(connection, instance_id, IDLE, deaf_s)
     assert (await silence.find(connection, GRACE_S)).lapsed == []
-
-
-async def test_one_alert_for_one_outage(connection):
-    async def again(lasts_s: float = 120) -> bool:
-        return await alerts.fleet_silent(connection, ["a"], 3, lasts_s)
-
-    assert await again()
-    assert not await again()
-    assert not await again(lasts_s=0)  # not acknowledged yet: it stands for this one too
-    seq = (await connection.execute(text("SELECT seq FROM alerts"))).scalar_one()
-    await alerts.acknowledge(connection, seq, "me")
-    assert not await again()  # still the same outage
-    assert await again(lasts_s=0)
-    await connection.execute(text("UPDATE alerts SET raised_at = raised_at - interval '2 h'"))
-    assert await again()
