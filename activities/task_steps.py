@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Raw
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.acceptance import Acceptance
 from infra import strict_json, telemetry
@@ -217,7 +217,9 @@ def _unclear(detail: str) -> Dispatched:
     """Raise DispatchAmbiguous, to be tried again, until the window since the first try has passed."""
     info = activity.info()
     if info.is_local or datetime.now(UTC) - info.scheduled_time < DISPATCH_WINDOW:
-        raise ApplicationError(f"the node's answer leaves the attempt open: {detail}", type="DispatchAmbiguous")
+        message = f"the node's answer leaves the attempt open: {detail}"
+        activity.logger.warning("%s", message)
+        raise ApplicationError(message, type="DispatchAmbiguous", category=ApplicationErrorCategory.BENIGN)
     return Dispatched(Delivery.UNCLEAR)
 
 
