@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities import mending
 from infra.db import attempts, collecting
 from infra.db.engine import ANSWER_S, Database
-from workers import cli, orchestrator
+from workers import cli, schema
 from workflows.domain.task import TERMINAL
 
 STEPS = ((attempts, "accept_dispatched"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
@@ -83,6 +83,6 @@ class LossyDatabase(Database):
 if __name__ == "__main__":
     for module, name in STEPS:
         setattr(module, name, noted(name, getattr(module, name)))
-    orchestrator.Database = LossyDatabase
+    schema.Database = LossyDatabase
     mending.AGE_S, mending.SIGNAL_S, mending.PATIENCE_S, mending.DELIVERY_S = 1.0, 2.0, 3.0, 3.0
     sys.exit(cli.main(["worker"]))
