@@ -19,6 +19,14 @@ _READ = text(
      GROUP BY counter, key HAVING sum(n) <> 0
 """
 )
+_QUEUED_OF = text(
+    """
+    SELECT COALESCE(sum(n), 0)::bigint
+      FROM (SELECT key, n FROM counters WHERE counter = :counter
+             UNION ALL SELECT key, n FROM counter_deltas WHERE counter = :counter) both_tables
+     WHERE key LIKE '% QUEUED'
+"""
+)
 _FOLD = text(
     """
     WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n),
@@ -123,6 +131,12 @@ async def tasks_matching(
     """How many tasks there are with these properties."""
     kinds = await tasks_by_kind(connection, gpu_id=gpu_id, user_id=user_id)
     return matching(kinds, status=status, task_type=task_type)
+
+
+async def queued_of(connection: Connection, user_id: str) -> int:
+    """How many tasks of a user are QUEUED, of however many types."""
+    count: int = (await connection.execute(_QUEUED_OF, {"counter": _counter_of(user_id, None)})).scalar_one()
+    return count
 
 
 def matching(kinds: dict[tuple[int, str], int], *, status: str | None, task_type: int | None) -> int:

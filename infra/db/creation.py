@@ -18,7 +18,6 @@ from infra.db.tasks import expected_wait_s, stored_wait
 from infra.db.wakeups import Granted
 from workflows.domain import shares
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
-from workflows.domain.task import TaskStatus
 from workflows.messages import Grant
 
 _USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
@@ -142,7 +141,7 @@ async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -
     await connection.execute(_LOCK_USER, {"lock": _USER_LOCK, "user_id": task.user_id})
     if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
         return seen
-    if await counters.tasks_matching(connection, user_id=task.user_id, status=TaskStatus.QUEUED) >= max_waiting:
+    if await counters.queued_of(connection, task.user_id) >= max_waiting:
         raise TooManyWaiting
     return None
 

@@ -322,6 +322,6 @@ async def test_a_bucket_that_would_fill_for_hours_is_full(redis: Redis, stack: S
     assert waits[2] == pytest.approx(1, abs=0.5)
     bytes_name = "gpu-orchestrator:bytes:set-back"
     await redis.set(bytes_name, seconds + 7200)
-    assert await cache.charge("set-back", ByteRate(10, 100), 10) == 0
+    assert await cache.charge("set-back", ByteRate(2**20, 2**20), 10) == 0
     await redis.delete(name, bytes_name)
     await cache.close()

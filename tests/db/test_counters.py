@@ -158,3 +158,13 @@ async def test_counters_of_a_later_version_are_left_alone(database):
     await database.run(some_rows)
     await database.run(lambda c: c.execute(text("INSERT INTO counters VALUES ('later:u', 'x', 3)")))
     assert await database.run(counters.recount) == []
+
+
+@pytest.mark.parametrize("folded", [True, False])
+async def test_what_a_user_has_waiting_is_counted_over_all_types(database, folded):
+    await database.run(some_rows)
+    await database.run(lambda c: rows.task(c, "of another", user_id="v"))
+    if folded:
+        await database.run(counters.fold)
+    assert await database.run(lambda c: counters.queued_of(c, "u")) == 6
+    assert await database.run(lambda c: counters.queued_of(c, "nobody")) == 0
