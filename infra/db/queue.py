@@ -15,17 +15,15 @@ from workflows.domain import queueing
 
 SMALL_STEP_S = 10.0
 """A task that waits since so little ahead of now has begun to wait just now: the clock was set back by a moment."""
-_FLOW_LOCK = 7103  # first key of the advisory locks of (type, class, flow)
+_FLOW_LOCK = 7103  # first key of the advisory locks of (class, flow)
 
-_FLOW = (
-    f"pg_advisory_xact_lock({_FLOW_LOCK},"
-    " hashtext(CAST(:task_type AS bigint) || '/' || CAST(:queue_class AS integer) || '/' || CAST(:flow AS text)))"
-)
+_FLOW = f"pg_advisory_xact_lock({_FLOW_LOCK}, hashtext(CAST(:queue_class AS integer) || '/' || CAST(:flow AS text)))"
 _LOCK_FLOW = text(f"SELECT {_FLOW}")
 _LOCK_TYPE_AND_FLOW = text(f"SELECT {type_locks.EXCLUSIVE} AS type, {_FLOW} AS flow")
 
 # Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
-# among the types that share a node with it, so that types which compete keep one clock.
+# among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
+# its work has one share, however many types it is spread over.
 _PLACE = text(
     """
     SELECT COALESCE(
@@ -40,11 +38,14 @@ _PLACE = text(
                       AND q.waiting_since IS NOT NULL
                     ORDER BY q.queue_rank LIMIT 1) head),
            0) AS virtual_time,
-           (SELECT q.queue_rank FROM tasks q
-             WHERE q.task_type = :task_type AND q.queue_class = :queue_class
-               AND COALESCE(q.flow, 'app:' || q.app) = :flow
-               AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
-             ORDER BY q.queue_rank DESC LIMIT 1) AS last_of_flow,
+           (SELECT max(last.queue_rank)
+              FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+             CROSS JOIN LATERAL (
+                   SELECT q.queue_rank FROM tasks q
+                    WHERE q.task_type = types.task_type AND q.queue_class = :queue_class
+                      AND COALESCE(q.flow, 'app:' || q.app) = :flow
+                      AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
+                    ORDER BY q.queue_rank DESC LIMIT 1) last) AS last_of_flow,
            NOT EXISTS (
                SELECT FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
                  JOIN tasks q ON q.task_type = types.task_type AND q.waiting_since IS NOT NULL) AS alone

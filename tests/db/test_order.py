@@ -64,6 +64,19 @@ async def test_invented_apps_make_no_more_shares(life):
     assert [name for name in order if name in greedy] == greedy
 
 
+async def test_many_types_of_one_fleet_make_no_more_shares(life):
+    """Ten of one owner, each of a type of its own that the node serves too, behind 28 older ones of another."""
+    await busy(life, types=tuple(range(1, 12)))
+    older = [f"a{n:02}" for n in range(28)]
+    await waiting(life, *older, flow="owner:a")
+    greedy = [f"x{n}" for n in range(10)]
+    for number, name in enumerate(greedy):
+        await waiting(life, name, task_type=2 + number, flow="owner:x")
+    order = await told_and_run(life, *older, *greedy)
+    for turn in range(10):
+        assert {name[0] for name in order[2 * turn : 2 * turn + 2]} == {"a", "x"}
+
+
 async def test_an_owner_s_flow_is_no_app_s(life):
     """Whatever it is called; a row of the version before, without a flow, is in its app's."""
     await busy(life)
