@@ -6,12 +6,21 @@ Each check raises ValueError, whose text never holds the address: there may be a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from urllib.parse import urlsplit
+import ssl
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from infra import hosts
 
 PORTS = range(1, 65536)
 _SCHEME = re.compile(r"(?:postgres|postgresql)(?:\+psycopg)?://")
-_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+):([0-9]{1,5})", re.ASCII)
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+)):([0-9]{1,5})")
+_NOWHERE = {"host": "/dev/null", "hostaddr": "", "port": "1", "gssencmode": "disable"}
+"""A connection there ends at once, after libpq has looked at all other options."""
+_CUT_OFF = b"/dev/null/.s.PGSQL.1"
+
+_Check = Callable[[str], object]
 
 
 def postgres(url: str) -> str:
@@ -20,7 +29,7 @@ def postgres(url: str) -> str:
         raise ValueError("must be an address like postgresql://user@host:5432/database")
     plain = url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url
     _refuse_blanks(plain)
-    _built(lambda: _check_postgres(plain))
+    _built(lambda: _check_postgres(plain), ", and at the variables PG…")
     return plain
 
 
@@ -36,8 +45,9 @@ def redis(url: str) -> str:
 def temporal(address: str) -> str:
     """The same address. Raises ValueError."""
     found = _HOST_AND_PORT.fullmatch(address)
-    if found is None or int(found[1]) not in PORTS:
+    if found is None or int(found[3]) not in PORTS or (found[1] and ":" not in found[1]):
         raise ValueError("must be host:port, without a scheme, its port from 1 to 65535")
+    hosts.checked(found[1] or found[2])
     return address
 
 
@@ -53,14 +63,33 @@ def _check_postgres(url: str) -> None:
 
     parsed = make_url(url)
     options = PGDialect_psycopg().create_connect_args(parsed)[1]  # type: ignore[no-untyped-call]
-    make_conninfo(**options)
-    ports = [port for port in str(options.get("port", "")).split(",") if port]
-    if (
-        not options
-        or parsed.port == 0
-        or "[" in str(options.get("host"))
-        or not all(port.isdecimal() and int(port) in PORTS for port in ports)
-    ):
+    if not options or parsed.port == 0:
+        raise ValueError
+    _check_options(options, {name: _POSTGRES.get(name, _text) for name in options})
+    _check_hosts(options)
+    _ask_libpq(make_conninfo(**options | _NOWHERE))
+
+
+def _check_hosts(options: Mapping[str, str]) -> None:
+    places, addresses = (_parts(options.get(name)) for name in ("host", "hostaddr"))
+    for host in map(unquote, places):
+        if host and not host.startswith(("/", "@")):  # a Unix socket
+            hosts.checked(host)
+    for address in filter(None, addresses):
+        ip_address(address)
+    if places and addresses and len(places) != len(addresses):
+        raise ValueError
+    if len(_parts(options.get("port"))) not in (0, 1, len(places or addresses)):
+        raise ValueError
+
+
+def _ask_libpq(conninfo: str) -> None:
+    from psycopg.pq import PGconn
+
+    connection = PGconn.connect_start(conninfo.encode())
+    message = connection.error_message
+    connection.finish()
+    if _CUT_OFF not in message:
         raise ValueError
 
 
@@ -69,13 +98,131 @@ def _check_redis(url: str) -> None:
 
     ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
     parts = urlsplit(url)
-    if parts.scheme != "unix" and (parts.port == 0 or not re.fullmatch(r"(/[0-9]*)?", parts.path)):
+    _check_options(dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))), _REDIS)
+    if parts.scheme == "unix":
+        _text(unquote(parts.path))
+    elif parts.port == 0 or not re.fullmatch(r"(/[0-9]{0,9})?", parts.path):
+        raise ValueError
+    elif parts.hostname:
+        hosts.checked(unquote(parts.hostname))
+
+
+def _check_options(options: Mapping[str, object], checks: Mapping[str, _Check]) -> None:
+    """Raise an error of any kind for an option that `checks` lacks, or whose value its check refuses."""
+    for name, value in options.items():
+        checks[name](_text(str(value)))
+
+
+def _text(value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError
+    return value
+
+
+def _word(value: str) -> None:
+    if not re.fullmatch("[!-~]+", value):
         raise ValueError
 
 
-def _built(build: Callable[[], None]) -> None:
+def _number(least: float, most: float) -> _Check:
+    def check(value: str) -> None:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) or not least <= float(value) <= most:
+            raise ValueError
+
+    return check
+
+
+def _whole(least: int, most: int) -> _Check:
+    def check(value: str) -> None:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+            raise ValueError
+
+    return check
+
+
+def _one_of(*known: str) -> _Check:
+    def check(value: str) -> None:
+        if value.lower() not in known:
+            raise ValueError
+
+    return check
+
+
+def _ports(value: str) -> None:
+    for port in filter(None, value.split(",")):
+        _whole(PORTS[0], PORTS[-1])(port)
+
+
+def _file(path: str) -> None:
+    with open(path, "rb"):
+        pass
+
+
+def _authorities(path: str) -> None:
+    if path != "system":  # libpq's word for those that the system trusts
+        ssl.create_default_context(cafile=path)
+
+
+def _refused(_: str) -> None:
+    raise ValueError
+
+
+def _parts(value: object) -> list[str]:
+    return str(value).split(",") if value else []
+
+
+def _built(build: Callable[[], None], but: str = "") -> None:
     """Whatever the library raises, with its own words left out: they may quote the address."""
     try:
         build()
     except Exception as error:
-        raise ValueError("has a part that can't be used: look at its host, its port and its options") from error
+        raise ValueError(f"has a part that can't be used: look at its host, its port and its options{but}") from error
+
+
+_FLAG, _DAY_S = _one_of("0", "1"), 86_400
+_WORD_OF_TRUTH = _one_of("0", "1", "true", "false", "yes", "no")
+
+_POSTGRES: Mapping[str, _Check] = {
+    "port": _ports,
+    "client_encoding": _one_of("utf8", "utf-8", "auto"),
+    "gssencmode": _one_of("disable", "prefer", "require"),
+    "connect_timeout": _whole(0, _DAY_S),
+    "tcp_user_timeout": _whole(0, _DAY_S * 1000),
+    "keepalives": _FLAG,
+    "keepalives_idle": _whole(0, 32_767),
+    "keepalives_interval": _whole(0, 32_767),
+    "keepalives_count": _whole(0, 127),
+    "sslcompression": _FLAG,
+    "sslsni": _FLAG,
+    "gssdelegation": _FLAG,
+    "replication": _refused,
+    "sslrootcert": _authorities,
+    "sslcert": _file,
+    "sslkey": _file,
+    "sslcrl": _file,
+    "passfile": _file,
+}
+"""What libpq itself looks at no earlier than while it connects; the rest it checks for us."""
+
+_REDIS: Mapping[str, _Check] = {
+    "host": hosts.checked,
+    "port": _whole(PORTS[0], PORTS[-1]),
+    "db": _whole(0, 999_999_999),
+    "username": _text,
+    "password": _text,
+    "client_name": _word,
+    "protocol": _one_of("2", "3"),
+    "socket_timeout": _number(0.01, 3600),
+    "socket_connect_timeout": _number(0.01, 3600),
+    "socket_keepalive": _WORD_OF_TRUTH,
+    "retry_on_timeout": _WORD_OF_TRUTH,
+    "health_check_interval": _whole(0, _DAY_S),
+    "max_connections": _whole(1, 100_000),
+    "ssl_cert_reqs": _one_of("required", "optional", "none"),
+    "ssl_check_hostname": _WORD_OF_TRUTH,
+    "ssl_ca_certs": lambda path: ssl.create_default_context(cafile=path),
+    "ssl_certfile": _file,
+    "ssl_keyfile": _file,
+    "ssl_password": _text,
+}
+"""The options of a URL that mean something to us."""

@@ -9,15 +9,21 @@ that Temporal is not embedded, and where no node may be.
 from __future__ import annotations
 
 import os
+import re
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
 
 from temporalio.client import Client, GrpcCompression, Interceptor
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
-from infra import telemetry
+from infra import hosts, telemetry
 from infra.bad_settings import BadSettings
 from infra.settings import ENV_PREFIX, Settings
+
+T = TypeVar("T")
 
 VARIABLES = "TEMPORAL_"
 FILE_VARIABLES = ("TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
@@ -42,15 +48,18 @@ def is_away(error: BaseException) -> bool:
 async def connect(settings: Settings, *, lazy: bool = True) -> Client:
     """A client; a lazy one connects on first use, so that a program starts while the engine is away.
 
-    Raises what `options` raises.
+    Raises what `options` raises, and BadSettings for what the SDK refuses.
     """
-    return await Client.connect(
-        **options(settings),
-        data_converter=DATA_CONVERTER,
-        interceptors=interceptors(),
-        grpc_compression=GrpcCompression.NONE,  # our messages are a few hundred bytes; both ends would pay for it
-        lazy=lazy,
-    )
+    try:
+        return await Client.connect(
+            **options(settings),
+            data_converter=DATA_CONVERTER,
+            interceptors=interceptors(),
+            grpc_compression=GrpcCompression.NONE,  # our messages are a few hundred bytes; both ends would pay for it
+            lazy=lazy,
+        )
+    except ValueError as error:
+        raise BadSettings(f"{ENV_PREFIX}TEMPORAL_ADDRESS or {VARIABLES}… can't be used: {error}") from error
 
 
 def interceptors() -> list[Interceptor]:
@@ -67,6 +76,7 @@ def options(settings: Settings) -> ClientConnectConfig:
     if settings.temporal_address is None:
         raise BadSettings(f"{ENV_PREFIX}TEMPORAL_ADDRESS must be set (`gpu-orchestrator run` does so by itself)")
     found = _configured()
+    _check(found)
     found["target_host"] = settings.temporal_address
     if "namespace" not in found or "temporal_namespace" in settings.model_fields_set:
         found["namespace"] = settings.temporal_namespace
@@ -79,6 +89,42 @@ def _configured() -> ClientConnectConfig:
         return ClientConfig.load_client_connect_config(disable_file=not asked_for_file, override_env_vars=_variables())
     except Exception as error:  # the bridge's ConfigError is no public name; files raise OSError
         raise BadSettings(f"Temporal's environment configuration ({VARIABLES}…) can't be used: {error}") from error
+
+
+def _check(found: ClientConnectConfig) -> None:
+    """Raise BadSettings for what the SDK would take for an engine that is away."""
+    tls = found.get("tls")
+    if isinstance(tls, TLSConfig):
+        _check_tls(tls)
+    for value in (found.get("api_key"), found.get("namespace"), *(found.get("rpc_metadata") or {}).values()):
+        if value and not str(value).isprintable():
+            raise BadSettings(f"{VARIABLES}API_KEY, _NAMESPACE or _GRPC_META_… holds a control character")
+
+
+def _check_tls(tls: TLSConfig) -> None:
+    _usable("SERVER_CA_CERT", tls.server_root_ca_cert, _check_certificates)
+    _usable("CLIENT_CERT", tls.client_cert, _check_certificates)
+    _usable("CLIENT_KEY", tls.client_private_key, _check_private_key)
+    _usable("SERVER_NAME", tls.domain, hosts.checked)
+    if bool(tls.client_cert) != bool(tls.client_private_key):
+        raise BadSettings(f"{VARIABLES}TLS_CLIENT_CERT… and {VARIABLES}TLS_CLIENT_KEY… are needed together")
+
+
+def _usable(name: str, value: T | None, check: Callable[[T], object]) -> None:
+    try:
+        if value:
+            check(value)
+    except (ValueError, ssl.SSLError):
+        raise BadSettings(f"{VARIABLES}TLS_{name}… can't be used") from None
+
+
+def _check_certificates(pem: bytes) -> None:
+    ssl.create_default_context(cadata=pem.decode("ascii"))
+
+
+def _check_private_key(pem: bytes) -> None:
+    if not re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----", pem):
+        raise ValueError("not PEM")
 
 
 def _variables() -> dict[str, str]:

@@ -15,6 +15,21 @@ from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 FLOATS = ("HEARTBEAT_TIMEOUT", "AGING", "MONITOR_INTERVAL", "FIRST_LOOKS", "INSTANCE_TIMEOUT", "LEADER_LEASE")
 WHOLE = ("PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT", "DEMO_NODES", "TASK_TIMEOUT", "MAX_RETRIES", "MAX_WAITING")
 JSON = {"TASK_TYPES": ("1", "{}"), "APP_WEIGHTS": ("a", "1"), "RATE_LIMITS": ("user", '{"rate": 1, "burst": 1}')}
+BAD_LIBPQ = """
+sslmode=bogus sslmode=disable&sslmode=require hostaddr=abc service=nobodys connect_timeout=abc
+connect_timeout=-1 connect_timeout=٣ target_session_attrs=bad sslrootcert=/nope&sslmode=verify-full
+sslcert=/nope sslkey=/nope keepalives=2 keepalives_idle=99999 tcp_user_timeout=x channel_binding=x gssencmode=x
+require_auth=x load_balance_hosts=x sslnegotiation=direct ssl_min_protocol_version=2 client_encoding=latin1
+port=abc port=1,2 host=a,b&hostaddr=1.2.3.4 dbname=a%00b application_name=a%0Ab replication=database sslsni=x
+sslrootcert=/dev/null
+"""
+BAD_REDIS = """
+encoding=bogus retry_on_error=1 client_name=a%20b client_name= socket_timeout=-1 socket_timeout=nan
+socket_timeout=0 socket_timeout=1e9 socket_connect_timeout=x decode_responses=0 protocol=9 db=-1 db=x
+max_connections=0 port=0 timeout=5 health_check_interval=-1 health_check_interval=x retry=3 driver_info=1
+lib_name=x encoding_errors=x parser_class=x ssl_ca_certs=/nope socket_keepalive=perhaps host=a..b password=%00
+credential_provider=x command_packer=x
+"""
 BAD = [
     *((name, value) for name in FLOATS for value in ("nan", "inf", "-inf", "1e300", "1e-300", "-1", "0", "soon")),
     *((name, value) for name in WHOLE for value in ("nan", "-1", "99999999999999999999", "1.5", "many")),
@@ -95,6 +110,11 @@ BAD = [
     ("REDIS_URL", "redis://:s3cret@cache/main"),  # pragma: allowlist secret
     ("REDIS_URL", "redis://:s3cret@cache?colour=red"),  # pragma: allowlist secret
     ("REDIS_URL", "unix://"),
+    *(("DATABASE_URL", f"postgresql://u:s3cret@db/x?{option}") for option in BAD_LIBPQ.split()),
+    *(("DATABASE_URL", f"postgresql://u:s3cret@{rest}") for rest in ("a..b/d", "*/d", "h/d%00", "h1,h|2/d", "h/a%0Ab")),
+    *(("REDIS_URL", f"redis://:s3cret@cache/0?{option}") for option in BAD_REDIS.split()),
+    *(("REDIS_URL", url) for url in ("redis://a..b", "redis://a%20b", "redis://h/99999999999", "unix:///a%00b")),
+    *(("TEMPORAL_ADDRESS", f"{host}:1") for host in ("%", "[1]", "h|x", "<h>", "*", "a..b", "[::zz]", "999.1.1.1")),
     ("TEMPORAL_ADDRESS", "temporal"),
     ("TEMPORAL_ADDRESS", "http://temporal:7233"),
     ("TEMPORAL_ADDRESS", "temporal:99999"),
@@ -204,6 +224,29 @@ def test_the_ports_of_the_embedded_stack_differ(one: str, other: str, monkeypatc
         ("DATABASE_URL", "postgres://u:p@db/x", lambda s: s.database_url == "postgresql://u:p@db/x"),
         ("DATABASE_URL", "postgresql:///x", lambda s: s.database_url == "postgresql:///x"),
         ("DATABASE_URL", "postgresql+psycopg://u@/d?host=h1:5432&host=h2", lambda s: s.database_url is not None),
+        *(
+            ("DATABASE_URL", f"postgresql://u:p@db/x{rest}", lambda s: s.database_url is not None)
+            for rest in (
+                "?sslmode=require&channel_binding=require&target_session_attrs=read-write&connect_timeout=10",
+                "?sslmode=verify-full&sslrootcert=system&application_name=gpu%20orchestrator",
+                "?hostaddr=10.0.0.1&keepalives_idle=30&tcp_user_timeout=5000&client_encoding=utf8",
+                "?gssencmode=disable&options=-c%20statement_timeout%3D5s&require_auth=scram-sha-256",
+            )
+        ),
+        ("DATABASE_URL", "postgresql://u:p@[::1]:5433/x", lambda s: s.database_url is not None),
+        ("DATABASE_URL", "postgresql://u:p@db.example./x", lambda s: s.database_url is not None),
+        ("DATABASE_URL", "postgresql:///x?host=/run/postgresql", lambda s: s.database_url is not None),
+        *(
+            ("REDIS_URL", url, lambda s: s.redis_url is not None)
+            for url in (
+                "redis://user:p%40ss@[::1]:6380/15?socket_timeout=2.5&client_name=gpu&health_check_interval=30",
+                "rediss://cache_1?ssl_cert_reqs=none&ssl_check_hostname=false&protocol=3&max_connections=50",
+                "redis://?host=cache&db=2",
+                "unix://user:p@/run/redis.sock",
+            )
+        ),
+        ("TEMPORAL_ADDRESS", "[::1]:7233", lambda s: s.temporal_address is not None),
+        ("TEMPORAL_ADDRESS", "ns.acct.tmprl.cloud:7233", lambda s: s.temporal_address is not None),
         ("REDIS_URL", "unix:///run/redis.sock?db=1", lambda s: s.redis_url is not None),
         ("LOG_LEVEL", "info", lambda s: s.log_level == "INFO"),
         ("HOST", "::", lambda s: s.host == "::"),

@@ -49,7 +49,7 @@ def test_programs_get_the_addresses_and_the_settings_of_the_stack(data_dir: Data
 def test_the_variables_of_others_count_for_their_own_services_alone(
     data_dir: DataDir, monkeypatch: pytest.MonkeyPatch, embedded: bool
 ) -> None:
-    foreign = {"PGSERVICE": "x", "PGHOSTADDR": "192.0.2.1", "TEMPORAL_ADDRESS": "192.0.2.1:7233"}
+    foreign = {"PGAPPNAME": "x", "PGHOSTADDR": "192.0.2.1", "TEMPORAL_ADDRESS": "192.0.2.1:7233"}
     for name, value in foreign.items():
         monkeypatch.setenv(name, value)
     settings = Settings() if embedded else Settings(database_url="postgresql://db/x", temporal_address="temporal:7233")

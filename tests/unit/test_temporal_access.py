@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import trustme
 from pydantic import SecretStr
 from temporalio.service import TLSConfig
 
@@ -69,13 +70,54 @@ def test_our_own_namespace_goes_before_theirs(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_certificates_are_read_from_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, variable in (("client.pem", "CLIENT_CERT"), ("client.key", "CLIENT_KEY"), ("ca.pem", "SERVER_CA_CERT")):
-        (home / name).write_text(name)
-        monkeypatch.setenv(f"TEMPORAL_TLS_{variable}_PATH", str(home / name))
+    authority = trustme.CA()
+    own = authority.issue_cert("client.example")
+    pems = {
+        "CLIENT_CERT": own.cert_chain_pems[0],
+        "CLIENT_KEY": own.private_key_pem,
+        "SERVER_CA_CERT": authority.cert_pem,
+    }
+    for variable, pem in pems.items():
+        pem.write_to_path(home / variable)
+        monkeypatch.setenv(f"TEMPORAL_TLS_{variable}_PATH", str(home / variable))
     tls = temporal_access.options(Settings(temporal_address=ADDRESS))["tls"]
     assert isinstance(tls, TLSConfig)
-    assert (tls.client_cert, tls.client_private_key) == (b"client.pem", b"client.key")
-    assert tls.server_root_ca_cert == b"ca.pem"
+    assert (tls.client_cert, tls.client_private_key) == (pems["CLIENT_CERT"].bytes(), pems["CLIENT_KEY"].bytes())
+    assert tls.server_root_ca_cert == authority.cert_pem.bytes()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TLS_CLIENT_CERT_DATA", "junk"),
+        ("TLS_CLIENT_KEY_DATA", "junk"),
+        ("TLS_SERVER_CA_CERT_DATA", "junk"),
+        ("TLS_SERVER_CA_CERT_DATA", "é"),
+        ("TLS_SERVER_NAME", "two words"),
+        ("API_KEY", "two\nlines"),
+        ("NAMESPACE", "two\nlines"),
+        ("GRPC_META_X", "two\nlines"),
+    ],
+)
+def test_what_the_sdk_takes_for_an_engine_that_is_away_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(f"TEMPORAL_{variable}", value)
+    with pytest.raises(BadSettings) as refused:
+        temporal_access.options(Settings(temporal_address=ADDRESS))
+    assert len(str(refused.value).splitlines()) == 1
+    assert value not in str(refused.value)
+
+
+def test_a_certificate_without_its_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_TLS_CLIENT_CERT_DATA", trustme.CA().cert_pem.bytes().decode())
+    with pytest.raises(BadSettings, match="CLIENT_KEY"):
+        temporal_access.options(Settings(temporal_address=ADDRESS))
+
+
+async def test_an_address_that_the_sdk_refuses_is_a_bad_setting() -> None:
+    with pytest.raises(BadSettings, match="ORCHESTRATOR_TEMPORAL_ADDRESS"):
+        await temporal_access.connect(Settings.model_construct(temporal_address="h|x:1"), lazy=False)
 
 
 def test_a_profile_that_is_asked_for_counts_but_for_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
