@@ -7,7 +7,6 @@ programs it runs. Programs started by hand need all three addresses. A variable 
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import math
@@ -15,7 +14,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -37,20 +36,18 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from infra import hosts, service_urls
+from infra import hosts, service_urls, variables
 from infra.bad_settings import BadSettings
 from infra.rates import ByteRate, Rate, RoleRate
 from infra.secrecy import has_default_password, is_placeholder
 from infra.strict_json import INT64, int64_or_beyond, loads
+from infra.variables import ENV_PREFIX as ENV_PREFIX
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role
 
 log = logging.getLogger(__name__)
 
-ENV_PREFIX = "ORCHESTRATOR_"
-OTHERS = re.compile(rf"{ENV_PREFIX}(NODE_|PUBLISH$)")
-"""Variables with our prefix that are read elsewhere: the agent's, and the one that is for docker-compose.yml alone."""
 MAX_PORT = 65535
 MAX_KEY = 512
 DAY_S, YEAR_S = 86_400, 31_536_000
@@ -342,8 +339,7 @@ def load(*needed: str) -> Settings:
 
     Raises BadSettings, a line for each setting that can't work, or is needed and unset.
     """
-    for name in unread(os.environ):
-        sys.stderr.write(f"warning: {name} is no setting{_meant(name)}\n")
+    sys.stderr.writelines(variables.warnings(os.environ, ENV_PREFIX, _variables()))
     settings = checked(Settings)
     if unset := [ENV_PREFIX + name.upper() for name in needed if getattr(settings, name) is None]:
         raise BadSettings(f"{' and '.join(unset)} must be set (`gpu-orchestrator run` does so by itself)")
@@ -358,25 +354,14 @@ def checked(make: Callable[[], Settings]) -> Settings:
         raise BadSettings("\nerror: ".join(_complaints(error))) from error
 
 
-def unread(environ: Mapping[str, str]) -> list[str]:
-    """Variables with our prefix that no program reads."""
-    ours = [name for name in environ if name.upper().startswith(ENV_PREFIX) and not OTHERS.match(name.upper())]
-    return sorted(name for name in ours if name.upper() not in _variables())
-
-
 def fits_a_header(key: str) -> bool:
     """Whether a key can be sent at all."""
     return re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key) is not None
 
 
 def _variables() -> set[str]:
-    return {ENV_PREFIX + name.upper() for name in Settings.model_fields}
-
-
-def _meant(name: str) -> str:
-    fields = [field.upper() for field in Settings.model_fields]
-    similar = difflib.get_close_matches(name.upper().removeprefix(ENV_PREFIX), fields, 1, 0.75)
-    return f": is {ENV_PREFIX}{similar[0]} meant?" if similar else ""
+    """All that some program of ours reads."""
+    return {ENV_PREFIX + name.upper() for name in Settings.model_fields} | variables.AGENT | {variables.PUBLISH}
 
 
 def _complaints(error: ValidationError) -> Iterator[str]:

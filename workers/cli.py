@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from types import ModuleType
 
@@ -25,6 +26,9 @@ def main(argv: list[str] | None = None) -> int:
 
     2 for a setting that can't work, and what the embedded stack says of itself where it can't be started.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path that a stream can't encode ends nothing
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
+from infra.variables import AGENT, AGENT_PREFIX
 from workers.cli import main
 from workers.node.errors import BadOption
 from workers.node.options import Options, add_arguments, read_options
@@ -205,3 +210,66 @@ def test_bad_values_exit_with_2(wrong: list[str], capsys: pytest.CaptureFixture[
 def test_a_missing_option_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["node", *NEEDED[:-2]]) == 2
     assert "at least one --handler or --command is needed" in capsys.readouterr().err
+
+
+def test_the_names_of_variables_are_those_that_are_read() -> None:
+    read: set[str] = set()
+
+    class Recording(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            read.add(name)
+            return default
+
+    for arguments in (KEYLESS, NEEDED[:-2]):
+        with pytest.raises(BadOption):
+            parse(arguments, Recording(any="thing"))
+    assert {name for name in read if name.startswith(AGENT_PREFIX)} == AGENT
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLOTS", "0"),
+        ("PRIORITY", "LOW"),
+        ("HOST", "localhost"),
+        ("DRAIN_TIMEOUT", "soon"),
+        ("DEREGISTER_ON_EXIT", "on"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_bad_value_names_the_variable_that_it_comes_from(
+    name: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(NEEDED, {AGENT_PREFIX + name: value})
+    assert f": {AGENT_PREFIX}{name}: not " in capsys.readouterr().err.replace(f"{value!r} is not", "not")
+
+
+def test_bad_work_names_the_variable_that_it_comes_from() -> None:
+    with pytest.raises(BadOption, match="ORCHESTRATOR_NODE_HANDLER: "):
+        parse(NEEDED[:-2], {"ORCHESTRATOR_NODE_HANDLER": "x"})
+
+
+@pytest.mark.parametrize(("value", "meant"), [("true", True), ("1", True), ("FALSE", False), ("0", False), ("", False)])
+def test_a_flag_by_its_variable(value: str, meant: bool) -> None:
+    variable = {"ORCHESTRATOR_NODE_DEREGISTER_ON_EXIT": value}
+    assert parse(NEEDED, variable).deregister_on_exit is meant
+    assert parse([*NEEDED, "--deregister-on-exit"], variable).deregister_on_exit
+
+
+def test_the_agent_points_out_a_variable_that_nothing_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_NODE_SLOT", "2")
+    monkeypatch.setenv("ORCHESTRATOR_NODE_NETWORKS", "10.0.0.0/8")
+    assert main(["node", *NEEDED[:-2]]) == 2
+    warning, _ = capsys.readouterr().err.splitlines()
+    assert warning == "warning: ORCHESTRATOR_NODE_SLOT is no setting: is ORCHESTRATOR_NODE_SLOTS meant?"
+
+
+def test_a_path_that_a_stream_can_not_encode_is_shown_with_escapes(tmp_path: Path) -> None:
+    file = tmp_path / "schl\u00fcssel"
+    arguments = [sys.executable, "-m", "workers.cli", "node", *KEYLESS, "--key-file", str(file)]
+    ended = subprocess.run(arguments, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}, capture_output=True)
+    assert ended.returncode == 2
+    assert b"schl\\xfcssel" in ended.stderr

@@ -267,10 +267,14 @@ def test_a_variable_that_nothing_reads_is_pointed_out(
 ) -> None:
     for name in ("HEARTBEAT_TIMOUT", "COLOUR", "NODE_SLOTS", "NODE_KEY", "NODE_PORTS", "PUBLISH"):
         monkeypatch.setenv(ENV_PREFIX + name, "80")
+    for name in ("NODE_NETWORK", "NODE_SLOT"):
+        monkeypatch.setenv(ENV_PREFIX + name, "80")
     load()
     assert capsys.readouterr().err.splitlines() == [
         "warning: ORCHESTRATOR_COLOUR is no setting",
         "warning: ORCHESTRATOR_HEARTBEAT_TIMOUT is no setting: is ORCHESTRATOR_HEARTBEAT_TIMEOUT meant?",
+        "warning: ORCHESTRATOR_NODE_NETWORK is no setting: is ORCHESTRATOR_NODE_NETWORKS meant?",
+        "warning: ORCHESTRATOR_NODE_SLOT is no setting: is ORCHESTRATOR_NODE_SLOTS meant?",
     ]
 
 

@@ -7,12 +7,14 @@ import asyncio
 import os
 import sys
 
-from infra import telemetry
+from infra import telemetry, variables
 from workers.node import secrecy
 from workers.node.errors import BadOption, Refused, StateDirTaken
 from workers.node.node import Node
 from workers.node.options import Options, add_arguments, read_options
 from workers.node.server import listen
+
+_KNOWN = variables.AGENT | variables.NODE_SETTINGS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM: 0 after a drain, 1 where the node cannot work or was cut short, 2 on bad options."""
+    sys.stderr.writelines(variables.warnings(os.environ, variables.AGENT_PREFIX, _KNOWN))
     try:
         options = read_options(args, os.environ)
         secrecy.hide(options.api_key)

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from infra.variables import AGENT_PREFIX
 from workers.node.errors import BadOption
 from workers.node.run_as import User, find_user
 from workers.node.work import Work, parse_command, parse_handler
 
-ENV_PREFIX = "ORCHESTRATOR_NODE_"
+ENV_PREFIX = AGENT_PREFIX
 API_PATH = "/api/v2"
 
 
@@ -51,10 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     """Declare the options; the environment's values become the defaults."""
 
     def env(name: str, default: str | None = None) -> str | None:
-        return environ.get(ENV_PREFIX + name) or default
+        value = environ.get(ENV_PREFIX + name)
+        return _FromVariable(value, ENV_PREFIX + name) if value else default
+
+    def add(option: str, type: Callable[[str], object] = str, **rest: Any) -> None:
+        parser.add_argument(option, type=_naming_its_variable(type), **rest)
 
     parser.epilog = f"Each option can also be given as {ENV_PREFIX}<OPTION>, --api-key as {ENV_PREFIX}KEY."
-    add = parser.add_argument
     add("--api", default=env("API"), type=_api, metavar="URL", help="the orchestrator, http://host:port")
     add("--api-key", metavar="KEY", help=f"this node's key; {ENV_PREFIX}KEY keeps it out of the process list")
     add("--key-file", type=Path, metavar="FILE", help="a file with that key, which its owner alone may read")
@@ -74,7 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     add("--drain-timeout", default=env("DRAIN_TIMEOUT", "30"), type=_seconds(0.0), metavar="SECONDS")
     add("--state-dir", default=env("STATE_DIR"), type=Path, metavar="DIR", help="remember attempts across restarts")
     add("--run-as", default=env("RUN_AS"), metavar="USER", help="run work as this user; needs root")
-    add("--deregister-on-exit", action="store_true", default=env("DEREGISTER_ON_EXIT") in ("1", "true", "yes"))
+    add(
+        "--deregister-on-exit", _flag, nargs="?", const=True, metavar="FLAG", default=env("DEREGISTER_ON_EXIT", "false")
+    )
     add("--log-level", default=env("LOG_LEVEL", "INFO"), type=_one_of("DEBUG", "INFO", "WARNING", "ERROR"))
 
 
@@ -145,8 +152,8 @@ def _work(args: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[int, 
     commands = args.commands or [line for line in environ.get(ENV_PREFIX + "COMMAND", "").splitlines() if line.strip()]
     work: dict[int, Work] = {}
     for task_type, each in [
-        *_parsed("--handler", handlers, parse_handler),
-        *_parsed("--command", commands, parse_command),
+        *_parsed("--handler" if args.handler else f"{ENV_PREFIX}HANDLER", handlers, parse_handler),
+        *_parsed("--command" if args.commands else f"{ENV_PREFIX}COMMAND", commands, parse_command),
     ]:
         if task_type in work:
             raise BadOption(f"task type {task_type} is given twice")
@@ -205,6 +212,40 @@ def _seconds(least: float) -> Callable[[str], float]:
         return seconds
 
     return parse
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in _FLAGS:
+        raise argparse.ArgumentTypeError(f"not one of {', '.join(_FLAGS)}")
+    return _FLAGS[text.lower()]
+
+
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+class _FromVariable(str):
+    """A text that remembers which variable it comes from."""
+
+    def __new__(cls, value: str, variable: str) -> _FromVariable:
+        self = super().__new__(cls, value)
+        self.variable = variable
+        return self
+
+    variable: str
+
+
+def _naming_its_variable(parse: Callable[[str], object]) -> Callable[[str], object]:
+    def named(text: str) -> object:
+        try:
+            return parse(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(": ".join([*_variable(text), str(error)])) from None
+
+    return named
+
+
+def _variable(text: str) -> list[str]:
+    return [text.variable] if isinstance(text, _FromVariable) else []
 
 
 def _one_of(*names: str) -> Callable[[str], str]:
