@@ -110,7 +110,7 @@ BAD = [
     ("REDIS_URL", "redis://:s3cret@cache/main"),  # pragma: allowlist secret
     ("REDIS_URL", "redis://:s3cret@cache?colour=red"),  # pragma: allowlist secret
     ("REDIS_URL", "unix://"),
-    *(("DATABASE_URL", f"postgresql://u:s3cret@db/x?{option}") for option in BAD_LIBPQ.split()),
+    *(("DATABASE_URL", f"postgresql://db/x?{option}&password=s3cret") for option in BAD_LIBPQ.split()),
     *(("DATABASE_URL", f"postgresql://u:s3cret@{rest}") for rest in ("a..b/d", "*/d", "h/d%00", "h1,h|2/d", "h/a%0Ab")),
     *(("REDIS_URL", f"redis://:s3cret@cache/0?{option}") for option in BAD_REDIS.split()),
     *(("REDIS_URL", url) for url in ("redis://a..b", "redis://a%20b", "redis://h/99999999999", "unix:///a%00b")),
@@ -239,7 +239,7 @@ def test_the_ports_of_the_embedded_stack_differ(one: str, other: str, monkeypatc
         *(
             ("REDIS_URL", url, lambda s: s.redis_url is not None)
             for url in (
-                "redis://user:p%40ss@[::1]:6380/15?socket_timeout=2.5&client_name=gpu&health_check_interval=30",
+                "redis://user@[::1]:6380/15?password=p%40ss&socket_timeout=2.5&client_name=gpu",
                 "rediss://cache_1?ssl_cert_reqs=none&ssl_check_hostname=false&protocol=3&max_connections=50",
                 "redis://?host=cache&db=2",
                 "unix://user:p@/run/redis.sock",
