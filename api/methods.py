@@ -75,7 +75,7 @@ class Options:
         self._app = app
         known = [(one.path, one.methods) for one in routes if isinstance(one, Route)]
         known += [(prefix + one.path, one.methods) for one in below if isinstance(one, Route)]
-        self._paths = [(compile_path(path)[0], methods or set()) for path, methods in known]
+        self._paths = [(path, compile_path(path)[0], methods or set()) for path, methods in known]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         allowed = self._of(scope["path"]) if scope["type"] == "http" and scope["method"] == "OPTIONS" else []
@@ -87,6 +87,8 @@ class Options:
     def _of(self, path: str) -> list[str]:
         if path == "*":
             return list(METHODS)
-        found = {method for pattern, methods in self._paths if pattern.match(path) for method in methods}
+        own = [methods for one, _, methods in self._paths if one == path]  # else that of a path with parameters
+        like = own or [methods for _, pattern, methods in self._paths if pattern.match(path)]
+        found = {method for methods in like for method in methods}
         there = found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
         return [method for method in METHODS if found and method in there]

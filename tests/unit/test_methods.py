@@ -8,7 +8,9 @@ from unittest.mock import MagicMock
 import httpx
 import pytest
 
-from api.app import create_app
+from api.app import ROUTERS, create_app
+from api.auth import PREFIX
+from api.methods import Options
 from infra.settings import Settings
 
 OURS, OTHER = "https://console.example.org", "https://evil.example.org"
@@ -128,3 +130,12 @@ async def test_options_tell_the_methods(path: str, status: int, allow: str | Non
 async def test_no_setting_no_cors() -> None:
     answers: Any = [await ask("GET", "/healthz", "", Origin=OURS), await preflight(OURS, "")]
     assert [cors(answer) for answer in answers] == [{}, {}]
+
+
+def test_a_path_of_its_own_has_its_own_methods() -> None:
+    """It also looks like one with a parameter, whose methods are not its."""
+    below = [route for router in ROUTERS for route in router.routes]
+    options = Options(MagicMock(), [], PREFIX, below)
+    assert options._of("/api/v2/monitoring/health/check") == ["POST", "OPTIONS"]
+    assert options._of("/api/v2/monitoring/health/gpu") == ["GET", "HEAD", "OPTIONS"]
+    assert options._of("/api/v2/gpus/register") == ["POST", "OPTIONS"]
