@@ -119,7 +119,7 @@ class TaskSteps:
     async def collect(self, request: CollectInput) -> Collected:
         """Close the attempt where it is still open and must be, then move the task.
 
-        Whether it must be is seen in the rows: whoever reaches the engine can ask for this step.
+        The rows decide whether it must be: anyone who can reach the engine can request this step.
         """
         telemetry.describe(task_id=request.task_id, task_attempt=request.attempt)
         collected = await self._completed(request) or await self._collected(request)

@@ -41,6 +41,12 @@ class Authentication:
         return caller
 
 
+def caller_in(scope: Scope) -> Caller | None:
+    """The caller that `Authentication` left in a request's scope; None where no key is asked for."""
+    caller: Caller | None = scope.get("state", {}).get("caller")
+    return caller
+
+
 def presented(headers: Headers) -> str | None:
     """The one key of a request; None where there is none, or two different ones.
 

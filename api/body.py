@@ -70,24 +70,25 @@ def parse(model: type[M], data: dict[str, Any]) -> M:
 
 async def check_json_text(text: str, field: str) -> None:
     """Raise BadRequest unless a string holds JSON text."""
-    try:
-        await off_loop.run(len(text), lambda: strict_json.check_text(text))
-    except json_shape.TooDeep:
-        raise BadRequest(field, f"嵌套超过 {strict_json.MAX_DEPTH} 层") from None
-    except ValueError:
-        raise BadRequest(field, "不是合法的JSON文本") from None
+    if not await _is_json_text(text, field):
+        raise BadRequest(field, "不是合法的JSON文本")
 
 
 async def check_depth(text: str, field: str) -> None:
     """Raise BadRequest where a string holds JSON text that is nested too deeply; it may hold any other text."""
-    if text.count("[") + text.count("{") <= strict_json.MAX_DEPTH:
-        return
+    if text.count("[") + text.count("{") > strict_json.MAX_DEPTH:
+        await _is_json_text(text, field)
+
+
+async def _is_json_text(text: str, field: str) -> bool:
+    """Whether a string holds JSON text. Raises BadRequest where that is nested too deeply."""
     try:
         await off_loop.run(len(text), lambda: strict_json.check_text(text))
     except json_shape.TooDeep:
         raise BadRequest(field, f"嵌套超过 {strict_json.MAX_DEPTH} 层") from None
     except ValueError:
-        return
+        return False
+    return True
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auth import caller_in
 from api.body import MAX_BODY
 from api.errors import TooManyRequests, answer_to
 from api.in_flight import is_beat
 from infra.cache import Cache
-from infra.db.keys import Caller
 from infra.rates import ByteRate, charge
 from infra.settings import Settings
 from workflows.domain.role import Role
@@ -26,7 +26,7 @@ MOST = 10_000
 
 @dataclass
 class Account:
-    """What a process knows of a lineage; times by the monotonic clock."""
+    """Bytes and limits that one process keeps for a lineage; times by the monotonic clock."""
 
     unreported: int = 0
     full_at: float = 0.0  # of the process' own bucket, for while Redis is away
@@ -46,18 +46,18 @@ class ByteLimit:
         self._accounts: LRUCache[str, Account] = LRUCache(MOST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller: Caller | None = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
+        caller = caller_in(scope)
         limit = None if caller is None else self._settings.bytes_of(caller.role)
         if caller is None or limit is None:
             await self._app(scope, receive, send)
             return
         account = self._account(caller.lineage)
-        headers = Headers(scope=scope)
+        declared = _declared(Headers(scope=scope))
         wait = account.blocked_until - time.monotonic()
-        if wait > 0 and (caller.role is not Role.NODE or not is_beat(scope) or _declared(headers)):  # a node beats on
+        if wait > 0 and (caller.role is not Role.NODE or not is_beat(scope) or declared):  # a node beats on
             await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
             return
-        await self._counted(caller.lineage, limit, _declared(headers), scope, receive, send)
+        await self._counted(caller.lineage, limit, declared, scope, receive, send)
 
     async def _counted(
         self, lineage: str, limit: ByteRate, declared: int, scope: Scope, receive: Receive, send: Send

@@ -19,7 +19,7 @@ ACCEPTED_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Limits:
-    """What connections may take of a process. Durations in seconds, sizes in bytes.
+    """Limits on the connections of one process. Durations in seconds, sizes in bytes.
 
     4,000 connections are a thousand nodes, each with a second connection for reports, and as many users; each holds at
     most 32 KiB of a head and 32 KiB that came ahead of an answer, so that all together stay below 256 MiB.
@@ -34,7 +34,7 @@ class Limits:
 
 
 class Connection(Protocol):
-    """What the registry needs of a connection."""
+    """The interface that the registry uses."""
 
     @property
     def out(self) -> Outgoing: ...

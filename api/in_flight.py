@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.auth import PREFIX
+from api.auth import PREFIX, caller_in
 from api.errors import TooManyRequests, answer_to
 from infra.db.keys import Caller
 from workflows.domain.role import Role
@@ -19,7 +19,7 @@ TURN_S = 2.0
 """How long a call waits for its turn: a burst that the rate admits is worked off meanwhile."""
 
 lineage: ContextVar[str] = ContextVar("lineage", default="")
-"""Of whoever makes the call that is being worked on; empty: nobody with a key."""
+"""The lineage of the current request's caller; empty if the request has no key."""
 
 
 class InFlight:
@@ -30,7 +30,7 @@ class InFlight:
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller: Caller | None = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
+        caller = caller_in(scope)
         if caller is not None:
             lineage.set(caller.lineage)
         if caller is None or caller.role not in AT_ONCE:

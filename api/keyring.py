@@ -1,4 +1,4 @@
-"""Who is behind a key: remembered for a moment, and read from the database for many keys at once."""
+"""Callers by key: cached briefly, and looked up in the database in batches."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Keyring:
             began = time.monotonic()
             try:
                 self._answer(asked, await self._database.single(partial(keys.find_all, hashes=list(asked))))
-            except Exception as error:  # noqa: BLE001  raised to whoever asked, also to those who came meanwhile
+            except Exception as error:  # noqa: BLE001  re-raised to every caller that waits
                 if time.monotonic() - began > AWAY_S:
                     self._hung_at = time.monotonic()
                 self._fail([*asked.values(), *self._asked.values()], error)
@@ -81,4 +81,4 @@ class Keyring:
         for future in asked:
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # whoever asked may be gone
+                future.exception()  # mark it as retrieved: the caller may have disconnected

@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.auth import PREFIX
+from api.auth import PREFIX, caller_in
 from api.body import check_declared
 from api.errors import BadRequest, TooManyRequests, answer_to
 from infra.cache import Cache
@@ -52,7 +52,7 @@ class RateLimit:
         self._own = LocalBuckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller: Caller | None = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
+        caller = caller_in(scope)
         limit = None if caller is None else self._settings.rate_of(caller.role)
         if (
             caller is not None
