@@ -44,11 +44,13 @@ async def read_json(request: Request, *, max_values: int = MAX_VALUES) -> dict[s
 def _object(raw: bytes, max_values: int) -> dict[str, Any]:
     try:
         json_shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
-        value = strict_json.loads(raw.decode("utf-8"), _each_once, strict_json.int64_or_beyond)
+        value = strict_json.loads(raw.decode("utf-8"), strict_json.each_once, strict_json.int64_or_beyond)
     except json_shape.TooManyValues:
         raise BadRequest("body", f"含有超过 {max_values} 个JSON值") from None
     except json_shape.TooDeep:
         raise BadRequest("body", f"嵌套超过 {MAX_DEPTH} 层") from None
+    except strict_json.RepeatedName:
+        raise BadRequest("body", "含有重复的字段") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
         raise BadRequest("body", "不是合法的JSON") from error
     if not isinstance(value, dict):
@@ -89,13 +91,6 @@ async def _is_json_text(text: str, field: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise BadRequest("body", "含有重复的字段")
-    return found
 
 
 def check_declared(headers: Headers) -> None:

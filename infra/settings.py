@@ -40,7 +40,7 @@ from infra import hosts, service_urls, variables
 from infra.bad_settings import BadSettings
 from infra.rates import ByteRate, Rate, RoleRate
 from infra.secrecy import has_default_password, is_placeholder
-from infra.strict_json import INT64, int64_or_beyond, loads
+from infra.strict_json import INT64, each_once, int64_or_beyond, loads
 from infra.variables import ENV_PREFIX as ENV_PREFIX
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.queueing import DEFAULT_WEIGHT
@@ -87,16 +87,9 @@ def _from_json(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return loads(value, as_object=_object, as_integer=int64_or_beyond)
+        return loads(value, as_object=each_once, as_integer=int64_or_beyond)
     except json.JSONDecodeError:
         raise ValueError("must be JSON") from None
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has the same name twice")
-    return found
 
 
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]

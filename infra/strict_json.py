@@ -95,6 +95,21 @@ def same_text(one: str, other: str) -> bool:
     return bool(loads(one, as_integer=_integer_or_digits) == loads(other, as_integer=_integer_or_digits))
 
 
+class RepeatedName(ValueError):
+    """an object has the same name twice"""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its pairs, for `loads`. Raises RepeatedName."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RepeatedName
+    return found
+
+
 def loads(
     text: str | bytes,
     as_object: Callable[[list[tuple[str, Any]]], Any] | None = None,
