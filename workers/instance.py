@@ -21,6 +21,7 @@ from infra.db.wakeups import Wakeups
 from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import EngineAway
+from workers.disk import Disk, fullest
 
 PROMOTED_AT_ONCE = 200  # tasks per turn
 TOLD_AGAIN_S = 10.0
@@ -43,6 +44,7 @@ class Instance:
         self._database = database
         self._engine = engine
         self._settings = settings
+        self._hostname = socket.gethostname()
         self._late_s = max(LATE_INTERVALS * settings.monitor_interval, LATE_S)
         self._looks_at_monitor = time.monotonic() + self._late_s
 
@@ -69,23 +71,31 @@ class Instance:
         )
 
     async def _turn(self) -> None:
-        load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, psutil.disk_usage("/").percent)
+        disk = fullest(self._settings.data_dir)
+        load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, disk.percent)
         deaf_s = silence.deaf_after_s(self._settings.heartbeat_timeout)
         if not self.id or not await self._database.run(lambda c: instances.beat(c, self.id, load, deaf_s)):
             self.id = await self._database.run(
                 lambda c: instances.join(
                     c,
                     kind=self._kind,
-                    hostname=socket.gethostname(),
+                    hostname=self._hostname,
                     pid=os.getpid(),
                     version=version("gpu-orchestrator"),
                 )
             )
+        if disk.nearly_full:
+            await self._database.run(lambda c: self._report(disk, c))
         self.leads = (
             await self._database.run(lambda c: instances.lead(c, self.id, self._settings.leader_lease)) is not None
         )
         if self.leads:
             await self._lead()
+
+    async def _report(self, disk: Disk, connection: Connection) -> None:
+        await instances.report_disk(connection, self._hostname)
+        alert = alerts.disk_nearly_full(self._hostname, str(disk.folder), disk.free, disk.total)
+        await alerts.raise_alert(connection, alert)
 
     async def _lead(self) -> None:
         settings, run = self._settings, self._database.run

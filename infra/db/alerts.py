@@ -94,6 +94,19 @@ def miscounted(wrong: list[str]) -> NewAlert:
     )
 
 
+def disk_nearly_full(hostname: str, path: str, free: int, total: int) -> NewAlert:
+    """The file system of an instance's data has little left (sizes in bytes)."""
+    return NewAlert(
+        cause=f"disk:{hostname}",
+        title="磁盘空间不足",
+        message=f"主机 {hostname} 上 {path} 所在磁盘仅剩 {free / 2**30:.1f} GiB（共 {total / 2**30:.1f} GiB），"
+        "写满后任务将无法创建和完成",
+        level=AlertLevel.CRITICAL,
+        source="system_monitor",
+        lasts=True,
+    )
+
+
 async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
     """(new) → ACTIVE. False where the last one of its cause is ACTIVE, or was so within AGAIN_S: that one counts it."""
     return (await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S})).rowcount == 1

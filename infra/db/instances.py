@@ -47,6 +47,13 @@ _SET_RIGHT = text(
     " WHERE last_beat > clock_timestamp()"
 )
 _PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => :age)")
+_NEARLY_FULL = text(
+    "INSERT INTO monitor_reports AS m (name, body) VALUES ('disk:' || CAST(:hostname AS text), '{}')"
+    " ON CONFLICT (name) DO UPDATE SET at = clock_timestamp()"
+)
+_PURGE_DISKS = text(
+    f"DELETE FROM monitor_reports WHERE name LIKE 'disk:%' AND {clock.long_ago('at', clock.seconds('age'))}"
+)
 LIVES_S = 30.0
 """A holder that has beaten within so long lives, whatever the length of its lease: a turn takes two seconds at most."""
 # A lease that lasts longer than this instance's own is another's whose setting differs, or was taken while the clock
@@ -70,7 +77,10 @@ _LEAD = text(
 _LIST = text(
     f"""
     SELECT i.*, {clock.recent("i.last_beat", clock.seconds("timeout"))} AS alive,
-           l.holder IS NOT NULL AS leads
+           l.holder IS NOT NULL AS leads,
+           EXISTS (SELECT FROM monitor_reports r
+                    WHERE r.name = 'disk:' || i.hostname AND {clock.recent("r.at", clock.seconds("timeout"))})
+               AS disk_nearly_full
       FROM instances i
       LEFT JOIN leader_lease l ON l.holder = i.instance_id AND l.expires_at > clock_timestamp()
      ORDER BY i.number
@@ -102,9 +112,15 @@ async def leave(connection: Connection, instance_id: str) -> None:
 
 
 async def purge(connection: Connection, age_s: float) -> None:
-    """Forget the instances that have been silent for `age_s`."""
+    """Forget the instances that have been silent for `age_s`, and what their hosts have said of their disks."""
     await connection.execute(_SET_RIGHT)
     await connection.execute(_PURGE, {"age": age_s})
+    await connection.execute(_PURGE_DISKS, {"age": age_s})
+
+
+async def report_disk(connection: Connection, hostname: str) -> None:
+    """The disk of this host is nearly full; repeated while it is, since it counts for an instance timeout."""
+    await connection.execute(_NEARLY_FULL, {"hostname": hostname})
 
 
 async def lead(connection: Connection, instance_id: str, lease_s: float) -> int | None:
@@ -116,5 +132,5 @@ async def lead(connection: Connection, instance_id: str, lease_s: float) -> int 
 
 
 async def list_all(connection: Connection, timeout_s: float) -> Sequence[Row]:
-    """Every instance, with `alive` (beat within `timeout_s`) and `leads`."""
+    """Every instance, with `alive` (beat within `timeout_s`), `leads`, and its host's `disk_nearly_full`."""
     return (await connection.execute(_LIST, {"timeout": timeout_s})).all()

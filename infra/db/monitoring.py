@@ -84,7 +84,12 @@ class SystemState:
             gpu=gpu_health(self.gpus),
             queue=queue_health(self.tasks, self.gpus["ACTIVE"]),
             task=task_health(self.recent),
-            cluster=cluster_health(len(alive), len(self.instances), has_leader=any(one.leads for one in alive)),
+            cluster=cluster_health(
+                len(alive),
+                len(self.instances),
+                has_leader=any(one.leads for one in alive),
+                disk_nearly_full=any(one.disk_nearly_full for one in alive),
+            ),
         )
 
     @property

@@ -16,6 +16,8 @@ class Health(StrEnum):
 
 
 HEALTHY_SHARE = 0.8
+DISK_SHARE, DISK_BYTES = 0.05, 2 * 2**30
+"""A file system with less than both left is nearly full: 5 % of a small one, 2 GiB of a large one."""
 ORDER = (Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY)
 
 
@@ -63,8 +65,13 @@ def task_health(recently_ended: Mapping[str, int]) -> Health:
     return Health.UNHEALTHY if share > 0.5 else Health.DEGRADED if share > 0.1 else Health.HEALTHY
 
 
-def cluster_health(active: int, total: int, *, has_leader: bool) -> Health:
-    """UNHEALTHY: no instance beats; DEGRADED: one is silent or nobody leads; else HEALTHY."""
+def cluster_health(active: int, total: int, *, has_leader: bool, disk_nearly_full: bool = False) -> Health:
+    """UNHEALTHY: no instance beats; DEGRADED: one is silent, nobody leads, or a disk is nearly full; else HEALTHY."""
     if active == 0:
         return Health.UNHEALTHY
-    return Health.HEALTHY if active == total and has_leader else Health.DEGRADED
+    return Health.HEALTHY if active == total and has_leader and not disk_nearly_full else Health.DEGRADED
+
+
+def is_nearly_full(free: int, total: int) -> bool:
+    """Whether a file system has little left, in bytes; one that doesn't tell its size is not judged."""
+    return total > 0 and free < min(DISK_SHARE * total, DISK_BYTES)
