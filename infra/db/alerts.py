@@ -99,7 +99,7 @@ def disk_nearly_full(hostname: str, path: str, free: int, total: int) -> NewAler
     return NewAlert(
         cause=f"disk:{hostname}",
         title="磁盘空间不足",
-        message=f"主机 {hostname} 上 {path} 所在磁盘仅剩 {free / 2**30:.1f} GiB（共 {total / 2**30:.1f} GiB），"
+        message=f"主机 {hostname} 上 {path} 所在磁盘仅剩 {free >> 20} MiB（共 {total >> 20} MiB），"
         "写满后任务将无法创建和完成",
         level=AlertLevel.CRITICAL,
         source="system_monitor",

@@ -35,7 +35,7 @@ async def test_a_nearly_full_disk_is_told_while_it_is(life: Life, monkeypatch: p
     assert [await turn(GIB), await turn(GIB // 2)] == [Health.DEGRADED, Health.DEGRADED]
     (alert,) = (await alerts.page(life.connection, {}, limit=9, offset=0))[0]
     assert (alert.cause, alert.level, alert.count) == ("disk:db-1", "CRITICAL", 1)
-    assert "db-1 上 /data 所在磁盘仅剩 0.5 GiB（共 100.0 GiB）" in alert.message
+    assert "db-1 上 /data 所在磁盘仅剩 512 MiB（共 102400 MiB）" in alert.message
     await life.do(f"UPDATE monitor_reports SET at = at - interval '{TIMEOUT_S + 1} s'")
     assert await turn(50 * GIB) is Health.HEALTHY
     await instances.purge(life.connection, TIMEOUT_S)
