@@ -109,9 +109,10 @@ class TaskTypeSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """All settings with their defaults. Durations are seconds unless the name or comment says otherwise."""
+    """All settings with their defaults; the text below each is its row in docs/configuration.md."""
 
     model_config = SettingsConfigDict(
+        use_attribute_docstrings=True,
         env_prefix=ENV_PREFIX,
         env_ignore_empty=True,
         extra="ignore",
@@ -121,55 +122,86 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
+    """The address on which the API listens."""
     port: Port = 8080
+    """Its port."""
     data_dir: Path = Path(".data")
+    """Data, logs and keys of the embedded stack; its folder `demo` holds the pictures of the local nodes."""
     mode: Literal["development", "production"] = "development"
+    """`production` refuses to start without `API_KEY` and addresses, with a key under 32 characters, or with a
+    placeholder or default password."""
     api_key: SecretStr | None = None
-    public_url: str | None = None  # how nodes reach this API; default http://HOST:PORT, see `base_url`
-    cors_origins: str = ""  # origins whose pages may call, comma separated, or * for all
+    """The bootstrap key, an administrator's ([keys](keys.md))."""
+    public_url: str | None = None
+    """Where nodes reach the API. Where `HOST` means all addresses (`0.0.0.0`, `::`), the default is this machine's
+    address towards `NODE_NETWORKS`, a guess that is logged."""
+    cors_origins: str = ""
+    """Origins whose pages may call from a browser, comma separated:
+    `https://console.example.org,http://localhost:3000`; `*` for all. Calls need a key all the same."""
 
     database_url: str | None = None
+    """`postgresql://…`; what it leaves out, libpq takes from its own `PG…` variables."""
     redis_url: str | None = None
+    """`redis://…`, `rediss://…` or `unix://…`."""
     temporal_address: str | None = None
+    """`host:port`; TLS and API key come from [Temporal's own variables](operations.md#to-temporal)."""
     temporal_namespace: Text = "default"
+    """The namespace of our workflows."""
     temporal_port: Port = 7233
+    """The port of the embedded Temporal server."""
     temporal_ui_port: Port = 8233
+    """The port of its Web UI."""
     task_queue: Text = "gpu-orchestrator"
-    workflow_sandbox: bool = False  # 10 ms of CPU per task; the tests replay every history in it
+    """The Temporal task queue."""
+    workflow_sandbox: bool = False
+    """Run workflows in the SDK's sandbox. It costs about 10 ms of CPU for each task; the tests replay every committed
+    history in it."""
 
     demo_nodes: int = Field(default=3, ge=0, le=64)
-    node_networks: str = "127.0.0.0/8"  # CIDRs, comma separated
-    node_ports: str = f"1-{MAX_PORT}"  # ports and ranges, comma separated
+    """The number of local nodes of the embedded stack."""
+    node_networks: str = "127.0.0.0/8"
+    """Where nodes may be: CIDRs, comma separated. `0.0.0.0/0` means the public addresses; list private networks
+    separately. [Some addresses](nodes.md#registering) are always refused."""
+    node_ports: str = f"1-{MAX_PORT}"
+    """Ports that nodes may have: numbers and ranges, comma separated. Our own services' ports, at their addresses, are
+    always refused."""
 
     heartbeat_timeout: float = Field(default=40.0, ge=1, le=DAY_S)
-    task_timeout: int = Field(default=300_000, gt=0, le=MAX_TIMEOUT_MS)  # ms, per attempt
+    """Seconds of silence until a node is OFFLINE: the grace."""
+    task_timeout: int = Field(default=300_000, gt=0, le=MAX_TIMEOUT_MS)
+    """Milliseconds that one attempt may take, from its dispatch."""
     max_retries: int = Field(default=3, ge=0, le=MAX_RETRIES)
-    task_types: Annotated[dict[TaskType, TaskTypeSettings], NoDecode, FromJson] = Field(
-        default_factory=dict
-    )  # JSON, e.g. {"2": {"name": "image"}}
-    vip_nodes_strict: bool = False  # a VIP node never serves NORMAL work
-    aging: float = Field(
-        default=600.0, ge=1, le=YEAR_S
-    )  # a NORMAL task that waited so long gets a share of the VIP class
-    app_weights: Annotated[dict[str, float], NoDecode, FromJson] = Field(
-        default_factory=dict
-    )  # JSON, e.g. {"face_swap_app": 2}; others weigh 1
+    """Retries of a task."""
+    task_types: Annotated[dict[TaskType, TaskTypeSettings], NoDecode, FromJson] = Field(default_factory=dict)
+    """Names and limits of task types, JSON: `{"2": {"name": "image", "timeout": 60000, "maxRetries": 1}}`. A type that
+    is not listed works without."""
+    vip_nodes_strict: bool = False
+    """A VIP node never serves NORMAL work."""
+    aging: float = Field(default=600.0, ge=1, le=YEAR_S)
+    """Seconds of waiting after which a NORMAL task gets a share of the VIP class."""
+    app_weights: Annotated[dict[str, float], NoDecode, FromJson] = Field(default_factory=dict)
+    """Shares of apps within their class, JSON: `{"face_swap_app": 2}`; 0.01 to 100, others weigh 1. All tasks of a
+    user's key that acts for nobody else have one share, its owner's ([ADR 0021](adr/0021-shares-follow-keys.md))."""
 
-    rate_limits: Annotated[dict[Role, RoleRate], NoDecode, FromJson] = Field(
-        default_factory=dict
-    )  # JSON, {"user": {"rate": 50, "burst": 200}}
-    max_waiting: int = Field(
-        default=10_000, ge=1, le=10_000_000
-    )  # QUEUED tasks of one user that users' keys may pile up
+    rate_limits: Annotated[dict[Role, RoleRate], NoDecode, FromJson] = Field(default_factory=dict)
+    """Calls per second and burst for each role, JSON: `{"user": {"rate": 50, "burst": 200}}`; a rate of 0 is no limit,
+    and a role that is left out keeps its default. See [rate limits](#rate-limits)."""
+    max_waiting: int = Field(default=10_000, ge=1, le=10_000_000)
+    """Tasks of one user that users' keys may have waiting."""
 
     monitor_interval: float = Field(default=30.0, ge=1, le=DAY_S)
-    first_looks: float = Field(
-        default=10.0, ge=0.01, le=10_000
-    )  # a second: of tasks of a type for which there is certainly no slot
+    """Seconds between two runs of the monitor."""
+    first_looks: float = Field(default=10.0, ge=0.01, le=10_000)
+    """How many waiting tasks of a type take their first step in a second, in a batch and for each API process ([ADR
+    0018](adr/0018-first-looks-are-paced.md))."""
     instance_timeout: float = Field(default=15.0, ge=1, le=DAY_S)
+    """Seconds of silence until an instance counts as gone."""
     leader_lease: float = Field(default=10.0, ge=1, le=3600)
+    """Seconds that the leader's lease lasts."""
     cluster_id: Text = "cluster_001"
+    """The name in `GET /cluster/status`."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], AnyCase] = "INFO"
+    """The least level that is logged."""
 
     @field_validator("host")
     @classmethod
