@@ -7,16 +7,11 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import BinaryIO
 
+from workers.node.journal import Journal
 from workers.node.records import Record
-from workers.node.state_dir import private
 
 log = logging.getLogger(__name__)
-
-
-def _open(path: Path) -> BinaryIO:
-    return open(path, "a+b", buffering=0, opener=private)
 
 
 class AttemptLog:
@@ -27,9 +22,8 @@ class AttemptLog:
     """
 
     def __init__(self, directory: Path | None, gpu_id: str) -> None:
-        self._file = _open(directory / "attempts.jsonl") if directory else None
+        self._file = Journal(directory / "attempts.jsonl") if directory else None
         self._gpu_id = gpu_id
-        self._end_torn_line()
 
     def write(self, event: str, record: Record) -> None:
         """One event; a full disk is logged and does not stop the work."""
@@ -49,7 +43,7 @@ class AttemptLog:
         if record.error is not None:
             line["message"] = record.error
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.append(json.dumps(line))
         except OSError as error:
             log.error("cannot write the attempt log: %s", error)
 
@@ -57,11 +51,3 @@ class AttemptLog:
         """Nothing is written after this."""
         if self._file is not None:
             self._file.close()
-
-    def _end_torn_line(self) -> None:
-        """A crash in the middle of a line must not spoil the next one too."""
-        if self._file is None or self._file.tell() == 0:
-            return
-        self._file.seek(-1, 2)
-        if self._file.read(1) != b"\n":
-            self._file.write(b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Coroutine
 from typing import Literal
@@ -15,6 +16,7 @@ from workers.node.orchestrator import Orchestrator
 from workers.node.outcome import Outcome, canceled, failed, handed_back
 from workers.node.records import Record, Records, accepted
 from workers.node.reporter import ProgressReports, deliver
+from workers.node.room import Room
 from workers.node.runner import Runner
 from workers.node.slots import Slots
 from workers.node.supervise import GRACE
@@ -24,6 +26,9 @@ from workers.node.waiting import settle
 log = logging.getLogger(__name__)
 
 Phase = Literal["STARTING", "READY", "DRAINING", "SETUP_FAILED", "DEFUNCT"]
+
+SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+"""Why a process cannot be started here, whatever its work: the task has done nothing wrong."""
 
 _DEFUNCT_AFTER = 3  # processes in a row that could not be started
 _REPORT_GRACE = 10.0  # seconds that the last reports may take when the node drains
@@ -40,6 +45,7 @@ class Executions:
         records: Records,
         attempt_log: AttemptLog,
         orchestrator: Orchestrator,
+        room: Room,
     ) -> None:
         self.phase: Phase = "STARTING"
         self._gpu_id = gpu_id
@@ -48,6 +54,7 @@ class Executions:
         self._records = records
         self._attempt_log = attempt_log
         self._orchestrator = orchestrator
+        self._room = room
         self._active: dict[str, Execution] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._reporting: set[asyncio.Task[None]] = set()
@@ -58,7 +65,7 @@ class Executions:
         """The `status` of `/health-check`."""
         if self.phase == "DRAINING" or (self.phase == "READY" and not self._slots.any_free):
             return "BUSY"
-        return self.phase
+        return "DEFUNCT" if self.phase == "READY" and self._room.full else self.phase
 
     def find(self, id: str) -> Record | None:
         """What became of an id, if the node has ever seen it."""
@@ -72,6 +79,8 @@ class Executions:
             raise UnservedType(f"taskType: this node serves {self._runner.types}")
         if not self._slots.any_free:
             raise NoFreeSlot
+        if full := self._room.full:
+            raise NotReady(f"the disk of {full} is full")
         assignment, trace = traced(assignment, self._gpu_id)
         record = accepted(assignment, self._orchestrator.report_path(assignment.webhook, assignment.task_id))
         self._remember(record)
@@ -118,7 +127,7 @@ class Executions:
             self._records.add(record)
         except OSError as error:
             log.error("cannot write the state directory: %s", error)
-            raise NotReady("the state directory cannot be written") from None
+            raise NotReady(f"the state directory cannot be written: {error.strerror}") from None
         self._attempt_log.write("accepted", record)
 
     def _start(self, assignment: Assignment, record: Record, trace: ExecutionTrace) -> None:
@@ -153,7 +162,8 @@ class Executions:
             return execution.stopped.result()
         except OSError as error:
             self._note_failed_start()
-            return failed(f"the work cannot be started: {error}")
+            reason = f"the work cannot be started: {error}"
+            return handed_back(reason) if error.errno in SHORTAGES else failed(reason)
         except Exception:
             log.exception("%s: a bug of the agent", execution.assignment.id)
             return failed("the node agent failed, see its log")

@@ -21,6 +21,7 @@ from workers.node.options import Options
 from workers.node.orchestrator import Orchestrator
 from workers.node.outcome import handed_back
 from workers.node.records import Records
+from workers.node.room import Room
 from workers.node.runner import Runner
 from workers.node.server import NodeServer, create_app
 from workers.node.slots import Slots
@@ -47,7 +48,13 @@ class Node:
         self._launcher = Launcher(os.environ, options.run_as, adopts=True)
         self._runner = Runner(options.work, self._launcher)
         self._executions = Executions(
-            options.gpu_id, self._slots, self._runner, self._remember(), self._log, self._orchestrator
+            options.gpu_id,
+            self._slots,
+            self._runner,
+            self._remember(),
+            self._log,
+            self._orchestrator,
+            Room(options.state_dir),
         )
         self._server = NodeServer(create_app(self._executions, secret))
         self._serving: asyncio.Task[None] | None = None
@@ -141,6 +148,9 @@ class Node:
         records = Records(self._state.load(), self._state)
         for record in records.unfinished():
             end = record.ended(handed_back("the node was restarted"))
-            records.finish(end)
+            try:
+                records.finish(end)
+            except OSError as error:
+                log.error("cannot write the state directory: %s", error)
             self._log.write(end.status, end)
         return records

@@ -86,7 +86,7 @@ class Storage(Protocol):
         """Raises OSError."""
 
     def rewrite(self, records: Iterable[Record]) -> None:
-        """Replace all that is stored; raises OSError."""
+        """Replace all that is stored; what is there stays where that fails."""
 
     @property
     def bloated(self) -> bool:

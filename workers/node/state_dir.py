@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from workers.node.errors import StateDirTaken
+from workers.node.journal import Journal, private
 from workers.node.records import Record
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class StateDir:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._records = open(path / "records.jsonl", "a", opener=private)  # noqa: SIM115 # until `close`
+            self._records = Journal(path / "records.jsonl")
             self._bloated = _BLOATED
         except OSError as error:
             raise StateDirTaken(f"cannot use the state directory {path}: {error}") from None
@@ -40,7 +41,7 @@ class StateDir:
     @property
     def bloated(self) -> bool:
         """Whether most of the file must be lines that no longer count."""
-        return self._records.tell() > self._bloated
+        return self._records.size > self._bloated
 
     def load(self) -> list[Record]:
         """What the last agents knew; a line that was torn by a crash is passed over."""
@@ -58,27 +59,24 @@ class StateDir:
 
     def append(self, record: Record) -> None:
         """Raises OSError."""
-        self._records.write(json.dumps(record.to_json()) + "\n")
-        self._records.flush()
+        self._records.append(json.dumps(record.to_json()))
 
     def rewrite(self, records: Iterable[Record]) -> None:
-        """Raises OSError; either the old lines or the new ones are there afterwards."""
+        """Replace all lines; the old ones stay where there is no room for new ones beside them."""
         fresh = self.path / "records.jsonl.new"
-        with open(fresh, "w", opener=private) as file:
-            file.writelines(json.dumps(record.to_json()) + "\n" for record in records)
-        fresh.replace(self.path / "records.jsonl")
-        self._records.close()
-        self._records = (self.path / "records.jsonl").open("a")
-        self._bloated = max(_BLOATED, 2 * self._records.tell())
+        try:
+            with open(fresh, "w", opener=private) as file:
+                file.writelines(json.dumps(record.to_json()) + "\n" for record in records)
+        except OSError as error:
+            log.error("cannot rewrite %s: %s", self.path / "records.jsonl", error)
+            fresh.unlink(missing_ok=True)
+        else:
+            fresh.replace(self.path / "records.jsonl")
+            self._records.close()
+            self._records = Journal(self.path / "records.jsonl")
+        self._bloated = max(_BLOATED, 2 * self._records.size)
 
     def close(self) -> None:
         """Let the next agent in."""
         self._records.close()
         os.close(self._lock)
-
-
-def private(path: str, flags: int) -> int:
-    """An opener of files that nobody else may read: they hold attempt tokens, and what work has said."""
-    descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)  # the file may be there already
-    return descriptor
