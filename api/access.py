@@ -1,7 +1,7 @@
 """Who may call what (INVARIANTS, "Who may call what"): the roles of each endpoint, and what a caller sees of it.
 
-The roles are checked before anything of a request is read but its key and its path. What depends on the rows, such
-as whose task or whose GPU it is, is decided with those at hand; the rules for that stand here too.
+Roles are checked before anything of a request is read except its key and its path. Rules that depend on rows, such as
+who owns a task or a GPU, are in this module too; they are applied once the row has been read.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "GET /cluster/instances": OPERATORS,
     "GET /audit": ADMIN,
 }
-"""Endpoint, as its route names it, to the roles that may call it."""
+"""The roles that may call each endpoint, by the route's own name."""
 
 
 async def check_role(request: Request, caller: CallerOf) -> None:
-    """A FastAPI dependency of every route, before all others. Raises Forbidden."""
+    """Check the role, before every other dependency of a route. Raises Forbidden."""
     if caller.role not in ALLOWED[f"{request.method} {request.scope['route'].path}"]:
         raise Forbidden
 
 
 def check_complete(routers: Iterable[APIRouter]) -> None:
-    """Raise unless exactly the endpoints that there are have their roles."""
+    """Raise LookupError unless `ALLOWED` lists exactly the endpoints of the routers."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     there = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
     if there != set(ALLOWED):
@@ -76,30 +76,30 @@ def check_complete(routers: Iterable[APIRouter]) -> None:
 
 
 def owner_seen_by(caller: Caller) -> str | None:
-    """Whose tasks a list shows; None: everybody's."""
+    """The owner whose tasks a list shows, or None for all tasks."""
     return caller.owner if caller.role is Role.USER else None
 
 
 def check_reader(caller: Caller, task: Any) -> None:
-    """A user reads their own tasks, and those that their key has created for others. Raises TaskNotFound."""
+    """Let users read only their own tasks and those that their key created for others. Raises TaskNotFound."""
     if caller.role is Role.USER and caller.owner != task.user_id and caller.lineage != task.lineage:
         raise TaskNotFound
 
 
 def check_creator(caller: Caller, user_id: str) -> None:
-    """A user creates tasks of their own, unless their key may act for others. Raises Forbidden."""
+    """Let users create only tasks of their own, unless the key may act for others. Raises Forbidden."""
     if caller.role is Role.USER and caller.owner != user_id and not caller.acts_for_others:
         raise Forbidden("权限不足: userId 必须是密钥的所有者")
 
 
 def check_app(caller: Caller, app: str) -> None:
-    """A key's tasks are of the apps that it was granted. Raises BeyondGrants."""
+    """Check that the key was granted the app. Raises BeyondGrants."""
     if not caller.grants.allow_app(app):
         raise BeyondGrants("app 不在密钥的授权范围内")
 
 
 def priority_for(caller: Caller, asked: int | None) -> int:
-    """The priority of a task; None is asked for where its field is missing. Raises BadRequest."""
+    """The priority of a new task; `asked` is None if the field is missing. Raises BadRequest."""
     priority = caller.grants.priority(asked, DEFAULT_PRIORITY)
     if priority is None:
         raise BadRequest("priority", "超出密钥允许的最大值")
@@ -107,12 +107,12 @@ def priority_for(caller: Caller, asked: int | None) -> int:
 
 
 def lineage_of_node(caller: Caller) -> str | None:
-    """The lineage that the GPUs of a node's caller must have; None: any will do."""
+    """The lineage that a GPU must have for a node's caller, or None if any GPU will do."""
     return caller.lineage if caller.role is Role.NODE else None
 
 
 def check_holder(caller: Caller, gpu: Any) -> None:
-    """A node acts for its own GPUs. Raises GpuOfAnotherKey."""
+    """Let a node act only for its own GPUs. Raises GpuOfAnotherKey."""
     if caller.role is Role.NODE and gpu.lineage != caller.lineage:
         raise GpuOfAnotherKey
 
@@ -126,4 +126,4 @@ async def _hold(context: ContextOf, caller: CallerOf, gpuId: str) -> None:
 
 
 HoldsGpu = Depends(_hold)
-"""`check_holder` of the GPU in the path, before the rest of the request is looked at; one that is unknown passes."""
+"""`check_holder` for the GPU in the path, before the rest of the request is read. Unknown GPUs pass."""

@@ -31,7 +31,7 @@ ROUTERS = (monitoring.router, gpus.router, tasks.router, alerts.router, cluster.
 
 
 def create_app(context: Context) -> FastAPI:
-    """The API over its dependencies; who starts and stops those is the caller's business."""
+    """The API over its dependencies. The caller starts and stops those."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

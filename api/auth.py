@@ -1,4 +1,4 @@
-"""Who calls: Bearer or X-API-Key on every path below /api/v2, known or not (specification, 认证说明)."""
+"""Authentication by Bearer token or X-API-Key, on every path below /api/v2, known or not (specification, 认证说明)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLANKS = " \t"
 
 
 class Authentication:
-    """Answers 401 before anything else is looked at, and leaves the caller in the request's state."""
+    """Answers 401 before anything else is checked, and leaves the caller in the request's state."""
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
         self._app = app
@@ -42,16 +42,16 @@ class Authentication:
 
 
 def caller_in(scope: Scope) -> Caller | None:
-    """The caller that `Authentication` left in a request's scope; None where no key is asked for."""
+    """The caller that `Authentication` left in a request's scope, or None on paths without a key."""
     caller: Caller | None = scope.get("state", {}).get("caller")
     return caller
 
 
 def presented(headers: Headers) -> str | None:
-    """The one key of a request; None where there is none, or two different ones.
+    """The one key of a request, or None if it has no key or two different ones.
 
-    Blanks around a key don't count. An Authorization of another scheme, which may be a proxy's, does not count beside
-    an X-API-Key.
+    Blanks around a key are ignored. An Authorization of another scheme, perhaps a proxy's, is ignored beside an
+    X-API-Key.
     """
     found = {value.strip(_BLANKS) for value in headers.getlist("x-api-key")} - {""}
     others_count = not found

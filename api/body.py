@@ -1,4 +1,4 @@
-"""Reading what a caller sends, strictly (INVARIANTS, "Answers to bad input"): a refusal names the field, no value."""
+"""Strict reading of request bodies (INVARIANTS, "Answers to bad input"). A refusal names the field, never the value."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ M = TypeVar("M", bound=BaseModel)
 MAX_BODY = 1024 * 1024
 MAX_VALUES = 20_000
 MAX_DEPTH = 64
-"""Of a body itself, before anything of it is parsed; the JSON text in one of its fields counts as one value."""
+"""Limits of a body, checked before it is parsed. The JSON text in one of its fields counts as one value."""
 BODY_S = 30.0
-"""From the first look at a body to its last byte: one that drips must not hold us for ever."""
+"""Seconds from the first read of a body to its last byte. A caller that sends slowly cannot hold a request for
+longer."""
 
 
 class JsonBody(Generic[M]):
@@ -35,7 +36,7 @@ class JsonBody(Generic[M]):
 
 
 async def read_json(request: Request, *, max_values: int = MAX_VALUES) -> dict[str, Any]:
-    """The body as a JSON object; raises BadRequest."""
+    """Read the body as a JSON object. Raises BadRequest."""
     raw = await _read(request)
     _check_content_type(request)
     return await off_loop.run(len(raw), lambda: _object(raw, max_values))
@@ -62,7 +63,7 @@ def _object(raw: bytes, max_values: int) -> dict[str, Any]:
 
 
 def parse(model: type[M], data: dict[str, Any]) -> M:
-    """`data` as a `model`; raises BadRequest for the first field that does not fit."""
+    """`data` as a `model`. Raises BadRequest for the first field that does not fit."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -77,13 +78,13 @@ async def check_json_text(text: str, field: str) -> None:
 
 
 async def check_depth(text: str, field: str) -> None:
-    """Raise BadRequest where a string holds JSON text that is nested too deeply; it may hold any other text."""
+    """Raise BadRequest if a string holds JSON text that is nested too deeply; other text passes."""
     if text.count("[") + text.count("{") > strict_json.MAX_DEPTH:
         await _is_json_text(text, field)
 
 
 async def _is_json_text(text: str, field: str) -> bool:
-    """Whether a string holds JSON text. Raises BadRequest where that is nested too deeply."""
+    """Whether a string holds JSON text. Raises BadRequest if that is nested too deeply."""
     try:
         await off_loop.run(len(text), lambda: strict_json.check_text(text))
     except json_shape.TooDeep:
@@ -94,7 +95,7 @@ async def _is_json_text(text: str, field: str) -> bool:
 
 
 def check_declared(headers: Headers) -> None:
-    """Raises TooLarge where Content-Length says so."""
+    """Raise TooLarge if Content-Length declares too much."""
     length = headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 10 or int(length) > MAX_BODY):
         raise TooLarge

@@ -1,4 +1,4 @@
-"""How many bytes the keys of one lineage may send and be sent, as their role's rate says: 429 until a debt is paid."""
+"""Byte rates by lineage: once its keys owe bytes, calls are answered 429 until the debt is paid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from infra.settings import Settings
 from workflows.domain.role import Role
 
 STEP = 64 * 1024
-"""Bytes of a lineage that a process counts by itself before it tells Redis: small calls cost no further round trip."""
+"""Bytes of a lineage that a process counts locally before it reports them to Redis, so that small calls cost no
+extra round trip."""
 MOST = 10_000
 
 
@@ -34,9 +35,9 @@ class Account:
 
 
 class ByteLimit:
-    """Charges what was really received and answered. A call is never cut for it: the next one waits.
+    """Charges the bytes that were received and answered. A call is never cut short; the next one waits.
 
-    The buckets are in Redis, for all API processes together; while it is away each has its own.
+    The buckets are in Redis, shared by all API processes. While Redis is away each process has its own.
     """
 
     def __init__(self, app: ASGIApp, cache: Cache, settings: Settings) -> None:
@@ -62,7 +63,7 @@ class ByteLimit:
     async def _counted(
         self, lineage: str, limit: ByteRate, declared: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Charge what was declared at once, since many calls may be under way, and set it right in the end."""
+        """Charge the declared size at once, since many calls may be in flight, and correct it at the end."""
         moved = -declared
 
         async def receiving() -> Message:
@@ -99,7 +100,7 @@ class ByteLimit:
 
 
 def _declared(headers: Headers) -> int:
-    """How long a body will be at most; of one in chunks nobody knows more."""
+    """The most bytes that a body can have; the limit itself for a chunked body."""
     if "transfer-encoding" in headers:
         return MAX_BODY
     length = headers.get("content-length", "")

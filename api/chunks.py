@@ -1,10 +1,10 @@
-"""Where a chunked body ends (RFC 9112, 7.1), and how much of it is no content."""
+"""Where a chunked body ends (RFC 9112, 7.1), and how much of it is framing."""
 
 from __future__ import annotations
 
 
 class Chunks:
-    """Walks over a chunked body as it comes in. What is malformed is left to the parser, which refuses it."""
+    """Walks over a chunked body as it arrives. Malformed framing is left to the parser, which refuses it."""
 
     def __init__(self) -> None:
         self.framing = 0  # bytes of sizes, extensions and trailers
@@ -14,7 +14,7 @@ class Chunks:
         self._in_trailers = False
 
     def take(self, data: bytes) -> int:
-        """How many of the bytes belong to the body."""
+        """The number of bytes that belong to the body."""
         at = 0
         while at < len(data) and not self.over:
             at += self._content(len(data) - at) if self._left else self._frame(data, at)

@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 LEAST_PROGRESS = 64 * 1024
-"""Bytes that a reader takes within `Limits.stall_s`, if as many are left: 2 KiB a second."""
+"""Bytes that a reader has to take within `Limits.stall_s`, if that many are left: 2 KiB a second."""
 SPARE_FILES = 256
-"""Descriptors that are not connections of callers: Postgres, Redis, Temporal, files."""
+"""Descriptors that are not callers' connections: Postgres, Redis, Temporal, files."""
 ACCEPTED_AT_ONCE = 2048
-"""Connections that wait to be accepted at most: those in whose place they come are closed a moment later."""
+"""The accept backlog. Connections that have to make room for these are closed a moment later."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """Limits on the connections of one process. Durations in seconds, sizes in bytes.
 
-    4,000 connections are a thousand nodes, each with a second connection for reports, and as many users; each holds at
-    most 32 KiB of a head and 32 KiB that came ahead of an answer, so that all together stay below 256 MiB.
+    4,000 connections are a thousand nodes, each with a second connection for reports, and two thousand users. Each
+    holds at most 32 KiB of a head and 32 KiB that arrived ahead of an answer, so all together stay below 256 MiB.
     """
 
     most: int = 4000
@@ -52,7 +52,7 @@ class Connections:
         return len(self._open)
 
     def admit(self, connection: Connection) -> bool:
-        """Add a new connection, if need be in the place of another one; False if there is no room."""
+        """Add a new connection, if necessary in place of another one. Returns False if there is no room."""
         if len(self._open) >= self.limits.most and not self._make_room():
             return False
         self._open[connection] = None
@@ -60,22 +60,22 @@ class Connections:
         return True
 
     def rests(self, connection: Connection) -> None:
-        """No request is in flight from now on."""
+        """Note that no request is in flight from now on."""
         self._resting.pop(connection, None)
         if connection in self._open:
             self._resting[connection] = None
 
     def works(self, connection: Connection) -> None:
-        """A request is in flight."""
+        """Note that a request is in flight."""
         self._resting.pop(connection, None)
 
     def leaves(self, connection: Connection) -> None:
-        """The connection is closed."""
+        """Note that the connection is closed."""
         self._open.pop(connection, None)
         self._resting.pop(connection, None)
 
     def bound_unsent(self) -> None:
-        """Cut the readers that are stalled the longest while too much waits to be read."""
+        """Cut the readers that have stalled the longest, as long as too much waits to be read."""
         behind = [one for one in self._open if one.out.unsent]
         total = sum(one.out.unsent for one in behind)
         for one in sorted(behind, key=lambda one: one.out.since):
@@ -85,7 +85,7 @@ class Connections:
             self._cut(one)
 
     def _make_room(self) -> bool:
-        """Close the connection that has rested the longest, else cut the reader that is stalled the longest."""
+        """Close the connection that has been idle the longest, else cut the reader that has stalled the longest."""
         quiet = (one for one in self._resting if not one.out.unsent and not one.out.has_unread())
         victim = next(quiet, None) or _longest_stalled(self._open)
         if victim is None:
@@ -104,7 +104,7 @@ def _longest_stalled(connections: Iterable[Connection]) -> Connection | None:
 
 
 class Outgoing:
-    """A transport that watches its reader, and is aborted where that makes no progress for `stall_s`."""
+    """A transport that watches its reader, and is aborted if that makes no progress for `stall_s`."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, connections: Connections) -> None:
         self._transport = transport
@@ -121,11 +121,11 @@ class Outgoing:
 
     @property
     def unsent(self) -> int:
-        """Bytes that are written, but not yet in the kernel's hands."""
+        """Bytes that are written but not yet in the kernel's buffers."""
         return self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
-        """As a transport's."""
+        """See `asyncio.Transport`."""
         if not self.unsent:
             self._progressed()
         self._written += len(data)
@@ -136,7 +136,7 @@ class Outgoing:
             self._connections.bound_unsent()
 
     def has_unread(self) -> bool:
-        """Whether bytes have come in that the loop has not read yet; the end of what the caller sends is none."""
+        """Whether bytes have arrived that the loop has not read yet. The end of the stream does not count."""
         descriptor = self._transport.get_extra_info("socket").fileno()
         if descriptor < 0:
             return False
@@ -145,7 +145,7 @@ class Outgoing:
         return any(not event & select.POLLRDHUP for _, event in poll.poll(0))
 
     def stop(self) -> None:
-        """The connection is lost: there is nothing to watch."""
+        """Note that the connection is lost and needs no more watching."""
         if self._look is not None:
             self._look.cancel()
 
@@ -170,7 +170,7 @@ class Outgoing:
 
 
 def within_the_files(limits: Limits) -> Limits:
-    """`limits` with no more connections than this process may open files; the soft limit of files is raised first."""
+    """`limits`, with no more connections than this process may open files. Raises the soft limit of files first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.most + SPARE_FILES + ACCEPTED_AT_ONCE
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -25,9 +25,10 @@ from infra.temporal import Engine
 log = logging.getLogger(__name__)
 
 CLOCKS_DIFFER_MS = 5000
-"""By so much the clocks of two API processes may differ."""
+"""Milliseconds by which the clocks of two API processes may differ."""
 STARTS_WAIT_S = 0.1
-"""A creation waits no longer for others' starts to end; so long that on a busy machine most are one after the other."""
+"""Seconds that a creation waits for other starts to end. On a busy machine that is long enough for most to run one
+after the other."""
 
 
 class Self(Protocol):
@@ -56,19 +57,20 @@ class Context:
         self.patient_starts = Lane(STARTS_WAIT_S)  # of workflows that will wait anyway (ADR 0018)
 
     async def deliver(self, wakeups: Wakeups) -> None:
-        """Send signals after the commit, without keeping the caller waiting: the first is under way when it returns."""
+        """Send signals after the commit without keeping the caller waiting. The first is under way when this
+        returns."""
         if wakeups.nodes:
             self.forecast.forget()
         if wakeups:
             await self.engine.deliver(wakeups)
 
     async def beat(self, gpu_id: str) -> None:
-        """Record a beat at once in Redis; the next batch writes it through to Postgres."""
+        """Record a beat in Redis at once; the next batch writes it to Postgres."""
         self.beats.note(gpu_id)
         await self.cache.beat(gpu_id, now_ms())
 
     async def last_beats(self, gpu_ids: list[str]) -> dict[str, int]:
-        """The newest beats that Redis or this process know of, in ms since the epoch; none that is yet to come."""
+        """The newest beats that Redis or this process knows, in ms since the epoch, without any in the future."""
         latest = now_ms() + CLOCKS_DIFFER_MS
         known = {gpu_id: at for gpu_id, at in (await self.cache.beats(gpu_ids)).items() if at <= latest}
         for gpu_id in gpu_ids:
@@ -77,7 +79,7 @@ class Context:
         return known
 
     async def write_through(self) -> None:
-        """Write what may reach Postgres a moment later; where it can't be written the next batch carries it too."""
+        """Write the pending batches to Postgres. A batch that cannot be written is kept for the next time."""
         for batch in (self.beats, self.due_looks):
             try:
                 await batch.write()
@@ -85,7 +87,7 @@ class Context:
                 log.warning("not written through: %s", error)
 
     async def write_through_forever(self, every_s: float) -> None:
-        """Until cancelled."""
+        """Write the batches every `every_s` seconds, until cancelled."""
         while True:
             await asyncio.sleep(every_s)
             await self.write_through()

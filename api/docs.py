@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI over the OpenAPI document, with its script and style served from here, not from elsewhere."""
+"""`/docs`: Swagger UI over the OpenAPI document. The page's script and style are served from here."""
 
 from __future__ import annotations
 

@@ -34,12 +34,12 @@ SCHEMES = {
 }
 SECURITY: list[Object] = [{name: []} for name in SCHEMES]  # either
 NEVER = ("HTTPValidationError", "ValidationError")
-"""What FastAPI would answer with 422; here that is 400."""
+"""FastAPI's answer 422, which is 400 here."""
 MAKERS = {
     ("/tasks", "taskId"): "$response.body#/data/taskId",
     ("/gpus/register", "gpuId"): "$request.body#/gpuId",
 }
-"""What is POSTed here has this id, and so a link to each operation whose path names it."""
+"""The id of what each POST creates, and so a link to each operation whose path names that id."""
 IDS = {"gpuId": "GPU ID", "taskId": "任务ID", "alertId": "告警ID"}
 
 WHEN = {
@@ -68,7 +68,7 @@ LIST_HEADERS: Object = {
 
 
 def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Let the application serve this document, built when it is first asked for."""
+    """Let the application serve this document. It is built on the first request."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.openapi = cache(lambda: _document(app, routes))  # type: ignore[method-assign]
 
@@ -92,13 +92,13 @@ def _document(app: FastAPI, routes: list[APIRoute]) -> Object:
 
 
 def _links(paths: Object, name: str, where: str) -> Object:
-    """To every operation whose path names this id, which stands at `where`."""
+    """Links to every operation whose path names this id; `where` is its place in the answer."""
     operations = (operation for path, item in paths.items() if f"{{{name}}}" in path for operation in item.values())
     return {one["operationId"]: {"operationId": one["operationId"], "parameters": {name: where}} for one in operations}
 
 
 def _schemas(found: Object, bodies: list[type[BaseModel]]) -> Object:
-    """What FastAPI has found, and what it does not see: the bodies that we read ourselves, and errors."""
+    """What FastAPI found, and what it cannot see: the bodies that we read ourselves, and the errors."""
     models: list[type[BaseModel]] = [Failure, *bodies]
     _, ours = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     schemas = {**found, **ours["$defs"]}
@@ -127,7 +127,7 @@ def _complete(operation: Object, route: APIRoute) -> None:
 
 
 def _without_null(schema: Object) -> Object:
-    """A parameter may be left out; null, which FastAPI adds to its schema then, it never is."""
+    """Remove null from the parameters' schemas: a parameter can be left out, but is never null."""
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     for kind in schema.get("anyOf", []):
         if kind != {"type": "null"}:
@@ -144,7 +144,7 @@ def _complete_success(success: Object, route: APIRoute) -> None:
 
 
 def _example(route: APIRoute) -> Object:
-    """The sample of an endpoint's answer."""
+    """The example of an endpoint's answer."""
     kind = route.response_model.model_fields["data"].annotation
     if get_origin(kind) is list:
         return ok([sample_of(get_args(kind)[0])])
@@ -152,7 +152,7 @@ def _example(route: APIRoute) -> Object:
 
 
 def _codes(operation: Object) -> list[int]:
-    """Of failures: each endpoint has all of them, but 404 only those that name something that may not be there."""
+    """Examples of failures. Each endpoint has all of them, but 404 only if it names something that may be missing."""
     named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
     return [code for code in WHEN if code != 404 or named - {"taskType"}]  # a type without nodes: an empty list
 

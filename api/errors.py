@@ -1,4 +1,4 @@
-"""What may go wrong, and the answer: the HTTP status of every error is decided here (specification, 错误码说明)."""
+"""Every error and its HTTP status, decided here (specification, 错误码说明)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MESSAGES = {400: "请求参数错误", 401: "认证失败", 403: "权限不足",
 TOO_OFTEN = "请求过于频繁，请稍后重试"
 UNAVAILABLE = "服务暂不可用，请稍后重试"
 WAITING_RETRY_S = 5
-"""When to ask again who has too many tasks waiting: some of them may have started by then."""
+"""Seconds until a caller with too many waiting tasks may try again: by then some may have started."""
 
 CODES: dict[type[domain.DomainError], int] = {
     domain.TaskNotFound: 404,
@@ -42,7 +42,7 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.IdempotencyConflict: 400,
     domain.TooManyWaiting: 429,
 }
-"""Domain error → HTTP status; a class that is missing here is a bug and answers 500."""
+"""HTTP status of each domain error. A class that is missing here is a bug and answers 500."""
 
 
 REFUSED = "refused"
@@ -59,7 +59,7 @@ DETAILS = {
     "greater_than_equal": "超出范围",
     "less_than_equal": "超出范围",
 }
-"""What a refused field's reader is told, by pydantic's type of the error; else it is 无效."""
+"""The text for a refused field, by pydantic's error type; 无效 for all other types."""
 
 
 class ApiError(Exception):
@@ -73,7 +73,7 @@ class ApiError(Exception):
 
 
 class BadRequest(ApiError):
-    """400: names the field and what is wrong with it, never the value that came."""
+    """400. Names the field and what is wrong with it, never the value."""
 
     def __init__(self, field: str, detail: str, headers: dict[str, str] | None = None) -> None:
         self.field = field
@@ -81,19 +81,20 @@ class BadRequest(ApiError):
 
 
 def shown(name: str, otherwise: str) -> str:
-    """A name that a caller chose, if it looks like a field's; a refusal repeats nothing else of theirs."""
+    """A caller's own name for a field, if it looks like a field's name. A refusal repeats nothing else of the
+    caller's."""
     return name if name.isidentifier() and len(name) <= 64 else otherwise
 
 
 class TooLarge(BadRequest):
-    """400: the specification knows no 413."""
+    """400, since the specification has no 413."""
 
     def __init__(self) -> None:
         super().__init__("body", "超过 1 MiB")
 
 
 class TooSlow(BadRequest):
-    """400: the body did not come in time; its rest is not waited for."""
+    """400: the body did not arrive in time. The rest is not read."""
 
     def __init__(self) -> None:
         super().__init__("body", "接收超时", {"Connection": "close"})
@@ -114,7 +115,7 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """404: also for what exists but belongs to somebody else."""
+    """404. Also for what exists but belongs to somebody else."""
 
     def __init__(self, message: str = MESSAGES[404]) -> None:
         super().__init__(404, message)
@@ -135,7 +136,7 @@ class Unavailable(ApiError):
 
 
 class ErrorShield:
-    """Answers whatever no handler took, once: unlike a handler for Exception, it does not raise again afterwards."""
+    """Answers every exception that no handler took. Unlike a handler for Exception, it does not re-raise afterwards."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -160,7 +161,7 @@ class ErrorShield:
 
 
 def install(app: FastAPI) -> None:
-    """Register the answers that need no shield. Everything else is left to `ErrorShield`."""
+    """Register the handlers for expected errors. `ErrorShield` answers everything else."""
     for error in (ApiError, domain.DomainError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(error, _handle)
 
@@ -178,7 +179,7 @@ def _log_refusal(request: Request) -> None:
 
 
 def answer_to(error: Exception) -> JSONResponse:
-    """The answer to any error at all; a bug is logged and shows nothing of itself."""
+    """The answer to any exception. A bug is logged, and its answer shows nothing of it."""
     if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         return answer_to(error.exceptions[0])
     known = _known(error)
@@ -211,7 +212,8 @@ def _of_domain(error: domain.DomainError) -> ApiError | None:
 
 
 def _of_http(error: HTTPException) -> ApiError:
-    """A wrong method is a path that does not exist; what the specification has no code for is a bad request."""
+    """Starlette's own errors: a wrong method answers as an unknown path, and a status that the specification lacks
+    as 400."""
     code = 404 if error.status_code == 405 else error.status_code
     if code not in MESSAGES:
         code = 400 if code < 500 else 500
@@ -220,12 +222,12 @@ def _of_http(error: HTTPException) -> ApiError:
 
 
 def refusal(detail: str) -> PydanticCustomError:
-    """What a validator raises to say in our own words what is wrong with its field."""
+    """Raised by a validator to state in our own words what is wrong with its field."""
     return PydanticCustomError(REFUSED, detail)
 
 
 def of_validation(error: Mapping[str, Any], where: Sequence[Any]) -> BadRequest:
-    """The refusal that a validation error becomes, of the outermost field in its location that has a name."""
+    """The refusal for a validation error: it names the outermost field in its location that has a name."""
     field = next((part for part in where if isinstance(part, str)), "body")
     detail = error["msg"] if error["type"] == REFUSED else DETAILS.get(error["type"], "无效")
     return BadRequest(field, detail)

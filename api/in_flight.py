@@ -1,4 +1,4 @@
-"""How many calls of one lineage a process works on at once, so that it is free for everybody else's."""
+"""How many calls of one lineage a process handles at once, so that it stays free for everybody else."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from infra.db.keys import Caller
 from workflows.domain.role import Role
 
 AT_ONCE = {Role.USER: 16, Role.NODE: 32}
-"""A user reads with most of the 20 connections to Postgres at the most; a node's key may serve a fleet that uploads."""
+"""A user's reads take most of the 20 connections to Postgres at most; a node's key may serve a fleet that uploads."""
 TURN_S = 2.0
-"""How long a call waits for its turn: a burst that the rate admits is worked off meanwhile."""
+"""Seconds that a call waits for its turn. A burst within the rate limit is worked off in that time."""
 
 lineage: ContextVar[str] = ContextVar("lineage", default="")
-"""The lineage of the current request's caller; empty if the request has no key."""
+"""The lineage of the current request's caller; empty for a request without a key."""
 
 
 class InFlight:
-    """Behind the rate limit: 429 for a call whose turn has not come in time. Beats wait for beats alone."""
+    """Comes after the rate limit: 429 for a call whose turn has not come in time. Beats wait only for beats."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -54,6 +54,6 @@ class InFlight:
 
 
 def is_beat(scope: Scope) -> bool:
-    """Whether a node says that it is alive."""
+    """Whether the call is a node's beat."""
     path: str = scope["path"]
     return scope["method"] == "POST" and path.startswith(f"{PREFIX}/gpus/") and path.endswith("/heartbeat")

@@ -13,19 +13,20 @@ from infra.db.engine import Database
 from infra.db.keys import Caller
 
 REMEMBERED_S = 2.0
-"""A key's row is read again after this time: so soon does a revocation count everywhere."""
+"""Seconds until a key's row is read again, and so until a revocation counts everywhere."""
 REFUSED_S = 1.0
-"""So long after it was refused a key is refused unread: so soon does a key that has been made meanwhile open."""
+"""Seconds for which a refused key is refused without a read, and so until a key made meanwhile works."""
 AWAY_S = 1.0
-"""After a read that failed, and took longer than this, no key is read for this time, unless the database has answered
-somebody since: nobody waits for one that hangs but the first."""
+"""Seconds. After a read that failed and took longer than this, no key is read for as long, unless the database has
+answered another caller since. So only the first caller waits for a database that hangs."""
 PAUSE_S = 0.02
-"""Between two reads: what comes meanwhile is read together. Any number of wrong keys costs 50 reads a second."""
+"""Seconds between two reads. Keys that arrive in between are read together: any number of wrong keys costs 50 reads
+a second."""
 MOST = 10_000
 
 
 class Keyring:
-    """The keys that were shown lately, those that open and those that don't."""
+    """Recently used keys, both valid and refused ones."""
 
     def __init__(self, database: Database, *, refused_s: float = REFUSED_S) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""What is turned away before it costs much: declared sizes (400), and calls that come too often (429)."""
+"""Early refusals: declared sizes (400), and calls that come too often (429)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REGISTRATIONS_AT_ONCE = 64
 
 
 class DeclaredSize:
-    """Refuses a body that says that it is too large, whoever sends it and wherever to."""
+    """Refuses a body whose declared size is too large, from any caller and on any path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -40,9 +40,9 @@ class DeclaredSize:
 
 
 class RateLimit:
-    """Stands behind the authentication: so often may the keys of one lineage call, as their role's rate says.
+    """Limits the calls of a lineage's keys to their role's rate, after authentication.
 
-    The buckets are in Redis, for all API processes together; while it is away each has its own.
+    The buckets are in Redis, shared by all API processes. While Redis is away each process has its own.
     """
 
     def __init__(self, app: ASGIApp, cache: Cache, settings: Settings) -> None:
@@ -75,7 +75,7 @@ class RateLimit:
 
 
 def registrations(caller: Caller) -> Rate:
-    """How often GPUs of a node's key may register: all of a host or of a granted fleet at once, then one a second.
+    """How often a node's key may register GPUs: all of a host or of a granted fleet at once, then one a second.
 
     A registration costs more than other calls: it locks types, hands slots over and writes to the audit log.
     """
@@ -87,13 +87,13 @@ def _registers(scope: Scope, caller: Caller) -> bool:
 
 
 class LocalBuckets:
-    """The buckets of one process, by name; those that were used lately."""
+    """Recently used buckets of one process, by name."""
 
     def __init__(self, most: int = MOST_BUCKETS) -> None:
         self._full_at: LRUCache[str, float] = LRUCache(most)
 
     def take(self, name: str, limit: Rate) -> float:
-        """Take a token: 0, or the seconds until there is one."""
+        """Take a token. Returns 0, or the seconds until one is available."""
         now = time.monotonic()
         self._full_at[name], wait = take(self._full_at.get(name, now), now, limit)
         return wait

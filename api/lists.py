@@ -19,9 +19,9 @@ FITTING = (
 _BEGIN, _END = b'{"code":200,"message":"success","data":[', b"]}"
 _NULL = b"null"
 LONG = 256 * 1024
-"""Characters of texts whose encoding takes the event loop longer than a millisecond or two."""
+"""Characters of text beyond which encoding would hold the event loop for more than a millisecond or two."""
 _NAMES = 128
-"""Bytes of an item that are no values: the names of its large fields, `omitted`, commas."""
+"""Bytes of an item besides its values: the names of its large fields, `omitted`, commas."""
 
 
 class Item(NamedTuple):
@@ -32,18 +32,18 @@ class Item(NamedTuple):
 
 
 async def answer(items: Sequence[Item], headers: dict[str, str]) -> Response:
-    """The list as a success, with the largest of the large fields left out until it is small enough."""
+    """The list as a success. Its largest fields are left out until it is small enough."""
     return Response(await encoded(items), media_type=JSON, headers=headers)
 
 
 async def encoded(items: Sequence[Item]) -> bytes:
-    """`encode`, off the event loop where there are long texts. Raises Unavailable."""
+    """`encode`, off the event loop if there are long texts. Raises Unavailable."""
     texts = sum(len(value) for item in items for value in item.large.values() if isinstance(value, str))
     return await off_loop.run(texts if texts > LONG else 0, lambda: encode(items))
 
 
 def encode(items: Sequence[Item], most: int = MAX_ANSWER) -> bytes:
-    """The envelope with the list; a large field that is left out is null, and named in the item's `omitted`."""
+    """The envelope with the list. A large field that is left out is null, and named in the item's `omitted`."""
     heads = [msgspec.json.encode(item.fields)[:-1] for item in items]
     room = most - len(_BEGIN) - len(_END) - sum(len(head) + _NAMES for head in heads)
     kept = _fitting(items, room)
@@ -51,7 +51,7 @@ def encode(items: Sequence[Item], most: int = MAX_ANSWER) -> bytes:
 
 
 def _fitting(items: Sequence[Item], room: int) -> list[dict[str, bytes | None]]:
-    """The large fields as JSON, the smallest first, as far as there is room for them; the others are not encoded."""
+    """The large fields as JSON, smallest first, as long as there is room. The others are not encoded."""
     kept: list[dict[str, bytes | None]] = [dict.fromkeys(item.large) for item in items]
     values = [
         (at, name, value) for at, item in enumerate(items) for name, value in item.large.items() if value is not None

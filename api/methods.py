@@ -1,4 +1,4 @@
-"""HEAD and OPTIONS of every path, and what a browser asks before it calls from another origin (CORS)."""
+"""HEAD and OPTIONS of every path, and CORS: what a browser asks before it calls from another origin."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class HeadAsGet:
 
 
 class Cors(CORSMiddleware):
-    """Lets pages of some origins call and read every answer; for any other origin it is not there.
+    """Lets pages of some origins call and read every answer. Other origins get no CORS headers.
 
-    No cookie and no other credential of the browser's is taken: a page shows a key of its own, so that even `*` gives
-    nothing away. A preflight of an allowed origin is answered 200 whatever it asks for: the browser compares.
+    Cookies and other browser credentials are not used: a page sends its own key, so even `*` gives nothing away. A
+    preflight from an allowed origin is always answered 200, and the browser compares.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -68,10 +68,10 @@ class Cors(CORSMiddleware):
 
 
 class Options:
-    """Answers OPTIONS with the methods of a path (RFC 9110, 9.3.7); a path that does not exist stays one."""
+    """Answers OPTIONS with the methods of a path (RFC 9110, 9.3.7); unknown paths stay unknown."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], prefix: str, below: Iterable[BaseRoute]) -> None:
-        """`below`: routes whose paths begin with `prefix`."""
+        """`below` are routes whose paths begin with `prefix`."""
         self._app = app
         known = [(one.path, one.methods) for one in routes if isinstance(one, Route)]
         known += [(prefix + one.path, one.methods) for one in below if isinstance(one, Route)]

@@ -1,4 +1,5 @@
-"""Work on what a caller sent that takes long for one request: done in a thread, so that others are served meanwhile."""
+"""Work on a caller's input that would hold the event loop for too long. A thread does it, and others are served
+meanwhile."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ from api.in_flight import lineage
 T = TypeVar("T")
 
 SMALL = 8 * 1024
-"""Bytes whose handling is shorter than the way to the thread and back is worth."""
+"""Bytes below which the work costs less than the trip to the thread and back."""
 SWITCH_S = 0.0005
-"""How long the thread keeps Python where the loop wants it: a call waits for it a dozen times, by default 5 ms each."""
+"""Seconds for which the thread may keep the interpreter while the loop wants it. A call waits for it about a dozen
+times; Python's default is 5 ms each time."""
 MOST_WAITING = 64
-"""Of a lineage's pieces of work, each with a body of up to a mebibyte in memory."""
+"""Pieces of work of a lineage, each with a body of up to a mebibyte in memory."""
 
 
 class Line:
@@ -31,14 +33,14 @@ class Line:
 
 
 class OffLoop:
-    """One thread, since Python would not let two of them compute at once. The lineages take turns on it."""
+    """One thread, on which the lineages take turns. Python would not let two threads compute at once."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "off-loop", sys.setswitchinterval, (SWITCH_S,))
         self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
-        """What `work` returns or raises; `size` is that of its input in bytes. Raises Unavailable where many wait."""
+        """What `work` returns or raises; `size` is its input's size in bytes. Raises Unavailable if too many wait."""
         if size <= SMALL:
             return work()
         line = self._lines.setdefault(lineage.get(), Line())
@@ -53,4 +55,4 @@ class OffLoop:
 
 
 off_loop = OffLoop()
-"""This process' thread."""
+"""The thread of this process."""

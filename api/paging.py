@@ -23,7 +23,7 @@ MAX_PAGE = 2**31 - 1
 MAX_SIZE = 100
 USUAL_SIZE = 20
 MAX_WHOLE = 1000
-"""Entries of a list that is not asked for by the page; the rest is behind its `Link`."""
+"""Entries of a list when no page is requested. Its `Link` leads to the rest."""
 WHOLE = "不分页时最多返回 1000 项，响应不超过 4 MiB，其余见 `Link`。"
 
 
@@ -42,7 +42,7 @@ PageSize = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(_up_to(MAX_S
 
 @dataclass(frozen=True)
 class Page:
-    """Which rows of the list are asked for."""
+    """The rows of a list that were requested."""
 
     page: int
     size: int
@@ -56,7 +56,7 @@ class Page:
         return (self.page - 1) * self.size
 
     def headers(self, request: Request, total: int) -> dict[str, str]:
-        """X-Total-Count, and links to the first, previous, next and last page; other parameters stay as they are."""
+        """X-Total-Count, and links to the first, previous, next and last page. Other parameters are kept."""
         last = max(1, -(-total // self.size))
         targets = {"first": 1, "prev": min(self.page - 1, last), "next": self.page + 1, "last": last}
         if self.page <= 1:
@@ -69,7 +69,7 @@ class Page:
 
 @dataclass(frozen=True)
 class WholeOrPage:
-    """A list that the specification shows whole: so it is, up to MAX_WHOLE, unless `page` or `size` is given."""
+    """A list that the specification shows whole, up to MAX_WHOLE entries, unless `page` or `size` is given."""
 
     page: Page | None
 
@@ -82,17 +82,17 @@ class WholeOrPage:
         return 0 if self.page is None else self.page.offset
 
     def of(self, rows: Sequence[T]) -> Sequence[T]:
-        """The rows of the whole list that are asked for."""
+        """The rows of the whole list that were requested."""
         return rows[self.offset : self.offset + self.limit]
 
     def headers(self, request: Request, total: int) -> dict[str, str]:
-        """X-Total-Count, and the links of a page; a whole list has no neighbours."""
+        """X-Total-Count, and the links of a page. A whole list has no neighbours."""
         if self.page is not None:
             return self.page.headers(request, total)
         return _beginning(request, MAX_WHOLE, total)
 
     async def answer(self, request: Request, items: Sequence[Item], total: int) -> Response:
-        """The list, or as much of its beginning as an answer holds."""
+        """The list, or as many of its first entries as an answer holds."""
         if self.page is not None:
             return await lists.answer(items, self.page.headers(request, total))
         body, shown = await lists.encoded(items), MAX_WHOLE
@@ -102,7 +102,7 @@ class WholeOrPage:
 
 
 def _beginning(request: Request, shown: int, total: int) -> dict[str, str]:
-    """The headers of the first entries of a list: the next page begins behind them."""
+    """The headers of a list that was cut: its next page begins after the last entry."""
     headers = {"X-Total-Count": str(total)}
     if total > shown:
         following = Page(shown // MAX_SIZE, MAX_SIZE).headers(request, total)["Link"].split(", ")
@@ -114,7 +114,7 @@ async def page_of(  # async, as the other: FastAPI runs what is not in a thread
     page: Annotated[PageNumber, Query(description="页码")] = 1,
     size: Annotated[PageSize, Query(description="每页大小")] = USUAL_SIZE,
 ) -> Page:
-    """A FastAPI dependency: the page that is asked for."""
+    """A FastAPI dependency: the requested page."""
     return Page(page, size)
 
 
@@ -122,7 +122,7 @@ async def whole_or_page_of(
     page: Annotated[PageNumber | None, Query(description="页码；与 size 均缺省时返回整个列表")] = None,
     size: Annotated[PageSize | None, Query(description="每页大小；与 page 均缺省时返回整个列表")] = None,
 ) -> WholeOrPage:
-    """A FastAPI dependency: the page that is asked for, or the whole list."""
+    """A FastAPI dependency: the requested page, or the whole list."""
     return WholeOrPage(None if page is None and size is None else Page(page or 1, size or USUAL_SIZE))
 
 

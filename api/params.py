@@ -1,4 +1,4 @@
-"""What stands in a path, a query or a header, read as strictly as a body (INVARIANTS, "Answers to bad input")."""
+"""Values in a path, a query or a header, read as strictly as a body (INVARIANTS, "Answers to bad input")."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _integer(text: str) -> int:
 
 
 Integer = Annotated[int, BeforeValidator(_integer), Field(json_schema_extra=INT64_SCHEMA)]
-"""64 bits, in ASCII digits."""
+"""A 64-bit integer in ASCII digits."""
 
 
 def _worded(text: str) -> str:
@@ -41,7 +41,7 @@ IdempotencyKey = Annotated[
         description="扩展（可选）：相同的键和请求体得到同一任务，请求体不同则返回 400",
     ),
 ]
-"""An empty one is refused: who sends it means to be protected, and would not be."""
+"""An empty key is refused: whoever sends one expects protection, and would have none."""
 
 AttemptToken = Annotated[
     HeaderLine | None,

@@ -1,4 +1,4 @@
-"""Rows as the specification shows them: field names, units (ms, s) and shapes."""
+"""Rows in the specification's form: field names, units (ms, s) and shapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def task(row: Row) -> dict[str, Any]:
 
 
 def listed_task(row: Row) -> Item:
-    """TaskDO in a list; a payload or result that the database has left out is too large."""
+    """TaskDO in a list. A payload or result that the database has left out is too large."""
     return Item(_small_task(row), {"payload": row.payload, "result": row.result if row.has_result else b"null"})
 
 
@@ -48,9 +48,9 @@ def _small_task(row: Row) -> dict[str, Any]:
 
 
 def progress(row: Row, capacity: Capacity, ahead: int) -> dict[str, Any]:
-    """TaskProgress: the node's own progress where it reports one, else elapsed over usual, at most 99 (DESIGN).
+    """TaskProgress: the node's own progress, else elapsed over usual duration, at most 99 (DESIGN).
 
-    While it waits: `ahead` tasks stand before it, and the extension `waiting` says what it waits for.
+    While the task waits, `ahead` tasks come before it, and the extension `waiting` says what it waits for.
     """
     percent, remaining_s = _progress(row, capacity, ahead)
     answer = {
@@ -69,7 +69,7 @@ def progress(row: Row, capacity: Capacity, ahead: int) -> dict[str, Any]:
 
 
 def _progress(row: Row, capacity: Capacity, ahead: int) -> tuple[int, int | None]:
-    """(percent, seconds until the end, None where that is unknown)."""
+    """Percent, and seconds until the end (None if unknown)."""
     if row.status == "QUEUED":
         wait_s = expected_wait_s(ahead, capacity)
         return 0, None if wait_s is None else wait_s + round(capacity.usual_s)
@@ -101,7 +101,7 @@ def waiting(capacity: Capacity, ahead: int) -> dict[str, Any]:
 
 
 def result(row: Row) -> bytes:
-    """The answer with a TaskResult: what the node reported, never parsed, plus `gpuId`; null while there is none."""
+    """The answer with a TaskResult: the node's report, never parsed, plus `gpuId`; null as long as there is none."""
     data = {
         "taskId": row.task_id,
         "status": row.status,
@@ -112,13 +112,13 @@ def result(row: Row) -> bytes:
 
 
 class _NamesGpu(msgspec.Struct):
-    """Reads of a JSON object whether it has a `gpuId` of its own."""
+    """Reads from a JSON object whether it has a `gpuId` of its own."""
 
     gpuId: Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 def _with_gpu(reported: bytes, gpu_id: str) -> bytes:
-    """The JSON object, or an object around another value, as it was reported and with `gpuId`."""
+    """The JSON object, or an object around another value, as it was reported, with `gpuId`."""
     reported = reported.strip()
     if not reported.startswith(b"{"):
         return msgspec.json.encode({"value": Raw(reported), "gpuId": gpu_id})
@@ -129,7 +129,7 @@ def _with_gpu(reported: bytes, gpu_id: str) -> bytes:
 
 
 def event(row: Row) -> dict[str, Any]:
-    """One entry of a task's timeline (extension): an edge, or a note whose `from` equals its `to`."""
+    """One entry of a task's timeline (extension): a transition, or a note whose `from` equals its `to`."""
     return {
         "seq": row.seq,
         "from": row.from_status,
@@ -148,7 +148,7 @@ def gpu(row: Row, beat_ms: int | None) -> dict[str, Any]:
 
 
 def listed_gpu(row: Row, beat_ms: int | None) -> Item:
-    """GpuNodeInfo in a list; metadata that the database has left out are too large."""
+    """GpuNodeInfo in a list. Metadata that the database has left out is too large."""
     metadata = None if row.metadata_json is None else row.metadata_json.encode()
     return Item(_small_gpu(row, beat_ms), {"metadata": metadata})
 

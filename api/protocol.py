@@ -1,6 +1,6 @@
-"""HTTP/1.1 as it comes in: raw UTF-8 in a request line, refusals in the envelope (specification, cURL示例), bounds.
+"""The HTTP/1.1 protocol: raw UTF-8 in a request line, refusals in the envelope (specification, cURL示例), bounds.
 
-What is bounded: heads and the framing of chunked bodies (MAX_HEAD, MAX_HEADERS), what comes ahead of an answer, idle
+Bounded are heads and the framing of chunked bodies (MAX_HEAD, MAX_HEADERS), what arrives ahead of an answer, idle
 connections, slow heads, and readers that fall behind (`api.connections`).
 """
 
@@ -22,20 +22,20 @@ from api.envelope import failure
 from api.errors import MESSAGES, UNAVAILABLE
 
 MAX_HEAD = 32 * 1024
-"""Bytes of a request line and its headers; also of what frames a chunked body: sizes, extensions, trailers."""
+"""Bytes of a request line and its headers, and of the framing of a chunked body: sizes, extensions, trailers."""
 MAX_HEADERS = 100
 MOST_DROPPED = 1024 * 1024
-"""Bytes of a body that nobody reads, after its request was answered: with more of them the connection ends."""
+"""Bytes of an unread body after its request was answered. With more of them the connection ends."""
 NO_HTTP = "不是合法的HTTP请求"
 
 _READ = memoryview(bytearray(MAX_HEAD))
-"""Into which every connection reads, one after the other: a read is copied from it before the next one begins."""
+"""The buffer into which every connection reads in turn. Each read is copied from it before the next one begins."""
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _HEAD_END = b"\r\n\r\n"
 
 
 class _Part(Enum):
-    """What the next byte belongs to."""
+    """The part of a request that the next byte belongs to."""
 
     BETWEEN = auto()
     LINE = auto()
@@ -48,12 +48,13 @@ class _Refused(Exception):
 
 
 class OneByOneProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds, and one request at a time.
+    """uvicorn's protocol with bounds, and one request at a time.
 
-    The parser gets pieces that lie in one part of one request. So a request that was sent without waiting for the
-    answer before it stays unparsed until then, and what is too long is never parsed to its end. uvicorn takes ASCII
-    only, and curl sends `?reason=手动标记` in UTF-8: the bytes from 0x80 on in a request line are percent-encoded
-    before the parser sees them. Every other byte reaches it as it came.
+    The parser gets pieces that lie in one part of one request. So a pipelined request stays unparsed until the answer
+    before it is complete, and one that is too long is never parsed to its end.
+
+    uvicorn takes ASCII only, and curl sends `?reason=手动标记` in UTF-8. So bytes from 0x80 on in a request line are
+    percent-encoded before the parser sees them. Every other byte is passed on unchanged.
     """
 
     def __init__(
@@ -97,12 +98,12 @@ class OneByOneProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _listens(self) -> bool:
-        """Whether what has come in is parsed now."""
+        """Whether input is parsed now."""
         waits = self._part is _Part.BETWEEN and self._answering
         return not (waits or self._refused or self.transport.is_closing())
 
     def _end(self, data: bytes) -> int:
-        """Where a piece ends that lies in one part."""
+        """The end of a piece that lies in one part."""
         if self._part is _Part.BODY:
             return self._chunks.take(data) if self._left is None else min(self._left, len(data))
         return min(self._head_end(data), MAX_HEAD - self._head)
@@ -168,7 +169,7 @@ class OneByOneProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, whose queue of parsed requests is always empty here."""
+        """As in uvicorn, whose queue of parsed requests is always empty here."""
         self.server_state.total_requests += 1
         if self._part is _Part.BODY and (self._left or 0) > MOST_DROPPED:
             self._hang_up()
@@ -177,17 +178,17 @@ class OneByOneProtocol(HttpToolsProtocol):
             self._parse_ahead()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """An offer that is ignored is no news: anybody may make it."""
+        """Ignore offers to upgrade without a log entry: anybody may make them."""
 
     def _unset_keepalive_if_required(self) -> None:
-        """uvicorn's own timer is never set."""
+        """Do nothing: uvicorn's own timer is never set."""
 
     def send_400_response(self, msg: str) -> None:
-        """`msg` is the parser's, for the log; the caller reads ours."""
+        """`msg` is the parser's, for the log; the caller gets our own text."""
         self._refuse(400, f"{MESSAGES[400]}: {self._reason}")
 
     def _refuse(self, code: int, message: str, **headers: str) -> None:
-        """The last answer on this connection; what else comes in is dropped."""
+        """Send the last answer on this connection, and drop all further input."""
         if self._answering:
             begun = self.cycle.response_started
             self.cycle.disconnected = True
@@ -200,7 +201,8 @@ class OneByOneProtocol(HttpToolsProtocol):
         self._hang_up()
 
     def end(self) -> None:
-        """The answer was the last one. A caller that still sends is heard out: a reset would overtake the answer."""
+        """End the connection after its last answer. A caller that is still sending is read for a while: a reset
+        would overtake the answer."""
         if self._part is _Part.BODY:
             self._hang_up()
         else:
@@ -222,7 +224,7 @@ class OneByOneProtocol(HttpToolsProtocol):
 
 
 class _Answer:
-    """A connection's transport as a request's cycle sees it: the protocol decides how it ends."""
+    """A connection's transport as the cycle of a request sees it: the protocol decides how it ends."""
 
     def __init__(self, protocol: OneByOneProtocol) -> None:
         self._protocol = protocol
@@ -231,12 +233,12 @@ class _Answer:
         return getattr(self._protocol.transport, name)
 
     def close(self) -> None:
-        """As a transport's."""
+        """See `asyncio.Transport`."""
         self._protocol.end()
 
 
 class BoundedProtocol(OneByOneProtocol):
-    """One of the `Connections`, which lives as long as their `Limits` say; bodies have `api.body.BODY_S`."""
+    """One of the `Connections`. It lives as long as their `Limits` allow; bodies have `api.body.BODY_S`."""
 
     def __init__(
         self,
@@ -289,13 +291,13 @@ class BoundedProtocol(OneByOneProtocol):
         super().on_response_complete()
 
     def _rest(self) -> None:
-        """The answer is complete; the rest of a body that nobody reads has to come in time."""
+        """The answer is complete. The rest of an unread body has to arrive in time."""
         self._all.rests(self)
         idle = self._part is _Part.BETWEEN and not self._ahead
         self._within(self._limits.idle_s if idle else self._limits.head_s)
 
     def _end_politely(self) -> None:
-        """Say that nothing more will be answered, and hear the caller out for a moment."""
+        """Signal that nothing more will be answered, and read the caller's input for a moment."""
         self._all.rests(self)
         self.flow.resume_reading()
         self.transport.write_eof()
@@ -320,7 +322,7 @@ class BoundedProtocol(OneByOneProtocol):
 
 
 class SmallReads(asyncio.BufferedProtocol):
-    """Hands a protocol at most MAX_HEAD bytes at once, so that no more can come ahead of what is parsed."""
+    """Hands a protocol at most MAX_HEAD bytes at a time, so that no more can arrive ahead of what is parsed."""
 
     def __init__(self, protocol: BoundedProtocol) -> None:
         self._protocol = protocol
@@ -340,7 +342,7 @@ class SmallReads(asyncio.BufferedProtocol):
 
 
 def serving(limits: Limits) -> Callable[..., SmallReads]:
-    """What uvicorn makes of each connection of a process: its `Config(http=…)`."""
+    """The factory for uvicorn's `Config(http=…)`, which makes one protocol for each connection."""
     connections = Connections(limits)
 
     def make(

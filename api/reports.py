@@ -21,7 +21,7 @@ OUTCOMES = {TaskStatus.FAILED: Outcome.FAILED, TaskStatus.QUEUED: Outcome.HANDED
 
 @dataclass(frozen=True)
 class Report:
-    """Which attempt of which task a node means, and the node's words."""
+    """The attempt and task that a node's report is about, and the node's words."""
 
     task_id: str
     token: str | None
@@ -41,7 +41,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Heard:
-    """The signals to send, and the refusal to answer once the late report has been kept and committed."""
+    """The signals to send, and the refusal to answer once the late report is committed."""
 
     wakeups: Wakeups
     refusal: Exception | None = None
@@ -57,7 +57,7 @@ class Recorded:
 
 
 async def status(connection: Connection, report: Report, said: Said) -> Heard:
-    """PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
+    """Handle PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
     attempt = await _find(connection, report, opens=said.status in OUTCOMES)
     if said.status in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
@@ -93,9 +93,9 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
 
 
 async def take_result(database: Database, report: Report, text: str) -> Heard:
-    """The attempt succeeded. The same result twice is accepted twice; a different one is refused.
+    """Accept the result of an attempt. The same result again is accepted again; a different one is refused.
 
-    Raises TaskNotFound, NotTheHolder. No transaction is open while two texts are compared, which may take long.
+    No transaction is open while two texts are compared, which may take long. Raises TaskNotFound, NotTheHolder.
     """
     heard = await database.run(lambda c: result(c, report, text))
     recorded = heard.recorded
@@ -106,7 +106,7 @@ async def take_result(database: Database, report: Report, text: str) -> Heard:
 
 
 async def result(connection: Connection, report: Report, text: str) -> Heard:
-    """The same, but for what is `recorded` already. Raises TaskNotFound, NotTheHolder."""
+    """As `take_result`, for a result that is `recorded` already. Raises TaskNotFound, NotTheHolder."""
     return await _result_of(connection, report, await _find(connection, report, opens=True), text)
 
 
@@ -134,9 +134,9 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
 
 
 async def _closed(connection: Connection, attempt: Row) -> Row:
-    """An attempt that somebody else has closed since it was found, as it is now, and will stay.
+    """The current, and final, state of an attempt that somebody else has closed since it was found.
 
-    No lock of a release is taken for it: the node's row may be held already.
+    It takes none of a release's locks: the node's row may be locked already.
     """
     found = await attempts.find(connection, attempt.task_id, attempt.token)
     assert found is not None
@@ -145,9 +145,9 @@ async def _closed(connection: Connection, attempt: Row) -> Row:
 
 
 async def _find(connection: Connection, report: Report, *, opens: bool) -> Row | None:
-    """The attempt that is meant. Raises TaskNotFound, NotTheHolder; None where the task has no such attempt.
+    """The attempt that the report means, or None if the task has no such attempt. Raises TaskNotFound, NotTheHolder.
 
-    With `opens` its release is open from now on, for `settle`.
+    With `opens`, its release is open from now on, for `settle`.
     """
     token = report.token
     if token is None or report.lineage is not None:
@@ -163,9 +163,9 @@ async def _find(connection: Connection, report: Report, *, opens: bool) -> Row |
 
 
 async def _check_holder(connection: Connection, report: Report, held: list[Row]) -> None:
-    """Raise NotTheHolder unless the GPU that the report is about is the caller's, and has held the task.
+    """Raise NotTheHolder unless the report's GPU is the caller's and has held the task.
 
-    A token of somebody else's attempt is refused also where the caller has held the task before.
+    A token of somebody else's attempt is refused even if the caller has held the task before.
     """
     named = [one for one in held if one.token == report.token] or held
     if report.lineage is not None and not any(one.own and report.gpu_id in {None, one.gpu_id} for one in named):
@@ -174,7 +174,7 @@ async def _check_holder(connection: Connection, report: Report, held: list[Row])
 
 
 def _only_token(held: list[Row]) -> str | None:
-    """The token of the caller's only attempt of the task: of several nobody can tell which one is meant."""
+    """The token of the caller's only attempt of the task. With several attempts nobody can tell which one is meant."""
     own = [str(one.token) for one in held if one.own]
     return own[0] if len(own) == 1 else None
 

@@ -1,4 +1,4 @@
-"""The request's target: it is UTF-8 (specification, 字符编码) and says everything once, or the request is refused."""
+"""The request's target: refused unless it is UTF-8 (specification, 字符编码) and gives each parameter once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from api.errors import BadRequest, shown
 
 
 class Utf8Target:
-    """Raises BadRequest for another encoding, which would otherwise be stored as replacement characters.
-
-    Also for a parameter that comes twice: which of the two is meant is not for us to guess.
-    """
+    """Raise BadRequest for another encoding, which would be stored as replacement characters, and for a repeated
+    parameter, since nobody can tell which of the two is meant."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

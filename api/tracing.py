@@ -1,7 +1,7 @@
 """A span for each request, in the trace that the caller's `traceparent` names.
 
-FastAPI could do it too, but exports query strings and takes in baggage, and knows nothing of a trace that is only
-handed on.
+FastAPI's own instrumentation exports query strings, accepts baggage, and cannot pass on a trace that it does not
+record.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from api.auth import PREFIX
 from infra import telemetry
 
 UNASKED = ("/heartbeat", "/healthz", "/readyz")
-"""Ends of paths that are called for ever: they are traced only where their caller brings a trace."""
+"""Ends of paths that are polled forever: traced only if the caller brings a trace."""
 PATH_PARAMETERS = {"taskId": "task.id", "gpuId": "gpu.id"}
 LONGEST = 256  # characters of what a caller chose
 
 
 class Tracing:
-    """The outermost layer, so that it sees the status that is really sent."""
+    """The outermost layer, so that it sees the status that is sent."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer, *, records: bool) -> None:
-        """`records`: whether the tracer does; otherwise only a caller's traceparent is carried on."""
+        """`records` is whether the tracer does; otherwise a caller's traceparent is only passed on."""
         self._app = app
         self._tracer = tracer
         self._records = records
@@ -62,7 +62,7 @@ class Tracing:
 
 
 def _traceparent(scope: Scope) -> str | None:
-    """The header, if it came exactly once, as W3C Trace Context asks for."""
+    """The header, if it occurs exactly once, as W3C Trace Context requires."""
     values = [value for name, value in scope["headers"] if name == b"traceparent"]
     return values[0].decode("latin-1") if len(values) == 1 else None
 
@@ -79,7 +79,7 @@ def _failed(span: Span, kind: str) -> None:
 
 
 def _name(span: Span, scope: Scope) -> None:
-    """Known once the router has looked: the route, and what its path was about."""
+    """Attributes known after routing: the route, and the ids in its path."""
     route = getattr(scope.get("route"), "path", None)
     if route is not None:
         route = PREFIX + route if scope["path"].startswith(PREFIX) and not route.startswith(PREFIX) else route

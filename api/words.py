@@ -1,4 +1,4 @@
-"""What a caller wrote that is kept, shown or handed on: everything but payloads, results and messages is one line."""
+"""A caller's words that are stored, shown or passed on: one line each, except payloads, results and messages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CONTROLS = "含有控制字符"
 
 
 def clean(value: str, field: str) -> str:
-    """`value` of a path, unless it holds control characters; raises BadRequest."""
+    """`value` of a path. Raises BadRequest if it holds control characters."""
     if not strict_json.printable(value):
         raise BadRequest(field, CONTROLS)
     return value
 
 
 def printable(value: Any) -> Any:
-    """`value`, unless a text or a name within it holds control characters; a validator."""
+    """A validator: `value`, unless a text or a name within it holds control characters."""
     try:
         strict_json.check(value, strict_json.printable)
     except ValueError:
@@ -33,7 +33,7 @@ def printable(value: Any) -> Any:
 
 
 def printable_header(value: str) -> str:
-    """`printable` of a header, which is read as UTF-8 where it can be, and else as Latin-1."""
+    """`printable` of a header, which is read as UTF-8 if possible, else as Latin-1."""
     try:
         printable(value.encode("latin-1").decode())
     except UnicodeDecodeError:
@@ -42,14 +42,14 @@ def printable_header(value: str) -> str:
 
 
 PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
-"""How the document shows `printable`."""
+"""`printable` as the document shows it."""
 
 
 @dataclass(frozen=True)
 class OneLine:
     """`check` as a validator with its pattern in the document.
 
-    It goes behind the bounds of a field: before them it would hide their messages, and their part in the document.
+    It comes after the bounds of a field: before them it would hide their messages, and their part in the document.
     """
 
     check: Callable[[Any], Any]

@@ -1,4 +1,4 @@
-"""What may reach Postgres a moment later, in batches."""
+"""Values that may reach Postgres a moment later, in batches."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ Record = Callable[[Connection, dict[str, float]], Awaitable[None]]
 
 
 class WriteThrough:
-    """Moments by name, by the monotonic clock: `record` is told how many seconds ago each was (negative: to come).
+    """Moments by name, by the monotonic clock. `record` gets the age of each in seconds (negative: in the future).
 
-    So no other clock counts. A batch is kept where Postgres is away; what is lost with the process must do no harm.
+    Only ages travel, so no other clock counts. A batch is kept while Postgres is away; losing it with the process must
+    do no harm.
     """
 
     def __init__(self, database: Database, record: Record) -> None:
@@ -23,16 +24,16 @@ class WriteThrough:
         self._moments: dict[str, float] = {}
 
     def note(self, name: str, *, in_s: float = 0.0) -> None:
-        """Now, or in so many seconds."""
+        """Note the moment now, or `in_s` seconds from now."""
         self._moments[name] = time.monotonic() + in_s
 
     def ago_s(self, name: str) -> float | None:
-        """How long ago it was, if it is still to be written."""
+        """Seconds since the moment, or None if nothing is pending."""
         moment = self._moments.get(name)
         return None if moment is None else time.monotonic() - moment
 
     async def write(self) -> None:
-        """Write the batch through. Raises what the database raises."""
+        """Write the batch. Raises what the database raises."""
         if self._moments:
             batch, self._moments = self._moments, {}
             try:

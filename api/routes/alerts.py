@@ -71,7 +71,7 @@ async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dic
 
 
 def _seq(alert_id: str) -> int:
-    """The number in an alert's id, which is written in one way only. Raises AlertNotFound."""
+    """The number in an alert's id, which has one spelling only. Raises AlertNotFound."""
     match = re.fullmatch(r"alert_([0-9]{3,18})", alert_id)
     if match is None or present.alert_id(int(match[1])) != alert_id:
         raise AlertNotFound

@@ -48,7 +48,7 @@ BeatOfRegistration = Annotated[
 
 
 class OutdatedRegistration(BadRequest):
-    """400: the GPU has registered again since, from elsewhere; also where the value never was a registration's."""
+    """400: another agent has registered the GPU since, or the value never named a registration."""
 
     def __init__(self) -> None:
         super().__init__(REGISTRATION, "已过期，该GPU已重新注册，本次心跳未生效", {REGISTRATION: "outdated"})
@@ -175,7 +175,7 @@ Edge = Callable[[Connection, str], Awaitable[Wakeups]]
 
 
 async def _move(context: Context, caller: Caller, gpu_id: str, action: Action, edge: Edge, detail: str = "") -> None:
-    """One of a node's edges, recorded in its own transaction; an edge that changes nothing wakes nobody."""
+    """Make one of a node's transitions and record it in its own transaction. If nothing changes, nothing is sent."""
     name = clean(gpu_id, "gpuId")
 
     async def work(connection: Connection) -> Wakeups:

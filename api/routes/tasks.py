@@ -133,7 +133,7 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
 
 
 def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -> None:
-    """What a creation tells the trace, and the next creations."""
+    """Pass on what a creation has shown: to the trace, and to the next creations."""
     telemetry.describe(task_id=created.row.task_id, task_type=task.task_type)
     if created.grant is not None:
         telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
@@ -144,7 +144,7 @@ def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -
 
 
 async def _start(context: Context, task: NewTask, created: Created) -> None:
-    """Start the workflow inline; where the engine is away the row stays an outbox entry for the reconciler."""
+    """Start the workflow inline. If Temporal is away the row stays an outbox entry for the reconciler."""
     try:
         patient = created.surely_waits
         async with context.patient_starts.turn() if patient else nullcontext():

@@ -1,4 +1,4 @@
-"""What goes out of §4: alerts and how many there are."""
+"""Answers of §4: alerts, and how many there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes out of the audit log (extension)."""
+"""Answers of the audit log (extension)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes out of §5: the cluster and its instances."""
+"""Answers of §5: the cluster and its instances."""
 
 from __future__ import annotations
 

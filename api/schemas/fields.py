@@ -13,14 +13,14 @@ from infra.strict_json import INT64
 
 
 def int64(number: int) -> int:
-    """`number`, where a `bigint` holds it."""
+    """`number`, if a `bigint` holds it."""
     if number not in INT64:
         raise refusal("必须是64位整数")
     return number
 
 
 INT64_SCHEMA: JsonDict = {"format": "int64", "minimum": INT64[0], "maximum": INT64[-1]}
-"""How the document shows what `int64` checks."""
+"""What `int64` checks, as the document shows it."""
 Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
 """The specification's `long`."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
@@ -34,7 +34,7 @@ def sample(**example: Any) -> ConfigDict:
 
 
 def sample_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The sample of a model that was configured with one."""
+    """The sample with which a model was configured."""
     extra: Any = model.model_config["json_schema_extra"]
     found: dict[str, Any] = extra["examples"][0]
     return found

@@ -1,4 +1,4 @@
-"""What goes out of §2: a GPU node."""
+"""Answers of §2: a GPU node."""
 
 from __future__ import annotations
 

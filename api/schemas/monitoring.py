@@ -1,4 +1,4 @@
-"""What goes out of §1: health and metrics."""
+"""Answers of §1: health and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes in: the bodies of the specification's requests, field for field and in its order (请求体)."""
+"""Requests: the bodies of the specification, field for field and in its order (请求体)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _distinct(task_types: list[int]) -> list[int]:
 
 
 class Request(BaseModel):
-    """Types are taken as they come, never converted; a field that the specification does not know is ignored."""
+    """Types are taken as sent, never converted; a field that the specification does not know is ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -109,8 +109,8 @@ class RegisterGpu(Request):
 class UpdateStatus(Request):
     """§3.6.
 
-    A `message` of more than 4096 characters is cut in its middle, never refused: a traceback must not cost the node its
-    report, and says the most at its two ends.
+    A `message` of more than 4096 characters is cut in the middle, never refused: a traceback must not cost the node its
+    report, and its two ends say the most.
     """
 
     model_config = sample(status="PROCESSING", gpuId="gpu_001", message="任务开始执行")

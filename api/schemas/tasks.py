@@ -1,4 +1,4 @@
-"""What goes out of §3: a task, its progress, its result, its timeline."""
+"""Answers of §3: a task, its progress, its result, its timeline."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class TaskDO(BaseModel):
 
 
 class Waiting(BaseModel):
-    """Extension of §3.3: why a task waits. Counts of nodes by what keeps each from taking it; times in ms and s."""
+    """Extension of §3.3: why a task waits, with counts of nodes by what keeps each from taking it; times in ms and
+    s."""
 
     model_config = sample(
         reason="12 nodes: 7 other type, 3 full, 2 faulty",
@@ -122,7 +123,7 @@ class TaskProgress(BaseModel):
 
 
 class TaskResult(BaseModel):
-    """§3.4; `result` is what the node reported and the node's `gpuId`, null until the task has finished."""
+    """§3.4; `result` is the node's report with the node's `gpuId`, null until the task has finished."""
 
     model_config = sample(
         taskId="task_123456789",
@@ -150,9 +151,9 @@ EVENT = {
 
 
 class TaskEvent(BaseModel):
-    """Extension: one entry of a task's timeline, who moved it and why; `at` in Unix milliseconds.
+    """Extension: one entry of a task's timeline, with its actor and reason; `at` in Unix milliseconds.
 
-    An edge, or a note of what the monitor has mended: its `from` equals its `to`.
+    A transition, or a note of what the reconciler repaired: its `from` equals its `to`.
     """
 
     model_config = sample(**EVENT)
