@@ -1,4 +1,4 @@
-"""Where nodes may live (INVARIANTS, "Who may call what"): checked at registration and again at every call to a node."""
+"""Where nodes may be (INVARIANTS, "Who may call what"): checked at registration and again at every call to a node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NEVER = tuple(
         ),
     )
 )
-"""What is refused whatever the operator allows."""
+"""Networks that are refused whatever the operator allows."""
 
 SPECIAL = tuple(
     map(
@@ -63,14 +63,17 @@ SPECIAL = tuple(
         ),
     )
 )
-"""What is no public address (IANA's registries of special-purpose addresses): a node may be there only where the
-operator lists a network that lies inside such a range. So `0.0.0.0/0` means every public address."""
+"""Networks that are not public (IANA's registries of special-purpose addresses).
+
+A node may be there only if the operator lists a network inside such a range. So `0.0.0.0/0` means every public address.
+"""
 
 COMPATIBLE, NAT64 = ip_network("::/96"), ip_network("64:ff9b::/96")
 
 
 class AllowList:
-    """NODE_NETWORKS and NODE_PORTS, less what is refused always or not listed by itself, and less our own services."""
+    """NODE_NETWORKS and NODE_PORTS, without addresses that are always refused or not listed separately, and without
+    our own services."""
 
     def __init__(self, settings: Settings, own: OwnServices) -> None:
         self._networks = settings.networks
@@ -92,12 +95,12 @@ class AllowList:
             raise ForbiddenAddress
 
     def _lists(self, address: Address) -> bool:
-        """Whether a listed network holds the address; of a special one a network that lies in its range."""
+        """Whether a listed network holds the address. For a special address the network must lie inside its range."""
         special = _special(address)
         return any(address in network and (special is None or _is_part(network, special)) for network in self._networks)
 
     def _leads_nowhere(self, address: IPv4Address, port: int) -> bool:
-        """The same for where an address leads, which is not listed itself if it is public."""
+        """Whether the address behind a translated one is allowed; a public one need not be listed."""
         unlisted = _special(address) is not None and not self._lists(address)
         return address.is_loopback or unlisted or self._refused(address, port)
 
@@ -116,12 +119,12 @@ def _special(address: Address) -> Network | None:
 
 
 def _is_part(network: Network, of: Network) -> bool:
-    """Whether a network, which shares an address with another one, lies inside it."""
+    """Whether a network lies inside another one with which it shares an address."""
     return network.prefixlen >= of.prefixlen
 
 
 def _within(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address leads to: by translation, or through a tunnel."""
+    """The IPv4 addresses to which an IPv6 address leads, by translation or through a tunnel."""
     if not isinstance(address, IPv6Address):
         return
     if address in NAT64 or (address in COMPATIBLE and not address.is_loopback):

@@ -1,4 +1,4 @@
-"""Settings that can't work, one line each; every command ends with it and exit status 2."""
+"""Settings that cannot work, one line each. Every command ends with this error and exit status 2."""
 
 from __future__ import annotations
 

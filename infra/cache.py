@@ -25,11 +25,11 @@ _BYTES = "gpu-orchestrator:bytes:"
 REPORT_TTL_S = 300
 ANSWER_S = 0.5  # what takes longer counts as no answer
 AT_ONCE = 50
-"""Calls to Redis; others wait for their turn, since its client refuses more than it has connections."""
+"""Concurrent calls to Redis. Further calls wait, since the client raises when its connections are used up."""
 PAUSE_S = 1.0
-"""Redis that has not answered is asked once in so many seconds: its absence must not slow every call."""
+"""Seconds between tries while Redis does not answer, so that its absence does not slow every call."""
 RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
-"""A connection of a Redis that has been replaced is opened anew; who does not answer is not asked twice."""
+"""Open a connection anew if Redis has been replaced, but do not repeat a call that timed out."""
 
 # `infra.rates.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst. The answer is the time to wait, in s.
 # No bucket takes longer to fill than an empty one: such a time was written while the clock was ahead.
@@ -72,7 +72,7 @@ return string.format('%.6f', math.max(0, after - now - burst / rate))
 
 
 class Cache:
-    """Every call answers, with nothing where Redis is away."""
+    """Every call answers, with nothing while Redis is away."""
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
@@ -93,32 +93,32 @@ class Cache:
         )
 
     async def beat(self, gpu_id: str, at_ms: int) -> None:
-        """Remember a node's last beat."""
+        """Store a node's last beat."""
         await self._ask("hset", _BEATS, gpu_id, at_ms)
 
     async def beats(self, gpu_ids: list[str]) -> dict[str, int]:
-        """The last beats that are remembered, in ms since the epoch."""
+        """The stored last beats, in ms since the epoch."""
         values = await self._ask("hmget", _BEATS, gpu_ids) if gpu_ids else None
         return {gpu_id: int(value) for gpu_id, value in zip(gpu_ids, values or [], strict=False) if value is not None}
 
     async def keep_report(self, report: dict[str, Any]) -> None:
-        """Keep the monitor's last report."""
+        """Store the monitor's last report."""
         await self._ask("set", _REPORT, json.dumps(report), ex=REPORT_TTL_S)
 
     async def report(self) -> dict[str, Any] | None:
-        """The monitor's last report, where it is remembered."""
+        """The monitor's last report, or None."""
         value = await self._ask("get", _REPORT)
         return None if value is None else dict(json.loads(value))
 
     async def take(self, name: str, limit: Rate) -> float | None:
-        """Take a token of a bucket: 0, or the seconds until there is one; None where Redis is away."""
+        """Take a token of a bucket. Returns 0, or the seconds until one is available, or None while Redis is away."""
         if self._take is None:
             return None
         answer = await self._answer(self._take(keys=[_BUCKET + name], args=[limit.rate, limit.burst]))
         return None if answer is None else float(answer)
 
     async def charge(self, name: str, limit: ByteRate, count: int) -> float | None:
-        """Take bytes of a bucket: the seconds until it is in credit; None where Redis is away."""
+        """Take bytes of a bucket. Returns the seconds until it is in credit, or None while Redis is away."""
         if self._charge is None:
             return None
         answer = await self._answer(self._charge(keys=[_BYTES + name], args=[limit.rate, limit.burst, count]))
@@ -138,7 +138,7 @@ class Cache:
         return None if self._redis is None else await self._answer(getattr(self._redis, command)(*arguments, **options))
 
     async def _answer(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """What Redis says; None where it is away, or was a moment ago, or is too busy with others' calls."""
+        """The answer of Redis, or None if it is away, was away a moment ago, or is too busy."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._turns.acquire()

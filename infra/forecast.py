@@ -1,4 +1,4 @@
-"""The capacity per task type and class, and places in long queues, read at most once a moment by each process."""
+"""Capacity by task type and class, and places in long queues. Each process reads them at most once in a while."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from workflows.domain.queueing import USUAL_DURATION_S
 
 FRESH_S = 0.5
 COUNTED = 500
-"""Places up to here are counted one by one, and exact. Further back the count starts at a milestone."""
+"""Places up to here are counted exactly. Further back the count starts at a milestone."""
 MILESTONE_EVERY = 200
 MILESTONES_FRESH_S = 1.0
-"""So old may be what is known of the tasks before the last milestone."""
+"""Seconds for which the milestones are reused."""
 USUAL_FRESH_S = 2.0
-"""So old may be what is known of how long a type's work takes."""
+"""Seconds for which the usual duration of a type is reused."""
 LONG_S = 5.0
-"""So long a queue counts as long since a new task found it so."""
+"""Seconds for which a queue counts as long after a new task found it so."""
 
 
 class Forecast:
-    """Shares one answer per type and class for a moment, so that its cost does not grow with the calls."""
+    """Shares one answer for each type and class for a moment, so that its cost does not grow with the calls."""
 
     def __init__(self, database: Database, *, strict_vip: bool) -> None:
         self._database = database
@@ -47,7 +47,7 @@ class Forecast:
         return found
 
     async def ahead(self, place: Place, pool: list[int]) -> int:
-        """How many tasks of these types wait before a place."""
+        """The number of tasks of these types that wait before a place."""
         count = await self._database.run(lambda c: queue.ahead(c, place, pool, limit=COUNTED))
         if count < COUNTED:
             return count
@@ -58,7 +58,7 @@ class Forecast:
         return sum(count for count, _ in before.values()) + behind
 
     async def usual_s(self, task_type: int) -> float:
-        """How long a task of the type usually runs, in seconds: the median of the last ones."""
+        """The usual run time of the type in seconds: the median of its last tasks."""
         now = time.monotonic()
         until, known = self._usual.get(task_type, (0.0, USUAL_DURATION_S))
         if now < until:
@@ -70,20 +70,20 @@ class Forecast:
         return found.get(task_type, USUAL_DURATION_S)
 
     def found_full(self, task_type: int) -> None:
-        """A new task has found no slot: as long as what is known of the type counts, there is none.
+        """Note that a new task found no slot: until the cached capacity expires, the type counts as full.
 
-        That may be wrong. Where all is known to be full, creations make sure.
+        That may be wrong, so creations of a full type make sure under its lock.
         """
         for key, (until, known) in self._known.items():
             if key[0] == task_type:
                 self._known[key] = (until, known.when_full())
 
     def found_long(self, pool: list[int]) -> None:
-        """A new task has found too many before it to count them."""
+        """Note that a new task found too many tasks before it to count."""
         self._long_until.update(dict.fromkeys(pool, time.monotonic() + LONG_S))
 
     async def milestones(self, pool: list[int]) -> dict[int, Milestones] | None:
-        """The milestones of these types where the queue of one was found to be long, else None."""
+        """The milestones of these types if one of their queues was found to be long, else None."""
         now = time.monotonic()
         self._long_until = {task_type: until for task_type, until in self._long_until.items() if until > now}
         if self._long_until.keys().isdisjoint(pool):
@@ -102,5 +102,5 @@ class Forecast:
         return found
 
     def forget(self) -> None:
-        """The fleet has changed by our own hand."""
+        """Forget the cached capacity: this process has changed the fleet itself."""
         self._known.clear()

@@ -1,8 +1,8 @@
-"""The structure of a JSON text, counted from its bytes before anything is parsed: how many values, how deep.
+"""The structure of a JSON text, counted from its bytes before it is parsed: number of values and depth.
 
-Each step works on a piece of the text with a few calls in C, so that a thread that does it keeps the interpreter for
-about a millisecond at a time, and no objects are made for the values. Whether the text is JSON is for a parser to say:
-of one that is not, the numbers mean nothing.
+Each step handles a piece of the text with a few calls in C. So a thread keeps the interpreter for about a millisecond
+at a time, and no objects are made for the values. A parser decides whether the text is JSON; if it is not, the numbers
+mean nothing.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 PIECE = 32 * 1024
-"""Bytes that are looked at by one call in C."""
+"""Bytes that one call in C handles."""
 
 _BLANKS = b" \t\r\n"
 _SIGNS = b"[]{},:"
 _SIGNS_OR_X = bytes(byte if byte in _SIGNS else ord("x") for byte in range(256))
 _STEPS = bytes({ord("["): 1, ord("{"): 1, ord("]"): 255, ord("}"): 255}.get(byte, 0) for byte in range(256))
-"""How a bracket changes the level, as signed bytes."""
+"""The change of level that a bracket makes, as signed bytes."""
 
 
 class Excess(ValueError):
-    """A text has more values, or deeper ones, than are admitted."""
+    """A text has more values, or deeper ones, than are allowed."""
 
 
 class TooManyValues(Excess):
-    """More values than are admitted."""
+    """More values than are allowed."""
 
 
 class TooDeep(Excess):
-    """More levels of nesting than are admitted."""
+    """More levels of nesting than are allowed."""
 
 
 def check(text: bytes, *, max_depth: int, max_values: int | None = None) -> None:
-    """Raise TooDeep or TooManyValues. Keys are no values; a text that is one scalar has depth 0."""
+    """Raise TooDeep or TooManyValues. Keys do not count as values; a text that is one scalar has depth 0."""
     values, level, last = 1, 0, b""
     for piece in _structure(text):
         opened = piece.count(b"[") + piece.count(b"{")
@@ -49,21 +49,21 @@ def check(text: bytes, *, max_depth: int, max_values: int | None = None) -> None
 
 
 def compact(text: bytes) -> bytes:
-    """The text without the white space between its parts, for a comparison: its escapes are not JSON's."""
+    """The text without white space between its parts, for comparison only: its escapes are not JSON's."""
     return b"".join(_compacted(parts, inside) for parts, inside in _parts(text))
 
 
 def outside_strings(text: bytes) -> Iterator[bytes]:
-    """The text in pieces, each string (and each part of one that lies in two pieces) as one `"`."""
+    """The text in pieces, each string (or part of one that spans two pieces) as one `"`."""
     for parts, inside in _parts(text):
         parts[1 - inside :: 2] = [b'"'] * len(parts[1 - inside :: 2])
         yield b"".join(parts)
 
 
 def _parts(text: bytes) -> Iterator[tuple[list[bytes], int]]:
-    """The text in pieces, each cut at its quotes, and whether the first part of a piece lies inside a string (0, 1).
+    """The text in pieces, each cut at its quotes, and whether its first part lies inside a string (0, 1).
 
-    An escaped quote or backslash is two bytes here that UTF-8 does not have.
+    An escaped quote or backslash is replaced by two bytes that UTF-8 does not have.
     """
     inside, start = 0, 0
     while start < len(text):
@@ -82,7 +82,7 @@ def _compacted(parts: list[bytes], inside: int) -> bytes:
 
 
 def _structure(text: bytes) -> Iterator[bytes]:
-    """Brackets, commas and colons; everything else but white space as `x`."""
+    """Brackets, commas and colons; everything else except white space as `x`."""
     return (piece.translate(_SIGNS_OR_X, _BLANKS) for piece in outside_strings(text))
 
 

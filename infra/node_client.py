@@ -1,6 +1,6 @@
 """Calls to nodes (NODE_PROTOCOL, "Orchestrator → node"): to allowed addresses only, bounded in time and size.
 
-No redirect is followed, no proxy of the environment used, no cookie kept. What a node answers is data from outside.
+No redirect is followed, no proxy from the environment is used, no cookie is kept. A node's answer is untrusted input.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class OwnShortage(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A node's answer; `body` is empty unless it was a JSON object of at most 64 KiB whose `status` is a text."""
+    """A node's answer. `body` is empty unless it was a JSON object of at most 64 KiB whose `status` is a text."""
 
     status: int
     body: dict[str, Any]
 
     @property
     def error(self) -> str | None:
-        """Why an attempt failed: the only words of an answer that users read, at most 500 characters."""
+        """The reason of a failed attempt, at most 500 characters: the only words of an answer that users read."""
         text = self.body.get("error")
         return strict_json.UNSTORABLE.sub("", text).strip()[:MAX_ERROR] or None if isinstance(text, str) else None
 
 
 @dataclass(frozen=True)
 class NodeAddress:
-    """Where a node is and the secret that it registered."""
+    """A node's address and the secret that it registered."""
 
     ip: str
     port: int
@@ -64,7 +64,7 @@ class NodeAddress:
 
 
 class NodeClient:
-    """Speaks the node protocol. Every call raises ForbiddenAddress where the node may not be (any more)."""
+    """Speaks the node protocol. Every call raises ForbiddenAddress if the node may not be there, or no longer."""
 
     def __init__(self, allowed: AllowList) -> None:
         self._allowed = allowed
@@ -72,7 +72,7 @@ class NodeClient:
 
     @property
     def _http(self) -> aiohttp.ClientSession:
-        """Made by the first call, since it belongs to a running loop."""
+        """The session. The first call makes it, since it belongs to a running loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
@@ -138,7 +138,7 @@ def _encoded(body: dict[str, Any] | None) -> bytes | None:
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    """The bytes as they came: what is compressed, though we asked for nothing of the kind, is no JSON."""
+    """The bytes as sent: a compressed answer, which we did not request, is not JSON."""
     chunks = bytearray()
     async for chunk in response.content.iter_any():
         chunks += chunk
@@ -149,7 +149,8 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _object(content: bytes) -> dict[str, Any]:
-    """Leniently: a failure must not be lost for a NUL in its `error`; who stores a part of it checks that part."""
+    """Parse leniently: a failure must not be lost to a NUL in its `error`. Whoever stores a part of it checks that
+    part."""
     try:
         parsed = strict_json.loads(content)
     except ValueError:

@@ -1,4 +1,5 @@
-"""Where our own Postgres, Redis, Temporal and API are: no node may register there (INVARIANTS, "Who may call what")."""
+"""The addresses of our own Postgres, Redis, Temporal and API. No node may register there (INVARIANTS, "Who may call
+what")."""
 
 from __future__ import annotations
 
@@ -28,14 +29,14 @@ _USER = re.compile("(?:[^:/]*(?::[^@]*)?@)?")  # and password, as SQLAlchemy rea
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One service; `host` may be a name, an address, or a wildcard: every address of this machine."""
+    """One service. `host` may be a name, an address, or a wildcard that means every address of this machine."""
 
     host: str
     port: int
 
 
 def endpoints(settings: Settings) -> frozenset[Endpoint]:
-    """Every place where a service of ours listens, as the settings name it; those on Unix sockets have none."""
+    """Every place where one of our services listens, according to the settings. Services on Unix sockets have none."""
     found = {Endpoint(settings.host, settings.port)}
     found.update(_of_url(settings.database_url or "", POSTGRES_PORT))
     found.update(_of_url(settings.redis_url or "", REDIS_PORT, default_host="localhost"))
@@ -47,7 +48,7 @@ def endpoints(settings: Settings) -> frozenset[Endpoint]:
 
 
 class OwnServices:
-    """The endpoints with their names resolved: asked without waiting, refreshed beside that."""
+    """The endpoints with their names resolved. Questions are answered without waiting; a refresh runs beside them."""
 
     def __init__(self, settings: Settings) -> None:
         self._endpoints = endpoints(settings)
@@ -55,11 +56,11 @@ class OwnServices:
         self._found = {host: _literal(host) for host in {endpoint.host for endpoint in self._endpoints}}
 
     def include(self, address: Address, port: int) -> bool:
-        """Whether a service of ours listens there, as far as is known."""
+        """Whether one of our services is known to listen there."""
         return any(one.port == port and self._is_at(one.host, address) for one in self._endpoints)
 
     async def refresh(self) -> bool:
-        """Look up names and interfaces anew; False where something is not to be had: what was known of it stays."""
+        """Look up names and interfaces again. Returns False if a look-up failed; its last answer is kept."""
         try:
             self._interfaces = await asyncio.to_thread(_interfaces)
         except OSError as error:
@@ -69,7 +70,7 @@ class OwnServices:
         return all(await asyncio.gather(*map(self._resolve, names)))
 
     async def keep_fresh(self) -> None:
-        """Refresh now and then, for ever."""
+        """Refresh repeatedly, until cancelled."""
         pause = REPEAT_S
         while True:
             await asyncio.sleep(pause)
@@ -99,9 +100,10 @@ class OwnServices:
 
 
 def _of_url(url: str, default_port: int, *, default_host: str = "") -> Iterator[Endpoint]:
-    """The hosts of a URL, also several of them, and those of its query (`?host=`, `hostaddr`, `port`), as libpq has it.
+    """The hosts of a URL, including several hosts and those of its query (`?host=`, `hostaddr`, `port`), as libpq reads
+    them.
 
-    Where it names ports and hosts apart, each host counts with each port.
+    If ports and hosts are named separately, each host counts with each port.
     """
     scheme, _, rest = url.partition("://")
     if not url or scheme == "unix":
@@ -149,5 +151,5 @@ def _interfaces() -> frozenset[Address]:
 
 
 def _address(text: str) -> Address:
-    """Without its zone, which only says which interface leads there."""
+    """The address without its zone, which only names an interface."""
     return ip_address(text.partition("%")[0])

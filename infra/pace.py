@@ -12,10 +12,10 @@ _CHANCE = SystemRandom()
 
 
 class Pace:
-    """Of each kind so many a second, one after the other: what comes alone comes at once.
+    """Limits starts to `per_s` per kind; below the limit there is no delay.
 
-    Those that would come later than after `paced_s`, or are late anyway, are spread by chance over the second half of
-    `longest_s`.
+    Starts that would be delayed by more than `paced_s`, or are late anyway, are spread at random over the second half
+    of `longest_s`.
     """
 
     def __init__(self, per_s: float, paced_s: float, longest_s: float) -> None:
@@ -25,7 +25,7 @@ class Pace:
         self._next: dict[int, float] = {}
 
     def delay_s(self, kind: int, *, late: bool = False) -> float:
-        """When the turn of the next one of its kind is, in seconds from now; `late`: it would come late anyway."""
+        """Seconds from now until the next one of its kind may start; `late` if it would be late anyway."""
         now = time.monotonic()
         self._next = {kind: turn for kind, turn in self._next.items() if turn > now}
         turn = self._next.get(kind, now)
@@ -36,9 +36,9 @@ class Pace:
 
 
 class Lane:
-    """What is not urgent, one after the other, so that it leaves room for what is.
+    """A lane for work that is not urgent: one after the other, so that it leaves room for urgent work.
 
-    Nobody waits for his turn longer than `patience_s`: then he goes beside the others.
+    A caller that has waited `patience_s` proceeds without the lock.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -47,7 +47,7 @@ class Lane:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """What is done within is done in turn."""
+        """A context whose work is done in turn."""
         has_it = False
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience_s):

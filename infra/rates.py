@@ -1,4 +1,4 @@
-"""How often somebody may call: a token bucket, which one number describes."""
+"""Rate limits: a token bucket that one number describes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEAST_BYTES, MOST_BYTES = 64 * 1024, 2**40
 
 
 class Rate(BaseModel):
-    """Tokens per second, and how many a full bucket holds; a rate of 0 is no limit."""
+    """Tokens per second, and the size of the bucket. A rate of 0 is no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -27,7 +27,8 @@ class Rate(BaseModel):
 
 
 class RoleRate(Rate):
-    """Of a role: its calls, and the bytes of bodies and answers; what is left out of those is the role's default."""
+    """The rate of a role: its calls, and the bytes of bodies and answers. Fields that are left out have the role's
+    default."""
 
     bytes: float | None = Field(default=None, ge=0, le=MOST_BYTES, description="per second; 0 is no limit")
     bytes_burst: int | None = Field(default=None, ge=1, le=MOST_BYTES, alias="bytesBurst")
@@ -42,27 +43,28 @@ class RoleRate(Rate):
 
 @dataclass(frozen=True)
 class ByteRate:
-    """Bytes per second, and how many a full bucket holds."""
+    """Bytes per second, and the size of the bucket."""
 
     rate: float
     burst: int
 
 
 def charge(full_at: float, now: float, limit: ByteRate, count: int) -> tuple[float, float]:
-    """Take `count` bytes of a bucket, also where it has less: when it will be full, and the time until it is in credit.
+    """Take `count` bytes of a bucket, even if it has fewer. Returns when it will be full, and the seconds until it is
+    in credit.
 
-    A negative `count` gives back what was charged and not used.
-    Times in seconds by any one clock. `infra.cache` has the same as a script.
+    A negative `count` gives back what was charged and not used. Times are seconds by any one clock. `infra.cache` has
+    the same as a script.
     """
     after = max(full_at, now) + count / limit.rate
     return after, max(0.0, after - now - limit.burst / limit.rate)
 
 
 def take(full_at: float, now: float, limit: Rate) -> tuple[float, float]:
-    """Take a token of a bucket that will be full at `full_at`: the same of the bucket afterwards, and 0.
+    """Take a token of a bucket that will be full at `full_at`. Returns when it will then be full, and 0.
 
-    Without a token the bucket stays as it is, and the second number is the time until there is one. Times in seconds
-    by any one clock. `infra.cache` has the same as a script.
+    Without a token the bucket is unchanged, and the second number is the time until there is one. Times are seconds by
+    any one clock. `infra.cache` has the same as a script.
     """
     after = max(full_at, now) + 1 / limit.rate
     wait = after - now - limit.burst / limit.rate
@@ -70,4 +72,4 @@ def take(full_at: float, now: float, limit: Rate) -> tuple[float, float]:
 
 
 _NOTHING = 1e-6
-"""Seconds that are lost in the rounding of sums."""
+"""Seconds that the rounding of sums may lose."""

@@ -1,4 +1,4 @@
-"""The search attributes that our workflows set: registered where they are missing, and never taken for granted."""
+"""The search attributes that our workflows set. Missing ones are registered; none is taken for granted."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 WANTED = {key.name: "Keyword" for key in (TASK_STATUS, GPU_ID, USER_ID, APP)} | {TASK_TYPE.name: "Int"}
 """Name → type, in Temporal's words."""
 NOT_OURS = {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED}
-"""How a managed service answers the operator API."""
+"""The answers of a managed service that does not permit the operator API."""
 
 
 async def register(client: Client) -> None:
-    """Add what is missing. Idempotent.
+    """Add the missing search attributes. Idempotent.
 
-    Where that is not permitted the attributes have to be there already: exits with the commands to run if they are not,
-    because no workflow could be started. Raises RPCError where the engine is away.
+    If that is not permitted the attributes have to exist already. Otherwise the program exits with the commands to run,
+    because no workflow could be started. Raises RPCError while Temporal is away.
     """
     for name, kind in WANTED.items():
         value_type = IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}")
@@ -48,7 +48,7 @@ async def _expect_all(client: Client, refusal: RPCError) -> None:
 
 
 async def _is_there(client: Client, name: str) -> bool:
-    """Asked by a query that can find nothing: an unknown name is an invalid one."""
+    """Whether the attributes exist, found by a query without matches: an unknown name is an error."""
     try:
         await client.count_workflows(f"WorkflowId = '' AND {name} IS NULL")
     except RPCError as error:

@@ -1,6 +1,6 @@
-"""The addresses of Postgres, Redis and Temporal as somebody has set them: checked without a connection.
+"""Checks of the addresses of Postgres, Redis and Temporal, without a connection.
 
-Each check raises ValueError, whose text never holds the address: there may be a password in it.
+Each raises ValueError. Its text never holds the address, which may contain a password.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PORTS = range(1, 65536)
 _SCHEME = re.compile(r"(?:postgres|postgresql)(?:\+psycopg)?://")
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+)):([0-9]{1,5})")
 _NOWHERE = {"host": "/dev/null", "hostaddr": "", "port": "1", "gssencmode": "disable"}
-"""A connection there ends at once, after libpq has looked at all other options."""
+"""A connection here fails at once, after libpq has checked all other options."""
 _CUT_OFF = b"/dev/null/.s.PGSQL.1"
 
 _Check = Callable[[str], object]
@@ -172,7 +172,7 @@ def _parts(value: object) -> list[str]:
 
 
 def _built(build: Callable[[], None], but: str = "") -> None:
-    """Whatever the library raises, with its own words left out: they may quote the address."""
+    """The error of a library without its own words, which may quote the address."""
     try:
         build()
     except Exception as error:
@@ -202,7 +202,7 @@ _POSTGRES: Mapping[str, _Check] = {
     "sslcrl": _file,
     "passfile": _file,
 }
-"""What libpq itself looks at no earlier than while it connects; the rest it checks for us."""
+"""Options that libpq itself checks only while it connects. It checks the others for us."""
 
 _REDIS: Mapping[str, _Check] = {
     "host": hosts.checked,

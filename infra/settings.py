@@ -1,8 +1,8 @@
 """The settings of every program, read from the environment once, in this one place.
 
-Each field is the environment variable `ORCHESTRATOR_` + its name in capitals. An address left unset
-means that the piece behind it is embedded: the supervisor starts it and hands its address to the
-programs it runs. Programs started by hand need all three addresses. A variable that is set and empty counts as unset.
+Each field is the environment variable `ORCHESTRATOR_` + its name in capitals. An address left unset means that the
+piece behind it is embedded: the supervisor starts it and passes its address to the programs it runs. Programs started
+by hand need all three addresses. A variable that is set and empty counts as unset.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ RATES = {
     Role.USER: RoleRate(rate=50, burst=200, bytes=4 * MIB, bytesBurst=32 * MIB),
     Role.NODE: RoleRate(rate=200, burst=400, bytes=16 * MIB, bytesBurst=128 * MIB),
 }
-"""Of the roles that RATE_LIMITS leaves out; those that are missing here too have no limit."""
+"""Rates of the roles that RATE_LIMITS leaves out. Roles that are missing here too have no limit."""
 
 Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
@@ -76,14 +76,14 @@ def _task_type(value: int) -> int:
 
 
 def _plain_integer(value: object) -> object:
-    """Each integer has one form, so that no object has the same name twice."""
+    """Refuse all but one spelling of an integer, so that no object has the same name twice."""
     if isinstance(value, str) and not re.fullmatch("0|-?[1-9][0-9]*", value):
         raise ValueError("must be an integer, without blanks, a plus sign or leading zeros")
     return value
 
 
 def _from_json(value: object) -> object:
-    """What a variable's JSON means; of other sources, the value itself."""
+    """The value of a variable's JSON; other sources give the value itself."""
     if not isinstance(value, str):
         return value
     try:
@@ -99,7 +99,7 @@ AnyCase = BeforeValidator(lambda value: value.upper() if isinstance(value, str) 
 
 
 class TaskTypeSettings(BaseModel):
-    """Name and limits of one task type; what is left out is the general setting."""
+    """Name and limits of one task type. Fields that are left out have the general setting."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -298,7 +298,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def networks(self) -> tuple[Network, ...]:
-        """Where nodes may live (NODE_NETWORKS)."""
+        """Where nodes may be (NODE_NETWORKS)."""
         return tuple(ip_network(part.strip()) for part in self.node_networks.split(","))
 
     @cached_property
@@ -308,7 +308,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def origins(self) -> tuple[str, ...]:
-        """Whose pages may call (CORS_ORIGINS), as browsers write them."""
+        """The origins whose pages may call (CORS_ORIGINS), as browsers write them."""
         return tuple(part.lower() for part in _listed(self.cors_origins))
 
     @property
@@ -333,19 +333,19 @@ class Settings(BaseSettings):
         return http_url(_loopback(self.host) if is_wildcard(self.host) else self.host, self.port)
 
     def rate_of(self, role: Role) -> Rate | None:
-        """How often the keys of a role may call; None: there is no limit."""
+        """The rate at which the keys of a role may call, or None for no limit."""
         limit = self.rate_limits.get(role, RATES.get(role))
         return None if limit is None or not limit.rate else limit
 
     def bytes_of(self, role: Role) -> ByteRate | None:
-        """How many bytes the keys of a role may send and be sent; None: there is no limit."""
+        """The rate of bytes for the keys of a role, or None for no limit."""
         given, usual = self.rate_limits.get(role), RATES.get(role)
         rate = given.bytes if given and given.bytes is not None else usual and usual.bytes
         burst = given.bytes_burst if given and given.bytes_burst is not None else usual and usual.bytes_burst
         return ByteRate(rate, burst or math.ceil(rate)) if rate else None
 
     def weight_of(self, app: str) -> float:
-        """An app's share of its class beside the others' (fair queueing)."""
+        """An app's share of its class (fair queueing)."""
         return self.app_weights.get(app, DEFAULT_WEIGHT)
 
     def timeout_for(self, task_type: int) -> int:
@@ -354,15 +354,15 @@ class Settings(BaseSettings):
         return own.timeout if own and own.timeout is not None else self.task_timeout
 
     def max_retries_for(self, task_type: int) -> int:
-        """How many retries a task of a type has."""
+        """The number of retries of a type's tasks."""
         own = self.task_types.get(task_type)
         return own.max_retries if own and own.max_retries is not None else self.max_retries
 
 
 def load(*needed: str) -> Settings:
-    """The settings of this process. A variable with our prefix that nothing reads is pointed out on standard error.
+    """The settings of this process. Warns on standard error about variables with our prefix that nothing reads.
 
-    Raises BadSettings, a line for each setting that can't work, or is needed and unset.
+    Raises BadSettings with a line for each setting that cannot work, or is needed and unset.
     """
     sys.stderr.writelines(variables.warnings(os.environ, ENV_PREFIX, _variables()))
     settings = checked(Settings)
@@ -372,7 +372,7 @@ def load(*needed: str) -> Settings:
 
 
 def checked(make: Callable[[], Settings]) -> Settings:
-    """What `make` makes. Raises BadSettings."""
+    """The settings that `make` returns. Raises BadSettings."""
     try:
         return make()
     except ValidationError as error:
@@ -380,12 +380,12 @@ def checked(make: Callable[[], Settings]) -> Settings:
 
 
 def fits_a_header(key: str) -> bool:
-    """Whether a key can be sent at all."""
+    """Whether a header can carry the key."""
     return re.fullmatch(rf"[!-~]{{1,{MAX_KEY}}}", key) is not None
 
 
 def _variables() -> set[str]:
-    """All that some program of ours reads."""
+    """Every variable that one of our programs reads."""
     return {ENV_PREFIX + name.upper() for name in Settings.model_fields} | variables.AGENT | {variables.PUBLISH}
 
 
@@ -434,9 +434,9 @@ def _loopback(host: str) -> str:
 
 
 def _address_towards(networks: Iterable[Network], host: str) -> str | None:
-    """Our own address on the way to the first of the networks that has a route; loopback counts last.
+    """Our own address on the route to the first of the networks that has one; loopback counts last.
 
-    Only networks of the same version as `host` do: our server on `::` does not take IPv4.
+    Only networks of the same IP version as `host` count: our server on `::` does not accept IPv4.
     """
     version, family = (6, socket.AF_INET6) if ":" in host else (4, socket.AF_INET)
     own_kind = [network for network in networks if network.version == version]
@@ -451,14 +451,14 @@ def _address_towards(networks: Iterable[Network], host: str) -> str | None:
 
 
 def _somebody_in(network: Network) -> str:
-    """An address to look for a route to; the first ones of a network as large as the Internet belong to nobody."""
+    """An address for finding a route. In a network as large as the Internet the first addresses belong to nobody."""
     if network.prefixlen < 8:
         return "192.0.2.1" if network.version == 4 else "2001:db8::1"
     return str(network[min(1, network.num_addresses - 1)])
 
 
 def _port_ranges(text: str) -> tuple[range, ...]:
-    """`8000-8999,9100`; raises ValueError."""
+    """The ranges of `8000-8999,9100`. Raises ValueError."""
     ranges = []
     for part in text.split(","):
         found = re.fullmatch(r"\s*([0-9]{1,5})(?:\s*-\s*([0-9]{1,5}))?\s*", part)

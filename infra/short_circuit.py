@@ -1,4 +1,4 @@
-"""A short circuit: what has just not answered is not waited for by every caller that comes."""
+"""A circuit breaker: callers do not all wait for a dependency that has just not answered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class ShortCircuit:
-    """Opens after so many failures in a row; then one caller per `pause_s` tries, and the first success closes it."""
+    """Opens after several failures in a row. Then one caller per `pause_s` tries, and the first success closes it."""
 
     def __init__(self, *, pause_s: float, after: int) -> None:
         self._pause_s = pause_s
@@ -20,7 +20,7 @@ class ShortCircuit:
         return self._failures >= self._after
 
     def admits(self) -> bool:
-        """Whether the caller may try now; where it may not, waiting would most likely be in vain."""
+        """Whether the caller may try now. If not, waiting would most likely be in vain."""
         if not self.is_open:
             return True
         now = time.monotonic()
@@ -30,10 +30,10 @@ class ShortCircuit:
         return True
 
     def failed(self) -> None:
-        """There was no answer."""
+        """Note a failure."""
         self._failures += 1
         self._next_try = time.monotonic() + self._pause_s
 
     def answered(self) -> None:
-        """It is there."""
+        """Note a success."""
         self._failures = 0

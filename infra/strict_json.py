@@ -1,7 +1,7 @@
-"""JSON that can be written out again: what Python's parser lets through and others refuse is refused here too.
+"""JSON that every reader accepts: what Python's parser lets through and others refuse is refused here too.
 
-A body is parsed to objects, once `infra.json_shape` has bounded it. A JSON text that came in a string (`payload`,
-`result`) is as large as its bytes allow: `check_text` looks at it without making objects of it.
+A body is parsed to objects, after `infra.json_shape` has bounded it. JSON text inside a string (`payload`, `result`) is
+limited by its bytes alone: `check_text` checks it without making objects.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from infra import json_shape
 MAX_DEPTH = 100
 """Levels of nesting: far below the interpreter's own limit."""
 MAX_DIGITS = 4300
-"""Of an integer: Python reads no longer one."""
+"""Digits of an integer: Python reads no more."""
 MAX_COMPARED = 20_000
-"""Values of a text that is compared as what it means, not as how it is written."""
+"""Values up to which texts are compared by meaning. Larger ones are compared as written."""
 INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 20  # with the sign
 UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
-"""NUL and lone surrogates: Postgres takes no NUL, UTF-8 no surrogate."""
+"""NUL and lone surrogates: Postgres stores no NUL, UTF-8 no surrogate."""
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-"""Control characters (C0, DEL, C1) and lone surrogates: what no name and no reason holds."""
+"""Control characters (C0, DEL, C1) and lone surrogates, which no name and no reason may hold."""
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
@@ -38,7 +38,7 @@ _MANY_DIGITS = b"0" * 200
 
 
 def encodable(part: Any) -> bool:
-    """Whether a value (or key) alone can be written out and stored: no NaN, no infinity, no NUL, no surrogate."""
+    """Whether a single value (or key) can be written out and stored: no NaN, infinity, NUL or surrogate."""
     if isinstance(part, str):
         return UNSTORABLE.search(part) is None
     return not isinstance(part, float) or math.isfinite(part)
@@ -50,7 +50,7 @@ def storable(part: Any) -> bool:
 
 
 def printable(part: Any) -> bool:
-    """Whether a value (or key) alone is no text, or one without control characters."""
+    """Whether a single value (or key) is a text without control characters, or no text."""
     return not isinstance(part, str) or UNPRINTABLE.search(part) is None
 
 
@@ -64,9 +64,9 @@ def check(value: Any, fits: Callable[[Any], bool]) -> None:
 
 
 def check_text(text: str) -> None:
-    """Raise ValueError unless `text` is JSON that every reader takes: see `encodable`, MAX_DEPTH, MAX_DIGITS.
+    """Raise ValueError unless `text` is JSON that every reader accepts: see `encodable`, MAX_DEPTH, MAX_DIGITS.
 
-    In C, and without objects: 1 MiB takes some milliseconds, and at most 1 ms at a time.
+    In C, without objects: 1 MiB takes some milliseconds, at most 1 ms at a time.
     """
     content = text.encode()  # a lone surrogate fails here: UnicodeEncodeError is a ValueError
     try:
@@ -84,7 +84,7 @@ def check_text(text: str) -> None:
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two JSON texts mean the same; of large ones, whether they differ in white space alone."""
+    """Whether two JSON texts mean the same; for large ones, whether they differ in white space only."""
     if one == other:
         return True
     try:
@@ -103,7 +103,7 @@ class RepeatedName(ValueError):
 
 
 def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of its pairs, for `loads`. Raises RepeatedName."""
+    """An object from its pairs, for `loads`. Raises RepeatedName."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise RepeatedName
@@ -115,9 +115,9 @@ def loads(
     as_object: Callable[[list[tuple[str, Any]]], Any] | None = None,
     as_integer: Callable[[str], Any] | None = None,
 ) -> Any:
-    """As `json.loads`, with ValueError for every text it can't take; NaN and its like are left to `check`.
+    """As `json.loads`, but raises ValueError for every text that it cannot read; `check` refuses NaN and the like.
 
-    `as_object` makes an object of its pairs, `as_integer` an integer of its digits.
+    `as_object` makes an object from its pairs, `as_integer` an integer from its digits.
     """
     try:
         return json.loads(text, object_pairs_hook=as_object, parse_int=as_integer)
@@ -126,7 +126,7 @@ def loads(
 
 
 def int64_or_beyond(digits: str) -> int:
-    """An integer, or one that `storable` refuses: making thousands of digits a number takes long."""
+    """An integer, or a value that `storable` refuses if it has thousands of digits, which take long to convert."""
     return int(digits) if len(digits) <= _INT64_DIGITS else INT64.stop
 
 
@@ -144,7 +144,7 @@ def _within(level: list[Any]) -> Iterator[Any]:
 
 
 def _unusual_numbers(content: bytes) -> Iterator[bytes]:
-    """The numbers of a JSON text that might be out of range, with others beside them."""
+    """The numbers of a JSON text that might be out of range, and some others."""
     zeros = content.translate(_AS_ZEROS, b"+")
     if _LARGE_EXPONENT not in zeros and _MANY_DIGITS not in zeros:
         return
@@ -156,7 +156,7 @@ def _unusual_numbers(content: bytes) -> Iterator[bytes]:
 
 
 def _readable(number: bytes) -> bool:
-    """Whether Python reads a number, and as a finite one; `rest` and the letters of `true` may be none."""
+    """Whether Python reads a number as a finite one. `rest` and the letters of `true` may be none."""
     if number.lstrip(b"-").isdigit():
         return len(number.lstrip(b"-")) <= MAX_DIGITS
     try:

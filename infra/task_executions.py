@@ -1,4 +1,4 @@
-"""The engine's own word about the tasks' workflows, read only: for `gpu-orchestrator verify`."""
+"""Temporal's own record of the tasks' workflows, read only: for `gpu-orchestrator verify`."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Execution:
 
     @property
     def counts(self) -> bool:
-        """Whether no other run may stand beside it; one that failed or was terminated may be replaced."""
+        """Whether no other run may exist beside it. A run that failed or was terminated may be replaced."""
         return self.status in _COUNTING
 
 
 async def every(client: Client) -> AsyncIterator[Execution]:
-    """All that are visible, which may lag a moment behind the truth."""
+    """All visible runs. Visibility may lag behind."""
     async for one in client.list_workflows("WorkflowType = 'TaskWorkflow'", page_size=1000):
         yield _execution(one)
 
 
 async def describe(client: Client, task_id: str, run_id: str | None = None) -> Execution | None:
-    """The truth about one run, the last one unless `run_id` says which; None where there is none (any more)."""
+    """The current state of one run, by default the last one; None if there is none, or no longer."""
     handle = client.get_workflow_handle(task_workflow_id(task_id), run_id=run_id)
     try:
         return _execution(await handle.describe(rpc_timeout=CALL))
@@ -63,7 +63,7 @@ async def outcome(client: Client, task_id: str, run_id: str) -> str:
 
 
 async def retention(client: Client) -> timedelta:
-    """How long the engine remembers a closed workflow."""
+    """How long Temporal keeps a closed workflow."""
     request = DescribeNamespaceRequest(namespace=client.namespace)
     answer = await client.workflow_service.describe_namespace(request, timeout=CALL)
     return answer.config.workflow_execution_retention_ttl.ToTimedelta()

@@ -1,7 +1,7 @@
-"""OpenTelemetry: one trace from the request through the workflow to the node, exported where an endpoint is set.
+"""OpenTelemetry: one trace from the request through the workflow to the node, exported if an endpoint is set.
 
-Without an endpoint no SDK is loaded and no span exists; a caller's `traceparent` is handed on as it came. What
-travels is the W3C `traceparent` alone: baggage of strangers is none of the nodes' business.
+Without an endpoint no SDK is loaded and no span exists; a caller's `traceparent` is passed on unchanged. Only the W3C
+`traceparent` travels: a stranger's baggage is not passed to nodes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 FLUSH_S = 1.0
-"""A program that ends waits no longer for its last spans: the collector may be away."""
+"""Seconds for which an ending program waits for its last spans: the collector may be away."""
 
 _W3C = TraceContextTextMapPropagator()
 _TRACE = slice(3, 35)  # of a traceparent: version, trace, span, flags
@@ -28,7 +28,7 @@ _tracer = trace.get_tracer("gpu-orchestrator")  # a proxy: it looks for the prov
 
 
 def log_to_stderr(level: str) -> None:
-    """What every program of ours logs like; the libraries' own account of each request is left out."""
+    """Set up logging for every program, without the libraries' own line for each request."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for library in ("httpx", "httpcore", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -42,7 +42,7 @@ def is_on() -> bool:
 
 @contextmanager
 def exported(service: str) -> Iterator[None]:
-    """The traces of this process are exported under this service name, if they are at all (`is_on`)."""
+    """Export the traces of this process under a service name, if traces are exported (`is_on`)."""
     if not is_on():
         yield
         return
@@ -63,19 +63,19 @@ def exported(service: str) -> Iterator[None]:
 
 
 def tracer() -> Tracer:
-    """The program's tracer; its spans are nothing where traces are not exported."""
+    """The program's tracer. Its spans do nothing if traces are not exported."""
     return _tracer
 
 
 def describe(**attributes: str | int | None) -> None:
-    """Attributes for the current span; `task_id` becomes `task.id`. Never a payload, a result, a token or a key."""
+    """Set attributes of the current span; `task_id` becomes `task.id`. Never a payload, a result, a token or a key."""
     span = trace.get_current_span()
     if span.is_recording():
         span.set_attributes(named(attributes))
 
 
 def named(attributes: dict[str, str | int | None]) -> dict[str, str | int]:
-    """Attributes under their exported names, without those that are not known."""
+    """Attributes under their exported names, without unknown values."""
     return {name.replace("_", "."): value for name, value in attributes.items() if value is not None}
 
 
@@ -85,22 +85,22 @@ def current_traceparent() -> str | None:
 
 
 def traceparent_of(span: Span) -> str | None:
-    """What names a span to others, or the caller's where it is none of ours; None outside of any trace."""
+    """The traceparent of a span, or the caller's if the span is not ours; None outside any trace."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, trace.set_span_in_context(span, Context()))
     return carrier.get("traceparent")
 
 
 def new_traceparent() -> str:
-    """Names a trace that nobody has begun, so that what happens to one task can be joined all the same.
+    """A traceparent for a trace that nobody has begun, so that the events of one task can be joined.
 
-    Marked as sampled: a node that exports its traces while we do not would drop them otherwise.
+    It is marked as sampled: otherwise a node that exports its traces while we do not would drop them.
     """
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
 def traceparent_in(stored: str | None) -> str | None:
-    """The current traceparent where it lies in the trace of the stored one, else the stored one."""
+    """The current traceparent if it is in the stored one's trace, else the stored one."""
     current = current_traceparent()
     if stored is None or (current is not None and current[_TRACE] == stored[_TRACE]):
         return current
@@ -108,13 +108,13 @@ def traceparent_in(stored: str | None) -> str | None:
 
 
 def context_of(traceparent: str | None) -> Context:
-    """The context in which spans become children of a traceparent; an empty one where it is missing or malformed."""
+    """The context in which spans become children of a traceparent; empty if that is missing or malformed."""
     return _W3C.extract({"traceparent": traceparent} if traceparent else {}, Context())
 
 
 @contextmanager
 def joined(traceparent: str | None) -> Iterator[None]:
-    """Within, the trace of a traceparent goes on; without one nothing changes."""
+    """A context that continues the trace of a traceparent; without one nothing changes."""
     if traceparent is None:
         yield
         return

@@ -1,9 +1,9 @@
-"""How Temporal is reached: TLS, API key and namespace come from the SDK's own environment configuration.
+"""Access to Temporal: TLS, API key and namespace come from the SDK's own environment configuration.
 
 The variables TEMPORAL_TLS…, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE and TEMPORAL_GRPC_META_… count. A configuration file
-counts only where TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE asks for one: what somebody keeps in their home for the
-`temporal` command is not meant for us. The address is ORCHESTRATOR_TEMPORAL_ADDRESS, from nowhere else: it also says
-that Temporal is not embedded, and where no node may be.
+counts only if TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE asks for one: a profile for the `temporal` command in somebody's
+home is not meant for us. The address is ORCHESTRATOR_TEMPORAL_ADDRESS and nothing else: it also says that Temporal is
+not embedded, and where no node may be.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class NoSuchWorkflow(Exception):
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether what the client itself raises means that the engine is away; RuntimeError: it can't connect."""
+    """Whether an error of the client means that Temporal is away. A RuntimeError means that it cannot connect."""
     return error.status in NO_ANSWER if isinstance(error, RPCError) else isinstance(error, RuntimeError)
 
 
 async def connect(settings: Settings, *, lazy: bool = True) -> Client:
-    """A client; a lazy one connects on first use, so that a program starts while the engine is away.
+    """A client. A lazy one connects on first use, so that a program starts while Temporal is away.
 
-    Raises what `options` raises, and BadSettings for what the SDK refuses.
+    Raises what `options` raises, and BadSettings for options that the SDK refuses.
     """
     try:
         return await Client.connect(
@@ -63,7 +63,7 @@ async def connect(settings: Settings, *, lazy: bool = True) -> Client:
 
 
 def interceptors() -> list[Interceptor]:
-    """Temporal's own tracing, for the client and the workers made with it; nothing where traces are not exported."""
+    """Temporal's own tracing, for the client and its workers; empty if traces are not exported."""
     if not telemetry.is_on():
         return []
     from temporalio.contrib.opentelemetry import TracingInterceptor
@@ -72,7 +72,7 @@ def interceptors() -> list[Interceptor]:
 
 
 def options(settings: Settings) -> ClientConnectConfig:
-    """Arguments of `Client.connect`. Raises BadSettings where the address is unset, the configuration unreadable."""
+    """Arguments of `Client.connect`. Raises BadSettings if the address is unset or the configuration unreadable."""
     if settings.temporal_address is None:
         raise BadSettings(f"{ENV_PREFIX}TEMPORAL_ADDRESS must be set (`gpu-orchestrator run` does so by itself)")
     found = _configured()
@@ -92,7 +92,7 @@ def _configured() -> ClientConnectConfig:
 
 
 def _check(found: ClientConnectConfig) -> None:
-    """Raise BadSettings for what the SDK would take for an engine that is away."""
+    """Raise BadSettings for options with which the SDK would report that Temporal is away."""
     tls = found.get("tls")
     if isinstance(tls, TLSConfig):
         _check_tls(tls)
@@ -128,7 +128,7 @@ def _check_private_key(pem: bytes) -> None:
 
 
 def _variables() -> dict[str, str]:
-    """The environment without what is no UTF-8, such as a PWD: the bridge panics on that."""
+    """The environment without values that are not UTF-8, such as a PWD: the bridge panics on those."""
     return {name: value for name, value in os.environ.items() if _is_text(name + value)}
 
 

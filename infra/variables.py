@@ -1,4 +1,4 @@
-"""The names of the environment variables that are ours; light, because the node agent imports it."""
+"""The names of our environment variables. Imports little, because the node agent imports it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ADVERTISE_IP ADVERTISE_PORT API CA_FILE COMMAND DEREGISTER_ON_EXIT DRAIN_TIMEOUT
 HOSTNAME KEY KEY_FILE LOG_LEVEL PORT PRIORITY RUN_AS SLOTS STATE_DIR VAST_ID
 """
 AGENT = frozenset(AGENT_PREFIX + name for name in _AGENT.split())
-"""What `gpu-orchestrator node` reads."""
+"""Variables that `gpu-orchestrator node` reads."""
 PUBLISH = f"{ENV_PREFIX}PUBLISH"
-"""Read by docker-compose.yml alone."""
+"""The variable that only docker-compose.yml reads."""
 NODE_SETTINGS = frozenset({f"{AGENT_PREFIX}NETWORKS", f"{AGENT_PREFIX}PORTS"})
-"""Of the orchestrator, with the prefix of the agent's."""
+"""Variables of the orchestrator that have the agent's prefix."""
 
 
 def warnings(environ: Iterable[str], prefix: str, known: Iterable[str]) -> list[str]:

@@ -15,9 +15,9 @@ from workflows.domain.errors import AlertNotFound
 
 @dataclass(frozen=True)
 class NewAlert:
-    """An alert to raise. `cause` is what it is about, such as one node's faults.
+    """An alert to raise. `cause` is its subject, such as the faults of one node.
 
-    `lasts`: it is a state, which is raised as long as it lasts, and not one more event each time.
+    With `lasts` it is a state, raised again as long as it lasts, and not one more event each time.
     """
 
     cause: str
@@ -29,7 +29,7 @@ class NewAlert:
 
 
 AGAIN_S = 3600.0
-"""The same cause is raised anew at the earliest so long after its last alert was acknowledged."""
+"""How long after an acknowledgement the same cause may be raised anew."""
 
 # Named after the one before it, so that two processes that find the same raise one.
 _RAISE = text(
@@ -56,7 +56,7 @@ _FILTERS = {"level": "level = :level", "status": "status = :status"}
 
 
 UNSERVED_NAMED = 20
-"""Types that no node supports and that have an alert of their own; a caller may invent any number of types."""
+"""The number of unserved types with an alert of their own. A caller may invent any number of types."""
 
 
 def unserved(waiting: Sequence[tuple[int, str]]) -> list[NewAlert]:
@@ -108,12 +108,13 @@ def disk_nearly_full(hostname: str, path: str, free: int, total: int) -> NewAler
 
 
 async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
-    """(new) → ACTIVE. False where the last one of its cause is ACTIVE, or was so within AGAIN_S: that one counts it."""
+    """(new) → ACTIVE. Returns False if the cause has an ACTIVE alert, or had one within AGAIN_S, which counts it
+    instead."""
     return (await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S})).rowcount == 1
 
 
 def fleet_silent(held: list[str], fleet: int) -> NewAlert:
-    """A large part of the fleet fell silent at once, and these nodes are held."""
+    """Alert: a large part of the fleet fell silent at once, and these nodes are held."""
     return NewAlert(
         cause="fleet-silent",
         title="大量GPU同时失联",
@@ -126,7 +127,7 @@ def fleet_silent(held: list[str], fleet: int) -> NewAlert:
 
 
 async def acknowledge(connection: Connection, seq: int, by: str) -> bool:
-    """ACTIVE → ACKNOWLEDGED; False where it was so before: the first one stays. Raises AlertNotFound."""
+    """ACTIVE → ACKNOWLEDGED. Returns False if it was acknowledged before: the first one stays. Raises AlertNotFound."""
     changed = (await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})).rowcount == 1
     if not (await connection.execute(_EXISTS, {"seq": seq})).scalar_one():
         raise AlertNotFound
@@ -136,7 +137,7 @@ async def acknowledge(connection: Connection, seq: int, by: str) -> bool:
 async def page(
     connection: Connection, filters: dict[str, object], *, limit: int, offset: int
 ) -> tuple[Sequence[Row], int]:
-    """One page of alerts, the newest first, and how many there are in all."""
+    """One page of alerts, newest first, and their total."""
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
     counts = (await counters.read(connection)).alerts
     total = sum(n for pair, n in counts.items() if set(filters.values()) <= set(pair))

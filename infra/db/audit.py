@@ -1,6 +1,6 @@
-"""The audit log: who did what, written in the transaction that does it. No secret, no payload stands in it.
+"""The audit log: who did what, written in the transaction that does it, without secrets or payloads.
 
-Beats and reports of nodes are not here: a task's timeline tells those.
+Beats and reports of nodes are not recorded here: a task's timeline has the reports.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from infra.db.connection import Connection, Row
 
 
 class Action(StrEnum):
-    """What is recorded."""
+    """The recorded actions."""
 
     TASK_CREATE = "task.create"
     GPU_REGISTER = "gpu.register"
@@ -30,14 +30,14 @@ class Action(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What came of it."""
+    """The result of an action."""
 
     DONE = "DONE"
     UNCHANGED = "UNCHANGED"  # it was so already
 
 
 class By(Protocol):
-    """Who acts; a `Caller` is one."""
+    """An actor; a `Caller` is one."""
 
     @property
     def key_id(self) -> str | None: ...
@@ -48,7 +48,7 @@ class By(Protocol):
 
 
 class Actor(NamedTuple):
-    """Who acts without a key: the command line, or the program itself."""
+    """An actor without a key: the command line, or the program itself."""
 
     key_id: str | None
     owner: str
@@ -63,7 +63,7 @@ _FILTERS = {"key_id": "key_id = :key_id", "owner": "owner = :owner", "action": "
 
 
 def values(by: By, action: Action, subject: str, detail: str = "", *, changed: bool = True) -> dict[str, object]:
-    """The columns of an entry, for a statement that writes it together with what it is about."""
+    """The columns of an entry, for a statement that writes it together with its subject."""
     outcome = Outcome.DONE if changed else Outcome.UNCHANGED
     who = {"key_id": by.key_id, "owner": by.owner, "role": by.role}
     return {**who, "action": action, "subject": subject, "detail": detail, "outcome": outcome}
@@ -79,9 +79,9 @@ async def record(
 async def page(
     connection: Connection, filters: dict[str, object], *, limit: int, offset: int
 ) -> tuple[Sequence[Row], int]:
-    """One page of entries, the newest first, and how many there are in all. `filters`: key_id, owner, action.
+    """One page of entries, newest first, and their total. `filters`: key_id, owner, action.
 
-    The total is counted from an index: nobody but an administrator asks, and rarely.
+    The total is counted from an index: only administrators ask, and rarely.
     """
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
     statement = text(f"SELECT * FROM audit_log WHERE {where} ORDER BY id DESC LIMIT :limit OFFSET :offset")

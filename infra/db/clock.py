@@ -1,7 +1,6 @@
-"""Comparing stored times with the database's clock, which may have been ahead once and is right again.
+"""SQL for comparing stored times with the database's clock, which may have been ahead and set back.
 
-A stored time that is yet to come is unknown, not just now: so it is long ago for whoever asks whether it is, and
-never recent. All functions give SQL.
+A stored time in the future is unknown, not just now: it counts as long ago, and never as recent.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ def seconds(name: str) -> str:
 
 
 def long_ago(moment: str, interval: str) -> str:
-    """Whether a moment is longer ago than an interval, or unknown; null where it is null."""
+    """Whether a moment is longer ago than an interval, or unknown; null if it is null."""
     return f"({moment} < {NOW} - {interval} OR {moment} > {NOW})"
 
 
 def recent(moment: str, interval: str) -> str:
-    """Whether a moment is no longer ago than an interval; null where it is null."""
+    """Whether a moment is no longer ago than an interval; null if it is null."""
     return f"({moment} BETWEEN {NOW} - {interval} AND {NOW})"
 
 
 def known(moment: str) -> str:
-    """The moment, null where it is unknown."""
+    """The moment, or null if it is unknown."""
     return f"CASE WHEN {moment} <= {NOW} THEN {moment} END"
 
 
 def age_s(moment: str) -> str:
-    """How long ago a moment is, in seconds: endless where it is unknown, null where it is null."""
+    """The age of a moment in seconds: infinite if it is unknown, null if it is null."""
     return f"CASE WHEN {moment} > {NOW} THEN 'Infinity' ELSE extract(epoch FROM {NOW} - {moment})::float END"
 
 
 def rests(not_before: str) -> str:
-    """Whether a node is backed off; never for longer than the longest backoff."""
+    """Whether a node is backed off, never for longer than the longest backoff."""
     return f"COALESCE({not_before} > {NOW} AND {not_before} <= {NOW} + interval '{BACKOFF_CAP_S:g} s', false)"

@@ -1,9 +1,8 @@
-"""Hearing at once that an attempt has closed, where a dispatch waits for that (ADR 0016).
+"""Hearing at once that an attempt has closed, for a dispatch that waits for it (ADR 0016).
 
-`attempts.accept_dispatched` puts the listener's channel into the attempt's row, and whoever closes the attempt then
-notifies that channel in the same transaction, instead of signalling the task's workflow. A notification can be lost,
-with the listener's connection or the listener: so nobody relies on one, and whoever stops waiting looks at the row
-(`give_up`).
+`attempts.accept_dispatched` writes the listener's channel into the attempt's row. Whoever closes the attempt then
+notifies that channel in the same transaction, instead of signalling the task's workflow. A notification may be lost
+with the listener or its connection, so nobody relies on one: whoever stops waiting reads the row (`give_up`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 NAME = "gpu-orchestrator"
 REPEAT_S = 1.0
 ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
-"""After 11 s without an answer a connection on which nothing is sent counts as broken, too."""
+"""Keepalives: a silent connection counts as broken after 11 s without an answer."""
 _GIVE_UP = text(
     "UPDATE attempts SET watched_by = NULL"
     " WHERE task_id = :task_id AND attempt = :attempt AND watched_by = :watched_by AND closed_at IS NULL"
@@ -33,7 +32,7 @@ _GIVE_UP = text(
 
 
 class Closings:
-    """Listens on a connection of its own; its `channel` is no other process's."""
+    """Listens on a connection of its own, on a `channel` that no other process has."""
 
     def __init__(self, database_url: str) -> None:
         self.channel = f"closed_{secrets.token_hex(8)}"
@@ -43,12 +42,12 @@ class Closings:
 
     @property
     def expected(self) -> int:
-        """How many attempts are waited for now."""
+        """The number of attempts that are waited for."""
         return len(self._expected)
 
     @contextmanager
     def expect(self, task_id: str, attempt: int) -> Iterator[asyncio.Event]:
-        """An event that is set once the attempt is known to have closed; to be called before its row says who waits."""
+        """An event that is set once the attempt has closed. Call this before the row says who waits."""
         name = f"{task_id} {attempt}"
         closed = self._expected.setdefault(name, asyncio.Event())
         try:
@@ -86,6 +85,6 @@ class Closings:
 
 
 async def give_up(connection: Connection, task_id: str, attempt: int, watched_by: str) -> bool:
-    """Who waited for the attempt to close does no more: its workflow is signalled from now on. False: it has closed."""
+    """Stop waiting for the attempt to close: its workflow is signalled from now on. Returns False if it has closed."""
     key = {"task_id": task_id, "attempt": attempt, "watched_by": watched_by}
     return (await connection.execute(_GIVE_UP, key)).rowcount == 1

@@ -1,8 +1,8 @@
-"""A connection in a transaction, as the modules beside this one use it.
+"""A connection in a transaction, as the modules of this folder use it.
 
-SQLAlchemy opens it and closes it, and `lending` keeps it. The statements go to psycopg's connection directly: all of
-ours are SQL text, and its way through SQLAlchemy costs three times what the driver itself costs (0.39 ms of CPU by
-0.12 ms for a SELECT of one row), a few dozen times in the life of a task.
+SQLAlchemy opens and closes it, and `lending` keeps it. Statements go to psycopg's connection directly: all of ours are
+SQL text, and the way through SQLAlchemy costs three times what the driver itself costs (0.39 ms of CPU against 0.12 ms
+for a SELECT of one row), some thirty times in the life of a task.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Row(Protocol):
 
 
 class Result(Protocol):
-    """What a statement has answered: a part of SQLAlchemy's `CursorResult`."""
+    """The result of a statement: a part of SQLAlchemy's `CursorResult`."""
 
     @property
     def rowcount(self) -> int: ...
@@ -48,15 +48,15 @@ class Result(Protocol):
 
 
 class Connection(Protocol):
-    """Executes statements, their parameters by name. SQLAlchemy's own connections are such, too."""
+    """Executes statements, with parameters by name. SQLAlchemy's own connections fit this protocol too."""
 
     async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
-        """Raises sqlalchemy.exc.DBAPIError."""
+        """Execute a statement. Raises sqlalchemy.exc.DBAPIError."""
         ...
 
 
 class DriverConnection:
-    """The driver's connection of one that SQLAlchemy has opened."""
+    """The driver's connection inside one that SQLAlchemy has opened."""
 
     def __init__(self, opened: AsyncConnection) -> None:
         pooled = opened.sync_connection
@@ -64,11 +64,11 @@ class DriverConnection:
         self._opened = opened
         self._driver: psycopg.AsyncConnection[Any] = pooled.connection.driver_connection  # type: ignore[assignment]
         self.is_lost = False
-        """Whether a statement has found that its other end is gone."""
+        """Whether a statement has found the other end gone."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is open, in no transaction, and nothing is under way on it."""
+        """Whether it is open, in no transaction, and idle."""
         return self._driver.info.transaction_status == TransactionStatus.IDLE
 
     @property
@@ -77,7 +77,7 @@ class DriverConnection:
         return self._driver.autocommit
 
     async def commit_each(self, each: bool) -> None:
-        """Say whether a statement is a transaction of its own; outside of a transaction. Raises DBAPIError."""
+        """Set whether each statement is a transaction of its own. Call it outside a transaction. Raises DBAPIError."""
         if self._driver.autocommit is not each:
             await self._heeded("", self._driver.set_autocommit(each))
 
@@ -86,7 +86,7 @@ class DriverConnection:
         await self._heeded("COMMIT", self._driver.commit())
 
     async def roll_back(self) -> None:
-        """Undo the transaction, where the connection is open: else the server does. Raises DBAPIError."""
+        """Undo the transaction if the connection is open; else the server does. Raises DBAPIError."""
         if not self._driver.closed:
             await self._heeded("ROLLBACK", self._driver.rollback())
 
@@ -96,7 +96,7 @@ class DriverConnection:
         await self._opened.close()
 
     async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
-        """Raises DBAPIError, its text without the values of any row or parameter."""
+        """Execute a statement. Raises DBAPIError, whose text has no values of rows or parameters."""
         query = _for_driver(statement.text)
         return await self._heeded(query, self._answer(query, parameters or {}))
 
@@ -106,7 +106,7 @@ class DriverConnection:
         return _Rows(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
 
     async def _heeded(self, query: str, call: Awaitable[T]) -> T:
-        """A connection that somebody has stopped waiting for is closed: nobody knows what it is doing."""
+        """Close a connection whose caller has stopped waiting: nobody knows what it is doing."""
         try:
             return await call
         except asyncio.CancelledError:
@@ -155,7 +155,7 @@ class _Rows:
 
 
 def keep_first_line(error: DBAPIError | psycopg.Error) -> None:
-    """Cut off what follows Postgres' own words: its DETAIL shows the row that did not fit, payload and all."""
+    """Cut off what follows Postgres' own words: its DETAIL shows the refused row with its payload."""
     if error.args:
         error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
 

@@ -53,14 +53,14 @@ COUNTED = """
      UNION ALL SELECT 'gpus', status, count(*) FROM gpus WHERE gone_at IS NULL GROUP BY 2
      UNION ALL SELECT 'alerts', level || ' ' || status, count(*) FROM alerts GROUP BY 2
 """
-"""What the rows say: every count that is kept."""
+"""Every kept count, as the rows have it."""
 KEPT = """
     SELECT counter, key, sum(n)::bigint AS n
       FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) both_tables
      WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'gpus', 'alerts')
      GROUP BY 1, 2 HAVING sum(n) <> 0
 """
-"""What the counters say: those that COUNTED has, not those of a later version."""
+"""Every count in COUNTED, as the counters have it, without those of a later version."""
 # Also one statement: of a change that is made meanwhile it sees the row and its difference, or neither. So it appends
 # exactly what is missing, and locks nobody out.
 _RECOUNT = text(
@@ -85,7 +85,7 @@ RECOUNT_LIMIT_S = 40.0
 _LIMIT = text(f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'")  # within one step of the monitor
 _CLOCK = text("SELECT clock_timestamp()")
 RECOUNT_REST = 200
-"""Between two recounts lies so many times the duration of the last: it costs half a percent of one core at any size."""
+"""The pause between two recounts, as a multiple of the last one's duration: half a percent of one core at any size."""
 _GENERAL = ["tasks", "gpus", "alerts"]
 
 
@@ -99,7 +99,7 @@ class Counts:
 
 
 async def read(connection: Connection) -> Counts:
-    """What the monitoring endpoints show."""
+    """The counts that the monitoring endpoints show."""
     counts = Counts()
     for row in await connection.execute(_READ, {"counters": _GENERAL}):
         if row.counter == "tasks":
@@ -115,7 +115,7 @@ async def read(connection: Connection) -> Counts:
 async def tasks_by_kind(
     connection: Connection, *, gpu_id: str | None = None, user_id: str | None = None
 ) -> dict[tuple[int, str], int]:
-    """How many tasks there are, of a user, of a node or of both, by type and status."""
+    """The number of tasks of a user, of a node or of both, by type and status."""
     rows = await connection.execute(_READ, {"counters": [_counter_of(user_id, gpu_id)]})
     return {_type_and_status(row.key): row.n for row in rows}
 
@@ -128,19 +128,19 @@ async def tasks_matching(
     gpu_id: str | None = None,
     user_id: str | None = None,
 ) -> int:
-    """How many tasks there are with these properties."""
+    """The number of tasks with these properties."""
     kinds = await tasks_by_kind(connection, gpu_id=gpu_id, user_id=user_id)
     return matching(kinds, status=status, task_type=task_type)
 
 
 async def queued_of(connection: Connection, user_id: str) -> int:
-    """How many tasks of a user are QUEUED, of however many types."""
+    """The number of a user's QUEUED tasks, of all types."""
     count: int = (await connection.execute(_QUEUED_OF, {"counter": _counter_of(user_id, None)})).scalar_one()
     return count
 
 
 def matching(kinds: dict[tuple[int, str], int], *, status: str | None, task_type: int | None) -> int:
-    """How many of these have the status and the type; None: any."""
+    """The number of these with the status and the type; None for any."""
     return sum(
         n for (its_type, its_status), n in kinds.items() if _fits(its_status, status) and _fits(its_type, task_type)
     )
@@ -151,7 +151,7 @@ def _fits(value: object, wanted: object | None) -> bool:
 
 
 async def unfinished(connection: Connection, task_type: int) -> int:
-    """How many tasks of a type have not ended."""
+    """The number of a type's tasks that have not ended."""
     counts = (await read(connection)).tasks
     return sum(n for (its_type, status), n in counts.items() if its_type == task_type and status not in TERMINAL)
 
@@ -165,15 +165,15 @@ async def fold(connection: Connection) -> None:
 
 
 async def recount_is_due(connection: Connection) -> bool:
-    """Whether the last recount is long enough ago for what it took."""
+    """Whether the last recount is long enough ago, measured by its duration."""
     due: bool = (await connection.execute(_RECOUNT_IS_DUE, {"rest": RECOUNT_REST})).scalar_one()
     return due
 
 
 async def recount(connection: Connection) -> list[str]:
-    """Compare every count with the rows and correct it; which were wrong, and by how much.
+    """Compare every count with the rows and correct it. Returns what was wrong, and by how much.
 
-    A database too large for that within RECOUNT_LIMIT_S is not recounted: the caller calls `recount_later`.
+    If the database is too large for a recount within RECOUNT_LIMIT_S, the caller calls `recount_later`.
     """
     await connection.execute(_LIMIT)
     began = (await connection.execute(_CLOCK)).scalar_one()
@@ -184,12 +184,12 @@ async def recount(connection: Connection) -> list[str]:
 
 
 async def recount_later(connection: Connection) -> None:
-    """The recount failed: as if it had taken all of its time."""
+    """Put the next recount off, after a failure, as if the recount had taken its whole limit."""
     await connection.execute(_RECOUNTED, {"took_s": RECOUNT_LIMIT_S})
 
 
 def _counter_of(user_id: str | None, gpu_id: str | None) -> str:
-    """The counter that has the tasks of a user, a node, or both (migration 0005)."""
+    """The counter for the tasks of a user, a node, or both (migration 0005)."""
     if user_id is None:
         return "tasks" if gpu_id is None else f"gpu:{gpu_id}"
     return f"user:{user_id}" if gpu_id is None else f"user_gpu:{len(user_id)}:{user_id} {gpu_id}"

@@ -1,4 +1,4 @@
-"""Creating a task: its row, its place in the queue, and, where one is free, its slot (ADR 0015)."""
+"""Creating a task: its row, its place in the queue, and, if one is free, its slot (ADR 0015)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from workflows.messages import Grant
 _USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
 LAST = 2**62  # after every display id
 ESTIMATE_COUNTS = 500
-"""A new task's estimate counts at most so many ahead per type and class: creating costs the same at any length."""
+"""The most tasks per type and class that a new task's estimate counts, so that creating costs the same at any
+length."""
 
 
 @dataclass(frozen=True)
 class NewTask:
-    """What a caller asks for, with the limits of its type filled in."""
+    """What a caller asks for, completed by the limits of its type."""
 
     task_id: str
     task_type: int
@@ -100,9 +101,9 @@ async def create(
 ) -> Created:
     """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
 
-    With `claims_slot` it also gets a slot, where one seems to be free. With the `milestones` of the types in its pool
-    many before it need not be counted. Raises IdempotencyConflict where the key was seen with another body,
-    TooManyWaiting where `max_waiting` tasks of the same user are QUEUED.
+    With `claims_slot` the task also gets a slot, if one seems to be free. With `milestones` of the types in its pool, a
+    long queue need not be counted. Raises IdempotencyConflict if the key was used with another body, TooManyWaiting if
+    `max_waiting` tasks of the same user are QUEUED.
     """
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
@@ -149,7 +150,7 @@ async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -
 async def _ahead(
     connection: Connection, task: NewTask, rank: float, capacity: Capacity, milestones: Mapping[int, Milestones] | None
 ) -> int:
-    """How many wait before a new task of this rank; many are estimated."""
+    """The number of tasks before a new task of this rank; large numbers are estimates."""
     place = Place(task.queue_class, rank, LAST)
     if milestones is not None and (about := sum(one.about(place) for one in milestones.values())) >= ESTIMATE_COUNTS:
         return about
@@ -160,7 +161,7 @@ async def _ahead(
 
 
 def _earlier(row: Row) -> Created:
-    """What the same request has made before; where its workflow has not been heard of it may be started again."""
+    """The earlier task of the same request. If its workflow has not been heard of it may be started again."""
     return Created(row, unstarted=row.engine_started_at is None)
 
 

@@ -1,9 +1,10 @@
-"""A task's edges as guarded writes: one named function per legal transition (INVARIANTS, "Legal transitions").
+"""A task's transitions as guarded writes, one named function each (INVARIANTS, "Legal transitions").
 
-Each moves the row only from the expected state, appends the event in the same statement, and says
-whether it did. `attempts` (settling) and `collecting` call them in their transactions; `accept` and
-`complete_and_collect` are whole steps, and need none.
-A note is no edge: it says in the timeline what was mended, and moves nothing.
+Each moves the row only from the expected state, appends the event in the same statement, and says whether it did.
+`attempts` (settling) and `collecting` call them in their transactions; `accept` and `complete_and_collect` are whole
+steps, and need none.
+
+A note is no transition: it records in the timeline what was repaired, and moves nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _CAUSE = (
 
 
 def _edge(before: TaskStatus, after: TaskStatus, assignments: str, cause: str = _CAUSE) -> TextClause:
-    """`cause` yields what `_CAUSE` does, or nothing where the task is not to be moved; it may be a write itself."""
+    """`cause` yields what `_CAUSE` does, or nothing if the task is not to be moved; it may be a write itself."""
     check_edge(before, after)
     return text(
         f"""
@@ -99,7 +100,7 @@ _NOTE = text(
 
 
 class Cause(dict[str, object]):
-    """Who moves a task and why: the attempt, its node, the actor, and the reason for the timeline."""
+    """Why a task moves: the attempt, its node, the actor, and the reason for the timeline."""
 
     def __init__(self, task_id: str, attempt: int | None, gpu_id: str | None, actor: str, reason: str | None) -> None:
         super().__init__(task_id=task_id, attempt=attempt, gpu_id=gpu_id, actor=actor, reason=reason)
@@ -111,7 +112,7 @@ async def start(connection: Connection, cause: Cause) -> bool:
 
 
 async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Row | None:
-    """QUEUED → PROCESSING: the node has accepted the attempt, which is noted with it; None where it is closed.
+    """QUEUED → PROCESSING: the node has accepted the attempt, which is recorded with it. Returns None if it is closed.
 
     The row has gpu_id and whether that node `was_away`.
     """
@@ -120,35 +121,35 @@ async def accept(connection: Connection, task_id: str, attempt: int, actor: str)
 
 
 async def accept_dispatched(connection: Connection, task_id: str, attempt: int, watched_by: str | None) -> Row | None:
-    """The same edge, by the workflow's dispatch, which says whether it waits for the attempt's end."""
+    """The same transition, by the workflow's dispatch, which says whether it waits for the attempt's end."""
     values = {"task_id": task_id, "attempt": attempt, "actor": "workflow", "watched_by": watched_by}
     return (await connection.execute(_ACCEPT_DISPATCHED, values)).one_or_none()
 
 
 async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:
-    """PROCESSING → QUEUED: a retry (with the new `retry_count`), or an attempt that used none up."""
+    """PROCESSING → QUEUED: a retry (with the new `retry_count`), or an attempt that used up none."""
     return await _moved(connection, _REQUEUE, cause | {"retry_count": retry_count})
 
 
 async def complete(connection: Connection, cause: Cause) -> bool:
-    """PROCESSING → COMPLETED: the accepted result is collected; False also where there is none."""
+    """PROCESSING → COMPLETED: the accepted result is collected. Returns False also if there is none."""
     return await _moved(connection, _COMPLETE, cause)
 
 
 async def complete_and_collect(connection: Connection, task_id: str, attempt: int, actor: str) -> bool:
-    """PROCESSING → COMPLETED: the same for an attempt that has succeeded and is not collected yet, noted with it."""
+    """PROCESSING → COMPLETED, for an attempt that has succeeded and is not collected yet, which is recorded with it."""
     return await _moved(connection, _COMPLETE_AND_COLLECT, {"task_id": task_id, "attempt": attempt, "actor": actor})
 
 
 async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:
-    """QUEUED or PROCESSING → FAILED or TIMEOUT, `reason` is what the user reads as errorMessage."""
+    """QUEUED or PROCESSING → FAILED or TIMEOUT; users read `reason` as errorMessage."""
     return await _moved(connection, _END[before, after], cause)
 
 
 async def note(connection: Connection, cause: Cause, event_seq: int | None = None) -> bool:
-    """An entry from the task's status to the same one: something was mended that moves no status.
+    """Add an entry from the task's status to the same one: a repair that moves no status.
 
-    False, and nothing is written, where the task has ended, or has got another entry since `event_seq` was read.
+    Returns False, and writes nothing, if the task has ended, or has got another entry since `event_seq` was read.
     """
     return (await connection.execute(_NOTE, cause | {"event_seq": event_seq})).rowcount == 1
 

@@ -27,11 +27,12 @@ T = TypeVar("T")
 RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the same work may be run again
 RETRIES = 5
 ANSWER_S = 8.0
-"""A transaction that takes longer is given up by whoever waits for it: a database that hangs must not hang us.
+"""Seconds after which a caller gives up a transaction: a database that hangs must not hang us.
 
-It is more than the time after which a paused process loses its locks (see SESSION)."""
+It is more than the time after which a paused process loses its locks (see SESSION).
+"""
 PAUSE_S, SILENCES = 1.0, 3
-"""After so many transactions in a row without an answer only one in so many seconds is tried."""
+"""After several transactions in a row without an answer, only one per pause is tried."""
 SESSION = (
     "timezone=UTC",
     "jit=off",  # our statements are short: compiling one costs more than running it
@@ -77,7 +78,7 @@ class DatabaseSilent(TimeoutError):
 
 
 class Database:
-    """Runs transactions on a pool. All SQL stands in the modules beside this one, never in a caller."""
+    """Runs transactions on a pool. All SQL is in the modules of this folder, never in a caller."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -87,20 +88,20 @@ class Database:
         self.answered_at = 0.0  # by the monotonic clock; 0: never yet
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
-        """Run `work` in one READ COMMITTED transaction, again where the database asks for that.
+        """Run `work` in one READ COMMITTED transaction, again if the database asks for that.
 
-        `work` must touch nothing but the connection, since it may run more than once. Raises DatabaseSilent after
-        `within_s`; whether the transaction was committed is unknown then, as after any lost connection.
+        `work` must use nothing but the connection, since it may run more than once. Raises DatabaseSilent after
+        `within_s`. Then, as after any lost connection, nobody knows whether the transaction was committed.
         """
         return await self._bounded(lambda: self._in_transaction(work), within_s)
 
     async def single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """The same for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
+        """`run` for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
         return await self._bounded(lambda: self._alone(work), ANSWER_S)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncConnection]:
-        """A connection of SQLAlchemy's own, closed in the end: what is set for its session is for nobody else."""
+        """A connection of SQLAlchemy's own, closed at the end: settings of its session affect nobody else."""
         async with self._engine.connect() as connection:
             try:
                 yield connection
@@ -155,7 +156,7 @@ class Database:
         await self.run(_ping)
 
     async def close(self) -> None:
-        """Close every pooled connection, after what is being given up has let go of its own."""
+        """Close every pooled connection, once calls that were given up have returned theirs."""
         if self._running:
             await asyncio.wait(self._running, timeout=1)
         await self._lender.close()
@@ -167,12 +168,12 @@ async def _ping(connection: Connection) -> None:
 
 
 def _may_repeat(error: DBAPIError) -> bool:
-    """Deadlock or serialization failure: nothing of the transaction was kept."""
+    """Whether it is a deadlock or serialization failure: nothing of the transaction was kept."""
     return getattr(error.orig, "sqlstate", None) in RETRIED_SQLSTATES
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether an error means that the database is away, not that the work was wrong."""
+    """Whether an error means that the database is away, and not that the work was wrong."""
     if isinstance(error, DBAPIError):
         sqlstate = getattr(error.orig, "sqlstate", None)
         return error.connection_invalidated or (

@@ -1,7 +1,7 @@
-"""When the workflows of waiting tasks take their first steps, where that is put off (ADR 0018).
+"""When the workflows of waiting tasks take their first steps, if those are put off (ADR 0018).
 
-A table apart from `tasks`: a row that waits must be locked by nobody but who claims a slot for it, since a hand-over
-skips what is locked.
+It is a table apart from `tasks`, because only a claim may lock the row of a waiting task: a hand-over skips locked
+rows.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from sqlalchemy import text
 from infra.db.connection import Connection
 
 PACED_LOOKS_S = 60.0
-"""A new task for which there is certainly no slot may look for one itself so much later. Many are granted one before,
-and then their first step is already the dispatch: one workflow task and one look less."""
+"""Seconds by which the first step of a task is put off at most, when there is certainly no slot. Many tasks are granted
+one before; their first step is then the dispatch, which saves a workflow task."""
 LATEST_LOOK_S = 1800.0
-"""The same for those that have many ahead of them."""
+"""The same for tasks with many ahead of them."""
 RECORDED_S = 5.0
-"""What is put off for less than that the reconciler does not ask for (`activities.mending.AGE_S`)."""
+"""Shorter delays are not recorded: the reconciler does not look that early (`activities.mending.AGE_S`)."""
 FORGOTTEN_AT_ONCE = 5000
 
 _RECORD = text(
@@ -29,7 +29,7 @@ _RECORD = text(
     """
 )
 POSSIBLE = f"(due_at <= clock_timestamp() + interval '{LATEST_LOOK_S + RECORDED_S:g} s')"
-"""Nothing is put off for longer: the clock was ahead when such a time was written."""
+"""Nothing is put off for longer: a later time was written while the clock was ahead."""
 _FORGET = text(
     f"""
     DELETE FROM first_looks WHERE task_id IN (
@@ -40,10 +40,10 @@ _FORGET = text(
 
 
 async def record(connection: Connection, ages_s: dict[str, float]) -> None:
-    """The workflow of each task has been started, and looks for a slot so many seconds ago (negative: to come)."""
+    """Record the age of each task's first step in seconds (negative: in the future); its workflow has been started."""
     await connection.execute(_RECORD, {"task_ids": list(ages_s), "ages_s": list(ages_s.values())})
 
 
 async def forget(connection: Connection, age_s: float) -> None:
-    """Those that have been due for so long; not all of very many."""
+    """Forget those that have been due for `age_s`, a limited number at a time."""
     await connection.execute(_FORGET, {"age": age_s, "limit": FORGOTTEN_AT_ONCE})

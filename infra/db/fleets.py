@@ -1,4 +1,4 @@
-"""What a node's key may register within its grants; checked in the transaction of the registration."""
+"""What a node's key may register within its grants, checked in the registration's transaction."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _OTHERS = text(
 
 
 async def check(connection: Connection, grants: Grants, node: Registration) -> None:
-    """Raise BeyondGrants where this registration, beside the lineage's other GPUs, goes beyond its grants.
+    """Raise BeyondGrants if this registration, with the lineage's other GPUs, exceeds its grants.
 
-    One of the same GPU again does not count twice.
+    Registering the same GPU again does not count twice.
     """
     if not grants.allow_types(node.task_types):
         raise BeyondGrants("supportedTaskTypes 含有密钥未获授权的任务类型")

@@ -1,4 +1,4 @@
-"""GPU nodes: registration, beats, and the guarded edges of their state (INVARIANTS, "Legal transitions")."""
+"""GPU nodes: registration, beats, and the guarded transitions of their state (INVARIANTS, "Legal transitions")."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
 @dataclass(frozen=True)
 class Registration:
-    """What a node says of itself (specification §2.4)."""
+    """A node's own description (specification §2.4)."""
 
     gpu_id: str
     hostname: str
@@ -55,7 +55,7 @@ _OF_TYPE = (
 
 
 def _page(where: str) -> TextClause:
-    """A page. The largest metadata stay away until the others fit `:room`."""
+    """A page. The largest metadata are left out until the others fit `:room`."""
     return text(
         f"""
         WITH page AS MATERIALIZED (
@@ -159,9 +159,9 @@ _ADOPT = text(
 async def page(
     connection: Connection, lineage: str | None, *, limit: int, offset: int, room: int
 ) -> tuple[Sequence[Row], int]:
-    """A page of the registered nodes, or of those of one node key's lineage, and how many there are.
+    """A page of the registered nodes, or of one lineage's nodes, and their total.
 
-    `metadata_json` is a JSON text; all together are `room` bytes at most, the largest are null.
+    `metadata_json` is a JSON text; all of them are `room` bytes at most, and the largest are null.
     """
     whose = {"lineage": lineage}
     rows = await connection.execute(_PAGE, whose | {"limit": limit, "offset": offset, "room": room})
@@ -169,7 +169,7 @@ async def page(
 
 
 async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Row | None:
-    """One registered node, or None; so where it is not of the lineage that is given."""
+    """One registered node, or None, also if it is not of the given lineage."""
     return (await connection.execute(_GET, {"gpu_id": gpu_id, "lineage": lineage})).one_or_none()
 
 
@@ -190,7 +190,7 @@ async def page_of_type(
 
 
 async def register(connection: Connection, node: Registration, *, strict_vip: bool) -> Wakeups:
-    """(new), OFFLINE → ACTIVE with a new epoch, and FAULTY stays so; slots above a smaller capacity are given back.
+    """(new), OFFLINE → ACTIVE with a new epoch; FAULTY stays. Slots above a smaller capacity are given back.
 
     Raises GpuOfAnotherKey.
     """
@@ -219,7 +219,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
 
 
 async def status_of(connection: Connection, gpu_id: str) -> Row | None:
-    """Status, registration and lineage of a registered node, or None: all that a beat needs to know."""
+    """Status, registration and lineage of a registered node, or None: what a beat needs."""
     return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
 
 
@@ -229,7 +229,7 @@ async def registration(connection: Connection, gpu_id: str) -> str:
 
 
 def registration_of(row: Row) -> str:
-    """`X-Registration` of a row of `status_of`: opaque, and no other registration's, nor another node's.
+    """`X-Registration` from a row of `status_of`: opaque, and different for each registration and node.
 
     The epoch alone would come again after a restored backup.
     """
@@ -238,12 +238,13 @@ def registration_of(row: Row) -> str:
 
 
 async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None:
-    """Write through a batch of beats (gpu id → seconds ago): only ages travel, so no other clock counts."""
+    """Write a batch of beats (gpu id → seconds ago). Only ages travel, so no other clock counts."""
     await connection.execute(_BEAT, {"gpu_ids": list(ages_s), "ages_s": list(ages_s.values())})
 
 
 async def set_right(connection: Connection) -> None:
-    """What is dated ahead, since the clock was, is of now: a beat, and since when a node's state lasts and is judged.
+    """Replace times in the future by now, after the clock was ahead: beats, and since when a node's state lasts and is
+    judged.
 
     `registered_at` stays: `X-Registration` is made of it.
     """
@@ -252,7 +253,7 @@ async def set_right(connection: Connection) -> None:
 
 
 async def attended(connection: Connection, gpu_id: str) -> None:
-    """Its workflow has seen the node as it is."""
+    """Record that the node's workflow has seen its state."""
     await connection.execute(_ATTENDED, {"gpu_id": gpu_id})
 
 
@@ -264,7 +265,7 @@ async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) ->
 
 
 async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
-    """FAULTY → ACTIVE with a fresh grace window; nothing where it is not FAULTY. Raises GpuNotFound."""
+    """FAULTY → ACTIVE with a fresh grace; does nothing if it is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     await type_locks.open_release(connection, gpu_id)
     epoch = await node_edges.recover(connection, gpu_id)
@@ -272,7 +273,7 @@ async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> W
 
 
 async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
-    """ACTIVE, OFFLINE → FAULTY; nothing where it is FAULTY already. Raises GpuNotFound."""
+    """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     return await node_edges.fault(connection, gpu_id, reason)
 
@@ -286,7 +287,7 @@ async def deregister(connection: Connection, gpu_id: str) -> Wakeups:
 
 
 async def standing_free(connection: Connection) -> Sequence[str]:
-    """Nodes with a free slot while a fitting task has waited for a second: those whose back-off has ended, mostly."""
+    """Nodes with a free slot for which a fitting task has waited for a second: mostly those whose backoff has ended."""
     return list((await connection.execute(_STANDING_FREE)).scalars())
 
 
@@ -297,7 +298,7 @@ async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) 
 
 
 async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
-    """An attempt of an earlier registration goes on under the current one."""
+    """Let an attempt of an earlier registration go on under the current one."""
     await connection.execute(_ADOPT, {"task_id": task_id, "attempt": attempt, "epoch": epoch})
 
 

@@ -13,7 +13,7 @@ from infra.db.connection import Connection, Row
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the instance's machine is, in percent."""
+    """The load of the instance's machine, in percent."""
 
     cpu_usage: float
     memory_usage: float
@@ -55,7 +55,7 @@ _PURGE_DISKS = text(
     f"DELETE FROM monitor_reports WHERE name LIKE 'disk:%' AND {clock.long_ago('at', clock.seconds('age'))}"
 )
 LIVES_S = 30.0
-"""A holder that has beaten within so long lives, whatever the length of its lease: a turn takes two seconds at most."""
+"""A holder that has beaten within this time is alive, however long its lease: a turn takes two seconds at most."""
 # A lease that lasts longer than this instance's own is another's whose setting differs, or was taken while the clock
 # was ahead. The holder's beat tells: it is then ahead as well.
 _UNEXPIRED = f"""
@@ -96,35 +96,36 @@ async def join(connection: Connection, *, kind: str, hostname: str, pid: int, ve
 
 
 async def beat(connection: Connection, instance_id: str, load: Load, deaf_s: float) -> bool:
-    """The instance lives, and how busy it is. False where it was forgotten meanwhile and must join again.
+    """Record that the instance is alive, and its load. Returns False if it was forgotten and must join again.
 
-    After more than `deaf_s` without a beat of its own it listens anew: those of the nodes may have gone unheard too.
-    So it does where its own last one is yet to come: then nothing is known of theirs either.
+    After more than `deaf_s` without a beat of its own it starts to listen anew: it may have missed the nodes' beats
+    too. It also does so if its own last beat lies in the future, since nothing is known of theirs then.
     """
     values = load.__dict__ | {"instance_id": instance_id, "deaf": deaf_s}
     return (await connection.execute(_BEAT, values)).rowcount == 1
 
 
 async def leave(connection: Connection, instance_id: str) -> None:
-    """An orderly end: the row goes and the lease is free at once."""
+    """End an instance in order: its row goes, and the lease is free at once."""
     await connection.execute(_YIELD, {"instance_id": instance_id})
     await connection.execute(_LEAVE, {"instance_id": instance_id})
 
 
 async def purge(connection: Connection, age_s: float) -> None:
-    """Forget the instances that have been silent for `age_s`, and what their hosts have said of their disks."""
+    """Forget instances that have been silent for `age_s`, and what their hosts reported of their disks."""
     await connection.execute(_SET_RIGHT)
     await connection.execute(_PURGE, {"age": age_s})
     await connection.execute(_PURGE_DISKS, {"age": age_s})
 
 
 async def report_disk(connection: Connection, hostname: str) -> None:
-    """The disk of this host is nearly full; repeated while it is, since it counts for an instance timeout."""
+    """Record that the disk of this host is nearly full. Repeated while it is, since it counts for one instance
+    timeout."""
     await connection.execute(_NEARLY_FULL, {"hostname": hostname})
 
 
 async def lead(connection: Connection, instance_id: str, lease_s: float) -> int | None:
-    """Take or keep the leader lease; its epoch, or None where another instance holds it."""
+    """Take or keep the leader lease. Returns its epoch, or None if another instance holds it."""
     epoch: int | None = (
         await connection.execute(_LEAD, {"instance_id": instance_id, "lease": lease_s})
     ).scalar_one_or_none()

@@ -1,7 +1,7 @@
-"""INVARIANTS as queries: each selects one text per violation of its rule.
+"""INVARIANTS as queries: each selects one text per violation.
 
-They read one snapshot, so that what legally happens in between on a live system is not mistaken for a violation.
-What is bound to happen soon, and has not happened for `PATIENCE_S`, is one.
+They read one snapshot, so that legal changes in between on a live system are not mistaken for violations. A step that
+is overdue by `PATIENCE_S` counts as a violation.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from workflows.domain.task import EDGES, TERMINAL
 
 LONGEST_LEASE = "1 h"
 PATIENCE_S = 60
-"""So long the reconciler and the workflows may take with what is theirs to do."""
+"""Seconds that the reconciler and the workflows may take for their work."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """`broken` selects one text per violation, `rows` is the table that is looked at."""
+    """`broken` selects one text per violation; `rows` is the table that is examined."""
 
     invariant: int
     name: str

@@ -1,6 +1,6 @@
 """API keys: stored as SHA-256 of 32 random bytes, looked up by hash, compared in constant time.
 
-A key and its successors by `rotate` are one lineage. The lineage is who the caller is for all that outlives a single
+A key and its successors by `rotate` are one lineage. The lineage identifies the caller for whatever outlives a single
 secret: the gpuIds that it holds, and its Idempotency-Keys.
 """
 
@@ -99,7 +99,7 @@ class KeyRefused(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the key's id, its role, its owner and its lineage."""
+    """A caller: the key's id, its role, its owner and its lineage."""
 
     key_id: str
     role: Role
@@ -123,7 +123,7 @@ class NewKey:
 
 @dataclass(frozen=True)
 class MadeKey:
-    """A key that was made; its secret is known here and nowhere else."""
+    """A new key. Only this object has its secret."""
 
     key_id: str
     secret: str
@@ -131,7 +131,7 @@ class MadeKey:
 
 
 def hash_key(secret: str) -> str:
-    """What is stored of a key."""
+    """The stored form of a key."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -144,7 +144,7 @@ async def find(connection: Connection, secret: str) -> Caller | None:
 async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
     """The callers behind those of the keys that are live, by their hashes.
 
-    A key with a grant that a later version wrote opens nothing: this version can't keep it.
+    A key with a grant that a later version wrote opens nothing: this version cannot enforce it.
     """
     rows = {row.key_hash: row for row in await connection.execute(_FIND, {"hashes": hashes})}
     same = (hashed for hashed in hashes if hashed in rows and hmac.compare_digest(rows[hashed].key_hash, hashed))
@@ -162,12 +162,12 @@ def _caller(row: Row) -> Caller | None:
 
 
 async def list_all(connection: Connection) -> Sequence[Row]:
-    """Every key, the oldest first: never a secret or a hash."""
+    """Every key, oldest first, without secrets and hashes."""
     return (await connection.execute(_LIST)).all()
 
 
 async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
-    """A new key, the first of its lineage. Raises KeyRefused."""
+    """Make a key, the first of its lineage. Raises KeyRefused."""
     if key.owner == BOOTSTRAP:
         raise KeyRefused(f"the owner {BOOTSTRAP!r} is kept for the key of the setting API_KEY")
     if key.acts_for_others and key.role is not Role.USER:
@@ -185,7 +185,7 @@ async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
 
 
 async def revoke(connection: Connection, key_id: str, by: Actor) -> bool:
-    """End a key now, for good; False where it was revoked before. Raises KeyRefused."""
+    """End a key now, for good. Returns False if it was revoked before. Raises KeyRefused."""
     row = await _lock(connection, key_id)
     changed = bool(row.state != "revoked")
     if changed:
@@ -202,10 +202,10 @@ async def revoke_before(
     age_s: float = 0.0,
     spared: Sequence[str] = (),
 ) -> Sequence[Row]:
-    """End every key that was made before `moment`, or more than `age_s` seconds ago where that is None; those keys.
+    """End every key made before `moment`, or more than `age_s` seconds ago if that is None. Returns those keys.
 
-    Also those that were made while the clock was ahead: nobody knows when that was. The bootstrap key is one of them.
-    Raises KeyRefused where a key to spare is unknown.
+    Keys made while the clock was ahead end too: nobody knows when that was. So does the bootstrap key. Raises
+    KeyRefused if a key to spare is unknown.
     """
     known = {row.key_id for row in await connection.execute(_KNOWN, {"key_ids": list(spared)})}
     if unknown := [key_id for key_id in spared if key_id not in known]:
@@ -218,7 +218,7 @@ async def revoke_before(
 
 
 async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Actor) -> tuple[MadeKey, datetime]:
-    """A successor with the same role, owner and options; the old key's end, at most `overlap_s` seconds from now.
+    """Make a successor with the same role, owner and options; the old key ends at most `overlap_s` seconds from now.
 
     The successor lives as long as the old key was meant to. Raises KeyRefused.
     """
@@ -240,10 +240,10 @@ async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Acto
 
 
 async def ensure_bootstrap(connection: Connection, secret: str) -> bool:
-    """Make a value of API_KEY that was never seen before the bootstrap key, and end the one before.
+    """Make a new value of API_KEY the bootstrap key, and end the one before. Returns whether the value opens the API as
+    the bootstrap key.
 
-    A value that was seen before changes nothing: what was replaced or revoked never lives again. Whether it opens the
-    API as the bootstrap key.
+    A value that was seen before changes nothing: what was replaced or revoked never lives again.
     """
     hashed = hash_key(secret)
     await connection.execute(_LOCK_BOOTSTRAP)

@@ -1,7 +1,6 @@
-"""Lending the engine's connections, to transactions and to single statements.
+"""Lending the engine's connections to transactions and single statements. The most recently used one is lent first.
 
-One that was used a moment ago is lent again as it stands. SQLAlchemy opens and closes them; its way in and out of its
-own pool costs as much CPU as two short statements do (ADR 0014).
+SQLAlchemy opens and closes them; its own pool costs as much CPU as two short statements (ADR 0014).
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from infra.db.connection import DriverConnection
 
 TURN_S = 5.0
 LENT_BY_KEPT = 2
-"""So many times as many connections may be lent at once as are kept."""
+"""Connections that may be lent at once, as a multiple of those that are kept."""
 
 
 class Lender:
-    """As many connections at once as the engine may open; who wants one more waits up to five seconds for its turn."""
+    """As many connections at once as the engine may open. Acquiring times out after 5 s."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -34,7 +33,8 @@ class Lender:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[DriverConnection]:
-        """Committed in the end, rolled back where that raises. Raises DBAPIError, sqlalchemy.exc.TimeoutError."""
+        """A transaction: committed at the end, or rolled back on an error. Raises DBAPIError,
+        sqlalchemy.exc.TimeoutError."""
         async with self._lent(commits_each=False) as connection:
             try:
                 yield connection
@@ -45,7 +45,7 @@ class Lender:
 
     @asynccontextmanager
     async def singles(self) -> AsyncIterator[DriverConnection]:
-        """Each statement is a transaction of its own. Raises the same."""
+        """A connection on which each statement is a transaction of its own. Raises the same."""
         async with self._lent(commits_each=True) as connection:
             yield connection
 
@@ -69,7 +69,7 @@ class Lender:
             raise PoolTimeout(f"every connection has been in use for {TURN_S:g} s") from None
 
     async def _take(self, commits_each: bool) -> DriverConnection:
-        """The one that was used last: it has the statements prepared."""
+        """The most recently used connection: it has the statements prepared."""
         if kept := self._kept[commits_each] or self._kept[not commits_each]:
             connection = kept.pop()
         else:
@@ -83,7 +83,7 @@ class Lender:
         return connection
 
     async def _take_back(self, connection: DriverConnection) -> None:
-        """One that is lost is seldom lost alone: with it all are given up that were open beside it."""
+        """Give up all open connections once one is lost: the others are probably lost too."""
         trusted = connection in self._trusted
         if trusted and connection.is_idle and sum(map(len, self._kept.values())) < self._keeps:
             self._kept[connection.commits_each].append(connection)
@@ -94,7 +94,7 @@ class Lender:
             await self.close()
 
     async def close(self) -> None:
-        """Close every connection that is kept now, and every one that is lent when it comes back."""
+        """Close every kept connection now, and every lent one when it is returned."""
         given_up = [connection for kept in self._kept.values() for connection in kept]
         self._trusted.clear()
         for kept in self._kept.values():

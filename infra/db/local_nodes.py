@@ -18,14 +18,14 @@ _ADOPT = text("UPDATE gpus SET lineage = :lineage WHERE gpu_id = ANY (:gpu_ids) 
 
 
 async def lock(connection: Connection) -> None:
-    """Let one at a time look for the kept key, until the end of the transaction."""
+    """Let one process at a time look for the kept key, until the end of the transaction."""
     await connection.execute(_LOCK)
 
 
 async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Sequence[str]) -> str:
-    """The kept secret where it is that of a live node's key, else a new one's, made for this owner.
+    """The kept secret if it is a live node's key, else a new one for this owner.
 
-    What an administrator's key has registered under these ids belongs to it from now on.
+    GPUs that an administrator's key registered under these ids belong to it from now on.
     """
     caller = await keys.find(connection, kept)
     if caller is None or caller.role is not Role.NODE:
@@ -37,7 +37,7 @@ async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Seq
 
 
 async def _made(connection: Connection, owner: str) -> str:
-    """A lost key is revoked first: nobody may hold it, and its gpuIds are free for the new one then."""
+    """Revoke a lost key first: somebody may hold it, and its gpuIds become free for the new one."""
     by = Actor(None, "system", None)
     for key_id in list((await connection.execute(_LIVE, {"owner": owner})).scalars()):
         await keys.revoke(connection, key_id, by)

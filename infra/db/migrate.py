@@ -1,8 +1,7 @@
 """Bring a database to the current schema while the programs that use it run (ADR 0019).
 
 Each migration is a transaction of its own. One that does not get a lock within `LOCK_TIMEOUT_MS` is rolled back and
-repeated, so that the statements that queue behind it wait no longer than that. How to write one:
-`infra.migrations.online`.
+repeated, so that the statements queued behind it wait no longer than that. How to write one: `infra.migrations.online`.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class SchemaMismatch(Exception):
 def alembic_config(
     connection: Connection, *, table: str = TABLE, versions: Sequence[Path] = (VERSIONS,), quiet: bool = True
 ) -> Config:
-    """Alembic's configuration for one connection; `table` is where it keeps the revision."""
+    """Alembic's configuration for one connection; `table` holds the revision."""
     config = Config()
     config.set_main_option("script_location", _escaped(str(MIGRATIONS)))
     config.set_main_option("path_separator", "newline")
@@ -71,9 +70,9 @@ def alembic_config(
 
 
 async def migrate(database: Database, versions: Sequence[Path] = (VERSIONS,)) -> None:
-    """Run every migration that is missing. Safe to run twice at once, and again after it was interrupted.
+    """Run every missing migration. Safe to run twice at once, and again after an interruption.
 
-    It goes on until it has got each lock that it needs. Raises SchemaMismatch, DBAPIError, ConnectionError.
+    It continues until it has got each lock that it needs. Raises SchemaMismatch, DBAPIError, ConnectionError.
     """
     async with database.session() as connection:
         await _lock(connection)
@@ -121,14 +120,14 @@ def _upgrade(connection: Connection, versions: Sequence[Path]) -> None:
 
 
 def _take_over(connection: Connection) -> None:
-    """Do what the programs before did, and go on from there in a table of our own; all of it or nothing."""
+    """Migrate as the earlier programs did, and go on from there in a table of our own; all of it or nothing."""
     connection.execute(_LOCK_BEFORE)
     command.upgrade(alembic_config(connection, table=TABLE_BEFORE, quiet=False), LAST_BEFORE)
     command.stamp(alembic_config(connection), LAST_BEFORE)
 
 
 def _check(connection: Connection) -> None:
-    """Every column is there: a backup of before that was restored over a later schema leaves the later revision."""
+    """Check that every column exists. An older backup restored over a later schema leaves the later revision behind."""
     wanted = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
     values = {"tables": [table for table, _ in wanted], "columns": [column for _, column in wanted]}
     lacking = list(connection.execute(_LACKING, values).scalars())

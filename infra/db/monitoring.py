@@ -47,12 +47,12 @@ _IS_LATE = text(
 )
 
 ESTIMATES_OF = 200
-"""The last ended tasks whose estimated wait is compared with the real one."""
+"""The number of ended tasks whose estimated wait is compared with the real one."""
 
 
 @dataclass(frozen=True)
 class WaitEstimates:
-    """How far the estimated waits were off, in seconds; `bias_s` is positive where the real wait was shorter."""
+    """The error of the estimated waits, in seconds; `bias_s` is positive if the real waits were shorter."""
 
     samples: int = 0
     median_error_s: float | None = None
@@ -73,7 +73,7 @@ class SystemState:
 
     @property
     def unfinished(self) -> int:
-        """`queue_length`: tasks not finished."""
+        """`queue_length`: the tasks that have not ended."""
         return sum(self.queues.values())
 
     @property
@@ -100,7 +100,7 @@ class SystemState:
         return {name: round(sum(getattr(one, name) for one in alive) / max(len(alive), 1), 1) for name in names}
 
     def report(self) -> dict[str, Any]:
-        """What the monitor keeps of it."""
+        """The report that the monitor stores."""
         levels = self.levels
         names: dict[str, Health] = {**levels.__dict__, "system": levels.system}
         return {"levels": {name: str(level) for name, level in names.items()}, "gpus": self.gpus, "tasks": self.tasks}
@@ -132,12 +132,12 @@ async def wait_estimates(connection: Connection) -> WaitEstimates:
 
 
 async def keep(connection: Connection, report: dict[str, Any]) -> None:
-    """Keep the monitor's report."""
+    """Store the monitor's report."""
     await connection.execute(_KEEP, {"body": json.dumps(report)})
 
 
 async def is_late(connection: Connection, after_s: float) -> bool:
-    """Whether the monitor has run before, and not for so long."""
+    """Whether the monitor has run before, but not recently."""
     late: bool = (await connection.execute(_IS_LATE, {"after": after_s})).scalar_one()
     return late
 

@@ -1,7 +1,7 @@
-"""A node's edges as guarded writes: one named function per legal transition (INVARIANTS, "Legal transitions").
+"""A node's transitions as guarded writes, one named function each (INVARIANTS, "Legal transitions").
 
-Each moves the row only from the states that the table allows, and raises the alert that belongs to the
-edge in the same transaction. Claims and releases around an edge are their callers' business.
+Each moves the row only from the states that the table allows, and raises the transition's alert in the same
+transaction. The callers handle claims and releases around it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id A
 
 
 async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
-    """ACTIVE, OFFLINE → FAULTY with a CRITICAL alert; nothing where it is FAULTY already."""
+    """ACTIVE, OFFLINE → FAULTY with a CRITICAL alert; does nothing if it is FAULTY already."""
     row = (await connection.execute(_FAULT, {"gpu_id": gpu_id, "reason": reason})).one_or_none()
     if row is None:
         return Wakeups()
@@ -54,7 +54,7 @@ async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
 
 
 async def go_offline(connection: Connection, gpu_id: str) -> bool:
-    """ACTIVE → OFFLINE with a WARNING alert; False where it is not ACTIVE."""
+    """ACTIVE → OFFLINE with a WARNING alert. Returns False if it is not ACTIVE."""
     row = (await connection.execute(_OFFLINE, {"gpu_id": gpu_id})).one_or_none()
     if row is None:
         return False
@@ -63,19 +63,19 @@ async def go_offline(connection: Connection, gpu_id: str) -> bool:
 
 
 async def come_back(connection: Connection, gpu_id: str) -> int | None:
-    """OFFLINE → ACTIVE; the node's epoch, or None where it is not OFFLINE."""
+    """OFFLINE → ACTIVE. Returns the node's epoch, or None if it is not OFFLINE."""
     row = (await connection.execute(_RETURN, {"gpu_id": gpu_id})).one_or_none()
     return None if row is None else int(row.epoch)
 
 
 async def recover(connection: Connection, gpu_id: str) -> int | None:
-    """FAULTY → ACTIVE; the node's epoch, or None where it is not FAULTY."""
+    """FAULTY → ACTIVE. Returns the node's epoch, or None if it is not FAULTY."""
     row = (await connection.execute(_RECOVER, {"gpu_id": gpu_id})).one_or_none()
     return None if row is None else int(row.epoch)
 
 
 async def go(connection: Connection, gpu_id: str) -> int | None:
-    """any → (gone); the node's epoch, or None where it is not registered."""
+    """any → (gone). Returns the node's epoch, or None if it is not registered."""
     row = (await connection.execute(_GO, {"gpu_id": gpu_id})).one_or_none()
     return None if row is None else int(row.epoch)
 

@@ -14,7 +14,7 @@ from infra.db.connection import Connection, Row
 from workflows.domain import queueing
 
 SMALL_STEP_S = 10.0
-"""A task that waits since so little ahead of now has begun to wait just now: the clock was set back by a moment."""
+"""A task whose waiting begins this little in the future has just begun to wait: the clock was set back a moment ago."""
 _FLOW_LOCK = 7103  # first key of the advisory locks of (class, flow)
 
 _FLOW = f"pg_advisory_xact_lock({_FLOW_LOCK}, hashtext(CAST(:queue_class AS integer) || '/' || CAST(:flow AS text)))"
@@ -147,7 +147,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Joined:
-    """The place that a new task gets in its class; `alone`: no task waits that could go before it."""
+    """The place of a new task in its class; `alone` if no waiting task could go before it."""
 
     rank: float
     alone: bool
@@ -159,14 +159,15 @@ Mark = tuple[float, int]
 
 @dataclass(frozen=True)
 class Milestones:
-    """How many of a type wait in each class, and every so-manieth of them: a long queue in a few rows."""
+    """The number of a type's waiting tasks in each class, and the place of every n-th one: a long queue in a few
+    rows."""
 
     every: int
     waiting: dict[int, int]
     marks: dict[int, list[Mark]]
 
     def about(self, place: Place) -> int:
-        """About how many stand before a place: half of those between two marks are counted."""
+        """About how many tasks wait before a place: half of those between two marks are counted."""
         count, (rank, _) = self.before(place)
         if rank == -inf:
             return count
@@ -174,7 +175,7 @@ class Milestones:
         return count + (min(self.every, behind) + 1) // 2
 
     def before(self, place: Place) -> tuple[int, Mark]:
-        """How many stand before the last mark before a place, and that mark."""
+        """The number of tasks before the last mark ahead of a place, and that mark."""
         above = sum(count for queue_class, count in self.waiting.items() if queue_class > place.queue_class)
         marks = self.marks.get(place.queue_class, [])
         passed = bisect_right(marks, (place.rank, place.display_id))
@@ -184,7 +185,7 @@ class Milestones:
 
 
 async def lock(connection: Connection, task_type: int, queue_class: int, flow: str, *, whole_type: bool) -> None:
-    """Hold a flow until the transaction ends; with `whole_type`, the type's lock first (see `type_locks`)."""
+    """Lock a flow until the transaction ends; with `whole_type`, the type's lock first (see `type_locks`)."""
     values = {"task_type": task_type, "queue_class": queue_class, "flow": flow}
     await connection.execute(_LOCK_TYPE_AND_FLOW if whole_type else _LOCK_FLOW, values)
 
@@ -192,7 +193,7 @@ async def lock(connection: Connection, task_type: int, queue_class: int, flow: s
 async def join(
     connection: Connection, task_type: int, queue_class: int, flow: str, weight: float, pool: list[int]
 ) -> Joined:
-    """The place of a new task. The caller holds its flow (`lock`), so that no two places are equal.
+    """The place of a new task. The caller holds its flow's lock, so that no two places are equal.
 
     `pool` are the types that share a node with this one.
     """
@@ -202,14 +203,14 @@ async def join(
 
 
 async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None = None) -> int:
-    """How many tasks wait before this place for slots that it can use; counts at most `limit` per type and class."""
+    """The number of tasks that wait before this place for slots that it can use, at most `limit` per type and class."""
     values = {**place.__dict__, "pool": pool, "limit": limit}
     count: int = (await connection.execute(_AHEAD, values)).scalar_one()
     return int(count)
 
 
 async def milestones(connection: Connection, task_type: int, *, every: int) -> Milestones:
-    """The milestones of a type's queue. The cost grows with it: callers share one answer for a moment."""
+    """The milestones of a type's queue. The cost grows with the queue, so callers share one answer for a moment."""
     found = Milestones(every, {}, {})
     for row in await connection.execute(_MILESTONES, {"task_type": task_type, "every": every}):
         found.waiting[row.queue_class] = row.waiting
@@ -218,7 +219,7 @@ async def milestones(connection: Connection, task_type: int, *, every: int) -> M
 
 
 async def between(connection: Connection, marks: dict[int, Mark], place: Place) -> int:
-    """How many stand between each type's mark, itself included, and a place."""
+    """The number of tasks between each type's mark, included, and a place."""
     values = {
         **place.__dict__,
         "task_types": list(marks),
@@ -230,11 +231,11 @@ async def between(connection: Connection, marks: dict[int, Mark], place: Place) 
 
 
 async def heads(connection: Connection, *, age_s: float, each: int, limit: int) -> Sequence[Row]:
-    """(task_type, task_id, vip) of the first `each` of every type, where they have waited for `age_s` seconds."""
+    """(task_type, task_id, vip) of the first `each` tasks of every type that have waited for `age_s` seconds."""
     return (await connection.execute(_HEADS, {"age": age_s, "each": each, "limit": limit})).all()
 
 
 async def promote(connection: Connection, aging_s: float, *, limit: int) -> int:
-    """Move NORMAL tasks that have waited longer than `aging_s` seconds over to the VIP class; how many."""
+    """Move NORMAL tasks that have waited longer than `aging_s` seconds to the VIP class. Returns their number."""
     values = {"aging": aging_s, "limit": limit, "spacing": 1 / queueing.AGED_WEIGHT}
     return (await connection.execute(_PROMOTE, values)).rowcount

@@ -1,7 +1,6 @@
-"""What fell between the database and the engine: found here, mended by `activities.mending`.
+"""Drift between the database and Temporal: found here, repaired by `activities.mending`.
 
-Each search reads an index that holds little besides what it looks for; only `next_round` goes over all unfinished
-tasks, a few at a time.
+Each search reads an index that holds little else. Only `next_round` goes over all unfinished tasks, a few at a time.
 """
 
 from __future__ import annotations
@@ -136,26 +135,26 @@ _UNSERVED = text(
 
 
 async def set_right(connection: Connection) -> None:
-    """Open attempts that began while the clock was ahead begin now: else their deadlines would never come."""
+    """Let open attempts that began while the clock was ahead begin now: otherwise their deadlines would never come."""
     await connection.execute(_SET_RIGHT)
 
 
 async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:
-    """Rows whose workflow should have run for the first time before `age_s`, and has not."""
+    """Rows whose workflow should have run for the first time more than `age_s` ago, and has not."""
     return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
 
 
 async def expired(connection: Connection, age_s: float, delivery_s: float, unheard_s: float) -> Sequence[Row]:
-    """Open attempts past their timeout by `age_s`: nobody has ended them, though their workflow should have.
+    """Open attempts past their timeout by `age_s`, which their workflow should have ended.
 
-    One that no node has accepted has `delivery_s` more, and `unheard_s` where its workflow has not been heard of.
+    One that no node has accepted has `delivery_s` more, and `unheard_s` if its workflow has not been heard of.
     """
     values = {"age": age_s, "delivery": delivery_s, "unheard": unheard_s}
     return (await connection.execute(_EXPIRED, values)).all()
 
 
 async def uncollected(connection: Connection, age_s: float) -> Sequence[Row]:
-    """Attempts closed for `age_s` of which their workflow has not taken note."""
+    """Attempts closed for `age_s` that their workflow has not collected."""
     return (await connection.execute(_UNCOLLECTED, {"age": age_s})).all()
 
 
@@ -165,14 +164,14 @@ async def undispatched(connection: Connection, age_s: float) -> Sequence[Row]:
 
 
 async def forgotten(connection: Connection, age_s: float) -> Sequence[Row]:
-    """QUEUED for `age_s`, longer than any pause, and yet neither waiting for a slot nor holding one."""
+    """Tasks QUEUED for `age_s`, longer than any pause, that neither wait for a slot nor hold one."""
     return (await connection.execute(_FORGOTTEN, {"age": age_s})).all()
 
 
 async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Row]:
-    """The next `limit` unfinished tasks, the oldest first, beginning anew after the last one.
+    """The next `limit` unfinished tasks, oldest first, starting over after the last one.
 
-    Of those the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
+    Returns the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
     """
     after = (await connection.execute(_ROUND)).scalar_one_or_none() or 0
     rows = (await connection.execute(_UNFINISHED, {"age": age_s, "after": after, "limit": limit})).all()
@@ -186,8 +185,9 @@ async def unattended(connection: Connection, age_s: float) -> Sequence[Row]:
 
 
 async def unserved(connection: Connection) -> list[tuple[int, str]]:
-    """Types that wait and that no registered node supports, each with the first task of its queue.
+    """Types with waiting tasks that no registered node supports, each with the first task of its queue.
 
-    Those that a node had before it left go first, since a caller may invent any number of others; then the oldest.
+    Types that a node supported before it left come first, since a caller may invent any number of others; then the
+    oldest.
     """
     return [(row.task_type, row.task_id) for row in await connection.execute(_UNSERVED)]

@@ -27,12 +27,12 @@ _COMPATIBILITY = text("SELECT oldest_program FROM schema_compatibility")
 
 @dataclass(frozen=True)
 class Schema:
-    """What the database says of itself."""
+    """The revisions that the database has noted."""
 
     revision: str | None
-    """None: it is empty."""
+    """None if the database is empty."""
     oldest_program: str | None = None
-    """The revision of the oldest program that can run on it. None: any program can that can run on `revision`."""
+    """The revision of the oldest program that can run on it. None if every program can that runs on `revision`."""
 
     @property
     def is_awaited(self) -> bool:

@@ -1,13 +1,14 @@
 """Which nodes have fallen silent, and whether to believe it.
 
-Silence counts from the last beat, but not from before somebody listened: an API process that was down,
-paused or cut off from the database starts to listen anew, and so it does where the clock was ahead. And when a
-large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
-held for a while (the fleet guard). A beat that is yet to come, since the clock was ahead, is one of now: the leader
-sets it right (`gpus.set_right`), and the node has a grace from then on.
+Silence counts from the last beat, but not from before somebody listened. An API process that was down, paused or cut
+off from the database starts to listen anew, as it does after a clock that was ahead.
 
-Nobody bends the guard with nodes that are made up. Only those count that have beaten for a grace; and beside the nodes
-of its own key, a node's fleet has one for each other key, which is silent where most of that key's nodes are.
+If a large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
+held for a while (the fleet guard). A beat in the future counts as one of now: the leader corrects it
+(`gpus.set_right`), and the node has a grace from then on.
+
+Made-up nodes cannot bend the guard. Only nodes that have beaten for a grace count. Besides the nodes of its own key, a
+node's fleet has one node for each other key, which is silent if most of that key's nodes are.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from infra.db.connection import Connection
 
 GUARD_SHARE = 0.3
 GUARD_AT_LEAST = 3
-"""The fleet guard: more than this share of the fleet, and at least so many nodes, silent within one grace."""
+"""The fleet guard: more than this share of the fleet, and at least this many nodes, silent within one grace."""
 QUIET_GRACES = 0.75
-"""Silent for so long a node counts as fallen silent with the others: of those that a cut silences together one lapses
-first, and it is held because the others are about to."""
+"""Graces of silence after which a node counts as silent with the others. Of nodes that a cut silences together one
+lapses first; it is held because the others are about to lapse."""
 HELD_GRACES = 3.0
-"""So many graces of silence end the hold of a single node."""
+"""Graces of silence that end the hold of a single node."""
 
 _HEARD = f"LEAST(b.at, {clock.NOW})"
 _SILENT = text(
@@ -69,7 +70,7 @@ _LOCK = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
 
 @dataclass(frozen=True)
 class Silence:
-    """The ACTIVE nodes past their grace: those to be believed as (gpu id, epoch), and those held back."""
+    """The ACTIVE nodes past their grace: `lapsed` ones as (gpu id, epoch), and those that are held."""
 
     lapsed: list[tuple[str, int]]
     held: list[str]
@@ -77,12 +78,12 @@ class Silence:
 
 
 def deaf_after_s(grace_s: float) -> float:
-    """Without a beat of its own for so long (seconds) an API process is taken not to have heard the nodes' either."""
+    """Seconds without a beat of its own after which an API process has probably missed the nodes' beats too."""
     return max(grace_s / 2, 1.0)
 
 
 async def find(connection: Connection, grace_s: float) -> Silence:
-    """The silent nodes by the database's clock; none where no API process listens."""
+    """The silent nodes by the database's clock; none if no API process listens."""
     values = {
         "grace": grace_s,
         "deaf": deaf_after_s(grace_s),
@@ -100,7 +101,7 @@ async def find(connection: Connection, grace_s: float) -> Silence:
 
 
 async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> bool:
-    """ACTIVE → OFFLINE where the node is silent and not held."""
+    """ACTIVE → OFFLINE if the node is silent and not held."""
     await connection.execute(_LOCK, {"gpu_id": gpu_id})
     silence = await find(connection, grace_s)
     return gpu_id in dict(silence.lapsed) and await node_edges.go_offline(connection, gpu_id)

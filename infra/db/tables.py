@@ -1,7 +1,7 @@
-"""The schema. The migrations build it; `alembic check` in the tests holds the two together.
+"""The schema. The migrations build it; `alembic check` in the tests compares the two.
 
-Every time is the database's own clock (`clock_timestamp()`), so that rows written by different
-processes compare. Rules that must hold at any moment are constraints here, not code elsewhere.
+Every time is the database's own clock (`clock_timestamp()`), so that rows written by different processes compare. Rules
+that must hold at any moment are constraints here, not code elsewhere.
 """
 
 from __future__ import annotations

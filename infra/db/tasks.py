@@ -1,4 +1,4 @@
-"""Reading tasks. They come to be in `creation`, move in `edges`; slots stand in `claims`, attempts in `attempts`."""
+"""Reading tasks. `creation` makes them, `edges` moves them; slots are in `claims`, attempts in `attempts`."""
 
 from __future__ import annotations
 
@@ -35,30 +35,31 @@ _PROGRESS = text(
 _EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq LIMIT :limit OFFSET :offset")
 
 FAR = 100_000
-"""Rows behind which a page is looked for from the other end of the list where that is nearer.
+"""Rows beyond which a page is read from the other end of the list if that is nearer.
 
-The number of all rows tells where it begins then. It may change between the two statements: nobody sees it so far back.
+The total says where it begins then. The total may change between the two statements, which nobody notices that far
+back.
 """
 
 
 class _Choice(NamedTuple):
-    """Which tasks a list shows."""
+    """The tasks that a list shows."""
 
     columns: tuple[str, ...]  # that must be equal
     by_kind: bool  # besides, the type and the status are among `:types` and `:statuses`
 
     @classmethod
     def of(cls, filters: Collection[str]) -> _Choice:
-        """Without a filter, and by the status alone, one index has the order already."""
+        """Whether one index has the order already: without a filter, and by status alone."""
         if set(filters) <= {"status"}:
             return cls(tuple(filters), by_kind=False)
         return cls(tuple(name for name in ("user_id", "gpu_id") if name in filters), by_kind=True)
 
 
 def _ids(choice: _Choice, order: str) -> str:
-    """The `display_id`s of a page, from one index alone.
+    """The `display_id`s of a page, from one index.
 
-    By kind each type and status is a stretch of an index, however many rows of others lie between its own.
+    By kind, each type and status is a stretch of an index, however many other rows there are.
     """
     where = " AND ".join(f"t.{name} = :{name}" for name in choice.columns) or "true"
     if not choice.by_kind:
@@ -77,7 +78,7 @@ def _ids(choice: _Choice, order: str) -> str:
 
 
 def _page(choice: _Choice, order: str) -> TextClause:
-    """A page. Of its payloads and results the largest stay where they are, unread, until the others fit `:room`."""
+    """A page. The largest payloads and results are not read until the others fit `:room`."""
     return text(
         f"""
         WITH page AS MATERIALIZED (
@@ -102,11 +103,11 @@ _PAGES = {(one, order): _page(one, order) for one in map(_Choice.of, _FILTERS) f
 
 
 UNKNOWN_WAIT_S = -1
-"""What the column `estimated_wait_s`, which is NOT NULL, holds where the wait is unknown."""
+"""The value of the column `estimated_wait_s`, which is NOT NULL, for an unknown wait."""
 
 
 def expected_wait_s(ahead: int, capacity: Capacity) -> int | None:
-    """`estimatedWaitTime` of a task with `ahead` others before it, in seconds; None where no ACTIVE node serves it."""
+    """`estimatedWaitTime` of a task with `ahead` others before it, in seconds; None if no ACTIVE node serves it."""
     wait_s = queueing.wait_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s)
     return None if wait_s is None else round(wait_s)
 
@@ -117,7 +118,7 @@ def stored_wait(wait_s: int | None) -> int:
 
 
 def told_wait_s(stored: int) -> int | None:
-    """The wait in seconds that a value of `estimated_wait_s` means."""
+    """The wait in seconds that a value of `estimated_wait_s` stands for."""
     return None if stored == UNKNOWN_WAIT_S else stored
 
 
@@ -127,17 +128,16 @@ async def get(connection: Connection, task_id: str) -> Row | None:
 
 
 async def owner(connection: Connection, task_id: str) -> Row | None:
-    """Whose a task is, and how many events it has; or None."""
+    """A task's owner and its number of events, or None."""
     return (await connection.execute(_OWNER, {"task_id": task_id})).one_or_none()
 
 
 async def page(
     connection: Connection, filters: dict[str, Any], *, limit: int, offset: int, room: int
 ) -> tuple[Sequence[Row], int]:
-    """One page of tasks, the newest first, and how many there are in all (a kept count).
+    """One page of tasks, newest first, and their total (a kept count). `filters`: status, task_type, gpu_id, user_id.
 
-    `filters`: status, task_type, gpu_id, user_id. Payloads and results come to `room` bytes at most: the largest are
-    null, a result that is left out so has `has_result`.
+    Payloads and results are `room` bytes at most: the largest are null, and a result that is left out has `has_result`.
     """
     whose = {name: filters[name] for name in ("user_id", "gpu_id") if name in filters}
     status, task_type = filters.get("status"), filters.get("task_type")
@@ -162,7 +162,7 @@ async def page(
 
 
 async def progress(connection: Connection, task_id: str) -> Row | None:
-    """What `GET /tasks/{taskId}/progress` is made of."""
+    """The data of `GET /tasks/{taskId}/progress`."""
     return (await connection.execute(_PROGRESS, {"task_id": task_id})).one_or_none()
 
 

@@ -1,8 +1,8 @@
 """Advisory locks of task types: why no wake-up is lost (see `claims`).
 
-Exclusive for who misses a slot, shared for who frees one, each until its transaction ends. The types share `LOCKS`
-locks, so that no number of types and nodes fills Postgres' lock table; types that meet in one only wait for each
-other. A transaction takes its locks in one statement and in order.
+A claim that misses takes its type's lock exclusively, a release takes it shared, each until its transaction ends. The
+types share `LOCKS` locks, so that no number of types and nodes fills Postgres' lock table; types that share one only
+wait for each other. A transaction takes its locks in one statement and in order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from infra.db.connection import Connection
 
 _TYPE_LOCK = 7101  # first key of the advisory locks of task types
 LOCKS = 64
-"""Small neighbouring numbers, which types mostly are, have locks of their own."""
+"""Neighbouring small numbers, as types usually are, have locks of their own."""
 
 
 def _lock_of(task_type: str) -> str:
@@ -44,22 +44,22 @@ _SHARE_OF_REGISTRATION = text(
 
 
 async def hold(connection: Connection, task_type: int) -> None:
-    """Exclusively: from now on nobody frees a slot for this type."""
+    """Take the type's lock exclusively: from now on nobody frees a slot for this type."""
     await connection.execute(_EXCLUSIVE, {"task_type": task_type})
 
 
 async def open_release(connection: Connection, gpu_id: str) -> None:
-    """Must come first in every transaction that frees capacity of a node."""
+    """Take the locks of a node's types shared. Must come first in every transaction that frees capacity of a node."""
     await connection.execute(_SHARE_OF_NODE, {"gpu_id": gpu_id})
 
 
 async def open_release_of(connection: Connection, task_id: str, attempt: int) -> str | None:
-    """The same for the node of an attempt, which is returned; None where there is no such attempt."""
+    """As `before_release`, for the node of an attempt. Returns the node, or None if there is no such attempt."""
     key = {"task_id": task_id, "attempt": attempt}
     gpu_id: str | None = (await connection.execute(_SHARE_OF_ATTEMPT, key)).scalar_one_or_none()
     return gpu_id
 
 
 async def open_registration(connection: Connection, gpu_id: str, task_types: list[int]) -> None:
-    """The same for a node that is about to have these types, and may have others now."""
+    """As `before_release`, for a node that is about to have these types, and may have others now."""
     await connection.execute(_SHARE_OF_REGISTRATION, {"gpu_id": gpu_id, "task_types": task_types})

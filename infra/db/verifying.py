@@ -1,4 +1,4 @@
-"""Looking for violations of INVARIANTS in the rows; the rules themselves stand in `invariants`."""
+"""Looking for violations of INVARIANTS in the rows; the rules are in `invariants`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. `unknown`: rows of which nothing can be said any more."""
+    """The result of one check. `unknown`: rows about which nothing can be said any more."""
 
     invariant: int
     name: str
@@ -54,7 +54,7 @@ _ACTIVE = text("SELECT count(*) FROM gpus WHERE gone_at IS NULL AND status = 'AC
 
 
 async def take_snapshot(connection: Connection) -> None:
-    """Must come first in the transaction: all that follows reads one moment, however long it takes."""
+    """Read one moment from now on, however long it takes. Must come first in the transaction."""
     await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
     await connection.execute(text("SET LOCAL statement_timeout = 0"))
 
@@ -69,7 +69,7 @@ async def find(connection: Connection, check: Check) -> Finding:
 async def silent_but_active(connection: Connection, allowed_s: float) -> Finding:
     """ACTIVE nodes whose last beat is older than the grace and one scan, together `allowed_s`.
 
-    Silence is what the scan takes for it: not while no API process listens, nor while the fleet guard holds.
+    Silence is what the scan takes for it: none while no API process listens, or while the fleet guard holds.
     """
     rows = (await connection.execute(_ACTIVE)).scalar_one()
     lapsed = (await silence.find(connection, allowed_s)).lapsed
@@ -77,7 +77,7 @@ async def silent_but_active(connection: Connection, allowed_s: float) -> Finding
 
 
 async def tasks(connection: Connection, task_id: str | None = None) -> Sequence[Row]:
-    """What the engine must agree with, of one task or of all: task_id, status, started, ended_s (s ago), mended."""
+    """What Temporal must agree with, of one task or of all: task_id, status, started, ended_s (s ago), mended."""
     return (await connection.execute(_TASKS, {"task_id": task_id})).all()
 
 

@@ -1,4 +1,4 @@
-"""The signals that a transaction calls for, sent once it has committed."""
+"""The signals that a transaction calls for, sent after its commit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workflows.messages import Grant, TaskInput
 
 @dataclass(frozen=True)
 class Granted:
-    """A slot handed to a waiting task."""
+    """A slot that was assigned to a waiting task."""
 
     task_id: str
     grant: Grant
@@ -19,14 +19,14 @@ class Granted:
 
 @dataclass
 class Wakeups:
-    """Whom to tell. A signal that is lost is sent again by the reconciler."""
+    """The workflows to signal. The reconciler repeats a signal that is lost."""
 
     granted: list[Granted] = field(default_factory=list)
     settled: list[tuple[str, int]] = field(default_factory=list)  # (task id, attempt)
     nodes: list[tuple[str, str, int, str]] = field(default_factory=list)  # (gpu id, signal, epoch, reason)
 
     def add(self, other: Wakeups) -> None:
-        """Take over another transaction step's signals."""
+        """Add another transaction step's signals."""
         self.granted += other.granted
         self.settled += other.settled
         self.nodes += other.nodes

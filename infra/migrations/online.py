@@ -33,7 +33,7 @@ _STOP_BEFORE = text("UPDATE alembic_version SET version_num = :revision")
 
 
 def create_index(name: str, table: str, columns: Sequence[str | TextClause], **options: Any) -> None:
-    """Build an index while rows are written; what an interrupted build has left is removed first."""
+    """Build an index while rows are written. What an interrupted build has left is removed first."""
     with _each_statement_alone():
         is_valid = op.get_bind().execute(_IS_VALID, {"name": name}).scalar_one_or_none()
         if is_valid is False:
@@ -56,7 +56,8 @@ def needs_program(revision: str) -> None:
 
 @contextmanager
 def _each_statement_alone() -> Iterator[None]:
-    """Outside of a transaction, and without a timeout: whoever waits for these locks holds up no reader or writer."""
+    """Run each statement outside a transaction, without a timeout: waiting for these locks holds up no reader or
+    writer."""
     with op.get_context().autocommit_block():
         timeout = op.get_bind().execute(text("SHOW lock_timeout")).scalar_one()
         op.execute("SET lock_timeout = 0")
