@@ -199,7 +199,7 @@ class Mender:
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
     async def _attend(self, row: Row) -> bool:
-        await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch, "reconcile"))
+        await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch))
         return True
 
     async def _recount(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 
 from temporalio import activity
 
-from infra.db import attempts, gpus, silence
+from infra.db import attempts, gpus, node_commands, silence
 from infra.db.connection import Connection, Row
 from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
@@ -14,9 +14,9 @@ from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine
 from workflows.domain.attempt import CONFIRMED, Outcome
-from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
-from workflows.messages import NodeView
+from workflows.messages import NodeCommand, NodeView
 
 ACTOR = "gpu-health"
 QUESTIONS_AT_ONCE = 16
@@ -82,6 +82,16 @@ class NodeSteps:
         except (NodeUnreachable, ForbiddenAddress):
             return False
         return answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
+
+    @activity.defn(name="obey")
+    async def obey(self, command: NodeCommand) -> None:
+        """As the REST call; the workflow that asks looks at the row next. A node that has gone is left alone."""
+        strict = self._settings.vip_nodes_strict
+        try:
+            wakeups = await self._database.run(lambda c: node_commands.obey(c, command, strict_vip=strict))
+        except GpuNotFound:
+            return
+        await self._engine.deliver(Wakeups(granted=wakeups.granted))
 
     def _hold_is_over(self, node: Row) -> bool:
         """A silent node keeps its tasks for at most one more grace, even where it confirms them."""

@@ -12,6 +12,7 @@ from api.errors import refusal
 from api.schemas.fields import INT64_SCHEMA
 from api.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine
 from infra.strict_json import INT64
+from workflows.domain.limits import MAX_REASON
 
 
 def _integer(text: str) -> int:
@@ -30,7 +31,7 @@ def _worded(text: str) -> str:
     return text
 
 
-Reason = Annotated[str, Field(min_length=1, max_length=500), ONE_LINE, AfterValidator(_worded)]
+Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON), ONE_LINE, AfterValidator(_worded)]
 """Not blank."""
 
 _Key = Annotated[str, Field(min_length=1, max_length=255), ONE_LINE_HEADER, AfterValidator(_worded)]

@@ -44,9 +44,7 @@ class Sender:
         """
         teller = self._teller
         rest = [teller.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
-        rest += [
-            teller.signal_node(gpu_id, name, NodeSignal(epoch, reason)) for gpu_id, name, epoch, reason in wakeups.nodes
-        ]
+        rest += [teller.signal_node(gpu_id, name, NodeSignal(epoch)) for gpu_id, name, epoch in wakeups.nodes]
         for one in wakeups.granted:
             self._begin(_tried(teller.tell(one)))
         if wakeups.granted and rest:

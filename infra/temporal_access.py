@@ -12,11 +12,14 @@ import os
 import re
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client, GrpcCompression, Interceptor
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from infra import hosts, telemetry
@@ -27,7 +30,29 @@ T = TypeVar("T")
 
 VARIABLES = "TEMPORAL_"
 FILE_VARIABLES = ("TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
-DATA_CONVERTER = DataConverter.default
+
+
+class WordlessFailures(DefaultFailureConverter):
+    """Failures for histories: of an error that is not Temporal's own only the type and the stack are kept.
+
+    Its message, and those of its causes, may quote what a node answered or what the database was given. The worker's
+    log has them.
+    """
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        if not isinstance(exception, FailureError):
+            kind = type(exception).__name__
+            exception = ApplicationError(_kind(exception), type=kind).with_traceback(exception.__traceback__)
+        super().to_failure(exception, payload_converter, failure)
+
+
+def _kind(error: BaseException) -> str:
+    """Its type, and Postgres' code for it where there is one."""
+    code = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+DATA_CONVERTER = replace(DataConverter.default, failure_converter_class=WordlessFailures)
 """The production converter: our messages are plain dataclasses."""
 NO_ANSWER = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 

@@ -126,7 +126,7 @@ class Instance:
         self._told = {node: at for node, at in self._told.items() if at > now - TOLD_AGAIN_S}
         new = [node for node in found.lapsed if node not in self._told]
         self._told |= dict.fromkeys(new, now)
-        await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch, "") for gpu_id, epoch in new]))
+        await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch) for gpu_id, epoch in new]))
         if found.held:
             alert = alerts.fleet_silent(found.held, found.fleet)
             await self._database.run(lambda c: alerts.raise_alert(c, alert))

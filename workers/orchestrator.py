@@ -97,6 +97,7 @@ async def serve(settings: Settings) -> None:
             tasks.stop_on_node,
             node_steps.attend_node,
             node_steps.confirm_attempts,
+            node_steps.obey,
             monitor.reconcile,
             monitor.check_health,
         ],

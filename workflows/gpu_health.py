@@ -1,22 +1,29 @@
 """A node's health, one workflow for its whole life: `gpu-{gpuId}`.
 
 Level-triggered: a signal says that something happened, `attend_node` looks at the row and does what
-it demands. So a signal that is lost, doubled or late changes nothing but the moment.
+it demands. So a signal that is lost, doubled or late changes nothing but the moment. A person's command, a signal
+without the epoch, is first written to the row, once.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RawValue, RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from workflows import policies
+    from workflows.domain import command
+    from workflows.domain.command import Command
     from workflows.domain.gpu import GpuStatus
-    from workflows.messages import GpuHealthState, NodeSignal, NodeView
+    from workflows.messages import GpuHealthState, NodeCommand, NodeState, NodeView
     from workflows.ports import NodeActivities
+
+NOTIFICATIONS = frozenset({"register", "heartbeat", "silent", "fault", "recover", "deregister"})
+"""Signals that tell of what the row says already, each with the epoch (`NodeSignal`)."""
 
 
 @workflow.defn(name="GpuHealthWorkflow")
@@ -25,8 +32,11 @@ class GpuHealthWorkflow:
 
     @workflow.init
     def __init__(self, state: GpuHealthState) -> None:
-        self._state = replace(state, pending=[])
+        self._state = replace(state, pending=[], commands=[])
         self._pending = list(state.pending)  # what happened since the row was last looked at
+        self._commands = list(state.commands)  # of persons, not carried out yet
+        self._taken = 0  # commands that this run was told
+        self._seen_at: str | None = None
         self._deadline: asyncio.Task[None] | None = None
 
     @workflow.run
@@ -35,45 +45,57 @@ class GpuHealthWorkflow:
         workflow.set_current_details(f"{state.status}, epoch {state.epoch}, {state.open_attempts} running")
         while True:
             self._arm()
-            await workflow.wait_condition(lambda: bool(self._pending) or self._deadline_passed())
-            happened, self._pending = self._pending, []
+            await workflow.wait_condition(lambda: bool(self._pending or self._commands) or self._deadline_passed())
+            obeyed = await self._obey()
+            happened, self._pending = self._pending + obeyed, []
             view = await self._attend()
-            if view.status is None and not self._pending:
+            if view.status is None and not self._pending and not self._commands:
                 workflow.set_current_details("deregistered")
                 return
             self._note(view, happened)
             if policies.history_is_long(workflow.info()):
-                workflow.continue_as_new(replace(self._state, pending=self._pending))
+                workflow.continue_as_new(replace(self._state, pending=self._pending, commands=self._commands))
 
-    @workflow.signal
-    def register(self, signal: NodeSignal) -> None:
-        """The node registered, with a new epoch."""
-        self._pending.append("register")
+    @workflow.signal(dynamic=True)
+    def signalled(self, name: str, inputs: Sequence[RawValue]) -> None:
+        """Take a notification, which carries the epoch, or a person's command; nothing else means anything.
 
-    @workflow.signal
-    def heartbeat(self, signal: NodeSignal) -> None:
-        """An OFFLINE node beats again."""
-        self._pending.append("heartbeat")
+        All names come here with their inputs unread: an input that did not fit a handler's parameters would fail the
+        workflow task, again and again.
+        """
+        said = command.read([one.payload.data for one in inputs])
+        if command.epoch_of(said) is not None:
+            if name in NOTIFICATIONS:
+                self._pending.append(name)
+        elif (wanted := command.command_of(name)) is not None:
+            self._take(wanted, command.reason_of(said))
 
-    @workflow.signal
-    def silent(self, signal: NodeSignal) -> None:
-        """The last beat is older than the grace."""
-        self._pending.append("silent")
+    def _take(self, wanted: Command, reason: str) -> None:
+        """A person's command. A patch of its own for each: the version before ignored some, perhaps in this run."""
+        self._taken += 1
+        if workflow.patched(f"command-{self._taken}"):
+            signal = f"{workflow.info().run_id}/{self._taken}"
+            self._commands.append(NodeCommand(self._state.gpu_id, wanted, reason, signal))
 
-    @workflow.signal
-    def fault(self, signal: NodeSignal) -> None:
-        """The node was marked FAULTY."""
-        self._pending.append(f"fault: {signal.reason}")
+    @workflow.query
+    def state(self) -> NodeState:
+        """What is known of the node."""
+        return NodeState(self._state.status, self._state.epoch, self._state.open_attempts, self._seen_at)
 
-    @workflow.signal
-    def recover(self, signal: NodeSignal) -> None:
-        """The node was recovered."""
-        self._pending.append("recover")
-
-    @workflow.signal
-    def deregister(self, signal: NodeSignal) -> None:
-        """The node is gone."""
-        self._pending.append("deregister")
+    async def _obey(self) -> list[str]:
+        """Carry out what persons have told it, in order; what that was."""
+        done = []
+        while self._commands:
+            one = self._commands[0]
+            await workflow.execute_activity_method(
+                NodeActivities.obey,
+                one,
+                start_to_close_timeout=policies.DATABASE_STEP,
+                retry_policy=policies.DATABASE_RETRY,
+                summary=f"{one.command} by a person's signal",
+            )
+            done.append(f"{self._commands.pop(0).command} by a person")
+        return done
 
     async def _attend(self) -> NodeView:
         view = await workflow.execute_local_activity_method(
@@ -106,6 +128,7 @@ class GpuHealthWorkflow:
 
     def _note(self, view: NodeView, happened: list[str]) -> None:
         was = self._state
+        self._seen_at = workflow.now().isoformat(timespec="seconds")
         self._state = replace(
             was,
             status=view.status or was.status,

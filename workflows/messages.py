@@ -1,6 +1,7 @@
 """What travels between the workflows, their activities and their callers: one frozen dataclass per message.
 
-Durations end in `_s` or `_ms`. A task's payload and result never travel here, only their ids do.
+Durations end in `_s` or `_ms`. All of it is kept in histories, which operators read: ids and enums travel here, no
+payload, no result, and no words of a node.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from workflows.domain.attempt import Outcome
+from workflows.domain.command import Command
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.task import TaskStatus
 
@@ -105,7 +107,6 @@ class Collected:
     outcome: Outcome | None
     status: TaskStatus
     pause_s: float = 0.0
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,16 @@ class NodeSignal:
     """Something happened to a node; `epoch` is the registration that it happened to."""
 
     epoch: int
-    reason: str = ""
+
+
+@dataclass(frozen=True)
+class NodeCommand:
+    """What a person told a node's workflow to do by a signal. `signal` identifies the signal: it counts once."""
+
+    gpu_id: str
+    command: Command
+    reason: str
+    signal: str
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,7 @@ class GpuHealthState:
     epoch: int = 0
     open_attempts: int = 0
     pending: list[str] = field(default_factory=list)
+    commands: list[NodeCommand] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,19 @@ class NodeView:
     open_attempts: int
     unconfirmed: bool = False
     check_every_s: float = 40.0  # the grace as it is set now
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """The answer to the query `state` of a node's workflow: what it saw when it last looked at the row.
+
+    It looks when something has happened to the node, and every few minutes; attempts that begin and end don't count.
+    """
+
+    status: GpuStatus
+    epoch: int
+    running_attempts: int
+    as_of: str | None  # ISO 8601; None: it has not looked yet
 
 
 @dataclass(frozen=True)

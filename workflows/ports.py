@@ -12,6 +12,7 @@ from workflows.messages import (
     CollectInput,
     Dispatched,
     MonitorReport,
+    NodeCommand,
     NodeView,
     Selection,
 )
@@ -52,6 +53,11 @@ class NodeActivities(Protocol):
     @activity.defn(name="confirm_attempts")
     async def confirm_attempts(self, gpu_id: str) -> NodeView:
         """Ask the node for its open attempts and release those that it does not confirm."""
+        ...
+
+    @activity.defn(name="obey")
+    async def obey(self, command: NodeCommand) -> None:
+        """Carry out a person's command as the REST call does. Repeating it changes nothing."""
         ...
 
 

@@ -26,7 +26,9 @@ class AuditEntry(BaseModel):
 
     id: Long
     at: Long
-    keyId: str | None = Field(description="缺省为空：命令行或系统自身的操作")
+    keyId: str | None = Field(
+        description="缺省为空：命令行或系统自身的操作；在 Temporal 中发送信号的操作为 temporal:{runId}/{序号}"
+    )
     owner: str
     role: Role | None
     action: Action

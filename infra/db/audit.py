@@ -48,7 +48,7 @@ class By(Protocol):
 
 
 class Actor(NamedTuple):
-    """An actor without a key: the command line, or the program itself."""
+    """An actor without a key: the command line, the program itself, or a person by a signal, which `key_id` names."""
 
     key_id: str | None
     owner: str
@@ -59,6 +59,7 @@ _RECORD = text(
     "INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)"
     " VALUES (:key_id, :owner, :role, :action, :subject, :detail, :outcome)"
 )
+_HAS_ENTRY_OF = text("SELECT EXISTS (SELECT FROM audit_log WHERE key_id = :key_id)")
 _FILTERS = {"key_id": "key_id = :key_id", "owner": "owner = :owner", "action": "action = :action"}
 
 
@@ -74,6 +75,11 @@ async def record(
 ) -> None:
     """Add an entry. `detail` is for people."""
     await connection.execute(_RECORD, values(by, action, subject, detail, changed=changed))
+
+
+async def has_entry_of(connection: Connection, by: By) -> bool:
+    """Whether anything was recorded of a key, or of a signal, which acts once."""
+    return bool((await connection.execute(_HAS_ENTRY_OF, {"key_id": by.key_id})).scalar_one())
 
 
 async def page(

@@ -82,13 +82,13 @@ async def collect(connection: Connection, task_id: str, attempt: int, *, actor: 
     outcome = Outcome(row.outcome)
     if row.collected_at is not None or status in TERMINAL:
         pause = backoff_s(row.retry_count) if outcome in USES_RETRY and status not in TERMINAL else 0.0
-        return Collected(outcome, status, pause, row.reason)
+        return Collected(outcome, status, pause)
     alike = await _failed_alike_on(connection, task_id, row) if outcome in USES_RETRY else 1
     verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, failed_alike_on=alike)
     reason = f"{row.reason or ''}（已在{alike}个节点上以同样的方式失败，不再重试）" if verdict.given_up else row.reason
     await _move(connection, key, row, outcome, verdict, reason, actor)
     await connection.execute(_COLLECTED, key)
-    return Collected(outcome, verdict.status, verdict.pause_s, row.reason)
+    return Collected(outcome, verdict.status, verdict.pause_s)
 
 
 async def _failed_alike_on(connection: Connection, task_id: str, row: Row) -> int:

@@ -200,7 +200,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
     if epoch is None:
         raise GpuOfAnotherKey
     await connection.execute(_NOW_BEAT, {"gpu_id": node.gpu_id})
-    wakeups = Wakeups(nodes=[(node.gpu_id, "register", epoch, "")])
+    wakeups = Wakeups(nodes=[(node.gpu_id, "register", epoch)])
     for row in await attempts.open_on(connection, node.gpu_id):
         if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
             settled = await attempts.settle(
@@ -283,7 +283,7 @@ async def deregister(connection: Connection, gpu_id: str) -> Wakeups:
     epoch = await node_edges.go(connection, gpu_id)
     if epoch is None:
         raise GpuNotFound
-    return Wakeups(nodes=[(gpu_id, "deregister", epoch, "")])
+    return Wakeups(nodes=[(gpu_id, "deregister", epoch)])
 
 
 async def standing_free(connection: Connection) -> Sequence[str]:
@@ -293,13 +293,18 @@ async def standing_free(connection: Connection) -> Sequence[str]:
 
 async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
     """Hand over the free slots of one node."""
-    await connection.execute(_LOCK, {"gpu_id": gpu_id})
+    await hold(connection, gpu_id)
     return Wakeups(granted=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
 
 
 async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
     """Let an attempt of an earlier registration go on under the current one."""
     await connection.execute(_ADOPT, {"task_id": task_id, "attempt": attempt, "epoch": epoch})
+
+
+async def hold(connection: Connection, gpu_id: str) -> None:
+    """Lock a node until the transaction ends: what is read after that is true until then."""
+    await connection.execute(_LOCK, {"gpu_id": gpu_id})
 
 
 async def _put_back_to_work(
@@ -309,7 +314,7 @@ async def _put_back_to_work(
         return Wakeups()
     await connection.execute(_NOW_BEAT, {"gpu_id": gpu_id})
     granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
-    return Wakeups(granted=granted, nodes=[(gpu_id, signal, epoch, "")])
+    return Wakeups(granted=granted, nodes=[(gpu_id, signal, epoch)])
 
 
 async def _must_exist(connection: Connection, gpu_id: str) -> None:

@@ -50,7 +50,7 @@ async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
     if row is None:
         return Wakeups()
     await alerts.raise_alert(connection, _fault_alert(gpu_id, reason))
-    return Wakeups(nodes=[(gpu_id, "fault", row.epoch, reason)])
+    return Wakeups(nodes=[(gpu_id, "fault", row.epoch)])
 
 
 async def go_offline(connection: Connection, gpu_id: str) -> bool:

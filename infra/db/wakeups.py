@@ -23,7 +23,7 @@ class Wakeups:
 
     granted: list[Granted] = field(default_factory=list)
     settled: list[tuple[str, int]] = field(default_factory=list)  # (task id, attempt)
-    nodes: list[tuple[str, str, int, str]] = field(default_factory=list)  # (gpu id, signal, epoch, reason)
+    nodes: list[tuple[str, str, int]] = field(default_factory=list)  # (gpu id, signal, epoch)
 
     def add(self, other: Wakeups) -> None:
         """Add another transaction step's signals."""

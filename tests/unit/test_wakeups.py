@@ -63,7 +63,7 @@ async def test_an_engine_that_does_not_answer_is_away(engine: Recording) -> None
 
 
 async def test_a_grant_is_under_way_at_once_and_has_a_head_start(engine: Recording) -> None:
-    await engine.deliver(Wakeups(GRANTED, ENDED, [("n", "fault", 1, "")]), but="other")
+    await engine.deliver(Wakeups(GRANTED, ENDED, [("n", "fault", 1)]), but="other")
     assert [name for name, _ in engine.sent] == ["grant next"]
     assert await engine.has_sent(3) == ["grant next", "settled ended 2", "fault n"]
     assert engine.sent[1][1] - engine.sent[0][1] >= HEAD_START_S * 0.9  # the loop's clock ticks

@@ -1,8 +1,8 @@
 """Takes the histories that `test_replay` replays from the real engine: `python -m tests.workflows.record`.
 
 With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
-gets its slot with its creation, with `short` only those of short work and of a grant by an update. Run it only when a
-workflow's commands change on purpose; open runs of the old commands must still replay.
+gets its slot with its creation, with `short` only those of short work and of a grant by an update, with `commanded`
+only the one of a node that a person signals. Run it only when a workflow's commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -147,6 +147,23 @@ class Recorder:
             await self.keep("monitor", run.id)
             break
 
+    async def commanded(self) -> None:
+        """A person signals a node's workflow: fault and recover, and what no workflow knows.
+
+        The version of 2026-11-29 ignored such signals: its history is `node_ignored_commands`.
+        """
+        node = await self.node("commanded", 7)
+        handle = self.client.get_workflow_handle("gpu-commanded")
+        await handle.signal("fault", {"reason": "ECC"})
+        await asyncio.sleep(1)
+        await handle.signal("explode")
+        await handle.signal("recover")
+        await asyncio.sleep(1)
+        for call in ("fault?reason=fan", "recover"):
+            await self.api.post(f"/gpus/{node.gpu_id}/{call}")
+            await asyncio.sleep(1)
+        await self.keep("node_commanded", "gpu-commanded")
+
     async def continued(self) -> None:
         """On a server that soon suggests it: a task and a node that continue as new in the middle of their lives."""
         api = self.api
@@ -193,7 +210,14 @@ async def main() -> None:
         await usual.granted_first()
         await usual.short()
         await usual.nodes()
+        await usual.commanded()
     await continued()
+
+
+async def commanded() -> None:
+    """The history of a node that a person commands by signals."""
+    async with recorder() as usual:
+        await usual.commanded()
 
 
 async def claimed() -> None:
@@ -216,5 +240,5 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    wanted = {"continued": continued, "claimed": claimed, "short": short}
+    wanted = {"continued": continued, "claimed": claimed, "short": short, "commanded": commanded}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

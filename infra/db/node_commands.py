@@ -1,0 +1,50 @@
+"""A person's commands to a node, by signals to its workflow: the transaction of the REST call, once for each signal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from infra import strict_json
+from infra.db import audit, gpus, type_locks
+from infra.db.audit import Action, Actor
+from infra.db.connection import Connection
+from infra.db.wakeups import Wakeups
+from workflows.domain.command import Command
+from workflows.messages import NodeCommand
+
+ACTOR = "temporal"
+NO_REASON = "通过 Temporal 信号操作，未说明原因"
+
+Transition = Callable[[Connection, str, str, bool], Awaitable[Wakeups]]
+
+
+async def _fault(connection: Connection, gpu_id: str, reason: str, _: bool) -> Wakeups:
+    return await gpus.fault(connection, gpu_id, reason)
+
+
+async def _recover(connection: Connection, gpu_id: str, _: str, strict_vip: bool) -> Wakeups:
+    return await gpus.recover(connection, gpu_id, strict_vip=strict_vip)
+
+
+COMMANDS: dict[Command, tuple[Action, Transition]] = {
+    Command.FAULT: (Action.GPU_FAULT, _fault),
+    Command.RECOVER: (Action.GPU_RECOVER, _recover),
+}
+
+
+async def obey(connection: Connection, command: NodeCommand, *, strict_vip: bool) -> Wakeups:
+    """Make the transition and record it; nothing where that was done before. Raises GpuNotFound."""
+    gpu_id, reason = command.gpu_id, _one_line(command.reason)
+    by = Actor(f"{ACTOR}:{command.signal}", ACTOR, None)
+    await type_locks.open_release(connection, gpu_id)
+    await gpus.hold(connection, gpu_id)
+    if await audit.has_entry_of(connection, by):
+        return Wakeups()
+    action, transition = COMMANDS[command.command]
+    wakeups = await transition(connection, gpu_id, reason, strict_vip)
+    await audit.record(connection, by, action, gpu_id, reason, changed=bool(wakeups))
+    return wakeups
+
+
+def _one_line(reason: str) -> str:
+    return " ".join(strict_json.UNPRINTABLE.sub(" ", reason).split()) or NO_REASON

@@ -1,0 +1,46 @@
+"""What a person may tell a node by a signal, and how the signal's input is read (docs/operations.md, "In the Web UI").
+
+Whatever the input holds, reading it never fails: it is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from workflows.domain.limits import MAX_REASON
+
+
+class Command(StrEnum):
+    """The signals that act on a node; each is named as the REST call that does the same."""
+
+    FAULT = "fault"
+    RECOVER = "recover"
+
+
+def command_of(signal: str) -> Command | None:
+    """The command that a signal's name stands for, in whatever case; None for all other names."""
+    name = signal.strip().lower()
+    return Command(name) if name in set(Command) else None
+
+
+def epoch_of(said: Any) -> int | None:
+    """The registration that a notification is about; None: this is no notification, but a person's command."""
+    epoch = said.get("epoch") if isinstance(said, dict) else None
+    return epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None
+
+
+def reason_of(said: Any) -> str:
+    """The reason given, of at most MAX_REASON characters: the field `reason`, or a bare string; else the empty one."""
+    reason = said.get("reason") if isinstance(said, dict) else said
+    return reason.strip()[:MAX_REASON] if isinstance(reason, str) else ""
+
+
+def read(inputs: Sequence[bytes]) -> Any:
+    """What the first argument of a signal says in JSON; None where there is none, or one that can't be read."""
+    try:
+        return json.loads(inputs[0]) if inputs else None
+    except (ValueError, RecursionError):
+        return None
