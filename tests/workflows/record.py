@@ -2,7 +2,8 @@
 
 With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
 gets its slot with its creation, with `short` only those of short work and of a grant by an update, with `commanded`
-only the one of a node that a person signals. Run it only when a workflow's commands change on purpose; open runs of the old commands must still replay.
+only the one of a node that a person signals. Run it only when a workflow's commands change on purpose; open runs of
+the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -150,14 +151,15 @@ class Recorder:
     async def commanded(self) -> None:
         """A person signals a node's workflow: fault and recover, and what no workflow knows.
 
-        The version of 2026-11-29 ignored such signals: its history is `node_ignored_commands`.
+        The version of 2026-11-29 ignored such signals: its history is `node_ignored_commands`. A signal without input
+        stopped the workflow there, as in `node_stuck_command`.
         """
         node = await self.node("commanded", 7)
         handle = self.client.get_workflow_handle("gpu-commanded")
         await handle.signal("fault", {"reason": "ECC"})
         await asyncio.sleep(1)
         await handle.signal("explode")
-        await handle.signal("recover")
+        await handle.signal("recover", {"reason": "replaced"})
         await asyncio.sleep(1)
         for call in ("fault?reason=fan", "recover"):
             await self.api.post(f"/gpus/{node.gpu_id}/{call}")
