@@ -34,6 +34,7 @@ class FakeNode:
 
     gpu_id: str
     answer: tuple[int, dict[str, Any]] = (202, {"status": "starting"})
+    garbled: bytes | None = None  # the answer instead, whatever that is
     delay: float = 0.0
     hold: asyncio.Event | None = None  # no answer before it is set
     known: dict[str, str] = field(default_factory=dict)
@@ -87,7 +88,8 @@ class FakeNode:
                 await self.hold.wait()
             payload = json.dumps(answer).encode()
             writer.write(
-                f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
+                self.garbled
+                or f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
                 "Connection: close\r\n\r\n".encode()
                 + payload
             )

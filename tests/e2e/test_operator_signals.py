@@ -46,7 +46,7 @@ async def state_of(temporal: Client, workflow_id: str) -> dict[str, Any]:
 
 
 async def failed_steps(temporal: Client, workflow_id: str) -> list[str]:
-    """Workflow tasks that failed, in any run that is kept; not those that the server repeats as a signal came between."""
+    """Workflow tasks that failed, in any run; not those that the server repeats since a signal came between."""
     kept = [one async for one in temporal.list_workflows(f"WorkflowId='{workflow_id}'")]
     handles = [temporal.get_workflow_handle(one.id, run_id=one.run_id) for one in kept]
     events = [event for one in handles for event in (await one.fetch_history()).events]

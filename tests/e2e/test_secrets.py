@@ -34,6 +34,15 @@ CANARIES = {
     "dispatch secret": "canary-of-the-dispatch-secret",  # pragma: allowlist secret
     "refusal": "canary-of-a-refusing-node",
 }
+NODES_WORDS = {
+    "failure": "canary-in-the-message-of-a-failure",
+    "hand-back": "canary-in-the-message-of-a-hand-back",
+    "late report": "canary-in-a-late-report",
+    "answer": "canary-in-the-error-of-an-answer",
+    "garbled answer": "canary-in-what-is-no-http",
+    "fault": "canary-in-the-reason-of-a-fault",
+}
+"""What a node says may hold a piece of a payload: callers and operators read it in our answers, not in Temporal."""
 PAYLOAD = json.dumps({"prompt": CANARIES["payload"]})
 TYPE, SHORT = 2, 901  # attempts of the latter end after a second, without a retry
 
@@ -125,6 +134,37 @@ async def work(watched: Watched) -> None:
     await api.succeed(put, {"image": CANARIES["result"]}, code=400)  # a different second result
 
 
+async def words(watched: Watched) -> None:
+    """A node says something in every place where it can."""
+    api, node = watched.api, watched.node
+    told = await api.create(SHORT, PAYLOAD)
+    put = await node.next_put()
+    await api.say(put, "QUEUED", NODES_WORDS["hand-back"])
+    again = await node.next_put()
+    await api.say(again, "FAILED", NODES_WORDS["failure"])
+    assert (await until_shown(watched, told, "FAILED"))["errorMessage"] == NODES_WORDS["failure"]
+    await api.say(put, "FAILED", NODES_WORDS["late report"], code=400)
+
+    node.answer = (200, {"status": "failed", "error": NODES_WORDS["answer"]})
+    answered = await api.create(SHORT, PAYLOAD)
+    assert (await until_shown(watched, answered, "FAILED"))["errorMessage"] == NODES_WORDS["answer"]
+
+    node.garbled = f"{NODES_WORDS['garbled answer']} 200 OK\r\n\r\n".encode()
+    garbled = await api.create(TYPE, PAYLOAD)
+    while (await node.next_put()).task_id != garbled:
+        pass
+    await node.next_put()  # the first try has failed, and so has been written down
+    node.answer, node.garbled = (202, {"status": "starting"}), None
+    await api.post(f"/gpus/{node.gpu_id}/fault?reason={NODES_WORDS['fault']}")
+    await api.until(garbled, "QUEUED")
+    await api.post(f"/gpus/{node.gpu_id}/recover")
+    await api.until(garbled, "PROCESSING")
+    while (put := await node.next_put()).body["context"]["attempt"] == 1:
+        pass
+    await api.succeed(put, {})
+    await until_shown(watched, garbled, "COMPLETED")
+
+
 async def mistakes(watched: Watched) -> None:
     """Requests with a canary in every place, and a wrong key."""
     payload, api = CANARIES["payload"], watched.api
@@ -170,6 +210,7 @@ async def trouble(watched: Watched) -> None:
 @pytest.mark.timeout(240)
 async def test_what_is_secret_is_found_nowhere(watched: Watched) -> None:
     watched.api.http.event_hooks["response"].append(watched.see)
+    await words(watched)
     await work(watched)
     await mistakes(watched)
     await trouble(watched)
@@ -178,7 +219,7 @@ async def test_what_is_secret_is_found_nowhere(watched: Watched) -> None:
     assert len(watched.refusals) > 15
     histories = await watched.histories()
     tasks = {name: text for name, text in histories.items() if name.startswith("task-")}
-    assert len(tasks) >= 4
+    assert len(tasks) >= 7
     assert all(f'"{name.removeprefix("task-")}"'.encode() in text for name, text in tasks.items())
     assert {span.service for span in watched.collector.spans} >= {"gpu-orchestrator-api", "gpu-orchestrator-worker"}
     written = watched.written()
@@ -189,5 +230,10 @@ async def test_what_is_secret_is_found_nowhere(watched: Watched) -> None:
     places |= histories | written
     found = [
         (what, name) for what, canary in CANARIES.items() for name, text in places.items() if canary.encode() in text
+    ]
+    kept = histories | {name: text for name, text in written.items() if "temporal.db" in name}
+    assert len(kept) > len(histories)
+    found += [
+        (what, name) for what, canary in NODES_WORDS.items() for name, text in kept.items() if canary.encode() in text
     ]
     assert not found

@@ -1,0 +1,52 @@
+"""What histories keep of an error: its type and where it arose, none of its words."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from sqlalchemy.exc import DBAPIError
+from temporalio.api.failure.v1 import Failure
+from temporalio.exceptions import ApplicationError
+
+from infra.node_client import NodeUnreachable
+from infra.temporal_access import DATA_CONVERTER
+
+CANARY = "canary"
+
+
+def nodes_answer() -> None:
+    try:
+        raise ValueError(CANARY)
+    except ValueError as error:
+        raise NodeUnreachable(CANARY) from error
+
+
+def while_handling() -> None:
+    """As `dispatch` raises: the cause is only the context."""
+    try:
+        nodes_answer()
+    except NodeUnreachable:
+        raise ApplicationError("attempt 1 is unclear", type="DispatchAmbiguous")  # noqa: B904
+
+
+def refused_by_postgres() -> None:
+    refused = psycopg.errors.InvalidTextRepresentation(f'invalid input syntax for type json: "{CANARY}"')
+    raise DBAPIError.instance("SELECT 1", None, refused, psycopg.Error)
+
+
+@pytest.mark.parametrize(
+    ("fails", "message", "kind"),
+    [
+        (nodes_answer, "NodeUnreachable", "NodeUnreachable"),
+        (while_handling, "attempt 1 is unclear", "DispatchAmbiguous"),
+        (refused_by_postgres, "DataError 22P02", "DataError"),
+    ],
+)
+async def test_words_of_others_are_left_out(fails, message, kind):
+    with pytest.raises(Exception) as raised:  # noqa: PT011
+        fails()
+    failure = Failure()
+    await DATA_CONVERTER.encode_failure(raised.value, failure)
+    assert (failure.message, failure.application_failure_info.type) == (message, kind)
+    assert fails.__name__ in failure.stack_trace
+    assert CANARY not in str(failure)
