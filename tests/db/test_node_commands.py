@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ NODE = gpus.Registration("n1", "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 1,
 
 
 @pytest.fixture(autouse=True)
-async def node(database: Database) -> None:
+async def node(database: Database) -> AsyncIterator[None]:
     await database.run(lambda c: c.execute(text(rows.EMPTY)))
-    await database.run(lambda c: c.execute(text("TRUNCATE audit_log")))
     await database.run(lambda c: gpus.register(c, NODE, strict_vip=False))
+    yield
+    await database.run(lambda c: c.execute(text(rows.EMPTY)))
 
 
 async def obey(database: Database, command: Command, signal: str, reason: str = "ECC") -> Wakeups:
