@@ -1,4 +1,4 @@
-"""What the demo asks for: pictures to paint anew, and the tiles of one large picture."""
+"""The demo's tasks: pictures to repaint, and the tiles of one large picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One task to create, and what its output must look like."""
+    """One task to create, and the expected form of its output."""
 
     task_type: int
     payload: dict[str, str | int]
@@ -31,7 +31,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """What it is, in a few words."""
+        """A short name of the task."""
         if self.task_type == IMAGE_TYPE:
             return f"{Path(str(self.payload['input'])).name} as {self.payload['style']}"
         return f"tile {self.payload['x']},{self.payload['y']}"
@@ -40,7 +40,7 @@ class Job:
 def make_batch(folder: Path, images: Path | None, say: Callable[[str], None]) -> list[Job]:
     """All jobs of one demo, pictures and tiles in turn; all their files are in `folder`. Raises DemoFailed.
 
-    Of `images` the first pictures by name are copied there; `say` hears which files cannot be used.
+    The first pictures of `images`, by name, are copied there. `say` reports which files cannot be used.
     """
     sources = zip(_sources(folder, images, say), cycle(STYLES), strict=False)
     pictures = [_image_job(number, path, style, folder) for number, (path, style) in enumerate(sources, start=1)]
@@ -51,7 +51,7 @@ def make_batch(folder: Path, images: Path | None, say: Callable[[str], None]) ->
 
 
 def _sources(folder: Path, images: Path | None, say: Callable[[str], None]) -> list[Path]:
-    """As many paths as there are picture jobs; a smaller folder's pictures come again in other styles."""
+    """A path for each picture job. A smaller folder's pictures repeat in other styles."""
     if images is None:
         return make_samples(folder, IMAGES)
     if not images.is_dir():
@@ -68,9 +68,9 @@ def _sources(folder: Path, images: Path | None, say: Callable[[str], None]) -> l
 
 
 def _copied(paths: Iterable[Path], folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Copies of those that are pictures: the nodes read and write in the demo's folder alone.
+    """Copies of those files that are pictures: the nodes read and write in the demo's folder alone.
 
-    Under names of their own, since a file's name may be no text, or have several lines.
+    The copies have names of their own, since a file's name may be no text, or have several lines.
     """
     folder.mkdir()
     numbers = count(1)
@@ -87,7 +87,7 @@ def _copied(paths: Iterable[Path], folder: Path, say: Callable[[str], None]) -> 
 
 
 def _shown(path: Path) -> str:
-    """In one line of text, whatever its name is."""
+    """A file's name in one line of text."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
 

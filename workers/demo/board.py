@@ -1,4 +1,4 @@
-"""How the work goes on, live: a redrawn board on a terminal, plain lines elsewhere."""
+"""Live progress: a redrawn board on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAR = 60  # columns, where there are so many
 
 
 class Board:
-    """A context manager; `show` draws the tasks as they are now, `say` adds a line that stays."""
+    """A context manager. `show` draws the current tasks, `say` adds a line that stays."""
 
     def __init__(self, console: Console, nodes: Sequence[str]) -> None:
         self._console = console
@@ -41,7 +41,7 @@ class Board:
         self._held.close()
 
     def say(self, text: str) -> None:
-        """A line that stays, in rich markup."""
+        """Add a line that stays, in rich markup."""
         self._console.print(text, soft_wrap=True)
 
     def bury(self, node: str) -> None:
@@ -49,7 +49,7 @@ class Board:
         self._dead.add(node)
 
     def show(self, tasks: Sequence[Tracked]) -> None:
-        """Draw; where lines are plain, only what has changed."""
+        """Draw the tasks. Plain lines show only changes."""
         if self._live:
             self._live.update(self._drawing(tasks), refresh=True)
         elif (line := summary(tasks)) != self._last:
@@ -64,7 +64,7 @@ class Board:
         return Group(_line(summary(tasks)), self._bar(done, len(tasks)), table)
 
     def _bar(self, done: int, total: int) -> Table:
-        """In a row of its own: rich ends no line after a bar, so that what follows a short one stands beside it."""
+        """A bar in a row of its own: rich ends no line after a bar, so the next text would stand beside a short one."""
         row = Table.grid()
         row.add_column(width=min(BAR, self._console.width))
         row.add_row(ProgressBar(total=max(total, 1), completed=done))
@@ -78,12 +78,12 @@ class Board:
 
 
 def _line(text: str, style: str = "") -> Text:
-    """One line, cut where the terminal ends."""
+    """One line, cut at the width of the terminal."""
     return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def summary(tasks: Sequence[Tracked]) -> str:
-    """One line: how many tasks are in which state."""
+    """One line: the number of tasks in each state."""
     counts = Counter(task.status for task in tasks)
     states = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     return f"{sum(task.ended for task in tasks)}/{len(tasks)} done: {states}"

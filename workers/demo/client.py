@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 class Orchestrator:
-    """A client of `/api/v2`; an async context manager. Every call raises DemoFailed on an answer that is no 200."""
+    """A client of `/api/v2`; an async context manager. Every call raises DemoFailed unless the answer is 200."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx.AsyncClient(
@@ -36,7 +36,7 @@ class Orchestrator:
         await self._http.aclose()
 
     async def create(self, job: Job) -> Record:
-        """POST /tasks; taskId and displayId are in the answer."""
+        """POST /tasks. The answer has taskId and displayId."""
         task = {
             "taskType": job.task_type,
             "userId": "demo_user",
@@ -72,7 +72,7 @@ class Orchestrator:
         return dict(json.loads(result) if isinstance(result, str) else result or {})
 
     async def events(self, task_id: str) -> list[Record]:
-        """GET /tasks/{taskId}/events, an extension; empty where there is none."""
+        """GET /tasks/{taskId}/events, an extension; empty if there are none."""
         try:
             response = await self._http.get(f"/tasks/{task_id}/events")
         except httpx.HTTPError as error:

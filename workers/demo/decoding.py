@@ -1,4 +1,4 @@
-"""Pictures out of bytes that somebody sent: few formats, and never more memory than MAX_PIXELS need."""
+"""Decoding of pictures from untrusted bytes: few formats, and never more memory than MAX_PIXELS need."""
 
 from __future__ import annotations
 

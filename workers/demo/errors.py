@@ -1,4 +1,4 @@
-"""The one way a demo fails with a reason to tell."""
+"""The error of a demo that fails with a reason."""
 
 from __future__ import annotations
 

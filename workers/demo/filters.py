@@ -16,7 +16,7 @@ INK, PAPER = np.array([0.09, 0.05, 0.30], np.float32), np.array([1.0, 0.82, 0.55
 
 
 def oil(image: Pixels, report: Report, radius: int = 4, passes: int = 6) -> Pixels:
-    """Kuwahara, again and again: each pixel takes the mean of the calmest of the four squares it is a corner of."""
+    """Kuwahara, repeated: each pixel takes the mean of the calmest of the four squares that it is a corner of."""
     for done in range(passes):
         image = _kuwahara(image, radius)
         report(95 * (done + 1) // passes)
@@ -99,7 +99,7 @@ def _kuwahara(image: Pixels, radius: int) -> Pixels:
 
 
 def _bilateral(light: Pixels, report: Report, radius: int, tolerance: float = 0.11) -> Pixels:
-    """Smooth what is alike, keep edges: neighbours weigh by how near they are, in place and in light."""
+    """Smooth similar pixels and keep edges: neighbours weigh by how near they are, in place and in light."""
     height, width = light.shape
     padded = np.pad(light, radius, mode="reflect")
     total, weights = np.zeros_like(light), np.zeros_like(light)

@@ -1,6 +1,6 @@
-"""The one folder that the demo's work reads and writes: what a payload names lies below it, or is not there.
+"""The one folder that the demo's work reads and writes. A name in a payload leads below it, or nowhere.
 
-Payloads come from whoever holds a user's key, and the work runs as the user of the stack. So a name is followed step by
+Payloads come from anybody with a user's key, and the work runs as the user of the stack. So a name is followed step by
 step from the folder's own descriptor, never through a symbolic link, and one answer covers "outside" and "missing".
 """
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 VARIABLE = "GPU_ORCHESTRATOR_DEMO_FOLDER"
-"""Where the work finds the folder: absolute, without symbolic links."""
+"""The variable that names the folder: absolute, without symbolic links."""
 MAX_INPUT = 64 * 2**20  # bytes of a file that is read
 MAX_TOTAL = 2**30  # bytes in the folder, above which nothing more is written
 LEAST = 4096  # bytes that a file counts for at least: its room on the disk
@@ -29,14 +29,14 @@ class Refused(ValueError):
 
 
 class Folder:
-    """A folder and all below it; names are relative to it, or absolute and inside."""
+    """A folder and everything below it; names are relative to it, or absolute and inside."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     @classmethod
     def of_environment(cls) -> Folder:
-        """The folder that the stack has given its nodes. Raises RuntimeError where there is none."""
+        """The folder that the stack has given its nodes. Raises RuntimeError if there is none."""
         if not (root := os.environ.get(VARIABLE)):
             raise RuntimeError(f"{VARIABLE} is not set: this work runs on the nodes of `gpu-orchestrator run`")
         return cls(Path(root))
@@ -54,10 +54,10 @@ class Folder:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there, whole or not at all; it replaces what has the name, but for a folder.
+        """Write a file, whole or not at all; it replaces a file of that name, but not a folder.
 
-        A reader never sees half a file, and two writers cannot mix. Raises Refused; ValueError where the folder is
-        full, OSError where the disk is.
+        A reader never sees half a file, and two writers cannot mix. Raises Refused, ValueError if the folder is full,
+        OSError if the disk is.
         """
         self.check(name, len(content))
         with self._parent(name) as (parent, last):
@@ -76,7 +76,8 @@ class Folder:
                 raise
 
     def check(self, name: str, size: int = 0) -> None:
-        """Whether a file of so many bytes may be written there. Raises Refused; ValueError where the folder is full."""
+        """Check that a file of `size` bytes may be written there. Raises Refused, and ValueError if the folder is
+        full."""
         with self._parent(name) as (parent, last), _refusing():
             if stat.S_ISDIR(_mode(last, parent)):
                 raise Refused
@@ -113,7 +114,7 @@ class Folder:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Whatever the reason is, the answer is one: nobody learns here which files there are."""
+    """Give the same answer for every reason, so that nobody learns which files there are."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -121,7 +122,7 @@ def _refusing() -> Iterator[None]:
 
 
 def _mode(name: str, parent: int) -> int:
-    """0 where there is nothing."""
+    """The mode of a file; 0 if there is none."""
     with suppress(FileNotFoundError):
         return os.lstat(name, dir_fd=parent).st_mode
     return 0

@@ -21,7 +21,7 @@ MAX_TILE, MAX_IMAGE = 2048, 1_000_000  # pixels
 
 
 def transform_image(input: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Task type 2: paint the picture `input` anew in a `style`, as PNG at `output`; both in the demo's folder.
+    """Task type 2: repaint the picture `input` in a `style`, as PNG at `output`; both in the demo's folder.
 
     Raises ValueError on bad input.
     """
@@ -74,7 +74,7 @@ def _deliver(pixels: fractal.Bytes, target: str, began: float, report: Report) -
 
 @contextmanager
 def _output() -> Iterator[None]:
-    """What the folder refuses is a fault of `output`."""
+    """Report a refusal of the folder as a fault of `output`."""
     try:
         yield
     except Refused:

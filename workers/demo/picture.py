@@ -1,4 +1,4 @@
-"""One picture of it all: the large one put together from its tiles, and below it each painting beside its original."""
+"""One picture of everything: the large one assembled from its tiles, and below it each painting beside its original."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INK, GROUND = (225, 225, 230), (22, 22, 28)
 
 
 def assemble(jobs: Sequence[Job]) -> Image.Image:
-    """The tiles in one picture, each where its payload says. A missing or broken tile stays dark."""
+    """The tiles in one picture, each where its payload puts it. A missing or broken tile stays dark."""
     canvas = Image.new("RGB", CANVAS, GROUND)
     for job in jobs:
         if job.task_type == TILE_TYPE and (tile := _read(job.output)):

@@ -1,4 +1,4 @@
-"""What came of it: the table of tasks, results.json, and the verdict."""
+"""The outcome: the table of tasks, results.json, and the verdict."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Outcome:
 
     @property
     def moved(self) -> list[Tracked]:
-        """The tasks that the killed node left to others."""
+        """The tasks that moved from the killed node to others."""
         return [task for task in self.tasks if self.killed and task.moved_off(self.killed)]
 
     @property
     def failure(self) -> str | None:
-        """Why this demo does not count; None when it does."""
+        """Why this demo failed, or None."""
         wrong = [task for task in self.tasks if task.problem]
         if wrong:
             return f"{len(wrong)} of {len(self.tasks)} tasks did not come out right, first {wrong[0].display_id}: " + (
@@ -70,7 +70,7 @@ def print_verdict(console: Console, outcome: Outcome, picture: Path) -> None:
 
 
 def write_results(outcome: Outcome, path: Path) -> None:
-    """The same for programs."""
+    """The outcome for programs."""
     tasks = [
         {
             "taskId": task.task_id,

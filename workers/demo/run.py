@@ -40,14 +40,15 @@ INTERRUPTED = 130
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options of the demo; its stack is its own, beside any other."""
+    """Add the options of the demo. Its stack is its own, beside any other."""
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="pictures to work on; default: made up")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument("--keep", action="store_true", help="keep the stack's data and logs")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every task came out right and the killed node's went on elsewhere; 1: not so, with the reason."""
+    """Run the demo. Returns 0 if every task came out right and the killed node's went on elsewhere, else 1 with the
+    reason."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
     out: Path = args.out.resolve()
     data_dir = out / f"stack-{os.getpid()}"
@@ -71,7 +72,8 @@ def _say(console: Console, text: str) -> None:
 
 
 def _fresh_work_folder(out: Path) -> Path:
-    """Where the tasks' files go; those of an earlier demo are removed, so that no old file can pass for a new one."""
+    """The folder of the tasks' files. Those of an earlier demo are removed, so that no old file can pass for a new
+    one."""
     if UNSTORABLE.search(str(out)):
         raise DemoFailed(f"tasks name their files, and {shown(out)} is no UTF-8: choose another --out")
     require_ours(out, "--out", ("work", *RESULTS))
@@ -95,7 +97,7 @@ class _Chosen(Settings):
 
 
 def _settings(data_dir: Path) -> Settings:
-    """All embedded, on free ports."""
+    """Settings with everything embedded, on free ports."""
     port = free_port()
     return _Chosen(
         port=port,

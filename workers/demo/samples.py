@@ -1,4 +1,4 @@
-"""Pictures to work on, made from nothing, for a demo without a folder of its own."""
+"""Generated sample pictures, for a demo without a folder of pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SKIES = (
 
 
 def make_samples(folder: Path, count: int) -> list[Path]:
-    """Write so many landscapes; the same ones each time."""
+    """Write `count` landscapes, the same ones each time."""
     paths = [folder / f"landscape-{number + 1:02}.png" for number in range(count)]
     for number, path in enumerate(paths):
         landscape(number).save(path)

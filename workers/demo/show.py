@@ -34,7 +34,7 @@ class Show:
         self._killed: str | None = None
 
     async def perform(self, jobs: Sequence[Job]) -> Outcome:
-        """From the first request to the last check. Raises DemoFailed when the system does not answer."""
+        """Run from the first request to the last check. Raises DemoFailed if the system does not answer."""
         await self._nodes_registered()
         tasks = [await self._create(job) for job in jobs]
         self._board.say(f"{len(tasks)} tasks created")
@@ -57,7 +57,7 @@ class Show:
         return Tracked(answer["taskId"], answer["displayId"], job)
 
     async def _look(self, tasks: Sequence[Tracked]) -> None:
-        """Bring every task up to date, and kill the node at the first good moment."""
+        """Update every task, and kill the node at the first good moment."""
         records = await self._api.tasks()
         begun = [task for task in tasks if task.task_id in records and task.see(records[task.task_id])]
         running = [task for task in tasks if task.status == "PROCESSING"]
@@ -69,7 +69,7 @@ class Show:
         self._board.show(tasks)
 
     async def _kill(self, running: Sequence[Tracked]) -> None:
-        """End the node for good, as a power cut would; it has just begun a task, so it cannot have finished it."""
+        """End the node for good, like a power cut. It has just begun a task, so it cannot have finished it."""
         self._killed = VICTIM
         hit = [task for task in running if task.gpu_id == VICTIM]
         await self._stack.part(VICTIM).stop(signal.SIGKILL)

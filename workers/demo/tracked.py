@@ -1,4 +1,4 @@
-"""A task of the demo as seen from outside: its job, its latest record, the nodes it was on."""
+"""A task of the demo as seen from outside: its job, its latest record, its nodes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tracked:
     problem: str | None = None  # why its result is not right
 
     def see(self, record: dict[str, Any]) -> bool:
-        """Take over a record of GET /tasks; True when it has just begun on a node."""
+        """Take over a record of GET /tasks. Returns True if the task has just begun on a node."""
         before = self.status, self.gpu_id
         self.status, self.gpu_id = record["status"], record["gpuId"]
         if record.get("completedAt"):
@@ -38,7 +38,7 @@ class Tracked:
         return began
 
     def recall(self, events: Sequence[dict[str, Any]]) -> None:
-        """Take the whole story from its events, where there are any; polling may have missed a part."""
+        """Take the whole story from its events, if there are any; polling may have missed a part."""
         if any(event.get("gpuId") for event in events):
             self.nodes = []
             for event in events:
@@ -52,7 +52,7 @@ class Tracked:
         return self.status in ENDED
 
     def moved_off(self, node: str) -> bool:
-        """Whether it was on this node and went on, to its end, on another."""
+        """Whether it was on this node and then ended on another."""
         return node in self.nodes[:-1] and self.nodes[-1] != node
 
     def _was_on(self, node: str) -> None:

@@ -1,1 +1,1 @@
-"""The embedded stack: Postgres, Redis and Temporal from installed packages, our programs, and who keeps them up."""
+"""The embedded stack: Postgres, Redis and Temporal from installed packages, our programs, and their supervisor."""

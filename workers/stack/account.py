@@ -1,16 +1,15 @@
 """The account Postgres runs under: it refuses to run as root.
 
-When we are an ordinary user, Postgres runs as that user. When we are root (a container, a fresh machine),
-it runs as the system account `gpu-orchestrator`, made on first use, or as `nobody` where none can be made.
-That account owns the database folder, mode 0700, and nothing else.
+For an ordinary user, Postgres runs as that user. For root (a container, a fresh machine), it runs as the system account
+`gpu-orchestrator`, made on first use, or as `nobody` if none can be made. That account owns the database folder, mode
+0700, and nothing else.
 
-It must also be able to *reach* that folder and Postgres' own files in the virtual environment, which may
-lie below a folder closed to others, like /root. Opening such a folder (chmod o+x, what pixeltable does)
-would change the user's own files for everybody; copying would mean 40 MB and a second place for data. So
-where, and only where, a folder on the way is closed, Postgres keeps one capability: CAP_DAC_READ_SEARCH,
-"pass any folder, read any file" (or CAP_DAC_OVERRIDE where a container grants only that one). Nothing on disk
-changes, and it ends with the process. Only root and that account can connect to this Postgres, as
-its socket lies in a folder of mode 0700.
+The account must also be able to *reach* that folder and Postgres' own files in the virtual environment, which may lie
+below a folder closed to others, like /root. Opening such a folder (chmod o+x, as pixeltable does) would change the
+user's own files for everybody; copying would mean 40 MB and a second place for data. So if, and only if, a folder on
+the way is closed, Postgres keeps one capability: CAP_DAC_READ_SEARCH, "pass any folder, read any file" (or
+CAP_DAC_OVERRIDE if a container grants only that one). Nothing on disk changes, and it ends with the process. Only root
+and that account can connect to this Postgres, as its socket is in a folder of mode 0700.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ class Account:
 
 
 def unprivileged_account(needs: Iterable[Path]) -> Account | None:
-    """The account for a program that refuses root and needs these paths; None: run it as ourselves.
+    """The account for a program that refuses root and needs these paths, or None to run it as ourselves.
 
-    Raises StackError when the account could not reach a path.
+    Raises StackError if the account could not reach a path.
     """
     if os.geteuid() != 0:
         return None
@@ -53,7 +52,7 @@ def unprivileged_account(needs: Iterable[Path]) -> Account | None:
 
 
 def _entry() -> pwd.struct_passwd:
-    """The entry of our account, made if it is missing and can be made, else that of nobody."""
+    """The entry of our account, which is made if it is missing; that of nobody if it cannot be made."""
     useradd = shutil.which("useradd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if useradd and not _exists(ACCOUNT):
         options = ("--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
@@ -71,7 +70,7 @@ def _exists(name: str) -> bool:
 
 
 def _closed_folders(path: Path, uid: int) -> list[Path]:
-    """The folders on the way to `path`, itself included, that a user cannot pass."""
+    """The folders on the way to `path`, including itself, that a user cannot pass."""
     way = [folder for folder in (path, *path.parents) if folder.is_dir()]
     return [folder for folder in way if not _may_pass(folder.stat(), uid)]
 
@@ -93,7 +92,7 @@ def _capability_to_pass(folder: Path) -> int:
 
 
 def _held_capabilities() -> set[int]:
-    """The numbers of the capabilities this process has; none where there is no such thing."""
+    """The numbers of this process's capabilities; empty on systems without them."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from workers.stack.usable import explained, shown
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """The key, and where a person finds it."""
+    """The key, and the place where a person finds it."""
 
     secret: SecretStr
     path: Path | None  # None: it came from ORCHESTRATOR_API_KEY
@@ -25,7 +25,7 @@ class ApiKey:
     is_dead: bool = False
 
     def describe(self) -> str:
-        """One line for the console; the key itself only when nobody can have seen it before."""
+        """One line for the console. It shows the key itself only if the key is new."""
         if self.is_dead:
             where = "ORCHESTRATOR_API_KEY: set" if self.path is None else f"{shown(self.path)}: remove the file for"
             return f"api key: another one has replaced that in {where} a new one, and start again"
@@ -50,7 +50,8 @@ def bootstrap_key(configured: SecretStr | None, path: Path) -> ApiKey:
 
 
 def forget_replaced(configured: ApiKey, path: Path) -> None:
-    """Remove the kept key where a configured one has replaced it: the next start without that makes a new one."""
+    """Remove the kept key if a configured one has replaced it. The next start without a configured key makes a new
+    one."""
     if configured.path is None and path.exists() and _read(path) != configured.secret.get_secret_value():
         path.unlink(missing_ok=True)
 
@@ -60,7 +61,7 @@ def _read(path: Path) -> str:
 
 
 def _keep(key: str, path: Path) -> bool:
-    """Have the file appear whole, and readable by us alone; False when another process was first."""
+    """Make the file appear whole, and readable by us alone. Returns False if another process was first."""
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
     try:
         with open(descriptor, "w", encoding="ascii") as file:

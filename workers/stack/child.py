@@ -1,9 +1,8 @@
 """Turns itself into one part of the stack: `python -I -S child.py JSON PROGRAM ARGUMENT…`.
 
-A step between fork and exec, because what it does must happen in the child, after its uid has changed
-(a change of uid clears the death signal), and Python code between fork and exec is not safe in a
-process that has threads. It keeps its pid: `exec` replaces it by the part. Standard library only, so
-that it costs some 20 ms.
+It is a step between fork and exec, because its work must happen in the child after its uid has changed (a change of uid
+clears the death signal), and Python code between fork and exec is not safe in a process with threads. It keeps its pid:
+`exec` replaces it by the part. It uses the standard library only, so that it costs some 20 ms.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def become(uid: int, gid: int, capability: int | None) -> None:
 
 
 def keep_only(capability: int) -> None:
-    """Give up all capabilities but one, and have that one survive exec."""
+    """Give up all capabilities except one, and let that one survive exec."""
     header = CapabilityHeader(LINUX_CAPABILITY_VERSION_3, 0)
     bit = 1 << capability
     call("capset", ctypes.byref(header), (CapabilityWord * 2)(CapabilityWord(bit, bit, bit), CapabilityWord(0, 0, 0)))
@@ -63,7 +62,7 @@ def keep_only(capability: int) -> None:
 
 
 def call(function: str, *arguments: object) -> None:
-    """Call a C library function that answers -1 on error. Raises OSError."""
+    """Call a C library function that returns -1 on error. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, function)(*arguments) == -1:
         number = ctypes.get_errno()

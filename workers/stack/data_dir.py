@@ -1,4 +1,4 @@
-"""The layout of the data directory, and the lock that keeps a second stack off it."""
+"""The layout of the data directory, and the lock that keeps a second stack out of it."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ CONTENT = (*FOLDERS, *FILES, "postgres", "postgres.new")
 # The kernel holds socket paths of 107 bytes (Linux) or 103 (macOS); ours end in /postgres/.s.PGSQL.5432
 LONGEST_SOCKET_FOLDER = 103 - len("/postgres/.s.PGSQL.5432")
 HARMLESS = re.compile(r"[A-Za-z0-9/._-]*")
-"""What a socket's path may consist of: it travels in URLs, and in lists that are separated by commas."""
+"""The characters of a socket's path, which travels in URLs and in comma separated lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataDir:
-    """Where everything lies. Each folder is ours alone; as root the outer two can be passed, not listed, by others."""
+    """The paths of the data directory. Each folder is ours alone; as root, others can pass the outer two, but not
+    list them."""
 
     root: Path
     sockets: Path
 
     @classmethod
     def create(cls, path: Path) -> DataDir:
-        """Make the directory and its folders where they are missing; an existing folder keeps its mode.
+        """Make the directory and its missing folders; an existing folder keeps its mode.
 
-        Raises FolderUnusable where something there can't be used, or not by us.
+        Raises FolderUnusable if something there cannot be used, or not by us.
         """
         with explained(path, SETTING):
             root = path.resolve()
@@ -52,7 +53,7 @@ class DataDir:
             return cls(root, _socket_folder(root))
 
     def require_space(self) -> None:
-        """Raises StackError where a start would fill the disk."""
+        """Raise StackError if a start would fill the disk."""
         require_space(self.root, SETTING, first=not self.postgres.exists())
 
     @property
@@ -69,7 +70,7 @@ class DataDir:
 
     @property
     def demo(self) -> Path:
-        """What the local nodes' work reads and writes."""
+        """The folder that the local nodes' work reads and writes."""
         return self.root / "demo"
 
     @property
@@ -90,9 +91,9 @@ class DataDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory for this process; the kernel lets go of it however we end.
+        """Hold the directory for this process; the kernel releases it however we end.
 
-        Raises DataDirInUse, and StackError where there can be no lock.
+        Raises DataDirInUse, or StackError if there can be no lock.
         """
         with explained(self.root, SETTING):
             descriptor = self._lock()
@@ -118,21 +119,21 @@ class DataDir:
 
 
 def _passable() -> int:
-    """The mode of a folder that Postgres, where it runs as another account, has to pass."""
+    """The mode of a folder that Postgres has to pass, if it runs as another account."""
     return 0o711 if os.geteuid() == 0 else 0o700
 
 
 def _make(folder: Path, mode: int) -> None:
-    """Make a folder with exactly this mode, whatever the umask is."""
+    """Make a folder with exactly this mode, whatever the umask."""
     if not folder.is_dir():
         folder.mkdir(mode=0o700, parents=True)
         folder.chmod(mode)
 
 
 def _socket_folder(root: Path) -> Path:
-    """The run folder, or one of our own below a temporary folder when its path is too long for sockets, or harmful.
+    """The run folder, or one of our own below a temporary folder if its path is too long or unsafe for sockets.
 
-    Its name follows from the data directory, so a restart finds it again, and so does root. Raises StackError when
+    Its name follows from the data directory, so that a restart finds it again, also as root. Raises StackError if
     somebody else owns that name.
     """
     if _carries_sockets(root / "run"):
@@ -153,7 +154,8 @@ def _carries_sockets(folder: Path) -> bool:
 
 
 def _temporary_folder() -> Path:
-    """The same for every process of the machine, where that is possible: TMPDIR differs from shell to shell."""
+    """A temporary folder that is the same for every process of the machine, if possible: TMPDIR differs from shell
+    to shell."""
     for folder in map(Path, ("/tmp", "/var/tmp", tempfile.gettempdir())):  # nosec B108 # the name in it is checked
         name = folder.resolve() / "gpu-orchestrator-4294967295-0123456789ab"
         if _carries_sockets(name) and os.access(folder, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded stack; the docstring of a class is its message."""
+"""Errors of the embedded stack; the docstring of a class is its message."""
 
 from __future__ import annotations
 

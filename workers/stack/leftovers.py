@@ -1,7 +1,7 @@
 """Parts that outlived their supervisor: found by pid *and* start time, never by name, and stopped.
 
-On Linux a part is told to end when its supervisor dies, even by kill -9 (see `child`). Elsewhere, and for
-what slips through, each part leaves a file with its pid and start time in the data directory.
+On Linux a part gets a signal when its supervisor dies, even by kill -9 (see `child`). Elsewhere, and for what slips
+through, each part leaves a file with its pid and start time in the data directory.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ START_TIME_TOLERANCE = 2.0  # s; psutil derives it from the wall clock at boot, 
 
 
 def record(folder: Path, name: str, pid: int, stop_signal: signal.Signals) -> None:
-    """Note a running part, so that a later stack on this directory can find it."""
+    """Record a running part, so that a later stack on this directory can find it."""
     with suppress(psutil.NoSuchProcess):
         entry = {"pid": pid, "started": psutil.Process(pid).create_time(), "signal": int(stop_signal)}
         _file(folder, name).write_text(json.dumps(entry), encoding="ascii")
 
 
 def forget(folder: Path, name: str) -> None:
-    """The part has ended."""
+    """Remove the record of a part that has ended."""
     _file(folder, name).unlink(missing_ok=True)
 
 
 async def stop_leftovers(folder: Path, grace: float = 3.0) -> list[str]:
-    """Stop every noted part that still runs, by SIGKILL after `grace` seconds; returns their names.
+    """Stop every recorded part that still runs, by SIGKILL after `grace` seconds. Returns their names.
 
     The caller holds the lock of the data directory, so none of them has a supervisor.
     """
@@ -51,14 +51,14 @@ async def stop_leftovers(folder: Path, grace: float = 3.0) -> list[str]:
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
-    """Signal a part and what it started: each part leads a process group of its own."""
+    """Signal a part and everything it started: each part leads a process group of its own."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What the file of a part says."""
+    """The contents of a part's file."""
 
     name: str
     pid: int
@@ -66,9 +66,9 @@ class Note:
     stop_signal: signal.Signals
 
     def processes(self) -> list[int]:
-        """The processes of the part's group that run, none if the pid belongs to another process by now.
+        """The running processes of the part's group; none if the pid belongs to another process by now.
 
-        The part itself may be gone: while one of its children lives, its pid is not given to anyone else.
+        The part itself may be gone: while one of its children lives, no other process gets its pid.
         """
         with suppress(psutil.NoSuchProcess):
             if abs(psutil.Process(self.pid).create_time() - self.started) > START_TIME_TOLERANCE:

@@ -1,4 +1,4 @@
-"""The output of the parts: every line to a file per part, and to the console with the part's name before it."""
+"""The output of the parts: every line goes to a file per part, and to the console after the part's name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def console() -> Log:
 
 
 class PartLog:
-    """The output of one part over all its runs: a file that is turned over at 10 MB, the console, and a tail."""
+    """The output of one part over all its runs: a file that is rotated at 10 MB, the console, and a tail."""
 
     def __init__(self, name: str, folder: Path, log: Log, noteworthy: re.Pattern[str] | None) -> None:
         """Only lines that match `noteworthy` (None: all) reach the console; the file gets all."""
@@ -57,7 +57,7 @@ class PartLog:
             self._log(self._name, text)
 
     def event(self, text: str) -> None:
-        """Take one line about the part, of the supervisor; it always reaches the console."""
+        """Take one line about the part, from the supervisor; it always reaches the console."""
         self._write(text)
         self._log(self._name, text)
 

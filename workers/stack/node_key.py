@@ -1,4 +1,4 @@
-"""The key of the stack's own nodes, kept in the data directory, and made anew when it is dead or lost."""
+"""The key of the stack's own nodes, kept in the data directory. A new one replaces it if it is dead or lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.db.engine import Database, create_engine
 
 
 async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str]) -> None:
-    """Have a live node's key at `path`, mode 0600, that may register these ids. Raises DBAPIError or OSError."""
+    """Write a live node's key to `path`, mode 0600, that may register these ids. Raises DBAPIError or OSError."""
 
     async def ensure(connection: Connection) -> None:
         await local_nodes.lock(connection)
@@ -32,17 +32,18 @@ async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str])
 
 
 def _owner(path: Path) -> str:
-    """Another one for each data directory: stacks that share a database leave each other's keys alone."""
+    """The owner of the key, different for each data directory: stacks that share a database leave each other's keys
+    alone."""
     return f"local-nodes-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 
 
 def _read(path: Path) -> str:
-    """What is kept; empty where there is no such file."""
+    """The kept key; empty if there is no such file."""
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether an agent, which takes no key from somebody else's file, takes this one."""
+    """Whether an agent accepts this file: it takes no key from somebody else's."""
     return path.stat().st_uid == os.geteuid()
 
 

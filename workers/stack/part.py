@@ -1,4 +1,4 @@
-"""One supervised process: started, watched until it is ready, started again when it dies, stopped."""
+"""One supervised process: started, watched until it is ready, restarted when it dies, stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READY_STEP = 0.05  # s between two looks whether a part is ready
 
 
 async def _nothing() -> None:
-    """Nothing to prepare."""
+    """Prepare nothing."""
 
 
 async def _at_once() -> bool:
@@ -35,7 +35,7 @@ async def _at_once() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PartSpec:
-    """What to run, and how to treat it."""
+    """A program, and how to treat it."""
 
     name: str
     argv: tuple[str, ...]
@@ -79,13 +79,13 @@ class Part:
         return self._ready.is_set()
 
     def start(self) -> None:
-        """Begin to keep it running. Does nothing when it is already kept."""
+        """Start keeping it running. Does nothing if it is kept already."""
         if self._keeper is None:
             self._stopping = self.log.stopping = False
             self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def until_ready(self, within: float) -> None:
-        """Wait until it is ready. Raises PartFailed when it fails too often, or not `within` so many seconds."""
+        """Wait until it is ready. Raises PartFailed if it fails too often, or is not ready `within` seconds."""
         if self._keeper is None:
             raise PartFailed(self.name, "is stopped", self.log.tail)
         ready = asyncio.ensure_future(self._ready.wait())
@@ -99,14 +99,14 @@ class Part:
             raise PartFailed(self.name, f"is not ready after {within:g} s", self.log.tail)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Signal the process and all it started. A part that dies of it is started again; `stop` is for good."""
+        """Signal the process and everything it started. A part that dies of it is restarted; `stop` is for good."""
         if self.pid is not None:
             if number not in (signal.SIGSTOP, signal.SIGCONT):
                 self._ready.clear()
             leftovers.signal_group(self.pid, number)
 
     def abandon(self) -> None:
-        """SIGKILL it, and do not start it again."""
+        """Kill it with SIGKILL, without a restart."""
         self._stopping = self.log.stopping = True
         self.kill()
 
@@ -146,7 +146,7 @@ class Part:
             delay = min(delay * 2, LONGEST_DELAY)
 
     async def _try_once(self) -> str | None:
-        """Run it to its end; returns how it ended, or None when that was all there was to do."""
+        """Run it to its end. Returns how it ended, or None if its work was done."""
         try:
             await self.spec.prepare()
             status = await self._run()
@@ -158,7 +158,7 @@ class Part:
         return describe(status)
 
     async def _run(self) -> int:
-        """Start it, watch it, wait for its end; returns its exit status."""
+        """Start it, watch it, wait for its end. Returns its exit status."""
         argv = child_argv(self.spec.argv, self.spec.account, self.spec.death_signal)
         process, drain = await spawn(argv, self.log.line, self.spec.env or foreign_environment(), self.spec.cwd)
         self._process = process
@@ -176,7 +176,7 @@ class Part:
         return status
 
     async def _watch(self) -> None:
-        """Ask until it is ready."""
+        """Ask repeatedly until it is ready."""
         if self.spec.once:
             return
         while not await self._is_ready():  # noqa: ASYNC110 - a process has no event to wait for
@@ -187,7 +187,7 @@ class Part:
         self._ready.set()
 
     async def _is_ready(self) -> bool:
-        """A question that fails in a way nobody thought of is asked again, and the failure is for the log."""
+        """Ask once whether it is ready. An unexpected error is logged, and the question repeated."""
         try:
             return await self.spec.ready()
         except Exception as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""Finding free TCP ports, and refusing taken ones by the name of the setting that chose them."""
+"""Finding free TCP ports, and refusing taken ones with the name of the setting that chose them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from workers.stack.errors import CannotListen, PortTaken
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, nobody else is given, and no outgoing connection takes while this process lives.
+    """A port that nobody listens on, that nobody else is given, and that no outgoing connection takes while this
+    process lives.
 
-    It is held by a socket that is bound and does not listen. Linux lets a server with SO_REUSEADDR, as every server
-    sets it, bind beside that; elsewhere the port is not held, so use it soon.
+    A socket holds it that is bound and does not listen. Linux lets a server with SO_REUSEADDR, as every server sets it,
+    bind beside that. Elsewhere the port is not held, so use it soon.
     """
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,7 +32,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 def require_free(host: str, port: int, setting: str) -> None:
     """Check that a server could listen there; `setting` is the environment variable that chose the port.
 
-    Raises PortTaken, or CannotListen when the host or port cannot be used at all.
+    Raises PortTaken, or CannotListen if the host or port cannot be used at all.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

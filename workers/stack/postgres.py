@@ -1,4 +1,4 @@
-"""The embedded Postgres: where its programs lie, its first start, its options, and when it is ready."""
+"""The embedded Postgres: the place of its programs, its first start, its options, and when it is ready."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ NOTEWORTHY = re.compile(r"\b(WARNING|ERROR|FATAL|PANIC)\b(?!.* is starting up)")
 
 
 def url(data_dir: DataDir, database: str = DATABASE) -> str:
-    """The address in the form the programs take."""
+    """The address in the form that our programs take."""
     return f"postgresql+psycopg://{SUPERUSER}@/{database}?host={quote(str(data_dir.sockets / 'postgres'))}"
 
 
 def part(data_dir: DataDir) -> PartSpec:
-    """Postgres as a part of the stack. Raises StackError when it is not installed or cannot reach its files."""
+    """Postgres as a part of the stack. Raises StackError if it is not installed or cannot reach its files."""
     programs = _programs()
     account = unprivileged_account((data_dir.root, data_dir.sockets, programs, programs.parent / "lib"))
     options = [word for name, value in OPTIONS.items() for word in ("-c", f"{name}={value}")]
@@ -82,7 +82,7 @@ def _programs() -> Path:
 
 
 async def _prepare(data_dir: DataDir, programs: Path, account: Account | None) -> None:
-    """Before every start: the folders, the first database, nothing left of a Postgres that is gone."""
+    """Prepare a start: the folders, the first database, and no remains of an earlier Postgres."""
     _own_folder(data_dir.sockets / "postgres", account)
     if not data_dir.postgres.exists():
         await _initialise(data_dir, programs, account)
@@ -91,7 +91,7 @@ async def _prepare(data_dir: DataDir, programs: Path, account: Account | None) -
 
 
 def _own_folder(folder: Path, account: Account | None) -> None:
-    """Make a folder that only Postgres can pass; one from another account (a restored copy) is handed over."""
+    """Make a folder that only Postgres can pass. One from another account (a restored copy) is handed over."""
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(stat.S_IRWXU)
     if account is None or folder.stat().st_uid == account.uid:
@@ -120,11 +120,11 @@ def _remove(folder: Path) -> None:
 
 
 async def _clear_lock_file(folder: Path) -> None:
-    """Have nothing of an earlier Postgres in the way.
+    """Remove the remains of an earlier Postgres.
 
-    Postgres refuses to start while the process named in postmaster.pid lives, though after a restart of the machine
-    or container that may be any other. It is the old Postgres only if it works in this very folder: that one is
-    stopped (the lock of the data directory is ours, so nobody else has just started it).
+    Postgres refuses to start while the process named in postmaster.pid lives, though after a restart of the machine or
+    container that may be any other. It is the old Postgres only if it works in this very folder. That one is stopped:
+    the lock of the data directory is ours, so nobody else has just started it.
     """
     lock = folder / "postmaster.pid"
     try:
@@ -146,7 +146,7 @@ def _works_in(process: psutil.Process, folder: Path) -> bool:
 
 
 def _readiness(data_dir: DataDir) -> Callable[[], Awaitable[bool]]:
-    """Ready when a query is answered; makes the orchestrator's database when it is missing."""
+    """Ready when a query is answered. Makes the orchestrator's database if it is missing."""
     where = make_conninfo(host=str(data_dir.sockets / "postgres"), user=SUPERUSER, dbname="postgres")
 
     async def ready() -> bool:

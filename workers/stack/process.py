@@ -1,7 +1,7 @@
 """Starting processes that cannot outlive us, with their output cut into lines.
 
-Linux ties a child to the *thread* that started it, so the event loop of a stack belongs on a thread that
-lives as long as the stack; the main thread is the natural one.
+Linux ties a child to the *thread* that started it, so the event loop of a stack belongs on a thread that lives as long
+as the stack; the main thread is the natural one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from workers.stack.logs import OutputPipe
 CHILD = Path(__file__).with_name("child.py")
 LIBPQ, TEMPORAL = "PG", temporal_access.VARIABLES
 FOREIGN = (LIBPQ, TEMPORAL)
-"""Prefixes of variables by which somebody reaches services of their own: libpq and Temporal's tools read them."""
+"""Prefixes of the variables that libpq and Temporal's tools read to reach services of a user's own."""
 PIPE_DRAIN = 0.5  # s for the last output of a process that has ended
 
 
 def child_argv(
     argv: tuple[str, ...], account: Account | None = None, death_signal: signal.Signals = signal.SIGKILL
 ) -> tuple[str, ...]:
-    """The command that becomes `argv`, as another user where asked, and gets `death_signal` when we die (Linux)."""
+    """The command that becomes `argv`, optionally as another user, and gets `death_signal` when we die (Linux)."""
     spec = {
         "parent": os.getpid(),
         "umask": 0o077,
@@ -47,7 +47,7 @@ async def spawn(
 ) -> tuple[asyncio.subprocess.Process, Callable[[], Awaitable[None]]]:
     """Start a process in a session of its own; each line of its output goes to `line`.
 
-    Also returns what to await after its end: it waits shortly for the last lines, then closes the pipe.
+    Also returns an awaitable for after its end: it waits briefly for the last lines, then closes the pipe.
     """
     reading, writing = os.pipe()
     loop = asyncio.get_running_loop()
@@ -85,7 +85,7 @@ async def run_to_end(
     account: Account | None = None,
     env: Mapping[str, str] | None = None,
 ) -> int:
-    """Run a program to its end and return its status; it is killed when this is cancelled."""
+    """Run a program to its end and return its status. Cancelling kills it."""
     process, drain = await spawn(child_argv(argv, account), line, env)
     try:
         status = await process.wait()
@@ -96,7 +96,8 @@ async def run_to_end(
 
 
 def foreign_environment(without: tuple[str, ...] = FOREIGN) -> dict[str, str]:
-    """Our environment without our settings, as no service has to know our secrets, and without others' variables."""
+    """Our environment without our settings, since services need not know our secrets, and without variables for
+    others."""
     return {name: value for name, value in os.environ.items() if not name.startswith((ENV_PREFIX, *without))}
 
 

@@ -33,12 +33,12 @@ NODE_HANDLERS = {  # task type -> the function that does the work
 }
 NODE_DRAIN = 1.0  # s for running work when the stack stops; it is handed back after that
 SAMPLE = "landscape.png"
-"""A picture to begin with, in the folder of the local nodes' work."""
+"""The first picture in the folder of the local nodes' work."""
 LONGEST_BEAT, BEATS = 10.0, 4  # s between two beats of a node, and at least as many within the grace
 
 
 def environment(settings: Settings, services: Services, data_dir: DataDir, key: SecretStr) -> dict[str, str]:
-    """What worker, api and migrate run with: ours, the settings this stack was made with, the addresses and the key."""
+    """The environment of worker, api and migrate: ours, this stack's settings, the addresses and the key."""
     kept = {"api_key", "data_dir"}
     chosen = settings.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude=kept)
     overrides = {
@@ -71,12 +71,12 @@ class LocalNodes:
 
     @property
     def names(self) -> list[str]:
-        """Their gpuIds."""
+        """The gpuIds of the nodes."""
         return [f"gpu_{number:03}" for number in range(1, self.count + 1)]
 
 
 def nodes(local: LocalNodes, settings: Settings, services: Services, data_dir: DataDir) -> list[PartSpec]:
-    """The agents; of the stack they know a node's key and the API's address, and none of its settings."""
+    """The agents. Of the stack they know a node's key and the API's address, and none of its settings."""
     folder = (local.folder or data_dir.demo).resolve()
     env = {**foreign_environment(), DEMO_FOLDER: str(folder)}
 
@@ -136,7 +136,7 @@ def _answers(url: str) -> Callable[[], Awaitable[bool]]:
 
 
 async def is_refused(settings: Settings, key: SecretStr) -> bool:
-    """Whether the API, which runs, does not take this key."""
+    """Whether the running API refuses this key."""
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
     try:
         async with httpx.AsyncClient(timeout=5, trust_env=False, headers=headers) as client:
@@ -147,7 +147,7 @@ async def is_refused(settings: Settings, key: SecretStr) -> bool:
 
 
 def _polls(settings: Settings, services: Services) -> Callable[[], Awaitable[bool]]:
-    """Ready when a worker asks Temporal for workflow tasks of our queue."""
+    """Ready when a worker polls our queue in Temporal for workflow tasks."""
     request = DescribeTaskQueueRequest(
         namespace=services.temporal_namespace,
         task_queue=TaskQueue(name=settings.task_queue),

@@ -1,4 +1,4 @@
-"""The embedded Redis: a cache on a socket, with no log and no snapshot, as nothing authoritative lives in it."""
+"""The embedded Redis: a cache on a socket, without log and snapshot, as nothing authoritative lives in it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ NOTEWORTHY = re.compile(r"(?i)error|fatal|failed")  # it also warns of kernel se
 
 
 def url(data_dir: DataDir) -> str:
-    """The address in the form the programs take."""
+    """The address in the form that our programs take."""
     return f"unix://{quote(str(data_dir.sockets / 'redis.sock'))}"
 
 
 def part(data_dir: DataDir) -> PartSpec:
-    """Redis as a part of the stack. Raises NotInstalled when it is not installed."""
+    """Redis as a part of the stack. Raises NotInstalled."""
     options = {**OPTIONS, "unixsocket": str(data_dir.sockets / "redis.sock"), "dir": str(data_dir.sockets)}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
 

@@ -15,12 +15,12 @@ INTERRUPTED_TWICE = 130
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """All settings come from the environment."""
+    """Add no options: all settings come from the environment."""
     parser.epilog = "Settings are environment variables, ORCHESTRATOR_*: see infra/settings.py."
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM: 0. Raises BadSettings and StackError."""
+    """Serve until SIGINT or SIGTERM, and return 0. Raises BadSettings and StackError."""
     return asyncio.run(serve(Stack(load())))
 
 
@@ -38,7 +38,7 @@ async def serve(stack: Stack) -> int:
 
 
 def announce(stack: Stack) -> None:
-    """Say where everything is; the last line means that a task could be accepted."""
+    """Print where everything is. The last line means that a task can be accepted."""
     lines = [stack.api_key.describe(), f"ready: {http_url(stack.settings.host, stack.settings.port)}"]
     if stack.services.temporal_ui_url:
         lines.insert(0, f"Temporal Web UI: {stack.services.temporal_ui_url}")
@@ -47,7 +47,7 @@ def announce(stack: Stack) -> None:
 
 
 class Signals:
-    """SIGINT and SIGTERM, counted: the first asks for a stop, the second for an end at once."""
+    """SIGINT and SIGTERM, counted: the first requests a stop, the second an immediate end."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -57,7 +57,7 @@ class Signals:
             asyncio.get_running_loop().add_signal_handler(number, self._receive)
 
     async def unless_asked(self, work: Coroutine[None, None, None]) -> bool:
-        """Do some work; False when it was given up because a stop was asked for. Raises what the work raises."""
+        """Await some work. Returns False if it was given up because of a stop. Raises what the work raises."""
         working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.asked.wait())
         await asyncio.wait((working, asked), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
@@ -69,7 +69,7 @@ class Signals:
         return False
 
     def on_second(self, act: Callable[[], None]) -> None:
-        """What to do on the second signal, which may have come already."""
+        """Set what the second signal does, which may have come already."""
         self._second = act
         if self.count > 1:
             act()

@@ -21,7 +21,7 @@ from workers.stack.supervisor import Port, Supervisor
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Where the services are, in the form the settings take."""
+    """The addresses of the services, in the form that the settings take."""
 
     database_url: str
     redis_url: str
@@ -31,7 +31,7 @@ class Services:
 
 
 def addresses(settings: Settings, data_dir: DataDir) -> Services:
-    """The addresses from the settings, and for those left unset the embedded ones."""
+    """The addresses from the settings; the embedded ones for those left unset."""
     local = temporal.LOOPBACK
     return Services(
         database_url=settings.database_url or postgres.url(data_dir),
@@ -43,13 +43,13 @@ def addresses(settings: Settings, data_dir: DataDir) -> Services:
 
 
 def foreign_prefixes(settings: Settings) -> tuple[str, ...]:
-    """Of variables that are not meant for us: where a service is embedded, nobody has set its address."""
+    """Prefixes of variables to ignore, since nobody has set the address of an embedded service."""
     embedded = {LIBPQ: settings.database_url is None, TEMPORAL: settings.temporal_address is None}
     return tuple(prefix for prefix, is_ours in embedded.items() if is_ours)
 
 
 def forget_foreign(settings: Settings) -> None:
-    """Take such variables out of this process: libpq fills in from them whatever an address leaves out."""
+    """Remove such variables from this process: libpq would fill in from them whatever an address leaves out."""
     for name in list(os.environ):
         if name.startswith(foreign_prefixes(settings)):
             del os.environ[name]
@@ -60,7 +60,7 @@ def _namespace(settings: Settings) -> str:
 
 
 def embedded_parts(settings: Settings, data_dir: DataDir) -> list[PartSpec]:
-    """The services whose address is unset. Raises StackError when one is not installed."""
+    """The services whose address is unset. Raises StackError if one is not installed."""
     parts = []
     if settings.database_url is None:
         parts.append(postgres.part(data_dir))
@@ -73,7 +73,7 @@ def embedded_parts(settings: Settings, data_dir: DataDir) -> list[PartSpec]:
 
 
 def embedded_ports(settings: Settings) -> list[Port]:
-    """The ports the embedded services need; Postgres and Redis need none."""
+    """The ports that the embedded services need; Postgres and Redis need none."""
     if settings.temporal_address is not None:
         return []
     return [
@@ -88,7 +88,7 @@ async def running_services(
 ) -> AsyncIterator[Services]:
     """The services alone, all embedded and on free ports, whatever the environment says; for tests.
 
-    Raises StackError when one does not come up.
+    Raises StackError if one does not come up.
     """
     settings = Settings(
         mode="development",

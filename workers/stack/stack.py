@@ -18,9 +18,9 @@ from workers.stack.supervisor import Port, Supervisor
 
 
 class Stack:
-    """Running between `async with Stack(settings) as stack:` and its end, at most 10 s later.
+    """Runs between `async with Stack(settings) as stack:` and its end, at most 10 s later.
 
-    Parts are named postgres, redis, temporal (those that are embedded), migrate, worker, api, gpu_001, gpu_002, …
+    Parts are named postgres, redis, temporal (the embedded ones), migrate, worker, api, gpu_001, gpu_002, …
     """
 
     def __init__(
@@ -31,11 +31,9 @@ class Stack:
         nodes: int | LocalNodes | None = None,
         log: Log | None = None,
     ) -> None:
-        """`nodes`: the local agents, DEMO_NODES of them unless given.
+        """`nodes` are the local agents, by default DEMO_NODES of them. Raises StackError if something is not installed.
 
-        Raises StackError when something is not installed.
-
-        The bootstrap key is made here when there is none; the data directory is created.
+        Makes the bootstrap key if there is none, and creates the data directory.
         """
         forget_foreign(settings)
         self.settings = settings
@@ -66,15 +64,15 @@ class Stack:
         return tuple(self._supervisor.parts.values())
 
     async def start(self) -> None:
-        """Start everything; returns when a task could be accepted. `stop` is for the caller to call, after errors too.
+        """Start everything, and return when a task can be accepted. The caller calls `stop`, after errors too.
 
-        Raises PortTaken or DataDirInUse before anything is started, PartFailed when a part does not come up.
+        Raises PortTaken or DataDirInUse before anything is started, PartFailed if a part does not come up.
         """
         await self._supervisor.start()
         await self._look_at_key()
 
     async def _look_at_key(self) -> None:
-        """A key that was replaced never lives again (see `infra.db.keys`)."""
+        """Check that the API takes our key: a key that was replaced never lives again (see `infra.db.keys`)."""
         if not self._with_programs:
             return
         if await programs.is_refused(self.settings, self.api_key.secret):
@@ -87,7 +85,7 @@ class Stack:
         await self._supervisor.stop()
 
     def kill(self) -> None:
-        """SIGKILL everything, for a stop that takes too long."""
+        """Kill everything with SIGKILL, if a stop takes too long."""
         self._supervisor.kill()
 
     async def __aenter__(self) -> Self:

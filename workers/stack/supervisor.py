@@ -28,7 +28,7 @@ class Port(NamedTuple):
 class Supervisor:
     """Keeps the parts of one data directory running; an async context manager.
 
-    Waves are stopped one after the other, so the graces of the longest part of each add up: at most 10 s.
+    Waves are stopped one after the other, so the longest graces of all waves add up: at most 10 s.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Supervisor:
         await self.stop()
 
     async def start(self) -> None:
-        """Start all parts and wait until they are ready.
+        """Start all parts and wait until they are ready. The caller calls `stop`, after errors too.
 
-        Raises StackError, such as DataDirInUse or PortTaken, before anything is started, and PartFailed when a part
-        does not come up; `stop` is for the caller to call.
+        Raises StackError, such as DataDirInUse or PortTaken, before anything is started, and PartFailed if a part does
+        not come up.
         """
         self._data_dir.require_space()
         self._held.enter_context(self._data_dir.locked())
@@ -76,7 +76,7 @@ class Supervisor:
         self._held.close()
 
     def kill(self) -> None:
-        """SIGKILL everything that runs now; for a `stop` that is under way and takes too long."""
+        """Kill every running part with SIGKILL, if a `stop` takes too long."""
         for part in self.parts.values():
             part.abandon()
 

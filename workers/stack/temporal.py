@@ -1,13 +1,14 @@
 """The embedded Temporal development server, tuned for its single shard, and when it is ready.
 
-By default the one shard's queues are polled 20 times a second, a step of up to 50 ms for every workflow task, and
-every step is a synced write. On two cores a workflow with one local activity took 50-80 ms (20 a second with 16
-at once) by default, and takes 25-33 ms (50 a second) with the options below. Both are artefacts of one shard in
-SQLite: a cluster has hundreds. The poll intervals (1 minute by default) bound how long work can lie
-after a kill -9 whose wake-up was lost; at 1 s they cost nothing that can be measured. The names of search attributes
-are read from the database for every workflow by default, so that new ones hold at once: a tenth of the server's CPU in
-a burst. Ours are there before the server starts; those that somebody adds later hold within a minute.
-SQLite's log is written back once it has 32 MiB, not 4: another tenth.
+By default the one shard's queues are polled 20 times a second, which costs up to 50 ms for every workflow task, and
+every step is a synced write. On two cores a workflow with one local activity took 50-80 ms (20 a second with 16 at
+once) by default, and takes 25-33 ms (50 a second) with the options below. Both are artefacts of one shard in SQLite: a
+cluster has hundreds. The poll intervals (1 minute by default) bound how long work waits after a kill -9 that lost its
+wake-up; 1 s costs nothing measurable.
+
+By default the names of search attributes are read from the database for every workflow, so that new ones are known at
+once: a tenth of the server's CPU in a burst. Ours exist before the server starts; attributes that somebody adds later
+are known within a minute. SQLite's log is written back at 32 MiB instead of 4, which saves another tenth.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ NOTEWORTHY = re.compile(r"level=(ERROR|FATAL)(?!.*Frontend is not healthy yet)|^
 
 
 def part(data_dir: DataDir, port: int, ui_port: int, namespace: str) -> PartSpec:
-    """The server as a part of the stack. Raises NotInstalled when it is not installed."""
+    """The server as a part of the stack. Raises NotInstalled."""
     address = f"{LOOPBACK}:{port}"
 
     async def ready() -> bool:

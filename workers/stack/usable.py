@@ -1,4 +1,4 @@
-"""Whether a folder and what lies in it are ours to use: asked before anything is started, answered in one line.
+"""Whether a folder and its contents are ours to use: checked before anything is started, reported in one line.
 
 A start by root leaves files that nobody else may change; so does a copy of somebody else's folder.
 """
@@ -16,20 +16,20 @@ from pathlib import Path
 from workers.stack.errors import FolderUnusable
 
 LONGEST_PATH = 400
-"""Bytes: SQLite opens no file whose path has more than 512, and Postgres none with more than 1024."""
+"""Bytes. SQLite opens no file whose path has more than 512, and Postgres none with more than 1024."""
 FIRST_START_BYTES, LATER_START_BYTES = 200 * 2**20, 32 * 2**20
-"""Free space that a start needs: the first one makes Postgres' files, and later ones write a log ahead."""
+"""Free space that a start needs: the first one makes Postgres' files, later ones preallocate its log."""
 
 
 def shown(path: Path) -> str:
-    """A path as it can be printed and pasted into a shell, whatever bytes it has."""
+    """A path as it can be printed and pasted into a shell, whatever its bytes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 @contextmanager
 def explained(path: Path, setting: str) -> Iterator[None]:
-    """What the system refuses within becomes a FolderUnusable that names the path and the setting that chose it."""
+    """Turn an OSError inside into a FolderUnusable that names the path and the setting that chose it."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
@@ -40,7 +40,7 @@ def explained(path: Path, setting: str) -> Iterator[None]:
 
 
 def require_ours(folder: Path, setting: str, names: Collection[str], *, owned: str | None = None) -> None:
-    """Look at a folder and at what has these names in it, whole trees, but for `owned`, which must belong to us itself.
+    """Check a folder and its entries of these names, whole trees, except `owned`, which must itself belong to us.
 
     Raises FolderUnusable for the first file that we may not change.
     """
@@ -54,7 +54,7 @@ def require_ours(folder: Path, setting: str, names: Collection[str], *, owned: s
 
 
 def require_short(folder: Path, setting: str) -> None:
-    """Raises FolderUnusable where files in the folder could not be opened by every part."""
+    """Raise FolderUnusable if some part could not open files in the folder."""
     if (length := len(os.fsencode(folder))) > LONGEST_PATH:
         raise FolderUnusable(
             f"the path of {setting} has {length} bytes, at most {LONGEST_PATH} work: choose a shorter one"
@@ -62,7 +62,7 @@ def require_short(folder: Path, setting: str) -> None:
 
 
 def require_space(folder: Path, setting: str, *, first: bool) -> None:
-    """Raises FolderUnusable where a start would fill the disk."""
+    """Raise FolderUnusable if a start would fill the disk."""
     needed = FIRST_START_BYTES if first else LATER_START_BYTES
     if (free := shutil.disk_usage(folder).free) < needed:
         told = f"{shown(folder)} has {free >> 20} MiB of free space, a start needs {needed >> 20} MiB"

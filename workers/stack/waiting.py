@@ -10,7 +10,7 @@ STEP = 0.05  # s between two looks
 
 
 async def until(condition: Callable[[], bool], within: float, step: float = STEP) -> bool:
-    """Wait until a condition holds; False when it does not `within` so many seconds."""
+    """Wait until a condition holds. Returns False if it does not `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() >= deadline:

@@ -1,1 +1,1 @@
-"""`gpu-orchestrator verify`: whether what must hold does hold, in Postgres, in Temporal and in the nodes' logs."""
+"""`gpu-orchestrator verify`: check the invariants in Postgres, in Temporal and in the nodes' logs."""

@@ -1,4 +1,4 @@
-"""What the nodes wrote down themselves (`workers.node.attempt_log`): what ran how often, and what came out of it."""
+"""The nodes' own logs (`workers.node.attempt_log`): what ran how often, and with which result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NodeLogs:
     succeeded: dict[tuple[str, Attempt], str] = field(default_factory=dict)  # by (gpu id, attempt): SHA-256
 
     def add(self, path: Path) -> None:
-        """Read a log, or the one in a state directory. Raises OSError; a line torn by a crash is passed over."""
+        """Read a log, or the one in a state directory. Raises OSError. Skips a line that a crash has torn."""
         file = path / FILE if path.is_dir() else path
         for line in file.read_bytes().splitlines():
             try:
@@ -44,7 +44,7 @@ class NodeLogs:
             self.succeeded[event["gpuId"], attempt] = event["sha256"]
 
     async def check(self, results: Iterable[Any], database: Database) -> list[Finding]:
-        """At most one execution per attempt; and of each accepted result the node says that it is its own."""
+        """Check that each attempt was executed at most once, and that each accepted result is its node's own."""
         twice = [f"{task_id}-{attempt} ran {n} times" for (task_id, attempt), n in self.begun.items() if n > 1]
         accepted, foreign = 0, []
         for row in results:
@@ -58,7 +58,7 @@ class NodeLogs:
         ]
 
     async def _compact(self, row: Any, database: Database) -> str:
-        """The SHA-256 of a result that came as the answer to a dispatch: written out anew, not the node's own text."""
+        """The SHA-256 of a result that came as the answer to a dispatch: re-encoded, not the node's own text."""
         result = await database.run(lambda c: verifying.result(c, row.task_id, row.attempt))
         text = json.dumps(json.loads(result), ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What was found, for people and for programs."""
+"""The findings, for people and for programs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Report:
 
     @property
     def violations(self) -> int:
-        """Of all checks together."""
+        """The violations of all checks."""
         return sum(finding.violations for finding in self.findings)
 
     @property
     def status(self) -> int:
-        """The exit status: 0 all holds, 2 something could not be read, 1 something is broken."""
+        """The exit status: 0 if all holds, 2 if something could not be read, 1 if something is broken."""
         if self.unread:
             return UNREAD
         return BROKEN if self.violations else HOLDS
 
     def as_json(self) -> str:
-        """One object on one line."""
+        """The report as one object on one line."""
         checks = [asdict(finding) for finding in self.findings]
         head = {"ok": self.status == HOLDS, "settled": self.settled, "violations": self.violations}
         return json.dumps({**head, "unread": self.unread, "checks": checks}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What Postgres alone can tell."""
+"""The checks that need Postgres alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infra.db.verifying import Finding
 from infra.settings import Settings
 
 SCAN_S = 5.0
-"""The leader's turn, the signal, the step of the node's workflow: all that comes after the grace (and a lost lease)."""
+"""Seconds for what comes after the grace: the leader's turn, the signal, the workflow's step (and a lost lease)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`gpu-orchestrator verify`: its entry into the command line."""
+"""`gpu-orchestrator verify`: its entry in the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.verify.report import UNREAD, Report
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The addresses come from the environment, or are those of the embedded stack of DATA_DIR."""
+    """Add the options. The addresses come from the environment, or from the embedded stack of DATA_DIR."""
     parser.add_argument("--settled", action="store_true", help="nothing may be in flight either")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument(
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: everything holds; 1: something does not; 2: something could not be read."""
+    """Check, and return 0 if everything holds, 1 if something does not, 2 if something could not be read."""
     settings = located(load())
     if settings is None:
         sys.stderr.write("error: no address is set, and there is no embedded stack in ORCHESTRATOR_DATA_DIR\n")
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def located(settings: Settings) -> Settings | None:
-    """The settings with the embedded stack's addresses for those left unset; None where there is no such stack."""
+    """The settings with the embedded stack's addresses for those left unset, or None if there is no such stack."""
     if settings.database_url and settings.temporal_address:
         return settings
     if not settings.data_dir.is_dir():
@@ -63,7 +63,7 @@ def located(settings: Settings) -> Settings | None:
 
 
 async def verify(settings: Settings, *, settled: bool = False, logs: Sequence[Path] = ()) -> Report:
-    """Everything that can be checked now. What can't be read is in the report; nothing is written anywhere."""
+    """Check everything that can be checked now. The report names what cannot be read; nothing is written anywhere."""
     assert settings.database_url is not None
     report = Report(settled)
     database = Database(create_engine(settings.database_url, pool_size=2))

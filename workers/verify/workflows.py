@@ -1,7 +1,7 @@
-"""What Temporal has to agree with: one workflow per task, closed if and only if the row is, with the same status.
+"""Whether Temporal agrees: one workflow per task, closed if and only if the row is final, with the same status.
 
-The list of workflows is one look at all of them, and lags behind; whatever looks wrong there is looked at once
-more by itself, the engine first and then the row, before it counts.
+The list of workflows is one read of all of them, and lags behind. Whatever looks wrong there is read again by itself,
+Temporal first and then the row, before it counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AT_ONCE = 16
 
 @dataclass
 class Agreement:
-    """Collects what does not agree."""
+    """Collects disagreements."""
 
     client: Client
     database: Database
@@ -68,7 +68,8 @@ class Agreement:
         ]
 
     async def _count(self, task_id: str, listed: list[Execution]) -> None:
-        """Runs beside one another: a list that lags may show one that has been continued as new."""
+        """Count the runs that exist beside one another: a list that lags may show one that has been continued as
+        new."""
         if len(listed) > 1:
             looked = [await task_executions.describe(self.client, task_id, one.run_id) for one in listed]
             count = sum(one is not None and one.counts for one in looked)
@@ -96,14 +97,14 @@ class Agreement:
                 self.broken.append(f"{task_id} is {row.status}, its workflow ended with {says}")
 
     def _missing(self, task_id: str, row: Any) -> None:
-        """The engine forgets closed workflows; and a new task's is started after its row is written."""
+        """Temporal forgets closed workflows, and a new task's workflow starts after its row is written."""
         if row.status in TERMINAL and row.ended_s > self.retention.total_seconds():
             self.unknown += 1
         elif row.started or row.status in TERMINAL or self.settled:
             self.broken.append(f"{task_id} is {row.status} and has no workflow")
 
     def _cut_off(self, task_id: str, row: Any, how: str) -> None:
-        """Terminated by an operator, say: the reconciler starts another one, unless the row has ended anyway."""
+        """A run was terminated, perhaps by an operator: the reconciler starts another one unless the row has ended."""
         if row.status in TERMINAL:
             self.unknown += 1
         else:
@@ -111,7 +112,7 @@ class Agreement:
 
 
 async def check(client: Client, database: Database, tasks: Mapping[str, Any], *, settled: bool) -> list[Finding]:
-    """Compare the engine with the tasks of a snapshot. Raises RPCError where it can't be read."""
+    """Compare Temporal with the tasks of a snapshot. Raises RPCError if it cannot be read."""
     agreement = Agreement(client, database, settled, await task_executions.retention(client))
     return await agreement.check(tasks)
 
