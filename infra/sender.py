@@ -1,4 +1,4 @@
-"""Telling workflows what a committed transaction has changed for them: in the background, the most urgent first."""
+"""Notifying workflows of what a committed transaction has changed: in the background, the most urgent first."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from workflows.messages import NodeSignal
 log = logging.getLogger(__name__)
 
 HEAD_START_S = 0.015
-"""What else is to be told waits so long behind a grant: about as long as the granted task's dispatch takes. On a small
-machine one would slow the other down, and an ended task only waits for its last edge."""
+"""Seconds that other notifications wait behind a grant, about the time that the granted task's dispatch takes. On a
+small machine one would slow the other down, and an ended task only waits for its last transition."""
 LAST_WORDS_S = 1.0
 
 Call = Coroutine[Any, Any, None]
 
 
 class Teller(Protocol):
-    """What of the engine is needed here; each may raise NoSuchWorkflow, EngineAway."""
+    """What is needed of Temporal here. Each call may raise NoSuchWorkflow, EngineAway."""
 
     async def tell(self, one: Granted) -> None: ...
     async def settled(self, task_id: str, attempt: int) -> None: ...
@@ -30,7 +30,7 @@ class Teller(Protocol):
 
 
 class Sender:
-    """Sends wakeups; one that fails is left to the reconciler."""
+    """Sends wakeups. The reconciler repeats one that fails."""
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
@@ -39,8 +39,8 @@ class Sender:
     async def send(self, wakeups: Wakeups, *, but: str | None = None) -> None:
         """Send them without keeping the caller waiting: the first ones are under way when this returns.
 
-        Grants go first, and get HEAD_START_S: a slot stands idle until its new task is dispatched. `but` is a task that
-        knows already.
+        Grants go first, and get HEAD_START_S: a slot is idle until its new task is dispatched. The task `but` is left
+        out: it knows already.
         """
         teller = self._teller
         rest = [teller.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
@@ -55,7 +55,7 @@ class Sender:
         await asyncio.sleep(0)
 
     async def close(self) -> None:
-        """Let what is under way end, for a moment."""
+        """Give calls in flight a moment to end."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=LAST_WORDS_S)
 

@@ -219,7 +219,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
 
 
 async def status_of(connection: Connection, gpu_id: str) -> Row | None:
-    """Status, registration and lineage of a registered node, or None: what a beat needs."""
+    """The status, registration and lineage that a beat needs; None if the node is not registered."""
     return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
 
 

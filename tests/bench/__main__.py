@@ -39,7 +39,7 @@ NAMES = [name for group in GROUPS for name in group]
 
 
 def main() -> int:
-    """0: everything was measured, whatever it says; 1: a measurement failed."""
+    """Run the benchmarks. Returns 0 if everything was measured, whatever the figures, else 1."""
     plan, chosen = _arguments()
     began = time.perf_counter()
     before: dict[str, Any] = {"machine": machine(), "versions": versions()}

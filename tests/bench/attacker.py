@@ -1,7 +1,7 @@
 """Hostile callers, in a process of their own: `python -m tests.bench.attacker HOST PORT`.
 
-Each attack goes on for so many seconds and answers how often each status came back. It offers calls at a rate of its
-own: what the API refuses or answers late does not slow it, but for its connections, each with one call at a time.
+Each attack runs for a given number of seconds and returns how often each status came back. It offers calls at a rate of
+its own: refusals and late answers slow only its connections, each of which has one call at a time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Make = Callable[[int], bytes]
 
 @dataclass(frozen=True)
 class Attack:
-    """Calls a second, over so many connections, each made of its number; `reads`: whether its answer is read."""
+    """Calls a second over a number of connections, each made from its number; `reads` is whether its answer is read."""
 
     per_s: float
     connections: int
@@ -93,7 +93,7 @@ def _greedy(number: int) -> bytes:
 
 
 class Run:
-    """One attack that goes on for so many seconds."""
+    """One attack, for `seconds`."""
 
     def __init__(self, chosen: Attack, where: tuple[str, int], seconds: float) -> None:
         self.counts: Counter[str] = Counter()
@@ -104,7 +104,7 @@ class Run:
         self._began = time.perf_counter()
 
     async def all(self) -> None:
-        """Every lane to its end."""
+        """Run every lane to its end."""
         lane = self._reading if self._chosen.reads else self._stalling
         async with asyncio.TaskGroup() as lanes:
             for _ in range(self._chosen.connections):
@@ -139,7 +139,7 @@ class Run:
         return fresh
 
     async def _due(self) -> int | None:
-        """Wait until the next call is due: its number; None where that is after the end."""
+        """Wait until the next call is due. Returns its number, or None after the end."""
         number = next(self._numbers)
         at = number / self._chosen.per_s
         await asyncio.sleep(max(0.0, min(at, self._seconds) - (time.perf_counter() - self._began)))
@@ -156,7 +156,7 @@ class Attacker:
         self._where = (host, port)
 
     async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """`attack`, `seconds`, and what `attack` takes beside its name; how often each status came."""
+        """Takes `attack`, `seconds`, and the arguments of `attack`; answers how often each status came."""
         chosen = attack(question["attack"], question["keys"], question["task"])
         run = Run(chosen, self._where, question["seconds"])
         await run.all()

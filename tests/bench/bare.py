@@ -1,10 +1,12 @@
 """The reference: bare workflows on the same server, without a database, an API or a node.
 
-`Skeleton` takes the steps of a task that goes well, three local activities and one signal, and does nothing in
-them; the second one stands for the dispatch, and is answered by the signal as a node's report would be. `Single`
-is the least that a workflow can do. The worker is a process of its own (`python -m tests.bench.bare`), without the
-SDK's sandbox whatever ours uses, without gzip, on our event loop and with our garbage collection: the reference is the
-fastest bare workflow, not the most convenient one.
+`Skeleton` takes the steps of a task that goes well, three local activities and one signal, and does nothing in them.
+Its second step stands for the dispatch; a signal answers it as a node's report would. `Single` is the least that a
+workflow can do.
+
+The worker is a process of its own (`python -m tests.bench.bare`), without the SDK's sandbox even if ours uses it,
+without gzip, on our event loop and with our garbage collection. So the reference is the fastest bare workflow, not the
+most convenient one.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ class Bare:
         return await self._time("Single")
 
     async def burst(self, count: int, at_once: int) -> float:
-        """Skeletons done per second, with so many of them at once."""
+        """Skeletons done per second, with `at_once` of them at a time."""
         numbers = iter(range(count))
 
         async def lane() -> None:
@@ -115,13 +117,13 @@ class Bare:
         return count / (time.perf_counter() - began)
 
     async def warm_up(self, rounds: int) -> None:
-        """Fill caches and pollers; nothing of it is measured."""
+        """Fill caches and pollers; none of it is measured."""
         for _ in range(rounds):
             await self.skeleton()
             await self.single()
 
     async def sample(self, count: int) -> Samples:
-        """So many skeletons, one after the other."""
+        """Run skeletons one after the other."""
         return Samples.of([await self.skeleton() for _ in range(count)])
 
     async def _time(self, name: str) -> float:
@@ -132,7 +134,7 @@ class Bare:
 
 
 async def main() -> None:
-    """The worker, until our standard input ends."""
+    """Run the worker until our standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("address")
     parser.add_argument("namespace")

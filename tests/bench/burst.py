@@ -27,7 +27,7 @@ HISTORIES = 50
 
 @dataclass(frozen=True)
 class Round:
-    """One burst of ours, one of bare workflows and one of DBOS, in turn; `dbos` may say why there is none."""
+    """One burst of ours, one of bare workflows and one of DBOS, in turn; `dbos` may be the reason why there is none."""
 
     per_s: float
     ended: float  # ours, by time.perf_counter
@@ -40,7 +40,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Transactions: counted over the bursts, and per second while nothing happens."""
+    """Transactions: counted during the bursts, and per second while idle."""
 
     counted: int
     over_s: float
@@ -56,7 +56,7 @@ class AtOnce:
         self.accepted = 0
 
     def on_put(self, put: Put) -> None:
-        """Report it without making the orchestrator wait for that."""
+        """Report it without making the orchestrator wait."""
         task = asyncio.create_task(self._finish(put))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -67,7 +67,8 @@ class AtOnce:
 
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
-    """Rounds of ours and the references in turn: a shared machine is not as fast in one minute as in the next."""
+    """Measure rounds of ours and the references in turn: the speed of a shared machine changes from minute to
+    minute."""
     work = AtOnce(rig)
     for number in range(NODES):
         await rig.node(f"burst-{number}", TYPE, plan.slots // NODES, work.on_put)

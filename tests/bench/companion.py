@@ -1,4 +1,4 @@
-"""A reference in a process of its own, as our worker is: told what to do by lines of JSON, and ends with us."""
+"""A reference in a process of its own, like our worker. Lines of JSON control it, and it ends with us."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Companion:
         await self._end()
 
     async def ask(self, **question: Any) -> dict[str, Any]:
-        """Raises CompanionFailed."""
+        """Ask a question. Raises CompanionFailed."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(question).encode() + b"\n")
@@ -76,7 +76,7 @@ class Companion:
 
 
 async def serve(answer: Answer | None = None) -> None:
-    """The other side: say that we are ready, answer each question, until our standard input ends."""
+    """The other side: report readiness, then answer each question until our standard input ends."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

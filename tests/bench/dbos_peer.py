@@ -1,8 +1,8 @@
-"""What else people use: DBOS, the durable workflow library, on the same Postgres; three steps and one message each.
+"""A widely used alternative: DBOS, the durable workflow library, on the same Postgres; three steps and one message
+each.
 
-As in the bare workflow the second step stands for the dispatch, and the message that answers it for the node's report.
-
-The library is the optional extra `bench`; where it can't be imported the answer says so.
+As in the bare workflow, the second step stands for the dispatch, and the message that answers it for the node's report.
+The library is the optional extra `bench`. If it cannot be imported the answer says so.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Peer:
     """DBOS with its defaults, launched."""
 
     def __init__(self, url: str) -> None:
-        """Raises whatever DBOS raises, ImportError where it is not installed."""
+        """Launch DBOS. Raises whatever DBOS raises, or ImportError if it is not installed."""
         from dbos import DBOS
 
         @DBOS.step()  # type: ignore[untyped-decorator, unused-ignore]
@@ -69,7 +69,7 @@ class Peer:
         DBOS.launch()
 
     async def burst(self, question: dict[str, Any]) -> dict[str, Any]:
-        """So many workflows, so many of them at once."""
+        """Run `count` workflows, `at_once` of them at a time."""
         numbers = iter(range(question["count"]))
 
         async def lane() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Of(StrEnum):
-    """What a target is set on."""
+    """The number that a target applies to."""
 
     RATIO = "ratio"
     VALUE = "value"
@@ -23,7 +23,7 @@ class Target:
     of: Of = Of.RATIO
 
     def met_by(self, number: float) -> bool:
-        """Whether the number keeps the bound; the bound itself does."""
+        """Whether the number keeps the bound, inclusive."""
         return number >= self.bound if self.at_least else number <= self.bound
 
     def __str__(self) -> str:
@@ -32,18 +32,18 @@ class Target:
 
 
 def at_most(bound: float, of: Of = Of.RATIO) -> Target:
-    """A target that is kept from above."""
+    """A target with an upper bound."""
     return Target(bound, False, of)
 
 
 def at_least(bound: float, of: Of = Of.RATIO) -> Target:
-    """A target that is kept from below."""
+    """A target with a lower bound."""
     return Target(bound, True, of)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure; `value` None: it was not measured, and `note` says why."""
+    """A measured figure. Its `value` is None if it was not measured; `note` then says why."""
 
     name: str
     value: float | None
@@ -57,21 +57,21 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """The value over its reference, where there is one."""
+        """The value over its reference, if it has one."""
         if self.value is None or not self.reference:
             return None
         return self.value / self.reference
 
     @property
     def met(self) -> bool | None:
-        """None where there is no target, or nothing to hold it against."""
+        """Whether the target is met, or None if there is no target, or no number to compare with it."""
         number = self.ratio if self.target is not None and self.target.of is Of.RATIO else self.value
         if self.target is None or number is None:
             return None
         return self.target.met_by(number)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for the last line of the output."""
+        """The figure for the last line of the output."""
         return {
             "value": _round(self.value),
             "unit": self.unit,
@@ -87,12 +87,12 @@ class Figure:
 
 
 def failure(name: str, error: BaseException) -> Figure:
-    """A measurement that did not come to its end."""
+    """A measurement that did not finish."""
     return Figure(name, None, "", note=f"FAILED: {type(error).__name__}: {error}", failed=True)
 
 
 def not_run(name: str, unit: str, why: str) -> Figure:
-    """A figure that this machine can't give; that is no failure."""
+    """A figure that this machine cannot give, which is no failure."""
     return Figure(name, None, unit, note=f"not run: {why}")
 
 

@@ -1,6 +1,6 @@
 """Rows for tables that must be large, cloned from rows that the system itself has written.
 
-Cloning needs no knowledge of columns but those that must differ, and goes on working when a migration adds some.
+Cloning needs to know only the columns that must differ, and still works when a migration adds some.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def clone(
 
 
 async def vacuum(connection: Connection, *tables: str) -> None:
-    """What autovacuum would have done by the time a table is so large: statistics and the visibility map."""
+    """Do what autovacuum would have done for a table of this size: statistics and the visibility map."""
     for table in tables:
         await connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(table)))
 

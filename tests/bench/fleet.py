@@ -1,4 +1,4 @@
-"""A thousand nodes that beat every ten seconds: what a beat costs, and how long the nodes' histories grow."""
+"""A thousand nodes that beat every ten seconds: the cost of a beat, and the growth of the nodes' histories."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
 
 
 async def _register(rig: Rig, count: int, port: int) -> list[str]:
-    """All at one address, as nothing is dispatched to them; each beats from now on. Those whose workflow runs.
+    """Register nodes at one address, since nothing is dispatched to them. Each beats from now on. Returns those whose
+    workflow runs.
 
     Each client waits for the workflow of its last node: a thousand at once are more than one server can start.
     """
@@ -77,7 +78,7 @@ async def _register(rig: Rig, count: int, port: int) -> list[str]:
 
 
 async def _add_rows(rig: Rig, like: str, count: int) -> None:
-    """Nodes as a registration leaves them in Postgres, without their workflows."""
+    """Make nodes as a registration leaves them in Postgres, without their workflows."""
     name = {"gpu_id": "'fleet-row-' || i"}
     for table in ("gpus", "gpu_beats"):
         template = await fill.one_row(rig.database, table, "gpu_id = %s", like)
@@ -104,7 +105,7 @@ async def _has_workflow(client: Client, gpu_id: str) -> bool:
 
 
 async def _settled(rig: Rig) -> None:
-    """Wait until every node's workflow has taken note of its registration."""
+    """Wait until every node's workflow has seen its registration."""
 
     async def idle() -> bool:
         used = await _window(rig, LOOK_S)
@@ -120,7 +121,7 @@ async def _window(rig: Rig, seconds: float) -> Usage:
 
 
 async def _lengths(client: Client, names: list[str]) -> list[int]:
-    """History events of every so manieth node."""
+    """History events of every n-th node."""
     sampled = names[:: max(1, len(names) // SAMPLED)]
     return [(await client.get_workflow_handle(f"gpu-{name}").describe()).history_length for name in sampled]
 
@@ -154,7 +155,7 @@ def _costs(quiet: Usage, beating: Usage, latencies: Samples, plan: Plan) -> list
 
 
 async def _history(rig: Rig, grown: Sequence[int], plan: Plan) -> Figure:
-    """From a node that has beaten since the start of the stack, over whole turns of its deadline timer."""
+    """Events of a node that has beaten since the start of the stack, over whole turns of its deadline timer."""
     handle = rig.temporal.get_workflow_handle(f"gpu-{rig.oldest_node}")
     history: list[Event] = []
 
@@ -178,7 +179,7 @@ async def _history(rig: Rig, grown: Sequence[int], plan: Plan) -> Figure:
 def per_hour(history: Sequence[Event]) -> float | None:
     """Events per hour between the workflow tasks that set the first timer and the last; None before there are two.
 
-    Not from timer to timer: of what one workflow task has decided, the timer may be the first event or the last.
+    Not from timer to timer: among a workflow task's decisions the timer may be the first event or the last.
     """
     decided, turns = 0, []
     for number, (kind, _) in enumerate(history):

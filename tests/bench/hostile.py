@@ -1,4 +1,4 @@
-"""Honest calls while somebody attacks, beside those of a quiet time before, for each kind of attack."""
+"""Honest calls under attack, compared with a quiet time before, for each kind of attack."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ ATTACKS = (
     "a tenant and a node at once",
 )
 TEXT = json.dumps("x" * 10_000)
-"""What honest creations and results carry: enough for the thread."""
+"""The size of honest payloads and results: large enough for the thread."""
 LARGE, LARGE_TASKS = "x" * 250_000, 20
-"""Of the attacker's tasks, so that each page of a list is as large as it may be."""
+"""The payload of the attacker's tasks: each page of a list is as large as it may be."""
 Call = Callable[[], Awaitable[Reply]]
 TARGETS = {"p50": at_most(5), "p99": at_most(250, Of.VALUE)}  # a second has some hundred samples
 
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
-    """Each attack goes on for as long as the quiet time before it."""
+    """Each attack takes as long as the quiet time before it."""
     puts: asyncio.Queue[Put] = asyncio.Queue()
     await rig.node(NODE, TYPE, 1, puts.put_nowait)
     task_id = (await _succeed(rig, puts, STRUCTURE.decode())).task_id
@@ -77,7 +77,7 @@ async def _succeed(rig: Rig, puts: asyncio.Queue[Put], result: str) -> Put:
 
 
 def _honest_calls(rig: Rig, done: Put) -> dict[str, Call]:
-    """Creations and results are repeats, so that the queue stays as it is."""
+    """Honest callers. Their creations and results are repeats, so that the queue does not change."""
     task = {"taskType": UNSERVED, "userId": "honest", "app": "bench", "payload": TEXT}
     api = rig.api
     return {

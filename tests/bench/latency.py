@@ -17,7 +17,7 @@ WHOLE = "whole bare workflow (3 local activities, 1 signal)"
 
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
-    """One task at a time: from the sending of POST /tasks until its PUT is at the node."""
+    """Measure one task at a time, from sending POST /tasks until its PUT arrives at the node."""
     puts: asyncio.Queue[Put] = asyncio.Queue()
     await rig.node("latency", TYPE, 1, puts.put_nowait)
     await rig.bare.warm_up(plan.warm_up)
@@ -37,7 +37,7 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
 
 
 async def _one(rig: Rig, puts: asyncio.Queue[Put]) -> tuple[float, str]:
-    """Milliseconds, and the task; returns once the task has ended, so that nothing of it is left for the next one."""
+    """Milliseconds, and the task. Returns once the task has ended, so that it does not disturb the next one."""
     created = await rig.create(TYPE)
     put = await asyncio.wait_for(puts.get(), ANSWER_S)
     task_id = created.data["taskId"]

@@ -1,4 +1,4 @@
-"""Where the figures come from: the machine, the versions, and how busy the machine was with other things."""
+"""The origin of the figures: the machine, the versions, and the machine's other load."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 class Others:
-    """What else the machine did while we measured: figures of a busy machine say little."""
+    """The machine's other load during the measurement: figures of a busy machine say little."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -37,7 +37,7 @@ class Others:
         self._ours = _ours_s()
 
     def share(self) -> float:
-        """Share of all cores that programs other than ours and their children used, and what the host took away."""
+        """The share of all cores that other programs used, and that the host took away."""
         used = (_busy_s() - self._busy) - (_ours_s() - self._ours)
         available = (time.monotonic() - self._began) * (os.cpu_count() or 1)
         return max(0.0, round(used / available, 2))
@@ -49,13 +49,14 @@ def _busy_s() -> float:
 
 
 def _ours_s() -> float:
-    """Ourselves and every process that we, or those we started, have waited for: read it when all have ended."""
+    """CPU seconds of this process and of every process that it, or its children, have waited for. Read it at the
+    end."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and the packages that matter; None: not installed."""
+    """Versions of Python and the packages that matter; None for one that is not installed."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 

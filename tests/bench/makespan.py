@@ -1,4 +1,4 @@
-"""A batch of mixed durations against the perfect schedule, which knows no gap between two tasks."""
+"""A batch of mixed durations against the perfect schedule, which has no gap between two tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sleepers:
         self.ends: list[float] = []  # when each result was accepted
 
     def on_put(self, put: Put) -> None:
-        """Begin; the orchestrator is answered at once."""
+        """Begin the work; the orchestrator is answered at once."""
         task = asyncio.create_task(self._work(put))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -40,9 +40,9 @@ class Sleepers:
 
 
 def durations(count: int) -> list[float]:
-    """Seconds of each task, the same in every run: mixed, with the shortest last.
+    """Seconds of each task, the same in every run: mixed, with the shortest last. The system does not know them.
 
-    The system does not know them. A long task at the end would leave the other slots idle whoever schedules.
+    A long task at the end would leave the other slots idle with any scheduler.
     """
     chance = random.Random(SEED)
     ascending = sorted(round(chance.uniform(SHORTEST_S, LONGEST_S), 3) for _ in range(count))

@@ -1,4 +1,4 @@
-"""What the processes of a stack use: CPU, memory, transactions."""
+"""The resources that the processes of a stack use: CPU, memory, transactions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Usage:
     at: float
 
     def since(self, earlier: Usage) -> Usage:
-        """What was used between the two; `at` is then the time between them."""
+        """The use between two moments; `at` is then the time between them."""
         names = self.cpu.keys() & earlier.cpu.keys()
         return Usage({name: self.cpu[name] - earlier.cpu[name] for name in names}, self.at - earlier.at)
 
     def plus(self, other: Usage) -> Usage:
-        """Two windows together."""
+        """The sum of two windows."""
         names = self.cpu.keys() & other.cpu.keys()
         return Usage({name: self.cpu[name] + other.cpu[name] for name in names}, self.at + other.at)
 
@@ -46,11 +46,11 @@ class Meter:
         self._processes[OURSELVES] = psutil.Process(os.getpid())
 
     def watch(self, name: str, pid: int) -> None:
-        """One process more."""
+        """Add one process."""
         self._processes[name] = psutil.Process(pid)
 
     def usage(self) -> Usage:
-        """CPU seconds since the start of each process, with its children that live and those it has waited for."""
+        """CPU seconds of each process since its start, with its living children and those it has waited for."""
         return Usage({name: self._cpu(name) for name in self._processes}, time.perf_counter())
 
     def rss_mib(self, name: str) -> float:
@@ -72,7 +72,7 @@ class Meter:
 
 
 async def commits(connection: psycopg.AsyncConnection[tuple[object, ...]], database: str) -> int:
-    """Transactions committed in a database so far; a backend tells of its own at most 10 s later."""
+    """The transactions committed in a database until now. A backend reports its own at most 10 s later."""
     found = await connection.execute("SELECT xact_commit FROM pg_stat_database WHERE datname = %s", (database,))
     row = await found.fetchone()
     assert row is not None

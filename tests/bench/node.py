@@ -1,4 +1,4 @@
-"""GPU nodes of the bench: they speak the node protocol and cost next to nothing."""
+"""The GPU nodes of the bench: they speak the node protocol and cost next to nothing."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Node:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
 
     async def register(self, api: Api) -> Reply:
-        """Tell the API of this node."""
+        """Register this node."""
         return await api.call(
             "POST", "/gpus/register", registration(self.gpu_id, self.port, self._task_type, self._slots)
         )
@@ -79,7 +79,7 @@ def registration(gpu_id: str, port: int, task_type: int, slots: int) -> dict[str
 
 
 async def report(api: Api, put: Put) -> Reply:
-    """The result of a dispatch; returns with the API's acceptance."""
+    """Report the result of a dispatch. Returns once the API has accepted it."""
     return await api.call("POST", f"/tasks/{put.task_id}/result", {"result": '{"ok": true}'}, token=put.token)
 
 
@@ -103,7 +103,7 @@ class Beats:
         self._running = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
-        """Beat no more, and wait for the last answers."""
+        """Stop beating, and wait for the last answers."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, *self._calls, return_exceptions=True)

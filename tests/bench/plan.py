@@ -1,4 +1,4 @@
-"""How much is measured: the short mode for three minutes, the full mode for twenty."""
+"""The amount of measurement: three minutes in the short mode, twenty in the full mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A busy slot with a hundred and with ten thousand tasks waiting: the gap, the hand-over, and what waiting costs."""
+"""A busy slot with a hundred and with ten thousand tasks waiting: the gap, the hand-over, and the cost of waiting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAST = f"task_id = (SELECT task_id FROM tasks WHERE {WAITS} ORDER BY display_id 
 
 @dataclass(frozen=True)
 class Depth:
-    """What was measured with so many tasks waiting; milliseconds."""
+    """Measurements with a given number of tasks waiting; milliseconds."""
 
     gap: Samples  # result accepted → next dispatch received
     hand_over: Samples  # POST of the result
@@ -39,7 +39,7 @@ class Depth:
 
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
-    """One node with one slot; the queue's length is kept by a new task for each that is dispatched."""
+    """Measure on one node with one slot. A new task for each dispatch keeps the queue's length."""
     slot = Slot(rig)
     await rig.node("queue", TYPE, 1, slot.puts.put_nowait)
     await rig.bare.warm_up(plan.warm_up)
@@ -58,7 +58,7 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
 
 
 class Slot:
-    """The one slot: it holds a dispatch until it is told to report it."""
+    """The one slot: it holds a dispatch until `turn` reports it."""
 
     def __init__(self, rig: Rig) -> None:
         self.puts: asyncio.Queue[Put] = asyncio.Queue()
@@ -66,7 +66,7 @@ class Slot:
         self._held: Put | None = None
 
     async def warm_up(self, count: int) -> None:
-        """Tasks that are served one by one; nothing of them is measured."""
+        """Serve tasks one by one, without measuring."""
         for _ in range(count):
             created = await self._rig.create(TYPE)
             await report(self._rig.api, await self._next())
@@ -78,7 +78,7 @@ class Slot:
         self._held = await self._next()
 
     async def turn(self) -> tuple[float, float]:
-        """Report the held task and hold the next: (gap, time of the report), both in ms."""
+        """Report the held task and hold the next. Returns (gap, time of the report), both in ms."""
         assert self._held is not None
         accepted = await report(self._rig.api, self._held)
         self._held = await self._next()
@@ -89,7 +89,7 @@ class Slot:
 
 
 async def _create(rig: Rig, count: int) -> tuple[Samples, str]:
-    """Create tasks and wait until all of them wait for a slot: ms of each POST, and the last one's id."""
+    """Create tasks and wait until all of them wait for a slot. Returns the ms of each POST, and the last one's id."""
     goal = await rig.count(WAITS, TYPE) + count
     replies = await rig.create_many(TYPE, [{}] * count, at_once=CREATORS)
 
@@ -114,7 +114,7 @@ async def _at_depth(rig: Rig, slot: Slot, plan: Plan, created: Samples, last: st
 
 
 async def _deepen(rig: Rig, plan: Plan) -> None:
-    """Bring the queue to its depth: by real tasks, or by rows behind the real ones, so that none is ever granted."""
+    """Bring the queue to its depth, by real tasks, or by rows behind them that are never granted a slot."""
     missing = plan.deep - plan.shallow - plan.created_at_depth
     if plan.deep_tasks_are_real:
         await rig.create_many(TYPE, [{}] * missing, at_once=2 * CREATORS, apps=APPS)

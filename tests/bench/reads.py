@@ -118,7 +118,7 @@ async def _finished_task(rig: Rig) -> Template:
 
 @asynccontextmanager
 async def _serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
-    """An API process on a database of its own; its tasks would go to nobody."""
+    """An API process on a database of its own. Nothing dispatches its tasks."""
     await rig.statistics.execute(f'CREATE DATABASE "{database}"')
     services, port = rig.stack.services, free_port()
     key = rig.stack.api_key.secret.get_secret_value()
@@ -156,7 +156,7 @@ async def _serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
 
 
 async def _prepare(url: str, bootstrap_key: str) -> str:
-    """Make the tables, an administrator's key, and one of the common user, whose secret is returned."""
+    """Make the tables, an administrator's key, and a user's key, whose secret is returned."""
     database = Database(create_engine(url))
     try:
         await migrate(database)
@@ -168,7 +168,8 @@ async def _prepare(url: str, bootstrap_key: str) -> str:
 
 
 async def _fill(rig: Rig, database: str, template: Template, count: int, look: dict[str, str]) -> None:
-    """The rows without their triggers, which would count one by one; then the counts, as the triggers keep them."""
+    """Insert the rows without their triggers, which would count one by one; then the counts, as the triggers keep
+    them."""
     url = rig.stack.services.database_url.replace(f"/{DATABASE}?", f"/{database}?")
     async with await connect(url) as connection:
         await connection.execute("SET session_replication_role = replica")
@@ -190,7 +191,7 @@ async def _history(connection: Connection, template: Template, count: int, look:
 
 
 async def _check(api: Api, rows: int, common: int) -> None:
-    """Raises AssertionError where the system's own counts do not say what was filled in."""
+    """Raise AssertionError unless the system's own counts match what was filled in."""
     counts = (await api.call("GET", "/monitoring/metrics")).data["task_status_counts"]
     if sum(counts.values()) != rows:
         raise AssertionError(f"the counts say {counts}, there are {rows} rows")
@@ -200,7 +201,7 @@ async def _check(api: Api, rows: int, common: int) -> None:
 
 
 def paths() -> dict[str, tuple[str, bool]]:
-    """Every read by its name: its path, and whether the common user asks."""
+    """Every read by its name: its path, and whether a user asks."""
     pages = {
         f"GET /tasks{_shown(one)}, page {page}": (_list(one, page), False)
         for one, page in itertools.product(FILTERS, (1, FAR))
@@ -222,7 +223,7 @@ def paths() -> dict[str, tuple[str, bool]]:
 
 
 async def _read_all(few: Readers, many: Readers, repeats: int) -> dict[str, tuple[Samples, Samples]]:
-    """Each read of the one and of the other in turn; the first round warms up."""
+    """Measure each read of both databases in turn; the first round warms up."""
     taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in paths()}
     for number in range(repeats + 1):
         for name, (path, as_user) in paths().items():
@@ -235,7 +236,7 @@ async def _read_all(few: Readers, many: Readers, repeats: int) -> dict[str, tupl
 
 
 async def _read_deep(many: Readers, rows: int, repeats: int) -> dict[str, Samples]:
-    """Pages from the midst of a long list, where both ends are far."""
+    """Pages from the middle of a long list, where both ends are far."""
     reads: dict[str, tuple[Api, dict[str, str], int]] = {
         "GET /tasks": (many.admin, {}, rows),
         "GET /tasks by status": (many.admin, {"status": COMMON_STATUS}, rows),

@@ -1,4 +1,4 @@
-"""The running system and all that a measurement needs of it, from outside: REST, nodes, Temporal, Postgres."""
+"""The running system and what a measurement needs of it, from outside: REST, nodes, Temporal, Postgres."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EMBEDDED: dict[str, Any] = {  # whatever the environment says; all else is as it
 
 
 class NotSoon(Exception):
-    """What was waited for did not happen in time."""
+    """An expected event did not happen in time."""
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Rig:
     async def create_many(
         self, task_type: int, inputs: list[dict[str, Any]], *, at_once: int, app: str = "bench", apps: int = 1
     ) -> list[Reply]:
-        """Many tasks, in their order but for `at_once` of them under way together; spread over so many apps."""
+        """Create many tasks in order, `at_once` of them at a time, spread over `apps` apps."""
         replies: list[Reply] = []
         numbered = iter(enumerate(inputs))
 
@@ -127,14 +127,14 @@ class Rig:
         return Samples.of(lengths)
 
     def stop_nodes(self) -> None:
-        """Listen for no dispatch any more."""
+        """Stop listening for dispatches."""
         for node in self._nodes:
             node.stop()
 
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Rig]:
-    """A fresh stack of its own in a scratch folder, as `gpu-orchestrator run` would start it, without local nodes."""
+    """A fresh stack in a scratch folder, as `gpu-orchestrator run` would start it, without local nodes."""
     async with AsyncExitStack() as held:
         folder = held.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH))
         ports: dict[str, Any] = {name: free_port() for name in ("port", "temporal_port", "temporal_ui_port")}
@@ -178,7 +178,7 @@ async def eventually(check: Callable[[], Awaitable[bool]], *, within: float, ste
 
 
 def say(text: str) -> None:
-    """Progress, for whoever waits."""
+    """Print progress."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Samples:
-    """Raw measurements of one thing, in the order in which they were taken."""
+    """Raw measurements of one quantity, in the order in which they were taken."""
 
     values: tuple[float, ...]
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Samples:
-        """Raises ValueError where nothing was measured."""
+        """Raise ValueError if nothing was measured."""
         kept = tuple(values)
         if not kept:
             raise ValueError("no sample was taken")
@@ -48,7 +48,7 @@ class Samples:
 
 
 def list_schedule(durations: Iterable[float], slots: int) -> float:
-    """The makespan of a batch served in its order, each by the slot that is free first, with no gap at all."""
+    """The makespan of a batch served in order, each task by the first free slot, without any gap."""
     free_at = [0.0] * slots
     for duration in durations:
         first = min(range(slots), key=free_at.__getitem__)

@@ -14,7 +14,7 @@ WORDS = {True: "yes", False: "NO", None: ""}
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """One line per figure; its note stands below it."""
+    """One line per figure, with its note below."""
     rows = [_cells(figure) for figure in figures]
     widths = [max(_width(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
     lines = [_line(HEAD, widths), "  ".join("-" * width for width in widths)]
@@ -26,7 +26,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def json_line(figures: Sequence[Figure], **context: Any) -> str:
-    """Everything on one line; names of figures are the keys, in their order."""
+    """All figures on one line; their names are the keys, in order."""
     named = {figure.name: figure.as_json() for figure in figures}
     if len(named) != len(figures):
         raise ValueError("two figures have the same name")

@@ -1,6 +1,6 @@
-"""HTTP/1.1 in as little work as possible: the bench shares the machine with what it measures.
+"""HTTP/1.1 with as little work as possible: the bench shares the machine with what it measures.
 
-A usual client spends a millisecond of CPU per call, which on two cores would be a tenth of what is measured.
+A usual client spends a millisecond of CPU per call, which on two cores would be a tenth of the measured value.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Message:
 
 
 def take(buffer: bytearray) -> Message | None:
-    """Cut the first whole message off the buffer; only bodies with a Content-Length are understood."""
+    """Cut the first whole message off the buffer. Only bodies with a Content-Length are understood."""
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
 
 
 class Api:
-    """The REST API, as many calls at once as are made."""
+    """The REST API, with any number of calls at once."""
 
     def __init__(self, host: str, port: int, key: str) -> None:
         self._where = (host, port)

@@ -1,1 +1,76 @@
-"""Turns of phrase that we don't use, in documents and in the docstrings of the folders that are clean already."""
+"""Turns of phrase that we don't write, in documents and in the docstrings of the folders that are clean already."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLEAN = ("api", "infra", "workers/demo", "workers/stack", "workers/verify", "tests/bench")
+NOT_YET = {
+    *(
+        f"infra/db/{name}.py"
+        for name in ("attempts", "blame", "capacity", "claims", "collecting", "dispatching", "handover")
+    ),
+    "infra/temporal.py",
+}
+"""Files of those folders that are still to be read."""
+
+PHRASES = {
+    r"\bso (?:many|long|much|few|often|soon|late|old)\b(?! as| that)": "say how many, how long; `limit`, `age_s`",
+    r"(?:^|[.;:] )Who (?!may call|calls|holds|settles|did|runs|acts\b)": "name the subject: a caller that, a claim that",
+    r"\b(?:of|for|by|from|but|than) who\b(?! may| calls| settles| did)": "name the subject: a caller that",
+    r"\bwhom\b": "name the object",
+    r"\bstands? (?:in|here|there|idle|below|above|free|open|on)\b": "is",
+    r"\b(?:is|are|was) told\b": "is described, is sent, learns",
+    r"\bseldom\b": "rarely",
+    r"\bheed": "respected, answered",
+    r"(?:^|[.;] )None: ": "say what None means in a sentence: `or None if …`",
+    r"\bfor ever\b": "forever",
+    r"\bthe same of\b": "name it again",
+    r"\bwhat is said of\b|\bwhat is known of\b": "name it",
+    r"\bwakes? nobody\b|\bnobody but who\b": "name the subject",
+}
+"""Pattern → what to write instead."""
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Bare strings of modules, classes and functions: docstrings, and the texts below constants and fields."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for one in getattr(node, "body", ()) if isinstance(getattr(node, "body", ()), list) else ():
+            if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str):
+                yield one.lineno, one.value.value
+
+
+def paragraphs(path: Path) -> Iterator[tuple[int, str]]:
+    """A page's lines, without its code."""
+    code = False
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        code ^= line.startswith("```")
+        if not code:
+            yield number, re.sub(r"`[^`]*`", "`", line)
+
+
+def read(path: Path) -> Iterator[tuple[int, str]]:
+    return paragraphs(path) if path.suffix == ".md" else docstrings(path)
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PROGRAMS = sorted(
+    path for folder in CLEAN for path in (ROOT / folder).rglob("*.py") if str(path.relative_to(ROOT)) not in NOT_YET
+)
+
+
+@pytest.mark.parametrize("pattern", PHRASES)
+def test_nobody_writes(pattern: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {match[0]!r}"
+        for path in [*PAGES, *PROGRAMS]
+        for line, text in read(path)
+        if (match := re.search(pattern, " ".join(text.split()), re.IGNORECASE if pattern.islower() else 0))
+    ]
+    assert not found, f"write instead: {PHRASES[pattern]}"
