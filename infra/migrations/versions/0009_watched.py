@@ -1,4 +1,4 @@
-"""Whom to tell that an attempt has closed, where its dispatch waits for that."""
+"""The channel to notify when an attempt closes, if its dispatch waits for that."""
 
 from __future__ import annotations
 
