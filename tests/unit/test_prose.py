@@ -32,7 +32,6 @@ PHRASES = {
     r"(?:^|[.;] )None: ": "say what None means in a sentence: `or None if …`",
     r"\bfor ever\b": "forever",
     r"\bthe same of\b": "name it again",
-    r"\bwhat is said of\b|\bwhat is known of\b": "name it",
     r"\bwakes? nobody\b|\bnobody but who\b": "name the subject",
 }
 """Pattern → what to write instead."""
