@@ -22,7 +22,7 @@ NOT_YET = {
 
 PHRASES = {
     r"\bso (?:many|long|much|few|often|soon|late|old)\b(?! as| that)": "say how many, how long; `limit`, `age_s`",
-    r"(?:^|[.;:] )Who (?!may call|calls|holds|settles|did|runs|acts\b)": "name the subject: a caller that, a claim that",
+    r"(?:^|[.;:] )Who (?!may call|calls|holds|settles|did|runs|acts\b)": "name the subject: a caller that",
     r"\b(?:of|for|by|from|but|than) who\b(?! may| calls| settles| did)": "name the subject: a caller that",
     r"\bwhom\b": "name the object",
     r"\bstands? (?:in|here|there|idle|below|above|free|open|on)\b": "is",
