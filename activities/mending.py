@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 
 from temporalio import activity
 
@@ -18,16 +19,17 @@ from infra.db import alerts, attempts, claims, collecting, counters, edges, firs
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
+from infra.db.reconciling import ACTOR
 from infra.db.wakeups import Granted, Wakeups
 from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine, Standing
+from infra.temporal_access import EngineAway
 from workflows.domain.attempt import CONFIRMED, Outcome
 from workflows.domain.errors import ForbiddenAddress
-from workflows.domain.task import TERMINAL
+from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
 
-ACTOR = "reconciler"
 AGE_S = 5.0
 """What is younger may still be on its way."""
 SIGNAL_S = 10.0
@@ -43,6 +45,8 @@ LOOKED_S = 600.0
 """A first look that was put off and has been due for so long is none that is awaited any more."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
+RETURNED = {Standing.COMPLETED: {TaskStatus.COMPLETED}, Standing.FAILED: set(FAILURE_TYPES)}
+"""How a task has ended whose workflow has come to its end by itself."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
 AT_ONCE = 16
 
@@ -56,6 +60,7 @@ class Mender:
         self._nodes = nodes
         self._strict_vip = settings.vip_nodes_strict
         self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._before: datetime | None = None  # of the open workflows those started before are yet to be looked at
 
     async def mend(self) -> dict[str, int]:
         """Counts by kind, without the zeros. Raises EngineAway: without the engine there is nothing to compare."""
@@ -73,6 +78,7 @@ class Mender:
         mended["restarted"] = await self._each(
             self._restart, await run(lambda c: reconciling.next_round(c, PATIENCE_S, ROUND))
         )
+        mended["ended"] = await self._each(self._end, await self._ended())
         mended["nodes"] = await self._each(self._attend, await run(lambda c: reconciling.unattended(c, AGE_S)))
         mended["counters"] = await self._recount()
         await run(lambda c: first_looks.forget(c, LOOKED_S))
@@ -131,16 +137,16 @@ class Mender:
             await self._tell(row)  # it may have missed even that
             await self._engine.settled(row.task_id, row.attempt)
             return True
-        if standing is Standing.COMPLETED and await self._collect(row):
+        if standing in RETURNED and await self._collect(row, standing):
             return True
         return await self._run_again(row, "工作流已结束而执行结果未被收取，由监控重新运行")
 
-    async def _collect(self, row: Row) -> bool:
-        """Write the end that the completed workflow has reached; False where there is more to do than that."""
+    async def _collect(self, row: Row, reached: Standing) -> bool:
+        """Write the end that the workflow has reached; False where there is more to do, or the row says another."""
 
         async def work(connection: Connection) -> None:
             collected = await collecting.collect(connection, row.task_id, row.attempt, actor=ACTOR)
-            if collected.status not in TERMINAL:
+            if collected.status not in RETURNED[reached]:
                 raise _NotTheEnd
 
         try:
@@ -197,6 +203,23 @@ class Mender:
         if await self._engine.standing(row.task_id) is Standing.RUNNING:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
+
+    async def _ended(self) -> Sequence[Row]:
+        """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
+        try:
+            opened = await self._engine.open_tasks(self._before, ROUND)
+        except EngineAway as error:  # the list is kept apart from the workflows: the other mends need it not
+            activity.logger.warning("open workflows could not be listed: %s", error)
+            return []
+        self._before = opened[-1].started_at if len(opened) == ROUND else None
+        return await self._run(lambda c: reconciling.ended(c, [one.task_id for one in opened], PATIENCE_S))
+
+    async def _end(self, row: Row) -> bool:
+        """Its workflow goes on, though its row is terminal: where it has nothing to do it has not heard of that."""
+        if not await self._engine.is_idle(row.task_id):
+            return False
+        await self._engine.end(TaskInput.of(row), row.attempt)
+        return True
 
     async def _attend(self, row: Row) -> bool:
         await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch))

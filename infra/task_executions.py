@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra.temporal import task_workflow_id
+from workflows.domain.task import FAILURE_TYPES
 from workflows.messages import TaskSummary
 from workflows.task import TASK_STATUS
 
 CALL = timedelta(seconds=10)
 _PREFIX = task_workflow_id("")
-_COUNTING = {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED}
+_ENDED_BY_ITSELF = {WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED}
+_FAILED_AS = {kind: str(status) for status, kind in FAILURE_TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,14 @@ class Execution:
         return self.status is WorkflowExecutionStatus.RUNNING
 
     @property
+    def ended_by_itself(self) -> bool:
+        """Whether it has returned or failed; not so where it was cut off, by a person as a rule."""
+        return self.status in _ENDED_BY_ITSELF
+
+    @property
     def counts(self) -> bool:
-        """Whether no other run may exist beside it. A run that failed or was terminated may be replaced."""
-        return self.status in _COUNTING
+        """Whether no other run may exist beside it. A run that was cut off may be replaced."""
+        return self.runs or self.ended_by_itself
 
 
 async def every(client: Client) -> AsyncIterator[Execution]:
@@ -56,9 +64,13 @@ async def describe(client: Client, task_id: str, run_id: str | None = None) -> E
 
 
 async def outcome(client: Client, task_id: str, run_id: str) -> str:
-    """The status that a completed run returned."""
+    """The task's status as which a run has ended by itself, or how else it failed."""
     handle = client.get_workflow_handle(task_workflow_id(task_id), run_id=run_id, result_type=TaskSummary)
-    summary: TaskSummary = await handle.result(follow_runs=False, rpc_timeout=CALL)
+    try:
+        summary: TaskSummary = await handle.result(follow_runs=False, rpc_timeout=CALL)
+    except WorkflowFailureError as failure:
+        kind = failure.cause.type if isinstance(failure.cause, ApplicationError) else None
+        return _FAILED_AS.get(kind or "", f"another failure ({kind})")
     return str(summary.status)
 
 

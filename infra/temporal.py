@@ -20,6 +20,7 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
     ScheduleUpdate,
+    WorkflowExecution,
     WorkflowExecutionStatus,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -33,8 +34,9 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra import search_attributes, telemetry
+from infra import open_workflows, search_attributes, telemetry
 from infra.db.wakeups import Granted, Wakeups
+from infra.open_workflows import OpenTask, StuckRun
 from infra.sender import Sender
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
@@ -61,9 +63,20 @@ class Standing(Enum):
     """How a task's workflow stands."""
 
     RUNNING = auto()
-    COMPLETED = auto()  # it has returned, with the task's status
-    ENDED = auto()  # terminated, canceled, timed out or failed: it says nothing about the task
+    COMPLETED = auto()  # as its task; runs of the version before also where their task has failed
+    FAILED = auto()  # as its task
+    CUT_OFF = auto()  # terminated, canceled or timed out: it says nothing about the task
     ABSENT = auto()  # never started, or forgotten by the engine
+
+
+_STANDING: dict[WorkflowExecutionStatus | None, Standing] = {
+    WorkflowExecutionStatus.RUNNING: Standing.RUNNING,
+    WorkflowExecutionStatus.COMPLETED: Standing.COMPLETED,
+    WorkflowExecutionStatus.FAILED: Standing.FAILED,
+}
+
+
+STUCK = "stuck: its workflow task failed again and again; a new run goes on with what stands in the database"
 
 
 def task_workflow_id(task_id: str) -> str:
@@ -148,10 +161,11 @@ class Engine:
     ) -> None:
         """Start the task's workflow, once, however often this is called. Raises EngineAway.
 
-        `again`: also where it has completed, though its row says that the task has not ended. It joins the trace of
-        `traceparent`, or else that of the caller. Its first step is put off by `first_look_s`, or until a grant comes.
+        `again`: also where a run of it has ended, though its row says that the task has not. Nothing else begins
+        another run. It joins the trace of `traceparent`, or else that of the caller. Its first step is put off by
+        `first_look_s`, or until a grant comes.
         """
-        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
         put_off = _put_off(first_look_s) if first_look_s else {}
         await self._start(task, traceparent, id_reuse_policy=reuse, **put_off)
 
@@ -194,27 +208,85 @@ class Engine:
         except NoSuchWorkflow:
             return Standing.ABSENT, 0.0
         if found.status is not WorkflowExecutionStatus.RUNNING:
-            ended = Standing.COMPLETED if found.status is WorkflowExecutionStatus.COMPLETED else Standing.ENDED
-            return ended, 0.0
+            return _STANDING.get(found.status, Standing.CUT_OFF), 0.0
         begins = found.execution_time or found.start_time
         return Standing.RUNNING, max(0.0, (begins - datetime.now(UTC)).total_seconds())
+
+    async def is_idle(self, task_id: str) -> bool:
+        """Whether the task's workflow runs and has nothing to do. Raises EngineAway, NoSuchWorkflow."""
+        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
+        async with self._reaching():
+            found = await handle.describe(rpc_timeout=CALL)
+        pending = found.raw_description
+        is_busy = pending.HasField("pending_workflow_task") or bool(pending.pending_activities)
+        return found.status is WorkflowExecutionStatus.RUNNING and not is_busy
+
+    async def open_tasks(self, before: datetime | None, limit: int) -> list[OpenTask]:
+        """Tasks whose workflow is open and was started `before`, the latest first. Raises EngineAway."""
+        listed = await self._listed(open_workflows.of_tasks(before), limit)
+        return [OpenTask(one.id.removeprefix(task_workflow_id("")), one.start_time) for one in listed]
+
+    async def stuck(self, limit: int) -> list[StuckRun]:
+        """Runs of ours that can't go on; none where the server does not tell. Raises EngineAway."""
+        try:
+            return [StuckRun.of(one) for one in await self._listed(open_workflows.WITH_PROBLEMS, limit)]
+        except EngineAway as error:
+            if (
+                not isinstance(error.__cause__, RPCError)
+                or error.__cause__.status is not RPCStatusCode.INVALID_ARGUMENT
+            ):
+                raise
+            log.debug("this server does not tell which workflows are stuck: %s", error)
+            return []
+
+    async def _listed(self, query: str, limit: int) -> list[WorkflowExecution]:
+        """Open workflows of ours, the latest first."""
+        ours = f"ExecutionStatus = 'Running' AND TaskQueue = '{self._settings.task_queue}' AND {query}"
+        async with self._reaching():
+            return [one async for one in self.client.list_workflows(ours, limit=limit, page_size=limit)]
+
+    async def terminate(self, run: StuckRun) -> None:
+        """End a run that can't go on. Raises EngineAway, NoSuchWorkflow."""
+        handle = self.client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
+        async with self._reaching():
+            await handle.terminate(reason=STUCK, rpc_timeout=CALL)
+
+    async def run_node_anew(self, run: StuckRun) -> None:
+        """Start a node's workflow in place of a run that has ended. Raises EngineAway.
+
+        It looks at the node's row at once, and hears what the other could not hear any more: a person's command is in
+        no row yet.
+        """
+        gpu_id = run.workflow_id.removeprefix(node_workflow_id(""))
+        async with self._reaching():
+            ended = self._untraced.get_workflow_handle(run.workflow_id, run_id=run.run_id)
+            unheard = open_workflows.unheard((await ended.fetch_history(rpc_timeout=CALL)).events)
+        await self._start_node(GpuHealthState(gpu_id, self._settings.heartbeat_timeout, pending=["run anew"]))
+        begun = self._untraced.get_workflow_handle(run.workflow_id)
+        for name, inputs in unheard:
+            async with self._reaching():
+                await begun.signal(name, args=inputs, rpc_timeout=CALL)
 
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
         """Signal the node's workflow, starting it where it does not run. Raises EngineAway.
 
         Untraced: it lives for months, and all its steps would join the trace of the request that happened to start it.
         """
+        state = GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch)
+        await self._start_node(state, start_signal=name, start_signal_args=[signal])
+
+    async def _start_node(self, state: GpuHealthState, **options: Any) -> None:
         async with self._reaching():
             await self._untraced.start_workflow(
                 GpuHealthWorkflow.run,
-                GpuHealthState(gpu_id, self._settings.heartbeat_timeout, epoch=signal.epoch),
-                id=node_workflow_id(gpu_id),
+                state,
+                id=node_workflow_id(state.gpu_id),
                 task_queue=self._settings.task_queue,
-                start_signal=name,
-                start_signal_args=[signal],
-                search_attributes=TypedSearchAttributes([SearchAttributePair(GPU_ID, gpu_id)]),
-                static_summary=f"node {gpu_id}",
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=TypedSearchAttributes([SearchAttributePair(GPU_ID, state.gpu_id)]),
+                static_summary=f"node {state.gpu_id}",
                 rpc_timeout=CALL,
+                **options,
             )
 
     async def tell(self, one: Granted) -> None:
@@ -223,7 +295,7 @@ class Engine:
         Where the first step may be put off only a signal that may also start the workflow begins it now.
         """
         if one.delayed is not None:
-            reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+            reuse = WorkflowIDReusePolicy.REJECT_DUPLICATE
             signal = {"start_signal": "granted", "start_signal_args": [one.grant]}
             await self._start(one.delayed, one.traceparent, id_reuse_policy=reuse, **signal)
         elif not await self._grant_at_once(one.task_id, one.grant):
@@ -257,6 +329,15 @@ class Engine:
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         async with self._reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
+
+    async def end(self, task: TaskInput, attempt: int) -> None:
+        """Tell a task's workflow that the task has ended, whatever it waits for. Raises EngineAway, NoSuchWorkflow.
+
+        Only a signal that may also start it begins one whose first step is put off.
+        """
+        signal = {"start_signal": "settled", "start_signal_args": [attempt]}
+        await self._start(task, None, id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE, **signal)
+        await self.look(task.task_id)
 
     async def look(self, task_id: str) -> None:
         """Let a waiting task look again and say what it waits for. Raises EngineAway, NoSuchWorkflow."""

@@ -22,6 +22,7 @@ from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import EngineAway
 from workers.disk import Disk, fullest
+from workers.stuck_workflows import StuckWorkflows
 
 PROMOTED_AT_ONCE = 200  # tasks per turn
 TOLD_AGAIN_S = 10.0
@@ -45,6 +46,7 @@ class Instance:
         self._engine = engine
         self._settings = settings
         self._hostname = socket.gethostname()
+        self._stuck = StuckWorkflows(database, engine)
         self._late_s = max(LATE_INTERVALS * settings.monitor_interval, LATE_S)
         self._looks_at_monitor = time.monotonic() + self._late_s
 
@@ -60,6 +62,7 @@ class Instance:
                         log.exception("an instance's turn failed")
                 await asyncio.sleep(self._pause)
         finally:
+            self._stuck.stop()
             await self._leave()
 
     @property
@@ -107,6 +110,7 @@ class Instance:
             await self._engine.deliver(await run(partial(self._put_to_work, gpu_id)))
         await self._tell_the_silent(await run(lambda c: silence.find(c, settings.heartbeat_timeout)))
         await self._run_late_monitor()
+        self._stuck.look()
 
     async def _run_late_monitor(self) -> None:
         """The next time of the monitor's schedule lies far ahead where the engine's clock was set back."""

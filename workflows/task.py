@@ -9,12 +9,18 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ApplicationErrorCategory,
+    FailureError,
+    is_cancelled_exception,
+)
 
 with workflow.unsafe.imports_passed_through():
     from workflows import policies
     from workflows.domain.attempt import NODE_STILL_RUNS_IT, Outcome
-    from workflows.domain.task import TERMINAL, TaskStatus
+    from workflows.domain.task import FAILURE_TYPES, TERMINAL, TaskStatus
     from workflows.messages import (
         AttemptRef,
         Collected,
@@ -34,6 +40,8 @@ GPU_ID = SearchAttributeKey.for_keyword("GpuId")
 USER_ID = SearchAttributeKey.for_keyword("UserId")
 APP = SearchAttributeKey.for_keyword("App")
 
+ENDS_AS_ITS_TASK = "ends-as-its-task"
+
 
 @workflow.defn(name="TaskWorkflow")
 class TaskWorkflow:
@@ -49,7 +57,7 @@ class TaskWorkflow:
 
     @workflow.run
     async def run(self, task: TaskInput) -> TaskSummary:
-        """Returns once the row is terminal, with the same status."""
+        """Ends once the row is terminal, and as the row did: returns for COMPLETED, else raises ApplicationError."""
         while True:
             slot = await self._slot()
             if slot.grant is not None:
@@ -57,18 +65,26 @@ class TaskWorkflow:
             elif slot.settled is not None:
                 grant, ended = slot.settled, await self._collect(slot.settled.attempt, None)
             else:
-                return TaskSummary(slot.status or TaskStatus.FAILED, self._attempt)
+                return self._found_ended(slot.status)
             self._attempt = grant.attempt
             self._show(ended.status, None if ended.status is TaskStatus.QUEUED else grant.gpu_id)
             if ended.status in TERMINAL:
                 self._describe(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
                 if ended.outcome in NODE_STILL_RUNS_IT:
                     await self._stop(grant)
-                return TaskSummary(ended.status, grant.attempt, grant.gpu_id)
+                summary = TaskSummary(ended.status, grant.attempt, grant.gpu_id)
+                return _ended(summary, f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome or ended.status}")
             if ended.outcome is None and workflow.patched("open-again"):
                 self._reopen(grant.attempt)
             await self._pause(grant, ended)
             self._renew()
+
+    def _found_ended(self, status: TaskStatus | None) -> TaskSummary:
+        """What an earlier run has ended, or somebody else, is over; and so is a task without a row."""
+        if workflow.patched(ENDS_AS_ITS_TASK):
+            self._show(status or TaskStatus.FAILED, None)
+        how = f"found {status}" if status else "it has no row"
+        return _ended(TaskSummary(status or TaskStatus.FAILED, self._attempt), how)
 
     @workflow.signal
     def granted(self, grant: Grant) -> None:
@@ -225,3 +241,11 @@ class TaskWorkflow:
 
     def _describe(self, details: str) -> None:
         workflow.set_current_details(details)
+
+
+def _ended(summary: TaskSummary, how: str) -> TaskSummary:
+    """Close as the row says. `how` holds ids, enums and numbers alone: no node's words. Raises ApplicationError."""
+    kind = FAILURE_TYPES.get(summary.status)
+    if kind is None or not workflow.patched(ENDS_AS_ITS_TASK):
+        return summary
+    raise ApplicationError(how, type=kind, non_retryable=True, category=ApplicationErrorCategory.BENIGN)

@@ -89,7 +89,8 @@ async def health(context: ContextOf) -> dict[str, Any]:
     "/health/{component}",
     response_model=Envelope[ComponentHealth],
     summary="1.3 获取特定组件健康状态",
-    description="扩展：queue 的 `details` 另有 `wait_estimates`：最近结束的任务预计等待时间的误差（秒）。",
+    description="扩展：queue 的 `details` 另有 `wait_estimates`：最近结束的任务预计等待时间的误差（秒）；cluster 的"
+    " `details` 另有 `stuck_workflows`：最近两分钟内无法推进的工作流数。",
 )
 async def component_health(context: ContextOf, component: ComponentName) -> dict[str, Any]:
     state = await _state(context)
@@ -125,6 +126,7 @@ def _details(state: SystemState) -> dict[str, dict[str, Any]]:
             "total_instances": len(state.instances),
             "active_instances": len(alive),
             "leader_instance": next((one.instance_id for one in alive if one.leads), None),
+            "stuck_workflows": state.stuck,
         },
     }
 

@@ -83,6 +83,20 @@ def _unserved(which: str, message: str) -> NewAlert:
     )
 
 
+def stuck(workflows: Sequence[str], causes: Sequence[str]) -> NewAlert:
+    """These workflows can't go on: their workflow tasks fail again and again, for these causes."""
+    why = f"（{'、'.join(causes)}）" if causes else ""
+    return NewAlert(
+        cause="stuck-workflows",
+        title="工作流无法推进",
+        message=f"{len(workflows)} 个工作流的工作流任务反复失败{why}，例如 {workflows[0]}；"
+        "已接受的结果由监控收取，请回退或修正 worker 的版本",
+        level=AlertLevel.CRITICAL,
+        source="system_monitor",
+        lasts=True,
+    )
+
+
 def miscounted(wrong: list[str]) -> NewAlert:
     """Kept counts differed from the rows and were corrected."""
     return NewAlert(

@@ -41,11 +41,22 @@ _KEEP = text(
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
 _LAST = text("SELECT body FROM monitor_reports WHERE name = 'last'")
+_KEEP_STUCK = text(
+    "INSERT INTO monitor_reports AS m (name, body)"
+    " VALUES ('stuck', json_build_object('workflows', CAST(:workflows AS integer)))"
+    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
+)
+_STUCK = text(
+    "SELECT CAST(body ->> 'workflows' AS integer) FROM monitor_reports"
+    f" WHERE name = 'stuck' AND {clock.recent('at', clock.seconds('within'))}"
+)
 _IS_LATE = text(
     "SELECT EXISTS (SELECT FROM monitor_reports"
     f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
 )
 
+STUCK_S = 120.0
+"""How long stuck workflows count after they were last found, in seconds: others may get stuck with their next step."""
 ESTIMATES_OF = 200
 """The number of ended tasks whose estimated wait is compared with the real one."""
 
@@ -70,6 +81,7 @@ class SystemState:
     alerts: dict[tuple[str, str], int]  # by (level, status)
     recent: dict[str, int]  # the last ended tasks by status
     instances: Sequence[Row]
+    stuck: int = 0  # workflows that can't go on
 
     @property
     def unfinished(self) -> int:
@@ -89,6 +101,7 @@ class SystemState:
                 len(self.instances),
                 has_leader=any(one.leads for one in alive),
                 disk_nearly_full=any(one.disk_nearly_full for one in alive),
+                stuck=self.stuck,
             ),
         )
 
@@ -121,6 +134,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
         alerts=counts.alerts,
         recent={row.status: row.n for row in await connection.execute(_RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
+        stuck=(await connection.execute(_STUCK, {"within": STUCK_S})).scalar_one_or_none() or 0,
     )
 
 
@@ -134,6 +148,11 @@ async def wait_estimates(connection: Connection) -> WaitEstimates:
 async def keep(connection: Connection, report: dict[str, Any]) -> None:
     """Store the monitor's report."""
     await connection.execute(_KEEP, {"body": json.dumps(report)})
+
+
+async def keep_stuck(connection: Connection, workflows: int) -> None:
+    """Keep how many workflows are stuck now."""
+    await connection.execute(_KEEP_STUCK, {"workflows": workflows})
 
 
 async def is_late(connection: Connection, after_s: float) -> bool:

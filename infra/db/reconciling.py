@@ -12,6 +12,8 @@ from sqlalchemy import text
 from infra.db import clock, first_looks
 from infra.db.connection import Connection, Row
 
+ACTOR = "reconciler"
+"""The reconciler's name in a task's timeline."""
 _ROW = (
     "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq,"
     " t.engine_started_at IS NULL AS delayed"
@@ -77,6 +79,17 @@ _FORGOTTEN = text(
             AND {clock.long_ago("a.collected_at", clock.seconds("age"))})
        AND {_RESTED} ORDER BY t.updated_at LIMIT 500
     """
+)
+_STUCK = text(
+    f"""
+    SELECT {_ROW}, a.attempt, a.gpu_id
+      FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NOT NULL AND a.collected_at IS NULL
+     WHERE t.task_id = :task_id ORDER BY a.attempt DESC LIMIT 1
+    """
+)
+_ENDED = text(
+    f"SELECT {_ROW}, t.attempts AS attempt FROM tasks t"
+    f" WHERE t.task_id = ANY(:task_ids) AND {clock.long_ago('t.completed_at', clock.seconds('age'))}"
 )
 _SET_RIGHT = text(
     f"""
@@ -166,6 +179,16 @@ async def undispatched(connection: Connection, age_s: float) -> Sequence[Row]:
 async def forgotten(connection: Connection, age_s: float) -> Sequence[Row]:
     """Tasks QUEUED for `age_s`, longer than any pause, that neither wait for a slot nor hold one."""
     return (await connection.execute(_FORGOTTEN, {"age": age_s})).all()
+
+
+async def stuck(connection: Connection, task_id: str) -> Row | None:
+    """A task, with its attempt that is closed and not collected, where it has one."""
+    return (await connection.execute(_STUCK, {"task_id": task_id})).one_or_none()
+
+
+async def ended(connection: Connection, task_ids: list[str], age_s: float) -> Sequence[Row]:
+    """Those of these tasks that ended `age_s` ago, with the number of their last attempt."""
+    return (await connection.execute(_ENDED, {"task_ids": task_ids, "age": age_s})).all()
 
 
 async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Row]:

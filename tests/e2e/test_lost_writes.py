@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from infra import task_executions
 from infra.temporal_access import DATA_CONVERTER
 from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
@@ -24,8 +25,7 @@ from workers.stack import programs
 from workers.stack.logs import console
 from workers.stack.part import Part
 from workers.stack.stack import Stack
-from workflows.domain.task import EDGES, TaskStatus
-from workflows.task import TaskWorkflow
+from workflows.domain.task import EDGES
 
 EVERY = 10  # writes of a kind, of which one is lost
 TYPE = 601
@@ -159,13 +159,14 @@ async def test_rows_and_workflows_converge(lossy, make_node, monkeypatch):
 
 
 async def has_ended(client: Client, task_id: str, status: str) -> bool:
-    """Whether the workflow has returned, with this status."""
-    handle = client.get_workflow_handle_for(TaskWorkflow.run, f"task-{task_id}")
-    described = await handle.describe()
-    assert described.history_length < LONGEST_HISTORY
-    if described.status is not WorkflowExecutionStatus.COMPLETED:
+    """Whether the workflow has ended, and as its task."""
+    described = await task_executions.describe(client, task_id)
+    assert described is not None
+    assert (await client.get_workflow_handle(f"task-{task_id}").describe()).history_length < LONGEST_HISTORY
+    if described.runs:
         return False
-    return (await handle.result()).status == TaskStatus(status)
+    assert (described.status is WorkflowExecutionStatus.COMPLETED) == (status == "COMPLETED")
+    return await task_executions.outcome(client, task_id, described.run_id) == status
 
 
 def mends(events: list[dict[str, Any]]) -> Counter[str]:

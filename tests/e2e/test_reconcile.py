@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 
+from infra import task_executions
 from tests.conftest import eventually
 from tests.e2e.inside import select
 
@@ -187,6 +190,19 @@ async def round_of(stack):
     return (await select(stack, "SELECT max(at) AS at FROM monitor_reports WHERE name = 'round'"))[0]["at"]
 
 
+async def forget(temporal, task_id):
+    """As if the engine had never heard of the task."""
+    named = WorkflowExecution(workflow_id=f"task-{task_id}")
+    await temporal.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(namespace=temporal.namespace, workflow_execution=named)
+    )
+
+    async def is_gone():
+        return await task_executions.describe(temporal, task_id) is None
+
+    await eventually(is_gone)
+
+
 async def _returned(temporal, task_id):
     handle = temporal.get_workflow_handle(f"task-{task_id}")
     return (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
@@ -204,7 +220,7 @@ async def test_a_repeated_request_starts_what_was_never_started(api, temporal, s
     task_id = (await api.post("/tasks", body, headers=once))["taskId"]
     handle = temporal.get_workflow_handle(f"task-{task_id}")
     await eventually(lambda: _waits(temporal, task_id))
-    await handle.terminate("by a test")
+    await forget(temporal, task_id)
     url = stack.services.database_url.replace("+psycopg", "")
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute("UPDATE tasks SET engine_started_at = NULL WHERE task_id = %s", (task_id,))

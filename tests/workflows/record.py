@@ -2,8 +2,8 @@
 
 With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
 gets its slot with its creation, with `short` only those of short work and of a grant by an update, with `commanded`
-only the one of a node that a person signals. Run it only when a workflow's commands change on purpose; open runs of
-the old commands must still replay.
+only the one of a node that a person signals, with `endings` only those of workflows that fail as their tasks. Run it
+only when a workflow's commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import WorkflowIDReusePolicy
 
+from infra.settings import Settings
 from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
 from tests.fake_node import FakeNode
 from workers.stack.stack import Stack
 from workers.stack.temporal import DYNAMIC_CONFIG
+from workflows.messages import TaskInput
+from workflows.task import TaskWorkflow
 
 HISTORIES = Path(__file__).parent / "histories"
 SUGGEST_AFTER = 60  # events
@@ -109,6 +113,33 @@ class Recorder:
             await self.api.until(task, "COMPLETED")
             await asyncio.sleep(1)
             await self.keep(name, f"task-{task}")
+
+    async def endings(self) -> None:
+        """Workflows that fail as their tasks did, and runs that find their task ended."""
+        node = await self.node("ends", 902)
+        failed = await self.api.create(902)
+        for _ in range(2):
+            await self.api.say(await node.next_put(), "FAILED", "boom")
+        await self.api.until(failed, "FAILED")
+        done = await self.api.create(902)
+        await self.api.succeed(await node.next_put(), {})
+        await self.api.until(done, "COMPLETED")
+        late = await self.api.create(902, timeout=500, maxRetries=0)
+        await node.next_put()
+        await self.api.until(late, "TIMEOUT")
+        await asyncio.sleep(1)
+        for name, task in (("failed", failed), ("timed_out", late)):
+            await self.keep(f"task_ended_{name}", f"task-{task}")
+        for name, task in (("failed", failed), ("completed", done)):
+            with suppress(WorkflowFailureError):
+                await self.client.execute_workflow(
+                    TaskWorkflow.run,
+                    TaskInput(task, 902, "u", "a", 1, 1000),
+                    id=f"task-{task}",
+                    task_queue=Settings().task_queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                )
+            await self.keep(f"task_found_{name}", f"task-{task}")
 
     async def granted_first(self) -> None:
         """A task is granted a slot before its workflow's first step."""
@@ -211,6 +242,7 @@ async def main() -> None:
         await usual.claimed()
         await usual.granted_first()
         await usual.short()
+        await usual.endings()
         await usual.nodes()
         await usual.commanded()
     await continued()
@@ -234,6 +266,12 @@ async def short() -> None:
         await usual.short()
 
 
+async def endings() -> None:
+    """The histories of workflows that fail as their tasks, and of runs that find their task ended."""
+    async with recorder() as usual:
+        await usual.endings()
+
+
 async def continued() -> None:
     """The histories around a continue-as-new, without ones of a thousand events: the server suggests it sooner."""
     DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
@@ -242,5 +280,5 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    wanted = {"continued": continued, "claimed": claimed, "short": short, "commanded": commanded}
+    wanted = {"continued": continued, "claimed": claimed, "short": short, "commanded": commanded, "endings": endings}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

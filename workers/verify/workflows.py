@@ -21,7 +21,7 @@ from infra.db.engine import Database
 from infra.db.invariants import PATIENCE_S
 from infra.db.verifying import Finding
 from infra.task_executions import Execution
-from workflows.domain.task import TERMINAL
+from workflows.domain.task import FAILURE_TYPES, TERMINAL
 
 AT_ONCE = 16
 
@@ -89,7 +89,7 @@ class Agreement:
         elif run.runs:
             if row.status in TERMINAL and (self.settled or row.ended_s > PATIENCE_S):
                 self.broken.append(f"{task_id} is {row.status}, its workflow runs")
-        elif run.status is not WorkflowExecutionStatus.COMPLETED:
+        elif not run.ended_by_itself:
             self._cut_off(task_id, row, run.status.name)
         else:
             says = await task_executions.outcome(self.client, task_id, run.run_id)
@@ -123,4 +123,10 @@ def _agree(row: Any, listed: list[Execution]) -> bool:
     if row is None or len(counting) != 1:
         return False
     (run,) = counting
-    return row.status not in TERMINAL if run.runs else run.shown == row.status
+    return row.status not in TERMINAL if run.runs else _ended_as(run) == row.status
+
+
+def _ended_as(run: Execution) -> str | None:
+    """A failed run that shows a status other than a failed task's, or the other way round, is in doubt."""
+    failed = run.status is WorkflowExecutionStatus.FAILED
+    return run.shown if failed == (run.shown in FAILURE_TYPES) else None

@@ -65,11 +65,17 @@ def task_health(recently_ended: Mapping[str, int]) -> Health:
     return Health.UNHEALTHY if share > 0.5 else Health.DEGRADED if share > 0.1 else Health.HEALTHY
 
 
-def cluster_health(active: int, total: int, *, has_leader: bool, disk_nearly_full: bool = False) -> Health:
-    """UNHEALTHY: no instance beats; DEGRADED: one is silent, nobody leads, or a disk is nearly full; else HEALTHY."""
+def cluster_health(
+    active: int, total: int, *, has_leader: bool, disk_nearly_full: bool = False, stuck: int = 0
+) -> Health:
+    """UNHEALTHY: no instance beats; HEALTHY: all do, one leads, no disk is nearly full, no workflow stuck.
+
+    Else DEGRADED.
+    """
     if active == 0:
         return Health.UNHEALTHY
-    return Health.HEALTHY if active == total and has_leader and not disk_nearly_full else Health.DEGRADED
+    sound = active == total and has_leader and not disk_nearly_full and not stuck
+    return Health.HEALTHY if sound else Health.DEGRADED
 
 
 def is_nearly_full(free: int, total: int) -> bool:

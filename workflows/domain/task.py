@@ -19,6 +19,9 @@ class TaskStatus(StrEnum):
 
 TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT})
 
+FAILURE_TYPES = {TaskStatus.FAILED: "TaskFailed", TaskStatus.TIMEOUT: "TaskTimedOut"}
+"""The error type with which the workflow of a task that ended so fails."""
+
 EDGES: frozenset[tuple[TaskStatus | None, TaskStatus]] = frozenset(
     {
         (None, TaskStatus.QUEUED),

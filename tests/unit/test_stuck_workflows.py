@@ -1,0 +1,97 @@
+"""The leader's help for workflows that can't go on: each is run anew, and not again within an hour."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+
+from infra.open_workflows import PROBLEMS, StuckRun
+from workers import stuck_workflows
+from workers.stuck_workflows import EVERY_S, REPLACED_AGAIN_S, StuckWorkflows
+from workflows.domain.health import Health, cluster_health
+
+NODE = StuckRun("gpu-gpu_001", "run", "GpuHealthWorkflow", frozenset({"NonDeterministicError"}))
+MONITOR = StuckRun("monitor-2026-11-29T09:00:00Z", "run", "MonitorWorkflow", frozenset())
+
+
+class Around:
+    """The clock, the engine and the database, as far as they are asked."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.found = [NODE, MONITOR]
+        self.done: list[str] = []
+
+    async def stuck(self, limit: int) -> list[StuckRun]:
+        return self.found
+
+    async def terminate(self, run: StuckRun) -> None:
+        self.done.append(f"end {run.workflow_id}")
+
+    async def run_node_anew(self, run: StuckRun) -> None:
+        self.done.append(f"start {run.workflow_id}")
+
+    async def run(self, work: Any) -> None:
+        self.done.append("tell")
+
+
+@pytest.fixture
+def around(monkeypatch: pytest.MonkeyPatch) -> Around:
+    around = Around()
+    monkeypatch.setattr(stuck_workflows, "time", SimpleNamespace(monotonic=lambda: around.now))
+    return around
+
+
+async def looked(one: StuckWorkflows) -> None:
+    one.look()
+    await asyncio.gather(*filter(None, [one._looking]))
+
+
+async def test_each_is_run_anew_and_not_again_within_an_hour(around):
+    one = StuckWorkflows(around, around)
+    await looked(one)
+    anew = ["end gpu-gpu_001", "start gpu-gpu_001", f"end {MONITOR.workflow_id}"]
+    assert around.done == ["tell", *anew]
+    around.now += EVERY_S / 2
+    await looked(one)
+    assert around.done == ["tell", *anew]
+    around.now += EVERY_S
+    await looked(one)
+    assert around.done == ["tell", *anew, "tell"]
+    around.now += REPLACED_AGAIN_S
+    await looked(one)
+    assert around.done == ["tell", *anew, "tell", "tell", *anew]
+
+
+async def test_nothing_is_told_of_nothing(around):
+    around.found = []
+    await looked(StuckWorkflows(around, around))
+    assert around.done == []
+
+
+async def test_one_that_cannot_be_helped_holds_up_no_other(around, monkeypatch, caplog):
+    async def fails(run: StuckRun) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(around, "run_node_anew", fails)
+    await looked(StuckWorkflows(around, around))
+    assert around.done == ["tell", "end gpu-gpu_001", f"end {MONITOR.workflow_id}"]
+    assert "gpu-gpu_001 is stuck, and could not be helped" in caplog.text
+
+
+def test_the_causes_are_read_from_what_the_server_says():
+    said = ["category=WorkflowTaskFailed", "cause=WorkflowTaskFailedCauseNonDeterministicError"]
+    attributes = TypedSearchAttributes([SearchAttributePair(PROBLEMS, said)])
+    listed: Any = SimpleNamespace(
+        id="task-1", run_id="r", workflow_type="TaskWorkflow", typed_search_attributes=attributes
+    )
+    assert StuckRun.of(listed) == StuckRun("task-1", "r", "TaskWorkflow", frozenset({"NonDeterministicError"}))
+
+
+def test_health_counts_them():
+    assert cluster_health(2, 2, has_leader=True) is Health.HEALTHY
+    assert cluster_health(2, 2, has_leader=True, stuck=1) is Health.DEGRADED

@@ -1,0 +1,110 @@
+"""The leader's search for stuck workflows, and their repair (ADR 0027).
+
+The server names workflows whose workflow task fails again and again, for example after an unguarded change of workflow
+code. The database says what such a workflow has to do. So the leader collects the accepted result, and starts a new
+run, which begins with the current code. The monitor can't do this, because its own workflow may be stuck too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from infra.db import alerts, collecting, edges, monitoring, reconciling
+from infra.db.connection import Connection, Row
+from infra.db.edges import Cause
+from infra.db.engine import Database, is_unavailable
+from infra.db.reconciling import ACTOR
+from infra.open_workflows import NODE, TASK, StuckRun
+from infra.temporal import Engine, task_workflow_id
+from infra.temporal_access import EngineAway, NoSuchWorkflow
+from workflows.messages import TaskInput
+
+EVERY_S = 5.0
+LIMIT = 500
+"""How many stuck workflows one look finds at most."""
+REPLACED_AGAIN_S = 3600.0
+"""The shortest time between two new runs of a workflow. A new run that gets stuck too needs other code."""
+NOTE = "工作流无法推进，由监控以新的运行取代"
+
+log = logging.getLogger(__name__)
+
+
+class StuckWorkflows:
+    """Looks every `EVERY_S` at most, beside the leader's other jobs."""
+
+    def __init__(self, database: Database, engine: Engine) -> None:
+        self._run = database.run
+        self._engine = engine
+        self._next = 0.0
+        self._replaced: dict[str, float] = {}  # workflow id -> when
+        self._looking: asyncio.Task[None] | None = None
+
+    def look(self) -> None:
+        """Begin a look in the background if one is due and none is in progress."""
+        now = time.monotonic()
+        if now < self._next or (self._looking is not None and not self._looking.done()):
+            return
+        self._next = now + EVERY_S
+        self._looking = asyncio.create_task(self._look())
+
+    def stop(self) -> None:
+        """Cancel a look that is in progress; the next leader looks again."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look(self) -> None:
+        try:
+            found = await self._engine.stuck(LIMIT)
+            if found:
+                await self._run(lambda c: _tell(c, found))
+            for one in found:
+                await self._tried(one)
+        except Exception as error:  # the next look begins anew
+            if not isinstance(error, EngineAway) and not is_unavailable(error):
+                log.exception("the look for stuck workflows failed")
+
+    async def _tried(self, run: StuckRun) -> None:
+        try:
+            await self._help(run)
+        except Exception as error:
+            if isinstance(error, EngineAway) or is_unavailable(error):
+                raise
+            log.exception("%s is stuck, and could not be helped", run.workflow_id)
+
+    async def _help(self, run: StuckRun) -> None:
+        row = await self._collected(run) if run.workflow == TASK else None
+        if not self._is_due(run.workflow_id):
+            return
+        if row is not None:
+            await self._run(lambda c: edges.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
+        with suppress(NoSuchWorkflow):
+            await self._engine.terminate(run)
+        if row is not None:
+            await self._engine.start_task(TaskInput.of(row), row.traceparent, again=True)
+        elif run.workflow == NODE:
+            await self._engine.run_node_anew(run)
+        # the monitor is run again by its schedule, and a task without a row is none
+
+    async def _collected(self, run: StuckRun) -> Row | None:
+        """The task, after its closed attempt was collected, or None if it has no row."""
+        task_id = run.workflow_id.removeprefix(task_workflow_id(""))
+        row = await self._run(lambda c: reconciling.stuck(c, task_id))
+        if row is not None and row.attempt is not None:
+            await self._run(lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR))
+        return row
+
+    def _is_due(self, workflow_id: str) -> bool:
+        """Whether a new run may begin, because the last one did not begin lately; notes that one begins now."""
+        now = time.monotonic()
+        self._replaced = {name: at for name, at in self._replaced.items() if at > now - REPLACED_AGAIN_S}
+        return self._replaced.setdefault(workflow_id, now) == now
+
+
+async def _tell(connection: Connection, found: list[StuckRun]) -> None:
+    """Keep their number for health, and raise an alert that names one."""
+    causes = sorted(frozenset().union(*(one.causes for one in found)))
+    await monitoring.keep_stuck(connection, len(found))
+    await alerts.raise_alert(connection, alerts.stuck([one.workflow_id for one in found], causes))
