@@ -8,7 +8,6 @@ without the epoch, is first written to the row, once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
 from temporalio import workflow
@@ -21,9 +20,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.domain.gpu import GpuStatus
     from workflows.messages import GpuHealthState, NodeCommand, NodeState, NodeView
     from workflows.ports import NodeActivities
+    from workflows.signals import one_input
 
-NOTIFICATIONS = frozenset({"register", "heartbeat", "silent", "fault", "recover", "deregister"})
-"""Signals that tell of what the row says already, each with the epoch (`NodeSignal`)."""
+INTERNAL = "The program's own. Without an epoch it means nothing."
 
 
 @workflow.defn(name="GpuHealthWorkflow")
@@ -56,19 +55,49 @@ class GpuHealthWorkflow:
             if policies.history_is_long(workflow.info()):
                 workflow.continue_as_new(replace(self._state, pending=self._pending, commands=self._commands))
 
-    @workflow.signal(dynamic=True)
-    def signalled(self, name: str, inputs: Sequence[RawValue]) -> None:
-        """Take a notification, which carries the epoch, or a person's command; nothing else means anything.
+    @workflow.signal(description='Mark the node FAULTY, as POST /gpus/{gpuId}/fault. Input: {"reason": "…"}')
+    @one_input
+    def fault(self, given: RawValue) -> None:
+        """The node was marked FAULTY; from a person: mark it."""
+        self._hear("fault", given)
 
-        All names come here with their inputs unread: an input that did not fit a handler's parameters would fail the
-        workflow task, again and again.
-        """
-        said = command.read([one.payload.data for one in inputs])
+    @workflow.signal(description='Bring it back, as POST /gpus/{gpuId}/recover. Input: none, or {"reason": "…"}')
+    @one_input
+    def recover(self, given: RawValue) -> None:
+        """The node was recovered; from a person: recover it."""
+        self._hear("recover", given)
+
+    @workflow.signal(description=INTERNAL)
+    @one_input
+    def register(self, given: RawValue) -> None:
+        """The node registered, with a new epoch."""
+        self._hear("register", given)
+
+    @workflow.signal(description=INTERNAL)
+    @one_input
+    def heartbeat(self, given: RawValue) -> None:
+        """An OFFLINE node beats again."""
+        self._hear("heartbeat", given)
+
+    @workflow.signal(description=INTERNAL)
+    @one_input
+    def silent(self, given: RawValue) -> None:
+        """The last beat is older than the grace."""
+        self._hear("silent", given)
+
+    @workflow.signal(description=INTERNAL)
+    @one_input
+    def deregister(self, given: RawValue) -> None:
+        """The node is gone."""
+        self._hear("deregister", given)
+
+    def _hear(self, name: str, given: RawValue) -> None:
+        """A notification carries the epoch; without one `fault` and `recover` are a person's commands."""
+        said = command.read(given.payload.data)
         if command.epoch_of(said) is not None:
-            if name in NOTIFICATIONS:
-                self._pending.append(name)
-        elif (wanted := command.command_of(name)) is not None:
-            self._take(wanted, command.reason_of(said))
+            self._pending.append(name)
+        elif name in set(Command):
+            self._take(Command(name), command.reason_of(said))
 
     def _take(self, wanted: Command, reason: str) -> None:
         """A person's command. A patch of its own for each: the version before ignored some, perhaps in this run."""
@@ -77,7 +106,7 @@ class GpuHealthWorkflow:
             signal = f"{workflow.info().run_id}/{self._taken}"
             self._commands.append(NodeCommand(self._state.gpu_id, wanted, reason, signal))
 
-    @workflow.query
+    @workflow.query(description="Status, epoch and running attempts, as the workflow saw them last.")
     def state(self) -> NodeState:
         """What is known of the node."""
         return NodeState(self._state.status, self._state.epoch, self._state.open_attempts, self._seen_at)

@@ -6,7 +6,6 @@ Whatever the input holds, reading it never fails: it is typed by hand.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -14,16 +13,10 @@ from workflows.domain.limits import MAX_REASON
 
 
 class Command(StrEnum):
-    """The signals that act on a node; each is named as the REST call that does the same."""
+    """The signals that act on a node, each with the name of the REST call that does the same."""
 
     FAULT = "fault"
     RECOVER = "recover"
-
-
-def command_of(signal: str) -> Command | None:
-    """The command that a signal's name stands for, in whatever case; None for all other names."""
-    name = signal.strip().lower()
-    return Command(name) if name in set(Command) else None
 
 
 def epoch_of(said: Any) -> int | None:
@@ -38,9 +31,9 @@ def reason_of(said: Any) -> str:
     return reason.strip()[:MAX_REASON] if isinstance(reason, str) else ""
 
 
-def read(inputs: Sequence[bytes]) -> Any:
-    """What the first argument of a signal says in JSON; None where there is none, or one that can't be read."""
+def read(given: bytes) -> Any:
+    """What a signal's input says in JSON; None where there is none, or one that can't be read."""
     try:
-        return json.loads(inputs[0]) if inputs else None
+        return json.loads(given)
     except (ValueError, RecursionError):
         return None

@@ -1,0 +1,34 @@
+"""Signal handlers that no input can fail: whoever reaches Temporal may send any number of any kind.
+
+The SDK calls a handler with as many inputs as came. One that does not fit the parameters is a TypeError, which fails
+the workflow task, again and again: the workflow stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.converter import PayloadConverter
+
+W = TypeVar("W")
+
+
+def one_input(handler: Callable[[W, RawValue], None]) -> Callable[..., None]:
+    """Call the handler with the first input, undecoded; an empty one where there is none.
+
+    The SDK decodes several inputs, though the handler's annotation asks for a raw one: the first is encoded again.
+    """
+
+    @wraps(handler)
+    def hear(workflow: W, *inputs: Any) -> None:
+        handler(workflow, _raw(inputs[0]) if inputs else RawValue(Payload()))
+
+    return hear
+
+
+def _raw(given: Any) -> RawValue:
+    return given if isinstance(given, RawValue) else RawValue(PayloadConverter.default.to_payload(given))
