@@ -28,7 +28,7 @@ class Item(NamedTuple):
     """One entry of a list."""
 
     fields: dict[str, Any]
-    large: dict[str, str | bytes | None]  # a text, or JSON as it is; None: too large to be brought along
+    large: dict[str, str | bytes | None]  # a text, or JSON as it is; None if it is too large
 
 
 async def answer(items: Sequence[Item], headers: dict[str, str]) -> Response:

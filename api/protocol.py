@@ -70,7 +70,7 @@ class OneByOneProtocol(HttpToolsProtocol):
         self._tail = b""  # of the head: its end may lie in two reads
         self._head = 0  # bytes of the head that were parsed
         self._whole = False  # a request has ended in the piece that is parsed
-        self._left: int | None = None  # bytes of the body still to come; None: it is chunked
+        self._left: int | None = None  # bytes of the body still to come, or None if it is chunked
         self._chunks = Chunks()
         self._dropped = 0  # bytes of the body that came after the answer
         self._refused = False

@@ -26,7 +26,7 @@ class Report:
     task_id: str
     token: str | None
     gpu_id: str | None
-    lineage: str | None  # of the node's key that reports; None: an administrator, who may for any node
+    lineage: str | None  # of the reporting node's key, or None for an administrator, who reports for any node
     strict_vip: bool
 
 

@@ -23,7 +23,7 @@ MAX_ANSWER = 64 * 1024  # bytes
 MAX_ERROR = 500  # characters
 CONNECT_S = 2.0
 TOTAL_S = 4.5  # from the call to the last byte of its answer: a node that drips does not hold us longer
-IDLE_S = 10.0  # a connection that is not used for so long is closed: a large fleet must not use up our files
+IDLE_S = 10.0  # until an idle connection is closed: a large fleet must not use up our files
 OUR_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -81,7 +81,7 @@ class NodeClient:
                 auto_decompress=False,
                 skip_auto_headers=("Content-Type", "User-Agent"),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-                # No bound of our own: the worker runs only so many activities, and a full pool would look like a dead
+                # No bound of our own: the worker bounds its activities, and a full pool would look like a dead
                 # node.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
             )

@@ -131,7 +131,7 @@ class Database:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # heeded where somebody still waits for it
+            task.exception()  # re-raised to the caller if it is still waiting
 
     async def _in_transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._lender.transaction() as connection:

@@ -32,7 +32,7 @@ class Registration:
     max_concurrent_tasks: int
     metadata: dict[str, object]
     dispatch_secret: str | None
-    lineage: str | None  # of the node's key that registers; None: an administrator, who holds no gpuId
+    lineage: str | None  # of the registering node's key, or None for an administrator, who holds no gpuId
 
 
 _SELECT = f"""

@@ -1,10 +1,12 @@
-"""Turns of phrase that we don't write, in documents and in the docstrings of the folders that are clean already."""
+"""Turns of phrase that we don't write, in documents and in the docstrings and comments of the folders that are clean already."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,13 @@ PHRASES = {
 """Pattern → what to write instead."""
 
 
+def comments(path: Path) -> Iterator[tuple[int, str]]:
+    with tokenize.open(path) as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+
+
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Bare strings of modules, classes and functions: docstrings, and the texts below constants and fields."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -55,7 +64,7 @@ def paragraphs(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read(path: Path) -> Iterator[tuple[int, str]]:
-    return paragraphs(path) if path.suffix == ".md" else docstrings(path)
+    return paragraphs(path) if path.suffix == ".md" else chain(docstrings(path), comments(path))
 
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

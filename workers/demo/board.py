@@ -16,7 +16,7 @@ from rich.text import Text
 
 from workers.demo.tracked import Tracked
 
-BAR = 60  # columns, where there are so many
+BAR = 60  # columns, if the terminal has them
 
 
 class Board:

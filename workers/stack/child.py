@@ -44,7 +44,7 @@ def main(specification: str, argv: list[str]) -> None:
 def become(uid: int, gid: int, capability: int | None) -> None:
     """Drop to another user for good, keeping at most one capability."""
     if capability is not None:
-        # Keeps the capabilities over setuid, and makes access(2), which Postgres asks, heed them too.
+        # Keeps the capabilities over setuid, and makes access(2), which Postgres calls, respect them.
         call("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setgroups([])
     os.setgid(gid)

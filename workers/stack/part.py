@@ -48,7 +48,7 @@ class PartSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL  # what it gets when the supervisor dies (Linux)
     grace: float = 3.0  # s from the stop signal to SIGKILL
-    noteworthy: re.Pattern[str] | None = None  # the lines for the console; None: all
+    noteworthy: re.Pattern[str] | None = None  # the lines for the console, or None for all
 
 
 class Part:

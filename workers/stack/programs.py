@@ -67,7 +67,7 @@ class LocalNodes:
     """The nodes of the stack itself: gpu_001, gpu_002, …"""
 
     count: int
-    folder: Path | None = None  # that their work reads and writes; None: DATA_DIR/demo
+    folder: Path | None = None  # that their work reads and writes, or None for DATA_DIR/demo
 
     @property
     def names(self) -> list[str]:
