@@ -1,4 +1,4 @@
-"""Turns of phrase that we don't write, in documents and in the docstrings and comments of the folders that are clean already."""
+"""Turns of phrase that we don't write in documents, nor in docstrings and comments of the folders that are clean."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -73,12 +74,18 @@ PROGRAMS = sorted(
 )
 
 
-@pytest.mark.parametrize("pattern", PHRASES)
-def test_nobody_writes(pattern: str) -> None:
-    found = [
-        f"{path.relative_to(ROOT)}:{line}: {match[0]!r}"
+@cache
+def texts() -> list[tuple[str, str]]:
+    """Everything that is read, each text with its place."""
+    return [
+        (f"{path.relative_to(ROOT)}:{line}", " ".join(text.split()))
         for path in [*PAGES, *PROGRAMS]
         for line, text in read(path)
-        if (match := re.search(pattern, " ".join(text.split()), re.IGNORECASE if pattern.islower() else 0))
     ]
+
+
+@pytest.mark.parametrize("pattern", PHRASES)
+def test_nobody_writes(pattern: str) -> None:
+    phrase = re.compile(pattern, re.IGNORECASE if pattern.islower() else 0)
+    found = [f"{place}: {match[0]!r}" for place, text in texts() if (match := phrase.search(text))]
     assert not found, f"write instead: {PHRASES[pattern]}"
