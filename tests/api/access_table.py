@@ -1,4 +1,4 @@
-"""INVARIANTS, "Who may call what", as it stands there: sections of the specification, and the roles of each."""
+"""INVARIANTS, "Who may call what": sections of the specification, and the roles that may call each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is not known is told so before anything else; what does not exist is not found (INVARIANTS)."""
+"""An unknown caller is answered 401 before anything else; what does not exist is not found (INVARIANTS)."""
 
 from __future__ import annotations
 

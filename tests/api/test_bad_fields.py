@@ -1,7 +1,7 @@
 """Every field of every body, and every parameter, against every kind of bad value (INVARIANTS, "Answers to bad input").
 
 The fields come from the OpenAPI document: a new one is tested as soon as it is documented. The task and the node that
-the paths name do not exist: what is wrong with a request is told before what it is about is looked for.
+the paths name do not exist: a request's fault is answered before its subject is looked for.
 """
 
 from __future__ import annotations

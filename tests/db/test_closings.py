@@ -1,4 +1,4 @@
-"""Who is told that an attempt has closed: a dispatch that waits for it, on its channel, or else the task's workflow."""
+"""The end of an attempt notifies a dispatch that waits for it, on its channel, or else the task's workflow."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ async def test_rows_are_counted(database: Database) -> None:
 
 
 async def pids_at_once(database: Database, count: int) -> set[int]:
-    """The connections of so many transactions that are open together."""
+    """The connections of several transactions that are open together."""
     met = asyncio.Barrier(count)
 
     async def meet(connection: Connection) -> int:

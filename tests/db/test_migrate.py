@@ -29,7 +29,7 @@ from workers.stack.stack import Stack
 
 NAME = "migrated"
 HELD_S = 3.0
-"""Whoever has to wait for a transaction that lasts so long, waits for about as long."""
+"""A call that has to wait for such a transaction waits about as long as it lasts."""
 INDEX = """
 from infra.migrations.online import create_index
 revision, down_revision, branch_labels, depends_on = "9001", "{head}", None, None
@@ -154,7 +154,7 @@ async def test_tables_of_a_backup_over_a_later_schema_are_noticed(database: Data
 
 
 async def test_two_at_once(url: str, engine: AsyncEngine, tmp_path: Path) -> None:
-    """Also where an index is built: the one that waits must hold no snapshot, or both would wait for ever."""
+    """The same while an index is built: the waiting migrator must hold no snapshot, or both would wait forever."""
     both = [Database(create_engine(url, pool_size=1)) for _ in range(2)]
     async with asyncio.timeout(30):
         await asyncio.gather(*(migrate(one, with_one_more(tmp_path, INDEX)) for one in both))

@@ -1,4 +1,4 @@
-"""The statements of docs/operations.md run, and do what stands there."""
+"""The statements of docs/operations.md run, and do what it says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is believed to be silent: the fleet guard's numbers, and who was there to hear."""
+"""Believing silence: the fleet guard's numbers, and whether anybody listened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IDLE = Load(0, 0, 0)
 
 
 async def hears(connection, since_s: float) -> str:
-    """An API process that has listened for so long."""
+    """An API process that has listened for `since_s` seconds."""
     instance_id = await instances.join(connection, kind="api", hostname="h", pid=1, version="1")
     ago = "clock_timestamp() - make_interval(secs => :s)"
     await connection.execute(text(f"UPDATE instances SET listening_since = {ago}"), {"s": since_s})
@@ -24,7 +24,7 @@ async def hears(connection, since_s: float) -> str:
 async def fleet(
     connection, silent_s: list[float], status: str = "ACTIVE", *, lineage: str | None = None, beat_for_s: float = 1000
 ) -> None:
-    """Nodes of one key that have beaten for so long, and then not any more."""
+    """Nodes of one key that have beaten for `beat_for_s` seconds, and then stopped."""
     for number, seconds in enumerate(silent_s):
         gpu_id = f"{lineage or status}_{number:02}"
         since = text(f"clock_timestamp() - interval '{seconds + beat_for_s} s'")

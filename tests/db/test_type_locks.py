@@ -1,4 +1,4 @@
-"""The advisory locks of task types: how many there can be, in which order they are taken, and whom they block."""
+"""The advisory locks of task types: their number, their order, and what they block."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from workflows.domain.attempt import Outcome
 
 
 async def ended(life: Life, task_id: str, told_s: int, waited_s: float) -> None:
-    """A task of which a wait was told and that waited otherwise."""
+    """End a task whose estimated wait was `told_s` and whose real wait was `waited_s`."""
     await life.node("n", [1])
     await life.create(task_id)
     assert await life.claim(task_id) == "n"

@@ -1,4 +1,4 @@
-"""An orchestrator that only listens: what a node agent tells it, and what it is told to answer."""
+"""An orchestrator that only listens: it records what a node agent sends, and answers as a test says."""
 
 from __future__ import annotations
 

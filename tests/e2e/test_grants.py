@@ -1,4 +1,4 @@
-"""A grant is told by an update; who refuses that is signalled (ADR 0017)."""
+"""A grant is sent as an update; a workflow that refuses it gets a signal (ADR 0017)."""
 
 from __future__ import annotations
 

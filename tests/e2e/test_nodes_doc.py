@@ -1,4 +1,4 @@
-"""docs/nodes.md: the programs in it run as they stand there."""
+"""The programs in docs/nodes.md run as they are."""
 
 from __future__ import annotations
 

@@ -195,11 +195,11 @@ async def test_postgres_hangs(stack, caller, make_node, watch):
 
 @pytest.mark.parametrize(("trouble", "task_type"), [(without, 703), (paused, 704)])
 async def test_temporal_away(stack, caller, make_node, watch, temporal, trouble, task_type):
-    """Tasks are taken, reports are heard; what the engine missed it is told afterwards, and the timeline says so."""
+    """Tasks are created and reports accepted; what Temporal missed it learns afterwards, and the timeline says so."""
     work = Work(caller, make_node, task_type)
     await work.begin()
     async with trouble(stack, "temporal"):
-        for _ in range(4):  # so many waits tell the API that it is away
+        for _ in range(4):  # after four waits the API knows that it is away
             work.created.append(await caller.create(task_type))
         began = time.monotonic()
         unheard = [await caller.create(task_type) for _ in range(8)]
@@ -223,7 +223,7 @@ async def test_temporal_away(stack, caller, make_node, watch, temporal, trouble,
 
 
 async def notes_of(api: Api, task_id: str) -> set[str]:
-    """Who has noted something in the timeline without moving the task."""
+    """The actors of the notes in the timeline."""
     return {e["actor"] for e in await api.get(f"/tasks/{task_id}/events") if e["from"] == e["to"]}
 
 
@@ -254,7 +254,7 @@ async def test_a_redis_that_hangs_is_waited_for_once(stack, caller, make_node):
 
 
 async def test_sigterm_lets_the_api_finish_its_requests(stack, caller, make_node):
-    """The request hangs in Postgres while the API is told to end; its answer comes all the same."""
+    """The request hangs in Postgres while the API gets a SIGTERM; its answer comes all the same."""
     await make_node("drained", [706])
     api = stack.part("api")
     async with paused(stack, "postgres") as postgres:
@@ -271,14 +271,14 @@ async def test_sigterm_lets_the_api_finish_its_requests(stack, caller, make_node
 
 
 async def test_sigterm_lets_the_worker_finish_its_activities(stack, caller, make_node):
-    """The node answers the dispatch after the worker was told to end; that it has accepted is written all the same."""
+    """The node answers the dispatch after the worker got a SIGTERM; its acceptance is written all the same."""
     node = await make_node("drained_2", [708])
     node.hold = asyncio.Event()
     task_id = await caller.create(708)
     put = await node.next_put()
     worker = stack.part("worker")
     end = asyncio.create_task(worker.stop())
-    await asyncio.sleep(0.3)  # until it is told: nobody could tell
+    await asyncio.sleep(0.3)  # until it has the signal, which nothing shows
     node.hold.set()
     try:
         await end

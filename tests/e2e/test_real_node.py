@@ -51,7 +51,7 @@ async def agent(
 
 
 async def working(folder: Path, runs: int = 1) -> int:
-    """The pid of the work, once it has been started so many times."""
+    """The pid of the work, once it has been started a number of times."""
 
     async def started() -> list[str] | None:
         pids = (folder / "pids").read_text().split() if (folder / "pids").exists() else []

@@ -21,7 +21,7 @@ TAKE_OVER = "UPDATE attempts SET watched_by = 'nobody' WHERE task_id = %s AND wa
 
 
 async def known_as_short(api: Api, node: FakeNode, task_type: int) -> None:
-    """One task of the type, done at once: so long its work takes, as far as is known."""
+    """One task of the type, done at once: this is how long its work usually takes."""
     first = await api.create(task_type)
     await api.succeed(await node.next_put(), {})
     await api.until(first, "COMPLETED")
@@ -129,7 +129,7 @@ async def test_a_task_that_waits_is_granted_its_slot_by_an_update(
 
 
 async def shows(temporal: Client, task_id: str, status: str, *, events: int = 0) -> bool:
-    """Whether the Web UI shows that status, and the history has so many events."""
+    """Whether the Web UI shows that status, and the history has that number of events."""
     described = await temporal.get_workflow_handle(f"task-{task_id}").describe()
     found = {pair.key.name: pair.value for pair in described.typed_search_attributes}
     return found["TaskStatus"] == status and described.history_length >= events

@@ -1,4 +1,4 @@
-"""Workflow code that is changed without a guard, or raises: accepted results are collected, and it is told."""
+"""Workflow code that is changed without a guard, or raises: accepted results are collected, and an alert names it."""
 
 from __future__ import annotations
 

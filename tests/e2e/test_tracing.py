@@ -124,7 +124,7 @@ async def test_one_trace_from_the_request_to_the_node_and_back(traced: Traced) -
     found = {span.name: (span.service, named.get(span.parent)) for span in spans}
     look = {name for name in found if name.endswith(":select_slot")}  # where the creation has found no slot at once
     assert {name: span for name, span in found.items() if name not in look} == chain
-    often = Counter(span.name for span in spans if span.name != f"{report}/status")  # progress is told repeatedly
+    often = Counter(span.name for span in spans if span.name != f"{report}/status")  # progress is reported repeatedly
     assert set(often.values()) == {1}
     assert by_name["HandleSignal:settled"].links == (by_name["SignalWorkflow:settled"].id,)
     assert not [span.name for span in spans if span.failed]

@@ -16,7 +16,7 @@ from tests.faults.work import TASK_TYPE, digest
 PATIENCE = httpx.Timeout(6.0, connect=3.0)
 AGAIN_S = 0.3
 ASK_TWICE = 10
-"""Every so many tasks are asked for once more after they were acknowledged."""
+"""Every n-th task is requested once more after it was acknowledged."""
 AT_ONCE = 16
 AWAY = {429, 503}
 

@@ -17,7 +17,7 @@ from workers.stack.stack import Stack
 HERE = Path(__file__).parent
 AT_MOST_S = 60
 LINKS = 20
-"""So many of the 39 kinds of steps from an answer to the next request at least: idle machines take 32, busy ones 29."""
+"""The least number of the 39 kinds of steps from an answer to the next request: idle machines take 32, busy ones 29."""
 
 
 @pytest.fixture(scope="module")

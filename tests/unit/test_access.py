@@ -62,7 +62,7 @@ def test_an_endpoint_without_roles_is_a_mistake_at_the_start() -> None:
 
 @pytest.mark.parametrize(("endpoint", "role"), CASES)
 async def test_a_role_may_call_what_the_table_says(endpoint: str, role: str) -> None:
-    """Nothing is sent but the key: who may call is told what is missing, or that the database is away."""
+    """Only the key is sent: the answer of a caller that may call is about what is missing, or the absent database."""
     response = await answer(role, endpoint)
     if role in MAY[endpoint]:
         assert response.status_code in (200, 400, 404, 503)

@@ -346,7 +346,7 @@ async def test_a_reason_holds_no_control_character(client: httpx.AsyncClient) ->
 
 
 def filled(values: int) -> str:
-    """A body of so many values, one of them its own, in an unknown field."""
+    """A body of a given number of values, one of them its own, in an unknown field."""
     return with_field("unknown", "[" + ",".join(["[]"] * (values - len(TASK) - 2)) + "]")
 
 

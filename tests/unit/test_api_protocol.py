@@ -265,7 +265,7 @@ async def hasty() -> AsyncIterator[Server]:
 
 
 async def drip(port: int, whole: bytes, drops: bytes) -> bytes:
-    """What comes back when the last bytes of what is sent come one by one, for ever."""
+    """The answer while the last bytes of a request arrive one by one, forever."""
     loop = asyncio.get_running_loop()
 
     async def send() -> None:

@@ -71,7 +71,7 @@ START = datetime(2026, 1, 1)  # noqa: DTZ001  Temporal's own are naive UTC
 
 
 def turns(count: int, *, every_s: float, timer_first: bool) -> list[Event]:
-    """A node's history: a start, and so many turns of its timer, of six events each."""
+    """A node's history: a start, and turns of its timer, of six events each."""
     history = [("EVENT_TYPE_WORKFLOW_EXECUTION_STARTED", START)]
     for number in range(count):
         begun = ["TIMER_FIRED", "WORKFLOW_TASK_SCHEDULED", "WORKFLOW_TASK_STARTED", "WORKFLOW_TASK_COMPLETED"]

@@ -41,7 +41,7 @@ class FakeOrchestrator(Orchestrator):
         return httpx.Response(status, headers=headers, json={"code": status, "message": "m", "data": None})
 
     async def until(self, number: int) -> None:
-        """Wait for so many reports."""
+        """Wait for a number of reports."""
         async with self.heard:
             await self.heard.wait_for(lambda: len(self.reports) >= number)
 

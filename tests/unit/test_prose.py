@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CLEAN = ("api", "infra", "workers/demo", "workers/stack", "workers/verify", "tests/bench")
+CLEAN = ("api", "infra", "workers/demo", "workers/stack", "workers/verify", "tests")
 NOT_YET = {
     *(
         f"infra/db/{name}.py"

@@ -1,4 +1,4 @@
-"""Whom Postgres runs as, and how it reaches its files."""
+"""The account that Postgres runs as, and how it reaches its files."""
 
 from __future__ import annotations
 

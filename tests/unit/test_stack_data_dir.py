@@ -1,4 +1,4 @@
-"""Who may see and use the data directory."""
+"""The data directory: its permissions and its lock."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Recording(Engine):
         self._note(f"{name} {gpu_id}")
 
     async def has_sent(self, count: int) -> list[str]:
-        """So many signals, once they are sent."""
+        """A number of signals, once they are sent."""
 
         async def names() -> list[str]:
             return [name for name, _ in self.sent] if len(self.sent) >= count else []

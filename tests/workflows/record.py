@@ -72,7 +72,7 @@ class Recorder:
         await self.keep("task_timed_out", f"task-{late}")
 
     async def misled(self) -> None:
-        """A task is told that its attempt is closed, which is not so."""
+        """A task is notified that its attempt is closed, which is not so."""
         node = await self.node("misled", 3)
         task = await self.api.create(3)
         await node.next_put()

@@ -1,4 +1,4 @@
-"""An agent's routes: what it accepts, what it refuses, and whom it tells."""
+"""An agent's routes: what it accepts, what it refuses, and what it reports."""
 
 from __future__ import annotations
 
