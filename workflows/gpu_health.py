@@ -20,9 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.domain.gpu import GpuStatus
     from workflows.messages import GpuHealthState, NodeCommand, NodeState, NodeView
     from workflows.ports import NodeActivities
-    from workflows.signals import one_input
-
-INTERNAL = "The program's own. Without an epoch it means nothing."
+    from workflows.signals import INTERNAL, one_input
 
 
 @workflow.defn(name="GpuHealthWorkflow")

@@ -55,6 +55,18 @@ class TaskSummary:
 
 
 @dataclass(frozen=True)
+class TaskState:
+    """The answer to the query `state` of a task's workflow: its last attempt (0: none yet), that attempt's node, and
+    what the task does or waits for.
+    """
+
+    status: TaskStatus
+    attempt: int
+    gpu_id: str | None
+    now: str
+
+
+@dataclass(frozen=True)
 class AttemptRef:
     """Names one attempt."""
 

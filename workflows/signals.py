@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.converter import PayloadConverter
 
 W = TypeVar("W")
+Handler = TypeVar("Handler", bound=Callable[..., None])
+
+INTERNAL = "The program's own: it means nothing from anybody else."
+"""How the Web UI describes what is not for people."""
 
 
 def one_input(handler: Callable[[W, RawValue], None]) -> Callable[..., None]:
@@ -28,6 +33,18 @@ def one_input(handler: Callable[[W, RawValue], None]) -> Callable[..., None]:
         handler(workflow, _raw(inputs[0]) if inputs else RawValue(Payload()))
 
     return hear
+
+
+def of_its_inputs(handler: Handler) -> Handler:
+    """Ignore more or fewer inputs than the handler takes, and null. One of another type does not get here."""
+    wanted = len(signature(handler).parameters) - 1
+
+    @wraps(handler)
+    def hear(workflow: Any, *inputs: Any) -> None:
+        if len(inputs) == wanted and None not in inputs:
+            handler(workflow, *inputs)
+
+    return cast(Handler, hear)
 
 
 def _raw(given: Any) -> RawValue:

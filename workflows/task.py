@@ -30,9 +30,11 @@ with workflow.unsafe.imports_passed_through():
         Grant,
         Selection,
         TaskInput,
+        TaskState,
         TaskSummary,
     )
     from workflows.ports import TaskActivities
+    from workflows.signals import INTERNAL, of_its_inputs
 
 TASK_STATUS = SearchAttributeKey.for_keyword("TaskStatus")
 TASK_TYPE = SearchAttributeKey.for_int("TaskType")
@@ -54,6 +56,7 @@ class TaskWorkflow:
         self._settled = task.attempt  # the highest attempt known to be closed
         self._attempt = task.attempt
         self._look = False
+        self._state = TaskState(TaskStatus.QUEUED, task.attempt, None, "begins")
 
     @workflow.run
     async def run(self, task: TaskInput) -> TaskSummary:
@@ -86,23 +89,32 @@ class TaskWorkflow:
         how = f"found {status}" if status else "it has no row"
         return _ended(TaskSummary(status or TaskStatus.FAILED, self._attempt), how)
 
-    @workflow.signal
+    @workflow.query(description="Status, last attempt and its node, and what the task waits for.")
+    def state(self) -> TaskState:
+        """What is known of the task."""
+        return self._state
+
+    @workflow.signal(description=INTERNAL)
+    @of_its_inputs
     def granted(self, grant: Grant) -> None:
         """A slot was handed to this task while it waited."""
         if self._granted is None or grant.attempt > self._granted.attempt:
             self._granted = grant
 
-    @workflow.update
+    @workflow.update(description=INTERNAL)
+    @of_its_inputs
     def grant_slot(self, grant: Grant) -> None:
         """The same, said in a quicker way (ADR 0017)."""
         self.granted(grant)
 
-    @workflow.signal
+    @workflow.signal(description=INTERNAL)
+    @of_its_inputs
     def settled(self, attempt: int) -> None:
         """The attempt is closed: collect it."""
         self._settled = max(self._settled, attempt)
 
-    @workflow.signal
+    @workflow.signal(description="Look for a slot again, and say why there is none. Input: none")
+    @of_its_inputs
     def look(self) -> None:
         """What it waits for has changed: look for a slot again, and say why there is none."""
         self._look = True
@@ -149,6 +161,8 @@ class TaskWorkflow:
             self._granted = None
 
     async def _run_attempt(self, grant: Grant) -> Collected:
+        self._state = replace(self._state, attempt=grant.attempt, gpu_id=grant.gpu_id)
+        self._describe(f"dispatching attempt {grant.attempt} to {grant.gpu_id}")
         dispatched = await self._dispatch(AttemptRef(self._task.task_id, grant.attempt))
         if dispatched.delivery is Delivery.CLOSED:
             return await self._collect(grant.attempt, None)
@@ -235,11 +249,13 @@ class TaskWorkflow:
             workflow.continue_as_new(replace(self._task, attempt=self._attempt, grant=None))
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:
+        self._state = replace(self._state, status=status)
         updates: list[SearchAttributeUpdate[Any]] = [TASK_STATUS.value_set(status.value)]
         updates.append(GPU_ID.value_set(gpu_id) if gpu_id else GPU_ID.value_unset())
         workflow.upsert_search_attributes(updates)
 
     def _describe(self, details: str) -> None:
+        self._state = replace(self._state, now=details)
         workflow.set_current_details(details)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -137,6 +138,44 @@ async def test_a_node_tells_its_state(api, temporal, make_node):
     found = await eventually(state)
     assert datetime.fromisoformat(found.pop("as_of")).tzinfo is not None
     assert found == {"status": "ACTIVE", "epoch": 1, "running_attempts": 1}
+
+
+async def test_a_task_tells_its_state(api, temporal, make_node):
+    node = await make_node("answering", [729])
+    first, second = [await api.create(729) for _ in range(2)]
+    put = await node.next_put()
+    await api.until(first, "PROCESSING")
+
+    async def until(task_id: str, **expected: Any) -> None:
+        async def is_so() -> bool:
+            state = await state_of(temporal, f"task-{task_id}")
+            return all(re.fullmatch(str(value), str(state[name])) for name, value in expected.items())
+
+        await eventually(is_so)
+
+    running = "running on answering, attempt 1"
+    await until(first, status="PROCESSING", attempt=1, gpu_id="answering", now=running)
+    await temporal.get_workflow_handle(f"task-{second}").signal("look")  # it begins, if it has not
+    await api.succeed(put, {})
+    await until(first, status="COMPLETED", attempt=1, gpu_id="answering", now="COMPLETED on answering, attempt 1")
+    await api.succeed(await node.next_put(), {})
+    await until(second, status="COMPLETED", attempt=1, gpu_id="answering")
+
+
+async def test_a_task_takes_no_harm_by_signals(api, temporal, make_node):
+    """Whoever reaches Temporal may send the program's own signals with any input."""
+    node = await make_node("unharmed", [730])
+    task = await api.create(730)
+    put = await node.next_put()
+    handle = temporal.get_workflow_handle(f"task-{task}")
+    for name in ("granted", "settled", "look", "explode"):
+        for inputs in ([], [None], ["x"], [{"attempt": "x"}], [1, 2], [raw(b"{")]):
+            if (name, inputs) != ("look", []):
+                await handle.signal(name, args=inputs)
+    await api.until(task, "PROCESSING")
+    await api.succeed(put, {})
+    await api.until(task, "COMPLETED")
+    assert await failed_steps(temporal, f"task-{task}") == []
 
 
 async def test_a_repeated_command_changes_nothing(api, temporal, make_node):
