@@ -188,6 +188,11 @@ def test_the_index_of_decisions_is_what_the_records_say() -> None:
     assert rows == records, "docs/adr/index.md: each record with its date and status"
 
 
+@pytest.mark.parametrize("record", sorted((ROOT / "docs/adr").glob("[0-9]*.md")), ids=lambda record: record.name[:4])
+def test_a_decision_names_its_alternatives(record: Path) -> None:
+    assert {"Context", "Decision", "Alternatives", "Consequences"} <= set(headings(record))
+
+
 def _head(record: Path) -> tuple[str, str]:
     found = re.search(r"^Date: (\d{4}-\d\d-\d\d)\nStatus: (.+)$", record.read_text("utf-8"), re.MULTILINE)
     assert found, f"{record.name} has no date or status"
