@@ -48,7 +48,7 @@ async def _expect_all(client: Client, refusal: RPCError) -> None:
 
 
 async def _is_there(client: Client, name: str) -> bool:
-    """Whether the attributes exist, found by a query without matches: an unknown name is an error."""
+    """Whether the attribute exists, found by a query without matches: an unknown name is an error."""
     try:
         await client.count_workflows(f"WorkflowId = '' AND {name} IS NULL")
     except RPCError as error:

@@ -172,7 +172,7 @@ def _parts(value: object) -> list[str]:
 
 
 def _built(build: Callable[[], None], but: str = "") -> None:
-    """The error of a library without its own words, which may quote the address."""
+    """Call `build`. Raises ValueError for any error of the library, without its words: they may quote the address."""
     try:
         build()
     except Exception as error:

@@ -37,7 +37,7 @@ async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Seq
 
 
 async def _made(connection: Connection, owner: str) -> str:
-    """Revoke a lost key first: somebody may hold it, and its gpuIds become free for the new one."""
+    """Make a key. A lost one is revoked first, so that nobody can use it and its gpuIds are free for the new one."""
     by = Actor(None, "system", None)
     for key_id in list((await connection.execute(_LIVE, {"owner": owner})).scalars()):
         await keys.revoke(connection, key_id, by)
