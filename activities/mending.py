@@ -145,7 +145,9 @@ class Mender:
         """Write the end that the workflow has reached; False where there is more to do, or the row says another."""
 
         async def work(connection: Connection) -> None:
-            collected = await collecting.collect(connection, row.task_id, row.attempt, actor=ACTOR)
+            collected = await collecting.collect(
+                connection, row.task_id, row.attempt, actor=ACTOR, strict_vip=self._strict_vip
+            )
             if collected.status not in RETURNED[reached]:
                 raise _NotTheEnd
 

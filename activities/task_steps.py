@@ -6,7 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Raw
 from temporalio import activity
@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.acceptance import Acceptance
 from infra import strict_json, telemetry
-from infra.db import attempts, blame, claims, collecting, dispatching
+from infra.db import attempts, claims, collecting, dispatching, failures
 from infra.db.collecting import ACTOR
 from infra.db.connection import Connection
 from infra.db.dispatching import Order
@@ -30,6 +30,10 @@ from workflows.domain.task import TERMINAL
 from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Dispatched, Selection
 from workflows.policies import DISPATCH_WINDOW
 
+ANSWERS = 3
+"""Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
+NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
+"""What a node says of itself that does not pass by waiting (node protocol, `/health-check`)."""
 SOON_S = 3.0
 """By so much the engine's clock may run ahead of the database's at the end of an attempt."""
 
@@ -101,10 +105,31 @@ class TaskSteps:
         if status in {200, 201} and state == "canceled":
             return await self._settle(ref, Outcome.HANDED_BACK, "节点已取消该次执行")
         if status in {409, 503}:
-            return await self._settle(ref, Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}）")
+            return await self._refused(order, status)
         if status in {400, 422}:
-            return await self._settle(ref, Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）")
-        return _unclear(f"HTTP {status}")
+            words = f"：{answer.error}" if answer.error else ""
+            return await self._settle(ref, Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）{words}")
+        return await self._outside_of_protocol(ref, status)
+
+    async def _refused(self, order: Order, status: int) -> Dispatched:
+        """What the node says of itself tells people more than its refusal."""
+        state = await self._nodes.readiness(NodeAddress(order.ip, order.port, order.secret))
+        said = f"，{state}" if state else ""
+        return await self._settle(
+            AttemptRef(order.task_id, order.attempt),
+            Outcome.REFUSED,
+            f"节点暂时拒绝（HTTP {status}{said}）",
+            needs_people=state in NEEDS_PEOPLE,
+        )
+
+    async def _outside_of_protocol(self, ref: AttemptRef, status: int) -> Dispatched:
+        """The same PUT is repeated a few times; then the answer counts."""
+        info = activity.info()
+        if info.is_local or info.attempt < ANSWERS:
+            _repeat(f"HTTP {status}")
+        closed = await self._settle(ref, Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（HTTP {status}）")
+        still = await self._database.single(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
+        return closed if still is None else Dispatched(Delivery.RUNNING)  # it has accepted the attempt before
 
     async def _take(self, ref: AttemptRef, output: object) -> Dispatched:
         """The result of a synchronous node."""
@@ -149,7 +174,10 @@ class TaskSteps:
                     reason=_REASONS.get(request.close_as),
                     strict_vip=self._settings.vip_nodes_strict,
                 )
-            return await collecting.collect(connection, request.task_id, request.attempt), wakeups
+            collected = await collecting.collect(
+                connection, request.task_id, request.attempt, strict_vip=self._settings.vip_nodes_strict
+            )
+            return collected, wakeups
 
         collected, wakeups = await self._database.run(work)
         if wakeups is not None:
@@ -169,11 +197,11 @@ class TaskSteps:
     async def _review_nodes(self, task_id: str) -> None:
         """What the task's end says of the nodes on which it failed before."""
         run = self._database.run
-        found = await run(lambda c: blame.suspects(c, task_id))
+        found = await run(lambda c: failures.suspects(c, task_id))
         for gpu_id in found.poisoned:
-            await run(partial(blame.excuse, task_id=task_id, gpu_id=gpu_id))
+            await run(partial(failures.excuse, task_id=task_id, gpu_id=gpu_id))
         for gpu_id in found.outdone:
-            await self._engine.deliver(await run(partial(blame.fault_outlier, gpu_id=gpu_id)))
+            await self._engine.deliver(await run(partial(failures.fault_outlier, gpu_id=gpu_id)))
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:
@@ -188,7 +216,13 @@ class TaskSteps:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
 
     async def _settle(
-        self, ref: AttemptRef, outcome: Outcome, reason: str | None, *, result: str | None = None
+        self,
+        ref: AttemptRef,
+        outcome: Outcome,
+        reason: str | None,
+        *,
+        result: str | None = None,
+        needs_people: bool = False,
     ) -> Dispatched:
         wakeups = await self._database.run(
             lambda c: attempts.settle(
@@ -200,6 +234,7 @@ class TaskSteps:
                 reason=reason,
                 result=result,
                 strict_vip=self._settings.vip_nodes_strict,
+                needs_people=needs_people,
             )
         )
         if wakeups is not None:
@@ -217,10 +252,14 @@ def _unclear(detail: str) -> Dispatched:
     """Raise DispatchAmbiguous, to be tried again, until the window since the first try has passed."""
     info = activity.info()
     if info.is_local or datetime.now(UTC) - info.scheduled_time < DISPATCH_WINDOW:
-        message = f"the node's answer leaves the attempt open: {detail}"
-        activity.logger.warning("%s", message)
-        raise ApplicationError(message, type="DispatchAmbiguous", category=ApplicationErrorCategory.BENIGN)
+        _repeat(detail)
     return Dispatched(Delivery.UNCLEAR)
+
+
+def _repeat(detail: str) -> NoReturn:
+    message = f"the node's answer leaves the attempt open: {detail}"
+    activity.logger.warning("%s", message)
+    raise ApplicationError(message, type="DispatchAmbiguous", category=ApplicationErrorCategory.BENIGN)
 
 
 def _input(payload: str) -> Raw | dict[str, str]:

@@ -18,12 +18,15 @@ from yarl import URL
 
 from infra import strict_json
 from infra.addresses import AllowList
+from workflows.domain.errors import ForbiddenAddress
 
 MAX_ANSWER = 64 * 1024  # bytes
 MAX_ERROR = 500  # characters
 CONNECT_S = 2.0
 TOTAL_S = 4.5  # from the call to the last byte of its answer: a node that drips does not hold us longer
 IDLE_S = 10.0  # until an idle connection is closed: a large fleet must not use up our files
+READINESS = frozenset({"READY", "BUSY", "STARTING", "SETUP_FAILED", "DEFUNCT"})
+READINESS_S = 0.5  # it is asked while a dispatch waits
 OUR_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -98,6 +101,16 @@ class NodeClient:
     async def cancel(self, node: NodeAddress, run_id: str) -> Answer:
         """`POST /predictions/{id}/cancel`: stop it. Raises NodeUnreachable."""
         return await self._call("POST", node, f"/predictions/{quote(run_id, safe='')}/cancel")
+
+    async def readiness(self, node: NodeAddress) -> str | None:
+        """`GET /health-check`: what the node says of itself; None without an answer of the protocol's soon."""
+        try:
+            async with asyncio.timeout(READINESS_S):
+                answer = await self._call("GET", node, "/health-check")
+        except (TimeoutError, NodeUnreachable, ForbiddenAddress):
+            return None
+        state = answer.body.get("status")
+        return state if state in READINESS else None
 
     async def close(self) -> None:
         """Close the connections."""

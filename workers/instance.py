@@ -46,7 +46,7 @@ class Instance:
         self._engine = engine
         self._settings = settings
         self._hostname = socket.gethostname()
-        self._stuck = StuckWorkflows(database, engine)
+        self._stuck = StuckWorkflows(database, engine, strict_vip=settings.vip_nodes_strict)
         self._late_s = max(LATE_INTERVALS * settings.monitor_interval, LATE_S)
         self._looks_at_monitor = time.monotonic() + self._late_s
 

@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 class StuckWorkflows:
     """Looks every `EVERY_S` at most, beside the leader's other jobs."""
 
-    def __init__(self, database: Database, engine: Engine) -> None:
+    def __init__(self, database: Database, engine: Engine, *, strict_vip: bool) -> None:
+        self._strict_vip = strict_vip
         self._run = database.run
         self._engine = engine
         self._next = 0.0
@@ -93,7 +94,9 @@ class StuckWorkflows:
         task_id = run.workflow_id.removeprefix(task_workflow_id(""))
         row = await self._run(lambda c: reconciling.stuck(c, task_id))
         if row is not None and row.attempt is not None:
-            await self._run(lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR))
+            await self._run(
+                lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR, strict_vip=self._strict_vip)
+            )
         return row
 
     def _is_due(self, workflow_id: str) -> bool:

@@ -28,6 +28,8 @@ class NewAlert:
     lasts: bool = False
 
 
+GPU_MONITOR = "gpu_monitor"
+"""The source of what is raised about nodes."""
 AGAIN_S = 3600.0
 """How long after an acknowledgement the same cause may be raised anew."""
 
@@ -135,7 +137,7 @@ def fleet_silent(held: list[str], fleet: int) -> NewAlert:
         message=f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: "
         + ", ".join(sorted(held)[:20]),
         level=AlertLevel.CRITICAL,
-        source="gpu_monitor",
+        source=GPU_MONITOR,
         lasts=True,
     )
 

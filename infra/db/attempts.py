@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import blame, edges, handover, node_edges, type_locks
+from infra.db import edges, failures, handover, node_records, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
-from workflows.domain.attempt import CONTACT_FAILED, REACHED, REQUEUES, USES_RETRY, Outcome
-from workflows.domain.containment import Failure, is_nodes_fault
-from workflows.domain.gpu import TASK_FAILURES_TO_FAULTY
-from workflows.domain.retry import backoff_s
+from workflows.domain import node_record
+from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
+from workflows.domain.fault_attribution import Failure, is_nodes_failure
 
 # The node's row first, then the attempt's (see `claims`).
 _LOCK = text(
-    "SELECT a.accepted_at, a.watched_by, a.closed_at,"
-    " g.gpu_id, g.failure_count, g.task_failure_count, g.epoch, g.status"
-    " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id"
+    f"SELECT a.accepted_at, a.watched_by, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
+    f" t.task_type, t.timeout_ms, {handover.FLOW.format(task='t')} AS flow"
+    " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id JOIN tasks t ON t.task_id = a.task_id"
     " WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a"
 )
 _CLOSE = text(
@@ -36,19 +35,12 @@ _CLOSE = text(
 )
 # Skipped where somebody holds the node's row: waiting for it while an attempt is held could block both for good.
 _REACHED_IF_FREE = text(
-    "UPDATE gpus SET failure_count = 0, not_before = NULL"
+    "UPDATE gpus SET failure_count = 0, not_before = CASE WHEN rests > 0 OR hand_backs > 0 THEN not_before END"
     " WHERE gpu_id = (SELECT gpu_id FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE SKIP LOCKED)"
 )
-_REACHED = text("UPDATE gpus SET failure_count = 0, not_before = NULL WHERE gpu_id = :gpu_id AND failure_count > 0")
 _PROGRESS = text(
     "UPDATE attempts SET progress = :progress, progress_at = clock_timestamp()"
     " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
-)
-_NODE_SUCCEEDED = text("UPDATE gpus SET task_failure_count = 0 WHERE gpu_id = :gpu_id AND task_failure_count > 0")
-_NODE_FAILED = text("UPDATE gpus SET task_failure_count = task_failure_count + 1 WHERE gpu_id = :gpu_id")
-_BACK_OFF = text(
-    "UPDATE gpus SET failure_count = failure_count + :count,"
-    " not_before = clock_timestamp() + make_interval(secs => :pause) WHERE gpu_id = :gpu_id"
 )
 _OPEN_ON = text(
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
@@ -63,6 +55,7 @@ _KEEP_LATE = text(
     """
 )
 LATE_BYTES = 64 * 1024
+_NEVER_ACCEPTED = frozenset({Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR})
 _HOLDERS = text(
     """
     SELECT a.token, a.gpu_id, COALESCE(g.lineage = :lineage, CAST(:lineage AS text) IS NULL) AS own
@@ -140,14 +133,16 @@ async def settle(
     strict_vip: bool,
     node_is: tuple[str, int] | None = None,
     opened_on: str | None = None,
+    needs_people: bool = False,
 ) -> Wakeups | None:
     """Close an open attempt, free its slot and hand it over. None where it was closed already.
 
     An outcome that leaves nothing to decide puts the task back to QUEUED here; the others wait for
     the task's workflow to collect them: a dispatch that waits for that is told on its channel, else the workflow is to
-    be signalled. UNREACHABLE closes nothing that the node has accepted, SUCCEEDED nothing without a result. With
-    `node_is` (status, epoch) nothing happens where the node has changed since the caller looked. `opened_on` is the
-    attempt's node, where `find` has opened its release.
+    be signalled. UNREACHABLE and PROTOCOL_ERROR close nothing that the node has accepted, SUCCEEDED nothing without a
+    result. With `node_is` (status, epoch) nothing happens where the node has changed since the caller looked.
+    `opened_on` is the attempt's node, where `find` has opened its release. `needs_people`: the node itself says that it
+    will not get well alone.
     """
     if (outcome is Outcome.SUCCEEDED) != (result is not None):
         raise ValueError(f"{outcome} {'without' if result is None else 'with'} a result")
@@ -156,22 +151,33 @@ async def settle(
         return None
     key = {"task_id": task_id, "attempt": attempt}
     row = (await connection.execute(_LOCK, key)).one()
-    if row.closed_at is not None or (outcome is Outcome.UNREACHABLE and row.accepted_at is not None):
+    if row.closed_at is not None or (outcome in _NEVER_ACCEPTED and row.accepted_at is not None):
         return None
     if node_is is not None and node_is != (row.status, row.epoch):
         return None
     wakeups = Wakeups(settled=[] if row.watched_by is not None else [(task_id, attempt)])
-    cause = Cause(task_id, attempt, gpu_id, actor, reason)
-    blamed = outcome in USES_RETRY and is_nodes_fault(
-        await blame.failures(connection, task_id), Failure(gpu_id, outcome, reason)
+    in_time = outcome is not Outcome.TIMED_OUT or await failures.limit_has_room(
+        connection, row.task_type, row.timeout_ms
     )
-    closing = {"gpu_id": gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": blamed}
+    if not in_time:
+        reason = f"{reason or ''}（时限{row.timeout_ms}毫秒对该类型任务过短）"
+    cause = Cause(task_id, attempt, gpu_id, actor, reason)
+    attributed = (
+        in_time
+        and outcome in USES_RETRY
+        and is_nodes_failure(await failures.failures(connection, task_id), Failure(gpu_id, outcome, reason))
+    )
+    closing = {"gpu_id": gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": attributed}
     await connection.execute(_CLOSE, key | closing)
     if outcome in REQUEUES:
         await edges.requeue(connection, cause)
-    elif outcome is not Outcome.REJECTED and row.accepted_at is None:
+    elif outcome not in ASKS_ANOTHER and row.accepted_at is None:
         await edges.start(connection, cause)  # the report itself proves that the node ran it
-    await _judge_node(connection, row, outcome, wakeups, blamed=blamed)
+    before = node_records.of(row)
+    now, rest = node_record.after(before, outcome, task_id=task_id, flow=row.flow, attributed=attributed)
+    await node_records.write(connection, gpu_id, before, now, rest)
+    if rest is not None and (rest.alerts or needs_people):
+        await node_records.tell(connection, gpu_id, rest, reason)
     wakeups.granted += await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return wakeups
 
@@ -193,22 +199,3 @@ async def close_open(
 async def open_on(connection: Connection, gpu_id: str) -> list[Row]:
     """The open attempts of a node: task_id, attempt, gpu_epoch, slot, ip, port."""
     return list((await connection.execute(_OPEN_ON, {"gpu_id": gpu_id})).all())
-
-
-async def _judge_node(connection: Connection, node: Row, outcome: Outcome, wakeups: Wakeups, *, blamed: bool) -> None:
-    """What the outcome says about the node: a success clears it, failures add up to FAULTY, refusals back it off."""
-    key = {"gpu_id": node.gpu_id}
-    if outcome in REACHED and node.failure_count:
-        await connection.execute(_REACHED, key)
-    if outcome is Outcome.SUCCEEDED:
-        if node.task_failure_count:
-            await connection.execute(_NODE_SUCCEEDED, key)
-    elif blamed:
-        await connection.execute(_NODE_FAILED, key)
-        failures = node.task_failure_count + 1
-        if failures >= TASK_FAILURES_TO_FAULTY:
-            wakeups.add(await node_edges.fault(connection, node.gpu_id, f"连续{failures}次任务执行失败"))
-    elif outcome in CONTACT_FAILED or outcome is Outcome.HANDED_BACK:
-        failed = int(outcome in CONTACT_FAILED)
-        pause = backoff_s(node.failure_count + 1)
-        await connection.execute(_BACK_OFF, key | {"count": failed, "pause": pause})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import text
 
-from infra.db import clock
+from infra.db import eligibility
 from infra.db.connection import Connection
 from workflows.domain.queueing import USUAL_DURATION_S
 
@@ -18,15 +18,15 @@ _NODES = text(
            count(*) FILTER (WHERE fits AND status = 'FAULTY') AS faulty,
            count(*) FILTER (WHERE fits AND status = 'OFFLINE') AS offline,
            count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND resting) AS backed_off,
-           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used >= slots) AS full,
-           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < slots) AS free,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used >= open_slots) AS full,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < open_slots) AS free,
            COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0) AS slots
       FROM (SELECT g.status, g.max_concurrent_tasks AS slots,
-                   g.task_types @> ARRAY[CAST(:task_type AS bigint)] AS runs_type,
-                   g.task_types @> ARRAY[CAST(:task_type AS bigint)]
+                   {eligibility.runs("g", ":task_type")} AS runs_type,
+                   {eligibility.runs("g", ":task_type")}
                    AND (:vip_nodes OR g.priority_queue = 'NORMAL') AS fits,
-                   {clock.rests("g.not_before")} AS resting,
-                   (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS used
+                   {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
+                   {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
 )

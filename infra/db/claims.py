@@ -26,7 +26,7 @@ from functools import partial
 
 from sqlalchemy import TextClause, text
 
-from infra.db import clock, handover, type_locks
+from infra.db import eligibility, handover, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -35,27 +35,24 @@ from workflows.messages import Grant
 _REQUEST = text(
     """
     SELECT t.task_id, t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on,
-           t.waiting_since, t.engine_started_at, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
+           t.barred_on, t.waiting_since, t.engine_started_at, t.attempts, a.attempt, a.gpu_id, a.closed_at,
+           a.collected_at
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = :task_id
     """
 )
 # The nodes that have a slot for a task of this type and class.
 _FREE = f"""
-      FROM gpus g
-     CROSS JOIN LATERAL (
-           SELECT count(*) AS n FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) used
-     WHERE g.task_types @> ARRAY[CAST(:task_type AS bigint)]
-       AND g.status = 'ACTIVE' AND g.gone_at IS NULL
-       AND NOT {clock.rests("g.not_before")}
-       AND used.n < g.max_concurrent_tasks
-       AND (g.priority_queue = 'NORMAL' OR :vip OR NOT :strict)"""
+      FROM gpus g CROSS JOIN LATERAL {eligibility.used("g")} AS used(n)
+     WHERE {eligibility.runs("g", ":task_type")} AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}
+       AND used.n < {eligibility.slots("g")} AND {eligibility.serves("g", ":vip")}"""
 _IS_ANY_FREE = text(f"SELECT EXISTS (SELECT {_FREE})")
 # The node that suits a task best. Nodes of its own class go first, so that VIP slots stay free for VIP work;
 # then the least loaded, then the one with fewer recent failures.
 _CANDIDATE = f"""
     SELECT g.gpu_id {_FREE}
        AND g.gpu_id <> ALL (:tried)
+       AND NOT {eligibility.barred("g", ":task_type", ":vip", "CAST(:barred_on AS text[])")}
      ORDER BY COALESCE(array_position(CAST(:failed_on AS text[]), g.gpu_id), 0), (g.priority_queue = 'VIP') <> :vip,
               used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
      LIMIT 1 FOR UPDATE OF g"""
@@ -213,6 +210,7 @@ async def _candidate(
         "task_type": row.task_type,
         "vip": row.vip,
         "failed_on": row.failed_on,
+        "barred_on": row.barred_on,
         "strict": strict_vip,
         "tried": tried,
     }

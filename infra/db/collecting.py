@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import blame, edges
+from infra.db import edges, eligibility, failures
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
-from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
-from workflows.domain.containment import Failure, failed_alike_on
-from workflows.domain.retry import Verdict, backoff_s, judge
+from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
+from workflows.domain.fault_attribution import Failure, failed_alike_on
+from workflows.domain.retry import History, Verdict, backoff_s, judge
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Collected
 
@@ -27,6 +27,20 @@ _COLLECTED = text(
 )
 _AVOID = text(  # the node that failed it last is tried last
     "UPDATE tasks SET failed_on = array_append(array_remove(failed_on, :gpu_id), :gpu_id) WHERE task_id = :task_id"
+)
+_BAR = text(
+    "UPDATE tasks SET barred_on = array_append(array_remove(barred_on, :gpu_id), :gpu_id) WHERE task_id = :task_id"
+)
+_VIP = eligibility.VIP.format(task="t")
+_ASKED = text(
+    f"""
+    SELECT (SELECT count(DISTINCT a.gpu_id) FROM attempts a
+             WHERE a.task_id = t.task_id AND a.outcome = '{Outcome.REJECTED}') AS rejected_by,
+           (SELECT count(*) FROM attempts a
+             WHERE a.task_id = t.task_id AND a.outcome = '{Outcome.PROTOCOL_ERROR}') AS protocol_errors,
+           {eligibility.another_could_take("t.task_type", _VIP, "t.barred_on")} AS others
+      FROM tasks t WHERE t.task_id = :task_id
+    """
 )
 # A moment that is yet to come says nothing: the clock has been set back since.
 _DUE = text(
@@ -66,7 +80,9 @@ async def complete(connection: Connection, task_id: str, attempt: int) -> Collec
     return None
 
 
-async def collect(connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
+async def collect(
+    connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR, strict_vip: bool
+) -> Collected:
     """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same.
 
     An attempt without a row (the database is a restored copy) counts as open; a task without one has failed.
@@ -83,17 +99,35 @@ async def collect(connection: Connection, task_id: str, attempt: int, *, actor: 
     if row.collected_at is not None or status in TERMINAL:
         pause = backoff_s(row.retry_count) if outcome in USES_RETRY and status not in TERMINAL else 0.0
         return Collected(outcome, status, pause)
-    alike = await _failed_alike_on(connection, task_id, row) if outcome in USES_RETRY else 1
-    verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, failed_alike_on=alike)
-    reason = f"{row.reason or ''}（已在{alike}个节点上以同样的方式失败，不再重试）" if verdict.given_up else row.reason
-    await _move(connection, key, row, outcome, verdict, reason, actor)
+    history = await _history(connection, task_id, row, outcome, strict_vip=strict_vip)
+    verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, history=history)
+    await _move(connection, key, row, outcome, verdict, _reason(row.reason, outcome, verdict, history), actor)
     await connection.execute(_COLLECTED, key)
     return Collected(outcome, verdict.status, verdict.pause_s)
 
 
-async def _failed_alike_on(connection: Connection, task_id: str, row: Row) -> int:
-    last = Failure(row.gpu_id, Outcome(row.outcome), row.reason)
-    return len(failed_alike_on(await blame.failures(connection, task_id), last))
+async def _history(connection: Connection, task_id: str, row: Row, outcome: Outcome, *, strict_vip: bool) -> History:
+    if outcome in USES_RETRY:
+        last = Failure(row.gpu_id, outcome, row.reason)
+        return History(failed_alike_on=len(failed_alike_on(await failures.failures(connection, task_id), last)))
+    if outcome in ASKS_ANOTHER:
+        await connection.execute(_BAR, {"task_id": task_id, "gpu_id": row.gpu_id})
+        asked = (await connection.execute(_ASKED, {"task_id": task_id, "strict": strict_vip})).one()
+        return History(rejected_by=asked.rejected_by, protocol_errors=asked.protocol_errors, others=asked.others)
+    return History()
+
+
+def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: History) -> str | None:
+    """What the node said, and why that was the end."""
+    if verdict.given_up:
+        return f"{reason or ''}（已在{history.failed_alike_on}个节点上以同样的方式失败，不再重试）"
+    if verdict.status is not TaskStatus.FAILED:
+        return reason
+    if outcome is Outcome.REJECTED and history.rejected_by > 1:
+        return f"{reason or ''}（已有{history.rejected_by}个节点拒绝）"
+    if outcome is Outcome.PROTOCOL_ERROR:
+        return f"{reason or ''}（已发生{history.protocol_errors}次，不再派发）"
+    return reason
 
 
 async def _move(
@@ -110,9 +144,9 @@ async def _move(
         if not await edges.complete(connection, cause):
             raise LookupError(f"{cause['task_id']}-{cause['attempt']} has succeeded, and its result is not there")
         return
-    if outcome not in REQUEUES or outcome is Outcome.UNREACHABLE:
+    if outcome in USES_RETRY or outcome is Outcome.UNREACHABLE:
         await connection.execute(_AVOID, {"task_id": key["task_id"], "gpu_id": row.gpu_id})
     if verdict.status in TERMINAL:
         await edges.end(connection, TaskStatus(row.status), verdict.status, cause)
-    elif outcome in USES_RETRY:
+    elif outcome not in REQUEUES:
         await edges.requeue(connection, cause, verdict.retry_count)

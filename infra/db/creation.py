@@ -71,7 +71,8 @@ _CREATE = text(
                 :max_retries, :traceparent, :lineage, :idempotency_key, :request_hash, :estimated_wait_s,
                 :rank, :flow, clock_timestamp(), 1)
             ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-     RETURNING task_id, display_id, status, estimated_wait_s, task_type, queue_class > 0 AS vip, failed_on),
+     RETURNING task_id, display_id, status, estimated_wait_s, task_type, queue_class > 0 AS vip, failed_on,
+               barred_on),
     event AS (
         INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created),
     audit AS (

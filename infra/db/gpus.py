@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import TextClause, text
 
-from infra.db import attempts, clock, handover, node_edges, type_locks
+from infra.db import attempts, clock, eligibility, handover, node_edges, node_records, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.wakeups import Wakeups
 from workflows.domain.attempt import Outcome
@@ -84,7 +84,7 @@ _PAGE_OF_TYPE, _COUNT_OF_TYPE = (
 )
 _LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
 # A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that. Its failures in a row
-# count on in the same way. A gpuId belongs to the lineage of the node's
+# count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the node's
 # key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
 # while it is there (INVARIANTS, 10).
 _REGISTER = text(
@@ -100,7 +100,8 @@ _REGISTER = text(
            metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret,
            lineage = COALESCE(excluded.lineage, g.lineage),
            status = CASE g.status WHEN 'FAULTY' THEN 'FAULTY' ELSE 'ACTIVE' END,
-           failure_count = 0, not_before = NULL, registered_at = clock_timestamp(),
+           failure_count = 0, hand_backs = 0, not_before = CASE WHEN g.rests > 0 THEN g.not_before END,
+           registered_at = clock_timestamp(),
            status_since = CASE g.status WHEN 'FAULTY' THEN g.status_since ELSE clock_timestamp() END, gone_at = NULL
      WHERE excluded.lineage IS NULL OR g.lineage = excluded.lineage OR g.lineage IS NULL AND g.gone_at IS NOT NULL
         OR g.lineage IS NOT NULL
@@ -141,10 +142,10 @@ _SET_STATES_RIGHT = text(
 _STANDING_FREE = text(
     f"""
     SELECT g.gpu_id FROM gpus g
-     WHERE g.status = 'ACTIVE' AND g.gone_at IS NULL AND NOT {clock.rests("g.not_before")}
+     WHERE {eligibility.works("g")} AND NOT {eligibility.rests("g")}
        AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
                       AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
-       AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
+       AND {eligibility.used("g")} < {eligibility.slots("g")}
     """
 )
 _ATTENDED = text(
@@ -265,10 +266,12 @@ async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) ->
 
 
 async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
-    """FAULTY → ACTIVE with a fresh grace; does nothing if it is not FAULTY. Raises GpuNotFound."""
+    """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     await type_locks.open_release(connection, gpu_id)
     epoch = await node_edges.recover(connection, gpu_id)
+    if epoch is None and await node_records.clear(connection, gpu_id):
+        return Wakeups(granted=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
     return await _put_back_to_work(connection, gpu_id, epoch, "recover", strict_vip=strict_vip)
 
 

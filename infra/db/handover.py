@@ -6,47 +6,51 @@ import secrets
 
 from sqlalchemy import text
 
-from infra.db import clock
+from infra.db import clock, eligibility
 from infra.db.connection import Connection
 from infra.db.wakeups import Granted
 from workflows.messages import Grant, TaskInput
 
 AVOID_S = 30.0
-"""So long a waiting task leaves a node alone on which it has failed, while another one is alive."""
+"""Seconds for which a waiting task avoids a node on which it has failed, while another one could take it."""
+PROBED = 1000
+"""How far down the queue of a type a node that runs probes looks for a task of another flow than the last failure's."""
+FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
+"""The flow of a task (workflows.domain.shares)."""
 
 # One slot of a node, whose row the caller has locked in a statement before: so this one counts every claim committed
 # before. Each type's head is read from the queue's index, so the cost does not depend on how many wait; only the
 # chosen row is locked.
+_VIP = eligibility.VIP.format(task="q")
+_TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {eligibility.serves("node", _VIP)}
+              AND NOT {eligibility.barred("node", "q.task_type", _VIP, "q.barred_on")}
+              AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
+                   AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on")})"""
+_IN_ORDER = "queue_class DESC, queue_rank, display_id"
 _HAND_OVER = text(
     f"""
     WITH node AS (
-        SELECT g.*, g.max_concurrent_tasks - (
-               SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS free
+        SELECT g.*, {eligibility.slots("g")} - {eligibility.used("g")} AS free
           FROM gpus g
-         WHERE g.gpu_id = :gpu_id AND g.status = 'ACTIVE' AND g.gone_at IS NULL
-           AND NOT {clock.rests("g.not_before")}),
+         WHERE g.gpu_id = :gpu_id AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}),
+    heads AS (
+        SELECT head.task_id, node.rests > 0 AND head.flow = node.failed_flow AS like_failed
+          FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
+         CROSS JOIN LATERAL (
+               (SELECT q.task_id, {FLOW.format(task="q")} AS flow FROM tasks q
+                 WHERE {_TAKES} ORDER BY {_IN_ORDER} LIMIT 16)
+                UNION ALL
+               (SELECT o.task_id, o.flow FROM (
+                       SELECT q.task_id, {FLOW.format(task="q")} AS flow FROM tasks q
+                        WHERE {_TAKES} ORDER BY {_IN_ORDER} LIMIT CASE WHEN node.rests > 0 THEN {PROBED} ELSE 0 END) o
+                 WHERE o.flow IS DISTINCT FROM node.failed_flow LIMIT 1)) head
+         WHERE node.free > 0),
     best AS (
         SELECT t.task_id, t.attempts
-          FROM tasks t
-         WHERE t.task_id IN (
-               SELECT head.task_id
-                 FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
-                CROSS JOIN LATERAL (
-                      SELECT q.task_id FROM tasks q
-                       WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                         AND (node.priority_queue = 'NORMAL' OR NOT :strict
-                              OR q.queue_class > 0 AND q.promoted_at IS NULL)
-                         AND NOT (node.gpu_id = ANY (q.failed_on)
-                             AND {clock.recent("q.waiting_since", clock.seconds("avoid"))} AND EXISTS (
-                             SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL
-                                AND o.task_types @> ARRAY[q.task_type] AND o.gpu_id <> ALL (q.failed_on)
-                                AND (o.priority_queue = 'NORMAL' OR NOT :strict
-                                     OR q.queue_class > 0 AND q.promoted_at IS NULL)))
-                       ORDER BY q.queue_class DESC, q.queue_rank, q.display_id LIMIT 16) head
-                WHERE node.free > 0)
-           AND t.waiting_since IS NOT NULL
-         ORDER BY t.queue_class DESC, t.queue_rank, t.display_id
-         LIMIT 1 FOR UPDATE SKIP LOCKED),
+          FROM tasks t JOIN heads USING (task_id)
+         WHERE t.waiting_since IS NOT NULL
+         ORDER BY heads.like_failed, t.queue_class DESC, t.queue_rank, t.display_id
+         LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
     claimed AS (
         INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port)
         SELECT best.task_id, best.attempts + 1, node.gpu_id, node.epoch,

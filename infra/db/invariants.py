@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from infra.db import counters
+from infra.db import counters, eligibility
 from workflows.domain.attempt import USES_RETRY
 from workflows.domain.retry import BACKOFF_CAP_S
 from workflows.domain.task import EDGES, TERMINAL
@@ -220,10 +220,11 @@ IDLE = Check(
     f"""
     SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
      WHERE t.waiting_since < clock_timestamp() - interval '{PATIENCE_S} s'
-       AND g.status = 'ACTIVE' AND g.gone_at IS NULL AND g.priority_queue = 'NORMAL'
+       AND {eligibility.works("g")} AND g.priority_queue = 'NORMAL'
+       AND NOT g.gpu_id = ANY (t.barred_on)
        AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - interval '{PATIENCE_S} s'
        AND COALESCE(g.not_before, '-infinity') < clock_timestamp() - interval '{PATIENCE_S} s'
-       AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) < g.max_concurrent_tasks
+       AND {eligibility.used("g")} < {eligibility.slots("g")}
     """,
 )
 _TIMES = {  # table, what names a row of it, and its times

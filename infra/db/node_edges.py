@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from sqlalchemy import TextClause, text
 
-from infra.db import alerts
+from infra.db import alerts, node_records
 from infra.db.alerts import NewAlert
 from infra.db.connection import Connection
 from infra.db.wakeups import Wakeups
 from workflows.domain.alert import AlertLevel
 from workflows.domain.gpu import GpuStatus, check_edge
-
-SOURCE = "gpu_monitor"
 
 
 def _edge(
@@ -34,12 +32,15 @@ _FAULT = _edge(  # also where it has gone meanwhile: it comes back as it left
     (GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = :reason", where="true"
 )
 _OFFLINE = _edge((GpuStatus.ACTIVE,), GpuStatus.OFFLINE, "failure_count = failure_count + 1")
-_RETURN = _edge((GpuStatus.OFFLINE,), GpuStatus.ACTIVE, "failure_count = 0, not_before = NULL")
+_RETURN = _edge(
+    (GpuStatus.OFFLINE,),
+    GpuStatus.ACTIVE,
+    "failure_count = 0, not_before = CASE WHEN rests > 0 THEN not_before END",
+)
 _RECOVER = _edge(
     (GpuStatus.FAULTY,),
     GpuStatus.ACTIVE,
-    "failure_count = 0, task_failure_count = 0, not_before = NULL, fault_reason = NULL,"
-    " judged_since = clock_timestamp()",
+    f"{node_records.CLEAN}, fault_reason = NULL, judged_since = clock_timestamp()",
 )
 _GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
 
@@ -86,7 +87,7 @@ def _fault_alert(gpu_id: str, reason: str) -> NewAlert:
         title="GPU故障告警",
         message=f"GPU节点 {gpu_id} 检测到故障: {reason}",
         level=AlertLevel.CRITICAL,
-        source=SOURCE,
+        source=alerts.GPU_MONITOR,
     )
 
 
@@ -96,5 +97,5 @@ def _offline_alert(gpu_id: str) -> NewAlert:
         title="GPU离线告警",
         message=f"GPU节点 {gpu_id} 心跳超时，已离线",
         level=AlertLevel.WARNING,
-        source=SOURCE,
+        source=alerts.GPU_MONITOR,
     )

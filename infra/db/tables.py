@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from workflows.domain.alert import AlertLevel, AlertStatus
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import COMPARED, Outcome
 from workflows.domain.gpu import GpuStatus, PriorityQueue
 from workflows.domain.role import Role
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -82,6 +82,7 @@ tasks = Table(
     Column("promoted_at", _timestamp),  # NORMAL work that waited too long and so went over to the VIP class
     Column("flow", Text),  # whose share of its class it takes; null: its app's (workflows.domain.shares)
     Column("failed_on", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # nodes to avoid
+    Column("barred_on", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # not while another could take it
     # bookkeeping
     Column("attempts", Integer, nullable=False, server_default=text("0")),  # the number of the last attempt
     Column("event_seq", Integer, nullable=False, server_default=text("0")),
@@ -176,6 +177,12 @@ attempts = Table(
     Index("uq_attempts_open_slot", "gpu_id", "slot", unique=True, postgresql_where="closed_at IS NULL"),
     Index("uq_attempts_success", "task_id", unique=True, postgresql_where="outcome = 'SUCCEEDED'"),
     Index(
+        "ix_attempts_compared",
+        "gpu_id",
+        "closed_at",
+        postgresql_where="outcome IN ({})".format(", ".join(f"'{one}'" for one in Outcome if one in COMPARED)),
+    ),
+    Index(  # read by the version before alone
         "ix_attempts_ended",
         "gpu_id",
         "closed_at",
@@ -240,7 +247,12 @@ gpus = Table(
     Column("failure_count", Integer, nullable=False, server_default=text("0")),
     Column("task_failure_count", Integer, nullable=False, server_default=text("0")),
     Column("fault_reason", Text),
-    Column("not_before", _timestamp),  # backed off: no dispatch until then
+    Column("not_before", _timestamp),  # it rests: no dispatch until then
+    # with the two counts above its `NodeRecord`
+    Column("failed_tasks", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("failed_flow", Text),
+    Column("rests", Integer, nullable=False, server_default=text("0")),
+    Column("hand_backs", Integer, nullable=False, server_default=text("0")),
     Column("registered_at", _timestamp, nullable=False, server_default=_now),
     Column("status_since", _timestamp, nullable=False, server_default=_now),
     Column(

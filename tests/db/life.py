@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import attempts, blame, capacity, claims, collecting, creation, gpus, queue, tasks
+from infra.db import attempts, capacity, claims, collecting, creation, failures, gpus, queue, tasks
 from infra.db.creation import NewTask
 from infra.db.gpus import Registration
 from infra.db.queue import Place
@@ -78,18 +78,18 @@ class Life:
         assert settled is not None
         collected = await collecting.complete(self.connection, task_id, attempt)
         if collected is None:
-            collected = await collecting.collect(self.connection, task_id, attempt)
+            collected = await collecting.collect(self.connection, task_id, attempt, strict_vip=self.strict_vip)
         if collected.status in TERMINAL:
             await self.review(task_id)
         return collected
 
     async def review(self, task_id: str) -> Wakeups:
         """As `TaskSteps.collect` does once a task has ended."""
-        found, wakeups = await blame.suspects(self.connection, task_id), Wakeups()
+        found, wakeups = await failures.suspects(self.connection, task_id), Wakeups()
         for gpu_id in found.poisoned:
-            await blame.excuse(self.connection, task_id, gpu_id)
+            await failures.excuse(self.connection, task_id, gpu_id)
         for gpu_id in found.outdone:
-            wakeups.add(await blame.fault_outlier(self.connection, gpu_id))
+            wakeups.add(await failures.fault_outlier(self.connection, gpu_id))
         return wakeups
 
     async def running(self) -> dict[str, str]:

@@ -29,7 +29,15 @@ from workflows.domain.attempt import Outcome
 
 NODES = ("n1", "n2", "n3")
 TYPES = (1, 2)
-OUTCOMES = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, Outcome.HANDED_BACK, Outcome.TIMED_OUT)
+OUTCOMES = (
+    Outcome.SUCCEEDED,
+    Outcome.FAILED,
+    Outcome.LOST,
+    Outcome.HANDED_BACK,
+    Outcome.TIMED_OUT,
+    Outcome.REJECTED,
+    Outcome.PROTOCOL_ERROR,
+)
 
 FLEETS = (rows.ALL_TAKEN, rows.ONE_FREE)
 CREATE = st.tuples(
@@ -61,7 +69,8 @@ IDLE_BESIDE_WORK = """
      WHERE t.waiting_since IS NOT NULL AND t.engine_started_at IS NOT NULL
        AND g.status = 'ACTIVE' AND g.gone_at IS NULL AND COALESCE(g.not_before < clock_timestamp(), true)
        AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
-           < g.max_concurrent_tasks
+           < CASE WHEN g.rests > 0 THEN 1 ELSE g.max_concurrent_tasks END
+       AND NOT g.gpu_id = ANY (t.barred_on)
        AND NOT (g.gpu_id = ANY (t.failed_on) AND EXISTS (
            SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
@@ -72,6 +81,9 @@ BROKEN_HISTORY = """
 """
 BEST = """
     SELECT t.task_id FROM tasks t WHERE t.waiting_since IS NOT NULL AND t.task_type = ANY (:types)
+       AND NOT (:gpu_id = ANY (t.barred_on) AND EXISTS (
+           SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
+              AND o.gpu_id <> ALL (t.barred_on)))
        AND NOT (:gpu_id = ANY (t.failed_on) AND EXISTS (
            SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
@@ -158,7 +170,7 @@ class Allocator(DatabaseMachine):
             settled = await attempts.settle(
                 connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}", strict_vip=False
             )
-            await collecting.collect(connection, task_id, attempt_number)
+            await collecting.collect(connection, task_id, attempt_number, strict_vip=False)
             return best, settled
 
         best, settled = await self.database.run(finish)
@@ -222,7 +234,7 @@ class Allocator(DatabaseMachine):
             )
         )
         if await self.session(lambda c: collecting.complete(c, task_id, attempt)) is None:
-            await self.session(lambda c: collecting.collect(c, task_id, attempt))
+            await self.session(lambda c: collecting.collect(c, task_id, attempt, strict_vip=False))
         await claims.claim(self.session, task_id, strict_vip=False)
 
     async def _open(self, number: int) -> tuple[str, int, str] | None:

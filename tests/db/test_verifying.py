@@ -89,7 +89,7 @@ class Books:
         await attempts.settle(
             self.connection, task_id, 1, outcome, actor="test", reason="r", result=result, strict_vip=False
         )
-        await collecting.collect(self.connection, task_id, 1)
+        await collecting.collect(self.connection, task_id, 1, strict_vip=False)
 
 
 @pytest.fixture

@@ -1,48 +1,88 @@
-"""An attempt: one try of one task on one slot. While it is open it is the lease of that slot."""
+"""An attempt: one try of one task on one slot. While it is open it is the lease of that slot.
+
+`RULES` is the one table of what the end of an attempt means for its task and for its node (docs/adr/0026).
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
 
 
 class Outcome(StrEnum):
-    """How an attempt was closed. The class of an outcome decides what becomes of its task."""
+    """How an attempt was closed."""
 
     SUCCEEDED = "SUCCEEDED"  # the node's result was accepted
     FAILED = "FAILED"  # the node said that it failed
     TIMED_OUT = "TIMED_OUT"  # the deadline passed without a report
-    REJECTED = "REJECTED"  # the node answered 400/422: this input can never work
+    REJECTED = "REJECTED"  # the node, or the work on it, said that this input can never work
+    PROTOCOL_ERROR = "PROTOCOL_ERROR"  # the node answered the dispatch, but not as the node protocol says
     HANDED_BACK = "HANDED_BACK"  # the node gave it back unstarted
     REFUSED = "REFUSED"  # 409/503: no free slot, or not ready
-    UNREACHABLE = "UNREACHABLE"  # no clear answer to the dispatch, however often repeated
+    UNREACHABLE = "UNREACHABLE"  # no answer to the dispatch, however often repeated
     LOST = "LOST"  # the node fell silent
     FAULTY = "FAULTY"  # the node was marked faulty
     DEREGISTERED = "DEREGISTERED"  # the node is gone, or came back as another one
 
 
-USES_RETRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
-"""Outcomes that use up a retry (DESIGN, Timeout)."""
+class ForTask(Enum):
+    """What becomes of the task."""
 
-REQUEUES = frozenset(
-    {
-        Outcome.HANDED_BACK,
-        Outcome.REFUSED,
-        Outcome.UNREACHABLE,
-        Outcome.LOST,
-        Outcome.FAULTY,
-        Outcome.DEREGISTERED,
-    }
+    COMPLETES = auto()
+    RETRIES = auto()  # a retry is used up; without one left the task ends by this outcome
+    ASKS_ANOTHER = auto()  # no retry is used up, and this node is the last one to get it again; see `retry.judge`
+    WAITS = auto()  # no retry is used up: it waits again, in the transaction that closes the attempt
+
+
+class ForNode(Enum):
+    """What it says about the node; `node_record.after` keeps count."""
+
+    WELL = auto()  # ends every count in a row
+    FAILED = auto()  # a failed task, where the failure is attributed to the node
+    HEARD = auto()  # there is contact with the node; nothing else follows
+    HANDED_BACK = auto()
+    OUT_OF_CONTACT = auto()  # a failed contact
+    NOTHING = auto()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an outcome means. `compared`: the node is compared with its peers on such tasks (`is_outlier`)."""
+
+    task: ForTask
+    node: ForNode
+    compared: bool = False
+
+
+RULES: Mapping[Outcome, Rule] = {
+    Outcome.SUCCEEDED: Rule(ForTask.COMPLETES, ForNode.WELL, compared=True),
+    Outcome.FAILED: Rule(ForTask.RETRIES, ForNode.FAILED, compared=True),
+    Outcome.TIMED_OUT: Rule(ForTask.RETRIES, ForNode.FAILED, compared=True),
+    Outcome.REJECTED: Rule(ForTask.ASKS_ANOTHER, ForNode.HEARD, compared=True),
+    Outcome.PROTOCOL_ERROR: Rule(ForTask.ASKS_ANOTHER, ForNode.OUT_OF_CONTACT, compared=True),
+    Outcome.HANDED_BACK: Rule(ForTask.WAITS, ForNode.HANDED_BACK),
+    Outcome.REFUSED: Rule(ForTask.WAITS, ForNode.OUT_OF_CONTACT),
+    Outcome.UNREACHABLE: Rule(ForTask.WAITS, ForNode.OUT_OF_CONTACT),
+    Outcome.LOST: Rule(ForTask.WAITS, ForNode.NOTHING),
+    Outcome.FAULTY: Rule(ForTask.WAITS, ForNode.NOTHING),
+    Outcome.DEREGISTERED: Rule(ForTask.WAITS, ForNode.NOTHING),
+}
+
+
+def _outcomes(fate: ForTask) -> frozenset[Outcome]:
+    return frozenset(outcome for outcome, rule in RULES.items() if rule.task is fate)
+
+
+USES_RETRY = _outcomes(ForTask.RETRIES)
+REQUEUES = _outcomes(ForTask.WAITS)
+ASKS_ANOTHER = _outcomes(ForTask.ASKS_ANOTHER)
+COMPARED = frozenset(outcome for outcome, rule in RULES.items() if rule.compared)
+
+NODE_STILL_RUNS_IT = frozenset(
+    {Outcome.TIMED_OUT, Outcome.FAULTY, Outcome.DEREGISTERED, Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR}
 )
-"""Outcomes that leave nothing to decide: the task waits again in the same transaction, no retry used up."""
-
-NODE_STILL_RUNS_IT = frozenset({Outcome.TIMED_OUT, Outcome.FAULTY, Outcome.DEREGISTERED, Outcome.UNREACHABLE})
 """Outcomes after which the node may still be working: it is told to stop, as far as it can be reached."""
 
-CONTACT_FAILED = frozenset({Outcome.REFUSED, Outcome.UNREACHABLE})
-"""Outcomes that count as a failed contact with the node (failureCount)."""
-
-REACHED = frozenset({Outcome.SUCCEEDED, Outcome.FAILED})
-"""Outcomes that the node itself has told: so there is contact with it."""
-
 CONFIRMED = frozenset({"starting", "processing", "succeeded"})
-"""A node's words for an attempt (NODE_PROTOCOL) that say that it is there, and not over in vain."""
+"""Node statuses (node protocol) that confirm that the attempt is still held, or succeeded."""

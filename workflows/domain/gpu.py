@@ -6,9 +6,6 @@ from enum import StrEnum
 
 from workflows.domain.errors import IllegalTransition
 
-TASK_FAILURES_TO_FAULTY = 3
-"""So many failed attempts in a row make a node FAULTY by itself (DESIGN, taskFailureCount)."""
-
 
 class GpuStatus(StrEnum):
     """ACTIVE takes work; OFFLINE fell silent and comes back with a beat; FAULTY comes back by recover only."""

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
-from workflows.domain.containment import POISON_NODES, PROMISED_RETRIES
+from workflows.domain.attempt import RULES, ForTask, Outcome
+from workflows.domain.fault_attribution import POISON_NODES, PROMISED_RETRIES
 from workflows.domain.task import TaskStatus
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_CAP_S = 60.0
+REJECTIONS = 2
+"""Distinct nodes that must reject an input before that is believed, where there are as many."""
+PROTOCOL_ERRORS = 3
+"""Attempts that end in an answer outside of the node protocol before the task fails."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What a task has been through, the attempt that is judged included."""
+
+    failed_alike_on: int = 1  # distinct nodes on which it has failed in the same way
+    rejected_by: int = 0  # distinct nodes
+    protocol_errors: int = 0  # attempts
+    others: bool = True  # another node could take it that has neither rejected it nor answered outside of the protocol
 
 
 @dataclass(frozen=True)
@@ -32,19 +46,26 @@ def backoff_s(count: int) -> float:
     return min(BACKOFF_FIRST_S * 2.0 ** min(count - 1, 16), BACKOFF_CAP_S)
 
 
-def judge(outcome: Outcome, *, retry_count: int, max_retries: int, failed_alike_on: int = 1) -> Verdict:
-    """Decide what follows an attempt that closed with `outcome` when `retry_count` retries were used before it.
+def judge(outcome: Outcome, *, retry_count: int, max_retries: int, history: History = History()) -> Verdict:
+    """Decide what follows an attempt that closed with `outcome` when `retry_count` retries were used before it."""
+    match RULES[outcome].task:
+        case ForTask.COMPLETES:
+            return Verdict(TaskStatus.COMPLETED, retry_count)
+        case ForTask.WAITS:
+            return Verdict(TaskStatus.QUEUED, retry_count)
+        case ForTask.ASKS_ANOTHER:
+            believed = _rejected(history) if outcome is Outcome.REJECTED else history.protocol_errors >= PROTOCOL_ERRORS
+            return Verdict(TaskStatus.FAILED if believed else TaskStatus.QUEUED, retry_count)
+        case ForTask.RETRIES:
+            return _retried(outcome, retry_count, max_retries, history)
 
-    `failed_alike_on` are the distinct nodes on which the task has failed in the same way, this one included.
-    """
-    if outcome is Outcome.SUCCEEDED:
-        return Verdict(TaskStatus.COMPLETED, retry_count)
-    if outcome is Outcome.REJECTED:
-        return Verdict(TaskStatus.FAILED, retry_count)
-    if outcome in REQUEUES:
-        return Verdict(TaskStatus.QUEUED, retry_count)
-    assert outcome in USES_RETRY
-    poison = failed_alike_on >= POISON_NODES and retry_count >= PROMISED_RETRIES
+
+def _rejected(history: History) -> bool:
+    return history.rejected_by >= REJECTIONS or not history.others
+
+
+def _retried(outcome: Outcome, retry_count: int, max_retries: int, history: History) -> Verdict:
+    poison = history.failed_alike_on >= POISON_NODES and retry_count >= PROMISED_RETRIES
     if retry_count < max_retries and not poison:
         return Verdict(TaskStatus.QUEUED, retry_count + 1, backoff_s(retry_count + 1))
     status = TaskStatus.TIMEOUT if outcome is Outcome.TIMED_OUT else TaskStatus.FAILED

@@ -1,0 +1,55 @@
+"""May this node take this task? The one definition, in SQL fragments.
+
+`node` and `task` are aliases of rows of `gpus` and `tasks`, or, for a task that a caller describes, parameters.
+`:strict` is the policy of VIP nodes: whether they serve VIP tasks alone.
+"""
+
+from __future__ import annotations
+
+from infra.db import clock
+
+VIP = "{task}.queue_class > 0 AND {task}.promoted_at IS NULL"
+"""By its own priority, not by age."""
+
+
+def works(node: str) -> str:
+    """The node is ACTIVE and registered; it may rest or be full."""
+    return f"{node}.status = 'ACTIVE' AND {node}.gone_at IS NULL"
+
+
+def rests(node: str) -> str:
+    """The node gets nothing for now."""
+    return clock.rests(f"{node}.not_before")
+
+
+def slots(node: str) -> str:
+    """Its slots; one while it runs probes (workflows.domain.node_record)."""
+    return f"CASE WHEN {node}.rests > 0 THEN 1 ELSE {node}.max_concurrent_tasks END"
+
+
+def used(node: str) -> str:
+    """Its open attempts."""
+    return f"(SELECT count(*) FROM attempts a WHERE a.gpu_id = {node}.gpu_id AND a.closed_at IS NULL)"
+
+
+def runs(node: str, task_type: str) -> str:
+    """It supports the type."""
+    return f"{node}.task_types @> ARRAY[CAST({task_type} AS bigint)]"
+
+
+def serves(node: str, vip: str) -> str:
+    """It serves the class of the task; `vip` says whether that is VIP by its own priority."""
+    return f"({node}.priority_queue = 'NORMAL' OR {vip} OR NOT :strict)"
+
+
+def another_could_take(task_type: str, vip: str, but: str) -> str:
+    """A node beside those in the array `but` works and serves such tasks; it may rest or be full."""
+    return (
+        f"EXISTS (SELECT FROM gpus o WHERE {works('o')} AND {runs('o', task_type)} AND {serves('o', vip)}"
+        f" AND o.gpu_id <> ALL ({but}))"
+    )
+
+
+def barred(node: str, task_type: str, vip: str, barred_on: str) -> str:
+    """The node has rejected the task, or answered outside of the protocol, and another one could take it."""
+    return f"({node}.gpu_id = ANY ({barred_on}) AND {another_could_take(task_type, vip, barred_on)})"

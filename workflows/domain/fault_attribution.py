@@ -1,0 +1,128 @@
+"""Fault attribution: whose failure a failed attempt is, and when a node is known to be broken (docs/adr/0026).
+
+`attempt.RULES` says what follows from each outcome, `node_record` what follows from several in a row. Here is what
+only a comparison can tell. Two failures of a task are *alike* where both passed their deadline, or where both nodes
+gave the same reason.
+
+- A failure is not the node's where another node has failed the task alike before, and a passed deadline is not where
+  the limit is short for the type (`has_room`).
+- A poison task has failed alike on `POISON_NODES` distinct nodes: what it had counted against its first node
+  is taken back, and beyond `PROMISED_RETRIES` it gets no retry any more.
+- A node that fails what its peers complete, so often that it is no chance, is broken: see `is_outlier`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import comb, exp, lgamma
+
+from workflows.domain.attempt import Outcome
+from workflows.domain.queueing import USUAL_DURATION_S
+
+POISON_NODES = 3
+"""Distinct nodes on which a poison task has failed alike."""
+PROMISED_RETRIES = 3
+"""Poison or not, a task has the retries that everybody expects (DESIGN, `MAX_RETRIES`); those beyond are for luck."""
+ROOM = 3.0
+"""A limit is short where it is less than this many times the usual duration of the type."""
+
+RECENT = 20
+"""The last attempts of a node that are compared, since it was registered anew or recovered."""
+RECENT_OF_PEER = 50
+PEERS = 20
+"""A node is compared with at most this many others that share a task type with it."""
+OUTLIER_FAILURES = 4
+"""Fewer tasks that others completed say nothing about a node."""
+UNLIKELY = 1e-5
+"""A node that would fail as much as this by mere chance, were it like its peers, is not like them."""
+FAILED_BEFORE, COMPLETED_BEFORE = 0.1, 2.0
+"""What is believed of the work of a flow before its first attempt, as attempts: mostly it completes; some of it fails
+now and then wherever it runs."""
+
+_CHANGING = re.compile(r"0x[0-9a-f]+|\d{4,}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An attempt that failed: where, how, and what the node said."""
+
+    gpu_id: str
+    outcome: Outcome
+    reason: str | None
+
+    @property
+    def way(self) -> tuple[Outcome, str]:
+        """What alike failures share: the reason without addresses and long numbers, which differ from run to run."""
+        if self.outcome is Outcome.TIMED_OUT:
+            return self.outcome, ""
+        return self.outcome, " ".join(_CHANGING.sub("#", self.reason or "").split())
+
+
+Kind = tuple[int, str]
+"""Work that is compared with its like: the task type and the flow."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Of the last tasks of one kind on a node or on several: how many ended there, and how many of these failed there
+    and were completed by another node."""
+
+    ended: int
+    failed: int
+
+
+def failed_alike_on(earlier: Iterable[Failure], last: Failure) -> set[str]:
+    """The nodes on which a task failed as it did at last, that one included."""
+    return {one.gpu_id for one in earlier if one.way == last.way} | {last.gpu_id}
+
+
+def is_nodes_failure(earlier: Iterable[Failure], last: Failure) -> bool:
+    """Whether a failure counts against its node: no other node has failed the task alike."""
+    return failed_alike_on(earlier, last) == {last.gpu_id}
+
+
+def has_room(timeout_ms: int, usual_s: float | None) -> bool:
+    """Whether a task's own limit leaves the usual work of its type room: else a passed deadline is nobody's failure.
+
+    `usual_s` is the median duration of the type's last tasks; None where none has completed.
+    """
+    return timeout_ms >= ROOM * 1000 * (USUAL_DURATION_S if usual_s is None else usual_s)
+
+
+def is_outlier(own: Mapping[Kind, Record], peers: Mapping[Kind, Record]) -> bool:
+    """Whether a node fails what its peers complete, far more than they fail work of the same kinds.
+
+    Only kinds count of which the node has failed something: so work that fails now and then wherever it runs accuses
+    nobody, however much of it a node happens to get. All kinds count together, and each by itself.
+    """
+    kinds = {kind: record for kind, record in own.items() if record.failed}
+    chances = {kind: _chances(record.ended, peers.get(kind, Record(0, 0))) for kind, record in kinds.items()}
+    together = _is_unlikely(sum(one.failed for one in kinds.values()), reduce(_sums, chances.values(), [1.0]), tests=1)
+    return together or any(_is_unlikely(kinds[kind].failed, chances[kind], tests=len(kinds)) for kind in kinds)
+
+
+def _is_unlikely(failed: int, chances: Sequence[float], tests: int) -> bool:
+    """Whether that many failures or more are no chance, where so many counts are tested at once."""
+    return failed >= OUTLIER_FAILURES and sum(chances[failed:]) * tests <= UNLIKELY
+
+
+def _chances(ended: int, peers: Record) -> list[float]:
+    """The chance of 0, 1, … `ended` failures of a node that is like its peers (beta-binomial)."""
+    a, b = FAILED_BEFORE + peers.failed, COMPLETED_BEFORE + peers.ended - peers.failed
+    return [comb(ended, k) * exp(_log_beta(a + k, b + ended - k) - _log_beta(a, b)) for k in range(ended + 1)]
+
+
+def _log_beta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
+
+
+def _sums(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    """The chances of each sum of two independent counts."""
+    sums = [0.0] * (len(one) + len(other) - 1)
+    for i, p in enumerate(one):
+        for j, q in enumerate(other):
+            sums[i + j] += p * q
+    return sums
