@@ -21,7 +21,7 @@ from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
 from infra.forecast import Forecast
-from infra.node_client import Answer, NodeAddress, NodeClient, NodeUnreachable
+from infra.node_client import NO_HTTP, Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine
 from workflows.domain.attempt import Outcome
@@ -127,7 +127,8 @@ class TaskSteps:
         info = activity.info()
         if info.is_local or info.attempt < ANSWERS:
             _repeat(f"HTTP {status}")
-        closed = await self._settle(ref, Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（HTTP {status}）")
+        what = "不是HTTP" if status == NO_HTTP else f"HTTP {status}"
+        closed = await self._settle(ref, Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（{what}）")
         still = await self._database.single(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
         return closed if still is None else Dispatched(Delivery.RUNNING)  # it has accepted the attempt before
 

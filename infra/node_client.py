@@ -22,6 +22,7 @@ from workflows.domain.errors import ForbiddenAddress
 
 MAX_ANSWER = 64 * 1024  # bytes
 MAX_ERROR = 500  # characters
+NO_HTTP = 0  # the status of an answer that is no HTTP
 CONNECT_S = 2.0
 TOTAL_S = 4.5  # from the call to the last byte of its answer: a node that drips does not hold us longer
 IDLE_S = 10.0  # until an idle connection is closed: a large fleet must not use up our files
@@ -140,6 +141,8 @@ class NodeClient:
                 ) as response,
             ):
                 return Answer(response.status, _object(await _bounded(response)))
+        except aiohttp.ClientResponseError:
+            return Answer(NO_HTTP, {})
         except (aiohttp.ClientError, TimeoutError) as error:
             if any(isinstance(one, OSError) and one.errno in OUR_SHORTAGES for one in _chain(error)):
                 raise OwnShortage(OwnShortage.__doc__) from error

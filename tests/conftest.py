@@ -109,7 +109,7 @@ class Api:
         return await self.report(put, "result", {"result": json.dumps(result)}, **options)
 
     async def say(self, put: Any, status: str, message: str = "", **options: Any) -> Any:
-        extra = {key: options.pop(key) for key in list(options) if key == "progress"}
+        extra = {key: options.pop(key) for key in list(options) if key in {"progress", "rejected"}}
         body = {"status": status, "gpuId": put.gpu_id, "message": message, **extra}
         return await self.report(put, "status", body, **options)
 

@@ -39,6 +39,7 @@ class FakeNode:
     hold: asyncio.Event | None = None  # no answer before it is set
     known: dict[str, str] = field(default_factory=dict)
     puts: asyncio.Queue[Put] = field(default_factory=asyncio.Queue)
+    health: str | None = None  # what it says of itself; None: it has no such route
     canceled: list[str] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
@@ -88,7 +89,7 @@ class FakeNode:
                 await self.hold.wait()
             payload = json.dumps(answer).encode()
             writer.write(
-                self.garbled
+                (self.garbled if method == "PUT" else None)
                 or f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
                 "Connection: close\r\n\r\n".encode()
                 + payload
@@ -105,6 +106,8 @@ class FakeNode:
             put = Put(run_id, self.gpu_id, headers["x-attempt-token"], json.loads(content), headers)
             self.puts.put_nowait(put)
             return self.answer[0], {"id": run_id, **self.answer[1]}
+        if path == "/health-check" and self.health is not None:
+            return 200, {"status": self.health}
         if path.endswith("/cancel"):
             self.canceled.append(run_id)
             return 200, {}

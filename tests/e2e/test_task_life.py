@@ -229,14 +229,6 @@ async def _says(temporal, details, *task_ids):
     return all([(await one.query("__temporal_workflow_metadata")).current_details == details for one in handles])
 
 
-async def test_three_failures_in_a_row_make_a_node_faulty(api, make_node):
-    node = await make_node("life_broken", [111])
-    await api.create(111)
-    for _ in range(3):
-        await api.say(await node.next_put(), "FAILED", "boom")
-    assert (await api.gpu_until("life_broken", "FAULTY"))["taskFailureCount"] == 3
-
-
 async def test_the_workflow_is_visible_with_its_attributes(api, make_node, temporal):
     node = await make_node("life_seen", [112])
     task_id = await api.create(112)
