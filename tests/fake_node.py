@@ -39,7 +39,7 @@ class FakeNode:
     hold: asyncio.Event | None = None  # no answer before it is set
     known: dict[str, str] = field(default_factory=dict)
     puts: asyncio.Queue[Put] = field(default_factory=asyncio.Queue)
-    health: str | None = None  # what it says of itself; None: it has no such route
+    health: str | None = None  # what it says of itself; it has no such route without
     canceled: list[str] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
