@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import heapq
 import random
+import sys
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -90,6 +91,8 @@ def speaking_html(_: random.Random) -> Ends:
 
 @dataclass
 class SimulatedTask:
+    """A task with what the rules need to know of it."""
+
     number: int
     flow: str
     work: Work
@@ -110,6 +113,8 @@ class SimulatedTask:
 
 @dataclass
 class SimulatedNode:
+    """A node with its record, its rest, and the last attempts on which it is compared."""
+
     gpu_id: str
     behaviour: Behaviour
     slots: int
@@ -117,16 +122,18 @@ class SimulatedNode:
     running: int = 0
     rests_until: float = 0.0
     rested_s: float = 0.0
+    took: int = 0
     faulty_at: float | None = None
     done: deque[tuple[SimulatedTask, bool]] = field(default_factory=lambda: deque(maxlen=RECENT_OF_PEER))
 
     def free(self, now: float) -> bool:
+        """Whether it has a slot for another task."""
         room = 1 if self.record.probes else self.slots
         return self.faulty_at is None and now >= self.rests_until and self.running < room
 
 
 class Fleet:
-    """Runs tasks until all have ended."""
+    """Runs tasks until all have ended, or nothing happens any more."""
 
     def __init__(self, behaviours: Iterable[Behaviour], *, seed: int, slots: int = 1, usual_s: float = 1.0) -> None:
         self.rng = random.Random(seed)
@@ -190,6 +197,7 @@ class Fleet:
 
     def _start(self, node: SimulatedNode, task: SimulatedTask) -> None:
         node.running += 1
+        node.took += 1
         task.attempts += 1
         ends = node.behaviour(self.rng) or task.work(self.rng)
         outcome, reason, after_s = ends or (Outcome.SUCCEEDED, "", self._usual_s * self.rng.uniform(0.5, 1.5))
@@ -296,3 +304,78 @@ def stream(
         flow, work = rng.choices(kinds, weights)[0]
         arrivals.append((now, flow, work))
     return arrivals
+
+
+def honest(fleet: Fleet) -> list[SimulatedTask]:
+    """The tasks that every sound node completes."""
+    return [task for task in fleet.tasks if task.work is good]
+
+
+def p99_s(tasks: Iterable[SimulatedTask]) -> float:
+    """From creation to end."""
+    took = sorted(task.ended_at - task.created_at for task in tasks)
+    return took[int(0.99 * len(took))]
+
+
+MIXES: dict[str, Mapping[tuple[str, Work], float]] = {
+    "honest work": {("h", good): 1},
+    "20 % fail at random by half": {("h", good): 0.8, ("c", flaky(0.5)): 0.2},
+    "all fail at random by 30 %": {("c", flaky(0.3)): 1},
+    "half raise": {("h", good): 0.5, ("c", raises): 0.5},
+    "half are bad inputs": {("h", good): 0.5, ("c", bad_input): 0.5},
+    "half have a short limit": {("h", good): 0.5, ("c", hurried): 0.5},
+}
+BAD: dict[str, Behaviour] = {
+    "fails all": broken(1),
+    "fails half": broken(0.5),
+    "rejects all": rejecting,
+    "speaks HTML": speaking_html,
+    "hands all back": handing_back,
+}
+LOAD = 0.5
+"""Of the sound nodes' capacity."""
+
+
+def fleet_of(
+    size: int, mix: Mapping[tuple[str, Work], float], *, bad: Behaviour | None, tasks: int, seed: int
+) -> Fleet:
+    """A fleet of `size` nodes after that many tasks; with `bad` the first node is like that."""
+    nodes = [bad or sound] + [sound] * (size - 1)
+    rate = LOAD * max(size - (bad is not None), 1)
+    return Fleet(nodes, seed=seed).run(stream(random.Random(seed), rate, tasks, mix))
+
+
+def _figures(sizes: Iterable[int] = (1, 2, 3, 10, 100), seeds: int = 3) -> Iterator[str]:
+    yield "sound fleets: nodes FAULTY of all, honest tasks that failed, their p99, share of time that nodes rest"
+    for size in sizes:
+        for name, mix in MIXES.items():
+            yield f"  {size:3}  {name:28} {_sound(size, mix, seeds)}"
+    yield "one bad node among sound ones: when FAULTY (avoided: rests, or is chosen last), its attempts, sound FAULTY"
+    for size in sizes:
+        for name, bad in BAD.items():
+            yield f"  {size:3}  {name:28} {_found(size, bad, seeds)}"
+
+
+def _sound(size: int, mix: Mix, seeds: int) -> str:
+    fleets = [fleet_of(size, mix, bad=None, tasks=3000, seed=seed) for seed in range(seeds)]
+    nodes = [(node, fleet.now) for fleet in fleets for node in fleet.nodes.values()]
+    faulty = sum(node.faulty_at is not None for node, _ in nodes)
+    tasks = [task for fleet in fleets for task in honest(fleet)]
+    failed = sum(task.status is not TaskStatus.COMPLETED for task in tasks)
+    p99 = f"{p99_s(tasks):5.1f} s" if tasks else "      –"
+    rested = sum(node.rested_s / now for node, now in nodes) / len(nodes)
+    return f"{faulty}/{len(nodes):<4} {failed}/{len(tasks):<5} {p99}  {rested:.3f}"
+
+
+def _found(size: int, bad: Behaviour, seeds: int) -> str:
+    work = MIXES["honest work"]
+    fleets = [fleet_of(size, work, bad=bad, tasks=100 + 40 * size, seed=seed) for seed in range(seeds)]
+    first = [fleet.nodes["n0"] for fleet in fleets]
+    when = ", ".join(f"{node.faulty_at:.0f} s" if node.faulty_at else "avoided" for node in first)
+    others = sum(node.faulty_at is not None for fleet in fleets for node in list(fleet.nodes.values())[1:])
+    return f"{when:22} {[node.took for node in first]}  {others}"
+
+
+if __name__ == "__main__":
+    for line in _figures():
+        sys.stdout.write(f"{line}\n")
