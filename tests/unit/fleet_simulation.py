@@ -332,13 +332,13 @@ BAD: dict[str, Behaviour] = {
     "speaks HTML": speaking_html,
     "hands all back": handing_back,
 }
+Mix = Mapping[tuple[str, Work], float]
+"""The shares of flows and their work."""
 LOAD = 0.5
 """Of the sound nodes' capacity."""
 
 
-def fleet_of(
-    size: int, mix: Mapping[tuple[str, Work], float], *, bad: Behaviour | None, tasks: int, seed: int
-) -> Fleet:
+def fleet_of(size: int, mix: Mix, *, bad: Behaviour | None, tasks: int, seed: int) -> Fleet:
     """A fleet of `size` nodes after that many tasks; with `bad` the first node is like that."""
     nodes = [bad or sound] + [sound] * (size - 1)
     rate = LOAD * max(size - (bad is not None), 1)
