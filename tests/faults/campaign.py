@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import json
+import math
 import os
 import sys
 import tempfile
@@ -17,14 +18,26 @@ import httpx
 import psycopg
 from temporalio.client import Client
 
+from infra.db import keys
+from infra.db.audit import Actor
+from infra.db.engine import Database, create_engine
+from infra.db.keys import NewKey
 from infra.settings import ENV_PREFIX
+from tests.faults import verdict
+from tests.faults.bad_nodes import all_of_them
+from tests.faults.careless import OWNER, Careless
 from tests.faults.clients import PATIENCE, Clients
 from tests.faults.figures import Figures
 from tests.faults.nemesis import Nemesis
 from tests.faults.plan import Plan, faults
-from tests.faults.system import KEY, PARTS, System, running
+from tests.faults.system import KEY, NODES, PARTS, System, running
 from workers.stack.logs import Log
+from workflows.domain.role import Role
 
+JOINS = 0.15
+"""Of the time of the load: then the bad nodes come."""
+CARELESS = 4
+"""Honest tasks for each careless one."""
 HEAL_S = 60.0
 CLOSE_S = 30.0
 UNFINISHED = "SELECT count(*) FROM tasks WHERE completed_at IS NULL"
@@ -34,14 +47,28 @@ ENDS = "SELECT extract(epoch FROM completed_at)::float FROM tasks WHERE complete
 async def run(plan: Plan, log: Log, folder: Path | None = None) -> Figures:
     """The figures of one run on a fresh stack of its own, in a scratch folder unless one is given."""
     with tempfile.TemporaryDirectory(prefix="gpu-orchestrator-faults-") as scratch:
-        async with running(plan, folder or Path(scratch), log) as system, _http(system) as http:
-            return await Campaign(plan, system, Clients(http, plan)).run()
+        async with (
+            running(plan, folder or Path(scratch), log) as system,
+            _http(system, KEY) as http,
+            _http(system, await _users_key(system)) as careless,
+        ):
+            return await Campaign(plan, system, Clients(http, plan), Clients(careless, plan)).run()
 
 
-def _http(system: System) -> httpx.AsyncClient:
+async def _users_key(system: System) -> str:
+    """The secret of a new key of the careless user."""
+    database = Database(create_engine(system.services.database_url, pool_size=1))
+    try:
+        key = NewKey(Role.USER, OWNER)
+        return (await database.run(lambda c: keys.create(c, key, Actor(None, "faults", None)))).secret
+    finally:
+        await database.close()
+
+
+def _http(system: System, key: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=f"{system.url}/api/v2",
-        headers={"Authorization": f"Bearer {KEY}"},
+        headers={"Authorization": f"Bearer {key}"},
         trust_env=False,
         timeout=PATIENCE,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
@@ -51,17 +78,35 @@ def _http(system: System) -> httpx.AsyncClient:
 class Campaign:
     """One run on a running system."""
 
-    def __init__(self, plan: Plan, system: System, clients: Clients) -> None:
+    def __init__(self, plan: Plan, system: System, clients: Clients, careless: Clients) -> None:
         self._plan = plan
         self._system = system
         self._clients = clients
         self._nemesis = Nemesis(system.parts)
+        self._bad_nodes = all_of_them(clients.http, plan.chance("bad nodes")) if plan.bad_company else []
+        self._careless = Careless(careless, plan.tasks // CARELESS if plan.bad_company else 0)
+        self._joined_at = math.inf
 
     async def run(self) -> Figures:
         """Everything in order; a run that does not drain is checked all the same."""
+        bad_nodes = asyncio.create_task(self._work_badly())
+        try:
+            return await self._run()
+        finally:
+            bad_nodes.cancel()
+            await asyncio.gather(bad_nodes, return_exceptions=True)
+
+    async def _work_badly(self) -> None:
+        """Until cancelled; they come once it is known how long honest tasks take without them."""
+        await asyncio.sleep(JOINS * self._plan.seconds)
+        self._joined_at = time.time()
+        await asyncio.gather(*(node.work() for node in self._bad_nodes))
+
+    async def _run(self) -> Figures:
         self._system.break_network(broken=True)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._clients.work())
+            group.create_task(self._careless.work())
             group.create_task(self._nemesis.work(faults(self._plan, list(PARTS))))
         self._system.break_network(broken=False)
         await self._nemesis.heal(HEAL_S)
@@ -70,11 +115,16 @@ class Campaign:
         drained_s = time.monotonic() - began
         await self._until_workflows_are_closed()
         verified = await self._verify()
+        untrue = await self._careless.check()
+        bad = [node.gpu_id for node in self._bad_nodes]
         return Figures.of(
             seed=self._plan.seed,
             accepted=len(self._clients.accepted),
             lost=await self._clients.check(),
-            wrong=self._clients.wrong,
+            untrue=untrue,
+            careless=dict(self._careless.ends),
+            verdict=await verdict.read(self._url, NODES, bad, self._joined_at),
+            wrong=self._clients.wrong + self._careless.clients.wrong,
             stuck=stuck,
             verified=verified,
             kills=self._nemesis.kills,
@@ -88,10 +138,11 @@ class Campaign:
     async def _drain(self) -> int:
         """How many tasks have not ended when the time is up."""
         deadline = time.monotonic() + self._plan.drain_s
-        while (left := int((await self._column(UNFINISHED))[0])) and time.monotonic() < deadline:
-            await self._clients.recover()
+        while True:
+            left = int((await self._column(UNFINISHED))[0])
+            if not left or time.monotonic() >= deadline:
+                return left
             await asyncio.sleep(1)
-        return left
 
     async def _until_workflows_are_closed(self) -> None:
         """A workflow closes a step after its row; the check that follows says which have not."""
@@ -123,10 +174,13 @@ class Campaign:
         found: dict[str, Any] = json.loads(output)
         return found
 
+    @property
+    def _url(self) -> str:
+        return self._system.services.database_url.replace("postgresql+psycopg", "postgresql")
+
     async def _column(self, statement: str) -> list[float]:
-        url = self._system.services.database_url.replace("postgresql+psycopg", "postgresql")
         async with (
-            await psycopg.AsyncConnection.connect(url) as connection,
+            await psycopg.AsyncConnection.connect(self._url) as connection,
             await connection.execute(statement) as cursor,  # type: ignore[arg-type]
         ):
             return [row[0] for row in await cursor.fetchall()]

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tests.faults.plan import LONGEST_MS, SHORTEST_MS, Plan
-from tests.faults.work import TASK_TYPE, digest
+from tests.faults.work import TYPES, digest
 
 PATIENCE = httpx.Timeout(6.0, connect=3.0)
 AGAIN_S = 0.3
@@ -19,6 +19,7 @@ ASK_TWICE = 10
 """Every n-th task is requested once more after it was acknowledged."""
 AT_ONCE = 16
 AWAY = {429, 503}
+HONEST = "user_"
 
 
 @dataclass
@@ -55,17 +56,17 @@ class Clients:
 
     async def _ask(self, n: int, ms: int) -> str:
         body = {
-            "taskType": TASK_TYPE,
-            "userId": f"user_{n % 3}",
+            "taskType": TYPES[n // 2 % len(TYPES)],
+            "userId": f"{HONEST}{n % 3}",
             "app": f"app_{n % 2}",
             "priority": 1 + n % 2,
             "payload": json.dumps({"n": n, "ms": ms}),
         }
-        answer = await self._insist("POST", "/tasks", json=body, headers={"Idempotency-Key": f"{self.plan.seed}-{n}"})
+        answer = await self.insist("POST", "/tasks", json=body, headers={"Idempotency-Key": f"{self.plan.seed}-{n}"})
         task_id: str = answer["taskId"]
         return task_id
 
-    async def _insist(self, method: str, path: str, **options: Any) -> Any:
+    async def insist(self, method: str, path: str, **options: Any) -> Any:
         """Until it is answered 200. What else is no answer of a system that is away for a moment is kept."""
         while True:
             try:
@@ -86,16 +87,10 @@ class Clients:
 
         async def one(n: int, task_id: str) -> str | None:
             async with turns:
-                task = await self._insist("GET", f"/tasks/{task_id}")
-                found = (await self._insist("GET", f"/tasks/{task_id}/result"))["result"] or {}
+                task = await self.insist("GET", f"/tasks/{task_id}")
+                found = (await self.insist("GET", f"/tasks/{task_id}/result"))["result"] or {}
             right = task["status"] == "COMPLETED" and found.get("digest") == digest(n)
             return None if right else f"task {n} ({task_id}) is {task['status']} with {found}: {task['errorMessage']}"
 
         found = await asyncio.gather(*(one(n, task_id) for n, task_id in self.accepted.items()))
         return [complaint for complaint in found if complaint]
-
-    async def recover(self) -> None:
-        """What an operator does after an outage: nodes that were judged FAULTY work again."""
-        for gpu in await self._insist("GET", "/gpus"):
-            if gpu["status"] == "FAULTY":
-                await self._insist("POST", f"/gpus/{gpu['gpuId']}/recover")

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.faults.verdict import Verdict
+
 IN_FLIGHT = "nothing is in flight"
 TWICE = "no attempt was executed twice"
 
@@ -21,12 +23,20 @@ class Figures:
     slots_leaked: int
     stuck: int
     violations: int
+    sound_nodes_faulty: int
+    bad_nodes_unknown: int
+    untrue_ends: int
     kills: int
     pauses: int
     network_faults: dict[str, int]
     answers: dict[str, int]
     longest_recovery_s: float
     drained_s: float
+    bad_nodes: dict[str, str]
+    sound_nodes_rested: dict[str, int]
+    careless: dict[str, int]
+    honest_s_before: str
+    honest_s_beside: str
     complaints: list[str]
 
     @classmethod
@@ -34,7 +44,9 @@ class Figures:
         cls,
         *,
         lost: list[str],
+        untrue: list[str],
         wrong: list[str],
+        verdict: Verdict,
         verified: dict[str, Any],
         network: dict[str, int],
         longest_recovery_s: float,
@@ -50,10 +62,25 @@ class Figures:
             executed_twice=checks[TWICE]["violations"] if TWICE in checks else -1,
             slots_leaked=sum("is open" in example for example in in_flight["examples"]),
             violations=verified["violations"],
+            sound_nodes_faulty=len(verdict.sound_faulty),
+            bad_nodes_unknown=len(verdict.unknown),
+            untrue_ends=len(untrue),
             network_faults=network,
             longest_recovery_s=round(longest_recovery_s, 2),
             drained_s=round(drained_s, 2),
-            complaints=[*lost[:10], *wrong[:10], *broken, *verified["unread"]],
+            bad_nodes={one.gpu_id: str(one) for one in verdict.found},
+            sound_nodes_rested=verdict.sound_rested,
+            honest_s_before=verdict.before,
+            honest_s_beside=verdict.beside,
+            complaints=[
+                *lost[:10],
+                *untrue[:10],
+                *wrong[:10],
+                *broken,
+                *verified["unread"],
+                *(f"{name} was FAULTY, and is sound" for name in verdict.sound_faulty),
+                *(f"no alert names {name}" for name in verdict.unknown),
+            ],
             **counts,
         )
 
@@ -75,6 +102,8 @@ class Figures:
 
 
 def _words(value: object) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {n}" for name, n in sorted(value.items())) or "none"
+        return "; ".join(f"{name}: {n}" for name, n in sorted(value.items())) or "none"
     return f"{value:,}"

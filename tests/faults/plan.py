@@ -24,6 +24,7 @@ class Plan:
     tasks: int
     every_s: float = 2.0
     drain_s: float = 90.0
+    bad_company: bool = True  # nodes that go wrong, and a careless user
 
     def chance(self, purpose: str) -> Random:
         """A sequence of its own for each purpose: the others' use of theirs does not disturb it."""

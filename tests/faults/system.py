@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from infra.settings import Settings
 from tests.faults.plan import HTTP, POSTGRES, Plan
 from tests.faults.proxy import Proxy, is_commit, is_http_request, to_path, to_port
-from tests.faults.work import TASK_TYPE
+from tests.faults.work import TYPES
 from workers.stack import programs
 from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
@@ -117,5 +117,5 @@ def _nodes(url: str, layout: DataDir) -> list[PartSpec]:
 def _node(name: str, url: str, layout: DataDir) -> tuple[str, ...]:
     where = ("--api", url, "--port", "0", "--state-dir", str(layout.nodes / name))
     limits = ("--slots", str(SLOTS), "--drain-timeout", "1", "--heartbeat-interval", "0.5")
-    work = ("--handler", f"{TASK_TYPE}=tests.faults.work:run")
+    work = [word for number in TYPES for word in ("--handler", f"{number}=tests.faults.work:run")]
     return (sys.executable, "-m", "workers.cli", "node", "--gpu-id", name, *where, *limits, *work)

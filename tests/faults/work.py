@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from collections.abc import Callable
 from typing import Any
 
-TASK_TYPE = 7
+TASK_TYPE, OTHER_TYPE = 7, 8
+TYPES = (TASK_TYPE, OTHER_TYPE)
+RAISED, BY_CHANCE = "no face found", "the scheduler diverged"
 
 
 def digest(n: int) -> str:
@@ -16,7 +19,11 @@ def digest(n: int) -> str:
 
 
 def run(input: dict[str, Any], report: Callable[[int], None]) -> dict[str, Any]:
-    """Take `ms` milliseconds, and tell what came of it."""
+    """Take `ms` milliseconds, and tell what came of it; or go wrong as the input says."""
+    if input.get("goes") == "wrong":
+        raise ValueError(RAISED)
+    if input.get("goes") == "by chance" and random.random() < 0.5:
+        raise RuntimeError(BY_CHANCE)
     time.sleep(input["ms"] / 2000)
     report(50)
     time.sleep(input["ms"] / 2000)
