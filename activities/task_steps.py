@@ -113,8 +113,8 @@ class TaskSteps:
 
     async def _refused(self, order: Order, status: int) -> Dispatched:
         """What the node says of itself tells people more than its refusal."""
-        state = await self._nodes.readiness(NodeAddress(order.ip, order.port, order.secret))
-        said = f"，{state}" if state else ""
+        state, reason = await self._nodes.readiness(NodeAddress(order.ip, order.port, order.secret)) or (None, None)
+        said = f"，{state}" + (f"：{reason}" if reason else "") if state else ""
         return await self._settle(
             AttemptRef(order.task_id, order.attempt),
             Outcome.REFUSED,

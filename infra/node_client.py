@@ -49,7 +49,15 @@ class Answer:
     @property
     def error(self) -> str | None:
         """The reason of a failed attempt, at most 500 characters: the only words of an answer that users read."""
-        text = self.body.get("error")
+        return self._words("error")
+
+    @property
+    def reason(self) -> str | None:
+        """Why a node is not ready, at most 500 characters: for operators."""
+        return self._words("reason")
+
+    def _words(self, name: str) -> str | None:
+        text = self.body.get(name)
         return strict_json.UNSTORABLE.sub("", text).strip()[:MAX_ERROR] or None if isinstance(text, str) else None
 
 
@@ -103,15 +111,15 @@ class NodeClient:
         """`POST /predictions/{id}/cancel`: stop it. Raises NodeUnreachable."""
         return await self._call("POST", node, f"/predictions/{quote(run_id, safe='')}/cancel")
 
-    async def readiness(self, node: NodeAddress) -> str | None:
-        """`GET /health-check`: what the node says of itself; None without an answer of the protocol's soon."""
+    async def readiness(self, node: NodeAddress) -> tuple[str, str | None] | None:
+        """`GET /health-check`: the node's state and the reason that it gives; None without a valid answer soon."""
         try:
             async with asyncio.timeout(READINESS_S):
                 answer = await self._call("GET", node, "/health-check")
         except (TimeoutError, NodeUnreachable, ForbiddenAddress):
             return None
         state = answer.body.get("status")
-        return state if state in READINESS else None
+        return (state, answer.reason) if state in READINESS else None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -40,6 +40,7 @@ class FakeNode:
     known: dict[str, str] = field(default_factory=dict)
     puts: asyncio.Queue[Put] = field(default_factory=asyncio.Queue)
     health: str | None = None  # what it says of itself; it has no such route without
+    reason: str | None = None  # why it is not ready
     canceled: list[str] = field(default_factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
@@ -107,7 +108,7 @@ class FakeNode:
             self.puts.put_nowait(put)
             return self.answer[0], {"id": run_id, **self.answer[1]}
         if path == "/health-check" and self.health is not None:
-            return 200, {"status": self.health}
+            return 200, {"status": self.health, "reason": self.reason}
         if path.endswith("/cancel"):
             self.canceled.append(run_id)
             return 200, {}

@@ -248,10 +248,10 @@ async def test_short_limits_end_their_tasks_and_blame_no_node(api: Api, make_nod
 
 async def test_a_node_that_calls_itself_defunct_is_heard_at_once(api: Api, make_node: MakeNode) -> None:
     node = await make_node("defunct", [159])
-    node.answer, node.health = (503, {}), "DEFUNCT"
+    node.answer, node.health, node.reason = (503, {}), "DEFUNCT", "the disk of /scratch is full"
     task_id = await api.create(159)
     (alert,) = await eventually(lambda: api.alerts("defunct"))
-    assert alert["message"].endswith("（HTTP 503，DEFUNCT）")
+    assert alert["message"].endswith("（HTTP 503，DEFUNCT：the disk of /scratch is full）")
     node.answer = (202, {"status": "starting"})
     while (put := await node.next_put()).task_id != task_id or put.run_id.endswith("-1"):
         pass
