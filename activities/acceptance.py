@@ -17,7 +17,7 @@ from workflows.messages import Delivery, Dispatched
 from workflows.policies import WATCH
 
 AT_ONCE = 50
-"""So many dispatches of a process wait at the same time: each holds a workflow task, and a worker has a hundred."""
+"""Dispatches of a process that wait at the same time: each holds a workflow task, of which a worker has a hundred."""
 LEAST_S = 0.05
 
 

@@ -1,9 +1,9 @@
-"""Mending what fell between the database and the engine (docs/architecture.md, "Reconciliation").
+"""Repair of drift between the database and Temporal (docs/architecture.md, "Reconciliation").
 
-The row says how a task stands. Its workflow is made to follow: told once more what it was told before, or run
-again where it does not run any more, whoever ended it. Only where the workflow has gone further than the row, because
-a write of its own was lost, the row follows. Each mend leaves an entry in the task's timeline, written before
-anything is done; where the task has moved since it was found the entry fails, and nothing is done.
+The row decides how a task is, and its workflow is made to follow: it is notified again, or run again if it does not
+run any more, whoever ended it. The row follows only if the workflow has gone further because a write of its own was
+lost. Each repair leaves an entry in the task's timeline, written before anything is done. If the task has moved since
+the drift was found the entry fails, and nothing is done.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SIGNAL_S = 10.0
 PATIENCE_S = 20.0
 """The same where a node or a timer has a part in it."""
 DELIVERY_S = 60.0
-"""A dispatch that has no clear answer for so long was given up by everybody."""
+"""A dispatch without a clear answer after this time has been given up."""
 UNHEARD_S = 1800.0
-"""So long a slot that came with the creation is kept for a workflow that has not been heard of: without workers nobody
-has asked the node, and it is not to blame."""
+"""How long a slot that was claimed at creation is kept for a workflow that has not been heard of: without workers
+nobody has asked the node, so the failure is not the node's."""
 LOOKED_S = 600.0
-"""A first look that was put off and has been due for so long is none that is awaited any more."""
+"""A first look that was put off and is overdue by this is no longer expected."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
 RETURNED = {Standing.COMPLETED: {TaskStatus.COMPLETED}, Standing.FAILED: set(FAILURE_TYPES)}

@@ -35,7 +35,7 @@ ANSWERS = 3
 NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
 """What a node says of itself that does not pass by waiting (node protocol, `/health-check`)."""
 SOON_S = 3.0
-"""By so much the engine's clock may run ahead of the database's at the end of an attempt."""
+"""How far Temporal's clock may run ahead of the database's at the end of an attempt."""
 
 
 class TaskSteps:

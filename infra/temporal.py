@@ -55,8 +55,8 @@ HEARD_WITHIN = timedelta(seconds=4)
 """A worker that hears a grant answers with the end of its workflow task, which is that of the dispatch."""
 UPDATE_ERRORS = (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError)
 PAUSE_S, FAILURES = 1.0, 3
-"""After so many calls in a row without an answer the engine counts as away, until a ping, one in so many seconds, is
-answered."""
+"""After `FAILURES` calls in a row without an answer Temporal counts as away, until a ping is answered; one is sent per
+`PAUSE_S` seconds."""
 
 
 class Standing(Enum):

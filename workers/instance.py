@@ -27,7 +27,7 @@ from workers.stuck_workflows import StuckWorkflows
 PROMOTED_AT_ONCE = 200  # tasks per turn
 TOLD_AGAIN_S = 10.0
 LATE_INTERVALS, LATE_S = 3, 60.0
-"""The monitor is late after so many of its intervals, and so many seconds."""
+"""The monitor is late after this many of its intervals and at least `LATE_S` seconds."""
 FORGOTTEN_AFTER = 8
 """Instance timeouts after which a silent instance is no longer shown, nor counted against the cluster's health."""
 
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 
 class Instance:
-    """Beats every third of the lease. The leader looks for silent nodes and for slots that stand free."""
+    """Beats every third of the lease. The leader looks for silent nodes and idle slots."""
 
     def __init__(self, kind: str, database: Database, engine: Engine, settings: Settings) -> None:
         self.id = ""
         self.leads = False
-        self._told: dict[tuple[str, int], float] = {}  # silent (gpu id, epoch) -> when its workflow was told
+        self._told: dict[tuple[str, int], float] = {}  # silent (gpu id, epoch) -> when its workflow was signalled
         self._kind = kind
         self._database = database
         self._engine = engine
@@ -125,7 +125,7 @@ class Instance:
                 log.info("the monitor is late, and can't be run: %s", error)
 
     async def _tell_the_silent(self, found: Silence) -> None:
-        """Each silent node's workflow looks for itself; it is told again only after a while."""
+        """Signal the workflow of each silent node, at most once per `TOLD_AGAIN_S`; it looks at the row itself."""
         now = time.monotonic()
         self._told = {node: at for node, at in self._told.items() if at > now - TOLD_AGAIN_S}
         new = [node for node in found.lapsed if node not in self._told]

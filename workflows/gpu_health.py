@@ -32,7 +32,7 @@ class GpuHealthWorkflow:
         self._state = replace(state, pending=[], commands=[])
         self._pending = list(state.pending)  # what happened since the row was last looked at
         self._commands = list(state.commands)  # of persons, not carried out yet
-        self._taken = 0  # commands that this run was told
+        self._taken = 0  # commands that this run has received
         self._seen_at: str | None = None
         self._deadline: asyncio.Task[None] | None = None
 

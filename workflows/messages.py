@@ -26,7 +26,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class TaskInput:
-    """Starts a TaskWorkflow. All else about the task stands in its row."""
+    """Starts a TaskWorkflow. All else about the task is in its row."""
 
     task_id: str
     task_type: int
@@ -173,7 +173,7 @@ class NodeState:
     status: GpuStatus
     epoch: int
     running_attempts: int
-    as_of: str | None  # ISO 8601; None: it has not looked yet
+    as_of: str | None  # ISO 8601, or None if it has not looked yet
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ FIRST_DISPATCH = timedelta(seconds=2)
 """The first try of a dispatch, as a local activity; bounded, since it holds the workflow task open."""
 
 WATCH = timedelta(seconds=1)
-"""A first try waits for the report of short work at most until so long after it was asked for (ADR 0016)."""
+"""How long after its request a first try waits for the report of short work (ADR 0016)."""
 
 DISPATCH_WINDOW = timedelta(seconds=10)
 """How long an ambiguous dispatch is repeated before the node is suspected. Our own trouble has no such limit."""
@@ -33,7 +33,7 @@ ASK_TIMEOUT = timedelta(seconds=30)
 
 MONITOR_STEP = timedelta(seconds=60)
 MONITOR_BEAT = timedelta(seconds=10)
-"""A step of a monitor run that has not beaten for so long is run again: its worker or the word of its end is lost."""
+"""A step of a monitor run that has not beaten for this long is run again: its worker or its answer is lost."""
 
 WAIT_BACKSTOP = timedelta(minutes=10)
 """A waiting task looks again by itself after this time, in case its grant's signal and its repetition were lost."""

@@ -47,7 +47,7 @@ ENDS_AS_ITS_TASK = "ends-as-its-task"
 
 @workflow.defn(name="TaskWorkflow")
 class TaskWorkflow:
-    """One task, `task-{taskId}`. What is true of it stands in its row; this decides what happens next."""
+    """One task, `task-{taskId}`. What is true of it is in its row; this decides what happens next."""
 
     @workflow.init
     def __init__(self, task: TaskInput) -> None:

@@ -78,12 +78,12 @@ async def find(connection: Connection, task_id: str, token: str, *, opens: bool 
 
 
 async def holders(connection: Connection, task_id: str, lineage: str | None) -> list[Row]:
-    """The task's attempts: token, gpu_id, and whether that node is of this lineage (`own`); None: all are."""
+    """The task's attempts: token, gpu_id, and whether that node is of this lineage (`own`); with None all are."""
     return list((await connection.execute(_HOLDERS, {"task_id": task_id, "lineage": lineage})).all())
 
 
 async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str) -> bool:
-    """The node runs the attempt: the task is PROCESSING from now on. False where the attempt is closed.
+    """The node runs the attempt: the task is PROCESSING from now on. False if the attempt is closed.
 
     One statement as a rule; needs no transaction.
     """
@@ -91,9 +91,9 @@ async def accept(connection: Connection, task_id: str, attempt: int, *, actor: s
 
 
 async def accept_dispatched(connection: Connection, task_id: str, attempt: int, watched_by: str | None) -> bool:
-    """The same, said by the dispatch, which hears of the attempt's end on the channel `watched_by` (see `closings`).
+    """The same for the dispatch, which hears of the attempt's end on the channel `watched_by` (see `closings`).
 
-    None: it does not wait for it, and the task's workflow is to be signalled.
+    With None it does not wait for that, and the task's workflow is signalled.
     """
     return await _accepted(connection, await edges.accept_dispatched(connection, task_id, attempt, watched_by))
 
@@ -135,14 +135,13 @@ async def settle(
     opened_on: str | None = None,
     needs_people: bool = False,
 ) -> Wakeups | None:
-    """Close an open attempt, free its slot and hand it over. None where it was closed already.
+    """Close an open attempt, free its slot and hand it over. None if it was closed already.
 
-    An outcome that leaves nothing to decide puts the task back to QUEUED here; the others wait for
-    the task's workflow to collect them: a dispatch that waits for that is told on its channel, else the workflow is to
-    be signalled. UNREACHABLE and PROTOCOL_ERROR close nothing that the node has accepted, SUCCEEDED nothing without a
-    result. With `node_is` (status, epoch) nothing happens where the node has changed since the caller looked.
-    `opened_on` is the attempt's node, where `find` has opened its release. `needs_people`: the node itself says that it
-    will not get well alone.
+    An outcome that leaves nothing to decide puts the task back to QUEUED here. The task's workflow collects the others:
+    a dispatch that waits for that is notified on its channel, else the workflow is to be signalled. UNREACHABLE and
+    PROTOCOL_ERROR close nothing that the node has accepted, SUCCEEDED nothing without a result. With `node_is` (status,
+    epoch) nothing happens if the node has changed since the caller looked. `opened_on` is the attempt's node if `find`
+    has opened its release. `needs_people`: the node itself says that it will not get well alone.
     """
     if (outcome is Outcome.SUCCEEDED) != (result is not None):
         raise ValueError(f"{outcome} {'without' if result is None else 'with'} a result")

@@ -62,11 +62,11 @@ DELIVERY_S = 3.0
 
 
 async def due_in_s(connection: Connection, task_id: str, attempt: int, outcome: Outcome) -> float | None:
-    """In how many seconds an open attempt may be closed without a report of its node: at once from 0 on.
+    """Seconds until an open attempt may be closed without a report of its node, 0 or less if at once.
 
-    TIMED_OUT: when the timeout of the task has passed since the node accepted the attempt, or, where that is not
-    recorded, since it was claimed. UNREACHABLE: where no node has accepted it. None: never, which is so for every other
-    outcome and for an attempt that is closed.
+    TIMED_OUT: when the timeout of the task has passed since the node accepted the attempt, or since it was claimed if
+    that is not recorded. UNREACHABLE: if no node has accepted it. None (never) for every other outcome, and for an
+    attempt that is closed.
     """
     values = {"task_id": task_id, "attempt": attempt, "outcome": outcome, "window": DELIVERY_S}
     due: float | None = (await connection.execute(_DUE, values)).scalar_one_or_none()

@@ -25,7 +25,7 @@ _ADDRESS = text(
 
 @dataclass(frozen=True)
 class Order:
-    """An open attempt with all that the node is told."""
+    """An open attempt with all that the node is sent."""
 
     task_id: str
     attempt: int

@@ -42,7 +42,7 @@ _INHERITABLE = 2
 
 
 class Listener(Protocol):
-    """Who hears what a child says; lines come without their end."""
+    """Receives what a child prints, in lines without their end."""
 
     def stdout_line(self, line: bytes) -> None: ...
     def stderr_line(self, line: bytes) -> None: ...

@@ -49,7 +49,7 @@ class Execution:
 
     @property
     def is_canceled(self) -> bool:
-        """Whether the orchestrator was told that it is: then not even a result counts."""
+        """Whether a cancel was answered: after that not even a result counts."""
         return self.stopped.done() and self.stopped.result() == canceled()
 
     def begin(self) -> None:

@@ -99,7 +99,7 @@ class Executions:
             self._spawn(self._reporting, self._deliver(record))
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing more, hand back what has not begun; the rest has so many seconds until it is killed for that."""
+        """Take nothing more, hand back what has not begun, and kill what still runs after `seconds`."""
         self.phase = "DRAINING"
         for execution in self._active.values():
             if not execution.has_begun:
@@ -116,7 +116,7 @@ class Executions:
             execution.stop(handed_back("the node was shut down"))
 
     async def close(self) -> None:
-        """After `stop_all`: wait, but not for ever, until the ends are written down; report no more."""
+        """After `stop_all`: wait up to `GRACE` until the ends are written down; report no more."""
         await settle(self._running, GRACE)
         for report in self._reporting:
             report.cancel()

@@ -20,7 +20,7 @@ Function = Callable[[dict[str, Any], Callable[[int], None]], Any]
 
 
 def main(target: str) -> None:
-    """Import, wait, run; every failure is told before it ends the process."""
+    """Import, wait, run; every failure is reported to the agent before it ends the process."""
     agent = Channel()
     try:
         function = _load(target)

@@ -84,7 +84,7 @@ class Membership:
             delay = min(_LAST_DELAY, 2 * delay)
 
     async def beat(self, interval: float) -> None:
-        """Beat every `interval` seconds for ever; raises Refused where a new registration is refused."""
+        """Beat every `interval` seconds until cancelled; raises Refused where a new registration is refused."""
         clock = asyncio.get_running_loop().time
         due = clock()
         while True:

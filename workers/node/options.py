@@ -130,7 +130,7 @@ def read_key_file(path: Path) -> str:
 
 
 def _trust(args: argparse.Namespace, environ: Mapping[str, str]) -> ssl.SSLContext | None:
-    """Who may have signed the orchestrator's certificate, where it is not one of the usual authorities."""
+    """The authorities trusted to sign the orchestrator's certificate, or None for the usual ones."""
     if args.ca_file:
         return _authorities("--ca-file", args.ca_file)
     file = environ.get("SSL_CERT_FILE") if args.api.startswith("https:") else None

@@ -88,7 +88,7 @@ class Orchestrator:
     async def report(
         self, address: ReportAddress, kind: str, body: Mapping[str, object], seconds: float | None = None
     ) -> httpx.Response:
-        """§3.6 (kind `status`) and §3.7 (kind `result`): the answer, whatever it is, within so many seconds."""
+        """§3.6 (kind `status`) and §3.7 (kind `result`): the answer, whatever it is, within `seconds`."""
         headers = {"X-Attempt-Token": address.token, "traceparent": address.traceparent}
         return await self._http.post(
             f"{self._origin}{address.path}/{kind}",

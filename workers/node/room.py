@@ -18,7 +18,7 @@ class Room:
 
     @property
     def full(self) -> Path | None:
-        """A folder whose disk is full; None: there is room on all."""
+        """A folder whose disk is full, or None."""
         return next((folder for folder in self._folders if _is_full(folder)), None)
 
 

@@ -20,7 +20,7 @@ from workers.node.work import Command, Handler, Work
 
 
 class Watch(Protocol):
-    """Who is told how an attempt goes on, and who may stop it."""
+    """Receives the progress of an attempt, and may stop it."""
 
     @property
     def stopped(self) -> asyncio.Future[Outcome]: ...

@@ -192,7 +192,7 @@ def _reap_until(control: Control, deadline: float, ended: dict[int, int]) -> Non
         left = deadline - time.monotonic()
         if left <= 0:
             return
-        if control.at_once:  # its socket is readable for ever
+        if control.at_once:  # its socket stays readable
             time.sleep(min(STEP, left))
         elif select.select([control.descriptor], [], [], min(STEP, left))[0]:
             control.hear()

@@ -82,7 +82,7 @@ COMPARED = frozenset(outcome for outcome, rule in RULES.items() if rule.compared
 NODE_STILL_RUNS_IT = frozenset(
     {Outcome.TIMED_OUT, Outcome.FAULTY, Outcome.DEREGISTERED, Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR}
 )
-"""Outcomes after which the node may still be working: it is told to stop, as far as it can be reached."""
+"""Outcomes after which the node may still be working: it is sent a cancel, as far as it can be reached."""
 
 CONFIRMED = frozenset({"starting", "processing", "succeeded"})
 """Node statuses (node protocol) that confirm that the attempt is still held, or succeeded."""

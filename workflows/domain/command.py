@@ -20,7 +20,7 @@ class Command(StrEnum):
 
 
 def epoch_of(said: Any) -> int | None:
-    """The registration that a notification is about; None: this is no notification, but a person's command."""
+    """The registration that a notification is about, or None if the signal is a person's command."""
     epoch = said.get("epoch") if isinstance(said, dict) else None
     return epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None
 

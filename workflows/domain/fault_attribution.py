@@ -87,7 +87,7 @@ def is_nodes_failure(earlier: Iterable[Failure], last: Failure) -> bool:
 def has_room(timeout_ms: int, usual_s: float | None) -> bool:
     """Whether a task's own limit leaves the usual work of its type room: else a passed deadline is nobody's failure.
 
-    `usual_s` is the median duration of the type's last tasks; None where none has completed.
+    `usual_s` is the median duration of the type's last tasks; None if none has completed.
     """
     return timeout_ms >= ROOM * 1000 * (USUAL_DURATION_S if usual_s is None else usual_s)
 
@@ -105,7 +105,7 @@ def is_outlier(own: Mapping[Kind, Record], peers: Mapping[Kind, Record]) -> bool
 
 
 def _is_unlikely(failed: int, chances: Sequence[float], tests: int) -> bool:
-    """Whether that many failures or more are no chance, where so many counts are tested at once."""
+    """Whether `failed` or more failures are too many for chance; `tests` counts are tested at once."""
     return failed >= OUTLIER_FAILURES and sum(chances[failed:]) * tests <= UNLIKELY
 
 

@@ -46,7 +46,7 @@ class Grants:
         return [name for name in self.shown() if name not in OF_ROLE.get(role, ())]
 
     def priority(self, asked: int | None, default: int) -> int | None:
-        """A task's priority, where none was asked for at most the largest one allowed; None: more than that."""
+        """A task's priority: `asked`, or else the default within the limit; None if `asked` is beyond it."""
         if self.max_priority is None:
             return default if asked is None else asked
         if asked is None:
@@ -66,11 +66,11 @@ class Grants:
         return self.networks is None or any(ip_address(ip) in ip_network(one) for one in self.networks)
 
     def allow_gpus(self, gpus: int) -> bool:
-        """Whether so many GPUs may be registered at a time."""
+        """Whether this number of GPUs may be registered at a time."""
         return self.max_gpus is None or gpus <= self.max_gpus
 
     def allow_slots(self, slots: int) -> bool:
-        """Whether all GPUs together may have so many slots."""
+        """Whether all GPUs together may have this number of slots."""
         return self.max_slots is None or slots <= self.max_slots
 
 

@@ -12,7 +12,7 @@ from workflows.domain.role import Role
 
 
 def flow_of(role: Role, owner: str, *, acts_for_others: bool) -> str | None:
-    """The flow of the tasks of a key; None: each is of its app's (`named`)."""
+    """The flow of the tasks of a key, or None if each task belongs to its app's flow (`named`)."""
     return f"owner:{owner}" if role is Role.USER and not acts_for_others else None
 
 
