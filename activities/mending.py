@@ -80,6 +80,7 @@ class Mender:
         )
         mended["ended"] = await self._each(self._end, await self._ended())
         mended["nodes"] = await self._each(self._attend, await run(lambda c: reconciling.unattended(c, AGE_S)))
+        mended["unwatched"] = await self._each(self._attend, await self._unwatched())
         mended["counters"] = await self._recount()
         await run(lambda c: first_looks.forget(c, LOOKED_S))
         return {kind: count for kind, count in mended.items() if count}
@@ -226,6 +227,16 @@ class Mender:
     async def _attend(self, row: Row) -> bool:
         await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch))
         return True
+
+    async def _unwatched(self) -> Sequence[Row]:
+        """Nodes whose workflow does not run: a person has ended it, and could give them no command any more."""
+        try:
+            watched = await self._engine.open_nodes()
+        except EngineAway as error:
+            activity.logger.warning("the nodes' workflows could not be listed: %s", error)
+            return []
+        registered = await self._run(lambda c: reconciling.registered(c, AGE_S))
+        return [row for row in registered if row.gpu_id not in watched]
 
     async def _recount(self) -> int:
         """Correct the kept counts; how many were wrong."""

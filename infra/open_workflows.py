@@ -16,6 +16,7 @@ PROBLEMS = SearchAttributeKey.for_keyword_list("TemporalReportedProblems")
 """The server sets it on a workflow whose workflow task fails again and again, and unsets it once one succeeds."""
 WITH_PROBLEMS = f"{PROBLEMS.name} IN ('category=WorkflowTaskFailed', 'category=WorkflowTaskTimedOut')"
 """`IS NOT NULL` would read all open workflows."""
+OF_NODES = f"WorkflowType = '{NODE}'"
 _CAUSE = "cause=WorkflowTaskFailedCause"
 
 

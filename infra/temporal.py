@@ -53,6 +53,8 @@ MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
 HEARD_WITHIN = timedelta(seconds=4)
 """A worker that hears a grant answers with the end of its workflow task, which is that of the dispatch."""
+PAGE = 1000
+"""Workflows on one page of a list: the most that the server gives."""
 UPDATE_ERRORS = (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError)
 PAUSE_S, FAILURES = 1.0, 3
 """After `FAILURES` calls in a row without an answer Temporal counts as away, until a ping is answered; one is sent per
@@ -226,6 +228,10 @@ class Engine:
         listed = await self._listed(open_workflows.of_tasks(before), limit)
         return [OpenTask(one.id.removeprefix(task_workflow_id("")), one.start_time) for one in listed]
 
+    async def open_nodes(self) -> set[str]:
+        """Nodes whose workflow is open. The list may lag behind by a second. Raises EngineAway."""
+        return {one.id.removeprefix(node_workflow_id("")) for one in await self._listed(open_workflows.OF_NODES)}
+
     async def stuck(self, limit: int) -> list[StuckRun]:
         """Runs of ours that can't go on; none where the server does not tell. Raises EngineAway."""
         try:
@@ -239,11 +245,11 @@ class Engine:
             log.debug("this server does not tell which workflows are stuck: %s", error)
             return []
 
-    async def _listed(self, query: str, limit: int) -> list[WorkflowExecution]:
-        """Open workflows of ours, the latest first."""
+    async def _listed(self, query: str, limit: int | None = None) -> list[WorkflowExecution]:
+        """Open workflows of ours, the latest first; all of them unless there is a limit."""
         ours = f"ExecutionStatus = 'Running' AND TaskQueue = '{self._settings.task_queue}' AND {query}"
         async with self._reaching():
-            return [one async for one in self.client.list_workflows(ours, limit=limit, page_size=limit)]
+            return [one async for one in self.client.list_workflows(ours, limit=limit, page_size=limit or PAGE)]
 
     async def terminate(self, run: StuckRun) -> None:
         """End a run that can't go on. Raises EngineAway, NoSuchWorkflow."""

@@ -131,6 +131,9 @@ _UNATTENDED = text(
      LIMIT 500
     """
 )
+_REGISTERED = text(
+    f"SELECT gpu_id, epoch FROM gpus WHERE gone_at IS NULL AND {clock.long_ago('registered_at', clock.seconds('age'))}"
+)
 _UNSERVED = text(
     """
     SELECT types.task_type, first.task_id
@@ -205,6 +208,11 @@ async def next_round(connection: Connection, age_s: float, limit: int) -> Sequen
 async def unattended(connection: Connection, age_s: float) -> Sequence[Row]:
     """Nodes whose state their workflow has not seen for `age_s`, and faulty or gone ones that hold open attempts."""
     return (await connection.execute(_UNATTENDED, {"age": age_s})).all()
+
+
+async def registered(connection: Connection, age_s: float) -> Sequence[Row]:
+    """Nodes whose last registration is older than `age_s`."""
+    return (await connection.execute(_REGISTERED, {"age": age_s})).all()
 
 
 async def unserved(connection: Connection) -> list[tuple[int, str]]:
