@@ -64,14 +64,14 @@ class StuckWorkflows:
             for one in found:
                 await self._tried(one)
         except Exception as error:  # the next look begins anew
-            if not isinstance(error, EngineAway) and not is_unavailable(error):
+            if not _is_away(error):
                 log.exception("the look for stuck workflows failed")
 
     async def _tried(self, run: StuckRun) -> None:
         try:
             await self._help(run)
         except Exception as error:
-            if isinstance(error, EngineAway) or is_unavailable(error):
+            if _is_away(error):
                 raise
             log.exception("%s is stuck, and could not be helped", run.workflow_id)
 
@@ -79,6 +79,14 @@ class StuckWorkflows:
         row = await self._collected(run) if run.workflow == TASK else None
         if not self._is_due(run.workflow_id):
             return
+        try:
+            await self._replace(run, row)
+        except Exception as error:
+            if _is_away(error):
+                del self._replaced[run.workflow_id]  # the next look tries again
+            raise
+
+    async def _replace(self, run: StuckRun, row: Row | None) -> None:
         if row is not None:
             await self._run(lambda c: edges.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
         with suppress(NoSuchWorkflow):
@@ -104,6 +112,10 @@ class StuckWorkflows:
         now = time.monotonic()
         self._replaced = {name: at for name, at in self._replaced.items() if at > now - REPLACED_AGAIN_S}
         return self._replaced.setdefault(workflow_id, now) == now
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, EngineAway) or is_unavailable(error)
 
 
 async def _tell(connection: Connection, found: list[StuckRun]) -> None:

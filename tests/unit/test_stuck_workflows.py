@@ -10,6 +10,7 @@ import pytest
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from infra.open_workflows import PROBLEMS, StuckRun
+from infra.temporal_access import EngineAway
 from workers import stuck_workflows
 from workers.stuck_workflows import EVERY_S, REPLACED_AGAIN_S, StuckWorkflows
 from workflows.domain.health import Health, cluster_health
@@ -81,6 +82,23 @@ async def test_one_that_cannot_be_helped_holds_up_no_other(around, monkeypatch, 
     await looked(StuckWorkflows(around, around, strict_vip=False))
     assert around.done == ["tell", "end gpu-gpu_001", f"end {MONITOR.workflow_id}"]
     assert "gpu-gpu_001 is stuck, and could not be helped" in caplog.text
+
+
+async def test_one_that_could_not_be_ended_is_tried_again_at_the_next_look(around, monkeypatch):
+    """Temporal was away for a moment: the hour between two new runs has not begun."""
+    end = around.terminate
+
+    async def is_away(run: StuckRun) -> None:
+        monkeypatch.setattr(around, "terminate", end)
+        raise EngineAway
+
+    monkeypatch.setattr(around, "terminate", is_away)
+    one = StuckWorkflows(around, around, strict_vip=False)
+    await looked(one)
+    assert around.done == ["tell"]
+    around.now += EVERY_S
+    await looked(one)
+    assert around.done == ["tell", "tell", "end gpu-gpu_001", "start gpu-gpu_001", f"end {MONITOR.workflow_id}"]
 
 
 def test_the_causes_are_read_from_what_the_server_says():
