@@ -20,6 +20,7 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from workflows import policies
     from workflows.domain.attempt import NODE_STILL_RUNS_IT, Outcome
+    from workflows.domain.limits import MAX_ATTEMPT
     from workflows.domain.task import FAILURE_TYPES, TERMINAL, TaskStatus
     from workflows.messages import (
         AttemptRef,
@@ -69,7 +70,7 @@ class TaskWorkflow:
                 grant, ended = slot.settled, await self._collect(slot.settled.attempt, None)
             else:
                 return self._found_ended(slot.status)
-            self._attempt = grant.attempt
+            before, self._attempt = self._attempt, grant.attempt
             self._show(ended.status, None if ended.status is TaskStatus.QUEUED else grant.gpu_id)
             if ended.status in TERMINAL:
                 self._describe(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
@@ -78,7 +79,7 @@ class TaskWorkflow:
                 summary = TaskSummary(ended.status, grant.attempt, grant.gpu_id)
                 return _ended(summary, f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome or ended.status}")
             if ended.outcome is None and workflow.patched("open-again"):
-                self._reopen(grant.attempt)
+                self._reopen(grant.attempt, before if workflow.patched("as-before") else grant.attempt - 1)
             await self._pause(grant, ended)
             self._renew()
 
@@ -97,7 +98,9 @@ class TaskWorkflow:
     @workflow.signal(description=INTERNAL)
     @of_its_inputs
     def granted(self, grant: Grant) -> None:
-        """A slot was handed to this task while it waited."""
+        """A slot was handed to this task while it waited. What can be no attempt's number is ignored."""
+        if not 0 < grant.attempt <= MAX_ATTEMPT:
+            return
         if self._granted is None or grant.attempt > self._granted.attempt:
             self._granted = grant
 
@@ -153,9 +156,12 @@ class TaskWorkflow:
         """The grant that it started with, or was signalled; one of an attempt that has been run does not count."""
         return self._granted if self._granted is not None and self._granted.attempt > self._attempt else None
 
-    def _reopen(self, attempt: int) -> None:
-        """It was said to be closed, or granted, and is not: what was said of it does not count."""
-        self._attempt = min(self._attempt, attempt - 1)
+    def _reopen(self, attempt: int, before: int) -> None:
+        """It was said to be closed, or granted, and is not: what was said of it does not count.
+
+        `before` is the last attempt that was known before it.
+        """
+        self._attempt = before
         self._settled = min(self._settled, attempt - 1)
         if self._granted is not None and self._granted.attempt <= attempt:
             self._granted = None

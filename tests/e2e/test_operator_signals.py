@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -176,6 +176,52 @@ async def test_a_task_takes_no_harm_by_signals(api, temporal, make_node):
     await api.succeed(put, {})
     await api.until(task, "COMPLETED")
     assert await failed_steps(temporal, f"task-{task}") == []
+
+
+async def test_a_waiting_task_takes_no_harm_by_grants_of_strangers(api, temporal, make_node):
+    """Of an attempt that there is not, and of one that there can't be: its own grant is heard all the same."""
+    task = await api.create(731)
+    handle = temporal.get_workflow_handle(f"task-{task}")
+    for attempt in (99, 10**12, -1):
+        await handle.signal("granted", {"attempt": attempt, "gpu_id": "nobody"})
+    await handle.signal("settled", 10**30)
+
+    async def waits_again() -> bool:
+        state = await handle.query("state")
+        return bool(state["attempt"] == 99 and state["now"].startswith("waiting: "))
+
+    await eventually(waits_again)
+    node = await make_node("unmoved", [731])
+    put = await node.next_put()  # not only after the ten minutes after which it looks by itself
+    await api.succeed(put, {})
+    await api.until(task, "COMPLETED")
+    assert await failed_steps(temporal, f"task-{task}") == []
+
+
+async def test_a_nodes_workflow_that_was_ended_runs_again(api, temporal, make_node):
+    """A node that beats sends its workflow nothing; without one it could be given no command."""
+    for how in ("cancel", "terminate"):
+        gpu_id = f"ended_by_{how}"
+        await make_node(gpu_id, [732])
+        handle = temporal.get_workflow_handle(f"gpu-{gpu_id}")
+        first = (await eventually(lambda handle=handle: described(handle))).run_id
+        await getattr(handle, how)()
+
+        async def is_anew(handle: WorkflowHandle[Any, Any] = handle, first: str = first) -> bool:
+            found = await handle.describe()
+            return found.run_id != first and found.status is WorkflowExecutionStatus.RUNNING
+
+        await eventually(is_anew, within=40)
+        await signal(temporal, gpu_id, "fault", {"reason": "fan"})
+        await api.gpu_until(gpu_id, "FAULTY")
+
+
+async def described(handle: WorkflowHandle[Any, Any]) -> Any:
+    """What is known of a workflow, once it was started."""
+    try:
+        return await handle.describe()
+    except RPCError:
+        return None
 
 
 async def test_a_repeated_command_changes_nothing(api, temporal, make_node):

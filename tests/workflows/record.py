@@ -2,8 +2,9 @@
 
 With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
 gets its slot with its creation, with `short` only those of short work and of a grant by an update, with `commanded`
-only the one of a node that a person signals, with `endings` only those of workflows that fail as their tasks. Run it
-only when a workflow's commands change on purpose; open runs of the old commands must still replay.
+only the one of a node that a person signals, with `granted_falsely` only the one of a false grant, with `endings` only
+those of workflows that fail as their tasks. Run it only when a workflow's commands change on
+purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -82,6 +83,17 @@ class Recorder:
         await self.api.until(task, "COMPLETED")
         await asyncio.sleep(1)
         await self.keep("task_misled", f"task-{task}")
+
+    async def granted_falsely(self) -> None:
+        """A waiting task is granted an attempt that there is not."""
+        task = await self.api.create(8)
+        await self.client.get_workflow_handle(f"task-{task}").signal("granted", {"attempt": 99, "gpu_id": "nobody"})
+        await asyncio.sleep(1)
+        node = await self.node("true", 8)
+        await self.api.succeed(await node.next_put(), {})
+        await self.api.until(task, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep("task_granted_falsely", f"task-{task}")
 
     async def claimed(self) -> None:
         """A task gets its slot with its creation, and fails there."""
@@ -239,6 +251,7 @@ async def main() -> None:
     async with recorder() as usual:
         await usual.tasks()
         await usual.misled()
+        await usual.granted_falsely()
         await usual.claimed()
         await usual.granted_first()
         await usual.short()
@@ -252,6 +265,12 @@ async def commanded() -> None:
     """The history of a node that a person commands by signals."""
     async with recorder() as usual:
         await usual.commanded()
+
+
+async def granted_falsely() -> None:
+    """The history of a task that is granted an attempt that there is not."""
+    async with recorder() as usual:
+        await usual.granted_falsely()
 
 
 async def claimed() -> None:
@@ -280,5 +299,5 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    wanted = {"continued": continued, "claimed": claimed, "short": short, "commanded": commanded, "endings": endings}
+    wanted = {one.__name__: one for one in (continued, granted_falsely, claimed, short, commanded, endings)}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

@@ -23,6 +23,7 @@ WANTED = {
     "task_timed_out",
     "task_lost_node",
     "task_misled",
+    "task_granted_falsely",
     "task_waiting",
     "task_granted_first",
     "task_claimed_at_creation",

@@ -5,3 +5,5 @@ MAX_TIMEOUT_MS = 86_400_000
 MAX_RETRIES = 100
 MAX_REASON = 500
 """Characters of why a node is FAULTY, or recovered."""
+MAX_ATTEMPT = 2**31 - 1
+"""The largest number of an attempt that a column of the database can hold."""
