@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -24,12 +24,16 @@ _FAILED_AS = {kind: str(status) for status, kind in FAILURE_TYPES.items()}
 
 @dataclass(frozen=True)
 class Execution:
-    """One run of a task's workflow. `shown` is its search attribute TaskStatus."""
+    """One run of a task's workflow. `shown` is its search attribute TaskStatus.
+
+    `reset`: a person has reset it, and another run took its place. Only `describe` tells.
+    """
 
     task_id: str
     run_id: str
     status: WorkflowExecutionStatus
     shown: str | None
+    reset: bool = False
 
     @property
     def runs(self) -> bool:
@@ -42,8 +46,8 @@ class Execution:
 
     @property
     def counts(self) -> bool:
-        """Whether no other run may exist beside it. A run that was cut off may be replaced."""
-        return self.runs or self.ended_by_itself
+        """Whether no other run may exist beside it. A run that was cut off, or reset, may be replaced."""
+        return self.runs or (self.ended_by_itself and not self.reset)
 
 
 async def every(client: Client) -> AsyncIterator[Execution]:
@@ -56,7 +60,9 @@ async def describe(client: Client, task_id: str, run_id: str | None = None) -> E
     """The current state of one run, by default the last one; None if there is none, or no longer."""
     handle = client.get_workflow_handle(task_workflow_id(task_id), run_id=run_id)
     try:
-        return _execution(await handle.describe(rpc_timeout=CALL))
+        found = await handle.describe(rpc_timeout=CALL)
+        reset = bool(found.raw_description.workflow_extended_info.reset_run_id)
+        return replace(_execution(found), reset=reset)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None

@@ -11,6 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
@@ -115,6 +118,21 @@ async def completed(api, make_node, task_type):
     return task_id
 
 
+async def reset(temporal, workflow_id):
+    """Back to the first step, as in the Web UI."""
+    events = (await temporal.get_workflow_handle(workflow_id).fetch_history()).events
+    first = next(one for one in events if one.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
+    await temporal.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=temporal.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+            reason="by a test",
+            workflow_task_finish_event_id=first.event_id,
+            request_id=workflow_id,
+        )
+    )
+
+
 async def test_what_agrees_is_not_found(hand, api, make_node, waiting):
     done = await completed(api, make_node, 490)
     assert await hand.found(done, waiting) == []
@@ -133,6 +151,15 @@ async def test_a_second_workflow_is_found(hand, api, make_node, temporal):
     await hand.start(task_id)
     await hand.visible(task_id, 2)
     assert await hand.found(task_id) == [f"{task_id} has 2 workflows"]
+
+
+async def test_a_workflow_that_a_person_reset_is_no_second_one(hand, api, make_node, temporal):
+    task_id = await completed(api, make_node, 493)
+    await temporal.get_workflow_handle(task_workflow_id(task_id)).result()
+    await reset(temporal, task_workflow_id(task_id))
+    await temporal.get_workflow_handle(task_workflow_id(task_id)).result()
+    await hand.visible(task_id, 2)
+    assert await hand.found(task_id) == []
 
 
 async def test_a_workflow_without_a_row_is_found(hand):
