@@ -11,6 +11,7 @@
 | same gpuId registers from another host | test_a_result_that_waits_behind_the_registration_of_another_host_is_late |
 | fault during dispatch | test_a_dispatch_that_lands_after_the_fault_is_late |
 | recover while the offline timer fires | test_the_offline_timer_that_waits_behind_recover_does_nothing |
+| a person's signal during a recover by REST | db/test_node_commands.py: test_a_fault_and_a_recover_… |
 | two API processes, the same call at once | e2e/test_cluster.py: test_fault_and_recover_that_wait_for_one_lock_… |
 | node paused past its grace, then resumed | e2e/test_agent_killed.py: test_paused_past_its_grace_… |
 """
