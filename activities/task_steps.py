@@ -13,7 +13,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.acceptance import Acceptance
-from infra import strict_json, telemetry
+from infra import results, strict_json, telemetry
 from infra.db import attempts, claims, collecting, dispatching, failures
 from infra.db.collecting import ACTOR
 from infra.db.connection import Connection
@@ -23,6 +23,7 @@ from infra.db.wakeups import Wakeups
 from infra.forecast import Forecast
 from infra.node_client import NO_HTTP, Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
+from infra.strict_json import Unfit
 from infra.temporal import Engine
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
@@ -100,6 +101,8 @@ class TaskSteps:
             return await self._acceptance.note(order)
         if status in {200, 201} and state == "succeeded" and "output" in answer.body:
             return await self._take(ref, answer.body["output"])
+        if status in {200, 201} and state == "failed" and answer.body.get("rejected") is True:
+            return await self._settle(ref, Outcome.REJECTED, answer.error or "节点报告输入不可用")
         if status in {200, 201} and state == "failed":
             return await self._settle(ref, Outcome.FAILED, answer.error or "节点报告执行失败")
         if status in {200, 201} and state == "canceled":
@@ -135,10 +138,9 @@ class TaskSteps:
     async def _take(self, ref: AttemptRef, output: object) -> Dispatched:
         """The result of a synchronous node."""
         try:
-            result = json.dumps(output, ensure_ascii=False)
-            strict_json.check_text(result)
-        except ValueError:
-            return await self._settle(ref, Outcome.FAILED, "节点返回的结果不是合法的JSON")
+            result = results.result(json.dumps(output, ensure_ascii=False))
+        except Unfit as error:
+            return await self._settle(ref, Outcome.FAILED, f"节点返回的结果无法接受: {error.chinese}")
         return await self._settle(ref, Outcome.SUCCEEDED, None, result=result)
 
     @activity.defn(name="collect")

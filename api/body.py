@@ -12,11 +12,11 @@ from starlette.datastructures import Headers
 
 from api.errors import BadRequest, TooLarge, TooSlow, of_validation, shown
 from api.off_loop import off_loop
-from infra import json_shape, strict_json
+from infra import json_shape, results, strict_json
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_BODY = 1024 * 1024
+MAX_BODY = results.MAX_REPORT
 MAX_VALUES = 20_000
 MAX_DEPTH = 64
 """Limits of a body, checked before it is parsed. The JSON text in one of its fields counts as one value."""
@@ -73,25 +73,21 @@ def parse(model: type[M], data: dict[str, Any]) -> M:
 
 async def check_json_text(text: str, field: str) -> None:
     """Raise BadRequest unless a string holds JSON text."""
-    if not await _is_json_text(text, field):
-        raise BadRequest(field, "不是合法的JSON文本")
+    try:
+        await off_loop.run(len(text), lambda: strict_json.check_text(text))
+    except strict_json.Unfit as error:
+        raise BadRequest(field, error.chinese) from None
 
 
 async def check_depth(text: str, field: str) -> None:
     """Raise BadRequest if a string holds JSON text that is nested too deeply; other text passes."""
     if text.count("[") + text.count("{") > strict_json.MAX_DEPTH:
-        await _is_json_text(text, field)
-
-
-async def _is_json_text(text: str, field: str) -> bool:
-    """Whether a string holds JSON text. Raises BadRequest if that is nested too deeply."""
-    try:
-        await off_loop.run(len(text), lambda: strict_json.check_text(text))
-    except json_shape.TooDeep:
-        raise BadRequest(field, f"嵌套超过 {strict_json.MAX_DEPTH} 层") from None
-    except ValueError:
-        return False
-    return True
+        try:
+            await off_loop.run(len(text), lambda: strict_json.check_text(text))
+        except strict_json.TooDeep as error:
+            raise BadRequest(field, error.chinese) from None
+        except strict_json.Unfit:
+            return
 
 
 def check_declared(headers: Headers) -> None:

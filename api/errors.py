@@ -50,6 +50,7 @@ DETAILS = {
     "missing": "缺失",
     "enum": "不是允许的取值",
     "int_type": "必须是整数",
+    "bool_type": "必须是布尔值",
     "string_type": "必须是字符串",
     "string_too_short": "不能为空",
     "string_too_long": "过长",

@@ -16,7 +16,12 @@ from workflows.domain.errors import ConflictingResult, IllegalTransition, LateRe
 from workflows.domain.task import TaskStatus
 
 UNNAMED = "未携带 X-Attempt-Token，无法确定所指的执行尝试"
-OUTCOMES = {TaskStatus.FAILED: Outcome.FAILED, TaskStatus.QUEUED: Outcome.HANDED_BACK}
+UNSAID = {
+    Outcome.FAILED: "节点报告执行失败",
+    Outcome.REJECTED: "节点报告输入不可用",
+    Outcome.HANDED_BACK: "节点交回任务",
+}
+"""The reason of an attempt's end where the node gives none."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,14 @@ class Said:
     status: TaskStatus
     message: str | None = None
     progress: int | None = None
+    rejected: bool = False  # with FAILED: the input can never work
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it closes the attempt, if it does."""
+        if self.status is TaskStatus.FAILED:
+            return Outcome.REJECTED if self.rejected else Outcome.FAILED
+        return Outcome.HANDED_BACK if self.status is TaskStatus.QUEUED else None
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Recorded:
 
 async def status(connection: Connection, report: Report, said: Said) -> Heard:
     """Handle PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
-    attempt = await _find(connection, report, opens=said.status in OUTCOMES)
+    attempt = await _find(connection, report, opens=said.outcome is not None)
     if said.status in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
     return await _status_of(connection, report, attempt, said)
@@ -68,10 +81,10 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
     if attempt is None:
         return await _late(connection, report, None, said.status, said.message or "")
     if attempt.closed_at is not None:
-        if said.status in OUTCOMES and attempt.outcome == OUTCOMES[said.status]:
+        if attempt.outcome == said.outcome:
             return Heard(Wakeups())
         return await _late(connection, report, attempt.attempt, said.status, said.message or "")
-    if said.status is TaskStatus.PROCESSING:
+    if said.outcome is None:
         if not await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
             return await _status_of(connection, report, await _closed(connection, attempt), said)
         if said.progress is not None:
@@ -81,9 +94,9 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
         connection,
         report.task_id,
         attempt.attempt,
-        OUTCOMES[said.status],
+        said.outcome,
         actor=f"gpu:{attempt.gpu_id}",
-        reason=said.message or ("节点报告执行失败" if said.status is TaskStatus.FAILED else "节点交回任务"),
+        reason=said.message or UNSAID[said.outcome],
         strict_vip=report.strict_vip,
         opened_on=attempt.gpu_id,
     )

@@ -30,6 +30,10 @@ UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 """Control characters (C0, DEL, C1) and lone surrogates, which no name and no reason may hold."""
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
+_COMPACT = -1
+_HALF_A_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
 _AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 _NUMBERS = bytes(byte if byte in b"0123456789+-.eE" else ord(" ") for byte in range(256))
 _LARGE_EXPONENT = b"0e000"
@@ -63,24 +67,68 @@ def check(value: Any, fits: Callable[[Any], bool]) -> None:
         level = list(_within(level))
 
 
-def check_text(text: str) -> None:
-    """Raise ValueError unless `text` is JSON that every reader accepts: see `encodable`, MAX_DEPTH, MAX_DIGITS.
+class Unfit(ValueError):
+    """Not every reader accepts this JSON text: a predicate that says why, in English and in the API's Chinese."""
 
-    In C, without objects: 1 MiB takes some milliseconds, at most 1 ms at a time.
+    def __init__(self, english: str, chinese: str) -> None:
+        super().__init__(english)
+        self.chinese = chinese
+
+
+class HalfAPair(Unfit):
+    """A JSON text has one half of a surrogate pair without the other."""
+
+    def __init__(self) -> None:
+        super().__init__("holds half of a surrogate pair", "含有不成对的代理字符")
+
+
+class TooDeep(Unfit):
+    """A JSON text has more than MAX_DEPTH levels."""
+
+    def __init__(self) -> None:
+        super().__init__(f"is nested more than {MAX_DEPTH} levels deep", f"嵌套超过 {MAX_DEPTH} 层")
+
+
+def check_text(text: str) -> None:
+    """Raise Unfit unless `text` is JSON that every reader accepts: see `encodable`, MAX_DEPTH, MAX_DIGITS.
+
+    A name that an object has twice is left to the reader. In C, without objects: 1 MiB takes some milliseconds, at most
+    1 ms at a time.
     """
-    content = text.encode()  # a lone surrogate fails here: UnicodeEncodeError is a ValueError
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:
+        raise HalfAPair from None
+    _check_grammar(content)
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH:
+        _check_depth(content)
+    if b"\\u0000" in content and b"\\u0000" in content.replace(b"\\\\", b""):
+        raise Unfit("holds the character NUL", "含有NUL字符")
+    if not all(map(_readable, _unusual_numbers(content))):
+        raise Unfit("holds a number that is out of range", "含有超出范围的数字")
+
+
+def compact(text: str) -> str:
+    """A JSON text as it is written, but without white space between its parts. In C, and without objects."""
+    return msgspec.json.format(text, indent=_COMPACT)
+
+
+def _check_grammar(content: bytes) -> None:
     try:
         _RAW.decode(content)
     except RecursionError:
-        raise json_shape.TooDeep from None
-    except msgspec.MsgspecError:
-        raise ValueError("not JSON") from None
-    if content.count(b"[") + content.count(b"{") > MAX_DEPTH:
+        raise TooDeep from None
+    except msgspec.MsgspecError as error:
+        if _HALF_A_PAIR.search(content.replace(b"\\\\", b"")):  # of which it says that the text is cut off
+            raise HalfAPair from None
+        raise Unfit(f"is not JSON: {error}", "不是合法的JSON文本") from None
+
+
+def _check_depth(content: bytes) -> None:
+    try:
         json_shape.check(content, max_depth=MAX_DEPTH)
-    if b"\\u0000" in content and b"\\u0000" in content.replace(b"\\\\", b""):
-        raise ValueError("NUL")
-    if not all(map(_readable, _unusual_numbers(content))):
-        raise ValueError("a number is out of range")
+    except json_shape.TooDeep:
+        raise TooDeep from None
 
 
 def same_text(one: str, other: str) -> bool:

@@ -231,7 +231,7 @@ async def update_status(
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
     report = _report(context, caller, taskId, x_attempt_token, body.gpuId)
-    said = Said(TaskStatus(body.status), body.message, body.progress)
+    said = Said(TaskStatus(body.status), body.message, body.progress, rejected=body.rejected is True)
     heard = await context.database.run(lambda c: reports.status(c, report, said))
     return await _answer(context, heard, "任务状态更新成功")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from api.errors import refusal
 from api.schemas.fields import GpuId, Int64, Name, sample
@@ -45,6 +45,12 @@ def _shortened(message: str) -> str:
         return message
     half = MAX_MESSAGE // 2
     return f"{message[: half - 1]}…{message[-half:]}"
+
+
+def _only_failed(rejected: bool, info: ValidationInfo) -> bool:
+    if rejected and info.data.get("status", TaskStatus.FAILED) is not TaskStatus.FAILED:
+        raise refusal("仅可与 FAILED 同用")
+    return rejected
 
 
 def _distinct(task_types: list[int]) -> list[int]:
@@ -124,6 +130,9 @@ class UpdateStatus(Request):
         None, description="超过 4096 个字符时保留首尾、截去中间，不会因此被拒绝"
     )
     progress: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description="扩展：执行进度，百分比")
+    rejected: Annotated[bool, AfterValidator(_only_failed)] | None = Field(
+        None, description="扩展：仅可与 FAILED 同用，true 表示输入本身不可用，换节点重试也不会成功", examples=[True]
+    )
 
 
 class UpdateResult(Request):

@@ -26,6 +26,7 @@ TEXTS = {"an integer": "1", "true": "true", "a list": "[]", "an object": "{}", "
 INTEGERS = {"true": "true", "false": "false", "a text": '"1"', "a fraction": "1.5", "NaN": "NaN",
             "-Infinity": "-Infinity", "1e999": "1e999", "2^63": str(2**63),
             "-2^63-1": str(-(2**63) - 1), "a list": "[1]"}  # fmt: skip
+BOOLEANS = {"an integer": "1", "0": "0", "a text": '"true"', "a list": "[true]", "an object": "{}"}
 ENUMS = {"an unknown name": f'"{CANARY}"', "lower case": '"processing"', "a number": "1"}
 LISTS = {
     "an integer": "1",
@@ -38,7 +39,7 @@ OBJECTS = {"a text": f'"{CANARY}"', "a list": "[]", "NUL": rf'{{"a": "{CANARY}\u
            "2^63": f'{{"a": {2**63}}}',
            "a lone surrogate within": rf'{{"a": [{{"b": "{CANARY}\ud800"}}]}}',
            "too deep": '{"a": ' + "[" * 101 + "]" * 101 + "}", "endless": '{"a": ' + "[" * 100_000}  # fmt: skip
-KINDS = {"string": TEXTS, "integer": INTEGERS, "array": LISTS, "object": OBJECTS}
+KINDS = {"string": TEXTS, "integer": INTEGERS, "boolean": BOOLEANS, "array": LISTS, "object": OBJECTS}
 TOO_LARGE = {"payload": json.dumps("密" * (256 * 1024 // 3 + 1)), "metadata": json.dumps({"a": "密" * 6000}),
              "userId": json.dumps("x" * 129), "app": json.dumps("x" * 129), "env": json.dumps("x" * 65),
              "gpuId": json.dumps("x" * 129), "hostname": json.dumps("x" * 256), "version": json.dumps("x" * 65),

@@ -141,6 +141,18 @@ async def test_without_a_token_the_same_result_is_answered_the_same_twice(fleet:
     assert [(await says_result(fleet, report)).refusal for _ in range(2)] == [None, None]
 
 
+@pytest.mark.parametrize(("rejected", "outcome"), [(True, Outcome.REJECTED), (False, Outcome.FAILED)])
+async def test_work_that_rejects_its_input_says_so_as_often_as_it_likes(fleet: Connection, rejected, outcome) -> None:
+    await attempt_of(fleet, 2, "a")
+    report = Report("t", "token-2", "a", "k", strict_vip=False)
+    said = Said(TaskStatus.FAILED, "no face", rejected=rejected)
+    assert [(await reports.status(fleet, report, said)).refusal for _ in range(2)] == [None, None]
+    found = await fleet.execute(text("SELECT outcome, reason FROM attempts WHERE attempt = 2"))
+    assert [tuple(row) for row in found] == [(outcome, "no face")]
+    other = await reports.status(fleet, report, Said(TaskStatus.FAILED, rejected=not rejected))
+    assert isinstance(other.refusal, LateReport)
+
+
 OPEN_TRANSACTIONS = text(
     "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
 )

@@ -10,6 +10,11 @@ import pytest
 from tests.conftest import Api, eventually
 from tests.fake_node import FakeNode
 
+
+def nested(levels: int) -> list[object]:
+    return [nested(levels - 1)] if levels > 1 else []
+
+
 MakeNode = Callable[..., Awaitable[FakeNode]]
 
 
@@ -32,6 +37,10 @@ async def test_a_dispatch_shows_the_secret_that_the_node_registered(api: Api, ma
             "CUDA out of memory",
         ),
         (133, {"status": "failed", "error": {"trace": "10.0.0.1"}, "detail": "10.0.0.1"}, "节点报告执行失败"),
+        (135, {"status": "failed", "error": "no face", "rejected": True}, "no face"),
+        (136, {"status": "failed", "rejected": True}, "节点报告输入不可用"),
+        (137, {"status": "succeeded", "output": {"x": "a\0b"}}, "节点返回的结果无法接受: 含有NUL字符"),
+        (138, {"status": "succeeded", "output": nested(101)}, "节点返回的结果无法接受: 嵌套超过 100 层"),
     ],
 )
 async def test_users_read_the_error_of_a_failed_attempt_and_nothing_else(

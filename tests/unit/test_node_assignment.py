@@ -72,18 +72,19 @@ def test_a_malformed_trace_is_ignored() -> None:
         (b"\xff", "body"),
         (b"[" * 100_000, "body"),
         (b'{"input": {"x": NaN}, "context": {}}', "body"),
-        (b'{"input": {"x": 1e999}, "context": {}}', "body"),
-        (b'{"input": {"x": ' + b"9" * 5000 + b'}, "context": {}}', "body"),
+        (b'{"input": {"x": 1e999}, "context": {"taskId": "t", "attempt": 1, "taskType": 2}}', "input"),
+        (b'{"input": {"x": ' + b"9" * 5000 + b'}, "context": {"taskId": "t", "attempt": 1, "taskType": 2}}', "input"),
+        (b'{"input": {"x": "\\u0000"}, "context": {"taskId": "t", "attempt": 1, "taskType": 2}}', "input"),
         ([], "body"),
         ({"context": CONTEXT}, "input"),
         ({"input": "text", "context": CONTEXT}, "input"),
-        ({"input": {"x": "\ud800"}, "context": CONTEXT}, "input"),
+        ({"input": {"x": "\ud800"}, "context": CONTEXT}, "body"),
         ({"input": {}}, "context"),
         ({"input": {}, "context": []}, "context"),
         (put(taskId=None), "taskId"),
         (put(taskId=""), "taskId"),
         (put(taskId="a\0b"), "taskId"),
-        (put(taskId="\ud800"), "taskId"),
+        (put(taskId="\ud800"), "body"),
         (put(taskId="x" * 3000), "taskId"),
         (put(attempt=True), "attempt"),
         (put(attempt="1"), "attempt"),
@@ -100,6 +101,12 @@ def test_a_malformed_trace_is_ignored() -> None:
 def test_malformed_bodies_name_the_field(body: Any, field: str) -> None:
     with pytest.raises(BadAssignment, match=field):
         parse(body)
+
+
+def test_an_input_of_many_lines_is_handed_on_in_one() -> None:
+    """As it was written: a line is a job for a handler."""
+    parsed = parse(b'{"input": {\n "x": [1e2,\n 0.10]}, "context": {"taskId": "t", "attempt": 1, "taskType": 2}}')
+    assert parsed.input_json == '{"x":[1e2,0.10]}'
 
 
 def test_malformed_id_and_token() -> None:

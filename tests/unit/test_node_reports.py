@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from workers.node.orchestrator import Orchestrator
-from workers.node.outcome import failed, handed_back, succeeded
+from workers.node.outcome import failed, handed_back, rejected, succeeded
 from workers.node.records import Record, ReportAddress
 from workers.node.reporter import ProgressReports, deliver
 
@@ -91,6 +91,13 @@ async def test_a_refused_last_report_is_dropped(status: int, slept: list[float])
     await deliver(orchestrator, "gpu_1", RECORD.ended(failed("no face")))
     assert orchestrator.reports == [("status", {"status": "FAILED", "gpuId": "gpu_1", "message": "no face"})]
     assert slept == []
+
+
+async def test_a_rejection_is_said_so(slept: list[float]) -> None:
+    orchestrator = FakeOrchestrator()
+    await deliver(orchestrator, "gpu_1", RECORD.ended(rejected("no face")))
+    report = {"status": "FAILED", "gpuId": "gpu_1", "message": "no face", "rejected": True}
+    assert orchestrator.reports == [("status", report)]
 
 
 async def test_a_hand_back_is_reported_as_queued(slept: list[float]) -> None:

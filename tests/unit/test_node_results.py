@@ -4,59 +4,60 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 
+from infra import results
+from infra.results import MAX_REPORT
+from infra.strict_json import Unfit
+from workers.node.child import LINE_LIMIT
 from workers.node.command_run import CommandOutput
-from workers.node.errors import BadOutput
 from workers.node.lines import LineSplitter
-from workers.node.outcome import ERROR_LIMIT, Outcome, failed, failed_exit
-from workers.node.output import OUTPUT_LIMIT, output_text
+from workers.node.outcome import ERROR_LIMIT, Outcome, failed, failed_exit, handed_back, rejected
 
 
 def run(stdout: bytes, status: int = 0, stderr: bytes = b"") -> tuple[Outcome, list[int]]:
     progress: list[int] = []
     output = CommandOutput("task_1-1", progress.append)
     for text, take in ((stdout, output.stdout_line), (stderr, output.stderr_line)):
-        lines = LineSplitter(take, OUTPUT_LIMIT + 64)
+        lines = LineSplitter(take, LINE_LIMIT)
         lines.feed(text)
         lines.end()
     return output.outcome(status), progress
 
 
 @pytest.mark.parametrize(
-    ("stdout", "result"),
-    [
-        (b'{"a": 1}\n', {"a": 1}),
-        (b'{"a": 1}', {"a": 1}),
-        (b'loading\n{"a": 1}\n{"a": 2}\ndone.\n', {"a": 2}),
-        (b'{"a": 1}\n[INFO] 100\n100\n', {"a": 1}),
-        (b"\xe5\x9b\xbe\xff\n  [1, 2]  \r\n", [1, 2]),
-        (b"working\n42\n", 42),
-        ('{"name": "图"}'.encode(), {"name": "图"}),
-    ],
-)
-def test_the_last_json_line_is_the_result(stdout: bytes, result: object) -> None:
-    outcome, _ = run(stdout)
-    assert outcome.status == "succeeded"
-    assert json.loads(outcome.output or "") == result
-
-
-@pytest.mark.parametrize(
     ("stdout", "complaint"),
     [
-        (b"", "no line of the standard output is JSON"),
-        (b"nothing here\n", "no line of the standard output is JSON"),
-        (b'{"ok": 1}\n{"a": NaN}\n', "not strict JSON"),
-        (b'{"a": 1e999}\n', "not strict JSON"),
-        (b'{"a": "\\ud800"}\n', "not JSON"),
-        (b'{"a": "' + b"x" * OUTPUT_LIMIT + b'"}\n', "larger than"),
-        (b'{"a": "' + b'\\"' * 400_000 + b'"}\n', "larger than"),
+        (b"", "the standard output holds no JSON document"),
+        (b"nothing here\n", "the standard output holds no JSON document"),
+        (b'{"ok": 1}\n{"a": NaN}\n', "the result holds NaN, which is not JSON"),
+        (b'{"ok": 1}\n{\n"a":\n-Infinity}\n', "the result holds -Infinity, which is not JSON"),
+        (b"NaN\n", "the result holds NaN, which is not JSON"),
+        (b'{"a": 1e999}\n', "the result holds a number that is out of range"),
+        (b"9" * 5000, "the result holds a number that is out of range"),
+        (b'{"a": "\\ud800"}\n', "the result holds half of a surrogate pair"),
+        (b'{"a": "\\\\\\udc00"}\n', "the result holds half of a surrogate pair"),
+        (b'{"a": "\\u0000"}\n', "the result holds the character NUL"),
+        (b'{"ok": 1}\n{"a": "\xff"}\n', "the result is not UTF-8"),
+        (b'{"ok": 1}\n' + b"[" * 101 + b"]" * 101, "the result is nested more than 100 levels deep"),
+        (b"[\n" * 50_000 + b"]\n" * 50_000, "the result is nested more than 100 levels deep"),
+        (b"[" * 500_000 + b"]" * 500_000, "the result is nested more than 100 levels deep"),
+        (b'{"a": "' + b"x" * MAX_REPORT + b'"}\n', "the result is larger than 1024 KiB as a report"),
+        (b'{"a":\n"' + b"x" * MAX_REPORT + b'",\n  "b": [\n  {}\n  ]\n}\n', "the result is larger than 1024 KiB"),
+        (b"[\n" + b"  123456789,\n" * 200_000 + b"  1\n]\nbye\n", "the result is larger than 1024 KiB as a report"),
+        (b'{"a": "' + b'\\"' * 400_000 + b'"}\n', "the result is larger than 1024 KiB as a report"),
     ],
 )
 def test_results_that_cannot_travel_fail(stdout: bytes, complaint: str) -> None:
     outcome, _ = run(stdout)
     assert outcome.status == "failed"
     assert complaint in (outcome.error or "")
+
+
+def test_a_result_travels_as_it_is_written() -> None:
+    outcome, _ = run(b'[\n  1e2, 0.10000000000000000001,\n  "\\u56fe \xe5\x9b\xbe", 123456789012345678901\n]')
+    assert outcome.output == '[1e2,0.10000000000000000001,"\\u56fe 图",123456789012345678901]'
 
 
 def test_progress_lines() -> None:
@@ -71,17 +72,32 @@ def test_the_exit_status_decides() -> None:
     assert run(b"", status=-11)[0] == failed("killed by signal SEGV")
 
 
+def test_exit_status_65_rejects_the_input() -> None:
+    assert run(b"{}\n", status=65, stderr=b"reading\nno face\n")[0] == rejected("reading\nno face")
+    assert run(b"{}\n", status=65)[0] == rejected("exit status 65: the input cannot be used")
+
+
 def test_error_messages_are_bounded_and_printable() -> None:
     outcome, _ = run(b"", status=1, stderr=b"".join(b"line %d " % n + b"x" * 5000 + b"\n" for n in range(50)))
     assert len(outcome.error or "") == ERROR_LIMIT
     assert failed("a\0b\ud800c\x1b[0m").error == "a b c [0m"
+    assert handed_back("a\0b" + "x" * 5000).error == f"handed back: a b{'x' * (ERROR_LIMIT - 16)}"
     assert failed_exit(-64, "").error == "killed by signal RTMAX"
 
 
-@pytest.mark.parametrize("value", [float("nan"), {"x": object()}, "\ud800", {"x": "y" * OUTPUT_LIMIT}])
-def test_bad_outputs(value: object) -> None:
-    with pytest.raises(BadOutput):
-        output_text(value)
+ENVELOPE = len('{"result":""}')
+
+
+@pytest.mark.parametrize("part", ["x", '\\"', "图", "\\\\n"])
+def test_the_largest_result_fills_a_report(part: str) -> None:
+    """As the agent writes it."""
+    escaped = len(json.dumps(part, ensure_ascii=False).encode()) - 2
+    count, rest = divmod(MAX_REPORT - ENVELOPE - len('\\"\\"'), escaped)
+    largest = f'"{part * count}{"x" * rest}"'
+    report = {"result": results.result(largest)}
+    assert len(httpx.Request("POST", "http://x", json=report).content) == MAX_REPORT
+    with pytest.raises(Unfit, match="larger"):
+        results.result(largest[:-1] + 'x"')
 
 
 def test_lines_are_bounded() -> None:

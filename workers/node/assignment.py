@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from workers.node import strict_json
+import msgspec
+
+from infra import strict_json
 from workers.node.errors import BadAssignment
 
 BODY_LIMIT = 2 * 1024 * 1024  # bytes: a payload of 256 KiB that is no JSON object is six times as long with its escapes
@@ -14,6 +17,17 @@ _ID = re.compile(r"[A-Za-z0-9._:~-]{1,200}")
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_INT = 2**63 - 1
+
+
+class _Put(msgspec.Struct):
+    """The body, as far as anything looks at it."""
+
+    input: msgspec.Raw = msgspec.Raw(b"null")
+    context: Any = None
+    webhook: Any = None
+
+
+_PUT = msgspec.json.Decoder(_Put)
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,8 @@ def parse_assignment(id: str, body: bytes, headers: Mapping[str, str]) -> Assign
     """Check a PUT; raises BadAssignment, which names the field."""
     if not _ID.fullmatch(id):
         raise BadAssignment("id: up to 200 letters, digits and . _ : ~ - are allowed")
-    message = _object(_json(body), "body")
-    context = _object(message.get("context"), "context")
+    put = _parsed(body)
+    context = _object(put.context, "context")
     timeout = _integer(context, "timeout", least=1, optional=True)
     return Assignment(
         id=id,
@@ -62,18 +76,18 @@ def parse_assignment(id: str, body: bytes, headers: Mapping[str, str]) -> Assign
         user_id=_text(context, "userId", optional=True),
         env=_text(context, "env", optional=True),
         timeout=None if timeout is None else timeout / 1000,
-        input_json=_input(message),
-        webhook=_text(message, "webhook", optional=True) or None,
+        input_json=_input(bytes(put.input)),
+        webhook=_text({"webhook": put.webhook}, "webhook", optional=True) or None,
         token=_token(headers.get("x-attempt-token")),
         traceparent=_traceparent(headers.get("traceparent")),
     )
 
 
-def _json(body: bytes) -> object:
+def _parsed(body: bytes) -> _Put:
     try:
-        return strict_json.loads(body)
-    except ValueError:
-        raise BadAssignment("body: not JSON") from None
+        return _PUT.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        raise BadAssignment("body: not a JSON object") from None
 
 
 def _object(value: object, name: str) -> Mapping[str, object]:
@@ -82,11 +96,15 @@ def _object(value: object, name: str) -> Mapping[str, object]:
     return value
 
 
-def _input(message: Mapping[str, object]) -> str:
+def _input(text: bytes) -> str:
+    """On one line."""
     try:
-        return strict_json.dumps(_object(message.get("input"), "input"))
-    except ValueError:
-        raise BadAssignment("input: not strict JSON") from None
+        strict_json.check_text(text.decode())
+    except ValueError as error:
+        raise BadAssignment(f"input: {error}") from None
+    if not text.startswith(b"{"):
+        raise BadAssignment("input: not an object")
+    return strict_json.compact(text.decode())
 
 
 def _text(where: Mapping[str, object], name: str, *, optional: bool = False) -> str:

@@ -14,17 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
+from infra import results
 from workers.node import supervise
 from workers.node.errors import SetupFailed
 from workers.node.lines import LineSplitter
-from workers.node.output import OUTPUT_LIMIT
 from workers.node.run_as import User
 from workers.node.slots import Slot
 from workers.node.supervise import GRACE, LONGEST_STEP, STEP
 
 log = logging.getLogger(__name__)
 
-LINE_LIMIT = OUTPUT_LIMIT + 64  # bytes of a line on stdout: an output in its envelope
+LINE_LIMIT = results.MAX_REPORT + 64  # bytes of a line on stdout: a result in its envelope
 STDERR_LINE_LIMIT = 2000
 _DRAIN = 1.0  # seconds to read what is left in the pipes of a dead process
 _SUPERVISOR_GRACE = 5.0  # seconds beyond GRACE; a supervisor that its own work has stopped is killed then

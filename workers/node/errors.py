@@ -30,7 +30,11 @@ class NotReady(NodeError):
     """The node does not take work now."""
 
 
-class SetupFailed(NodeError):
+class CannotStart(NodeError):
+    """The process of a piece of work cannot be started."""
+
+
+class SetupFailed(CannotStart):
     """A handler cannot be imported, or a command not found."""
 
 

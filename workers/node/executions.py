@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Literal
 
 from workers.node.assignment import Assignment
 from workers.node.attempt_log import AttemptLog
-from workers.node.errors import NoFreeSlot, NotReady, Stopped, UnservedType
+from workers.node.errors import CannotStart, NoFreeSlot, NotReady, SetupFailed, Stopped, UnservedType
 from workers.node.execution import Execution
 from workers.node.orchestrator import Orchestrator
 from workers.node.outcome import Outcome, canceled, failed, handed_back
@@ -25,12 +25,8 @@ from workers.node.waiting import settle
 
 log = logging.getLogger(__name__)
 
-Phase = Literal["STARTING", "READY", "DRAINING", "SETUP_FAILED", "DEFUNCT"]
+Phase = Literal["STARTING", "READY", "DRAINING"]
 
-SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
-"""Why a process cannot be started here, whatever its work: the task has done nothing wrong."""
-
-_DEFUNCT_AFTER = 3  # processes in a row that could not be started
 _REPORT_GRACE = 10.0  # seconds that the last reports may take when the node drains
 
 
@@ -48,6 +44,7 @@ class Executions:
         room: Room,
     ) -> None:
         self.phase: Phase = "STARTING"
+        self.setup_failure: SetupFailed | None = None
         self._gpu_id = gpu_id
         self._slots = slots
         self._runner = runner
@@ -58,14 +55,26 @@ class Executions:
         self._active: dict[str, Execution] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._reporting: set[asyncio.Task[None]] = set()
-        self._failed_starts = 0
 
     @property
     def health(self) -> str:
         """The `status` of `/health-check`."""
-        if self.phase == "DRAINING" or (self.phase == "READY" and not self._slots.any_free):
+        if self.phase == "DRAINING":
             return "BUSY"
-        return "DEFUNCT" if self.phase == "READY" and self._room.full else self.phase
+        if self.reason is not None:
+            return "SETUP_FAILED" if isinstance(self._failure, SetupFailed) else "DEFUNCT"
+        return "BUSY" if self.phase == "READY" and not self._slots.any_free else self.phase
+
+    @property
+    def reason(self) -> str | None:
+        """Why work cannot be started, as far as that is known from the last try and the disks."""
+        if self._failure is None and self.phase == "READY" and (full := self._room.full):
+            return _full(full)
+        return None if self._failure is None else str(self._failure)
+
+    @property
+    def _failure(self) -> CannotStart | None:
+        return self.setup_failure or self._runner.starts.failure
 
     def find(self, id: str) -> Record | None:
         """What became of an id, if the node has ever seen it."""
@@ -80,7 +89,8 @@ class Executions:
         if not self._slots.any_free:
             raise NoFreeSlot
         if full := self._room.full:
-            raise NotReady(f"the disk of {full} is full")
+            raise NotReady(_full(full))
+        self._runner.starts.check(assignment.task_type)
         assignment, trace = traced(assignment, self._gpu_id)
         record = accepted(assignment, self._orchestrator.report_path(assignment.webhook, assignment.task_id))
         self._remember(record)
@@ -156,23 +166,15 @@ class Executions:
         try:
             with execution.deadline():
                 outcome = await self._runner.run(execution.assignment, execution.slot, execution)
-            self._failed_starts = 0
             return canceled() if execution.is_canceled else outcome
         except Stopped:
             return execution.stopped.result()
-        except OSError as error:
-            self._note_failed_start()
-            reason = f"the work cannot be started: {error}"
-            return handed_back(reason) if error.errno in SHORTAGES else failed(reason)
+        except CannotStart as failure:
+            log.error("%s: %s", execution.assignment.id, failure)
+            return execution.stopped.result() if execution.stopped.done() else handed_back(str(failure))
         except Exception:
             log.exception("%s: a bug of the agent", execution.assignment.id)
             return failed("the node agent failed, see its log")
-
-    def _note_failed_start(self) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= _DEFUNCT_AFTER and self.phase == "READY":
-            log.error("no process can be started here any more: taking no more work")
-            self.phase = "DEFUNCT"
 
     async def _report(self, execution: Execution, record: Record) -> None:
         await execution.reports.close()
@@ -196,3 +198,7 @@ class Executions:
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+def _full(folder: Path) -> str:
+    return f"the disk of {folder} is full"

@@ -51,7 +51,7 @@ class Channel:
             self.say(progress=percent)
 
     def say(self, **message: object) -> None:
-        """Raises TypeError or ValueError on what is not strict JSON."""
+        """Raises TypeError, ValueError or RecursionError on what is not JSON."""
         line = json.dumps(message, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
         with self._lock:
             self._pipe.write(line + b"\n")
@@ -83,12 +83,24 @@ def _run(function: Function, job: dict[str, Any], agent: Channel) -> None:
     os.environ.update(job["environment"])
     try:
         output = function(job["input"], agent.report)
-        if not isinstance(output, dict):
-            raise TypeError(f"the handler returned {type(output).__name__}, not a dict")
-        agent.say(output=output)
     except BaseException as error:
-        agent.say(error=_describe(error))
+        if _is_bad_input(error):
+            agent.say(error=str(error) or type(error).__name__, rejected=True)
+        else:
+            agent.say(error=_describe(error))
         raise
+    if not isinstance(output, dict):
+        agent.say(error=f"the handler returned {type(output).__name__}, not a dict")
+        return
+    try:
+        agent.say(output=output)
+    except (TypeError, ValueError, RecursionError) as error:
+        agent.say(error=f"the result is not JSON: {_describe(error)}")
+
+
+def _is_bad_input(error: BaseException) -> bool:
+    """Known by its name: the handler's environment need not have this package, nor take the class from it."""
+    return any(kind.__name__ == "BadInput" for kind in type(error).__mro__)
 
 
 def _describe(error: BaseException) -> str:

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workers.node import handler_child, strict_json
+import msgspec
+
+from infra import results, strict_json
+from infra.strict_json import Unfit
+from workers.node import handler_child
 from workers.node.assignment import Assignment
-from workers.node.child import Child, Launcher
-from workers.node.errors import BadOutput, SetupFailed, Stopped
-from workers.node.outcome import Outcome, failed, failed_exit, succeeded
-from workers.node.output import check_size, output_text
+from workers.node.child import LINE_LIMIT, Child, Launcher
+from workers.node.errors import SetupFailed, Stopped
+from workers.node.outcome import Outcome, failed, failed_exit, rejected, succeeded
 from workers.node.slots import Slot
 from workers.node.supervise import GRACE
 from workers.node.waiting import first_of
@@ -26,6 +29,20 @@ log = logging.getLogger(__name__)
 
 _PROGRAM = str(Path(handler_child.__file__))
 _LAST_WORDS = 20  # lines
+
+
+class _Message(msgspec.Struct):
+    """What handler_child.Channel says: one of these."""
+
+    ready: bool = False
+    setup_error: str | None = None
+    progress: int | None = None
+    error: str | None = None
+    rejected: bool = False
+    output: msgspec.Raw = msgspec.Raw()
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
 
 
 class HandlerProcess:
@@ -84,12 +101,13 @@ class HandlerProcess:
     def stdout_line(self, line: bytes) -> None:
         """One message of handler_child.Channel."""
         try:
-            check_size(len(line) - len('{"output":}'))
-            self._hear(strict_json.loads(line))
-        except BadOutput as error:
-            self._decide(failed(str(error)))
-        except ValueError as error:
-            self._decide(failed(f"the output is not strict JSON: {error}"))
+            if len(line) > LINE_LIMIT:
+                raise results.too_large()
+            self._hear(_MESSAGE.decode(line))
+        except RecursionError:
+            self._decide(failed(f"the result {strict_json.TooDeep()}"))
+        except Unfit as error:
+            self._decide(failed(f"the result {error}"))
 
     def stderr_line(self, line: bytes) -> None:
         """What the user's code printed."""
@@ -97,18 +115,17 @@ class HandlerProcess:
         self._last_words.append(text)
         log.debug("%s: %s", self.target, text)
 
-    def _hear(self, message: object) -> None:
-        match message:
-            case {"ready": True}:
-                self._ready.set_result(None)
-            case {"setup_error": str(error)}:
-                self._setup_error = error
-            case {"progress": int(percent)}:
-                self._progress(percent)
-            case {"output": output}:
-                self._decide(succeeded(output_text(output)))
-            case {"error": str(error)}:
-                self._decide(failed(error))
+    def _hear(self, message: _Message) -> None:
+        """Raises Unfit."""
+        if message.ready:
+            self._ready.set_result(None)
+        self._setup_error = message.setup_error or self._setup_error
+        if message.progress is not None:
+            self._progress(message.progress)
+        if message.error is not None:
+            self._decide(rejected(message.error) if message.rejected else failed(message.error))
+        if len(bytes(message.output)):
+            self._decide(succeeded(results.result(bytes(message.output))))
 
     def _decide(self, outcome: Outcome) -> None:
         if not self._decided.done():

@@ -29,6 +29,8 @@ from workers.node.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
+_FIRST_PAUSE, _LAST_PAUSE = 1.0, 30.0  # seconds between two tries to get ready
+
 
 class Node:
     """One run of the agent."""
@@ -89,19 +91,28 @@ class Node:
             self._state.close()
 
     async def _live(self) -> int:
-        try:
-            ready = await self._unless_stopped(self._get_ready())
-        except SetupFailed as error:
-            log.error("setup failed, waiting to be stopped: %s", error)
-            self._executions.phase = "SETUP_FAILED"
-            await self._stop.wait()
-            return 1
-        if ready:
+        if await self._unless_stopped(self._get_ready()):
             await self._work()
-        return 0
+        return 1 if self._executions.setup_failure else 0
+
+    async def _set_up(self) -> None:
+        """However long it takes until all the work can be started."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._runner.set_up(self._slots.all)
+            except SetupFailed as failure:
+                if str(failure) != str(self._executions.setup_failure):
+                    log.error("setup failed, trying again until it works: %s", failure)
+                self._executions.setup_failure = failure
+            else:
+                self._executions.setup_failure = None
+                return
+            await asyncio.sleep(pause)
+            pause = min(_LAST_PAUSE, 2 * pause)
 
     async def _get_ready(self) -> None:
-        await self._runner.set_up(self._slots.all)
+        await self._set_up()
         self._executions.phase = "READY"
         await self._membership.join()
         ip = self._registration.ip(self._orchestrator.address)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 ERROR_LIMIT = 1000  # characters
+EX_DATAERR = 65
+"""The exit status of sysexits.h for an input that is wrong."""
 
 Status = Literal["starting", "processing", "succeeded", "failed", "canceled"]
 
@@ -18,6 +20,7 @@ class Outcome:
     status: Literal["succeeded", "failed", "canceled"]
     output: str | None = None  # JSON text
     error: str | None = None
+    rejected: bool = False
     handed_back: bool = False
     overdue: bool = False
 
@@ -29,8 +32,12 @@ def succeeded(output: str) -> Outcome:
 
 def failed(error: str) -> Outcome:
     """The work failed; the message is cut to what a report can carry."""
-    printable = "".join(each if each.isprintable() or each == "\n" else " " for each in error)
-    return Outcome("failed", error=printable.strip()[:ERROR_LIMIT] or "failed without a message")
+    return Outcome("failed", error=_printable(error) or "failed without a message")
+
+
+def rejected(reason: str) -> Outcome:
+    """The work found that its input can never work: nobody's failure."""
+    return replace(failed(reason), rejected=True)
 
 
 def canceled() -> Outcome:
@@ -40,7 +47,7 @@ def canceled() -> Outcome:
 
 def handed_back(reason: str) -> Outcome:
     """It ends for a reason that is the node's, not the work's: the orchestrator runs it again, using up no retry."""
-    return Outcome("canceled", error=f"handed back: {reason}", handed_back=True)
+    return Outcome("canceled", error=_printable(f"handed back: {reason}"), handed_back=True)
 
 
 def overdue(seconds: float) -> Outcome:
@@ -48,11 +55,22 @@ def overdue(seconds: float) -> Outcome:
     return Outcome("canceled", error=f"deadline of {round(seconds * 1000)} ms exceeded", overdue=True)
 
 
+def ended(status: int, last_words: str) -> Outcome:
+    """A program ended with a status other than 0; `last_words` are its last lines."""
+    if status == EX_DATAERR:
+        return rejected(last_words[-ERROR_LIMIT:] or f"exit status {EX_DATAERR}: the input cannot be used")
+    return failed_exit(status, last_words)
+
+
 def failed_exit(status: int, last_words: str) -> Outcome:
     """A process ended with a status other than 0, or without a result; `last_words` are its last lines."""
     if status < 0:
         return failed(f"killed by signal {_signal_name(-status)}")
     return failed(last_words[-ERROR_LIMIT:] or f"exit status {status}")
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() or each == "\n" else " " for each in text).strip()[:ERROR_LIMIT]
 
 
 def _signal_name(number: int) -> str:

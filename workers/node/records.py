@@ -39,6 +39,7 @@ class Record:
     progress: int = 0
     output: str | None = None  # JSON text
     error: str | None = None
+    rejected: bool = False
     handed_back: bool = False
     overdue: bool = False
     reported: bool = False  # the orchestrator has answered the last report, or wants none
@@ -57,6 +58,7 @@ class Record:
             progress=100 if outcome.status == "succeeded" else self.progress,
             output=outcome.output,
             error=outcome.error,
+            rejected=outcome.rejected,
             handed_back=outcome.handed_back,
             overdue=outcome.overdue,
             reported=outcome.status == "canceled" and not outcome.handed_back,

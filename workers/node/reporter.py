@@ -96,7 +96,8 @@ def _last_report(record: Record, gpu_id: str) -> tuple[str, dict[str, object]]:
     if record.status == "succeeded":
         return "result", {"result": record.output}
     status = "QUEUED" if record.handed_back else "FAILED"
-    return "status", {"status": status, "gpuId": gpu_id, "message": record.error}
+    report = {"status": status, "gpuId": gpu_id, "message": record.error}
+    return "status", report | ({"rejected": True} if record.rejected else {})
 
 
 def _delays() -> Iterator[float]:

@@ -24,6 +24,7 @@ from workers.node.errors import BadAssignment, NodeError, NoFreeSlot, NotReady, 
 from workers.node.executions import Executions
 from workers.node.records import OUTPUT_KEPT, Record
 
+_REASON_LIMIT = 500  # characters
 _BODY_TIMEOUT = 10.0  # seconds for a body to arrive
 
 STATUS_OF: dict[type[NodeError], int] = {
@@ -52,7 +53,7 @@ def create_app(executions: Executions, secret: str) -> Starlette:
 class DispatchSecret:
     """401 for whoever does not show the secret that this node registered.
 
-    The health check is open: by the protocol it answers 200 always, and it tells nothing but one word.
+    The health check is open: by the protocol it answers 200 always. It tells others nothing but one word.
     """
 
     def __init__(self, app: ASGIApp, secret: str) -> None:
@@ -60,7 +61,9 @@ class DispatchSecret:
         self._expected = f"Bearer {secret}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == "/health-check" or self._shown(scope):
+        shown = scope["type"] == "http" and self._shown(scope)
+        scope.setdefault("state", {})["shown"] = shown
+        if scope["type"] != "http" or scope["path"] == "/health-check" or shown:
             await self._app(scope, receive, send)
             return
         refusal = JSONResponse(
@@ -97,8 +100,9 @@ class Routes:
         return _state(_known(self._executions.cancel(request.path_params["id"])), 200)
 
     async def health(self, request: Request) -> Response:
-        """Readiness; the state is in the body."""
-        return JSONResponse({"status": self._executions.health})
+        """Readiness: the state is in the body, and why work can't be started."""
+        body, reason = {"status": self._executions.health}, self._executions.reason
+        return JSONResponse(body | ({"reason": reason[:_REASON_LIMIT]} if reason and request.state.shown else {}))
 
 
 class NodeServer(uvicorn.Server):
@@ -173,7 +177,7 @@ def _output_fits(record: Record) -> bool:
 def _state(record: Record, status: int) -> Response:
     """The `output` of a success is absent where it is too large for an answer, or was dropped after its report."""
     fields = {"id": record.id, "status": record.status, "progress": record.progress, "error": record.error}
-    text = json.dumps(fields)
+    text = json.dumps(fields | ({"rejected": True} if record.rejected else {}))
     if record.status != "succeeded" or _output_fits(record):
         text = f'{text[:-1]}, "output": {record.output or "null"}}}'  # it is JSON text already
     return Response(text, status, media_type="application/json")

@@ -17,8 +17,8 @@ import psutil
 from tests.e2e.fake_orchestrator import DEADLINE, KEY, FakeOrchestrator
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-DOUBLE, SHOW, TALK, CRASH, RAISE, GATED, FAMILY, BIG, NAN = range(2, 11)
-PROGRAM, FAILING, STRAYS, SPY = range(20, 24)
+DOUBLE, SHOW, TALK, CRASH, RAISE, GATED, FAMILY, BIG, ODD, PICKY = range(2, 12)
+PROGRAM, FAILING, STRAYS, SPY, PRINTING = range(20, 25)
 
 HERE = Path(__file__).parent
 JOBS = "tests.e2e.node.jobs"
@@ -31,13 +31,15 @@ HANDLERS = {
     GATED: "gated",
     FAMILY: "family",
     BIG: "big",
-    NAN: "nan",
+    ODD: "odd",
+    PICKY: "picky",
 }
 COMMANDS = {
     PROGRAM: f"{sys.executable} {HERE / 'program.py'}",
     FAILING: "sh -c 'echo {}; echo no such file >&2; exit 3'",
     STRAYS: f"{sys.executable} {HERE / 'strays.py'}",
     SPY: f"{sys.executable} {HERE / 'spy.py'}",
+    PRINTING: f"{sys.executable} {HERE / 'printing.py'}",
 }
 
 
@@ -80,6 +82,10 @@ class Agent:
     async def result(self, task: str) -> Any:
         """The result of a task, waited for."""
         return json.loads((await self.orchestrator.reported("result", task)).body["result"])
+
+    async def reason(self) -> str | None:
+        """Why work could not be started, as told to who shows the dispatch secret."""
+        return (await self.http.get("/health-check")).json().get("reason")
 
     async def failure(self, task: str) -> str:
         """The message of a task's failure, waited for."""

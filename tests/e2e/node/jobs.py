@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+
+from workers.node import BadInput
 
 if os.environ.get("SLOW_IMPORT") and Path(os.environ["SLOW_IMPORT"]).exists():
     time.sleep(600)
@@ -73,5 +76,51 @@ def big(input, report):
     return {"x": "x" * input["size"]}
 
 
-def nan(input, report):
-    return {"x": float("nan")}
+def nested(levels):
+    value = {}
+    for _ in range(levels - 1):
+        value = {"x": value}
+    return value
+
+
+ODD = {
+    "nan": lambda: {"x": float("nan")},
+    "bytes": lambda: {"x": b"x"},
+    "set": lambda: {"x": {1}},
+    "datetime": lambda: {"x": datetime.now(UTC)},
+    "tuple": lambda: {(1, 2): 3},
+    "list": lambda: [],
+    "nothing": lambda: None,
+    "nul": lambda: {"text": "a\x00b"},
+    "surrogate": lambda: {"text": "a\ud800b"},
+    "large number": lambda: {"x": 10**4500},
+    "itself": lambda: (value := {}, value.update(x=value))[0],
+    "numbers for names": lambda: {1: {None: [True, 2.5]}},
+    "99 levels": lambda: nested(99),
+    "100 levels": lambda: nested(100),
+    "101 levels": lambda: nested(101),
+    "980 levels": lambda: nested(980),
+    "many levels": lambda: nested(100_000),
+    "2 MB": lambda: {"x": "x" * 2_000_000},
+}
+
+
+def odd(input, report):
+    return ODD[input["what"]]()
+
+
+class OwnError(Exception):
+    pass
+
+
+class BadInputOfOurOwn(type("BadInput", (OwnError,), {})):
+    """Not the agent's class, but of its name."""
+
+
+def picky(input, report):
+    if input["how"] == "ours":
+        raise BadInputOfOurOwn("no face found")
+    try:
+        raise KeyError("face")
+    except KeyError:
+        raise BadInput(*input["words"]) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.e2e.node.agent import (
     DOUBLE,
     FAILING,
     GATED,
+    HERE,
     JOBS,
     PROGRAM,
     arguments,
@@ -183,6 +185,23 @@ async def test_setup_failure_is_shown_and_not_registered(orchestrator: FakeOrche
     error = f"AttributeError: module '{JOBS}' has no attribute 'missing'"
     assert error in (tmp_path / "agent.log").read_text()
     assert not orchestrator.of("register")
+
+
+async def test_it_registers_as_soon_as_its_handler_can_be_imported(
+    orchestrator: FakeOrchestrator, tmp_path: Path
+) -> None:
+    options = arguments(orchestrator.url, "gpu_1", "--slots", "1", "--handler", "2=my_work:run")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(HERE.parents[2])])}
+    process = await spawn(tmp_path, options, env)
+    try:
+        await until(lambda: "setup failed" in (tmp_path / "agent.log").read_text(), "a failure")
+        (tmp_path / "my_work.py").write_text("def run(input, report):\n    return {}\n")
+        await orchestrator.until(lambda: bool(orchestrator.of("register")))
+    finally:
+        process.terminate()
+        output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert (process.returncode, output.startswith(b"node ready")) == (0, True)
+    assert (tmp_path / "agent.log").read_text().count("setup failed") == 1
 
 
 async def test_a_node_that_waits_to_be_registered_can_be_stopped(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ from tests.e2e.node.agent import (
     FAILING,
     FAMILY,
     GATED,
-    NAN,
+    HERE,
+    ODD,
+    PICKY,
+    PRINTING,
     PROGRAM,
     RAISE,
     SHOW,
@@ -33,7 +39,9 @@ from tests.e2e.node.agent import (
     start_family,
     until,
     until_exists,
+    work,
 )
+from tests.e2e.node.jobs import nested
 
 
 async def test_a_handler_runs_with_its_context(shared: Agent) -> None:
@@ -90,8 +98,9 @@ async def test_progress_is_reported_while_it_works(shared: Agent, tmp_path: Path
         ("segv", CRASH, {}, "killed by signal SEGV"),
         ("raise", RAISE, {}, "ValueError: no face found"),
         ("exit3", FAILING, {}, "no such file"),
-        ("nan", NAN, {}, "ValueError: Out of range float values are not JSON compliant"),
-        ("big", BIG, {"size": 1_000_000}, "the output is larger than"),
+        ("big", BIG, {"size": 1_048_576}, "the result is larger than 1024 KiB as a report"),
+        ("cut", PRINTING, {"out": '{"ok": 1}\n{\n  "x": [\n    4\n'}, "ends inside of a JSON document"),
+        ("exit66", PRINTING, {"err": "no such face\n", "status": 66}, "no such face"),
     ],
 )
 async def test_failures_say_why(shared: Agent, task: str, task_type: int, input: dict[str, Any], message: str) -> None:
@@ -101,6 +110,70 @@ async def test_failures_say_why(shared: Agent, task: str, task_type: int, input:
     assert state["status"] == "failed"
     assert message in state["error"]
     assert await shared.health() == "READY"
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("nan", "the result is not JSON: ValueError: Out of range float values are not JSON compliant"),
+        ("bytes", "the result is not JSON: TypeError: Object of type bytes is not JSON serializable"),
+        ("set", "the result is not JSON: TypeError: Object of type set is not JSON serializable"),
+        ("datetime", "the result is not JSON: TypeError: Object of type datetime is not JSON serializable"),
+        ("tuple", "the result is not JSON: TypeError: keys must be str, int, float, bool or None, not tuple"),
+        ("list", "the handler returned list, not a dict"),
+        ("nothing", "the handler returned NoneType, not a dict"),
+        ("nul", "the result holds the character NUL"),
+        ("surrogate", "the result is not JSON: UnicodeEncodeError: "),
+        ("large number", "the result is not JSON: ValueError: Exceeds the limit (4300 digits)"),
+        ("itself", "the result is not JSON: ValueError: Circular reference detected"),
+        ("101 levels", "the result is nested more than 100 levels deep"),
+        ("980 levels", "the result is nested more than 100 levels deep"),
+        ("many levels", "the result is not JSON: RecursionError: "),
+        ("2 MB", "the result is larger than 1024 KiB as a report"),
+    ],
+)
+async def test_a_result_that_may_not_travel_fails_and_says_why(shared: Agent, what: str, message: str) -> None:
+    task = f"odd {what}".replace(" ", "-")
+    await shared.put(task, ODD, {"what": what})
+    assert (await shared.failure(task)).startswith(message)
+    assert "rejected" not in shared.orchestrator.of("status", task)[-1].body
+
+
+@pytest.mark.parametrize("what", ["99 levels", "100 levels", "numbers for names"])
+async def test_what_may_travel_travels(shared: Agent, what: str) -> None:
+    task = f"good {what}".replace(" ", "-")
+    await shared.put(task, ODD, {"what": what})
+    expected = nested(int(what[:3])) if "levels" in what else {"1": {"null": [True, 2.5]}}
+    assert await shared.result(task) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "task_type", "input", "reason"),
+    [
+        ("no-face", PICKY, {"how": "agent's", "words": ["no face found"]}, "no face found"),
+        ("wordless", PICKY, {"how": "agent's", "words": []}, "BadInput"),
+        ("own", PICKY, {"how": "ours"}, "no face found"),
+        ("exit65", PRINTING, {"out": "{}\n", "err": "reading\nno face\n", "status": 65}, "reading\nno face"),
+        ("exit65-wordless", PRINTING, {"status": 65}, "exit status 65: the input cannot be used"),
+    ],
+)
+async def test_an_input_that_can_never_work_is_rejected(
+    shared: Agent, task: str, task_type: int, input: dict[str, Any], reason: str
+) -> None:
+    await shared.put(task, task_type, input)
+    assert await shared.failure(task) == reason
+    report = shared.orchestrator.of("status", task)[-1].body
+    assert report == {"status": "FAILED", "gpuId": "gpu_s", "message": reason, "rejected": True}
+    state = await shared.get(task)
+    assert (state["status"], state["error"], state["rejected"]) == ("failed", reason, True)
+    assert (await shared.put(task, task_type, input)).json() == state
+
+
+async def test_a_result_printed_over_several_lines_is_taken_whole(shared: Agent) -> None:
+    result = {"score": 0.25, "boxes": [[1, 2], [3, 4]]}
+    out = f'{{"step": 1}}\n{json.dumps(result, indent=2)}\n\n[INFO] {{done}}\n4\n'
+    await shared.put("indented", PRINTING, {"out": out})
+    assert await shared.result("indented") == result
 
 
 async def test_an_output_too_large_for_an_answer_travels_by_report_only(shared: Agent) -> None:
@@ -145,15 +218,72 @@ async def test_the_attempt_log_tells_the_whole_story(shared: Agent, tmp_path: Pa
     assert lines[-1]["sha256"] == hashlib.sha256(result.encode()).hexdigest()
 
 
-async def test_a_node_that_cannot_start_processes_is_defunct(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
-    program = tmp_path / "gone"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    options = arguments(orchestrator.url, "gpu_1", "--slots", "1", f"--command=2={program}")
+def script(path: Path, first_line: str = "#!/bin/sh") -> None:
+    path.write_text(f"{first_line}\nsleep 0.1; echo '{{}}'\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (Path.unlink, "No such file or directory"),
+        (lambda program: program.chmod(0o644), "Permission denied"),
+        (lambda program: program.write_text("echo {}"), "Exec format error"),
+        (lambda program: script(program, "#!/no/such/shell"), "No such file or directory"),
+    ],
+    ids=["missing", "not executable", "no interpreter line", "no interpreter"],
+)
+async def test_work_that_cannot_be_started_is_handed_back_until_it_can(
+    orchestrator: FakeOrchestrator, tmp_path: Path, trouble: Callable[[Path], None], reason: str
+) -> None:
+    program = tmp_path / "program"
+    script(program)
+    options = arguments(orchestrator.url, "gpu_1", "--slots", "2", f"--command=2={program}", *work(DOUBLE + 1))
     async with running(orchestrator, tmp_path, options) as agent:
-        program.unlink()
-        for number in range(3):
-            assert (await agent.put(f"t{number}", 2, {})).status_code == 202
-            assert "the work cannot be started" in await agent.failure(f"t{number}")
-        assert await agent.health() == "DEFUNCT"
-        assert (await agent.put("t3", 2, {})).status_code == 503
+        trouble(program)
+        for task in ("t1", "t2", "t3", "t4"):
+            assert (await agent.put(task, 2, {})).status_code == 202
+            await orchestrator.until(lambda: orchestrator.statuses(task)[-1:] == ["QUEUED"])  # noqa: B023
+            report = orchestrator.of("status", task)[-1].body
+            assert report["message"].startswith("handed back: the work cannot be started: ")
+            assert reason in report["message"]
+            assert await agent.health() == "DEFUNCT"
+            assert reason in (await agent.reason() or "")
+        stranger = await agent.http.get("/health-check", headers={"Authorization": ""})
+        assert stranger.json() == {"status": "DEFUNCT"}
+        await agent.put("other", DOUBLE + 1, {})  # of another type, which is well
+        await agent.result("other")
+        script(program)
+        assert (await agent.put("well", 2, {})).status_code == 202
+        await agent.result("well")
+        assert (await agent.health(), await agent.reason()) == ("READY", None)
+
+
+async def test_a_handler_that_cannot_be_imported_any_more_is_tried_with_each_attempt(
+    orchestrator: FakeOrchestrator, tmp_path: Path
+) -> None:
+    module = tmp_path / "my_work.py"
+    module.write_text("def run(input, report):\n    return {}\n")
+    options = arguments(orchestrator.url, "gpu_1", "--slots", "1", "--handler", "2=my_work:run")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(HERE.parents[2])]), "PYTHONDONTWRITEBYTECODE": "1"}
+    async with running(orchestrator, tmp_path, options, env) as agent:
+        good = module.read_text()
+        module.write_text("import no_such_module\n")
+        await agent.put("spare", 2, {})  # a process of before is waiting for it
+        await agent.result("spare")
+        for task in ("t1", "t2", "t3"):
+            assert (await agent.put(task, 2, {})).status_code == 202
+            await orchestrator.until(lambda: orchestrator.statuses(task)[-1:] == ["QUEUED"])  # noqa: B023
+            assert "No module named 'no_such_module'" in orchestrator.of("status", task)[-1].body["message"]
+            assert await agent.health() == "SETUP_FAILED"
+        module.write_text(good)
+        await until(lambda: well(agent, 2), "a node that is well again")
+        assert (await agent.health(), await agent.reason()) == ("READY", None)
+
+
+async def well(agent: Agent, task_type: int) -> bool:
+    """Whether the next attempt succeeds; one that is told to be handed back is followed by another."""
+    task = f"try{len(agent.orchestrator.calls)}"
+    await agent.put(task, task_type, {})
+    await agent.orchestrator.until(lambda: agent.orchestrator.statuses(task)[-1:] in (["QUEUED"], ["COMPLETED"]))
+    return agent.orchestrator.statuses(task)[-1] == "COMPLETED"

@@ -1,0 +1,48 @@
+"""Whether the work of a task type could be started here when that was tried last.
+
+Where it could not, that is the node's fault and none of the task's, which is handed back. The next attempt tries again,
+one at a time, so that the node is well as soon as its program or its handler is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from workers.node.errors import CannotStart, NotReady
+
+
+class Starts:
+    """By task type: the failure of the last start, and whether it is being tried again."""
+
+    def __init__(self) -> None:
+        self._failures: dict[int, CannotStart] = {}
+        self._tried: set[int] = set()
+
+    @property
+    def failure(self) -> CannotStart | None:
+        """Of one of the types that could not be started last."""
+        return next(iter(self._failures.values()), None)
+
+    def check(self, task_type: int) -> None:
+        """Raise NotReady where an attempt is just trying again what could not be started last."""
+        if task_type in self._tried:
+            raise NotReady(str(self._failures[task_type]))
+
+    @contextmanager
+    def tried(self, task_type: int) -> Iterator[None]:
+        """One attempt, from before its start until its end; what it raises is noted where it is CannotStart."""
+        if task_type in self._failures:
+            self._tried.add(task_type)
+        try:
+            yield
+        except CannotStart as failure:
+            self._failures[task_type] = failure
+            raise
+        finally:
+            self._tried.discard(task_type)
+
+    def worked(self, task_type: int) -> None:
+        """An attempt's work runs."""
+        self._failures.pop(task_type, None)
+        self._tried.discard(task_type)
