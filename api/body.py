@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
-from api.errors import BadRequest, TooLarge, TooSlow, of_validation, shown
+from api.errors import BadRequest, TooComplex, TooLarge, TooSlow, of_validation, shown
 from api.off_loop import off_loop
 from infra import json_shape, results, strict_json
 
@@ -47,9 +47,9 @@ def _object(raw: bytes, max_values: int) -> dict[str, Any]:
         json_shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
         value = strict_json.loads(raw.decode("utf-8"), strict_json.each_once, strict_json.int64_or_beyond)
     except json_shape.TooManyValues:
-        raise BadRequest("body", f"含有超过 {max_values} 个JSON值") from None
+        raise TooComplex(f"含有超过 {max_values} 个JSON值") from None
     except json_shape.TooDeep:
-        raise BadRequest("body", f"嵌套超过 {MAX_DEPTH} 层") from None
+        raise TooComplex(f"嵌套超过 {MAX_DEPTH} 层") from None
     except strict_json.RepeatedName:
         raise BadRequest("body", "含有重复的字段") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them

@@ -100,8 +100,8 @@ class ByteLimit:
 
 
 def _declared(headers: Headers) -> int:
-    """The most bytes that a body can have; the limit itself for a chunked body."""
-    if "transfer-encoding" in headers:
-        return MAX_BODY
+    """The most bytes that a body can have; the limit itself for a chunked body, and for one that is too large."""
     length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
+    if "transfer-encoding" in headers or (length.isdecimal() and len(length) > 10):
+        return MAX_BODY
+    return min(int(length), MAX_BODY) if length.isdecimal() else 0

@@ -78,6 +78,7 @@ class BadRequest(ApiError):
 
     def __init__(self, field: str, detail: str, headers: dict[str, str] | None = None) -> None:
         self.field = field
+        self.detail = detail
         super().__init__(400, f"请求参数错误: {field} {detail}", headers)
 
 
@@ -92,6 +93,13 @@ class TooLarge(BadRequest):
 
     def __init__(self) -> None:
         super().__init__("body", "超过 1 MiB")
+
+
+class TooComplex(BadRequest):
+    """400: a body has too many values, or levels."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("body", detail)
 
 
 class TooSlow(BadRequest):

@@ -118,6 +118,31 @@ async def take_result(database: Database, report: Report, text: str) -> Heard:
     return Heard(Wakeups(), ConflictingResult())
 
 
+async def fail_refused(connection: Connection, report: Report, why: str) -> Wakeups:
+    """Fail the open attempt whose node has reported a result that is refused, with the reason `why`.
+
+    A refusal is final: the node sends nothing more, and the attempt would last until its deadline, as would the next
+    one. Nothing happens unless the caller holds the attempt, by its token or by the rule for reports without one.
+    """
+    try:
+        attempt = await _find(connection, report, opens=True)
+    except (TaskNotFound, NotTheHolder):
+        return Wakeups()
+    if attempt is None or attempt.closed_at is not None:
+        return Wakeups()
+    wakeups = await attempts.settle(
+        connection,
+        report.task_id,
+        attempt.attempt,
+        Outcome.FAILED,
+        actor=f"gpu:{attempt.gpu_id}",
+        reason=f"节点上报的结果无法接受: {why}",
+        strict_vip=report.strict_vip,
+        opened_on=attempt.gpu_id,
+    )
+    return wakeups or Wakeups()
+
+
 async def result(connection: Connection, report: Report, text: str) -> Heard:
     """As `take_result`, for a result that is `recorded` already. Raises TaskNotFound, NotTheHolder."""
     return await _result_of(connection, report, await _find(connection, report, opens=True), text)

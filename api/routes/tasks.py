@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from api.auth import CallerOf
 from api.body import JsonBody, check_depth, check_json_text
 from api.context import Context, ContextOf
 from api.envelope import JSON, Envelope, ok, says
+from api.errors import BadRequest, TooComplex, TooLarge
 from api.lists import FITTING, MAX_ANSWER, Item
 from api.off_loop import off_loop
 from api.paging import WHOLE, PageOf, WholeOrPageOf
@@ -236,8 +238,31 @@ async def update_status(
     return await _answer(context, heard, "任务状态更新成功")
 
 
+async def _fails_its_attempt(
+    context: ContextOf, caller: CallerOf, taskId: str, x_attempt_token: AttemptToken = None
+) -> AsyncIterator[None]:
+    """A FastAPI dependency around a report of a result: one that is refused fails the attempt (`fail_refused`).
+
+    So does all that is wrong with `result` itself: it is missing, no text, no JSON text, or makes the body too large or
+    too complex, which no other field does. The rest of the body is the caller's envelope, or was damaged on its way (it
+    is no JSON, or came too slowly), and says nothing about the result. The answer is 400 all the same.
+    """
+    try:
+        yield
+    except BadRequest as refused:
+        if refused.field == "result" or isinstance(refused, TooLarge | TooComplex):
+            report, why = _report(context, caller, taskId, x_attempt_token, None), refused.detail
+            await context.deliver(await context.database.run(lambda c: reports.fail_refused(c, report, why)))
+        raise
+
+
 @router.post(
-    "/{taskId}/result", response_model=Envelope[str], summary="3.7 更新任务结果", responses=says("任务结果更新成功")
+    "/{taskId}/result",
+    response_model=Envelope[str],
+    summary="3.7 更新任务结果",
+    description="`result` 无法接受时返回 400，并且当前的执行尝试以此原因失败。",
+    responses=says("任务结果更新成功"),
+    dependencies=[Depends(_fails_its_attempt)],
 )
 async def update_result(
     context: ContextOf,

@@ -253,3 +253,11 @@ async def test_an_idempotency_key_is_a_word(api, key):
         assert response.status_code == 200
     else:
         refused(response, "Idempotency-Key")
+
+
+@pytest.mark.parametrize("status", ["PROCESSING", "QUEUED"])
+async def test_only_a_failure_is_rejected(api, status):
+    body = {"status": status, "gpuId": "gpu_none", "rejected": True}
+    refused(await api.http.post("/tasks/task_none/status", json=body), "rejected")
+    response = await api.http.post("/tasks/task_none/status", json=body | {"rejected": False})
+    assert response.status_code == 404

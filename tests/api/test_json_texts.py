@@ -16,8 +16,8 @@ async def dispatched(api, make_node):
     task_type = next(TYPES)
     node = await make_node(f"json_gpu_{task_type}", [task_type])
 
-    async def make(payload="{}"):
-        task = await api.post("/tasks", {"taskType": task_type, "userId": "u", "app": "a", "payload": payload})
+    async def make(payload="{}", **more):
+        task = await api.post("/tasks", {"taskType": task_type, "userId": "u", "app": "a", "payload": payload, **more})
         put = await node.next_put()
         assert put.task_id == task["taskId"]
         return put
@@ -65,10 +65,9 @@ async def test_a_result_is_bounded_by_its_bytes_alone(dispatched, api, result):
 
 
 async def test_a_result_too_deep_is_refused_by_its_name(dispatched, api):
-    put = await dispatched()
+    put = await dispatched(maxRetries=0)
     response = await api.http.post(f"/tasks/{put.task_id}/result", json={"result": "[" * 101 + "]" * 101})
     assert (response.status_code, response.json()["message"]) == (400, "请求参数错误: result 嵌套超过 100 层")
-    await api.succeed(put, {})
 
 
 async def test_a_payload_too_deep_is_refused_by_its_name(api):
@@ -79,3 +78,71 @@ async def test_a_payload_too_deep_is_refused_by_its_name(api):
     assert (response.status_code, response.json()["message"]) == (400, "请求参数错误: payload 嵌套超过 100 层")
     for accepted in (deep.replace("[" * 100, "[" * 99).replace("]" * 100, "]" * 99), deep[:-1]):
         await api.post("/tasks", body | {"payload": accepted})
+
+
+REFUSED = [
+    ({"result": "words"}, "不是合法的JSON文本"),
+    ({"result": '{"text": "a\\u0000b"}'}, "含有NUL字符"),
+    ({"result": "a\0b"}, "无效"),
+    ({"result": "[" * 101 + "]" * 101}, "嵌套超过 100 层"),
+    ({"result": "[1e999]"}, "含有超出范围的数字"),
+    ({"result": {"text": "an object"}}, "必须是字符串"),
+    ({"output": "{}"}, "缺失"),
+    ({"result": [0] * 20_000}, "含有超过 20000 个JSON值"),
+    ({"result": f'"{"x" * 1024 * 1024}"'}, "超过 1 MiB"),
+]
+
+
+@pytest.mark.parametrize(("body", "detail"), REFUSED, ids=[detail for _, detail in REFUSED])
+@pytest.mark.parametrize("with_token", [True, False])
+async def test_a_result_that_is_refused_fails_its_attempt_with_the_reason(dispatched, api, body, detail, with_token):
+    put = await dispatched(maxRetries=0)
+    for _ in range(2):
+        await api.report(put, "result", body, code=400, token=with_token)
+    task = await api.until(put.task_id, "FAILED")
+    assert task["errorMessage"] == f"节点上报的结果无法接受: {detail}"
+    await api.succeed(put, {}, code=400)
+
+
+async def test_one_in_chunks_does_too(dispatched, api):
+    put = await dispatched(maxRetries=0)
+
+    async def chunks():
+        yield b'{"result": "'
+        for _ in range(40):
+            yield b"x" * 32 * 1024
+
+    headers = {"X-Attempt-Token": put.token, "Content-Type": "application/json"}
+    await api.ask("POST", f"/tasks/{put.task_id}/result", code=400, content=chunks(), headers=headers)
+    assert (await api.until(put.task_id, "FAILED"))["errorMessage"].endswith("超过 1 MiB")
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [('{"result": "{}', "application/json"), ('["{}"]', "application/json"), ('{"result": "x"}', "text/plain")],
+)
+async def test_a_damaged_envelope_says_nothing_about_the_result(dispatched, api, content, content_type):
+    put = await dispatched(maxRetries=0)
+    headers = {"X-Attempt-Token": put.token, "Content-Type": content_type}
+    await api.ask("POST", f"/tasks/{put.task_id}/result", code=400, content=content, headers=headers)
+    await api.succeed(put, {})
+
+
+async def test_what_others_say_of_an_attempt_does_not_fail_it(dispatched, api, make_caller):
+    put = await dispatched(maxRetries=0)
+    other = await make_caller("node", "other")
+    stale = {"X-Attempt-Token": "stale"}
+    for caller, headers in ((other, {}), (other, {"X-Attempt-Token": put.token}), (api, stale)):
+        for body, _ in REFUSED:
+            await caller.post(f"/tasks/{put.task_id}/result", body, code=400, headers=headers)
+    user = await make_caller("user", "somebody")
+    await user.post(f"/tasks/{put.task_id}/result", REFUSED[0][0], code=403)
+    await user.post(f"/tasks/{put.task_id}/result", REFUSED[-1][0], code=403)
+    await api.post("/tasks/task_none/result", REFUSED[0][0], code=400)
+    await api.succeed(put, {})
+    await api.until(put.task_id, "COMPLETED")
+
+
+async def test_a_large_result_without_a_key_is_refused_for_its_size(api):
+    response = await api.http.post("/tasks/task_none/result", json=REFUSED[-1][0], headers={"Authorization": ""})
+    assert response.status_code == 400

@@ -262,3 +262,16 @@ async def test_probes_need_no_key(api, path):
 
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(f"{api.stack.api_url}{path}")).status_code == 200
+
+
+async def test_work_may_reject_its_input_by_report(api, make_node):
+    node = await make_node("life_rejects", [159])
+    task_id = await api.create(159)
+    put = await node.next_put()
+    body = {"status": "FAILED", "gpuId": put.gpu_id, "message": "no face found", "rejected": True}
+    for _ in range(2):
+        await api.report(put, "status", body)
+    task = await api.until(task_id, "FAILED")
+    assert (task["errorMessage"], task["retryCount"], node.puts.qsize()) == ("no face found", 0, 0)
+    await api.report(put, "status", body)
+    await api.report(put, "status", body | {"rejected": False}, code=400)
