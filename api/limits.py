@@ -8,9 +8,9 @@ import time
 
 from cachetools import LRUCache
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import PREFIX, caller_in, presented
+from api.auth import PREFIX, caller_in
 from api.body import check_declared
 from api.errors import BadRequest, TooManyRequests, answer_to
 from infra.cache import Cache
@@ -28,8 +28,8 @@ _RESULT = re.compile(rf"POST {PREFIX}/tasks/[^/]+/result")
 class DeclaredSize:
     """Refuses a body whose declared size is too large, from any caller and on any path.
 
-    Where a key is shown the report of a result is left to its route, which refuses it too: what is too large there
-    fails the attempt, and only the authenticated caller can be its holder.
+    The report of a result is refused by its route too, whose answer does not count: there it fails the attempt that
+    the caller holds.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -39,12 +39,17 @@ class DeclaredSize:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             try:
-                if presented(headers) is None or not _RESULT.fullmatch(f"{scope['method']} {scope['path']}"):
-                    check_declared(headers)
+                check_declared(headers)
             except BadRequest as error:
+                if _RESULT.fullmatch(f"{scope['method']} {scope['path']}"):
+                    await self._app(scope, receive, _unheard)
                 await answer_to(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+async def _unheard(message: Message) -> None:
+    """An answer that is not given."""
 
 
 class RateLimit:

@@ -282,7 +282,7 @@ async def test_a_handler_that_cannot_be_imported_any_more_is_tried_with_each_att
 
 
 async def well(agent: Agent, task_type: int) -> bool:
-    """Whether the next attempt succeeds; one that is told to be handed back is followed by another."""
+    """Whether the next attempt succeeds; False where it is handed back."""
     task = f"try{len(agent.orchestrator.calls)}"
     await agent.put(task, task_type, {})
     await agent.orchestrator.until(lambda: agent.orchestrator.statuses(task)[-1:] in (["QUEUED"], ["COMPLETED"]))
