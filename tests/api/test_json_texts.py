@@ -137,7 +137,7 @@ async def test_what_others_say_of_an_attempt_does_not_fail_it(dispatched, api, m
             await caller.post(f"/tasks/{put.task_id}/result", body, code=400, headers=headers)
     user = await make_caller("user", "somebody")
     await user.post(f"/tasks/{put.task_id}/result", REFUSED[0][0], code=403)
-    await user.post(f"/tasks/{put.task_id}/result", REFUSED[-1][0], code=403)
+    await user.post(f"/tasks/{put.task_id}/result", REFUSED[-1][0], code=400)
     await api.post("/tasks/task_none/result", REFUSED[0][0], code=400)
     await api.succeed(put, {})
     await api.until(put.task_id, "COMPLETED")
