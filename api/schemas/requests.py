@@ -131,7 +131,9 @@ class UpdateStatus(Request):
     )
     progress: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description="扩展：执行进度，百分比")
     rejected: Annotated[bool, AfterValidator(_only_failed)] | None = Field(
-        None, description="扩展：仅可与 FAILED 同用，true 表示输入本身不可用，换节点重试也不会成功", examples=[True]
+        None,
+        description="扩展：仅可与 FAILED 同用，true 表示输入本身无效；不消耗重试次数，另一节点也拒绝时任务失败",
+        examples=[True],
     )
 
 
