@@ -15,7 +15,7 @@ from datetime import datetime
 
 from temporalio import activity
 
-from infra.db import alerts, attempts, claims, collecting, counters, edges, first_looks, reconciling
+from infra.db import alerts, attempts, claims, collecting, counters, edges, failures, first_looks, reconciling
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
@@ -156,6 +156,7 @@ class Mender:
             await self._run(work)
         except _NotTheEnd:
             return False
+        await self._engine.deliver(await failures.review(self._run, row.task_id))
         return True
 
     async def _grant(self, row: Row) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, NoReturn
 
 from msgspec import Raw
@@ -153,7 +152,7 @@ class TaskSteps:
         collected = await self._completed(request) or await self._collected(request)
         telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
         if request.attempt > 1 and collected.status in TERMINAL:
-            await self._review_nodes(request.task_id)
+            await self._engine.deliver(await failures.review(self._database.run, request.task_id))
         return collected
 
     async def _completed(self, request: CollectInput) -> Collected | None:
@@ -196,15 +195,6 @@ class TaskSteps:
             return False
         await asyncio.sleep(max(due_in_s, 0.0))
         return True
-
-    async def _review_nodes(self, task_id: str) -> None:
-        """What the task's end says of the nodes on which it failed before."""
-        run = self._database.run
-        found = await run(lambda c: failures.suspects(c, task_id))
-        for gpu_id in found.poisoned:
-            await run(partial(failures.excuse, task_id=task_id, gpu_id=gpu_id))
-        for gpu_id in found.outdone:
-            await self._engine.deliver(await run(partial(failures.fault_outlier, gpu_id=gpu_id)))
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:

@@ -12,7 +12,7 @@ import logging
 import time
 from contextlib import suppress
 
-from infra.db import alerts, collecting, edges, monitoring, reconciling
+from infra.db import alerts, collecting, edges, failures, monitoring, reconciling
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database, is_unavailable
@@ -105,6 +105,7 @@ class StuckWorkflows:
             await self._run(
                 lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR, strict_vip=self._strict_vip)
             )
+            await self._engine.deliver(await failures.review(self._run, task_id))
         return row
 
     def _is_due(self, workflow_id: str) -> bool:

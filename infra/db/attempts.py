@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import edges, failures, handover, node_records, type_locks
+from infra.db import clock, edges, failures, handover, node_records, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
@@ -19,7 +19,8 @@ from workflows.domain.fault_attribution import Failure, is_nodes_failure
 # The node's row first, then the attempt's (see `claims`).
 _LOCK = text(
     f"SELECT a.accepted_at, a.watched_by, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
-    f" t.task_type, t.timeout_ms, {handover.FLOW.format(task='t')} AS flow"
+    f" t.task_type, t.timeout_ms, {handover.FLOW.format(task='t')} AS flow,"
+    f" NOT COALESCE(a.claimed_at < g.not_before AND {clock.possible_rest('g.not_before')}, false) AS since_rest"
     " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id JOIN tasks t ON t.task_id = a.task_id"
     " WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a"
 )
@@ -173,7 +174,9 @@ async def settle(
     elif outcome not in ASKS_ANOTHER and row.accepted_at is None:
         await edges.start(connection, cause)  # the report itself proves that the node ran it
     before = node_records.of(row)
-    now, rest = node_record.after(before, outcome, task_id=task_id, flow=row.flow, attributed=attributed)
+    now, rest = node_record.after(
+        before, outcome, task_id=task_id, flow=row.flow, attributed=attributed, since_rest=row.since_rest
+    )
     await node_records.write(connection, gpu_id, before, now, rest)
     if rest is not None and (rest.alerts or needs_people):
         await node_records.tell(connection, gpu_id, rest, reason)

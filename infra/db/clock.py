@@ -37,4 +37,9 @@ def age_s(moment: str) -> str:
 
 def rests(not_before: str) -> str:
     """Whether a node is backed off, never for longer than the longest backoff."""
-    return f"COALESCE({not_before} > {NOW} AND {not_before} <= {NOW} + interval '{BACKOFF_CAP_S:g} s', false)"
+    return f"COALESCE({not_before} > {NOW} AND {possible_rest(not_before)}, false)"
+
+
+def possible_rest(not_before: str) -> str:
+    """Whether a backoff may end, or have ended, then; null if it is null."""
+    return f"{not_before} <= {NOW} + interval '{BACKOFF_CAP_S:g} s'"

@@ -6,7 +6,10 @@ transaction of its own, since a task's row is locked after a node's; repeating t
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
 from sqlalchemy import text
 
@@ -39,6 +42,8 @@ _ENDS = text(
     "SELECT gpu_id, outcome, reason FROM attempts"
     f" WHERE task_id = :task_id AND outcome IN ({_COMPARED}) ORDER BY attempt"
 )
+SEEN = 10
+"""For each attempt that is compared at most this many are read: passed deadlines that are nobody's failure don't count."""
 # Only work that has been completed counts, or may still be: what nobody completes says nothing about a node. A failure
 # counts against the node itself only once another one has completed the task, and for a peer in any case.
 _RECORDS = text(
@@ -56,14 +61,26 @@ _RECORDS = text(
                    AND (c.gpu_id <> :gpu_id OR t.status = 'COMPLETED' AND t.gpu_id <> :gpu_id)) AS failed
       FROM compared c
      CROSS JOIN LATERAL (
-           SELECT a.task_id, a.outcome FROM attempts a
-            WHERE a.gpu_id = c.gpu_id AND a.closed_at >= c.judged_since AND a.outcome IN ({_COMPARED})
-              AND (a.outcome <> 'TIMED_OUT' OR a.blamed)
-            ORDER BY a.closed_at DESC LIMIT c.last) a
-      JOIN tasks t ON t.task_id = a.task_id AND t.status NOT IN ('FAILED', 'TIMEOUT')
+           SELECT task_id, outcome FROM (
+                  SELECT * FROM attempts
+                   WHERE gpu_id = c.gpu_id AND closed_at >= c.judged_since AND outcome IN ({_COMPARED})
+                   ORDER BY closed_at DESC LIMIT {SEEN} * c.last) seen
+            WHERE outcome <> 'TIMED_OUT' OR blamed
+            ORDER BY closed_at DESC LIMIT c.last) a
+     CROSS JOIN LATERAL (  -- else the planner reads all tasks
+           SELECT * FROM tasks WHERE task_id = a.task_id AND status NOT IN ('FAILED', 'TIMEOUT') OFFSET 0) t
      GROUP BY 1, 2, 3
     """
 )
+
+
+T = TypeVar("T")
+
+
+class Transaction(Protocol):
+    """Runs work in one transaction: `Database.run`."""
+
+    async def __call__(self, work: Callable[[Connection], Awaitable[T]], /) -> T: ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,16 @@ class Suspects:
 
     poisoned: list[str]
     outdone: list[str]
+
+
+async def review(transaction: Transaction, task_id: str) -> Wakeups:
+    """What the end of a task says of the nodes on which it failed before."""
+    found, wakeups = await transaction(partial(suspects, task_id=task_id)), Wakeups()
+    for gpu_id in found.poisoned:
+        await transaction(partial(excuse, task_id=task_id, gpu_id=gpu_id))
+    for gpu_id in found.outdone:
+        wakeups.add(await transaction(partial(fault_outlier, gpu_id=gpu_id)))
+    return wakeups
 
 
 async def failures(connection: Connection, task_id: str) -> list[Failure]:

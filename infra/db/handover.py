@@ -14,7 +14,7 @@ from workflows.messages import Grant, TaskInput
 AVOID_S = 30.0
 """Seconds for which a waiting task avoids a node on which it has failed, while another one could take it."""
 PROBED = 1000
-"""How far down the queue of a type a node that runs probes looks for a task of another flow than the last failure's."""
+"""How many waiting tasks of its types a node that runs probes looks at for one of another flow than the last failure's."""
 FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
 """The flow of a task (workflows.domain.shares)."""
 
@@ -25,7 +25,7 @@ _VIP = eligibility.VIP.format(task="q")
 _TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {eligibility.serves("node", _VIP)}
               AND NOT {eligibility.barred("node", "q.task_type", _VIP, "q.barred_on")}
               AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
-                   AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on")})"""
+                   AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on || q.barred_on")})"""
 _IN_ORDER = "queue_class DESC, queue_rank, display_id"
 _HAND_OVER = text(
     f"""
@@ -42,7 +42,8 @@ _HAND_OVER = text(
                 UNION ALL
                (SELECT o.task_id, o.flow FROM (
                        SELECT q.task_id, {FLOW.format(task="q")} AS flow FROM tasks q
-                        WHERE {_TAKES} ORDER BY {_IN_ORDER} LIMIT CASE WHEN node.rests > 0 THEN {PROBED} ELSE 0 END) o
+                        WHERE {_TAKES} ORDER BY {_IN_ORDER}
+                        LIMIT CASE WHEN node.rests > 0 THEN {PROBED} / cardinality(node.task_types) ELSE 0 END) o
                  WHERE o.flow IS DISTINCT FROM node.failed_flow LIMIT 1)) head
          WHERE node.free > 0),
     best AS (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from infra.db import alerts
+from infra.db import alerts, clock
 from infra.db.alerts import NewAlert
 from infra.db.connection import Connection, Row
 from workflows.domain.alert import AlertLevel
@@ -16,12 +16,13 @@ from workflows.domain.node_record import NodeRecord, Rest, RestCause
 COLUMNS = "g.failure_count, g.task_failure_count, g.failed_tasks, g.failed_flow, g.rests, g.hand_backs"
 """Of a row `g` of `gpus`, for `of`."""
 _LOCK = text(f"SELECT g.status, {COLUMNS} FROM gpus g WHERE g.gpu_id = :gpu_id FOR UPDATE")
-_WRITE = text(
-    """
+_WRITE = text(  # a rest that lasts longer goes on
+    f"""
     UPDATE gpus SET failure_count = :failed_contacts, task_failure_count = :task_failures,
            failed_tasks = :failed_tasks, failed_flow = :failed_flow, rests = :rests, hand_backs = :hand_backs,
            not_before = CASE WHEN CAST(:pause_s AS float) IS NOT NULL
-                             THEN clock_timestamp() + make_interval(secs => :pause_s)
+                             THEN GREATEST(clock_timestamp() + make_interval(secs => :pause_s),
+                                           CASE WHEN {clock.rests("not_before")} THEN not_before END)
                              WHEN NOT :ends THEN not_before END
      WHERE gpu_id = :gpu_id
     """

@@ -64,18 +64,12 @@ class Life:
 
     async def claim(self, task_id: str) -> str | None:
         """The node whose slot the task holds, after it has looked for one."""
-        found = await claims.claim(self._run, task_id, strict_vip=self.strict_vip)
+        found = await claims.claim(self.run, task_id, strict_vip=self.strict_vip)
         return found.grant.gpu_id if found.grant else None
 
     async def end(self, task_id: str, outcome: Outcome = Outcome.SUCCEEDED, reason: str | None = None) -> Collected:
         """The open attempt of a task ends, its slot goes on, its workflow collects, and takes a look at the nodes."""
-        attempt = await self.scalar("SELECT attempts FROM tasks WHERE task_id = :t", t=task_id)
-        result = "{}" if outcome is Outcome.SUCCEEDED else None
-        settled = await attempts.settle(
-            self.connection, task_id, attempt, outcome, actor="test", reason=reason, result=result,
-            strict_vip=self.strict_vip,
-        )  # fmt: skip
-        assert settled is not None
+        attempt = await self.settle(task_id, outcome, reason)
         collected = await collecting.complete(self.connection, task_id, attempt)
         if collected is None:
             collected = await collecting.collect(self.connection, task_id, attempt, strict_vip=self.strict_vip)
@@ -83,14 +77,20 @@ class Life:
             await self.review(task_id)
         return collected
 
+    async def settle(self, task_id: str, outcome: Outcome = Outcome.SUCCEEDED, reason: str | None = None) -> int:
+        """The open attempt of a task ends, and its slot goes on; its number."""
+        attempt: int = await self.scalar("SELECT attempts FROM tasks WHERE task_id = :t", t=task_id)
+        result = "{}" if outcome is Outcome.SUCCEEDED else None
+        settled = await attempts.settle(
+            self.connection, task_id, attempt, outcome, actor="test", reason=reason, result=result,
+            strict_vip=self.strict_vip,
+        )  # fmt: skip
+        assert settled is not None
+        return attempt
+
     async def review(self, task_id: str) -> Wakeups:
         """As `TaskSteps.collect` does once a task has ended."""
-        found, wakeups = await failures.suspects(self.connection, task_id), Wakeups()
-        for gpu_id in found.poisoned:
-            await failures.excuse(self.connection, task_id, gpu_id)
-        for gpu_id in found.outdone:
-            wakeups.add(await failures.fault_outlier(self.connection, gpu_id))
-        return wakeups
+        return await failures.review(self.run, task_id)
 
     async def running(self) -> dict[str, str]:
         """The node of each task that holds a slot."""
@@ -134,5 +134,5 @@ class Life:
     async def do(self, statement: str, **values: Any) -> None:
         await self.connection.execute(text(statement), values)
 
-    async def _run(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
         return await work(self.connection)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text
 
 from infra.db import failures, gpus
+from infra.db.wakeups import Wakeups
+from infra.open_workflows import StuckRun
 from tests.db.life import Life
+from workers.stuck_workflows import StuckWorkflows
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.task import TaskStatus
@@ -140,6 +144,41 @@ async def test_a_lone_node_that_fails_three_distinct_tasks_rests_longer_each_tim
     assert (await life.gpu("only")).task_failure_count == 0
 
 
+async def test_a_burst_of_failures_on_many_slots_begins_one_short_rest(life):
+    await life.node("only", [1], slots=8)
+    for number in range(8):
+        await life.create(f"t{number}", max_retries=0)
+        assert await life.claim(f"t{number}") == "only"
+    for number in range(8):
+        await life.end(f"t{number}", Outcome.FAILED, f"boom {number}")
+    node = await life.gpu("only")
+    assert (node.task_failure_count, node.rests) == (8, 1)
+    assert await rests_for(life, "only") == pytest.approx(1, abs=0.5)
+    await life.do("UPDATE gpus SET not_before = clock_timestamp()")
+    await life.create("probe", max_retries=0)
+    assert await life.claim("probe") == "only"
+    await life.end("probe", Outcome.FAILED, "boom")
+    assert await rests_for(life, "only") == pytest.approx(2, abs=0.5)
+
+
+async def test_a_rest_is_not_cut_short_by_another_one(life):
+    await life.node("n", [1])
+    await life.create("t")
+    assert await life.claim("t") == "n"
+    await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '50 s'")
+    await life.end("t", Outcome.HANDED_BACK, "not now")
+    assert await rests_for(life, "n") == pytest.approx(50, abs=2)
+
+
+async def test_a_rest_that_the_clock_has_put_out_of_reach_is_none(life):
+    await life.node("n", [1])
+    await life.do("UPDATE gpus SET rests = 1, failed_tasks = '{a,b}', not_before = clock_timestamp() + interval '2 h'")
+    await life.create("t", max_retries=0)
+    assert await life.claim("t") == "n"
+    await life.end("t", Outcome.FAILED, "boom")
+    assert await rests_for(life, "n") == pytest.approx(2, abs=0.5)
+
+
 async def test_a_probe_is_of_another_flow_than_the_last_failure(life):
     await life.node("only", [1])
     for number in range(3):
@@ -268,6 +307,21 @@ async def test_a_rejected_task_comes_back_where_the_other_node_has_gone_and_then
     assert await life.claim("t") == first
     await life.end("t", Outcome.REJECTED, "no")
     assert (await life.task("t")).status == "FAILED"
+
+
+async def test_a_task_that_one_node_failed_and_the_other_rejected_goes_back_to_the_first_at_once(life):
+    await life.node("failed", [1])
+    await life.create("t")
+    assert await life.claim("t") == "failed"
+    await life.end("t", Outcome.FAILED, "boom")
+    await life.node("picky", [1])
+    assert await life.claim("t") == "picky"
+    await life.create("long")
+    assert await life.claim("long") == "failed"
+    await life.end("t", Outcome.REJECTED, "no")
+    assert await life.claim("t") is None
+    await life.end("long")
+    assert await life.running() == {"t": "failed"}
 
 
 async def test_three_answers_outside_of_the_protocol_end_the_task_and_let_the_node_rest(life):
@@ -412,6 +466,25 @@ async def alternate_once_more(life: Life) -> None:
     await start_on_bad(life, "well again")
     await life.end("well again")
     await fail_and_be_outdone(life, "badly again")
+
+
+async def test_nodes_are_reviewed_too_where_the_leader_collects_for_a_workflow_that_is_stuck(pair):
+    class Gateway:
+        async def deliver(self, wakeups: Wakeups) -> None:
+            self.delivered = wakeups
+
+    await usual_work_of_the_good(pair)
+    await alternate(pair, 4)
+    await start_on_bad(pair, "last")
+    await pair.end("last", Outcome.FAILED, "boom")
+    assert await pair.claim("last") == "good"
+    await pair.settle("last")
+    assert (await pair.gpu("bad")).status == "ACTIVE"
+    gateway: Any = Gateway()
+    leader = StuckWorkflows(cast("Any", SimpleNamespace(run=pair.run)), gateway, strict_vip=False)
+    await leader._collected(StuckRun("task-last", "run", "TaskWorkflow", frozenset()))
+    assert ((await pair.task("last")).status, (await pair.gpu("bad")).status) == ("COMPLETED", "FAULTY")
+    assert [signal for _, signal, _ in gateway.delivered.nodes] == ["fault"]
 
 
 async def test_what_was_before_a_recovery_is_past(pair):

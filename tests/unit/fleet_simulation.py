@@ -201,9 +201,10 @@ class Fleet:
         task.attempts += 1
         ends = node.behaviour(self.rng) or task.work(self.rng)
         outcome, reason, after_s = ends or (Outcome.SUCCEEDED, "", self._usual_s * self.rng.uniform(0.5, 1.5))
-        self._at(self.now + after_s, lambda: self._end(node, task, outcome, reason))
+        began_at = self.now
+        self._at(self.now + after_s, lambda: self._end(node, task, outcome, reason, began_at))
 
-    def _end(self, node: SimulatedNode, task: SimulatedTask, outcome: Outcome, reason: str) -> None:
+    def _end(self, node: SimulatedNode, task: SimulatedTask, outcome: Outcome, reason: str, began_at: float) -> None:
         node.running -= 1
         failure = Failure(node.gpu_id, outcome, reason)
         attributed = outcome in USES_RETRY and task.work is not hurried and is_nodes_failure(task.failures, failure)
@@ -212,10 +213,15 @@ class Fleet:
         if outcome in COMPARED and (outcome is not Outcome.TIMED_OUT or attributed):
             node.done.append((task, outcome is Outcome.SUCCEEDED))
         node.record, rest = node_record.after(
-            node.record, outcome, task_id=str(task.number), flow=task.flow, attributed=attributed
+            node.record,
+            outcome,
+            task_id=str(task.number),
+            flow=task.flow,
+            attributed=attributed,
+            since_rest=began_at >= node.rests_until,
         )
         if rest is not None:
-            node.rests_until = self.now + rest.pause_s
+            node.rests_until = max(node.rests_until, self.now + rest.pause_s)
             node.rested_s += rest.pause_s
             self._at(node.rests_until, lambda: None)
         elif outcome is Outcome.SUCCEEDED:

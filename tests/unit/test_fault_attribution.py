@@ -191,6 +191,16 @@ def test_no_rest_is_shorter_than_a_second_or_longer_than_a_minute_and_each_in_a_
             last[rest.cause] = rest.pause_s
 
 
+@given(st.integers(1, 40))
+def test_what_ran_beside_the_failures_that_began_a_rest_makes_it_no_longer(others):
+    record = after(*[(Outcome.FAILED, task_id) for task_id in "abc"])
+    for number in range(others):
+        record, rest = node_record.after(record, Outcome.FAILED, task_id=f"{number}", flow="f", since_rest=False)
+        assert (record.rests, rest) == (1, None)
+    record, rest = node_record.after(record, Outcome.FAILED, task_id="probe", flow="f")
+    assert (record.task_failures, rest and rest.pause_s) == (others + 4, 2)
+
+
 @pytest.mark.parametrize("outcome", [one for one in Outcome if RULES[one].node is ForNode.NOTHING])
 @given(ends=ENDS)
 def test_a_lost_or_withdrawn_attempt_says_nothing_of_the_node(outcome, ends):

@@ -61,15 +61,18 @@ class NodeRecord:
 
 
 def after(
-    record: NodeRecord, outcome: Outcome, *, task_id: str, flow: str, attributed: bool = True
+    record: NodeRecord, outcome: Outcome, *, task_id: str, flow: str, attributed: bool = True, since_rest: bool = True
 ) -> tuple[NodeRecord, Rest | None]:
-    """The record after an attempt, and the rest that begins; `attributed`: a failure is the node's."""
+    """The record after an attempt, and the rest that begins.
+
+    `attributed`: a failure is the node's. `since_rest`: the attempt was claimed after the node's last rest.
+    """
     match RULES[outcome].node:
         case ForNode.WELL:
             return NodeRecord(), None
         case ForNode.FAILED:
             heard = replace(record, failed_contacts=0) if outcome is Outcome.FAILED else record
-            return _after_failure(heard, task_id, flow) if attributed else (heard, None)
+            return _after_failure(heard, task_id, flow, since_rest) if attributed else (heard, None)
         case ForNode.HEARD:
             return replace(record, failed_contacts=0), None
         case ForNode.HANDED_BACK:
@@ -92,14 +95,15 @@ _CONTACT = {
 }
 
 
-def _after_failure(record: NodeRecord, task_id: str, flow: str) -> tuple[NodeRecord, Rest | None]:
+def _after_failure(record: NodeRecord, task_id: str, flow: str, since_rest: bool) -> tuple[NodeRecord, Rest | None]:
+    """What ran beside the failures that began the last rest, and fails too, makes it no longer."""
     failed = replace(
         record,
         task_failures=record.task_failures + 1,
         failed_tasks=(*record.failed_tasks, task_id)[-REMEMBERED:],
         failed_flow=flow,
     )
-    if len(set(failed.failed_tasks)) < RESTS_AFTER:
+    if len(set(failed.failed_tasks)) < RESTS_AFTER or (record.probes and not since_rest):
         return failed, None
     rests = record.rests + 1
     return replace(failed, rests=rests), Rest(RestCause.FAILS, backoff_s(rests), alerts=True)
