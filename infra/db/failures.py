@@ -43,7 +43,7 @@ _ENDS = text(
     f" WHERE task_id = :task_id AND outcome IN ({_COMPARED}) ORDER BY attempt"
 )
 SEEN = 10
-"""For each attempt that is compared at most this many are read: passed deadlines that are nobody's failure don't count."""
+"""For each attempt that is compared at most this many are read: passed deadlines that count for nobody are many."""
 # Only work that has been completed counts, or may still be: what nobody completes says nothing about a node. A failure
 # counts against the node itself only once another one has completed the task, and for a peer in any case.
 _RECORDS = text(

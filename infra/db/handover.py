@@ -14,7 +14,7 @@ from workflows.messages import Grant, TaskInput
 AVOID_S = 30.0
 """Seconds for which a waiting task avoids a node on which it has failed, while another one could take it."""
 PROBED = 1000
-"""How many waiting tasks of its types a node that runs probes looks at for one of another flow than the last failure's."""
+"""How many waiting tasks a node that runs probes looks at for one of another flow than the last failure's."""
 FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
 """The flow of a task (workflows.domain.shares)."""
 

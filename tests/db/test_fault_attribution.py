@@ -161,6 +161,18 @@ async def test_a_burst_of_failures_on_many_slots_begins_one_short_rest(life):
     assert await rests_for(life, "only") == pytest.approx(2, abs=0.5)
 
 
+async def test_a_moment_in_which_a_node_refuses_on_all_slots_costs_it_a_second(life):
+    await life.node("n", [1], slots=8)
+    for number in range(8):
+        await life.create(f"t{number}")
+        assert await life.claim(f"t{number}") == "n"
+    for number in range(8):
+        await life.end(f"t{number}", Outcome.REFUSED, "HTTP 503")
+    assert (await life.gpu("n")).failure_count == 8
+    assert await rests_for(life, "n") == pytest.approx(1, abs=0.5)
+    assert await alerts(life, "rest:REFUSES:n") is None
+
+
 async def test_a_rest_is_not_cut_short_by_another_one(life):
     await life.node("n", [1])
     await life.create("t")

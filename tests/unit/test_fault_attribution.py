@@ -201,6 +201,16 @@ def test_what_ran_beside_the_failures_that_began_a_rest_makes_it_no_longer(other
     assert (record.task_failures, rest and rest.pause_s) == (others + 4, 2)
 
 
+@pytest.mark.parametrize("outcome", [one for one in Outcome if RULES[one].node in {
+    ForNode.HANDED_BACK, ForNode.OUT_OF_CONTACT,
+}])  # fmt: skip
+def test_of_what_a_node_refuses_at_once_the_first_lets_it_rest(outcome):
+    record, rest = node_record.after(NodeRecord(), outcome, task_id="a", flow="f")
+    assert rest is not None
+    record, rest = node_record.after(record, outcome, task_id="b", flow="f", since_rest=False)
+    assert (record.hand_backs + record.failed_contacts, rest) == (2, None)
+
+
 @pytest.mark.parametrize("outcome", [one for one in Outcome if RULES[one].node is ForNode.NOTHING])
 @given(ends=ENDS)
 def test_a_lost_or_withdrawn_attempt_says_nothing_of_the_node(outcome, ends):

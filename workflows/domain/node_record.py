@@ -65,7 +65,8 @@ def after(
 ) -> tuple[NodeRecord, Rest | None]:
     """The record after an attempt, and the rest that begins.
 
-    `attributed`: a failure is the node's. `since_rest`: the attempt was claimed after the node's last rest.
+    `attributed`: a failure is the node's. `since_rest`: the attempt was claimed after the node's last rest; what ran
+    beside the one that began it is counted, and lets the node rest no longer.
     """
     match RULES[outcome].node:
         case ForNode.WELL:
@@ -78,12 +79,13 @@ def after(
         case ForNode.HANDED_BACK:
             count = record.hand_backs + 1
             rest = Rest(RestCause.HANDS_BACK, backoff_s(count), count >= HANDED_BACK_OFTEN)
-            return replace(record, hand_backs=count), rest
+            return replace(record, hand_backs=count), rest if since_rest else None
         case ForNode.OUT_OF_CONTACT:
             count = record.failed_contacts + 1
             cause = _CONTACT[outcome]
             alerts = cause is RestCause.PROTOCOL or count >= REFUSED_FOR_LONG
-            return replace(record, failed_contacts=count), Rest(cause, backoff_s(count), alerts)
+            rest = Rest(cause, backoff_s(count), alerts)
+            return replace(record, failed_contacts=count), rest if since_rest else None
         case ForNode.NOTHING:
             return record, None
 
@@ -96,7 +98,6 @@ _CONTACT = {
 
 
 def _after_failure(record: NodeRecord, task_id: str, flow: str, since_rest: bool) -> tuple[NodeRecord, Rest | None]:
-    """What ran beside the failures that began the last rest, and fails too, makes it no longer."""
     failed = replace(
         record,
         task_failures=record.task_failures + 1,
