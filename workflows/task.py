@@ -162,6 +162,7 @@ class TaskWorkflow:
         `before` is the last attempt that was known before it.
         """
         self._attempt = before
+        self._state = replace(self._state, attempt=before, gpu_id=None)
         self._settled = min(self._settled, attempt - 1)
         if self._granted is not None and self._granted.attempt <= attempt:
             self._granted = None

@@ -186,9 +186,14 @@ async def test_a_waiting_task_takes_no_harm_by_grants_of_strangers(api, temporal
         await handle.signal("granted", {"attempt": attempt, "gpu_id": "nobody"})
     await handle.signal("settled", 10**30)
 
+    async def has_tried_it() -> bool:
+        return "as-before" in (await handle.describe()).search_attributes.get("TemporalChangeVersion", [])
+
+    await eventually(has_tried_it)
+
     async def waits_again() -> bool:
         state = await handle.query("state")
-        return bool(state["attempt"] == 99 and state["now"].startswith("waiting: "))
+        return bool(state["attempt"] == 0 and state["gpu_id"] is None and state["now"].startswith("waiting: "))
 
     await eventually(waits_again)
     node = await make_node("unmoved", [731])
