@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import pytest
-
 from tests.conftest import Api, MakeNode, eventually
 from tests.fake_node import FakeNode, Put
 
@@ -150,7 +148,6 @@ async def test_recover_ends_a_rest(api: Api, make_node: MakeNode) -> None:
         await api.until(await api.create(145), "COMPLETED")
 
 
-@pytest.mark.skip(reason="the report is not taken yet")
 async def test_what_the_work_rejects_is_asked_of_another_node_and_counts_against_none(
     api: Api, make_node: MakeNode
 ) -> None:
