@@ -11,14 +11,14 @@ from typing import Any
 
 from tests.faults.bad_nodes import BROKEN, FLAKY, REJECTED
 from tests.faults.clients import AT_ONCE, Clients
-from tests.faults.work import BY_CHANCE, RAISED, TYPES, digest
+from tests.faults.work import BY_CHANCE, RAISED, REFUSED, TYPES, digest
 
 OWNER = "careless"
 FIRST = 10_000_000  # tasks are numbered from there: their results are nobody else's
 BEGINS, ENDS = 0.2, 0.4
 """Of the time of the load."""
 TIME_LIMIT = "超时"
-OF_BAD_NODES = (BROKEN, FLAKY, REJECTED)
+OF_BAD_NODES = (BROKEN, FLAKY)
 """The last attempt decides: these are the reasons where a bad node had it."""
 
 
@@ -33,6 +33,7 @@ class Kind:
 
 KINDS = {
     "wrong input": Kind({"FAILED": (RAISED, *OF_BAD_NODES)}, {"goes": "wrong"}, {"maxRetries": 3}),
+    "rejected input": Kind({"FAILED": (REFUSED, REJECTED)}, {"goes": "to no node"}),
     "fails by chance": Kind(
         {"COMPLETED": ("",), "FAILED": (BY_CHANCE, *OF_BAD_NODES)}, {"goes": "by chance"}, {"maxRetries": 1}
     ),
