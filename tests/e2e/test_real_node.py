@@ -72,7 +72,7 @@ async def test_work_that_takes_too_long_ends_timeout_and_is_killed(api: Api, tmp
         task_id = await api.create(120, timeout=1000, maxRetries=0)
         pid = await working(tmp_path)
         task = await api.until(task_id, "TIMEOUT", "FAILED")
-        assert (task["status"], task["errorMessage"]) == ("TIMEOUT", "任务执行超时")
+        assert (task["status"], task["errorMessage"]) == ("TIMEOUT", "任务执行超时（时限1000毫秒对该类型任务过短）")
         await until_dead(pid)
 
 
@@ -89,7 +89,7 @@ async def test_it_ends_timeout_even_where_the_node_is_first(api: Api, tmp_path: 
         finally:
             worker.kill(signal.SIGCONT)
         task = await api.until(task_id, "TIMEOUT", "FAILED")
-        assert (task["status"], task["errorMessage"]) == ("TIMEOUT", "任务执行超时")
+        assert (task["status"], task["errorMessage"]) == ("TIMEOUT", "任务执行超时（时限1000毫秒对该类型任务过短）")
 
 
 async def test_a_shutdown_hands_work_back_and_the_next_run_takes_it_up(api: Api, tmp_path: Path) -> None:
