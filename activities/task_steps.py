@@ -109,8 +109,7 @@ class TaskSteps:
         if status in {409, 503}:
             return await self._refused(order, status)
         if status in {400, 422}:
-            words = f"：{answer.error}" if answer.error else ""
-            return await self._settle(ref, Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）{words}")
+            return await self._settle(ref, Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）")
         return await self._outside_of_protocol(ref, status)
 
     async def _refused(self, order: Order, status: int) -> Dispatched:

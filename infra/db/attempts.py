@@ -15,10 +15,11 @@ from infra.db.wakeups import Wakeups
 from workflows.domain import node_record
 from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import Failure, is_nodes_failure
+from workflows.domain.node_record import Rest
 
 # The node's row first, then the attempt's (see `claims`).
 _LOCK = text(
-    f"SELECT a.accepted_at, a.watched_by, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
+    f"SELECT a.gpu_id, a.accepted_at, a.watched_by, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
     f" t.task_type, t.timeout_ms, {handover.FLOW.format(task='t')} AS flow,"
     f" NOT COALESCE(a.claimed_at < g.not_before AND {clock.possible_rest('g.not_before')}, false) AS since_rest"
     " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id JOIN tasks t ON t.task_id = a.task_id"
@@ -161,7 +162,6 @@ async def settle(
     )
     if not in_time:
         reason = f"{reason or ''}（时限{row.timeout_ms}毫秒对该类型任务过短）"
-    cause = Cause(task_id, attempt, gpu_id, actor, reason)
     attributed = (
         in_time
         and outcome in USES_RETRY
@@ -169,19 +169,29 @@ async def settle(
     )
     closing = {"gpu_id": gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": attributed}
     await connection.execute(_CLOSE, key | closing)
-    if outcome in REQUEUES:
-        await edges.requeue(connection, cause)
-    elif outcome not in ASKS_ANOTHER and row.accepted_at is None:
-        await edges.start(connection, cause)  # the report itself proves that the node ran it
-    before = node_records.of(row)
-    now, rest = node_record.after(
-        before, outcome, task_id=task_id, flow=row.flow, attributed=attributed, since_rest=row.since_rest
-    )
-    await node_records.write(connection, gpu_id, before, now, rest)
+    await _move_task(connection, row, outcome, Cause(task_id, attempt, gpu_id, actor, reason))
+    rest = await _record(connection, row, outcome, task_id, attributed=attributed)
     if rest is not None and (rest.alerts or needs_people):
         await node_records.tell(connection, gpu_id, rest, reason)
     wakeups.granted += await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return wakeups
+
+
+async def _move_task(connection: Connection, row: Row, outcome: Outcome, cause: Cause) -> None:
+    if outcome in REQUEUES:
+        await edges.requeue(connection, cause)
+    elif outcome not in ASKS_ANOTHER and row.accepted_at is None:
+        await edges.start(connection, cause)  # the report itself proves that the node ran it
+
+
+async def _record(connection: Connection, row: Row, outcome: Outcome, task_id: str, *, attributed: bool) -> Rest | None:
+    """Write what the outcome means for the node; the rest that begins."""
+    before = node_records.of(row)
+    now, rest = node_record.after(
+        before, outcome, task_id=task_id, flow=row.flow, attributed=attributed, since_rest=row.since_rest
+    )
+    await node_records.write(connection, row.gpu_id, before, now, rest)
+    return rest
 
 
 async def close_open(

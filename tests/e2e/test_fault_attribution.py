@@ -15,8 +15,8 @@ from tests.fake_node import FakeNode, Put
 async def test_a_poison_task_ends_after_the_usual_retries_and_leaves_the_nodes_alone(
     api: Api, make_node: MakeNode
 ) -> None:
-    nodes = {gpu_id: await make_node(gpu_id, [141]) for gpu_id in ("poison_1", "poison_2", "poison_3", "poison_4")}
-    task_id = await api.create(141, maxRetries=9)
+    nodes = {gpu_id: await make_node(gpu_id, [841]) for gpu_id in ("poison_1", "poison_2", "poison_3", "poison_4")}
+    task_id = await api.create(841, maxRetries=9)
     tried: list[str] = []
     for number in range(4):
 
@@ -61,10 +61,10 @@ async def _tells_the_whole_story(api: Api, task_id: str, tried: list[str]) -> No
 async def test_a_node_that_fails_what_others_complete_goes_faulty_and_gives_its_work_back(
     api: Api, make_node: MakeNode
 ) -> None:
-    bad = await make_node("outlier_bad", [142], maxConcurrentTasks=9)
-    task_ids = [await api.create(142) for _ in range(9)]
+    bad = await make_node("outlier_bad", [842], maxConcurrentTasks=9)
+    task_ids = [await api.create(842) for _ in range(9)]
     puts = [await bad.next_put() for _ in task_ids]
-    good = await make_node("outlier_good", [142], maxConcurrentTasks=9)
+    good = await make_node("outlier_good", [842], maxConcurrentTasks=9)
     for number, put in enumerate(puts[:8]):
         await api.say(put, "FAILED", f"reason {number}")
         await api.succeed(await good.next_put(), {})
@@ -109,9 +109,9 @@ async def test_careless_inputs_end_with_their_reason_and_take_no_node_out(api: A
     names = [f"careless_{number}" for number in range(3)]
     async with AsyncExitStack() as stack:
         for name in names:
-            await stack.enter_async_context(answering(api, await make_node(name, [143]), raising(api)))
-        careless = [await api.create(143, json.dumps({"careless": True}), maxRetries=1) for _ in range(9)]
-        honest = [await api.create(143, app="honest") for _ in range(9)]
+            await stack.enter_async_context(answering(api, await make_node(name, [843]), raising(api)))
+        careless = [await api.create(843, json.dumps({"careless": True}), maxRetries=1) for _ in range(9)]
+        honest = [await api.create(843, app="honest") for _ in range(9)]
         for task_id in honest:
             await api.until(task_id, "COMPLETED", within=40)
         for task_id in careless:
@@ -121,38 +121,38 @@ async def test_careless_inputs_end_with_their_reason_and_take_no_node_out(api: A
 
 
 async def test_a_lone_node_that_fails_task_after_task_rests_and_an_alert_says_so(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("lone", [144])
+    node = await make_node("lone", [844])
     async with answering(api, node, raising(api)):
         for _ in range(3):
-            task_id = await api.create(144, json.dumps({"careless": True}), maxRetries=0)
+            task_id = await api.create(844, json.dumps({"careless": True}), maxRetries=0)
             await api.until(task_id, "FAILED")
         assert (await api.get("/gpus/lone"))["taskFailureCount"] == 3
         (alert,) = await api.alerts("lone")
         assert (alert["level"], alert["message"].endswith("：ValueError: no such model")) == ("WARNING", True)
-        await api.until(await api.create(144), "COMPLETED")
+        await api.until(await api.create(844), "COMPLETED")
     gpu = await api.get("/gpus/lone")
     assert (gpu["status"], gpu["taskFailureCount"]) == ("ACTIVE", 0)
 
 
 async def test_recover_ends_a_rest(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("rested", [145])
+    node = await make_node("rested", [845])
     async with answering(api, node, raising(api)):
         for _ in range(9):
-            task_id = await api.create(145, json.dumps({"careless": True}), maxRetries=0)
+            task_id = await api.create(845, json.dumps({"careless": True}), maxRetries=0)
 
             async def ended(task_id: str = task_id) -> bool:
                 await api.post("/gpus/rested/recover")
                 return bool((await api.get(f"/tasks/{task_id}"))["status"] == "FAILED")
 
             await eventually(ended)
-        await api.until(await api.create(145), "COMPLETED")
+        await api.until(await api.create(845), "COMPLETED")
 
 
 async def test_what_the_work_rejects_is_asked_of_another_node_and_counts_against_none(
     api: Api, make_node: MakeNode
 ) -> None:
-    nodes = {name: await make_node(name, [146]) for name in ("rejects_1", "rejects_2")}
-    task_id = await api.create(146, maxRetries=3)
+    nodes = {name: await make_node(name, [846]) for name in ("rejects_1", "rejects_2")}
+    task_id = await api.create(846, maxRetries=3)
 
     async def dispatched() -> list[Put]:
         return [node.puts.get_nowait() for node in nodes.values() if not node.puts.empty()]
@@ -170,10 +170,10 @@ async def test_what_the_work_rejects_is_asked_of_another_node_and_counts_against
 
 
 async def test_a_node_that_rejects_everything_costs_no_task_and_is_found(api: Api, make_node: MakeNode) -> None:
-    honest, rejecting = await make_node("honest_147", [147]), await make_node("rejecting_147", [147])
+    honest, rejecting = await make_node("honest_147", [847]), await make_node("rejecting_147", [847])
     rejecting.answer = (422, {"error": "unprocessable"})
     async with answering(api, honest, lambda put: api.succeed(put, {})):
-        task_ids = [await api.create(147) for _ in range(40)]
+        task_ids = [await api.create(847) for _ in range(40)]
         for task_id in task_ids:
             await api.until(task_id, "COMPLETED", within=60)
     await api.gpu_until("rejecting_147", "FAULTY")
@@ -204,19 +204,19 @@ async def test_answers_outside_of_the_protocol_end_the_task_with_their_reason(ap
         assert "应答不符合节点协议" in alert["message"]
         assert (await api.get(f"/gpus/{name}"))["status"] == "ACTIVE"
 
-    await asyncio.gather(*(tried(150 + number, *how) for number, how in enumerate(OUTSIDE.values())))
+    await asyncio.gather(*(tried(850 + number, *how) for number, how in enumerate(OUTSIDE.values())))
 
 
 async def test_a_wrong_service_beside_an_honest_node_costs_no_task(api: Api, make_node: MakeNode) -> None:
-    wrong, honest = await make_node("wrong_148", [148]), await make_node("honest_148", [148])
+    wrong, honest = await make_node("wrong_148", [848]), await make_node("honest_148", [848])
     wrong.garbled = OUTSIDE["html"][1]
     async with answering(api, honest, lambda put: api.succeed(put, {})):
-        for task_id in [await api.create(148) for _ in range(10)]:
+        for task_id in [await api.create(848) for _ in range(10)]:
             await api.until(task_id, "COMPLETED", within=40)
 
 
 async def test_a_node_that_hands_everything_back_gets_ever_less_and_an_alert(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("hands_back", [149])
+    node = await make_node("hands_back", [849])
     handed: list[str] = []
 
     async def hand_back(put: Put) -> None:
@@ -224,7 +224,7 @@ async def test_a_node_that_hands_everything_back_gets_ever_less_and_an_alert(api
         await api.say(put, "QUEUED", "not now")
 
     async with answering(api, node, hand_back):
-        task_id = await api.create(149)
+        task_id = await api.create(849)
         (alert,) = await eventually(lambda: api.alerts("hands_back"))
     assert "连续退回任务" in alert["message"]
     assert len(handed) == 3
@@ -232,9 +232,9 @@ async def test_a_node_that_hands_everything_back_gets_ever_less_and_an_alert(api
 
 
 async def test_short_limits_end_their_tasks_and_blame_no_node(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("hurried", [158])
+    node = await make_node("hurried", [858])
     for _ in range(4):
-        task_id = await api.create(158, timeout=1, maxRetries=0)
+        task_id = await api.create(858, timeout=1, maxRetries=0)
         await node.next_put()
         task = await api.until(task_id, "TIMEOUT")
         assert task["errorMessage"] == "任务执行超时（时限1毫秒对该类型任务过短）"
@@ -244,9 +244,9 @@ async def test_short_limits_end_their_tasks_and_blame_no_node(api: Api, make_nod
 
 
 async def test_a_node_that_calls_itself_defunct_is_heard_at_once(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("defunct", [159])
+    node = await make_node("defunct", [859])
     node.answer, node.health, node.reason = (503, {}), "DEFUNCT", "the disk of /scratch is full"
-    task_id = await api.create(159)
+    task_id = await api.create(859)
     (alert,) = await eventually(lambda: api.alerts("defunct"))
     assert alert["message"].endswith("（HTTP 503，DEFUNCT：the disk of /scratch is full）")
     node.answer = (202, {"status": "starting"})

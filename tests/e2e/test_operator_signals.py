@@ -17,8 +17,9 @@ from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra.db.node_commands import NO_REASON
-from tests.conftest import Api, eventually
+from tests.conftest import Api, MakeNode, eventually
 from tests.e2e.test_outages import without
+from tests.fake_node import FakeNode
 from workflows.domain.limits import MAX_REASON
 
 CAME_BETWEEN = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
@@ -27,6 +28,27 @@ CAME_BETWEEN = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMM
 def raw(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
     """An input as somebody may send it, whatever its encoding promises."""
     return RawValue(Payload(metadata={"encoding": encoding}, data=data))
+
+
+@pytest.fixture
+def make_node(make_node: MakeNode, temporal: Client) -> MakeNode:
+    """Makes nodes whose workflows run: a registration starts them in the background."""
+
+    async def make(gpu_id: str, types: list[int], **more: Any) -> FakeNode:
+        node = await make_node(gpu_id, types, **more)
+
+        async def runs() -> bool:
+            try:
+                return bool((await temporal.get_workflow_handle(f"gpu-{gpu_id}").describe()).run_id)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                return False
+
+        await eventually(runs)
+        return node
+
+    return make
 
 
 async def signal(temporal: Client, gpu_id: str, name: str, *inputs: Any) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import eventually
 from workers.stack.stack import Stack
 
 # What a backend is seen to wait with, by the product's own statements.
-SETTLES = "g.task_failure_count, g.epoch"
+SETTLES = "a.closed_at, g.epoch"
 FAULTS = "SET status = 'FAULTY'"
 ACTIVATES = "SET status = 'ACTIVE'"
 DEREGISTERS = "SET gone_at = clock_timestamp()"

@@ -20,7 +20,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from infra.db import verifying
 from infra.db.engine import Database, create_engine
 from infra.settings import ENV_PREFIX, Settings
-from infra.temporal import task_workflow_id
+from infra.temporal import MONITOR, task_workflow_id
 from tests.conftest import eventually
 from workers.stack.process import run_to_end
 from workers.verify import workflows
@@ -187,6 +187,21 @@ async def test_a_closed_row_that_the_engine_may_have_forgotten_is_unknown(hand, 
     assert [one for one in agreement.broken if "task_of_old" in one] == []
 
 
+@pytest.fixture
+async def unrepaired(temporal):
+    """The reconciler, which would end such a workflow, does not run."""
+    monitor = temporal.get_schedule_handle(MONITOR)
+    await monitor.pause()
+
+    async def at_rest() -> bool:
+        return not (await monitor.describe()).info.running_actions
+
+    await eventually(at_rest)
+    yield
+    await monitor.unpause()
+
+
+@pytest.mark.usefixtures("unrepaired")
 async def test_a_workflow_that_runs_on_is_found_after_a_while(hand, waiting):
     await hand.sql(ENDED.replace("%s", "0") + " WHERE task_id = %s", waiting)
     assert await hand.found(waiting) == []
