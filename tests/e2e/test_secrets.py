@@ -156,7 +156,11 @@ async def words(watched: Watched) -> None:
     await node.next_put()  # the first try has failed, and so has been written down
     node.answer, node.garbled = (202, {"status": "starting"}), None
     await api.post(f"/gpus/{node.gpu_id}/fault?reason={NODES_WORDS['fault']}")
-    await api.until(garbled, "QUEUED")
+
+    async def withdrawn() -> bool:
+        return bool((await api.get(f"/gpus/{node.gpu_id}"))["currentTasks"] == 0)
+
+    await eventually(withdrawn)  # recovered before that, the node would keep its first attempt
     await api.post(f"/gpus/{node.gpu_id}/recover")
     await api.until(garbled, "PROCESSING")
     while (put := await node.next_put()).body["context"]["attempt"] == 1:
