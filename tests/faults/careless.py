@@ -18,6 +18,7 @@ FIRST = 10_000_000  # tasks are numbered from there: their results are nobody el
 BEGINS, ENDS = 0.2, 0.4
 """Of the time of the load."""
 TIME_LIMIT = "超时"
+BY_ANSWER = "节点拒绝该任务的输入"  # a 400 or 422: the node's own words are not shown
 OF_BAD_NODES = (BROKEN, FLAKY)
 """The last attempt decides: these are the reasons where a bad node had it."""
 
@@ -33,7 +34,7 @@ class Kind:
 
 KINDS = {
     "wrong input": Kind({"FAILED": (RAISED, *OF_BAD_NODES)}, {"goes": "wrong"}, {"maxRetries": 3}),
-    "rejected input": Kind({"FAILED": (REFUSED, REJECTED)}, {"goes": "to no node"}),
+    "rejected input": Kind({"FAILED": (REFUSED, REJECTED, BY_ANSWER)}, {"goes": "to no node"}),
     "fails by chance": Kind(
         {"COMPLETED": ("",), "FAILED": (BY_CHANCE, *OF_BAD_NODES)}, {"goes": "by chance"}, {"maxRetries": 1}
     ),
