@@ -27,6 +27,8 @@ from workers.stack.temporal import DYNAMIC_CONFIG
 from workflows.messages import TaskInput
 from workflows.task import TaskWorkflow
 
+ROOT = Path(__file__).parents[2]
+"""Its path stays out of stack traces in histories."""
 HISTORIES = Path(__file__).parent / "histories"
 SUGGEST_AFTER = 60  # events
 
@@ -41,7 +43,7 @@ class Recorder:
 
     async def keep(self, name: str, workflow_id: str, run_id: str | None = None) -> None:
         history = await self.client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
-        (HISTORIES / f"{name}.json").write_text(history.to_json() + "\n")
+        (HISTORIES / f"{name}.json").write_text(history.to_json().replace(f"{ROOT}/", "") + "\n")
 
     async def node(self, gpu_id: str, task_type: int) -> FakeNode:
         return await self.make_node(gpu_id, [task_type])
