@@ -33,7 +33,7 @@ from workflows.policies import DISPATCH_WINDOW
 ANSWERS = 3
 """Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
 NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
-"""What a node says of itself that does not pass by waiting (node protocol, `/health-check`)."""
+"""Readiness states that waiting does not clear (node protocol, `/health-check`)."""
 SOON_S = 3.0
 """How far Temporal's clock may run ahead of the database's at the end of an attempt."""
 
@@ -113,7 +113,7 @@ class TaskSteps:
         return await self._outside_of_protocol(ref, status)
 
     async def _refused(self, order: Order, status: int) -> Dispatched:
-        """What the node says of itself tells people more than its refusal."""
+        """Close the attempt as REFUSED, with the readiness that the node reports."""
         state, reason = await self._nodes.readiness(NodeAddress(order.ip, order.port, order.secret)) or (None, None)
         said = f"，{state}" + (f"：{reason}" if reason else "") if state else ""
         return await self._settle(

@@ -42,7 +42,7 @@ IdempotencyKey = Annotated[
         description="扩展（可选）：相同的键和请求体得到同一任务，请求体不同则返回 400",
     ),
 ]
-"""An empty key is refused: whoever sends one expects protection, and would have none."""
+"""An empty key is refused: a caller that sends one expects protection, and would get none."""
 
 AttemptToken = Annotated[
     HeaderLine | None,

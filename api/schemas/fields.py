@@ -20,7 +20,7 @@ def int64(number: int) -> int:
 
 
 INT64_SCHEMA: JsonDict = {"format": "int64", "minimum": INT64[0], "maximum": INT64[-1]}
-"""What `int64` checks, as the document shows it."""
+"""The range that `int64` checks, for the OpenAPI document."""
 Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
 """The specification's `long`."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]

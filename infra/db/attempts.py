@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import clock, edges, failures, handover, node_records, type_locks
+from infra.db import clock, edges, failures, handover, node_records, queue, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.wakeups import Wakeups
@@ -20,7 +20,7 @@ from workflows.domain.node_record import Rest
 # The node's row first, then the attempt's (see `claims`).
 _LOCK = text(
     f"SELECT a.gpu_id, a.accepted_at, a.watched_by, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
-    f" t.task_type, t.timeout_ms, {handover.FLOW.format(task='t')} AS flow,"
+    f" t.task_type, t.timeout_ms, {queue.FLOW.format(task='t')} AS flow,"
     f" NOT COALESCE(a.claimed_at < g.not_before AND {clock.possible_rest('g.not_before')}, false) AS since_rest"
     " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id JOIN tasks t ON t.task_id = a.task_id"
     " WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a"

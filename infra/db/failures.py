@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from infra.db import capacity, node_edges, node_records
 from infra.db.connection import Connection
-from infra.db.handover import FLOW
+from infra.db.queue import FLOW
 from infra.db.wakeups import Wakeups
 from workflows.domain import node_record
 from workflows.domain.attempt import COMPARED, USES_RETRY, Outcome

@@ -6,7 +6,7 @@ import secrets
 
 from sqlalchemy import text
 
-from infra.db import clock, eligibility
+from infra.db import clock, eligibility, queue
 from infra.db.connection import Connection
 from infra.db.wakeups import Granted
 from workflows.messages import Grant, TaskInput
@@ -15,8 +15,6 @@ AVOID_S = 30.0
 """Seconds for which a waiting task avoids a node on which it has failed, while another one could take it."""
 PROBED = 1000
 """How many waiting tasks a node that runs probes looks at for one of another flow than the last failure's."""
-FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
-"""The flow of a task (workflows.domain.shares)."""
 
 # One slot of a node, whose row the caller has locked in a statement before: so this one counts every claim committed
 # before. Each type's head is read from the queue's index, so the cost does not depend on how many wait; only the
@@ -37,11 +35,11 @@ _HAND_OVER = text(
         SELECT head.task_id, node.rests > 0 AND head.flow = node.failed_flow AS like_failed
           FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
          CROSS JOIN LATERAL (
-               (SELECT q.task_id, {FLOW.format(task="q")} AS flow FROM tasks q
+               (SELECT q.task_id, {queue.FLOW.format(task="q")} AS flow FROM tasks q
                  WHERE {_TAKES} ORDER BY {_IN_ORDER} LIMIT 16)
                 UNION ALL
                (SELECT o.task_id, o.flow FROM (
-                       SELECT q.task_id, {FLOW.format(task="q")} AS flow FROM tasks q
+                       SELECT q.task_id, {queue.FLOW.format(task="q")} AS flow FROM tasks q
                         WHERE {_TAKES} ORDER BY {_IN_ORDER}
                         LIMIT CASE WHEN node.rests > 0 THEN {PROBED} / cardinality(node.task_types) ELSE 0 END) o
                  WHERE o.flow IS DISTINCT FROM node.failed_flow LIMIT 1)) head

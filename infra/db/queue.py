@@ -15,6 +15,8 @@ from workflows.domain import queueing
 
 SMALL_STEP_S = 10.0
 """A task whose waiting begins this little in the future has just begun to wait: the clock was set back a moment ago."""
+FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
+"""The flow of a task (workflows.domain.shares)."""
 _FLOW_LOCK = 7103  # first key of the advisory locks of (class, flow)
 
 _FLOW = f"pg_advisory_xact_lock({_FLOW_LOCK}, hashtext(CAST(:queue_class AS integer) || '/' || CAST(:flow AS text)))"
@@ -25,7 +27,7 @@ _LOCK_TYPE_AND_FLOW = text(f"SELECT {type_locks.EXCLUSIVE} AS type, {_FLOW} AS f
 # among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
 # its work has one share, however many types it is spread over.
 _PLACE = text(
-    """
+    f"""
     SELECT COALESCE(
            (SELECT q.queue_rank FROM tasks q
              WHERE q.task_type = :task_type AND q.queue_class = :queue_class AND q.waiting_since IS NOT NULL
@@ -43,7 +45,7 @@ _PLACE = text(
              CROSS JOIN LATERAL (
                    SELECT q.queue_rank FROM tasks q
                     WHERE q.task_type = types.task_type AND q.queue_class = :queue_class
-                      AND COALESCE(q.flow, 'app:' || q.app) = :flow
+                      AND {FLOW.format(task="q")} = :flow
                       AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
                     ORDER BY q.queue_rank DESC LIMIT 1) last) AS last_of_flow,
            NOT EXISTS (
