@@ -10,18 +10,19 @@ from typing import Any
 from fastapi import Depends, FastAPI, Response
 from fastapi.telemetry import TelemetryConfig
 
-from api import access, docs, document, errors
-from api.auth import PREFIX, Authentication
-from api.byte_limit import ByteLimit
-from api.context import Context
-from api.envelope import Envelope, Failure, failure, ok, says
-from api.errors import ErrorShield
-from api.in_flight import InFlight
-from api.limits import DeclaredSize, RateLimit
-from api.methods import Cors, HeadAsGet, Options
-from api.routes import alerts, audit, cluster, gpus, monitoring, tasks
-from api.target import Utf8Target
-from api.tracing import Tracing
+from api.dependencies import Context
+from api.http import errors
+from api.http.envelope import Envelope, Failure, failure, ok, says
+from api.http.errors import ErrorShield
+from api.middleware.authentication import PREFIX, Authentication
+from api.middleware.byte_limit import ByteLimit
+from api.middleware.in_flight import InFlight
+from api.middleware.limits import DeclaredSize, RateLimit
+from api.middleware.methods import Cors, HeadAsGet, Options
+from api.middleware.target import Utf8Target
+from api.middleware.tracing import Tracing
+from api.openapi import docs, document
+from api.routes import access, alerts, audit, cluster, gpus, monitoring, tasks
 from infra import telemetry
 
 WRITE_THROUGH_EVERY_S = 1.0

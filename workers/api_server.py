@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import uvicorn
 
 from api.app import create_app
-from api.connections import Limits, within_the_files
-from api.context import Context
-from api.protocol import serving
+from api.dependencies import Context
+from api.http.connections import Limits, within_the_files
+from api.http.protocol import serving
 from infra import telemetry
 from infra.addresses import AllowList
 from infra.cache import Cache

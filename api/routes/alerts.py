@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import present
-from api.auth import CallerOf
-from api.context import ContextOf
-from api.envelope import Envelope, ok, says
-from api.paging import PageOf
+from api.dependencies import ContextOf
+from api.http.envelope import Envelope, ok, says
+from api.http.paging import PageOf
+from api.middleware.authentication import CallerOf
+from api.schemas import present
 from api.schemas.alerts import AlertInfo, AlertStats
-from api.words import clean
+from api.schemas.words import clean
 from infra.db import alerts, audit, monitoring
 from infra.db.audit import Action
 from infra.db.connection import Connection

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import present
-from api.context import ContextOf
-from api.envelope import Envelope, ok
-from api.paging import PageOf
+from api.dependencies import ContextOf
+from api.http.envelope import Envelope, ok
+from api.http.paging import PageOf
+from api.schemas import present
 from api.schemas.audit import AuditEntry
-from api.words import Line
+from api.schemas.words import Line
 from infra.db import audit
 from infra.db.audit import Action
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import present
-from api.context import ContextOf
-from api.envelope import Envelope, ok
-from api.paging import WholeOrPageOf
+from api.dependencies import ContextOf
+from api.http.envelope import Envelope, ok
+from api.http.paging import WholeOrPageOf
+from api.schemas import present
 from api.schemas.cluster import ClusterStatus, InstanceInfo
 from infra.db import instances
 

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from api import present
-from api.access import HoldsGpu, check_holder, lineage_of_node
-from api.auth import CallerOf
-from api.body import JsonBody
-from api.context import Context, ContextOf
-from api.envelope import Envelope, ok, says
-from api.errors import BadRequest
-from api.lists import MAX_ANSWER, Item
-from api.paging import WHOLE, WholeOrPageOf
-from api.params import Integer, Reason
+from api.dependencies import Context, ContextOf
+from api.http.body import JsonBody
+from api.http.envelope import Envelope, ok, says
+from api.http.errors import BadRequest
+from api.http.lists import MAX_ANSWER, Item
+from api.http.paging import WHOLE, WholeOrPageOf
+from api.middleware.authentication import CallerOf
+from api.routes.access import HoldsGpu, check_holder, lineage_of_node
+from api.schemas import present
 from api.schemas.gpus import GpuNodeInfo
+from api.schemas.params import Integer, Reason
 from api.schemas.requests import RegisterGpu
-from api.words import clean
+from api.schemas.words import clean
 from infra.db import audit, fleets, gpus
 from infra.db.audit import Action
 from infra.db.connection import Connection, Row

@@ -7,10 +7,10 @@ from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path
 
-from api.auth import CallerOf
-from api.context import Context, ContextOf, now_ms
-from api.envelope import Envelope, ok, says
-from api.errors import NotFound, Unavailable
+from api.dependencies import Context, ContextOf, now_ms
+from api.http.envelope import Envelope, ok, says
+from api.http.errors import NotFound, Unavailable
+from api.middleware.authentication import CallerOf
 from api.schemas.monitoring import (
     Component,
     ComponentHealth,

@@ -14,28 +14,30 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api import access, lists, present, reports
-from api.auth import CallerOf
-from api.body import JsonBody, check_depth, check_json_text
-from api.context import Context, ContextOf
-from api.envelope import JSON, Envelope, ok, says
-from api.errors import BadRequest, TooComplex, TooLarge
-from api.lists import FITTING, MAX_ANSWER, Item
-from api.off_loop import off_loop
-from api.paging import WHOLE, PageOf, WholeOrPageOf
-from api.params import AttemptToken, IdempotencyKey, Integer
-from api.reports import Heard, Report, Said
+from api.dependencies import Context, ContextOf
+from api.http import lists
+from api.http.body import JsonBody, check_depth, check_json_text
+from api.http.envelope import JSON, Envelope, ok, says
+from api.http.errors import BadRequest, TooComplex, TooLarge
+from api.http.lists import FITTING, MAX_ANSWER, Item
+from api.http.paging import WHOLE, PageOf, WholeOrPageOf
+from api.middleware.authentication import CallerOf
+from api.routes import access
+from api.schemas import present
+from api.schemas.params import AttemptToken, IdempotencyKey, Integer
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
-from api.words import Line, clean
+from api.schemas.words import Line, clean
 from infra import telemetry
-from infra.db import creation, tasks
+from infra.db import creation, reports, tasks
 from infra.db.creation import Created, NewTask
 from infra.db.first_looks import RECORDED_S
 from infra.db.keys import Caller
 from infra.db.queue import Place
+from infra.db.reports import Heard, Report, Said
 from infra.db.tasks import told_wait_s
 from infra.db.wakeups import Wakeups
+from infra.off_loop import off_loop
 from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.gpu import PriorityQueue

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from api.errors import refusal
-from api.words import ONE_LINE
+from api.http.errors import refusal
+from api.schemas.words import ONE_LINE
 from infra.strict_json import INT64
 
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
-from api.errors import refusal
+from api.http.errors import refusal
 from api.schemas.fields import GpuId, Int64, Name, sample
 from api.schemas.gpus import METADATA
 from api.schemas.tasks import PAYLOAD
-from api.words import ONE_LINE
+from api.schemas.words import ONE_LINE
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.priority import DEFAULT_PRIORITY

@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
-from api import limits
 from api.app import create_app
-from api.context import Context
+from api.dependencies import Context
+from api.middleware import limits
 from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db.engine import Database, create_engine

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from api import present
+from api.schemas import present
 from infra.db import alerts, gpus, node_edges, reconciling
 from infra.db.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert
 from infra.db.connection import Connection

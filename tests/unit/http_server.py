@@ -10,9 +10,9 @@ from typing import Any
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from api import protocol
-from api.connections import Limits
-from api.protocol import SmallReads
+from api.http import protocol
+from api.http.connections import Limits
+from api.http.protocol import SmallReads
 
 
 def answers(raw: bytes) -> list[tuple[int, bytes]]:

@@ -10,9 +10,9 @@ from unittest.mock import AsyncMock, MagicMock
 import httpx
 import pytest
 
-from api.access import ALLOWED, check_complete
 from api.app import ROUTERS, create_app
 from api.routes import gpus, tasks
+from api.routes.access import ALLOWED, check_complete
 from infra.db.keys import Caller, hash_key
 from tests.api.access_table import CASES, MAY, ROLES
 from tests.api.specification import SECTIONS

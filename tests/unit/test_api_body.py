@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import time
@@ -14,15 +13,15 @@ import pytest
 from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel
 
-from api.body import JsonBody, check_depth, check_json_text, parse
-from api.envelope import Envelope, ok
-from api.errors import CODES, BadRequest, ErrorShield, install
-from api.paging import PageOf, WholeOrPageOf
-from api.params import IdempotencyKey, Integer, Reason
+from api.http.body import JsonBody, check_depth, check_json_text, parse
+from api.http.envelope import Envelope, ok
+from api.http.errors import CODES, BadRequest, ErrorShield, install
+from api.http.paging import PageOf, WholeOrPageOf
 from api.schemas import alerts, cluster, gpus, monitoring, requests, tasks
 from api.schemas.fields import sample_of
+from api.schemas.params import IdempotencyKey, Integer, Reason
 from api.schemas.requests import CreateTask, RegisterGpu, UpdateResult, UpdateStatus
-from api.words import clean, printable_header
+from api.schemas.words import clean, printable_header
 from workflows.domain import errors as domain
 from workflows.domain.task import TaskStatus
 
@@ -286,7 +285,7 @@ async def test_an_ordinary_payload_does_not_wait_for_the_thread(monkeypatch: pyt
     async def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("api.body.off_loop.run", never)
+    monkeypatch.setattr("api.http.body.off_loop.run", never)
     await check_depth("[" * 50 + "x" * 500_000, "payload")
 
 
@@ -380,15 +379,6 @@ async def test_a_body_that_is_all_structure_costs_little(client: httpx.AsyncClie
     for _ in range(10):
         refused(await post(client, raw), 400, ": body 含有超过 20000 个JSON值")
     assert (time.thread_time() - started) / 10 < 0.02
-
-
-async def test_many_bodies_at_once_are_put_off(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.off_loop.MOST_WAITING", 2)
-    raw = json.dumps(TASK | {"payload": "x" * 200_000})
-    answers = await asyncio.gather(*(post(client, raw) for _ in range(9)))
-    assert {answer.status_code for answer in answers} == {200, 503}
-    assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
-    assert (await post(client, raw)).status_code == 200
 
 
 MODELS = [

@@ -17,10 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from api.body import read_json
-from api.errors import BadRequest, answer_to
-from api.protocol import MAX_HEAD
-from api.target import Utf8Target
+from api.http.body import read_json
+from api.http.errors import BadRequest, answer_to
+from api.http.protocol import MAX_HEAD
+from api.middleware.target import Utf8Target
 from tests.unit.http_server import answers, maker, serving
 
 FAULT = "POST /gpus/gpu_001/fault?reason=手动标记 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -319,7 +319,7 @@ async def read_a_body(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("length", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
 async def test_a_body_that_drips_is_400_and_the_connection_ends(length: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.body.BODY_S", 0.3)
+    monkeypatch.setattr("api.http.body.BODY_S", 0.3)
     async with serving(read_a_body) as port:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\n\r\n" % length
         answer = await drip(port, head, b"a" if b"Length" in length else b"1\r\na\r\n")

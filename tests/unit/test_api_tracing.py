@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracer, SpanKind, StatusCode, Tracer
 
-from api.auth import PREFIX
-from api.errors import BadRequest, ErrorShield, install
-from api.tracing import Tracing
+from api.http.errors import BadRequest, ErrorShield, install
+from api.middleware.authentication import PREFIX
+from api.middleware.tracing import Tracing
 from infra import telemetry
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from api import keyring
-from api.auth import presented
-from api.keyring import Keyring
+from api.middleware.authentication import presented
+from infra.db import keyring
+from infra.db.keyring import Keyring
 from infra.db.keys import Caller, hash_key
 from tests.conftest import eventually
 from workflows.domain.role import Role

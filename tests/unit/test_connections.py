@@ -17,8 +17,8 @@ import psutil
 import pytest
 import uvloop
 
-from api.connections import Limits, within_the_files
-from api.protocol import MAX_HEAD, MAX_HEADERS
+from api.http.connections import Limits, within_the_files
+from api.http.protocol import MAX_HEAD, MAX_HEADERS
 from tests.unit.http_server import answers, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from api.body import MAX_BODY
-from api.byte_limit import ByteLimit
-from api.in_flight import AT_ONCE, InFlight, lineage
-from api.off_loop import OffLoop
+from api.http.body import MAX_BODY
+from api.middleware.byte_limit import ByteLimit
+from api.middleware.in_flight import AT_ONCE, InFlight
 from infra.cache import AT_ONCE as CALLS_AT_ONCE
 from infra.cache import Cache
 from infra.db.keys import Caller
+from infra.off_loop import OffLoop, lineage
 from infra.rates import Rate
 from infra.settings import Settings
 from workflows.domain.role import Role
@@ -67,7 +67,7 @@ async def settled() -> None:
 
 @pytest.mark.parametrize("role", [Role.USER, Role.NODE])
 async def test_so_many_calls_of_a_lineage_are_in_flight(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.in_flight.TURN_S", 0.05)
+    monkeypatch.setattr("api.middleware.in_flight.TURN_S", 0.05)
     app, most = App(), AT_ONCE[role]
     limited = InFlight(app)
     calls = [call(limited, "greedy", role) for _ in range(most + 1)]

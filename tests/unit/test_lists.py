@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from starlette.datastructures import URL, QueryParams
 from starlette.requests import Request
 
-from api.lists import MAX_ANSWER, Item, encode, encoded
-from api.paging import Page, WholeOrPage
+from api.http.lists import MAX_ANSWER, Item, encode, encoded
+from api.http.paging import Page, WholeOrPage
 
 
 def item(number: int, *sizes: int | None, letter: str = "x") -> Item:

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from api.app import ROUTERS, create_app
-from api.auth import PREFIX
-from api.methods import Options
+from api.middleware.authentication import PREFIX
+from api.middleware.methods import Options
 from infra.settings import Settings
 
 OURS, OTHER = "https://console.example.org", "https://evil.example.org"

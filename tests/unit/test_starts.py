@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from api import context as contexts
-from api.context import Context
+from api import dependencies as contexts
+from api.dependencies import Context
 from api.routes.tasks import _start
 from infra.db.creation import Created, NewTask
 from infra.db.first_looks import LATEST_LOOK_S

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api import present
+from api.schemas import present
 from api.schemas.tasks import TaskResult
 
 

@@ -10,9 +10,9 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
-from api.errors import BadRequest, TooComplex, TooLarge, TooSlow, of_validation, shown
-from api.off_loop import off_loop
+from api.http.errors import BadRequest, TooComplex, TooLarge, TooSlow, of_validation, shown
 from infra import json_shape, results, strict_json
+from infra.off_loop import off_loop
 
 M = TypeVar("M", bound=BaseModel)
 

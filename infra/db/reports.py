@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from api.off_loop import off_loop
 from infra import strict_json
 from infra.db import attempts, tasks
 from infra.db.connection import Connection, Row
 from infra.db.engine import Database
 from infra.db.wakeups import Wakeups
+from infra.off_loop import off_loop
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus

@@ -10,7 +10,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from api.errors import BadRequest, refusal
+from api.http.errors import BadRequest, refusal
 from infra import strict_json
 
 CONTROLS = "含有控制字符"

@@ -12,10 +12,10 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 
-from api.auth import CallerOf
-from api.context import ContextOf
-from api.errors import BadRequest, Forbidden
-from api.words import clean
+from api.dependencies import ContextOf
+from api.http.errors import BadRequest, Forbidden
+from api.middleware.authentication import CallerOf
+from api.schemas.words import clean
 from infra.db import gpus
 from infra.db.keys import Caller
 from workflows.domain.errors import BeyondGrants, GpuOfAnotherKey, TaskNotFound

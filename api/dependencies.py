@@ -10,7 +10,6 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from api.write_through import WriteThrough
 from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db import first_looks, gpus
@@ -21,6 +20,7 @@ from infra.forecast import Forecast
 from infra.pace import Lane, Pace
 from infra.settings import Settings
 from infra.temporal import Engine
+from infra.write_behind import WriteThrough
 
 log = logging.getLogger(__name__)
 

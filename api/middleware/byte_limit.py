@@ -10,10 +10,10 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import caller_in
-from api.body import MAX_BODY
-from api.errors import TooManyRequests, answer_to
-from api.in_flight import is_beat
+from api.http.body import MAX_BODY
+from api.http.errors import TooManyRequests, answer_to
+from api.middleware.authentication import caller_in
+from api.middleware.in_flight import is_beat
 from infra.cache import Cache
 from infra.rates import ByteRate, charge
 from infra.settings import Settings

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.envelope import failure
+from api.http.envelope import failure
 from infra.db.engine import is_unavailable
 from workflows.domain import errors as domain
 

@@ -10,9 +10,9 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import PREFIX, caller_in
-from api.body import check_declared
-from api.errors import BadRequest, TooManyRequests, answer_to
+from api.http.body import check_declared
+from api.http.errors import BadRequest, TooManyRequests, answer_to
+from api.middleware.authentication import PREFIX, caller_in
 from infra.cache import Cache
 from infra.db.keys import Caller
 from infra.rates import Rate, take

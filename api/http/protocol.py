@@ -1,7 +1,7 @@
 """The HTTP/1.1 protocol: raw UTF-8 in a request line, refusals in the envelope (specification, cURL示例), bounds.
 
 Bounded are heads and the framing of chunked bodies (MAX_HEAD, MAX_HEADERS), what arrives ahead of an answer, idle
-connections, slow heads, and readers that fall behind (`api.connections`).
+connections, slow heads, and readers that fall behind (`api.http.connections`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from api.chunks import Chunks
-from api.connections import Connections, Limits, Outgoing
-from api.envelope import failure
-from api.errors import MESSAGES, UNAVAILABLE
+from api.http.chunks import Chunks
+from api.http.connections import Connections, Limits, Outgoing
+from api.http.envelope import failure
+from api.http.errors import MESSAGES, UNAVAILABLE
 
 MAX_HEAD = 32 * 1024
 """Bytes of a request line and its headers, and of the framing of a chunked body: sizes, extensions, trailers."""
@@ -238,7 +238,7 @@ class _Answer:
 
 
 class BoundedProtocol(OneByOneProtocol):
-    """One of the `Connections`. It lives as long as their `Limits` allow; bodies have `api.body.BODY_S`."""
+    """One of the `Connections`. It lives as long as their `Limits` allow; bodies have `api.http.body.BODY_S`."""
 
     def __init__(
         self,

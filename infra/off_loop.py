@@ -7,11 +7,9 @@ import asyncio
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TypeVar
 from weakref import WeakValueDictionary
-
-from api.errors import Unavailable
-from api.in_flight import lineage
 
 T = TypeVar("T")
 
@@ -20,16 +18,9 @@ SMALL = 8 * 1024
 SWITCH_S = 0.0005
 """Seconds for which the thread may keep the interpreter while the loop wants it. A call waits for it about a dozen
 times; Python's default is 5 ms each time."""
-MOST_WAITING = 64
-"""Pieces of work of a lineage, each with a body of up to a mebibyte in memory."""
 
-
-class Line:
-    """The pieces of work of one lineage: the one whose turn it is, and those that wait for it."""
-
-    def __init__(self) -> None:
-        self.turn = asyncio.Lock()
-        self.length = 0
+lineage: ContextVar[str] = ContextVar("lineage", default="")
+"""The lineage of the caller whose request is handled; empty for a request without a key."""
 
 
 class OffLoop:
@@ -37,21 +28,14 @@ class OffLoop:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "off-loop", sys.setswitchinterval, (SWITCH_S,))
-        self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
-        """What `work` returns or raises; `size` is its input's size in bytes. Raises Unavailable if too many wait."""
+        """Return or raise what `work` does; `size` is its input's size in bytes."""
         if size <= SMALL:
             return work()
-        line = self._lines.setdefault(lineage.get(), Line())
-        if line.length >= MOST_WAITING:
-            raise Unavailable
-        line.length += 1
-        try:
-            async with line.turn:
-                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        finally:
-            line.length -= 1
+        async with self._turns.setdefault(lineage.get(), asyncio.Lock()):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 off_loop = OffLoop()

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from api.envelope import ok
-from api.lists import Item
+from api.http.envelope import ok
+from api.http.lists import Item
 from infra.db.capacity import Capacity
 from infra.db.connection import Row
 from infra.db.gpus import at_ms

@@ -9,7 +9,7 @@ from __future__ import annotations
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import PREFIX
+from api.middleware.authentication import PREFIX
 from infra import telemetry
 
 UNASKED = ("/heartbeat", "/healthz", "/readyz")

@@ -8,9 +8,9 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import Unauthorized, answer_to
-from api.keyring import Keyring
+from api.http.errors import Unauthorized, answer_to
 from infra.db.engine import Database
+from infra.db.keyring import Keyring
 from infra.db.keys import Caller
 
 PREFIX = "/api/v2"

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.auth import PREFIX, caller_in
-from api.errors import TooManyRequests, answer_to
+from api.http.errors import TooManyRequests, answer_to
+from api.middleware.authentication import PREFIX, caller_in
 from infra.db.keys import Caller
+from infra.off_loop import lineage
 from workflows.domain.role import Role
 
 AT_ONCE = {Role.USER: 16, Role.NODE: 32}
 """A user's reads take most of the 20 connections to Postgres at most; a node's key may serve a fleet that uploads."""
 TURN_S = 2.0
 """Seconds that a call waits for its turn. A burst within the rate limit is worked off in that time."""
-
-lineage: ContextVar[str] = ContextVar("lineage", default="")
-"""The lineage of the current request's caller; empty for a request without a key."""
 
 
 class InFlight:

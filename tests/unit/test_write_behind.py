@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.write_through import WriteThrough
+from infra.write_behind import WriteThrough
 
 
 class Books:

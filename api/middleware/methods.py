@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.envelope import ok
+from api.http.envelope import ok
 
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 TAKEN = (

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.responses import Response
 
-from api.envelope import JSON
-from api.off_loop import off_loop
+from api.http.envelope import JSON
+from infra.off_loop import off_loop
 
 MAX_ANSWER = 4 * 1024 * 1024
 FITTING = (
@@ -37,7 +37,7 @@ async def answer(items: Sequence[Item], headers: dict[str, str]) -> Response:
 
 
 async def encoded(items: Sequence[Item]) -> bytes:
-    """`encode`, off the event loop if there are long texts. Raises Unavailable."""
+    """`encode`, off the event loop if there are long texts."""
     texts = sum(len(value) for item in items for value in item.large.values() if isinstance(value, str))
     return await off_loop.run(texts if texts > LONG else 0, lambda: encode(items))
 

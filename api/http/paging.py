@@ -12,10 +12,10 @@ from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from api import lists
-from api.envelope import JSON
-from api.errors import refusal
-from api.lists import Item
+from api.http import lists
+from api.http.envelope import JSON
+from api.http.errors import refusal
+from api.http.lists import Item
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import Header
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from api.errors import refusal
+from api.http.errors import refusal
 from api.schemas.fields import INT64_SCHEMA
-from api.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine
+from api.schemas.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine
 from infra.strict_json import INT64
 from workflows.domain.limits import MAX_REASON
 

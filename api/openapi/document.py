@@ -13,13 +13,13 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.auth import PREFIX
-from api.body import JsonBody
-from api.envelope import JSON, Failure, ok
-from api.errors import MESSAGES, TOO_OFTEN
-from api.paging import page_of, whole_or_page_of
+from api.http.body import JsonBody
+from api.http.envelope import JSON, Failure, ok
+from api.http.errors import MESSAGES, TOO_OFTEN
+from api.http.paging import page_of, whole_or_page_of
+from api.middleware.authentication import PREFIX
 from api.schemas.fields import sample_of
-from api.words import PATTERN
+from api.schemas.words import PATTERN
 
 Object = dict[str, Any]
 
