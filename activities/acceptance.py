@@ -12,7 +12,7 @@ from infra.db.closings import Closings
 from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.forecast import Forecast
-from infra.sender import HEAD_START_S
+from infra.notifier import HEAD_START_S
 from workflows.messages import Delivery, Dispatched
 from workflows.policies import WATCH
 

@@ -20,7 +20,7 @@ from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
 from infra.db.reconciling import ACTOR
-from infra.db.wakeups import Granted, Wakeups
+from infra.db.notifications import Granted, Notifications
 from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine, Standing
@@ -110,8 +110,8 @@ class Mender:
         outcome = Outcome.UNREACHABLE if row.accepted_at is None else Outcome.TIMED_OUT
         reason = "节点对派发没有明确应答" if row.accepted_at is None else "任务执行超时"
 
-        async def work(connection: Connection) -> Wakeups | None:
-            wakeups = await attempts.settle(
+        async def work(connection: Connection) -> Notifications | None:
+            notifications = await attempts.settle(
                 connection,
                 row.task_id,
                 row.attempt,
@@ -120,14 +120,14 @@ class Mender:
                 reason=reason,
                 strict_vip=self._strict_vip,
             )
-            if wakeups is not None:
+            if notifications is not None:
                 await edges.note(connection, _cause(row, f"{reason}，由监控结束该次执行"))
-            return wakeups
+            return notifications
 
-        wakeups = await self._run(work)
-        if wakeups is not None:
-            await self._engine.deliver(wakeups)
-        return wakeups is not None
+        notifications = await self._run(work)
+        if notifications is not None:
+            await self._engine.deliver(notifications)
+        return notifications is not None
 
     async def _settle(self, row: Row) -> bool:
         """The attempt is closed and nobody has collected it."""
@@ -199,7 +199,7 @@ class Mender:
             return False
         found = await claims.claim(self._run, row.task_id, strict_vip=self._strict_vip)
         granted = list(found.others) + ([Granted(row.task_id, found.grant)] if found.grant else [])
-        await self._engine.deliver(Wakeups(granted=granted))
+        await self._engine.deliver(Notifications(grants=granted))
         return True
 
     async def _restart(self, row: Row) -> bool:

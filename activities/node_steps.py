@@ -9,7 +9,7 @@ from temporalio import activity
 from infra.db import attempts, gpus, node_commands, silence
 from infra.db.connection import Connection, Row
 from infra.db.engine import Database
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine
@@ -34,24 +34,24 @@ class NodeSteps:
     @activity.defn(name="attend_node")
     async def attend_node(self, gpu_id: str) -> NodeView:
         """One transaction: go OFFLINE on silence, close what a faulty or gone node holds."""
-        view, wakeups = await self._database.run(lambda c: self._attend(c, gpu_id))
-        await self._engine.deliver(wakeups)
+        view, notifications = await self._database.run(lambda c: self._attend(c, gpu_id))
+        await self._engine.deliver(notifications)
         return view
 
-    async def _attend(self, connection: Connection, gpu_id: str) -> tuple[NodeView, Wakeups]:
+    async def _attend(self, connection: Connection, gpu_id: str) -> tuple[NodeView, Notifications]:
         node = await gpus.get(connection, gpu_id)
-        wakeups = Wakeups()
+        notifications = Notifications()
         if node is None:
-            wakeups = await self._close_all(connection, gpu_id, Outcome.DEREGISTERED, "节点已注销")
+            notifications = await self._close_all(connection, gpu_id, Outcome.DEREGISTERED, "节点已注销")
         elif node.status == GpuStatus.FAULTY:
             reason = f"节点故障: {node.fault_reason or ''}"
-            wakeups = await self._close_all(connection, gpu_id, Outcome.FAULTY, reason)
+            notifications = await self._close_all(connection, gpu_id, Outcome.FAULTY, reason)
         else:
             await silence.go_offline(connection, gpu_id, self._settings.heartbeat_timeout)
         await gpus.attended(connection, gpu_id)
-        return self._view(await gpus.get(connection, gpu_id)), wakeups
+        return self._view(await gpus.get(connection, gpu_id)), notifications
 
-    async def _close_all(self, connection: Connection, gpu_id: str, outcome: Outcome, reason: str) -> Wakeups:
+    async def _close_all(self, connection: Connection, gpu_id: str, outcome: Outcome, reason: str) -> Notifications:
         return await attempts.close_open(
             connection, gpu_id, outcome, actor=ACTOR, reason=reason, strict_vip=self._settings.vip_nodes_strict
         )
@@ -88,10 +88,10 @@ class NodeSteps:
         """As the REST call; the workflow that asks looks at the row next. A node that has gone is left alone."""
         strict = self._settings.vip_nodes_strict
         try:
-            wakeups = await self._database.run(lambda c: node_commands.obey(c, command, strict_vip=strict))
+            notifications = await self._database.run(lambda c: node_commands.obey(c, command, strict_vip=strict))
         except GpuNotFound:
             return
-        await self._engine.deliver(Wakeups(granted=wakeups.granted))
+        await self._engine.deliver(Notifications(grants=notifications.grants))
 
     def _hold_is_over(self, node: Row) -> bool:
         """A silent node keeps its tasks for at most one more grace, even where it confirms them."""
@@ -100,7 +100,7 @@ class NodeSteps:
     async def _release(self, node: Row, row: Row) -> None:
         """Unless the node has come back or registered anew while it was asked."""
         lost = node.status == GpuStatus.OFFLINE
-        wakeups = await self._database.run(
+        notifications = await self._database.run(
             lambda c: attempts.settle(
                 c,
                 row.task_id,
@@ -112,8 +112,8 @@ class NodeSteps:
                 node_is=(node.status, node.epoch),
             )
         )
-        if wakeups is not None:
-            await self._engine.deliver(wakeups)
+        if notifications is not None:
+            await self._engine.deliver(notifications)
 
     def _view(self, node: Row | None) -> NodeView:
         grace = self._settings.heartbeat_timeout

@@ -18,7 +18,7 @@ from infra.db.collecting import ACTOR
 from infra.db.connection import Connection
 from infra.db.dispatching import Order
 from infra.db.engine import Database
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from infra.forecast import Forecast
 from infra.node_client import NO_HTTP, Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
@@ -64,7 +64,7 @@ class TaskSteps:
         found = await claims.claim(self._database.run, task_id, strict_vip=self._settings.vip_nodes_strict)
         if found.grant is not None:
             telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
-        await self._engine.deliver(Wakeups(granted=list(found.others)))
+        await self._engine.deliver(Notifications(grants=list(found.others)))
         if not found.waiting:
             return Selection(found.status, found.grant, found.settled)
         return Selection(found.status, waiting=(await self._forecast.of(found.task_type, vip=found.vip)).nodes.reason())
@@ -163,10 +163,10 @@ class TaskSteps:
     async def _collected(self, request: CollectInput) -> Collected:
         may_close = request.close_as is not None and await self._is_due(request, request.close_as)
 
-        async def work(connection: Connection) -> tuple[Collected, Wakeups | None]:
-            wakeups = None
+        async def work(connection: Connection) -> tuple[Collected, Notifications | None]:
+            notifications = None
             if may_close and request.close_as is not None:
-                wakeups = await attempts.settle(
+                notifications = await attempts.settle(
                     connection,
                     request.task_id,
                     request.attempt,
@@ -178,11 +178,11 @@ class TaskSteps:
             collected = await collecting.collect(
                 connection, request.task_id, request.attempt, strict_vip=self._settings.vip_nodes_strict
             )
-            return collected, wakeups
+            return collected, notifications
 
-        collected, wakeups = await self._database.run(work)
-        if wakeups is not None:
-            await self._engine.deliver(wakeups, but=request.task_id)
+        collected, notifications = await self._database.run(work)
+        if notifications is not None:
+            await self._engine.deliver(notifications, but=request.task_id)
         return collected
 
     async def _is_due(self, request: CollectInput, outcome: Outcome) -> bool:
@@ -216,7 +216,7 @@ class TaskSteps:
         result: str | None = None,
         needs_people: bool = False,
     ) -> Dispatched:
-        wakeups = await self._database.run(
+        notifications = await self._database.run(
             lambda c: attempts.settle(
                 c,
                 ref.task_id,
@@ -229,8 +229,8 @@ class TaskSteps:
                 needs_people=needs_people,
             )
         )
-        if wakeups is not None:
-            await self._engine.deliver(wakeups, but=ref.task_id)
+        if notifications is not None:
+            await self._engine.deliver(notifications, but=ref.task_id)
         return Dispatched(Delivery.CLOSED)
 
 

@@ -15,7 +15,7 @@ from infra.cache import Cache
 from infra.db import first_looks, gpus
 from infra.db.engine import Database
 from infra.db.first_looks import LATEST_LOOK_S, PACED_LOOKS_S
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from infra.forecast import Forecast
 from infra.pace import Lane, Pace
 from infra.settings import Settings
@@ -56,13 +56,13 @@ class Context:
         self.first_looks = Pace(self.settings.first_looks, PACED_LOOKS_S, LATEST_LOOK_S)  # ADR 0018
         self.patient_starts = Lane(STARTS_WAIT_S)  # of workflows that will wait anyway (ADR 0018)
 
-    async def deliver(self, wakeups: Wakeups) -> None:
+    async def deliver(self, notifications: Notifications) -> None:
         """Send signals after the commit without keeping the caller waiting. The first is under way when this
         returns."""
-        if wakeups.nodes:
+        if notifications.nodes:
             self.forecast.forget()
-        if wakeups:
-            await self.engine.deliver(wakeups)
+        if notifications:
+            await self.engine.deliver(notifications)
 
     async def beat(self, gpu_id: str) -> None:
         """Record a beat in Redis at once; the next batch writes it to Postgres."""

@@ -35,9 +35,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra import open_workflows, search_attributes, telemetry
-from infra.db.wakeups import Granted, Wakeups
+from infra.db.notifications import Granted, Notifications
 from infra.open_workflows import OpenTask, StuckRun
-from infra.sender import Sender
+from infra.notifier import Sender
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
 from infra.temporal_access import EngineAway, NoSuchWorkflow, is_away
@@ -351,9 +351,9 @@ class Engine:
         async with self._reaching():
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
 
-    async def deliver(self, wakeups: Wakeups, *, but: str | None = None) -> None:
+    async def deliver(self, notifications: Notifications, *, but: str | None = None) -> None:
         """Tell workflows in the background what a committed transaction has changed for them (`Sender.send`)."""
-        await self._sender.send(wakeups, but=but)
+        await self._sender.send(notifications, but=but)
 
     async def close(self) -> None:
         """Let what is being delivered end."""

@@ -17,7 +17,7 @@ from infra.db.connection import Connection
 from infra.db.engine import Database, is_unavailable
 from infra.db.instances import Load
 from infra.db.silence import Silence
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import EngineAway
@@ -130,12 +130,12 @@ class Instance:
         self._told = {node: at for node, at in self._told.items() if at > now - TOLD_AGAIN_S}
         new = [node for node in found.lapsed if node not in self._told]
         self._told |= dict.fromkeys(new, now)
-        await self._engine.deliver(Wakeups(nodes=[(gpu_id, "silent", epoch) for gpu_id, epoch in new]))
+        await self._engine.deliver(Notifications(nodes=[(gpu_id, "silent", epoch) for gpu_id, epoch in new]))
         if found.held:
             alert = alerts.fleet_silent(found.held, found.fleet)
             await self._database.run(lambda c: alerts.raise_alert(c, alert))
 
-    async def _put_to_work(self, gpu_id: str, connection: Connection) -> Wakeups:
+    async def _put_to_work(self, gpu_id: str, connection: Connection) -> Notifications:
         return await gpus.put_to_work(connection, gpu_id, strict_vip=self._settings.vip_nodes_strict)
 
     async def _leave(self) -> None:

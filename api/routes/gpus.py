@@ -25,7 +25,7 @@ from infra.db.audit import Action
 from infra.db.connection import Connection, Row
 from infra.db.gpus import Registration
 from infra.db.keys import Caller
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
 
@@ -125,14 +125,14 @@ async def register(
     )
     strict = context.settings.vip_nodes_strict
 
-    async def work(connection: Connection) -> tuple[Wakeups, str]:
+    async def work(connection: Connection) -> tuple[Notifications, str]:
         await fleets.check(connection, caller.grants, node)
-        wakeups = await gpus.register(connection, node, strict_vip=strict)
+        notifications = await gpus.register(connection, node, strict_vip=strict)
         await audit.record(connection, caller, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
-        return wakeups, await gpus.registration(connection, node.gpu_id)
+        return notifications, await gpus.registration(connection, node.gpu_id)
 
-    wakeups, response.headers[REGISTRATION] = await context.database.run(work)
-    await context.deliver(wakeups)
+    notifications, response.headers[REGISTRATION] = await context.database.run(work)
+    await context.deliver(notifications)
     await context.beat(body.gpuId)
     return ok("GPU注册成功")
 
@@ -171,17 +171,17 @@ async def heartbeat(
     return ok("心跳更新成功")
 
 
-Edge = Callable[[Connection, str], Awaitable[Wakeups]]
+Edge = Callable[[Connection, str], Awaitable[Notifications]]
 
 
 async def _move(context: Context, caller: Caller, gpu_id: str, action: Action, edge: Edge, detail: str = "") -> None:
     """Make one of a node's transitions and record it in its own transaction. If nothing changes, nothing is sent."""
     name = clean(gpu_id, "gpuId")
 
-    async def work(connection: Connection) -> Wakeups:
-        wakeups = await edge(connection, name)
-        await audit.record(connection, caller, action, name, detail, changed=bool(wakeups))
-        return wakeups
+    async def work(connection: Connection) -> Notifications:
+        notifications = await edge(connection, name)
+        await audit.record(connection, caller, action, name, detail, changed=bool(notifications))
+        return notifications
 
     await context.deliver(await context.database.run(work))
 

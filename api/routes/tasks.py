@@ -36,7 +36,7 @@ from infra.db.keys import Caller
 from infra.db.queue import Place
 from infra.db.reports import Heard, Report, Said
 from infra.db.tasks import told_wait_s
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from infra.off_loop import off_loop
 from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound
@@ -100,7 +100,7 @@ async def create_task(
     )
     row = created.row
     _learn(context, task, created, capacity.pool)
-    await context.deliver(Wakeups(granted=list(created.others)))
+    await context.deliver(Notifications(grants=list(created.others)))
     if created.unstarted:
         await _start(context, replace(task, task_id=row.task_id), created)
     return ok(
@@ -218,7 +218,7 @@ def _report(context: Context, caller: Caller, task_id: str, token: str | None, g
 
 
 async def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
-    await context.deliver(heard.wakeups)
+    await context.deliver(heard.notifications)
     if heard.refusal is not None:
         raise heard.refusal
     return ok(message)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from infra.db import clock, edges, failures, handover, node_records, queue, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from workflows.domain import node_record
 from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import Failure, is_nodes_failure
@@ -136,7 +136,7 @@ async def settle(
     node_is: tuple[str, int] | None = None,
     opened_on: str | None = None,
     needs_people: bool = False,
-) -> Wakeups | None:
+) -> Notifications | None:
     """Close an open attempt, free its slot and hand it over. None if it was closed already.
 
     An outcome that leaves nothing to decide puts the task back to QUEUED here. The task's workflow collects the others:
@@ -156,7 +156,7 @@ async def settle(
         return None
     if node_is is not None and node_is != (row.status, row.epoch):
         return None
-    wakeups = Wakeups(settled=[] if row.watched_by is not None else [(task_id, attempt)])
+    notifications = Notifications(settled=[] if row.watched_by is not None else [(task_id, attempt)])
     in_time = outcome is not Outcome.TIMED_OUT or await failures.limit_has_room(
         connection, row.task_type, row.timeout_ms
     )
@@ -173,8 +173,8 @@ async def settle(
     rest = await _record(connection, row, outcome, task_id, attributed=attributed)
     if rest is not None and (rest.alerts or needs_people):
         await node_records.tell(connection, gpu_id, rest, reason)
-    wakeups.granted += await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
-    return wakeups
+    notifications.grants += await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
+    return notifications
 
 
 async def _move_task(connection: Connection, row: Row, outcome: Outcome, cause: Cause) -> None:
@@ -196,16 +196,16 @@ async def _record(connection: Connection, row: Row, outcome: Outcome, task_id: s
 
 async def close_open(
     connection: Connection, gpu_id: str, outcome: Outcome, *, actor: str, reason: str, strict_vip: bool
-) -> Wakeups:
+) -> Notifications:
     """Settle every open attempt of a node with the same outcome."""
-    wakeups = Wakeups()
+    notifications = Notifications()
     for row in await open_on(connection, gpu_id):
         settled = await settle(
             connection, row.task_id, row.attempt, outcome, actor=actor, reason=reason, strict_vip=strict_vip
         )
         if settled is not None:
-            wakeups.add(settled)
-    return wakeups
+            notifications.add(settled)
+    return notifications
 
 
 async def open_on(connection: Connection, gpu_id: str) -> list[Row]:

@@ -28,7 +28,7 @@ from sqlalchemy import TextClause, text
 
 from infra.db import eligibility, handover, type_locks
 from infra.db.connection import Connection, Row
-from infra.db.wakeups import Granted
+from infra.db.notifications import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Grant
 

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from infra.db import capacity, node_edges, node_records
 from infra.db.connection import Connection
 from infra.db.queue import FLOW
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from workflows.domain import node_record
 from workflows.domain.attempt import COMPARED, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import (
@@ -91,14 +91,14 @@ class Suspects:
     outdone: list[str]
 
 
-async def review(transaction: Transaction, task_id: str) -> Wakeups:
+async def review(transaction: Transaction, task_id: str) -> Notifications:
     """What the end of a task says of the nodes on which it failed before."""
-    found, wakeups = await transaction(partial(suspects, task_id=task_id)), Wakeups()
+    found, notifications = await transaction(partial(suspects, task_id=task_id)), Notifications()
     for gpu_id in found.poisoned:
         await transaction(partial(excuse, task_id=task_id, gpu_id=gpu_id))
     for gpu_id in found.outdone:
-        wakeups.add(await transaction(partial(fault_outlier, gpu_id=gpu_id)))
-    return wakeups
+        notifications.add(await transaction(partial(fault_outlier, gpu_id=gpu_id)))
+    return notifications
 
 
 async def failures(connection: Connection, task_id: str) -> list[Failure]:
@@ -134,7 +134,7 @@ async def excuse(connection: Connection, task_id: str, gpu_id: str) -> None:
         await node_records.write(connection, gpu_id, found.record, excused)
 
 
-async def fault_outlier(connection: Connection, gpu_id: str) -> Wakeups:
+async def fault_outlier(connection: Connection, gpu_id: str) -> Notifications:
     """ACTIVE, OFFLINE → FAULTY where the node fails what others complete."""
     await node_records.lock(connection, gpu_id)
     bounds = {"peers": PEERS, "recent": RECENT, "recent_of_peer": RECENT_OF_PEER}
@@ -144,7 +144,7 @@ async def fault_outlier(connection: Connection, gpu_id: str) -> Wakeups:
         records[row.own][row.task_type, row.flow] = Record(row.ended, row.failed)
     own = records[True]
     if not is_outlier(own, records[False]):
-        return Wakeups()
+        return Notifications()
     ended, failed = sum(one.ended for one in own.values()), sum(one.failed for one in own.values())
     reason = f"最近{ended}个任务中有{failed}个在该节点失败，而其他节点完成了这些任务"
     return await node_edges.fault(connection, gpu_id, reason)

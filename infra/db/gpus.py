@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, text
 
 from infra.db import attempts, clock, eligibility, handover, node_edges, node_records, type_locks
 from infra.db.connection import Connection, Row
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
@@ -190,7 +190,7 @@ async def page_of_type(
     return rows.all(), (await connection.execute(_COUNT_OF_TYPE, which)).scalar_one()
 
 
-async def register(connection: Connection, node: Registration, *, strict_vip: bool) -> Wakeups:
+async def register(connection: Connection, node: Registration, *, strict_vip: bool) -> Notifications:
     """(new), OFFLINE → ACTIVE with a new epoch; FAULTY stays. Slots above a smaller capacity are given back.
 
     Raises GpuOfAnotherKey.
@@ -201,7 +201,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
     if epoch is None:
         raise GpuOfAnotherKey
     await connection.execute(_NOW_BEAT, {"gpu_id": node.gpu_id})
-    wakeups = Wakeups(nodes=[(node.gpu_id, "register", epoch)])
+    notifications = Notifications(nodes=[(node.gpu_id, "register", epoch)])
     for row in await attempts.open_on(connection, node.gpu_id):
         if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
             settled = await attempts.settle(
@@ -214,9 +214,9 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
                 strict_vip=strict_vip,
             )
             if settled is not None:
-                wakeups.add(settled)
-    wakeups.granted += await handover.hand_over(connection, node.gpu_id, strict_vip=strict_vip)
-    return wakeups
+                notifications.add(settled)
+    notifications.grants += await handover.hand_over(connection, node.gpu_id, strict_vip=strict_vip)
+    return notifications
 
 
 async def status_of(connection: Connection, gpu_id: str) -> Row | None:
@@ -258,35 +258,35 @@ async def attended(connection: Connection, gpu_id: str) -> None:
     await connection.execute(_ATTENDED, {"gpu_id": gpu_id})
 
 
-async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
     """OFFLINE → ACTIVE: a beat arrived."""
     await type_locks.open_release(connection, gpu_id)
     epoch = await node_edges.come_back(connection, gpu_id)
     return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat", strict_vip=strict_vip)
 
 
-async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
     """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     await type_locks.open_release(connection, gpu_id)
     epoch = await node_edges.recover(connection, gpu_id)
     if epoch is None and await node_records.clear(connection, gpu_id):
-        return Wakeups(granted=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
+        return Notifications(grants=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
     return await _put_back_to_work(connection, gpu_id, epoch, "recover", strict_vip=strict_vip)
 
 
-async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
+async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
     """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     return await node_edges.fault(connection, gpu_id, reason)
 
 
-async def deregister(connection: Connection, gpu_id: str) -> Wakeups:
+async def deregister(connection: Connection, gpu_id: str) -> Notifications:
     """any → (gone). Raises GpuNotFound."""
     epoch = await node_edges.go(connection, gpu_id)
     if epoch is None:
         raise GpuNotFound
-    return Wakeups(nodes=[(gpu_id, "deregister", epoch)])
+    return Notifications(nodes=[(gpu_id, "deregister", epoch)])
 
 
 async def standing_free(connection: Connection) -> Sequence[str]:
@@ -294,10 +294,10 @@ async def standing_free(connection: Connection) -> Sequence[str]:
     return list((await connection.execute(_STANDING_FREE)).scalars())
 
 
-async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Wakeups:
+async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
     """Hand over the free slots of one node."""
     await hold(connection, gpu_id)
-    return Wakeups(granted=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
+    return Notifications(grants=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
 
 
 async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
@@ -312,12 +312,12 @@ async def hold(connection: Connection, gpu_id: str) -> None:
 
 async def _put_back_to_work(
     connection: Connection, gpu_id: str, epoch: int | None, signal: str, *, strict_vip: bool
-) -> Wakeups:
+) -> Notifications:
     if epoch is None:
-        return Wakeups()
+        return Notifications()
     await connection.execute(_NOW_BEAT, {"gpu_id": gpu_id})
     granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
-    return Wakeups(granted=granted, nodes=[(gpu_id, signal, epoch)])
+    return Notifications(grants=granted, nodes=[(gpu_id, signal, epoch)])
 
 
 async def _must_exist(connection: Connection, gpu_id: str) -> None:

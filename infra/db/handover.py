@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from infra.db import clock, eligibility, queue
 from infra.db.connection import Connection
-from infra.db.wakeups import Granted
+from infra.db.notifications import Granted
 from workflows.messages import Grant, TaskInput
 
 AVOID_S = 30.0

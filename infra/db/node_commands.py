@@ -8,21 +8,21 @@ from infra import strict_json
 from infra.db import audit, gpus, type_locks
 from infra.db.audit import Action, Actor
 from infra.db.connection import Connection
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from workflows.domain.command import Command
 from workflows.messages import NodeCommand
 
 ACTOR = "temporal"
 NO_REASON = "通过 Temporal 信号操作，未说明原因"
 
-Transition = Callable[[Connection, str, str, bool], Awaitable[Wakeups]]
+Transition = Callable[[Connection, str, str, bool], Awaitable[Notifications]]
 
 
-async def _fault(connection: Connection, gpu_id: str, reason: str, _: bool) -> Wakeups:
+async def _fault(connection: Connection, gpu_id: str, reason: str, _: bool) -> Notifications:
     return await gpus.fault(connection, gpu_id, reason)
 
 
-async def _recover(connection: Connection, gpu_id: str, _: str, strict_vip: bool) -> Wakeups:
+async def _recover(connection: Connection, gpu_id: str, _: str, strict_vip: bool) -> Notifications:
     return await gpus.recover(connection, gpu_id, strict_vip=strict_vip)
 
 
@@ -32,18 +32,18 @@ COMMANDS: dict[Command, tuple[Action, Transition]] = {
 }
 
 
-async def obey(connection: Connection, command: NodeCommand, *, strict_vip: bool) -> Wakeups:
+async def obey(connection: Connection, command: NodeCommand, *, strict_vip: bool) -> Notifications:
     """Make the transition and record it; nothing where that was done before. Raises GpuNotFound."""
     gpu_id, reason = command.gpu_id, _one_line(command.reason)
     by = Actor(f"{ACTOR}:{command.signal}", ACTOR, None)
     await type_locks.open_release(connection, gpu_id)
     await gpus.hold(connection, gpu_id)
     if await audit.has_entry_of(connection, by):
-        return Wakeups()
+        return Notifications()
     action, transition = COMMANDS[command.command]
-    wakeups = await transition(connection, gpu_id, reason, strict_vip)
-    await audit.record(connection, by, action, gpu_id, reason, changed=bool(wakeups))
-    return wakeups
+    notifications = await transition(connection, gpu_id, reason, strict_vip)
+    await audit.record(connection, by, action, gpu_id, reason, changed=bool(notifications))
+    return notifications
 
 
 def _one_line(reason: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import TextClause, text
 from infra.db import alerts, node_records
 from infra.db.alerts import NewAlert
 from infra.db.connection import Connection
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from workflows.domain.alert import AlertLevel
 from workflows.domain.gpu import GpuStatus, check_edge
 
@@ -45,13 +45,13 @@ _RECOVER = _edge(
 _GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
 
 
-async def fault(connection: Connection, gpu_id: str, reason: str) -> Wakeups:
+async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
     """ACTIVE, OFFLINE → FAULTY with a CRITICAL alert; does nothing if it is FAULTY already."""
     row = (await connection.execute(_FAULT, {"gpu_id": gpu_id, "reason": reason})).one_or_none()
     if row is None:
-        return Wakeups()
+        return Notifications()
     await alerts.raise_alert(connection, _fault_alert(gpu_id, reason))
-    return Wakeups(nodes=[(gpu_id, "fault", row.epoch)])
+    return Notifications(nodes=[(gpu_id, "fault", row.epoch)])
 
 
 async def go_offline(connection: Connection, gpu_id: str) -> bool:

@@ -9,7 +9,7 @@ from infra import strict_json
 from infra.db import attempts, tasks
 from infra.db.connection import Connection, Row
 from infra.db.engine import Database
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from infra.off_loop import off_loop
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
@@ -56,7 +56,7 @@ class Said:
 class Heard:
     """The signals to send, and the refusal to answer once the late report is committed."""
 
-    wakeups: Wakeups
+    notifications: Notifications
     refusal: Exception | None = None
     recorded: Recorded | None = None  # the attempt has succeeded already, and its result is written otherwise
 
@@ -82,15 +82,15 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
         return await _late(connection, report, None, said.status, said.message or "")
     if attempt.closed_at is not None:
         if attempt.outcome == said.outcome:
-            return Heard(Wakeups())
+            return Heard(Notifications())
         return await _late(connection, report, attempt.attempt, said.status, said.message or "")
     if said.outcome is None:
         if not await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
             return await _status_of(connection, report, await _closed(connection, attempt), said)
         if said.progress is not None:
             await attempts.record_progress(connection, report.task_id, attempt.attempt, said.progress)
-        return Heard(Wakeups())
-    wakeups = await attempts.settle(
+        return Heard(Notifications())
+    notifications = await attempts.settle(
         connection,
         report.task_id,
         attempt.attempt,
@@ -100,9 +100,9 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
         strict_vip=report.strict_vip,
         opened_on=attempt.gpu_id,
     )
-    if wakeups is None:
+    if notifications is None:
         return await _status_of(connection, report, await _closed(connection, attempt), said)
-    return Heard(wakeups)
+    return Heard(notifications)
 
 
 async def take_result(database: Database, report: Report, text: str) -> Heard:
@@ -115,10 +115,10 @@ async def take_result(database: Database, report: Report, text: str) -> Heard:
     if recorded is None or await off_loop.run(len(text), partial(strict_json.same_text, recorded.text, text)):
         return heard
     await database.run(lambda c: attempts.keep_late(c, report.task_id, recorded.attempt, "result", text))
-    return Heard(Wakeups(), ConflictingResult())
+    return Heard(Notifications(), ConflictingResult())
 
 
-async def fail_refused(connection: Connection, report: Report, why: str) -> Wakeups:
+async def fail_refused(connection: Connection, report: Report, why: str) -> Notifications:
     """Fail the open attempt whose node has reported a result that is refused, with the reason `why`.
 
     A refusal is final: the node sends nothing more, and the attempt would last until its deadline, as would the next
@@ -127,10 +127,10 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Wake
     try:
         attempt = await _find(connection, report, opens=True)
     except (TaskNotFound, NotTheHolder):
-        return Wakeups()
+        return Notifications()
     if attempt is None or attempt.closed_at is not None:
-        return Wakeups()
-    wakeups = await attempts.settle(
+        return Notifications()
+    notifications = await attempts.settle(
         connection,
         report.task_id,
         attempt.attempt,
@@ -140,7 +140,7 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Wake
         strict_vip=report.strict_vip,
         opened_on=attempt.gpu_id,
     )
-    return wakeups or Wakeups()
+    return notifications or Notifications()
 
 
 async def result(connection: Connection, report: Report, text: str) -> Heard:
@@ -155,8 +155,8 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
         if attempt.outcome != Outcome.SUCCEEDED:
             return await _late(connection, report, attempt.attempt, "result", text)
         same = attempt.result == text
-        return Heard(Wakeups(), recorded=None if same else Recorded(attempt.attempt, attempt.result))
-    wakeups = await attempts.settle(
+        return Heard(Notifications(), recorded=None if same else Recorded(attempt.attempt, attempt.result))
+    notifications = await attempts.settle(
         connection,
         report.task_id,
         attempt.attempt,
@@ -166,9 +166,9 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
         strict_vip=report.strict_vip,
         opened_on=attempt.gpu_id,
     )
-    if wakeups is None:
+    if notifications is None:
         return await _result_of(connection, report, await _closed(connection, attempt), text)
-    return Heard(wakeups)
+    return Heard(notifications)
 
 
 async def _closed(connection: Connection, attempt: Row) -> Row:
@@ -224,4 +224,4 @@ async def _must_exist(connection: Connection, task_id: str) -> None:
 
 async def _late(connection: Connection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
     await attempts.keep_late(connection, report.task_id, attempt, str(kind), body)
-    return Heard(Wakeups(), LateReport(UNNAMED if attempt is None and report.token is None else ""))
+    return Heard(Notifications(), LateReport(UNNAMED if attempt is None and report.token is None else ""))

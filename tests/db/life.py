@@ -13,7 +13,7 @@ from infra.db import attempts, capacity, claims, collecting, creation, failures,
 from infra.db.creation import NewTask
 from infra.db.gpus import Registration
 from infra.db.queue import Place
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from tests.db import rows
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import PriorityQueue
@@ -88,7 +88,7 @@ class Life:
         assert settled is not None
         return attempt
 
-    async def review(self, task_id: str) -> Wakeups:
+    async def review(self, task_id: str) -> Notifications:
         """As `TaskSteps.collect` does once a task has ended."""
         return await failures.review(self.run, task_id)
 

@@ -13,7 +13,7 @@ from infra.db import attempts
 from infra.db.closings import Closings
 from infra.db.connection import Connection
 from infra.db.engine import Database
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from tests.conftest import eventually
 from tests.db import rows
 from workflows.domain.attempt import Outcome
@@ -57,7 +57,7 @@ async def hears(listener: Closings) -> bool:
     return listener.hears
 
 
-async def settle(database: Database) -> Wakeups:
+async def settle(database: Database) -> Notifications:
     """The node reports a result."""
     settled = await database.run(
         lambda c: attempts.settle(c, *HELD, Outcome.SUCCEEDED, actor="gpu:n", result="{}", strict_vip=False)

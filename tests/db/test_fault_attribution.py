@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from infra.db import failures, gpus
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from infra.open_workflows import StuckRun
 from tests.db.life import Life
 from workers.stuck_workflows import StuckWorkflows
@@ -482,8 +482,8 @@ async def alternate_once_more(life: Life) -> None:
 
 async def test_nodes_are_reviewed_too_where_the_leader_collects_for_a_workflow_that_is_stuck(pair):
     class Gateway:
-        async def deliver(self, wakeups: Wakeups) -> None:
-            self.delivered = wakeups
+        async def deliver(self, notifications: Notifications) -> None:
+            self.delivered = notifications
 
     await usual_work_of_the_good(pair)
     await alternate(pair, 4)

@@ -15,7 +15,7 @@ from infra.db.capacity import Capacity
 from infra.db.connection import Connection
 from infra.db.creation import Created, NewTask
 from infra.db.engine import Database
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from tests.conftest import eventually
 from tests.db import rows
 from workflows.domain.attempt import Outcome
@@ -34,7 +34,7 @@ async def busy(database: Database, task_type: int) -> None:
     await database.run(prepare)
 
 
-async def release(connection: Connection, task_type: int) -> Wakeups | None:
+async def release(connection: Connection, task_type: int) -> Notifications | None:
     return await attempts.settle(
         connection, f"first-{task_type}", 1, Outcome.SUCCEEDED, actor="test", result="{}", strict_vip=False
     )

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from infra.db import audit, gpus, node_commands
 from infra.db.engine import Database
-from infra.db.wakeups import Wakeups
+from infra.db.notifications import Notifications
 from tests.db import rows
 from workflows.domain.command import Command
 from workflows.domain.errors import GpuNotFound
@@ -28,12 +28,12 @@ async def node(database: Database) -> AsyncIterator[None]:
     await database.run(lambda c: c.execute(text(rows.EMPTY)))
 
 
-async def obey(database: Database, command: Command, signal: str, reason: str = "ECC") -> Wakeups:
+async def obey(database: Database, command: Command, signal: str, reason: str = "ECC") -> Notifications:
     one = NodeCommand("n1", command, reason, signal)
     return await database.run(lambda c: node_commands.obey(c, one, strict_vip=False))
 
 
-async def recover(database: Database) -> Wakeups:
+async def recover(database: Database) -> Notifications:
     return await database.run(lambda c: gpus.recover(c, "n1", strict_vip=False))
 
 
@@ -88,7 +88,7 @@ async def test_a_fault_and_a_recover_under_way_count_in_the_order_of_their_commi
     await obey(database, Command.FAULT, "run/1")
     holds, goes_on = asyncio.Event(), asyncio.Event()
 
-    async def recover_slowly(connection: Any) -> Wakeups:
+    async def recover_slowly(connection: Any) -> Notifications:
         done = await gpus.recover(connection, "n1", strict_vip=False)
         holds.set()
         await goes_on.wait()

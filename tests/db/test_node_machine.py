@@ -58,26 +58,26 @@ class Nodes(DatabaseMachine):
 
     @rule(name=NAMES)
     def fault(self, name: str) -> None:
-        wakeups = self.known(name, lambda c: gpus.fault(c, name, "test"))
+        notifications = self.known(name, lambda c: gpus.fault(c, name, "test"))
         if self.status[name] in (ACTIVE, OFFLINE):
-            assert [signal[:2] for signal in wakeups.nodes] == [(name, "fault")]
+            assert [signal[:2] for signal in notifications.nodes] == [(name, "fault")]
             self.move(name, FAULTY)
             self.alerts.add((name, FAULTY))
-        elif wakeups is not None:
-            assert not wakeups
+        elif notifications is not None:
+            assert not notifications
 
     @rule(name=NAMES)
     def recover(self, name: str) -> None:
-        wakeups = self.known(name, lambda c: gpus.recover(c, name, strict_vip=False))
+        notifications = self.known(name, lambda c: gpus.recover(c, name, strict_vip=False))
         if self.status[name] is FAULTY:
-            assert [signal[:2] for signal in wakeups.nodes] == [(name, "recover")]
+            assert [signal[:2] for signal in notifications.nodes] == [(name, "recover")]
             self.move(name, ACTIVE)
             ((silent_s,),) = self.rows(
                 "SELECT extract(epoch FROM clock_timestamp() - at) FROM gpu_beats WHERE gpu_id = :name", name=name
             )
             assert silent_s < 5  # a fresh grace window
-        elif wakeups is not None:
-            assert not wakeups
+        elif notifications is not None:
+            assert not notifications
 
     @rule(name=NAMES)
     def deregister(self, name: str) -> None:

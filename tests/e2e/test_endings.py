@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
-from infra.db.wakeups import Granted
+from infra.db.notifications import Granted
 from infra.temporal import Engine, Standing
 from tests.conftest import eventually
 from tests.e2e.test_reconcile import SLOW, age, update

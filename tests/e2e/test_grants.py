@@ -8,7 +8,7 @@ from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from infra.db.wakeups import Granted
+from infra.db.notifications import Granted
 from infra.settings import Settings
 from infra.temporal import Engine
 from workflows.messages import Grant

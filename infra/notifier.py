@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from infra.db.wakeups import Granted, Wakeups
+from infra.db.notifications import Granted, Notifications
 from infra.temporal_access import NoSuchWorkflow
 from workflows.messages import NodeSignal
 
@@ -30,24 +30,24 @@ class Teller(Protocol):
 
 
 class Sender:
-    """Sends wakeups. The reconciler repeats one that fails."""
+    """Sends notifications. The reconciler repeats one that fails."""
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def send(self, wakeups: Wakeups, *, but: str | None = None) -> None:
+    async def send(self, notifications: Notifications, *, but: str | None = None) -> None:
         """Send them without keeping the caller waiting: the first ones are under way when this returns.
 
         Grants go first, and get HEAD_START_S: a slot is idle until its new task is dispatched. The task `but` is left
         out: it knows already.
         """
         teller = self._teller
-        rest = [teller.settled(task_id, attempt) for task_id, attempt in wakeups.settled if task_id != but]
-        rest += [teller.signal_node(gpu_id, name, NodeSignal(epoch)) for gpu_id, name, epoch in wakeups.nodes]
-        for one in wakeups.granted:
+        rest = [teller.settled(task_id, attempt) for task_id, attempt in notifications.settled if task_id != but]
+        rest += [teller.signal_node(gpu_id, name, NodeSignal(epoch)) for gpu_id, name, epoch in notifications.nodes]
+        for one in notifications.grants:
             self._begin(_tried(teller.tell(one)))
-        if wakeups.granted and rest:
+        if notifications.grants and rest:
             self._begin(_after_a_head_start(rest))
         else:
             for call in rest:

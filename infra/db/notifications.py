@@ -18,14 +18,14 @@ class Granted:
 
 
 @dataclass
-class Wakeups:
+class Notifications:
     """The workflows to signal. The reconciler repeats a signal that is lost."""
 
     granted: list[Granted] = field(default_factory=list)
     settled: list[tuple[str, int]] = field(default_factory=list)  # (task id, attempt)
     nodes: list[tuple[str, str, int]] = field(default_factory=list)  # (gpu id, signal, epoch)
 
-    def add(self, other: Wakeups) -> None:
+    def add(self, other: Notifications) -> None:
         """Add another transaction step's signals."""
         self.granted += other.granted
         self.settled += other.settled

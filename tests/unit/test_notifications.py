@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from infra.db.wakeups import Granted, Wakeups
-from infra.sender import HEAD_START_S
+from infra.db.notifications import Granted, Notifications
+from infra.notifier import HEAD_START_S
 from infra.settings import Settings
 from infra.temporal import FAILURES, Engine
 from infra.temporal_access import EngineAway, connect
@@ -63,18 +63,18 @@ async def test_an_engine_that_does_not_answer_is_away(engine: Recording) -> None
 
 
 async def test_a_grant_is_under_way_at_once_and_has_a_head_start(engine: Recording) -> None:
-    await engine.deliver(Wakeups(GRANTED, ENDED, [("n", "fault", 1)]), but="other")
+    await engine.deliver(Notifications(GRANTED, ENDED, [("n", "fault", 1)]), but="other")
     assert [name for name, _ in engine.sent] == ["grant next"]
     assert await engine.has_sent(3) == ["grant next", "settled ended 2", "fault n"]
     assert engine.sent[1][1] - engine.sent[0][1] >= HEAD_START_S * 0.9  # the loop's clock ticks
 
 
-@pytest.mark.parametrize("wakeups", [Wakeups(settled=ENDED), Wakeups(GRANTED), Wakeups(GRANTED, [("other", 1)])])
+@pytest.mark.parametrize("notifications", [Notifications(settled=ENDED), Notifications(GRANTED), Notifications(GRANTED, [("other", 1)])])
 async def test_nobody_waits_where_only_one_kind_is_to_be_told(
-    engine: Recording, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
+    engine: Recording, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.sender.HEAD_START_S", NEVER_S)
-    await engine.deliver(wakeups, but="other")
+    monkeypatch.setattr("infra.notifier.HEAD_START_S", NEVER_S)
+    await engine.deliver(notifications, but="other")
     assert engine.sent
 
 
@@ -85,17 +85,17 @@ async def test_a_signal_that_fails_keeps_no_other_from_being_sent(
         raise EngineAway
 
     monkeypatch.setattr(engine, "tell", fail)
-    await engine.deliver(Wakeups(GRANTED, ENDED), but="other")
+    await engine.deliver(Notifications(GRANTED, ENDED), but="other")
     assert await engine.has_sent(1) == ["settled ended 2"]
 
 
 async def test_what_has_to_wait_is_sent_before_the_end(engine: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.sender.HEAD_START_S", 0.1)
+    monkeypatch.setattr("infra.notifier.HEAD_START_S", 0.1)
 
     async def told(*_: object) -> None:
         pass
 
     monkeypatch.setattr(engine, "tell", told)
-    await engine.deliver(Wakeups(GRANTED, ENDED), but="other")
+    await engine.deliver(Notifications(GRANTED, ENDED), but="other")
     await engine.close()
     assert [name for name, _ in engine.sent] == ["settled ended 2"]
