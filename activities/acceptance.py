@@ -12,13 +12,14 @@ from infra.db.closings import Closings
 from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.forecast import Forecast
-from infra.notifier import HEAD_START_S
 from workflows.messages import Delivery, Dispatched
 from workflows.policies import WATCH
 
 AT_ONCE = 50
 """Dispatches of a process that wait at the same time: each holds a workflow task, of which a worker has a hundred."""
 LEAST_S = 0.05
+HEAD_START_S = 0.015
+"""Seconds for which the end of short work waits behind the grant of its slot, about the time that a dispatch takes."""
 
 
 class Acceptance:

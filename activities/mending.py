@@ -19,8 +19,8 @@ from infra.db import alerts, attempts, claims, collecting, counters, edges, fail
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
-from infra.db.reconciling import ACTOR
 from infra.db.notifications import Granted, Notifications
+from infra.db.reconciling import ACTOR
 from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal import Engine, Standing
@@ -174,12 +174,8 @@ class Mender:
         return mended
 
     async def _tell(self, row: Row) -> None:
-        """Of its grant once more: by a signal, which is kept, and which also ends the delay of a first step."""
-        grant = Grant(row.attempt, row.gpu_id)
-        if row.delayed:
-            await self._engine.tell(Granted(row.task_id, grant, TaskInput.of(row, waits=True), row.traceparent))
-        else:
-            await self._engine.grant(row.task_id, grant)
+        """Of its grant once more."""
+        await self._engine.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
 
     async def _accepted(self, row: Row) -> bool:
         """Whether the node says that it has the attempt."""
@@ -198,7 +194,7 @@ class Mender:
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
         found = await claims.claim(self._run, row.task_id, strict_vip=self._strict_vip)
-        granted = list(found.others) + ([Granted(row.task_id, found.grant)] if found.grant else [])
+        granted = list(found.others) + ([_granted(row, found.grant)] if found.grant else [])
         await self._engine.deliver(Notifications(grants=granted))
         return True
 
@@ -274,6 +270,10 @@ class Mender:
 
 class _NotTheEnd(Exception):
     """Rolls the transaction back."""
+
+
+def _granted(row: Row, grant: Grant) -> Granted:
+    return Granted(TaskInput.of(row, waits=True), grant, row.traceparent)
 
 
 def _cause(row: Row, reason: str) -> Cause:

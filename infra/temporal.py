@@ -22,8 +22,6 @@ from temporalio.client import (
     ScheduleUpdate,
     WorkflowExecution,
     WorkflowExecutionStatus,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
     SearchAttributePair,
@@ -36,13 +34,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from infra import open_workflows, search_attributes, telemetry
 from infra.db.notifications import Granted, Notifications
+from infra.notifier import Notifier
 from infra.open_workflows import OpenTask, StuckRun
-from infra.notifier import Sender
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
 from infra.temporal_access import EngineAway, NoSuchWorkflow, is_away
 from workflows.gpu_health import GpuHealthWorkflow
-from workflows.messages import GpuHealthState, Grant, NodeSignal, TaskInput
+from workflows.messages import GpuHealthState, NodeSignal, TaskInput
 from workflows.monitor import MonitorWorkflow
 from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, TaskWorkflow
 
@@ -51,11 +49,8 @@ log = logging.getLogger(__name__)
 WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
-HEARD_WITHIN = timedelta(seconds=4)
-"""A worker that hears a grant answers with the end of its workflow task, which is that of the dispatch."""
 PAGE = 1000
 """Workflows on one page of a list: the most that the server gives."""
-UPDATE_ERRORS = (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError)
 PAUSE_S, FAILURES = 1.0, 3
 """After `FAILURES` calls in a row without an answer Temporal counts as away, until a ping is answered; one is sent per
 `PAUSE_S` seconds."""
@@ -111,7 +106,7 @@ class Engine:
         self._settings = settings
         self._circuit = ShortCircuit(pause_s=PAUSE_S, after=FAILURES)
         self._probing: asyncio.Task[None] | None = None
-        self._sender = Sender(self)
+        self._notifier = Notifier(self)
 
     @property
     def away(self) -> bool:
@@ -295,40 +290,13 @@ class Engine:
                 **options,
             )
 
-    async def tell(self, one: Granted) -> None:
-        """Tell a task that it has a slot, in the quickest way. Raises EngineAway, NoSuchWorkflow.
+    async def grant(self, one: Granted) -> None:
+        """Tell a task that it has a slot, and begin its workflow where it has not begun. Raises EngineAway.
 
-        Where the first step may be put off only a signal that may also start the workflow begins it now.
+        Signal-with-start is durable, and the only call that ends the delay of a first step.
         """
-        if one.delayed is not None:
-            reuse = WorkflowIDReusePolicy.REJECT_DUPLICATE
-            signal = {"start_signal": "granted", "start_signal_args": [one.grant]}
-            await self._start(one.delayed, one.traceparent, id_reuse_policy=reuse, **signal)
-        elif not await self._grant_at_once(one.task_id, one.grant):
-            await self.grant(one.task_id, one.grant)
-
-    async def _grant_at_once(self, task_id: str, grant: Grant) -> bool:
-        """Tell a task by an update, which reaches a worker without being written first (ADR 0017).
-
-        Returns once its workflow task has ended, and so its dispatch. False: it may not have been heard, and a signal,
-        which is kept, must say it again; also a worker of a version that knows no such update refuses it.
-        """
-        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        self._must_be_there()
-        try:
-            async with asyncio.timeout(HEARD_WITHIN.total_seconds()):
-                await handle.execute_update(TaskWorkflow.grant_slot, grant, rpc_timeout=HEARD_WITHIN)
-        except (RPCError, RuntimeError, TimeoutError, *UPDATE_ERRORS) as error:
-            log.debug("%s will be signalled: %s", task_id, error)
-            return False
-        self._circuit.answered()
-        return True
-
-    async def grant(self, task_id: str, grant: Grant) -> None:
-        """Tell a waiting task that it has a slot. Raises EngineAway, NoSuchWorkflow."""
-        handle = self.client.get_workflow_handle(task_workflow_id(task_id))
-        async with self._reaching():
-            await handle.signal(TaskWorkflow.granted, grant, rpc_timeout=CALL)
+        signal = {"start_signal": "granted", "start_signal_args": [one.grant]}
+        await self._start(one.task, one.traceparent, id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE, **signal)
 
     async def settled(self, task_id: str, attempt: int) -> None:
         """Tell a task that its attempt is closed. Raises EngineAway, NoSuchWorkflow."""
@@ -352,12 +320,12 @@ class Engine:
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
 
     async def deliver(self, notifications: Notifications, *, but: str | None = None) -> None:
-        """Tell workflows in the background what a committed transaction has changed for them (`Sender.send`)."""
-        await self._sender.send(notifications, but=but)
+        """Tell workflows in the background what a committed transaction has changed for them (`Notifier.send`)."""
+        await self._notifier.send(notifications, but=but)
 
     async def close(self) -> None:
         """Let what is being delivered end."""
-        await self._sender.close()
+        await self._notifier.close()
 
     async def trigger_monitor(self) -> None:
         """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""

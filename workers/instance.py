@@ -16,8 +16,8 @@ from infra.db import alerts, counters, gpus, instances, monitoring, queue, silen
 from infra.db.connection import Connection
 from infra.db.engine import Database, is_unavailable
 from infra.db.instances import Load
+from infra.db.notifications import NodeEvent, Notifications
 from infra.db.silence import Silence
-from infra.db.notifications import Notifications
 from infra.settings import Settings
 from infra.temporal import Engine
 from infra.temporal_access import EngineAway
@@ -130,7 +130,7 @@ class Instance:
         self._told = {node: at for node, at in self._told.items() if at > now - TOLD_AGAIN_S}
         new = [node for node in found.lapsed if node not in self._told]
         self._told |= dict.fromkeys(new, now)
-        await self._engine.deliver(Notifications(nodes=[(gpu_id, "silent", epoch) for gpu_id, epoch in new]))
+        await self._engine.deliver(Notifications(nodes=[NodeEvent(gpu_id, "silent", epoch) for gpu_id, epoch in new]))
         if found.held:
             alert = alerts.fleet_silent(found.held, found.fleet)
             await self._database.run(lambda c: alerts.raise_alert(c, alert))

@@ -33,10 +33,10 @@ from infra.db import creation, reports, tasks
 from infra.db.creation import Created, NewTask
 from infra.db.first_looks import RECORDED_S
 from infra.db.keys import Caller
+from infra.db.notifications import Notifications
 from infra.db.queue import Place
 from infra.db.reports import Heard, Report, Said
 from infra.db.tasks import told_wait_s
-from infra.db.notifications import Notifications
 from infra.off_loop import off_loop
 from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound

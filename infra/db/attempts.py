@@ -11,7 +11,7 @@ from sqlalchemy import text
 from infra.db import clock, edges, failures, handover, node_records, queue, type_locks
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
-from infra.db.notifications import Notifications
+from infra.db.notifications import ClosedAttempt, Notifications
 from workflows.domain import node_record
 from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import Failure, is_nodes_failure
@@ -156,7 +156,7 @@ async def settle(
         return None
     if node_is is not None and node_is != (row.status, row.epoch):
         return None
-    notifications = Notifications(settled=[] if row.watched_by is not None else [(task_id, attempt)])
+    notifications = Notifications(closed=[] if row.watched_by is not None else [ClosedAttempt(task_id, attempt)])
     in_time = outcome is not Outcome.TIMED_OUT or await failures.limit_has_room(
         connection, row.task_type, row.timeout_ms
     )

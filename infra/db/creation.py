@@ -13,9 +13,9 @@ from infra.db.capacity import Capacity
 from infra.db.claims import Claim
 from infra.db.connection import Connection, Row
 from infra.db.keys import Caller
+from infra.db.notifications import Granted
 from infra.db.queue import Milestones, Place
 from infra.db.tasks import expected_wait_s, stored_wait
-from infra.db.notifications import Granted
 from workflows.domain import shares
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
 from workflows.messages import Grant

@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from infra.db import capacity, node_edges, node_records
 from infra.db.connection import Connection
-from infra.db.queue import FLOW
 from infra.db.notifications import Notifications
+from infra.db.queue import FLOW
 from workflows.domain import node_record
 from workflows.domain.attempt import COMPARED, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import (

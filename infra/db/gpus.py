@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, text
 
 from infra.db import attempts, clock, eligibility, handover, node_edges, node_records, type_locks
 from infra.db.connection import Connection, Row
-from infra.db.notifications import Notifications
+from infra.db.notifications import NodeEvent, Notifications
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
@@ -201,7 +201,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
     if epoch is None:
         raise GpuOfAnotherKey
     await connection.execute(_NOW_BEAT, {"gpu_id": node.gpu_id})
-    notifications = Notifications(nodes=[(node.gpu_id, "register", epoch)])
+    notifications = Notifications(nodes=[NodeEvent(node.gpu_id, "register", epoch)])
     for row in await attempts.open_on(connection, node.gpu_id):
         if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
             settled = await attempts.settle(
@@ -286,7 +286,7 @@ async def deregister(connection: Connection, gpu_id: str) -> Notifications:
     epoch = await node_edges.go(connection, gpu_id)
     if epoch is None:
         raise GpuNotFound
-    return Notifications(nodes=[(gpu_id, "deregister", epoch)])
+    return Notifications(nodes=[NodeEvent(gpu_id, "deregister", epoch)])
 
 
 async def standing_free(connection: Connection) -> Sequence[str]:
@@ -317,7 +317,7 @@ async def _put_back_to_work(
         return Notifications()
     await connection.execute(_NOW_BEAT, {"gpu_id": gpu_id})
     granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
-    return Notifications(grants=granted, nodes=[(gpu_id, signal, epoch)])
+    return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, signal, epoch)])
 
 
 async def _must_exist(connection: Connection, gpu_id: str) -> None:

@@ -64,7 +64,7 @@ _HAND_OVER = text(
       FROM claimed, node
      WHERE t.task_id = claimed.task_id
  RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
-           t.timeout_ms, t.engine_started_at IS NULL AS delayed, t.traceparent,
+           t.timeout_ms, t.traceparent,
            EXISTS (
                SELECT FROM unnest(node.task_types) AS types(task_type)
                  JOIN tasks o ON o.task_type = types.task_type AND o.waiting_since IS NOT NULL
@@ -88,8 +88,7 @@ async def hand_over(
     query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking}
     granted: list[Granted] = []
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
-        delayed = TaskInput.of(row, waits=True) if row.delayed else None
-        granted.append(Granted(row.task_id, Grant(row.attempt, gpu_id), delayed, row.traceparent))
+        granted.append(Granted(TaskInput.of(row, waits=True), Grant(row.attempt, gpu_id), row.traceparent))
         if row.free < 1 or not row.others_wait:
             break
     return granted

@@ -11,7 +11,7 @@ from sqlalchemy import TextClause, text
 from infra.db import alerts, node_records
 from infra.db.alerts import NewAlert
 from infra.db.connection import Connection
-from infra.db.notifications import Notifications
+from infra.db.notifications import NodeEvent, Notifications
 from workflows.domain.alert import AlertLevel
 from workflows.domain.gpu import GpuStatus, check_edge
 
@@ -51,7 +51,7 @@ async def fault(connection: Connection, gpu_id: str, reason: str) -> Notificatio
     if row is None:
         return Notifications()
     await alerts.raise_alert(connection, _fault_alert(gpu_id, reason))
-    return Notifications(nodes=[(gpu_id, "fault", row.epoch)])
+    return Notifications(nodes=[NodeEvent(gpu_id, "fault", row.epoch)])
 
 
 async def go_offline(connection: Connection, gpu_id: str) -> bool:

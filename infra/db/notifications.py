@@ -1,4 +1,4 @@
-"""The signals that a transaction calls for, sent after its commit."""
+"""What workflows are sent after the commit of a transaction."""
 
 from __future__ import annotations
 
@@ -9,27 +9,48 @@ from workflows.messages import Grant, TaskInput
 
 @dataclass(frozen=True)
 class Granted:
-    """A slot that was assigned to a waiting task."""
+    """A slot that was assigned to a waiting task. `task` begins its workflow where none runs."""
+
+    task: TaskInput
+    grant: Grant
+    traceparent: str | None = None  # of the task's own trace
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        return self.task.task_id
+
+
+@dataclass(frozen=True)
+class ClosedAttempt:
+    """An attempt that its task's workflow is to collect."""
 
     task_id: str
-    grant: Grant
-    delayed: TaskInput | None = None  # of a workflow whose first step may still be put off (ADR 0018)
-    traceparent: str | None = None  # of the task's own trace
+    attempt: int
+
+
+@dataclass(frozen=True)
+class NodeEvent:
+    """Something that happened to a node; `signal` is its name for the node's workflow."""
+
+    gpu_id: str
+    signal: str
+    epoch: int
 
 
 @dataclass
 class Notifications:
-    """The workflows to signal. The reconciler repeats a signal that is lost."""
+    """The workflows to notify, grants first. The reconciler repeats a notification that is lost."""
 
-    granted: list[Granted] = field(default_factory=list)
-    settled: list[tuple[str, int]] = field(default_factory=list)  # (task id, attempt)
-    nodes: list[tuple[str, str, int]] = field(default_factory=list)  # (gpu id, signal, epoch)
+    grants: list[Granted] = field(default_factory=list)
+    closed: list[ClosedAttempt] = field(default_factory=list)
+    nodes: list[NodeEvent] = field(default_factory=list)
 
     def add(self, other: Notifications) -> None:
-        """Add another transaction step's signals."""
-        self.granted += other.granted
-        self.settled += other.settled
+        """Add those of another step of the transaction."""
+        self.grants += other.grants
+        self.closed += other.closed
         self.nodes += other.nodes
 
     def __bool__(self) -> bool:
-        return bool(self.granted or self.settled or self.nodes)
+        return bool(self.grants or self.closed or self.nodes)

@@ -14,10 +14,7 @@ from infra.db.connection import Connection, Row
 
 ACTOR = "reconciler"
 """The reconciler's name in a task's timeline."""
-_ROW = (
-    "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq,"
-    " t.engine_started_at IS NULL AS delayed"
-)
+_ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
 # What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
 _LAST_MEND = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"

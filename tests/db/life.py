@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infra.db import attempts, capacity, claims, collecting, creation, failures, gpus, queue, tasks
 from infra.db.creation import NewTask
 from infra.db.gpus import Registration
-from infra.db.queue import Place
 from infra.db.notifications import Notifications
+from infra.db.queue import Place
 from tests.db import rows
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import PriorityQueue

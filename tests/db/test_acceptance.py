@@ -17,6 +17,7 @@ from infra.db import attempts, closings, dispatching
 from infra.db.closings import Closings
 from infra.db.dispatching import Order
 from infra.db.engine import Database
+from infra.db.notifications import ClosedAttempt
 from infra.forecast import Forecast
 from tests.conftest import eventually
 from tests.db.listening import HELD, held, listening, settle
@@ -76,7 +77,7 @@ async def test_short_work_is_waited_for(dispatch: Dispatch) -> None:
     ending = asyncio.create_task(dispatch.ends())
     await eventually(waits)
     assert not ending.done()
-    assert (await settle(dispatch.database)).settled == []
+    assert (await settle(dispatch.database)).closed == []
     assert await ending == Dispatched(Delivery.CLOSED)
 
 
@@ -118,12 +119,12 @@ async def test_an_earlier_try_that_waited_is_forgotten(dispatch: Dispatch) -> No
     """Else its end would be told to nobody."""
     await dispatch.database.single(lambda c: attempts.accept_dispatched(c, *HELD, EARLIER))
     assert await dispatch.acceptance.forget_earlier(await dispatch.order())
-    assert (await settle(dispatch.database)).settled == [HELD]
+    assert (await settle(dispatch.database)).closed == [ClosedAttempt(*HELD)]
 
 
 async def test_an_earlier_try_may_have_missed_the_end(dispatch: Dispatch) -> None:
     await dispatch.database.single(lambda c: attempts.accept_dispatched(c, *HELD, EARLIER))
     order = await dispatch.order()
-    assert (await settle(dispatch.database)).settled == []
+    assert (await settle(dispatch.database)).closed == []
     assert not await dispatch.acceptance.forget_earlier(order)
     assert not await dispatch.database.single(lambda c: closings.give_up(c, *HELD, EARLIER))

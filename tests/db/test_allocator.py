@@ -174,8 +174,8 @@ class Allocator(DatabaseMachine):
             return best, settled
 
         best, settled = await self.database.run(finish)
-        if best is not None and settled is not None and settled.granted:
-            assert best in [one.task_id for one in settled.granted]
+        if best is not None and settled is not None and settled.grants:
+            assert best in [one.task_id for one in settled.grants]
 
     async def create(self, task_type: int, app: str, priority: int, seen: Nodes) -> None:
         """`seen` is what the process believes of the fleet, which may have been true a moment ago."""

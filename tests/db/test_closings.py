@@ -13,6 +13,7 @@ from infra.db import attempts, closings
 from infra.db.closings import Closings
 from infra.db.connection import Connection
 from infra.db.engine import Database
+from infra.db.notifications import ClosedAttempt
 from tests.conftest import eventually
 from tests.db.listening import HELD, hears, held, listening, settle
 from workers.stack import postgres
@@ -52,7 +53,7 @@ async def hear_all(database: Database, listener: Closings) -> None:
 async def test_a_dispatch_that_waits_is_told_instead_of_the_workflow(database: Database, heard: Closings) -> None:
     with heard.expect(*HELD) as closed:
         assert await accept(database, heard.channel)
-        assert (await settle(database)).settled == []
+        assert (await settle(database)).closed == []
         await asyncio.wait_for(closed.wait(), 5)
     assert heard.expected == 0
     assert not await give_up(database, heard.channel)
@@ -61,7 +62,7 @@ async def test_a_dispatch_that_waits_is_told_instead_of_the_workflow(database: D
 async def test_without_one_the_workflow_is_to_be_signalled(database: Database, heard: Closings) -> None:
     with heard.expect(*HELD) as closed:
         assert await accept(database, None)
-        assert (await settle(database)).settled == [HELD]
+        assert (await settle(database)).closed == [ClosedAttempt(*HELD)]
         await hear_all(database, heard)
         assert not closed.is_set()
 
@@ -69,25 +70,25 @@ async def test_without_one_the_workflow_is_to_be_signalled(database: Database, h
 async def test_who_has_given_up_is_not_told(database: Database, heard: Closings) -> None:
     assert await accept(database, heard.channel)
     assert await give_up(database, heard.channel)
-    assert (await settle(database)).settled == [HELD]
+    assert (await settle(database)).closed == [ClosedAttempt(*HELD)]
 
 
 async def test_only_who_waits_gives_up(database: Database, heard: Closings) -> None:
     assert await accept(database, heard.channel)
     assert not await give_up(database, "an earlier one")
-    assert (await settle(database)).settled == []
+    assert (await settle(database)).closed == []
 
 
 async def test_a_node_that_says_that_it_runs_it_changes_nothing(database: Database, heard: Closings) -> None:
     assert await accept(database, heard.channel)
     assert await database.single(lambda c: attempts.accept(c, *HELD, actor="gpu:n"))
-    assert (await settle(database)).settled == []
+    assert (await settle(database)).closed == []
 
 
 async def test_a_later_try_of_the_dispatch_waits_for_nothing(database: Database, heard: Closings) -> None:
     assert await accept(database, heard.channel)
     assert await accept(database, None)
-    assert (await settle(database)).settled == [HELD]
+    assert (await settle(database)).closed == [ClosedAttempt(*HELD)]
 
 
 async def test_nothing_is_told_of_what_is_rolled_back(database: Database, heard: Closings) -> None:

@@ -496,7 +496,7 @@ async def test_nodes_are_reviewed_too_where_the_leader_collects_for_a_workflow_t
     leader = StuckWorkflows(cast("Any", SimpleNamespace(run=pair.run)), gateway, strict_vip=False)
     await leader._collected(StuckRun("task-last", "run", "TaskWorkflow", frozenset()))
     assert ((await pair.task("last")).status, (await pair.gpu("bad")).status) == ("COMPLETED", "FAULTY")
-    assert [signal for _, signal, _ in gateway.delivered.nodes] == ["fault"]
+    assert [event.signal for event in gateway.delivered.nodes] == ["fault"]
 
 
 async def test_what_was_before_a_recovery_is_past(pair):
@@ -588,7 +588,7 @@ async def test_recover_ends_the_rest_of_a_node_that_is_not_faulty(life):
     node = await life.gpu("n")
     assert (node.task_failure_count, node.rests, node.not_before) == (0, 0, None)
     assert await life.running() == {"next": "n"}
-    assert not (await gpus.recover(life.connection, "n", strict_vip=False)).granted
+    assert not (await gpus.recover(life.connection, "n", strict_vip=False)).grants
 
 
 async def test_an_excuse_reaches_a_node_that_has_gone(life):

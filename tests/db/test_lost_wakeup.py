@@ -87,4 +87,4 @@ async def test_a_release_that_crosses_a_creation_sees_the_task(engine: AsyncEngi
         assert (await create(creating, 80)).surely_waits
         async with blocked_meanwhile(database, database.run(lambda c: release(c, 80))) as releasing:
             await creating.commit()
-    assert [one.task_id for one in (await releasing).granted] == ["late-80"]
+    assert [one.task_id for one in (await releasing).grants] == ["late-80"]

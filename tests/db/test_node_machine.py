@@ -60,7 +60,7 @@ class Nodes(DatabaseMachine):
     def fault(self, name: str) -> None:
         notifications = self.known(name, lambda c: gpus.fault(c, name, "test"))
         if self.status[name] in (ACTIVE, OFFLINE):
-            assert [signal[:2] for signal in notifications.nodes] == [(name, "fault")]
+            assert [(event.gpu_id, event.signal) for event in notifications.nodes] == [(name, "fault")]
             self.move(name, FAULTY)
             self.alerts.add((name, FAULTY))
         elif notifications is not None:
@@ -70,7 +70,7 @@ class Nodes(DatabaseMachine):
     def recover(self, name: str) -> None:
         notifications = self.known(name, lambda c: gpus.recover(c, name, strict_vip=False))
         if self.status[name] is FAULTY:
-            assert [signal[:2] for signal in notifications.nodes] == [(name, "recover")]
+            assert [(event.gpu_id, event.signal) for event in notifications.nodes] == [(name, "recover")]
             self.move(name, ACTIVE)
             ((silent_s,),) = self.rows(
                 "SELECT extract(epoch FROM clock_timestamp() - at) FROM gpu_beats WHERE gpu_id = :name", name=name

@@ -109,27 +109,8 @@ async def test_a_notification_that_is_lost_delays_the_end_by_a_moment(
     await api.until(put.task_id, "COMPLETED", within=5 * WATCH_S)
 
 
-async def test_a_task_that_waits_is_granted_its_slot_by_an_update(
-    api: Api, make_node: MakeNode, temporal: Client
-) -> None:
-    node = await make_node("granting", [156])
-    for _ in range(TRIES):
-        await api.create(156)
-        running = await node.next_put()
-        waiting = await api.create(156)
-        await eventually(lambda task_id=waiting: shows(temporal, task_id, "QUEUED", events=5))
-        await api.succeed(running, {})
-        await api.succeed(await node.next_put(), {})
-        await api.until(waiting, "COMPLETED")
-        steps = await history_of(temporal, waiting)
-        if "WORKFLOW_EXECUTION_UPDATE_COMPLETED" in steps:
-            break
-    assert steps.count("WORKFLOW_EXECUTION_UPDATE_COMPLETED") == 1
-    assert steps.count("WORKFLOW_EXECUTION_SIGNALED") <= 1  # its own end
-
-
-async def shows(temporal: Client, task_id: str, status: str, *, events: int = 0) -> bool:
+async def shows(temporal: Client, task_id: str, status: str) -> bool:
     """Whether the Web UI shows that status, and the history has that number of events."""
     described = await temporal.get_workflow_handle(f"task-{task_id}").describe()
     found = {pair.key.name: pair.value for pair in described.typed_search_attributes}
-    return found["TaskStatus"] == status and described.history_length >= events
+    return bool(found["TaskStatus"] == status)

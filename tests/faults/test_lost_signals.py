@@ -13,6 +13,7 @@ from sqlalchemy import text
 from infra.db import attempts, gpus
 from infra.db.engine import Database, create_engine
 from infra.db.gpus import Registration
+from infra.db.notifications import ClosedAttempt
 from infra.forecast import FRESH_S
 from tests.conftest import eventually
 from tests.e2e.inside import select
@@ -73,7 +74,7 @@ async def come_and_go(stack, task_id: str, task_type: int) -> None:
     node = Registration("unheard", "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
     try:
         registered = await database.run(lambda c: gpus.register(c, node, strict_vip=False))
-        assert [granted.task_id for granted in registered.granted] == [task_id]
+        assert [granted.task_id for granted in registered.grants] == [task_id]
         await database.run(lambda c: c.execute(RESTS))  # so that nobody else gets the slot
         settled = await database.run(
             lambda c: attempts.settle(
@@ -81,7 +82,7 @@ async def come_and_go(stack, task_id: str, task_type: int) -> None:
             )
         )
         assert settled is not None
-        assert (settled.settled, settled.granted) == ([(task_id, 1)], [])
+        assert (settled.closed, settled.grants) == ([ClosedAttempt(task_id, 1)], [])
         await database.run(lambda c: gpus.deregister(c, "unheard"))
     finally:
         await database.close()

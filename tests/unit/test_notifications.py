@@ -1,4 +1,4 @@
-"""In what order the signals of a committed transaction are sent."""
+"""In what order the notifications of a committed transaction are sent."""
 
 from __future__ import annotations
 
@@ -6,43 +6,41 @@ import asyncio
 
 import pytest
 
-from infra.db.notifications import Granted, Notifications
-from infra.notifier import HEAD_START_S
+from infra.db.notifications import ClosedAttempt, Granted, NodeEvent, Notifications
 from infra.settings import Settings
 from infra.temporal import FAILURES, Engine
 from infra.temporal_access import EngineAway, connect
 from tests.conftest import eventually
-from workflows.messages import Grant, NodeSignal
+from workflows.messages import Grant, NodeSignal, TaskInput
 
-NEVER_S = 60.0
-GRANTED, ENDED = [Granted("next", Grant(1, "n"))], [("ended", 2), ("other", 1)]
+GRANTS = [Granted(TaskInput("next", 1, "u", "a", 1, 1000, waits=True), Grant(1, "n"))]
+CLOSED = [ClosedAttempt("ended", 2), ClosedAttempt("other", 1)]
+NODES = [NodeEvent("n", "fault", 1)]
 
 
 class Recording(Engine):
-    """An engine whose signals are noted with their time, and sent nowhere."""
+    """An engine whose notifications are noted, and sent nowhere; grants hang until `heard`."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         super().__init__(engine.client, settings)
-        self.sent: list[tuple[str, float]] = []
+        self.sent: list[str] = []
+        self.heard = asyncio.Event()
 
-    def _note(self, name: str) -> None:
-        self.sent.append((name, asyncio.get_running_loop().time()))
-
-    async def tell(self, one: Granted) -> None:
-        self._note(f"grant {one.task_id}")
-        await asyncio.sleep(NEVER_S)  # until the dispatch is over
+    async def grant(self, one: Granted) -> None:
+        self.sent.append(f"grant {one.task_id}")
+        await self.heard.wait()
 
     async def settled(self, task_id: str, attempt: int) -> None:
-        self._note(f"settled {task_id} {attempt}")
+        self.sent.append(f"settled {task_id} {attempt}")
 
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
-        self._note(f"{name} {gpu_id}")
+        self.sent.append(f"{name} {gpu_id}")
 
     async def has_sent(self, count: int) -> list[str]:
-        """A number of signals, once they are sent."""
+        """A number of notifications, once they are sent."""
 
         async def names() -> list[str]:
-            return [name for name, _ in self.sent] if len(self.sent) >= count else []
+            return self.sent if len(self.sent) >= count else []
 
         return list(await eventually(names, within=5))
 
@@ -62,40 +60,33 @@ async def test_an_engine_that_does_not_answer_is_away(engine: Recording) -> None
     assert engine.away
 
 
-async def test_a_grant_is_under_way_at_once_and_has_a_head_start(engine: Recording) -> None:
-    await engine.deliver(Notifications(GRANTED, ENDED, [("n", "fault", 1)]), but="other")
-    assert [name for name, _ in engine.sent] == ["grant next"]
+async def test_a_grant_is_under_way_at_once_and_the_others_follow_it(engine: Recording) -> None:
+    await engine.deliver(Notifications(GRANTS, CLOSED, NODES), but="other")
+    assert engine.sent == ["grant next"]
+    engine.heard.set()
     assert await engine.has_sent(3) == ["grant next", "settled ended 2", "fault n"]
-    assert engine.sent[1][1] - engine.sent[0][1] >= HEAD_START_S * 0.9  # the loop's clock ticks
 
 
-@pytest.mark.parametrize("notifications", [Notifications(settled=ENDED), Notifications(GRANTED), Notifications(GRANTED, [("other", 1)])])
-async def test_nobody_waits_where_only_one_kind_is_to_be_told(
-    engine: Recording, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infra.notifier.HEAD_START_S", NEVER_S)
-    await engine.deliver(notifications, but="other")
-    assert engine.sent
+@pytest.mark.parametrize("one", [Notifications(closed=CLOSED), Notifications(GRANTS), Notifications(nodes=NODES)])
+async def test_what_comes_alone_is_sent_at_once(engine: Recording, one: Notifications) -> None:
+    await engine.deliver(one, but="other")
+    assert len(await engine.has_sent(1)) == 1
+    engine.heard.set()
 
 
-async def test_a_signal_that_fails_keeps_no_other_from_being_sent(
+async def test_a_grant_that_fails_keeps_no_other_from_being_sent(
     engine: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
         raise EngineAway
 
-    monkeypatch.setattr(engine, "tell", fail)
-    await engine.deliver(Notifications(GRANTED, ENDED), but="other")
+    monkeypatch.setattr(engine, "grant", fail)
+    await engine.deliver(Notifications(GRANTS, CLOSED), but="other")
     assert await engine.has_sent(1) == ["settled ended 2"]
 
 
-async def test_what_has_to_wait_is_sent_before_the_end(engine: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.notifier.HEAD_START_S", 0.1)
-
-    async def told(*_: object) -> None:
-        pass
-
-    monkeypatch.setattr(engine, "tell", told)
-    await engine.deliver(Notifications(GRANTED, ENDED), but="other")
+async def test_what_is_under_way_is_sent_before_the_end(engine: Recording) -> None:
+    await engine.deliver(Notifications(GRANTS, CLOSED), but="other")
+    asyncio.get_running_loop().call_later(0.05, engine.heard.set)
     await engine.close()
-    assert [name for name, _ in engine.sent] == ["settled ended 2"]
+    assert engine.sent == ["grant next", "settled ended 2"]
