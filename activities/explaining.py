@@ -14,7 +14,7 @@ from infra.db import queue
 from infra.db.engine import Database
 from infra.forecast import Forecast
 from infra.settings import Settings
-from infra.temporal import Engine
+from infra.temporal.gateway import TemporalGateway
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ AGE_S = 1.0
 class Explanations:
     """Remembers what it has told: a new process tells each head once more."""
 
-    def __init__(self, database: Database, engine: Engine, settings: Settings) -> None:
+    def __init__(self, database: Database, engine: TemporalGateway, settings: Settings) -> None:
         self._database = database
         self._engine = engine
         self._forecast = Forecast(database, strict_vip=settings.vip_nodes_strict)

@@ -21,10 +21,10 @@ from infra.db.edges import Cause
 from infra.db.engine import Database
 from infra.db.notifications import Granted, Notifications
 from infra.db.reconciling import ACTOR
-from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
+from infra.nodes.client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
-from infra.temporal import Engine, Standing
-from infra.temporal_access import EngineAway
+from infra.temporal.access import TemporalAway
+from infra.temporal.gateway import Standing, TemporalGateway
 from workflows.domain.attempt import CONFIRMED, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
@@ -54,7 +54,7 @@ AT_ONCE = 16
 class Mender:
     """Finds and mends; every row by itself, so that one that can't be mended now is found again by the next run."""
 
-    def __init__(self, database: Database, engine: Engine, nodes: NodeClient, settings: Settings) -> None:
+    def __init__(self, database: Database, engine: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
         self._run = database.run
         self._engine = engine
         self._nodes = nodes
@@ -63,7 +63,7 @@ class Mender:
         self._before: datetime | None = None  # of the open workflows those started before are yet to be looked at
 
     async def mend(self) -> dict[str, int]:
-        """Counts by kind, without the zeros. Raises EngineAway: without the engine there is nothing to compare."""
+        """Counts by kind, without the zeros. Raises TemporalAway: without the engine there is nothing to compare."""
         await self._engine.ping()
         run = self._run
         mended: Counter[str] = Counter()
@@ -208,7 +208,7 @@ class Mender:
         """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
         try:
             opened = await self._engine.open_tasks(self._before, ROUND)
-        except EngineAway as error:  # the list is kept apart from the workflows: the other mends need it not
+        except TemporalAway as error:  # the list is kept apart from the workflows: the other mends need it not
             activity.logger.warning("open workflows could not be listed: %s", error)
             return []
         self._before = opened[-1].started_at if len(opened) == ROUND else None
@@ -229,7 +229,7 @@ class Mender:
         """Nodes whose workflow does not run: a person has ended it, and could give them no command any more."""
         try:
             watched = await self._engine.open_nodes()
-        except EngineAway as error:
+        except TemporalAway as error:
             activity.logger.warning("the nodes' workflows could not be listed: %s", error)
             return []
         registered = await self._run(lambda c: reconciling.registered(c, AGE_S))

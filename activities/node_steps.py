@@ -10,9 +10,9 @@ from infra.db import attempts, gpus, node_commands, silence
 from infra.db.connection import Connection, Row
 from infra.db.engine import Database
 from infra.db.notifications import Notifications
-from infra.node_client import NodeAddress, NodeClient, NodeUnreachable
+from infra.nodes.client import NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
-from infra.temporal import Engine
+from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import CONFIRMED, Outcome
 from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
@@ -25,7 +25,7 @@ QUESTIONS_AT_ONCE = 16
 class NodeSteps:
     """Implements `workflows.ports.NodeActivities`."""
 
-    def __init__(self, database: Database, engine: Engine, nodes: NodeClient, settings: Settings) -> None:
+    def __init__(self, database: Database, engine: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
         self._database = database
         self._engine = engine
         self._nodes = nodes

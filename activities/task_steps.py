@@ -20,10 +20,10 @@ from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.db.notifications import Notifications
 from infra.forecast import Forecast
-from infra.node_client import NO_HTTP, Answer, NodeAddress, NodeClient, NodeUnreachable
+from infra.nodes.client import NO_HTTP, Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.strict_json import Unfit
-from infra.temporal import Engine
+from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL
@@ -44,7 +44,7 @@ class TaskSteps:
     def __init__(
         self,
         database: Database,
-        engine: Engine,
+        engine: TemporalGateway,
         nodes: NodeClient,
         forecast: Forecast,
         acceptance: Acceptance,

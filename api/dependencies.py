@@ -10,16 +10,16 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db import first_looks, gpus
 from infra.db.engine import Database
 from infra.db.first_looks import LATEST_LOOK_S, PACED_LOOKS_S
 from infra.db.notifications import Notifications
 from infra.forecast import Forecast
+from infra.nodes.address_policy import AllowList
 from infra.pace import Lane, Pace
 from infra.settings import Settings
-from infra.temporal import Engine
+from infra.temporal.gateway import TemporalGateway
 from infra.write_behind import WriteThrough
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Context:
 
     database: Database
     cache: Cache
-    engine: Engine
+    engine: TemporalGateway
     settings: Settings
     instance: Self
     forecast: Forecast

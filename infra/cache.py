@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError
 
-from infra.rates import ByteRate, Rate
+from infra.resilience.token_bucket import ByteRate, Rate
 from infra.short_circuit import ShortCircuit
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ PAUSE_S = 1.0
 RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
 """Open a connection anew if Redis has been replaced, but do not repeat a call that timed out."""
 
-# `infra.rates.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst. The answer is the time to wait, in s.
+# `token_bucket.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst. The answer is the time to wait, in s.
 # No bucket takes longer to fill than an empty one: such a time was written while the clock was ahead.
 _TAKE = """
 local time = redis.call('TIME')
@@ -51,7 +51,7 @@ return '0'
 """
 
 
-# `infra.rates.charge`, likewise: KEYS a bucket; ARGV rate, burst, count. The answer is the time to credit, in s.
+# `token_bucket.charge`, likewise: KEYS a bucket; ARGV rate, burst, count. The answer is the time to credit, in s.
 # What was charged at once may exceed the burst, but not by 128 MiB and ten minutes.
 _CHARGE = """
 local time = redis.call('TIME')

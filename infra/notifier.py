@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from infra.db.notifications import Granted, Notifications
-from infra.temporal_access import NoSuchWorkflow
+from infra.temporal.access import NoSuchWorkflow
 from workflows.messages import NodeSignal
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ Call = Coroutine[Any, Any, None]
 
 
 class Gateway(Protocol):
-    """What is needed of Temporal here. Each call may raise NoSuchWorkflow, EngineAway."""
+    """What is needed of Temporal here. Each call may raise NoSuchWorkflow, TemporalAway."""
 
     async def grant(self, one: Granted) -> None: ...
     async def settled(self, task_id: str, attempt: int) -> None: ...

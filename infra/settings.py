@@ -38,7 +38,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra import hosts, service_urls, variables
 from infra.bad_settings import BadSettings
-from infra.rates import ByteRate, Rate, RoleRate
+from infra.resilience.token_bucket import ByteRate, Rate, RoleRate
 from infra.secrecy import has_default_password, is_placeholder
 from infra.strict_json import INT64, each_once, int64_or_beyond, loads
 from infra.variables import ENV_PREFIX as ENV_PREFIX

@@ -15,13 +15,13 @@ from api.dependencies import Context
 from api.http.connections import Limits, within_the_files
 from api.http.protocol import serving
 from infra import telemetry
-from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.forecast import Forecast
-from infra.own_services import OwnServices
+from infra.nodes.address_policy import AllowList
+from infra.nodes.own_services import OwnServices
 from infra.settings import ENV_PREFIX, Settings, load
-from infra.temporal import Engine
-from infra.temporal_access import connect
+from infra.temporal.access import connect
+from infra.temporal.gateway import TemporalGateway
 from workers import event_loop, garbage
 from workers.instance import Instance
 from workers.schema import open_database
@@ -46,7 +46,7 @@ async def serve(settings: Settings) -> None:
     """Assemble the API and run it."""
     database = await open_database(settings)
     cache = Cache.connect(settings.redis_url)
-    engine = Engine(await connect(settings), settings)
+    engine = TemporalGateway(await connect(settings), settings)
     instance = Instance("api", database, engine, settings)
     own = OwnServices(settings)
     await own.refresh()

@@ -19,8 +19,8 @@ from infra.db.instances import Load
 from infra.db.notifications import NodeEvent, Notifications
 from infra.db.silence import Silence
 from infra.settings import Settings
-from infra.temporal import Engine
-from infra.temporal_access import EngineAway
+from infra.temporal.access import TemporalAway
+from infra.temporal.gateway import TemporalGateway
 from workers.disk import Disk, fullest
 from workers.stuck_workflows import StuckWorkflows
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class Instance:
     """Beats every third of the lease. The leader looks for silent nodes and idle slots."""
 
-    def __init__(self, kind: str, database: Database, engine: Engine, settings: Settings) -> None:
+    def __init__(self, kind: str, database: Database, engine: TemporalGateway, settings: Settings) -> None:
         self.id = ""
         self.leads = False
         self._told: dict[tuple[str, int], float] = {}  # silent (gpu id, epoch) -> when its workflow was signalled
@@ -121,7 +121,7 @@ class Instance:
         if await self._database.run(lambda c: monitoring.is_late(c, self._late_s)):
             try:
                 await self._engine.trigger_monitor()
-            except EngineAway as error:
+            except TemporalAway as error:
                 log.info("the monitor is late, and can't be run: %s", error)
 
     async def _tell_the_silent(self, found: Silence) -> None:

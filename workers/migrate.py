@@ -12,8 +12,8 @@ from infra import telemetry
 from infra.db import keys
 from infra.db.engine import Database, create_engine, is_unavailable
 from infra.db.migrate import SchemaMismatch, migrate
+from infra.resilience.retry import until_there
 from infra.settings import Settings, load
-from workers.patience import until_there
 
 log = logging.getLogger(__name__)
 

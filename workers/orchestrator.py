@@ -23,18 +23,18 @@ from activities.monitor_steps import MonitorSteps
 from activities.node_steps import NodeSteps
 from activities.task_steps import TaskSteps
 from infra import telemetry
-from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db.closings import Closings
 from infra.forecast import Forecast
-from infra.node_client import NodeClient
-from infra.own_services import OwnServices
+from infra.nodes.address_policy import AllowList
+from infra.nodes.client import NodeClient
+from infra.nodes.own_services import OwnServices
+from infra.resilience.retry import until_there
 from infra.settings import Settings, load
-from infra.temporal import WORKFLOWS, Engine
-from infra.temporal_access import connect, is_away
+from infra.temporal.access import connect, is_away
+from infra.temporal.gateway import WORKFLOWS, TemporalGateway
 from workers import event_loop, garbage
 from workers.instance import Instance
-from workers.patience import until_there
 from workers.schema import open_database
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ def workflow_runner(settings: Settings) -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
-async def set_up_engine(settings: Settings) -> Engine:
+async def set_up_engine(settings: Settings) -> TemporalGateway:
     """The engine, connected, with all that it must know of us."""
-    engine = Engine(await connect(settings, lazy=False), settings)
+    engine = TemporalGateway(await connect(settings, lazy=False), settings)
     await engine.set_up()
     return engine
 

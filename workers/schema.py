@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from infra.db import keys, schema
 from infra.db.engine import Database, create_engine, is_unavailable
 from infra.db.schema import Schema
+from infra.resilience.retry import until_there
 from infra.settings import Settings
-from workers.patience import until_there
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database, is_unavailable
 from infra.db.reconciling import ACTOR
-from infra.open_workflows import NODE, TASK, StuckRun
-from infra.temporal import Engine, task_workflow_id
-from infra.temporal_access import EngineAway, NoSuchWorkflow
+from infra.temporal.access import NoSuchWorkflow, TemporalAway
+from infra.temporal.gateway import TemporalGateway, task_workflow_id
+from infra.temporal.open_workflows import NODE, TASK, StuckRun
 from workflows.messages import TaskInput
 
 EVERY_S = 5.0
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class StuckWorkflows:
     """Looks every `EVERY_S` at most, beside the leader's other jobs."""
 
-    def __init__(self, database: Database, engine: Engine, *, strict_vip: bool) -> None:
+    def __init__(self, database: Database, engine: TemporalGateway, *, strict_vip: bool) -> None:
         self._strict_vip = strict_vip
         self._run = database.run
         self._engine = engine
@@ -116,7 +116,7 @@ class StuckWorkflows:
 
 
 def _is_away(error: Exception) -> bool:
-    return isinstance(error, EngineAway) or is_unavailable(error)
+    return isinstance(error, TemporalAway) or is_unavailable(error)
 
 
 async def _tell(connection: Connection, found: list[StuckRun]) -> None:

@@ -15,7 +15,7 @@ from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import caller_in
 from api.middleware.in_flight import is_beat
 from infra.cache import Cache
-from infra.rates import ByteRate, charge
+from infra.resilience.token_bucket import ByteRate, charge
 from infra.settings import Settings
 from workflows.domain.role import Role
 

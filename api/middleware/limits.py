@@ -15,7 +15,7 @@ from api.http.errors import BadRequest, TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
 from infra.cache import Cache
 from infra.db.keys import Caller
-from infra.rates import Rate, take
+from infra.resilience.token_bucket import Rate, take
 from infra.settings import Settings
 from workflows.domain.role import Role
 

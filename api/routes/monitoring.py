@@ -24,7 +24,7 @@ from infra.db import audit, monitoring
 from infra.db.audit import Action
 from infra.db.keys import Caller
 from infra.db.monitoring import SystemState, WaitEstimates
-from infra.temporal_access import EngineAway
+from infra.temporal.access import TemporalAway
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
 
@@ -147,7 +147,7 @@ async def metric(context: ContextOf, key: MetricName) -> dict[str, Any]:
 async def _trigger(context: Context, caller: Caller, what: str) -> None:
     try:
         await context.engine.trigger_monitor()
-    except EngineAway as error:
+    except TemporalAway as error:
         raise Unavailable from error
     await context.database.run(lambda c: audit.record(c, caller, Action.MONITOR_CHECK, what))
 

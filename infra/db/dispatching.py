@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from infra.db.connection import Connection
-from infra.node_client import NodeAddress
+from infra.nodes.client import NodeAddress
 
 _ORDER = text(
     """

@@ -14,15 +14,15 @@ import pytest
 from api.app import create_app
 from api.dependencies import Context
 from api.middleware import limits
-from infra.addresses import AllowList
 from infra.cache import Cache
 from infra.db.engine import Database, create_engine
 from infra.forecast import Forecast
-from infra.own_services import OwnServices
-from infra.rates import ByteRate, Rate, RoleRate
+from infra.nodes.address_policy import AllowList
+from infra.nodes.own_services import OwnServices
+from infra.resilience.token_bucket import ByteRate, Rate, RoleRate
 from infra.settings import Settings
-from infra.temporal import Engine
-from infra.temporal_access import connect
+from infra.temporal.access import connect
+from infra.temporal.gateway import TemporalGateway
 from tests.conftest import Api
 from workflows.domain.grants import Grants
 
@@ -43,7 +43,7 @@ async def serve(stack):
             )
             database = Database(create_engine(stack.services.database_url, pool_size=5))
             cache = Cache.connect(redis or stack.services.redis_url)
-            engine = Engine(await connect(settings), settings)
+            engine = TemporalGateway(await connect(settings), settings)
             allowed = AllowList(settings, OwnServices(settings))
             instance = type("Instance", (), {"id": "in the tests", "leads": False})()
             app = create_app(

@@ -14,9 +14,9 @@ from infra.db import capacity, claims, clock, counters, first_looks, gpus, insta
 from infra.db import silence as silence_of
 from infra.db.collecting import due_in_s
 from infra.db.instances import Load
-from infra.rates import ByteRate, Rate
+from infra.resilience.token_bucket import ByteRate, Rate
 from infra.settings import Settings
-from infra.temporal_access import EngineAway
+from infra.temporal.access import TemporalAway
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workers.instance import Instance
@@ -293,7 +293,7 @@ async def test_a_recount_is_due(fresh: Life) -> None:
 async def test_the_leader_runs_a_monitor_whose_schedule_lies_ahead(
     fresh: Life, monkeypatch: pytest.MonkeyPatch, at: str | None, runs: int
 ) -> None:
-    engine = MagicMock(trigger_monitor=AsyncMock(side_effect=EngineAway("not now")))
+    engine = MagicMock(trigger_monitor=AsyncMock(side_effect=TemporalAway("not now")))
     instance = Instance("api", OneConnection(fresh.connection), engine, Settings())
     await monitoring.keep(fresh.connection, {})
     await fresh.do(f"UPDATE monitor_reports SET at = {at}" if at else "TRUNCATE monitor_reports")

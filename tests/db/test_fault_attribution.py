@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from infra.db import failures, gpus
 from infra.db.notifications import Notifications
-from infra.open_workflows import StuckRun
+from infra.temporal.open_workflows import StuckRun
 from tests.db.life import Life
 from workers.stuck_workflows import StuckWorkflows
 from workflows.domain.attempt import Outcome

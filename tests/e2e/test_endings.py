@@ -6,7 +6,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
 from infra.db.notifications import Granted
-from infra.temporal import Engine, Standing
+from infra.temporal.gateway import Standing, TemporalGateway
 from tests.conftest import eventually
 from tests.e2e.test_reconcile import SLOW, age, update
 from workflows.messages import Grant, TaskInput
@@ -67,7 +67,7 @@ async def test_what_ended_failed_is_not_run_again(api, make_node, temporal, stac
     node = await make_node("ends_once", [442])
     task_id = await failed(api, node, 442)
     await closed(temporal, task_id)
-    engine, task = Engine(temporal, stack.settings), TaskInput(task_id, 442, "u", "a", 1, 1000)
+    engine, task = TemporalGateway(temporal, stack.settings), TaskInput(task_id, 442, "u", "a", 1, 1000)
     await engine.start_task(task)
     await engine.tell(Granted(task_id, Grant(1, "ends_once"), delayed=task))
     assert await engine.standing(task_id) is Standing.FAILED

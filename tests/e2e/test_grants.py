@@ -12,7 +12,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from infra.db.notifications import Granted
 from infra.settings import Settings
-from infra.temporal import Engine
+from infra.temporal.gateway import TemporalGateway
 from workflows.messages import Grant, TaskInput
 
 GRANT = Grant(1, "n")
@@ -39,7 +39,7 @@ class Waiting:
 async def test_it_is_heard_wherever_the_workflow_is(temporal: Client, begins: str) -> None:
     name = uuid4().hex
     task = TaskInput(name, 1, "u", "a", 1, 1000, waits=True)
-    engine = Engine(temporal, Settings(task_queue=name))
+    engine = TemporalGateway(temporal, Settings(task_queue=name))
     runner = UnsandboxedWorkflowRunner()
     async with Worker(temporal, task_queue=name, workflows=[Waiting], workflow_runner=runner):
         if begins != "never":

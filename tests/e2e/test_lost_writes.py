@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from infra import task_executions
-from infra.temporal_access import DATA_CONVERTER
+from infra.temporal import executions
+from infra.temporal.access import DATA_CONVERTER
 from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put
@@ -160,13 +160,13 @@ async def test_rows_and_workflows_converge(lossy, make_node, monkeypatch):
 
 async def has_ended(client: Client, task_id: str, status: str) -> bool:
     """Whether the workflow has ended, and as its task."""
-    described = await task_executions.describe(client, task_id)
+    described = await executions.describe(client, task_id)
     assert described is not None
     assert (await client.get_workflow_handle(f"task-{task_id}").describe()).history_length < LONGEST_HISTORY
     if described.runs:
         return False
     assert (described.status is WorkflowExecutionStatus.COMPLETED) == (status == "COMPLETED")
-    return await task_executions.outcome(client, task_id, described.run_id) == status
+    return await executions.outcome(client, task_id, described.run_id) == status
 
 
 def mends(events: list[dict[str, Any]]) -> Counter[str]:

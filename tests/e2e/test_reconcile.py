@@ -9,7 +9,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 
-from infra import task_executions
+from infra.temporal import executions
 from tests.conftest import eventually
 from tests.e2e.inside import select
 
@@ -198,7 +198,7 @@ async def forget(temporal, task_id):
     )
 
     async def is_gone():
-        return await task_executions.describe(temporal, task_id) is None
+        return await executions.describe(temporal, task_id) is None
 
     await eventually(is_gone)
 

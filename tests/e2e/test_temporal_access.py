@@ -17,8 +17,8 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra import search_attributes, temporal, temporal_access
 from infra.settings import Settings
+from infra.temporal import access, gateway, search_attributes
 from tests.conftest import eventually
 from workers.stack.stack import Stack
 
@@ -63,11 +63,11 @@ async def test_mutual_tls(guarded: tuple[Settings, Path], monkeypatch: pytest.Mo
     settings, folder = guarded
     monkeypatch.setenv("TEMPORAL_TLS_SERVER_CA_CERT_PATH", str(folder / "ca.pem"))
     with pytest.raises(RuntimeError):
-        await temporal_access.connect(settings, lazy=False)
+        await access.connect(settings, lazy=False)
     monkeypatch.setenv("TEMPORAL_TLS_CLIENT_CERT_PATH", str(folder / "client.pem"))
     monkeypatch.setenv("TEMPORAL_TLS_CLIENT_KEY_PATH", str(folder / "client.key"))
-    client = await temporal_access.connect(settings, lazy=False)
-    await temporal.Engine(client, settings).ping()
+    client = await access.connect(settings, lazy=False)
+    await gateway.TemporalGateway(client, settings).ping()
 
 
 @dataclass

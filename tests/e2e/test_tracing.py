@@ -15,8 +15,8 @@ from temporalio.client import Client
 from temporalio.worker import Replayer
 
 from infra.settings import Settings
-from infra.temporal import WORKFLOWS
-from infra.temporal_access import DATA_CONVERTER
+from infra.temporal.access import DATA_CONVERTER
+from infra.temporal.gateway import WORKFLOWS
 from tests.collector import Collector, Span
 from tests.conftest import Api, eventually
 from workers.orchestrator import workflow_runner

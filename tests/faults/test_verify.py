@@ -20,7 +20,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from infra.db import verifying
 from infra.db.engine import Database, create_engine
 from infra.settings import ENV_PREFIX, Settings
-from infra.temporal import MONITOR, task_workflow_id
+from infra.temporal.gateway import MONITOR, task_workflow_id
 from tests.conftest import eventually
 from workers.stack.process import run_to_end
 from workers.verify import workflows

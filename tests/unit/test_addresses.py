@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.addresses import SPECIAL, AllowList
-from infra.own_services import Endpoint, OwnServices, endpoints
+from infra.nodes.address_policy import SPECIAL, AllowList
+from infra.nodes.own_services import Endpoint, OwnServices, endpoints
 from infra.settings import Settings
 from workflows.domain.errors import ForbiddenAddress
 
@@ -34,7 +34,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         link = SimpleNamespace(family=psutil.AF_LINK, address="00:00:00:00:00:00")
         return {"eth0": [link, *(SimpleNamespace(family=kinds[":" in a], address=a) for a in OWN_ADDRESSES)]}
 
-    monkeypatch.setattr("infra.own_services.psutil.net_if_addrs", interfaces)
+    monkeypatch.setattr("infra.nodes.own_services.psutil.net_if_addrs", interfaces)
 
 
 def names(monkeypatch: pytest.MonkeyPatch, known: dict[str, list[str]]) -> None:
@@ -356,7 +356,7 @@ async def test_it_is_kept_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
         return answers.pop()
 
     own = OwnServices(Settings())
-    monkeypatch.setattr("infra.own_services.asyncio.sleep", sleep)
+    monkeypatch.setattr("infra.nodes.own_services.asyncio.sleep", sleep)
     monkeypatch.setattr(own, "refresh", refresh)
     with pytest.raises(asyncio.CancelledError):
         await own.keep_fresh()

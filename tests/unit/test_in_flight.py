@@ -16,7 +16,7 @@ from infra.cache import AT_ONCE as CALLS_AT_ONCE
 from infra.cache import Cache
 from infra.db.keys import Caller
 from infra.off_loop import OffLoop, lineage
-from infra.rates import Rate
+from infra.resilience.token_bucket import Rate
 from infra.settings import Settings
 from workflows.domain.role import Role
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from infra import node_client as module
-from infra.addresses import AllowList
-from infra.node_client import MAX_ANSWER, Answer, NodeAddress, NodeClient, NodeUnreachable, OwnShortage
-from infra.own_services import OwnServices
+from infra.nodes import client as module
+from infra.nodes.address_policy import AllowList
+from infra.nodes.client import MAX_ANSWER, Answer, NodeAddress, NodeClient, NodeUnreachable, OwnShortage
+from infra.nodes.own_services import OwnServices
 from infra.settings import Settings
 from workflows.domain.errors import ForbiddenAddress
 

@@ -8,8 +8,8 @@ import pytest
 
 from infra.db.notifications import ClosedAttempt, Granted, NodeEvent, Notifications
 from infra.settings import Settings
-from infra.temporal import FAILURES, Engine
-from infra.temporal_access import EngineAway, connect
+from infra.temporal.access import TemporalAway, connect
+from infra.temporal.gateway import FAILURES, TemporalGateway
 from tests.conftest import eventually
 from workflows.messages import Grant, NodeSignal, TaskInput
 
@@ -18,10 +18,10 @@ CLOSED = [ClosedAttempt("ended", 2), ClosedAttempt("other", 1)]
 NODES = [NodeEvent("n", "fault", 1)]
 
 
-class Recording(Engine):
+class Recording(TemporalGateway):
     """An engine whose notifications are noted, and sent nowhere; grants hang until `heard`."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: TemporalGateway, settings: Settings) -> None:
         super().__init__(engine.client, settings)
         self.sent: list[str] = []
         self.heard = asyncio.Event()
@@ -48,15 +48,15 @@ class Recording(Engine):
 @pytest.fixture
 async def engine() -> Recording:
     settings = Settings(temporal_address="127.0.0.1:9")  # nobody listens there, and nobody is called
-    return Recording(Engine(await connect(settings), settings), settings)
+    return Recording(TemporalGateway(await connect(settings), settings), settings)
 
 
 async def test_an_engine_that_does_not_answer_is_away(engine: Recording) -> None:
     """A creation then claims no slot: nobody would dispatch to it."""
     for _ in range(FAILURES):
         assert not engine.away
-        with pytest.raises(EngineAway):
-            await Engine.settled(engine, "ended", 1)
+        with pytest.raises(TemporalAway):
+            await TemporalGateway.settled(engine, "ended", 1)
     assert engine.away
 
 
@@ -78,7 +78,7 @@ async def test_a_grant_that_fails_keeps_no_other_from_being_sent(
     engine: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
-        raise EngineAway
+        raise TemporalAway
 
     monkeypatch.setattr(engine, "grant", fail)
     await engine.deliver(Notifications(GRANTS, CLOSED), but="other")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.middleware.limits import LocalBuckets
-from infra.rates import ByteRate, Rate, RoleRate, charge, take
+from infra.resilience.token_bucket import ByteRate, Rate, RoleRate, charge, take
 from infra.settings import RATES, Settings
 from workflows.domain.role import Role
 

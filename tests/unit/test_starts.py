@@ -14,7 +14,7 @@ from api.routes.tasks import _start
 from infra.db.creation import Created, NewTask
 from infra.db.first_looks import LATEST_LOOK_S
 from infra.settings import Settings
-from infra.temporal_access import EngineAway
+from infra.temporal.access import TemporalAway
 from tests.conftest import eventually
 from workflows.messages import Grant, TaskInput
 
@@ -40,7 +40,7 @@ class Slow:
         self.put_off_s[task.task_id] = first_look_s
         await self.answers.wait()
         if self.is_away:
-            raise EngineAway
+            raise TemporalAway
 
 
 class Starting:

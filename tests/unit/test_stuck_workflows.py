@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
-from infra.open_workflows import PROBLEMS, StuckRun
-from infra.temporal_access import EngineAway
+from infra.temporal.access import TemporalAway
+from infra.temporal.open_workflows import PROBLEMS, StuckRun
 from workers import stuck_workflows
 from workers.stuck_workflows import EVERY_S, REPLACED_AGAIN_S, StuckWorkflows
 from workflows.domain.health import Health, cluster_health
@@ -90,7 +90,7 @@ async def test_one_that_could_not_be_ended_is_tried_again_at_the_next_look(aroun
 
     async def is_away(run: StuckRun) -> None:
         monkeypatch.setattr(around, "terminate", end)
-        raise EngineAway
+        raise TemporalAway
 
     monkeypatch.setattr(around, "terminate", is_away)
     one = StuckWorkflows(around, around, strict_vip=False)

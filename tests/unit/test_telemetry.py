@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from infra import telemetry
-from infra.temporal_access import interceptors
+from infra.temporal.access import interceptors
 from tests.collector import Collector
 
 STORED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

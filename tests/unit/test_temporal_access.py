@@ -10,9 +10,9 @@ import trustme
 from pydantic import SecretStr
 from temporalio.service import TLSConfig
 
-from infra import temporal_access
 from infra.bad_settings import BadSettings
 from infra.settings import Settings
+from infra.temporal import access
 from workers.stack import programs
 from workers.stack.data_dir import DataDir
 from workers.stack.services import addresses
@@ -34,7 +34,7 @@ server_name = "temporal.example"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's home with a profile of their own, and nothing else of Temporal's."""
     for name in list(os.environ):
-        if name.startswith(temporal_access.VARIABLES):
+        if name.startswith(access.VARIABLES):
             monkeypatch.delenv(name)
     config = tmp_path / ".config" / "temporalio" / "temporal.toml"
     config.parent.mkdir(parents=True)
@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_profile_in_the_home_is_left_alone() -> None:
-    assert temporal_access.options(Settings(temporal_address=ADDRESS)) == {
+    assert access.options(Settings(temporal_address=ADDRESS)) == {
         "target_host": ADDRESS,
         "namespace": "default",
     }
@@ -55,7 +55,7 @@ def test_a_key_switches_tls_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_API_KEY", "the-key")
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "ours.acct")
     monkeypatch.setenv("TEMPORAL_ADDRESS", "elsewhere:1")
-    assert temporal_access.options(Settings(temporal_address=ADDRESS)) == {
+    assert access.options(Settings(temporal_address=ADDRESS)) == {
         "target_host": ADDRESS,
         "namespace": "ours.acct",
         "api_key": "the-key",  # pragma: allowlist secret
@@ -66,7 +66,7 @@ def test_a_key_switches_tls_on(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_our_own_namespace_goes_before_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "ours.acct")
     monkeypatch.setenv("ORCHESTRATOR_TEMPORAL_NAMESPACE", "default")
-    assert temporal_access.options(Settings(temporal_address=ADDRESS))["namespace"] == "default"
+    assert access.options(Settings(temporal_address=ADDRESS))["namespace"] == "default"
 
 
 def test_certificates_are_read_from_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_certificates_are_read_from_files(home: Path, monkeypatch: pytest.Monkey
     for variable, pem in pems.items():
         pem.write_to_path(home / variable)
         monkeypatch.setenv(f"TEMPORAL_TLS_{variable}_PATH", str(home / variable))
-    tls = temporal_access.options(Settings(temporal_address=ADDRESS))["tls"]
+    tls = access.options(Settings(temporal_address=ADDRESS))["tls"]
     assert isinstance(tls, TLSConfig)
     assert (tls.client_cert, tls.client_private_key) == (pems["CLIENT_CERT"].bytes(), pems["CLIENT_KEY"].bytes())
     assert tls.server_root_ca_cert == authority.cert_pem.bytes()
@@ -104,7 +104,7 @@ def test_what_the_sdk_takes_for_an_engine_that_is_away_is_refused(
 ) -> None:
     monkeypatch.setenv(f"TEMPORAL_{variable}", value)
     with pytest.raises(BadSettings) as refused:
-        temporal_access.options(Settings(temporal_address=ADDRESS))
+        access.options(Settings(temporal_address=ADDRESS))
     assert len(str(refused.value).splitlines()) == 1
     assert value not in str(refused.value)
 
@@ -112,17 +112,17 @@ def test_what_the_sdk_takes_for_an_engine_that_is_away_is_refused(
 def test_a_certificate_without_its_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_TLS_CLIENT_CERT_DATA", trustme.CA().cert_pem.bytes().decode())
     with pytest.raises(BadSettings, match="CLIENT_KEY"):
-        temporal_access.options(Settings(temporal_address=ADDRESS))
+        access.options(Settings(temporal_address=ADDRESS))
 
 
 async def test_an_address_that_the_sdk_refuses_is_a_bad_setting() -> None:
     with pytest.raises(BadSettings, match="ORCHESTRATOR_TEMPORAL_ADDRESS"):
-        await temporal_access.connect(Settings.model_construct(temporal_address="h|x:1"), lazy=False)
+        await access.connect(Settings.model_construct(temporal_address="h|x:1"), lazy=False)
 
 
 def test_a_profile_that_is_asked_for_counts_but_for_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_PROFILE", "prod")
-    found = temporal_access.options(Settings(temporal_address=ADDRESS))
+    found = access.options(Settings(temporal_address=ADDRESS))
     assert (found["target_host"], found["namespace"]) == (ADDRESS, "of-the-file")
     assert isinstance(found["tls"], TLSConfig)
     assert found["tls"].domain == "temporal.example"
@@ -137,18 +137,18 @@ def test_a_configuration_that_can_not_be_read_is_said_so(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadSettings, match=value):
-        temporal_access.options(Settings(temporal_address=ADDRESS))
+        access.options(Settings(temporal_address=ADDRESS))
 
 
 def test_what_is_no_text_in_the_environment_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PWD", "/home/a\udcff")
     monkeypatch.setenv("TEMPORAL_ADDRESS", "elsewhere:1")
-    assert temporal_access.options(Settings(temporal_address=ADDRESS))["target_host"] == ADDRESS
+    assert access.options(Settings(temporal_address=ADDRESS))["target_host"] == ADDRESS
 
 
 def test_without_an_address_nothing_is_guessed() -> None:
     with pytest.raises(BadSettings, match="ORCHESTRATOR_TEMPORAL_ADDRESS"):
-        temporal_access.options(Settings())
+        access.options(Settings())
 
 
 @pytest.mark.parametrize("embedded", [True, False])

@@ -8,8 +8,8 @@ from sqlalchemy.exc import DBAPIError
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from infra.node_client import NodeUnreachable
-from infra.temporal_access import DATA_CONVERTER
+from infra.nodes.client import NodeUnreachable
+from infra.temporal.access import DATA_CONVERTER
 
 CANARY = "canary"
 

@@ -12,8 +12,8 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from infra.settings import Settings
-from infra.temporal import WORKFLOWS
-from infra.temporal_access import DATA_CONVERTER
+from infra.temporal.access import DATA_CONVERTER
+from infra.temporal.gateway import WORKFLOWS
 from workers.orchestrator import workflow_runner
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))

@@ -17,8 +17,8 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConnectConfig
 from temporalio.service import RPCError
 
-from infra import temporal_access
 from infra.settings import ENV_PREFIX, Settings
+from infra.temporal import access
 from workers.demo.folder import VARIABLE as DEMO_FOLDER
 from workers.stack.data_dir import DataDir
 from workers.stack.node_key import ensure_node_key
@@ -166,5 +166,5 @@ def _polls(settings: Settings, services: Services) -> Callable[[], Awaitable[boo
 
 def _access(settings: Settings, services: Services) -> ClientConnectConfig:
     if settings.temporal_address is not None:
-        return temporal_access.options(settings)
+        return access.options(settings)
     return {"target_host": services.temporal_address, "namespace": services.temporal_namespace}

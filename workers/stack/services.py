@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.settings import Settings
-from infra.temporal_access import options as access
+from infra.temporal.access import options as access
 from workers.stack import postgres, redis, temporal
 from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log

@@ -25,7 +25,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from infra import search_attributes
+from infra.temporal import search_attributes
 from workers.stack.data_dir import DataDir
 from workers.stack.errors import NotInstalled
 from workers.stack.part import PartSpec

@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
-from infra import temporal_access
 from infra.db.engine import Database, create_engine
 from infra.settings import Settings, load
+from infra.temporal import access
 from workers.stack.data_dir import DataDir
 from workers.stack.services import addresses, forget_foreign
 from workers.verify import node_logs, rows, workflows
@@ -91,7 +91,7 @@ async def _check(report: Report, database: Database, settings: Settings, paths: 
         report.unread.append(f"Postgres: {_first_line(error)}")
         return
     try:
-        client = await temporal_access.connect(settings, lazy=False)
+        client = await access.connect(settings, lazy=False)
         report.findings += await workflows.check(client, database, snapshot.tasks, settled=report.settled)
     except (RPCError, RuntimeError) as error:  # RuntimeError: no connection
         report.unread.append(f"Temporal: {_first_line(error)}")

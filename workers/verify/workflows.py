@@ -15,12 +15,12 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from infra import task_executions
 from infra.db import verifying
 from infra.db.engine import Database
 from infra.db.invariants import PATIENCE_S
 from infra.db.verifying import Finding
-from infra.task_executions import Execution
+from infra.temporal import executions
+from infra.temporal.executions import Execution
 from workflows.domain.task import FAILURE_TYPES, TERMINAL
 
 AT_ONCE = 16
@@ -41,7 +41,7 @@ class Agreement:
     async def check(self, tasks: Mapping[str, Any]) -> list[Finding]:
         """The findings about all tasks of a snapshot, and about all workflows that have no task."""
         runs: dict[str, list[Execution]] = defaultdict(list)
-        async for one in task_executions.every(self.client):
+        async for one in executions.every(self.client):
             runs[one.task_id].append(one)
         for task_id, listed in runs.items():
             if (
@@ -71,13 +71,13 @@ class Agreement:
         """Count the runs that exist beside one another: a list that lags may show one that has been continued as
         new."""
         if len(listed) > 1:
-            looked = [await task_executions.describe(self.client, task_id, one.run_id) for one in listed]
+            looked = [await executions.describe(self.client, task_id, one.run_id) for one in listed]
             count = sum(one is not None and one.counts for one in looked)
             if count > 1:
                 self.doubled.append(f"{task_id} has {count} workflows")
 
     async def _look_again(self, task_id: str) -> None:
-        run = await task_executions.describe(self.client, task_id)
+        run = await executions.describe(self.client, task_id)
         found = await self.database.run(lambda c: verifying.tasks(c, task_id))
         if not found:
             if run is not None:
@@ -92,7 +92,7 @@ class Agreement:
         elif not run.ended_by_itself:
             self._cut_off(task_id, row, run.status.name)
         else:
-            says = await task_executions.outcome(self.client, task_id, run.run_id)
+            says = await executions.outcome(self.client, task_id, run.run_id)
             if says != row.status:
                 self.broken.append(f"{task_id} is {row.status}, its workflow ended with {says}")
 
@@ -113,7 +113,7 @@ class Agreement:
 
 async def check(client: Client, database: Database, tasks: Mapping[str, Any], *, settled: bool) -> list[Finding]:
     """Compare Temporal with the tasks of a snapshot. Raises RPCError if it cannot be read."""
-    agreement = Agreement(client, database, settled, await task_executions.retention(client))
+    agreement = Agreement(client, database, settled, await executions.retention(client))
     return await agreement.check(tasks)
 
 

@@ -32,13 +32,14 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra import open_workflows, search_attributes, telemetry
+from infra import telemetry
 from infra.db.notifications import Granted, Notifications
 from infra.notifier import Notifier
-from infra.open_workflows import OpenTask, StuckRun
 from infra.settings import Settings
 from infra.short_circuit import ShortCircuit
-from infra.temporal_access import EngineAway, NoSuchWorkflow, is_away
+from infra.temporal import open_workflows, search_attributes
+from infra.temporal.access import NoSuchWorkflow, TemporalAway, is_away
+from infra.temporal.open_workflows import OpenTask, StuckRun
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, NodeSignal, TaskInput
 from workflows.monitor import MonitorWorkflow
@@ -95,7 +96,7 @@ def _put_off(first_look_s: float) -> dict[str, Any]:
     return {"start_delay": timedelta(seconds=first_look_s), "static_details": details}
 
 
-class Engine:
+class TemporalGateway:
     """What the rest of the program asks of Temporal."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
@@ -114,9 +115,9 @@ class Engine:
         return self._circuit.is_open
 
     def _must_be_there(self) -> None:
-        """Nobody waits for an engine that has not answered lately. Raises EngineAway."""
+        """Nobody waits for an engine that has not answered lately. Raises TemporalAway."""
         if self._circuit.is_open:
-            raise EngineAway("it has not answered lately")
+            raise TemporalAway("it has not answered lately")
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[None]:
@@ -130,7 +131,7 @@ class Engine:
                 yield
         except TimeoutError as error:
             self._missed()
-            raise EngineAway(f"no answer within {CALL.total_seconds():g} s") from error
+            raise TemporalAway(f"no answer within {CALL.total_seconds():g} s") from error
         except (RPCError, RuntimeError) as error:
             if is_away(error):
                 self._missed()
@@ -138,7 +139,7 @@ class Engine:
                 self._circuit.answered()
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchWorkflow(error.message) from error
-            raise EngineAway(str(error)) from error
+            raise TemporalAway(str(error)) from error
         self._circuit.answered()
 
     def _missed(self) -> None:
@@ -156,7 +157,7 @@ class Engine:
     async def start_task(
         self, task: TaskInput, traceparent: str | None = None, *, again: bool = False, first_look_s: float = 0.0
     ) -> None:
-        """Start the task's workflow, once, however often this is called. Raises EngineAway.
+        """Start the task's workflow, once, however often this is called. Raises TemporalAway.
 
         `again`: also where a run of it has ended, though its row says that the task has not. Nothing else begins
         another run. It joins the trace of `traceparent`, or else that of the caller. Its first step is put off by
@@ -193,11 +194,11 @@ class Engine:
             log.debug("%s has run already", task.task_id)
 
     async def standing(self, task_id: str) -> Standing:
-        """How the last run of the task's workflow stands. Raises EngineAway."""
+        """How the last run of the task's workflow stands. Raises TemporalAway."""
         return (await self.standing_and_delay_s(task_id))[0]
 
     async def standing_and_delay_s(self, task_id: str) -> tuple[Standing, float]:
-        """The same, and for how many seconds its first step is still put off. Raises EngineAway."""
+        """The same, and for how many seconds its first step is still put off. Raises TemporalAway."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         try:
             async with self._reaching():
@@ -210,7 +211,7 @@ class Engine:
         return Standing.RUNNING, max(0.0, (begins - datetime.now(UTC)).total_seconds())
 
     async def is_idle(self, task_id: str) -> bool:
-        """Whether the task's workflow runs and has nothing to do. Raises EngineAway, NoSuchWorkflow."""
+        """Whether the task's workflow runs and has nothing to do. Raises TemporalAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         async with self._reaching():
             found = await handle.describe(rpc_timeout=CALL)
@@ -219,19 +220,19 @@ class Engine:
         return found.status is WorkflowExecutionStatus.RUNNING and not is_busy
 
     async def open_tasks(self, before: datetime | None, limit: int) -> list[OpenTask]:
-        """Tasks whose workflow is open and was started `before`, the latest first. Raises EngineAway."""
+        """Tasks whose workflow is open and was started `before`, the latest first. Raises TemporalAway."""
         listed = await self._listed(open_workflows.of_tasks(before), limit)
         return [OpenTask(one.id.removeprefix(task_workflow_id("")), one.start_time) for one in listed]
 
     async def open_nodes(self) -> set[str]:
-        """Nodes whose workflow is open. The list may lag behind by a second. Raises EngineAway."""
+        """Nodes whose workflow is open. The list may lag behind by a second. Raises TemporalAway."""
         return {one.id.removeprefix(node_workflow_id("")) for one in await self._listed(open_workflows.OF_NODES)}
 
     async def stuck(self, limit: int) -> list[StuckRun]:
-        """Runs of ours that can't go on; none where the server does not tell. Raises EngineAway."""
+        """Runs of ours that can't go on; none where the server does not tell. Raises TemporalAway."""
         try:
             return [StuckRun.of(one) for one in await self._listed(open_workflows.WITH_PROBLEMS, limit)]
-        except EngineAway as error:
+        except TemporalAway as error:
             if (
                 not isinstance(error.__cause__, RPCError)
                 or error.__cause__.status is not RPCStatusCode.INVALID_ARGUMENT
@@ -247,13 +248,13 @@ class Engine:
             return [one async for one in self.client.list_workflows(ours, limit=limit, page_size=limit or PAGE)]
 
     async def terminate(self, run: StuckRun) -> None:
-        """End a run that can't go on. Raises EngineAway, NoSuchWorkflow."""
+        """End a run that can't go on. Raises TemporalAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
         async with self._reaching():
             await handle.terminate(reason=STUCK, rpc_timeout=CALL)
 
     async def run_node_anew(self, run: StuckRun) -> None:
-        """Start a node's workflow in place of a run that has ended. Raises EngineAway.
+        """Start a node's workflow in place of a run that has ended. Raises TemporalAway.
 
         It looks at the node's row at once, and hears what the other could not hear any more: a person's command is in
         no row yet.
@@ -269,7 +270,7 @@ class Engine:
                 await begun.signal(name, args=inputs, rpc_timeout=CALL)
 
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None:
-        """Signal the node's workflow, starting it where it does not run. Raises EngineAway.
+        """Signal the node's workflow, starting it where it does not run. Raises TemporalAway.
 
         Untraced: it lives for months, and all its steps would join the trace of the request that happened to start it.
         """
@@ -291,7 +292,7 @@ class Engine:
             )
 
     async def grant(self, one: Granted) -> None:
-        """Tell a task that it has a slot, and begin its workflow where it has not begun. Raises EngineAway.
+        """Tell a task that it has a slot, and begin its workflow where it has not begun. Raises TemporalAway.
 
         Signal-with-start is durable, and the only call that ends the delay of a first step.
         """
@@ -299,13 +300,13 @@ class Engine:
         await self._start(one.task, one.traceparent, id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE, **signal)
 
     async def settled(self, task_id: str, attempt: int) -> None:
-        """Tell a task that its attempt is closed. Raises EngineAway, NoSuchWorkflow."""
+        """Tell a task that its attempt is closed. Raises TemporalAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         async with self._reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
     async def end(self, task: TaskInput, attempt: int) -> None:
-        """Tell a task's workflow that the task has ended, whatever it waits for. Raises EngineAway, NoSuchWorkflow.
+        """Tell a task's workflow that the task has ended, whatever it waits for. Raises TemporalAway, NoSuchWorkflow.
 
         Only a signal that may also start it begins one whose first step is put off.
         """
@@ -314,7 +315,7 @@ class Engine:
         await self.look(task.task_id)
 
     async def look(self, task_id: str) -> None:
-        """Let a waiting task look again and say what it waits for. Raises EngineAway, NoSuchWorkflow."""
+        """Let a waiting task look again and say what it waits for. Raises TemporalAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         async with self._reaching():
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
@@ -328,14 +329,14 @@ class Engine:
         await self._notifier.close()
 
     async def trigger_monitor(self) -> None:
-        """Run the monitor now. Raises EngineAway; before the first worker has set the schedule up, too."""
+        """Run the monitor now. Raises TemporalAway; before the first worker has set the schedule up, too."""
         try:
             async with self._reaching():
                 await self.client.get_schedule_handle(MONITOR).trigger(
                     overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL
                 )
         except NoSuchWorkflow as error:
-            raise EngineAway("the monitor is not set up yet") from error
+            raise TemporalAway("the monitor is not set up yet") from error
 
     async def ping(self) -> None:
         """Raise unless the engine answers."""

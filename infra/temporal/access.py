@@ -57,7 +57,7 @@ DATA_CONVERTER = replace(DataConverter.default, failure_converter_class=Wordless
 NO_ANSWER = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
-class EngineAway(Exception):
+class TemporalAway(Exception):
     """Temporal did not answer, or not as it should."""
 
 

@@ -17,7 +17,7 @@ import msgspec
 from yarl import URL
 
 from infra import strict_json
-from infra.addresses import AllowList
+from infra.nodes.address_policy import AllowList
 from workflows.domain.errors import ForbiddenAddress
 
 MAX_ANSWER = 64 * 1024  # bytes

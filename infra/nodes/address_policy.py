@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from infra.own_services import Address, OwnServices
+from infra.nodes.own_services import Address, OwnServices
 from infra.settings import Network, Settings
 from workflows.domain.errors import ForbiddenAddress
 

@@ -1,0 +1,1 @@
+"""Calls to GPU nodes, and the addresses where nodes may be."""

@@ -1,0 +1,1 @@
+"""Waiting for what is away, and limits of rate."""
