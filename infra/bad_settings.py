@@ -1,9 +1,15 @@
-"""Settings that cannot work, one line each. Every command ends with this error and exit status 2."""
+"""Errors that end a command with one line on standard error."""
 
 from __future__ import annotations
 
 
-class BadSettings(Exception):
+class CannotStart(Exception):
+    """{what is missing, and what to do}"""
+
+    exit_status = 1
+
+
+class BadSettings(CannotStart):
     """{variable}: {what is wrong with it}"""
 
     exit_status = 2

@@ -10,8 +10,8 @@ from types import ModuleType
 COMMANDS = {
     "run": ("workers.stack.run", "start the embedded stack and serve until Ctrl-C"),
     "demo": ("workers.demo.run", "run a batch of real work on the embedded stack, killing one node on the way"),
-    "api": ("workers.api_server", "one API process"),
-    "worker": ("workers.orchestrator", "one Temporal worker process"),
+    "api": ("workers.api", "one API process"),
+    "worker": ("workers.temporal_worker", "one Temporal worker process"),
     "migrate": ("workers.migrate", "bring the database to the current schema"),
     "keys": ("workers.keys", "make, list, revoke and rotate API keys"),
     "verify": ("workers.verify.run", "check that everything that must hold does hold"),
@@ -48,12 +48,11 @@ def _run(arguments: list[str]) -> int:
             module.configure(command)
     args = parser.parse_args(arguments)
     assert module is not None  # argparse has refused an unknown name
-    from infra.bad_settings import BadSettings
-    from workers.stack.errors import StackError
+    from infra.bad_settings import CannotStart
 
     try:
         return int(module.run(args) or 0)
-    except (BadSettings, StackError) as error:
+    except CannotStart as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
 

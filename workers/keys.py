@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from infra.data_dir.embedded import forget_foreign, postgres_url
+from infra.data_dir.layout import DataDir
 from infra.db import keys
 from infra.db.audit import Actor
 from infra.db.connection import Connection
@@ -22,9 +24,6 @@ from infra.db.engine import Database, create_engine
 from infra.db.keys import KeyRefused, MadeKey, NewKey
 from infra.settings import Settings, load
 from infra.strict_json import INT64
-from workers.stack import postgres
-from workers.stack.data_dir import DataDir
-from workers.stack.services import forget_foreign
 from workflows.domain.grants import Grants
 from workflows.domain.role import Role
 
@@ -78,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: done; 1: not done, and why. Raises BadSettings and StackError."""
+    """0: done; 1: not done, and why. Raises BadSettings and DataDirError."""
     try:
         asyncio.run(ACTIONS[args.action](args))
     except (KeyRefused, NoDatabase, OSError) as error:
@@ -157,7 +156,7 @@ def _database(settings: Settings) -> tuple[str, str]:
     )
     if not (folder / "postgres").is_dir():
         raise NoDatabase(f"there is no embedded database yet: {advice}")
-    return postgres.url(DataDir.create(folder)), f"the embedded database does not run: {advice}"
+    return postgres_url(DataDir.create(folder)), f"the embedded database does not run: {advice}"
 
 
 def _actor() -> Actor:

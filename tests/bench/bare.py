@@ -25,7 +25,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 
 from tests.bench.companion import Companion, serve
 from tests.bench.stats import Samples
-from workers import event_loop, garbage
+from workers.serving import event_loop, garbage
 
 QUEUE = "bench-bare"
 STEP = timedelta(seconds=10)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from uuid import uuid4
 
+from infra.data_dir.embedded import DATABASE
 from tests.bench.companion import Companion
 from tests.bench.figures import Figure, at_least, not_run
 from tests.bench.meter import OURSELVES, PRODUCT, Usage, commits
@@ -15,7 +16,6 @@ from tests.bench.node import Put, report
 from tests.bench.plan import Plan
 from tests.bench.rig import Rig, eventually, say
 from tests.bench.stats import Samples
-from workers.stack.postgres import DATABASE
 
 TYPE = 12
 NODES = 5

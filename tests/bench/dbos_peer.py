@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from tests.bench.companion import serve
-from workers import event_loop
+from workers.serving import event_loop
 
 WARM_UP = 20
 

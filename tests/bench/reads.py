@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from infra.data_dir.embedded import DATABASE
 from infra.db import counters, keys
 from infra.db.audit import Actor
 from infra.db.engine import Database, create_engine
@@ -24,7 +25,6 @@ from tests.bench.rig import Connection, Rig, connect, eventually, quiet, say
 from tests.bench.stats import Samples
 from tests.bench.wire import Api, WireError
 from workers.stack.ports import free_port
-from workers.stack.postgres import DATABASE
 from workers.stack.process import child_argv, spawn
 from workflows.domain.role import Role
 

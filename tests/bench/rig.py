@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from temporalio.client import Client, GrpcCompression
 
+from infra.data_dir.embedded import DATABASE
 from infra.settings import Settings
 from tests.bench.bare import Bare
 from tests.bench.companion import Companion
@@ -26,7 +27,6 @@ from tests.bench.stats import Samples
 from tests.bench.wire import Api, Reply
 from workers.stack.logs import Log
 from workers.stack.ports import free_port
-from workers.stack.postgres import DATABASE
 from workers.stack.stack import Stack
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]

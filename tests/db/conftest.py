@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from infra.data_dir import embedded
 from infra.db.engine import Database, create_engine
 from infra.db.migrate import migrate
 from tests.db import rows
 from tests.db.life import Life
-from workers.stack import postgres
 from workers.stack.stack import Stack
 
 NAME = "of_the_tests"
@@ -25,7 +25,7 @@ async def engine(stack: Stack) -> AsyncIterator[AsyncEngine]:
     async with administration.connect() as connection:
         await connection.execute(text(f"CREATE DATABASE {NAME}"))
     await administration.dispose()
-    own = create_engine(postgres.url(stack.data_dir, NAME))
+    own = create_engine(embedded.postgres_url(stack.data_dir, NAME))
     await migrate(Database(own))
     yield own
     await own.dispose()

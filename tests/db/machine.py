@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.data_dir import embedded
 from infra.db.engine import Database, create_engine
 from infra.db.migrate import migrate
-from workers.stack import postgres
 from workers.stack.stack import Stack
 
 
@@ -47,7 +47,7 @@ def over(stack: Stack, name: str, machine: type[Machine]) -> Iterator[type[Machi
             async with administration.connect() as connection:
                 await connection.execute(text(f"CREATE DATABASE {name}"))
             await administration.dispose()
-            database = Database(create_engine(postgres.url(stack.data_dir, name)))
+            database = Database(create_engine(embedded.postgres_url(stack.data_dir, name)))
             await migrate(database)
             return database
 

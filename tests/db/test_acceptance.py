@@ -13,6 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import acceptance
 from activities.acceptance import Acceptance
+from infra.data_dir import embedded
 from infra.db import attempts, closings, dispatching
 from infra.db.closings import Closings
 from infra.db.dispatching import Order
@@ -21,7 +22,6 @@ from infra.db.notifications import ClosedAttempt
 from infra.forecast import Forecast
 from tests.conftest import eventually
 from tests.db.listening import HELD, held, listening, settle
-from workers.stack import postgres
 from workers.stack.stack import Stack
 from workflows.messages import Delivery, Dispatched
 from workflows.policies import WATCH
@@ -66,7 +66,7 @@ class Dispatch:
 
 @pytest.fixture
 async def dispatch(engine: AsyncEngine, stack: Stack) -> AsyncIterator[Dispatch]:
-    async with listening(postgres.url(stack.data_dir, "of_the_tests")) as heard, held(engine) as database:
+    async with listening(embedded.postgres_url(stack.data_dir, "of_the_tests")) as heard, held(engine) as database:
         yield Dispatch(database, heard)
 
 

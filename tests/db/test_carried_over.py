@@ -9,10 +9,10 @@ from alembic import command
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.data_dir import embedded
 from infra.db import counters, keys
 from infra.db.engine import create_engine
 from infra.db.migrate import alembic_config
-from workers.stack import postgres
 from workers.stack.stack import Stack
 
 NAME = "carried_over"
@@ -41,7 +41,7 @@ async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
     administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
     async with administration.connect() as connection:
         await connection.execute(text(f"CREATE DATABASE {NAME}"))
-    own = create_engine(postgres.url(stack.data_dir, NAME))
+    own = create_engine(embedded.postgres_url(stack.data_dir, NAME))
     async with own.begin() as connection:
         await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0004"))
         for statement in BEFORE:

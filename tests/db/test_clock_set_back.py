@@ -19,7 +19,7 @@ from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
-from workers.instance import Instance
+from workers.serving.instance import Instance
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.data_dir import embedded
 from infra.db import attempts, closings
 from infra.db.closings import Closings
 from infra.db.connection import Connection
@@ -16,7 +17,6 @@ from infra.db.engine import Database
 from infra.db.notifications import ClosedAttempt
 from tests.conftest import eventually
 from tests.db.listening import HELD, hears, held, listening, settle
-from workers.stack import postgres
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
@@ -25,7 +25,7 @@ NOTIFY = text("SELECT pg_notify(:channel, :name)")
 
 @pytest.fixture
 async def heard(stack: Stack) -> AsyncIterator[Closings]:
-    async with listening(postgres.url(stack.data_dir, "of_the_tests")) as listener:
+    async with listening(embedded.postgres_url(stack.data_dir, "of_the_tests")) as listener:
         yield listener
 
 

@@ -12,9 +12,9 @@ from infra.db import alerts, instances, monitoring
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
-from workers import instance as module
-from workers.disk import Disk
-from workers.instance import Instance
+from workers.serving import instance as module
+from workers.serving.disk import Disk
+from workers.serving.instance import Instance
 from workflows.domain.health import Health
 
 GIB = 2**30

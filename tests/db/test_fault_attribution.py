@@ -12,7 +12,7 @@ from infra.db import failures, gpus
 from infra.db.notifications import Notifications
 from infra.temporal.open_workflows import StuckRun
 from tests.db.life import Life
-from workers.stuck_workflows import StuckWorkflows
+from workers.leader.stuck_workflows import StuckWorkflows
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.task import TaskStatus

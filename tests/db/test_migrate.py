@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from infra.data_dir import embedded
 from infra.db import keys, schema
 from infra.db import migrate as migrating
 from infra.db.engine import Database, create_engine
@@ -23,8 +24,7 @@ from infra.db.schema import VERSIONS
 from infra.settings import Settings
 from tests.conftest import eventually
 from tests.db import rows
-from workers.schema import open_database, until_usable
-from workers.stack import postgres
+from workers.serving.schema import open_database, until_usable
 from workers.stack.stack import Stack
 
 NAME = "migrated"
@@ -63,7 +63,7 @@ async def url(stack: Stack) -> AsyncIterator[str]:
     administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
     async with administration.connect() as connection:
         await connection.execute(text(f"CREATE DATABASE {NAME}"))
-        yield postgres.url(stack.data_dir, NAME)
+        yield embedded.postgres_url(stack.data_dir, NAME)
         await connection.execute(text(f"DROP DATABASE {NAME} WITH (FORCE)"))
     await administration.dispose()
 
@@ -236,7 +236,7 @@ async def test_a_program_waits_for_its_schema_and_says_for_what(
     assert not waiting.done()
     await migrate(database)
     await waiting
-    said = [one.message for one in caplog.records if one.name == "workers.schema"]
+    said = [one.message for one in caplog.records if one.name == "workers.serving.schema"]
     assert len(said) == 1
     assert schema.PROGRAM in said[0]
     assert "gpu-orchestrator migrate" in said[0]

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.data_dir import embedded
 from infra.db import alerts, counters, node_edges
 from infra.db.engine import Database
 from tests.db.conftest import NAME
-from workers.stack import postgres
 from workers.stack.stack import Stack
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -40,7 +40,7 @@ def block(words: str) -> str:
 @pytest.fixture
 async def session(stack: Stack, engine: AsyncEngine) -> psycopg.AsyncConnection:
     """A connection to the tests' own database; `engine` has made it."""
-    url = postgres.url(stack.data_dir, NAME).replace("postgresql+psycopg", "postgresql")
+    url = embedded.postgres_url(stack.data_dir, NAME).replace("postgresql+psycopg", "postgresql")
     return await psycopg.AsyncConnection.connect(url, autocommit=True)
 
 

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities import mending
 from infra.db import attempts, collecting
 from infra.db.engine import ANSWER_S, Database
-from workers import cli, schema
+from workers import cli
+from workers.serving import schema
 from workflows.domain.task import TERMINAL
 
 STEPS = ((attempts, "accept_dispatched"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))

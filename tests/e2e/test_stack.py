@@ -23,9 +23,9 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from infra.data_dir.errors import DataDirInUse
 from infra.settings import Settings
 from infra.temporal import search_attributes
-from workers.stack.errors import DataDirInUse
 from workers.stack.ports import free_port
 from workers.stack.services import Services, running_services
 from workers.stack.stack import Stack

@@ -19,9 +19,9 @@ from infra.temporal.access import DATA_CONVERTER
 from infra.temporal.gateway import WORKFLOWS
 from tests.collector import Collector, Span
 from tests.conftest import Api, eventually
-from workers.orchestrator import workflow_runner
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
+from workers.temporal_worker import workflow_runner
 
 PARENT = "b7ad6b7169203331"  # pragma: allowlist secret
 TILE = 3  # a type that the stack's own nodes serve

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from infra.data_dir.layout import DataDir
 from infra.settings import Settings
 from tests.faults.plan import HTTP, POSTGRES, Plan
 from tests.faults.proxy import Proxy, is_commit, is_http_request, to_path, to_port
 from tests.faults.work import TYPES
 from workers.stack import programs
-from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
 from workers.stack.part import Part, PartSpec
 from workers.stack.ports import free_port

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.data_dir import usable
 from workers import cli
-from workers.stack import usable
 
 
 def test_a_folder_that_no_task_can_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from workers.disk import fullest
+from workers.serving.disk import fullest
 from workflows.domain.health import Health, cluster_health, is_nearly_full
 
 MIB, GIB = 2**20, 2**30

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from infra.data_dir.layout import DataDir
 from tests.conftest import stack_settings
 from workers.stack import programs
 from workers.stack.api_key import bootstrap_key, forget_replaced
-from workers.stack.data_dir import DataDir
 from workers.stack.errors import StackError
 from workers.stack.stack import Stack
 from workers.stack.supervisor import Supervisor

@@ -14,9 +14,10 @@ import pytest
 from redis.asyncio.connection import parse_url
 from sqlalchemy import make_url
 
-from workers.stack import postgres, redis, temporal, usable
-from workers.stack.data_dir import HARMLESS, LONGEST_SOCKET_FOLDER, DataDir
-from workers.stack.errors import DataDirInUse, FolderUnusable, StackError
+from infra.data_dir import embedded, usable
+from infra.data_dir.errors import DataDirError, DataDirInUse, FolderUnusable
+from infra.data_dir.layout import HARMLESS, LONGEST_SOCKET_FOLDER, DataDir
+from workers.stack import redis, temporal
 
 
 def mode(path: Path) -> int:
@@ -57,7 +58,7 @@ def test_sockets_of_a_harmful_path_live_in_a_folder_of_plain_letters(tmp_path: P
     data_dir = DataDir.create(tmp_path / name)
     assert HARMLESS.fullmatch(str(data_dir.sockets))
     assert (data_dir.sockets == data_dir.run) is (name == "-x")
-    url = make_url(postgres.url(data_dir))
+    url = make_url(embedded.postgres_url(data_dir))
     assert url.query["host"] == str(data_dir.sockets / "postgres")
     assert parse_url(redis.url(data_dir))["path"] == str(data_dir.sockets / "redis.sock")
     if name != "-x":
@@ -89,9 +90,9 @@ def test_no_file_name_of_the_data_directory_is_part_of_an_argument_that_is_taken
 
 
 def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"the path of ORCHESTRATOR_DATA_DIR has \d+ bytes, at most 400 work"):
+    with pytest.raises(DataDirError, match=r"the path of ORCHESTRATOR_DATA_DIR has \d+ bytes, at most 400 work"):
         DataDir.create(tmp_path / ("x" * 200) / ("y" * 200))
-    with pytest.raises(StackError, match="File name too long"):
+    with pytest.raises(DataDirError, match="File name too long"):
         DataDir.create(tmp_path / ("x" * 300))
 
 
@@ -101,7 +102,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FolderUnusable, match=r"can't be used .*: set ORCHESTRATOR_DATA_DIR to another folder"):
             DataDir.create(path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(StackError, match="can't be used"):
+    with pytest.raises(DataDirError, match="can't be used"):
         DataDir.create(tmp_path / "loop")
 
 
@@ -116,7 +117,7 @@ def test_files_of_somebody_else_are_named_before_anything_is_done(
     uid = data_dir.root.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
     monkeypatch.setattr(usable, "_may_change", lambda each: each != path or name == "postgres")
-    with pytest.raises(StackError) as refused:
+    with pytest.raises(DataDirError) as refused:
         DataDir.create(data_dir.root)
     (line,) = str(refused.value).splitlines()
     assert line.startswith(f"{path} belongs to ")
@@ -148,7 +149,7 @@ def test_a_start_needs_room(
         if enough:
             data_dir.require_space()
         else:
-            with pytest.raises(StackError, match=f"has {free} MiB of free space"):
+            with pytest.raises(DataDirError, match=f"has {free} MiB of free space"):
                 data_dir.require_space()
         data_dir.postgres.mkdir(exist_ok=True)
 
@@ -158,7 +159,7 @@ def test_a_socket_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     sockets = DataDir.create(long).sockets
     sockets.rmdir()
     sockets.symlink_to(tmp_path)
-    with pytest.raises(StackError, match="somebody else's"):
+    with pytest.raises(DataDirError, match="somebody else's"):
         DataDir.create(long)
     sockets.unlink()
 

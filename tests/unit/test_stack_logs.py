@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.stack.data_dir import DataDir
+from infra.data_dir.layout import DataDir
 from workers.stack.logs import PartLog, console
 
 

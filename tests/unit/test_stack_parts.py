@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.data_dir.layout import DataDir
 from workers.stack import part as part_module
-from workers.stack.data_dir import DataDir
 from workers.stack.errors import PartFailed, StackError
 from workers.stack.part import Part, PartSpec
 from workers.stack.waiting import until

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from infra.data_dir.embedded import forget_foreign
+from infra.data_dir.layout import DataDir
 from infra.settings import Settings
 from workers.demo.folder import VARIABLE
 from workers.stack import programs
-from workers.stack.data_dir import DataDir
 from workers.stack.process import foreign_environment
-from workers.stack.services import Services, addresses, embedded_parts, embedded_ports, forget_foreign
+from workers.stack.services import Services, addresses, embedded_parts, embedded_ports
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.data_dir.layout import DataDir
 from workers.stack import part as part_module
-from workers.stack.data_dir import DataDir
 from workers.stack.errors import PartFailed
 from workers.stack.part import PartSpec
 from workers.stack.supervisor import Supervisor

@@ -11,8 +11,8 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from infra.temporal.access import TemporalAway
 from infra.temporal.open_workflows import PROBLEMS, StuckRun
-from workers import stuck_workflows
-from workers.stuck_workflows import EVERY_S, REPLACED_AGAIN_S, StuckWorkflows
+from workers.leader import stuck_workflows
+from workers.leader.stuck_workflows import EVERY_S, REPLACED_AGAIN_S, StuckWorkflows
 from workflows.domain.health import Health, cluster_health
 
 NODE = StuckRun("gpu-gpu_001", "run", "GpuHealthWorkflow", frozenset({"NonDeterministicError"}))

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from temporalio.service import TLSConfig
 
 from infra.bad_settings import BadSettings
+from infra.data_dir.layout import DataDir
 from infra.settings import Settings
 from infra.temporal import access
 from workers.stack import programs
-from workers.stack.data_dir import DataDir
 from workers.stack.services import addresses
 
 ADDRESS = "cloud.example:7233"

@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from rich.console import Console
 from rich.markup import escape
 
+from infra.data_dir.errors import DataDirError
+from infra.data_dir.usable import explained, require_ours, shown
 from infra.settings import Settings
 from infra.strict_json import UNSTORABLE
 from workers.demo.batch import Job, make_batch
@@ -30,7 +32,6 @@ from workers.stack.ports import free_port
 from workers.stack.programs import LocalNodes
 from workers.stack.run import Signals
 from workers.stack.stack import Stack
-from workers.stack.usable import explained, require_ours, shown
 
 NODES = ("gpu_001", "gpu_002", "gpu_003")
 HEARTBEAT_TIMEOUT = 12.0  # s; short, so that a killed node is missed soon
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             work = _fresh_work_folder(out)
         jobs = make_batch(work, args.images, lambda text: _say(console, text))
         status = asyncio.run(_demo(console, _settings(data_dir), jobs, out, work))
-    except (DemoFailed, StackError, OSError) as error:
+    except (DemoFailed, StackError, DataDirError, OSError) as error:
         console.print("[bold red]failed:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         status = 1
     if data_dir.is_dir() and (status == 1 or args.keep):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from infra.data_dir.usable import explained, shown
 from infra.settings import ENV_PREFIX, fits_a_header
 from workers.stack.errors import StackError
-from workers.stack.usable import explained, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from infra.bad_settings import CannotStart
 
-class StackError(Exception):
+
+class StackError(CannotStart):
     """The embedded stack cannot be started."""
-
-    exit_status = 1
 
 
 class PortTaken(StackError):
@@ -20,12 +20,6 @@ class PortTaken(StackError):
         super().__init__(f"port {port} on {host} is taken: set {setting} to a free one")
 
 
-class FolderUnusable(StackError):
-    """{folder} can't be used, and why, and what to do"""
-
-    exit_status = 2
-
-
 class CannotListen(StackError):
     """cannot listen on {host} port {port} ({reason}): change {setting}"""
 
@@ -33,16 +27,6 @@ class CannotListen(StackError):
 
     def __init__(self, host: str, port: int, reason: str, setting: str) -> None:
         super().__init__(f"cannot listen on {host} port {port} ({reason}): change {setting}")
-
-
-class DataDirInUse(StackError):
-    """{data_dir} is in use by the stack of process {pid}"""
-
-    exit_status = 2
-
-    def __init__(self, data_dir: str, pid: str) -> None:
-        advice = "stop it, or set ORCHESTRATOR_DATA_DIR to another folder"
-        super().__init__(f"{data_dir} is in use by the stack of process {pid}: {advice}")
 
 
 class NotInstalled(StackError):

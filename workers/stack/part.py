@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.data_dir.layout import DataDir
 from workers.stack import leftovers
 from workers.stack.account import Account
-from workers.stack.data_dir import DataDir
 from workers.stack.errors import PartFailed
 from workers.stack.logs import Log, PartLog
 from workers.stack.process import child_argv, describe, foreign_environment, spawn

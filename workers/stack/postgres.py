@@ -10,21 +10,19 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote
 
 import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from infra.data_dir.embedded import DATABASE, SUPERUSER
+from infra.data_dir.layout import DataDir
 from workers.stack.account import Account, unprivileged_account
-from workers.stack.data_dir import DataDir
 from workers.stack.errors import NotInstalled, StackError
 from workers.stack.part import PartSpec
 from workers.stack.process import foreign_environment, run_to_end
 from workers.stack.waiting import until
 
-DATABASE = "orchestrator"
-SUPERUSER = "postgres"
 OPTIONS = {
     "listen_addresses": "",  # the socket alone
     "unix_socket_permissions": "0700",
@@ -49,11 +47,6 @@ INITDB_OPTIONS = (
 )
 # Our own question whether it is ready can come too early.
 NOTEWORTHY = re.compile(r"\b(WARNING|ERROR|FATAL|PANIC)\b(?!.* is starting up)")
-
-
-def url(data_dir: DataDir, database: str = DATABASE) -> str:
-    """The address in the form that our programs take."""
-    return f"postgresql+psycopg://{SUPERUSER}@/{database}?host={quote(str(data_dir.sockets / 'postgres'))}"
 
 
 def part(data_dir: DataDir) -> PartSpec:

@@ -14,14 +14,13 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from infra.data_dir.embedded import LIBPQ, TEMPORAL
 from infra.settings import ENV_PREFIX
-from infra.temporal import access
 from workers.stack import leftovers
 from workers.stack.account import Account
 from workers.stack.logs import OutputPipe
 
 CHILD = Path(__file__).with_name("child.py")
-LIBPQ, TEMPORAL = "PG", access.VARIABLES
 FOREIGN = (LIBPQ, TEMPORAL)
 """Prefixes of the variables that libpq and Temporal's tools read to reach services of a user's own."""
 PIPE_DRAIN = 0.5  # s for the last output of a process that has ended

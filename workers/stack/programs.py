@@ -17,14 +17,15 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConnectConfig
 from temporalio.service import RPCError
 
+from infra.data_dir.embedded import foreign_prefixes
+from infra.data_dir.layout import DataDir
 from infra.settings import ENV_PREFIX, Settings
 from infra.temporal import access
 from workers.demo.folder import VARIABLE as DEMO_FOLDER
-from workers.stack.data_dir import DataDir
 from workers.stack.node_key import ensure_node_key
 from workers.stack.part import PartSpec
 from workers.stack.process import foreign_environment, run_to_end
-from workers.stack.services import Services, foreign_prefixes
+from workers.stack.services import Services
 
 NODE_SLOTS = 2
 NODE_HANDLERS = {  # task type -> the function that does the work

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from workers.stack.data_dir import DataDir
+from infra.data_dir.layout import DataDir
 from workers.stack.errors import NotInstalled
 from workers.stack.part import PartSpec
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.data_dir.embedded import forget_foreign, postgres_url
+from infra.data_dir.layout import DataDir
 from infra.settings import Settings
 from infra.temporal.access import options as access
 from workers.stack import postgres, redis, temporal
-from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
 from workers.stack.part import PartSpec
 from workers.stack.ports import free_port
-from workers.stack.process import LIBPQ, TEMPORAL
 from workers.stack.supervisor import Port, Supervisor
 
 
@@ -34,25 +33,12 @@ def addresses(settings: Settings, data_dir: DataDir) -> Services:
     """The addresses from the settings; the embedded ones for those left unset."""
     local = temporal.LOOPBACK
     return Services(
-        database_url=settings.database_url or postgres.url(data_dir),
+        database_url=settings.database_url or postgres_url(data_dir),
         redis_url=settings.redis_url or redis.url(data_dir),
         temporal_address=settings.temporal_address or f"{local}:{settings.temporal_port}",
         temporal_namespace=_namespace(settings),
         temporal_ui_url=None if settings.temporal_address else f"http://{local}:{settings.temporal_ui_port}",
     )
-
-
-def foreign_prefixes(settings: Settings) -> tuple[str, ...]:
-    """Prefixes of variables to ignore, since nobody has set the address of an embedded service."""
-    embedded = {LIBPQ: settings.database_url is None, TEMPORAL: settings.temporal_address is None}
-    return tuple(prefix for prefix, is_ours in embedded.items() if is_ours)
-
-
-def forget_foreign(settings: Settings) -> None:
-    """Remove such variables from this process: libpq would fill in from them whatever an address leaves out."""
-    for name in list(os.environ):
-        if name.startswith(foreign_prefixes(settings)):
-            del os.environ[name]
 
 
 def _namespace(settings: Settings) -> str:

@@ -6,14 +6,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from infra.data_dir.embedded import forget_foreign
+from infra.data_dir.layout import DataDir
 from infra.settings import Settings
 from workers.stack import programs
 from workers.stack.api_key import bootstrap_key, forget_replaced
-from workers.stack.data_dir import DataDir
 from workers.stack.logs import Log
 from workers.stack.part import Part
 from workers.stack.programs import LocalNodes
-from workers.stack.services import addresses, embedded_parts, embedded_ports, forget_foreign
+from workers.stack.services import addresses, embedded_parts, embedded_ports
 from workers.stack.supervisor import Port, Supervisor
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from workers.stack.data_dir import DataDir
+from infra.data_dir.layout import DataDir
 from workers.stack.leftovers import stop_leftovers
 from workers.stack.logs import Log, console
 from workers.stack.part import Part, PartSpec

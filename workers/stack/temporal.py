@@ -25,8 +25,8 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from infra.data_dir.layout import DataDir
 from infra.temporal import search_attributes
-from workers.stack.data_dir import DataDir
 from workers.stack.errors import NotInstalled
 from workers.stack.part import PartSpec
 

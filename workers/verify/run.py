@@ -13,11 +13,12 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
+from infra.data_dir.embedded import forget_foreign
+from infra.data_dir.layout import DataDir
 from infra.db.engine import Database, create_engine
 from infra.settings import Settings, load
 from infra.temporal import access
-from workers.stack.data_dir import DataDir
-from workers.stack.services import addresses, forget_foreign
+from workers.stack.services import addresses
 from workers.verify import node_logs, rows, workflows
 from workers.verify.report import UNREAD, Report
 

@@ -22,9 +22,9 @@ from infra.nodes.own_services import OwnServices
 from infra.settings import ENV_PREFIX, Settings, load
 from infra.temporal.access import connect
 from infra.temporal.gateway import TemporalGateway
-from workers import event_loop, garbage
-from workers.instance import Instance
-from workers.schema import open_database
+from workers.serving import event_loop, garbage
+from workers.serving.instance import Instance
+from workers.serving.schema import open_database
 from workers.stack.ports import require_free
 
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.data_dir.errors import DataDirError, DataDirInUse
+from infra.data_dir.usable import explained, require_ours, require_short, require_space, shown
 from infra.settings import ENV_PREFIX
-from workers.stack.errors import DataDirInUse, StackError
-from workers.stack.usable import explained, require_ours, require_short, require_space, shown
 
 SETTING = ENV_PREFIX + "DATA_DIR"
 FOLDERS = ("run", "logs", "nodes", "demo")
@@ -53,7 +53,7 @@ class DataDir:
             return cls(root, _socket_folder(root))
 
     def require_space(self) -> None:
-        """Raise StackError if a start would fill the disk."""
+        """Raise DataDirError if a start would fill the disk."""
         require_space(self.root, SETTING, first=not self.postgres.exists())
 
     @property
@@ -93,7 +93,7 @@ class DataDir:
     def locked(self) -> Iterator[None]:
         """Hold the directory for this process; the kernel releases it however we end.
 
-        Raises DataDirInUse, or StackError if there can be no lock.
+        Raises DataDirInUse, or DataDirError if there can be no lock.
         """
         with explained(self.root, SETTING):
             descriptor = self._lock()
@@ -133,7 +133,7 @@ def _make(folder: Path, mode: int) -> None:
 def _socket_folder(root: Path) -> Path:
     """The run folder, or one of our own below a temporary folder if its path is too long or unsafe for sockets.
 
-    Its name follows from the data directory, so that a restart finds it again, also as root. Raises StackError if
+    Its name follows from the data directory, so that a restart finds it again, also as root. Raises DataDirError if
     somebody else owns that name.
     """
     if _carries_sockets(root / "run"):
@@ -144,7 +144,9 @@ def _socket_folder(root: Path) -> Path:
     entry = folder.lstat()
     trusted = {os.geteuid()} | ({root.stat().st_uid} if os.geteuid() == 0 else set())
     if not stat.S_ISDIR(entry.st_mode) or entry.st_uid not in trusted:
-        raise StackError(f"{folder} is somebody else's: remove it, or set {SETTING} to a shorter path of plain letters")
+        raise DataDirError(
+            f"{folder} is somebody else's: remove it, or set {SETTING} to a shorter path of plain letters"
+        )
     return folder
 
 
@@ -160,4 +162,4 @@ def _temporary_folder() -> Path:
         name = folder.resolve() / "gpu-orchestrator-4294967295-0123456789ab"
         if _carries_sockets(name) and os.access(folder, os.W_OK | os.X_OK):
             return name.parent
-    raise StackError(f"no temporary folder can hold sockets: set {SETTING} to a short path of plain letters")
+    raise DataDirError(f"no temporary folder can hold sockets: set {SETTING} to a short path of plain letters")

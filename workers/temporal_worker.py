@@ -33,9 +33,9 @@ from infra.resilience.retry import until_there
 from infra.settings import Settings, load
 from infra.temporal.access import connect, is_away
 from infra.temporal.gateway import WORKFLOWS, TemporalGateway
-from workers import event_loop, garbage
-from workers.instance import Instance
-from workers.schema import open_database
+from workers.serving import event_loop, garbage
+from workers.serving.instance import Instance
+from workers.serving.schema import open_database
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.stack.errors import FolderUnusable
+from infra.data_dir.errors import FolderUnusable
 
 LONGEST_PATH = 400
 """Bytes. SQLite opens no file whose path has more than 512, and Postgres none with more than 1024."""

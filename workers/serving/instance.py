@@ -21,8 +21,8 @@ from infra.db.silence import Silence
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
-from workers.disk import Disk, fullest
-from workers.stuck_workflows import StuckWorkflows
+from workers.leader.stuck_workflows import StuckWorkflows
+from workers.serving.disk import Disk, fullest
 
 PROMOTED_AT_ONCE = 200  # tasks per turn
 TOLD_AGAIN_S = 10.0

@@ -1,0 +1,1 @@
+"""The jobs of the instance that leads, one file each."""
