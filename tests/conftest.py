@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from workers.stack.stack import Stack
 from workflows.domain.role import Role
 
 GRACE_S = 3.0
+TLS = ssl.create_default_context()  # of all clients: to make one costs more than many calls
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
@@ -142,6 +144,7 @@ async def frontend(stack: Stack, url: str | None = None, key: str | None = None)
         headers={"Authorization": f"Bearer {key}"},
         trust_env=False,
         timeout=20,
+        verify=TLS,
     ) as http:
         document = (await http.get(f"{stack.api_url}/openapi.json")).json()
         yield Api(http, stack, key, Contract(document))
