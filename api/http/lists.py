@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from starlette.responses import Response
@@ -27,7 +27,7 @@ _NAMES = 128
 class Item(NamedTuple):
     """One entry of a list."""
 
-    fields: dict[str, Any]
+    head: bytes  # a JSON object: the other fields
     large: dict[str, str | bytes | None]  # a text, or JSON as it is; None if it is too large
 
 
@@ -44,7 +44,7 @@ async def encoded(items: Sequence[Item]) -> bytes:
 
 def encode(items: Sequence[Item], most: int = MAX_ANSWER) -> bytes:
     """The envelope with the list. A large field that is left out is null, and named in the item's `omitted`."""
-    heads = [msgspec.json.encode(item.fields)[:-1] for item in items]
+    heads = [item.head[:-1] for item in items]
     room = most - len(_BEGIN) - len(_END) - sum(len(head) + _NAMES for head in heads)
     kept = _fitting(items, room)
     return _BEGIN + b",".join(_item(head, values) for head, values in zip(heads, kept, strict=True)) + _END

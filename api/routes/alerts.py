@@ -11,8 +11,7 @@ from api.dependencies import ContextOf
 from api.http.envelope import Envelope, ok, says
 from api.http.paging import PageOf
 from api.middleware.authentication import CallerOf
-from api.schemas import present
-from api.schemas.alerts import AlertInfo, AlertStats
+from api.schemas.alerts import AlertInfo, AlertStats, alert_id
 from api.schemas.words import clean
 from infra.db import alerts, audit, monitoring
 from infra.db.audit import Action
@@ -35,7 +34,7 @@ async def list_alerts(
     filters: dict[str, object] = {k: v for k, v in (("level", level), ("status", status)) if v is not None}
     rows, total = await context.database.run(lambda c: alerts.page(c, filters, limit=page.limit, offset=page.offset))
     response.headers.update(page.headers(request, total))
-    return ok([present.alert(row) for row in rows])
+    return ok([AlertInfo.of(row) for row in rows])
 
 
 @router.get("/stats", response_model=Envelope[AlertStats], summary="4.3 获取告警统计")
@@ -70,9 +69,9 @@ async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dic
     return ok("告警已确认")
 
 
-def _seq(alert_id: str) -> int:
+def _seq(name: str) -> int:
     """The number in an alert's id, which has one spelling only. Raises AlertNotFound."""
-    match = re.fullmatch(r"alert_([0-9]{3,18})", alert_id)
-    if match is None or present.alert_id(int(match[1])) != alert_id:
+    match = re.fullmatch(r"alert_([0-9]{3,18})", name)
+    if match is None or alert_id(int(match[1])) != name:
         raise AlertNotFound
     return int(match[1])

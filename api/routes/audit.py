@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 from api.dependencies import ContextOf
 from api.http.envelope import Envelope, ok
 from api.http.paging import PageOf
-from api.schemas import present
 from api.schemas.audit import AuditEntry
 from api.schemas.words import Line
 from infra.db import audit
@@ -37,4 +36,4 @@ async def list_entries(
     filters: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     rows, total = await context.database.run(lambda c: audit.page(c, filters, limit=page.limit, offset=page.offset))
     response.headers.update(page.headers(request, total))
-    return ok([present.audit_entry(row) for row in rows])
+    return ok([AuditEntry.of(row) for row in rows])

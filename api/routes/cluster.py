@@ -9,8 +9,7 @@ from fastapi import APIRouter, Request, Response
 from api.dependencies import ContextOf
 from api.http.envelope import Envelope, ok
 from api.http.paging import WholeOrPageOf
-from api.schemas import present
-from api.schemas.cluster import ClusterStatus, InstanceInfo
+from api.schemas.cluster import ClusterStatus, InstanceInfo, InstanceSummary
 from infra.db import instances
 
 router = APIRouter(prefix="/cluster", tags=["集群管理"])
@@ -25,7 +24,7 @@ async def status(context: ContextOf) -> dict[str, Any]:
             "leader_instance": next((row.instance_id for row in rows if row.leads), None),
             "total_instances": len(rows),
             "active_instances": sum(row.alive for row in rows),
-            "instances": [present.instance(row) for row in rows],
+            "instances": [InstanceSummary.of(row) for row in rows],
         }
     )
 
@@ -36,4 +35,4 @@ async def list_instances(
 ) -> dict[str, Any]:
     rows = await context.database.run(lambda c: instances.list_all(c, context.settings.instance_timeout))
     response.headers.update(page.headers(request, len(rows)))
-    return ok([present.instance(row) | {"version": row.version} for row in page.of(rows)])
+    return ok([InstanceInfo.of(row) for row in page.of(rows)])

@@ -15,8 +15,7 @@ from api.http.lists import MAX_ANSWER, Item
 from api.http.paging import WHOLE, WholeOrPageOf
 from api.middleware.authentication import CallerOf
 from api.routes.access import HoldsGpu, check_holder, lineage_of_node
-from api.schemas import present
-from api.schemas.gpus import GpuNodeInfo
+from api.schemas.gpus import GpuNodeInfo, GpuSummary
 from api.schemas.params import Integer, Reason
 from api.schemas.requests import RegisterGpu
 from api.schemas.words import clean
@@ -54,14 +53,19 @@ class OutdatedRegistration(BadRequest):
         super().__init__(REGISTRATION, "已过期，该GPU已重新注册，本次心跳未生效", {REGISTRATION: "outdated"})
 
 
-async def _present(context: Context, row: Row) -> dict[str, Any]:
-    beats = await context.last_beats([row.gpu_id])
-    return present.gpu(row, beats.get(row.gpu_id))
+async def _with_beats(context: Context, nodes: Sequence[GpuSummary]) -> None:
+    """Show the beats that have not reached Postgres yet."""
+    beats = await context.last_beats([node.gpu_id for node in nodes])
+    for node in nodes:
+        node.last_beat = max(node.last_beat, beats.get(node.gpu_id, 0))
 
 
 async def _items(context: Context, rows: Sequence[Row]) -> list[Item]:
-    beats = await context.last_beats([row.gpu_id for row in rows])
-    return [present.listed_gpu(row, beats.get(row.gpu_id)) for row in rows]
+    """Entries of a list. Metadata that the database has left out is too large."""
+    nodes = [GpuSummary.of(row) for row in rows]
+    await _with_beats(context, nodes)
+    texts = [row.metadata_json for row in rows]
+    return [node.item(metadata=text and text.encode()) for node, text in zip(nodes, texts, strict=True)]
 
 
 @router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表", description=WHOLE)
@@ -109,20 +113,7 @@ async def register(
     body: Annotated[RegisterGpu, Depends(JsonBody(RegisterGpu))],
 ) -> dict[str, Any]:
     context.allowed.check(body.ip, body.port)
-    node = Registration(
-        gpu_id=body.gpuId,
-        hostname=body.hostname,
-        vast_ins_id=body.vastInsId,
-        ip=body.ip,
-        port=body.port,
-        task_types=body.supportedTaskTypes,
-        priority_queue=str(body.supportedTaskPriority),
-        version=body.version,
-        max_concurrent_tasks=body.maxConcurrentTasks,
-        metadata=body.metadata,
-        dispatch_secret=body.dispatchSecret,
-        lineage=lineage_of_node(caller),
-    )
+    node = Registration(**dict(body), lineage=lineage_of_node(caller))
     strict = context.settings.vip_nodes_strict
 
     async def work(connection: Connection) -> tuple[Notifications, str]:
@@ -133,7 +124,7 @@ async def register(
 
     notifications, response.headers[REGISTRATION] = await context.database.run(work)
     await context.deliver(notifications)
-    await context.beat(body.gpuId)
+    await context.beat(body.gpu_id)
     return ok("GPU注册成功")
 
 
@@ -145,7 +136,9 @@ async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str,
     row = await context.database.run(lambda c: gpus.get(c, name, lineage_of_node(caller)))
     if row is None:
         raise GpuNotFound
-    return ok(await _present(context, row))
+    node = GpuNodeInfo.of(row)
+    await _with_beats(context, [node])
+    return ok(node)
 
 
 @router.post(

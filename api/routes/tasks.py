@@ -19,11 +19,11 @@ from api.http import lists
 from api.http.body import JsonBody, check_depth, check_json_text
 from api.http.envelope import JSON, Envelope, ok, says
 from api.http.errors import BadRequest, TooComplex, TooLarge
-from api.http.lists import FITTING, MAX_ANSWER, Item
+from api.http.lists import FITTING, MAX_ANSWER
 from api.http.paging import WHOLE, PageOf, WholeOrPageOf
 from api.middleware.authentication import CallerOf
 from api.routes import access
-from api.schemas import present
+from api.schemas import task_progress, task_result
 from api.schemas.params import AttemptToken, IdempotencyKey, Integer
 from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
@@ -36,7 +36,6 @@ from infra.db.keys import Caller
 from infra.db.notifications import Notifications
 from infra.db.queue import Place
 from infra.db.reports import Heard, Report, Said
-from infra.db.tasks import told_wait_s
 from infra.off_loop import off_loop
 from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound
@@ -66,7 +65,7 @@ async def list_tasks(
     rows, total = await context.database.run(
         lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
-    return await lists.answer([present.listed_task(row) for row in rows], page.headers(request, total))
+    return await lists.answer([TaskDO.listed(row) for row in rows], page.headers(request, total))
 
 
 @router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务")
@@ -76,7 +75,7 @@ async def create_task(
     body: Annotated[CreateTask, Depends(JsonBody(CreateTask))],
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    access.check_creator(caller, body.userId)
+    access.check_creator(caller, body.user_id)
     access.check_app(caller, body.app)
     await check_depth(body.payload, "payload")
     task = _new_task(context, caller, body, idempotency_key)
@@ -103,31 +102,24 @@ async def create_task(
     await context.deliver(Notifications(grants=list(created.others)))
     if created.unstarted:
         await _start(context, replace(task, task_id=row.task_id), created)
-    return ok(
-        {
-            "taskId": row.task_id,
-            "displayId": row.display_id,
-            "status": row.status,
-            "estimatedWaitTime": told_wait_s(row.estimated_wait_s),
-        }
-    )
+    return ok(TaskCreated.of(row))
 
 
 def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_key: str | None) -> NewTask:
     settings = context.settings
     priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None)
-    canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    canonical = json.dumps(body.model_dump(mode="json", by_alias=True), sort_keys=True)
     return NewTask(
         task_id=f"task_{time.time_ns() // 1_000_000:x}{secrets.token_hex(6)}",
-        task_type=body.taskType,
-        user_id=body.userId,
+        task_type=body.task_type,
+        user_id=body.user_id,
         app=body.app,
         priority=priority,
         queue_class=int(class_of(priority) is PriorityQueue.VIP),
         payload=body.payload,
         env=body.env,
-        timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.taskType),
-        max_retries=body.maxRetries if body.maxRetries is not None else settings.max_retries_for(body.taskType),
+        timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.task_type),
+        max_retries=body.max_retries if body.max_retries is not None else settings.max_retries_for(body.task_type),
         traceparent=telemetry.current_traceparent() or telemetry.new_traceparent(),
         lineage=caller.lineage,
         idempotency_key=idempotency_key,
@@ -172,7 +164,7 @@ async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any
 
 @router.get("/{taskId}", response_model=Envelope[TaskDO], response_model_exclude_unset=True, summary="3.2 获取任务详情")
 async def get_task(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
-    return ok(present.task(await _row(context, caller, taskId, tasks.get)))
+    return ok(TaskDO.of(await _row(context, caller, taskId, tasks.get)))
 
 
 @router.get(
@@ -188,13 +180,13 @@ async def get_progress(context: ContextOf, caller: CallerOf, taskId: str) -> dic
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
         ahead = await context.forecast.ahead(place, capacity.pool)
-    return ok(present.progress(row, capacity, ahead))
+    return ok(task_progress.shown(row, capacity, ahead))
 
 
 @router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
 async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> Response:
     row = await _row(context, caller, taskId, tasks.get)
-    return Response(await off_loop.run(len(row.result or ""), lambda: present.result(row)), media_type=JSON)
+    return Response(await off_loop.run(len(row.result or ""), lambda: task_result.shown(row)), media_type=JSON)
 
 
 @router.get(
@@ -209,7 +201,7 @@ async def get_events(
 ) -> Response:
     owner = await _row(context, caller, taskId, tasks.owner)
     rows = await context.database.run(lambda c: tasks.events(c, taskId, limit=page.limit, offset=page.offset))
-    return await page.answer(request, [Item(present.event(row), {}) for row in rows], owner.event_seq)
+    return await page.answer(request, [TaskEvent.of(row).item() for row in rows], owner.event_seq)
 
 
 def _report(context: Context, caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:
@@ -234,7 +226,7 @@ async def update_status(
     body: Annotated[UpdateStatus, Depends(JsonBody(UpdateStatus))],
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
-    report = _report(context, caller, taskId, x_attempt_token, body.gpuId)
+    report = _report(context, caller, taskId, x_attempt_token, body.gpu_id)
     said = Said(TaskStatus(body.status), body.message, body.progress, rejected=body.rejected is True)
     heard = await context.database.run(lambda c: reports.status(c, report, said))
     return await _answer(context, heard, "任务状态更新成功")

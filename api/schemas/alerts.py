@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from typing import Annotated, Any, Self
 
-from api.schemas.fields import Long, sample
+from pydantic import BaseModel, BeforeValidator, Field
+
+from api.schemas.fields import Moment, Record, sample
 from workflows.domain.alert import AlertLevel, AlertStatus
 
 
-class AlertInfo(BaseModel):
+def alert_id(seq: int | str) -> str:
+    """`AlertInfo.id` of an alert's number, or the same id."""
+    return f"alert_{seq:03}" if isinstance(seq, int) else seq
+
+
+class AlertInfo(Record):
     """告警信息; times in Unix milliseconds."""
 
     model_config = sample(
@@ -23,15 +30,23 @@ class AlertInfo(BaseModel):
         acknowledgedBy=None,
     )
 
-    id: str
+    seq: Annotated[str, BeforeValidator(alert_id)] = Field(alias="id")
     title: str
     message: str
     level: AlertLevel
     status: AlertStatus
     source: str
-    timestamp: Long
-    acknowledgedAt: Long | None
-    acknowledgedBy: str | None
+    raised_at: Moment = Field(alias="timestamp")
+    acknowledged_at: Moment | None
+    acknowledged_by: str | None
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """The alert, and how often it was raised if that was more than once."""
+        shown = super().of(row)
+        if row.count > 1:
+            shown.message += f"（共{row.count}次）"
+        return shown
 
 
 class AlertStats(BaseModel):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from api.schemas.fields import Long, sample
+from api.schemas.fields import Long, Moment, Record, sample
 from infra.db.audit import Action, Outcome
 from workflows.domain.role import Role
 
 
-class AuditEntry(BaseModel):
+class AuditEntry(Record):
     """Who did what; `at` in Unix milliseconds."""
 
     model_config = sample(
@@ -25,8 +25,8 @@ class AuditEntry(BaseModel):
     )
 
     id: Long
-    at: Long
-    keyId: str | None = Field(
+    at: Moment
+    key_id: str | None = Field(
         description="缺省为空：命令行或系统自身的操作；在 Temporal 中发送信号的操作为 temporal:{runId}/{序号}"
     )
     owner: str

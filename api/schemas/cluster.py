@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, Field
 
-from api.schemas.fields import Long, sample
+from api.schemas.fields import Moment, Record, sample
 
 INSTANCE = {
     "instance_id": "instance-001",
@@ -17,16 +17,21 @@ INSTANCE = {
 }
 
 
-class InstanceSummary(BaseModel):
+def _one_of(no: str, yes: str) -> BeforeValidator:
+    """The word for a flag of a row."""
+    return BeforeValidator(lambda flag: {False: no, True: yes}.get(flag, flag))
+
+
+class InstanceSummary(Record):
     """`instances` of §5.1: an instance without its version."""
 
     model_config = sample(**INSTANCE)
 
-    instance_id: str
-    status: Literal["ACTIVE", "INACTIVE"]
-    role: Literal["LEADER", "FOLLOWER"]
-    last_heartbeat: Long
-    start_time: Long
+    instance_id: str = Field(alias="instance_id")
+    alive: Annotated[Literal["ACTIVE", "INACTIVE"], _one_of("INACTIVE", "ACTIVE")] = Field(alias="status")
+    leads: Annotated[Literal["LEADER", "FOLLOWER"], _one_of("FOLLOWER", "LEADER")] = Field(alias="role")
+    last_beat: Moment = Field(alias="last_heartbeat")
+    started_at: Moment = Field(alias="start_time")
 
 
 class InstanceInfo(InstanceSummary):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
 from api.http.errors import refusal
+from api.http.lists import Item
 from api.schemas.words import ONE_LINE
 from infra.strict_json import INT64
 
@@ -23,9 +26,33 @@ INT64_SCHEMA: JsonDict = {"format": "int64", "minimum": INT64[0], "maximum": INT
 """The range that `int64` checks, for the OpenAPI document."""
 Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
 """The specification's `long`."""
+
+
+def unix_ms(at: Any) -> Any:
+    """A row's time in Unix milliseconds; other values as they are."""
+    return int(at.timestamp() * 1000) if isinstance(at, datetime) else at
+
+
+Moment = Annotated[Long, BeforeValidator(unix_ms)]
+"""A row's time in Unix milliseconds."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
 Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+
+class Record(BaseModel):
+    """A row as it is answered. Fields have the names of its columns, and in answers those of the specification."""
+
+    model_config = ConfigDict(from_attributes=True, alias_generator=to_camel)
+
+    @classmethod
+    def of(cls, row: object) -> Self:
+        """The record of a row. A column that the row lacks has the field's default."""
+        return cls.model_validate(row, by_alias=False, by_name=True)
+
+    def item(self, **large: str | bytes | None) -> Item:
+        """The record as an entry of a list, with its `large` fields as they are (`Item`)."""
+        return Item(self.model_dump_json(by_alias=True, exclude={*large, "omitted"}).encode(), large)
 
 
 def sample(**example: Any) -> ConfigDict:

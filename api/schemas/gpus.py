@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BeforeValidator, Field
 
-from api.schemas.fields import Long, sample
+from api.schemas.fields import Moment, Record, sample
 from workflows.domain.gpu import GpuStatus, PriorityQueue
 
 METADATA = {"gpuModel": "RTX 4090", "memory": "24GB", "cudaVersion": "11.8"}
 
 
-class GpuNodeInfo(BaseModel):
+class GpuSummary(Record):
+    """A node without its metadata."""
+
+    gpu_id: str
+    hostname: str
+    vast_ins_id: str | None
+    ip: str
+    port: int
+    task_types: list[int] = Field(alias="supportedTaskTypes")
+    priority_queue: PriorityQueue = Field(alias="supportedTaskPriority")
+    status: GpuStatus
+    last_beat: Annotated[Moment, BeforeValidator(lambda at: at or 0)] = Field(alias="lastHeartbeat")
+    failure_count: int
+    task_failure_count: int
+    version: str
+    current_tasks: int
+    max_concurrent_tasks: int
+
+
+class GpuNodeInfo(GpuSummary):
     """GPU节点信息; times in Unix milliseconds."""
 
     model_config = sample(
@@ -33,20 +52,6 @@ class GpuNodeInfo(BaseModel):
         metadata=METADATA,
     )
 
-    gpuId: str
-    hostname: str
-    vastInsId: str | None
-    ip: str
-    port: int
-    supportedTaskTypes: list[int]
-    supportedTaskPriority: PriorityQueue
-    status: GpuStatus
-    lastHeartbeat: Long
-    failureCount: int
-    taskFailureCount: int
-    version: str
-    currentTasks: int
-    maxConcurrentTasks: int
     metadata: dict[str, Any] | None = Field(description="列表响应过大时为空，见 omitted")
     omitted: list[Literal["metadata"]] | None = Field(
         None, description="扩展：仅在列表响应过大时出现，列出因此为 null 的字段；完整内容见该节点的信息"

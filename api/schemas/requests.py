@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic.alias_generators import to_camel
 
 from api.http.errors import refusal
 from api.schemas.fields import GpuId, Int64, Name, sample
@@ -60,7 +61,7 @@ def _distinct(task_types: list[int]) -> list[int]:
 class Request(BaseModel):
     """Types are taken as sent, never converted; a field that the specification does not know is ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore", alias_generator=to_camel)
 
 
 class CreateTask(Request):
@@ -68,14 +69,14 @@ class CreateTask(Request):
 
     model_config = sample(taskType=2, userId="user_001", app="face_swap_app", priority=2, payload=PAYLOAD, env="prod")
 
-    taskType: Int64
-    userId: Name
+    task_type: Int64
+    user_id: Name
     app: Name
     priority: Int64 = DEFAULT_PRIORITY
     payload: Annotated[str, AfterValidator(_payload_fits), Field(description="UTF-8 不超过 256 KiB")]
     env: Annotated[str, Field(max_length=64), ONE_LINE] | None = None
     timeout: Milliseconds | None = Field(None, description="扩展：每次执行尝试的时限，毫秒")
-    maxRetries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = Field(None, description="扩展：最大重试次数")
+    max_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = Field(None, description="扩展：最大重试次数")
 
 
 class RegisterGpu(Request):
@@ -93,21 +94,23 @@ class RegisterGpu(Request):
         metadata=METADATA,
     )
 
-    gpuId: GpuId
+    gpu_id: GpuId
     hostname: Annotated[str, Field(min_length=1, max_length=255), ONE_LINE]
     ip: Annotated[str, Field(min_length=1, max_length=45), ONE_LINE]
     port: Annotated[int, Field(ge=1, le=65535)]
-    supportedTaskTypes: Annotated[
-        list[Int64], Field(min_length=1, max_length=MAX_TASK_TYPES), AfterValidator(_distinct)
+    task_types: Annotated[
+        list[Int64],
+        Field(min_length=1, max_length=MAX_TASK_TYPES, alias="supportedTaskTypes"),
+        AfterValidator(_distinct),
     ]
-    supportedTaskPriority: Annotated[PriorityQueue, Field(strict=False)] = PriorityQueue.NORMAL
+    priority_queue: Annotated[PriorityQueue, Field(strict=False, alias="supportedTaskPriority")] = PriorityQueue.NORMAL
     version: Annotated[str, Field(max_length=64), ONE_LINE] = ""
-    maxConcurrentTasks: Annotated[int, Field(ge=1, le=1024)] = 1
+    max_concurrent_tasks: Annotated[int, Field(ge=1, le=1024)] = 1
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata_fits), ONE_LINE] = Field(
         default_factory=dict, description="UTF-8 不超过 16 KiB"
     )
-    vastInsId: Annotated[str, Field(max_length=128), ONE_LINE] | None = None
-    dispatchSecret: Annotated[str, Field(max_length=256, pattern=r"^[!-~]+$")] | None = Field(
+    vast_ins_id: Annotated[str, Field(max_length=128), ONE_LINE] | None = None
+    dispatch_secret: Annotated[str, Field(max_length=256, pattern=r"^[!-~]+$")] | None = Field(
         None, description="扩展：派发任务时以 Authorization: Bearer 出示给节点的密钥"
     )
 
@@ -125,7 +128,7 @@ class UpdateStatus(Request):
         description="PROCESSING 正在执行，FAILED 本次尝试失败，QUEUED 未执行而交回；"
         "COMPLETED 由结果上报产生，TIMEOUT 由系统判定"
     )
-    gpuId: GpuId
+    gpu_id: GpuId
     message: Annotated[str, AfterValidator(_shortened)] | None = Field(
         None, description="超过 4096 个字符时保留首尾、截去中间，不会因此被拒绝"
     )

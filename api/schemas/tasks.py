@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from api.schemas.fields import Long, sample
+from api.http.lists import Item
+from api.schemas.fields import Long, Moment, Record, sample
+from infra.db.tasks import told_wait_s
 from workflows.domain.task import TaskStatus
 
 EstimatedWait = Annotated[Long | None, Field(description="秒；没有 ACTIVE 节点支持该任务类型时为 null")]
+StoredWait = Annotated[EstimatedWait, BeforeValidator(told_wait_s)]
 PAYLOAD = '{"input": "image.jpg", "output": "result.jpg"}'
 
 
-class TaskDO(BaseModel):
+class TaskDO(Record):
     """任务信息; times in Unix milliseconds, `timeout` in milliseconds, `estimatedWaitTime` in seconds."""
 
     model_config = sample(
@@ -38,28 +41,33 @@ class TaskDO(BaseModel):
         updatedAt=1703123460000,
     )
 
-    taskId: str
-    displayId: Long
-    taskType: int
+    task_id: str
+    display_id: Long
+    task_type: int
     status: TaskStatus
-    userId: str
+    user_id: str
     app: str
     priority: int
-    gpuId: str | None
+    gpu_id: str | None
     payload: str | None = Field(description="列表响应过大时为空，见 omitted")
     result: str | None
-    errorMessage: str | None
-    retryCount: int
-    maxRetries: int
-    timeout: Long
-    estimatedWaitTime: EstimatedWait
-    createdAt: Long
-    startedAt: Long | None
-    completedAt: Long | None
-    updatedAt: Long
+    error_message: str | None
+    retry_count: int
+    max_retries: int
+    timeout_ms: Long = Field(alias="timeout")
+    estimated_wait_s: StoredWait = Field(alias="estimatedWaitTime")
+    created_at: Moment
+    started_at: Moment | None
+    completed_at: Moment | None
+    updated_at: Moment
     omitted: list[Literal["payload", "result"]] | None = Field(
         None, description="扩展：仅在列表响应过大时出现，列出因此为 null 的字段；完整内容见任务详情"
     )
+
+    @classmethod
+    def listed(cls, row: Any) -> Item:
+        """An entry of a list. A payload or result that the database has left out is too large."""
+        return cls.of(row).item(payload=row.payload, result=row.result if row.has_result else b"null")
 
 
 class Waiting(BaseModel):
@@ -82,7 +90,7 @@ class Waiting(BaseModel):
     )
 
     reason: str
-    since: Long
+    since: Moment
     ahead: int
     estimatedWaitTime: EstimatedWait
     nodes: int
@@ -116,8 +124,8 @@ class TaskProgress(BaseModel):
         Long | None, Field(description="秒；排队中且没有 ACTIVE 节点支持该任务类型时为 null")
     ]
     gpuId: str | None
-    startTime: Long | None
-    updateTime: Long
+    startTime: Moment | None
+    updateTime: Moment
     queuePosition: int
     waiting: Waiting | None = Field(None, description="扩展：仅在任务等待空闲槽位期间出现")
 
@@ -150,7 +158,7 @@ EVENT = {
 }
 
 
-class TaskEvent(BaseModel):
+class TaskEvent(Record):
     """Extension: one entry of a task's timeline, with its actor and reason; `at` in Unix milliseconds.
 
     A transition, or a note of what the reconciler repaired: its `from` equals its `to`.
@@ -159,21 +167,21 @@ class TaskEvent(BaseModel):
     model_config = sample(**EVENT)
 
     seq: int
-    from_: Annotated[TaskStatus | None, Field(alias="from")]
-    to: TaskStatus
+    from_status: TaskStatus | None = Field(alias="from")
+    to_status: TaskStatus = Field(alias="to")
     attempt: int | None
-    gpuId: str | None
+    gpu_id: str | None
     actor: str
     reason: str | None
-    at: Long
+    at: Moment
 
 
-class TaskCreated(BaseModel):
+class TaskCreated(Record):
     """§3.5; `estimatedWaitTime` in seconds."""
 
     model_config = sample(taskId="task_123456789", displayId=1001, status="QUEUED", estimatedWaitTime=120)
 
-    taskId: str
-    displayId: Long
+    task_id: str
+    display_id: Long
     status: TaskStatus
-    estimatedWaitTime: EstimatedWait
+    estimated_wait_s: StoredWait = Field(alias="estimatedWaitTime")

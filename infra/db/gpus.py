@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 
 from sqlalchemy import TextClause, text
 
@@ -323,8 +323,3 @@ async def _put_back_to_work(
 async def _must_exist(connection: Connection, gpu_id: str) -> None:
     if await status_of(connection, gpu_id) is None:
         raise GpuNotFound
-
-
-def at_ms(moment: datetime | None) -> int | None:
-    """Milliseconds since the epoch."""
-    return None if moment is None else int(moment.timestamp() * 1000)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from api.schemas import present
+from api.schemas.alerts import AlertInfo
 from infra.db import alerts, gpus, node_edges, reconciling
 from infra.db.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert
 from infra.db.connection import Connection
@@ -116,7 +116,7 @@ async def test_a_node_that_registers_faults_and_leaves_has_one_open_alert(life: 
         await gpus.deregister(life.connection, "n")
     assert await counts(life.connection) == [("ACTIVE", "GPU节点 n 检测到故障: reason 59", 60)]
     (row,), total = await alerts.page(life.connection, {}, limit=9, offset=0)
-    assert present.alert(row)["message"] == "GPU节点 n 检测到故障: reason 59（共60次）"
+    assert AlertInfo.of(row).message == "GPU节点 n 检测到故障: reason 59（共60次）"
     assert total == 1
 
 

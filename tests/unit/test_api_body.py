@@ -237,9 +237,9 @@ def test_a_bad_registration_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_registration_is_read() -> None:
-    assert len(parse(RegisterGpu, {**GPU, "supportedTaskTypes": list(range(64))}).supportedTaskTypes) == 64
+    assert len(parse(RegisterGpu, {**GPU, "supportedTaskTypes": list(range(64))}).task_types) == 64
     gpu = parse(RegisterGpu, {**GPU, "supportedTaskTypes": [3, 2, 3], "surplus": 1})
-    assert (gpu.supportedTaskTypes, gpu.supportedTaskPriority, gpu.metadata) == ([3, 2], "NORMAL", {})
+    assert (gpu.task_types, gpu.priority_queue, gpu.metadata) == ([3, 2], "NORMAL", {})
 
 
 def test_a_status_is_one_of_the_specification() -> None:

@@ -20,7 +20,7 @@ def item(number: int, *sizes: int | None, letter: str = "x") -> Item:
     """`None`: the database has left it out."""
     names = ("payload", "result")
     large = {name: None if size is None else letter * size for name, size in zip(names, sizes, strict=False)}
-    return Item({"id": number}, large)
+    return Item(b'{"id":%d}' % number, large)
 
 
 def decoded(items: list[Item], most: int = MAX_ANSWER) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def request(query: str = "") -> Request:
     [(100, 1000, "page=11&size=100"), (5000, 100, "page=2&size=100")],
 )
 async def test_a_whole_list_ends_where_the_answer_is_full(size: int, shown: int, following: str) -> None:
-    items = [Item({"id": number, "text": "x" * size}, {}) for number in range(1000)]
+    items = [Item(b'{"id":%d,"text":"%b"}' % (number, b"x" * size), {}) for number in range(1000)]
     answer = await WholeOrPage(None).answer(request(), items, 2345)
     assert len(answer.body) <= MAX_ANSWER
     assert [one["id"] for one in json.loads(bytes(answer.body))["data"]] == list(range(shown))
@@ -102,7 +102,7 @@ async def test_a_whole_list_ends_where_the_answer_is_full(size: int, shown: int,
 
 
 async def test_a_list_that_fits_has_no_neighbours() -> None:
-    answer = await WholeOrPage(None).answer(request(), [Item({"id": 1}, {})], 1)
+    answer = await WholeOrPage(None).answer(request(), [Item(b'{"id":1}', {})], 1)
     assert "Link" not in answer.headers
     assert (WholeOrPage(None).limit, WholeOrPage(None).offset) == (1000, 0)
     paged = WholeOrPage(Page(2, 10))

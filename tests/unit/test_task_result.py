@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from api.schemas import present
+from api.schemas import task_result
 from api.schemas.tasks import TaskResult
 
 
 def shown(result: str | None) -> bytes:
     row: Any = SimpleNamespace(task_id="task_1", status="COMPLETED", result=result, gpu_id="gpu_图", completed_at=None)
-    return present.result(row)
+    return task_result.shown(row)
 
 
 @pytest.mark.parametrize(
