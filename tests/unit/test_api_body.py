@@ -317,8 +317,8 @@ EXEMPT = {"payload", "message", "result"}
 LINES = [
     (model, name)
     for model in (CreateTask, RegisterGpu, UpdateStatus, UpdateResult)
-    for name, field in model.model_fields.items()
-    if name not in EXEMPT and name in sample_of(model) and isinstance(sample_of(model)[name], str | dict)
+    for name, value in sample_of(model).items()
+    if name not in EXEMPT and isinstance(value, str | dict)
 ]
 
 
