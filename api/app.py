@@ -25,7 +25,7 @@ from api.openapi import docs, document
 from api.routes import access, alerts, audit, cluster, gpus, monitoring, tasks
 from infra import telemetry
 
-WRITE_THROUGH_EVERY_S = 1.0
+WRITE_BEHIND_EVERY_S = 1.0
 READY_WITHIN_S = 2.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
 ROUTERS = (monitoring.router, gpus.router, tasks.router, alerts.router, cluster.router, audit.router)
@@ -36,12 +36,12 @@ def create_app(context: Context) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        writer = asyncio.create_task(context.write_through_forever(WRITE_THROUGH_EVERY_S))
+        writer = asyncio.create_task(context.write_behind_forever(WRITE_BEHIND_EVERY_S))
         yield
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
         await context.engine.close()
-        await context.write_through()
+        await context.write_behind()
 
     app = FastAPI(
         title="分布式任务调度系统 API",

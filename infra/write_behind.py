@@ -11,7 +11,7 @@ from infra.db.engine import Database
 Record = Callable[[Connection, dict[str, float]], Awaitable[None]]
 
 
-class WriteThrough:
+class WriteBehind:
     """Moments by name, by the monotonic clock. `record` gets the age of each in seconds (negative: in the future).
 
     Only ages travel, so no other clock counts. A batch is kept while Postgres is away; losing it with the process must

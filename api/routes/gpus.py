@@ -55,7 +55,7 @@ class OutdatedRegistration(BadRequest):
 
 async def _with_beats(context: Context, nodes: Sequence[GpuSummary]) -> None:
     """Show the beats that have not reached Postgres yet."""
-    beats = await context.last_beats([node.gpu_id for node in nodes])
+    beats = await context.beats.last([node.gpu_id for node in nodes])
     for node in nodes:
         node.last_beat = max(node.last_beat, beats.get(node.gpu_id, 0))
 
@@ -124,7 +124,7 @@ async def register(
 
     notifications, response.headers[REGISTRATION] = await context.database.run(work)
     await context.deliver(notifications)
-    await context.beat(body.gpu_id)
+    await context.beats.record(body.gpu_id)
     return ok("GPU注册成功")
 
 
@@ -157,7 +157,7 @@ async def heartbeat(
     check_holder(caller, row)
     if x_registration and x_registration != gpus.registration_of(row):
         raise OutdatedRegistration
-    await context.beat(name)
+    await context.beats.record(name)
     if row.status == "OFFLINE":
         strict = context.settings.vip_nodes_strict
         await context.deliver(await context.database.run(lambda c: gpus.come_back(c, name, strict_vip=strict)))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path
 
-from api.dependencies import Context, ContextOf, now_ms
+from api.dependencies import Context, ContextOf
 from api.http.envelope import Envelope, ok, says
 from api.http.errors import NotFound, Unavailable
 from api.middleware.authentication import CallerOf
@@ -20,6 +20,7 @@ from api.schemas.monitoring import (
     MonitoringMetrics,
     MonitoringOverview,
 )
+from infra.nodes.beats import now_ms
 from infra.db import audit, monitoring
 from infra.db.audit import Action
 from infra.db.keys import Caller

@@ -9,7 +9,7 @@ from tests.conftest import GRACE_S, Api, MakeNode, eventually
 from tests.fake_node import FakeNode
 
 SAID = "同时失去心跳"
-SCAN_S = 4.0  # a scan, the write-through of beats and the workflow's step, on a machine that is busy
+SCAN_S = 4.0  # a scan, the write-behind of beats and the workflow's step, on a machine that is busy
 
 
 async def test_half_of_eight_is_held_and_one_is_not(api: Api, make_node: MakeNode) -> None:

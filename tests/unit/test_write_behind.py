@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from infra.write_behind import WriteThrough
+from infra.write_behind import WriteBehind
 
 
 class Books:
@@ -36,11 +36,11 @@ def books() -> Books:
 
 
 @pytest.fixture
-def batch(books: Books) -> WriteThrough:
-    return WriteThrough(cast(Any, books), books.record)
+def batch(books: Books) -> WriteBehind:
+    return WriteBehind(cast(Any, books), books.record)
 
 
-async def test_what_is_written_is_no_longer_kept(batch: WriteThrough, books: Books) -> None:
+async def test_what_is_written_is_no_longer_kept(batch: WriteBehind, books: Books) -> None:
     await batch.write()
     batch.note("now")
     batch.note("later", in_s=100)
@@ -51,7 +51,7 @@ async def test_what_is_written_is_no_longer_kept(batch: WriteThrough, books: Boo
     assert batch.ago_s("now") is None
 
 
-async def test_what_can_not_be_written_is_kept_behind_what_is_newer(batch: WriteThrough, books: Books) -> None:
+async def test_what_can_not_be_written_is_kept_behind_what_is_newer(batch: WriteBehind, books: Books) -> None:
     books.fails = True
     batch.note("old", in_s=-50)
     batch.note("moved", in_s=-50)
@@ -63,7 +63,7 @@ async def test_what_can_not_be_written_is_kept_behind_what_is_newer(batch: Write
     assert books.written == [pytest.approx({"old": 50, "moved": 0}, abs=10)]
 
 
-async def test_what_was_being_written_when_the_program_ended_is_kept(batch: WriteThrough, books: Books) -> None:
+async def test_what_was_being_written_when_the_program_ended_is_kept(batch: WriteBehind, books: Books) -> None:
     books.hangs = True
     batch.note("one")
     with pytest.raises(TimeoutError):
