@@ -69,7 +69,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(DeclaredSize)
     app.add_middleware(ErrorShield)
     app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())
-    app.add_middleware(Cors, origins=context.settings.origins)
+    app.add_middleware(Cors, origins=context.settings.cors_origins)
     app.add_middleware(HeadAsGet)
     return app
 

@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from infra import hosts
@@ -56,14 +57,21 @@ def _refuse_blanks(url: str) -> None:
         raise ValueError("holds a blank or a control character")
 
 
-def _check_postgres(url: str) -> None:
-    from psycopg.conninfo import make_conninfo
+def postgres_options(url: str) -> dict[str, Any]:
+    """The options of libpq in a URL of Postgres, by SQLAlchemy's rules for it."""
     from sqlalchemy import make_url
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-    parsed = make_url(url)
-    options = PGDialect_psycopg().create_connect_args(parsed)[1]  # type: ignore[no-untyped-call]
-    if not options or parsed.port == 0:
+    options: dict[str, Any] = PGDialect_psycopg().create_connect_args(make_url(url))[1]  # type: ignore[no-untyped-call]
+    return options
+
+
+def _check_postgres(url: str) -> None:
+    from psycopg.conninfo import make_conninfo
+    from sqlalchemy import make_url
+
+    options = postgres_options(url)
+    if not options or make_url(url).port == 0:
         raise ValueError
     _check_options(options, {name: _POSTGRES.get(name, _text) for name in options})
     _check_hosts(options)

@@ -7,7 +7,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from infra.nodes.own_services import Address, OwnServices
-from infra.settings import Network, Settings
+from infra.own_address import Network
+from infra.settings import Settings
 from workflows.domain.errors import ForbiddenAddress
 
 NEVER = tuple(
@@ -76,8 +77,8 @@ class AllowList:
     our own services."""
 
     def __init__(self, settings: Settings, own: OwnServices) -> None:
-        self._networks = settings.networks
-        self._ports = settings.port_ranges
+        self._networks = settings.node_networks
+        self._ports = settings.node_ports
         self._own = own
 
     def check(self, ip: str, port: int) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psutil
+from redis.asyncio.connection import parse_url
 
-from infra.settings import Settings, is_wildcard
+from infra import service_urls
+from infra.own_address import is_wildcard
+from infra.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +24,8 @@ Address = IPv4Address | IPv6Address
 
 REFRESH_S, REPEAT_S = 60.0, 5.0  # s between two looks, and after one that failed
 RESOLVE_S = 3.0
-POSTGRES_PORT, REDIS_PORT, TEMPORAL_PORT = 5432, 6379, 7233
+POSTGRES_PORT, REDIS_PORT = 5432, 6379
 WEB_PORTS = {"http": 80, "https": 443}
-_USER = re.compile("(?:[^:/]*(?::[^@]*)?@)?")  # and password, as SQLAlchemy reads them
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,32 @@ class Endpoint:
 
 def endpoints(settings: Settings) -> frozenset[Endpoint]:
     """Every place where one of our services listens, according to the settings. Services on Unix sockets have none."""
-    found = {Endpoint(settings.host, settings.port)}
-    found.update(_of_url(settings.database_url or "", POSTGRES_PORT))
-    found.update(_of_url(settings.redis_url or "", REDIS_PORT, default_host="localhost"))
-    temporal = _endpoint(settings.temporal_address or f"127.0.0.1:{settings.temporal_port}", TEMPORAL_PORT)
-    found |= {temporal, Endpoint(temporal.host, settings.temporal_ui_port)}
+    temporal, _, port = (settings.temporal_address or f"127.0.0.1:{settings.temporal_port}").rpartition(":")
+    found = {(settings.host, settings.port), (temporal, int(port)), (temporal, settings.temporal_ui_port)}
+    if settings.database_url:
+        found.update(_of_postgres(settings.database_url))
+    if settings.redis_url:
+        found.update(_of_redis(settings.redis_url))
     if settings.public_url:
-        found.update(_of_url(settings.public_url, WEB_PORTS[urlsplit(settings.public_url).scheme]))
-    return frozenset(found)
+        parts = urlsplit(settings.public_url)
+        found.add((str(parts.hostname), parts.port or WEB_PORTS[parts.scheme]))
+    return frozenset(Endpoint(host.strip("[]").lower(), port) for host, port in found)
+
+
+def _of_postgres(url: str) -> Iterator[tuple[str, int]]:
+    """Each of its hosts at each of its ports, whichever libpq uses together."""
+    options = service_urls.postgres_options(url)
+    places = f"{options.get('host', '')},{options.get('hostaddr', '')}".split(",")
+    for host in filter(None, map(unquote, places)):
+        for port in str(options.get("port", "")).split(","):
+            if not host.startswith(("/", "@")):  # a Unix socket
+                yield host, int(port or POSTGRES_PORT)
+
+
+def _of_redis(url: str) -> Iterator[tuple[str, int]]:
+    options = parse_url(url)
+    if "path" not in options:
+        yield str(options.get("host", "localhost")), int(options.get("port", REDIS_PORT))
 
 
 class OwnServices:
@@ -97,43 +116,6 @@ class OwnServices:
 
     def _is_here(self, address: Address) -> bool:
         return address.is_loopback or address.is_unspecified or address in self._interfaces
-
-
-def _of_url(url: str, default_port: int, *, default_host: str = "") -> Iterator[Endpoint]:
-    """The hosts of a URL, including several hosts and those of its query (`?host=`, `hostaddr`, `port`), as libpq reads
-    them.
-
-    If ports and hosts are named separately, each host counts with each port.
-    """
-    scheme, _, rest = url.partition("://")
-    if not url or scheme == "unix":
-        return
-    place, _, query = _USER.sub("", rest, count=1).partition("?")
-    options = parse_qsl(query)
-    ports = [int(port) for port in _values(options, "port") if port.isdecimal()] or [default_port]
-    listed = [*place.partition("/")[0].split(","), *_values(options, "host", "hostaddr")]
-    for text in filter(None, listed) if any(listed) else filter(None, [default_host]):
-        for port in ports:
-            endpoint = _endpoint(text, port)
-            if not endpoint.host.startswith(("/", "@")):  # a Unix socket
-                yield endpoint
-
-
-def _values(options: Iterable[tuple[str, str]], *names: str) -> list[str]:
-    return [part for name, value in options if name in names for part in value.split(",")]
-
-
-def _endpoint(text: str, default_port: int) -> Endpoint:
-    """`host`, `host:port`, `[v6]:port` or a bare IPv6 address."""
-    text = unquote(text.rpartition("://")[2]).strip().lower()
-    if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    else:
-        host, port = text, ""
-    port = port.removeprefix(":")
-    return Endpoint(host, int(port) if port.isdecimal() else default_port)
 
 
 def _literal(host: str) -> frozenset[Address]:

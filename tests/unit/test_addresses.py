@@ -233,7 +233,7 @@ def test_the_operators_ports(port: int, allowed: bool) -> None:
         ("postgresql://[fd12::1]/db", [("fd12::1", 5432)]),
         ("postgresql://user@h1,h2/db", [("h1", 5432), ("h2", 5432)]),
         ("postgresql:///db?host=h1&port=6000", [("h1", 6000)]),
-        ("postgresql:///db?host=h1:6000&host=h2:6001", [("h1", 6000), ("h2", 6001)]),
+        ("postgresql:///db?host=h1:6&host=h2:7", [("h1", 6), ("h1", 7), ("h2", 6), ("h2", 7)]),
         ("postgresql:///db?host=h1,h2&port=1,2", [("h1", 1), ("h1", 2), ("h2", 1), ("h2", 2)]),
         ("postgresql://h1/db?hostaddr=10.1.1.1", [("h1", 5432), ("10.1.1.1", 5432)]),
         ("postgresql:///db?host=fd12::1", [("fd12::1", 5432)]),

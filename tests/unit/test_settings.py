@@ -293,4 +293,4 @@ def test_a_variable_that_nothing_reads_is_pointed_out(
     ],
 )
 def test_origins_are_as_browsers_write_them(value: str, origins: tuple[str, ...]) -> None:
-    assert Settings(cors_origins=value).origins == origins
+    assert Settings(cors_origins=value).cors_origins == origins

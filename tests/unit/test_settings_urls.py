@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import Settings, http_url, is_wildcard
+from infra.own_address import http_url, is_wildcard
+from infra.settings import Settings
 
 OWN = {"10.0.0.1": "10.0.0.7", "192.168.1.1": "192.168.1.5", "192.0.2.1": "198.51.100.2", "127.0.0.1": "127.0.0.1"}
 OWN |= {"fd12::1": "fd12::7", "::1": "::1"}
@@ -30,7 +31,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         def getsockname(self) -> Any:
             return self._own, 4711
 
-    monkeypatch.setattr("infra.settings.socket.socket", Probe)
+    monkeypatch.setattr("infra.own_address.socket.socket", Probe)
     return known.pop  # type: ignore[return-value]
 
 
@@ -109,7 +110,7 @@ def test_an_ipv6_address_gets_its_brackets() -> None:
     ],
 )
 def test_node_ports(text: str, allowed: list[int], refused: list[int]) -> None:
-    ranges = Settings(node_ports=text).port_ranges
+    ranges = Settings(node_ports=text).node_ports
     assert all(any(port in ports for ports in ranges) for port in allowed)
     assert not any(any(port in ports for ports in ranges) for port in refused)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from infra.data_dir.usable import explained, shown
-from infra.settings import ENV_PREFIX, fits_a_header
+from infra.setting_types import fits_a_header
+from infra.settings import ENV_PREFIX
 from workers.stack.errors import StackError
 
 

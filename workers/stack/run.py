@@ -8,7 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 
-from infra.settings import http_url, load
+from infra.own_address import http_url
+from infra.settings import load
 from workers.stack.stack import Stack
 
 INTERRUPTED_TWICE = 130
