@@ -9,7 +9,6 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from infra.nodes.beats import Beats
 from infra.cache import Cache
 from infra.db import first_looks
 from infra.db.engine import Database
@@ -17,6 +16,7 @@ from infra.db.first_looks import LATEST_LOOK_S, PACED_LOOKS_S
 from infra.db.notifications import Notifications
 from infra.forecast import Forecast
 from infra.nodes.address_policy import AllowList
+from infra.nodes.beats import Beats
 from infra.pace import Lane, Pace
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway

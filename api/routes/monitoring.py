@@ -20,11 +20,11 @@ from api.schemas.monitoring import (
     MonitoringMetrics,
     MonitoringOverview,
 )
-from infra.nodes.beats import now_ms
 from infra.db import audit, monitoring
 from infra.db.audit import Action
 from infra.db.keys import Caller
 from infra.db.monitoring import SystemState, WaitEstimates
+from infra.nodes.beats import now_ms
 from infra.temporal.access import TemporalAway
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
