@@ -22,6 +22,7 @@ _NOWHERE = {"host": "/dev/null", "hostaddr": "", "port": "1", "gssencmode": "dis
 _CUT_OFF = b"/dev/null/.s.PGSQL.1"
 
 _Check = Callable[[str], object]
+"""Raises an error of any kind, or returns something false, for a value that can't be used."""
 
 
 def postgres(url: str) -> str:
@@ -108,7 +109,8 @@ def _check_redis(url: str) -> None:
     parts = urlsplit(url)
     _check_options(dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))), _REDIS)
     if parts.scheme == "unix":
-        _text(unquote(parts.path))
+        if not _text(unquote(parts.path)):
+            raise ValueError
     elif parts.port == 0 or not re.fullmatch(r"(/[0-9]{0,9})?", parts.path):
         raise ValueError
     elif parts.hostname:
@@ -118,61 +120,37 @@ def _check_redis(url: str) -> None:
 def _check_options(options: Mapping[str, object], checks: Mapping[str, _Check]) -> None:
     """Raise an error of any kind for an option that `checks` lacks, or whose value its check refuses."""
     for name, value in options.items():
-        checks[name](_text(str(value)))
-
-
-def _text(value: str) -> str:
-    if re.search(r"[\x00-\x1f\x7f]", value):
-        raise ValueError
-    return value
-
-
-def _word(value: str) -> None:
-    if not re.fullmatch("[!-~]+", value):
-        raise ValueError
-
-
-def _number(least: float, most: float) -> _Check:
-    def check(value: str) -> None:
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) or not least <= float(value) <= most:
+        if not (_text(str(value)) and checks[name](str(value))):
             raise ValueError
 
-    return check
+
+def _text(value: str) -> bool:
+    return re.search(r"[\x00-\x1f\x7f]", value) is None
+
+
+def _like(pattern: str) -> _Check:
+    return re.compile(pattern, re.IGNORECASE | re.ASCII).fullmatch
+
+
+def _number(least: float, most: float, pattern: str = r"[0-9]{1,9}(\.[0-9]{1,9})?") -> _Check:
+    return lambda value: re.fullmatch(pattern, value) and least <= float(value) <= most
 
 
 def _whole(least: int, most: int) -> _Check:
-    def check(value: str) -> None:
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
-            raise ValueError
-
-    return check
+    return _number(least, most, "[0-9]{1,9}")
 
 
-def _one_of(*known: str) -> _Check:
-    def check(value: str) -> None:
-        if value.lower() not in known:
-            raise ValueError
-
-    return check
+def _ports(value: str) -> bool:
+    return all(map(_PORT, filter(None, value.split(","))))
 
 
-def _ports(value: str) -> None:
-    for port in filter(None, value.split(",")):
-        _whole(PORTS[0], PORTS[-1])(port)
-
-
-def _file(path: str) -> None:
+def _file(path: str) -> bool:
     with open(path, "rb"):
-        pass
+        return True
 
 
-def _authorities(path: str) -> None:
-    if path != "system":  # libpq's word for those that the system trusts
-        ssl.create_default_context(cafile=path)
-
-
-def _refused(_: str) -> None:
-    raise ValueError
+def _authorities(path: str) -> object:
+    return path == "system" or ssl.create_default_context(cafile=path)  # libpq's word for those of the system
 
 
 def _parts(value: object) -> list[str]:
@@ -187,13 +165,13 @@ def _built(build: Callable[[], None], but: str = "") -> None:
         raise ValueError(f"has a part that can't be used: look at its host, its port and its options{but}") from error
 
 
-_FLAG, _DAY_S = _one_of("0", "1"), 86_400
-_WORD_OF_TRUTH = _one_of("0", "1", "true", "false", "yes", "no")
+_DAY_S = 86_400
+_PORT, _FLAG, _WORD_OF_TRUTH = _whole(PORTS[0], PORTS[-1]), _like("0|1"), _like("0|1|true|false|yes|no")
 
 _POSTGRES: Mapping[str, _Check] = {
     "port": _ports,
-    "client_encoding": _one_of("utf8", "utf-8", "auto"),
-    "gssencmode": _one_of("disable", "prefer", "require"),
+    "client_encoding": _like("utf8|utf-8|auto"),
+    "gssencmode": _like("disable|prefer|require"),
     "connect_timeout": _whole(0, _DAY_S),
     "tcp_user_timeout": _whole(0, _DAY_S * 1000),
     "keepalives": _FLAG,
@@ -203,7 +181,7 @@ _POSTGRES: Mapping[str, _Check] = {
     "sslcompression": _FLAG,
     "sslsni": _FLAG,
     "gssdelegation": _FLAG,
-    "replication": _refused,
+    "replication": lambda _: False,
     "sslrootcert": _authorities,
     "sslcert": _file,
     "sslkey": _file,
@@ -214,19 +192,19 @@ _POSTGRES: Mapping[str, _Check] = {
 
 _REDIS: Mapping[str, _Check] = {
     "host": hosts.checked,
-    "port": _whole(PORTS[0], PORTS[-1]),
+    "port": _PORT,
     "db": _whole(0, 999_999_999),
     "username": _text,
     "password": _text,
-    "client_name": _word,
-    "protocol": _one_of("2", "3"),
+    "client_name": _like("[!-~]+"),
+    "protocol": _like("2|3"),
     "socket_timeout": _number(0.01, 3600),
     "socket_connect_timeout": _number(0.01, 3600),
     "socket_keepalive": _WORD_OF_TRUTH,
     "retry_on_timeout": _WORD_OF_TRUTH,
     "health_check_interval": _whole(0, _DAY_S),
     "max_connections": _whole(1, 100_000),
-    "ssl_cert_reqs": _one_of("required", "optional", "none"),
+    "ssl_cert_reqs": _like("required|optional|none"),
     "ssl_check_hostname": _WORD_OF_TRUTH,
     "ssl_ca_certs": lambda path: ssl.create_default_context(cafile=path),
     "ssl_certfile": _file,
