@@ -1,7 +1,7 @@
 """The HTTP/1.1 protocol: raw UTF-8 in a request line, refusals in the envelope (specification, cURL示例), bounds.
 
 Bounded are heads and the framing of chunked bodies (MAX_HEAD, MAX_HEADERS), what arrives ahead of an answer, idle
-connections, slow heads, and readers that fall behind (`api.http.connections`).
+connections, slow heads, and readers that fall behind (`api.http.connections`). A body has `api.http.body.BODY_S`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from api.http.chunks import Chunks
 from api.http.connections import Connections, Limits, Outgoing
@@ -47,8 +45,8 @@ class _Refused(Exception):
     """Stops the parser."""
 
 
-class OneByOneProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds, and one request at a time.
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol as one of the `Connections`, with one request at a time.
 
     The parser gets pieces that lie in one part of one request. So a pipelined request stays unparsed until the answer
     before it is complete, and one that is too long is never parsed to its end.
@@ -57,14 +55,13 @@ class OneByOneProtocol(HttpToolsProtocol):
     percent-encoded before the parser sees them. Every other byte is passed on unchanged.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(self, *, connections: Connections, **given: Any) -> None:
+        """`given` is what uvicorn gives each protocol."""
+        super().__init__(**given)
+        self._all = connections
+        self._limits = connections.limits
+        self._deadline: asyncio.TimerHandle | None = None
+        self.out: Outgoing
         self._part = _Part.BETWEEN
         self._ahead = b""  # what has come in and is not parsed yet
         self._tail = b""  # of the head: its end may lie in two reads
@@ -76,12 +73,29 @@ class OneByOneProtocol(HttpToolsProtocol):
         self._refused = False
         self._reason = NO_HTTP
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.out = Outgoing(transport, self.loop, self._all)
+        super().connection_made(self.out)  # type: ignore[arg-type]
+        if self._all.admit(self):
+            self._within(self._limits.head_s)
+        else:
+            self.transport.write(self._refusal(503, UNAVAILABLE, {"Retry-After": "1"}))
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.leaves(self)
+        self._stop_waiting()
+        self.out.stop()
+        super().connection_lost(exc)
+
     @property
     def _answering(self) -> bool:
         """Whether a request's head has been read, and its answer is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
+        if self._part is _Part.BETWEEN and self.cycle is not None and not (self._answering or self._head):
+            self._within(self._limits.head_s)  # the first byte of a further head
         if not self._refused:
             self._ahead += data
             self._parse_ahead()
@@ -152,6 +166,8 @@ class OneByOneProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._all.works(self)
         self._part = _Part.BODY
         headers = dict(self.headers)
         self._left = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
@@ -167,9 +183,13 @@ class OneByOneProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._part, self._whole, self._head, self._tail = _Part.BETWEEN, True, 0, b""
         super().on_message_complete()
+        if not self._answering:
+            self._rest()
 
     def on_response_complete(self) -> None:
         """As in uvicorn, whose queue of parsed requests is always empty here."""
+        if not self._refused:
+            self._rest()
         self.server_state.total_requests += 1
         if self._part is _Part.BODY and (self._left or 0) > MOST_DROPPED:
             self._hang_up()
@@ -209,99 +229,18 @@ class OneByOneProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _hang_up(self) -> None:
-        self._refused, self._ahead = True, b""
-        self._end_politely()
-
-    def _end_politely(self) -> None:
-        self.transport.close()
-
-    def _refusal(self, code: int, message: str, more: dict[str, str]) -> bytes:
-        answer = failure(code, message, {"Connection": "close"} | more)
-        headers = [*self.server_state.default_headers, *answer.raw_headers]
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        phrase = b"Bad Request" if code == 400 else b"Service Unavailable"
-        return b"HTTP/1.1 %d %s\r\n" % (code, phrase) + head + b"\r\n" + bytes(answer.body)
-
-
-class _Answer:
-    """A connection's transport as the cycle of a request sees it: the protocol decides how it ends."""
-
-    def __init__(self, protocol: OneByOneProtocol) -> None:
-        self._protocol = protocol
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._protocol.transport, name)
-
-    def close(self) -> None:
-        """See `asyncio.Transport`."""
-        self._protocol.end()
-
-
-class BoundedProtocol(OneByOneProtocol):
-    """One of the `Connections`. It lives as long as their `Limits` allow; bodies have `api.http.body.BODY_S`."""
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        connections: Connections,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._all = connections
-        self._limits = connections.limits
-        self._deadline: asyncio.TimerHandle | None = None
-        self.out: Outgoing
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.out = Outgoing(transport, self.loop, self._all)
-        super().connection_made(self.out)  # type: ignore[arg-type]
-        if self._all.admit(self):
-            self._within(self._limits.head_s)
-        else:
-            self.transport.write(self._refusal(503, UNAVAILABLE, {"Retry-After": "1"}))
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._all.leaves(self)
-        self._stop_waiting()
-        self.out.stop()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self._part is _Part.BETWEEN and self.cycle is not None and not (self._answering or self._head):
-            self._within(self._limits.head_s)  # the first byte of a further head
-        super().data_received(data)
-
-    def on_headers_complete(self) -> None:
-        self._stop_waiting()
-        self._all.works(self)
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if not self._answering:
-            self._rest()
-
-    def on_response_complete(self) -> None:
-        if not self._refused:
-            self._rest()
-        super().on_response_complete()
-
-    def _rest(self) -> None:
-        """The answer is complete. The rest of an unread body has to arrive in time."""
-        self._all.rests(self)
-        idle = self._part is _Part.BETWEEN and not self._ahead
-        self._within(self._limits.idle_s if idle else self._limits.head_s)
-
-    def _end_politely(self) -> None:
         """Signal that nothing more will be answered, and read the caller's input for a moment."""
+        self._refused, self._ahead = True, b""
         self._all.rests(self)
         self.flow.resume_reading()
         self.transport.write_eof()
         self._within(self._limits.linger_s)
+
+    def _rest(self) -> None:
+        """Note that the answer is complete. The rest of an unread body has to arrive in time."""
+        self._all.rests(self)
+        idle = self._part is _Part.BETWEEN and not self._ahead
+        self._within(self._limits.idle_s if idle else self._limits.head_s)
 
     def _within(self, seconds: float) -> None:
         self._stop_waiting()
@@ -319,6 +258,27 @@ class BoundedProtocol(OneByOneProtocol):
 
     def _is_idle(self) -> bool:
         return self._part is _Part.BETWEEN and not self._head and self.cycle is not None and not self._refused
+
+    def _refusal(self, code: int, message: str, more: dict[str, str]) -> bytes:
+        answer = failure(code, message, {"Connection": "close"} | more)
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        phrase = b"Bad Request" if code == 400 else b"Service Unavailable"
+        return b"HTTP/1.1 %d %s\r\n" % (code, phrase) + head + b"\r\n" + bytes(answer.body)
+
+
+class _Answer:
+    """A connection's transport as the cycle of a request sees it: the protocol decides how it ends."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._protocol.transport, name)
+
+    def close(self) -> None:
+        """See `asyncio.Transport`."""
+        self._protocol.end()
 
 
 class SmallReads(asyncio.BufferedProtocol):
@@ -344,16 +304,7 @@ class SmallReads(asyncio.BufferedProtocol):
 def serving(limits: Limits) -> Callable[..., SmallReads]:
     """The factory for uvicorn's `Config(http=…)`, which makes one protocol for each connection."""
     connections = Connections(limits)
-
-    def make(
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> SmallReads:
-        return SmallReads(BoundedProtocol(config, server_state, app_state, _loop, connections=connections))
-
-    return make
+    return lambda **given: SmallReads(BoundedProtocol(**given, connections=connections))
 
 
 def _ascii(piece: bytes) -> bytes:
