@@ -1,5 +1,4 @@
-"""Work on a caller's input that would hold the event loop for too long. A thread does it, and others are served
-meanwhile."""
+"""A thread for work on a caller's input that would block the event loop for too long."""
 
 from __future__ import annotations
 

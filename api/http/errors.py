@@ -112,8 +112,8 @@ class TooSlow(BadRequest):
 class Unauthorized(ApiError):
     """401."""
 
-    def __init__(self, message: str = MESSAGES[401]) -> None:
-        super().__init__(401, message, {"WWW-Authenticate": "Bearer"})
+    def __init__(self) -> None:
+        super().__init__(401, MESSAGES[401], {"WWW-Authenticate": "Bearer"})
 
 
 class Forbidden(ApiError):
@@ -126,8 +126,8 @@ class Forbidden(ApiError):
 class NotFound(ApiError):
     """404. Also for what exists but belongs to somebody else."""
 
-    def __init__(self, message: str = MESSAGES[404]) -> None:
-        super().__init__(404, message)
+    def __init__(self) -> None:
+        super().__init__(404, MESSAGES[404])
 
 
 class TooManyRequests(ApiError):

@@ -152,13 +152,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._hang_up()
 
     def on_message_begin(self) -> None:
-        if self._whole:  # nothing that we know of: the parser sees an end where we see none
+        if self._whole:  # the parser sees an end where we see none; no input is known that does this
             raise _Refused
         self._part = _Part.LINE
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._part is _Part.BODY:  # a trailer: nobody asks for one
+        if self._part is _Part.BODY:  # a trailer
             return
         if len(self.headers) == MAX_HEADERS:
             self._reason = f"请求头 超过 {MAX_HEADERS} 个"

@@ -1,4 +1,4 @@
-"""How many calls of one lineage a process handles at once, so that it stays free for everybody else."""
+"""A limit on the concurrent calls of one lineage, so that one caller cannot occupy the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.off_loop import lineage
 from workflows.domain.role import Role
 
 AT_ONCE = {Role.USER: 16, Role.NODE: 32}
-"""A user's reads take most of the 20 connections to Postgres at most; a node's key may serve a fleet that uploads."""
+"""A user's reads occupy at most 16 of the 20 connections to Postgres. A node's key may serve a fleet that uploads."""
 TURN_S = 2.0
 """Seconds that a call waits for its turn. A burst within the rate limit is worked off in that time."""
 

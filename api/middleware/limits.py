@@ -49,7 +49,7 @@ class DeclaredSize:
 
 
 async def _unheard(message: Message) -> None:
-    """An answer that is not given."""
+    """Discard an answer."""
 
 
 class RateLimit:

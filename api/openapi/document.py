@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.http.body import JsonBody
 from api.http.envelope import JSON, Failure, ok
-from api.http.errors import MESSAGES, TOO_OFTEN
+from api.http.errors import MESSAGES, TOO_OFTEN, UNAVAILABLE
 from api.http.paging import page_of, whole_or_page_of
 from api.middleware.authentication import PREFIX
 from api.schemas.fields import sample_of
@@ -39,7 +39,7 @@ MAKERS = {
     ("/tasks", "taskId"): "$response.body#/data/taskId",
     ("/gpus/register", "gpuId"): "$request.body#/gpuId",
 }
-"""The id of what each POST creates, and so a link to each operation whose path names that id."""
+"""The place of the id that a POST creates. The document links it to every operation whose path has that id."""
 IDS = {"gpuId": "GPU ID", "taskId": "任务ID", "alertId": "告警ID"}
 
 WHEN = {
@@ -54,7 +54,7 @@ WHEN = {
 EXAMPLES = MESSAGES | {
     400: "请求参数错误: page 必须是 1 到 2147483647 的整数",
     429: TOO_OFTEN,
-    503: "服务暂不可用，请稍后重试",
+    503: UNAVAILABLE,
 }
 HEADERS: dict[int, Object] = {
     401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
@@ -98,14 +98,14 @@ def _links(paths: Object, name: str, where: str) -> Object:
 
 
 def _schemas(found: Object, bodies: list[type[BaseModel]]) -> Object:
-    """What FastAPI found, and what it cannot see: the bodies that we read ourselves, and the errors."""
+    """FastAPI's schemas, and those that it cannot see: bodies, which we read ourselves, and errors."""
     models: list[type[BaseModel]] = [Failure, *bodies]
     _, ours = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     schemas = {**found, **ours["$defs"]}
     for name in NEVER:
         schemas.pop(name, None)
     for schema in schemas.values():
-        schema.pop("examples", None)  # without their nulls here; each stands whole where its endpoint is described
+        schema.pop("examples", None)  # they lack their nulls here; each endpoint shows its own in full
     return schemas
 
 
@@ -121,7 +121,7 @@ def _complete(operation: Object, route: APIRoute) -> None:
             parameter["schema"]["pattern"] = PATTERN
     _complete_success(operation["responses"]["200"], route)
     for code in _codes(operation):
-        own = operation["responses"].get(str(code), {}).get("headers")  # that only this endpoint has
+        own = operation["responses"].get(str(code), {}).get("headers")  # headers of this endpoint alone
         refusal = {"$ref": f"#/components/responses/{code}"}
         operation["responses"][str(code)] = _error(code) | {"headers": own} if own else refusal
 
@@ -152,7 +152,7 @@ def _example(route: APIRoute) -> Object:
 
 
 def _codes(operation: Object) -> list[int]:
-    """Examples of failures. Each endpoint has all of them, but 404 only if it names something that may be missing."""
+    """The failures of an endpoint: all of them, but 404 only if its path names something that may not exist."""
     named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
     return [code for code in WHEN if code != 404 or named - {"taskType"}]  # a type without nodes: an empty list
 

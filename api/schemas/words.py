@@ -1,4 +1,4 @@
-"""A caller's words that are stored, shown or passed on: one line each, except payloads, results and messages."""
+"""A caller's texts: without control characters, except payloads, results and messages."""
 
 from __future__ import annotations
 

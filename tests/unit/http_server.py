@@ -31,7 +31,7 @@ def answers(raw: bytes) -> list[tuple[int, bytes]]:
 def maker(app: Any, state: ServerState | None = None, **limits: Any) -> Callable[[], SmallReads]:
     """Makes the protocols of one process."""
     config, make = Config(app, ws="none", log_config=None), protocol.serving(Limits(**limits))
-    return lambda: make(config, state or ServerState(), {})
+    return lambda: make(config=config, server_state=state or ServerState(), app_state={})
 
 
 @asynccontextmanager
