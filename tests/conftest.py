@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 
 from infra.db import keys
@@ -25,6 +26,9 @@ from tests.fake_node import FakeNode
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
 from workflows.domain.role import Role
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # how fast an example is says how busy the machine is
 
 GRACE_S = 3.0
 TLS = ssl.create_default_context()  # of all clients: to make one costs more than many calls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
@@ -20,10 +21,17 @@ from workflows.domain.role import Role
 
 
 class Nothing:
-    """A database that knows one key, and answers 503 to whatever else it is asked."""
+    """A database that knows the last key that was made, and answers 503 to whatever else it is asked."""
 
-    def __init__(self, role: str) -> None:
-        self._answers: list[Any] = [{hash_key("k"): Caller("key_1", Role(role), "u", "key_1")}]
+    def __init__(self) -> None:
+        self._made = 0
+        self._answers: list[Any] = []
+
+    def key(self, role: str) -> str:
+        """A new key, which no process has seen before."""
+        self._made += 1
+        self._answers = [{hash_key(f"k{self._made}"): Caller(f"key_{self._made}", Role(role), "u", "key_1")}]
+        return f"k{self._made}"
 
     async def run(self, _: Callable[[Any], Awaitable[Any]]) -> Any:
         if self._answers:
@@ -33,19 +41,20 @@ class Nothing:
     single = run
 
 
-def context(role: str) -> MagicMock:
-    made = MagicMock(database=Nothing(role), cache=AsyncMock(), engine=AsyncMock())
-    made.settings.rate_of.return_value = None
-    made.settings.bytes_of.return_value = None
-    return made
+@cache
+def served() -> tuple[Nothing, httpx.ASGITransport]:
+    context = MagicMock(database=Nothing(), cache=AsyncMock(), engine=AsyncMock())
+    context.settings.rate_of.return_value = None
+    context.settings.bytes_of.return_value = None
+    return context.database, httpx.ASGITransport(app=create_app(context))
 
 
 async def answer(role: str, endpoint: str, **options: Any) -> httpx.Response:
     method, path = endpoint.split(" ")
     path = re.sub(r"\{(\w+)\}", lambda name: "1" if name[1] == "taskType" else "none", path)
-    transport = httpx.ASGITransport(app=create_app(context(role)))
+    database, transport = served()
     async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client:
-        return await client.request(method, path, headers={"X-API-Key": "k"}, **options)
+        return await client.request(method, path, headers={"X-API-Key": database.key(role)}, **options)
 
 
 def test_the_table_knows_every_endpoint() -> None:
@@ -84,8 +93,7 @@ async def test_a_declared_size_is_checked_before_the_role(endpoint: str, role: s
 
 
 async def test_a_declared_size_is_checked_before_the_key() -> None:
-    transport = httpx.ASGITransport(app=create_app(context("admin")))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client:
+    async with httpx.AsyncClient(transport=served()[1], base_url="http://test/api/v2") as client:
         assert (await client.post("/tasks", content=b"x" * (1024 * 1024))).status_code == 401
         assert (await client.post("/tasks", content=b"x" * (1024 * 1024 + 1))).status_code == 400
 
