@@ -13,9 +13,8 @@ from api.http.paging import PageOf
 from api.middleware.authentication import CallerOf
 from api.schemas.alerts import AlertInfo, AlertStats, alert_id
 from api.schemas.words import clean
-from infra.db import alerts, audit, monitoring
-from infra.db.audit import Action
-from infra.db.connection import Connection
+from infra.db import alerts, monitoring
+from infra.db.transactions import acknowledge_alert
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.errors import AlertNotFound
 
@@ -60,12 +59,7 @@ def _with(counts: dict[tuple[str, str], int], part: str) -> int:
 )
 async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dict[str, Any]:
     seq = _seq(clean(alertId, "alertId"))
-
-    async def work(connection: Connection) -> None:
-        changed = await alerts.acknowledge(connection, seq, caller.owner)
-        await audit.record(connection, caller, Action.ALERT_ACKNOWLEDGE, alertId, changed=changed)
-
-    await context.database.run(work)
+    await context.database.run(lambda c: acknowledge_alert.acknowledge(c, caller, seq, alertId))
     return ok("告警已确认")
 
 

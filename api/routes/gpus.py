@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -19,12 +19,10 @@ from api.schemas.gpus import GpuNodeInfo, GpuSummary
 from api.schemas.params import Integer, Reason
 from api.schemas.requests import RegisterGpu
 from api.schemas.words import clean
-from infra.db import audit, fleets, gpus
-from infra.db.audit import Action
-from infra.db.connection import Connection, Row
+from infra.db import gpus
+from infra.db.connection import Row
 from infra.db.gpus import Registration
-from infra.db.keys import Caller
-from infra.db.notifications import Notifications
+from infra.db.transactions import change_node, register_node
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
 
@@ -115,14 +113,9 @@ async def register(
     context.allowed.check(body.ip, body.port)
     node = Registration(**dict(body), lineage=lineage_of_node(caller))
     strict = context.settings.vip_nodes_strict
-
-    async def work(connection: Connection) -> tuple[Notifications, str]:
-        await fleets.check(connection, caller.grants, node)
-        notifications = await gpus.register(connection, node, strict_vip=strict)
-        await audit.record(connection, caller, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
-        return notifications, await gpus.registration(connection, node.gpu_id)
-
-    notifications, response.headers[REGISTRATION] = await context.database.run(work)
+    notifications, response.headers[REGISTRATION] = await context.database.run(
+        lambda c: register_node.register(c, node, caller, strict_vip=strict)
+    )
     await context.deliver(notifications)
     await context.beats.record(body.gpu_id)
     return ok("GPU注册成功")
@@ -164,21 +157,6 @@ async def heartbeat(
     return ok("心跳更新成功")
 
 
-Edge = Callable[[Connection, str], Awaitable[Notifications]]
-
-
-async def _move(context: Context, caller: Caller, gpu_id: str, action: Action, edge: Edge, detail: str = "") -> None:
-    """Make one of a node's transitions and record it in its own transaction. If nothing changes, nothing is sent."""
-    name = clean(gpu_id, "gpuId")
-
-    async def work(connection: Connection) -> Notifications:
-        notifications = await edge(connection, name)
-        await audit.record(connection, caller, action, name, detail, changed=bool(notifications))
-        return notifications
-
-    await context.deliver(await context.database.run(work))
-
-
 @router.post(
     "/{gpuId}/fault",
     response_model=Envelope[str],
@@ -192,14 +170,15 @@ async def fault(
     gpuId: str,
     reason: Annotated[Reason, Query(description="故障原因")],
 ) -> dict[str, Any]:
-    await _move(context, caller, gpuId, Action.GPU_FAULT, lambda c, name: gpus.fault(c, name, reason), reason)
+    name = clean(gpuId, "gpuId")
+    await context.deliver(await context.database.run(lambda c: change_node.fault(c, caller, name, reason)))
     return ok("GPU已标记为故障")
 
 
 @router.post("/{gpuId}/recover", response_model=Envelope[str], summary="2.7 恢复GPU", responses=says("GPU恢复成功"))
 async def recover(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
-    strict = context.settings.vip_nodes_strict
-    await _move(context, caller, gpuId, Action.GPU_RECOVER, lambda c, name: gpus.recover(c, name, strict_vip=strict))
+    name, strict = clean(gpuId, "gpuId"), context.settings.vip_nodes_strict
+    await context.deliver(await context.database.run(lambda c: change_node.recover(c, caller, name, strict_vip=strict)))
     return ok("GPU恢复成功")
 
 
@@ -211,5 +190,6 @@ async def recover(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str,
     dependencies=[HoldsGpu],
 )
 async def deregister(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
-    await _move(context, caller, gpuId, Action.GPU_DEREGISTER, gpus.deregister)
+    name = clean(gpuId, "gpuId")
+    await context.deliver(await context.database.run(lambda c: change_node.deregister(c, caller, name)))
     return ok("GPU注销成功")

@@ -29,13 +29,14 @@ from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from api.schemas.words import Line, clean
 from infra import telemetry
-from infra.db import creation, reports, tasks
+from infra.db import creation, tasks
 from infra.db.creation import Created, NewTask
 from infra.db.first_looks import RECORDED_S
 from infra.db.keys import Caller
 from infra.db.notifications import Notifications
 from infra.db.queue import Place
-from infra.db.reports import Heard, Report, Said
+from infra.db.transactions import report as reports
+from infra.db.transactions.report import Heard, Report, Said
 from infra.off_loop import off_loop
 from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from infra.db import attempts, reports, type_locks
+from infra.db import attempts, type_locks
 from infra.db.attempts import LATE_BYTES
 from infra.db.connection import Connection
 from infra.db.engine import Database
-from infra.db.reports import Heard, Report, Said
+from infra.db.transactions import report as reports
+from infra.db.transactions.report import Heard, Report, Said
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.life import Life

@@ -1,0 +1,31 @@
+"""A caller's changes of a node's state, each with its entry in the audit log. Each returns what to send; raises
+GpuNotFound."""
+
+from __future__ import annotations
+
+from infra.db import audit, gpus
+from infra.db.audit import Action
+from infra.db.connection import Connection
+from infra.db.keys import Caller
+from infra.db.notifications import Notifications
+
+
+async def fault(connection: Connection, by: Caller, gpu_id: str, reason: str) -> Notifications:
+    """Make a node FAULTY."""
+    notifications = await gpus.fault(connection, gpu_id, reason)
+    await audit.record(connection, by, Action.GPU_FAULT, gpu_id, reason, changed=bool(notifications))
+    return notifications
+
+
+async def recover(connection: Connection, by: Caller, gpu_id: str, *, strict_vip: bool) -> Notifications:
+    """Make a FAULTY node ACTIVE."""
+    notifications = await gpus.recover(connection, gpu_id, strict_vip=strict_vip)
+    await audit.record(connection, by, Action.GPU_RECOVER, gpu_id, changed=bool(notifications))
+    return notifications
+
+
+async def deregister(connection: Connection, by: Caller, gpu_id: str) -> Notifications:
+    """Remove a node."""
+    notifications = await gpus.deregister(connection, gpu_id)
+    await audit.record(connection, by, Action.GPU_DEREGISTER, gpu_id, changed=bool(notifications))
+    return notifications
