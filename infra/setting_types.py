@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import NoDecode
 
 from infra import hosts
+from infra.own_address import Network
 from infra.strict_json import INT64, each_once, int64_or_beyond, loads
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 
@@ -25,12 +26,6 @@ Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 def _printable(value: str) -> str:
     if not value.isprintable() or value != value.strip():
         raise ValueError("must be printable characters without blanks around them")
-    return value
-
-
-def _task_type(value: int) -> int:
-    if value not in INT64:
-        raise ValueError("a task type has at most 64 bits")
     return value
 
 
@@ -71,7 +66,7 @@ def _public_url(value: str) -> str:
     return value
 
 
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(","))
 
 
@@ -122,13 +117,13 @@ def _from_text(parse: Callable[[str], object]) -> BeforeValidator:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
-TaskType = Annotated[int, AfterValidator(_task_type), BeforeValidator(_plain_integer)]
+TaskType = Annotated[int, Field(ge=INT64[0], le=INT64[-1]), BeforeValidator(_plain_integer)]
 FromJson = _from_text(_json)
 AnyCase = _from_text(str.upper)
 Host = Annotated[str, AfterValidator(lambda value: hosts.checked(value) if value else value)]
 Key = Annotated[SecretStr | None, AfterValidator(_key)]
 PublicUrl = Annotated[str | None, if_set(_public_url)]
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, _from_text(_networks)]
+Networks = Annotated[tuple[Network, ...], NoDecode, _from_text(_networks)]
 Ports = Annotated[tuple[InstanceOf[range], ...], NoDecode, _from_text(_port_ranges)]
 Origins = Annotated[tuple[str, ...], NoDecode, _from_text(_origins)]
 Weight = Annotated[float, Field(ge=0.01, le=100)]
