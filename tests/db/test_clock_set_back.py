@@ -19,7 +19,7 @@ from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
-from workers.serving.instance import Instance
+from workers.leader.late_monitor import LateMonitor
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
@@ -293,16 +293,16 @@ async def test_a_recount_is_due(fresh: Life) -> None:
 async def test_the_leader_runs_a_monitor_whose_schedule_lies_ahead(
     fresh: Life, monkeypatch: pytest.MonkeyPatch, at: str | None, runs: int
 ) -> None:
-    engine = MagicMock(trigger_monitor=AsyncMock(side_effect=TemporalAway("not now")))
-    instance = Instance("api", OneConnection(fresh.connection), engine, Settings())
+    temporal = MagicMock(trigger_monitor=AsyncMock(side_effect=TemporalAway("not now")))
+    late_monitor = LateMonitor(OneConnection(fresh.connection), temporal, Settings())
     await monitoring.keep(fresh.connection, {})
     await fresh.do(f"UPDATE monitor_reports SET at = {at}" if at else "TRUNCATE monitor_reports")
-    await instance._run_late_monitor()
-    engine.trigger_monitor.assert_not_called()  # it has only just begun
-    monkeypatch.setattr(instance, "_looks_at_monitor", 0.0)
-    await instance._run_late_monitor()
-    await instance._run_late_monitor()
-    assert engine.trigger_monitor.await_count == runs
+    await late_monitor.find()
+    temporal.trigger_monitor.assert_not_called()  # it has only just begun
+    monkeypatch.setattr(late_monitor, "_next", 0.0)
+    await late_monitor.find()
+    await late_monitor.find()
+    assert temporal.trigger_monitor.await_count == runs
 
 
 @pytest.fixture

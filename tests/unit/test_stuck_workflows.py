@@ -48,8 +48,8 @@ def around(monkeypatch: pytest.MonkeyPatch) -> Around:
 
 
 async def looked(one: StuckWorkflows) -> None:
-    one.look()
-    await asyncio.gather(*filter(None, [one._looking]))
+    await one.find()
+    await asyncio.gather(*filter(None, [one._under_way]))
 
 
 async def test_each_is_run_anew_and_not_again_within_an_hour(around):

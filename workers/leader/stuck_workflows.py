@@ -24,7 +24,7 @@ from workflows.messages import TaskInput
 
 EVERY_S = 5.0
 LIMIT = 500
-"""How many stuck workflows one look finds at most."""
+"""The most stuck workflows that one search finds."""
 REPLACED_AGAIN_S = 3600.0
 """The shortest time between two new runs of a workflow. A new run that gets stuck too needs other code."""
 NOTE = "工作流无法推进，由监控以新的运行取代"
@@ -33,39 +33,39 @@ log = logging.getLogger(__name__)
 
 
 class StuckWorkflows:
-    """Looks every `EVERY_S` at most, beside the leader's other jobs."""
+    """Searches once per `EVERY_S`, beside the leader's other jobs."""
 
-    def __init__(self, database: Database, engine: TemporalGateway, *, strict_vip: bool) -> None:
+    def __init__(self, database: Database, temporal: TemporalGateway, *, strict_vip: bool) -> None:
         self._strict_vip = strict_vip
         self._run = database.run
-        self._engine = engine
+        self._temporal = temporal
         self._next = 0.0
         self._replaced: dict[str, float] = {}  # workflow id -> when
-        self._looking: asyncio.Task[None] | None = None
+        self._under_way: asyncio.Task[None] | None = None
 
-    def look(self) -> None:
-        """Begin a look in the background if one is due and none is in progress."""
+    async def find(self) -> None:
+        """Begin a search in the background if one is due and none is in progress."""
         now = time.monotonic()
-        if now < self._next or (self._looking is not None and not self._looking.done()):
+        if now < self._next or (self._under_way is not None and not self._under_way.done()):
             return
         self._next = now + EVERY_S
-        self._looking = asyncio.create_task(self._look())
+        self._under_way = asyncio.create_task(self._find())
 
     def stop(self) -> None:
-        """Cancel a look that is in progress; the next leader looks again."""
-        if self._looking is not None:
-            self._looking.cancel()
+        """Cancel a search that is in progress; the next leader begins another."""
+        if self._under_way is not None:
+            self._under_way.cancel()
 
-    async def _look(self) -> None:
+    async def _find(self) -> None:
         try:
-            found = await self._engine.stuck(LIMIT)
+            found = await self._temporal.stuck(LIMIT)
             if found:
                 await self._run(lambda c: _tell(c, found))
             for one in found:
                 await self._tried(one)
-        except Exception as error:  # the next look begins anew
+        except Exception as error:  # the next search begins anew
             if not _is_away(error):
-                log.exception("the look for stuck workflows failed")
+                log.exception("the search for stuck workflows failed")
 
     async def _tried(self, run: StuckRun) -> None:
         try:
@@ -83,18 +83,18 @@ class StuckWorkflows:
             await self._replace(run, row)
         except Exception as error:
             if _is_away(error):
-                del self._replaced[run.workflow_id]  # the next look tries again
+                del self._replaced[run.workflow_id]  # the next search tries again
             raise
 
     async def _replace(self, run: StuckRun, row: Row | None) -> None:
         if row is not None:
             await self._run(lambda c: edges.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
         with suppress(NoSuchWorkflow):
-            await self._engine.terminate(run)
+            await self._temporal.terminate(run)
         if row is not None:
-            await self._engine.start_task(TaskInput.of(row), row.traceparent, again=True)
+            await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)
         elif run.workflow == NODE:
-            await self._engine.run_node_anew(run)
+            await self._temporal.run_node_anew(run)
         # the monitor is run again by its schedule, and a task without a row is none
 
     async def _collected(self, run: StuckRun) -> Row | None:
@@ -105,7 +105,7 @@ class StuckWorkflows:
             await self._run(
                 lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR, strict_vip=self._strict_vip)
             )
-            await self._engine.deliver(await failures.review(self._run, task_id))
+            await self._temporal.deliver(await failures.review(self._run, task_id))
         return row
 
     def _is_due(self, workflow_id: str) -> bool:

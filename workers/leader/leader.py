@@ -1,0 +1,46 @@
+"""The leader's turn: its jobs, in the order in which they run (docs/background-jobs.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from infra.db.engine import Database
+from infra.settings import Settings
+from infra.temporal.gateway import TemporalGateway
+from workers.leader.correct_times import correct_times
+from workers.leader.fold_counters import fold_counters
+from workers.leader.forget_instances import forget_instances
+from workers.leader.late_monitor import LateMonitor
+from workers.leader.promotions import promote_waiting
+from workers.leader.silent_nodes import SilentNodes
+from workers.leader.stuck_workflows import StuckWorkflows
+from workers.leader.unused_slots import assign_unused_slots
+
+Job = Callable[[], Awaitable[None]]
+
+
+class Leader:
+    """Runs the jobs one after the other. If one fails the rest waits for the next turn."""
+
+    def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
+        self._stuck_workflows = StuckWorkflows(database, temporal, strict_vip=settings.vip_nodes_strict)
+        self._jobs: tuple[Job, ...] = (
+            partial(fold_counters, database),
+            partial(forget_instances, database, settings),
+            partial(correct_times, database),
+            partial(promote_waiting, database, settings),
+            partial(assign_unused_slots, database, temporal, settings),
+            SilentNodes(database, temporal, settings).find,
+            LateMonitor(database, temporal, settings).find,
+            self._stuck_workflows.find,
+        )
+
+    async def turn(self) -> None:
+        """Run each job once."""
+        for job in self._jobs:
+            await job()
+
+    def stop(self) -> None:
+        """Cancel what a job does in the background."""
+        self._stuck_workflows.stop()
