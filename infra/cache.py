@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError
 
 from infra.resilience.token_bucket import ByteRate, Rate
-from infra.short_circuit import ShortCircuit
+from infra.resilience.circuit_breaker import CircuitBreaker
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Cache:
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
-        self._circuit = ShortCircuit(pause_s=PAUSE_S, after=1)
+        self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=1)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._take = None if redis is None else redis.register_script(_TAKE)
         self._charge = None if redis is None else redis.register_script(_CHARGE)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from infra.db.connection import Connection, keep_first_line
 from infra.db.lending import LENT_BY_KEPT, TURN_S, Lender
-from infra.short_circuit import ShortCircuit
+from infra.resilience.circuit_breaker import CircuitBreaker
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._lender = Lender(engine)
-        self._circuit = ShortCircuit(pause_s=PAUSE_S, after=SILENCES)
+        self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=SILENCES)
         self._running: set[asyncio.Task[Any]] = set()
         self.answered_at = 0.0  # by the monotonic clock; 0: never yet
 

@@ -36,7 +36,7 @@ from infra import telemetry
 from infra.db.notifications import Granted, Notifications
 from infra.notifier import Notifier
 from infra.settings import Settings
-from infra.short_circuit import ShortCircuit
+from infra.resilience.circuit_breaker import CircuitBreaker
 from infra.temporal import open_workflows, search_attributes
 from infra.temporal.access import NoSuchWorkflow, TemporalAway, is_away
 from infra.temporal.open_workflows import OpenTask, StuckRun
@@ -105,7 +105,7 @@ class TemporalGateway:
         config["interceptors"] = []
         self._untraced = Client(**config)
         self._settings = settings
-        self._circuit = ShortCircuit(pause_s=PAUSE_S, after=FAILURES)
+        self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=FAILURES)
         self._probing: asyncio.Task[None] | None = None
         self._notifier = Notifier(self)
 

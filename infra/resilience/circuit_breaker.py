@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class ShortCircuit:
+class CircuitBreaker:
     """Opens after several failures in a row. Then one caller per `pause_s` tries, and the first success closes it."""
 
     def __init__(self, *, pause_s: float, after: int) -> None:

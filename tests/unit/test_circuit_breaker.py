@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from infra import short_circuit
-from infra.short_circuit import ShortCircuit
+from infra.resilience import circuit_breaker
+from infra.resilience.circuit_breaker import CircuitBreaker
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(short_circuit.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(circuit_breaker.time, "monotonic", lambda: now[0])
     return now
 
 
 def test_it_opens_after_so_many_failures_in_a_row(clock: list[float]) -> None:
-    circuit = ShortCircuit(pause_s=1, after=3)
+    circuit = CircuitBreaker(pause_s=1, after=3)
     for _ in range(2):
         circuit.failed()
     circuit.answered()
@@ -28,7 +28,7 @@ def test_it_opens_after_so_many_failures_in_a_row(clock: list[float]) -> None:
 
 
 def test_one_caller_a_pause_tries_until_there_is_an_answer(clock: list[float]) -> None:
-    circuit = ShortCircuit(pause_s=1, after=1)
+    circuit = CircuitBreaker(pause_s=1, after=1)
     circuit.failed()
     clock[0] += 1.1
     assert [circuit.admits() for _ in range(3)] == [True, False, False]
