@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError
 
-from infra.resilience.token_bucket import ByteRate, Rate
 from infra.resilience.circuit_breaker import CircuitBreaker
+from infra.resilience.token_bucket import ByteRate, Rate
 
 log = logging.getLogger(__name__)
 

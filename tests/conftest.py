@@ -18,7 +18,7 @@ from temporalio.client import Client
 
 from infra.db import keys
 from infra.db.audit import Actor
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.db.keys import MadeKey, NewKey
 from infra.settings import Settings
 from tests.contract import Contract
@@ -157,7 +157,7 @@ async def frontend(stack: Stack, url: str | None = None, key: str | None = None)
 @asynccontextmanager
 async def callers(stack: Stack, url: str | None = None) -> AsyncIterator[MakeCaller]:
     """Makes callers with keys of their own; each has its `made` key."""
-    database = Database(create_engine(stack.services.database_url, pool_size=1))
+    database = Database(stack.services.database_url, connections=2)
     async with AsyncExitStack() as open_callers:
 
         async def make(role: str, owner: str = "somebody", **options: Any) -> Api:

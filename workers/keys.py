@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+import psycopg
 
 from infra.data_dir.embedded import forget_foreign, postgres_url
 from infra.data_dir.layout import DataDir
 from infra.db import keys
 from infra.db.audit import Actor
 from infra.db.connection import Connection
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database, DatabaseSilent
 from infra.db.keys import KeyRefused, MadeKey, NewKey
 from infra.settings import Settings, load
 from infra.strict_json import INT64
@@ -134,13 +134,13 @@ ACTIONS = {"create": _create, "list": _list, "revoke": _revoke, "rotate": _rotat
 
 async def _in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
     url, advice = _database(load())
-    database = Database(create_engine(url, pool_size=1))
+    database = Database(url, connections=2)
     try:
         return await database.run(work)
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in UNKNOWN:
+    except (psycopg.Error, DatabaseSilent) as error:
+        if getattr(error, "sqlstate", None) in UNKNOWN:
             raise NoDatabase("the database has another schema than this program: gpu-orchestrator migrate") from None
-        raise NoDatabase(f"{advice}\n({error.orig})") from None
+        raise NoDatabase(f"{advice}\n({error})") from None
     finally:
         await database.close()
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from infra import telemetry
 from infra.db import keys
-from infra.db.engine import Database, create_engine, is_unavailable
+from infra.db.engine import Database, is_unavailable
 from infra.db.migrate import SchemaMismatch, migrate
 from infra.resilience.retry import until_there
 from infra.settings import Settings, load
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 async def prepare(settings: Settings) -> None:
     """The schema, then the bootstrap key."""
     assert settings.database_url is not None  # it was needed when they were loaded
-    database = Database(create_engine(settings.database_url, pool_size=1))
+    database = Database(settings.database_url, connections=2)
     try:
         await until_there("Postgres", lambda: migrate(database), is_unavailable)
         await _make_valid(database, settings.api_key)

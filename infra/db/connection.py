@@ -1,28 +1,26 @@
-"""A connection in a transaction, as the modules of this folder use it.
-
-SQLAlchemy opens and closes it, and `lending` keeps it. Statements go to psycopg's connection directly: all of ours are
-SQL text, and the way through SQLAlchemy costs three times what the driver itself costs (0.39 ms of CPU against 0.12 ms
-for a SELECT of one row), some thirty times in the life of a task.
-"""
+"""A connection as the modules of this folder use it: statements in, rows out."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg.rows import namedtuple_row
+from psycopg.rows import AsyncRowFactory, class_row, namedtuple_row, scalar_row
 from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
 
+SCALARS = frozenset({str, int, float, bool, datetime})
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+
+
+class WrongCount(Exception):
+    """A statement did not return exactly one row."""
 
 
 class Row(Protocol):
@@ -33,95 +31,71 @@ class Row(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class Result(Protocol):
-    """The result of a statement: a part of SQLAlchemy's `CursorResult`."""
+class Opened(psycopg.AsyncConnection[Any]):
+    """A connection to Postgres that knows when it was opened, and reports each try to open one."""
 
-    @property
-    def rowcount(self) -> int: ...
-    def all(self) -> Sequence[Row]: ...
-    def one(self) -> Row: ...
-    def one_or_none(self) -> Row | None: ...
-    def scalar_one(self) -> Any: ...
-    def scalar_one_or_none(self) -> Any: ...
-    def scalars(self) -> Iterable[Any]: ...
-    def __iter__(self) -> Iterator[Row]: ...
+    opened_at = 0.0
+    """By the monotonic clock."""
 
-
-class Connection(Protocol):
-    """Executes statements, with parameters by name. SQLAlchemy's own connections fit this protocol too."""
-
-    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
-        """Execute a statement. Raises sqlalchemy.exc.DBAPIError."""
-        ...
-
-
-class DriverConnection:
-    """The driver's connection inside one that SQLAlchemy has opened."""
-
-    def __init__(self, opened: AsyncConnection) -> None:
-        pooled = opened.sync_connection
-        assert pooled is not None  # it is connected
-        self._opened = opened
-        self._driver: psycopg.AsyncConnection[Any] = pooled.connection.driver_connection  # type: ignore[assignment]
-        self.is_lost = False
-        """Whether a statement has found the other end gone."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it is open, in no transaction, and idle."""
-        return self._driver.info.transaction_status == TransactionStatus.IDLE
-
-    @property
-    def commits_each(self) -> bool:
-        """Whether each statement is a transaction of its own."""
-        return self._driver.autocommit
-
-    async def commit_each(self, each: bool) -> None:
-        """Set whether each statement is a transaction of its own. Call it outside a transaction. Raises DBAPIError."""
-        if self._driver.autocommit is not each:
-            await self._heeded("", self._driver.set_autocommit(each))
-
-    async def commit(self) -> None:
-        """End the transaction. Raises DBAPIError."""
-        await self._heeded("COMMIT", self._driver.commit())
-
-    async def roll_back(self) -> None:
-        """Undo the transaction if the connection is open; else the server does. Raises DBAPIError."""
-        if not self._driver.closed:
-            await self._heeded("ROLLBACK", self._driver.rollback())
-
-    async def close(self) -> None:
-        """Close it, and tell SQLAlchemy's pool that it may open another."""
-        await self._opened.invalidate()
-        await self._opened.close()
-
-    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None, /) -> Result:
-        """Execute a statement. Raises DBAPIError, whose text has no values of rows or parameters."""
-        query = _for_driver(statement.text)
-        return await self._heeded(query, self._answer(query, parameters or {}))
-
-    async def _answer(self, query: str, parameters: Mapping[str, Any]) -> Result:
-        cursor = self._driver.cursor(row_factory=namedtuple_row)
-        await cursor.execute(query, parameters)
-        return _Rows(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
-
-    async def _heeded(self, query: str, call: Awaitable[T]) -> T:
-        """Close a connection whose caller has stopped waiting: nobody knows what it is doing."""
+    @classmethod
+    async def connect(  # type: ignore[override]  # the pool hands on what it was given
+        cls, conninfo: str = "", *, tried: Callable[[psycopg.Error | None], None], **options: Any
+    ) -> Opened:
+        """Open one. `tried` gets the error, or None. Raises psycopg.Error."""
         try:
-            return await call
-        except asyncio.CancelledError:
-            await self._opened.invalidate()
+            opened = await super().connect(conninfo, **options)
+        except psycopg.Error as error:
+            tried(error)
             raise
+        opened.opened_at = time.monotonic()
+        tried(None)
+        return opened
+
+
+class Connection:
+    """Executes statements on a connection. Errors are psycopg's, without values of rows or parameters."""
+
+    def __init__(self, opened: psycopg.AsyncConnection[Any]) -> None:
+        self._opened = opened
+
+    async def execute(self, statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /) -> Result:
+        """Execute a statement. Raises psycopg.Error."""
+        query = statement if isinstance(statement, str) else _for_driver(statement.text)
+        return Result(*await self._answer(namedtuple_row, query, parameters))
+
+    async def all(self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /) -> list[T]:
+        """All rows. `row` is a class whose fields are the columns, or the type of the only column.
+
+        Raises psycopg.Error.
+        """
+        rows, _ = await self._answer(scalar_row if row in SCALARS else class_row(row), statement, parameters)
+        return rows
+
+    async def one(self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /) -> T:
+        """The only row. Raises psycopg.Error, WrongCount."""
+        return only(await self.all(row, statement, parameters))
+
+    async def one_or_none(
+        self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /
+    ) -> T | None:
+        """The only row, or None if there is none. Raises psycopg.Error, WrongCount."""
+        rows = await self.all(row, statement, parameters)
+        return only(rows) if rows else None
+
+    async def _answer(
+        self, factory: AsyncRowFactory[Any], query: str, parameters: Mapping[str, Any] | None
+    ) -> tuple[list[Any], int]:
+        cursor = self._opened.cursor(row_factory=factory)
+        try:
+            await cursor.execute(query, parameters or {})
+            return await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount
         except psycopg.Error as error:
             keep_first_line(error)
-            self.is_lost = self._driver.closed
-            raise DBAPIError.instance(
-                query, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=self.is_lost
-            ) from error
+            raise
 
 
-class _Rows:
-    """All rows, fetched."""
+class Result:
+    """All rows of a statement, fetched; or how many it has changed."""
 
     __slots__ = ("_rows", "rowcount")
 
@@ -129,16 +103,13 @@ class _Rows:
         self._rows = rows
         self.rowcount = rowcount
 
-    def all(self) -> list[Any]:
+    def all(self) -> Sequence[Row]:
         return self._rows
 
-    def one(self) -> Any:
-        """Raises NoResultFound or MultipleResultsFound, as SQLAlchemy does."""
-        if len(self._rows) != 1:
-            raise MultipleResultsFound if self._rows else NoResultFound
-        return self._rows[0]
+    def one(self) -> Row:
+        return cast("Row", only(self._rows))
 
-    def one_or_none(self) -> Any:
+    def one_or_none(self) -> Row | None:
         return self.one() if self._rows else None
 
     def scalar_one(self) -> Any:
@@ -150,11 +121,18 @@ class _Rows:
     def scalars(self) -> list[Any]:
         return [row[0] for row in self._rows]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
 
 
-def keep_first_line(error: DBAPIError | psycopg.Error) -> None:
+def only(rows: Sequence[T]) -> T:
+    """The one row that there is. Raises WrongCount."""
+    if len(rows) != 1:
+        raise WrongCount(f"{len(rows)} rows")
+    return rows[0]
+
+
+def keep_first_line(error: BaseException) -> None:
     """Cut off what follows Postgres' own words: its DETAIL shows the refused row with its payload."""
     if error.args:
         error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])

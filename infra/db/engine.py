@@ -1,26 +1,25 @@
-"""The database connection pool, and the one way to run a transaction."""
+"""The database: a pool of connections, a deadline for each call, and the one way to run a transaction."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import event, text
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from psycopg import InternalError, OperationalError
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import make_url
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from infra.db.connection import Connection, keep_first_line
-from infra.db.lending import LENT_BY_KEPT, TURN_S, Lender
+from infra.db.connection import Connection, Opened, keep_first_line
 from infra.resilience.circuit_breaker import CircuitBreaker
 
 log = logging.getLogger(__name__)
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it tells of each request, and of each try to connect
 
 T = TypeVar("T")
 
@@ -33,44 +32,31 @@ It is more than the time after which a paused process loses its locks (see SESSI
 """
 PAUSE_S, SILENCES = 1.0, 3
 """After several transactions in a row without an answer, only one per pause is tried."""
+TURN_S = 5.0
+"""Seconds that a caller waits for a connection while all are in use."""
+RECONNECT_S = 0.1
+"""Seconds after which the pool no longer tries to connect. The next caller makes it try again, at once."""
+CLOSE_S = 1.0
 SESSION = (
     "timezone=UTC",
     "jit=off",  # our statements are short: compiling one costs more than running it
     "statement_timeout=30s",
     "idle_in_transaction_session_timeout=5s",  # a process that is paused in a transaction must not hold its locks
 )
+OPTIONS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # ms until a connection whose other end is gone counts as broken
+    "application_name": "gpu-orchestrator",
+    "options": " ".join(f"-c {setting}" for setting in SESSION),
+}
+"""Of every connection."""
+PREPARE_THRESHOLD = 2
+"""A statement is prepared when it comes for the third time: our statements are few."""
 
 
-def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """Up to twice `pool_size` connections to Postgres; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
-    if url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    engine = create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=(LENT_BY_KEPT - 1) * pool_size,
-        pool_timeout=TURN_S,
-        pool_pre_ping=False,
-        hide_parameters=True,  # the text of an error goes to logs, histories and traces: no payload or token in it
-        connect_args={
-            "connect_timeout": 5,
-            "prepare_threshold": 2,  # prepared when it comes for the third time: our statements are few
-            "tcp_user_timeout": 10_000,  # ms until a connection whose other end is gone counts as broken
-            "application_name": "gpu-orchestrator",
-            "options": " ".join(f"-c {setting}" for setting in SESSION),
-        },
-    )
-    event.listen(engine.sync_engine, "handle_error", _keep_first_line)
-    return engine
-
-
-def _keep_first_line(context: ExceptionContext) -> None:
-    for error in (context.original_exception, context.sqlalchemy_exception):
-        if isinstance(error, DBAPIError | psycopg.Error):
-            keep_first_line(error)
-
-
-_PING = text("SELECT 1")
+def conninfo(url: str) -> str:
+    """The same for libpq; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
+    return make_conninfo(**PGDialect_psycopg().create_connect_args(make_url(url))[1])  # type: ignore[no-untyped-call]
 
 
 class DatabaseSilent(TimeoutError):
@@ -80,35 +66,45 @@ class DatabaseSilent(TimeoutError):
 class Database:
     """Runs transactions on a pool. All SQL is in the modules of this folder, never in a caller."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._lender = Lender(engine)
+    def __init__(self, url: str, *, connections: int = 20) -> None:
+        self._pool = AsyncConnectionPool(
+            conninfo(url),
+            connection_class=Opened,
+            kwargs={**OPTIONS, "autocommit": True, "prepare_threshold": PREPARE_THRESHOLD, "tried": self._tried},
+            min_size=0,
+            max_size=connections,
+            open=False,
+            timeout=TURN_S,
+            reconnect_timeout=RECONNECT_S,
+        )
         self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=SILENCES)
         self._running: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Timeout] = set()
+        self._lent = 0
+        self._drained_at = 0.0
+        self._refusal: psycopg.Error | None = None
+        self.url = url
         self.answered_at = 0.0  # by the monotonic clock; 0: never yet
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
         """Run `work` in one READ COMMITTED transaction, again if the database asks for that.
 
-        `work` must use nothing but the connection, since it may run more than once. Raises DatabaseSilent after
-        `within_s`. Then, as after any lost connection, nobody knows whether the transaction was committed.
+        `work` must use nothing but the connection, since it may run more than once. Raises psycopg.Error, and
+        DatabaseSilent after `within_s`. Then, as after any lost connection, nobody knows whether the transaction was
+        committed.
         """
-        return await self._bounded(lambda: self._in_transaction(work), within_s)
+
+        async def in_transaction(opened: Opened) -> T:
+            async with opened.transaction():
+                return await work(Connection(opened))
+
+        return await self._bounded(in_transaction, within_s)
 
     async def single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """`run` for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
-        return await self._bounded(lambda: self._alone(work), ANSWER_S)
+        return await self._bounded(lambda opened: work(Connection(opened)), ANSWER_S)
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncConnection]:
-        """A connection of SQLAlchemy's own, closed at the end: settings of its session affect nobody else."""
-        async with self._engine.connect() as connection:
-            try:
-                yield connection
-            finally:
-                await connection.invalidate()
-
-    async def _bounded(self, work: Callable[[], Awaitable[T]], within_s: float | None) -> T:
+    async def _bounded(self, work: Callable[[Opened], Awaitable[T]], within_s: float | None) -> T:
         if not self._circuit.admits():
             raise DatabaseSilent("the database has not answered lately")
         task = asyncio.create_task(self._repeated(work))
@@ -120,7 +116,7 @@ class Database:
             task.cancel()
             raise
         if not done:
-            task.cancel()  # it gives its connection back, or up, which may take as long again: nobody waits for that
+            task.cancel()  # it gives its connection up, which may take as long again: nobody waits for that
             self._circuit.failed()
             raise DatabaseSilent(f"no answer within {within_s:g} s")
         if task.exception() is None:
@@ -133,51 +129,78 @@ class Database:
         if not task.cancelled():
             task.exception()  # re-raised to the caller if it is still waiting
 
-    async def _in_transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._lender.transaction() as connection:
-            return await work(connection)
-
-    async def _alone(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._lender.singles() as connection:
-            return await work(connection)
-
-    async def _repeated(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _repeated(self, work: Callable[[Opened], Awaitable[T]]) -> T:
         for attempt in range(RETRIES):
             try:
-                return await work()
-            except DBAPIError as error:
-                if not _may_repeat(error) or attempt == RETRIES - 1:
+                return await self._lend(work)
+            except psycopg.Error as error:
+                if error.sqlstate not in RETRIED_SQLSTATES or attempt == RETRIES - 1:
+                    keep_first_line(error)  # of a COMMIT
                     raise
                 await asyncio.sleep(0.005 * 2**attempt)
         raise AssertionError("unreachable")
 
+    async def _lend(self, work: Callable[[Opened], Awaitable[T]]) -> T:
+        opened = await self._turn()
+        self._lent += 1
+        try:
+            return await work(opened)
+        except asyncio.CancelledError:
+            await opened.close()  # nobody knows what it is doing
+            raise
+        finally:
+            self._lent -= 1
+            if opened.broken and opened.opened_at > self._drained_at:
+                self._drained_at = time.monotonic()
+                await self._pool.drain()  # the others are probably lost too
+            await self._pool.putconn(opened)
+
+    async def _turn(self) -> Opened:
+        """A connection. Fails at once when Postgres refuses one while it lends us none."""
+        if self._pool.closed:
+            await self._pool.open()
+        try:
+            async with asyncio.timeout(None) as turn:
+                self._waiting.add(turn)
+                try:
+                    return await self._pool.getconn()
+                finally:
+                    self._waiting.discard(turn)
+        except TimeoutError:
+            raise DatabaseSilent(f"no connection: {self._refusal}") from self._refusal
+
+    def _tried(self, refusal: psycopg.Error | None) -> None:
+        """Note whether a connection could be opened, and tell the callers that wait for one."""
+        if refusal is None:
+            self._circuit.answered()
+            return
+        keep_first_line(refusal)
+        self._refusal = refusal
+        if self._lent:
+            return  # there are too many connections, or those that are lent will soon be found lost
+        self._circuit.open()
+        for turn in self._waiting:
+            if not turn.expired():
+                turn.reschedule(0)
+
     async def ping(self) -> None:
         """Raise unless the database answers."""
-        await self.run(_ping)
+        await self.single(_ping)
 
     async def close(self) -> None:
-        """Close every pooled connection, once calls that were given up have returned theirs."""
+        """Close every connection, once calls that were given up have returned theirs."""
         if self._running:
-            await asyncio.wait(self._running, timeout=1)
-        await self._lender.close()
-        await self._engine.dispose()
+            await asyncio.wait(self._running, timeout=CLOSE_S)
+        await self._pool.close(CLOSE_S)
 
 
 async def _ping(connection: Connection) -> None:
-    await connection.execute(_PING)
-
-
-def _may_repeat(error: DBAPIError) -> bool:
-    """Whether it is a deadlock or serialization failure: nothing of the transaction was kept."""
-    return getattr(error.orig, "sqlstate", None) in RETRIED_SQLSTATES
+    await connection.one(int, "SELECT 1")
 
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether an error means that the database is away, and not that the work was wrong."""
-    if isinstance(error, DBAPIError):
-        sqlstate = getattr(error.orig, "sqlstate", None)
-        return error.connection_invalidated or (
-            isinstance(error, OperationalError | InternalError)
-            and (sqlstate is None or sqlstate[:2] in {"08", "53", "57"} or sqlstate == "25P03")
-        )
-    return isinstance(error, ConnectionError | TimeoutError | PoolTimeout)
+    error = getattr(error, "orig", error)  # of SQLAlchemy's, from a migration
+    if isinstance(error, OperationalError | InternalError):
+        return error.sqlstate is None or error.sqlstate[:2] in {"08", "53", "57"} or error.sqlstate == "25P03"
+    return isinstance(error, ConnectionError | TimeoutError)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, NullPool, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from infra.db.engine import Database
+from infra.db.connection import keep_first_line
+from infra.db.engine import OPTIONS, Database
 from infra.db.schema import VERSIONS
 from infra.db.tables import metadata
 
@@ -74,9 +76,27 @@ async def migrate(database: Database, versions: Sequence[Path] = (VERSIONS,)) ->
 
     It continues until it has got each lock that it needs. Raises SchemaMismatch, DBAPIError, ConnectionError.
     """
-    async with database.session() as connection:
-        await _lock(connection)
-        await _until_locks_are_had(connection, versions)
+    engine = create_engine(database.url)
+    try:
+        async with engine.connect() as connection:
+            await _lock(connection)
+            await _until_locks_are_had(connection, versions)
+    finally:
+        await engine.dispose()
+
+
+def create_engine(url: str) -> AsyncEngine:
+    """SQLAlchemy's way to the same database, which only Alembic needs."""
+    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = create_async_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=OPTIONS)
+    event.listen(engine.sync_engine, "handle_error", _keep_first_line)
+    return engine
+
+
+def _keep_first_line(context: ExceptionContext) -> None:
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None:
+            keep_first_line(error)
 
 
 async def _lock(connection: AsyncConnection) -> None:

@@ -34,6 +34,11 @@ class CircuitBreaker:
         self._failures += 1
         self._next_try = time.monotonic() + self._pause_s
 
+    def open(self) -> None:
+        """Note that it is known to be away."""
+        self._failures = self._after
+        self._next_try = time.monotonic() + self._pause_s
+
     def answered(self) -> None:
         """Note a success."""
         self._failures = 0

@@ -35,8 +35,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from infra import telemetry
 from infra.db.notifications import Granted, Notifications
 from infra.notifier import Notifier
-from infra.settings import Settings
 from infra.resilience.circuit_breaker import CircuitBreaker
+from infra.settings import Settings
 from infra.temporal import open_workflows, search_attributes
 from infra.temporal.access import NoSuchWorkflow, TemporalAway, is_away
 from infra.temporal.open_workflows import OpenTask, StuckRun

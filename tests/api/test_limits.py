@@ -15,7 +15,7 @@ from api.app import create_app
 from api.dependencies import Context
 from api.middleware import limits
 from infra.cache import Cache
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.forecast import Forecast
 from infra.nodes.address_policy import AllowList
 from infra.nodes.own_services import OwnServices
@@ -41,7 +41,7 @@ async def serve(stack):
                 temporal_address=stack.services.temporal_address,
                 **chosen,
             )
-            database = Database(create_engine(stack.services.database_url, pool_size=5))
+            database = Database(stack.services.database_url, connections=10)
             cache = Cache.connect(redis or stack.services.redis_url)
             engine = TemporalGateway(await connect(settings), settings)
             allowed = AllowList(settings, OwnServices(settings))

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from infra.db import keys
 from infra.db.audit import Actor
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.db.keys import NewKey
 from tests.bench.attacker import STRUCTURE
 from tests.bench.companion import Companion
@@ -89,7 +89,7 @@ def _honest_calls(rig: Rig, done: Put) -> dict[str, Call]:
 
 
 async def _key(rig: Rig, role: Role) -> str:
-    database = Database(create_engine(rig.stack.services.database_url, pool_size=1))
+    database = Database(rig.stack.services.database_url, connections=2)
     try:
         made = await database.run(lambda c: keys.create(c, NewKey(role, "bench"), Actor(None, "bench", None)))
         return made.secret

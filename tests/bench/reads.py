@@ -14,7 +14,7 @@ from functools import partial
 from infra.data_dir.embedded import DATABASE
 from infra.db import counters, keys
 from infra.db.audit import Actor
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.db.keys import NewKey
 from infra.db.migrate import migrate
 from tests.bench import fill
@@ -157,7 +157,7 @@ async def _serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
 
 async def _prepare(url: str, bootstrap_key: str) -> str:
     """Make the tables, an administrator's key, and a user's key, whose secret is returned."""
-    database = Database(create_engine(url))
+    database = Database(url)
     try:
         await migrate(database)
         await database.run(lambda c: keys.ensure_bootstrap(c, bootstrap_key))

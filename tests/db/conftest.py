@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.data_dir import embedded
-from infra.db.engine import Database, create_engine
-from infra.db.migrate import migrate
+from infra.db.engine import Database
+from infra.db.migrate import create_engine, migrate
 from tests.db import rows
 from tests.db.life import Life
 from workers.stack.stack import Stack
@@ -26,7 +26,7 @@ async def engine(stack: Stack) -> AsyncIterator[AsyncEngine]:
         await connection.execute(text(f"CREATE DATABASE {NAME}"))
     await administration.dispose()
     own = create_engine(embedded.postgres_url(stack.data_dir, NAME))
-    await migrate(Database(own))
+    await migrate(Database(own.url.render_as_string(hide_password=False)))
     yield own
     await own.dispose()
 
@@ -34,7 +34,7 @@ async def engine(stack: Stack) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
     """What the programs run their transactions on."""
-    found = Database(engine)
+    found = Database(engine.url.render_as_string(hide_password=False))
     yield found
     await found.close()
 

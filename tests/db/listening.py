@@ -37,7 +37,7 @@ async def listening(database_url: str) -> AsyncIterator[Closings]:
 @asynccontextmanager
 async def held(engine: AsyncEngine) -> AsyncIterator[Database]:
     """A database with one task, which holds a slot."""
-    found = Database(engine)
+    found = Database(engine.url.render_as_string(hide_password=False))
 
     async def begin(connection: Connection) -> None:
         await connection.execute(text(rows.EMPTY))

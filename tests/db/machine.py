@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
-from infra.db.engine import Database, create_engine
-from infra.db.migrate import migrate
+from infra.db.engine import Database
+from infra.db.migrate import create_engine, migrate
 from workers.stack.stack import Stack
 
 
@@ -47,7 +47,7 @@ def over(stack: Stack, name: str, machine: type[Machine]) -> Iterator[type[Machi
             async with administration.connect() as connection:
                 await connection.execute(text(f"CREATE DATABASE {name}"))
             await administration.dispose()
-            database = Database(create_engine(embedded.postgres_url(stack.data_dir, name)))
+            database = Database(embedded.postgres_url(stack.data_dir, name))
             await migrate(database)
             return database
 

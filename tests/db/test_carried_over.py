@@ -11,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
 from infra.db import counters, keys
-from infra.db.engine import create_engine
-from infra.db.migrate import alembic_config
+from infra.db.migrate import alembic_config, create_engine
 from workers.stack.stack import Stack
 
 NAME = "carried_over"

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from infra.data_dir import embedded
 from infra.db import keys, schema
 from infra.db import migrate as migrating
-from infra.db.engine import Database, create_engine
-from infra.db.migrate import SchemaMismatch, alembic_config, migrate
+from infra.db.engine import Database
+from infra.db.migrate import SchemaMismatch, alembic_config, create_engine, migrate
 from infra.db.schema import VERSIONS
 from infra.settings import Settings
 from tests.conftest import eventually
@@ -70,7 +70,7 @@ async def url(stack: Stack) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    found = Database(create_engine(url))
+    found = Database(url)
     yield found
     await found.close()
 
@@ -155,7 +155,7 @@ async def test_tables_of_a_backup_over_a_later_schema_are_noticed(database: Data
 
 async def test_two_at_once(url: str, engine: AsyncEngine, tmp_path: Path) -> None:
     """The same while an index is built: the waiting migrator must hold no snapshot, or both would wait forever."""
-    both = [Database(create_engine(url, pool_size=1)) for _ in range(2)]
+    both = [Database(url, connections=2) for _ in range(2)]
     async with asyncio.timeout(30):
         await asyncio.gather(*(migrate(one, with_one_more(tmp_path, INDEX)) for one in both))
     assert await one(engine, VALID) is True

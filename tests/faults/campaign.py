@@ -20,7 +20,7 @@ from temporalio.client import Client
 
 from infra.db import keys
 from infra.db.audit import Actor
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.db.keys import NewKey
 from infra.settings import ENV_PREFIX
 from tests.faults import verdict
@@ -57,7 +57,7 @@ async def run(plan: Plan, log: Log, folder: Path | None = None) -> Figures:
 
 async def _users_key(system: System) -> str:
     """The secret of a new key of the careless user."""
-    database = Database(create_engine(system.services.database_url, pool_size=1))
+    database = Database(system.services.database_url, connections=2)
     try:
         key = NewKey(Role.USER, OWNER)
         return (await database.run(lambda c: keys.create(c, key, Actor(None, "faults", None)))).secret

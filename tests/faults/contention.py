@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from infra.db.engine import create_engine
+from infra.db.migrate import create_engine
 from tests.conftest import eventually
 from workers.stack.stack import Stack
 
@@ -66,7 +66,7 @@ class Held:
 @asynccontextmanager
 async def held(stack: Stack) -> AsyncIterator[Held]:
     """A transaction on the stack's database; what is not committed is rolled back."""
-    engine = create_engine(stack.services.database_url, pool_size=2)
+    engine = create_engine(stack.services.database_url)
     try:
         async with engine.connect() as connection:
             pid = (await connection.execute(_PID)).scalar_one()

@@ -11,7 +11,7 @@ import asyncio
 from sqlalchemy import text
 
 from infra.db import attempts, gpus
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.db.gpus import Registration
 from infra.db.notifications import ClosedAttempt
 from infra.forecast import FRESH_S
@@ -70,7 +70,7 @@ async def test_it_is_collected_also_before_the_first_step(api, make_node, stack,
 
 async def come_and_go(stack, task_id: str, task_type: int) -> None:
     """A node takes the task and is gone, and nobody tells the task."""
-    database = Database(create_engine(stack.services.database_url, pool_size=1))
+    database = Database(stack.services.database_url, connections=2)
     node = Registration("unheard", "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
     try:
         registered = await database.run(lambda c: gpus.register(c, node, strict_vip=False))

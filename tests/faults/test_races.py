@@ -25,7 +25,7 @@ import pytest
 from sqlalchemy import text
 
 from infra.db import attempts, gpus, node_edges, silence
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.db.gpus import Registration
 from tests.conftest import eventually
 from tests.e2e.inside import select
@@ -38,7 +38,7 @@ SLOW = 40.0
 @pytest.fixture
 async def database(stack):
     """A process of its own, as far as Postgres can tell."""
-    database = Database(create_engine(stack.services.database_url, pool_size=2))
+    database = Database(stack.services.database_url, connections=4)
     yield database
     await database.close()
 

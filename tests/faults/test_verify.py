@@ -18,7 +18,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
 from infra.db import verifying
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.settings import ENV_PREFIX, Settings
 from infra.temporal.gateway import MONITOR, task_workflow_id
 from tests.conftest import eventually
@@ -67,7 +67,7 @@ class Hand:
 
     async def found(self, *task_ids: str) -> list[str]:
         """What is said about these tasks; other tests leave theirs behind."""
-        database = Database(create_engine(self._url, pool_size=2))
+        database = Database(self._url, connections=4)
         try:
             rows = {row.task_id: row for row in await database.run(verifying.tasks)}
             agreement = workflows.Agreement(self.temporal, database, False, await self.retention())
@@ -175,7 +175,7 @@ async def test_a_row_without_a_workflow_is_found(hand):
 
 
 async def test_a_closed_row_that_the_engine_may_have_forgotten_is_unknown(hand, stack, temporal):
-    database = Database(create_engine(stack.services.database_url, pool_size=1))
+    database = Database(stack.services.database_url, connections=2)
     agreement = workflows.Agreement(temporal, database, True, await hand.retention())
     await hand.sql(COPIED, "task_of_old", counted=False)
     await hand.sql(ENDED.replace("%s", "1000000000") + " WHERE task_id = 'task_of_old'", counted=False)

@@ -8,7 +8,7 @@ import logging
 from pydantic import SecretStr
 
 from infra.db import keys, schema
-from infra.db.engine import Database, create_engine, is_unavailable
+from infra.db.engine import Database, is_unavailable
 from infra.db.schema import Schema
 from infra.resilience.retry import until_there
 from infra.settings import Settings
@@ -22,7 +22,7 @@ SAID_EVERY_S = 30.0
 async def open_database(settings: Settings) -> Database:
     """The database of the settings, once this program can use it."""
     assert settings.database_url is not None  # it was needed when they were loaded
-    database = Database(create_engine(settings.database_url))
+    database = Database(settings.database_url)
     await until_usable(database)
     await _warn_of_dead_key(database, settings.api_key)
     return database

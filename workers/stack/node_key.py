@@ -10,11 +10,11 @@ from pathlib import Path
 
 from infra.db import local_nodes
 from infra.db.connection import Connection
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 
 
 async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str]) -> None:
-    """Write a live node's key to `path`, mode 0600, that may register these ids. Raises DBAPIError or OSError."""
+    """Write a live node's key to `path`, mode 0600, that may register these ids. Raises psycopg.Error or OSError."""
 
     async def ensure(connection: Connection) -> None:
         await local_nodes.lock(connection)
@@ -24,7 +24,7 @@ async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str])
             # Before the commit: whoever waits for the lock reads it after that. Without a commit the key is dead.
             _keep(secret, path)
 
-    database = Database(create_engine(database_url, pool_size=1))
+    database = Database(database_url, connections=2)
     try:
         await database.run(ensure)
     finally:

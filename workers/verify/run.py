@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+import psycopg
 from temporalio.service import RPCError
 
 from infra.data_dir.embedded import forget_foreign
 from infra.data_dir.layout import DataDir
-from infra.db.engine import Database, create_engine
+from infra.db.engine import Database
 from infra.settings import Settings, load
 from infra.temporal import access
 from workers.stack.services import addresses
@@ -67,7 +67,7 @@ async def verify(settings: Settings, *, settled: bool = False, logs: Sequence[Pa
     """Check everything that can be checked now. The report names what cannot be read; nothing is written anywhere."""
     assert settings.database_url is not None
     report = Report(settled)
-    database = Database(create_engine(settings.database_url, pool_size=2))
+    database = Database(settings.database_url, connections=4)
     try:
         await _check(report, database, settings, logs)
     finally:
@@ -88,7 +88,7 @@ async def _check(report: Report, database: Database, settings: Settings, paths: 
         report.findings += snapshot.findings
         if paths:
             report.findings += await nodes.check(snapshot.results, database)
-    except (SQLAlchemyError, OSError) as error:
+    except (psycopg.Error, OSError) as error:
         report.unread.append(f"Postgres: {_first_line(error)}")
         return
     try:
