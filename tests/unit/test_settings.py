@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+from pydantic import ValidationError
 
 from infra.bad_settings import BadSettings
 from infra.settings import ENV_PREFIX, Settings, load
@@ -294,3 +295,23 @@ def test_a_variable_that_nothing_reads_is_pointed_out(
 )
 def test_origins_are_as_browsers_write_them(value: str, origins: tuple[str, ...]) -> None:
     assert Settings(cors_origins=value).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed", "refused"),
+    [
+        ("1-65535", [1, 8080, 65535], [0]),
+        ("8000-8999, 9100", [8000, 8999, 9100], [7999, 9000, 9101]),
+        ("22", [22], [21, 23]),
+    ],
+)
+def test_node_ports(text: str, allowed: list[int], refused: list[int]) -> None:
+    ranges = Settings(node_ports=text).node_ports
+    assert all(any(port in ports for ports in ranges) for port in allowed)
+    assert not any(any(port in ports for ports in ranges) for port in refused)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0-5", "9-8", "1-65536", "http", "1-2-3", "80,,81", "-5"])
+def test_bad_node_ports_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="node_ports"):
+        Settings(node_ports=text)

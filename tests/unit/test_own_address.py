@@ -1,4 +1,4 @@
-"""Where nodes and our own programs reach the API, whatever it listens on; and the ports of nodes."""
+"""Where nodes and our own programs reach the API, whatever it listens on."""
 
 from __future__ import annotations
 
@@ -99,23 +99,3 @@ def test_wildcards(host: str, wild: bool) -> None:
 
 def test_an_ipv6_address_gets_its_brackets() -> None:
     assert http_url("::1", 80) == "http://[::1]:80"
-
-
-@pytest.mark.parametrize(
-    ("text", "allowed", "refused"),
-    [
-        ("1-65535", [1, 8080, 65535], [0]),
-        ("8000-8999, 9100", [8000, 8999, 9100], [7999, 9000, 9101]),
-        ("22", [22], [21, 23]),
-    ],
-)
-def test_node_ports(text: str, allowed: list[int], refused: list[int]) -> None:
-    ranges = Settings(node_ports=text).node_ports
-    assert all(any(port in ports for ports in ranges) for port in allowed)
-    assert not any(any(port in ports for ports in ranges) for port in refused)
-
-
-@pytest.mark.parametrize("text", ["", "0", "0-5", "9-8", "1-65536", "http", "1-2-3", "80,,81", "-5"])
-def test_bad_node_ports_are_refused(text: str) -> None:
-    with pytest.raises(ValidationError, match="node_ports"):
-        Settings(node_ports=text)
