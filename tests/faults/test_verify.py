@@ -20,6 +20,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from infra.db import verifying
 from infra.db.engine import Database
 from infra.settings import ENV_PREFIX, Settings
+from infra.temporal import executions
 from infra.temporal.gateway import MONITOR, task_workflow_id
 from tests.conftest import eventually
 from workers.stack.process import run_to_end
@@ -78,7 +79,7 @@ class Hand:
         return sorted(one for one in every if one.startswith(tuple(task_ids)))
 
     async def retention(self) -> Any:
-        return await workflows.task_executions.retention(self.temporal)
+        return await executions.retention(self.temporal)
 
     async def visible(self, task_id: str, count: int = 1) -> None:
         """The list of workflows lags behind."""
