@@ -77,7 +77,7 @@ class Context:
             await self.write_behind()
 
 
-async def _of_request(request: Request) -> Context:  # async: FastAPI runs what is not in a thread
+async def _of_request(request: Request) -> Context:  # async: FastAPI would run it in a thread
     context: Context = request.app.state.context
     return context
 

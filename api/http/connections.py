@@ -112,7 +112,7 @@ class Outgoing:
         self._connections = connections
         self._stall_s = connections.limits.stall_s
         self._written = 0
-        self._taken = 0  # of what was written, at `since`
+        self._taken = 0  # bytes that the reader had taken at `since`
         self._look: asyncio.TimerHandle | None = None
         self.since = loop.time()  # when the reader last made progress
 

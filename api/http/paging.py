@@ -110,7 +110,7 @@ def _beginning(request: Request, shown: int, total: int) -> dict[str, str]:
     return headers
 
 
-async def page_of(  # async, as the other: FastAPI runs what is not in a thread
+async def page_of(  # async, as the one below: FastAPI would run it in a thread
     page: Annotated[PageNumber, Query(description="页码")] = 1,
     size: Annotated[PageSize, Query(description="每页大小")] = USUAL_SIZE,
 ) -> Page:

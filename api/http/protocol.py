@@ -63,7 +63,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self.out: Outgoing
         self._part = _Part.BETWEEN
-        self._ahead = b""  # what has come in and is not parsed yet
+        self._ahead = b""  # input that is not parsed yet
         self._tail = b""  # of the head: its end may lie in two reads
         self._head = 0  # bytes of the head that were parsed
         self._whole = False  # a request has ended in the piece that is parsed
@@ -198,7 +198,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse_ahead()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Ignore offers to upgrade without a log entry: anybody may make them."""
+        """Ignore offers to upgrade without a log entry, since any caller may make them."""
 
     def _unset_keepalive_if_required(self) -> None:
         """Do nothing: uvicorn's own timer is never set."""

@@ -65,7 +65,7 @@ def presented(headers: Headers) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-async def _of_request(request: Request) -> Caller:  # async: FastAPI runs what is not in a thread
+async def _of_request(request: Request) -> Caller:  # async: FastAPI would run it in a thread
     caller: Caller = request.state.caller
     return caller
 

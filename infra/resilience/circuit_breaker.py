@@ -1,4 +1,4 @@
-"""A circuit breaker: callers do not all wait for a dependency that has just not answered."""
+"""A circuit breaker: while a dependency is away, callers fail at once instead of waiting for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CircuitBreaker:
         return self._failures >= self._after
 
     def admits(self) -> bool:
-        """Whether the caller may try now. If not, waiting would most likely be in vain."""
+        """Whether the caller may try now."""
         if not self.is_open:
             return True
         now = time.monotonic()
