@@ -13,12 +13,13 @@ from fastapi.telemetry import TelemetryConfig
 from api.dependencies import Context
 from api.http import errors
 from api.http.envelope import Envelope, Failure, failure, ok, says
-from api.http.errors import ErrorShield
 from api.middleware.authentication import PREFIX, Authentication
 from api.middleware.byte_limit import ByteLimit
+from api.middleware.declared_size import DeclaredSize
+from api.middleware.error_shield import ErrorShield
 from api.middleware.in_flight import InFlight
-from api.middleware.limits import DeclaredSize, RateLimit
 from api.middleware.methods import Cors, HeadAsGet, Options
+from api.middleware.rate_limit import RateLimit
 from api.middleware.target import Utf8Target
 from api.middleware.tracing import Tracing
 from api.openapi import docs, document

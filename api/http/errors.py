@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.envelope import failure
 from infra.db.engine import is_unavailable
@@ -144,33 +143,8 @@ class Unavailable(ApiError):
         super().__init__(503, UNAVAILABLE, {"Retry-After": str(retry_after)})
 
 
-class ErrorShield:
-    """Answers every exception that no handler took. Unlike a handler for Exception, it does not re-raise afterwards."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        except Exception as error:
-            if started:  # too late for an answer: the server has to cut the connection
-                raise
-            await answer_to(error)(scope, receive, send)
-
-
 def install(app: FastAPI) -> None:
-    """Register the handlers for expected errors. `ErrorShield` answers everything else."""
+    """Register the handlers for expected errors. `api.middleware.error_shield` answers everything else."""
     for error in (ApiError, domain.DomainError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(error, _handle)
 

@@ -13,7 +13,7 @@ import pytest
 
 from api.app import create_app
 from api.dependencies import Context
-from api.middleware import limits
+from api.middleware import rate_limit as limits
 from infra.cache import Cache
 from infra.db.engine import Database
 from infra.forecast import Forecast

@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from api.http.body import JsonBody, check_depth, check_json_text, parse
 from api.http.envelope import Envelope, ok
-from api.http.errors import CODES, BadRequest, ErrorShield, install
+from api.http.errors import CODES, BadRequest, install
 from api.http.paging import PageOf, WholeOrPageOf
+from api.middleware.error_shield import ErrorShield
 from api.schemas import alerts, cluster, gpus, monitoring, requests, tasks
 from api.schemas.fields import sample_of
 from api.schemas.params import IdempotencyKey, Integer, Reason

@@ -12,8 +12,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracer, SpanKind, StatusCode, Tracer
 
-from api.http.errors import BadRequest, ErrorShield, install
+from api.http.errors import BadRequest, install
 from api.middleware.authentication import PREFIX
+from api.middleware.error_shield import ErrorShield
 from api.middleware.tracing import Tracing
 from infra import telemetry
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api.middleware.limits import LocalBuckets
+from api.middleware.rate_limit import LocalBuckets
 from infra.resilience.token_bucket import ByteRate, Rate, RoleRate, charge, take
 from infra.settings import RATES, Settings
 from workflows.domain.role import Role
@@ -56,7 +56,7 @@ def test_a_full_bucket_holds_its_burst(limit: Rate) -> None:
 
 def test_buckets_have_names_and_old_ones_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = Rate(rate=1, burst=2)
-    monkeypatch.setattr("api.middleware.limits.time.monotonic", lambda: 50.0)
+    monkeypatch.setattr("api.middleware.rate_limit.time.monotonic", lambda: 50.0)
     buckets = LocalBuckets(most=3)
     assert [buckets.take("a", limit) for _ in range(3)] == [0, 0, 1]
     assert [buckets.take(name, limit) for name in ("b", "c", "a")] == [0, 0, 1]

@@ -1,17 +1,14 @@
-"""Early refusals: declared sizes (400), and calls that come too often (429)."""
+"""Refusals of calls that come too often: 429."""
 
 from __future__ import annotations
 
 import math
-import re
 import time
 
 from cachetools import LRUCache
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.body import check_declared
-from api.http.errors import BadRequest, TooManyRequests, answer_to
+from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
 from infra.cache import Cache
 from infra.db.keys import Caller
@@ -22,34 +19,6 @@ from workflows.domain.role import Role
 MOST_BUCKETS = 10_000
 REGISTER = f"{PREFIX}/gpus/register"
 REGISTRATIONS_AT_ONCE = 64
-_RESULT = re.compile(rf"POST {PREFIX}/tasks/[^/]+/result")
-
-
-class DeclaredSize:
-    """Refuses a body whose declared size is too large, from any caller and on any path.
-
-    The report of a result is refused by its route too, whose answer does not count: there it fails the attempt that
-    the caller holds.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            try:
-                check_declared(headers)
-            except BadRequest as error:
-                if _RESULT.fullmatch(f"{scope['method']} {scope['path']}"):
-                    await self._app(scope, receive, _unheard)
-                await answer_to(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-async def _unheard(message: Message) -> None:
-    """Discard an answer."""
 
 
 class RateLimit:
