@@ -15,7 +15,7 @@ from datetime import datetime
 
 from temporalio import activity
 
-from infra.db import alerts, attempts, claims, collecting, counters, edges, failures, first_looks, reconciling
+from infra.db import alerts, attempts, claims, collecting, counters, edges, failures, outbox, reconciling
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
@@ -39,10 +39,8 @@ PATIENCE_S = 20.0
 DELIVERY_S = 60.0
 """A dispatch without a clear answer after this time has been given up."""
 UNHEARD_S = 1800.0
-"""How long a slot that was claimed at creation is kept for a workflow that has not been heard of: without workers
-nobody has asked the node, so the failure is not the node's."""
-LOOKED_S = 600.0
-"""A first look that was put off and is overdue by this is no longer expected."""
+"""How long the slot of a first attempt is kept that no node has accepted: without workers nobody has asked the node, so
+the failure is not the node's."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
 RETURNED = {Standing.COMPLETED: {TaskStatus.COMPLETED}, Standing.FAILED: set(FAILURE_TYPES)}
@@ -82,7 +80,7 @@ class Mender:
         mended["nodes"] = await self._each(self._attend, await run(lambda c: reconciling.unattended(c, AGE_S)))
         mended["unwatched"] = await self._each(self._attend, await self._unwatched())
         mended["counters"] = await self._recount()
-        await run(lambda c: first_looks.forget(c, LOOKED_S))
+        await run(outbox.clear_ended)
         return {kind: count for kind, count in mended.items() if count}
 
     async def _each(self, mend: Callable[[Row], Awaitable[bool]], rows: Iterable[Row]) -> int:
@@ -97,13 +95,16 @@ class Mender:
                 return False
 
     async def _start(self, row: Row) -> bool:
-        """The row is there and no workflow has looked at it."""
-        standing, begins_in_s = await self._engine.standing_and_delay_s(row.task_id)
-        if standing is not Standing.RUNNING:
-            return await self._run_again(row, "工作流尚未启动，由监控启动")
-        if row.waits and begins_in_s > 0:  # who started it had no time to say so
-            await self._run(lambda c: first_looks.record(c, {row.task_id: -begins_in_s}))
-        return False
+        """Nobody has confirmed that its workflow was started. A second start of one that waits has no effect."""
+        runs = False
+        if row.waits:
+            await self._engine.start_task(TaskInput.of(row, waits=True), row.traceparent)
+        else:
+            runs = await self._engine.standing(row.task_id) is Standing.RUNNING
+            if not runs and not await self._run_again(row, "工作流尚未启动，由监控启动"):
+                return False
+        await self._run(lambda c: outbox.clear(c, [row.task_id]))
+        return not runs
 
     async def _expire(self, row: Row) -> bool:
         """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here."""

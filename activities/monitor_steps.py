@@ -9,7 +9,6 @@ from dataclasses import asdict
 
 from temporalio import activity
 
-from activities.explaining import Explanations
 from activities.mending import Mender
 from infra.cache import Cache
 from infra.db import alerts, monitoring, reconciling
@@ -27,14 +26,11 @@ BEAT_EVERY_S = 2.0
 class MonitorSteps:
     """Implements `workflows.ports.MonitorActivities`."""
 
-    def __init__(
-        self, database: Database, cache: Cache, mender: Mender, explanations: Explanations, settings: Settings
-    ) -> None:
+    def __init__(self, database: Database, cache: Cache, mender: Mender, settings: Settings) -> None:
         self._database = database
         self._cache = cache
         self._mender = mender
         self._settings = settings
-        self._explanations = explanations
 
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
@@ -44,7 +40,7 @@ class MonitorSteps:
 
     @activity.defn(name="check_health")
     async def check_health(self) -> MonitorReport:
-        """Evaluate health, raise what it calls for, keep the report, and keep true what waiting tasks say."""
+        """Evaluate health, raise what it calls for, and keep the report."""
         async with _beating():
             return await self._evaluate()
 
@@ -65,7 +61,6 @@ class MonitorSteps:
 
         raised = await self._database.run(keep)
         await self._cache.keep_report(report)
-        await self._explanations.refresh()
         return MonitorReport(system, alerts_raised=raised)
 
 

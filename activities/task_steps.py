@@ -19,7 +19,6 @@ from infra.db.connection import Connection
 from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.db.notifications import Notifications
-from infra.forecast import Forecast
 from infra.nodes.client import NO_HTTP, Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.strict_json import Unfit
@@ -46,12 +45,10 @@ class TaskSteps:
         database: Database,
         engine: TemporalGateway,
         nodes: NodeClient,
-        forecast: Forecast,
         acceptance: Acceptance,
         settings: Settings,
     ) -> None:
         self._database = database
-        self._forecast = forecast
         self._acceptance = acceptance
         self._engine = engine
         self._nodes = nodes
@@ -59,15 +56,13 @@ class TaskSteps:
 
     @activity.defn(name="select_slot")
     async def select_slot(self, task_id: str) -> Selection:
-        """Claim a fitting slot, or wait for one to be handed over and say why."""
+        """Claim a fitting slot, or enqueue the task: it is granted one later."""
         telemetry.describe(task_id=task_id)
         found = await claims.claim(self._database.run, task_id, strict_vip=self._settings.vip_nodes_strict)
         if found.grant is not None:
             telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
         await self._engine.deliver(Notifications(grants=list(found.others)))
-        if not found.waiting:
-            return Selection(found.status, found.grant, found.settled)
-        return Selection(found.status, waiting=(await self._forecast.of(found.task_type, vip=found.vip)).nodes.reason())
+        return Selection(found.status, found.grant, found.settled, "no slot is free" if found.waiting else "")
 
     @activity.defn(name="dispatch")
     async def dispatch(self, ref: AttemptRef) -> Dispatched:

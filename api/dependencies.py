@@ -10,23 +10,18 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from infra.cache import Cache
-from infra.db import first_looks
+from infra.db import outbox
 from infra.db.engine import Database
-from infra.db.first_looks import LATEST_LOOK_S, PACED_LOOKS_S
 from infra.db.notifications import Notifications
 from infra.forecast import Forecast
 from infra.nodes.address_policy import AllowList
 from infra.nodes.beats import Beats
-from infra.pace import Lane, Pace
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
+from infra.temporal.starter import Starter
 from infra.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
-
-STARTS_WAIT_S = 0.1
-"""Seconds that a creation waits for other starts to end. On a busy machine that is long enough for most to run one
-after the other."""
 
 
 class Self(Protocol):
@@ -50,9 +45,8 @@ class Context:
 
     def __post_init__(self) -> None:
         self.beats = Beats(self.database, self.cache)
-        self.due_looks = WriteBehind(self.database, first_looks.record)
-        self.first_looks = Pace(self.settings.first_looks, PACED_LOOKS_S, LATEST_LOOK_S)  # ADR 0018
-        self.patient_starts = Lane(STARTS_WAIT_S)  # of workflows that will wait anyway (ADR 0018)
+        self.started = WriteBehind(self.database, outbox.clear)
+        self.starter = Starter(self.engine, self.started.note)
 
     async def deliver(self, notifications: Notifications) -> None:
         """Send signals after the commit without keeping the caller waiting. The first is under way when this
@@ -64,7 +58,7 @@ class Context:
 
     async def write_behind(self) -> None:
         """Write the pending batches to Postgres. A batch that cannot be written is kept for the next time."""
-        for batch in (self.beats.pending, self.due_looks):
+        for batch in (self.beats.pending, self.started):
             try:
                 await batch.write()
             except Exception as error:  # noqa: BLE001

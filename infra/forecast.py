@@ -69,15 +69,6 @@ class Forecast:
             self._usual[task_type] = (now + USUAL_FRESH_S, found[task_type])
         return found.get(task_type, USUAL_DURATION_S)
 
-    def found_full(self, task_type: int) -> None:
-        """Note that a new task found no slot: until the cached capacity expires, the type counts as full.
-
-        That may be wrong, so creations of a full type make sure under its lock.
-        """
-        for key, (until, known) in self._known.items():
-            if key[0] == task_type:
-                self._known[key] = (until, known.when_full())
-
     def found_long(self, pool: list[int]) -> None:
         """Note that a new task found too many tasks before it to count."""
         self._long_until.update(dict.fromkeys(pool, time.monotonic() + LONG_S))

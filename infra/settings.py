@@ -140,9 +140,6 @@ class Settings(BaseSettings):
 
     monitor_interval: float = Field(default=30.0, ge=1, le=DAY_S)
     """Seconds between two runs of the monitor."""
-    first_looks: float = Field(default=10.0, ge=0.01, le=10_000)
-    """How many waiting tasks of a type take their first step in a second, in a batch and for each API process ([ADR
-    0018](adr/0018-first-looks-are-paced.md))."""
     instance_timeout: float = Field(default=15.0, ge=1, le=DAY_S)
     """Seconds of silence until an instance counts as gone."""
     leader_lease: float = Field(default=10.0, ge=1, le=3600)

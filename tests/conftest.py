@@ -133,7 +133,6 @@ def stack_settings(data_dir: Path, **more: Any) -> Settings:
         "temporal_ui_port": free_port(),
         "heartbeat_timeout": GRACE_S,
         "monitor_interval": 2,
-        "first_looks": 0.5,  # the second of a batch looks 2 s after the first, and so on
         "task_types": {901: {"timeout": 1000, "maxRetries": 0}, 902: {"maxRetries": 1}},
     }
     return Settings(**chosen | more)

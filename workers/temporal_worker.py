@@ -17,7 +17,6 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.acceptance import Acceptance
-from activities.explaining import Explanations
 from activities.mending import Mender
 from activities.monitor_steps import MonitorSteps
 from activities.node_steps import NodeSteps
@@ -82,10 +81,9 @@ async def serve(settings: Settings) -> None:
     heard = Closings(settings.database_url)
     engine = await until_there("Temporal", lambda: set_up_engine(settings), is_away)
     forecast = Forecast(database, strict_vip=settings.vip_nodes_strict)
-    tasks = TaskSteps(database, engine, nodes, forecast, Acceptance(database, forecast, heard), settings)
+    tasks = TaskSteps(database, engine, nodes, Acceptance(database, forecast, heard), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
-    mender, explanations = Mender(database, engine, nodes, settings), Explanations(database, engine, settings)
-    monitor = MonitorSteps(database, cache, mender, explanations, settings)
+    monitor = MonitorSteps(database, cache, Mender(database, engine, nodes, settings), settings)
     worker = Worker(
         engine.client,
         task_queue=settings.task_queue,

@@ -35,7 +35,7 @@ class TaskInput:
     priority: int
     timeout_ms: int
     attempt: int = 0  # the last one that an earlier run of the workflow has taken note of
-    waits: bool = False  # there was no slot at its creation: it may have been granted one before its first step
+    waits: bool = False  # there was no slot for it, and it waits for a grant since then
     grant: Grant | None = None  # the slot that it got at its creation
 
     @classmethod
@@ -76,7 +76,7 @@ class AttemptRef:
 
 @dataclass(frozen=True)
 class Selection:
-    """The answer of `select_slot`: a grant, or why there is none yet; `status` None means that there is no row.
+    """The answer of `select_slot`: a grant, or that the task waits for one; `status` None means that there is no row.
 
     `settled` is a closed attempt that nobody has collected: it comes before any new one.
     """
@@ -84,7 +84,7 @@ class Selection:
     status: TaskStatus | None
     grant: Grant | None = None
     settled: Grant | None = None
-    waiting: str = ""
+    waiting: str = ""  # not empty: it waits; versions before 2026-11-30 said for what
 
 
 class Delivery(StrEnum):

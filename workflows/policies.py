@@ -35,9 +35,6 @@ MONITOR_STEP = timedelta(seconds=60)
 MONITOR_BEAT = timedelta(seconds=10)
 """A step of a monitor run that has not beaten for this long is run again: its worker or its answer is lost."""
 
-WAIT_BACKSTOP = timedelta(minutes=10)
-"""A waiting task looks again by itself after this time, in case its grant's signal and its repetition were lost."""
-
 NODE_CHECK_AT_LEAST_S = 132.0
 """The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
 

@@ -18,7 +18,7 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from workflows import policies
+    from workflows import legacy, policies
     from workflows.domain.attempt import NODE_STILL_RUNS_IT, Outcome
     from workflows.domain.limits import MAX_ATTEMPT
     from workflows.domain.task import FAILURE_TYPES, TERMINAL, TaskStatus
@@ -44,6 +44,8 @@ USER_ID = SearchAttributeKey.for_keyword("UserId")
 APP = SearchAttributeKey.for_keyword("App")
 
 ENDS_AS_ITS_TASK = "ends-as-its-task"
+WAITS_FOR_ITS_GRANT = "waits-for-its-grant"
+WAITING = "waiting: no slot is free; GET /api/v2/tasks/{task_id}/progress tells why"
 
 
 @workflow.defn(name="TaskWorkflow")
@@ -57,6 +59,7 @@ class TaskWorkflow:
         self._settled = task.attempt  # the highest attempt known to be closed
         self._attempt = task.attempt
         self._look = False
+        self._waits = task.waits  # the row says so since the creation; later it has to be asked
         self._state = TaskState(TaskStatus.QUEUED, task.attempt, None, "begins")
 
     @workflow.run
@@ -107,7 +110,7 @@ class TaskWorkflow:
     @workflow.update(description=INTERNAL)
     @of_its_inputs
     def grant_slot(self, grant: Grant) -> None:
-        """The same, said in a quicker way (ADR 0017)."""
+        """The same; sent by versions before 2026-11-30."""
         self.granted(grant)
 
     @workflow.signal(description=INTERNAL)
@@ -116,41 +119,47 @@ class TaskWorkflow:
         """The attempt is closed: collect it."""
         self._settled = max(self._settled, attempt)
 
-    @workflow.signal(description="Look for a slot again, and say why there is none. Input: none")
+    @workflow.signal(description="Look for a slot again, or for the end of the task. Input: none")
     @of_its_inputs
     def look(self) -> None:
-        """What it waits for has changed: look for a slot again, and say why there is none."""
+        """Look at the row again, whatever it waits for."""
         self._look = True
 
     async def _slot(self) -> Selection:
-        """The slot that it already has; else claim one, or wait for one to be handed over."""
+        """The slot that it already has; else claim one, or wait for one to be assigned."""
+        waits, self._waits = self._waits, False
         if (grant := self._grant()) is not None and (
             self._task.grant is not None or (self._task.waits and workflow.patched("granted-first"))
         ):
             return Selection(TaskStatus.QUEUED, grant)
+        is_enqueued = waits and workflow.patched(WAITS_FOR_ITS_GRANT)
         while True:
             self._look = False
-            selection = await workflow.execute_local_activity_method(
-                TaskActivities.select_slot,
-                self._task.task_id,
-                start_to_close_timeout=policies.DATABASE_STEP,
-                retry_policy=policies.DATABASE_RETRY,
-            )
-            if not selection.waiting:
-                return selection
-            self._describe(f"waiting: {selection.waiting}")
-            try:
-                await workflow.wait_condition(
-                    lambda: self._grant() is not None or self._look,
-                    timeout=policies.WAIT_BACKSTOP,
-                    timeout_summary="look again",
+            if not is_enqueued:
+                selection = await workflow.execute_local_activity_method(
+                    TaskActivities.select_slot,
+                    self._task.task_id,
+                    start_to_close_timeout=policies.DATABASE_STEP,
+                    retry_policy=policies.DATABASE_RETRY,
                 )
-            except TimeoutError:
-                self._renew()
-                continue
-            if self._grant() is not None:
-                return Selection(TaskStatus.QUEUED, self._grant())
+                if not selection.waiting:
+                    return selection
+            is_enqueued = False
+            self._describe(WAITING.format(task_id=self._task.task_id))
+            if await self._heard() and (grant := self._grant()) is not None:
+                return Selection(TaskStatus.QUEUED, grant)
             self._renew()
+
+    async def _heard(self) -> bool:
+        """Wait, without a timer, for a grant, or for anything that tells that the row says something else.
+
+        A lost grant is repeated by the reconciler.
+        """
+        if not workflow.patched(WAITS_FOR_ITS_GRANT):
+            return await legacy.heard_in_time(lambda: self._grant() is not None or self._look)
+        await workflow.wait_condition(lambda: self._grant() is not None or self._look or self._settled > self._attempt)
+        self._settled = min(self._settled, self._attempt)  # of an attempt that was not granted here: the row tells
+        return True
 
     def _grant(self) -> Grant | None:
         """The grant that it started with, or was signalled; one of an attempt that has been run does not count."""
@@ -253,7 +262,7 @@ class TaskWorkflow:
     def _renew(self) -> None:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
         if policies.history_is_long(workflow.info()) and self._grant() is None:
-            workflow.continue_as_new(replace(self._task, attempt=self._attempt, grant=None))
+            workflow.continue_as_new(replace(self._task, attempt=self._attempt, waits=False, grant=None))
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:
         self._state = replace(self._state, status=status)

@@ -8,7 +8,6 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -31,7 +30,6 @@ from api.schemas.words import Line, clean
 from infra import telemetry
 from infra.db import creation, tasks
 from infra.db.creation import Created, NewTask
-from infra.db.first_looks import RECORDED_S
 from infra.db.keys import Caller
 from infra.db.notifications import Notifications
 from infra.db.queue import Place
@@ -134,24 +132,17 @@ def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -
     telemetry.describe(task_id=created.row.task_id, task_type=task.task_type)
     if created.grant is not None:
         telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
-    if created.missed:
-        context.forecast.found_full(task.task_type)
     if created.far_back:
         context.forecast.found_long(pool)
 
 
 async def _start(context: Context, task: NewTask, created: Created) -> None:
-    """Start the workflow inline. If Temporal is away the row stays an outbox entry for the reconciler."""
-    try:
-        patient = created.surely_waits
-        async with context.patient_starts.turn() if patient else nullcontext():
-            first_look_s = context.first_looks.delay_s(task.task_type, late=created.far_back) if patient else 0.0
-            started = TaskInput.of(task, waits=first_look_s > 0, grant=created.grant)
-            await context.engine.start_task(started, first_look_s=first_look_s)
-        if first_look_s > RECORDED_S:
-            context.due_looks.note(task.task_id, in_s=first_look_s)
-    except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
-        log.warning("%s will be started by the reconciler: %s", task.task_id, error)
+    """Start the workflow: at once, or in the background if it waits anyway."""
+    started = TaskInput.of(task, waits=created.waits, grant=created.grant)
+    if created.waits:
+        context.starter.start_later(started, task.traceparent)
+    else:
+        await context.starter.start(started)
 
 
 async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import text
 
@@ -91,16 +91,6 @@ class Capacity:
     pool: list[int]  # the types that share a node with this one, itself included
     remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
     usual_s: float  # the median of the type's last 50 completed tasks
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are full nodes and no free one."""
-        return self.nodes.free == 0 < self.nodes.full
-
-    def when_full(self) -> Capacity:
-        """The same with its last free slots taken."""
-        nodes = replace(self.nodes, full=self.nodes.full + self.nodes.free, free=0)
-        return replace(self, nodes=nodes)
 
 
 async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:

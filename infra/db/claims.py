@@ -1,17 +1,14 @@
 """Claiming slots. One way for all: a node with a free slot takes the best waiting task.
 
 `handover.hand_over` gives the free slots of one node to the best waiting tasks; it runs in the transaction that
-frees them. `claim` is a task's own look for a slot: it hands over the best free node that it may use,
-so that it never overtakes a better task, and sees whether a slot fell to itself.
+frees them. `find` is a task's own search for a slot, at its creation and before a retry: it hands over the best free
+node that the task may use, so that the task never overtakes a better one, and sees whether a slot fell to it.
 
-No wake-up is lost, by construction. A task that misses does so under its type's exclusive lock,
-having looked once more; whoever frees capacity holds the same lock shared from before it frees
+No grant is lost, by construction. A task searches while it holds its type's lock exclusively, from before it is
+enqueued until it commits; whoever frees capacity holds the same lock shared from before it frees
 until it has looked for a waiting task and committed. So of a miss and a release one sees the other.
 A slot can't be claimed twice: every claim inserts its attempt while it holds the node's row, and a
 partial unique index on (node, slot) stands behind that.
-
-A creation looks for a slot too (`at_creation`). Where its miss has to be certain it holds the same lock from before
-it inserts the task until it commits.
 
 Lock order everywhere: the lock of the bootstrap key (7104), of a stack's own nodes (7108), of a lineage's GPUs (7109),
 user lock, type lock, flow lock (see `queue`), node row, attempt row, task row, the lock of the task's late reports,
@@ -35,8 +32,7 @@ from workflows.messages import Grant
 _REQUEST = text(
     """
     SELECT t.task_id, t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on,
-           t.barred_on, t.waiting_since, t.engine_started_at, t.attempts, a.attempt, a.gpu_id, a.closed_at,
-           a.collected_at
+           t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = :task_id
     """
@@ -46,23 +42,21 @@ _FREE = f"""
       FROM gpus g CROSS JOIN LATERAL {eligibility.used("g")} AS used(n)
      WHERE {eligibility.runs("g", ":task_type")} AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}
        AND used.n < {eligibility.slots("g")} AND {eligibility.serves("g", ":vip")}"""
-_IS_ANY_FREE = text(f"SELECT EXISTS (SELECT {_FREE})")
+_FOR_TASK = f"""{_FREE}
+       AND g.gpu_id <> ALL (:tried)
+       AND NOT {eligibility.barred("g", ":task_type", ":vip", "CAST(:barred_on AS text[])")}"""
+_IS_ANY_FREE = text(f"SELECT EXISTS (SELECT {_FOR_TASK})")
 # The node that suits a task best. Nodes of its own class go first, so that VIP slots stay free for VIP work;
 # then the least loaded, then the one with fewer recent failures.
 _CANDIDATE = f"""
-    SELECT g.gpu_id {_FREE}
-       AND g.gpu_id <> ALL (:tried)
-       AND NOT {eligibility.barred("g", ":task_type", ":vip", "CAST(:barred_on AS text[])")}
+    SELECT g.gpu_id {_FOR_TASK}
      ORDER BY COALESCE(array_position(CAST(:failed_on AS text[]), g.gpu_id), 0), (g.priority_queue = 'VIP') <> :vip,
               used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
      LIMIT 1 FOR UPDATE OF g"""
 _CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")
 _CANDIDATE_AT_LAST = text(_CANDIDATE)
 
-_STARTED = text(
-    "UPDATE tasks SET engine_started_at = clock_timestamp() WHERE task_id = :task_id AND engine_started_at IS NULL"
-)
-_WAIT = text(  # `attempts` is as it was read: so a claim that came in between is seen on this very row
+_ENQUEUE = text(  # `attempts` is as it was read: so a claim that came in between is seen on this very row
     "UPDATE tasks SET waiting_since = clock_timestamp()"
     " WHERE task_id = :task_id AND waiting_since IS NULL AND status = 'QUEUED' AND attempts = :attempts"
 )
@@ -70,20 +64,18 @@ _WAIT = text(  # `attempts` is as it was read: so a claim that came in between i
 
 @dataclass(frozen=True)
 class Claim:
-    """What became of a task's look for a slot: its own grant, and those that fell to better tasks on the way.
+    """What became of a task's search for a slot: its own grant, and those that fell to better tasks on the way.
 
-    `settled` is a closed attempt that its workflow has not collected. With none of the three the look is
-    not over, or the task is unknown or has ended.
+    `settled` is a closed attempt that its workflow has not collected. `waiting`: there is certainly no slot. With none
+    of the three the search is not over, or the task is unknown or has ended.
     """
 
     status: TaskStatus | None = None
-    task_type: int = 0
-    vip: bool = False  # by its own priority, not by age
     grant: Grant | None = None
     settled: Grant | None = None
     waiting: bool = False
     others: tuple[Granted, ...] = ()
-    tried: str | None = None  # the node that was looked at under the type's lock
+    tried: str | None = None  # the node that was waited for
 
     @property
     def over(self) -> bool:
@@ -99,99 +91,82 @@ Transaction = Callable[[Callable[[Connection], Awaitable[Claim]]], Awaitable[Cla
 async def claim(transaction: Transaction, task_id: str, *, strict_vip: bool) -> Claim:
     """Find a slot for a task, or leave it waiting. Repeating it returns the open grant.
 
-    First a look that waits for nobody. Then, one node a transaction, a look under the type's lock: a
+    First a search that waits for no node's row. If it is not certain, each further transaction waits for one node: a
     transaction that holds a node's row never waits for another lock, so no two block each other.
     """
-    found = await transaction(lambda c: _at_once(c, task_id, strict_vip=strict_vip))
+    found = await transaction(partial(_search, task_id=task_id, strict_vip=strict_vip))
     tried: list[str] = []
     while not found.over:
-        last = await transaction(partial(_again, task_id=task_id, tried=tried, strict_vip=strict_vip))
+        last = await transaction(partial(_search_on, task_id=task_id, tried=tried, strict_vip=strict_vip))
         tried = [*tried, *filter(None, [last.tried])]
         found = replace(last, others=found.others + last.others)
     return found
 
 
-async def _at_once(connection: Connection, task_id: str, *, strict_vip: bool) -> Claim:
-    row = await _read(connection, task_id)
-    found = standing = _standing(row)
-    if row is None or row.status in TERMINAL:
-        return found
-    if row.waiting_since is None and not found.over:
-        await connection.execute(_WAIT, {"task_id": task_id, "attempts": row.attempts})
-    found, tried = await _look(connection, row, found, strict_vip=strict_vip, asking=task_id)
-    if row.waiting_since is not None and not found.over and not tried:  # neither a node's row nor the task's is held
-        found = await _or_wait(connection, row, found, task_id, tried, strict_vip=strict_vip)
-    if row.engine_started_at is None and found.grant == standing.grant:  # else the hand-over has noted it
-        await connection.execute(_STARTED, {"task_id": task_id})
-    return found
-
-
-async def _look(
-    connection: Connection, row: Row, found: Claim, *, strict_vip: bool, asking: str | None = None
-) -> tuple[Claim, list[str]]:
-    """Hand over one free node after the other, until a slot falls to this task; the nodes that were tried."""
-    tried: list[str] = []
-    while not found.over:
-        gpu_id = await _candidate(connection, _CANDIDATE_AT_ONCE, row, tried, strict_vip=strict_vip)
-        if gpu_id is None:
-            break
-        tried.append(gpu_id)
-        granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip, asking=asking)
-        found = _with(found, row.task_id, granted)
-    return found, tried
-
-
-async def _again(connection: Connection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
-    row = await _read(connection, task_id)
-    found = _standing(row)
+async def _search(connection: Connection, task_id: str, *, strict_vip: bool) -> Claim:
+    row, found = await _hold(connection, task_id)
     if row is None or found.over:
         return found
-    return await _or_wait(connection, row, found, task_id, tried, strict_vip=strict_vip)
+    if row.waiting_since is None:
+        await connection.execute(_ENQUEUE, {"task_id": task_id, "attempts": row.attempts})
+    return await find(connection, row, strict_vip=strict_vip)
 
 
-async def _or_wait(
-    connection: Connection,
-    row: Row,
-    found: Claim,
-    task_id: str,
-    tried: list[str],
-    *,
-    strict_vip: bool,
-) -> Claim:
-    """One more node, or the certainty that there is none: no slot is freed while the type's lock is held."""
-    await type_locks.hold(connection, row.task_type)
+async def _search_on(connection: Connection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
+    """One more node, or the certainty that there is none."""
+    row, found = await _hold(connection, task_id)
+    if row is None or found.over:
+        return found
     gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, tried, strict_vip=strict_vip)
     if gpu_id is None:
         return replace(found, waiting=True)
-    granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip, asking=task_id)
+    granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
     return replace(_with(found, task_id, granted), tried=gpu_id)
 
 
-async def at_creation(connection: Connection, row: Row, *, strict_vip: bool) -> Claim:
-    """Find a slot for a task whose row this transaction has inserted; one look, which waits for nobody.
+async def find(connection: Connection, row: Row, *, strict_vip: bool) -> Claim:
+    """Find a slot for a task that this transaction has enqueued, under its type's lock. Waits for no node's row.
 
-    `waiting` is not set: whether the miss is certain the caller knows.
+    Hands over one free node after the other, until a slot falls to this task.
     """
-    found, _ = await _look(connection, row, Claim(TaskStatus.QUEUED, row.task_type, row.vip), strict_vip=strict_vip)
+    found = Claim(TaskStatus(row.status))
+    tried: list[str] = []
+    while found.grant is None:
+        gpu_id = await _candidate(connection, _CANDIDATE_AT_ONCE, row, tried, strict_vip=strict_vip)
+        if gpu_id is None:
+            is_any_free = (await connection.execute(_IS_ANY_FREE, _values(row, tried, strict_vip))).scalar_one()
+            return replace(found, waiting=not is_any_free)
+        tried.append(gpu_id)
+        granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
+        found = _with(found, row.task_id, granted)
     return found
 
 
 async def is_any_free(connection: Connection, task_type: int, *, vip: bool, strict_vip: bool) -> bool:
-    """Whether some node has a slot for a task of this type and class."""
-    values = {"task_type": task_type, "vip": vip, "strict": strict_vip}
+    """Whether some node has a slot for a new task of this type and class."""
+    values = {"task_type": task_type, "vip": vip, "strict": strict_vip, "barred_on": [], "tried": []}
     free: bool = (await connection.execute(_IS_ANY_FREE, values)).scalar_one()
     return free
+
+
+async def _hold(connection: Connection, task_id: str) -> tuple[Row | None, Claim]:
+    """Take the lock of the task's type, and read how the task is then."""
+    row = await _read(connection, task_id)
+    if row is not None and not _found(row).over:
+        await type_locks.hold(connection, row.task_type)
+        row = await _read(connection, task_id)
+    return row, _found(row)
 
 
 async def _read(connection: Connection, task_id: str) -> Row | None:
     return (await connection.execute(_REQUEST, {"task_id": task_id})).one_or_none()
 
 
-def _standing(row: Row | None) -> Claim:
-    """How a task stands by its row and its last attempt."""
+def _found(row: Row | None) -> Claim:
+    """What the row of a task and its last attempt say."""
     if row is None:
         return Claim()
-    found = Claim(TaskStatus(row.status), row.task_type, row.vip)
+    found = Claim(TaskStatus(row.status))
     if row.attempt is None or row.collected_at is not None:
         return found
     last = Grant(row.attempt, row.gpu_id)
@@ -206,16 +181,19 @@ async def _candidate(
     *,
     strict_vip: bool,
 ) -> str | None:
-    values = {
+    values = _values(row, tried, strict_vip) | {"failed_on": row.failed_on}
+    gpu_id: str | None = (await connection.execute(statement, values)).scalar_one_or_none()
+    return gpu_id
+
+
+def _values(row: Row, tried: list[str], strict_vip: bool) -> dict[str, object]:
+    return {
         "task_type": row.task_type,
         "vip": row.vip,
-        "failed_on": row.failed_on,
         "barred_on": row.barred_on,
         "strict": strict_vip,
         "tried": tried,
     }
-    gpu_id: str | None = (await connection.execute(statement, values)).scalar_one_or_none()
-    return gpu_id
 
 
 def _with(found: Claim, task_id: str, granted: list[Granted]) -> Claim:

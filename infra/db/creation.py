@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from infra.db import audit, claims, counters, queue
+from infra.db import audit, claims, counters, outbox, queue
 from infra.db.audit import Action
 from infra.db.capacity import Capacity
 from infra.db.claims import Claim
@@ -54,15 +54,14 @@ class Created:
 
     row: Row
     unstarted: bool  # its workflow is to be started, which does no harm where it runs
-    surely_waits: bool = False  # there is no slot for it, and whoever frees one sees it
+    waits: bool = False  # there is certainly no slot for it: whoever frees one sees it
     grant: Grant | None = None  # the slot that it got
     others: tuple[Granted, ...] = ()  # slots that better tasks got on the way
     far_back: bool = False  # there were too many ahead to count them
-    missed: bool = False  # a slot was thought to be free, and was not to be had
 
 
 _CREATE = text(
-    """
+    f"""
     WITH created AS (
         INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, env, timeout_ms,
                            max_retries, traceparent, lineage, idempotency_key, request_hash, estimated_wait_s,
@@ -75,6 +74,7 @@ _CREATE = text(
                barred_on),
     event AS (
         INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created),
+    start AS ({outbox.ADD}),
     audit AS (
         INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
         SELECT :key_id, :owner, :role, :action, task_id, :detail, :outcome FROM created)
@@ -82,7 +82,8 @@ _CREATE = text(
     """
 )
 _SEEN = text(
-    "SELECT task_id, display_id, status, estimated_wait_s, request_hash, engine_started_at FROM tasks"
+    "SELECT task_id, display_id, status, estimated_wait_s, request_hash,"
+    "       EXISTS (SELECT FROM outbox o WHERE o.task_id = tasks.task_id) AS unstarted FROM tasks"
     " WHERE lineage = :lineage AND idempotency_key = :idempotency_key"
 )
 _LOCK_USER = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:user_id))")  # so that no two pass the cap at once
@@ -100,20 +101,20 @@ async def create(
     claims_slot: bool = True,
     milestones: Mapping[int, Milestones] | None = None,
 ) -> Created:
-    """Write the row, which is also the outbox entry, with its place in the queue and its entry in the audit log.
+    """Write the row, its place in the queue, and its entries in the outbox and the audit log.
 
-    With `claims_slot` the task also gets a slot, if one seems to be free. With `milestones` of the types in its pool, a
+    With `claims_slot` the task also gets a slot, if one is free. With `milestones` of the types in its pool, a
     long queue need not be counted. Raises IdempotencyConflict if the key was used with another body, TooManyWaiting if
     `max_waiting` tasks of the same user are QUEUED.
     """
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
-    miss_is_sure = capacity.is_full
+    vip = task.queue_class > 0
     flow = shares.named(task.flow, task.app)
-    await queue.lock(connection, task.task_type, task.queue_class, flow, whole_type=miss_is_sure)
-    free = capacity.nodes.free > 0
-    if miss_is_sure:  # under the type's lock: whoever frees a slot later sees the task
-        free = await claims.is_any_free(connection, task.task_type, vip=task.queue_class > 0, strict_vip=strict_vip)
+    await queue.lock(connection, task.task_type, task.queue_class, flow)
+    free = capacity.nodes.free > 0  # true a moment ago
+    if not free:
+        free = await claims.is_any_free(connection, task.task_type, vip=vip, strict_vip=strict_vip)
     joined = await queue.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
@@ -125,17 +126,10 @@ async def create(
         seen = await _seen(connection, task)
         assert seen is not None  # nothing else conflicts, and no task is ever removed
         return _earlier(seen)
-    looks = claims_slot and free
-    found = await claims.at_creation(connection, row, strict_vip=strict_vip) if looks else Claim()
-    return Created(
-        row,
-        True,
-        miss_is_sure and not free,
-        found.grant,
-        found.others,
-        far_back=ahead >= ESTIMATE_COUNTS,
-        missed=looks and found.grant is None,
-    )
+    found = Claim(waiting=not free)
+    if free and claims_slot:
+        found = await claims.find(connection, row, strict_vip=strict_vip)
+    return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 
 async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:
@@ -163,7 +157,7 @@ async def _ahead(
 
 def _earlier(row: Row) -> Created:
     """The earlier task of the same request. If its workflow has not been heard of it may be started again."""
-    return Created(row, unstarted=row.engine_started_at is None)
+    return Created(row, unstarted=row.unstarted)
 
 
 async def _seen(connection: Connection, task: NewTask) -> Row | None:

@@ -44,7 +44,7 @@ def _edge(before: TaskStatus, after: TaskStatus, assignments: str, cause: str = 
 
 _STARTED = (
     "gpu_id = cause.gpu_id, waiting_since = NULL, started_at = GREATEST(clock_timestamp(), created_at),"
-    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"  # only its workflow can have dispatched it
+    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"  # the version before reads it
 )
 _COMPLETED = "completed_at = GREATEST(clock_timestamp(), started_at), error_message = NULL"
 _START = _edge(TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED)

@@ -58,9 +58,7 @@ _HAND_OVER = text(
                :token, node.ip, node.port
           FROM node, best
      RETURNING task_id, attempt)
-    UPDATE tasks t SET attempts = claimed.attempt, waiting_since = NULL,
-           engine_started_at = CASE WHEN t.task_id = :asking THEN COALESCE(t.engine_started_at, clock_timestamp())
-                                    ELSE t.engine_started_at END
+    UPDATE tasks t SET attempts = claimed.attempt, waiting_since = NULL
       FROM claimed, node
      WHERE t.task_id = claimed.task_id
  RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
@@ -78,14 +76,12 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-async def hand_over(
-    connection: Connection, gpu_id: str, *, strict_vip: bool, asking: str | None = None
-) -> list[Granted]:
-    """Give each free slot of a node to the best waiting task; `asking` is the task on whose behalf it is done.
+async def hand_over(connection: Connection, gpu_id: str, *, strict_vip: bool) -> list[Granted]:
+    """Give each free slot of a node to the best waiting task.
 
     The caller holds the node's row, and where this follows a release it has called `open_release` first.
     """
-    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S, "asking": asking}
+    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S}
     granted: list[Granted] = []
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
         granted.append(Granted(TaskInput.of(row, waits=True), Grant(row.attempt, gpu_id), row.traceparent))

@@ -193,11 +193,8 @@ OVERDUE = Check(
     f"nothing that the engine has to act on has lain for {PATIENCE_S} s",
     "tasks",
     f"""
-    SELECT task_id || ' is not started' FROM tasks LEFT JOIN first_looks l USING (task_id)
-     WHERE engine_started_at IS NULL
-       AND GREATEST(created_at, CASE WHEN waiting_since IS NOT NULL THEN l.due_at END,
-                    (SELECT max(claimed_at) FROM attempts a WHERE a.task_id = tasks.task_id))
-           < clock_timestamp() - interval '{PATIENCE_S} s'
+    SELECT o.task_id || ' is not started' FROM outbox o JOIN tasks t USING (task_id)
+     WHERE o.created_at < clock_timestamp() - interval '{PATIENCE_S} s' AND t.completed_at IS NULL
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is not collected' FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at < clock_timestamp() - interval '{PATIENCE_S} s' AND a.collected_at IS NULL
@@ -228,10 +225,7 @@ IDLE = Check(
     """,
 )
 _TIMES = {  # table, what names a row of it, and its times
-    "tasks": (
-        "task_id",
-        "created_at, started_at, completed_at, updated_at, waiting_since, promoted_at, engine_started_at",
-    ),
+    "tasks": ("task_id", "created_at, started_at, completed_at, updated_at, waiting_since, promoted_at"),
     "attempts": ("task_id || '-' || attempt", "claimed_at, accepted_at, progress_at, closed_at, collected_at"),
     "task_events": ("task_id || ' #' || seq", "at"),
     "gpus": ("gpu_id", "registered_at, status_since, judged_since, gone_at"),
@@ -279,7 +273,6 @@ NOTHING_IN_FLIGHT = Check(
     "tasks",
     f"""
     SELECT task_id || ' is ' || status FROM tasks WHERE status NOT IN ({_TERMINAL})
-     UNION ALL SELECT task_id || ' is not started' FROM tasks WHERE engine_started_at IS NULL
      UNION ALL SELECT task_id || '-' || attempt || ' is open' FROM attempts WHERE closed_at IS NULL
     """,
 )

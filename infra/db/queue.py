@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
 from sqlalchemy import text
 
 from infra.db import clock, type_locks
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from workflows.domain import queueing
 
 SMALL_STEP_S = 10.0
@@ -20,8 +19,7 @@ FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
 _FLOW_LOCK = 7103  # first key of the advisory locks of (class, flow)
 
 _FLOW = f"pg_advisory_xact_lock({_FLOW_LOCK}, hashtext(CAST(:queue_class AS integer) || '/' || CAST(:flow AS text)))"
-_LOCK_FLOW = text(f"SELECT {_FLOW}")
-_LOCK_TYPE_AND_FLOW = text(f"SELECT {type_locks.EXCLUSIVE} AS type, {_FLOW} AS flow")
+_LOCK = text(f"SELECT {type_locks.EXCLUSIVE} AS type, {_FLOW} AS flow")
 
 # Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
 # among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
@@ -123,19 +121,6 @@ _PROMOTE = text(
      WHERE t.task_id = n.task_id
     """
 )
-# The waiting types are known from the kept counts; each one's head is read from the queue's index.
-_HEADS = text(
-    f"""
-    SELECT types.task_type, head.task_id, head.vip
-      FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
-             WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
-     CROSS JOIN LATERAL (
-           SELECT t.task_id, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.waiting_since FROM tasks t
-            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
-            ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT :each) head
-     WHERE {clock.long_ago("head.waiting_since", clock.seconds("age"))} LIMIT :limit
-    """
-)
 
 
 @dataclass(frozen=True)
@@ -186,10 +171,9 @@ class Milestones:
         return above + (passed - 1) * self.every, marks[passed - 1]
 
 
-async def lock(connection: Connection, task_type: int, queue_class: int, flow: str, *, whole_type: bool) -> None:
-    """Lock a flow until the transaction ends; with `whole_type`, the type's lock first (see `type_locks`)."""
-    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow}
-    await connection.execute(_LOCK_TYPE_AND_FLOW if whole_type else _LOCK_FLOW, values)
+async def lock(connection: Connection, task_type: int, queue_class: int, flow: str) -> None:
+    """Lock a type (see `type_locks`), then a flow, until the transaction ends."""
+    await connection.execute(_LOCK, {"task_type": task_type, "queue_class": queue_class, "flow": flow})
 
 
 async def join(
@@ -230,11 +214,6 @@ async def between(connection: Connection, marks: dict[int, Mark], place: Place) 
     }
     count: int = (await connection.execute(_BETWEEN, values)).scalar_one()
     return int(count)
-
-
-async def heads(connection: Connection, *, age_s: float, each: int, limit: int) -> Sequence[Row]:
-    """(task_type, task_id, vip) of the first `each` tasks of every type that have waited for `age_s` seconds."""
-    return (await connection.execute(_HEADS, {"age": age_s, "each": each, "limit": limit})).all()
 
 
 async def promote(connection: Connection, aging_s: float, *, limit: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from infra.db import clock, first_looks
+from infra.db import clock
 from infra.db.connection import Connection, Row
 
 ACTOR = "reconciler"
@@ -28,16 +28,9 @@ _RESTED = f"""
 """
 _NOT_STARTED = text(
     f"""
-    WITH due AS MATERIALIZED (  -- few of those that have not begun: the timeline is read for them alone
-        SELECT * FROM tasks t
-         WHERE t.engine_started_at IS NULL AND {clock.long_ago("t.created_at", clock.seconds("age"))}
-           AND t.completed_at IS NULL
-           AND (t.waiting_since IS NULL OR NOT EXISTS (
-                SELECT FROM first_looks l
-                 WHERE l.task_id = t.task_id AND l.due_at > clock_timestamp() - make_interval(secs => :age)
-                   AND {first_looks.POSSIBLE})))
-    SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM due t WHERE {_RESTED}
-     ORDER BY waits, t.created_at LIMIT 500  -- what holds a slot goes first
+    SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM outbox o JOIN tasks t USING (task_id)
+     WHERE {clock.long_ago("o.created_at", clock.seconds("age"))} AND t.completed_at IS NULL AND {_RESTED}
+     ORDER BY waits, o.created_at LIMIT 500  -- what holds a slot goes first
     """
 )
 _UNCOLLECTED = text(
@@ -60,8 +53,8 @@ _EXPIRED = text(
      WHERE a.closed_at IS NULL
        AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => :delivery))
            < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0)
-       -- else nobody may have asked the node yet: the slot came with the creation, and no worker was there
-       AND (a.accepted_at IS NOT NULL OR t.engine_started_at IS NOT NULL
+       -- else nobody may have asked the node yet: the workflow begins with its grant, and no worker was there
+       AND (a.accepted_at IS NOT NULL OR a.attempt > 1
             OR a.claimed_at < clock_timestamp() - make_interval(secs => :unheard))
      LIMIT 500
     """
@@ -102,9 +95,9 @@ _UNFINISHED = text(
     f"""
     SELECT {_ROW}, t.display_id, a.attempt, a.gpu_id,
            {clock.long_ago("t.updated_at", clock.seconds("age"))}
-           AND {clock.long_ago("t.engine_started_at", clock.seconds("age"))}
            AND (a.closed_at IS NULL OR a.collected_at IS NOT NULL) AND {_RESTED} AS doubtful
-      FROM ((SELECT * FROM tasks WHERE status = 'QUEUED' AND display_id > :after ORDER BY display_id LIMIT :limit)
+      FROM ((SELECT * FROM tasks WHERE status = 'QUEUED' AND waiting_since IS NULL AND display_id > :after
+              ORDER BY display_id LIMIT :limit)
             UNION ALL
             (SELECT * FROM tasks WHERE status = 'PROCESSING' AND display_id > :after ORDER BY display_id LIMIT :limit)
            ) t
@@ -153,14 +146,14 @@ async def set_right(connection: Connection) -> None:
 
 
 async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:
-    """Rows whose workflow should have run for the first time more than `age_s` ago, and has not."""
+    """Tasks that have been in the outbox for `age_s`."""
     return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
 
 
 async def expired(connection: Connection, age_s: float, delivery_s: float, unheard_s: float) -> Sequence[Row]:
     """Open attempts past their timeout by `age_s`, which their workflow should have ended.
 
-    One that no node has accepted has `delivery_s` more, and `unheard_s` if its workflow has not been heard of.
+    One that no node has accepted has `delivery_s` more, and a first one at least `unheard_s`.
     """
     values = {"age": age_s, "delivery": delivery_s, "unheard": unheard_s}
     return (await connection.execute(_EXPIRED, values)).all()
@@ -192,7 +185,7 @@ async def ended(connection: Connection, task_ids: list[str], age_s: float) -> Se
 
 
 async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Row]:
-    """The next `limit` unfinished tasks, oldest first, starting over after the last one.
+    """The next `limit` unfinished tasks that don't wait for a slot, oldest first, starting over after the last one.
 
     Returns the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
     """

@@ -86,7 +86,7 @@ tasks = Table(
     # bookkeeping
     Column("attempts", Integer, nullable=False, server_default=text("0")),  # the number of the last attempt
     Column("event_seq", Integer, nullable=False, server_default=text("0")),
-    Column("engine_started_at", _timestamp),  # null: an outbox entry, or its workflow has only begun
+    Column("engine_started_at", _timestamp),  # read by the version before alone
     Column("traceparent", Text),
     Column("lineage", Text),  # of the API key that created it
     Column("idempotency_key", Text),
@@ -132,6 +132,7 @@ tasks = Table(
     Index("ix_tasks_aging", "waiting_since", postgresql_where="waiting_since IS NOT NULL AND queue_class = 0"),
     Index("ix_tasks_durations", "task_type", "completed_at", postgresql_where="status = 'COMPLETED'"),
     Index("ix_tasks_ended", "completed_at", postgresql_where="completed_at IS NOT NULL"),
+    # read by the version before alone
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
     Index("ix_tasks_idle", "updated_at", postgresql_where="status = 'QUEUED' AND waiting_since IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
@@ -141,10 +142,17 @@ tasks = Table(
     Index("ix_tasks_user_kind", "user_id", "task_type", "status", "display_id", postgresql_include=["gpu_id"]),
 )
 
-first_looks = Table(
-    "first_looks",
+outbox = Table(
+    "outbox",
     metadata,
     # apart from tasks: who writes here must not lock a row that a hand-over would skip then
+    Column("task_id", Text, primary_key=True),  # of a task whose workflow is to be started
+    Column("created_at", _timestamp, nullable=False, server_default=_now),
+)
+
+first_looks = Table(  # used by the version before alone
+    "first_looks",
+    metadata,
     Column("task_id", Text, primary_key=True),
     Column("due_at", _timestamp, nullable=False),
 )
@@ -418,6 +426,7 @@ __all__ = [
     "leader_lease",
     "metadata",
     "monitor_reports",
+    "outbox",
     "schema_compatibility",
     "task_events",
     "task_results",

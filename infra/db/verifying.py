@@ -39,7 +39,7 @@ _FIND = """
 """
 _TASKS = text(
     """
-    SELECT task_id, status, engine_started_at IS NOT NULL AS started,
+    SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
            extract(epoch FROM clock_timestamp() - completed_at)::float AS ended_s,
            EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status) AS mended
       FROM tasks t WHERE CAST(:task_id AS text) IS NULL OR task_id = :task_id

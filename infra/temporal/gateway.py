@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
@@ -43,13 +43,15 @@ from infra.temporal.open_workflows import OpenTask, StuckRun
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, NodeSignal, TaskInput
 from workflows.monitor import MonitorWorkflow
-from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, TaskWorkflow
+from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, WAITING, TaskWorkflow
 
 log = logging.getLogger(__name__)
 
 WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 MONITOR = "monitor"
 CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
+UNTIL_ITS_GRANT = timedelta(days=365)
+"""The delay of a workflow that begins with its grant. A run that begins without one only waits for it."""
 PAGE = 1000
 """Workflows on one page of a list: the most that the server gives."""
 PAUSE_S, FAILURES = 1.0, 3
@@ -87,13 +89,9 @@ def node_workflow_id(gpu_id: str) -> str:
     return f"gpu-{gpu_id}"
 
 
-def _put_off(first_look_s: float) -> dict[str, Any]:
-    """How a workflow is started that is to begin later, and what the Web UI says of it until then (ADR 0018)."""
-    details = (
-        "All nodes for it were full when it was created: its first step comes with a slot,"
-        f" or {first_look_s:.0f} s after its creation."
-    )
-    return {"start_delay": timedelta(seconds=first_look_s), "static_details": details}
+def _put_off(task: TaskInput) -> dict[str, Any]:
+    """How a workflow is started that begins with its grant, and what the Web UI shows of it until then."""
+    return {"start_delay": UNTIL_ITS_GRANT, "static_details": WAITING.format(task_id=task.task_id)}
 
 
 class TemporalGateway:
@@ -154,17 +152,15 @@ class TemporalGateway:
             with suppress(RPCError, RuntimeError):
                 await self.ping()
 
-    async def start_task(
-        self, task: TaskInput, traceparent: str | None = None, *, again: bool = False, first_look_s: float = 0.0
-    ) -> None:
+    async def start_task(self, task: TaskInput, traceparent: str | None = None, *, again: bool = False) -> None:
         """Start the task's workflow, once, however often this is called. Raises TemporalAway.
 
         `again`: also where a run of it has ended, though its row says that the task has not. Nothing else begins
-        another run. It joins the trace of `traceparent`, or else that of the caller. Its first step is put off by
-        `first_look_s`, or until a grant comes.
+        another run. It joins the trace of `traceparent`, or else that of the caller. If the task waits for a slot its
+        first step comes with the grant.
         """
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
-        put_off = _put_off(first_look_s) if first_look_s else {}
+        put_off = _put_off(task) if task.waits else {}
         await self._start(task, traceparent, id_reuse_policy=reuse, **put_off)
 
     async def _start(self, task: TaskInput, traceparent: str | None, **options: Any) -> None:
@@ -195,20 +191,13 @@ class TemporalGateway:
 
     async def standing(self, task_id: str) -> Standing:
         """How the last run of the task's workflow stands. Raises TemporalAway."""
-        return (await self.standing_and_delay_s(task_id))[0]
-
-    async def standing_and_delay_s(self, task_id: str) -> tuple[Standing, float]:
-        """The same, and for how many seconds its first step is still put off. Raises TemporalAway."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         try:
             async with self._reaching():
                 found = await handle.describe(rpc_timeout=CALL)
         except NoSuchWorkflow:
-            return Standing.ABSENT, 0.0
-        if found.status is not WorkflowExecutionStatus.RUNNING:
-            return _STANDING.get(found.status, Standing.CUT_OFF), 0.0
-        begins = found.execution_time or found.start_time
-        return Standing.RUNNING, max(0.0, (begins - datetime.now(UTC)).total_seconds())
+            return Standing.ABSENT
+        return _STANDING.get(found.status, Standing.CUT_OFF)
 
     async def is_idle(self, task_id: str) -> bool:
         """Whether the task's workflow runs and has nothing to do. Raises TemporalAway, NoSuchWorkflow."""
@@ -315,7 +304,7 @@ class TemporalGateway:
         await self.look(task.task_id)
 
     async def look(self, task_id: str) -> None:
-        """Let a waiting task look again and say what it waits for. Raises TemporalAway, NoSuchWorkflow."""
+        """Let a task's workflow look at the row again. Raises TemporalAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         async with self._reaching():
             await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)

@@ -21,9 +21,8 @@ READS = 30
 SETTLE_S = 2.0
 RESIDENT = ("worker", "api")
 WAITS = """
-    task_type = %s AND waiting_since IS NOT NULL AND (engine_started_at IS NOT NULL OR EXISTS (
-    SELECT FROM first_looks l WHERE l.task_id = tasks.task_id AND l.due_at > clock_timestamp() + interval '2 min'))
-"""  # and its workflow runs, or is not to begin while we measure, but for a grant
+    task_type = %s AND waiting_since IS NOT NULL AND NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = tasks.task_id)
+"""  # and its workflow is started
 LAST = f"task_id = (SELECT task_id FROM tasks WHERE {WAITS} ORDER BY display_id DESC LIMIT 1)"
 
 

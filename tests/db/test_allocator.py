@@ -66,7 +66,7 @@ WAITS_WITH_A_GRANT = """
 """
 IDLE_BESIDE_WORK = """
     SELECT t.task_id, g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
-     WHERE t.waiting_since IS NOT NULL AND t.engine_started_at IS NOT NULL
+     WHERE t.waiting_since IS NOT NULL
        AND g.status = 'ACTIVE' AND g.gone_at IS NULL AND COALESCE(g.not_before < clock_timestamp(), true)
        AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
            < CASE WHEN g.rests > 0 THEN 1 ELSE g.max_concurrent_tasks END
@@ -75,7 +75,6 @@ IDLE_BESIDE_WORK = """
            SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
 """
-LOOKED = "UPDATE tasks SET engine_started_at = clock_timestamp() WHERE task_id = :task_id"
 BROKEN_HISTORY = """
     SELECT task_id FROM task_events GROUP BY task_id HAVING count(*) <> max(seq) OR min(seq) <> 1
 """
@@ -187,8 +186,8 @@ class Allocator(DatabaseMachine):
         created = await self.session(
             lambda c: creation.create(c, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False)
         )
-        if created.surely_waits:  # a certain miss counts as a look of its own
-            await self.session(lambda c: c.execute(text(LOOKED), {"task_id": task_id}))
+        if created.grant is None and not created.waits:  # as its workflow does then
+            await claims.claim(self.session, task_id, strict_vip=False)
 
     async def claim(self, number: int) -> None:
         if self.created:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from activities.node_steps import NodeSteps
 from infra.cache import Cache
-from infra.db import capacity, claims, clock, counters, first_looks, gpus, instances, monitoring, queue, reconciling
+from infra.db import capacity, claims, clock, counters, gpus, instances, monitoring, queue, reconciling
 from infra.db import silence as silence_of
 from infra.db.collecting import due_in_s
 from infra.db.instances import Load
@@ -30,7 +30,7 @@ IDLE = Load(0, 0, 0)
 
 @pytest.fixture
 async def fresh(life: Life) -> Life:
-    await life.do("TRUNCATE instances, leader_lease, monitor_reports, first_looks")
+    await life.do("TRUNCATE instances, leader_lease, monitor_reports, outbox")
     return life
 
 
@@ -222,11 +222,8 @@ async def test_the_end_of_an_open_attempt_comes(fresh: Life) -> None:
 
 async def test_the_reconciler_finds_what_is_dated_ahead(fresh: Life) -> None:
     await fresh.create("not started")
-    await fresh.do(f"UPDATE tasks SET engine_started_at = NULL, created_at = {AHEAD}")
-    await fresh.do(f"INSERT INTO first_looks VALUES ('not started', {AHEAD})")
+    await fresh.do(f"UPDATE outbox SET created_at = {AHEAD}")
     assert [row.task_id for row in await reconciling.not_started(fresh.connection, 5)] == ["not started"]
-    await first_looks.forget(fresh.connection, 600)
-    assert await fresh.scalar("SELECT count(*) FROM first_looks") == 0
 
     await fresh.node("n", [2])
     await fresh.create("held", 2)
@@ -237,7 +234,7 @@ async def test_the_reconciler_finds_what_is_dated_ahead(fresh: Life) -> None:
     (row,) = await reconciling.uncollected(fresh.connection, 5)
     assert (row.task_id, row.closed_for_s) == ("held", float("inf"))
     await fresh.do(f"UPDATE attempts SET collected_at = {AHEAD}")
-    await fresh.do(f"UPDATE tasks SET updated_at = {AHEAD}, waiting_since = NULL, engine_started_at = {AHEAD}")
+    await fresh.do(f"UPDATE tasks SET updated_at = {AHEAD}, waiting_since = NULL")
     assert {row.task_id for row in await reconciling.forgotten(fresh.connection, 90)} == {"not started", "held"}
     assert len(await reconciling.next_round(fresh.connection, 20, 9)) == 2
     await fresh.do(f"UPDATE gpus SET status_since = {AHEAD}")
@@ -246,7 +243,7 @@ async def test_the_reconciler_finds_what_is_dated_ahead(fresh: Life) -> None:
 
 async def test_what_was_mended_in_time_to_come_is_mended_again(fresh: Life) -> None:
     await fresh.create("t")
-    await fresh.do("UPDATE tasks SET engine_started_at = NULL, created_at = clock_timestamp() - interval '1 min'")
+    await fresh.do("UPDATE outbox SET created_at = clock_timestamp() - interval '1 min'")
     note = "INSERT INTO task_events VALUES ('t', 2, 'QUEUED', 'QUEUED', NULL, NULL, 'reconciler', 'r', {at})"
     await fresh.do(note.format(at="clock_timestamp()"))
     assert list(await reconciling.not_started(fresh.connection, 5)) == []

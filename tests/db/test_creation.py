@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db import capacity, creation, queue
-from infra.db.capacity import Capacity
+from infra.db import capacity, creation, outbox, queue
+from infra.db.capacity import Capacity, Nodes
 from infra.db.creation import Created, NewTask
 from tests.db import rows
 from tests.db.life import Life
@@ -38,16 +38,18 @@ async def create(
     )
 
 
-async def test_it_gets_the_free_slot_and_is_still_an_outbox_entry(life: Life) -> None:
+async def test_it_gets_the_free_slot_and_an_entry_in_the_outbox(life: Life) -> None:
     await life.node("n", [1])
     created = await create(life, "new")
     assert created.grant is not None
-    assert (created.grant.attempt, created.grant.gpu_id, created.surely_waits) == (1, "n", False)
+    assert (created.grant.attempt, created.grant.gpu_id, created.waits) == (1, "n", False)
     assert await life.running() == {"new": "n"}
     task = await life.task("new")
-    assert (task.status, task.attempts, task.waiting_since, task.engine_started_at) == ("QUEUED", 1, None, None)
+    assert (task.status, task.attempts, task.waiting_since) == ("QUEUED", 1, None)
     assert await life.claim("new") == "n"  # what its workflow finds where it was not told
-    assert (await life.task("new")).engine_started_at is not None
+    assert await life.scalar("SELECT count(*) FROM outbox WHERE task_id = 'new'") == 1
+    await outbox.clear(life.connection, ["new"])
+    assert await life.scalar("SELECT count(*) FROM outbox WHERE task_id = 'new'") == 0
 
 
 async def test_the_least_loaded_node_is_chosen(life: Life) -> None:
@@ -67,31 +69,18 @@ async def test_a_better_task_that_waits_gets_it_first(life: Life) -> None:
     assert (await life.task("new")).waiting_since is not None
 
 
-async def test_it_does_not_look_where_nothing_is_known_to_be_free(life: Life) -> None:
-    seen = await capacity.read(life.connection, 1)
+@pytest.mark.parametrize("seen", [rows.ALL_TAKEN, rows.ONE_FREE])
+async def test_whatever_was_true_a_moment_ago_it_makes_sure(life: Life, seen: Nodes) -> None:
     await life.node("n", [1])
-    assert (await create(life, "new", seen=seen)).grant is None
-    assert await life.claim("new") == "n"  # its workflow looks for itself
+    capacity_seen = Capacity(seen, [1], [], 0.1)
+    first = await create(life, "first", seen=capacity_seen)
+    assert (first.grant is not None, first.waits) == (True, False)
+    late = await create(life, "late", seen=capacity_seen)
+    assert (late.grant, late.waits) == (None, True)
 
 
-async def test_where_all_is_full_it_makes_sure(life: Life) -> None:
-    await life.node("n", [1])
-    seen = Capacity(rows.ALL_TAKEN, [1], [], 0.1)  # true a moment ago
-    assert (await create(life, "new", seen=seen)).grant is not None
-    late = await create(life, "late", seen=seen)
-    assert (late.grant, late.surely_waits) == (None, True)
-
-
-async def test_a_slot_that_is_gone_is_no_certain_miss(life: Life) -> None:
-    seen = Capacity(rows.ONE_FREE, [1], [], 1.0)  # true a moment ago
-    late = await create(life, "late", seen=seen)
-    assert (late.grant, late.missed, late.surely_waits) == (None, True, False)
-    assert seen.when_full().is_full  # and the next one makes sure
-
-
-async def test_where_there_is_no_node_it_looks_at_once(life: Life) -> None:
-    """To say what it waits for, which is nothing that ends soon."""
-    assert not (await create(life, "new")).surely_waits
+async def test_where_there_is_no_node_it_waits(life: Life) -> None:
+    assert (await create(life, "new")).waits
 
 
 async def test_it_claims_nothing_where_it_is_not_to(life: Life) -> None:
@@ -148,5 +137,5 @@ async def test_a_slot_that_is_there_is_no_wait(life: Life) -> None:
 async def test_a_repeated_request_may_start_what_was_never_started(life: Life) -> None:
     assert (await create(life, "first", key="once")).unstarted
     assert (await create(life, "again", key="once")).unstarted
-    await life.claim("first")  # its workflow looks for a slot
+    await outbox.clear(life.connection, ["first"])
     assert not (await create(life, "again", key="once")).unstarted

@@ -17,27 +17,26 @@ UNDELIVERED = LATE + DELIVERY_S
 
 
 @pytest.mark.parametrize(
-    ("claimed_s_ago", "accepted_s_ago", "heard_of", "is_expired"),
+    ("claimed_s_ago", "accepted_s_ago", "attempt", "is_expired"),
     [
-        (UNDELIVERED, IN_TIME, True, False),
-        (UNDELIVERED, LATE, True, True),
-        (LATE, None, True, False),
-        (UNDELIVERED, None, True, True),
-        (UNDELIVERED, None, False, False),  # its slot came with its creation, and no worker was there
-        (UNHEARD_S - 1, None, False, False),
-        (UNHEARD_S + 1, None, False, True),
+        (UNDELIVERED, IN_TIME, 2, False),
+        (UNDELIVERED, LATE, 2, True),
+        (LATE, None, 2, False),
+        (UNDELIVERED, None, 2, True),
+        (UNDELIVERED, None, 1, False),  # its workflow begins with its grant, and no worker was there
+        (UNHEARD_S - 1, None, 1, False),
+        (UNHEARD_S + 1, None, 1, True),
     ],
 )
 async def test_past_its_time(
-    connection: AsyncConnection, claimed_s_ago: float, accepted_s_ago: float | None, heard_of: bool, is_expired: bool
+    connection: AsyncConnection, claimed_s_ago: float, accepted_s_ago: float | None, attempt: int, is_expired: bool
 ) -> None:
     def ago(seconds: float) -> object:
         return text(f"clock_timestamp() - interval '{seconds} s'")
 
-    started = {"engine_started_at": text("clock_timestamp()")} if heard_of else {}
     await rows.node(connection, "g")
-    await rows.task(connection, "t", attempts=1, timeout_ms=1000 * TIMEOUT_S, **started)
+    await rows.task(connection, "t", attempts=attempt, timeout_ms=1000 * TIMEOUT_S)
     accepted = {} if accepted_s_ago is None else {"accepted_at": ago(accepted_s_ago)}
-    await rows.attempt(connection, "t", claimed_at=ago(claimed_s_ago), **accepted)
+    await rows.attempt(connection, "t", attempt=attempt, claimed_at=ago(claimed_s_ago), **accepted)
     found = await reconciling.expired(connection, PATIENCE_S, DELIVERY_S, UNHEARD_S)
     assert [row.task_id for row in found] == ["t"] * is_expired

@@ -25,15 +25,3 @@ async def test_a_type_is_read_anew_until_its_first_task_has_ended(life: Life) ->
     assert await forecast.usual_s(1) == 0.5
     assert (await forecast.usual_s(1), database.reads) == (0.5, 2)  # and then known for a moment
     assert await forecast.usual_s(2) == USUAL_DURATION_S
-
-
-async def test_where_a_slot_was_missed_the_type_counts_as_full(life: Life) -> None:
-    forecast = Forecast(OneConnection(life.connection), strict_vip=False)
-    await life.node("n", [1, 2], slots=2)
-    assert not (await forecast.of(1, vip=False)).is_full
-    assert not (await forecast.of(2, vip=False)).is_full
-    forecast.found_full(1)
-    assert (await forecast.of(1, vip=False)).is_full
-    assert not (await forecast.of(2, vip=False)).is_full
-    forecast.forget()
-    assert not (await forecast.of(1, vip=False)).is_full

@@ -78,13 +78,13 @@ async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: AsyncEngi
         await release(releasing, 79)
         async with blocked_meanwhile(database, database.run(lambda c: create(c, 79))) as creating:
             await releasing.commit()
-    assert not (await creating).surely_waits
+    assert not (await creating).waits
 
 
 async def test_a_release_that_crosses_a_creation_sees_the_task(engine: AsyncEngine, database: Database) -> None:
     await busy(database, 80)
     async with engine.connect() as creating:
-        assert (await create(creating, 80)).surely_waits
+        assert (await create(creating, 80)).waits
         async with blocked_meanwhile(database, database.run(lambda c: release(c, 80))) as releasing:
             await creating.commit()
     assert [one.task_id for one in (await releasing).grants] == ["late-80"]

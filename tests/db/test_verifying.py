@@ -121,7 +121,6 @@ async def test_settled_books_have_nothing_in_flight(books: Books, connection: As
         "running is PROCESSING",
         "running-1 is open",
         "waiting is QUEUED",
-        "waiting is not started",
     ]
 
 
@@ -240,7 +239,7 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     (
         invariants.OVERDUE,
         "waiting is not started",
-        [f"UPDATE tasks SET created_at = {LONG_AGO}"],
+        [f"UPDATE outbox SET created_at = {LONG_AGO}"],
     ),
     (
         invariants.OVERDUE,
@@ -285,29 +284,13 @@ async def test_a_violation_is_found(
     assert any(example.startswith(subject) for example in found.examples), found
 
 
-@pytest.mark.parametrize(
-    ("due", "column", "overdue"),
-    [
-        ("clock_timestamp() - interval '50 s'", "waiting_since = clock_timestamp()", False),
-        ("clock_timestamp() - interval '70 s'", "waiting_since = clock_timestamp()", True),
-        ("clock_timestamp() + interval '50 s'", "waiting_since = NULL", True),
-    ],
-)
-async def test_a_first_look_that_is_put_off_is_not_overdue(
-    books: Books, connection: AsyncConnection, due: str, column: str, overdue: bool
+@pytest.mark.parametrize(("age_s", "overdue"), [(50, False), (70, True)])
+async def test_what_has_stayed_in_the_outbox_is_overdue(
+    books: Books, connection: AsyncConnection, age_s: int, overdue: bool
 ) -> None:
-    await books.sql(
-        f"UPDATE tasks SET created_at = {LONG_AGO}, {column} WHERE task_id = 'waiting'",
-        f"INSERT INTO first_looks VALUES ('waiting', {due})",
-    )
+    await books.sql(f"UPDATE outbox SET created_at = clock_timestamp() - interval '{age_s} s'")
     found = await verifying.find(connection, invariants.OVERDUE)
     assert ("waiting is not started" in found.examples) == overdue
-
-
-async def test_a_task_that_was_just_granted_a_slot_is_not_overdue(books: Books, connection: AsyncConnection) -> None:
-    await books.sql(f"UPDATE tasks SET created_at = {LONG_AGO}, engine_started_at = NULL WHERE task_id = 'running'")
-    found = await verifying.find(connection, invariants.OVERDUE)
-    assert "running is not started" not in found.examples
 
 
 async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: AsyncConnection) -> None:

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from workers.stack.stack import Stack
 
@@ -38,3 +39,14 @@ async def steps_of(temporal: Client, task_id: str) -> list[str]:
     """The types of the events in the history of a task's current run, without the prefix that all have."""
     history = await temporal.get_workflow_handle(f"task-{task_id}").fetch_history()
     return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
+
+
+async def is_started(temporal: Client, task_id: str) -> bool:
+    """Whether the task has a workflow, begun or not: that of a task that waits is started in the background."""
+    try:
+        await temporal.get_workflow_handle(f"task-{task_id}").describe()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True

@@ -69,7 +69,7 @@ async def test_what_ended_failed_is_not_run_again(api, make_node, temporal, stac
     await closed(temporal, task_id)
     engine, task = TemporalGateway(temporal, stack.settings), TaskInput(task_id, 442, "u", "a", 1, 1000)
     await engine.start_task(task)
-    await engine.tell(Granted(task_id, Grant(1, "ends_once"), delayed=task))
+    await engine.grant(Granted(task, Grant(1, "ends_once")))
     assert await engine.standing(task_id) is Standing.FAILED
     assert await runs_of(temporal, task_id) == 1
 
@@ -103,7 +103,7 @@ async def test_a_workflow_that_has_not_heard_of_the_end_is_told(api, make_node, 
         await update(
             stack,
             "UPDATE tasks SET status = 'FAILED', waiting_since = NULL, started_at = created_at,"
-            " engine_started_at = created_at, completed_at = clock_timestamp() WHERE task_id = %s",
+            " completed_at = clock_timestamp() WHERE task_id = %s",
             task_id,
         )
         await update(

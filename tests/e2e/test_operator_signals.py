@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from infra.db.node_commands import NO_REASON
 from tests.conftest import Api, MakeNode, eventually
+from tests.e2e.inside import is_started
 from tests.e2e.test_outages import without
 from tests.fake_node import FakeNode
 from workflows.domain.limits import MAX_REASON
@@ -177,7 +178,6 @@ async def test_a_task_tells_its_state(api, temporal, make_node):
 
     running = "running on answering, attempt 1"
     await until(first, status="PROCESSING", attempt=1, gpu_id="answering", now=running)
-    await temporal.get_workflow_handle(f"task-{second}").signal("look")  # it begins, if it has not
     await api.succeed(put, {})
     await until(first, status="COMPLETED", attempt=1, gpu_id="answering", now="COMPLETED on answering, attempt 1")
     await api.succeed(await node.next_put(), {})
@@ -201,28 +201,42 @@ async def test_a_task_takes_no_harm_by_signals(api, temporal, make_node):
 
 
 async def test_a_waiting_task_takes_no_harm_by_grants_of_strangers(api, temporal, make_node):
-    """Of an attempt that there is not, and of one that there can't be: its own grant is heard all the same."""
-    task = await api.create(731)
-    handle = temporal.get_workflow_handle(f"task-{task}")
-    for attempt in (99, 10**12, -1):
-        await handle.signal("granted", {"attempt": attempt, "gpu_id": "nobody"})
-    await handle.signal("settled", 10**30)
+    """Of an attempt that there is not, and of one that there can't be: its own grant is heard all the same.
+
+    Such signals begin nothing; they are read with its grant, or after a retry at once.
+    """
+    node = await make_node("unmoved", [731])
+    retried = await api.create(731)
+    first = await node.next_put()
+    other, unbegun = [await api.create(731) for _ in range(2)]
+    await api.say(first, "FAILED", "boom")
+    running = await node.next_put()
+    assert running.task_id == other
+    retried_now = temporal.get_workflow_handle(f"task-{retried}")
+
+    async def waits() -> bool:
+        state = await retried_now.query("state")
+        return bool(state["attempt"] == 1 and state["now"].startswith("waiting: "))
+
+    await eventually(waits)
+    await eventually(lambda: is_started(temporal, unbegun))
+    for task in (retried, unbegun):
+        handle = temporal.get_workflow_handle(f"task-{task}")
+        for attempt in (99, 10**12, -1):
+            await handle.signal("granted", {"attempt": attempt, "gpu_id": "nobody"})
+        await handle.signal("settled", 10**30)
 
     async def has_tried_it() -> bool:
-        return "as-before" in (await handle.describe()).search_attributes.get("TemporalChangeVersion", [])
+        return "as-before" in (await retried_now.describe()).search_attributes.get("TemporalChangeVersion", [])
 
     await eventually(has_tried_it)
-
-    async def waits_again() -> bool:
-        state = await handle.query("state")
-        return bool(state["attempt"] == 0 and state["gpu_id"] is None and state["now"].startswith("waiting: "))
-
-    await eventually(waits_again)
-    node = await make_node("unmoved", [731])
-    put = await node.next_put()  # not only after the ten minutes after which it looks by itself
-    await api.succeed(put, {})
-    await api.until(task, "COMPLETED")
-    assert await failed_steps(temporal, f"task-{task}") == []
+    await eventually(waits)
+    await api.succeed(running, {})
+    for _ in (unbegun, retried):
+        await api.succeed(await node.next_put(), {})
+    for task in (unbegun, retried):
+        await api.until(task, "COMPLETED")
+        assert await failed_steps(temporal, f"task-{task}") == []
 
 
 async def test_a_nodes_workflow_that_was_ended_runs_again(api, temporal, make_node):

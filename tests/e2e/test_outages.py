@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.conftest import GRACE_S, Api, MakeNode, eventually, fleet, frontend
-from tests.e2e.inside import steps_of
+from tests.e2e.inside import is_started, steps_of
 from tests.fake_node import FakeNode, Put
 from workers.stack.part import Part
 from workers.stack.stack import Stack
@@ -195,7 +195,7 @@ async def test_postgres_hangs(stack, caller, make_node, watch):
 
 @pytest.mark.parametrize(("trouble", "task_type"), [(without, 703), (paused, 704)])
 async def test_temporal_away(stack, caller, make_node, watch, temporal, trouble, task_type):
-    """Tasks are created and reports accepted; what Temporal missed it learns afterwards, and the timeline says so."""
+    """Tasks are created and reports accepted; what Temporal missed it learns afterwards."""
     work = Work(caller, make_node, task_type)
     await work.begin()
     async with trouble(stack, "temporal"):
@@ -214,17 +214,10 @@ async def test_temporal_away(stack, caller, make_node, watch, temporal, trouble,
     work.created += unheard
     await eventually(lambda: checks(caller), within=SLOW_S)
     await work.end()
-    for task_id in unheard:  # a grant starts the workflow too, and may come before the reconciler
-        steps = await steps_of(temporal, task_id)
-        assert steps[1] == "WORKFLOW_EXECUTION_SIGNALED" or await notes_of(caller, task_id) == {"reconciler"}
-    assert await eventually(lambda: notes_of(caller, unserved)) == {"reconciler"}
-    assert await steps_of(temporal, unserved)
+    for task_id in unheard:
+        assert await steps_of(temporal, task_id)
+    await eventually(lambda: is_started(temporal, unserved), within=SLOW_S)
     assert watch.slowest_s < ENGINE_S
-
-
-async def notes_of(api: Api, task_id: str) -> set[str]:
-    """The actors of the notes in the timeline."""
-    return {e["actor"] for e in await api.get(f"/tasks/{task_id}/events") if e["from"] == e["to"]}
 
 
 async def checks(api: Api) -> bool:

@@ -11,7 +11,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from infra.temporal import executions
 from tests.conftest import eventually
-from tests.e2e.inside import select
+from tests.e2e.inside import is_started, select
 
 SLOW = 60.0  # s; the reconciler leaves alone what may still be on its way
 
@@ -50,8 +50,9 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
         await api.until(task_id, "TIMEOUT", within=SLOW)
 
     async def while_it_waits():
+        """Nothing is to be done before its grant."""
         task_id = await api.create(404)
-        await eventually(lambda: _waits(temporal, task_id))
+        await eventually(lambda: is_started(temporal, task_id))
         await terminate(task_id)
         node = await make_node("mend_waiting", [404])
         await api.succeed(await node.next_put(SLOW), {})
@@ -60,10 +61,8 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
     async def canceled_while_it_waits():
         """The row alone says whether a task is over: to cancel its workflow ends nothing."""
         task_id = await api.create(405)
-        await eventually(lambda: _waits(temporal, task_id))
+        await eventually(lambda: is_started(temporal, task_id))
         await temporal.get_workflow_handle(f"task-{task_id}").cancel()
-        await eventually(lambda: _has_notes(api, task_id), within=SLOW)
-        await eventually(lambda: _waits(temporal, task_id))
         node = await make_node("mend_canceled", [405])
         await api.succeed(await node.next_put(SLOW), {})
         assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
@@ -83,12 +82,18 @@ async def test_a_mend_without_effect_is_repeated_at_growing_intervals(api, tempo
     """Its workflow is terminated again and again, faster than the monitor can look: two entries in as many looks."""
     task_id = await api.create(406)
     handle = temporal.get_workflow_handle(f"task-{task_id}")
-    await eventually(lambda: _waits(temporal, task_id))
-    await handle.terminate("by a test")
-    await age(stack, task_id)
+    await eventually(lambda: is_started(temporal, task_id))
+
+    async def lose():
+        """As if it had died before it enqueued its task."""
+        await handle.terminate("by a test")
+        await update(stack, "UPDATE tasks SET waiting_since = NULL WHERE task_id = %s", task_id)
+        await age(stack, task_id)
+
+    await lose()
     assert len(await eventually(lambda: _has_notes(api, task_id), within=SLOW)) == 1
-    await eventually(lambda: _waits(temporal, task_id))
-    await handle.terminate("by a test")
+    await eventually(lambda: _waits(stack, task_id))
+    await lose()
     looks = {await round_of(stack)}
 
     async def looked_twice_more():
@@ -103,13 +108,13 @@ async def test_a_mend_without_effect_is_repeated_at_growing_intervals(api, tempo
         return len(await _has_notes(api, task_id)) == 2
 
     await eventually(again, within=SLOW)
-    await eventually(lambda: _waits(temporal, task_id))
+    await eventually(lambda: _waits(stack, task_id))
 
 
 async def test_a_lost_look_for_a_slot_is_done_by_the_monitor(api, make_node, temporal, stack):
     """The workflow believes that its task waits, and the row says that it does not."""
     task_id = await api.create(407)
-    await eventually(lambda: _waits(temporal, task_id))
+    await eventually(lambda: is_started(temporal, task_id))
     await update(stack, "UPDATE tasks SET waiting_since = NULL WHERE task_id = %s", task_id)
     await age(stack, task_id)
     node = await make_node("mend_look", [407])
@@ -168,8 +173,8 @@ async def age(stack, task_id):
     """As if nothing had happened to it for a long time."""
     await update(
         stack,
-        "UPDATE tasks SET updated_at = updated_at - interval '5 min', created_at = created_at - interval '6 min',"
-        " engine_started_at = engine_started_at - interval '5 min' WHERE task_id = %s",
+        "UPDATE tasks SET updated_at = updated_at - interval '5 min', created_at = created_at - interval '6 min'"
+        " WHERE task_id = %s",
         task_id,
     )
 
@@ -208,9 +213,28 @@ async def _returned(temporal, task_id):
     return (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
 
 
-async def _waits(temporal, task_id):
-    """Whether the workflow has looked for a slot; a fresh one has two events."""
-    return (await temporal.get_workflow_handle(f"task-{task_id}").describe()).history_length > 3
+async def _waits(stack, task_id):
+    (row,) = await select(stack, "SELECT waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s", task_id)
+    return row["waits"]
+
+
+async def test_what_stays_in_the_outbox_is_started(api, temporal, stack):
+    """As after a process that died between the commit and the start."""
+    task_id = await api.create(410)
+    await eventually(lambda: is_started(temporal, task_id))
+    await forget(temporal, task_id)
+    await update(
+        stack,
+        "INSERT INTO outbox VALUES (%s, clock_timestamp() - interval '1 min')"
+        " ON CONFLICT (task_id) DO UPDATE SET created_at = excluded.created_at",
+        task_id,
+    )
+    await eventually(lambda: is_started(temporal, task_id), within=SLOW)
+
+    async def is_cleared():
+        return not await select(stack, "SELECT FROM outbox WHERE task_id = %s", task_id)
+
+    await eventually(is_cleared)
 
 
 async def test_a_repeated_request_starts_what_was_never_started(api, temporal, stack):
@@ -219,10 +243,10 @@ async def test_a_repeated_request_starts_what_was_never_started(api, temporal, s
     once = {"Idempotency-Key": "started by its repeat"}
     task_id = (await api.post("/tasks", body, headers=once))["taskId"]
     handle = temporal.get_workflow_handle(f"task-{task_id}")
-    await eventually(lambda: _waits(temporal, task_id))
+    await eventually(lambda: is_started(temporal, task_id))
     await forget(temporal, task_id)
     url = stack.services.database_url.replace("+psycopg", "")
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute("UPDATE tasks SET engine_started_at = NULL WHERE task_id = %s", (task_id,))
+        await connection.execute("INSERT INTO outbox VALUES (%s) ON CONFLICT DO NOTHING", (task_id,))
     assert (await api.post("/tasks", body, headers=once))["taskId"] == task_id
     assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING

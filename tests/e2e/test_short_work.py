@@ -1,4 +1,4 @@
-"""Short work is waited for in its dispatch, and a grant is an update: what the histories show (ADR 0016, 0017).
+"""Short work is waited for in its dispatch: what the histories show (ADR 0016).
 
 On a busy machine a report may come after the second for which it is waited: what needs it in time is tried again.
 """

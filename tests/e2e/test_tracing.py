@@ -19,6 +19,7 @@ from infra.temporal.access import DATA_CONVERTER
 from infra.temporal.gateway import WORKFLOWS
 from tests.collector import Collector, Span
 from tests.conftest import Api, eventually
+from tests.e2e.inside import is_started
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
 from workers.temporal_worker import workflow_runner
@@ -142,8 +143,10 @@ async def test_one_trace_from_the_request_to_the_node_and_back(traced: Traced) -
 
 
 async def test_a_traced_history_replays_without_tracing(traced: Traced) -> None:
-    task_id = await create(traced, "2" * 32, UNSERVED, {})
-    await traced.until("2" * 32, "RunActivity:select_slot")
+    size = {"imageWidth": 16, "imageHeight": 16, "x": 0, "y": 0, "width": 16, "height": 16}
+    output = str(traced.api.stack.data_dir.demo / "replayed.png")
+    task_id = await create(traced, "2" * 32, TILE, {"output": output, **size})
+    await traced.api.until(task_id, "COMPLETED")
     history = await (await traced.temporal()).get_workflow_handle(f"task-{task_id}").fetch_history()
     assert "_tracer-data" in history.to_json()
     replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER, workflow_runner=workflow_runner(Settings()))
@@ -154,11 +157,15 @@ async def test_a_workflow_that_the_reconciler_starts_joins_the_trace_of_its_row(
     trace = "3" * 32
     task_id = await create(traced, trace, UNSERVED, {})
     request = await traced.until(trace, TASKS)
-    await traced.until(trace, "RunActivity:select_slot")
-    await (await traced.temporal()).get_workflow_handle(f"task-{task_id}").terminate()
+    await traced.until(trace, "StartWorkflow:TaskWorkflow")
+    temporal = await traced.temporal()
+    await eventually(lambda: is_started(temporal, task_id))
+    await temporal.get_workflow_handle(f"task-{task_id}").terminate()
     before = len(traced.collector.of(trace))
+    await traced.sql("UPDATE tasks SET waiting_since = NULL WHERE task_id = %s", task_id)
     await traced.sql(
-        "UPDATE tasks SET engine_started_at = NULL, created_at = created_at - interval '1 minute' WHERE task_id = %s",
+        "INSERT INTO outbox VALUES (%s, clock_timestamp() - interval '1 minute')"
+        " ON CONFLICT (task_id) DO UPDATE SET created_at = excluded.created_at",
         task_id,
     )
 

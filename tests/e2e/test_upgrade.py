@@ -23,6 +23,7 @@ from workers.stack.stack import Stack
 BEFORE = "871344b"
 """The last version whose programs migrated when they started; its schema is that of revision 0010."""
 ROOT = Path(__file__).parents[2]
+PUT_OFF = {"ORCHESTRATOR_FIRST_LOOKS": "0.01"}
 TYPE = 77
 WITHIN_S = 40
 
@@ -37,10 +38,13 @@ def before(folder: Path) -> Path:
 
 
 def of_before(spec: PartSpec, folder: Path) -> PartSpec:
-    """The same program of the version before: `-P` leaves our own folder out of the path."""
+    """The same program of the version before: `-P` leaves our own folder out of the path.
+
+    One of its waiting tasks looks for a slot at once, and the first steps of the others are put off by 15 min or more.
+    """
     python, *words = spec.argv
     assert spec.env is not None
-    return replace(spec, argv=(python, "-P", *words), env={**spec.env, "PYTHONPATH": str(folder)})
+    return replace(spec, argv=(python, "-P", *words), env={**spec.env, "PYTHONPATH": str(folder), **PUT_OFF})
 
 
 @dataclass

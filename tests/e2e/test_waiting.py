@@ -1,4 +1,4 @@
-"""What a waiting task says: the same in its progress and in the Web UI, true while the fleet changes."""
+"""How a task waits, and where it is said why."""
 
 from __future__ import annotations
 
@@ -7,38 +7,36 @@ from typing import Any
 
 from temporalio.client import Client
 
-from infra.forecast import FRESH_S
 from tests.conftest import Api, MakeNode, eventually
-from tests.e2e.inside import steps_of
-from tests.fake_node import FakeNode, Put
+from tests.e2e.inside import is_started, steps_of
+from tests.fake_node import FakeNode
+from workflows.task import WAITING
 
 
-async def reasons(api: Api, temporal: Client, task_id: str) -> tuple[str, str]:
-    """In the progress, and in the workflow's current details."""
-    progress = await api.get(f"/tasks/{task_id}/progress")
-    metadata: Any = await temporal.get_workflow_handle(f"task-{task_id}").query("__temporal_workflow_metadata")
-    return progress["waiting"]["reason"], metadata.current_details
+async def says(api: Api, task_id: str, end: str) -> None:
+    """Wait until the progress says why there is no slot."""
 
-
-async def both_say(api: Api, temporal: Client, task_id: str, end: str) -> None:
     async def agreed() -> bool:
-        told, shown = await reasons(api, temporal, task_id)
-        return told.endswith(end) and shown == f"waiting: {told}"
+        reason: str = (await api.get(f"/tasks/{task_id}/progress"))["waiting"]["reason"]
+        return reason.endswith(end)
 
     await eventually(agreed)
 
 
-async def test_the_web_ui_says_what_the_progress_says_also_when_the_fleet_changes(
+async def test_the_web_ui_says_that_it_waits_and_the_progress_why_also_when_the_fleet_changes(
     api: Api, make_node: MakeNode, temporal: Client
 ) -> None:
     node = await make_node("explained_1", [143])
     await api.create(143)
     running = await node.next_put()
     waiting = await api.create(143)
-    await both_say(api, temporal, waiting, "1 full")
+    await eventually(lambda: is_started(temporal, waiting))
+    shown = await (await temporal.get_workflow_handle(f"task-{waiting}").describe()).static_details()
+    assert shown == WAITING.format(task_id=waiting)
+    await says(api, waiting, "1 full")
     await make_node("explained_2", [144])
     await api.post("/gpus/explained_1/fault?reason=fan")
-    await both_say(api, temporal, waiting, "1 faulty")
+    await says(api, waiting, "1 faulty")
     progress = (await api.get(f"/tasks/{waiting}/progress"))["waiting"]
     counts = ("otherType", "vipOnly", "full", "free", "faulty", "offline", "backedOff")
     assert progress["nodes"] == sum(progress[name] for name in counts)
@@ -50,23 +48,18 @@ async def test_the_web_ui_says_what_the_progress_says_also_when_the_fleet_change
     await api.until(waiting, "COMPLETED")
 
 
-BATCH = 4  # the one that comes after them looks after 8 s
+BATCH = 4
 
 
-async def behind_a_batch(api: Api, node: FakeNode, task_type: int) -> tuple[Put, list[str], str]:
-    """A node is busy, many tasks wait for it, and one that comes after them and before them: its PUT, they, the one."""
-    await api.create(task_type)
-    running = await node.next_put()
-    await asyncio.sleep(FRESH_S)  # longer than what is known of the free slots counts
-    batch = await asyncio.gather(*(api.create(task_type, priority=1) for _ in range(BATCH)))
-    return running, batch, await api.create(task_type, priority=2)
-
-
-async def test_in_a_batch_the_first_step_is_put_off_until_the_grant(
+async def test_the_workflow_of_a_task_that_waits_begins_with_its_grant(
     api: Api, make_node: MakeNode, temporal: Client
 ) -> None:
     node = await make_node("brisk", [146])
-    running, batch, urgent = await behind_a_batch(api, node, 146)
+    await api.create(146)
+    running = await node.next_put()
+    batch = await asyncio.gather(*(api.create(146, priority=1) for _ in range(BATCH)))
+    urgent = await api.create(146, priority=2)
+    await eventually(lambda: is_started(temporal, urgent))
     assert await steps_of(temporal, urgent) == ["WORKFLOW_EXECUTION_STARTED"]
     await api.succeed(running, {})
     put = await node.next_put()
@@ -79,15 +72,27 @@ async def test_in_a_batch_the_first_step_is_put_off_until_the_grant(
     await drain(api, node, batch)
 
 
-async def test_without_a_grant_each_of_a_batch_looks_for_itself(
+async def test_a_retry_that_finds_no_slot_waits_for_its_grant_without_a_timer(
     api: Api, make_node: MakeNode, temporal: Client
 ) -> None:
     node = await make_node("brisk_2", [147])
-    running, batch, urgent = await behind_a_batch(api, node, 147)
-    await both_say(api, temporal, batch[0], "1 full")
-    await both_say(api, temporal, urgent, "1 full")
+    retried = await api.create(147)
+    first = await node.next_put()
+    other = await api.create(147)
+    await api.say(first, "FAILED", "boom")
+    running = await node.next_put()
+    assert running.task_id == other
+
+    async def waits_again() -> bool:
+        return "waiting" in await api.get(f"/tasks/{retried}/progress") and (
+            await temporal.get_workflow_handle(f"task-{retried}").query("state")
+        )["now"].startswith("waiting: ")
+
+    await eventually(waits_again)
+    assert (await steps_of(temporal, retried)).count("TIMER_STARTED") <= 2  # the deadline, and the backoff
+    assert not (await temporal.get_workflow_handle(f"task-{retried}").describe()).raw_description.pending_activities
     await api.succeed(running, {})
-    await drain(api, node, [urgent, *batch])
+    await drain(api, node, [retried])
 
 
 async def drain(api: Api, node: FakeNode, tasks: list[str]) -> None:
@@ -101,12 +106,12 @@ async def _is_empty(api: Api, gpu_id: str) -> bool:
     return bool((await api.get(f"/gpus/{gpu_id}"))["currentTasks"] == 0)
 
 
-async def test_a_type_that_no_node_runs_is_told_and_alerted(api: Api, make_node: MakeNode, temporal: Client) -> None:
+async def test_a_type_that_no_node_runs_is_told_and_alerted(api: Api, make_node: MakeNode) -> None:
     await make_node("unserved_other", [144])
     await make_node("unserved_before", [145])  # a type that was served is named, whatever other files left waiting
     await api.ask("DELETE", "/gpus/unserved_before")
     task_id = await api.create(145)
-    await both_say(api, temporal, task_id, "1 other type")
+    await says(api, task_id, "1 other type")
     await api.post("/monitoring/check")
 
     async def alerted() -> list[Any]:

@@ -23,6 +23,7 @@ from infra.settings import ENV_PREFIX, Settings
 from infra.temporal import executions
 from infra.temporal.gateway import MONITOR, task_workflow_id
 from tests.conftest import eventually
+from tests.e2e.inside import is_started
 from workers.stack.process import run_to_end
 from workers.verify import workflows
 from workers.verify.report import BROKEN, HOLDS, UNREAD, Report
@@ -33,8 +34,8 @@ from workflows.task import TaskWorkflow
 ENDED = "UPDATE tasks SET status = 'FAILED', waiting_since = NULL, completed_at = clock_timestamp() - interval '%s s'"
 COPIED = """
     INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, payload, timeout_ms, max_retries,
-                       queue_class, queue_rank, engine_started_at)
-    VALUES (%s, 1, 'QUEUED', 'u', 'a', 1, '{}', 1, 0, 0, 0, clock_timestamp())
+                       queue_class, queue_rank)
+    VALUES (%s, 1, 'QUEUED', 'u', 'a', 1, '{}', 1, 0, 0, 0)
 """
 
 
@@ -101,11 +102,7 @@ async def waiting(api, temporal):
     """A task that nobody will run; its workflow is closed in the end."""
     task_id = await api.create(499)
     workflow = temporal.get_workflow_handle(task_workflow_id(task_id))
-
-    async def waits() -> bool:
-        return (await workflow.describe()).history_length > 5
-
-    await eventually(waits)
+    await eventually(lambda: is_started(temporal, task_id))
     yield task_id
     if (await workflow.describe()).close_time is None:
         await workflow.terminate("by a test")

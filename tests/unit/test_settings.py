@@ -13,7 +13,7 @@ from infra.settings import ENV_PREFIX, Settings, load
 from workers import cli
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 
-FLOATS = ("HEARTBEAT_TIMEOUT", "AGING", "MONITOR_INTERVAL", "FIRST_LOOKS", "INSTANCE_TIMEOUT", "LEADER_LEASE")
+FLOATS = ("HEARTBEAT_TIMEOUT", "AGING", "MONITOR_INTERVAL", "INSTANCE_TIMEOUT", "LEADER_LEASE")
 WHOLE = ("PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT", "DEMO_NODES", "TASK_TIMEOUT", "MAX_RETRIES", "MAX_WAITING")
 JSON = {"TASK_TYPES": ("1", "{}"), "APP_WEIGHTS": ("a", "1"), "RATE_LIMITS": ("user", '{"rate": 1, "burst": 1}')}
 BAD_LIBPQ = """

@@ -1,10 +1,10 @@
 """Takes the histories that `test_replay` replays from the real engine: `python -m tests.workflows.record`.
 
 With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
-gets its slot with its creation, with `short` only those of short work and of a grant by an update, with `commanded`
-only the one of a node that a person signals, with `granted_falsely` only the one of a false grant, with `endings` only
-those of workflows that fail as their tasks. Run it only when a workflow's commands change on
-purpose; open runs of the old commands must still replay.
+gets its slot with its creation, with `short` only those of short work, with `waiting` only those of tasks that wait in
+a workflow that has begun, with `commanded` only the one of a node that a person signals, with `granted_falsely` only
+the one of a false grant, with `endings` only those of workflows that fail as their tasks. Run it only when a workflow's
+commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from infra.settings import Settings
 from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
@@ -108,7 +108,7 @@ class Recorder:
         await self.keep("task_claimed_at_creation", f"task-{task}")
 
     async def short(self) -> None:
-        """Work that is waited for in its dispatch, to its end and in vain; and a grant that is an update."""
+        """Work that is waited for in its dispatch, to its end and in vain."""
         node = await self.node("quick", 6)
         for name in ("", "task_watched"):  # the first one tells how long such work takes
             task = await self.api.create(6)
@@ -119,14 +119,38 @@ class Recorder:
                 await self.keep(name, f"task-{task}")
         slow = await self.api.create(6)
         put = await node.next_put()
-        waiting = await self.api.create(6)
         await asyncio.sleep(2)
-        for one in (put, None):
-            await self.api.succeed(one or await node.next_put(), {})
-        for name, task in (("task_watched_in_vain", slow), ("task_granted_by_update", waiting)):
+        await self.api.succeed(put, {})
+        await self.api.until(slow, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep("task_watched_in_vain", f"task-{slow}")
+
+    async def waiting(self) -> None:
+        """A retry that finds no slot, and a run that a person's signal begins before its grant."""
+        node = await self.node("full", 9)
+        retried = await self.api.create(9)
+        first = await node.next_put()
+        other, begun = [await self.api.create(9) for _ in range(2)]
+        await self.api.say(first, "FAILED", "boom")
+        running = await node.next_put()
+        await self.client.start_workflow(
+            TaskWorkflow.run,
+            TaskInput(begun, 9, "u", "a", 1, 1000, waits=True),
+            id=f"task-{begun}",
+            task_queue=Settings().task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            start_signal="look",
+        )
+        await asyncio.sleep(3)  # the backoff is over, and both wait
+        await self.keep("task_retry_waiting", f"task-{retried}")
+        await self.api.succeed(running, {})
+        for _ in (begun, retried):
+            await self.api.succeed(await node.next_put(), {})
+        for name, task in (("task_retry_waited", retried), ("task_begun_by_a_signal", begun)):
             await self.api.until(task, "COMPLETED")
             await asyncio.sleep(1)
             await self.keep(name, f"task-{task}")
+        await self.api.until(other, "COMPLETED")
 
     async def endings(self) -> None:
         """Workflows that fail as their tasks did, and runs that find their task ended."""
@@ -257,6 +281,7 @@ async def main() -> None:
         await usual.claimed()
         await usual.granted_first()
         await usual.short()
+        await usual.waiting()
         await usual.endings()
         await usual.nodes()
         await usual.commanded()
@@ -282,9 +307,15 @@ async def claimed() -> None:
 
 
 async def short() -> None:
-    """The histories of short work, and of a grant by an update."""
+    """The histories of short work."""
     async with recorder() as usual:
         await usual.short()
+
+
+async def waiting() -> None:
+    """The histories of tasks that wait in a workflow that has begun."""
+    async with recorder() as usual:
+        await usual.waiting()
 
 
 async def endings() -> None:
@@ -301,5 +332,5 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    wanted = {one.__name__: one for one in (continued, granted_falsely, claimed, short, commanded, endings)}
+    wanted = {one.__name__: one for one in (continued, granted_falsely, claimed, short, waiting, commanded, endings)}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())
