@@ -19,7 +19,6 @@ from infra.temporal.access import DATA_CONVERTER
 from infra.temporal.gateway import WORKFLOWS
 from tests.collector import Collector, Span
 from tests.conftest import Api, eventually
-from tests.e2e.inside import is_started
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
 from workers.temporal_worker import workflow_runner
@@ -159,13 +158,16 @@ async def test_a_workflow_that_the_reconciler_starts_joins_the_trace_of_its_row(
     request = await traced.until(trace, TASKS)
     await traced.until(trace, "StartWorkflow:TaskWorkflow")
     temporal = await traced.temporal()
-    await eventually(lambda: is_started(temporal, task_id))
+
+    async def is_started() -> bool:
+        return not await traced.sql("SELECT task_id FROM outbox WHERE task_id = %s", task_id)
+
+    await eventually(is_started)
     await temporal.get_workflow_handle(f"task-{task_id}").terminate()
     before = len(traced.collector.of(trace))
     await traced.sql("UPDATE tasks SET waiting_since = NULL WHERE task_id = %s", task_id)
     await traced.sql(
-        "INSERT INTO outbox VALUES (%s, clock_timestamp() - interval '1 minute')"
-        " ON CONFLICT (task_id) DO UPDATE SET created_at = excluded.created_at",
+        "INSERT INTO outbox VALUES (%s, clock_timestamp() - interval '1 minute')",
         task_id,
     )
 
