@@ -12,7 +12,7 @@ Record = Callable[[Connection, dict[str, float]], Awaitable[None]]
 
 
 class WriteBehind:
-    """Moments by name, by the monotonic clock. `record` gets the age of each in seconds (negative: in the future).
+    """Moments by name, by the monotonic clock. `record` gets the age of each in seconds.
 
     Only ages travel, so no other clock counts. A batch is kept while Postgres is away; losing it with the process must
     do no harm.
@@ -23,9 +23,9 @@ class WriteBehind:
         self._record = record
         self._moments: dict[str, float] = {}
 
-    def note(self, name: str, *, in_s: float = 0.0) -> None:
-        """Note the moment now, or `in_s` seconds from now."""
-        self._moments[name] = time.monotonic() + in_s
+    def note(self, name: str) -> None:
+        """Note the moment now."""
+        self._moments[name] = time.monotonic()
 
     def ago_s(self, name: str) -> float | None:
         """Seconds since the moment, or None if nothing is pending."""
