@@ -12,6 +12,7 @@ async def test_idempotency_key(api):
     first = await api.post("/tasks", body, headers=headers)
     assert (await api.post("/tasks", body, headers=headers))["taskId"] == first["taskId"]
     await api.post("/tasks", body | {"app": "b"}, headers=headers, code=400)
+    await api.post("/tasks", body, headers={"Idempotency-Key": b"\xff"})  # a byte that HTTP lets through is a letter
 
 
 GOOD = {"taskType": 2, "userId": "u", "app": "a", "payload": "{}"}
@@ -38,6 +39,16 @@ async def test_a_bad_task_names_the_field(api, change, field):
 async def test_malformed_json_is_400(api, content):
     response = await api.http.post("/tasks", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == response.json()["code"] == 400
+
+
+async def test_more_than_a_mebibyte_is_400_though_its_length_was_not_told(api):
+    async def chunks():
+        for _ in range(17):
+            yield b"x" * 65536
+
+    response = await api.http.post("/tasks", content=chunks(), headers={"Content-Type": "application/json"})
+    assert response.status_code == response.json()["code"] == 400
+    assert "body" in response.json()["message"]
 
 
 @pytest.mark.parametrize(

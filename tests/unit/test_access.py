@@ -3,58 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from functools import cache
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock
 
 import httpx
 import pytest
 
-from api.app import ROUTERS, create_app
+from api.app import ROUTERS
 from api.routes import gpus, tasks
 from api.routes.access import ALLOWED, check_complete
-from infra.db.keys import Caller, hash_key
 from tests.api.access_table import CASES, MAY, ROLES
 from tests.api.specification import SECTIONS
+from tests.unit.whole_api import ask
 from workflows.domain.role import Role
-
-
-class Nothing:
-    """A database that knows the last key that was made, and answers 503 to whatever else it is asked."""
-
-    def __init__(self) -> None:
-        self._made = 0
-        self._answers: list[Any] = []
-
-    def key(self, role: str) -> str:
-        """A new key, which no process has seen before."""
-        self._made += 1
-        self._answers = [{hash_key(f"k{self._made}"): Caller(f"key_{self._made}", Role(role), "u", "key_1")}]
-        return f"k{self._made}"
-
-    async def run(self, _: Callable[[Any], Awaitable[Any]]) -> Any:
-        if self._answers:
-            return self._answers.pop()
-        raise ConnectionError
-
-    single = run
-
-
-@cache
-def served() -> tuple[Nothing, httpx.ASGITransport]:
-    context = MagicMock(database=Nothing(), cache=AsyncMock(), engine=AsyncMock())
-    context.settings.rate_of.return_value = None
-    context.settings.bytes_of.return_value = None
-    return context.database, httpx.ASGITransport(app=create_app(context))
 
 
 async def answer(role: str, endpoint: str, **options: Any) -> httpx.Response:
     method, path = endpoint.split(" ")
     path = re.sub(r"\{(\w+)\}", lambda name: "1" if name[1] == "taskType" else "none", path)
-    database, transport = served()
-    async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client:
-        return await client.request(method, path, headers={"X-API-Key": database.key(role)}, **options)
+    return await ask(role, method, path, **options)
 
 
 def test_the_table_knows_every_endpoint() -> None:
@@ -93,9 +59,8 @@ async def test_a_declared_size_is_checked_before_the_role(endpoint: str, role: s
 
 
 async def test_a_declared_size_is_checked_before_the_key() -> None:
-    async with httpx.AsyncClient(transport=served()[1], base_url="http://test/api/v2") as client:
-        assert (await client.post("/tasks", content=b"x" * (1024 * 1024))).status_code == 401
-        assert (await client.post("/tasks", content=b"x" * (1024 * 1024 + 1))).status_code == 400
+    for size, status in ((1024 * 1024, 401), (1024 * 1024 + 1, 400)):
+        assert (await ask(None, "POST", "/tasks", content=b"x" * size)).status_code == status
 
 
 async def test_every_role_finds_nothing_where_nothing_is() -> None:
