@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.api.test_bad_fields import DOCUMENT, UNKNOWN
 from tests.conftest import Api
 from tests.contract import PREFIX
+from tests.unit.test_bad_fields import DOCUMENT, UNKNOWN
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE")  # HEAD and OPTIONS are of every path
 NO_JSON = {"content": b"{", "headers": {"Content-Type": "text/plain"}}  # refused with 400 by whoever looks
