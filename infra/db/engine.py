@@ -12,9 +12,8 @@ import psycopg
 from psycopg import InternalError, OperationalError
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import make_url
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from infra import service_urls
 from infra.db.connection import Connection, Opened, keep_first_line
 from infra.resilience.circuit_breaker import CircuitBreaker
 
@@ -56,7 +55,7 @@ PREPARE_THRESHOLD = 2
 
 def conninfo(url: str) -> str:
     """The same for libpq; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
-    return make_conninfo(**PGDialect_psycopg().create_connect_args(make_url(url))[1])  # type: ignore[no-untyped-call]
+    return make_conninfo(**service_urls.postgres_options(url))
 
 
 class DatabaseSilent(TimeoutError):
