@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
 from temporalio.client import (
     Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-    ScheduleUpdate,
     WorkflowExecution,
     WorkflowExecutionStatus,
 )
@@ -35,11 +24,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from infra import telemetry
 from infra.db.notifications import Granted, Notifications
 from infra.notifier import Notifier
-from infra.resilience.circuit_breaker import CircuitBreaker
 from infra.settings import Settings
-from infra.temporal import open_workflows, search_attributes
-from infra.temporal.access import NoSuchWorkflow, TemporalAway, is_away
+from infra.temporal import monitor_schedule, open_workflows, search_attributes
+from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.open_workflows import OpenTask, StuckRun
+from infra.temporal.reachability import CALL, Reachability
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, NodeSignal, TaskInput
 from workflows.monitor import MonitorWorkflow
@@ -48,15 +37,10 @@ from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, WAITING
 log = logging.getLogger(__name__)
 
 WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
-MONITOR = "monitor"
-CALL = timedelta(seconds=2)  # a request waits no longer for the engine; the reconciler comes after it
 UNTIL_ITS_GRANT = timedelta(days=365)
 """The delay of a workflow that begins with its grant. A run that begins without one only waits for it."""
 PAGE = 1000
 """Workflows on one page of a list: the most that the server gives."""
-PAUSE_S, FAILURES = 1.0, 3
-"""After `FAILURES` calls in a row without an answer Temporal counts as away, until a ping is answered; one is sent per
-`PAUSE_S` seconds."""
 
 
 class Standing(Enum):
@@ -103,54 +87,14 @@ class TemporalGateway:
         config["interceptors"] = []
         self._untraced = Client(**config)
         self._settings = settings
-        self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=FAILURES)
-        self._probing: asyncio.Task[None] | None = None
+        self._reachability = Reachability(client)
+        self._reaching = self._reachability.reaching
         self._notifier = Notifier(self)
 
     @property
     def away(self) -> bool:
         """Whether it has not answered lately."""
-        return self._circuit.is_open
-
-    def _must_be_there(self) -> None:
-        """Nobody waits for an engine that has not answered lately. Raises TemporalAway."""
-        if self._circuit.is_open:
-            raise TemporalAway("it has not answered lately")
-
-    @asynccontextmanager
-    async def _reaching(self) -> AsyncIterator[None]:
-        """What the client raises, as our two errors.
-
-        Its own limit, `rpc_timeout`, is one for each of the tries that it makes: where nobody listens they take 10 s.
-        """
-        self._must_be_there()
-        try:
-            async with asyncio.timeout(CALL.total_seconds()):
-                yield
-        except TimeoutError as error:
-            self._missed()
-            raise TemporalAway(f"no answer within {CALL.total_seconds():g} s") from error
-        except (RPCError, RuntimeError) as error:
-            if is_away(error):
-                self._missed()
-            else:
-                self._circuit.answered()
-            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
-                raise NoSuchWorkflow(error.message) from error
-            raise TemporalAway(str(error)) from error
-        self._circuit.answered()
-
-    def _missed(self) -> None:
-        self._circuit.failed()
-        if self._circuit.is_open and (self._probing is None or self._probing.done()):
-            self._probing = asyncio.create_task(self._probe())
-
-    async def _probe(self) -> None:
-        """Ask until it answers."""
-        while self._circuit.is_open:
-            await asyncio.sleep(PAUSE_S)
-            with suppress(RPCError, RuntimeError):
-                await self.ping()
+        return self._reachability.away
 
     async def start_task(self, task: TaskInput, traceparent: str | None = None, *, again: bool = False) -> None:
         """Start the task's workflow, once, however often this is called. Raises TemporalAway.
@@ -321,28 +265,15 @@ class TemporalGateway:
         """Run the monitor now. Raises TemporalAway; before the first worker has set the schedule up, too."""
         try:
             async with self._reaching():
-                await self.client.get_schedule_handle(MONITOR).trigger(
-                    overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL
-                )
+                await monitor_schedule.trigger(self.client, CALL)
         except NoSuchWorkflow as error:
             raise TemporalAway("the monitor is not set up yet") from error
 
     async def ping(self) -> None:
-        """Raise unless the engine answers."""
-        await self.client.service_client.check_health(timeout=CALL)
-        self._circuit.answered()
+        """Raise RPCError or RuntimeError unless Temporal answers."""
+        await self._reachability.ping()
 
     async def set_up(self) -> None:
-        """Register what the engine must know: search attributes and the monitor's schedule. Idempotent."""
+        """Register what Temporal must know: search attributes and the monitor's schedule. Idempotent."""
         await search_attributes.register(self.client)
-        schedule = Schedule(
-            action=ScheduleActionStartWorkflow(MonitorWorkflow.run, id=MONITOR, task_queue=self._settings.task_queue),
-            spec=ScheduleSpec(
-                intervals=[ScheduleIntervalSpec(every=timedelta(seconds=self._settings.monitor_interval))]
-            ),
-            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
-        )
-        try:
-            await self.client.create_schedule(MONITOR, schedule)
-        except ScheduleAlreadyRunningError:  # the settings may have changed since
-            await self.client.get_schedule_handle(MONITOR).update(lambda _: ScheduleUpdate(schedule))
+        await monitor_schedule.register(self.client, self._settings.task_queue, self._settings.monitor_interval)

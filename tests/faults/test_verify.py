@@ -21,7 +21,8 @@ from infra.db import verifying
 from infra.db.engine import Database
 from infra.settings import ENV_PREFIX, Settings
 from infra.temporal import executions
-from infra.temporal.gateway import MONITOR, task_workflow_id
+from infra.temporal.gateway import task_workflow_id
+from infra.temporal.monitor_schedule import MONITOR
 from tests.conftest import eventually
 from tests.e2e.inside import is_started
 from workers.stack.process import run_to_end

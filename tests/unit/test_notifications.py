@@ -9,7 +9,8 @@ import pytest
 from infra.db.notifications import ClosedAttempt, Granted, NodeEvent, Notifications
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway, connect
-from infra.temporal.gateway import FAILURES, TemporalGateway
+from infra.temporal.gateway import TemporalGateway
+from infra.temporal.reachability import FAILURES
 from tests.conftest import eventually
 from workflows.messages import Grant, NodeSignal, TaskInput
 

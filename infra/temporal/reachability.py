@@ -1,0 +1,76 @@
+"""Whether Temporal answers: the deadline of each call, and a circuit breaker that a ping closes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from infra.resilience.circuit_breaker import CircuitBreaker
+from infra.temporal.access import NoSuchWorkflow, TemporalAway, is_away
+
+CALL = timedelta(seconds=2)
+"""How long a request waits for Temporal; the reconciler comes after it."""
+PAUSE_S, FAILURES = 1.0, 3
+"""After `FAILURES` calls in a row without an answer Temporal counts as away, until a ping is answered; one is sent per
+`PAUSE_S` seconds."""
+
+
+class Reachability:
+    """Watches the calls of a client, each within `reaching()`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=FAILURES)
+        self._probing: asyncio.Task[None] | None = None
+
+    @property
+    def away(self) -> bool:
+        """Whether Temporal has not answered lately."""
+        return self._circuit.is_open
+
+    @asynccontextmanager
+    async def reaching(self) -> AsyncIterator[None]:
+        """A context for one call. Raises TemporalAway, NoSuchWorkflow instead of the client's errors.
+
+        The client's own limit, `rpc_timeout`, is one for each of the tries that it makes: where nobody listens they
+        take 10 s.
+        """
+        if self._circuit.is_open:
+            raise TemporalAway("it has not answered lately")
+        try:
+            async with asyncio.timeout(CALL.total_seconds()):
+                yield
+        except TimeoutError as error:
+            self._missed()
+            raise TemporalAway(f"no answer within {CALL.total_seconds():g} s") from error
+        except (RPCError, RuntimeError) as error:
+            if is_away(error):
+                self._missed()
+            else:
+                self._circuit.answered()
+            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+                raise NoSuchWorkflow(error.message) from error
+            raise TemporalAway(str(error)) from error
+        self._circuit.answered()
+
+    async def ping(self) -> None:
+        """Raise RPCError or RuntimeError unless Temporal answers."""
+        await self._client.service_client.check_health(timeout=CALL)
+        self._circuit.answered()
+
+    def _missed(self) -> None:
+        self._circuit.failed()
+        if self._circuit.is_open and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        """Ping until it answers."""
+        while self._circuit.is_open:
+            await asyncio.sleep(PAUSE_S)
+            with suppress(RPCError, RuntimeError):
+                await self.ping()
