@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import clock, edges, failures, handover, node_records, queue, type_locks
+from infra.db import clock, edges, failures, handover, locks, node_records, queue
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.notifications import ClosedAttempt, Notifications
@@ -47,7 +47,6 @@ _PROGRESS = text(
 _OPEN_ON = text(
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
 )
-_LOCK_LATE = text("SELECT pg_advisory_xact_lock(7107, hashtext(:task_id))")  # the last lock of a transaction
 _KEEP_LATE = text(
     """
     INSERT INTO late_reports (task_id, attempt, kind, body)
@@ -64,19 +63,18 @@ _HOLDERS = text(
       FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = :task_id
     """
 )
-_FIND = """
-    SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result{more}
+_FIND = text(
+    """
+    SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result
       FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
      WHERE a.task_id = :task_id AND a.token = :token
-"""
-_FINDS = {
-    opens: text(_FIND.format(more=f", {type_locks.SHARE_OF_ATTEMPT}" if opens else "")) for opens in (False, True)
-}
+    """
+)
 
 
-async def find(connection: Connection, task_id: str, token: str, *, opens: bool = False) -> Row | None:
-    """The task's attempt that has this token, or None. With `opens` its release is open from now on, for `settle`."""
-    return (await connection.execute(_FINDS[opens], {"task_id": task_id, "token": token})).one_or_none()
+async def find(connection: Connection, task_id: str, token: str) -> Row | None:
+    """The task's attempt that has this token, or None."""
+    return (await connection.execute(_FIND, {"task_id": task_id, "token": token})).one_or_none()
 
 
 async def holders(connection: Connection, task_id: str, lineage: str | None) -> list[Row]:
@@ -119,7 +117,7 @@ async def keep_late(connection: Connection, task_id: str, attempt: int | None, k
     `attempt` is None where it is not known which one was meant.
     """
     kept = body.encode()[:LATE_BYTES].decode(errors="ignore")
-    await connection.execute(_LOCK_LATE, {"task_id": task_id})
+    await locks.late_reports(connection, task_id)
     await connection.execute(_KEEP_LATE, {"task_id": task_id, "attempt": attempt, "kind": kind, "body": kept})
 
 
@@ -134,7 +132,6 @@ async def settle(
     result: str | None = None,
     strict_vip: bool,
     node_is: tuple[str, int] | None = None,
-    opened_on: str | None = None,
     needs_people: bool = False,
 ) -> Notifications | None:
     """Close an open attempt, free its slot and hand it over. None if it was closed already.
@@ -142,17 +139,15 @@ async def settle(
     An outcome that leaves nothing to decide puts the task back to QUEUED here. The task's workflow collects the others:
     a dispatch that waits for that is notified on its channel, else the workflow is to be signalled. UNREACHABLE and
     PROTOCOL_ERROR close nothing that the node has accepted, SUCCEEDED nothing without a result. With `node_is` (status,
-    epoch) nothing happens if the node has changed since the caller looked. `opened_on` is the attempt's node if `find`
-    has opened its release. `needs_people`: the node itself says that it will not get well alone.
+    epoch) nothing happens if the node has changed since the caller looked. `needs_people`: the node itself says that it
+    will not get well alone.
     """
     if (outcome is Outcome.SUCCEEDED) != (result is not None):
         raise ValueError(f"{outcome} {'without' if result is None else 'with'} a result")
-    gpu_id = opened_on or await type_locks.open_release_of(connection, task_id, attempt)
-    if gpu_id is None:
-        return None
+    await locks.release_of_attempt(connection, task_id, attempt)
     key = {"task_id": task_id, "attempt": attempt}
-    row = (await connection.execute(_LOCK, key)).one()
-    if row.closed_at is not None or (outcome in _NEVER_ACCEPTED and row.accepted_at is not None):
+    row = (await connection.execute(_LOCK, key)).one_or_none()
+    if row is None or row.closed_at is not None or (outcome in _NEVER_ACCEPTED and row.accepted_at is not None):
         return None
     if node_is is not None and node_is != (row.status, row.epoch):
         return None
@@ -165,15 +160,15 @@ async def settle(
     attributed = (
         in_time
         and outcome in USES_RETRY
-        and is_nodes_failure(await failures.failures(connection, task_id), Failure(gpu_id, outcome, reason))
+        and is_nodes_failure(await failures.failures(connection, task_id), Failure(row.gpu_id, outcome, reason))
     )
-    closing = {"gpu_id": gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": attributed}
+    closing = {"gpu_id": row.gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": attributed}
     await connection.execute(_CLOSE, key | closing)
-    await _move_task(connection, row, outcome, Cause(task_id, attempt, gpu_id, actor, reason))
+    await _move_task(connection, row, outcome, Cause(task_id, attempt, row.gpu_id, actor, reason))
     rest = await _record(connection, row, outcome, task_id, attributed=attributed)
     if rest is not None and (rest.alerts or needs_people):
-        await node_records.tell(connection, gpu_id, rest, reason)
-    notifications.grants += await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
+        await node_records.tell(connection, row.gpu_id, rest, reason)
+    notifications.grants += await handover.hand_over(connection, row.gpu_id, strict_vip=strict_vip)
     return notifications
 
 

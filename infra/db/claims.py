@@ -10,9 +10,7 @@ until it has looked for a waiting task and committed. So of a miss and a release
 A slot can't be claimed twice: every claim inserts its attempt while it holds the node's row, and a
 partial unique index on (node, slot) stands behind that.
 
-Lock order everywhere: the lock of the bootstrap key (7104), of a stack's own nodes (7108), of a lineage's GPUs (7109),
-user lock, type lock, flow lock (see `queue`), node row, attempt row, task row, the lock of the task's late reports,
-and rows of alerts and counters; whoever waits for a type lock or a node's row holds no node's row yet.
+`locks` has the order of the locks.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from functools import partial
 
 from sqlalchemy import TextClause, text
 
-from infra.db import eligibility, handover, type_locks
+from infra.db import eligibility, handover, locks
 from infra.db.connection import Connection, Row
 from infra.db.notifications import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -153,7 +151,7 @@ async def _hold(connection: Connection, task_id: str) -> tuple[Row | None, Claim
     """Take the lock of the task's type, and read how the task is then."""
     row = await _read(connection, task_id)
     if row is not None and not _found(row).over:
-        await type_locks.hold(connection, row.task_type)
+        await locks.miss(connection, row.task_type)
         row = await _read(connection, task_id)
     return row, _found(row)
 

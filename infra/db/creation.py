@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from infra.db import audit, claims, counters, outbox, queue
+from infra.db import audit, claims, counters, locks, outbox, queue
 from infra.db.audit import Action
 from infra.db.capacity import Capacity
 from infra.db.claims import Claim
@@ -20,7 +20,6 @@ from workflows.domain import shares
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
 from workflows.messages import Grant
 
-_USER_LOCK = 7105  # first key of the advisory locks of users; taken before any other lock
 LAST = 2**62  # after every display id
 ESTIMATE_COUNTS = 500
 """The most tasks per type and class that a new task's estimate counts, so that creating costs the same at any
@@ -86,7 +85,6 @@ _SEEN = text(
     "       EXISTS (SELECT FROM outbox o WHERE o.task_id = tasks.task_id) AS unstarted FROM tasks"
     " WHERE lineage = :lineage AND idempotency_key = :idempotency_key"
 )
-_LOCK_USER = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:user_id))")  # so that no two pass the cap at once
 
 
 async def create(
@@ -111,7 +109,7 @@ async def create(
         return _earlier(seen)
     vip = task.queue_class > 0
     flow = shares.named(task.flow, task.app)
-    await queue.lock(connection, task.task_type, task.queue_class, flow)
+    await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
         free = await claims.is_any_free(connection, task.task_type, vip=vip, strict_vip=strict_vip)
@@ -134,7 +132,7 @@ async def create(
 
 async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:
     """The earlier task of the same request, which needs no room. Raises TooManyWaiting."""
-    await connection.execute(_LOCK_USER, {"lock": _USER_LOCK, "user_id": task.user_id})
+    await locks.user(connection, task.user_id)
     if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
         return seen
     if await counters.queued_of(connection, task.user_id) >= max_waiting:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.gpus import Registration
 from workflows.domain.errors import BeyondGrants
 from workflows.domain.grants import Grants
 
-# So that no two registrations of a lineage pass its limits at once; taken before any other lock.
-_LOCK = text("SELECT pg_advisory_xact_lock(7109, hashtext(:lineage))")
 _OTHERS = text(
     "SELECT count(*) AS gpus, COALESCE(sum(max_concurrent_tasks), 0) AS slots FROM gpus"
     " WHERE lineage = :lineage AND gone_at IS NULL AND gpu_id <> :gpu_id"
@@ -28,7 +27,7 @@ async def check(connection: Connection, grants: Grants, node: Registration) -> N
         raise BeyondGrants("ip 不在密钥获授权的网络内")
     if grants.max_gpus is None and grants.max_slots is None:
         return
-    await connection.execute(_LOCK, {"lineage": node.lineage})
+    await locks.fleet(connection, node.lineage)
     others = (await connection.execute(_OTHERS, {"lineage": node.lineage, "gpu_id": node.gpu_id})).one()
     if not grants.allow_gpus(others.gpus + 1):
         raise BeyondGrants("密钥可注册的GPU数量已达上限")

@@ -10,7 +10,7 @@ from datetime import UTC
 
 from sqlalchemy import TextClause, text
 
-from infra.db import attempts, clock, eligibility, handover, node_edges, node_records, type_locks
+from infra.db import attempts, clock, eligibility, handover, locks, node_edges, node_records
 from infra.db.connection import Connection, Row
 from infra.db.notifications import NodeEvent, Notifications
 from workflows.domain.attempt import Outcome
@@ -195,7 +195,7 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
 
     Raises GpuOfAnotherKey.
     """
-    await type_locks.open_registration(connection, node.gpu_id, node.task_types)
+    await locks.release_of_registration(connection, node.gpu_id, node.task_types)
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
     epoch = (await connection.execute(_REGISTER, values)).scalar_one_or_none()
     if epoch is None:
@@ -260,7 +260,7 @@ async def attended(connection: Connection, gpu_id: str) -> None:
 
 async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
     """OFFLINE → ACTIVE: a beat arrived."""
-    await type_locks.open_release(connection, gpu_id)
+    await locks.release(connection, gpu_id)
     epoch = await node_edges.come_back(connection, gpu_id)
     return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat", strict_vip=strict_vip)
 
@@ -268,7 +268,7 @@ async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) ->
 async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
     """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
-    await type_locks.open_release(connection, gpu_id)
+    await locks.release(connection, gpu_id)
     epoch = await node_edges.recover(connection, gpu_id)
     if epoch is None and await node_records.clear(connection, gpu_id):
         return Notifications(grants=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))

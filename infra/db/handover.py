@@ -79,7 +79,7 @@ def new_token() -> str:
 async def hand_over(connection: Connection, gpu_id: str, *, strict_vip: bool) -> list[Granted]:
     """Give each free slot of a node to the best waiting task.
 
-    The caller holds the node's row, and where this follows a release it has called `open_release` first.
+    The caller holds the node's row, and where this follows a release it has called `locks.release` first.
     """
     query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S}
     granted: list[Granted] = []

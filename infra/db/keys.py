@@ -17,7 +17,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from infra.db import audit
+from infra.db import audit, locks
 from infra.db.audit import Action, Actor
 from infra.db.connection import Connection, Row
 from workflows.domain.grants import UNLIMITED, Grants
@@ -82,7 +82,6 @@ _END_AFTER = text(
     "UPDATE api_keys SET expires_at = LEAST(expires_at, clock_timestamp() + make_interval(secs => :overlap))"
     " WHERE key_id = :key_id RETURNING expires_at"
 )
-_LOCK_BOOTSTRAP = text("SELECT pg_advisory_xact_lock(7104)")
 _BOOTSTRAP_LINEAGE = text(
     f"SELECT lineage FROM api_keys WHERE owner = '{BOOTSTRAP}' ORDER BY created_at DESC, key_id LIMIT 1"
 )
@@ -246,7 +245,7 @@ async def ensure_bootstrap(connection: Connection, secret: str) -> bool:
     A value that was seen before changes nothing: what was replaced or revoked never lives again.
     """
     hashed = hash_key(secret)
-    await connection.execute(_LOCK_BOOTSTRAP)
+    await locks.bootstrap_key(connection)
     row = (await connection.execute(_BY_HASH, {"key_hash": hashed})).one_or_none()
     if row is None:
         await _replace_bootstrap(connection, hashed)

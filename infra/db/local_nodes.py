@@ -12,14 +12,8 @@ from infra.db.connection import Connection
 from infra.db.keys import NewKey
 from workflows.domain.role import Role
 
-_LOCK = text("SELECT pg_advisory_xact_lock(7108)")  # the nodes of a stack ask at the same time
 _LIVE = text("SELECT key_id FROM api_keys WHERE owner = :owner AND role = 'node' AND revoked_at IS NULL")
 _ADOPT = text("UPDATE gpus SET lineage = :lineage WHERE gpu_id = ANY (:gpu_ids) AND lineage IS NULL")
-
-
-async def lock(connection: Connection) -> None:
-    """Let one process at a time look for the kept key, until the end of the transaction."""
-    await connection.execute(_LOCK)
 
 
 async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from infra.db import locks
 from infra.db.connection import keep_first_line
 from infra.db.engine import OPTIONS, Database
 from infra.db.schema import VERSIONS
@@ -41,8 +42,8 @@ _SESSION = text(
 )
 # Of the session, so that it outlives the transactions. It is polled: whoever waits in pg_advisory_lock holds a
 # snapshot, and CREATE INDEX CONCURRENTLY waits for the end of every older snapshot.
-_TRY_LOCK = text("SELECT pg_try_advisory_lock(7106)")
-_LOCK_BEFORE = text("SELECT pg_advisory_xact_lock(7100)")  # what programs up to LAST_BEFORE hold while they migrate
+_TRY_LOCK = text(f"SELECT pg_try_advisory_lock({locks.MIGRATION})")
+_LOCK_BEFORE = text(f"SELECT pg_advisory_xact_lock({locks.MIGRATION_BEFORE})")
 _HAS_TABLE = text("SELECT to_regclass(:name) IS NOT NULL")
 _LACKING = text(
     """

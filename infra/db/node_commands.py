@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from infra import strict_json
-from infra.db import audit, gpus, type_locks
+from infra.db import audit, gpus, locks
 from infra.db.audit import Action, Actor
 from infra.db.connection import Connection
 from infra.db.notifications import Notifications
@@ -36,7 +36,7 @@ async def obey(connection: Connection, command: NodeCommand, *, strict_vip: bool
     """Make the transition and record it; nothing where that was done before. Raises GpuNotFound."""
     gpu_id, reason = command.gpu_id, _one_line(command.reason)
     by = Actor(f"{ACTOR}:{command.signal}", ACTOR, None)
-    await type_locks.open_release(connection, gpu_id)
+    await locks.release(connection, gpu_id)
     await gpus.hold(connection, gpu_id)
     if await audit.has_entry_of(connection, by):
         return Notifications()

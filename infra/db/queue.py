@@ -8,7 +8,7 @@ from math import inf
 
 from sqlalchemy import text
 
-from infra.db import clock, type_locks
+from infra.db import clock
 from infra.db.connection import Connection
 from workflows.domain import queueing
 
@@ -16,10 +16,6 @@ SMALL_STEP_S = 10.0
 """A task whose waiting begins this little in the future has just begun to wait: the clock was set back a moment ago."""
 FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
 """The flow of a task (workflows.domain.shares)."""
-_FLOW_LOCK = 7103  # first key of the advisory locks of (class, flow)
-
-_FLOW = f"pg_advisory_xact_lock({_FLOW_LOCK}, hashtext(CAST(:queue_class AS integer) || '/' || CAST(:flow AS text)))"
-_LOCK = text(f"SELECT {type_locks.EXCLUSIVE} AS type, {_FLOW} AS flow")
 
 # Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
 # among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
@@ -169,11 +165,6 @@ class Milestones:
         if passed == 0:
             return above, (-inf, 0)
         return above + (passed - 1) * self.every, marks[passed - 1]
-
-
-async def lock(connection: Connection, task_type: int, queue_class: int, flow: str) -> None:
-    """Lock a type (see `type_locks`), then a flow, until the transaction ends."""
-    await connection.execute(_LOCK, {"task_type": task_type, "queue_class": queue_class, "flow": flow})
 
 
 async def join(

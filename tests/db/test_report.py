@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from infra.db import attempts, type_locks
+from infra.db import attempts, locks
 from infra.db.attempts import LATE_BYTES
 from infra.db.connection import Connection
 from infra.db.engine import Database
@@ -59,7 +59,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
         await committed.wait()
 
     async def hold_second_type(connection: Connection) -> None:
-        await type_locks.hold(connection, SECOND_TYPE)
+        await locks.miss(connection, SECOND_TYPE)
         held.set()
         await answered.wait()
 

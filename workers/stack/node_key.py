@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.db import local_nodes
+from infra.db import local_nodes, locks
 from infra.db.connection import Connection
 from infra.db.engine import Database
 
@@ -17,7 +17,7 @@ async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str])
     """Write a live node's key to `path`, mode 0600, that may register these ids. Raises psycopg.Error or OSError."""
 
     async def ensure(connection: Connection) -> None:
-        await local_nodes.lock(connection)
+        await locks.own_nodes(connection)
         kept = _read(path)
         secret = await local_nodes.ensure_key(connection, kept, _owner(path), gpu_ids)
         if secret != kept or not _is_ours(path):

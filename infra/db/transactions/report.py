@@ -71,7 +71,7 @@ class Recorded:
 
 async def status(connection: Connection, report: Report, said: Said) -> Heard:
     """Handle PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
-    attempt = await _find(connection, report, opens=said.outcome is not None)
+    attempt = await _find(connection, report)
     if said.status in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
     return await _status_of(connection, report, attempt, said)
@@ -98,7 +98,6 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
         actor=f"gpu:{attempt.gpu_id}",
         reason=said.message or UNSAID[said.outcome],
         strict_vip=report.strict_vip,
-        opened_on=attempt.gpu_id,
     )
     if notifications is None:
         return await _status_of(connection, report, await _closed(connection, attempt), said)
@@ -125,7 +124,7 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Noti
     one. Nothing happens unless the caller holds the attempt, by its token or by the rule for reports without one.
     """
     try:
-        attempt = await _find(connection, report, opens=True)
+        attempt = await _find(connection, report)
     except (TaskNotFound, NotTheHolder):
         return Notifications()
     if attempt is None or attempt.closed_at is not None:
@@ -138,14 +137,13 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Noti
         actor=f"gpu:{attempt.gpu_id}",
         reason=f"节点上报的结果无法接受: {why}",
         strict_vip=report.strict_vip,
-        opened_on=attempt.gpu_id,
     )
     return notifications or Notifications()
 
 
 async def result(connection: Connection, report: Report, text: str) -> Heard:
     """As `take_result`, for a result that is `recorded` already. Raises TaskNotFound, NotTheHolder."""
-    return await _result_of(connection, report, await _find(connection, report, opens=True), text)
+    return await _result_of(connection, report, await _find(connection, report), text)
 
 
 async def _result_of(connection: Connection, report: Report, attempt: Row | None, text: str) -> Heard:
@@ -164,7 +162,6 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
         actor=f"gpu:{attempt.gpu_id}",
         result=text,
         strict_vip=report.strict_vip,
-        opened_on=attempt.gpu_id,
     )
     if notifications is None:
         return await _result_of(connection, report, await _closed(connection, attempt), text)
@@ -172,27 +169,21 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
 
 
 async def _closed(connection: Connection, attempt: Row) -> Row:
-    """The current, and final, state of an attempt that somebody else has closed since it was found.
-
-    It takes none of a release's locks: the node's row may be locked already.
-    """
+    """The current, and final, state of an attempt that somebody else has closed since it was found."""
     found = await attempts.find(connection, attempt.task_id, attempt.token)
     assert found is not None
     assert found.closed_at is not None
     return found
 
 
-async def _find(connection: Connection, report: Report, *, opens: bool) -> Row | None:
-    """The attempt that the report means, or None if the task has no such attempt. Raises TaskNotFound, NotTheHolder.
-
-    With `opens`, its release is open from now on, for `settle`.
-    """
+async def _find(connection: Connection, report: Report) -> Row | None:
+    """The attempt that the report means, or None if the task has no such attempt. Raises TaskNotFound, NotTheHolder."""
     token = report.token
     if token is None or report.lineage is not None:
         held = await attempts.holders(connection, report.task_id, report.lineage)
         await _check_holder(connection, report, held)
         token = token or _only_token(held)
-    found = None if token is None else await attempts.find(connection, report.task_id, token, opens=opens)
+    found = None if token is None else await attempts.find(connection, report.task_id, token)
     if found is None:
         await _must_exist(connection, report.task_id)
     if found is not None and report.gpu_id not in {None, found.gpu_id}:

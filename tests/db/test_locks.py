@@ -11,10 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from infra.db import attempts, gpus, type_locks
+from infra.db import attempts, gpus, locks
 from infra.db.engine import Database
 from infra.db.gpus import Registration
-from infra.db.type_locks import LOCKS
+from infra.db.locks import TYPES
 from tests.conftest import eventually
 from tests.db import rows
 from workflows.domain.attempt import Outcome
@@ -51,7 +51,7 @@ async def test_registrations_of_any_number_of_types_hold_few_locks(engine: Async
     async with begun(engine, 8) as transactions:
         for number, connection in enumerate(transactions):
             await register(connection, f"many-{number}", [number * 1000 + one for one in MANY])
-        assert await held(database) == (8 * LOCKS, LOCKS)
+        assert await held(database) == (8 * TYPES, TYPES)
 
 
 async def settled(connection: AsyncConnection) -> None:
@@ -79,14 +79,14 @@ async def test_a_node_with_many_types_goes_on_working_with_few_locks(
 ) -> None:
     async with begun(engine, 1) as (connection,):
         await frees(connection)
-        assert await held(database) == (LOCKS, LOCKS)
+        assert await held(database) == (TYPES, TYPES)
 
 
 async def test_they_are_taken_in_order_and_before_any_row(engine: AsyncEngine, database: Database) -> None:
     """So two that take several never block each other: the first one waited for is the first of all."""
     async with begun(engine, 2) as (missing, registering):
-        await type_locks.hold(missing, 2 * LOCKS)  # the first lock of all
-        waits = asyncio.create_task(register(registering, "ordered", list(range(LOCKS))[::-1]))
+        await locks.miss(missing, 2 * TYPES)  # the first lock of all
+        waits = asyncio.create_task(register(registering, "ordered", list(range(TYPES))[::-1]))
 
         async def waiting() -> bool:
             return await held(database, granted=False) == (1, 1)
@@ -99,12 +99,12 @@ async def test_they_are_taken_in_order_and_before_any_row(engine: AsyncEngine, d
             await waits
 
 
-@pytest.mark.parametrize(("task_type", "blocks"), [(5, True), (5 + LOCKS, True), (5 - LOCKS, True), (6, False)])
+@pytest.mark.parametrize(("task_type", "blocks"), [(5, True), (5 + TYPES, True), (5 - TYPES, True), (6, False)])
 async def test_a_miss_blocks_the_releases_that_share_its_lock(
     engine: AsyncEngine, task_type: int, *, blocks: bool
 ) -> None:
     async with begun(engine, 2) as (missing, registering):
-        await type_locks.hold(missing, 5)
+        await locks.miss(missing, 5)
         await registering.execute(text("SET LOCAL lock_timeout = '50ms'"))
         with pytest.raises(OperationalError, match="lock timeout") if blocks else nullcontext():
-            await type_locks.open_registration(registering, "none", [task_type])
+            await locks.release_of_registration(registering, "none", [task_type])

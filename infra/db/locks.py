@@ -1,0 +1,113 @@
+"""Every advisory lock, in the order in which a transaction takes them. Each is held until its transaction ends.
+
+After them come the rows: node, attempt, task; then the lock of the task's late reports; then rows of alerts and
+counters. A transaction that waits for a type's lock or a node's row holds no node's row yet.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+
+MIGRATION_BEFORE = 7100
+"""Held by programs of before revision 0011 while they migrate."""
+MIGRATION = 7106
+"""Of the migration's session, not of a transaction."""
+BOOTSTRAP_KEY, OWN_NODES, FLEET, USER, TYPE, FLOW, LATE_REPORTS = 7104, 7108, 7109, 7105, 7101, 7103, 7107
+"""In the order in which they are taken."""
+
+TYPES = 64
+"""Locks that the task types share, so that no number of types and nodes fills Postgres' lock table.
+
+Types that share one only wait for each other. Neighbouring small numbers, as types usually are, have locks of their
+own.
+"""
+
+
+def _of_type(task_type: str) -> str:
+    return f"CAST({task_type} & {TYPES - 1} AS integer)"
+
+
+_BOOTSTRAP_KEY = text(f"SELECT pg_advisory_xact_lock({BOOTSTRAP_KEY})")
+_OWN_NODES = text(f"SELECT pg_advisory_xact_lock({OWN_NODES})")
+_FLEET = text(f"SELECT pg_advisory_xact_lock({FLEET}, hashtext(:lineage))")
+_USER = text(f"SELECT pg_advisory_xact_lock({USER}, hashtext(:user_id))")
+_TAKE_TYPE = f"pg_advisory_xact_lock({TYPE}, {_of_type('CAST(:task_type AS bigint)')})"
+_TYPE = text(f"SELECT {_TAKE_TYPE}")
+_TYPE_AND_FLOW = text(
+    f"""
+    SELECT {_TAKE_TYPE} AS type,
+           pg_advisory_xact_lock({FLOW}, hashtext(CAST(:queue_class AS integer) || '/' || CAST(:flow AS text))) AS flow
+    """
+)
+_LATE_REPORTS = text(f"SELECT pg_advisory_xact_lock({LATE_REPORTS}, hashtext(:task_id))")
+
+_RELEASE = f"""
+    SELECT pg_advisory_xact_lock_shared({TYPE}, h)
+      FROM (SELECT DISTINCT {_of_type("t")} AS h FROM ({{types}}) AS types(t) ORDER BY 1) locks
+"""
+_RELEASE_OF_NODE = text(_RELEASE.format(types="SELECT unnest(task_types) FROM gpus WHERE gpu_id = :gpu_id"))
+_RELEASE_OF_ATTEMPT = text(
+    _RELEASE.format(
+        types="SELECT unnest(g.task_types) FROM attempts a JOIN gpus g USING (gpu_id)"
+        " WHERE a.task_id = :task_id AND a.attempt = :attempt"
+    )
+)
+_RELEASE_OF_REGISTRATION = text(
+    _RELEASE.format(
+        types="SELECT unnest(task_types) FROM gpus WHERE gpu_id = :gpu_id"
+        " UNION ALL SELECT unnest(CAST(:task_types AS bigint[]))"
+    )
+)
+
+
+async def bootstrap_key(connection: Connection) -> None:
+    """Let one process at a time make the bootstrap key."""
+    await connection.execute(_BOOTSTRAP_KEY)
+
+
+async def own_nodes(connection: Connection) -> None:
+    """Let one process at a time look for the key of a stack's own nodes: they ask at the same time."""
+    await connection.execute(_OWN_NODES)
+
+
+async def fleet(connection: Connection, lineage: str | None) -> None:
+    """Let no two registrations of a lineage pass its limits at once."""
+    await connection.execute(_FLEET, {"lineage": lineage})
+
+
+async def user(connection: Connection, user_id: str) -> None:
+    """Let no two tasks of a user pass the cap at once."""
+    await connection.execute(_USER, {"user_id": user_id})
+
+
+async def miss(connection: Connection, task_type: int) -> None:
+    """Take the type's lock exclusively: from now on nobody frees a slot for this type (see `claims`)."""
+    await connection.execute(_TYPE, {"task_type": task_type})
+
+
+async def release(connection: Connection, gpu_id: str) -> None:
+    """Take the locks of a node's types shared. Must come first in every transaction that frees capacity of a node."""
+    await connection.execute(_RELEASE_OF_NODE, {"gpu_id": gpu_id})
+
+
+async def release_of_attempt(connection: Connection, task_id: str, attempt: int) -> None:
+    """As `release`, for the node of an attempt."""
+    await connection.execute(_RELEASE_OF_ATTEMPT, {"task_id": task_id, "attempt": attempt})
+
+
+async def release_of_registration(connection: Connection, gpu_id: str, task_types: list[int]) -> None:
+    """As `release`, for a node that is about to have these types, and may have others now."""
+    await connection.execute(_RELEASE_OF_REGISTRATION, {"gpu_id": gpu_id, "task_types": task_types})
+
+
+async def type_and_flow(connection: Connection, task_type: int, queue_class: int, flow: str) -> None:
+    """As `miss`, and let no two tasks of a class and flow get the same place."""
+    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow}
+    await connection.execute(_TYPE_AND_FLOW, values)
+
+
+async def late_reports(connection: Connection, task_id: str) -> None:
+    """Let no two late reports of a task be kept twice. The last lock of a transaction."""
+    await connection.execute(_LATE_REPORTS, {"task_id": task_id})
