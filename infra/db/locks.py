@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from infra.db.connection import Connection
 
-MIGRATION_BEFORE = 7100
+MIGRATION_BEFORE = "SELECT pg_advisory_xact_lock(7100)"
 """Held by programs of before revision 0011 while they migrate."""
-MIGRATION = 7106
+TRY_MIGRATION = "SELECT pg_try_advisory_lock(7106)"
 """Of the migration's session, not of a transaction."""
 BOOTSTRAP_KEY, OWN_NODES, FLEET, USER, TYPE, FLOW, LATE_REPORTS = 7104, 7108, 7109, 7105, 7101, 7103, 7107
 """In the order in which they are taken."""

@@ -42,8 +42,8 @@ _SESSION = text(
 )
 # Of the session, so that it outlives the transactions. It is polled: whoever waits in pg_advisory_lock holds a
 # snapshot, and CREATE INDEX CONCURRENTLY waits for the end of every older snapshot.
-_TRY_LOCK = text(f"SELECT pg_try_advisory_lock({locks.MIGRATION})")
-_LOCK_BEFORE = text(f"SELECT pg_advisory_xact_lock({locks.MIGRATION_BEFORE})")
+_TRY_LOCK = text(locks.TRY_MIGRATION)
+_LOCK_BEFORE = text(locks.MIGRATION_BEFORE)
 _HAS_TABLE = text("SELECT to_regclass(:name) IS NOT NULL")
 _LACKING = text(
     """

@@ -6,41 +6,39 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.data_dir import embedded
 from infra.db.engine import Database
-from infra.db.migrate import create_engine, migrate
+from infra.db.migrate import migrate
 from tests.db import rows
 from tests.db.life import Life
+from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
 
 NAME = "of_the_tests"
 
 
 @pytest.fixture(scope="session")
-async def engine(stack: Stack) -> AsyncIterator[AsyncEngine]:
+async def engine(stack: Stack) -> Sessions:
     """The new database, empty but for its schema."""
-    administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
-    async with administration.connect() as connection:
+    administration = Sessions(stack.services.database_url)
+    async with administration.connect(autocommit=True) as connection:
         await connection.execute(text(f"CREATE DATABASE {NAME}"))
-    await administration.dispose()
-    own = create_engine(embedded.postgres_url(stack.data_dir, NAME))
-    await migrate(Database(own.url.render_as_string(hide_password=False)))
-    yield own
-    await own.dispose()
+    own = Sessions(embedded.postgres_url(stack.data_dir, NAME))
+    await migrate(Database(own.url))
+    return own
 
 
 @pytest.fixture
-async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
+async def database(engine: Sessions) -> AsyncIterator[Database]:
     """What the programs run their transactions on."""
-    found = Database(engine.url.render_as_string(hide_password=False))
+    found = Database(engine.url)
     yield found
     await found.close()
 
 
 @pytest.fixture
-async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def connection(engine: Sessions) -> AsyncIterator[Session]:
     """A connection whose work is rolled back."""
     async with engine.connect() as open_connection:
         yield open_connection
@@ -48,7 +46,7 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 @pytest.fixture
-async def life(connection: AsyncConnection) -> Life:
+async def life(connection: Session) -> Life:
     """Nodes and tasks that are rolled back, and no others."""
     await connection.execute(text(rows.EMPTY))
     return Life(connection)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import attempts, capacity, claims, collecting, creation, failures, gpus, queue, tasks
 from infra.db.creation import NewTask
@@ -15,6 +14,7 @@ from infra.db.gpus import Registration
 from infra.db.notifications import Notifications
 from infra.db.queue import Place
 from tests.db import rows
+from tests.db.sessions import Session
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
@@ -26,7 +26,7 @@ from workflows.messages import Collected
 class Life:
     """Everything happens on one connection, which its fixture rolls back."""
 
-    connection: AsyncConnection
+    connection: Session
     strict_vip: bool = False
     weights: dict[str, float] = field(default_factory=dict)
 
@@ -134,5 +134,5 @@ class Life:
     async def do(self, statement: str, **values: Any) -> None:
         await self.connection.execute(text(statement), values)
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    async def run(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
         return await work(self.connection)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.db import attempts
 from infra.db.closings import Closings
@@ -16,6 +15,7 @@ from infra.db.engine import Database
 from infra.db.notifications import Notifications
 from tests.conftest import eventually
 from tests.db import rows
+from tests.db.sessions import Sessions
 from workflows.domain.attempt import Outcome
 
 HELD = ("held", 1)
@@ -35,9 +35,9 @@ async def listening(database_url: str) -> AsyncIterator[Closings]:
 
 
 @asynccontextmanager
-async def held(engine: AsyncEngine) -> AsyncIterator[Database]:
+async def held(engine: Sessions) -> AsyncIterator[Database]:
     """A database with one task, which holds a slot."""
-    found = Database(engine.url.render_as_string(hide_password=False))
+    found = Database(engine.url)
 
     async def begin(connection: Connection) -> None:
         await connection.execute(text(rows.EMPTY))

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
 from infra.db.engine import Database
-from infra.db.migrate import create_engine, migrate
+from infra.db.migrate import migrate
+from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
 
 
@@ -24,11 +24,11 @@ class DatabaseMachine(RuleBasedStateMachine):
     runner: asyncio.Runner
     database: Database
 
-    def do(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    def do(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
         return self.runner.run(self.database.run(work))
 
     def rows(self, statement: str, **values: Any) -> list[Any]:
-        async def read(connection: AsyncConnection) -> list[Any]:
+        async def read(connection: Session) -> list[Any]:
             return [tuple(row) for row in await connection.execute(text(statement), values)]
 
         return self.do(read)
@@ -43,10 +43,9 @@ def over(stack: Stack, name: str, machine: type[Machine]) -> Iterator[type[Machi
     with asyncio.Runner() as runner:
 
         async def prepare() -> Database:
-            administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
-            async with administration.connect() as connection:
+            administration = Sessions(stack.services.database_url)
+            async with administration.connect(autocommit=True) as connection:
                 await connection.execute(text(f"CREATE DATABASE {name}"))
-            await administration.dispose()
             database = Database(embedded.postgres_url(stack.data_dir, name))
             await migrate(database)
             return database

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from infra.db.engine import Database
+from tests.db.sessions import Session
 
 
 class OneConnection(Database):
     """Runs everything on one connection, which is rolled back, and counts the reads."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Session) -> None:
         self._connection = connection
         self.reads = 0
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]], **_: Any) -> Any:
+    async def run(self, work: Callable[[Session], Awaitable[Any]], **_: Any) -> Any:
         self.reads += 1
         return await work(self._connection)
 
-    async def single(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    async def single(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
         return await self.run(work)

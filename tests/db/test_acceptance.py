@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
 from activities import acceptance
@@ -22,6 +21,7 @@ from infra.db.notifications import ClosedAttempt
 from infra.forecast import Forecast
 from tests.conftest import eventually
 from tests.db.listening import HELD, held, listening, settle
+from tests.db.sessions import Sessions
 from workers.stack.stack import Stack
 from workflows.messages import Delivery, Dispatched
 from workflows.policies import WATCH
@@ -65,7 +65,7 @@ class Dispatch:
 
 
 @pytest.fixture
-async def dispatch(engine: AsyncEngine, stack: Stack) -> AsyncIterator[Dispatch]:
+async def dispatch(engine: Sessions, stack: Stack) -> AsyncIterator[Dispatch]:
     async with listening(embedded.postgres_url(stack.data_dir, "of_the_tests")) as heard, held(engine) as database:
         yield Dispatch(database, heard)
 

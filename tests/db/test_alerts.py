@@ -26,7 +26,7 @@ async def counts(connection: Connection) -> list[tuple[str, str, int]]:
 
 
 async def acknowledge_all(connection: Connection, ago_s: float = 0.0) -> None:
-    for seq in (await connection.execute(text("SELECT seq FROM alerts WHERE status = 'ACTIVE'"))).scalars().all():
+    for seq in (await connection.execute(text("SELECT seq FROM alerts WHERE status = 'ACTIVE'"))).scalars():
         await alerts.acknowledge(connection, seq, "me")
     ago = "make_interval(secs => :s)"
     await connection.execute(

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import attempts, claims, collecting, creation, gpus
 from infra.db.capacity import Capacity, Nodes
@@ -24,6 +23,7 @@ from infra.db.creation import NewTask
 from infra.db.gpus import Registration
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
+from tests.db.sessions import Session
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
@@ -93,7 +93,7 @@ BEST = """
 class Dawdling:
     """A connection that stops for a moment before each statement and before the commit: races become likely."""
 
-    def __init__(self, connection: AsyncConnection, chance: Random) -> None:
+    def __init__(self, connection: Session, chance: Random) -> None:
         self._connection = connection
         self._chance = chance
 
@@ -143,7 +143,7 @@ class Allocator(DatabaseMachine):
     async def session(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """One transaction of one process, with pauses in it."""
 
-        async def slowly(connection: AsyncConnection) -> Any:
+        async def slowly(connection: Session) -> Any:
             dawdling = Dawdling(connection, self.chance)
             done = await work(dawdling)
             await dawdling.dawdle()
@@ -157,7 +157,7 @@ class Allocator(DatabaseMachine):
             return
         task_id, attempt_number, gpu_id = attempt
 
-        async def finish(connection: AsyncConnection) -> tuple[Any, Any]:
+        async def finish(connection: Session) -> tuple[Any, Any]:
             node = (
                 await connection.execute(text("SELECT task_types, status FROM gpus WHERE gpu_id = :g"), {"g": gpu_id})
             ).one()
@@ -214,7 +214,7 @@ class Allocator(DatabaseMachine):
         await self._existing(lambda c: gpus.deregister(c, gpu_id))
         await self._close_all(gpu_id, Outcome.DEREGISTERED)
 
-    async def _existing(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> None:
+    async def _existing(self, work: Callable[[Session], Awaitable[Any]]) -> None:
         try:
             await self.session(work)
         except gpus.GpuNotFound:
@@ -239,7 +239,7 @@ class Allocator(DatabaseMachine):
     async def _open(self, number: int) -> tuple[str, int, str] | None:
         statement = "SELECT task_id, attempt, gpu_id FROM attempts WHERE closed_at IS NULL ORDER BY task_id"
 
-        async def read(connection: AsyncConnection) -> list[Any]:
+        async def read(connection: Session) -> list[Any]:
             return [tuple(row) for row in await connection.execute(text(statement))]
 
         found = await self.database.run(read)

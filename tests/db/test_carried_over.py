@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
 from infra.db import counters, keys
+from infra.db.connection import Connection
 from infra.db.migrate import alembic_config, create_engine
 from workers.stack.stack import Stack
 
@@ -52,9 +53,14 @@ async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
     await administration.dispose()
 
 
+async def native(connection: AsyncConnection) -> Connection:
+    """The same, as our modules use it."""
+    return Connection((await connection.get_raw_connection()).driver_connection)
+
+
 async def test_keys_gpus_and_counts_are_carried_over(before):
     await before.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0013"))  # what `keys` reads
-    caller = await keys.find(before, "node")
+    caller = await keys.find(await native(before), "node")
     assert (caller.key_id, caller.lineage, caller.role, caller.acts_for_others) == (
         "key_node",
         "key_node",
@@ -72,8 +78,8 @@ async def test_keys_gpus_and_counts_are_carried_over(before):
         ({"gpu_id": "g", "status": "QUEUED"}, 0),
         ({"gpu_id": "g", "task_type": 1, "status": "PROCESSING"}, 2),
     ]:
-        assert await counters.tasks_matching(before, user_id="u", **filters) == total
-        assert await counters.tasks_matching(before, user_id="v", **filters) == 0
+        assert await counters.tasks_matching(await native(before), user_id="u", **filters) == total
+        assert await counters.tasks_matching(await native(before), user_id="v", **filters) == 0
     assert await keys.ensure_bootstrap(before, "another")
-    assert await keys.find(before, "admin") is None
-    assert (await keys.find(before, "another")).lineage == "key_admin"
+    assert await keys.find(await native(before), "admin") is None
+    assert (await keys.find(await native(before), "another")).lineage == "key_admin"

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.data_dir import embedded
 from infra.db import attempts, closings
@@ -17,6 +16,7 @@ from infra.db.engine import Database
 from infra.db.notifications import ClosedAttempt
 from tests.conftest import eventually
 from tests.db.listening import HELD, hears, held, listening, settle
+from tests.db.sessions import Sessions
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
@@ -30,7 +30,7 @@ async def heard(stack: Stack) -> AsyncIterator[Closings]:
 
 
 @pytest.fixture
-async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
+async def database(engine: Sessions) -> AsyncIterator[Database]:
     async with held(engine) as found:
         yield found
 

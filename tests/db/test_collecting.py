@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import attempts, collecting
 from tests.db.life import Life
+from tests.db.sessions import Session
 from workflows.domain.attempt import Outcome
 from workflows.domain.task import TaskStatus
 from workflows.messages import Collected
@@ -15,7 +15,7 @@ DONE = Collected(Outcome.SUCCEEDED, TaskStatus.COMPLETED)
 
 
 @pytest.fixture
-async def life(connection: AsyncConnection) -> Life:
+async def life(connection: Session) -> Life:
     life = Life(connection)
     await life.node("n", [1])
     await life.create("t", max_retries=0)

@@ -11,19 +11,19 @@ import pytest
 from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.db.connection import Connection, WrongCount
 from infra.db.engine import Database, DatabaseSilent, is_unavailable
+from tests.db.sessions import Sessions
 from workers.stack.ports import free_port
 
 PID = text("SELECT pg_backend_pid()")
 
 
 @pytest.fixture
-async def small(engine: AsyncEngine) -> AsyncIterator[Database]:
+async def small(engine: Sessions) -> AsyncIterator[Database]:
     """One that may open two connections."""
-    found = Database(engine.url.render_as_string(hide_password=False), connections=2)
+    found = Database(engine.url, connections=2)
     yield found
     await found.close()
 

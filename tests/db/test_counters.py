@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.db import counters, edges
 from infra.db.counters import Counts
@@ -15,12 +14,13 @@ from infra.db.edges import Cause
 from infra.db.engine import Database
 from tests.conftest import eventually
 from tests.db import rows
+from tests.db.sessions import Sessions
 
 EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, alerts, counters, counter_deltas"
 
 
 @pytest.fixture
-async def database(engine: AsyncEngine, database: Database) -> AsyncIterator[Database]:
+async def database(engine: Sessions, database: Database) -> AsyncIterator[Database]:
     """Empty before and after."""
     async with engine.begin() as connection:
         await connection.execute(text(EMPTY))

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import capacity, creation, outbox, queue
 from infra.db.capacity import Capacity, Nodes
 from infra.db.creation import Created, NewTask
 from tests.db import rows
 from tests.db.life import Life
+from tests.db.sessions import Session
 
 VIP, NORMAL = 2, 1
 
 
 @pytest.fixture
-def life(connection: AsyncConnection) -> Life:
+def life(connection: Session) -> Life:
     return Life(connection)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.mending import DELIVERY_S, PATIENCE_S, UNHEARD_S
 from infra.db import reconciling
 from tests.db import rows
+from tests.db.sessions import Session
 
 TIMEOUT_S = 1.0
 IN_TIME = PATIENCE_S + TIMEOUT_S - 1
@@ -29,7 +29,7 @@ UNDELIVERED = LATE + DELIVERY_S
     ],
 )
 async def test_past_its_time(
-    connection: AsyncConnection, claimed_s_ago: float, accepted_s_ago: float | None, attempt: int, is_expired: bool
+    connection: Session, claimed_s_ago: float, accepted_s_ago: float | None, attempt: int, is_expired: bool
 ) -> None:
     def ago(seconds: float) -> object:
         return text(f"clock_timestamp() - interval '{seconds} s'")

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 import pytest
+from psycopg import OperationalError
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.db import attempts, gpus, locks
 from infra.db.engine import Database
@@ -17,6 +16,7 @@ from infra.db.gpus import Registration
 from infra.db.locks import TYPES
 from tests.conftest import eventually
 from tests.db import rows
+from tests.db.sessions import Session, Sessions
 from workflows.domain.attempt import Outcome
 
 MANY = [number * 7919 - 4_000_000 for number in range(1000)]  # as nodes might have before there was a limit
@@ -33,7 +33,7 @@ async def held(database: Database, *, granted: bool = True) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def begun(engine: AsyncEngine, count: int) -> AsyncIterator[list[AsyncConnection]]:
+async def begun(engine: Sessions, count: int) -> AsyncIterator[list[Session]]:
     """Transactions that are rolled back."""
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
@@ -42,19 +42,19 @@ async def begun(engine: AsyncEngine, count: int) -> AsyncIterator[list[AsyncConn
             await connection.rollback()
 
 
-async def register(connection: AsyncConnection, gpu_id: str, types: list[int]) -> None:
+async def register(connection: Session, gpu_id: str, types: list[int]) -> None:
     node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, "NORMAL", "1", 1, {}, None, "k")
     await gpus.register(connection, node, strict_vip=False)
 
 
-async def test_registrations_of_any_number_of_types_hold_few_locks(engine: AsyncEngine, database: Database) -> None:
+async def test_registrations_of_any_number_of_types_hold_few_locks(engine: Sessions, database: Database) -> None:
     async with begun(engine, 8) as transactions:
         for number, connection in enumerate(transactions):
             await register(connection, f"many-{number}", [number * 1000 + one for one in MANY])
         assert await held(database) == (8 * TYPES, TYPES)
 
 
-async def settled(connection: AsyncConnection) -> None:
+async def settled(connection: Session) -> None:
     await rows.node(connection, "legacy", task_types=MANY, max_concurrent_tasks=2)
     for task_id in ("legacy-1", "legacy-2"):
         await rows.task(connection, task_id, task_type=MANY[0], attempts=1)
@@ -63,26 +63,26 @@ async def settled(connection: AsyncConnection) -> None:
     await attempts.close_open(connection, "legacy", Outcome.LOST, actor="test", reason="", strict_vip=False)
 
 
-async def recovered(connection: AsyncConnection) -> None:
+async def recovered(connection: Session) -> None:
     await rows.node(connection, "legacy", task_types=MANY, status="FAULTY")
     await gpus.recover(connection, "legacy", strict_vip=False)
 
 
-async def came_back(connection: AsyncConnection) -> None:
+async def came_back(connection: Session) -> None:
     await rows.node(connection, "legacy", task_types=MANY, status="OFFLINE")
     await gpus.come_back(connection, "legacy", strict_vip=False)
 
 
 @pytest.mark.parametrize("frees", [settled, recovered, came_back])
 async def test_a_node_with_many_types_goes_on_working_with_few_locks(
-    engine: AsyncEngine, database: Database, frees: Callable[[AsyncConnection], Awaitable[None]]
+    engine: Sessions, database: Database, frees: Callable[[Session], Awaitable[None]]
 ) -> None:
     async with begun(engine, 1) as (connection,):
         await frees(connection)
         assert await held(database) == (TYPES, TYPES)
 
 
-async def test_they_are_taken_in_order_and_before_any_row(engine: AsyncEngine, database: Database) -> None:
+async def test_they_are_taken_in_order_and_before_any_row(engine: Sessions, database: Database) -> None:
     """So two that take several never block each other: the first one waited for is the first of all."""
     async with begun(engine, 2) as (missing, registering):
         await locks.miss(missing, 2 * TYPES)  # the first lock of all
@@ -101,7 +101,7 @@ async def test_they_are_taken_in_order_and_before_any_row(engine: AsyncEngine, d
 
 @pytest.mark.parametrize(("task_type", "blocks"), [(5, True), (5 + TYPES, True), (5 - TYPES, True), (6, False)])
 async def test_a_miss_blocks_the_releases_that_share_its_lock(
-    engine: AsyncEngine, task_type: int, *, blocks: bool
+    engine: Sessions, task_type: int, *, blocks: bool
 ) -> None:
     async with begun(engine, 2) as (missing, registering):
         await locks.miss(missing, 5)

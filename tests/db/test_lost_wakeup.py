@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.db import attempts, claims, creation
 from infra.db.capacity import Capacity
@@ -18,6 +17,7 @@ from infra.db.engine import Database
 from infra.db.notifications import Notifications
 from tests.conftest import eventually
 from tests.db import rows
+from tests.db.sessions import Sessions
 from workflows.domain.attempt import Outcome
 
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -61,7 +61,7 @@ async def blocked_meanwhile(database: Database, work: Awaitable[Any]) -> AsyncIt
         yield waiting
 
 
-async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine, database: Database) -> None:
+async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: Sessions, database: Database) -> None:
     await busy(database, 77)
     async with engine.connect() as releasing:
         await release(releasing, 77)  # the slot is free, nobody was waiting, and nobody else can see it yet
@@ -72,7 +72,7 @@ async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: AsyncEngine, 
     assert (found.grant is not None, found.waiting) == (True, False)
 
 
-async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: AsyncEngine, database: Database) -> None:
+async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: Sessions, database: Database) -> None:
     await busy(database, 79)
     async with engine.connect() as releasing:
         await release(releasing, 79)
@@ -81,7 +81,7 @@ async def test_a_creation_that_crosses_a_release_sees_the_slot(engine: AsyncEngi
     assert not (await creating).waits
 
 
-async def test_a_release_that_crosses_a_creation_sees_the_task(engine: AsyncEngine, database: Database) -> None:
+async def test_a_release_that_crosses_a_creation_sees_the_task(engine: Sessions, database: Database) -> None:
     await busy(database, 80)
     async with engine.connect() as creating:
         assert (await create(creating, 80)).waits

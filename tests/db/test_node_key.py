@@ -39,7 +39,7 @@ async def registers(database, lineage, gpu_id="local_1"):
 
 
 async def test_it_is_kept_and_made_anew_when_it_is_dead(engine, database, tmp_path):
-    url, path = engine.url.render_as_string(hide_password=False), tmp_path / "node_key"
+    url, path = engine.url, tmp_path / "node_key"
 
     async def ensure():
         await ensure_node_key(url, path, ["local_1"])
@@ -71,7 +71,7 @@ async def test_it_is_kept_and_made_anew_when_it_is_dead(engine, database, tmp_pa
 
 
 async def test_nobody_elses_gpu_is_taken(engine, database, tmp_path):
-    url = engine.url.render_as_string(hide_password=False)
+    url = engine.url
     theirs = await database.run(lambda c: keys.create(c, NewKey(Role.NODE, "somebody"), BY))
     assert await registers(database, theirs.key_id, "theirs")
     assert await registers(database, None, "admins")
@@ -82,7 +82,7 @@ async def test_nobody_elses_gpu_is_taken(engine, database, tmp_path):
 
 
 async def test_another_data_directory_leaves_a_key_alone(engine, database, tmp_path):
-    url = engine.url.render_as_string(hide_password=False)
+    url = engine.url
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         await ensure_node_key(url, tmp_path / name / "node_key", [])

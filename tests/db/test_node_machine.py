@@ -9,11 +9,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import counters, gpus, node_edges
 from infra.db.gpus import Registration
 from tests.db.machine import DatabaseMachine, drive, over
+from tests.db.sessions import Session
 from workers.stack.stack import Stack
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import EDGES, GpuStatus
@@ -110,7 +110,7 @@ class Nodes(DatabaseMachine):
             assert (self.status[name], after) in EDGES
             self.status[name] = after
 
-    def known(self, name: str, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    def known(self, name: str, work: Callable[[Session], Awaitable[Any]]) -> Any:
         """What `work` gives for a registered node; that it refuses any other."""
         if self.status[name] is not None:
             return self.do(work)

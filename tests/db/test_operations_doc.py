@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.data_dir import embedded
 from infra.db import alerts, counters, node_edges
 from infra.db.engine import Database
 from tests.db.conftest import NAME
+from tests.db.sessions import Sessions
 from workers.stack.stack import Stack
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -38,7 +38,7 @@ def block(words: str) -> str:
 
 
 @pytest.fixture
-async def session(stack: Stack, engine: AsyncEngine) -> psycopg.AsyncConnection:
+async def session(stack: Stack, engine: Sessions) -> psycopg.AsyncConnection:
     """A connection to the tests' own database; `engine` has made it."""
     url = embedded.postgres_url(stack.data_dir, NAME).replace("postgresql+psycopg", "postgresql")
     return await psycopg.AsyncConnection.connect(url, autocommit=True)

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import queue
 from infra.db.queue import Place
 from infra.forecast import COUNTED, LONG_S, MILESTONE_EVERY, Forecast
 from tests.db.one_connection import OneConnection
+from tests.db.sessions import Session
 
 FILL = text(
     """
@@ -27,7 +27,7 @@ WAITING = text("SELECT queue_class, queue_rank, display_id FROM tasks WHERE task
 
 
 @pytest.mark.parametrize("pool", [[1], [1, 2], [1, 2, 3]])
-async def test_every_place_is_told_exactly(connection: AsyncConnection, pool: list[int]) -> None:
+async def test_every_place_is_told_exactly(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
     rows = (await connection.execute(WAITING, {"pool": pool})).all()
     ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
@@ -40,7 +40,7 @@ async def test_every_place_is_told_exactly(connection: AsyncConnection, pool: li
 
 
 @pytest.mark.parametrize("pool", [[1], [1, 2, 3]])
-async def test_from_milestones_alone_a_place_is_told_roughly(connection: AsyncConnection, pool: list[int]) -> None:
+async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
     rows = (await connection.execute(WAITING, {"pool": pool})).all()
     ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
@@ -56,7 +56,7 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: AsyncCo
     assert [one.about(Place(2, 0.0, 0)) for one in found.values()] == [0] * len(pool)
 
 
-async def test_a_queue_is_long_only_for_a_while(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_queue_is_long_only_for_a_while(connection: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     database = OneConnection(connection)
     forecast = Forecast(database, strict_vip=False)
     forecast.found_long([1])
@@ -67,7 +67,7 @@ async def test_a_queue_is_long_only_for_a_while(connection: AsyncConnection, mon
     assert await forecast.milestones([1, 2]) is None
 
 
-async def test_many_reads_share_the_milestones(connection: AsyncConnection) -> None:
+async def test_many_reads_share_the_milestones(connection: Session) -> None:
     await connection.execute(FILL)
     database = OneConnection(connection)
     forecast = Forecast(database, strict_vip=False)
@@ -76,7 +76,7 @@ async def test_many_reads_share_the_milestones(connection: AsyncConnection) -> N
     assert database.reads <= 10 * 2 + 2  # one more second may begin on the way
 
 
-async def test_what_leaves_behind_a_milestone_is_seen_at_once(connection: AsyncConnection) -> None:
+async def test_what_leaves_behind_a_milestone_is_seen_at_once(connection: Session) -> None:
     await connection.execute(FILL)
     forecast = Forecast(OneConnection(connection), strict_vip=False)
     last = (await connection.execute(LAST)).one()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from alembic import command
+from psycopg import IntegrityError
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 
 from infra.db.migrate import alembic_config
 from tests.db import rows

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db import alerts, attempts, claims, collecting, counters, creation, gpus, invariants, verifying
 from infra.db.alerts import NewAlert
@@ -16,6 +15,7 @@ from infra.db.gpus import Registration
 from infra.db.invariants import Check
 from infra.settings import Settings
 from tests.db.rows import CREATOR
+from tests.db.sessions import Session
 from workers.verify import rows
 from workflows.domain.alert import AlertLevel
 from workflows.domain.attempt import Outcome
@@ -44,7 +44,7 @@ AHEAD = "clock_timestamp() + interval '2 hours'"
 class Books:
     """A few tasks in every state, written by the product's own functions."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Session) -> None:
         self.connection = connection
 
     async def write(self) -> None:
@@ -77,7 +77,7 @@ class Books:
     async def running(self, task_id: str) -> None:
         await self.create(task_id)
 
-        async def here(work: Callable[[AsyncConnection], Awaitable[claims.Claim]]) -> claims.Claim:
+        async def here(work: Callable[[Session], Awaitable[claims.Claim]]) -> claims.Claim:
             return await work(self.connection)
 
         assert (await claims.claim(here, task_id, strict_vip=False)).grant
@@ -93,7 +93,7 @@ class Books:
 
 
 @pytest.fixture
-async def books(connection: AsyncConnection) -> Books:
+async def books(connection: Session) -> Books:
     books = Books(connection)
     await books.write()
     return books
@@ -103,7 +103,7 @@ def test_every_check_has_its_violations():
     assert {check.name for check, *_ in VIOLATIONS} == {check.name for check in invariants.ALWAYS}
 
 
-async def test_sound_books_hold(books: Books, connection: AsyncConnection) -> None:
+async def test_sound_books_hold(books: Books, connection: Session) -> None:
     snapshot = await reading(connection, settled=False)
     assert [finding for finding in snapshot.findings if finding.violations or not finding.rows] == []
     assert len(snapshot.findings) == len(invariants.ALWAYS) + 1
@@ -115,7 +115,7 @@ async def test_sound_books_hold(books: Books, connection: AsyncConnection) -> No
     }
 
 
-async def test_settled_books_have_nothing_in_flight(books: Books, connection: AsyncConnection) -> None:
+async def test_settled_books_have_nothing_in_flight(books: Books, connection: Session) -> None:
     (found,) = [one for one in (await reading(connection, settled=True)).findings if one.violations]
     assert found.examples == [
         "running is PROCESSING",
@@ -124,7 +124,7 @@ async def test_settled_books_have_nothing_in_flight(books: Books, connection: As
     ]
 
 
-async def reading(connection: AsyncConnection, *, settled: bool) -> rows.Snapshot:
+async def reading(connection: Session, *, settled: bool) -> rows.Snapshot:
     """All checks, without the snapshot: these rows are seen by this transaction alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verifying, "take_snapshot", lambda _: _nothing())
@@ -274,7 +274,7 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
 
 @pytest.mark.parametrize(("check", "subject", "statements"), VIOLATIONS)
 async def test_a_violation_is_found(
-    books: Books, connection: AsyncConnection, check: Check, subject: str, statements: list[str]
+    books: Books, connection: Session, check: Check, subject: str, statements: list[str]
 ) -> None:
     await books.sql(NO_CONSTRAINTS, *(NO_KEY.format(table) for table in ("task_results", "leader_lease")))
     assert (await verifying.find(connection, check)).violations == 0
@@ -286,14 +286,14 @@ async def test_a_violation_is_found(
 
 @pytest.mark.parametrize(("age_s", "overdue"), [(50, False), (70, True)])
 async def test_what_has_stayed_in_the_outbox_is_overdue(
-    books: Books, connection: AsyncConnection, age_s: int, overdue: bool
+    books: Books, connection: Session, age_s: int, overdue: bool
 ) -> None:
     await books.sql(f"UPDATE outbox SET created_at = clock_timestamp() - interval '{age_s} s'")
     found = await verifying.find(connection, invariants.OVERDUE)
     assert ("waiting is not started" in found.examples) == overdue
 
 
-async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: AsyncConnection) -> None:
+async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: Session) -> None:
     await books.sql(f"UPDATE gpu_beats SET at = {LONG_AGO} WHERE gpu_id = 'g1'")
     found = await verifying.silent_but_active(connection, 60)
     assert (found.rows, found.examples) == (2, ["g1"])

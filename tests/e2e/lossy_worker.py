@@ -15,10 +15,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from activities import mending
 from infra.db import attempts, collecting
+from infra.db.connection import Connection
 from infra.db.engine import ANSWER_S, Database
 from workers import cli
 from workers.serving import schema
@@ -58,11 +57,11 @@ class LossyDatabase(Database):
     log = Path(sys.argv[2])
     seen: ClassVar[Counter[str]] = Counter()
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[Any]], *, within_s: float | None = ANSWER_S) -> Any:
+    async def run(self, work: Callable[[Connection], Awaitable[Any]], *, within_s: float | None = ANSWER_S) -> Any:
         done: list[str] = []
         _done.set(done)
 
-        async def lossy(connection: AsyncConnection) -> Any:
+        async def lossy(connection: Connection) -> Any:
             answer = await work(connection)
             kind = " ".join(done)
             self.seen[kind] += 1
@@ -77,7 +76,7 @@ class LossyDatabase(Database):
                 log.write(" ".join(done) + "\n")
             return lost.answer
 
-    async def single(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    async def single(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         return await self.run(work)
 
 

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from infra.db.migrate import create_engine
 from tests.conftest import eventually
+from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
 
 # What a backend is seen to wait with, by the product's own statements.
@@ -38,7 +37,7 @@ _WAITING = text(
 class Held:
     """An open transaction, and a look at who waits for it, directly or behind another one."""
 
-    def __init__(self, connection: AsyncConnection, engine: AsyncEngine, pid: int) -> None:
+    def __init__(self, connection: Session, engine: Sessions, pid: int) -> None:
         self.connection = connection
         self._engine = engine
         self._pid = pid
@@ -66,11 +65,8 @@ class Held:
 @asynccontextmanager
 async def held(stack: Stack) -> AsyncIterator[Held]:
     """A transaction on the stack's database; what is not committed is rolled back."""
-    engine = create_engine(stack.services.database_url)
-    try:
-        async with engine.connect() as connection:
-            pid = (await connection.execute(_PID)).scalar_one()
-            await connection.execute(_NO_TIMEOUT)
-            yield Held(connection, engine, pid)
-    finally:
-        await engine.dispose()
+    engine = Sessions(stack.services.database_url)
+    async with engine.connect() as connection:
+        pid = (await connection.execute(_PID)).scalar_one()
+        await connection.execute(_NO_TIMEOUT)
+        yield Held(connection, engine, pid)

@@ -63,3 +63,7 @@ def test_all_sql_stands_in_infra_db() -> None:
 )
 def test_the_check_finds_what_it_looks_for(source: str) -> None:
     assert list(run_time(ast.parse(source)))
+
+
+def test_every_advisory_lock_is_listed_in_one_module() -> None:
+    assert [module.stem for module in MODULES if "advisory_xact_lock" in module.read_text("utf-8")] == ["locks"]
