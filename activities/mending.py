@@ -56,7 +56,6 @@ class Mender:
         self._run = database.run
         self._engine = engine
         self._nodes = nodes
-        self._strict_vip = settings.vip_nodes_strict
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._before: datetime | None = None  # of the open workflows those started before are yet to be looked at
 
@@ -119,7 +118,6 @@ class Mender:
                 outcome,
                 actor=ACTOR,
                 reason=reason,
-                strict_vip=self._strict_vip,
             )
             if notifications is not None:
                 await edges.note(connection, _cause(row, f"{reason}，由监控结束该次执行"))
@@ -147,9 +145,7 @@ class Mender:
         """Write the end that the workflow has reached; False where there is more to do, or the row says another."""
 
         async def work(connection: Connection) -> None:
-            collected = await collecting.collect(
-                connection, row.task_id, row.attempt, actor=ACTOR, strict_vip=self._strict_vip
-            )
+            collected = await collecting.collect(connection, row.task_id, row.attempt, actor=ACTOR)
             if collected.status not in RETURNED[reached]:
                 raise _NotTheEnd
 
@@ -194,7 +190,7 @@ class Mender:
             return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
-        found = await claims.claim(self._run, row.task_id, strict_vip=self._strict_vip)
+        found = await claims.claim(self._run, row.task_id)
         granted = list(found.others) + ([_granted(row, found.grant)] if found.grant else [])
         await self._engine.deliver(Notifications(grants=granted))
         return True

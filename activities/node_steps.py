@@ -52,9 +52,7 @@ class NodeSteps:
         return self._view(await gpus.get(connection, gpu_id)), notifications
 
     async def _close_all(self, connection: Connection, gpu_id: str, outcome: Outcome, reason: str) -> Notifications:
-        return await attempts.close_open(
-            connection, gpu_id, outcome, actor=ACTOR, reason=reason, strict_vip=self._settings.vip_nodes_strict
-        )
+        return await attempts.close_open(connection, gpu_id, outcome, actor=ACTOR, reason=reason)
 
     @activity.defn(name="confirm_attempts")
     async def confirm_attempts(self, gpu_id: str) -> NodeView:
@@ -86,9 +84,8 @@ class NodeSteps:
     @activity.defn(name="obey")
     async def obey(self, command: NodeCommand) -> None:
         """As the REST call; the workflow that asks looks at the row next. A node that has gone is left alone."""
-        strict = self._settings.vip_nodes_strict
         try:
-            notifications = await self._database.run(lambda c: node_commands.obey(c, command, strict_vip=strict))
+            notifications = await self._database.run(lambda c: node_commands.obey(c, command))
         except GpuNotFound:
             return
         await self._engine.deliver(Notifications(grants=notifications.grants))
@@ -108,7 +105,6 @@ class NodeSteps:
                 Outcome.LOST if lost else Outcome.DEREGISTERED,
                 actor=ACTOR,
                 reason="节点失去联系" if lost else "节点重新注册后不再运行该任务",
-                strict_vip=self._settings.vip_nodes_strict,
                 node_is=(node.status, node.epoch),
             )
         )

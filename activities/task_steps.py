@@ -58,7 +58,7 @@ class TaskSteps:
     async def select_slot(self, task_id: str) -> Selection:
         """Claim a fitting slot, or enqueue the task: it is granted one later."""
         telemetry.describe(task_id=task_id)
-        found = await claims.claim(self._database.run, task_id, strict_vip=self._settings.vip_nodes_strict)
+        found = await claims.claim(self._database.run, task_id)
         if found.grant is not None:
             telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
         await self._engine.deliver(Notifications(grants=list(found.others)))
@@ -168,11 +168,8 @@ class TaskSteps:
                     request.close_as,
                     actor=ACTOR,
                     reason=_REASONS.get(request.close_as),
-                    strict_vip=self._settings.vip_nodes_strict,
                 )
-            collected = await collecting.collect(
-                connection, request.task_id, request.attempt, strict_vip=self._settings.vip_nodes_strict
-            )
+            collected = await collecting.collect(connection, request.task_id, request.attempt)
             return collected, notifications
 
         collected, notifications = await self._database.run(work)
@@ -220,7 +217,6 @@ class TaskSteps:
                 actor=ACTOR,
                 reason=reason,
                 result=result,
-                strict_vip=self._settings.vip_nodes_strict,
                 needs_people=needs_people,
             )
         )

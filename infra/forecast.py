@@ -29,9 +29,8 @@ MOST = 10_000
 class Forecast:
     """Shares one answer for each type and class for a moment, so that its cost does not grow with the calls."""
 
-    def __init__(self, database: Database, *, strict_vip: bool) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._strict_vip = strict_vip
         self._known: TTLCache[tuple[int, bool], Capacity] = TTLCache(MOST, FRESH_S)
         self._milestones: TTLCache[int, Milestones] = TTLCache(MOST, MILESTONES_FRESH_S)
         self._usual: TTLCache[int, float] = TTLCache(MOST, USUAL_FRESH_S)
@@ -40,7 +39,7 @@ class Forecast:
 
     async def of(self, task_type: int, *, vip: bool) -> Capacity:
         """The capacity for tasks of a type and class, at most half a second old."""
-        wanted = (task_type, vip or not self._strict_vip)
+        wanted = (task_type, self._database.policy.on_vip_nodes(vip=vip))
         known = self._known.get(wanted)
         if known is None:
             known = await self._database.run(lambda c: capacity.read(c, task_type, vip_nodes=wanted[1]))

@@ -51,7 +51,7 @@ async def serve(settings: Settings) -> None:
     own = OwnServices(settings)
     await own.refresh()
     allowed = AllowList(settings, own)
-    forecast = Forecast(database, strict_vip=settings.vip_nodes_strict)
+    forecast = Forecast(database)
     app = create_app(Context(database, cache, engine, settings, instance, forecast, allowed))
     config = uvicorn.Config(
         app,

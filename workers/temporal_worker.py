@@ -80,7 +80,7 @@ async def serve(settings: Settings) -> None:
     nodes = NodeClient(AllowList(settings, own))
     heard = Closings(settings.database_url)
     engine = await until_there("Temporal", lambda: set_up_engine(settings), is_away)
-    forecast = Forecast(database, strict_vip=settings.vip_nodes_strict)
+    forecast = Forecast(database)
     tasks = TaskSteps(database, engine, nodes, Acceptance(database, forecast, heard), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
     monitor = MonitorSteps(database, cache, Mender(database, engine, nodes, settings), settings)

@@ -112,9 +112,8 @@ async def register(
 ) -> dict[str, Any]:
     context.allowed.check(body.ip, body.port)
     node = Registration(**dict(body), lineage=lineage_of_node(caller))
-    strict = context.settings.vip_nodes_strict
     notifications, response.headers[REGISTRATION] = await context.database.run(
-        lambda c: register_node.register(c, node, caller, strict_vip=strict)
+        lambda c: register_node.register(c, node, caller)
     )
     await context.deliver(notifications)
     await context.beats.record(body.gpu_id)
@@ -152,8 +151,7 @@ async def heartbeat(
         raise OutdatedRegistration
     await context.beats.record(name)
     if row.status == "OFFLINE":
-        strict = context.settings.vip_nodes_strict
-        await context.deliver(await context.database.run(lambda c: gpus.come_back(c, name, strict_vip=strict)))
+        await context.deliver(await context.database.run(lambda c: gpus.come_back(c, name)))
     return ok("心跳更新成功")
 
 
@@ -177,8 +175,8 @@ async def fault(
 
 @router.post("/{gpuId}/recover", response_model=Envelope[str], summary="2.7 恢复GPU", responses=says("GPU恢复成功"))
 async def recover(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
-    name, strict = clean(gpuId, "gpuId"), context.settings.vip_nodes_strict
-    await context.deliver(await context.database.run(lambda c: change_node.recover(c, caller, name, strict_vip=strict)))
+    name = clean(gpuId, "gpuId")
+    await context.deliver(await context.database.run(lambda c: change_node.recover(c, caller, name)))
     return ok("GPU恢复成功")
 
 

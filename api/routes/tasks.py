@@ -90,7 +90,6 @@ async def create_task(
             capacity,
             weight=weight,
             by=caller,
-            strict_vip=context.settings.vip_nodes_strict,
             max_waiting=cap,
             claims_slot=not context.engine.away,  # else it would hold a slot that nobody dispatches to
             milestones=milestones,
@@ -198,7 +197,7 @@ async def get_events(
 
 def _report(context: Context, caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:
     name, lineage = clean(task_id, "taskId"), access.lineage_of_node(caller)
-    return Report(name, token or None, gpu_id, lineage, context.settings.vip_nodes_strict)
+    return Report(name, token or None, gpu_id, lineage)
 
 
 async def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:

@@ -130,7 +130,6 @@ async def settle(
     actor: str,
     reason: str | None = None,
     result: str | None = None,
-    strict_vip: bool,
     node_is: tuple[str, int] | None = None,
     needs_people: bool = False,
 ) -> Notifications | None:
@@ -168,7 +167,7 @@ async def settle(
     rest = await _record(connection, row, outcome, task_id, attributed=attributed)
     if rest is not None and (rest.alerts or needs_people):
         await node_records.tell(connection, row.gpu_id, rest, reason)
-    notifications.grants += await handover.hand_over(connection, row.gpu_id, strict_vip=strict_vip)
+    notifications.grants += await handover.hand_over(connection, row.gpu_id)
     return notifications
 
 
@@ -190,14 +189,12 @@ async def _record(connection: Connection, row: Row, outcome: Outcome, task_id: s
 
 
 async def close_open(
-    connection: Connection, gpu_id: str, outcome: Outcome, *, actor: str, reason: str, strict_vip: bool
+    connection: Connection, gpu_id: str, outcome: Outcome, *, actor: str, reason: str
 ) -> Notifications:
     """Settle every open attempt of a node with the same outcome."""
     notifications = Notifications()
     for row in await open_on(connection, gpu_id):
-        settled = await settle(
-            connection, row.task_id, row.attempt, outcome, actor=actor, reason=reason, strict_vip=strict_vip
-        )
+        settled = await settle(connection, row.task_id, row.attempt, outcome, actor=actor, reason=reason)
         if settled is not None:
             notifications.add(settled)
     return notifications

@@ -86,43 +86,43 @@ Transaction = Callable[[Callable[[Connection], Awaitable[Claim]]], Awaitable[Cla
 """Runs work in one transaction: `Database.run`."""
 
 
-async def claim(transaction: Transaction, task_id: str, *, strict_vip: bool) -> Claim:
+async def claim(transaction: Transaction, task_id: str) -> Claim:
     """Find a slot for a task, or leave it waiting. Repeating it returns the open grant.
 
     First a search that waits for no node's row. If it is not certain, each further transaction waits for one node: a
     transaction that holds a node's row never waits for another lock, so no two block each other.
     """
-    found = await transaction(partial(_search, task_id=task_id, strict_vip=strict_vip))
+    found = await transaction(partial(_search, task_id=task_id))
     tried: list[str] = []
     while not found.over:
-        last = await transaction(partial(_search_on, task_id=task_id, tried=tried, strict_vip=strict_vip))
+        last = await transaction(partial(_search_on, task_id=task_id, tried=tried))
         tried = [*tried, *filter(None, [last.tried])]
         found = replace(last, others=found.others + last.others)
     return found
 
 
-async def _search(connection: Connection, task_id: str, *, strict_vip: bool) -> Claim:
+async def _search(connection: Connection, task_id: str) -> Claim:
     row, found = await _hold(connection, task_id)
     if row is None or found.over:
         return found
     if row.waiting_since is None:
         await connection.execute(_ENQUEUE, {"task_id": task_id, "attempts": row.attempts})
-    return await find(connection, row, strict_vip=strict_vip)
+    return await find(connection, row)
 
 
-async def _search_on(connection: Connection, task_id: str, tried: list[str], *, strict_vip: bool) -> Claim:
+async def _search_on(connection: Connection, task_id: str, tried: list[str]) -> Claim:
     """One more node, or the certainty that there is none."""
     row, found = await _hold(connection, task_id)
     if row is None or found.over:
         return found
-    gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, tried, strict_vip=strict_vip)
+    gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, tried)
     if gpu_id is None:
         return replace(found, waiting=True)
-    granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
+    granted = await handover.hand_over(connection, gpu_id)
     return replace(_with(found, task_id, granted), tried=gpu_id)
 
 
-async def find(connection: Connection, row: Row, *, strict_vip: bool) -> Claim:
+async def find(connection: Connection, row: Row) -> Claim:
     """Find a slot for a task that this transaction has enqueued, under its type's lock. Waits for no node's row.
 
     Hands over one free node after the other, until a slot falls to this task.
@@ -130,19 +130,25 @@ async def find(connection: Connection, row: Row, *, strict_vip: bool) -> Claim:
     found = Claim(TaskStatus(row.status))
     tried: list[str] = []
     while found.grant is None:
-        gpu_id = await _candidate(connection, _CANDIDATE_AT_ONCE, row, tried, strict_vip=strict_vip)
+        gpu_id = await _candidate(connection, _CANDIDATE_AT_ONCE, row, tried)
         if gpu_id is None:
-            is_any_free = (await connection.execute(_IS_ANY_FREE, _values(row, tried, strict_vip))).scalar_one()
+            is_any_free = (await connection.execute(_IS_ANY_FREE, _values(connection, row, tried))).scalar_one()
             return replace(found, waiting=not is_any_free)
         tried.append(gpu_id)
-        granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
+        granted = await handover.hand_over(connection, gpu_id)
         found = _with(found, row.task_id, granted)
     return found
 
 
-async def is_any_free(connection: Connection, task_type: int, *, vip: bool, strict_vip: bool) -> bool:
+async def is_any_free(connection: Connection, task_type: int, *, vip: bool) -> bool:
     """Whether some node has a slot for a new task of this type and class."""
-    values = {"task_type": task_type, "vip": vip, "strict": strict_vip, "barred_on": [], "tried": []}
+    values = {
+        "task_type": task_type,
+        "vip": vip,
+        "strict": connection.policy.vip_nodes_strict,
+        "barred_on": [],
+        "tried": [],
+    }
     free: bool = (await connection.execute(_IS_ANY_FREE, values)).scalar_one()
     return free
 
@@ -171,25 +177,18 @@ def _found(row: Row | None) -> Claim:
     return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)
 
 
-async def _candidate(
-    connection: Connection,
-    statement: TextClause,
-    row: Row,
-    tried: list[str],
-    *,
-    strict_vip: bool,
-) -> str | None:
-    values = _values(row, tried, strict_vip) | {"failed_on": row.failed_on}
+async def _candidate(connection: Connection, statement: TextClause, row: Row, tried: list[str]) -> str | None:
+    values = _values(connection, row, tried) | {"failed_on": row.failed_on}
     gpu_id: str | None = (await connection.execute(statement, values)).scalar_one_or_none()
     return gpu_id
 
 
-def _values(row: Row, tried: list[str], strict_vip: bool) -> dict[str, object]:
+def _values(connection: Connection, row: Row, tried: list[str]) -> dict[str, object]:
     return {
         "task_type": row.task_type,
         "vip": row.vip,
         "barred_on": row.barred_on,
-        "strict": strict_vip,
+        "strict": connection.policy.vip_nodes_strict,
         "tried": tried,
     }
 

@@ -80,9 +80,7 @@ async def complete(connection: Connection, task_id: str, attempt: int) -> Collec
     return None
 
 
-async def collect(
-    connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR, strict_vip: bool
-) -> Collected:
+async def collect(connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
     """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same.
 
     An attempt without a row (the database is a restored copy) counts as open; a task without one has failed.
@@ -99,20 +97,22 @@ async def collect(
     if row.collected_at is not None or status in TERMINAL:
         pause = backoff_s(row.retry_count) if outcome in USES_RETRY and status not in TERMINAL else 0.0
         return Collected(outcome, status, pause)
-    history = await _history(connection, task_id, row, outcome, strict_vip=strict_vip)
+    history = await _history(connection, task_id, row, outcome)
     verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, history=history)
     await _move(connection, key, row, outcome, verdict, _reason(row.reason, outcome, verdict, history), actor)
     await connection.execute(_COLLECTED, key)
     return Collected(outcome, verdict.status, verdict.pause_s)
 
 
-async def _history(connection: Connection, task_id: str, row: Row, outcome: Outcome, *, strict_vip: bool) -> History:
+async def _history(connection: Connection, task_id: str, row: Row, outcome: Outcome) -> History:
     if outcome in USES_RETRY:
         last = Failure(row.gpu_id, outcome, row.reason)
         return History(failed_alike_on=len(failed_alike_on(await failures.failures(connection, task_id), last)))
     if outcome in ASKS_ANOTHER:
         await connection.execute(_BAR, {"task_id": task_id, "gpu_id": row.gpu_id})
-        asked = (await connection.execute(_ASKED, {"task_id": task_id, "strict": strict_vip})).one()
+        asked = (
+            await connection.execute(_ASKED, {"task_id": task_id, "strict": connection.policy.vip_nodes_strict})
+        ).one()
         return History(rejected_by=asked.rejected_by, protocol_errors=asked.protocol_errors, others=asked.others)
     return History()
 

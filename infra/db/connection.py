@@ -13,6 +13,8 @@ from psycopg.rows import AsyncRowFactory, class_row, namedtuple_row, scalar_row
 from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from workflows.domain.queue_policy import QueuePolicy
+
 T = TypeVar("T")
 
 SCALARS = frozenset({str, int, float, bool, datetime})
@@ -55,8 +57,9 @@ class Opened(psycopg.AsyncConnection[Any]):
 class Connection:
     """Executes statements on a connection. Errors are psycopg's, without values of rows or parameters."""
 
-    def __init__(self, opened: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, opened: psycopg.AsyncConnection[Any], policy: QueuePolicy) -> None:
         self._opened = opened
+        self.policy = policy
 
     async def execute(self, statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /) -> Result:
         """Execute a statement. Raises psycopg.Error."""

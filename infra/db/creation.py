@@ -94,7 +94,6 @@ async def create(
     *,
     weight: float,
     by: Caller,
-    strict_vip: bool,
     max_waiting: int | None = None,
     claims_slot: bool = True,
     milestones: Mapping[int, Milestones] | None = None,
@@ -112,7 +111,7 @@ async def create(
     await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
-        free = await claims.is_any_free(connection, task.task_type, vip=vip, strict_vip=strict_vip)
+        free = await claims.is_any_free(connection, task.task_type, vip=vip)
     joined = await queue.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
@@ -126,7 +125,7 @@ async def create(
         return _earlier(seen)
     found = Claim(waiting=not free)
     if free and claims_slot:
-        found = await claims.find(connection, row, strict_vip=strict_vip)
+        found = await claims.find(connection, row)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 

@@ -1,7 +1,7 @@
 """May this node take this task? The one definition, in SQL fragments.
 
 `node` and `task` are aliases of rows of `gpus` and `tasks`, or, for a task that a caller describes, parameters.
-`:strict` is the policy of VIP nodes: whether they serve VIP tasks alone.
+`:strict` is the policy's `vip_nodes_strict`: whether VIP nodes serve VIP tasks alone.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from infra import service_urls
 from infra.db.connection import Connection, Opened, keep_first_line
 from infra.resilience.circuit_breaker import CircuitBreaker
+from workflows.domain.queue_policy import QueuePolicy
 
 log = logging.getLogger(__name__)
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it tells of each request, and of each try to connect
@@ -49,6 +50,7 @@ OPTIONS: dict[str, Any] = {
     "options": " ".join(f"-c {setting}" for setting in SESSION),
 }
 """Of every connection."""
+USUAL = QueuePolicy()
 PREPARE_THRESHOLD = 2
 """A statement is prepared when it comes for the third time: our statements are few."""
 
@@ -65,7 +67,7 @@ class DatabaseSilent(TimeoutError):
 class Database:
     """Runs transactions on a pool. All SQL is in the modules of this folder, never in a caller."""
 
-    def __init__(self, url: str, *, connections: int = 20) -> None:
+    def __init__(self, url: str, *, policy: QueuePolicy = USUAL, connections: int = 20) -> None:
         self._pool = AsyncConnectionPool(
             conninfo(url),
             connection_class=Opened,
@@ -83,6 +85,7 @@ class Database:
         self._drained_at = 0.0
         self._refusal: psycopg.Error | None = None
         self.url = url
+        self.policy = policy
         self.answered_at = 0.0  # by the monotonic clock; 0: never yet
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
@@ -95,13 +98,13 @@ class Database:
 
         async def in_transaction(opened: Opened) -> T:
             async with opened.transaction():
-                return await work(Connection(opened))
+                return await work(Connection(opened, self.policy))
 
         return await self._bounded(in_transaction, within_s)
 
     async def single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """`run` for `work` that is one statement: without BEGIN and COMMIT, two of its three round trips."""
-        return await self._bounded(lambda opened: work(Connection(opened)), ANSWER_S)
+        return await self._bounded(lambda opened: work(Connection(opened, self.policy)), ANSWER_S)
 
     async def _bounded(self, work: Callable[[Opened], Awaitable[T]], within_s: float | None) -> T:
         if not self._circuit.admits():

@@ -190,7 +190,7 @@ async def page_of_type(
     return rows.all(), (await connection.execute(_COUNT_OF_TYPE, which)).scalar_one()
 
 
-async def register(connection: Connection, node: Registration, *, strict_vip: bool) -> Notifications:
+async def register(connection: Connection, node: Registration) -> Notifications:
     """(new), OFFLINE → ACTIVE with a new epoch; FAULTY stays. Slots above a smaller capacity are given back.
 
     Raises GpuOfAnotherKey.
@@ -211,11 +211,10 @@ async def register(connection: Connection, node: Registration, *, strict_vip: bo
                 Outcome.DEREGISTERED,
                 actor=f"gpu:{node.gpu_id}",
                 reason="节点以新的地址或容量重新注册",
-                strict_vip=strict_vip,
             )
             if settled is not None:
                 notifications.add(settled)
-    notifications.grants += await handover.hand_over(connection, node.gpu_id, strict_vip=strict_vip)
+    notifications.grants += await handover.hand_over(connection, node.gpu_id)
     return notifications
 
 
@@ -258,21 +257,21 @@ async def attended(connection: Connection, gpu_id: str) -> None:
     await connection.execute(_ATTENDED, {"gpu_id": gpu_id})
 
 
-async def come_back(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
+async def come_back(connection: Connection, gpu_id: str) -> Notifications:
     """OFFLINE → ACTIVE: a beat arrived."""
     await locks.release(connection, gpu_id)
     epoch = await node_edges.come_back(connection, gpu_id)
-    return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat", strict_vip=strict_vip)
+    return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat")
 
 
-async def recover(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
+async def recover(connection: Connection, gpu_id: str) -> Notifications:
     """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     await locks.release(connection, gpu_id)
     epoch = await node_edges.recover(connection, gpu_id)
     if epoch is None and await node_records.clear(connection, gpu_id):
-        return Notifications(grants=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
-    return await _put_back_to_work(connection, gpu_id, epoch, "recover", strict_vip=strict_vip)
+        return Notifications(grants=await handover.hand_over(connection, gpu_id))
+    return await _put_back_to_work(connection, gpu_id, epoch, "recover")
 
 
 async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
@@ -294,10 +293,10 @@ async def standing_free(connection: Connection) -> Sequence[str]:
     return list((await connection.execute(_STANDING_FREE)).scalars())
 
 
-async def put_to_work(connection: Connection, gpu_id: str, *, strict_vip: bool) -> Notifications:
+async def put_to_work(connection: Connection, gpu_id: str) -> Notifications:
     """Hand over the free slots of one node."""
     await hold(connection, gpu_id)
-    return Notifications(grants=await handover.hand_over(connection, gpu_id, strict_vip=strict_vip))
+    return Notifications(grants=await handover.hand_over(connection, gpu_id))
 
 
 async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
@@ -310,13 +309,11 @@ async def hold(connection: Connection, gpu_id: str) -> None:
     await connection.execute(_LOCK, {"gpu_id": gpu_id})
 
 
-async def _put_back_to_work(
-    connection: Connection, gpu_id: str, epoch: int | None, signal: str, *, strict_vip: bool
-) -> Notifications:
+async def _put_back_to_work(connection: Connection, gpu_id: str, epoch: int | None, signal: str) -> Notifications:
     if epoch is None:
         return Notifications()
     await connection.execute(_NOW_BEAT, {"gpu_id": gpu_id})
-    granted = await handover.hand_over(connection, gpu_id, strict_vip=strict_vip)
+    granted = await handover.hand_over(connection, gpu_id)
     return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, signal, epoch)])
 
 

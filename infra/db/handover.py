@@ -76,12 +76,12 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-async def hand_over(connection: Connection, gpu_id: str, *, strict_vip: bool) -> list[Granted]:
+async def hand_over(connection: Connection, gpu_id: str) -> list[Granted]:
     """Give each free slot of a node to the best waiting task.
 
     The caller holds the node's row, and where this follows a release it has called `locks.release` first.
     """
-    query = {"gpu_id": gpu_id, "strict": strict_vip, "avoid": AVOID_S}
+    query = {"gpu_id": gpu_id, "strict": connection.policy.vip_nodes_strict, "avoid": AVOID_S}
     granted: list[Granted] = []
     while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
         granted.append(Granted(TaskInput.of(row, waits=True), Grant(row.attempt, gpu_id), row.traceparent))

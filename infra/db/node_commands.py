@@ -15,24 +15,20 @@ from workflows.messages import NodeCommand
 ACTOR = "temporal"
 NO_REASON = "通过 Temporal 信号操作，未说明原因"
 
-Transition = Callable[[Connection, str, str, bool], Awaitable[Notifications]]
+Transition = Callable[[Connection, str, str], Awaitable[Notifications]]
 
 
-async def _fault(connection: Connection, gpu_id: str, reason: str, _: bool) -> Notifications:
-    return await gpus.fault(connection, gpu_id, reason)
-
-
-async def _recover(connection: Connection, gpu_id: str, _: str, strict_vip: bool) -> Notifications:
-    return await gpus.recover(connection, gpu_id, strict_vip=strict_vip)
+async def _recover(connection: Connection, gpu_id: str, _: str) -> Notifications:
+    return await gpus.recover(connection, gpu_id)
 
 
 COMMANDS: dict[Command, tuple[Action, Transition]] = {
-    Command.FAULT: (Action.GPU_FAULT, _fault),
+    Command.FAULT: (Action.GPU_FAULT, gpus.fault),
     Command.RECOVER: (Action.GPU_RECOVER, _recover),
 }
 
 
-async def obey(connection: Connection, command: NodeCommand, *, strict_vip: bool) -> Notifications:
+async def obey(connection: Connection, command: NodeCommand) -> Notifications:
     """Make the transition and record it; nothing where that was done before. Raises GpuNotFound."""
     gpu_id, reason = command.gpu_id, _one_line(command.reason)
     by = Actor(f"{ACTOR}:{command.signal}", ACTOR, None)
@@ -41,7 +37,7 @@ async def obey(connection: Connection, command: NodeCommand, *, strict_vip: bool
     if await audit.has_entry_of(connection, by):
         return Notifications()
     action, transition = COMMANDS[command.command]
-    notifications = await transition(connection, gpu_id, reason, strict_vip)
+    notifications = await transition(connection, gpu_id, reason)
     await audit.record(connection, by, action, gpu_id, reason, changed=bool(notifications))
     return notifications
 

@@ -46,9 +46,7 @@ async def serve(stack):
             engine = TemporalGateway(await connect(settings), settings)
             allowed = AllowList(settings, OwnServices(settings))
             instance = type("Instance", (), {"id": "in the tests", "leads": False})()
-            app = create_app(
-                Context(database, cache, engine, settings, instance, Forecast(database, strict_vip=False), allowed)
-            )
+            app = create_app(Context(database, cache, engine, settings, instance, Forecast(database), allowed))
             closing.push_async_callback(database.close)
             closing.push_async_callback(cache.close)
 

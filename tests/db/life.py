@@ -27,12 +27,11 @@ class Life:
     """Everything happens on one connection, which its fixture rolls back."""
 
     connection: Session
-    strict_vip: bool = False
     weights: dict[str, float] = field(default_factory=dict)
 
     async def node(self, gpu_id: str, types: list[int], *, slots: int = 1, serves: str = "NORMAL") -> None:
         node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, serves, "1", slots, {}, None, "k")
-        await gpus.register(self.connection, node, strict_vip=self.strict_vip)
+        await gpus.register(self.connection, node)
 
     async def create(
         self,
@@ -49,7 +48,7 @@ class Life:
         vip = class_of(priority) is PriorityQueue.VIP
         task = NewTask(task_id, task_type, "u", app, priority, int(vip), "{}", None, 1000, max_retries, None, "k",
                        None, None, flow)  # fmt: skip
-        seen = await capacity.read(self.connection, task_type, vip_nodes=vip or not self.strict_vip)
+        seen = await capacity.read(self.connection, task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=vip))
         weight = self.weights.get(app, 1.0)
         created = await creation.create(
             self.connection,
@@ -57,14 +56,13 @@ class Life:
             seen,
             weight=weight,
             by=rows.CREATOR,
-            strict_vip=self.strict_vip,
             claims_slot=claims_slot,
         )
         return int(created.row.estimated_wait_s)
 
     async def claim(self, task_id: str) -> str | None:
         """The node whose slot the task holds, after it has looked for one."""
-        found = await claims.claim(self.run, task_id, strict_vip=self.strict_vip)
+        found = await claims.claim(self.run, task_id)
         return found.grant.gpu_id if found.grant else None
 
     async def end(self, task_id: str, outcome: Outcome = Outcome.SUCCEEDED, reason: str | None = None) -> Collected:
@@ -72,7 +70,7 @@ class Life:
         attempt = await self.settle(task_id, outcome, reason)
         collected = await collecting.complete(self.connection, task_id, attempt)
         if collected is None:
-            collected = await collecting.collect(self.connection, task_id, attempt, strict_vip=self.strict_vip)
+            collected = await collecting.collect(self.connection, task_id, attempt)
         if collected.status in TERMINAL:
             await self.review(task_id)
         return collected
@@ -83,7 +81,6 @@ class Life:
         result = "{}" if outcome is Outcome.SUCCEEDED else None
         settled = await attempts.settle(
             self.connection, task_id, attempt, outcome, actor="test", reason=reason, result=result,
-            strict_vip=self.strict_vip,
         )  # fmt: skip
         assert settled is not None
         return attempt
@@ -101,7 +98,9 @@ class Life:
         """`queuePosition`."""
         row = await tasks.progress(self.connection, task_id)
         assert row is not None
-        seen = await capacity.read(self.connection, row.task_type, vip_nodes=row.vip or not self.strict_vip)
+        seen = await capacity.read(
+            self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)
+        )
         place = Place(row.queue_class, row.queue_rank, row.display_id)
         return await queue.ahead(self.connection, place, seen.pool) + 1
 
@@ -109,7 +108,9 @@ class Life:
         """The text of `waiting`."""
         row = await tasks.progress(self.connection, task_id)
         assert row is not None
-        seen = await capacity.read(self.connection, row.task_type, vip_nodes=row.vip or not self.strict_vip)
+        seen = await capacity.read(
+            self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)
+        )
         return seen.nodes.reason()
 
     async def drain(self) -> list[str]:

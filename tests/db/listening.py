@@ -59,8 +59,6 @@ async def hears(listener: Closings) -> bool:
 
 async def settle(database: Database) -> Notifications:
     """The node reports a result."""
-    settled = await database.run(
-        lambda c: attempts.settle(c, *HELD, Outcome.SUCCEEDED, actor="gpu:n", result="{}", strict_vip=False)
-    )
+    settled = await database.run(lambda c: attempts.settle(c, *HELD, Outcome.SUCCEEDED, actor="gpu:n", result="{}"))
     assert settled is not None
     return settled

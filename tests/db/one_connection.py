@@ -14,6 +14,7 @@ class OneConnection(Database):
 
     def __init__(self, connection: Session) -> None:
         self._connection = connection
+        self.policy = connection.policy
         self.reads = 0
 
     async def run(self, work: Callable[[Session], Awaitable[Any]], **_: Any) -> Any:

@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import TextClause
 
 from infra.db.connection import Connection
-from infra.db.engine import OPTIONS, conninfo
+from infra.db.engine import OPTIONS, USUAL, conninfo
 
 
 class Session(Connection):
@@ -38,7 +38,7 @@ class Sessions:
         """A session. What it has not committed is rolled back."""
         opened = await psycopg.AsyncConnection.connect(conninfo(self.url), autocommit=autocommit, **OPTIONS)
         try:
-            yield Session(opened)
+            yield Session(opened, USUAL)
         finally:
             await opened.close()
 

@@ -41,7 +41,7 @@ class Dispatch:
 
     @property
     def acceptance(self) -> Acceptance:
-        forecast = Forecast(self.database, strict_vip=False)
+        forecast = Forecast(self.database)
 
         async def usual_s(_: int) -> float:
             return self.usual_s

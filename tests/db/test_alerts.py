@@ -104,14 +104,14 @@ async def test_a_node_that_goes_and_comes_has_one_open_alert(life: Life) -> None
     await life.node("n", [1])
     for _ in range(6):
         await node_edges.go_offline(life.connection, "n")
-        await gpus.come_back(life.connection, "n", strict_vip=False)
+        await gpus.come_back(life.connection, "n")
     assert await counts(life.connection) == [("ACTIVE", "GPU节点 n 心跳超时，已离线", 6)]
 
 
 async def test_a_node_that_registers_faults_and_leaves_has_one_open_alert(life: Life) -> None:
     for number in range(60):
         await life.node("n", [1])
-        await gpus.recover(life.connection, "n", strict_vip=False)
+        await gpus.recover(life.connection, "n")
         await gpus.fault(life.connection, "n", f"reason {number}")
         await gpus.deregister(life.connection, "n")
     assert await counts(life.connection) == [("ACTIVE", "GPU节点 n 检测到故障: reason 59", 60)]

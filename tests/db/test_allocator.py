@@ -95,6 +95,7 @@ class Dawdling:
 
     def __init__(self, connection: Session, chance: Random) -> None:
         self._connection = connection
+        self.policy = connection.policy
         self._chance = chance
 
     async def execute(self, *arguments: Any) -> Any:
@@ -167,9 +168,9 @@ class Allocator(DatabaseMachine):
                 await connection.execute(text(BEST), {"types": node.task_types, "gpu_id": gpu_id})
             ).scalar_one_or_none()
             settled = await attempts.settle(
-                connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}", strict_vip=False
+                connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}"
             )
-            await collecting.collect(connection, task_id, attempt_number, strict_vip=False)
+            await collecting.collect(connection, task_id, attempt_number)
             return best, settled
 
         best, settled = await self.database.run(finish)
@@ -183,16 +184,14 @@ class Allocator(DatabaseMachine):
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
         capacity = Capacity(seen, list(TYPES), [], 1.0)
-        created = await self.session(
-            lambda c: creation.create(c, task, capacity, weight=1.0, by=rows.CREATOR, strict_vip=False)
-        )
+        created = await self.session(lambda c: creation.create(c, task, capacity, weight=1.0, by=rows.CREATOR))
         if created.grant is None and not created.waits:  # as its workflow does then
-            await claims.claim(self.session, task_id, strict_vip=False)
+            await claims.claim(self.session, task_id)
 
     async def claim(self, number: int) -> None:
         if self.created:
             task_id = self.created[number % len(self.created)]
-            await claims.claim(self.session, task_id, strict_vip=False)
+            await claims.claim(self.session, task_id)
 
     async def settle(self, number: int, outcome: Outcome) -> None:
         attempt = await self._open(number)
@@ -201,14 +200,14 @@ class Allocator(DatabaseMachine):
 
     async def register(self, gpu_id: str, types: list[int], slots: int, queue: str) -> None:
         node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, queue, "1", slots, {}, None, "k")
-        await self.session(lambda c: gpus.register(c, node, strict_vip=False))
+        await self.session(lambda c: gpus.register(c, node))
 
     async def fault(self, gpu_id: str) -> None:
         await self._existing(lambda c: gpus.fault(c, gpu_id, "test"))
         await self._close_all(gpu_id, Outcome.FAULTY)
 
     async def recover(self, gpu_id: str) -> None:
-        await self._existing(lambda c: gpus.recover(c, gpu_id, strict_vip=False))
+        await self._existing(lambda c: gpus.recover(c, gpu_id))
 
     async def deregister(self, gpu_id: str) -> None:
         await self._existing(lambda c: gpus.deregister(c, gpu_id))
@@ -228,13 +227,11 @@ class Allocator(DatabaseMachine):
         """What the report and then the task's workflow do: settle, collect, and look for a slot again."""
         result = "{}" if outcome is Outcome.SUCCEEDED else None
         await self.session(
-            lambda c: attempts.settle(
-                c, task_id, attempt, outcome, actor="test", reason="r", result=result, strict_vip=False
-            )
+            lambda c: attempts.settle(c, task_id, attempt, outcome, actor="test", reason="r", result=result)
         )
         if await self.session(lambda c: collecting.complete(c, task_id, attempt)) is None:
-            await self.session(lambda c: collecting.collect(c, task_id, attempt, strict_vip=False))
-        await claims.claim(self.session, task_id, strict_vip=False)
+            await self.session(lambda c: collecting.collect(c, task_id, attempt))
+        await claims.claim(self.session, task_id)
 
     async def _open(self, number: int) -> tuple[str, int, str] | None:
         statement = "SELECT task_id, attempt, gpu_id FROM attempts WHERE closed_at IS NULL ORDER BY task_id"

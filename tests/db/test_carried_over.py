@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infra.data_dir import embedded
 from infra.db import counters, keys
 from infra.db.connection import Connection
+from infra.db.engine import USUAL
 from infra.db.migrate import alembic_config, create_engine
 from workers.stack.stack import Stack
 
@@ -55,7 +56,7 @@ async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
 
 async def native(connection: AsyncConnection) -> Connection:
     """The same, as our modules use it."""
-    return Connection((await connection.get_raw_connection()).driver_connection)
+    return Connection((await connection.get_raw_connection()).driver_connection, USUAL)
 
 
 async def test_keys_gpus_and_counts_are_carried_over(before):

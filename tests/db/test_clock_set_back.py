@@ -179,7 +179,7 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
     assert (await capacity.read(fresh.connection, 1)).nodes.free == 1
     assert list(await gpus.standing_free(fresh.connection)) == ["n"]
-    assert await claims.is_any_free(fresh.connection, 1, vip=False, strict_vip=False)
+    assert await claims.is_any_free(fresh.connection, 1, vip=False)
     assert await fresh.claim("t") == "n"
 
 
@@ -194,7 +194,7 @@ async def test_a_task_that_waits_since_a_time_to_come_is_served_and_ages(fresh: 
     await fresh.do("UPDATE gpus SET max_concurrent_tasks = 1, priority_queue = 'NORMAL'")
     await fresh.do(f"UPDATE tasks SET waiting_since = {AHEAD}")
     assert set(await gpus.standing_free(fresh.connection)) == {"n", "other"}
-    await gpus.put_to_work(fresh.connection, "n", strict_vip=False)
+    await gpus.put_to_work(fresh.connection, "n")
     assert await fresh.running() == {"t": "n"}  # it avoids a node for 30 s, not for hours
 
 

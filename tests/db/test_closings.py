@@ -93,7 +93,7 @@ async def test_a_later_try_of_the_dispatch_waits_for_nothing(database: Database,
 
 async def test_nothing_is_told_of_what_is_rolled_back(database: Database, heard: Closings) -> None:
     async def settle_in_vain(connection: Connection) -> None:
-        await attempts.settle(connection, *HELD, Outcome.FAILED, actor="gpu:n", reason="x", strict_vip=False)
+        await attempts.settle(connection, *HELD, Outcome.FAILED, actor="gpu:n", reason="x")
         raise LookupError
 
     assert await accept(database, heard.channel)

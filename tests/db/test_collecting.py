@@ -25,9 +25,7 @@ async def life(connection: Session) -> Life:
 
 async def close(life: Life, outcome: Outcome) -> None:
     result, reason = ("{}", None) if outcome is Outcome.SUCCEEDED else (None, "r")
-    assert await attempts.settle(
-        life.connection, "t", 1, outcome, actor="test", reason=reason, result=result, strict_vip=False
-    )
+    assert await attempts.settle(life.connection, "t", 1, outcome, actor="test", reason=reason, result=result)
 
 
 async def edges(life: Life) -> list[str]:
@@ -39,9 +37,7 @@ async def test_a_success_is_completed_in_one_statement_and_once(life: Life) -> N
     await close(life, Outcome.SUCCEEDED)
     assert await collecting.complete(life.connection, "t", 1) == DONE
     assert await collecting.complete(life.connection, "t", 1) is None
-    assert (
-        await collecting.collect(life.connection, "t", 1, strict_vip=False) == DONE
-    )  # what a repeated step is answered
+    assert await collecting.collect(life.connection, "t", 1) == DONE  # what a repeated step is answered
     assert await edges(life) == ["QUEUED", "PROCESSING", "COMPLETED"]
     assert await life.scalar("SELECT collected_at IS NOT NULL FROM attempts WHERE task_id = 't'")
     assert (await life.task("t")).completed_at is not None
@@ -59,11 +55,11 @@ async def test_any_other_end_is_left_to_collect(life: Life, outcome: Outcome) ->
     before = await edges(life)
     assert await collecting.complete(life.connection, "t", 1) is None
     assert await edges(life) == before
-    assert (await collecting.collect(life.connection, "t", 1, strict_vip=False)).outcome is outcome
+    assert (await collecting.collect(life.connection, "t", 1)).outcome is outcome
 
 
 async def test_a_task_that_ends_at_its_first_dispatch_is_no_outbox_entry(life: Life) -> None:
     await life.do("UPDATE tasks SET engine_started_at = NULL WHERE task_id = 't'")  # as after a claim at its creation
     await close(life, Outcome.REJECTED)
-    assert (await collecting.collect(life.connection, "t", 1, strict_vip=False)).status is TaskStatus.FAILED
+    assert (await collecting.collect(life.connection, "t", 1)).status is TaskStatus.FAILED
     assert (await life.task("t")).engine_started_at is not None

@@ -12,6 +12,7 @@ from infra.db.creation import Created, NewTask
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Session
+from workflows.domain.queue_policy import QueuePolicy
 
 VIP, NORMAL = 2, 1
 
@@ -33,9 +34,7 @@ async def create(
 ) -> Created:
     task = NewTask(task_id, 1, "u", app, priority, priority - 1, "{}", None, 1000, 3, None, "k", key, key)
     seen = seen or await capacity.read(life.connection, 1)
-    return await creation.create(
-        life.connection, task, seen, weight=1.0, by=rows.CREATOR, strict_vip=life.strict_vip, **options
-    )
+    return await creation.create(life.connection, task, seen, weight=1.0, by=rows.CREATOR, **options)
 
 
 async def test_it_gets_the_free_slot_and_an_entry_in_the_outbox(life: Life) -> None:
@@ -99,7 +98,7 @@ async def test_a_repeated_request_claims_nothing_more(life: Life) -> None:
 
 
 async def test_a_vip_node_is_left_to_vip_work_where_that_is_strict(life: Life) -> None:
-    life.strict_vip = True
+    life.connection.policy = QueuePolicy(vip_nodes_strict=True)
     await life.node("vip", [1], serves="VIP")
     assert (await create(life, "normal", seen=Capacity(rows.ONE_FREE, [1], [], 1.0))).grant is None
     assert (await create(life, "urgent", priority=VIP)).grant is not None

@@ -202,7 +202,7 @@ async def test_a_probe_is_of_another_flow_than_the_last_failure(life):
     await life.create("honest", app="careful")
     assert await life.claim("honest") is None
     await wake(life)
-    await gpus.put_to_work(life.connection, "only", strict_vip=False)
+    await gpus.put_to_work(life.connection, "only")
     assert await life.running() == {"honest": "only"}
 
 
@@ -299,12 +299,12 @@ async def test_a_rejected_task_waits_for_a_node_that_could_take_it(life, other_i
         assert await life.claim("long") == "other"
     await life.end("t", Outcome.REJECTED, "no")
     assert await life.claim("t") is None
-    await gpus.put_to_work(life.connection, "picky", strict_vip=False)
+    await gpus.put_to_work(life.connection, "picky")
     assert "t" not in await life.running()
     await wake(life)
     if other_is == "full":
         await life.end("long")
-    await gpus.put_to_work(life.connection, "other", strict_vip=False)
+    await gpus.put_to_work(life.connection, "other")
     assert (await life.running())["t"] == "other"
 
 
@@ -493,7 +493,7 @@ async def test_nodes_are_reviewed_too_where_the_leader_collects_for_a_workflow_t
     await pair.settle("last")
     assert (await pair.gpu("bad")).status == "ACTIVE"
     gateway: Any = Gateway()
-    leader = StuckWorkflows(cast("Any", SimpleNamespace(run=pair.run)), gateway, strict_vip=False)
+    leader = StuckWorkflows(cast("Any", SimpleNamespace(run=pair.run)), gateway)
     await leader._collected(StuckRun("task-last", "run", "TaskWorkflow", frozenset()))
     assert ((await pair.task("last")).status, (await pair.gpu("bad")).status) == ("COMPLETED", "FAULTY")
     assert [event.signal for event in gateway.delivered.nodes] == ["fault"]
@@ -503,7 +503,7 @@ async def test_what_was_before_a_recovery_is_past(pair):
     await usual_work_of_the_good(pair)
     await alternate(pair, 5)
     assert (await pair.gpu("bad")).status == "FAULTY"
-    await gpus.recover(pair.connection, "bad", strict_vip=False)
+    await gpus.recover(pair.connection, "bad")
     await alternate_once_more(pair)
     assert (await pair.gpu("bad")).status == "ACTIVE"
 
@@ -555,9 +555,9 @@ async def test_a_faulty_node_that_leaves_and_comes_back_is_faulty_until_it_is_re
     assert await life.claim("t") is None
     await gpus.deregister(life.connection, "n")
     with pytest.raises(GpuNotFound):
-        await gpus.recover(life.connection, "n", strict_vip=False)  # of a node that is gone
+        await gpus.recover(life.connection, "n")  # of a node that is gone
     await life.node("n", [1])
-    await gpus.recover(life.connection, "n", strict_vip=False)
+    await gpus.recover(life.connection, "n")
     assert await life.running() == {"t": "n"}
     await leave_and_come_back(life, "n")
     assert (await life.gpu("n")).status == "ACTIVE"
@@ -584,11 +584,11 @@ async def test_recover_ends_the_rest_of_a_node_that_is_not_faulty(life):
         await life.end(f"t{number}", Outcome.FAILED, "boom")
     await life.create("next")
     assert await life.claim("next") is None
-    await gpus.recover(life.connection, "n", strict_vip=False)
+    await gpus.recover(life.connection, "n")
     node = await life.gpu("n")
     assert (node.task_failure_count, node.rests, node.not_before) == (0, 0, None)
     assert await life.running() == {"next": "n"}
-    assert not (await gpus.recover(life.connection, "n", strict_vip=False)).grants
+    assert not (await gpus.recover(life.connection, "n")).grants
 
 
 async def test_an_excuse_reaches_a_node_that_has_gone(life):

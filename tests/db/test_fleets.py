@@ -21,7 +21,7 @@ def node(gpu_id, *, slots=1, types=(1,), ip="127.0.0.1", lineage="fleet"):
 
 async def register(connection, one, grants=TWO):
     await fleets.check(connection, grants, one)
-    await gpus.register(connection, one, strict_vip=False)
+    await gpus.register(connection, one)
 
 
 async def test_gpus_count_while_they_are_registered(connection):

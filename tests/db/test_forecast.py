@@ -18,7 +18,7 @@ TOOK = text(
 
 async def test_a_type_is_read_anew_until_its_first_task_has_ended(life: Life) -> None:
     database = OneConnection(life.connection)
-    forecast = Forecast(database, strict_vip=False)
+    forecast = Forecast(database)
     await life.create("first")
     assert await forecast.usual_s(1) == USUAL_DURATION_S
     await life.connection.execute(TOOK, {"task_id": "first", "took": 0.5})

@@ -107,7 +107,7 @@ async def test_an_attempt_that_is_not_there_closes_nothing(held: Life, attempt: 
 
 async def test_no_task_is_completed_without_a_result(held: Life) -> None:
     with pytest.raises(ValueError, match="without a result"):
-        await attempts.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="test", strict_vip=False)
+        await attempts.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="test")
     await attempts.accept(held.connection, "t", 1, actor="test")
     await held.do(
         "UPDATE attempts SET outcome = 'SUCCEEDED', closed_at = clock_timestamp()"

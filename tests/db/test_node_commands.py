@@ -23,18 +23,18 @@ NODE = gpus.Registration("n1", "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 1,
 @pytest.fixture(autouse=True)
 async def node(database: Database) -> AsyncIterator[None]:
     await database.run(lambda c: c.execute(text(rows.EMPTY)))
-    await database.run(lambda c: gpus.register(c, NODE, strict_vip=False))
+    await database.run(lambda c: gpus.register(c, NODE))
     yield
     await database.run(lambda c: c.execute(text(rows.EMPTY)))
 
 
 async def obey(database: Database, command: Command, signal: str, reason: str = "ECC") -> Notifications:
     one = NodeCommand("n1", command, reason, signal)
-    return await database.run(lambda c: node_commands.obey(c, one, strict_vip=False))
+    return await database.run(lambda c: node_commands.obey(c, one))
 
 
 async def recover(database: Database) -> Notifications:
-    return await database.run(lambda c: gpus.recover(c, "n1", strict_vip=False))
+    return await database.run(lambda c: gpus.recover(c, "n1"))
 
 
 async def recorded(database: Database) -> list[tuple[Any, ...]]:
@@ -89,7 +89,7 @@ async def test_a_fault_and_a_recover_under_way_count_in_the_order_of_their_commi
     holds, goes_on = asyncio.Event(), asyncio.Event()
 
     async def recover_slowly(connection: Any) -> Notifications:
-        done = await gpus.recover(connection, "n1", strict_vip=False)
+        done = await gpus.recover(connection, "n1")
         holds.set()
         await goes_on.wait()
         return done

@@ -32,7 +32,7 @@ async def clean(database):
 
 async def registers(database, lineage, gpu_id="local_1"):
     try:
-        await database.run(lambda c: gpus.register(c, node(lineage, gpu_id), strict_vip=False))
+        await database.run(lambda c: gpus.register(c, node(lineage, gpu_id)))
     except GpuOfAnotherKey:
         return False
     return True

@@ -37,14 +37,14 @@ class Nodes(DatabaseMachine):
     @rule(name=NAMES)
     def register(self, name: str) -> None:
         node = Registration(name, "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 1, {}, None, "k")
-        self.do(lambda c: gpus.register(c, node, strict_vip=False))
+        self.do(lambda c: gpus.register(c, node))
         self.epoch[name] += 1
         if self.status[name] is not FAULTY:  # only recover ends that
             self.move(name, FAULTY if name in self.left_faulty else ACTIVE)
 
     @rule(name=NAMES)
     def a_beat_comes_back(self, name: str) -> None:
-        self.do(lambda c: gpus.come_back(c, name, strict_vip=False))
+        self.do(lambda c: gpus.come_back(c, name))
         if self.status[name] is OFFLINE:
             self.move(name, ACTIVE)
 
@@ -68,7 +68,7 @@ class Nodes(DatabaseMachine):
 
     @rule(name=NAMES)
     def recover(self, name: str) -> None:
-        notifications = self.known(name, lambda c: gpus.recover(c, name, strict_vip=False))
+        notifications = self.known(name, lambda c: gpus.recover(c, name))
         if self.status[name] is FAULTY:
             assert [(event.gpu_id, event.signal) for event in notifications.nodes] == [(name, "recover")]
             self.move(name, ACTIVE)

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from infra.db import handover, queue
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
+from workflows.domain.queue_policy import QueuePolicy
 
 
 async def waiting(life: Life, *names: str, **more: object) -> None:
@@ -238,7 +239,7 @@ async def test_a_vip_node_takes_normal_work_only_while_no_vip_task_waits(life):
 
 
 async def test_a_strict_vip_node_never_takes_normal_work_however_old(life):
-    life.strict_vip = True
+    life.connection.policy = QueuePolicy(vip_nodes_strict=True)
     await life.node("n", [1], serves="VIP")
     await waiting(life, "normal")
     await age(life, "normal")

@@ -31,7 +31,7 @@ async def test_every_place_is_told_exactly(connection: Session, pool: list[int])
     await connection.execute(FILL)
     rows = (await connection.execute(WAITING, {"pool": pool})).all()
     ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
-    forecast = Forecast(OneConnection(connection), strict_vip=False)
+    forecast = Forecast(OneConnection(connection))
     some = [*range(0, len(ordered), 97), *range(COUNTED - 2, COUNTED + 3), len(ordered) - 1]
     for number in some:
         assert await forecast.ahead(Place(*ordered[number]), pool) == number
@@ -44,7 +44,7 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session
     await connection.execute(FILL)
     rows = (await connection.execute(WAITING, {"pool": pool})).all()
     ordered = sorted(rows, key=lambda row: (-row.queue_class, row.queue_rank, row.display_id))
-    forecast = Forecast(OneConnection(connection), strict_vip=False)
+    forecast = Forecast(OneConnection(connection))
     assert await forecast.milestones(pool) is None  # nothing says that it is worth the reading
     forecast.found_long(pool)
     found = await forecast.milestones(pool)
@@ -58,7 +58,7 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session
 
 async def test_a_queue_is_long_only_for_a_while(connection: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     database = OneConnection(connection)
-    forecast = Forecast(database, strict_vip=False)
+    forecast = Forecast(database)
     forecast.found_long([1])
     assert await forecast.milestones([1, 2]) is not None
     assert await forecast.milestones([2, 3]) is None
@@ -70,7 +70,7 @@ async def test_a_queue_is_long_only_for_a_while(connection: Session, monkeypatch
 async def test_many_reads_share_the_milestones(connection: Session) -> None:
     await connection.execute(FILL)
     database = OneConnection(connection)
-    forecast = Forecast(database, strict_vip=False)
+    forecast = Forecast(database)
     for _ in range(10):
         assert await forecast.ahead(Place(0, 1e9, 0), [1]) == 1500
     assert database.reads <= 10 * 2 + 2  # one more second may begin on the way
@@ -78,7 +78,7 @@ async def test_many_reads_share_the_milestones(connection: Session) -> None:
 
 async def test_what_leaves_behind_a_milestone_is_seen_at_once(connection: Session) -> None:
     await connection.execute(FILL)
-    forecast = Forecast(OneConnection(connection), strict_vip=False)
+    forecast = Forecast(OneConnection(connection))
     last = (await connection.execute(LAST)).one()
     before = await forecast.ahead(Place(*last), [1, 2])
     await connection.execute(text("UPDATE tasks SET waiting_since = NULL WHERE task_id = 't2998'"))

@@ -52,7 +52,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
         await rows.attempt(connection, task_id, gpu_id=task_id)
 
     async def settle(connection: Connection) -> None:
-        await attempts.settle(connection, task_id, 1, Outcome.TIMED_OUT, actor="test", strict_vip=False)
+        await attempts.settle(connection, task_id, 1, Outcome.TIMED_OUT, actor="test")
         types = {"types": [FIRST_TYPE, SECOND_TYPE], "gpu_id": task_id}
         await connection.execute(text("UPDATE gpus SET task_types = :types WHERE gpu_id = :gpu_id"), types)
         settled.set()
@@ -71,7 +71,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
     await settled.wait()
     holding = asyncio.create_task(database.run(hold_second_type))
     await held.wait()
-    report = Report(task_id, f"{task_id}-1", None, None, strict_vip=False)
+    report = Report(task_id, f"{task_id}-1", None, None)
     reporting = asyncio.create_task(database.run(lambda c: says(c, report)))
     try:
         await eventually(waits, within=5)
@@ -126,7 +126,7 @@ async def test_without_a_token_it_counts_only_for_the_only_attempt_of_the_key(
         await attempt_of(fleet, 1, earlier, Outcome.LOST)
     if holder:
         await attempt_of(fleet, 2, holder)
-    heard = await says(fleet, Report("t", None, names, lineage, strict_vip=False))
+    heard = await says(fleet, Report("t", None, names, lineage))
     counts = counts and not (lineage is None and earlier)  # an administrator's key may have held any attempt
     assert (heard.refusal is None) is counts
     assert isinstance(heard.refusal, LateReport | None)
@@ -137,14 +137,14 @@ async def test_without_a_token_it_counts_only_for_the_only_attempt_of_the_key(
 
 async def test_without_a_token_the_same_result_is_answered_the_same_twice(fleet: Connection) -> None:
     await attempt_of(fleet, 2, "a")
-    report = Report("t", None, None, "k", strict_vip=False)
+    report = Report("t", None, None, "k")
     assert [(await says_result(fleet, report)).refusal for _ in range(2)] == [None, None]
 
 
 @pytest.mark.parametrize(("rejected", "outcome"), [(True, Outcome.REJECTED), (False, Outcome.FAILED)])
 async def test_work_that_rejects_its_input_says_so_as_often_as_it_likes(fleet: Connection, rejected, outcome) -> None:
     await attempt_of(fleet, 2, "a")
-    report = Report("t", "token-2", "a", "k", strict_vip=False)
+    report = Report("t", "token-2", "a", "k")
     said = Said(TaskStatus.FAILED, "no face", rejected=rejected)
     assert [(await reports.status(fleet, report, said)).refusal for _ in range(2)] == [None, None]
     found = await fleet.execute(text("SELECT outcome, reason FROM attempts WHERE attempt = 2"))
@@ -173,7 +173,7 @@ async def test_no_transaction_is_open_while_results_are_compared(database: Datab
 
     await database.run(prepare)
     monkeypatch.setattr(reports.off_loop, "run", compare)
-    report = Report(task_id, f"{task_id}-1", None, None, strict_vip=False)
+    report = Report(task_id, f"{task_id}-1", None, None)
     heard = [await reports.take_result(database, report, one) for one in (given, given, "[1,2]", "[2]", "[2]")]
     assert [type(one.refusal) for one in heard] == [type(None)] * 3 + [ConflictingResult] * 2
     assert compared == [0, 0, 0]
@@ -186,15 +186,15 @@ async def test_it_is_refused_where_the_key_has_not_held_the_task(fleet: Connecti
     await attempt_of(fleet, 2, "c")
     for token in (None, "token-2"):
         with pytest.raises(NotTheHolder):
-            await says_result(fleet, Report("t", token, names, "k", strict_vip=False))
+            await says_result(fleet, Report("t", token, names, "k"))
 
 
 async def test_with_its_token_the_second_attempt_of_a_key_counts(fleet: Connection) -> None:
     await attempt_of(fleet, 1, "a", Outcome.LOST)
     await attempt_of(fleet, 2, "b")
-    stale = await says_result(fleet, Report("t", "token-1", None, "k", strict_vip=False))
+    stale = await says_result(fleet, Report("t", "token-1", None, "k"))
     assert isinstance(stale.refusal, LateReport)
-    assert (await says_result(fleet, Report("t", "token-2", None, "k", strict_vip=False))).refusal is None
+    assert (await says_result(fleet, Report("t", "token-2", None, "k"))).refusal is None
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Books:
         await self.sql(f"TRUNCATE {EVERYTHING}")
         for gpu_id in ("g1", "g2"):
             node = Registration(gpu_id, "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 2, {}, None, "k")
-            await gpus.register(self.connection, node, strict_vip=False)
+            await gpus.register(self.connection, node)
         await self.ended("done", Outcome.SUCCEEDED)
         await self.ended("failed", Outcome.FAILED)
         await self.running("running")
@@ -72,7 +72,7 @@ class Books:
     async def create(self, task_id: str, task_type: int = 1) -> None:
         task = NewTask(task_id, task_type, "u", "a", 1, 0, "{}", None, 1000, 0, None, "k", task_id, task_id)
         capacity = Capacity(Nodes(*[0] * 9), [1], [], 1.0)
-        await creation.create(self.connection, task, capacity, weight=1.0, by=CREATOR, strict_vip=False)
+        await creation.create(self.connection, task, capacity, weight=1.0, by=CREATOR)
 
     async def running(self, task_id: str) -> None:
         await self.create(task_id)
@@ -80,16 +80,14 @@ class Books:
         async def here(work: Callable[[Session], Awaitable[claims.Claim]]) -> claims.Claim:
             return await work(self.connection)
 
-        assert (await claims.claim(here, task_id, strict_vip=False)).grant
+        assert (await claims.claim(here, task_id)).grant
         assert await attempts.accept(self.connection, task_id, 1, actor="test")
 
     async def ended(self, task_id: str, outcome: Outcome) -> None:
         await self.running(task_id)
         result = '{"n":1}' if outcome is Outcome.SUCCEEDED else None
-        await attempts.settle(
-            self.connection, task_id, 1, outcome, actor="test", reason="r", result=result, strict_vip=False
-        )
-        await collecting.collect(self.connection, task_id, 1, strict_vip=False)
+        await attempts.settle(self.connection, task_id, 1, outcome, actor="test", reason="r", result=result)
+        await collecting.collect(self.connection, task_id, 1)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from infra.db.monitoring import ESTIMATES_OF, WaitEstimates
 from infra.db.tasks import UNKNOWN_WAIT_S, expected_wait_s, told_wait_s
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
+from workflows.domain.queue_policy import QueuePolicy
 
 
 async def ended(life: Life, task_id: str, told_s: int, waited_s: float) -> None:
@@ -76,7 +77,7 @@ async def test_a_first_attempt_that_no_node_took_does_not_end_the_wait(life):
     ],
 )
 async def test_the_wait_is_unknown_where_no_active_node_serves_the_type(life, changes, serves, known):
-    life.strict_vip = True
+    life.connection.policy = QueuePolicy(vip_nodes_strict=True)
     await life.node("n", [1], serves=serves)
     await life.create("first", priority=2)
     await life.claim("first")

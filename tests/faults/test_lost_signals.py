@@ -63,13 +63,11 @@ async def come_and_go(stack, task_id: str, task_type: int, attempt: int = 1) -> 
     database = Database(stack.services.database_url, connections=2)
     node = Registration("unheard", "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
     try:
-        registered = await database.run(lambda c: gpus.register(c, node, strict_vip=False))
+        registered = await database.run(lambda c: gpus.register(c, node))
         assert [granted.task_id for granted in registered.grants] == [task_id]
         await database.run(lambda c: c.execute(RESTS))  # so that nobody else gets the slot
         settled = await database.run(
-            lambda c: attempts.settle(
-                c, task_id, attempt, Outcome.DEREGISTERED, actor="test", reason="gone", strict_vip=False
-            )
+            lambda c: attempts.settle(c, task_id, attempt, Outcome.DEREGISTERED, actor="test", reason="gone")
         )
         assert settled is not None
         assert (settled.closed, settled.grants) == ([ClosedAttempt(task_id, attempt)], [])

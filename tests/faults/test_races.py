@@ -44,9 +44,7 @@ async def database(stack):
 
 
 async def settle(connection: Any, put: Any, outcome: Outcome, **more: Any) -> Any:
-    return await attempts.settle(
-        connection, put.task_id, 1, outcome, actor="test", reason="r", strict_vip=False, **more
-    )
+    return await attempts.settle(connection, put.task_id, 1, outcome, actor="test", reason="r", **more)
 
 
 async def tell(temporal: Any, task_id: str) -> None:
@@ -200,7 +198,7 @@ async def test_a_result_that_waits_behind_the_registration_of_another_host_is_la
         "race_moved", "h2", None, "127.0.0.1", elsewhere.port, [708], "NORMAL", "1", 1, {}, None, before["lineage"]
     )
     async with held(stack) as registration:
-        await gpus.register(registration.connection, node, strict_vip=False)
+        await gpus.register(registration.connection, node)
         result = asyncio.create_task(api.succeed(put, {}, code=400))
         await registration.until_waiting(SETTLES)
         await registration.commit()
@@ -243,7 +241,7 @@ async def test_the_offline_timer_that_waits_behind_recover_does_nothing(api, mak
     await api.post("/gpus/race_timer/fault?reason=fan")
     async with held(stack) as recovery:
         await recovery.connection.execute(AGED, {"gpu_id": "race_timer"})  # silent, but for the recovery
-        assert (await gpus.recover(recovery.connection, "race_timer", strict_vip=False)).nodes
+        assert (await gpus.recover(recovery.connection, "race_timer")).nodes
         timer = asyncio.create_task(database.run(lambda c: silence.go_offline(c, "race_timer", 5)))
         await recovery.until_waiting(LOOKS_FOR_SILENCE)
         await recovery.commit()

@@ -24,13 +24,13 @@ class Leader:
     """Runs the jobs one after the other. If one fails the rest waits for the next turn."""
 
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
-        self._stuck_workflows = StuckWorkflows(database, temporal, strict_vip=settings.vip_nodes_strict)
+        self._stuck_workflows = StuckWorkflows(database, temporal)
         self._jobs: tuple[Job, ...] = (
             partial(fold_counters, database),
             partial(forget_instances, database, settings),
             partial(correct_times, database),
             partial(promote_waiting, database, settings),
-            partial(assign_unused_slots, database, temporal, settings),
+            partial(assign_unused_slots, database, temporal),
             SilentNodes(database, temporal, settings).find,
             LateMonitor(database, temporal, settings).find,
             self._stuck_workflows.find,

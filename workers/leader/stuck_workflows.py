@@ -35,8 +35,7 @@ log = logging.getLogger(__name__)
 class StuckWorkflows:
     """Searches once per `EVERY_S`, beside the leader's other jobs."""
 
-    def __init__(self, database: Database, temporal: TemporalGateway, *, strict_vip: bool) -> None:
-        self._strict_vip = strict_vip
+    def __init__(self, database: Database, temporal: TemporalGateway) -> None:
         self._run = database.run
         self._temporal = temporal
         self._next = 0.0
@@ -102,9 +101,7 @@ class StuckWorkflows:
         task_id = run.workflow_id.removeprefix(task_workflow_id(""))
         row = await self._run(lambda c: reconciling.stuck(c, task_id))
         if row is not None and row.attempt is not None:
-            await self._run(
-                lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR, strict_vip=self._strict_vip)
-            )
+            await self._run(lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR))
             await self._temporal.deliver(await failures.review(self._run, task_id))
         return row
 

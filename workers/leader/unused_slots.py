@@ -8,15 +8,14 @@ from infra.db import gpus
 from infra.db.connection import Connection
 from infra.db.engine import Database
 from infra.db.notifications import Notifications
-from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 
 
-async def assign_unused_slots(database: Database, temporal: TemporalGateway, settings: Settings) -> None:
+async def assign_unused_slots(database: Database, temporal: TemporalGateway) -> None:
     """Assign waiting tasks to nodes that have had a free slot for them for a second."""
 
     async def assign(gpu_id: str, connection: Connection) -> Notifications:
-        return await gpus.put_to_work(connection, gpu_id, strict_vip=settings.vip_nodes_strict)
+        return await gpus.put_to_work(connection, gpu_id)
 
     for gpu_id in await database.run(gpus.standing_free):
         await temporal.deliver(await database.run(partial(assign, gpu_id)))

@@ -12,6 +12,7 @@ from infra.db.engine import Database, is_unavailable
 from infra.db.schema import Schema
 from infra.resilience.retry import until_there
 from infra.settings import Settings
+from workflows.domain.queue_policy import QueuePolicy
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ SAID_EVERY_S = 30.0
 async def open_database(settings: Settings) -> Database:
     """The database of the settings, once this program can use it."""
     assert settings.database_url is not None  # it was needed when they were loaded
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, policy=QueuePolicy(settings.vip_nodes_strict))
     await until_usable(database)
     await _warn_of_dead_key(database, settings.api_key)
     return database

@@ -17,9 +17,9 @@ async def fault(connection: Connection, by: Caller, gpu_id: str, reason: str) ->
     return notifications
 
 
-async def recover(connection: Connection, by: Caller, gpu_id: str, *, strict_vip: bool) -> Notifications:
+async def recover(connection: Connection, by: Caller, gpu_id: str) -> Notifications:
     """Make a FAULTY node ACTIVE."""
-    notifications = await gpus.recover(connection, gpu_id, strict_vip=strict_vip)
+    notifications = await gpus.recover(connection, gpu_id)
     await audit.record(connection, by, Action.GPU_RECOVER, gpu_id, changed=bool(notifications))
     return notifications
 

@@ -10,14 +10,12 @@ from infra.db.keys import Caller
 from infra.db.notifications import Notifications
 
 
-async def register(
-    connection: Connection, node: Registration, by: Caller, *, strict_vip: bool
-) -> tuple[Notifications, str]:
+async def register(connection: Connection, node: Registration, by: Caller) -> tuple[Notifications, str]:
     """Register a node, and record it. Returns what to send, and the registration's id (`X-Registration`).
 
     Raises BeyondGrants, GpuOfAnotherKey.
     """
     await fleets.check(connection, by.grants, node)
-    notifications = await gpus.register(connection, node, strict_vip=strict_vip)
+    notifications = await gpus.register(connection, node)
     await audit.record(connection, by, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
     return notifications, await gpus.registration(connection, node.gpu_id)

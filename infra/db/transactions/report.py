@@ -32,7 +32,6 @@ class Report:
     token: str | None
     gpu_id: str | None
     lineage: str | None  # of the reporting node's key, or None for an administrator, who reports for any node
-    strict_vip: bool
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,6 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
         said.outcome,
         actor=f"gpu:{attempt.gpu_id}",
         reason=said.message or UNSAID[said.outcome],
-        strict_vip=report.strict_vip,
     )
     if notifications is None:
         return await _status_of(connection, report, await _closed(connection, attempt), said)
@@ -136,7 +134,6 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Noti
         Outcome.FAILED,
         actor=f"gpu:{attempt.gpu_id}",
         reason=f"节点上报的结果无法接受: {why}",
-        strict_vip=report.strict_vip,
     )
     return notifications or Notifications()
 
@@ -161,7 +158,6 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
         Outcome.SUCCEEDED,
         actor=f"gpu:{attempt.gpu_id}",
         result=text,
-        strict_vip=report.strict_vip,
     )
     if notifications is None:
         return await _result_of(connection, report, await _closed(connection, attempt), text)
