@@ -7,12 +7,15 @@ from alembic import command
 from psycopg import IntegrityError
 from sqlalchemy import text
 
-from infra.db.migrate import alembic_config
+from infra.db.migrate import alembic_config, create_engine
 from tests.db import rows
 
 
-async def test_the_migrations_match_the_tables(connection):
-    await connection.run_sync(lambda sync: command.check(alembic_config(sync)))
+async def test_the_migrations_match_the_tables(engine):
+    alembics = create_engine(engine.url)
+    async with alembics.connect() as connection:
+        await connection.run_sync(lambda sync: command.check(alembic_config(sync)))
+    await alembics.dispose()
 
 
 async def test_one_open_attempt_per_task(connection):

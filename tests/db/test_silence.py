@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
-from infra.db import instances, silence, tables
+from infra.db import instances, silence
 from infra.db.instances import Load
 from tests.db import rows
 
@@ -21,6 +21,9 @@ async def hears(connection, since_s: float) -> str:
     return instance_id
 
 
+BEAT = text("INSERT INTO gpu_beats (gpu_id, at) VALUES (:gpu_id, clock_timestamp() - make_interval(secs => :s))")
+
+
 async def fleet(
     connection, silent_s: list[float], status: str = "ACTIVE", *, lineage: str | None = None, beat_for_s: float = 1000
 ) -> None:
@@ -30,8 +33,7 @@ async def fleet(
         since = text(f"clock_timestamp() - interval '{seconds + beat_for_s} s'")
         gone = text("clock_timestamp()") if status == "OFFLINE" else since
         await rows.node(connection, gpu_id, status=status, lineage=lineage, registered_at=since, status_since=gone)
-        at = text("clock_timestamp() - make_interval(secs => :s)").bindparams(s=seconds)
-        await connection.execute(insert(tables.gpu_beats).values(gpu_id=gpu_id, at=at))
+        await connection.execute(BEAT, {"gpu_id": gpu_id, "s": seconds})
 
 
 @pytest.mark.parametrize(
