@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -56,14 +55,13 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session
     assert [one.about(Place(2, 0.0, 0)) for one in found.values()] == [0] * len(pool)
 
 
-async def test_a_queue_is_long_only_for_a_while(connection: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_queue_is_long_only_for_a_while(connection: Session) -> None:
     database = OneConnection(connection)
     forecast = Forecast(database)
     forecast.found_long([1])
     assert await forecast.milestones([1, 2]) is not None
     assert await forecast.milestones([2, 3]) is None
-    later = time.monotonic() + LONG_S + 1
-    monkeypatch.setattr("infra.forecast.time", SimpleNamespace(monotonic=lambda: later))
+    forecast._long.expire(time.monotonic() + LONG_S + 1)
     assert await forecast.milestones([1, 2]) is None
 
 
