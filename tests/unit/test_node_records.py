@@ -60,7 +60,7 @@ def test_unreported_ends_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_old_and_large_outputs_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_OUTPUTS", 1)
+    monkeypatch.setattr(module, "OUTPUTS_KEPT", 10)
     monkeypatch.setattr(module, "OUTPUT_KEPT", 20)
     records = Records()
     finished(records, "a-1")
@@ -73,6 +73,32 @@ def test_old_and_large_outputs_are_dropped(monkeypatch: pytest.MonkeyPatch) -> N
     assert (big := records.find("big-1")) is not None
     assert big.output is None
     assert big.status == "succeeded"
+
+
+def test_outputs_of_earlier_runs_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OUTPUTS_KEPT", 10)
+    earlier = [replace(record(id).ended(succeeded('{"a":1}')), reported=True) for id in ("a-1", "b-1")]
+    records = Records(earlier)
+    assert [found.output for found in map(records.find, ("a-1", "b-1")) if found] == [None, '{"a":1}']
+
+
+def test_a_forgotten_output_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OUTPUTS_KEPT", 10)
+    records = Records()
+    finished(records, "old-1", age=module.RETENTION + 1)
+    records.add(record("running-1"))
+    finished(records, "a-1")
+    assert (kept := records.find("a-1")) is not None
+    assert kept.output == '{"a":1}'
+
+
+def test_an_answer_carries_what_is_not_too_long_for_it() -> None:
+    assert record().ended(succeeded('"' + "x" * (module.OUTPUT_KEPT - 2) + '"')).fits_answer
+    assert not record().ended(succeeded('"' + "x" * module.OUTPUT_KEPT + '"')).fits_answer
+    assert record().ended(failed("x" * 500)).fits_answer
+    assert not record().ended(failed("x" * 501)).fits_answer  # the orchestrator reads less of an answer's error
+    assert not record().ended(handed_back("the node is draining")).fits_answer  # nor does it read that reason
+    assert not record().fits_answer
 
 
 def test_only_what_the_orchestrator_ends_itself_owes_no_report() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from workers.node.assignment import Assignment
 from workers.node.attempt_log import AttemptLog
@@ -37,6 +38,8 @@ class Execution:
         self.trace = trace
         self.has_begun = False
         self.stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._holds = 0
         self._records = records
         self._log = log
 
@@ -66,6 +69,23 @@ class Execution:
         """0 to 100, from the work itself."""
         self._records.update(replace(self.record, progress=percent))
         self.reports.progress(percent)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody waits for the end, to give it in the answer to a PUT."""
+        return self._holds > 0
+
+    async def hold(self, seconds: float, gone: asyncio.Future[Any]) -> None:
+        """Wait until the end is reported, or is to be answered; at most for `seconds`, and until the caller is gone."""
+        self._holds += 1
+        try:
+            await asyncio.wait((self._told, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._holds -= 1
+
+    def tell(self) -> None:
+        """The end is reported, or is to be answered."""
+        self._told.set_result(None)
 
     def stop(self, outcome: Outcome) -> None:
         """Kill it and let it end so; the first order counts."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from workers.node.assignment import Assignment
 from workers.node.attempt_log import AttemptLog
@@ -97,6 +97,15 @@ class Executions:
         self._start(assignment, record, trace)
         return record
 
+    async def hold(self, record: Record, seconds: float, gone: asyncio.Future[Any]) -> Record:
+        """The record once the attempt has ended, or as it is after `seconds` or once the caller is `gone`.
+
+        While somebody waits here the end is reported by the answer, where that can carry it.
+        """
+        if execution := self._active.get(record.id):
+            await execution.hold(seconds, gone)
+        return self._records.find(record.id) or record
+
     def cancel(self, id: str) -> Record | None:
         """Stop an attempt, whose end is settled with this call; one that has ended stays as it is."""
         if execution := self._active.get(id):
@@ -177,12 +186,19 @@ class Executions:
             return failed("the node agent failed, see its log")
 
     async def _report(self, execution: Execution, record: Record) -> None:
+        """Report the end, unless the answer to a PUT that is held brings it."""
         await execution.reports.close()
-        if not record.reported:
+        if execution.is_held and record.fits_answer:
+            self._store_reported(record)
+        elif not record.reported:
             await self._deliver(record)
+        execution.tell()
 
     async def _deliver(self, record: Record) -> None:
         await deliver(self._orchestrator, self._gpu_id, record)
+        self._store_reported(record)
+
+    def _store_reported(self, record: Record) -> None:
         try:
             self._records.reported(record.id)
         except OSError as error:

@@ -13,8 +13,9 @@ from workers.node.outcome import Outcome, Status
 
 RETENTION = 24 * 3600.0  # seconds that a finished id is remembered
 MAX_RECORDS = 100_000
-MAX_OUTPUTS = 500  # of reported attempts, the newest
-OUTPUT_KEPT = 56 * 1024  # bytes; what the orchestrator reads of an answer is 64 KiB
+OUTPUT_KEPT = 48 * 1024  # bytes of one output: what an answer carries (node protocol)
+OUTPUTS_KEPT = 32 * 1024 * 1024  # bytes of all outputs of reported attempts, the newest
+ERROR_ANSWERED = 500  # characters: what the orchestrator reads of the error in an answer
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ class Record:
     def finished(self) -> bool:
         """Whether it will not run (again)."""
         return self.status not in ("starting", "processing")
+
+    @property
+    def output_fits(self) -> bool:
+        """Whether the output is there, and an answer can carry it."""
+        return self.output is not None and len(self.output.encode()) <= OUTPUT_KEPT
+
+    @property
+    def fits_answer(self) -> bool:
+        """Whether an answer can say all that the last report would say."""
+        if self.status == "failed":
+            return len(self.error or "") <= ERROR_ANSWERED
+        return self.status == "succeeded" and self.output_fits
 
     def ended(self, outcome: Outcome) -> Record:
         """Its last state; a canceled attempt owes no report."""
@@ -101,7 +114,11 @@ class Records:
     def __init__(self, remembered: Iterable[Record] = (), storage: Storage | None = None) -> None:
         self._by_id = {record.id: record for record in remembered}
         self._storage = storage
-        self._reported_outputs: deque[str] = deque()
+        self._outputs: deque[tuple[str, int]] = deque()  # of reported attempts, the oldest first: id, bytes
+        self._outputs_bytes = 0
+        for record in list(self._by_id.values()):
+            if record.reported:
+                self._bound_outputs(record)
 
     def find(self, id: str) -> Record | None:
         """The record of an id, if the node has ever seen it."""
@@ -124,15 +141,10 @@ class Records:
         self._store(record)
 
     def reported(self, id: str) -> None:
-        """The orchestrator has answered: a large output is not needed any longer, others for a while."""
-        record = replace(self._by_id[id], reported=True)
-        if len((record.output or "").encode()) > OUTPUT_KEPT:
-            record = replace(record, output=None)
-        self._by_id[id] = record
-        self._reported_outputs.append(id)
-        if len(self._reported_outputs) > MAX_OUTPUTS:
-            self._drop_output(self._reported_outputs.popleft())
-        self._store(record)
+        """The orchestrator has the end: a large output is not needed any longer, others as long as there is room."""
+        self._by_id[id] = replace(self._by_id[id], reported=True)
+        self._bound_outputs(self._by_id[id])
+        self._store(self._by_id[id])
 
     def unreported(self) -> list[Record]:
         """Finished attempts whose last report nobody has answered."""
@@ -141,6 +153,21 @@ class Records:
     def unfinished(self) -> list[Record]:
         """Attempts without an end."""
         return [record for record in self._by_id.values() if not record.finished]
+
+    def _bound_outputs(self, record: Record) -> None:
+        """Count the output of one more reported attempt, and drop the oldest ones beyond the room for them."""
+        if not record.output_fits:
+            self._drop_output(record.id)
+            return
+        self._outputs.append((record.id, len((record.output or "").encode())))
+        self._outputs_bytes += self._outputs[-1][1]
+        while self._outputs_bytes > OUTPUTS_KEPT:
+            self._drop_output(self._forget_oldest_output())
+
+    def _forget_oldest_output(self) -> str:
+        id, size = self._outputs.popleft()
+        self._outputs_bytes -= size
+        return id
 
     def _drop_output(self, id: str) -> None:
         if record := self._by_id.get(id):
@@ -156,6 +183,8 @@ class Records:
                 forgotten.append(record.id)
         for id in forgotten:
             del self._by_id[id]
+        while self._outputs and self._outputs[0][0] not in self._by_id:
+            self._forget_oldest_output()
 
     def _store(self, record: Record) -> None:
         if self._storage is None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import re
 import socket
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -22,10 +23,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from workers.node.assignment import BODY_LIMIT, parse_assignment
 from workers.node.errors import BadAssignment, NodeError, NoFreeSlot, NotReady, UnservedType
 from workers.node.executions import Executions
-from workers.node.records import OUTPUT_KEPT, Record
+from workers.node.records import Record
 
 _REASON_LIMIT = 500  # characters
 _BODY_TIMEOUT = 10.0  # seconds for a body to arrive
+_LONGEST_WAIT = 4.0  # seconds that an answer is held at most: the orchestrator reads it for 4.5
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,9})\s*(?:$|[,;])", re.IGNORECASE)
 
 STATUS_OF: dict[type[NodeError], int] = {
     BadAssignment: HTTPStatus.BAD_REQUEST,
@@ -89,7 +92,16 @@ class Routes:
         record = self._executions.find(id)
         if record is None:
             record = self._executions.accept(parse_assignment(id, body, request.headers))
+        if seconds := _wait(request):
+            record = await self._held(record, seconds, request)
         return _state(record, 200 if _decides(record) else 202)
+
+    async def _held(self, record: Record, seconds: float, request: Request) -> Record:
+        gone = asyncio.ensure_future(request.receive())  # after the body only the end of the connection comes
+        try:
+            return await self._executions.hold(record, seconds, gone)
+        finally:
+            gone.cancel()
 
     async def get(self, request: Request) -> Response:
         """What became of an attempt."""
@@ -155,6 +167,12 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
+def _wait(request: Request) -> float:
+    """The seconds for which the caller prefers to wait for the end (RFC 7240), 0 if it does not say."""
+    asked = _WAIT.search(",".join(request.headers.getlist("prefer")))
+    return min(_LONGEST_WAIT, float(asked[1])) if asked else 0.0
+
+
 def _known(record: Record | None) -> Record:
     if record is None:
         raise HTTPException(404, "this id was never seen here")
@@ -167,18 +185,14 @@ def _decides(record: Record) -> bool:
     Not for a success whose output cannot travel here: its report, repeated until it is heard, brings the result.
     Nor where the time was up: the orchestrator decides that by its own clock.
     """
-    return record.finished and not record.overdue and (record.status != "succeeded" or _output_fits(record))
-
-
-def _output_fits(record: Record) -> bool:
-    return record.output is not None and len(record.output.encode()) <= OUTPUT_KEPT
+    return record.finished and not record.overdue and (record.status != "succeeded" or record.output_fits)
 
 
 def _state(record: Record, status: int) -> Response:
     """The `output` of a success is absent where it is too large for an answer, or was dropped after its report."""
     fields = {"id": record.id, "status": record.status, "progress": record.progress, "error": record.error}
     text = json.dumps(fields | ({"rejected": True} if record.rejected else {}))
-    if record.status != "succeeded" or _output_fits(record):
+    if record.status != "succeeded" or record.output_fits:
         text = f'{text[:-1]}, "output": {record.output or "null"}}}'  # it is JSON text already
     return Response(text, status, media_type="application/json")
 

@@ -59,14 +59,16 @@ class Agent:
             trust_env=False,
         )
 
-    async def put(self, task: str, task_type: int, input: dict[str, Any], **context: Any) -> httpx.Response:
+    async def put(
+        self, task: str, task_type: int, input: dict[str, Any], *, prefer: str | None = None, **context: Any
+    ) -> httpx.Response:
         """Attempt 1 of a task."""
         body = {
             "input": input,
             "context": {"taskId": task, "attempt": 1, "taskType": task_type, "timeout": 60_000} | context,
             "webhook": f"{self.orchestrator.url}/api/v2/tasks/{task}",
         }
-        headers = {"X-Attempt-Token": f"token-of-{task}", "traceparent": TRACE}
+        headers = {"X-Attempt-Token": f"token-of-{task}", "traceparent": TRACE} | ({"Prefer": prefer} if prefer else {})
         return await self.http.put(f"/predictions/{task}-1", json=body, headers=headers)
 
     async def get(self, task: str) -> dict[str, Any]:
