@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,15 +25,30 @@ class Put:
     arrived: float
 
 
-class Node:
-    """One node: an HTTP server that accepts every dispatch at once and hands it to `on_put`."""
+Answer = tuple[int, dict[str, Any]]
+OnHeld = Callable[[Put], Awaitable[dict[str, Any]]]
 
-    def __init__(self, gpu_id: str, task_type: int, slots: int, on_put: Callable[[Put], None]) -> None:
+
+class Node:
+    """One node: an HTTP server that accepts every dispatch at once and hands it to `on_put`.
+
+    With `on_held` it is as our agent: where a dispatch prefers to wait, it answers with the output that `on_held` has.
+    """
+
+    def __init__(
+        self,
+        gpu_id: str,
+        task_type: int,
+        slots: int,
+        on_put: Callable[[Put], None],
+        on_held: OnHeld | None = None,
+    ) -> None:
         self.gpu_id = gpu_id
         self.port = 0
         self._task_type = task_type
         self._slots = slots
         self._on_put = on_put
+        self._on_held = on_held
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -53,14 +68,18 @@ class Node:
             "POST", "/gpus/register", registration(self.gpu_id, self.port, self._task_type, self._slots)
         )
 
-    def _answer(self, request: Message, arrived: float) -> tuple[int, dict[str, Any]]:
+    async def _answer(self, request: Message, arrived: float) -> Answer:
         method, path, _ = request.head.split(b"\r\n", 1)[0].decode().split(" ", 2)
         if method != "PUT":
             return 200, {"status": "READY"}
         body = json.loads(request.body)
         token = request.header("X-Attempt-Token") or ""
-        self._on_put(Put(self.gpu_id, body["context"]["taskId"], token, body["input"], arrived))
-        return 202, {"id": path.removeprefix("/predictions/"), "status": "starting"}
+        put = Put(self.gpu_id, body["context"]["taskId"], token, body["input"], arrived)
+        id = path.removeprefix("/predictions/")
+        if self._on_held is not None and request.header("Prefer"):
+            return 200, {"id": id, "status": "succeeded", "output": await self._on_held(put)}
+        self._on_put(put)
+        return 202, {"id": id, "status": "starting"}
 
 
 def registration(gpu_id: str, port: int, task_type: int, slots: int) -> dict[str, Any]:
@@ -76,6 +95,12 @@ def registration(gpu_id: str, port: int, task_type: int, slots: int) -> dict[str
         "maxConcurrentTasks": slots,
         "metadata": {"gpuModel": "none"},
     }
+
+
+async def say_processing(api: Api, put: Put) -> Reply:
+    """Report that the work has begun, as our agent does."""
+    body = {"status": "PROCESSING", "gpuId": put.gpu_id, "message": "任务开始执行", "progress": 0}
+    return await api.call("POST", f"/tasks/{put.task_id}/status", body, token=put.token)
 
 
 async def report(api: Api, put: Put) -> Reply:
@@ -130,8 +155,9 @@ class Beats:
 class _Requests(asyncio.Protocol):
     """One connection of an orchestrator to a node."""
 
-    def __init__(self, answer: Callable[[Message, float], tuple[int, dict[str, Any]]]) -> None:
+    def __init__(self, answer: Callable[[Message, float], Awaitable[Answer]]) -> None:
         self._answer = answer
+        self._answering: set[asyncio.Task[None]] = set()
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -143,8 +169,13 @@ class _Requests(asyncio.Protocol):
         arrived = time.perf_counter()
         self._buffer += data
         while (request := take(self._buffer)) is not None:
-            status, body = self._answer(request, arrived)
-            content = json.dumps(body).encode()
-            head = f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-            assert self._transport is not None
-            self._transport.write(head.encode() + content)
+            task = asyncio.create_task(self._write(request, arrived))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _write(self, request: Message, arrived: float) -> None:
+        status, body = await self._answer(request, arrived)
+        content = json.dumps(body).encode()
+        head = f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        assert self._transport is not None
+        self._transport.write(head.encode() + content)

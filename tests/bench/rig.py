@@ -22,7 +22,7 @@ from infra.settings import Settings
 from tests.bench.bare import Bare
 from tests.bench.companion import Companion
 from tests.bench.meter import PRODUCT, Meter
-from tests.bench.node import Beats, Node, Put
+from tests.bench.node import Beats, Node, OnHeld, Put
 from tests.bench.stats import Samples
 from tests.bench.wire import Api, Reply
 from workers.stack.logs import Log
@@ -61,9 +61,11 @@ class Rig:
     beats: Beats
     _nodes: list[Node] = field(default_factory=list)
 
-    async def node(self, gpu_id: str, task_type: int, slots: int, on_put: Callable[[Put], None]) -> Node:
+    async def node(
+        self, gpu_id: str, task_type: int, slots: int, on_put: Callable[[Put], None], on_held: OnHeld | None = None
+    ) -> Node:
         """A registered node that beats until the rig ends."""
-        node = Node(gpu_id, task_type, slots, on_put)
+        node = Node(gpu_id, task_type, slots, on_put, on_held)
         await node.start()
         self._nodes.append(node)
         await node.register(self.api)
