@@ -15,13 +15,14 @@ from datetime import datetime
 
 from temporalio import activity
 
+from activities.node_answers import End, end_of
 from infra.db import alerts, attempts, claims, collecting, counters, edges, failures, outbox, reconciling
 from infra.db.connection import Connection, Row
 from infra.db.edges import Cause
 from infra.db.engine import Database
 from infra.db.notifications import Granted, Notifications
 from infra.db.reconciling import ACTOR
-from infra.nodes.client import NodeAddress, NodeClient, NodeUnreachable
+from infra.nodes.client import Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import Standing, TemporalGateway
@@ -106,21 +107,24 @@ class Mender:
         return not runs
 
     async def _expire(self, row: Row) -> bool:
-        """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here."""
-        outcome = Outcome.UNREACHABLE if row.accepted_at is None else Outcome.TIMED_OUT
-        reason = "节点对派发没有明确应答" if row.accepted_at is None else "任务执行超时"
+        """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here.
+
+        Its node may have answered a dispatch whose worker has died since, so it is asked for the end first.
+        """
+        end = await self._end_on_node(row) or _overdue(row)
 
         async def work(connection: Connection) -> Notifications | None:
             notifications = await attempts.settle(
                 connection,
                 row.task_id,
                 row.attempt,
-                outcome,
+                end.outcome,
                 actor=ACTOR,
-                reason=reason,
+                reason=end.reason,
+                result=end.result,
             )
             if notifications is not None:
-                await edges.note(connection, _cause(row, f"{reason}，由监控结束该次执行"))
+                await edges.note(connection, _cause(row, f"{end.reason or '节点已完成'}，由监控结束该次执行"))
             return notifications
 
         notifications = await self._run(work)
@@ -176,13 +180,23 @@ class Mender:
 
     async def _accepted(self, row: Row) -> bool:
         """Whether the node says that it has the attempt."""
+        answer = await self._asked(row)
+        return answer is not None and answer.status == 200 and answer.body.get("status") in CONFIRMED
+
+    async def _end_on_node(self, row: Row) -> End | None:
+        """How the attempt has ended by its node's word; what was stopped there has no end of its own."""
+        answer = await self._asked(row)
+        end = None if answer is None else end_of(answer)
+        return None if end is None or end.outcome is Outcome.HANDED_BACK else end
+
+    async def _asked(self, row: Row) -> Answer | None:
+        """What the node says of the attempt; None if it says nothing."""
         try:
-            answer = await self._nodes.status(
+            return await self._nodes.status(
                 NodeAddress(row.ip, row.port, row.dispatch_secret), f"{row.task_id}-{row.attempt}"
             )
         except (NodeUnreachable, ForbiddenAddress):
-            return False
-        return answer.status == 200 and answer.body.get("status") in CONFIRMED
+            return None
 
     async def _queue(self, row: Row) -> bool:
         """Neither waiting nor running: its look for a slot was lost, so it is done here."""
@@ -263,6 +277,12 @@ class Mender:
     async def _note(self, row: Row, reason: str) -> bool:
         """False where the task has moved since it was found: then there is nothing to mend."""
         return await self._run(lambda c: edges.note(c, _cause(row, reason), row.event_seq))
+
+
+def _overdue(row: Row) -> End:
+    if row.accepted_at is None:
+        return End(Outcome.UNREACHABLE, "节点对派发没有明确应答")
+    return End(Outcome.TIMED_OUT, "任务执行超时")
 
 
 class _NotTheEnd(Exception):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -11,17 +12,18 @@ from msgspec import Raw
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.acceptance import Acceptance
-from infra import results, strict_json, telemetry
+from activities.node_answers import End, end_of
+from activities.short_work import ShortWork
+from infra import strict_json, telemetry
 from infra.db import attempts, claims, collecting, dispatching, failures
 from infra.db.collecting import ACTOR
 from infra.db.connection import Connection
 from infra.db.dispatching import Order
 from infra.db.engine import Database
 from infra.db.notifications import Notifications
+from infra.db.transactions.report import Report, take_result
 from infra.nodes.client import NO_HTTP, Answer, NodeAddress, NodeClient, NodeUnreachable
 from infra.settings import Settings
-from infra.strict_json import Unfit
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
@@ -45,11 +47,11 @@ class TaskSteps:
         database: Database,
         engine: TemporalGateway,
         nodes: NodeClient,
-        acceptance: Acceptance,
+        short_work: ShortWork,
         settings: Settings,
     ) -> None:
         self._database = database
-        self._acceptance = acceptance
+        self._short_work = short_work
         self._engine = engine
         self._nodes = nodes
         self._settings = settings
@@ -68,44 +70,56 @@ class TaskSteps:
     async def dispatch(self, ref: AttemptRef) -> Dispatched:
         """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`.
 
-        A first try also waits for the report of work that is usually short.
+        In a first try the node is asked to hold its answer until work that is usually short is done.
         """
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         order = await self._database.single(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
-        if order is None or not await self._acceptance.forget_earlier(order):
+        if order is None:
             return Dispatched(Delivery.CLOSED)
         telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)
         try:
-            answer = await self._nodes.put(
-                NodeAddress(order.ip, order.port, order.secret),
-                f"{ref.task_id}-{ref.attempt}",
-                _body(order, self._settings.base_url),
-                _headers(order),
-            )
+            async with self._short_work.preference(order) as preference:
+                began = time.monotonic()
+                answer = await self._nodes.put(
+                    NodeAddress(order.ip, order.port, order.secret),
+                    f"{ref.task_id}-{ref.attempt}",
+                    _body(order, self._settings.base_url),
+                    _headers(order) | preference,
+                )
         except ForbiddenAddress:
-            return await self._settle(ref, Outcome.UNREACHABLE, "节点地址不再被允许")
+            return await self._settle(ref, End(Outcome.UNREACHABLE, "节点地址不再被允许"))
         except NodeUnreachable as error:
             return _unclear(f"no answer: {error}")
-        return await self._heed(order, answer)
+        took_s = time.monotonic() - began
+        dispatched = await self._heed(order, answer, took_s)
+        return replace(dispatched, watched_ms=int(1000 * took_s)) if preference else dispatched
 
-    async def _heed(self, order: Order, answer: Answer) -> Dispatched:
+    async def _heed(self, order: Order, answer: Answer, took_s: float) -> Dispatched:
         ref = AttemptRef(order.task_id, order.attempt)
         status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
-            return await self._acceptance.note(order)
-        if status in {200, 201} and state == "succeeded" and "output" in answer.body:
-            return await self._take(ref, answer.body["output"])
-        if status in {200, 201} and state == "failed" and answer.body.get("rejected") is True:
-            return await self._settle(ref, Outcome.REJECTED, answer.error or "节点报告输入不可用")
-        if status in {200, 201} and state == "failed":
-            return await self._settle(ref, Outcome.FAILED, answer.error or "节点报告执行失败")
-        if status in {200, 201} and state == "canceled":
-            return await self._settle(ref, Outcome.HANDED_BACK, "节点已取消该次执行")
+            return await self._accepted(ref)
+        if (end := end_of(answer)) is not None:
+            return await self._end(order, end, took_s)
         if status in {409, 503}:
             return await self._refused(order, status)
         if status in {400, 422}:
-            return await self._settle(ref, Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）")
+            return await self._settle(ref, End(Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）"))
         return await self._outside_of_protocol(ref, status)
+
+    async def _accepted(self, ref: AttemptRef) -> Dispatched:
+        """The node runs it. An attempt that has closed before that was recorded is to be collected."""
+        accepted = await self._database.single(lambda c: attempts.accept(c, ref.task_id, ref.attempt, actor=ACTOR))
+        return Dispatched(Delivery.RUNNING if accepted else Delivery.CLOSED)
+
+    async def _end(self, order: Order, end: End, took_s: float) -> Dispatched:
+        """The answer holds the end. A result is taken as if it had been reported: also one that comes too late."""
+        if end.result is None:
+            return await self._settle(AttemptRef(order.task_id, order.attempt), end, took_s)
+        report = Report(order.task_id, order.token, order.gpu_id, lineage=None, ran_s=took_s)
+        heard = await take_result(self._database, report, end.result)
+        await self._engine.deliver(heard.notifications, but=order.task_id)
+        return Dispatched(Delivery.CLOSED)
 
     async def _refused(self, order: Order, status: int) -> Dispatched:
         """Close the attempt as REFUSED, with the readiness that the node reports."""
@@ -113,8 +127,7 @@ class TaskSteps:
         said = f"，{state}" + (f"：{reason}" if reason else "") if state else ""
         return await self._settle(
             AttemptRef(order.task_id, order.attempt),
-            Outcome.REFUSED,
-            f"节点暂时拒绝（HTTP {status}{said}）",
+            End(Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}{said}）"),
             needs_people=state in NEEDS_PEOPLE,
         )
 
@@ -124,17 +137,9 @@ class TaskSteps:
         if info.is_local or info.attempt < ANSWERS:
             _repeat(f"HTTP {status}")
         what = "不是HTTP" if status == NO_HTTP else f"HTTP {status}"
-        closed = await self._settle(ref, Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（{what}）")
+        closed = await self._settle(ref, End(Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（{what}）"))
         still = await self._database.single(lambda c: dispatching.order(c, ref.task_id, ref.attempt))
         return closed if still is None else Dispatched(Delivery.RUNNING)  # it has accepted the attempt before
-
-    async def _take(self, ref: AttemptRef, output: object) -> Dispatched:
-        """The result of a synchronous node."""
-        try:
-            result = results.result(json.dumps(output, ensure_ascii=False))
-        except Unfit as error:
-            return await self._settle(ref, Outcome.FAILED, f"节点返回的结果无法接受: {error.chinese}")
-        return await self._settle(ref, Outcome.SUCCEEDED, None, result=result)
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:
@@ -199,24 +204,16 @@ class TaskSteps:
         except (NodeUnreachable, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
 
-    async def _settle(
-        self,
-        ref: AttemptRef,
-        outcome: Outcome,
-        reason: str | None,
-        *,
-        result: str | None = None,
-        needs_people: bool = False,
-    ) -> Dispatched:
+    async def _settle(self, ref: AttemptRef, end: End, ran_s: float = 0.0, *, needs_people: bool = False) -> Dispatched:
         notifications = await self._database.run(
             lambda c: attempts.settle(
                 c,
                 ref.task_id,
                 ref.attempt,
-                outcome,
+                end.outcome,
                 actor=ACTOR,
-                reason=reason,
-                result=result,
+                reason=end.reason,
+                ran_s=ran_s,
                 needs_people=needs_people,
             )
         )

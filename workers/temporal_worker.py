@@ -16,14 +16,13 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.acceptance import Acceptance
 from activities.mending import Mender
 from activities.monitor_steps import MonitorSteps
 from activities.node_steps import NodeSteps
+from activities.short_work import ShortWork
 from activities.task_steps import TaskSteps
 from infra import telemetry
 from infra.cache import Cache
-from infra.db.closings import Closings
 from infra.forecast import Forecast
 from infra.nodes.address_policy import AllowList
 from infra.nodes.client import NodeClient
@@ -72,16 +71,14 @@ async def set_up_engine(settings: Settings) -> TemporalGateway:
 async def serve(settings: Settings) -> None:
     """Assemble the worker and run it."""
     database = await open_database(settings)
-    assert settings.database_url is not None
     log.info("nodes report to %s", settings.base_url)
     cache = Cache.connect(settings.redis_url)
     own = OwnServices(settings)
     await own.refresh()
     nodes = NodeClient(AllowList(settings, own))
-    heard = Closings(settings.database_url)
     engine = await until_there("Temporal", lambda: set_up_engine(settings), is_away)
     forecast = Forecast(database)
-    tasks = TaskSteps(database, engine, nodes, Acceptance(database, forecast, heard), settings)
+    tasks = TaskSteps(database, engine, nodes, ShortWork(forecast), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
     monitor = MonitorSteps(database, cache, Mender(database, engine, nodes, settings), settings)
     worker = Worker(
@@ -105,7 +102,7 @@ async def serve(settings: Settings) -> None:
         graceful_shutdown_timeout=timedelta(seconds=2),
     )
     instance = Instance("worker", database, engine, settings)
-    background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh(), heard.run())]
+    background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

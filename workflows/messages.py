@@ -97,7 +97,7 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True)
 class Dispatched:
-    """The answer of `dispatch`, which has waited for the report of an attempt that runs for `watched_ms`."""
+    """The answer of `dispatch`. `watched_ms`: how long the node has held its answer, for work that is usually short."""
 
     delivery: Delivery
     watched_ms: int = 0

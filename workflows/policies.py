@@ -16,9 +16,6 @@ DATABASE_RETRY = RetryPolicy(
 FIRST_DISPATCH = timedelta(seconds=2)
 """The first try of a dispatch, as a local activity; bounded, since it holds the workflow task open."""
 
-WATCH = timedelta(seconds=1)
-"""How long after its request a first try waits for the report of short work (ADR 0016)."""
-
 DISPATCH_WINDOW = timedelta(seconds=10)
 """How long an ambiguous dispatch is repeated before the node is suspected. Our own trouble has no such limit."""
 

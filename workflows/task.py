@@ -216,7 +216,7 @@ class TaskWorkflow:
     async def _report(self, attempt: int, watched_ms: int) -> Collected:
         """Wait for the attempt to be settled; at its deadline settle it here. One timer per attempt.
 
-        The dispatch has waited for `watched_ms` already.
+        Of its time `watched_ms` have passed within the dispatch.
         """
         timeout = timedelta(milliseconds=self._task.timeout_ms - watched_ms)
         try:

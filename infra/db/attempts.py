@@ -19,7 +19,7 @@ from workflows.domain.node_record import Rest
 
 # The node's row first, then the attempt's (see `claims`).
 _LOCK = text(
-    f"SELECT a.gpu_id, a.accepted_at, a.watched_by, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
+    f"SELECT a.gpu_id, a.accepted_at, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
     f" t.task_type, t.timeout_ms, {queue.FLOW.format(task='t')} AS flow,"
     f" NOT COALESCE(a.claimed_at < g.not_before AND {clock.possible_rest('g.not_before')}, false) AS since_rest"
     " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id JOIN tasks t ON t.task_id = a.task_id"
@@ -32,7 +32,6 @@ _CLOSE = text(
         SELECT :task_id, :attempt, :gpu_id, CAST(:result AS text) WHERE CAST(:result AS text) IS NOT NULL)
     UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason, blamed = :blamed
      WHERE task_id = :task_id AND attempt = :attempt
- RETURNING CASE WHEN watched_by IS NOT NULL THEN pg_notify(watched_by, task_id || ' ' || attempt) END
     """
 )
 # Skipped where somebody holds the node's row: waiting for it while an attempt is held could block both for good.
@@ -87,18 +86,7 @@ async def accept(connection: Connection, task_id: str, attempt: int, *, actor: s
 
     One statement as a rule; needs no transaction.
     """
-    return await _accepted(connection, await edges.accept(connection, task_id, attempt, actor))
-
-
-async def accept_dispatched(connection: Connection, task_id: str, attempt: int, watched_by: str | None) -> bool:
-    """The same for the dispatch, which hears of the attempt's end on the channel `watched_by` (see `closings`).
-
-    With None it does not wait for that, and the task's workflow is signalled.
-    """
-    return await _accepted(connection, await edges.accept_dispatched(connection, task_id, attempt, watched_by))
-
-
-async def _accepted(connection: Connection, row: Row | None) -> bool:
+    row = await edges.accept(connection, task_id, attempt, actor)
     if row is None:
         return False
     if row.was_away:
@@ -131,15 +119,16 @@ async def settle(
     reason: str | None = None,
     result: str | None = None,
     node_is: tuple[str, int] | None = None,
+    ran_s: float = 0.0,
     needs_people: bool = False,
 ) -> Notifications | None:
     """Close an open attempt, free its slot and hand it over. None if it was closed already.
 
-    An outcome that leaves nothing to decide puts the task back to QUEUED here. The task's workflow collects the others:
-    a dispatch that waits for that is notified on its channel, else the workflow is to be signalled. UNREACHABLE and
-    PROTOCOL_ERROR close nothing that the node has accepted, SUCCEEDED nothing without a result. With `node_is` (status,
-    epoch) nothing happens if the node has changed since the caller looked. `needs_people`: the node itself says that it
-    will not get well alone.
+    An outcome that leaves nothing to decide puts the task back to QUEUED here. The task's workflow, which is to be
+    signalled, collects the others. UNREACHABLE and PROTOCOL_ERROR close nothing that the node has accepted, SUCCEEDED
+    nothing without a result. With `node_is` (status, epoch) nothing happens if the node has changed since the caller
+    looked. `ran_s`: for how long the node has run it, if its acceptance is not recorded. `needs_people`: the node
+    itself says that it will not get well alone.
     """
     if (outcome is Outcome.SUCCEEDED) != (result is not None):
         raise ValueError(f"{outcome} {'without' if result is None else 'with'} a result")
@@ -150,7 +139,7 @@ async def settle(
         return None
     if node_is is not None and node_is != (row.status, row.epoch):
         return None
-    notifications = Notifications(closed=[] if row.watched_by is not None else [ClosedAttempt(task_id, attempt)])
+    notifications = Notifications(closed=[ClosedAttempt(task_id, attempt)])
     in_time = outcome is not Outcome.TIMED_OUT or await failures.limit_has_room(
         connection, row.task_type, row.timeout_ms
     )
@@ -163,7 +152,7 @@ async def settle(
     )
     closing = {"gpu_id": row.gpu_id, "outcome": outcome, "reason": reason, "result": result, "blamed": attributed}
     await connection.execute(_CLOSE, key | closing)
-    await _move_task(connection, row, outcome, Cause(task_id, attempt, row.gpu_id, actor, reason))
+    await _move_task(connection, row, outcome, Cause(task_id, attempt, row.gpu_id, actor, reason), ran_s)
     rest = await _record(connection, row, outcome, task_id, attributed=attributed)
     if rest is not None and (rest.alerts or needs_people):
         await node_records.tell(connection, row.gpu_id, rest, reason)
@@ -171,11 +160,11 @@ async def settle(
     return notifications
 
 
-async def _move_task(connection: Connection, row: Row, outcome: Outcome, cause: Cause) -> None:
+async def _move_task(connection: Connection, row: Row, outcome: Outcome, cause: Cause, ran_s: float) -> None:
     if outcome in REQUEUES:
         await edges.requeue(connection, cause)
     elif outcome not in ASKS_ANOTHER and row.accepted_at is None:
-        await edges.start(connection, cause)  # the report itself proves that the node ran it
+        await edges.start(connection, cause, ran_s)  # the report itself proves that the node ran it
 
 
 async def _record(connection: Connection, row: Row, outcome: Outcome, task_id: str, *, attributed: bool) -> Rest | None:

@@ -12,7 +12,7 @@ from infra.nodes.client import NodeAddress
 _ORDER = text(
     """
     SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, g.dispatch_secret AS secret, t.task_type, t.app,
-           t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent, a.watched_by
+           t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent
       FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
      WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NULL
     """
@@ -41,7 +41,6 @@ class Order:
     timeout_ms: int
     payload: str
     traceparent: str | None
-    watched_by: str | None  # an earlier try that waited for its end
 
 
 async def order(connection: Connection, task_id: str, attempt: int) -> Order | None:

@@ -43,20 +43,21 @@ def _edge(before: TaskStatus, after: TaskStatus, assignments: str, cause: str = 
 
 
 _STARTED = (
-    "gpu_id = cause.gpu_id, waiting_since = NULL, started_at = GREATEST(clock_timestamp(), created_at),"
+    "gpu_id = cause.gpu_id, waiting_since = NULL, started_at = GREATEST({at}, created_at),"
     " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"  # the version before reads it
 )
 _COMPLETED = "completed_at = GREATEST(clock_timestamp(), started_at), error_message = NULL"
-_START = _edge(TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED)
+_START = _edge(
+    TaskStatus.QUEUED,
+    TaskStatus.PROCESSING,
+    _STARTED.format(at="clock_timestamp() - make_interval(secs => :ran_s)"),
+)
 _ACCEPTED = """
-        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp()){more}
+        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())
          WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL
      RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason,
                (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"""
-_ACCEPT = _edge(TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED, cause=_ACCEPTED.format(more=""))
-_ACCEPT_DISPATCHED = _edge(
-    TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED, cause=_ACCEPTED.format(more=", watched_by = :watched_by")
-)
+_ACCEPT = _edge(TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED.format(at="clock_timestamp()"), cause=_ACCEPTED)
 _REQUEUE = _edge(
     TaskStatus.PROCESSING,
     TaskStatus.QUEUED,
@@ -106,9 +107,9 @@ class Cause(dict[str, object]):
         super().__init__(task_id=task_id, attempt=attempt, gpu_id=gpu_id, actor=actor, reason=reason)
 
 
-async def start(connection: Connection, cause: Cause) -> bool:
-    """QUEUED → PROCESSING: the node's report shows that it runs the attempt."""
-    return await _moved(connection, _START, cause)
+async def start(connection: Connection, cause: Cause, ran_s: float) -> bool:
+    """QUEUED → PROCESSING: the node's report shows that it has run the attempt, for `ran_s` seconds so far."""
+    return await _moved(connection, _START, cause | {"ran_s": ran_s})
 
 
 async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Row | None:
@@ -118,12 +119,6 @@ async def accept(connection: Connection, task_id: str, attempt: int, actor: str)
     """
     key = {"task_id": task_id, "attempt": attempt, "actor": actor}
     return (await connection.execute(_ACCEPT, key)).one_or_none()
-
-
-async def accept_dispatched(connection: Connection, task_id: str, attempt: int, watched_by: str | None) -> Row | None:
-    """The same transition, by the workflow's dispatch, which says whether it waits for the attempt's end."""
-    values = {"task_id": task_id, "attempt": attempt, "actor": "workflow", "watched_by": watched_by}
-    return (await connection.execute(_ACCEPT_DISPATCHED, values)).one_or_none()
 
 
 async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:

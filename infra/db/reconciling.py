@@ -48,8 +48,8 @@ _UNDISPATCHED = text(
 )
 _EXPIRED = text(
     f"""
-    SELECT a.attempt, a.gpu_id, a.accepted_at, {_ROW}
-      FROM attempts a JOIN tasks t USING (task_id)
+    SELECT a.attempt, a.gpu_id, a.accepted_at, a.ip, a.port, g.dispatch_secret, {_ROW}
+      FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
      WHERE a.closed_at IS NULL
        AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => :delivery))
            < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0)

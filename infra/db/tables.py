@@ -170,7 +170,7 @@ attempts = Table(
     Column("port", Integer, nullable=False),
     Column("claimed_at", _timestamp, nullable=False, server_default=_now),
     Column("accepted_at", _timestamp),
-    Column("watched_by", Text),  # the channel of a dispatch that waits for it to close
+    Column("watched_by", Text),  # not used any more: for the version before; a later revision drops it
     Column("progress", SmallInteger),
     Column("progress_at", _timestamp),
     Column("closed_at", _timestamp),

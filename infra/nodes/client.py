@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,13 @@ READINESS_S = 0.5  # it is asked while a dispatch waits
 OUR_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
+class _WithOutput(msgspec.Struct):
+    output: msgspec.Raw
+
+
+_WITH_OUTPUT = msgspec.json.Decoder(_WithOutput)
+
+
 class NodeUnreachable(Exception):
     """The node gave no answer."""
 
@@ -45,6 +53,7 @@ class Answer:
 
     status: int
     body: dict[str, Any]
+    output: str | None = None  # JSON text as the node wrote it, if there is one
 
     @property
     def error(self) -> str | None:
@@ -148,7 +157,9 @@ class NodeClient:
                     method, url, data=_encoded(body), headers=headers, allow_redirects=False
                 ) as response,
             ):
-                return Answer(response.status, _object(await _bounded(response)))
+                content = await _bounded(response)
+                body = _object(content)
+                return Answer(response.status, body, _output(content, body) if "output" in body else None)
         except aiohttp.ClientResponseError:
             return Answer(NO_HTTP, {})
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -181,6 +192,14 @@ def _object(content: bytes) -> dict[str, Any]:
         return {}
     body = parsed if isinstance(parsed, dict) else {}
     return body if isinstance(body.get("status", ""), str) else {}
+
+
+def _output(content: bytes, body: dict[str, Any]) -> str:
+    """The `output` as it is written; of what only Python reads as JSON, another writing, which is refused later."""
+    try:
+        return bytes(_WITH_OUTPUT.decode(content).output).decode()
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return json.dumps(body["output"], ensure_ascii=False)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -34,7 +34,7 @@ async def held(life: Life) -> Life:
 
 def steps(life: Life, nodes: Any = None) -> TaskSteps:
     engine = MagicMock(deliver=AsyncMock())
-    return TaskSteps(OneConnection(life.connection), engine, nodes, MagicMock(), MagicMock(), Settings())
+    return TaskSteps(OneConnection(life.connection), engine, nodes, MagicMock(), Settings())
 
 
 async def collect(life: Life, close_as: Outcome | None, attempt: int = 1) -> Collected:

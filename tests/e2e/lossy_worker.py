@@ -23,7 +23,7 @@ from workers import cli
 from workers.serving import schema
 from workflows.domain.task import TERMINAL
 
-STEPS = ((attempts, "accept_dispatched"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
+STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
 
 _done: ContextVar[list[str]] = ContextVar("done")
 

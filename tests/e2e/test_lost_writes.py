@@ -29,7 +29,7 @@ from workflows.domain.task import EDGES
 
 EVERY = 10  # writes of a kind, of which one is lost
 TYPE = 601
-LOST = {"accept_dispatched", "settle", "complete", "collect", "collect-end", "settle collect-end"}
+LOST = {"accept", "settle", "complete", "collect", "collect-end", "settle collect-end"}
 TASKS = 96
 LONGEST_HISTORY = 150  # events: more would be a workflow that runs in circles
 KINDS = {"good": "COMPLETED", "bad": "FAILED", "refused": "FAILED", "late": "TIMEOUT"}

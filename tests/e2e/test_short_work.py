@@ -1,7 +1,4 @@
-"""Short work is waited for in its dispatch: what the histories show (ADR 0016).
-
-On a busy machine a report may come after the second for which it is waited: what needs it in time is tried again.
-"""
+"""Short work is answered in its dispatch: what callers see, and what the histories show (ADR 0031)."""
 
 from __future__ import annotations
 
@@ -9,21 +6,22 @@ import time
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from activities.short_work import WAIT_S
 from tests.conftest import Api, MakeNode, eventually
-from tests.e2e.inside import select, signals, steps_of
-from tests.fake_node import FakeNode, Put
+from tests.e2e.inside import signals, steps_of
+from tests.fake_node import FakeNode
 from workers.stack.stack import Stack
-from workflows.policies import WATCH
 
-TRIES = 5
-WATCH_S = WATCH.total_seconds()
-TAKE_OVER = "UPDATE attempts SET watched_by = 'nobody' WHERE task_id = %s AND watched_by IS NOT NULL RETURNING attempt"
+DONE = (200, {"status": "succeeded", "output": {"n": 1}})
+ACCEPTED = (202, {"status": "starting"})
 
 
 async def known_as_short(api: Api, node: FakeNode, task_type: int) -> None:
     """One task of the type, done at once: this is how long its work usually takes."""
     first = await api.create(task_type)
-    await api.succeed(await node.next_put(), {})
+    put = await node.next_put()
+    assert "prefer" not in put.headers
+    await api.succeed(put, {})
     await api.until(first, "COMPLETED")
 
 
@@ -41,13 +39,14 @@ async def history_of(temporal: Client, task_id: str) -> list[str]:
 async def test_short_work_takes_one_workflow_task(api: Api, make_node: MakeNode, temporal: Client) -> None:
     node = await make_node("short_1", [151])
     await known_as_short(api, node, 151)
-    for _ in range(TRIES):
-        task_id = await api.create(151)
-        await api.succeed(await node.next_put(), {"n": 1})
-        await api.until(task_id, "COMPLETED")
-        steps = await history_of(temporal, task_id)
-        if steps.count("WORKFLOW_TASK_SCHEDULED") == 1:
-            break
+    node.answer, node.delay = DONE, 0.3
+    task_id = await api.create(151)
+    assert (await node.next_put()).headers["prefer"] == f"wait={WAIT_S}"
+    task = await api.until(task_id, "COMPLETED")
+    assert task["createdAt"] <= task["startedAt"] <= task["completedAt"] - 250
+    assert task["result"] == '{"n":1}'
+    assert [event["to"] for event in await api.get(f"/tasks/{task_id}/events")] == ["QUEUED", "PROCESSING", "COMPLETED"]
+    steps = await history_of(temporal, task_id)
     assert steps.count("WORKFLOW_TASK_SCHEDULED") == 1
     assert not [step for step in steps if "SIGNALED" in step or "TIMER" in step]
 
@@ -55,19 +54,32 @@ async def test_short_work_takes_one_workflow_task(api: Api, make_node: MakeNode,
 async def test_a_short_failure_is_retried(api: Api, make_node: MakeNode) -> None:
     node = await make_node("short_2", [152])
     await known_as_short(api, node, 152)
+    node.answer = (200, {"status": "failed", "error": "boom"})
     task_id = await api.create(152)
-    await api.say(await node.next_put(), "FAILED", "boom")
-    await api.succeed(await node.next_put(), {})
+    await node.next_put()
+    node.answer = DONE
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 1
 
 
-async def test_work_that_takes_longer_is_waited_for_by_its_workflow(
-    api: Api, make_node: MakeNode, temporal: Client, stack: Stack
-) -> None:
+async def test_a_node_that_says_that_it_runs_it_is_believed_before_it_answers(api: Api, make_node: MakeNode) -> None:
     node = await make_node("short_3", [153])
     await known_as_short(api, node, 153)
+    node.answer, node.delay = DONE, 0.8
     task_id = await api.create(153)
+    await api.say(await node.next_put(), "PROCESSING", progress=40)
+    progress = await api.get(f"/tasks/{task_id}/progress")
+    assert (progress["status"], progress["progress"]) == ("PROCESSING", 40)
+    await api.until(task_id, "COMPLETED")
+
+
+async def test_a_node_that_does_not_wait_is_left_to_report(
+    api: Api, make_node: MakeNode, temporal: Client, stack: Stack
+) -> None:
+    node = await make_node("short_4", [154])
+    await known_as_short(api, node, 154)
+    task_id = await api.create(154)
     put = await node.next_put()
+    assert "prefer" in put.headers
     await eventually(lambda: shows(temporal, task_id, "PROCESSING"))
     await api.succeed(put, {})
     await api.until(task_id, "COMPLETED")
@@ -75,42 +87,34 @@ async def test_work_that_takes_longer_is_waited_for_by_its_workflow(
 
 
 async def test_the_wait_counts_towards_the_timeout(api: Api, make_node: MakeNode) -> None:
-    node = await make_node("short_4", [154])
-    await known_as_short(api, node, 154)
-    timeout_s = 3 * WATCH_S
-    task_id = await api.create(154, timeout=int(1000 * timeout_s), maxRetries=0)
-    began = time.monotonic()
-    await api.until(task_id, "TIMEOUT")
-    task = await api.get(f"/tasks/{task_id}")
-    assert timeout_s - 0.1 < (task["completedAt"] - task["startedAt"]) / 1000 < timeout_s + 0.8 * WATCH_S
-    assert time.monotonic() - began >= timeout_s
-
-
-async def taken_over(api: Api, node: FakeNode, stack: Stack, task_type: int) -> Put:
-    """A task of which the row says that somebody waits for its end who is no more, while its dispatch still waits."""
-    for _ in range(TRIES):
-        task_id = await api.create(task_type)
-        put = await node.next_put()
-        await api.until(task_id, "PROCESSING")
-        if await select(stack, TAKE_OVER, task_id):
-            return put
-        await api.succeed(put, {})
-        await api.until(task_id, "COMPLETED")
-    raise AssertionError("no dispatch has waited")
-
-
-async def test_a_notification_that_is_lost_delays_the_end_by_a_moment(
-    api: Api, make_node: MakeNode, stack: Stack
-) -> None:
     node = await make_node("short_5", [155])
     await known_as_short(api, node, 155)
-    put = await taken_over(api, node, stack, 155)
-    await api.succeed(put, {})
-    await api.until(put.task_id, "COMPLETED", within=5 * WATCH_S)
+    node.delay = WAIT_S
+    timeout_s = 3 * WAIT_S
+    task_id = await api.create(155, timeout=1000 * timeout_s, maxRetries=0)
+    await api.say(await node.next_put(), "PROCESSING")
+    began = time.monotonic()
+    task = await api.until(task_id, "TIMEOUT")
+    assert timeout_s - 0.1 < (task["completedAt"] - task["startedAt"]) / 1000 < timeout_s + 0.8 * WAIT_S
+    assert time.monotonic() - began >= timeout_s - 0.5
+
+
+async def test_an_answer_that_is_lost_is_given_again(api: Api, make_node: MakeNode) -> None:
+    """The node dies while it holds its answer, and is asked once more: nothing else tells how the work has ended."""
+    node = await make_node("short_6", [156])
+    await known_as_short(api, node, 156)
+    node.answer, node.garbled = DONE, b" "
+    task_id = await api.create(156)
+    first = await node.next_put()
+    node.garbled = None
+    again = await node.next_put()
+    assert (again.run_id, again.token, "prefer" in again.headers) == (first.run_id, first.token, False)
+    task = await api.until(task_id, "COMPLETED")
+    assert (task["retryCount"], task["result"]) == (0, '{"n":1}')
 
 
 async def shows(temporal: Client, task_id: str, status: str) -> bool:
-    """Whether the Web UI shows that status, and the history has that number of events."""
+    """Whether the Web UI shows that status."""
     described = await temporal.get_workflow_handle(f"task-{task_id}").describe()
     found = {pair.key.name: pair.value for pair in described.typed_search_attributes}
     return bool(found["TaskStatus"] == status)

@@ -32,6 +32,7 @@ class Report:
     token: str | None
     gpu_id: str | None
     lineage: str | None  # of the reporting node's key, or None for an administrator, who reports for any node
+    ran_s: float = 0.0  # for how long the node has run it at least, if its acceptance is not recorded
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
         Outcome.SUCCEEDED,
         actor=f"gpu:{attempt.gpu_id}",
         result=text,
+        ran_s=report.ran_s,
     )
     if notifications is None:
         return await _result_of(connection, report, await _closed(connection, attempt), text)

@@ -1,0 +1,42 @@
+"""What a node's answer says about the end of an attempt (node protocol, `PUT` and `GET /predictions/{id}`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra import results
+from infra.nodes.client import Answer
+from infra.strict_json import Unfit
+from workflows.domain.attempt import Outcome
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt has ended. `result` is set iff it succeeded."""
+
+    outcome: Outcome
+    reason: str | None = None
+    result: str | None = None
+
+
+def end_of(answer: Answer) -> End | None:
+    """The end that an answer tells; None if the work runs, or the answer does not say."""
+    if answer.status not in {200, 201}:
+        return None
+    match answer.body.get("status"):
+        case "succeeded" if answer.output is not None:
+            return _with_result(answer.output)
+        case "failed" if answer.body.get("rejected") is True:
+            return End(Outcome.REJECTED, answer.error or "节点报告输入不可用")
+        case "failed":
+            return End(Outcome.FAILED, answer.error or "节点报告执行失败")
+        case "canceled":
+            return End(Outcome.HANDED_BACK, "节点已取消该次执行")
+    return None
+
+
+def _with_result(output: str) -> End:
+    try:
+        return End(Outcome.SUCCEEDED, result=results.result(output))
+    except Unfit as error:
+        return End(Outcome.FAILED, f"节点返回的结果无法接受: {error.chinese}")

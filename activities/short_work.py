@@ -1,0 +1,50 @@
+"""Short work is answered in its dispatch: the node is asked to hold its answer until the work is done (ADR 0031)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from temporalio import activity
+
+from infra.db.dispatching import Order
+from infra.forecast import Forecast
+from workflows.policies import FIRST_DISPATCH
+
+WAIT_S = 1
+AT_ONCE = 50
+"""Answers that a process waits for at the same time: each holds a workflow task, of which a worker has a hundred."""
+SPARE_S = 0.5
+"""Time that a first try needs beside the wait: to connect, and to store the result."""
+
+
+class ShortWork:
+    """Spares a task whose work usually ends within `WAIT_S` a signal, a timer and a workflow task."""
+
+    def __init__(self, forecast: Forecast) -> None:
+        self._forecast = forecast
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def preference(self, order: Order) -> AsyncIterator[dict[str, str]]:
+        """The headers with which a node is asked to hold its answer; none if it is not to be held."""
+        if self._waiting >= AT_ONCE or not await self._is_short(order):
+            yield {}
+            return
+        self._waiting += 1
+        try:
+            yield {"Prefer": f"wait={WAIT_S}"}
+        finally:
+            self._waiting -= 1
+
+    async def _is_short(self, order: Order) -> bool:
+        """Only a first try waits, for half of the task's timeout at most, and for work that is usually done by then."""
+        if not activity.info().is_local or _left_s() < WAIT_S + SPARE_S or order.timeout_ms < 2000 * WAIT_S:
+            return False
+        return await self._forecast.usual_s(order.task_type) <= WAIT_S
+
+
+def _left_s() -> float:
+    """How long this try may still take: it is bounded from the moment in which it was asked for."""
+    return (activity.info().scheduled_time + FIRST_DISPATCH - datetime.now(UTC)).total_seconds()

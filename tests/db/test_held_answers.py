@@ -1,0 +1,108 @@
+"""An answer of a node that holds the end of an attempt: taken by its dispatch, or asked for by the reconciler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.mending import DELIVERY_S, PATIENCE_S, UNHEARD_S, Mender
+from activities.short_work import ShortWork
+from activities.task_steps import TaskSteps
+from infra.db import attempts, reconciling
+from infra.nodes.client import Answer, NodeUnreachable
+from infra.settings import Settings
+from tests.db.life import Life
+from tests.db.one_connection import OneConnection
+from workflows.domain.attempt import Outcome
+from workflows.messages import AttemptRef, Delivery, Dispatched
+
+TIMEOUT_S = 100.0
+DONE = Answer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
+GATEWAY = MagicMock(deliver=AsyncMock(), standing=AsyncMock())
+
+
+@pytest.fixture
+async def held(life: Life) -> Life:
+    """A task that holds the slot of a node, which has not accepted it."""
+    await life.node("n", [1])
+    await life.create("t", max_retries=0)
+    assert await life.claim("t") == "n"
+    await life.do("UPDATE tasks SET timeout_ms = :ms", ms=int(1000 * TIMEOUT_S))
+    return life
+
+
+async def dispatch(life: Life, put: Any) -> Dispatched:
+    forecast = MagicMock(usual_s=AsyncMock(return_value=0.1))
+    steps = TaskSteps(OneConnection(life.connection), GATEWAY, MagicMock(put=put), ShortWork(forecast), Settings())
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, is_local=True, scheduled_time=datetime.now(UTC))
+    return await environment.run(steps.dispatch, AttemptRef("t", 1))
+
+
+async def outcome(life: Life) -> str | None:
+    found: str | None = await life.scalar("SELECT outcome FROM attempts WHERE task_id = 't'")
+    return found
+
+
+async def test_the_result_is_stored_and_does_not_travel_through_temporal(held: Life) -> None:
+    dispatched = await dispatch(held, AsyncMock(return_value=DONE))
+    assert replace(dispatched, watched_ms=0) == Dispatched(Delivery.CLOSED)
+    assert await held.scalar("SELECT result FROM task_results") == '{"n":1}'
+    assert (await held.task("t")).status == "PROCESSING"
+
+
+async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -> None:
+    async def closed_meanwhile(*_: Any) -> Answer:
+        await attempts.settle(held.connection, "t", 1, Outcome.LOST, actor="test", reason="x")
+        return DONE
+
+    assert (await dispatch(held, closed_meanwhile)).delivery is Delivery.CLOSED
+    assert await outcome(held) == "LOST"
+    assert await held.scalar("SELECT body FROM late_reports WHERE task_id = 't'") == '{"n":1}'
+
+
+async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> None:
+    async def reported_meanwhile(*_: Any) -> Answer:
+        await attempts.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="gpu:n", result='{"n":1}')
+        return DONE
+
+    assert (await dispatch(held, reported_meanwhile)).delivery is Delivery.CLOSED
+    assert await held.scalar("SELECT count(*) FROM late_reports") == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        (DONE, "SUCCEEDED"),
+        (Answer(200, {"status": "failed", "error": "boom"}), "FAILED"),
+        (Answer(200, {"status": "succeeded"}), None),
+        (Answer(200, {"status": "canceled"}), None),
+        (Answer(200, {"status": "processing"}), None),
+        (Answer(404, {}), None),
+        (NodeUnreachable("nobody"), None),
+    ],
+)
+@pytest.mark.parametrize(("accepted", "overdue"), [(True, "TIMED_OUT"), (False, "UNREACHABLE")])
+async def test_the_node_is_asked_before_its_attempt_expires(
+    held: Life, answer: Any, ends: str | None, overdue: str, *, accepted: bool
+) -> None:
+    if accepted:
+        await attempts.accept(held.connection, "t", 1, actor="test")
+    await held.do("UPDATE tasks SET engine_started_at = clock_timestamp()")
+    await held.do(
+        "UPDATE attempts SET claimed_at = claimed_at - make_interval(secs => :s),"
+        " accepted_at = accepted_at - make_interval(secs => :s)",
+        s=TIMEOUT_S + PATIENCE_S + DELIVERY_S + UNHEARD_S,
+    )
+    (row,) = await reconciling.expired(held.connection, PATIENCE_S, DELIVERY_S, UNHEARD_S)
+    nodes = MagicMock(status=AsyncMock(side_effect=[answer]))
+    assert await Mender(OneConnection(held.connection), GATEWAY, nodes, Settings())._expire(row)
+    assert await outcome(held) == (ends or overdue)
+    assert (await held.scalar("SELECT (SELECT result FROM task_results)")) == (
+        '{"n":1}' if ends == "SUCCEEDED" else None
+    )
