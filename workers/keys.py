@@ -21,7 +21,7 @@ from infra.db import keys
 from infra.db.audit import Actor
 from infra.db.connection import Connection
 from infra.db.engine import Database, DatabaseSilent
-from infra.db.keys import KeyRefused, MadeKey, NewKey
+from infra.db.keys import KeyRefused, MadeKey, NewKey, StoredKey
 from infra.settings import Settings, load
 from infra.strict_json import INT64
 from workflows.domain.grants import Grants
@@ -188,7 +188,7 @@ def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
     sys.stderr.write(f"{told}; the secret is shown this once\n")
 
 
-def _shown(row: Any) -> dict[str, Any]:
+def _shown(row: StoredKey) -> dict[str, Any]:
     return {
         "keyId": row.key_id,
         "role": row.role,

@@ -5,13 +5,12 @@ Beats and reports of nodes are not recorded here: a task's timeline has the repo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import text
-
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 
 
 class Action(StrEnum):
@@ -55,12 +54,29 @@ class Actor(NamedTuple):
     role: str | None
 
 
-_RECORD = text(
+_RECORD = (
     "INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)"
-    " VALUES (:key_id, :owner, :role, :action, :subject, :detail, :outcome)"
+    " VALUES (%(key_id)s, %(owner)s, %(role)s, %(action)s, %(subject)s, %(detail)s, %(outcome)s)"
 )
-_HAS_ENTRY_OF = text("SELECT EXISTS (SELECT FROM audit_log WHERE key_id = :key_id)")
-_FILTERS = {"key_id": "key_id = :key_id", "owner": "owner = :owner", "action": "action = :action"}
+_HAS_ENTRY_OF = "SELECT EXISTS (SELECT FROM audit_log WHERE key_id = %(key_id)s)"
+_FILTERS = {name: f"{name} = %({name})s" for name in ("key_id", "owner", "action")}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the audit log."""
+
+    id: int
+    at: datetime
+    key_id: str | None
+    """None for the command line, and for the program itself."""
+    owner: str
+    role: str | None
+    action: str
+    subject: str
+    """The id of what it was done to."""
+    detail: str
+    outcome: str
 
 
 def values(by: By, action: Action, subject: str, detail: str = "", *, changed: bool = True) -> dict[str, object]:
@@ -79,18 +95,17 @@ async def record(
 
 async def has_entry_of(connection: Connection, by: By) -> bool:
     """Whether anything was recorded of a key, or of a signal, which acts once."""
-    return bool((await connection.execute(_HAS_ENTRY_OF, {"key_id": by.key_id})).scalar_one())
+    return await connection.one(bool, _HAS_ENTRY_OF, {"key_id": by.key_id})
 
 
 async def page(
     connection: Connection, filters: dict[str, object], *, limit: int, offset: int
-) -> tuple[Sequence[Row], int]:
+) -> tuple[list[Entry], int]:
     """One page of entries, newest first, and their total. `filters`: key_id, owner, action.
 
     The total is counted from an index: only administrators ask, and rarely.
     """
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
-    statement = text(f"SELECT * FROM audit_log WHERE {where} ORDER BY id DESC LIMIT :limit OFFSET :offset")
-    rows = await connection.execute(statement, filters | {"limit": limit, "offset": offset})
-    total = await connection.execute(text(f"SELECT count(*) FROM audit_log WHERE {where}"), filters)
-    return rows.all(), int(total.scalar_one())
+    statement = f"SELECT * FROM audit_log WHERE {where} ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s"
+    entries = await connection.all(Entry, statement, filters | {"limit": limit, "offset": offset})
+    return entries, await connection.one(int, f"SELECT count(*) FROM audit_log WHERE {where}", filters)

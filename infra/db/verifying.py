@@ -55,8 +55,8 @@ _ACTIVE = text("SELECT count(*) FROM gpus WHERE gone_at IS NULL AND status = 'AC
 
 async def take_snapshot(connection: Connection) -> None:
     """Read one moment from now on, however long it takes. Must come first in the transaction."""
-    await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
-    await connection.execute(text("SET LOCAL statement_timeout = 0"))
+    await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    await connection.execute("SET LOCAL statement_timeout = 0")
 
 
 async def find(connection: Connection, check: Check) -> Finding:

@@ -81,6 +81,6 @@ async def test_keys_gpus_and_counts_are_carried_over(before):
     ]:
         assert await counters.tasks_matching(await native(before), user_id="u", **filters) == total
         assert await counters.tasks_matching(await native(before), user_id="v", **filters) == 0
-    assert await keys.ensure_bootstrap(before, "another")
+    assert await keys.ensure_bootstrap(await native(before), "another")
     assert await keys.find(await native(before), "admin") is None
     assert (await keys.find(await native(before), "another")).lineage == "key_admin"
