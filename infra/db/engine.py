@@ -30,8 +30,8 @@ ANSWER_S = 8.0
 
 It is more than the time after which a paused process loses its locks (see SESSION).
 """
-PAUSE_S, SILENCES = 1.0, 3
-"""After several transactions in a row without an answer, only one per pause is tried."""
+PAUSE_S = 1.0
+"""After a call without an answer, while no other call had one, one call per pause tries. The others fail at once."""
 TURN_S = 5.0
 """Seconds that a caller waits for a connection while all are in use."""
 RECONNECT_S = 0.1
@@ -78,7 +78,7 @@ class Database:
             timeout=TURN_S,
             reconnect_timeout=RECONNECT_S,
         )
-        self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=SILENCES)
+        self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=1)
         self._running: set[asyncio.Task[Any]] = set()
         self._waiting: set[asyncio.Timeout] = set()
         self._lent = 0
@@ -86,7 +86,7 @@ class Database:
         self._refusal: psycopg.Error | None = None
         self.url = url
         self.policy = policy
-        self.answered_at = 0.0  # by the monotonic clock; 0: never yet
+        self._answered_at = 0.0  # by the monotonic clock; 0: never yet
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
         """Run `work` in one READ COMMITTED transaction, again if the database asks for that.
@@ -109,6 +109,7 @@ class Database:
     async def _bounded(self, work: Callable[[Opened], Awaitable[T]], within_s: float | None) -> T:
         if not self._circuit.admits():
             raise DatabaseSilent("the database has not answered lately")
+        began = time.monotonic()
         task = asyncio.create_task(self._repeated(work))
         self._running.add(task)
         task.add_done_callback(self._forget)
@@ -119,12 +120,15 @@ class Database:
             raise
         if not done:
             task.cancel()  # it gives its connection up, which may take as long again: nobody waits for that
-            self._circuit.failed()
-            raise DatabaseSilent(f"no answer within {within_s:g} s")
-        if task.exception() is None:
+        error = task.exception() if done else DatabaseSilent(f"no answer within {within_s:g} s")
+        if error is None:
             self._circuit.answered()
-            self.answered_at = time.monotonic()
-        return task.result()
+            self._answered_at = time.monotonic()
+            return task.result()
+        waited_in_vain = not done or (is_unavailable(error) and time.monotonic() - began > PAUSE_S)
+        if waited_in_vain and self._answered_at < began:
+            self._circuit.failed()
+        raise error
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 
 from cachetools import TTLCache
@@ -16,9 +15,6 @@ REMEMBERED_S = 2.0
 """Seconds until a key's row is read again, and so until a revocation counts everywhere."""
 REFUSED_S = 1.0
 """Seconds for which a refused key is refused without a read, and so until a key made meanwhile works."""
-AWAY_S = 1.0
-"""Seconds. After a read that failed and took longer than this, no key is read for as long, unless the database has
-answered another caller since. So only the first caller waits for a database that hangs."""
 PAUSE_S = 0.02
 """Seconds between two reads. Keys that arrive in between are read together: any number of wrong keys costs 50 reads
 a second."""
@@ -34,20 +30,14 @@ class Keyring:
         self._refused: TTLCache[str, bool] = TTLCache(MOST, refused_s)
         self._asked: dict[str, asyncio.Future[Caller | None]] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._hung_at = -AWAY_S
 
     async def caller(self, secret: str) -> Caller | None:
-        """The caller behind a live key, or None. Raises what the database raises, or ConnectionError."""
+        """The caller behind a live key, or None. Raises what the database raises."""
         hashed = keys.hash_key(secret)
         known = self._known.get(hashed)
         if known is not None or hashed in self._refused:
             return known
-        if self._hangs():
-            raise ConnectionError("the keys could not be read lately")
         return await asyncio.shield(self._ask(hashed))
-
-    def _hangs(self) -> bool:
-        return time.monotonic() - self._hung_at < AWAY_S and self._database.answered_at < self._hung_at
 
     def _ask(self, hashed: str) -> asyncio.Future[Caller | None]:
         if hashed not in self._asked:
@@ -59,12 +49,9 @@ class Keyring:
     async def _read(self) -> None:
         while self._asked:
             asked, self._asked = self._asked, {}
-            began = time.monotonic()
             try:
                 self._answer(asked, await self._database.single(partial(keys.find_all, hashes=list(asked))))
             except Exception as error:  # noqa: BLE001  re-raised to every caller that waits
-                if time.monotonic() - began > AWAY_S:
-                    self._hung_at = time.monotonic()
                 self._fail([*asked.values(), *self._asked.values()], error)
             await asyncio.sleep(PAUSE_S)
 
