@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 
 from infra.db import clock, counters
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection, columns
 from workflows.domain.alert import AlertLevel
 from workflows.domain.errors import AlertNotFound
 
@@ -26,6 +27,24 @@ class NewAlert:
     level: AlertLevel
     source: str
     lasts: bool = False
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert that was raised."""
+
+    seq: int
+    cause: str | None
+    title: str
+    message: str
+    level: str
+    status: str
+    source: str
+    raised_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    count: int
+    """How often it has happened."""
 
 
 GPU_MONITOR = "gpu_monitor"
@@ -145,18 +164,17 @@ def fleet_silent(held: list[str], fleet: int) -> NewAlert:
 async def acknowledge(connection: Connection, seq: int, by: str) -> bool:
     """ACTIVE → ACKNOWLEDGED. Returns False if it was acknowledged before: the first one stays. Raises AlertNotFound."""
     changed = (await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})).rowcount == 1
-    if not (await connection.execute(_EXISTS, {"seq": seq})).scalar_one():
+    if not await connection.one(bool, _EXISTS, {"seq": seq}):
         raise AlertNotFound
     return changed
 
 
 async def page(
     connection: Connection, filters: dict[str, object], *, limit: int, offset: int
-) -> tuple[Sequence[Row], int]:
+) -> tuple[list[Alert], int]:
     """One page of alerts, newest first, and their total."""
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
     counts = (await counters.read(connection)).alerts
     total = sum(n for pair, n in counts.items() if set(filters.values()) <= set(pair))
-    statement = text(f"SELECT * FROM alerts WHERE {where} ORDER BY seq DESC LIMIT :limit OFFSET :offset")
-    rows = await connection.execute(statement, filters | {"limit": limit, "offset": offset})
-    return rows.all(), total
+    statement = text(f"SELECT {columns(Alert)} FROM alerts WHERE {where} ORDER BY seq DESC LIMIT :limit OFFSET :offset")
+    return await connection.all(Alert, statement, filters | {"limit": limit, "offset": offset}), total

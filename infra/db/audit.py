@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from infra.db.connection import Connection
+from infra.db.connection import Connection, columns
 
 
 class Action(StrEnum):
@@ -106,6 +106,8 @@ async def page(
     The total is counted from an index: only administrators ask, and rarely.
     """
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
-    statement = f"SELECT * FROM audit_log WHERE {where} ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s"
+    statement = (
+        f"SELECT {columns(Entry)} FROM audit_log WHERE {where} ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s"
+    )
     entries = await connection.all(Entry, statement, filters | {"limit": limit, "offset": offset})
     return entries, await connection.one(int, f"SELECT count(*) FROM audit_log WHERE {where}", filters)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import psycopg
 from psycopg.rows import AsyncRowFactory, class_row, namedtuple_row, scalar_row
@@ -14,6 +15,9 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from workflows.domain.queue_policy import QueuePolicy
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -63,10 +67,11 @@ class Connection:
 
     async def execute(self, statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /) -> Result:
         """Execute a statement. Raises psycopg.Error."""
-        query = statement if isinstance(statement, str) else _for_driver(statement.text)
-        return Result(*await self._answer(namedtuple_row, query, parameters))
+        return Result(*await self._answer(namedtuple_row, statement, parameters))
 
-    async def all(self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /) -> list[T]:
+    async def all(
+        self, row: type[T], statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /
+    ) -> list[T]:
         """All rows. `row` is a class whose fields are the columns, or the type of the only column.
 
         Raises psycopg.Error.
@@ -74,20 +79,21 @@ class Connection:
         rows, _ = await self._answer(scalar_row if row in SCALARS else class_row(row), statement, parameters)
         return rows
 
-    async def one(self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /) -> T:
+    async def one(self, row: type[T], statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /) -> T:
         """The only row. Raises psycopg.Error, WrongCount."""
         return only(await self.all(row, statement, parameters))
 
     async def one_or_none(
-        self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /
+        self, row: type[T], statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /
     ) -> T | None:
         """The only row, or None if there is none. Raises psycopg.Error, WrongCount."""
         rows = await self.all(row, statement, parameters)
         return only(rows) if rows else None
 
     async def _answer(
-        self, factory: AsyncRowFactory[Any], query: str, parameters: Mapping[str, Any] | None
+        self, factory: AsyncRowFactory[Any], statement: TextClause | str, parameters: Mapping[str, Any] | None
     ) -> tuple[list[Any], int]:
+        query = statement if isinstance(statement, str) else _for_driver(statement.text)
         cursor = self._opened.cursor(row_factory=factory)
         try:
             await cursor.execute(query, parameters or {})
@@ -126,6 +132,11 @@ class Result:
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
+
+
+def columns(row: type[DataclassInstance]) -> str:
+    """The columns of a row, for its SELECT: a later schema may have more."""
+    return ", ".join(field.name for field in fields(row))
 
 
 def only(rows: Sequence[T]) -> T:
