@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import text
 
@@ -135,8 +136,7 @@ async def tasks_matching(
 
 async def queued_of(connection: Connection, user_id: str) -> int:
     """The number of a user's QUEUED tasks, of all types."""
-    count: int = (await connection.execute(_QUEUED_OF, {"counter": _counter_of(user_id, None)})).scalar_one()
-    return count
+    return await connection.one(int, _QUEUED_OF, {"counter": _counter_of(user_id, None)})
 
 
 def matching(kinds: dict[tuple[int, str], int], *, status: str | None, task_type: int | None) -> int:
@@ -166,8 +166,7 @@ async def fold(connection: Connection) -> None:
 
 async def recount_is_due(connection: Connection) -> bool:
     """Whether the last recount is long enough ago, measured by its duration."""
-    due: bool = (await connection.execute(_RECOUNT_IS_DUE, {"rest": RECOUNT_REST})).scalar_one()
-    return due
+    return await connection.one(bool, _RECOUNT_IS_DUE, {"rest": RECOUNT_REST})
 
 
 async def recount(connection: Connection) -> list[str]:
@@ -176,9 +175,9 @@ async def recount(connection: Connection) -> list[str]:
     If the database is too large for a recount within RECOUNT_LIMIT_S, the caller calls `recount_later`.
     """
     await connection.execute(_LIMIT)
-    began = (await connection.execute(_CLOCK)).scalar_one()
+    began = await connection.one(datetime, _CLOCK)
     wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.execute(_RECOUNT)]
-    ended = (await connection.execute(_CLOCK)).scalar_one()
+    ended = await connection.one(datetime, _CLOCK)
     await connection.execute(_RECOUNTED, {"took_s": (ended - began).total_seconds()})
     return wrong
 

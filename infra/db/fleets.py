@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import text
 
 from infra.db import locks
@@ -16,6 +18,12 @@ _OTHERS = text(
 )
 
 
+@dataclass(frozen=True)
+class _Others:
+    gpus: int
+    slots: int
+
+
 async def check(connection: Connection, grants: Grants, node: Registration) -> None:
     """Raise BeyondGrants if this registration, with the lineage's other GPUs, exceeds its grants.
 
@@ -28,7 +36,7 @@ async def check(connection: Connection, grants: Grants, node: Registration) -> N
     if grants.max_gpus is None and grants.max_slots is None:
         return
     await locks.fleet(connection, node.lineage)
-    others = (await connection.execute(_OTHERS, {"lineage": node.lineage, "gpu_id": node.gpu_id})).one()
+    others = await connection.one(_Others, _OTHERS, {"lineage": node.lineage, "gpu_id": node.gpu_id})
     if not grants.allow_gpus(others.gpus + 1):
         raise BeyondGrants("密钥可注册的GPU数量已达上限")
     if not grants.allow_slots(others.slots + node.max_concurrent_tasks):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 
 from infra.db import clock
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ _LEAD = text(
 )
 _LIST = text(
     f"""
-    SELECT i.*, {clock.recent("i.last_beat", clock.seconds("timeout"))} AS alive,
+    SELECT i.instance_id, i.kind, i.version, i.started_at, i.last_beat, i.cpu_usage, i.memory_usage, i.disk_usage,
+           {clock.recent("i.last_beat", clock.seconds("timeout"))} AS alive,
            l.holder IS NOT NULL AS leads,
            EXISTS (SELECT FROM monitor_reports r
                     WHERE r.name = 'disk:' || i.hostname AND {clock.recent("r.at", clock.seconds("timeout"))})
@@ -88,11 +89,28 @@ _LIST = text(
 )
 
 
+@dataclass(frozen=True)
+class ListedInstance:
+    """An instance as others see it."""
+
+    instance_id: str
+    kind: str
+    """api or worker."""
+    version: str
+    started_at: datetime
+    last_beat: datetime
+    cpu_usage: float
+    memory_usage: float
+    disk_usage: float
+    alive: bool
+    leads: bool
+    disk_nearly_full: bool
+
+
 async def join(connection: Connection, *, kind: str, hostname: str, pid: int, version: str) -> str:
     """A new instance; returns its id, `instance-001` and so on."""
     values = {"kind": kind, "hostname": hostname, "pid": pid, "version": version}
-    instance_id: str = (await connection.execute(_JOIN, values)).scalar_one()
-    return instance_id
+    return await connection.one(str, _JOIN, values)
 
 
 async def beat(connection: Connection, instance_id: str, load: Load, deaf_s: float) -> bool:
@@ -126,12 +144,9 @@ async def report_disk(connection: Connection, hostname: str) -> None:
 
 async def lead(connection: Connection, instance_id: str, lease_s: float) -> int | None:
     """Take or keep the leader lease. Returns its epoch, or None if another instance holds it."""
-    epoch: int | None = (
-        await connection.execute(_LEAD, {"instance_id": instance_id, "lease": lease_s})
-    ).scalar_one_or_none()
-    return epoch
+    return await connection.one_or_none(int, _LEAD, {"instance_id": instance_id, "lease": lease_s})
 
 
-async def list_all(connection: Connection, timeout_s: float) -> Sequence[Row]:
+async def list_all(connection: Connection, timeout_s: float) -> list[ListedInstance]:
     """Every instance, with `alive` (beat within `timeout_s`), `leads`, and its host's `disk_nearly_full`."""
-    return (await connection.execute(_LIST, {"timeout": timeout_s})).all()
+    return await connection.all(ListedInstance, _LIST, {"timeout": timeout_s})

@@ -33,6 +33,6 @@ async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Seq
 async def _made(connection: Connection, owner: str) -> str:
     """Make a key. A lost one is revoked first, so that nobody can use it and its gpuIds are free for the new one."""
     by = Actor(None, "system", None)
-    for key_id in list((await connection.execute(_LIVE, {"owner": owner})).scalars()):
+    for key_id in await connection.all(str, _LIVE, {"owner": owner}):
         await keys.revoke(connection, key_id, by)
     return (await keys.create(connection, NewKey(Role.NODE, owner, note="the stack's own nodes"), by)).secret

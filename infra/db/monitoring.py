@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
 
 from infra.db import clock, counters, instances
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
+from infra.db.instances import ListedInstance
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -80,7 +80,7 @@ class SystemState:
     queues: dict[str, int]  # unfinished tasks by type
     alerts: dict[tuple[str, str], int]  # by (level, status)
     recent: dict[str, int]  # the last ended tasks by status
-    instances: Sequence[Row]
+    instances: list[ListedInstance]
     stuck: int = 0  # workflows that can't go on
 
     @property
@@ -134,7 +134,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
         alerts=counts.alerts,
         recent={row.status: row.n for row in await connection.execute(_RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
-        stuck=(await connection.execute(_STUCK, {"within": STUCK_S})).scalar_one_or_none() or 0,
+        stuck=await connection.one_or_none(int, _STUCK, {"within": STUCK_S}) or 0,
     )
 
 
@@ -157,7 +157,7 @@ async def keep_stuck(connection: Connection, workflows: int) -> None:
 
 async def is_late(connection: Connection, after_s: float) -> bool:
     """Whether the monitor has run before, but not recently."""
-    late: bool = (await connection.execute(_IS_LATE, {"after": after_s})).scalar_one()
+    late = await connection.one(bool, _IS_LATE, {"after": after_s})
     return late
 
 

@@ -26,6 +26,13 @@ _COMPATIBILITY = text("SELECT oldest_program FROM schema_compatibility")
 
 
 @dataclass(frozen=True)
+class _Tables:
+    version: bool
+    before: bool
+    compatibility: bool
+
+
+@dataclass(frozen=True)
 class Schema:
     """The revisions that the database has noted."""
 
@@ -47,7 +54,7 @@ class Schema:
 
 async def read(connection: Connection) -> Schema:
     """The schema's revision, also of a database that an earlier version of the program migrated."""
-    there = (await connection.execute(_TABLES)).one()
+    there = await connection.one(_Tables, _TABLES)
     if not there.version:
         return Schema(await _only(connection, _BEFORE) if there.before else None)
     oldest = await _only(connection, _COMPATIBILITY) if there.compatibility else None
@@ -55,5 +62,4 @@ async def read(connection: Connection) -> Schema:
 
 
 async def _only(connection: Connection, statement: TextClause) -> str | None:
-    value: str | None = (await connection.execute(statement)).scalar_one_or_none()
-    return value
+    return await connection.one_or_none(str, statement)
