@@ -37,7 +37,7 @@ async def some_rows(connection) -> None:
     for number in range(6):
         await rows.task(connection, f"t{number}", task_type=number % 2)
     await rows.task(connection, "p")
-    await edges.start(connection, Cause("p", 1, "g", "test", None))
+    await edges.start(connection, Cause("p", 1, "g", "test", None), 0.0)
     await rows.node(connection, "g")
 
 
@@ -118,7 +118,7 @@ async def test_a_change_under_way_is_counted_once(database, engine):
     await database.run(some_rows)
     async with engine.begin() as other:
         await rows.task(other, "late", task_type=5)
-        await edges.start(other, Cause("t0", 1, "g", "test", None))
+        await edges.start(other, Cause("t0", 1, "g", "test", None), 0.0)
         await database.run(lambda c: c.execute(text("UPDATE counters SET n = n + 7")))
         await database.run(counters.recount)
     assert (await counts(database)).tasks[5, "QUEUED"] == 1
