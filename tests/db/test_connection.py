@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
 from sqlalchemy import text
 
 from infra.db.connection import Connection, WrongCount
-from infra.db.engine import Database, DatabaseSilent, is_unavailable
+from infra.db.engine import Database, DatabaseSilent, conninfo, is_unavailable
 from tests.db.sessions import Sessions
+from tests.faults.proxy import Chances, Proxy, is_commit, to_path
 from workers.stack.ports import free_port
 
+SOCKET = ".s.PGSQL.5432"
 PID = text("SELECT pg_backend_pid()")
 
 
@@ -256,3 +263,48 @@ async def test_callers_learn_at_once_that_postgres_refuses(away: Database) -> No
     assert time.monotonic() - began < 2
     assert all(isinstance(one, DatabaseSilent) and is_unavailable(one) for one in heard)
     assert "refused" in str(heard[0])
+
+
+@asynccontextmanager
+async def reachable(engine: Sessions, folder: Path) -> AsyncIterator[None]:
+    """Postgres can be reached through this folder meanwhile; at the end its connections are cut."""
+    path = Path(conninfo_to_dict(conninfo(engine.url))["host"]) / SOCKET
+    proxy = Proxy([to_path(path)], Chances(), Random(1), is_commit)
+    await proxy.listen_on_path(folder / SOCKET)
+    try:
+        yield
+    finally:
+        await proxy.close()
+        (folder / SOCKET).unlink(missing_ok=True)
+
+
+async def seconds_of(database: Database) -> float:
+    """How long it takes until a call succeeds, over all tries."""
+    began = time.monotonic()
+    while True:
+        try:
+            await database.run(pid_of)
+        except Exception as error:  # noqa: BLE001
+            assert is_unavailable(error)  # noqa: PT017
+            await asyncio.sleep(0.02)
+        else:
+            return time.monotonic() - began
+
+
+async def test_in_an_outage_calls_fail_at_once_and_after_it_succeed_within_two_seconds(engine: Sessions) -> None:
+    with TemporaryDirectory() as name:  # pytest's own are too long for a socket
+        folder = Path(name)
+        database = Database(f"postgresql://postgres@/of_the_tests?host={folder}")
+        async with reachable(engine, folder):
+            await pids_at_once(database, 3)
+        began, longest_s = time.monotonic(), 0.0
+        while time.monotonic() < began + 3:  # longer than the pool itself tries
+            before = time.monotonic()
+            with pytest.raises((psycopg.Error, DatabaseSilent)):
+                await database.run(pid_of)
+            longest_s = max(longest_s, time.monotonic() - before)
+            await asyncio.sleep(0.05)
+        assert longest_s < 1
+        async with reachable(engine, folder):
+            assert await seconds_of(database) < 2
+        await database.close()
