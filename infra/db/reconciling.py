@@ -93,11 +93,12 @@ _SET_RIGHT = text(
 )
 _UNFINISHED = text(
     f"""
+    WITH idle AS MATERIALIZED (  -- few, however many wait: read from an index that holds nothing else
+        SELECT * FROM tasks WHERE status = 'QUEUED' AND waiting_since IS NULL)
     SELECT {_ROW}, t.display_id, a.attempt, a.gpu_id,
            {clock.long_ago("t.updated_at", clock.seconds("age"))}
            AND (a.closed_at IS NULL OR a.collected_at IS NOT NULL) AND {_RESTED} AS doubtful
-      FROM ((SELECT * FROM tasks WHERE status = 'QUEUED' AND waiting_since IS NULL AND display_id > :after
-              ORDER BY display_id LIMIT :limit)
+      FROM ((SELECT * FROM idle WHERE display_id > :after ORDER BY display_id LIMIT :limit)
             UNION ALL
             (SELECT * FROM tasks WHERE status = 'PROCESSING' AND display_id > :after ORDER BY display_id LIMIT :limit)
            ) t
