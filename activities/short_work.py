@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from temporalio import activity
 
-from infra.db.dispatching import Order
-from infra.forecast import Forecast
+from infra.db.attempts.dispatch_order import Order
+from infra.db.slots.forecast import Forecast
 from workflows.policies import FIRST_DISPATCH
 
 WAIT_S = 1

@@ -10,14 +10,14 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from infra.cache import Cache
-from infra.db import outbox
-from infra.db.engine import Database
-from infra.db.notifications import Notifications
-from infra.forecast import Forecast
+from infra.db.session import Database
+from infra.db.slots.forecast import Forecast
+from infra.db.tasks import outbox
 from infra.nodes.address_policy import AllowList
 from infra.nodes.beats import Beats
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
+from infra.temporal.notifications import Notifications
 from infra.temporal.starter import Starter
 from infra.write_behind import WriteBehind
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from infra.db.connection import Connection
-from infra.db.engine import Database
+from infra.db.session import Database
 
 Record = Callable[[Connection, dict[str, float]], Awaitable[None]]
 

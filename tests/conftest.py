@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 
-from infra.db import keys
-from infra.db.audit import Actor
-from infra.db.engine import Database
-from infra.db.keys import MadeKey, NewKey
+from infra.db.ops import api_keys
+from infra.db.ops.api_keys import MadeKey, NewKey
+from infra.db.ops.audit import Actor
+from infra.db.session import Database
 from infra.settings import Settings
 from tests.contract import Contract
 from tests.fake_node import FakeNode
@@ -161,7 +161,7 @@ async def callers(stack: Stack, url: str | None = None) -> AsyncIterator[MakeCal
 
         async def make(role: str, owner: str = "somebody", **options: Any) -> Api:
             key = NewKey(Role(role), owner, **options)
-            made = await database.run(lambda c: keys.create(c, key, Actor(None, "tests", None)))
+            made = await database.run(lambda c: api_keys.create(c, key, Actor(None, "tests", None)))
             caller = await open_callers.enter_async_context(frontend(stack, url, made.secret))
             caller.made = made
             return caller

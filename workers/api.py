@@ -16,7 +16,7 @@ from api.http.connections import Limits, within_the_files
 from api.http.protocol import serving
 from infra import telemetry
 from infra.cache import Cache
-from infra.forecast import Forecast
+from infra.db.slots.forecast import Forecast
 from infra.nodes.address_policy import AllowList
 from infra.nodes.own_services import OwnServices
 from infra.settings import ENV_PREFIX, Settings, load

@@ -17,11 +17,11 @@ import psycopg
 
 from infra.data_dir.embedded import forget_foreign, postgres_url
 from infra.data_dir.layout import DataDir
-from infra.db import keys
-from infra.db.audit import Actor
 from infra.db.connection import Connection
-from infra.db.engine import Database, DatabaseSilent
-from infra.db.keys import KeyRefused, MadeKey, NewKey, StoredKey
+from infra.db.ops import api_keys
+from infra.db.ops.api_keys import KeyRefused, MadeKey, NewKey, StoredKey
+from infra.db.ops.audit import Actor
+from infra.db.session import Database, DatabaseSilent
 from infra.settings import Settings, load
 from infra.strict_json import INT64
 from workflows.domain.grants import Grants
@@ -92,11 +92,11 @@ class NoDatabase(Exception):
 async def _create(args: argparse.Namespace) -> None:
     grants = Grants(args.max_priority, args.apps, args.types, args.max_gpus, args.max_slots, args.networks)
     key = NewKey(Role(args.role), args.owner, args.expires, args.acts_for_others, args.note, grants)
-    _show_secret(await _in_database(lambda c: keys.create(c, key, _actor())), args)
+    _show_secret(await _in_database(lambda c: api_keys.create(c, key, _actor())), args)
 
 
 async def _list(args: argparse.Namespace) -> None:
-    rows = [_shown(row) for row in await _in_database(keys.list_all)]
+    rows = [_shown(row) for row in await _in_database(api_keys.list_all)]
     sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n" if args.json else _table(rows))
 
 
@@ -106,7 +106,7 @@ async def _revoke(args: argparse.Namespace) -> None:
         return
     if args.spared:
         raise KeyRefused("--except goes with --all-before")
-    changed = await _in_database(lambda c: keys.revoke(c, args.key_id, _actor()))
+    changed = await _in_database(lambda c: api_keys.revoke(c, args.key_id, _actor()))
     if args.json:
         sys.stdout.write(json.dumps({"keyId": args.key_id, "state": "revoked"}) + "\n")
     sys.stderr.write(f"{args.key_id} is revoked{'' if changed else ' already'}\n")
@@ -115,17 +115,17 @@ async def _revoke(args: argparse.Namespace) -> None:
 async def _revoke_before(args: argparse.Namespace) -> None:
     when, spared = args.all_before, args.spared or ()
     moment, age_s = (None, when.total_seconds()) if isinstance(when, timedelta) else (when, 0.0)
-    found = await _in_database(lambda c: keys.revoke_before(c, moment, _actor(), age_s=age_s, spared=spared))
+    found = await _in_database(lambda c: api_keys.revoke_before(c, moment, _actor(), age_s=age_s, spared=spared))
     rows = [_shown(row) for row in found]
     sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n" if args.json else _table(rows))
     sys.stderr.write(f"{len(rows)} keys are revoked\n")
-    if any(row["owner"] == keys.BOOTSTRAP for row in rows):
+    if any(row["owner"] == api_keys.BOOTSTRAP for row in rows):
         sys.stderr.write("the bootstrap key is one of them: set another ORCHESTRATOR_API_KEY, then migrate\n")
 
 
 async def _rotate(args: argparse.Namespace) -> None:
     overlap_s = args.overlap.total_seconds()
-    made, ends_at = await _in_database(lambda c: keys.rotate(c, args.key_id, overlap_s, _actor()))
+    made, ends_at = await _in_database(lambda c: api_keys.rotate(c, args.key_id, overlap_s, _actor()))
     _show_secret(made, args, replaces=args.key_id, oldExpiresAt=_iso(ends_at))
 
 

@@ -9,9 +9,9 @@ import logging
 from pydantic import SecretStr
 
 from infra import telemetry
-from infra.db import keys
-from infra.db.engine import Database, is_unavailable
-from infra.db.migrate import SchemaMismatch, migrate
+from infra.db.ops import api_keys
+from infra.db.schema.migrate import SchemaMismatch, migrate
+from infra.db.session import Database, is_unavailable
 from infra.resilience.retry import until_there
 from infra.settings import Settings, load
 
@@ -49,7 +49,7 @@ async def _make_valid(database: Database, key: SecretStr | None) -> None:
     if key is None:
         return
     secret = key.get_secret_value()
-    if not await database.run(lambda c: keys.ensure_bootstrap(c, secret)):
+    if not await database.run(lambda c: api_keys.ensure_bootstrap(c, secret)):
         log.warning(
             "the value of ORCHESTRATOR_API_KEY is not made the bootstrap key: it is another key's, or was replaced or"
             " revoked before, and what has ended never lives again. Set the current value or a new one"

@@ -16,14 +16,14 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.mending import Mender
-from activities.monitor_steps import MonitorSteps
-from activities.node_steps import NodeSteps
+from activities.monitor import MonitorSteps
+from activities.nodes import NodeSteps
+from activities.reconciler import Reconciler
 from activities.short_work import ShortWork
-from activities.task_steps import TaskSteps
+from activities.tasks import TaskSteps
 from infra import telemetry
 from infra.cache import Cache
-from infra.forecast import Forecast
+from infra.db.slots.forecast import Forecast
 from infra.nodes.address_policy import AllowList
 from infra.nodes.client import NodeClient
 from infra.nodes.own_services import OwnServices
@@ -80,7 +80,7 @@ async def serve(settings: Settings) -> None:
     forecast = Forecast(database)
     tasks = TaskSteps(database, engine, nodes, ShortWork(forecast), settings)
     node_steps = NodeSteps(database, engine, nodes, settings)
-    monitor = MonitorSteps(database, cache, Mender(database, engine, nodes, settings), settings)
+    monitor = MonitorSteps(database, cache, Reconciler(database, engine, nodes, settings), settings)
     worker = Worker(
         engine.client,
         task_queue=settings.task_queue,

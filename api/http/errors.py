@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from api.http.envelope import failure
-from infra.db.engine import is_unavailable
+from infra.db.session import is_unavailable
 from workflows.domain import errors as domain
 
 log = logging.getLogger(__name__)

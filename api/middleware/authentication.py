@@ -9,9 +9,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import Unauthorized, answer_to
-from infra.db.engine import Database
-from infra.db.keyring import Keyring
-from infra.db.keys import Caller
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.keyring import Keyring
+from infra.db.session import Database
 
 PREFIX = "/api/v2"
 _BLANKS = " \t"

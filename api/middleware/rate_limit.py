@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
 from infra.cache import Cache
-from infra.db.keys import Caller
+from infra.db.ops.api_keys import Caller
 from infra.resilience.token_bucket import Rate, take
 from infra.settings import Settings
 from workflows.domain.role import Role

@@ -16,8 +16,8 @@ from api.dependencies import ContextOf
 from api.http.errors import BadRequest, Forbidden
 from api.middleware.authentication import CallerOf
 from api.schemas.words import clean
-from infra.db import gpus
-from infra.db.keys import Caller
+from infra.db.nodes import queries as node_queries
+from infra.db.ops.api_keys import Caller
 from workflows.domain.errors import BeyondGrants, GpuOfAnotherKey, TaskNotFound
 from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.role import Role
@@ -120,7 +120,7 @@ def check_holder(caller: Caller, gpu: Any) -> None:
 async def _hold(context: ContextOf, caller: CallerOf, gpuId: str) -> None:
     if caller.role is Role.NODE:
         name = clean(gpuId, "gpuId")
-        row = await context.database.run(lambda c: gpus.status_of(c, name))
+        row = await context.database.run(lambda c: node_queries.status_of(c, name))
         if row is not None:
             check_holder(caller, row)
 

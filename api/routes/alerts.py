@@ -13,7 +13,7 @@ from api.http.paging import PageOf
 from api.middleware.authentication import CallerOf
 from api.schemas.alerts import AlertInfo, AlertStats, alert_id
 from api.schemas.words import clean
-from infra.db import alerts, monitoring
+from infra.db.ops import alerts, health
 from infra.db.transactions import acknowledge_alert
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.errors import AlertNotFound
@@ -38,7 +38,7 @@ async def list_alerts(
 
 @router.get("/stats", response_model=Envelope[AlertStats], summary="4.3 获取告警统计")
 async def alert_stats(context: ContextOf) -> dict[str, Any]:
-    state = await context.database.run(lambda c: monitoring.read(c, context.settings.instance_timeout))
+    state = await context.database.run(lambda c: health.read(c, context.settings.instance_timeout))
     by_level = {f"{level.lower()}_alerts": _with(state.alerts, level) for level in AlertLevel}
     return ok(
         {

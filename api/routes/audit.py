@@ -11,8 +11,8 @@ from api.http.envelope import Envelope, ok
 from api.http.paging import PageOf
 from api.schemas.audit import AuditEntry
 from api.schemas.words import Line
-from infra.db import audit
-from infra.db.audit import Action
+from infra.db.ops import audit
+from infra.db.ops.audit import Action
 
 router = APIRouter(prefix="/audit", tags=["审计"])
 

@@ -10,7 +10,7 @@ from api.dependencies import ContextOf
 from api.http.envelope import Envelope, ok
 from api.http.paging import WholeOrPageOf
 from api.schemas.cluster import ClusterStatus, InstanceInfo, InstanceSummary
-from infra.db import instances
+from infra.db.ops import instances
 
 router = APIRouter(prefix="/cluster", tags=["集群管理"])
 

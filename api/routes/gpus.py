@@ -19,10 +19,10 @@ from api.schemas.gpus import GpuNodeInfo, GpuSummary
 from api.schemas.params import Integer, Reason
 from api.schemas.requests import RegisterGpu
 from api.schemas.words import clean
-from infra.db import gpus
 from infra.db.connection import Row
-from infra.db.gpus import Registration
-from infra.db.transactions import change_node, register_node
+from infra.db.nodes import queries as node_queries
+from infra.db.nodes.queries import Registration
+from infra.db.transactions import change_node, node_state, register_node
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
 
@@ -70,7 +70,7 @@ async def _items(context: Context, rows: Sequence[Row]) -> list[Item]:
 async def list_gpus(request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf) -> Response:
     lineage = lineage_of_node(caller)
     rows, total = await context.database.run(
-        lambda c: gpus.page(c, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
+        lambda c: node_queries.page(c, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
     return await page.answer(request, await _items(context, rows), total)
 
@@ -91,7 +91,7 @@ async def by_task_type(
 ) -> Response:
     lineage = lineage_of_node(caller)
     rows, total = await context.database.run(
-        lambda c: gpus.page_of_type(
+        lambda c: node_queries.page_of_type(
             c, task_type, priority, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER
         )
     )
@@ -125,7 +125,7 @@ async def register(
 )
 async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
-    row = await context.database.run(lambda c: gpus.get(c, name, lineage_of_node(caller)))
+    row = await context.database.run(lambda c: node_queries.get(c, name, lineage_of_node(caller)))
     if row is None:
         raise GpuNotFound
     node = GpuNodeInfo.of(row)
@@ -143,15 +143,15 @@ async def heartbeat(
     context: ContextOf, caller: CallerOf, gpuId: str, x_registration: BeatOfRegistration = None
 ) -> dict[str, Any]:
     name = clean(gpuId, "gpuId")
-    row = await context.database.single(lambda c: gpus.status_of(c, name))
+    row = await context.database.single(lambda c: node_queries.status_of(c, name))
     if row is None:
         raise GpuNotFound
     check_holder(caller, row)
-    if x_registration and x_registration != gpus.registration_of(row):
+    if x_registration and x_registration != node_queries.registration_of(row):
         raise OutdatedRegistration
     await context.beats.record(name)
     if row.status == "OFFLINE":
-        await context.deliver(await context.database.run(lambda c: gpus.come_back(c, name)))
+        await context.deliver(await context.database.run(lambda c: node_state.come_back(c, name)))
     return ok("心跳更新成功")
 
 

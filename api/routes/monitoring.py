@@ -20,10 +20,11 @@ from api.schemas.monitoring import (
     MonitoringMetrics,
     MonitoringOverview,
 )
-from infra.db import audit, monitoring
-from infra.db.audit import Action
-from infra.db.keys import Caller
-from infra.db.monitoring import SystemState, WaitEstimates
+from infra.db.ops import audit
+from infra.db.ops import health as system_health
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
+from infra.db.ops.health import SystemState, WaitEstimates
 from infra.nodes.beats import now_ms
 from infra.temporal.access import TemporalAway
 
@@ -35,7 +36,7 @@ MetricName = Annotated[str, Path(description="指标键名", json_schema_extra={
 
 
 async def _state(context: Context) -> SystemState:
-    return await context.database.run(lambda c: monitoring.read(c, context.settings.instance_timeout))
+    return await context.database.run(lambda c: system_health.read(c, context.settings.instance_timeout))
 
 
 def _health(state: SystemState) -> dict[str, Any]:
@@ -106,7 +107,7 @@ async def component_health(context: ContextOf, component: ComponentName) -> dict
 
 async def _wait_estimates(context: Context) -> dict[str, Any]:
     """Extension: how far the estimated waits were off, as the monitor's last run measured it."""
-    report = await context.cache.report() or await context.database.run(monitoring.last_report) or {}
+    report = await context.cache.report() or await context.database.run(system_health.last_report) or {}
     return dict(report.get("wait_estimates") or asdict(WaitEstimates()))
 
 

@@ -28,14 +28,16 @@ from api.schemas.requests import CreateTask, UpdateResult, UpdateStatus
 from api.schemas.tasks import TaskCreated, TaskDO, TaskEvent, TaskProgress, TaskResult
 from api.schemas.words import Line, clean
 from infra import telemetry
-from infra.db import creation, tasks
-from infra.db.creation import Created, NewTask
-from infra.db.keys import Caller
-from infra.db.notifications import Notifications
-from infra.db.queue import Place
+from infra.db.ops.api_keys import Caller
+from infra.db.queue.position import Place
+from infra.db.tasks import queries as task_queries
+from infra.db.tasks import timeline
+from infra.db.transactions import create_task as creation
 from infra.db.transactions import report as reports
+from infra.db.transactions.create_task import Created, NewTask
 from infra.db.transactions.report import Heard, Report, Said
 from infra.off_loop import off_loop
+from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.gpu import PriorityQueue
@@ -62,7 +64,7 @@ async def list_tasks(
     given = {"status": status, "task_type": task_type, "gpu_id": gpu_id, "user_id": access.owner_seen_by(caller)}
     filters: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     rows, total = await context.database.run(
-        lambda c: tasks.page(c, filters, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
+        lambda c: task_queries.page(c, filters, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
     return await lists.answer([TaskDO.listed(row) for row in rows], page.headers(request, total))
 
@@ -155,7 +157,7 @@ async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any
 
 @router.get("/{taskId}", response_model=Envelope[TaskDO], response_model_exclude_unset=True, summary="3.2 获取任务详情")
 async def get_task(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
-    return ok(TaskDO.of(await _row(context, caller, taskId, tasks.get)))
+    return ok(TaskDO.of(await _row(context, caller, taskId, task_queries.get)))
 
 
 @router.get(
@@ -166,7 +168,7 @@ async def get_task(context: ContextOf, caller: CallerOf, taskId: str) -> dict[st
     description="扩展：任务等待空闲槽位期间另有 `waiting`，说明在等什么。",
 )
 async def get_progress(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
-    row = await _row(context, caller, taskId, tasks.progress)
+    row = await _row(context, caller, taskId, task_queries.progress)
     capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
@@ -176,7 +178,7 @@ async def get_progress(context: ContextOf, caller: CallerOf, taskId: str) -> dic
 
 @router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
 async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> Response:
-    row = await _row(context, caller, taskId, tasks.get)
+    row = await _row(context, caller, taskId, task_queries.get)
     return Response(await off_loop.run(len(row.result or ""), lambda: task_result.shown(row)), media_type=JSON)
 
 
@@ -190,8 +192,8 @@ async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> Respo
 async def get_events(
     request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf, taskId: str
 ) -> Response:
-    owner = await _row(context, caller, taskId, tasks.owner)
-    rows = await context.database.run(lambda c: tasks.events(c, taskId, limit=page.limit, offset=page.offset))
+    owner = await _row(context, caller, taskId, task_queries.owner)
+    rows = await context.database.run(lambda c: timeline.events(c, taskId, limit=page.limit, offset=page.offset))
     return await page.answer(request, [TaskEvent.of(row).item() for row in rows], owner.event_seq)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from infra.db.capacity import Capacity
 from infra.db.connection import Row
-from infra.db.tasks import expected_wait_s
+from infra.db.slots.capacity import Capacity
+from infra.db.slots.wait_estimate import expected_wait_s
 
 
 def shown(row: Row, capacity: Capacity, ahead: int) -> dict[str, Any]:

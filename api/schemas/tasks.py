@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from api.http.lists import Item
 from api.schemas.fields import Long, Moment, Record, sample
-from infra.db.tasks import told_wait_s
+from infra.db.slots.wait_estimate import told_wait_s
 from workflows.domain.task import TaskStatus
 
 EstimatedWait = Annotated[Long | None, Field(description="秒；没有 ACTIVE 节点支持该任务类型时为 null")]

@@ -83,7 +83,7 @@ async def user(connection: Connection, user_id: str) -> None:
 
 
 async def miss(connection: Connection, task_type: int) -> None:
-    """Take the type's lock exclusively: from now on nobody frees a slot for this type (see `claims`)."""
+    """Take the type's lock exclusively: from now on nobody frees a slot for this type (see `claim_slot`)."""
     await connection.execute(_TYPE, {"task_type": task_type})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from infra.cache import Cache
-from infra.db import gpus
-from infra.db.engine import Database
+from infra.db.nodes import beats
+from infra.db.session import Database
 from infra.write_behind import WriteBehind
 
 CLOCKS_DIFFER_MS = 5000
@@ -18,7 +18,7 @@ class Beats:
 
     def __init__(self, database: Database, cache: Cache) -> None:
         self._cache = cache
-        self.pending = WriteBehind(database, gpus.record_beats)
+        self.pending = WriteBehind(database, beats.record_beats)
 
     async def record(self, gpu_id: str) -> None:
         """Record a beat now."""

@@ -18,6 +18,7 @@ import msgspec
 from yarl import URL
 
 from infra import strict_json
+from infra.nodes.address import NodeAddress
 from infra.nodes.address_policy import AllowList
 from workflows.domain.errors import ForbiddenAddress
 
@@ -68,20 +69,6 @@ class Answer:
     def _words(self, name: str) -> str | None:
         text = self.body.get(name)
         return strict_json.UNSTORABLE.sub("", text).strip()[:MAX_ERROR] or None if isinstance(text, str) else None
-
-
-@dataclass(frozen=True)
-class NodeAddress:
-    """A node's address and the secret that it registered."""
-
-    ip: str
-    port: int
-    secret: str | None
-
-    @property
-    def base(self) -> str:
-        """`http://ip:port`; an IPv6 address gets its brackets."""
-        return f"http://[{self.ip}]:{self.port}" if ":" in self.ip else f"http://{self.ip}:{self.port}"
 
 
 class NodeClient:

@@ -22,11 +22,11 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra import telemetry
-from infra.db.notifications import Granted, Notifications
-from infra.notifier import Notifier
 from infra.settings import Settings
 from infra.temporal import monitor_schedule, open_workflows, search_attributes
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
+from infra.temporal.notifications import Granted, Notifications
+from infra.temporal.notifier import Notifier
 from infra.temporal.open_workflows import OpenTask, StuckRun
 from infra.temporal.reachability import CALL, Reachability
 from workflows.gpu_health import GpuHealthWorkflow

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from infra.db import keys
+from infra.db.ops import api_keys
 from tests.conftest import eventually, frontend
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode
@@ -64,7 +64,7 @@ async def test_the_secret_is_alone_on_standard_output(stack, cli):
     assert await status_of(stack, secret, "/gpus") == 403
     (row,) = await select(stack, "SELECT * FROM api_keys WHERE owner = 'cli user'")
     assert secret not in map(str, row.values())
-    assert row["key_hash"] == keys.hash_key(secret)
+    assert row["key_hash"] == api_keys.hash_key(secret)
 
 
 async def test_a_list_has_no_secrets(stack, cli, made):
@@ -82,7 +82,7 @@ async def test_a_list_has_no_secrets(stack, cli, made):
     assert (status, one["keyId"] in table, "网关" in table) == (0, True, True)
     for text in (out, table):
         assert one["secret"] not in text
-        assert keys.hash_key(one["secret"]) not in text
+        assert api_keys.hash_key(one["secret"]) not in text
 
 
 @pytest.mark.parametrize(

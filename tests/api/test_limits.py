@@ -15,8 +15,8 @@ from api.app import create_app
 from api.dependencies import Context
 from api.middleware import rate_limit as limits
 from infra.cache import Cache
-from infra.db.engine import Database
-from infra.forecast import Forecast
+from infra.db.session import Database
+from infra.db.slots.forecast import Forecast
 from infra.nodes.address_policy import AllowList
 from infra.nodes.own_services import OwnServices
 from infra.resilience.token_bucket import ByteRate, Rate, RoleRate

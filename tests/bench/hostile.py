@@ -8,10 +8,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from infra.db import keys
-from infra.db.audit import Actor
-from infra.db.engine import Database
-from infra.db.keys import NewKey
+from infra.db.ops import api_keys
+from infra.db.ops.api_keys import NewKey
+from infra.db.ops.audit import Actor
+from infra.db.session import Database
 from tests.bench.attacker import STRUCTURE
 from tests.bench.companion import Companion
 from tests.bench.figures import Figure, Of, at_most
@@ -91,7 +91,7 @@ def _honest_calls(rig: Rig, done: Put) -> dict[str, Call]:
 async def _key(rig: Rig, role: Role) -> str:
     database = Database(rig.stack.services.database_url, connections=2)
     try:
-        made = await database.run(lambda c: keys.create(c, NewKey(role, "bench"), Actor(None, "bench", None)))
+        made = await database.run(lambda c: api_keys.create(c, NewKey(role, "bench"), Actor(None, "bench", None)))
         return made.secret
     finally:
         await database.close()

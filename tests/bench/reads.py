@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from infra.data_dir.embedded import DATABASE
-from infra.db import counters, keys
-from infra.db.audit import Actor
-from infra.db.engine import Database
-from infra.db.keys import NewKey
-from infra.db.migrate import migrate
+from infra.db.ops import api_keys, counters
+from infra.db.ops.api_keys import NewKey
+from infra.db.ops.audit import Actor
+from infra.db.schema.migrate import migrate
+from infra.db.session import Database
 from tests.bench import fill
 from tests.bench.figures import Figure, at_most
 from tests.bench.node import Put, report
@@ -160,9 +160,9 @@ async def _prepare(url: str, bootstrap_key: str) -> str:
     database = Database(url)
     try:
         await migrate(database)
-        await database.run(lambda c: keys.ensure_bootstrap(c, bootstrap_key))
+        await database.run(lambda c: api_keys.ensure_bootstrap(c, bootstrap_key))
         key = NewKey(Role.USER, COMMON_USER)
-        return (await database.run(lambda c: keys.create(c, key, Actor(None, "bench", None)))).secret
+        return (await database.run(lambda c: api_keys.create(c, key, Actor(None, "bench", None)))).secret
     finally:
         await database.close()
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from infra.data_dir import embedded
-from infra.db.engine import Database
-from infra.db.migrate import migrate
+from infra.db.schema.migrate import migrate
+from infra.db.session import Database
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Session, Sessions

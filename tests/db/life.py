@@ -8,11 +8,14 @@ from typing import Any
 
 from sqlalchemy import text
 
-from infra.db import attempts, capacity, claims, collecting, creation, failures, gpus, queue, tasks
-from infra.db.creation import NewTask
-from infra.db.gpus import Registration
-from infra.db.notifications import Notifications
-from infra.db.queue import Place
+from infra.db.nodes.queries import Registration
+from infra.db.queue import position
+from infra.db.queue.position import Place
+from infra.db.slots import capacity
+from infra.db.tasks import queries as task_queries
+from infra.db.transactions import claim_slot, collect_attempt, create_task, judge_nodes, node_state, settle_attempt
+from infra.db.transactions.create_task import NewTask
+from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.sessions import Session
 from workflows.domain.attempt import Outcome
@@ -31,7 +34,7 @@ class Life:
 
     async def node(self, gpu_id: str, types: list[int], *, slots: int = 1, serves: str = "NORMAL") -> None:
         node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, serves, "1", slots, {}, None, "k")
-        await gpus.register(self.connection, node)
+        await node_state.register(self.connection, node)
 
     async def create(
         self,
@@ -50,7 +53,7 @@ class Life:
                        None, None, flow)  # fmt: skip
         seen = await capacity.read(self.connection, task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=vip))
         weight = self.weights.get(app, 1.0)
-        created = await creation.create(
+        created = await create_task.create(
             self.connection,
             task,
             seen,
@@ -62,15 +65,15 @@ class Life:
 
     async def claim(self, task_id: str) -> str | None:
         """The node whose slot the task holds, after it has looked for one."""
-        found = await claims.claim(self.run, task_id)
+        found = await claim_slot.claim(self.run, task_id)
         return found.grant.gpu_id if found.grant else None
 
     async def end(self, task_id: str, outcome: Outcome = Outcome.SUCCEEDED, reason: str | None = None) -> Collected:
         """The open attempt of a task ends, its slot goes on, its workflow collects, and takes a look at the nodes."""
         attempt = await self.settle(task_id, outcome, reason)
-        collected = await collecting.complete(self.connection, task_id, attempt)
+        collected = await collect_attempt.complete(self.connection, task_id, attempt)
         if collected is None:
-            collected = await collecting.collect(self.connection, task_id, attempt)
+            collected = await collect_attempt.collect(self.connection, task_id, attempt)
         if collected.status in TERMINAL:
             await self.review(task_id)
         return collected
@@ -79,7 +82,7 @@ class Life:
         """The open attempt of a task ends, and its slot goes on; its number."""
         attempt: int = await self.scalar("SELECT attempts FROM tasks WHERE task_id = :t", t=task_id)
         result = "{}" if outcome is Outcome.SUCCEEDED else None
-        settled = await attempts.settle(
+        settled = await settle_attempt.settle(
             self.connection, task_id, attempt, outcome, actor="test", reason=reason, result=result,
         )  # fmt: skip
         assert settled is not None
@@ -87,7 +90,7 @@ class Life:
 
     async def review(self, task_id: str) -> Notifications:
         """As `TaskSteps.collect` does once a task has ended."""
-        return await failures.review(self.run, task_id)
+        return await judge_nodes.review(self.run, task_id)
 
     async def running(self) -> dict[str, str]:
         """The node of each task that holds a slot."""
@@ -96,17 +99,17 @@ class Life:
 
     async def position(self, task_id: str) -> int:
         """`queuePosition`."""
-        row = await tasks.progress(self.connection, task_id)
+        row = await task_queries.progress(self.connection, task_id)
         assert row is not None
         seen = await capacity.read(
             self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)
         )
         place = Place(row.queue_class, row.queue_rank, row.display_id)
-        return await queue.ahead(self.connection, place, seen.pool) + 1
+        return await position.ahead(self.connection, place, seen.pool) + 1
 
     async def waits_for(self, task_id: str) -> str:
         """The text of `waiting`."""
-        row = await tasks.progress(self.connection, task_id)
+        row = await task_queries.progress(self.connection, task_id)
         assert row is not None
         seen = await capacity.read(
             self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)

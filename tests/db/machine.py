@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlalchemy import text
 
 from infra.data_dir import embedded
-from infra.db.engine import Database
-from infra.db.migrate import migrate
+from infra.db.schema.migrate import migrate
+from infra.db.session import Database
 from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from infra.db.engine import Database
+from infra.db.session import Database
 from tests.db.sessions import Session
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from infra.db.capacity import Nodes
 from infra.db.connection import Connection
-from infra.db.keys import Caller
+from infra.db.ops.api_keys import Caller
+from infra.db.slots.capacity import Nodes
 from workflows.domain.role import Role
 
 TASK = {"task_type": 1, "status": "QUEUED", "user_id": "u", "app": "a", "priority": 1, "queue_class": 0,

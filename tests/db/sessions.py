@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import TextClause
 
 from infra.db.connection import Connection
-from infra.db.engine import OPTIONS, USUAL, conninfo
+from infra.db.session import OPTIONS, USUAL, conninfo
 
 
 class Session(Connection):

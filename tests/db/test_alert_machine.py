@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
 
-from infra.db import alerts, counters
-from infra.db.alerts import NewAlert
+from infra.db.ops import alerts, counters
+from infra.db.ops.alerts import NewAlert
 from tests.db.machine import DatabaseMachine, drive, over
 from workers.stack.stack import Stack
 from workflows.domain.alert import AlertLevel, AlertStatus

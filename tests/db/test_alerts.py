@@ -8,10 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from api.schemas.alerts import AlertInfo
-from infra.db import alerts, gpus, node_edges, reconciling
-from infra.db.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert
 from infra.db.connection import Connection
-from infra.db.engine import Database
+from infra.db.nodes import transitions as node_transitions
+from infra.db.ops import alerts
+from infra.db.ops.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert
+from infra.db.repair import drift
+from infra.db.session import Database
+from infra.db.transactions import node_state
 from tests.db.life import Life
 from workflows.domain.alert import AlertLevel
 
@@ -96,24 +99,24 @@ async def test_what_the_version_before_has_raised_does_not_hold_it_back(life: Li
     )
     assert await alerts.raise_alert(life.connection, alerts.fleet_silent(["n"], 3))
     await life.node("n", [1])
-    await gpus.fault(life.connection, "n", "x")
+    await node_state.fault(life.connection, "n", "x")
     assert len(await counts(life.connection)) == 4
 
 
 async def test_a_node_that_goes_and_comes_has_one_open_alert(life: Life) -> None:
     await life.node("n", [1])
     for _ in range(6):
-        await node_edges.go_offline(life.connection, "n")
-        await gpus.come_back(life.connection, "n")
+        await node_transitions.go_offline(life.connection, "n")
+        await node_state.come_back(life.connection, "n")
     assert await counts(life.connection) == [("ACTIVE", "GPU节点 n 心跳超时，已离线", 6)]
 
 
 async def test_a_node_that_registers_faults_and_leaves_has_one_open_alert(life: Life) -> None:
     for number in range(60):
         await life.node("n", [1])
-        await gpus.recover(life.connection, "n")
-        await gpus.fault(life.connection, "n", f"reason {number}")
-        await gpus.deregister(life.connection, "n")
+        await node_state.recover(life.connection, "n")
+        await node_state.fault(life.connection, "n", f"reason {number}")
+        await node_state.deregister(life.connection, "n")
     assert await counts(life.connection) == [("ACTIVE", "GPU节点 n 检测到故障: reason 59", 60)]
     (row,), total = await alerts.page(life.connection, {}, limit=9, offset=0)
     assert AlertInfo.of(row).message == "GPU节点 n 检测到故障: reason 59（共60次）"
@@ -142,7 +145,7 @@ async def test_any_number_of_types_that_nobody_serves_makes_few_alerts(life: Lif
         f" SELECT 'tasks', kind || ' QUEUED', 1 FROM generate_series(1, {UNSERVED_NAMED + 3}) kind"
         " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
     )
-    waiting = [pair for pair in await reconciling.unserved(life.connection) if pair[1].startswith("t")]
+    waiting = [pair for pair in await drift.unserved(life.connection) if pair[1].startswith("t")]
     assert waiting == [(kind, f"t{kind}") for kind in range(2, UNSERVED_NAMED + 4)]  # the oldest first
     raised = alerts.unserved(waiting)
     assert len({one.cause for one in raised}) == UNSERVED_NAMED + 1
@@ -153,11 +156,11 @@ async def test_any_number_of_types_that_nobody_serves_makes_few_alerts(life: Lif
 
 async def test_a_type_that_a_node_had_goes_before_those_that_were_made_up(life: Life) -> None:
     await life.node("n", [UNSERVED_NAMED + 9])
-    await gpus.deregister(life.connection, "n")
+    await node_state.deregister(life.connection, "n")
     for kind in (*range(1, UNSERVED_NAMED + 3), UNSERVED_NAMED + 9):
         await life.create(f"t{kind}", task_type=kind)
     await life.do(
         "INSERT INTO counters (counter, key, n) SELECT DISTINCT 'tasks', task_type || ' QUEUED', 1 FROM tasks"
         " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
     )
-    assert (await reconciling.unserved(life.connection))[0] == (UNSERVED_NAMED + 9, f"t{UNSERVED_NAMED + 9}")
+    assert (await drift.unserved(life.connection))[0] == (UNSERVED_NAMED + 9, f"t{UNSERVED_NAMED + 9}")

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
 
-from infra.db import attempts, claims, collecting, creation, gpus
-from infra.db.capacity import Capacity, Nodes
-from infra.db.creation import NewTask
-from infra.db.gpus import Registration
+from infra.db.attempts import queries as attempt_queries
+from infra.db.nodes.queries import Registration
+from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.transactions import claim_slot, collect_attempt, create_task, node_state, settle_attempt
+from infra.db.transactions.create_task import NewTask
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
 from tests.db.sessions import Session
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
+from workflows.domain.errors import GpuNotFound
 
 NODES = ("n1", "n2", "n3")
 TYPES = (1, 2)
@@ -167,10 +169,10 @@ class Allocator(DatabaseMachine):
             best = (
                 await connection.execute(text(BEST), {"types": node.task_types, "gpu_id": gpu_id})
             ).scalar_one_or_none()
-            settled = await attempts.settle(
+            settled = await settle_attempt.settle(
                 connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}"
             )
-            await collecting.collect(connection, task_id, attempt_number)
+            await collect_attempt.collect(connection, task_id, attempt_number)
             return best, settled
 
         best, settled = await self.database.run(finish)
@@ -184,14 +186,14 @@ class Allocator(DatabaseMachine):
         task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
                        None, None)  # fmt: skip
         capacity = Capacity(seen, list(TYPES), [], 1.0)
-        created = await self.session(lambda c: creation.create(c, task, capacity, weight=1.0, by=rows.CREATOR))
+        created = await self.session(lambda c: create_task.create(c, task, capacity, weight=1.0, by=rows.CREATOR))
         if created.grant is None and not created.waits:  # as its workflow does then
-            await claims.claim(self.session, task_id)
+            await claim_slot.claim(self.session, task_id)
 
     async def claim(self, number: int) -> None:
         if self.created:
             task_id = self.created[number % len(self.created)]
-            await claims.claim(self.session, task_id)
+            await claim_slot.claim(self.session, task_id)
 
     async def settle(self, number: int, outcome: Outcome) -> None:
         attempt = await self._open(number)
@@ -200,38 +202,38 @@ class Allocator(DatabaseMachine):
 
     async def register(self, gpu_id: str, types: list[int], slots: int, queue: str) -> None:
         node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, queue, "1", slots, {}, None, "k")
-        await self.session(lambda c: gpus.register(c, node))
+        await self.session(lambda c: node_state.register(c, node))
 
     async def fault(self, gpu_id: str) -> None:
-        await self._existing(lambda c: gpus.fault(c, gpu_id, "test"))
+        await self._existing(lambda c: node_state.fault(c, gpu_id, "test"))
         await self._close_all(gpu_id, Outcome.FAULTY)
 
     async def recover(self, gpu_id: str) -> None:
-        await self._existing(lambda c: gpus.recover(c, gpu_id))
+        await self._existing(lambda c: node_state.recover(c, gpu_id))
 
     async def deregister(self, gpu_id: str) -> None:
-        await self._existing(lambda c: gpus.deregister(c, gpu_id))
+        await self._existing(lambda c: node_state.deregister(c, gpu_id))
         await self._close_all(gpu_id, Outcome.DEREGISTERED)
 
     async def _existing(self, work: Callable[[Session], Awaitable[Any]]) -> None:
         try:
             await self.session(work)
-        except gpus.GpuNotFound:
+        except GpuNotFound:
             return
 
     async def _close_all(self, gpu_id: str, outcome: Outcome) -> None:
-        for row in await self.session(lambda c: attempts.open_on(c, gpu_id)):
+        for row in await self.session(lambda c: attempt_queries.open_on(c, gpu_id)):
             await self._settle(row.task_id, row.attempt, outcome)
 
     async def _settle(self, task_id: str, attempt: int, outcome: Outcome) -> None:
         """What the report and then the task's workflow do: settle, collect, and look for a slot again."""
         result = "{}" if outcome is Outcome.SUCCEEDED else None
         await self.session(
-            lambda c: attempts.settle(c, task_id, attempt, outcome, actor="test", reason="r", result=result)
+            lambda c: settle_attempt.settle(c, task_id, attempt, outcome, actor="test", reason="r", result=result)
         )
-        if await self.session(lambda c: collecting.complete(c, task_id, attempt)) is None:
-            await self.session(lambda c: collecting.collect(c, task_id, attempt))
-        await claims.claim(self.session, task_id)
+        if await self.session(lambda c: collect_attempt.complete(c, task_id, attempt)) is None:
+            await self.session(lambda c: collect_attempt.collect(c, task_id, attempt))
+        await claim_slot.claim(self.session, task_id)
 
     async def _open(self, number: int) -> tuple[str, int, str] | None:
         statement = "SELECT task_id, attempt, gpu_id FROM attempts WHERE closed_at IS NULL ORDER BY task_id"

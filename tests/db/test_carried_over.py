@@ -10,17 +10,17 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
-from infra.db import counters, keys
 from infra.db.connection import Connection
-from infra.db.engine import USUAL
-from infra.db.migrate import alembic_config, create_engine
+from infra.db.ops import api_keys, counters
+from infra.db.schema.migrate import alembic_config, create_engine
+from infra.db.session import USUAL
 from workers.stack.stack import Stack
 
 NAME = "carried_over"
 BEFORE = [
     "INSERT INTO api_keys (key_id, key_hash, role, owner) VALUES"
-    f" ('key_admin', '{keys.hash_key('admin')}', 'admin', 'bootstrap'),"
-    f" ('key_node', '{keys.hash_key('node')}', 'node', 'n')",
+    f" ('key_admin', '{api_keys.hash_key('admin')}', 'admin', 'bootstrap'),"
+    f" ('key_node', '{api_keys.hash_key('node')}', 'node', 'n')",
     *(
         "INSERT INTO gpus (gpu_id, epoch, status, hostname, ip, port, task_types, priority_queue, version,"
         f" max_concurrent_tasks, metadata, key_id) VALUES ('{gpu_id}', 1, 'ACTIVE', 'h', '::1', 1, '{{1}}', 'NORMAL',"
@@ -61,7 +61,7 @@ async def native(connection: AsyncConnection) -> Connection:
 
 async def test_keys_gpus_and_counts_are_carried_over(before):
     await before.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0013"))  # what `keys` reads
-    caller = await keys.find(await native(before), "node")
+    caller = await api_keys.find(await native(before), "node")
     assert (caller.key_id, caller.lineage, caller.role, caller.acts_for_others) == (
         "key_node",
         "key_node",
@@ -81,6 +81,6 @@ async def test_keys_gpus_and_counts_are_carried_over(before):
     ]:
         assert await counters.tasks_matching(await native(before), user_id="u", **filters) == total
         assert await counters.tasks_matching(await native(before), user_id="v", **filters) == 0
-    assert await keys.ensure_bootstrap(await native(before), "another")
-    assert await keys.find(await native(before), "admin") is None
-    assert (await keys.find(await native(before), "another")).lineage == "key_admin"
+    assert await api_keys.ensure_bootstrap(await native(before), "another")
+    assert await api_keys.find(await native(before), "admin") is None
+    assert (await api_keys.find(await native(before), "another")).lineage == "key_admin"

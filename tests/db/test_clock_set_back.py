@@ -8,12 +8,19 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from redis.asyncio import Redis
 
-from activities.node_steps import NodeSteps
+from activities.nodes import NodeSteps
 from infra.cache import Cache
-from infra.db import capacity, claims, clock, counters, gpus, instances, monitoring, queue, reconciling
-from infra.db import silence as silence_of
-from infra.db.collecting import due_in_s
-from infra.db.instances import Load
+from infra.db import clock
+from infra.db.nodes import beats
+from infra.db.nodes import liveness as silence_of
+from infra.db.nodes import queries as node_queries
+from infra.db.ops import counters, health, instances, leadership
+from infra.db.ops.instances import Load
+from infra.db.queue import aging
+from infra.db.repair import drift
+from infra.db.slots import assign, capacity
+from infra.db.transactions import claim_slot, node_state
+from infra.db.transactions.collect_attempt import due_in_s
 from infra.resilience.token_bucket import ByteRate, Rate
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
@@ -60,24 +67,24 @@ async def test_the_comparisons(life: Life, moment: str, *, long_ago: bool, recen
 
 async def test_a_lease_that_lasts_too_long_is_over_and_the_epoch_rises(fresh: Life) -> None:
     gone, alive = await joined(fresh), await joined(fresh)
-    assert await instances.lead(fresh.connection, gone, LEASE_S) == 1
-    assert await instances.lead(fresh.connection, alive, LEASE_S) is None
+    assert await leadership.lead(fresh.connection, gone, LEASE_S) == 1
+    assert await leadership.lead(fresh.connection, alive, LEASE_S) is None
     await fresh.do(f"UPDATE leader_lease SET expires_at = {AHEAD}")
     await fresh.do(f"UPDATE instances SET last_beat = {AHEAD}")
-    assert await instances.lead(fresh.connection, alive, LEASE_S) == 2
-    assert await instances.lead(fresh.connection, gone, LEASE_S) is None
+    assert await leadership.lead(fresh.connection, alive, LEASE_S) == 2
+    assert await leadership.lead(fresh.connection, gone, LEASE_S) is None
     await fresh.do(f"UPDATE leader_lease SET expires_at = {AHEAD}")
-    assert await instances.lead(fresh.connection, alive, LEASE_S) == 3  # its own one too
-    assert await instances.lead(fresh.connection, alive, LEASE_S) == 3
+    assert await leadership.lead(fresh.connection, alive, LEASE_S) == 3  # its own one too
+    assert await leadership.lead(fresh.connection, alive, LEASE_S) == 3
 
 
 async def test_a_longer_lease_of_a_holder_that_lives_is_not_taken(fresh: Life) -> None:
     holder, other = await joined(fresh), await joined(fresh)
-    assert await instances.lead(fresh.connection, holder, 6 * LEASE_S) == 1
-    assert await instances.lead(fresh.connection, other, LEASE_S) is None
-    assert await instances.lead(fresh.connection, holder, 6 * LEASE_S) == 1
+    assert await leadership.lead(fresh.connection, holder, 6 * LEASE_S) == 1
+    assert await leadership.lead(fresh.connection, other, LEASE_S) is None
+    assert await leadership.lead(fresh.connection, holder, 6 * LEASE_S) == 1
     await fresh.do("UPDATE instances SET last_beat = last_beat - interval '31 s'")
-    assert await instances.lead(fresh.connection, other, LEASE_S) == 2
+    assert await leadership.lead(fresh.connection, other, LEASE_S) == 2
 
 
 async def test_a_small_step_back_takes_no_node_that_beats(fresh: Life) -> None:
@@ -86,7 +93,7 @@ async def test_a_small_step_back_takes_no_node_that_beats(fresh: Life) -> None:
     await fresh.do("UPDATE instances SET listening_since = clock_timestamp() - interval '1 day'")
     await fresh.do("UPDATE gpu_beats SET at = clock_timestamp() + interval '700 ms'")
     assert await silent(fresh) == []
-    await gpus.set_right(fresh.connection)
+    await beats.set_right(fresh.connection)
     await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
     assert await silent(fresh) == []
 
@@ -97,7 +104,7 @@ async def test_a_node_that_registered_in_time_to_come_is_judged_and_guarded_as_o
         await fresh.node(gpu_id, [1])
     await fresh.do(f"UPDATE gpus SET status_since = {AHEAD}, judged_since = {AHEAD}, registered_at = {AHEAD}")
     registered = await fresh.scalar("SELECT registered_at FROM gpus WHERE gpu_id = 'a'")
-    await gpus.set_right(fresh.connection)
+    await beats.set_right(fresh.connection)
     await fresh.create("t", max_retries=0)
     await fresh.claim("t")
     await fresh.end("t", Outcome.FAILED)
@@ -119,13 +126,13 @@ async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_g
     assert await silent(fresh) == []  # nobody listens who is known to
     await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
     assert await silent(fresh) == []  # from now on
-    node = await gpus.get(fresh.connection, "n")
+    node = await node_queries.get(fresh.connection, "n")
     assert node is not None
     assert (node.last_beat, node.silent_s) == (None, 0)
-    (listed,), _ = await gpus.page(fresh.connection, None, limit=9, offset=0, room=999)
+    (listed,), _ = await node_queries.page(fresh.connection, None, limit=9, offset=0, room=999)
     assert listed.last_beat is None
     await fresh.do("UPDATE instances SET listening_since = listening_since - interval '1 day'")
-    await gpus.set_right(fresh.connection)
+    await beats.set_right(fresh.connection)
     assert await silent(fresh) == []  # its grace begins
     await fresh.do("UPDATE gpu_beats SET at = at - make_interval(secs => :s)", s=GRACE_S + 1)
     assert await silent(fresh) == ["n"]
@@ -147,9 +154,9 @@ async def test_a_beat_replaces_one_that_is_yet_to_come_and_no_later_one(fresh: L
     age = "SELECT extract(epoch FROM clock_timestamp() - at)::float FROM gpu_beats"
     await fresh.node("n", [1])
     await fresh.do(f"UPDATE gpu_beats SET at = {AHEAD}")
-    await gpus.record_beats(fresh.connection, {"n": 3.0})
+    await beats.record_beats(fresh.connection, {"n": 3.0})
     assert await fresh.scalar(age) == pytest.approx(3, abs=1)
-    await gpus.record_beats(fresh.connection, {"n": 9.0})  # an older batch
+    await beats.record_beats(fresh.connection, {"n": 9.0})  # an older batch
     assert await fresh.scalar(age) == pytest.approx(3, abs=1)
     await fresh.do(f"UPDATE gpu_beats SET at = {AHEAD}")
     await fresh.node("n", [1])
@@ -174,27 +181,27 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.do("UPDATE gpus SET not_before = clock_timestamp() + interval '59 s'")
     assert await fresh.claim("t") is None
     assert (await capacity.read(fresh.connection, 1)).nodes.backed_off == 1
-    assert list(await gpus.standing_free(fresh.connection)) == []
+    assert list(await assign.standing_free(fresh.connection)) == []
     await fresh.do(f"UPDATE gpus SET not_before = {AHEAD}")
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
     assert (await capacity.read(fresh.connection, 1)).nodes.free == 1
-    assert list(await gpus.standing_free(fresh.connection)) == ["n"]
-    assert await claims.is_any_free(fresh.connection, 1, vip=False)
+    assert list(await assign.standing_free(fresh.connection)) == ["n"]
+    assert await claim_slot.is_any_free(fresh.connection, 1, vip=False)
     assert await fresh.claim("t") == "n"
 
 
 async def test_a_task_that_waits_since_a_time_to_come_is_served_and_ages(fresh: Life) -> None:
     await fresh.create("t")
     await fresh.do(f"UPDATE tasks SET waiting_since = {AHEAD}, created_at = {AHEAD}, failed_on = '{{n}}'")
-    await queue.promote(fresh.connection, 600, limit=9)
+    await aging.promote(fresh.connection, 600, limit=9)
     assert (await fresh.task("t")).promoted_at is not None
     await fresh.do("UPDATE tasks SET waiting_since = NULL")
     for gpu_id in ("n", "other"):
         await fresh.node(gpu_id, [1])
     await fresh.do("UPDATE gpus SET max_concurrent_tasks = 1, priority_queue = 'NORMAL'")
     await fresh.do(f"UPDATE tasks SET waiting_since = {AHEAD}")
-    assert set(await gpus.standing_free(fresh.connection)) == {"n", "other"}
-    await gpus.put_to_work(fresh.connection, "n")
+    assert set(await assign.standing_free(fresh.connection)) == {"n", "other"}
+    await node_state.put_to_work(fresh.connection, "n")
     assert await fresh.running() == {"t": "n"}  # it avoids a node for 30 s, not for hours
 
 
@@ -205,7 +212,7 @@ async def test_the_end_of_an_open_attempt_comes(fresh: Life) -> None:
         await fresh.claim(task_id)
     await fresh.do(f"UPDATE attempts SET claimed_at = {AHEAD}")
     await fresh.do(f"UPDATE attempts SET accepted_at = {AHEAD} WHERE task_id = 'accepted'")
-    await reconciling.set_right(fresh.connection)
+    await drift.set_right(fresh.connection)
     assert (
         await fresh.scalar("SELECT count(*) FROM attempts WHERE GREATEST(claimed_at, accepted_at) > clock_timestamp()")
         == 0
@@ -216,29 +223,29 @@ async def test_the_end_of_an_open_attempt_comes(fresh: Life) -> None:
     await fresh.do(
         "UPDATE attempts SET accepted_at = accepted_at - interval '30 s', claimed_at = claimed_at - interval '300 s'"
     )
-    found = await reconciling.expired(fresh.connection, 20, 60, 60)
+    found = await drift.expired(fresh.connection, 20, 60, 60)
     assert {row.task_id for row in found} == {"accepted", "claimed"}
 
 
 async def test_the_reconciler_finds_what_is_dated_ahead(fresh: Life) -> None:
     await fresh.create("not started")
     await fresh.do(f"UPDATE outbox SET created_at = {AHEAD}")
-    assert [row.task_id for row in await reconciling.not_started(fresh.connection, 5)] == ["not started"]
+    assert [row.task_id for row in await drift.not_started(fresh.connection, 5)] == ["not started"]
 
     await fresh.node("n", [2])
     await fresh.create("held", 2)
     await fresh.claim("held")
     await fresh.do(f"UPDATE attempts SET claimed_at = {AHEAD}")
-    assert [row.task_id for row in await reconciling.undispatched(fresh.connection, 20)] == ["held"]
+    assert [row.task_id for row in await drift.undispatched(fresh.connection, 20)] == ["held"]
     await fresh.do(f"UPDATE attempts SET closed_at = {AHEAD}, outcome = 'FAILED'")
-    (row,) = await reconciling.uncollected(fresh.connection, 5)
+    (row,) = await drift.uncollected(fresh.connection, 5)
     assert (row.task_id, row.closed_for_s) == ("held", float("inf"))
     await fresh.do(f"UPDATE attempts SET collected_at = {AHEAD}")
     await fresh.do(f"UPDATE tasks SET updated_at = {AHEAD}, waiting_since = NULL")
-    assert {row.task_id for row in await reconciling.forgotten(fresh.connection, 90)} == {"not started", "held"}
-    assert len(await reconciling.next_round(fresh.connection, 20, 9)) == 2
+    assert {row.task_id for row in await drift.forgotten(fresh.connection, 90)} == {"not started", "held"}
+    assert len(await drift.next_round(fresh.connection, 20, 9)) == 2
     await fresh.do(f"UPDATE gpus SET status_since = {AHEAD}")
-    assert [row.gpu_id for row in await reconciling.unattended(fresh.connection, 5)] == ["n"]
+    assert [row.gpu_id for row in await drift.unattended(fresh.connection, 5)] == ["n"]
 
 
 async def test_what_was_mended_in_time_to_come_is_mended_again(fresh: Life) -> None:
@@ -246,23 +253,23 @@ async def test_what_was_mended_in_time_to_come_is_mended_again(fresh: Life) -> N
     await fresh.do("UPDATE outbox SET created_at = clock_timestamp() - interval '1 min'")
     note = "INSERT INTO task_events VALUES ('t', 2, 'QUEUED', 'QUEUED', NULL, NULL, 'reconciler', 'r', {at})"
     await fresh.do(note.format(at="clock_timestamp()"))
-    assert list(await reconciling.not_started(fresh.connection, 5)) == []
+    assert list(await drift.not_started(fresh.connection, 5)) == []
     await fresh.do(f"UPDATE task_events SET at = {AHEAD} WHERE seq = 2")
-    assert len(await reconciling.not_started(fresh.connection, 5)) == 1
+    assert len(await drift.not_started(fresh.connection, 5)) == 1
     await fresh.do(note.format(at="clock_timestamp()").replace("'t', 2", "'t', 3"))
-    assert list(await reconciling.not_started(fresh.connection, 5)) == []  # and rests from then on
+    assert list(await drift.not_started(fresh.connection, 5)) == []  # and rests from then on
 
 
 async def test_a_small_step_back_promotes_nobody(fresh: Life) -> None:
     await fresh.create("t")
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() + interval '5 s'")
-    assert await queue.promote(fresh.connection, 600, limit=9) == 0
+    assert await aging.promote(fresh.connection, 600, limit=9) == 0
 
 
 async def test_a_silent_node_keeps_its_tasks_for_one_grace(fresh: Life) -> None:
     await fresh.node("n", [1])
     await fresh.do(f"UPDATE gpus SET status = 'OFFLINE', status_since = {AHEAD}")
-    node = await gpus.get(fresh.connection, "n")
+    node = await node_queries.get(fresh.connection, "n")
     assert node is not None
     assert NodeSteps(None, None, None, Settings())._hold_is_over(node)
 
@@ -274,7 +281,7 @@ async def test_health_and_durations_are_those_of_tasks_that_have_ended(fresh: Li
         await fresh.claim(task_id)
         await fresh.end(task_id, outcome)
     await fresh.do(f"UPDATE tasks SET completed_at = {AHEAD} WHERE task_id = 'ahead'")
-    assert (await monitoring.read(fresh.connection, 15)).recent == {"COMPLETED": 1}
+    assert (await health.read(fresh.connection, 15)).recent == {"COMPLETED": 1}
 
 
 async def test_a_recount_is_due(fresh: Life) -> None:
@@ -292,7 +299,7 @@ async def test_the_leader_runs_a_monitor_whose_schedule_lies_ahead(
 ) -> None:
     temporal = MagicMock(trigger_monitor=AsyncMock(side_effect=TemporalAway("not now")))
     late_monitor = LateMonitor(OneConnection(fresh.connection), temporal, Settings())
-    await monitoring.keep(fresh.connection, {})
+    await health.keep(fresh.connection, {})
     await fresh.do(f"UPDATE monitor_reports SET at = {at}" if at else "TRUNCATE monitor_reports")
     await late_monitor.find()
     temporal.trigger_monitor.assert_not_called()  # it has only just begun

@@ -18,7 +18,7 @@ from psycopg_pool import PoolTimeout
 from sqlalchemy import text
 
 from infra.db.connection import Connection, WrongCount
-from infra.db.engine import Database, DatabaseSilent, conninfo, is_unavailable
+from infra.db.session import Database, DatabaseSilent, conninfo, is_unavailable
 from tests.db.sessions import Sessions
 from tests.faults.proxy import Chances, Proxy, is_commit, to_path
 from workers.stack.ports import free_port

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
-from infra.db import counters, edges
-from infra.db.counters import Counts
-from infra.db.edges import Cause
-from infra.db.engine import Database
+from infra.db.ops import counters
+from infra.db.ops.counters import Counts
+from infra.db.session import Database
+from infra.db.tasks import transitions as task_transitions
+from infra.db.tasks.transitions import Cause
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.sessions import Sessions
@@ -37,7 +38,7 @@ async def some_rows(connection) -> None:
     for number in range(6):
         await rows.task(connection, f"t{number}", task_type=number % 2)
     await rows.task(connection, "p")
-    await edges.start(connection, Cause("p", 1, "g", "test", None), 0.0)
+    await task_transitions.start(connection, Cause("p", 1, "g", "test", None), 0.0)
     await rows.node(connection, "g")
 
 
@@ -118,7 +119,7 @@ async def test_a_change_under_way_is_counted_once(database, engine):
     await database.run(some_rows)
     async with engine.begin() as other:
         await rows.task(other, "late", task_type=5)
-        await edges.start(other, Cause("t0", 1, "g", "test", None), 0.0)
+        await task_transitions.start(other, Cause("t0", 1, "g", "test", None), 0.0)
         await database.run(lambda c: c.execute(text("UPDATE counters SET n = n + 7")))
         await database.run(counters.recount)
     assert (await counts(database)).tasks[5, "QUEUED"] == 1

@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from sqlalchemy import text
 
-from infra.db import alerts, instances, monitoring
+from infra.db.ops import alerts, health, instances, leadership
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -29,7 +29,7 @@ async def test_a_nearly_full_disk_is_told_while_it_is(life: Life, monkeypatch: p
     async def turn(free: int) -> Health:
         monkeypatch.setattr(module, "fullest", lambda folder: Disk(Path("/data"), free, 100 * GIB, 99.0))
         await instance._turn()
-        return (await monitoring.read(life.connection, TIMEOUT_S)).levels.cluster
+        return (await health.read(life.connection, TIMEOUT_S)).levels.cluster
 
     assert await turn(50 * GIB) is Health.HEALTHY
     assert [await turn(GIB), await turn(GIB // 2)] == [Health.DEGRADED, Health.DEGRADED]
@@ -45,10 +45,10 @@ async def test_a_nearly_full_disk_is_told_while_it_is(life: Life, monkeypatch: p
 async def test_the_disk_of_another_host_counts_while_it_has_an_instance(life: Life) -> None:
     await life.do("TRUNCATE instances, leader_lease, monitor_reports")
     here = await instances.join(life.connection, kind="api", hostname="here", pid=1, version="1")
-    await instances.lead(life.connection, here, 10)
+    await leadership.lead(life.connection, here, 10)
     await instances.report_disk(life.connection, "there")
-    assert (await monitoring.read(life.connection, TIMEOUT_S)).levels.cluster is Health.HEALTHY
+    assert (await health.read(life.connection, TIMEOUT_S)).levels.cluster is Health.HEALTHY
     there = await instances.join(life.connection, kind="worker", hostname="there", pid=1, version="1")
-    assert (await monitoring.read(life.connection, TIMEOUT_S)).levels.cluster is Health.DEGRADED
+    assert (await health.read(life.connection, TIMEOUT_S)).levels.cluster is Health.DEGRADED
     await life.connection.execute(text("DELETE FROM instances WHERE instance_id = :i"), {"i": there})
-    assert (await monitoring.read(life.connection, TIMEOUT_S)).levels.cluster is Health.HEALTHY
+    assert (await health.read(life.connection, TIMEOUT_S)).levels.cluster is Health.HEALTHY

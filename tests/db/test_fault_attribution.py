@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import text
 
-from infra.db import failures, gpus
-from infra.db.notifications import Notifications
+from infra.db.transactions import judge_nodes, node_state
+from infra.temporal.notifications import Notifications
 from infra.temporal.open_workflows import StuckRun
 from tests.db.life import Life
 from workers.leader.stuck_workflows import StuckWorkflows
@@ -202,7 +202,7 @@ async def test_a_probe_is_of_another_flow_than_the_last_failure(life):
     await life.create("honest", app="careful")
     assert await life.claim("honest") is None
     await wake(life)
-    await gpus.put_to_work(life.connection, "only")
+    await node_state.put_to_work(life.connection, "only")
     assert await life.running() == {"honest": "only"}
 
 
@@ -278,7 +278,7 @@ async def test_where_no_other_node_could_take_it_one_rejection_is_enough(life):
     await life.node("only", [1])
     await life.node("other type", [2])
     await life.node("gone", [1])
-    await gpus.deregister(life.connection, "gone")
+    await node_state.deregister(life.connection, "gone")
     await life.create("t")
     await life.claim("t")
     await life.end("t", Outcome.REJECTED, "no")
@@ -299,12 +299,12 @@ async def test_a_rejected_task_waits_for_a_node_that_could_take_it(life, other_i
         assert await life.claim("long") == "other"
     await life.end("t", Outcome.REJECTED, "no")
     assert await life.claim("t") is None
-    await gpus.put_to_work(life.connection, "picky")
+    await node_state.put_to_work(life.connection, "picky")
     assert "t" not in await life.running()
     await wake(life)
     if other_is == "full":
         await life.end("long")
-    await gpus.put_to_work(life.connection, "other")
+    await node_state.put_to_work(life.connection, "other")
     assert (await life.running())["t"] == "other"
 
 
@@ -315,7 +315,7 @@ async def test_a_rejected_task_comes_back_where_the_other_node_has_gone_and_then
     first = await life.claim("t")
     other = {"n1": "n2", "n2": "n1"}[first]
     await life.end("t", Outcome.REJECTED, "no")
-    await gpus.deregister(life.connection, other)
+    await node_state.deregister(life.connection, other)
     assert await life.claim("t") == first
     await life.end("t", Outcome.REJECTED, "no")
     assert (await life.task("t")).status == "FAILED"
@@ -503,7 +503,7 @@ async def test_what_was_before_a_recovery_is_past(pair):
     await usual_work_of_the_good(pair)
     await alternate(pair, 5)
     assert (await pair.gpu("bad")).status == "FAULTY"
-    await gpus.recover(pair.connection, "bad")
+    await node_state.recover(pair.connection, "bad")
     await alternate_once_more(pair)
     assert (await pair.gpu("bad")).status == "ACTIVE"
 
@@ -541,23 +541,23 @@ async def test_a_node_that_refuses_again_and_again_rests_longer_each_time_and_co
 
 
 async def leave_and_come_back(life: Life, gpu_id: str) -> None:
-    await gpus.deregister(life.connection, gpu_id)
+    await node_state.deregister(life.connection, gpu_id)
     await life.node(gpu_id, [1])
 
 
 async def test_a_faulty_node_that_leaves_and_comes_back_is_faulty_until_it_is_recovered(life):
     await life.node("n", [1])
-    await gpus.fault(life.connection, "n", "ECC")
+    await node_state.fault(life.connection, "n", "ECC")
     await leave_and_come_back(life, "n")
     node = await life.gpu("n")
     assert (node.status, node.fault_reason, node.epoch) == ("FAULTY", "ECC", 2)
     await life.create("t")
     assert await life.claim("t") is None
-    await gpus.deregister(life.connection, "n")
+    await node_state.deregister(life.connection, "n")
     with pytest.raises(GpuNotFound):
-        await gpus.recover(life.connection, "n")  # of a node that is gone
+        await node_state.recover(life.connection, "n")  # of a node that is gone
     await life.node("n", [1])
-    await gpus.recover(life.connection, "n")
+    await node_state.recover(life.connection, "n")
     assert await life.running() == {"t": "n"}
     await leave_and_come_back(life, "n")
     assert (await life.gpu("n")).status == "ACTIVE"
@@ -584,11 +584,11 @@ async def test_recover_ends_the_rest_of_a_node_that_is_not_faulty(life):
         await life.end(f"t{number}", Outcome.FAILED, "boom")
     await life.create("next")
     assert await life.claim("next") is None
-    await gpus.recover(life.connection, "n")
+    await node_state.recover(life.connection, "n")
     node = await life.gpu("n")
     assert (node.task_failure_count, node.rests, node.not_before) == (0, 0, None)
     assert await life.running() == {"next": "n"}
-    assert not (await gpus.recover(life.connection, "n")).grants
+    assert not (await node_state.recover(life.connection, "n")).grants
 
 
 async def test_an_excuse_reaches_a_node_that_has_gone(life):
@@ -597,7 +597,7 @@ async def test_an_excuse_reaches_a_node_that_has_gone(life):
     await life.create("poison", max_retries=3)
     first, *_ = await fail_everywhere(life, "poison", "boom")
     assert (await life.gpu(first)).task_failure_count == 1
-    await gpus.deregister(life.connection, first)
-    await failures.excuse(life.connection, "poison", first)
+    await node_state.deregister(life.connection, first)
+    await judge_nodes.excuse(life.connection, "poison", first)
     await life.node(first, [1])
     assert (await life.gpu(first)).task_failure_count == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.forecast import Forecast
+from infra.db.slots.forecast import Forecast
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows.domain.queueing import USUAL_DURATION_S

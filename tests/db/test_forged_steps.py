@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
-from activities.task_steps import SOON_S, TaskSteps
-from infra.db import attempts, collecting, invariants, verifying
-from infra.db.collecting import DELIVERY_S
+from activities.tasks import SOON_S, TaskSteps
+from infra.db.repair import invariants, verify
+from infra.db.transactions import accept_attempt, collect_attempt, settle_attempt
+from infra.db.transactions.collect_attempt import DELIVERY_S
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -53,7 +54,7 @@ async def is_open(life: Life) -> bool:
 @pytest.mark.parametrize("accepted", [True, False])
 async def test_no_other_end_can_be_asked_for(held: Life, outcome: Outcome, *, accepted: bool) -> None:
     if accepted:
-        await attempts.accept(held.connection, "t", 1, actor="test")
+        await accept_attempt.accept(held.connection, "t", 1, actor="test")
         await ago(held, "accepted_at", 2 * TIMEOUT_S)
     await ago(held, "claimed_at", 3 * TIMEOUT_S)
     status = TaskStatus.PROCESSING if accepted else TaskStatus.QUEUED
@@ -82,7 +83,7 @@ async def test_an_attempt_is_closed_when_its_time_is_over(
 ) -> None:
     await ago(held, "claimed_at", claimed_s_ago)
     if accepted_s_ago is not None:
-        await attempts.accept(held.connection, "t", 1, actor="test")
+        await accept_attempt.accept(held.connection, "t", 1, actor="test")
         await ago(held, "accepted_at", accepted_s_ago)
     collected = await collect(held, outcome)
     assert await is_open(held) is not closes
@@ -95,7 +96,7 @@ async def test_an_attempt_is_closed_when_its_time_is_over(
 
 
 async def test_what_was_claimed_a_moment_ago_is_not_unreachable_yet(held: Life) -> None:
-    due = await collecting.due_in_s(held.connection, "t", 1, Outcome.UNREACHABLE)
+    due = await collect_attempt.due_in_s(held.connection, "t", 1, Outcome.UNREACHABLE)
     assert due == pytest.approx(DELIVERY_S, abs=1)
 
 
@@ -107,15 +108,15 @@ async def test_an_attempt_that_is_not_there_closes_nothing(held: Life, attempt: 
 
 async def test_no_task_is_completed_without_a_result(held: Life) -> None:
     with pytest.raises(ValueError, match="without a result"):
-        await attempts.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="test")
-    await attempts.accept(held.connection, "t", 1, actor="test")
+        await settle_attempt.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="test")
+    await accept_attempt.accept(held.connection, "t", 1, actor="test")
     await held.do(
         "UPDATE attempts SET outcome = 'SUCCEEDED', closed_at = clock_timestamp()"
     )  # what wrote past all that
     with pytest.raises(LookupError):
         await collect(held, None)
     assert (await held.task("t")).status == "PROCESSING"
-    assert (await verifying.find(held.connection, invariants.ONE_RESULT)).violations == 1
+    assert (await verify.find(held.connection, invariants.ONE_RESULT)).violations == 1
 
 
 async def test_only_what_is_closed_is_stopped_on_its_node(held: Life) -> None:

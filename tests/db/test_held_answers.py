@@ -10,10 +10,11 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.mending import DELIVERY_S, PATIENCE_S, UNHEARD_S, Mender
+from activities.reconciler import DELIVERY_S, PATIENCE_S, UNHEARD_S, Reconciler
 from activities.short_work import ShortWork
-from activities.task_steps import TaskSteps
-from infra.db import attempts, reconciling
+from activities.tasks import TaskSteps
+from infra.db.repair import drift
+from infra.db.transactions import accept_attempt, settle_attempt
 from infra.nodes.client import Answer, NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
@@ -58,7 +59,7 @@ async def test_the_result_is_stored_and_does_not_travel_through_temporal(held: L
 
 async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -> None:
     async def closed_meanwhile(*_: Any) -> Answer:
-        await attempts.settle(held.connection, "t", 1, Outcome.LOST, actor="test", reason="x")
+        await settle_attempt.settle(held.connection, "t", 1, Outcome.LOST, actor="test", reason="x")
         return DONE
 
     assert (await dispatch(held, closed_meanwhile)).delivery is Delivery.CLOSED
@@ -68,7 +69,7 @@ async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -
 
 async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> None:
     async def reported_meanwhile(*_: Any) -> Answer:
-        await attempts.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="gpu:n", result='{"n":1}')
+        await settle_attempt.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="gpu:n", result='{"n":1}')
         return DONE
 
     assert (await dispatch(held, reported_meanwhile)).delivery is Delivery.CLOSED
@@ -92,16 +93,16 @@ async def test_the_node_is_asked_before_its_attempt_expires(
     held: Life, answer: Any, ends: str | None, overdue: str, *, accepted: bool
 ) -> None:
     if accepted:
-        await attempts.accept(held.connection, "t", 1, actor="test")
+        await accept_attempt.accept(held.connection, "t", 1, actor="test")
     await held.do("UPDATE tasks SET engine_started_at = clock_timestamp()")
     await held.do(
         "UPDATE attempts SET claimed_at = claimed_at - make_interval(secs => :s),"
         " accepted_at = accepted_at - make_interval(secs => :s)",
         s=TIMEOUT_S + PATIENCE_S + DELIVERY_S + UNHEARD_S,
     )
-    (row,) = await reconciling.expired(held.connection, PATIENCE_S, DELIVERY_S, UNHEARD_S)
+    (row,) = await drift.expired(held.connection, PATIENCE_S, DELIVERY_S, UNHEARD_S)
     nodes = MagicMock(status=AsyncMock(side_effect=[answer]))
-    assert await Mender(OneConnection(held.connection), GATEWAY, nodes, Settings())._expire(row)
+    assert await Reconciler(OneConnection(held.connection), GATEWAY, nodes, Settings())._expire(row)
     assert await outcome(held) == (ends or overdue)
     assert (await held.scalar("SELECT (SELECT result FROM task_results)")) == (
         '{"n":1}' if ends == "SUCCEEDED" else None

@@ -7,7 +7,10 @@ from itertools import product
 import pytest
 from sqlalchemy import text
 
-from infra.db import counters, gpus, tasks
+from infra.db.nodes import queries as node_queries
+from infra.db.ops import counters
+from infra.db.tasks import queries as task_queries
+from infra.db.tasks import timeline
 from tests.db import rows
 
 ROOM = 1 << 20
@@ -29,14 +32,14 @@ async def some(life, connection):
 
 
 async def page(connection, filters, limit=100, offset=0, room=ROOM):
-    found, total = await tasks.page(connection, filters, limit=limit, offset=offset, room=room)
+    found, total = await task_queries.page(connection, filters, limit=limit, offset=offset, room=room)
     return [row.display_id for row in found], total
 
 
-@pytest.mark.parametrize("far", [tasks.FAR, 0])
+@pytest.mark.parametrize("far", [task_queries.FAR, 0])
 async def test_every_combination_of_filters(connection, some, monkeypatch, far):
     """And each from both ends."""
-    monkeypatch.setattr(tasks, "FAR", far)
+    monkeypatch.setattr(task_queries, "FAR", far)
     names = ("user_id", "gpu_id", "status", "task_type")
     for chosen in product((None, "u", "w"), (None, "g", "x"), (None, "QUEUED", "FAILED"), (None, 2, 9)):
         filters = {name: value for name, value in zip(names, chosen, strict=True) if value is not None}
@@ -76,7 +79,7 @@ async def test_the_largest_payloads_and_results_stay_where_they_are(life, connec
         (600, [(None, None), (30, None), (None, 20), (10, 500)]),
         (0, [(None, None)] * 4),
     ]:
-        found, _ = await tasks.page(connection, {}, limit=10, offset=0, room=room)
+        found, _ = await task_queries.page(connection, {}, limit=10, offset=0, room=room)
         sizes = [
             tuple(None if part is None else len(part.encode()) for part in (row.payload, row.result)) for row in found
         ]
@@ -89,15 +92,15 @@ async def test_pages_of_nodes(life, connection):
         types = [1, 2] if number == 1 else [1]
         await rows.node(connection, f"g{number}", metadata='{"a": "' + "x" * (size - 9) + '"}', task_types=types)
     await rows.node(connection, "gone", gone_at=text("clock_timestamp()"))
-    found, total = await gpus.page(connection, None, limit=2, offset=1, room=100)
+    found, total = await node_queries.page(connection, None, limit=2, offset=1, room=100)
     assert [(row.gpu_id, len(row.metadata_json or "")) for row in found] == [("g1", 0), ("g2", 20)]
     assert total == 3
-    found, total = await gpus.page(connection, "nobody's", limit=2, offset=0, room=100)
+    found, total = await node_queries.page(connection, "nobody's", limit=2, offset=0, room=100)
     assert (found, total) == ([], 0)
-    found, total = await gpus.page_of_type(connection, 2, "NORMAL", None, limit=9, offset=0, room=1000)
+    found, total = await node_queries.page_of_type(connection, 2, "NORMAL", None, limit=9, offset=0, room=1000)
     assert [(row.gpu_id, len(row.metadata_json)) for row in found] == [("g1", 300)]
     assert total == 1
-    assert await gpus.page_of_type(connection, 2, "VIP", None, limit=9, offset=0, room=1000) == ([], 0)
+    assert await node_queries.page_of_type(connection, 2, "VIP", None, limit=9, offset=0, room=1000) == ([], 0)
 
 
 async def test_a_timeline_in_pages(life, connection):
@@ -107,7 +110,7 @@ async def test_a_timeline_in_pages(life, connection):
             text("INSERT INTO task_events (task_id, seq, to_status, actor) VALUES ('t', :seq, 'QUEUED', 'x')"),
             {"seq": seq},
         )
-    assert [row.seq for row in await tasks.events(connection, "t", limit=2, offset=1)] == [2, 3]
-    owner = await tasks.owner(connection, "t")
+    assert [row.seq for row in await timeline.events(connection, "t", limit=2, offset=1)] == [2, 3]
+    owner = await task_queries.owner(connection, "t")
     assert (owner.user_id, owner.event_seq) == ("u", 3)
-    assert await tasks.owner(connection, "none") is None
+    assert await task_queries.owner(connection, "none") is None

@@ -10,10 +10,11 @@ import pytest
 from psycopg import OperationalError
 from sqlalchemy import text
 
-from infra.db import attempts, gpus, locks
-from infra.db.engine import Database
-from infra.db.gpus import Registration
+from infra.db import locks
 from infra.db.locks import TYPES
+from infra.db.nodes.queries import Registration
+from infra.db.session import Database
+from infra.db.transactions import node_state, settle_attempt
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.sessions import Session, Sessions
@@ -44,7 +45,7 @@ async def begun(engine: Sessions, count: int) -> AsyncIterator[list[Session]]:
 
 async def register(connection: Session, gpu_id: str, types: list[int]) -> None:
     node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, "NORMAL", "1", 1, {}, None, "k")
-    await gpus.register(connection, node)
+    await node_state.register(connection, node)
 
 
 async def test_registrations_of_any_number_of_types_hold_few_locks(engine: Sessions, database: Database) -> None:
@@ -60,17 +61,17 @@ async def settled(connection: Session) -> None:
         await rows.task(connection, task_id, task_type=MANY[0], attempts=1)
     await rows.attempt(connection, "legacy-1", gpu_id="legacy")
     await rows.attempt(connection, "legacy-2", gpu_id="legacy", slot=2)
-    await attempts.close_open(connection, "legacy", Outcome.LOST, actor="test", reason="")
+    await settle_attempt.close_open(connection, "legacy", Outcome.LOST, actor="test", reason="")
 
 
 async def recovered(connection: Session) -> None:
     await rows.node(connection, "legacy", task_types=MANY, status="FAULTY")
-    await gpus.recover(connection, "legacy")
+    await node_state.recover(connection, "legacy")
 
 
 async def came_back(connection: Session) -> None:
     await rows.node(connection, "legacy", task_types=MANY, status="OFFLINE")
-    await gpus.come_back(connection, "legacy")
+    await node_state.come_back(connection, "legacy")
 
 
 @pytest.mark.parametrize("frees", [settled, recovered, came_back])

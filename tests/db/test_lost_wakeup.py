@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from infra.db import attempts, claims, creation
-from infra.db.capacity import Capacity
 from infra.db.connection import Connection
-from infra.db.creation import Created, NewTask
-from infra.db.engine import Database
-from infra.db.notifications import Notifications
+from infra.db.session import Database
+from infra.db.slots.capacity import Capacity
+from infra.db.transactions import claim_slot, create_task, settle_attempt
+from infra.db.transactions.create_task import Created, NewTask
+from infra.temporal.notifications import Notifications
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.sessions import Sessions
@@ -35,13 +35,15 @@ async def busy(database: Database, task_type: int) -> None:
 
 
 async def release(connection: Connection, task_type: int) -> Notifications | None:
-    return await attempts.settle(connection, f"first-{task_type}", 1, Outcome.SUCCEEDED, actor="test", result="{}")
+    return await settle_attempt.settle(
+        connection, f"first-{task_type}", 1, Outcome.SUCCEEDED, actor="test", result="{}"
+    )
 
 
 async def create(connection: Connection, task_type: int) -> Created:
     task = NewTask(f"late-{task_type}", task_type, "u", "a", 1, 0, "{}", None, 1000, 3, None, "k", None, None)
     capacity = Capacity(rows.ALL_TAKEN, [task_type], [], 0.1)
-    return await creation.create(connection, task, capacity, weight=1.0, by=rows.CREATOR)
+    return await create_task.create(connection, task, capacity, weight=1.0, by=rows.CREATOR)
 
 
 @asynccontextmanager
@@ -64,7 +66,7 @@ async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: Sessions, dat
     async with engine.connect() as releasing:
         await release(releasing, 77)  # the slot is free, nobody was waiting, and nobody else can see it yet
         await database.run(lambda c: rows.task(c, "late", task_type=77, waiting_since=text("clock_timestamp()")))
-        async with blocked_meanwhile(database, claims.claim(database.run, "late")) as looking:
+        async with blocked_meanwhile(database, claim_slot.claim(database.run, "late")) as looking:
             await releasing.commit()
     found = await looking
     assert (found.grant is not None, found.waiting) == (True, False)

@@ -16,11 +16,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.data_dir import embedded
-from infra.db import keys, schema
-from infra.db import migrate as migrating
-from infra.db.engine import Database
-from infra.db.migrate import SchemaMismatch, alembic_config, create_engine, migrate
-from infra.db.schema import VERSIONS
+from infra.db.ops import api_keys
+from infra.db.schema import migrate as migrating
+from infra.db.schema import revision as schema_revision
+from infra.db.schema.migrate import SchemaMismatch, alembic_config, create_engine, migrate
+from infra.db.schema.revision import VERSIONS
+from infra.db.session import Database
 from infra.settings import Settings
 from tests.conftest import eventually
 from tests.db import rows
@@ -31,7 +32,7 @@ NAME = "migrated"
 HELD_S = 3.0
 """A call that has to wait for such a transaction waits about as long as it lasts."""
 INDEX = """
-from infra.migrations.online import create_index
+from infra.db.schema.online import create_index
 revision, down_revision, branch_labels, depends_on = "9001", "{head}", None, None
 def upgrade():
     create_index("ix_of_the_test", "tasks", ["app", "task_id"])
@@ -44,7 +45,7 @@ def upgrade():
     op.add_column("tasks", sa.Column("of_the_test", sa.Text))
 """
 BREAKING = """
-from infra.migrations.online import needs_program
+from infra.db.schema.online import needs_program
 revision, down_revision, branch_labels, depends_on = "9001", "{head}", None, None
 def upgrade():
     needs_program("9001")
@@ -84,7 +85,7 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
 
 def with_one_more(folder: Path, source: str) -> list[Path]:
     """The migrations, and one more."""
-    (folder / "9001_of_the_test.py").write_text(source.format(head=schema.PROGRAM))
+    (folder / "9001_of_the_test.py").write_text(source.format(head=schema_revision.PROGRAM))
     return [VERSIONS, folder]
 
 
@@ -118,15 +119,15 @@ async def longest_insert_s(engine: AsyncEngine, until: asyncio.Task[None]) -> fl
 
 def test_the_program_s_revision_is_that_of_its_last_migration() -> None:
     directory = ScriptDirectory.from_config(alembic_config(None))  # type: ignore[arg-type]
-    assert directory.get_current_head() == schema.PROGRAM
+    assert directory.get_current_head() == schema_revision.PROGRAM
     assert all(len(one.revision) == 4 for one in directory.walk_revisions())
 
 
 async def test_an_empty_database_gets_everything(database: Database, engine: AsyncEngine) -> None:
-    assert await database.run(schema.read) == schema.Schema(None)
+    assert await database.run(schema_revision.read) == schema_revision.Schema(None)
     await migrate(database)
-    found = await database.run(schema.read)
-    assert found == schema.Schema(schema.PROGRAM, "0010")
+    found = await database.run(schema_revision.read)
+    assert found == schema_revision.Schema(schema_revision.PROGRAM, "0010")
     assert not found.is_awaited
     assert not found.is_too_new
     assert await one(engine, text("SELECT version_num FROM alembic_version")) == "0010"
@@ -138,9 +139,9 @@ async def test_a_database_of_the_programs_before_is_taken_over(
 ) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync, table="alembic_version"), revision))
-    assert await database.run(schema.read) == schema.Schema(revision)
+    assert await database.run(schema_revision.read) == schema_revision.Schema(revision)
     await migrate(database)
-    assert (await database.run(schema.read)).revision == schema.PROGRAM
+    assert (await database.run(schema_revision.read)).revision == schema_revision.PROGRAM
     assert await one(engine, text("SELECT version_num FROM alembic_version")) == "0010"
 
 
@@ -191,7 +192,7 @@ async def test_tasks_are_created_while_a_column_waits_for_its_lock(
         slowest = await longest_insert_s(engine, release)
         assert not migration.done()
     await migration
-    assert (await database.run(schema.read)).revision == "9001"
+    assert (await database.run(schema_revision.read)).revision == "9001"
     assert slowest < HELD_S / 2  # what it waited for, and what a busy machine adds
 
 
@@ -209,13 +210,13 @@ async def test_an_interrupted_build_is_finished_by_the_next_run(
         assert await one(engine, VALID) is False
     await migrate(database, versions)
     assert await one(engine, VALID) is True
-    assert (await database.run(schema.read)).revision == "9001"
+    assert (await database.run(schema_revision.read)).revision == "9001"
     await migrate(database, versions)  # nothing is left to do
 
 
 async def test_a_later_version_can_refuse_this_one(database: Database, engine: AsyncEngine, tmp_path: Path) -> None:
     await migrate(database, with_one_more(tmp_path, BREAKING))
-    found = await database.run(schema.read)
+    found = await database.run(schema_revision.read)
     assert not found.is_awaited
     assert found.is_too_new
     assert await one(engine, text("SELECT version_num FROM alembic_version")) == "9001"  # unknown up to 0010
@@ -223,7 +224,7 @@ async def test_a_later_version_can_refuse_this_one(database: Database, engine: A
 
 async def test_a_later_version_runs_this_one(database: Database, tmp_path: Path) -> None:
     await migrate(database, with_one_more(tmp_path, COLUMN))
-    found = await database.run(schema.read)
+    found = await database.run(schema_revision.read)
     assert not found.is_awaited
     assert not found.is_too_new
 
@@ -238,7 +239,7 @@ async def test_a_program_waits_for_its_schema_and_says_for_what(
     await waiting
     said = [one.message for one in caplog.records if one.name == "workers.serving.schema"]
     assert len(said) == 1
-    assert schema.PROGRAM in said[0]
+    assert schema_revision.PROGRAM in said[0]
     assert "gpu-orchestrator migrate" in said[0]
 
 
@@ -251,12 +252,12 @@ async def test_a_program_that_is_too_old_says_so_and_ends(database: Database, tm
 async def test_a_program_writes_no_keys(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> None:
     """It may have been started with an environment of before: it says so."""
     await migrate(database)
-    await database.run(lambda c: keys.ensure_bootstrap(c, "the-current-one"))
-    before = await database.run(keys.list_all)
+    await database.run(lambda c: api_keys.ensure_bootstrap(c, "the-current-one"))
+    before = await database.run(api_keys.list_all)
     for key, warnings in [("the-current-one", 0), ("another-one", 1)]:
         caplog.clear()
         opened = await open_database(Settings(database_url=url, api_key=SecretStr(key)))
         await opened.close()
         assert len([one for one in caplog.records if "ORCHESTRATOR_API_KEY" in one.message]) == warnings
         assert "another-one" not in caplog.text
-    assert await database.run(keys.list_all) == before
+    assert await database.run(api_keys.list_all) == before

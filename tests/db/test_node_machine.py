@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
 
-from infra.db import counters, gpus, node_edges
-from infra.db.gpus import Registration
+from infra.db.nodes import queries as node_queries
+from infra.db.nodes import transitions as node_transitions
+from infra.db.nodes.queries import Registration
+from infra.db.ops import counters
+from infra.db.transactions import node_state
 from tests.db.machine import DatabaseMachine, drive, over
 from tests.db.sessions import Session
 from workers.stack.stack import Stack
 from workflows.domain.errors import GpuNotFound
-from workflows.domain.gpu import EDGES, GpuStatus
+from workflows.domain.gpu import TRANSITIONS, GpuStatus
 
 NAMES = st.sampled_from(("n1", "n2"))
 EMPTY = "TRUNCATE gpus, gpu_beats, alerts, counters, counter_deltas"
@@ -37,20 +40,20 @@ class Nodes(DatabaseMachine):
     @rule(name=NAMES)
     def register(self, name: str) -> None:
         node = Registration(name, "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 1, {}, None, "k")
-        self.do(lambda c: gpus.register(c, node))
+        self.do(lambda c: node_state.register(c, node))
         self.epoch[name] += 1
         if self.status[name] is not FAULTY:  # only recover ends that
             self.move(name, FAULTY if name in self.left_faulty else ACTIVE)
 
     @rule(name=NAMES)
     def a_beat_comes_back(self, name: str) -> None:
-        self.do(lambda c: gpus.come_back(c, name))
+        self.do(lambda c: node_state.come_back(c, name))
         if self.status[name] is OFFLINE:
             self.move(name, ACTIVE)
 
     @rule(name=NAMES)
     def beats_lapse(self, name: str) -> None:
-        moved = self.do(lambda c: node_edges.go_offline(c, name))
+        moved = self.do(lambda c: node_transitions.go_offline(c, name))
         assert moved is (self.status[name] is ACTIVE)
         if moved:
             self.move(name, OFFLINE)
@@ -58,7 +61,7 @@ class Nodes(DatabaseMachine):
 
     @rule(name=NAMES)
     def fault(self, name: str) -> None:
-        notifications = self.known(name, lambda c: gpus.fault(c, name, "test"))
+        notifications = self.known(name, lambda c: node_state.fault(c, name, "test"))
         if self.status[name] in (ACTIVE, OFFLINE):
             assert [(event.gpu_id, event.signal) for event in notifications.nodes] == [(name, "fault")]
             self.move(name, FAULTY)
@@ -68,7 +71,7 @@ class Nodes(DatabaseMachine):
 
     @rule(name=NAMES)
     def recover(self, name: str) -> None:
-        notifications = self.known(name, lambda c: gpus.recover(c, name))
+        notifications = self.known(name, lambda c: node_state.recover(c, name))
         if self.status[name] is FAULTY:
             assert [(event.gpu_id, event.signal) for event in notifications.nodes] == [(name, "recover")]
             self.move(name, ACTIVE)
@@ -81,7 +84,7 @@ class Nodes(DatabaseMachine):
 
     @rule(name=NAMES)
     def deregister(self, name: str) -> None:
-        self.known(name, lambda c: gpus.deregister(c, name))
+        self.known(name, lambda c: node_state.deregister(c, name))
         if self.status[name] is not None:
             (self.left_faulty.add if self.status[name] is FAULTY else self.left_faulty.discard)(name)
             self.move(name, None)
@@ -89,7 +92,7 @@ class Nodes(DatabaseMachine):
     @invariant()
     def the_rows_are_as_the_model_says(self) -> None:
         for name, status in self.status.items():
-            row = self.do(lambda c, name=name: gpus.get(c, name))
+            row = self.do(lambda c, name=name: node_queries.get(c, name))
             assert (None if row is None else (row.status, row.epoch)) == (
                 None if status is None else (status, self.epoch[name])
             )
@@ -107,7 +110,7 @@ class Nodes(DatabaseMachine):
 
     def move(self, name: str, after: GpuStatus | None) -> None:
         if self.status[name] is not after:
-            assert (self.status[name], after) in EDGES
+            assert (self.status[name], after) in TRANSITIONS
             self.status[name] = after
 
     def known(self, name: str, work: Callable[[Session], Awaitable[Any]]) -> Any:

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from infra.data_dir import embedded
-from infra.db import alerts, counters, node_edges
-from infra.db.engine import Database
+from infra.db.nodes import transitions as node_transitions
+from infra.db.ops import alerts, counters
+from infra.db.session import Database
 from tests.db.conftest import NAME
 from tests.db.sessions import Sessions
 from workers.stack.stack import Stack
@@ -83,8 +84,8 @@ async def test_the_others_run(session: psycopg.AsyncConnection, words: str) -> N
 
 
 def test_every_alert_is_explained() -> None:
-    sources = [Path(str(module.__file__)).read_text("utf-8") for module in (alerts, node_edges)]
-    sources.append((Path(__file__).parents[2] / "activities" / "monitor_steps.py").read_text("utf-8"))
+    sources = [Path(str(module.__file__)).read_text("utf-8") for module in (alerts, node_transitions)]
+    sources.append((Path(__file__).parents[2] / "activities" / "monitor.py").read_text("utf-8"))
     titles = re.findall(r'title="([^"]+)"', "\n".join(sources))
     assert len(titles) >= 5
     assert [title for title in titles if f"| {title} (" not in TEXT] == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import handover, queue
+from infra.db.queue import aging
+from infra.db.queue import order as queue_order
+from infra.db.slots import assign
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
 from workflows.domain.queue_policy import QueuePolicy
@@ -95,7 +97,7 @@ async def test_the_last_of_a_flow_is_read_from_its_index(life):
     await waiting(life, "a1")
     await life.do("SET LOCAL enable_seqscan = off")
     values = {"task_type": 1, "queue_class": 0, "flow": "app:a", "pool": [1]}
-    plan = await life.connection.execute(text(f"EXPLAIN {queue._PLACE.text}"), values)
+    plan = await life.connection.execute(text(f"EXPLAIN {queue_order._PLACE.text}"), values)
     assert "ix_tasks_share" in "".join(plan.scalars())
 
 
@@ -140,7 +142,7 @@ async def test_those_that_have_not_waited_too_long_are_not_read(life):
     )
     await life.do("ANALYZE tasks")
     values = {"aging": 600, "limit": 100, "spacing": 1.0}
-    plan = await life.connection.execute(text(f"EXPLAIN (ANALYZE) {queue._PROMOTE.text}"), values)
+    plan = await life.connection.execute(text(f"EXPLAIN (ANALYZE) {aging._PROMOTE.text}"), values)
     assert "Rows Removed" not in "".join(plan.scalars())
 
 
@@ -150,8 +152,8 @@ async def test_what_waited_too_long_gets_a_share_of_the_vip_class(life):
     await waiting(life, "old1", "old2", "young")
     await waiting(life, *vips, priority=2)
     await age(life, "old1", "old2")
-    assert await queue.promote(life.connection, 600, limit=100) == 2
-    assert await queue.promote(life.connection, 600, limit=100) == 0
+    assert await aging.promote(life.connection, 600, limit=100) == 2
+    assert await aging.promote(life.connection, 600, limit=100) == 0
     order = await told_and_run(life, "old1", "old2", "young", *vips)
     assert [name for name in order if name not in vips] == ["old1", "old2", "young"]
     assert order.index("old2") - order.index("old1") >= 4  # a small share: VIP work is hardly held up
@@ -163,7 +165,7 @@ async def test_aging_moves_a_bounded_number_at_a_time_the_longest_waiting_first(
     await waiting(life, "old", "older")
     await age(life, "old", "older")
     await age(life, "older")
-    assert await queue.promote(life.connection, 600, limit=1) == 1
+    assert await aging.promote(life.connection, 600, limit=1) == 1
     assert await life.drain() == ["older", "old"]
 
 
@@ -226,7 +228,7 @@ async def test_a_retry_waits_for_a_busy_node_a_while_before_it_goes_back_to_the_
     assert await life.claim("t") is None
     await life.do(
         "UPDATE tasks SET waiting_since = waiting_since - make_interval(secs => :s) WHERE task_id = 't'",
-        s=handover.AVOID_S,
+        s=assign.AVOID_S,
     )
     assert await life.claim("t") == "n1"
 
@@ -243,7 +245,7 @@ async def test_a_strict_vip_node_never_takes_normal_work_however_old(life):
     await life.node("n", [1], serves="VIP")
     await waiting(life, "normal")
     await age(life, "normal")
-    assert await queue.promote(life.connection, 600, limit=10) == 1
+    assert await aging.promote(life.connection, 600, limit=10) == 1
     assert await life.claim("normal") is None
     await life.create("vip", priority=2)
     assert await life.claim("vip") == "n"

@@ -7,9 +7,9 @@ import time
 import pytest
 from sqlalchemy import text
 
-from infra.db import queue
-from infra.db.queue import Place
-from infra.forecast import COUNTED, LONG_S, MILESTONE_EVERY, Forecast
+from infra.db.queue import position
+from infra.db.queue.position import Place
+from infra.db.slots.forecast import COUNTED, LONG_S, MILESTONE_EVERY, Forecast
 from tests.db.one_connection import OneConnection
 from tests.db.sessions import Session
 
@@ -81,4 +81,4 @@ async def test_what_leaves_behind_a_milestone_is_seen_at_once(connection: Sessio
     before = await forecast.ahead(Place(*last), [1, 2])
     await connection.execute(text("UPDATE tasks SET waiting_since = NULL WHERE task_id = 't2998'"))
     assert await forecast.ahead(Place(*last), [1, 2]) == before - 1
-    assert await queue.ahead(connection, Place(*last), [1, 2]) == before - 1
+    assert await position.ahead(connection, Place(*last), [1, 2]) == before - 1

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from infra.db import attempts, locks
-from infra.db.attempts import LATE_BYTES
+from infra.db import locks
+from infra.db.attempts import late_reports
+from infra.db.attempts.late_reports import LATE_BYTES
 from infra.db.connection import Connection
-from infra.db.engine import Database
+from infra.db.session import Database
 from infra.db.transactions import report as reports
+from infra.db.transactions import settle_attempt
 from infra.db.transactions.report import Heard, Report, Said
 from tests.conftest import eventually
 from tests.db import rows
@@ -52,7 +54,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
         await rows.attempt(connection, task_id, gpu_id=task_id)
 
     async def settle(connection: Connection) -> None:
-        await attempts.settle(connection, task_id, 1, Outcome.TIMED_OUT, actor="test")
+        await settle_attempt.settle(connection, task_id, 1, Outcome.TIMED_OUT, actor="test")
         types = {"types": [FIRST_TYPE, SECOND_TYPE], "gpu_id": task_id}
         await connection.execute(text("UPDATE gpus SET task_types = :types WHERE gpu_id = :gpu_id"), types)
         settled.set()
@@ -209,14 +211,14 @@ async def test_the_first_late_report_of_each_attempt_and_kind_is_kept(fleet: Con
     for attempt in (1, 2, None):
         for kind in ("result", "FAILED"):
             for text_of in (body, "another"):
-                await attempts.keep_late(fleet, "t", attempt, kind, text_of)
+                await late_reports.keep_late(fleet, "t", attempt, kind, text_of)
     found = await fleet.execute(text("SELECT attempt, kind, body FROM late_reports ORDER BY attempt, kind"))
     assert [tuple(row) for row in found] == [(n, kind, kept) for n in (1, 2, None) for kind in ("FAILED", "result")]
 
 
 async def test_of_late_reports_at_once_one_is_kept(database: Database) -> None:
     await database.run(lambda c: rows.task(c, "late-at-once"))
-    reports = [database.run(lambda c: attempts.keep_late(c, "late-at-once", 1, "result", "{}")) for _ in range(12)]
+    reports = [database.run(lambda c: late_reports.keep_late(c, "late-at-once", 1, "result", "{}")) for _ in range(12)]
     await asyncio.gather(*reports)
     late = text("SELECT count(*) FROM late_reports WHERE task_id = 'late-at-once'")
     assert (await database.run(lambda c: c.execute(late))).scalar_one() == 1

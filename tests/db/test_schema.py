@@ -1,4 +1,4 @@
-"""The migrations build exactly the schema of `infra.db.tables`, and its constraints hold the invariants."""
+"""The migrations build exactly the schema of `infra.db.schema.tables`, and its constraints hold the invariants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from alembic import command
 from psycopg import IntegrityError
 from sqlalchemy import text
 
-from infra.db.migrate import alembic_config, create_engine
+from infra.db.schema.migrate import alembic_config, create_engine
 from tests.db import rows
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from infra.db import capacity, monitoring
-from infra.db.monitoring import ESTIMATES_OF, WaitEstimates
-from infra.db.tasks import UNKNOWN_WAIT_S, expected_wait_s, told_wait_s
+from infra.db.ops import health
+from infra.db.ops.health import ESTIMATES_OF, WaitEstimates
+from infra.db.slots import capacity
+from infra.db.slots.wait_estimate import UNKNOWN_WAIT_S, expected_wait_s, told_wait_s
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
 from workflows.domain.queue_policy import QueuePolicy
@@ -28,13 +29,13 @@ async def ended(life: Life, task_id: str, told_s: int, waited_s: float) -> None:
 
 
 async def test_nothing_has_ended_yet(life):
-    assert await monitoring.wait_estimates(life.connection) == WaitEstimates()
+    assert await health.wait_estimates(life.connection) == WaitEstimates()
 
 
 async def test_the_error_is_the_told_less_the_real_wait(life):
     for number, (told_s, waited_s) in enumerate([(10, 7.0), (10, 11.0), (0, 2.0)]):
         await ended(life, f"t{number}", told_s, waited_s)
-    found = await monitoring.wait_estimates(life.connection)
+    found = await health.wait_estimates(life.connection)
     assert found == WaitEstimates(3, pytest.approx(2.0), pytest.approx(2.8), pytest.approx(0.0))
 
 
@@ -43,10 +44,10 @@ async def test_only_the_last_ended_tasks_count(life):
     await life.do("UPDATE tasks SET completed_at = completed_at - interval '1 h', created_at = created_at - "
                   "interval '2 h', started_at = NULL WHERE task_id = 'old'")  # fmt: skip
     await life.do("UPDATE attempts SET accepted_at = accepted_at - interval '2 h' WHERE task_id = 'old'")
-    assert (await monitoring.wait_estimates(life.connection)).median_error_s == pytest.approx(1000)
+    assert (await health.wait_estimates(life.connection)).median_error_s == pytest.approx(1000)
     for number in range(ESTIMATES_OF):
         await ended(life, f"t{number}", 1, 0)
-    found = await monitoring.wait_estimates(life.connection)
+    found = await health.wait_estimates(life.connection)
     assert (found.samples, found.p90_error_s) == (ESTIMATES_OF, pytest.approx(1))
 
 
@@ -59,7 +60,7 @@ async def test_a_first_attempt_that_no_node_took_does_not_end_the_wait(life):
     await life.do("UPDATE tasks SET created_at = created_at - interval '5 s', started_at = NULL")
     await life.claim("t")
     await life.end("t")
-    found = await monitoring.wait_estimates(life.connection)
+    found = await health.wait_estimates(life.connection)
     assert found.bias_s == pytest.approx(-5, abs=1)
     assert found.samples == 1
 
@@ -99,4 +100,4 @@ async def test_an_unknown_wait_is_not_compared(life):
     await life.node("n", [1])
     await life.claim("t")
     await life.end("t")
-    assert await monitoring.wait_estimates(life.connection) == WaitEstimates()
+    assert await health.wait_estimates(life.connection) == WaitEstimates()

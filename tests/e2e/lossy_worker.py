@@ -15,15 +15,20 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
-from activities import mending
-from infra.db import attempts, collecting
+from activities import reconciler
 from infra.db.connection import Connection
-from infra.db.engine import ANSWER_S, Database
+from infra.db.session import ANSWER_S, Database
+from infra.db.transactions import accept_attempt, collect_attempt, settle_attempt
 from workers import cli
 from workers.serving import schema
 from workflows.domain.task import TERMINAL
 
-STEPS = ((attempts, "accept"), (attempts, "settle"), (collecting, "collect"), (collecting, "complete"))
+STEPS = (
+    (accept_attempt, "accept"),
+    (settle_attempt, "settle"),
+    (collect_attempt, "collect"),
+    (collect_attempt, "complete"),
+)
 
 _done: ContextVar[list[str]] = ContextVar("done")
 
@@ -84,5 +89,5 @@ if __name__ == "__main__":
     for module, name in STEPS:
         setattr(module, name, noted(name, getattr(module, name)))
     schema.Database = LossyDatabase
-    mending.AGE_S, mending.SIGNAL_S, mending.PATIENCE_S, mending.DELIVERY_S = 1.0, 2.0, 3.0, 3.0
+    reconciler.AGE_S, reconciler.SIGNAL_S, reconciler.PATIENCE_S, reconciler.DELIVERY_S = 1.0, 2.0, 3.0, 3.0
     sys.exit(cli.main(["worker"]))

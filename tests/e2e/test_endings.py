@@ -5,8 +5,8 @@ from __future__ import annotations
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
-from infra.db.notifications import Granted
 from infra.temporal.gateway import Standing, TemporalGateway
+from infra.temporal.notifications import Granted
 from tests.conftest import eventually
 from tests.e2e.test_reconcile import SLOW, age, update
 from workflows.messages import Grant, TaskInput

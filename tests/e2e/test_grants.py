@@ -10,9 +10,9 @@ from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from infra.db.notifications import Granted
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
+from infra.temporal.notifications import Granted
 from workflows.messages import Grant, TaskInput
 
 GRANT = Grant(1, "n")

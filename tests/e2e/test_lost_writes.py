@@ -25,7 +25,7 @@ from workers.stack import programs
 from workers.stack.logs import console
 from workers.stack.part import Part
 from workers.stack.stack import Stack
-from workflows.domain.task import EDGES
+from workflows.domain.task import TRANSITIONS
 
 EVERY = 10  # writes of a kind, of which one is lost
 TYPE = 601
@@ -175,6 +175,6 @@ def mends(events: list[dict[str, Any]]) -> Counter[str]:
     assert all(before["to"] == after["from"] for before, after in pairwise(events))
     for event in events:
         is_note = event["from"] == event["to"]
-        assert is_note or (event["from"], event["to"]) in EDGES
+        assert is_note or (event["from"], event["to"]) in TRANSITIONS
         assert not is_note or (event["actor"], bool(event["reason"])) == ("reconciler", True)
     return Counter("note" if e["from"] == e["to"] else "edge" for e in events if e["actor"] == "reconciler")

@@ -16,7 +16,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra.db.node_commands import NO_REASON
+from infra.db.transactions.obey_command import NO_REASON
 from tests.conftest import Api, MakeNode, eventually
 from tests.e2e.inside import is_started
 from tests.e2e.test_outages import without

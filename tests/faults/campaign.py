@@ -18,10 +18,10 @@ import httpx
 import psycopg
 from temporalio.client import Client
 
-from infra.db import keys
-from infra.db.audit import Actor
-from infra.db.engine import Database
-from infra.db.keys import NewKey
+from infra.db.ops import api_keys
+from infra.db.ops.api_keys import NewKey
+from infra.db.ops.audit import Actor
+from infra.db.session import Database
 from infra.settings import ENV_PREFIX
 from tests.faults import verdict
 from tests.faults.bad_nodes import all_of_them
@@ -60,7 +60,7 @@ async def _users_key(system: System) -> str:
     database = Database(system.services.database_url, connections=2)
     try:
         key = NewKey(Role.USER, OWNER)
-        return (await database.run(lambda c: keys.create(c, key, Actor(None, "faults", None)))).secret
+        return (await database.run(lambda c: api_keys.create(c, key, Actor(None, "faults", None)))).secret
     finally:
         await database.close()
 

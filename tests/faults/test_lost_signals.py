@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db import attempts, gpus
-from infra.db.engine import Database
-from infra.db.gpus import Registration
-from infra.db.notifications import ClosedAttempt
+from infra.db.nodes.queries import Registration
+from infra.db.session import Database
+from infra.db.transactions import node_state, settle_attempt
+from infra.temporal.notifications import ClosedAttempt
 from tests.conftest import eventually
 from tests.e2e.inside import is_started, select
 from workflows.domain.attempt import Outcome
@@ -63,14 +63,14 @@ async def come_and_go(stack, task_id: str, task_type: int, attempt: int = 1) -> 
     database = Database(stack.services.database_url, connections=2)
     node = Registration("unheard", "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
     try:
-        registered = await database.run(lambda c: gpus.register(c, node))
+        registered = await database.run(lambda c: node_state.register(c, node))
         assert [granted.task_id for granted in registered.grants] == [task_id]
         await database.run(lambda c: c.execute(RESTS))  # so that nobody else gets the slot
         settled = await database.run(
-            lambda c: attempts.settle(c, task_id, attempt, Outcome.DEREGISTERED, actor="test", reason="gone")
+            lambda c: settle_attempt.settle(c, task_id, attempt, Outcome.DEREGISTERED, actor="test", reason="gone")
         )
         assert settled is not None
         assert (settled.closed, settled.grants) == ([ClosedAttempt(task_id, attempt)], [])
-        await database.run(lambda c: gpus.deregister(c, "unheard"))
+        await database.run(lambda c: node_state.deregister(c, "unheard"))
     finally:
         await database.close()

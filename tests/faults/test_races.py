@@ -24,9 +24,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from infra.db import attempts, gpus, node_edges, silence
-from infra.db.engine import Database
-from infra.db.gpus import Registration
+from infra.db.attempts import queries as attempt_queries
+from infra.db.nodes import transitions as node_transitions
+from infra.db.nodes.queries import Registration
+from infra.db.session import Database
+from infra.db.transactions import expire_silent_node, node_state, settle_attempt
 from tests.conftest import eventually
 from tests.e2e.inside import select
 from tests.faults.contention import ACTIVATES, CLAIMS, DEREGISTERS, LOOKS_FOR_SILENCE, SETTLES, held
@@ -44,7 +46,7 @@ async def database(stack):
 
 
 async def settle(connection: Any, put: Any, outcome: Outcome, **more: Any) -> Any:
-    return await attempts.settle(connection, put.task_id, 1, outcome, actor="test", reason="r", **more)
+    return await settle_attempt.settle(connection, put.task_id, 1, outcome, actor="test", reason="r", **more)
 
 
 async def tell(temporal: Any, task_id: str) -> None:
@@ -136,7 +138,7 @@ async def test_the_rescuer_first_makes_the_result_late(api, make_node, stack, te
 
 async def test_the_result_first_leaves_the_rescuer_nothing(api, make_node, stack, database):
     put = await running(api, await make_node("race_in_time", [705]), 705)
-    assert await database.run(lambda c: attempts.open_on(c, "race_in_time"))  # the rescuer has read it
+    assert await database.run(lambda c: attempt_queries.open_on(c, "race_in_time"))  # the rescuer has read it
     async with held(stack) as lock:
         await lock.lock_node("race_in_time")
         result = asyncio.create_task(api.succeed(put, {"n": 1}))
@@ -153,10 +155,10 @@ async def test_the_result_first_leaves_the_rescuer_nothing(api, make_node, stack
 
 async def test_a_beat_that_crosses_the_fault_does_not_bring_the_node_back(api, make_node, stack, database):
     await make_node("race_beat", [706], beats=False)
-    await database.run(lambda c: node_edges.go_offline(c, "race_beat"))
+    await database.run(lambda c: node_transitions.go_offline(c, "race_beat"))
     before = (await api.get("/gpus/race_beat"))["lastHeartbeat"]
     async with held(stack) as fault:
-        assert (await gpus.fault(fault.connection, "race_beat", "fan")).nodes
+        assert (await node_state.fault(fault.connection, "race_beat", "fan")).nodes
         beat = asyncio.create_task(api.post("/gpus/race_beat/heartbeat"))
         await fault.until_waiting(ACTIVATES)
         await fault.commit()
@@ -198,7 +200,7 @@ async def test_a_result_that_waits_behind_the_registration_of_another_host_is_la
         "race_moved", "h2", None, "127.0.0.1", elsewhere.port, [708], "NORMAL", "1", 1, {}, None, before["lineage"]
     )
     async with held(stack) as registration:
-        await gpus.register(registration.connection, node)
+        await node_state.register(registration.connection, node)
         result = asyncio.create_task(api.succeed(put, {}, code=400))
         await registration.until_waiting(SETTLES)
         await registration.commit()
@@ -241,8 +243,8 @@ async def test_the_offline_timer_that_waits_behind_recover_does_nothing(api, mak
     await api.post("/gpus/race_timer/fault?reason=fan")
     async with held(stack) as recovery:
         await recovery.connection.execute(AGED, {"gpu_id": "race_timer"})  # silent, but for the recovery
-        assert (await gpus.recover(recovery.connection, "race_timer")).nodes
-        timer = asyncio.create_task(database.run(lambda c: silence.go_offline(c, "race_timer", 5)))
+        assert (await node_state.recover(recovery.connection, "race_timer")).nodes
+        timer = asyncio.create_task(database.run(lambda c: expire_silent_node.go_offline(c, "race_timer", 5)))
         await recovery.until_waiting(LOOKS_FOR_SILENCE)
         await recovery.commit()
         assert await timer is False

@@ -17,8 +17,8 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
-from infra.db import verifying
-from infra.db.engine import Database
+from infra.db.repair import verify
+from infra.db.session import Database
 from infra.settings import ENV_PREFIX, Settings
 from infra.temporal import executions
 from infra.temporal.gateway import task_workflow_id
@@ -72,7 +72,7 @@ class Hand:
         """What is said about these tasks; other tests leave theirs behind."""
         database = Database(self._url, connections=4)
         try:
-            rows = {row.task_id: row for row in await database.run(verifying.tasks)}
+            rows = {row.task_id: row for row in await database.run(verify.tasks)}
             agreement = workflows.Agreement(self.temporal, database, False, await self.retention())
             await agreement.check({task_id: rows[task_id] for task_id in task_ids if task_id in rows})
         finally:
@@ -178,7 +178,7 @@ async def test_a_closed_row_that_the_engine_may_have_forgotten_is_unknown(hand, 
     agreement = workflows.Agreement(temporal, database, True, await hand.retention())
     await hand.sql(COPIED, "task_of_old", counted=False)
     await hand.sql(ENDED.replace("%s", "1000000000") + " WHERE task_id = 'task_of_old'", counted=False)
-    (row,) = await database.run(lambda c: verifying.tasks(c, "task_of_old"))
+    (row,) = await database.run(lambda c: verify.tasks(c, "task_of_old"))
     await agreement.check({"task_of_old": row})
     await database.close()
     await hand.sql("DELETE FROM tasks WHERE task_id = 'task_of_old'", counted=False)
@@ -247,9 +247,9 @@ def test_given_addresses_are_taken(tmp_path: Path):
 
 
 def test_the_exit_status_and_the_table_say_what_was_found():
-    report = Report(settled=False, findings=[verifying.Finding(1, "sound", 7)])
+    report = Report(settled=False, findings=[verify.Finding(1, "sound", 7)])
     assert (report.status, json.loads(report.as_json())["ok"]) == (HOLDS, True)
-    report.findings.append(verifying.Finding.of(2, "broken", 9, (f"task_{n}" for n in range(7))))
+    report.findings.append(verify.Finding.of(2, "broken", 9, (f"task_{n}" for n in range(7))))
     assert (report.status, report.violations) == (BROKEN, 7)
     assert report.as_table().splitlines()[1:] == [
         " 1          7       0  sound",

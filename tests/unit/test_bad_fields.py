@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.db.notifications import Notifications
+from infra.temporal.notifications import Notifications
 from tests.contract import PREFIX
 from tests.unit.whole_api import ask, client, document
 

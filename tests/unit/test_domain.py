@@ -37,7 +37,7 @@ def test_a_walk_never_leaves_a_terminal_state(wanted):
 
 
 def test_faulty_ends_by_activation_or_removal_only():
-    assert {after for before, after in gpu.EDGES if before is GpuStatus.FAULTY} == {GpuStatus.ACTIVE, None}
+    assert {after for before, after in gpu.TRANSITIONS if before is GpuStatus.FAULTY} == {GpuStatus.ACTIVE, None}
 
 
 @given(st.sampled_from(list(Outcome)), st.integers(0, 10), st.integers(0, 10))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from psycopg import OperationalError
 
-from infra.db import engine
-from infra.db.engine import Database, DatabaseSilent
+from infra.db import session
+from infra.db.session import Database, DatabaseSilent
 from tests.conftest import eventually
 
 
@@ -59,7 +59,7 @@ async def test_after_one_call_without_an_answer_the_next_fail_at_once() -> None:
 
 
 async def test_a_call_that_tries_and_is_answered_lets_the_others_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PAUSE_S", 0.0)
+    monkeypatch.setattr(session, "PAUSE_S", 0.0)
     database = Hanging()
     with pytest.raises(DatabaseSilent, match="no answer within"):
         await database.ask()
@@ -85,7 +85,7 @@ async def test_a_long_wait_for_a_connection_that_cannot_be_had_counts_too(
 ) -> None:
     database = Hanging()
     database.error = error
-    monkeypatch.setattr(engine, "PAUSE_S", pause_s)
+    monkeypatch.setattr(session, "PAUSE_S", pause_s)
     for _ in range(3):
         with pytest.raises((type(error), DatabaseSilent)):
             await database.answer() if len(database.calls) < tries else await database.ask()

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from infra.db.notifications import ClosedAttempt, Granted, NodeEvent, Notifications
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway, connect
 from infra.temporal.gateway import TemporalGateway
+from infra.temporal.notifications import ClosedAttempt, Granted, NodeEvent, Notifications
 from infra.temporal.reachability import FAILURES
 from tests.conftest import eventually
 from workflows.messages import Grant, NodeSignal, TaskInput

@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import short_work
 from activities.short_work import WAIT_S, ShortWork
-from infra.db.dispatching import Order
+from infra.db.attempts.dispatch_order import Order
 
 ASKED = {"Prefer": f"wait={WAIT_S}"}
 

@@ -24,7 +24,7 @@ def drawn(name: str) -> set[tuple[str | None, str | None]]:
 
 
 def test_a_task_s_transitions_are_drawn() -> None:
-    assert drawn("Task") == {(before and str(before), str(after)) for before, after in task.EDGES}
+    assert drawn("Task") == {(before and str(before), str(after)) for before, after in task.TRANSITIONS}
 
 
 def test_a_task_s_states_are_told_and_the_final_ones_named() -> None:
@@ -34,7 +34,7 @@ def test_a_task_s_states_are_told_and_the_final_ones_named() -> None:
 
 
 def test_a_node_s_transitions_are_drawn() -> None:
-    assert drawn("Node") == {(before and str(before), after and str(after)) for before, after in gpu.EDGES}
+    assert drawn("Node") == {(before and str(before), after and str(after)) for before, after in gpu.TRANSITIONS}
 
 
 def test_an_attempt_s_outcomes_are_told() -> None:

@@ -9,7 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import ActivityEnvironment
 
-from activities.task_steps import _unclear
+from activities.tasks import _unclear
 
 
 def test_an_unclear_answer_is_one_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:

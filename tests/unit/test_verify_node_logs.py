@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.db import verifying
+from infra.db.repair import verify
 from workers.verify.node_logs import NodeLogs
 
 COMPACT, SPACED = '{"n":1}', '{"n": 1}'
@@ -34,13 +34,13 @@ def sha256(text: str) -> str:
 
 async def findings(
     monkeypatch: pytest.MonkeyPatch, folder: Path, lines: list[str], result: str = COMPACT
-) -> tuple[verifying.Finding, verifying.Finding]:
+) -> tuple[verify.Finding, verify.Finding]:
     """What the log says of attempt 1 of task t, whose accepted result is node g's."""
 
     async def text(*_: Any) -> str:
         return result
 
-    monkeypatch.setattr(verifying, "result", text)
+    monkeypatch.setattr(verify, "result", text)
     (folder / "attempts.jsonl").write_text("".join(lines))
     logs = NodeLogs()
     logs.add(folder)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from infra.db import counters
-from infra.db.engine import Database
+from infra.db.ops import counters
+from infra.db.session import Database
 
 
 async def fold_counters(database: Database) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from infra.db import instances
-from infra.db.engine import Database
+from infra.db.ops import instances
+from infra.db.session import Database
 from infra.settings import Settings
 
 FORGOTTEN_AFTER = 8

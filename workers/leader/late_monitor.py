@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
-from infra.db import monitoring
-from infra.db.engine import Database
+from infra.db.ops import health
+from infra.db.session import Database
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
@@ -32,7 +32,7 @@ class LateMonitor:
         if now < self._next:
             return
         self._next = now + self._late_s
-        if await self._database.run(lambda c: monitoring.is_late(c, self._late_s)):
+        if await self._database.run(lambda c: health.is_late(c, self._late_s)):
             try:
                 await self._temporal.trigger_monitor()
             except TemporalAway as error:

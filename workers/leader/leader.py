@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from infra.db.engine import Database
+from infra.db.session import Database
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from workers.leader.correct_times import correct_times

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from infra.db import queue
-from infra.db.engine import Database
+from infra.db.queue import aging
+from infra.db.session import Database
 from infra.settings import Settings
 
 PROMOTED_AT_ONCE = 200  # tasks per turn
@@ -11,4 +11,4 @@ PROMOTED_AT_ONCE = 200  # tasks per turn
 
 async def promote_waiting(database: Database, settings: Settings) -> None:
     """Move tasks that have waited for `AGING` to the VIP class."""
-    await database.run(lambda c: queue.promote(c, settings.aging, limit=PROMOTED_AT_ONCE))
+    await database.run(lambda c: aging.promote(c, settings.aging, limit=PROMOTED_AT_ONCE))

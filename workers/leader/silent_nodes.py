@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
-from infra.db import alerts, silence
-from infra.db.engine import Database
-from infra.db.notifications import NodeEvent, Notifications
+from infra.db.nodes import liveness
+from infra.db.ops import alerts
+from infra.db.session import Database
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
+from infra.temporal.notifications import NodeEvent, Notifications
 
 REPEATED_AFTER_S = 10.0
 
@@ -25,7 +26,7 @@ class SilentNodes:
 
     async def find(self) -> None:
         """Find those that are silent now, and raise an alert while evictions are held."""
-        found = await self._database.run(lambda c: silence.find(c, self._grace_s))
+        found = await self._database.run(lambda c: liveness.find(c, self._grace_s))
         new = self._not_signalled_lately(found.lapsed)
         await self._temporal.deliver(Notifications(nodes=[NodeEvent(gpu_id, "silent", epoch) for gpu_id, epoch in new]))
         if found.held:

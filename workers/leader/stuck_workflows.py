@@ -12,11 +12,14 @@ import logging
 import time
 from contextlib import suppress
 
-from infra.db import alerts, collecting, edges, failures, monitoring, reconciling
 from infra.db.connection import Connection, Row
-from infra.db.edges import Cause
-from infra.db.engine import Database, is_unavailable
-from infra.db.reconciling import ACTOR
+from infra.db.ops import alerts, health
+from infra.db.repair import drift
+from infra.db.repair.drift import ACTOR
+from infra.db.session import Database, is_unavailable
+from infra.db.tasks import timeline
+from infra.db.tasks.transitions import Cause
+from infra.db.transactions import collect_attempt, judge_nodes
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.gateway import TemporalGateway, task_workflow_id
 from infra.temporal.open_workflows import NODE, TASK, StuckRun
@@ -87,7 +90,7 @@ class StuckWorkflows:
 
     async def _replace(self, run: StuckRun, row: Row | None) -> None:
         if row is not None:
-            await self._run(lambda c: edges.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
+            await self._run(lambda c: timeline.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
         with suppress(NoSuchWorkflow):
             await self._temporal.terminate(run)
         if row is not None:
@@ -99,10 +102,10 @@ class StuckWorkflows:
     async def _collected(self, run: StuckRun) -> Row | None:
         """The task, after its closed attempt was collected, or None if it has no row."""
         task_id = run.workflow_id.removeprefix(task_workflow_id(""))
-        row = await self._run(lambda c: reconciling.stuck(c, task_id))
+        row = await self._run(lambda c: drift.stuck(c, task_id))
         if row is not None and row.attempt is not None:
-            await self._run(lambda c: collecting.collect(c, task_id, row.attempt, actor=ACTOR))
-            await self._temporal.deliver(await failures.review(self._run, task_id))
+            await self._run(lambda c: collect_attempt.collect(c, task_id, row.attempt, actor=ACTOR))
+            await self._temporal.deliver(await judge_nodes.review(self._run, task_id))
         return row
 
     def _is_due(self, workflow_id: str) -> bool:
@@ -119,5 +122,5 @@ def _is_away(error: Exception) -> bool:
 async def _tell(connection: Connection, found: list[StuckRun]) -> None:
     """Keep their number for health, and raise an alert that names one."""
     causes = sorted(frozenset().union(*(one.causes for one in found)))
-    await monitoring.keep_stuck(connection, len(found))
+    await health.keep_stuck(connection, len(found))
     await alerts.raise_alert(connection, alerts.stuck([one.workflow_id for one in found], causes))

@@ -10,10 +10,11 @@ from importlib.metadata import version
 
 import psutil
 
-from infra.db import alerts, instances, silence
 from infra.db.connection import Connection
-from infra.db.engine import Database, is_unavailable
-from infra.db.instances import Load
+from infra.db.nodes import liveness
+from infra.db.ops import alerts, instances, leadership
+from infra.db.ops.instances import Load
+from infra.db.session import Database, is_unavailable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from workers.leader.leader import Leader
@@ -60,7 +61,7 @@ class Instance:
     async def _turn(self) -> None:
         disk = fullest(self._settings.data_dir)
         load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, disk.percent)
-        deaf_s = silence.deaf_after_s(self._settings.heartbeat_timeout)
+        deaf_s = liveness.deaf_after_s(self._settings.heartbeat_timeout)
         if not self.id or not await self._database.run(lambda c: instances.beat(c, self.id, load, deaf_s)):
             self.id = await self._database.run(
                 lambda c: instances.join(
@@ -74,7 +75,7 @@ class Instance:
         if disk.nearly_full:
             await self._database.run(lambda c: self._report(disk, c))
         self.leads = (
-            await self._database.run(lambda c: instances.lead(c, self.id, self._settings.leader_lease)) is not None
+            await self._database.run(lambda c: leadership.lead(c, self.id, self._settings.leader_lease)) is not None
         )
         if self.leads:
             await self._leader.turn()

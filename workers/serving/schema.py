@@ -7,9 +7,10 @@ import logging
 
 from pydantic import SecretStr
 
-from infra.db import keys, schema
-from infra.db.engine import Database, is_unavailable
-from infra.db.schema import Schema
+from infra.db.ops import api_keys
+from infra.db.schema import revision
+from infra.db.schema.revision import Schema
+from infra.db.session import Database, is_unavailable
 from infra.resilience.retry import until_there
 from infra.settings import Settings
 from workflows.domain.queue_policy import QueuePolicy
@@ -34,7 +35,7 @@ async def _warn_of_dead_key(database: Database, key: SecretStr | None) -> None:
     if key is None:
         return
     secret = key.get_secret_value()
-    if await until_there("Postgres", lambda: database.run(lambda c: keys.find(c, secret)), is_unavailable) is None:
+    if await until_there("Postgres", lambda: database.run(lambda c: api_keys.find(c, secret)), is_unavailable) is None:
         log.warning(
             "the value of ORCHESTRATOR_API_KEY opens nothing: `gpu-orchestrator migrate` makes a new value valid, and"
             " never one that was replaced or revoked"
@@ -45,7 +46,7 @@ async def until_usable(database: Database, pause_s: float = PAUSE_S) -> None:
     """Return once the database has at least this program's schema; raise SystemExit where that is too new for it."""
     clock = asyncio.get_running_loop().time
     say_at = clock()
-    while (found := await until_there("Postgres", lambda: database.run(schema.read), is_unavailable)).is_awaited:
+    while (found := await until_there("Postgres", lambda: database.run(revision.read), is_unavailable)).is_awaited:
         if clock() >= say_at:
             log.warning(_awaited(found))
             say_at = clock() + SAID_EVERY_S
@@ -57,7 +58,7 @@ async def until_usable(database: Database, pause_s: float = PAUSE_S) -> None:
 def _awaited(found: Schema) -> str:
     has = "is empty" if found.revision is None else f"has the schema of revision {found.revision}"
     return (
-        f"the database {has}: waiting for revision {schema.PROGRAM},"
+        f"the database {has}: waiting for revision {revision.PROGRAM},"
         " which `gpu-orchestrator migrate` of this version or of a later one makes"
     )
 
@@ -65,5 +66,5 @@ def _awaited(found: Schema) -> str:
 def _too_new(found: Schema) -> str:
     return (
         f"the database has the schema of revision {found.revision}, which needs programs of revision"
-        f" {found.oldest_program} or later; this one is of revision {schema.PROGRAM}: install the later version"
+        f" {found.oldest_program} or later; this one is of revision {revision.PROGRAM}: install the later version"
     )

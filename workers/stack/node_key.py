@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.db import local_nodes, locks
+from infra.db import locks
 from infra.db.connection import Connection
-from infra.db.engine import Database
+from infra.db.ops import local_node_key
+from infra.db.session import Database
 
 
 async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str]) -> None:
@@ -19,7 +20,7 @@ async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str])
     async def ensure(connection: Connection) -> None:
         await locks.own_nodes(connection)
         kept = _read(path)
-        secret = await local_nodes.ensure_key(connection, kept, _owner(path), gpu_ids)
+        secret = await local_node_key.ensure_key(connection, kept, _owner(path), gpu_ids)
         if secret != kept or not _is_ours(path):
             # Before the commit: whoever waits for the lock reads it after that. Without a commit the key is dead.
             _keep(secret, path)

@@ -73,7 +73,7 @@ class Stack:
         await self._look_at_key()
 
     async def _look_at_key(self) -> None:
-        """Check that the API takes our key: a key that was replaced never lives again (see `infra.db.keys`)."""
+        """Check that the API takes our key: a key that was replaced never lives again (see `infra.db.ops.api_keys`)."""
         if not self._with_programs:
             return
         if await programs.is_refused(self.settings, self.api_key.secret):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.db import verifying
-from infra.db.engine import Database
-from infra.db.verifying import Finding
+from infra.db.repair import verify
+from infra.db.repair.verify import Finding
+from infra.db.session import Database
 
 FILE = "attempts.jsonl"
 Attempt = tuple[str, int]  # task id, attempt
@@ -59,6 +59,6 @@ class NodeLogs:
 
     async def _compact(self, row: Any, database: Database) -> str:
         """The SHA-256 of a result that came as the answer to a dispatch: re-encoded, not the node's own text."""
-        result = await database.run(lambda c: verifying.result(c, row.task_id, row.attempt))
+        result = await database.run(lambda c: verify.result(c, row.task_id, row.attempt))
         text = json.dumps(json.loads(result), ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
-from infra.db.verifying import Finding
+from infra.db.repair.verify import Finding
 
 HOLDS, BROKEN, UNREAD = 0, 1, 2
 

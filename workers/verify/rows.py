@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.db import invariants, verifying
 from infra.db.connection import Connection, Row
-from infra.db.verifying import Finding
+from infra.db.repair import invariants, verify
+from infra.db.repair.verify import Finding
 from infra.settings import Settings
 
 SCAN_S = 5.0
@@ -24,10 +24,10 @@ class Snapshot:
 
 async def read(connection: Connection, settings: Settings, *, settled: bool, gpu_ids: list[str]) -> Snapshot:
     """Run every check in one snapshot."""
-    await verifying.take_snapshot(connection)
+    await verify.take_snapshot(connection)
     checks = (*invariants.ALWAYS, invariants.NOTHING_IN_FLIGHT) if settled else invariants.ALWAYS
-    findings = [await verifying.find(connection, check) for check in checks]
+    findings = [await verify.find(connection, check) for check in checks]
     allowed_s = settings.heartbeat_timeout + settings.leader_lease + SCAN_S
-    findings.append(await verifying.silent_but_active(connection, allowed_s))
-    tasks = {row.task_id: row for row in await verifying.tasks(connection)}
-    return Snapshot(findings, tasks, list(await verifying.results(connection, gpu_ids)))
+    findings.append(await verify.silent_but_active(connection, allowed_s))
+    tasks = {row.task_id: row for row in await verify.tasks(connection)}
+    return Snapshot(findings, tasks, list(await verify.results(connection, gpu_ids)))

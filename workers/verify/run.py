@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from infra.data_dir.embedded import forget_foreign
 from infra.data_dir.layout import DataDir
-from infra.db.engine import Database
+from infra.db.session import Database
 from infra.settings import Settings, load
 from infra.temporal import access
 from workers.stack.services import addresses

@@ -15,10 +15,10 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from infra.db import verifying
-from infra.db.engine import Database
-from infra.db.invariants import PATIENCE_S
-from infra.db.verifying import Finding
+from infra.db.repair import verify
+from infra.db.repair.invariants import PATIENCE_S
+from infra.db.repair.verify import Finding
+from infra.db.session import Database
 from infra.temporal import executions
 from infra.temporal.executions import Execution
 from workflows.domain.task import FAILURE_TYPES, TERMINAL
@@ -78,7 +78,7 @@ class Agreement:
 
     async def _look_again(self, task_id: str) -> None:
         run = await executions.describe(self.client, task_id)
-        found = await self.database.run(lambda c: verifying.tasks(c, task_id))
+        found = await self.database.run(lambda c: verify.tasks(c, task_id))
         if not found:
             if run is not None:
                 self.doubled.append(f"{task_id} has a workflow and no row")

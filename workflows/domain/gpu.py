@@ -15,7 +15,7 @@ class GpuStatus(StrEnum):
     FAULTY = "FAULTY"
 
 
-EDGES: frozenset[tuple[GpuStatus | None, GpuStatus | None]] = frozenset(
+TRANSITIONS: frozenset[tuple[GpuStatus | None, GpuStatus | None]] = frozenset(
     {
         (None, GpuStatus.ACTIVE),
         (None, GpuStatus.FAULTY),  # registered again, and FAULTY when it was deregistered
@@ -33,7 +33,7 @@ EDGES: frozenset[tuple[GpuStatus | None, GpuStatus | None]] = frozenset(
 
 def check_edge(before: GpuStatus | None, after: GpuStatus | None) -> None:
     """Raise IllegalTransition unless `before` → `after` is an edge of the table (None: not registered)."""
-    if (before, after) not in EDGES:
+    if (before, after) not in TRANSITIONS:
         raise IllegalTransition(f"{before or '-'} → {after or '-'}")
 
 

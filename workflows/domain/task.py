@@ -22,7 +22,7 @@ TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOU
 FAILURE_TYPES = {TaskStatus.FAILED: "TaskFailed", TaskStatus.TIMEOUT: "TaskTimedOut"}
 """The error type with which the workflow of a task that ended so fails."""
 
-EDGES: frozenset[tuple[TaskStatus | None, TaskStatus]] = frozenset(
+TRANSITIONS: frozenset[tuple[TaskStatus | None, TaskStatus]] = frozenset(
     {
         (None, TaskStatus.QUEUED),
         (TaskStatus.QUEUED, TaskStatus.PROCESSING),
@@ -38,5 +38,5 @@ EDGES: frozenset[tuple[TaskStatus | None, TaskStatus]] = frozenset(
 
 def check_edge(before: TaskStatus | None, after: TaskStatus) -> None:
     """Raise IllegalTransition unless `before` → `after` is an edge of the table."""
-    if (before, after) not in EDGES:
+    if (before, after) not in TRANSITIONS:
         raise IllegalTransition(f"{before or '-'} → {after}")

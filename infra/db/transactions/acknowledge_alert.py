@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from infra.db import alerts, audit
-from infra.db.audit import Action
 from infra.db.connection import Connection
-from infra.db.keys import Caller
+from infra.db.ops import alerts, audit
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
 
 
 async def acknowledge(connection: Connection, by: Caller, seq: int, alert_id: str) -> None:

@@ -3,29 +3,30 @@ GpuNotFound."""
 
 from __future__ import annotations
 
-from infra.db import audit, gpus
-from infra.db.audit import Action
 from infra.db.connection import Connection
-from infra.db.keys import Caller
-from infra.db.notifications import Notifications
+from infra.db.ops import audit
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
+from infra.db.transactions import node_state
+from infra.temporal.notifications import Notifications
 
 
 async def fault(connection: Connection, by: Caller, gpu_id: str, reason: str) -> Notifications:
     """Make a node FAULTY."""
-    notifications = await gpus.fault(connection, gpu_id, reason)
+    notifications = await node_state.fault(connection, gpu_id, reason)
     await audit.record(connection, by, Action.GPU_FAULT, gpu_id, reason, changed=bool(notifications))
     return notifications
 
 
 async def recover(connection: Connection, by: Caller, gpu_id: str) -> Notifications:
     """Make a FAULTY node ACTIVE."""
-    notifications = await gpus.recover(connection, gpu_id)
+    notifications = await node_state.recover(connection, gpu_id)
     await audit.record(connection, by, Action.GPU_RECOVER, gpu_id, changed=bool(notifications))
     return notifications
 
 
 async def deregister(connection: Connection, by: Caller, gpu_id: str) -> Notifications:
     """Remove a node."""
-    notifications = await gpus.deregister(connection, gpu_id)
+    notifications = await node_state.deregister(connection, gpu_id)
     await audit.record(connection, by, Action.GPU_DEREGISTER, gpu_id, changed=bool(notifications))
     return notifications

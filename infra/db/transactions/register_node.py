@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from infra.db import audit, fleets, gpus
-from infra.db.audit import Action
 from infra.db.connection import Connection
-from infra.db.gpus import Registration
-from infra.db.keys import Caller
-from infra.db.notifications import Notifications
+from infra.db.nodes import grants as node_grants
+from infra.db.nodes import queries as node_queries
+from infra.db.nodes.queries import Registration
+from infra.db.ops import audit
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
+from infra.db.transactions import node_state
+from infra.temporal.notifications import Notifications
 
 
 async def register(connection: Connection, node: Registration, by: Caller) -> tuple[Notifications, str]:
@@ -15,7 +18,7 @@ async def register(connection: Connection, node: Registration, by: Caller) -> tu
 
     Raises BeyondGrants, GpuOfAnotherKey.
     """
-    await fleets.check(connection, by.grants, node)
-    notifications = await gpus.register(connection, node)
+    await node_grants.check(connection, by.grants, node)
+    notifications = await node_state.register(connection, node)
     await audit.record(connection, by, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
-    return notifications, await gpus.registration(connection, node.gpu_id)
+    return notifications, await node_queries.registration(connection, node.gpu_id)

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from infra import strict_json
-from infra.db import attempts, tasks
+from infra.db.attempts import late_reports
+from infra.db.attempts import progress as attempt_progress
+from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection, Row
-from infra.db.engine import Database
-from infra.db.notifications import Notifications
+from infra.db.session import Database
+from infra.db.tasks import queries as task_queries
+from infra.db.transactions import accept_attempt, settle_attempt
 from infra.off_loop import off_loop
+from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus
@@ -85,12 +89,12 @@ async def _status_of(connection: Connection, report: Report, attempt: Row | None
             return Heard(Notifications())
         return await _late(connection, report, attempt.attempt, said.status, said.message or "")
     if said.outcome is None:
-        if not await attempts.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
+        if not await accept_attempt.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
             return await _status_of(connection, report, await _closed(connection, attempt), said)
         if said.progress is not None:
-            await attempts.record_progress(connection, report.task_id, attempt.attempt, said.progress)
+            await attempt_progress.record_progress(connection, report.task_id, attempt.attempt, said.progress)
         return Heard(Notifications())
-    notifications = await attempts.settle(
+    notifications = await settle_attempt.settle(
         connection,
         report.task_id,
         attempt.attempt,
@@ -112,7 +116,7 @@ async def take_result(database: Database, report: Report, text: str) -> Heard:
     recorded = heard.recorded
     if recorded is None or await off_loop.run(len(text), partial(strict_json.same_text, recorded.text, text)):
         return heard
-    await database.run(lambda c: attempts.keep_late(c, report.task_id, recorded.attempt, "result", text))
+    await database.run(lambda c: late_reports.keep_late(c, report.task_id, recorded.attempt, "result", text))
     return Heard(Notifications(), ConflictingResult())
 
 
@@ -128,7 +132,7 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Noti
         return Notifications()
     if attempt is None or attempt.closed_at is not None:
         return Notifications()
-    notifications = await attempts.settle(
+    notifications = await settle_attempt.settle(
         connection,
         report.task_id,
         attempt.attempt,
@@ -152,7 +156,7 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
             return await _late(connection, report, attempt.attempt, "result", text)
         same = attempt.result == text
         return Heard(Notifications(), recorded=None if same else Recorded(attempt.attempt, attempt.result))
-    notifications = await attempts.settle(
+    notifications = await settle_attempt.settle(
         connection,
         report.task_id,
         attempt.attempt,
@@ -168,7 +172,7 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
 
 async def _closed(connection: Connection, attempt: Row) -> Row:
     """The current, and final, state of an attempt that somebody else has closed since it was found."""
-    found = await attempts.find(connection, attempt.task_id, attempt.token)
+    found = await attempt_queries.find(connection, attempt.task_id, attempt.token)
     assert found is not None
     assert found.closed_at is not None
     return found
@@ -178,10 +182,10 @@ async def _find(connection: Connection, report: Report) -> Row | None:
     """The attempt that the report means, or None if the task has no such attempt. Raises TaskNotFound, NotTheHolder."""
     token = report.token
     if token is None or report.lineage is not None:
-        held = await attempts.holders(connection, report.task_id, report.lineage)
+        held = await attempt_queries.holders(connection, report.task_id, report.lineage)
         await _check_holder(connection, report, held)
         token = token or _only_token(held)
-    found = None if token is None else await attempts.find(connection, report.task_id, token)
+    found = None if token is None else await attempt_queries.find(connection, report.task_id, token)
     if found is None:
         await _must_exist(connection, report.task_id)
     if found is not None and report.gpu_id not in {None, found.gpu_id}:
@@ -207,10 +211,10 @@ def _only_token(held: list[Row]) -> str | None:
 
 
 async def _must_exist(connection: Connection, task_id: str) -> None:
-    if await tasks.get(connection, task_id) is None:
+    if await task_queries.get(connection, task_id) is None:
         raise TaskNotFound
 
 
 async def _late(connection: Connection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
-    await attempts.keep_late(connection, report.task_id, attempt, str(kind), body)
+    await late_reports.keep_late(connection, report.task_id, attempt, str(kind), body)
     return Heard(Notifications(), LateReport(UNNAMED if attempt is None and report.token is None else ""))

@@ -1,0 +1,92 @@
+"""The steps of a monitor run: repair what fell between database and engine, then evaluate health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+
+from temporalio import activity
+
+from activities.reconciler import Reconciler
+from infra.cache import Cache
+from infra.db.connection import Connection
+from infra.db.ops import alerts, health
+from infra.db.ops.alerts import NewAlert
+from infra.db.repair import drift
+from infra.db.session import Database
+from infra.settings import Settings
+from workflows.domain.alert import AlertLevel
+from workflows.domain.health import Health
+from workflows.messages import MonitorReport
+
+BEAT_EVERY_S = 2.0
+
+
+class MonitorSteps:
+    """Implements `workflows.ports.MonitorActivities`."""
+
+    def __init__(self, database: Database, cache: Cache, reconciler: Reconciler, settings: Settings) -> None:
+        self._database = database
+        self._cache = cache
+        self._reconciler = reconciler
+        self._settings = settings
+
+    @activity.defn(name="reconcile")
+    async def reconcile(self) -> dict[str, int]:
+        """Find and repair what fell between database and engine; counts by kind, without the zeros."""
+        async with _beating():
+            return await self._reconciler.reconcile()
+
+    @activity.defn(name="check_health")
+    async def check_health(self) -> MonitorReport:
+        """Evaluate health, raise what it calls for, and keep the report."""
+        async with _beating():
+            return await self._evaluate()
+
+    async def _evaluate(self) -> MonitorReport:
+        state = await self._database.run(lambda c: health.read(c, self._settings.instance_timeout))
+        estimates = await self._database.run(health.wait_estimates)
+        report = state.report() | {"wait_estimates": asdict(estimates)}
+        system = state.levels.system
+
+        async def keep(connection: Connection) -> int:
+            raised = 0
+            if system is Health.UNHEALTHY:
+                raised += await alerts.raise_alert(connection, _unhealthy())
+            for alert in alerts.unserved(await drift.unserved(connection)):
+                raised += await alerts.raise_alert(connection, alert)
+            await health.keep(connection, report)
+            return raised
+
+        raised = await self._database.run(keep)
+        await self._cache.keep_report(report)
+        return MonitorReport(system, alerts_raised=raised)
+
+
+@asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    """Tell the engine that the step is under way; the SDK sends no more of it than is needed."""
+
+    async def for_ever() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(BEAT_EVERY_S)
+
+    beating = asyncio.create_task(for_ever())
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+def _unhealthy() -> NewAlert:
+    return NewAlert(
+        cause="unhealthy",
+        title="系统健康告警",
+        message="系统整体健康状态为 UNHEALTHY",
+        level=AlertLevel.WARNING,
+        source="system_monitor",
+        lasts=True,
+    )

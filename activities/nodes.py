@@ -1,0 +1,137 @@
+"""The steps of a node's life: do what its row demands, and ask it for its attempts before they are taken away."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import activity
+
+from infra.db.attempts import progress
+from infra.db.attempts import queries as attempt_queries
+from infra.db.connection import Connection, Row
+from infra.db.nodes import queries as node_queries
+from infra.db.nodes import transitions as node_transitions
+from infra.db.session import Database
+from infra.db.transactions import expire_silent_node, obey_command, settle_attempt
+from infra.nodes.address import NodeAddress
+from infra.nodes.client import NodeClient, NodeUnreachable
+from infra.settings import Settings
+from infra.temporal.gateway import TemporalGateway
+from infra.temporal.notifications import Notifications
+from workflows.domain.attempt import CONFIRMED, Outcome
+from workflows.domain.errors import ForbiddenAddress, GpuNotFound
+from workflows.domain.gpu import GpuStatus
+from workflows.messages import NodeCommand, NodeView
+
+ACTOR = "gpu-health"
+QUESTIONS_AT_ONCE = 16
+
+
+class NodeSteps:
+    """Implements `workflows.ports.NodeActivities`."""
+
+    def __init__(self, database: Database, engine: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
+        self._database = database
+        self._engine = engine
+        self._nodes = nodes
+        self._settings = settings
+
+    @activity.defn(name="attend_node")
+    async def attend_node(self, gpu_id: str) -> NodeView:
+        """One transaction: go OFFLINE on silence, close what a faulty or gone node holds."""
+        view, notifications = await self._database.run(lambda c: self._attend(c, gpu_id))
+        await self._engine.deliver(notifications)
+        return view
+
+    async def _attend(self, connection: Connection, gpu_id: str) -> tuple[NodeView, Notifications]:
+        node = await node_queries.get(connection, gpu_id)
+        notifications = Notifications()
+        if node is None:
+            notifications = await self._close_all(connection, gpu_id, Outcome.DEREGISTERED, "节点已注销")
+        elif node.status == GpuStatus.FAULTY:
+            reason = f"节点故障: {node.fault_reason or ''}"
+            notifications = await self._close_all(connection, gpu_id, Outcome.FAULTY, reason)
+        else:
+            await expire_silent_node.go_offline(connection, gpu_id, self._settings.heartbeat_timeout)
+        await node_transitions.attended(connection, gpu_id)
+        return self._view(await node_queries.get(connection, gpu_id)), notifications
+
+    async def _close_all(self, connection: Connection, gpu_id: str, outcome: Outcome, reason: str) -> Notifications:
+        return await settle_attempt.close_open(connection, gpu_id, outcome, actor=ACTOR, reason=reason)
+
+    @activity.defn(name="confirm_attempts")
+    async def confirm_attempts(self, gpu_id: str) -> NodeView:
+        """Ask the node for each open attempt in question; release what it does not confirm."""
+        node = await self._database.run(lambda c: node_queries.get(c, gpu_id))
+        if node is not None:
+            rows = await self._database.run(lambda c: attempt_queries.open_on(c, gpu_id))
+            questions = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+            await asyncio.gather(*(self._ask(node, row, questions) for row in rows if _in_question(node, row)))
+        return await self.attend_node(gpu_id)
+
+    async def _ask(self, node: Row, row: Row, questions: asyncio.Semaphore) -> None:
+        async with questions:
+            confirmed = await self._confirmed(node, row)
+        if not confirmed or self._hold_is_over(node):
+            await self._release(node, row)
+        elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
+            await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
+
+    async def _confirmed(self, node: Row, row: Row) -> bool:
+        try:
+            answer = await self._nodes.status(
+                NodeAddress(row.ip, row.port, node.dispatch_secret), f"{row.task_id}-{row.attempt}"
+            )
+        except (NodeUnreachable, ForbiddenAddress):
+            return False
+        return answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
+
+    @activity.defn(name="obey")
+    async def obey(self, command: NodeCommand) -> None:
+        """As the REST call; the workflow that asks looks at the row next. A node that has gone is left alone."""
+        try:
+            notifications = await self._database.run(lambda c: obey_command.obey(c, command))
+        except GpuNotFound:
+            return
+        await self._engine.deliver(Notifications(grants=notifications.grants))
+
+    def _hold_is_over(self, node: Row) -> bool:
+        """A silent node keeps its tasks for at most one more grace, even where it confirms them."""
+        return bool(node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout)
+
+    async def _release(self, node: Row, row: Row) -> None:
+        """Unless the node has come back or registered anew while it was asked."""
+        lost = node.status == GpuStatus.OFFLINE
+        notifications = await self._database.run(
+            lambda c: settle_attempt.settle(
+                c,
+                row.task_id,
+                row.attempt,
+                Outcome.LOST if lost else Outcome.DEREGISTERED,
+                actor=ACTOR,
+                reason="节点失去联系" if lost else "节点重新注册后不再运行该任务",
+                node_is=(node.status, node.epoch),
+            )
+        )
+        if notifications is not None:
+            await self._engine.deliver(notifications)
+
+    def _view(self, node: Row | None) -> NodeView:
+        grace = self._settings.heartbeat_timeout
+        if node is None:
+            return NodeView(None, 0, 0, 0, check_every_s=grace)
+        status = GpuStatus(node.status)
+        in_question = status is GpuStatus.OFFLINE or (status is GpuStatus.ACTIVE and node.older_attempts > 0)
+        return NodeView(
+            status,
+            node.epoch,
+            node.silent_s,
+            node.current_tasks,
+            unconfirmed=node.current_tasks > 0 and in_question,
+            check_every_s=grace,
+        )
+
+
+def _in_question(node: Row, row: Row) -> bool:
+    """All of a silent node; of an active one those of an earlier registration."""
+    return bool(node.status == GpuStatus.OFFLINE or row.gpu_epoch != node.epoch)

@@ -1,0 +1,301 @@
+"""Repair of drift between the database and Temporal (docs/architecture.md, "Reconciliation").
+
+The row decides how a task is, and its workflow is made to follow: it is notified again, or run again if it does not
+run any more, whoever ended it. The row follows only if the workflow has gone further because a write of its own was
+lost. Each repair leaves an entry in the task's timeline, written before anything is done. If the task has moved since
+the drift was found the entry fails, and nothing is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+
+from temporalio import activity
+
+from activities.node_answers import End, end_of
+from infra.db.connection import Connection, Row
+from infra.db.ops import alerts, counters
+from infra.db.repair import drift
+from infra.db.repair.drift import ACTOR
+from infra.db.session import Database
+from infra.db.tasks import outbox, timeline
+from infra.db.tasks.transitions import Cause
+from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
+from infra.nodes.address import NodeAddress
+from infra.nodes.client import Answer, NodeClient, NodeUnreachable
+from infra.settings import Settings
+from infra.temporal.access import TemporalAway
+from infra.temporal.gateway import Standing, TemporalGateway
+from infra.temporal.notifications import Granted, Notifications
+from workflows.domain.attempt import CONFIRMED, Outcome
+from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.task import FAILURE_TYPES, TaskStatus
+from workflows.messages import Grant, NodeSignal, TaskInput
+
+AGE_S = 5.0
+"""What is younger may still be on its way."""
+SIGNAL_S = 10.0
+"""A signal to a workflow that runs was lost, or the workers are busy: the latter is likelier at first."""
+PATIENCE_S = 20.0
+"""The same where a node or a timer has a part in it."""
+DELIVERY_S = 60.0
+"""A dispatch without a clear answer after this time has been given up."""
+UNHEARD_S = 1800.0
+"""How long the slot of a first attempt is kept that no node has accepted: without workers nobody has asked the node, so
+the failure is not the node's."""
+LONGEST_PAUSE_S = 90.0
+"""More than the longest backoff between two attempts."""
+RETURNED = {Standing.COMPLETED: {TaskStatus.COMPLETED}, Standing.FAILED: set(FAILURE_TYPES)}
+"""How a task has ended whose workflow has come to its end by itself."""
+ROUND = 300  # unfinished tasks whose workflow is looked up in one run
+AT_ONCE = 16
+
+
+class Reconciler:
+    """Finds and repairs; every row by itself, so that one that can't be repaired now is found again by the next run."""
+
+    def __init__(self, database: Database, engine: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
+        self._run = database.run
+        self._engine = engine
+        self._nodes = nodes
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._before: datetime | None = None  # of the open workflows those started before are yet to be looked at
+
+    async def reconcile(self) -> dict[str, int]:
+        """Counts by kind, without the zeros. Raises TemporalAway: without the engine there is nothing to compare."""
+        await self._engine.ping()
+        run = self._run
+        repaired: Counter[str] = Counter()
+        await run(drift.set_right)
+        repaired["started"] = await self._each(self._start, await run(lambda c: drift.not_started(c, AGE_S)))
+        repaired["expired"] = await self._each(
+            self._expire, await run(lambda c: drift.expired(c, PATIENCE_S, DELIVERY_S, UNHEARD_S))
+        )
+        repaired["settled"] = await self._each(self._settle, await run(lambda c: drift.uncollected(c, AGE_S)))
+        repaired["granted"] = await self._each(self._grant, await run(lambda c: drift.undispatched(c, PATIENCE_S)))
+        repaired["queued"] = await self._each(self._queue, await run(lambda c: drift.forgotten(c, LONGEST_PAUSE_S)))
+        repaired["restarted"] = await self._each(
+            self._restart, await run(lambda c: drift.next_round(c, PATIENCE_S, ROUND))
+        )
+        repaired["ended"] = await self._each(self._end, await self._ended())
+        repaired["nodes"] = await self._each(self._attend, await run(lambda c: drift.unattended(c, AGE_S)))
+        repaired["unwatched"] = await self._each(self._attend, await self._unwatched())
+        repaired["counters"] = await self._recount()
+        await run(outbox.clear_ended)
+        return {kind: count for kind, count in repaired.items() if count}
+
+    async def _each(self, repair: Callable[[Row], Awaitable[bool]], rows: Iterable[Row]) -> int:
+        return sum(await asyncio.gather(*(self._tried(repair, row) for row in rows)))
+
+    async def _tried(self, repair: Callable[[Row], Awaitable[bool]], row: Row) -> bool:
+        async with self._at_once:
+            try:
+                return await repair(row)
+            except Exception as error:  # noqa: BLE001  the next run finds it again
+                activity.logger.warning("could not be repaired now: %s", error)
+                return False
+
+    async def _start(self, row: Row) -> bool:
+        """Nobody has confirmed that its workflow was started. A second start of one that waits has no effect."""
+        runs = False
+        if row.waits:
+            await self._engine.start_task(TaskInput.of(row, waits=True), row.traceparent)
+        else:
+            runs = await self._engine.standing(row.task_id) is Standing.RUNNING
+            if not runs and not await self._run_again(row, "工作流尚未启动，由监控启动"):
+                return False
+        await self._run(lambda c: outbox.clear(c, [row.task_id]))
+        return not runs
+
+    async def _expire(self, row: Row) -> bool:
+        """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here.
+
+        Its node may have answered a dispatch whose worker has died since, so it is asked for the end first.
+        """
+        end = await self._end_on_node(row) or _overdue(row)
+
+        async def work(connection: Connection) -> Notifications | None:
+            notifications = await settle_attempt.settle(
+                connection,
+                row.task_id,
+                row.attempt,
+                end.outcome,
+                actor=ACTOR,
+                reason=end.reason,
+                result=end.result,
+            )
+            if notifications is not None:
+                await timeline.note(connection, _cause(row, f"{end.reason or '节点已完成'}，由监控结束该次执行"))
+            return notifications
+
+        notifications = await self._run(work)
+        if notifications is not None:
+            await self._engine.deliver(notifications)
+        return notifications is not None
+
+    async def _settle(self, row: Row) -> bool:
+        """The attempt is closed and nobody has collected it."""
+        standing = await self._engine.standing(row.task_id)
+        if standing is Standing.RUNNING:
+            if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
+                return False
+            await self._tell(row)  # it may have missed even that
+            await self._engine.settled(row.task_id, row.attempt)
+            return True
+        if standing in RETURNED and await self._collect(row, standing):
+            return True
+        return await self._run_again(row, "工作流已结束而执行结果未被收取，由监控重新运行")
+
+    async def _collect(self, row: Row, reached: Standing) -> bool:
+        """Write the end that the workflow has reached; False where there is more to do, or the row says another."""
+
+        async def work(connection: Connection) -> None:
+            collected = await collect_attempt.collect(connection, row.task_id, row.attempt, actor=ACTOR)
+            if collected.status not in RETURNED[reached]:
+                raise _NotTheEnd
+
+        try:
+            await self._run(work)
+        except _NotTheEnd:
+            return False
+        await self._engine.deliver(await judge_nodes.review(self._run, row.task_id))
+        return True
+
+    async def _grant(self, row: Row) -> bool:
+        """The slot is granted and no node has accepted: the grant was not heard, or the acceptance not written."""
+        accepted = await self._accepted(row)
+        standing = await self._engine.standing(row.task_id)
+        if standing is not Standing.RUNNING:
+            repaired = await self._run_again(row, "工作流未在运行而任务已获得槽位，由监控重新运行")
+        else:
+            repaired = accepted or await self._note(row, "再次通知工作流：已获得槽位")
+            if repaired:
+                await self._tell(row)
+        if accepted:
+            await self._run(lambda c: accept_attempt.accept(c, row.task_id, row.attempt, actor=ACTOR))
+        return repaired
+
+    async def _tell(self, row: Row) -> None:
+        """Of its grant once more."""
+        await self._engine.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
+
+    async def _accepted(self, row: Row) -> bool:
+        """Whether the node says that it has the attempt."""
+        answer = await self._asked(row)
+        return answer is not None and answer.status == 200 and answer.body.get("status") in CONFIRMED
+
+    async def _end_on_node(self, row: Row) -> End | None:
+        """How the attempt has ended by its node's word; what was stopped there has no end of its own."""
+        answer = await self._asked(row)
+        end = None if answer is None else end_of(answer)
+        return None if end is None or end.outcome is Outcome.HANDED_BACK else end
+
+    async def _asked(self, row: Row) -> Answer | None:
+        """What the node says of the attempt; None if it says nothing."""
+        try:
+            return await self._nodes.status(
+                NodeAddress(row.ip, row.port, row.dispatch_secret), f"{row.task_id}-{row.attempt}"
+            )
+        except (NodeUnreachable, ForbiddenAddress):
+            return None
+
+    async def _queue(self, row: Row) -> bool:
+        """Neither waiting nor running: its look for a slot was lost, so it is done here."""
+        if await self._engine.standing(row.task_id) is not Standing.RUNNING:
+            return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
+        if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
+            return False
+        found = await claim_slot.claim(self._run, row.task_id)
+        granted = list(found.others) + ([_granted(row, found.grant)] if found.grant else [])
+        await self._engine.deliver(Notifications(grants=granted))
+        return True
+
+    async def _restart(self, row: Row) -> bool:
+        """The task has not ended: a workflow of it must run."""
+        if await self._engine.standing(row.task_id) is Standing.RUNNING:
+            return False
+        return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
+
+    async def _ended(self) -> Sequence[Row]:
+        """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
+        try:
+            opened = await self._engine.open_tasks(self._before, ROUND)
+        except TemporalAway as error:  # the list is kept apart from the workflows: the other repairs need it not
+            activity.logger.warning("open workflows could not be listed: %s", error)
+            return []
+        self._before = opened[-1].started_at if len(opened) == ROUND else None
+        return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], PATIENCE_S))
+
+    async def _end(self, row: Row) -> bool:
+        """Its workflow goes on, though its row is terminal: where it has nothing to do it has not heard of that."""
+        if not await self._engine.is_idle(row.task_id):
+            return False
+        await self._engine.end(TaskInput.of(row), row.attempt)
+        return True
+
+    async def _attend(self, row: Row) -> bool:
+        await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch))
+        return True
+
+    async def _unwatched(self) -> Sequence[Row]:
+        """Nodes whose workflow does not run: a person has ended it, and could give them no command any more."""
+        try:
+            watched = await self._engine.open_nodes()
+        except TemporalAway as error:
+            activity.logger.warning("the nodes' workflows could not be listed: %s", error)
+            return []
+        registered = await self._run(lambda c: drift.registered(c, AGE_S))
+        return [row for row in registered if row.gpu_id not in watched]
+
+    async def _recount(self) -> int:
+        """Correct the kept counts; how many were wrong."""
+        if not await self._run(counters.recount_is_due):
+            return 0
+
+        async def work(connection: Connection) -> list[str]:
+            wrong = await counters.recount(connection)
+            if wrong:
+                await alerts.raise_alert(connection, alerts.miscounted(wrong))
+            return wrong
+
+        try:
+            wrong = await self._run(work, within_s=counters.RECOUNT_LIMIT_S + AGE_S)
+        except Exception as error:  # noqa: BLE001  the other repairs must not fail with it
+            activity.logger.warning("the counts could not be compared with the rows: %s", error)
+            await self._run(counters.recount_later)
+            return 0
+        if wrong:
+            activity.logger.warning("counts were off and are corrected: %s", ", ".join(wrong))
+        return len(wrong)
+
+    async def _run_again(self, row: Row, why: str) -> bool:
+        """The new run finds in the row what there is to do."""
+        if not await self._note(row, why):
+            return False
+        await self._engine.start_task(TaskInput.of(row), row.traceparent, again=True)
+        return True
+
+    async def _note(self, row: Row, reason: str) -> bool:
+        """False where the task has moved since it was found: then there is nothing to repair."""
+        return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
+
+
+def _overdue(row: Row) -> End:
+    if row.accepted_at is None:
+        return End(Outcome.UNREACHABLE, "节点对派发没有明确应答")
+    return End(Outcome.TIMED_OUT, "任务执行超时")
+
+
+class _NotTheEnd(Exception):
+    """Rolls the transaction back."""
+
+
+def _granted(row: Row, grant: Grant) -> Granted:
+    return Granted(TaskInput.of(row, waits=True), grant, row.traceparent)
+
+
+def _cause(row: Row, reason: str) -> Cause:
+    return Cause(row.task_id, getattr(row, "attempt", None), getattr(row, "gpu_id", None), ACTOR, reason)

@@ -1,0 +1,277 @@
+"""The steps of a task's life: selection, dispatch, collection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from msgspec import Raw
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.node_answers import End, end_of
+from activities.short_work import ShortWork
+from infra import strict_json, telemetry
+from infra.db.attempts import dispatch_order
+from infra.db.attempts.dispatch_order import Order
+from infra.db.connection import Connection
+from infra.db.session import Database
+from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
+from infra.db.transactions.collect_attempt import ACTOR
+from infra.db.transactions.report import Report, take_result
+from infra.nodes.address import NodeAddress
+from infra.nodes.client import NO_HTTP, Answer, NodeClient, NodeUnreachable
+from infra.settings import Settings
+from infra.temporal.gateway import TemporalGateway
+from infra.temporal.notifications import Notifications
+from workflows.domain.attempt import Outcome
+from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.task import TERMINAL
+from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Dispatched, Selection
+from workflows.policies import DISPATCH_WINDOW
+
+ANSWERS = 3
+"""Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
+NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
+"""Readiness states that waiting does not clear (node protocol, `/health-check`)."""
+SOON_S = 3.0
+"""How far Temporal's clock may run ahead of the database's at the end of an attempt."""
+
+
+class TaskSteps:
+    """Implements `workflows.ports.TaskActivities`."""
+
+    def __init__(
+        self,
+        database: Database,
+        engine: TemporalGateway,
+        nodes: NodeClient,
+        short_work: ShortWork,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._short_work = short_work
+        self._engine = engine
+        self._nodes = nodes
+        self._settings = settings
+
+    @activity.defn(name="select_slot")
+    async def select_slot(self, task_id: str) -> Selection:
+        """Claim a fitting slot, or enqueue the task: it is granted one later."""
+        telemetry.describe(task_id=task_id)
+        found = await claim_slot.claim(self._database.run, task_id)
+        if found.grant is not None:
+            telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
+        await self._engine.deliver(Notifications(grants=list(found.others)))
+        return Selection(found.status, found.grant, found.settled, "no slot is free" if found.waiting else "")
+
+    @activity.defn(name="dispatch")
+    async def dispatch(self, ref: AttemptRef) -> Dispatched:
+        """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`.
+
+        In a first try the node is asked to hold its answer until work that is usually short is done.
+        """
+        telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
+        order = await self._database.single(lambda c: dispatch_order.order(c, ref.task_id, ref.attempt))
+        if order is None:
+            return Dispatched(Delivery.CLOSED)
+        telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)
+        try:
+            async with self._short_work.preference(order) as preference:
+                began = time.monotonic()
+                answer = await self._nodes.put(
+                    NodeAddress(order.ip, order.port, order.secret),
+                    f"{ref.task_id}-{ref.attempt}",
+                    _body(order, self._settings.base_url),
+                    _headers(order) | preference,
+                )
+        except ForbiddenAddress:
+            return await self._settle(ref, End(Outcome.UNREACHABLE, "节点地址不再被允许"))
+        except NodeUnreachable as error:
+            return _unclear(f"no answer: {error}")
+        took_s = time.monotonic() - began
+        dispatched = await self._heed(order, answer, took_s)
+        return replace(dispatched, watched_ms=int(1000 * took_s)) if preference else dispatched
+
+    async def _heed(self, order: Order, answer: Answer, took_s: float) -> Dispatched:
+        ref = AttemptRef(order.task_id, order.attempt)
+        status, state = answer.status, str(answer.body.get("status"))
+        if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
+            return await self._accepted(ref)
+        if (end := end_of(answer)) is not None:
+            return await self._end(order, end, took_s)
+        if status in {409, 503}:
+            return await self._refused(order, status)
+        if status in {400, 422}:
+            return await self._settle(ref, End(Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）"))
+        return await self._outside_of_protocol(ref, status)
+
+    async def _accepted(self, ref: AttemptRef) -> Dispatched:
+        """The node runs it. An attempt that has closed before that was recorded is to be collected."""
+        accepted = await self._database.single(
+            lambda c: accept_attempt.accept(c, ref.task_id, ref.attempt, actor=ACTOR)
+        )
+        return Dispatched(Delivery.RUNNING if accepted else Delivery.CLOSED)
+
+    async def _end(self, order: Order, end: End, took_s: float) -> Dispatched:
+        """The answer holds the end. A result is taken as if it had been reported: also one that comes too late."""
+        if end.result is None:
+            return await self._settle(AttemptRef(order.task_id, order.attempt), end, took_s)
+        report = Report(order.task_id, order.token, order.gpu_id, lineage=None, ran_s=took_s)
+        heard = await take_result(self._database, report, end.result)
+        await self._engine.deliver(heard.notifications, but=order.task_id)
+        return Dispatched(Delivery.CLOSED)
+
+    async def _refused(self, order: Order, status: int) -> Dispatched:
+        """Close the attempt as REFUSED, with the readiness that the node reports."""
+        state, reason = await self._nodes.readiness(NodeAddress(order.ip, order.port, order.secret)) or (None, None)
+        said = f"，{state}" + (f"：{reason}" if reason else "") if state else ""
+        return await self._settle(
+            AttemptRef(order.task_id, order.attempt),
+            End(Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}{said}）"),
+            needs_people=state in NEEDS_PEOPLE,
+        )
+
+    async def _outside_of_protocol(self, ref: AttemptRef, status: int) -> Dispatched:
+        """The same PUT is repeated a few times; then the answer counts."""
+        info = activity.info()
+        if info.is_local or info.attempt < ANSWERS:
+            _repeat(f"HTTP {status}")
+        what = "不是HTTP" if status == NO_HTTP else f"HTTP {status}"
+        closed = await self._settle(ref, End(Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（{what}）"))
+        still = await self._database.single(lambda c: dispatch_order.order(c, ref.task_id, ref.attempt))
+        return closed if still is None else Dispatched(Delivery.RUNNING)  # it has accepted the attempt before
+
+    @activity.defn(name="collect")
+    async def collect(self, request: CollectInput) -> Collected:
+        """Close the attempt where it is still open and must be, then move the task.
+
+        The rows decide whether it must be: anyone who can reach the engine can request this step.
+        """
+        telemetry.describe(task_id=request.task_id, task_attempt=request.attempt)
+        collected = await self._completed(request) or await self._collected(request)
+        telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
+        if request.attempt > 1 and collected.status in TERMINAL:
+            await self._engine.deliver(await judge_nodes.review(self._database.run, request.task_id))
+        return collected
+
+    async def _completed(self, request: CollectInput) -> Collected | None:
+        """The end of most attempts, in one statement."""
+        if request.close_as is not None:
+            return None
+        return await self._database.single(lambda c: collect_attempt.complete(c, request.task_id, request.attempt))
+
+    async def _collected(self, request: CollectInput) -> Collected:
+        may_close = request.close_as is not None and await self._is_due(request, request.close_as)
+
+        async def work(connection: Connection) -> tuple[Collected, Notifications | None]:
+            notifications = None
+            if may_close and request.close_as is not None:
+                notifications = await settle_attempt.settle(
+                    connection,
+                    request.task_id,
+                    request.attempt,
+                    request.close_as,
+                    actor=ACTOR,
+                    reason=_REASONS.get(request.close_as),
+                )
+            collected = await collect_attempt.collect(connection, request.task_id, request.attempt)
+            return collected, notifications
+
+        collected, notifications = await self._database.run(work)
+        if notifications is not None:
+            await self._engine.deliver(notifications, but=request.task_id)
+        return collected
+
+    async def _is_due(self, request: CollectInput, outcome: Outcome) -> bool:
+        """Whether the attempt may be closed without its node; what is due in a moment is waited for."""
+        due_in_s = await self._database.single(
+            lambda c: collect_attempt.due_in_s(c, request.task_id, request.attempt, outcome)
+        )
+        if due_in_s is None or due_in_s > SOON_S:
+            return False
+        await asyncio.sleep(max(due_in_s, 0.0))
+        return True
+
+    @activity.defn(name="stop_on_node")
+    async def stop_on_node(self, ref: AttemptRef) -> None:
+        """Best effort: a node that can't be reached, or no longer may be, is left alone."""
+        telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
+        node = await self._database.run(lambda c: dispatch_order.address(c, ref.task_id, ref.attempt))
+        if node is None:
+            return
+        try:
+            await self._nodes.cancel(node, f"{ref.task_id}-{ref.attempt}")
+        except (NodeUnreachable, ForbiddenAddress) as error:
+            activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
+
+    async def _settle(self, ref: AttemptRef, end: End, ran_s: float = 0.0, *, needs_people: bool = False) -> Dispatched:
+        notifications = await self._database.run(
+            lambda c: settle_attempt.settle(
+                c,
+                ref.task_id,
+                ref.attempt,
+                end.outcome,
+                actor=ACTOR,
+                reason=end.reason,
+                ran_s=ran_s,
+                needs_people=needs_people,
+            )
+        )
+        if notifications is not None:
+            await self._engine.deliver(notifications, but=ref.task_id)
+        return Dispatched(Delivery.CLOSED)
+
+
+_REASONS = {
+    Outcome.TIMED_OUT: "任务执行超时",
+    Outcome.UNREACHABLE: "节点对派发没有明确应答",
+}
+
+
+def _unclear(detail: str) -> Dispatched:
+    """Raise DispatchAmbiguous, to be tried again, until the window since the first try has passed."""
+    info = activity.info()
+    if info.is_local or datetime.now(UTC) - info.scheduled_time < DISPATCH_WINDOW:
+        _repeat(detail)
+    return Dispatched(Delivery.UNCLEAR)
+
+
+def _repeat(detail: str) -> NoReturn:
+    message = f"the node's answer leaves the attempt open: {detail}"
+    activity.logger.warning("%s", message)
+    raise ApplicationError(message, type="DispatchAmbiguous", category=ApplicationErrorCategory.BENIGN)
+
+
+def _input(payload: str) -> Raw | dict[str, str]:
+    """A JSON object as it was written; anything else as a string (NODE_PROTOCOL)."""
+    try:
+        strict_json.check_text(payload)
+    except ValueError:
+        return {"payload": payload}
+    return Raw(payload) if payload.lstrip().startswith("{") else {"payload": payload}
+
+
+def _body(order: Order, base_url: str) -> dict[str, Any]:
+    return {
+        "input": _input(order.payload),
+        "context": {
+            "taskId": order.task_id,
+            "attempt": order.attempt,
+            "taskType": order.task_type,
+            "app": order.app,
+            "userId": order.user_id,
+            "env": order.env,
+            "timeout": order.timeout_ms,
+        },
+        "webhook": f"{base_url}/api/v2/tasks/{order.task_id}",
+    }
+
+
+def _headers(order: Order) -> dict[str, str]:
+    headers = {"X-Attempt-Token": order.token}
+    traceparent = telemetry.traceparent_in(order.traceparent)
+    return headers | ({"traceparent": traceparent} if traceparent else {})

@@ -1,0 +1,1 @@
+"""Attempts: reading them, and what a node is sent."""

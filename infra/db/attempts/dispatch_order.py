@@ -1,0 +1,55 @@
+"""What a dispatch needs to know, in one read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+from infra.nodes.address import NodeAddress
+
+_ORDER = text(
+    """
+    SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, g.dispatch_secret AS secret, t.task_type, t.app,
+           t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent
+      FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
+     WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NULL
+    """
+)
+_ADDRESS = text(
+    "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
+    " WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NOT NULL"
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """An open attempt with all that the node is sent."""
+
+    task_id: str
+    attempt: int
+    gpu_id: str
+    token: str
+    ip: str
+    port: int
+    secret: str | None
+    task_type: int
+    app: str
+    user_id: str
+    env: str | None
+    timeout_ms: int
+    payload: str
+    traceparent: str | None
+
+
+async def order(connection: Connection, task_id: str, attempt: int) -> Order | None:
+    """The dispatch of an open attempt; None where it is closed."""
+    row = (await connection.execute(_ORDER, {"task_id": task_id, "attempt": attempt})).one_or_none()
+    return None if row is None else Order(*row)
+
+
+async def address(connection: Connection, task_id: str, attempt: int) -> NodeAddress | None:
+    """Where a closed attempt ran; None of an open one, which nobody may stop."""
+    row = (await connection.execute(_ADDRESS, {"task_id": task_id, "attempt": attempt})).one_or_none()
+    return None if row is None else NodeAddress(*row)

@@ -1,0 +1,58 @@
+"""Failed attempts of a task, and whose failure each of them was: the data of `workflows.domain.fault_attribution`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+from infra.db.slots import capacity
+from workflows.domain.attempt import COMPARED, USES_RETRY, Outcome
+from workflows.domain.fault_attribution import (
+    POISON_NODES,
+    Failure,
+    failed_alike_on,
+    has_room,
+)
+
+COMPARED_OUTCOMES = ", ".join(f"'{one}'" for one in Outcome if one in COMPARED)
+_FAILED = ", ".join(f"'{one}'" for one in Outcome if one in USES_RETRY)
+_FAILURES = text(
+    f"SELECT gpu_id, outcome, reason FROM attempts WHERE task_id = :task_id AND outcome IN ({_FAILED}) ORDER BY attempt"
+)
+_ENDS = text(
+    "SELECT gpu_id, outcome, reason FROM attempts"
+    f" WHERE task_id = :task_id AND outcome IN ({COMPARED_OUTCOMES}) ORDER BY attempt"
+)
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The nodes to look at again, now that a task has ended: `poisoned` by it, or `outdone` by another node."""
+
+    poisoned: list[str]
+    outdone: list[str]
+
+
+async def failures(connection: Connection, task_id: str) -> list[Failure]:
+    """How and where a task has failed so far, in order."""
+    rows = await connection.execute(_FAILURES, {"task_id": task_id})
+    return [Failure(row.gpu_id, Outcome(row.outcome), row.reason) for row in rows]
+
+
+async def suspects(connection: Connection, task_id: str) -> Suspects:
+    """Nodes to look at again after a task has ended; none where no attempt failed."""
+    rows = (await connection.execute(_ENDS, {"task_id": task_id})).all()
+    winner = next((row.gpu_id for row in rows if row.outcome == Outcome.SUCCEEDED), None)
+    if winner is not None:
+        return Suspects([], sorted({row.gpu_id for row in rows} - {winner}))
+    failed = [Failure(row.gpu_id, Outcome(row.outcome), row.reason) for row in rows if row.outcome in USES_RETRY]
+    alike = failed_alike_on(failed, failed[-1]) if failed else set()
+    return Suspects(sorted(alike) if len(alike) >= POISON_NODES else [], [])
+
+
+async def limit_has_room(connection: Connection, task_type: int, timeout_ms: int) -> bool:
+    """Whether a task's own limit leaves the usual work of its type room."""
+    usual = await capacity.usual_durations(connection, [task_type])
+    return has_room(timeout_ms, usual.get(task_type))

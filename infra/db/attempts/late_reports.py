@@ -1,0 +1,28 @@
+"""Reports that come after their attempt has closed, kept for inspection."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from infra.db import locks
+from infra.db.connection import Connection
+
+_KEEP_LATE = text(
+    """
+    INSERT INTO late_reports (task_id, attempt, kind, body)
+    SELECT :task_id, CAST(:attempt AS integer), CAST(:kind AS text), :body
+     WHERE NOT EXISTS (SELECT FROM late_reports WHERE task_id = :task_id AND kind = CAST(:kind AS text)
+                          AND attempt IS NOT DISTINCT FROM CAST(:attempt AS integer))
+    """
+)
+LATE_BYTES = 64 * 1024
+
+
+async def keep_late(connection: Connection, task_id: str, attempt: int | None, kind: str, body: str) -> None:
+    """Keep a report that came too late, for inspection: the first of each attempt and kind, up to LATE_BYTES of it.
+
+    `attempt` is None where it is not known which one was meant.
+    """
+    kept = body.encode()[:LATE_BYTES].decode(errors="ignore")
+    await locks.late_reports(connection, task_id)
+    await connection.execute(_KEEP_LATE, {"task_id": task_id, "attempt": attempt, "kind": kind, "body": kept})

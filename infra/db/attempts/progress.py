@@ -1,0 +1,27 @@
+"""Changes of an open attempt that leave it open."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+
+_PROGRESS = text(
+    "UPDATE attempts SET progress = :progress, progress_at = clock_timestamp()"
+    " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+)
+
+
+async def record_progress(connection: Connection, task_id: str, attempt: int, progress: int) -> None:
+    """Keep the node's own progress (percent) of an open attempt."""
+    await connection.execute(_PROGRESS, {"task_id": task_id, "attempt": attempt, "progress": progress})
+
+
+_ADOPT = text(
+    "UPDATE attempts SET gpu_epoch = :epoch WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+)
+
+
+async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
+    """Let an attempt of an earlier registration go on under the current one."""
+    await connection.execute(_ADOPT, {"task_id": task_id, "attempt": attempt, "epoch": epoch})

@@ -1,0 +1,1 @@
+"""Nodes: reading them, their beats and their legal transitions."""

@@ -1,0 +1,98 @@
+"""Which nodes have fallen silent, and whether to believe it.
+
+Silence counts from the last beat, but not from before somebody listened. An API process that was down, paused or cut
+off from the database starts to listen anew, as it does after a clock that was ahead.
+
+If a large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
+held for a while (the fleet guard). A beat in the future counts as one of now: the leader corrects it
+(`gpus.set_right`), and the node has a grace from then on.
+
+Made-up nodes cannot bend the guard. Only nodes that have beaten for a grace count. Besides the nodes of its own key, a
+node's fleet has one node for each other key, which is silent if most of that key's nodes are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from infra.db import clock
+from infra.db.connection import Connection
+
+GUARD_SHARE = 0.3
+GUARD_AT_LEAST = 3
+"""The fleet guard: more than this share of the fleet, and at least this many nodes, silent within one grace."""
+QUIET_GRACES = 0.75
+"""Graces of silence after which a node counts as silent with the others. Of nodes that a cut silences together one
+lapses first; it is held because the others are about to lapse."""
+HELD_GRACES = 3.0
+"""Graces of silence that end the hold of a single node."""
+_HEARD = f"LEAST(b.at, {clock.NOW})"
+_SILENT = text(
+    f"""
+    WITH ears AS (
+        SELECT min(listening_since) AS since FROM instances
+         WHERE kind = 'api' AND {clock.recent("last_beat", clock.seconds("deaf"))}
+           AND listening_since <= {clock.NOW}),
+    fleet AS (
+        SELECT g.gpu_id, g.epoch, g.status, COALESCE(g.lineage, '') AS lineage,
+               extract(epoch FROM {clock.NOW} - GREATEST({_HEARD}, ears.since))::float AS silent_s,
+               {_HEARD} - make_interval(secs => :grace)
+               >= GREATEST(CASE g.status WHEN 'ACTIVE' THEN g.status_since ELSE '-infinity' END,
+                           {clock.known("g.registered_at")}) AS has_beaten
+          FROM gpus g JOIN gpu_beats b USING (gpu_id) CROSS JOIN ears
+         WHERE g.gone_at IS NULL AND ears.since IS NOT NULL
+           AND (g.status = 'ACTIVE'
+                OR g.status = 'OFFLINE' AND {clock.recent("g.status_since", clock.seconds("grace"))})),
+    keyed AS (
+        SELECT fleet.*, count(*) FILTER (WHERE has_beaten) OVER own AS nodes,
+               count(*) FILTER (WHERE has_beaten AND (status = 'OFFLINE' OR silent_s > :quiet * :grace)) OVER own
+               AS quiet
+          FROM fleet WINDOW own AS (PARTITION BY lineage)),
+    keys AS (
+        SELECT count(DISTINCT lineage) AS nodes, count(DISTINCT lineage) FILTER (WHERE 2 * quiet > nodes) AS quiet
+          FROM keyed WHERE nodes > 0),
+    guarded AS (  -- the node's own key is no other one
+        SELECT own.gpu_id, own.epoch, own.silent_s,
+               own.nodes + keys.nodes - (own.nodes > 0)::int AS nodes,
+               own.quiet + keys.quiet - (2 * own.quiet > own.nodes)::int AS quiet
+          FROM keyed own CROSS JOIN keys
+         WHERE own.status = 'ACTIVE' AND own.silent_s > :grace)
+    SELECT gpu_id, epoch, (SELECT count(*) FROM fleet) AS fleet,
+           quiet >= :at_least AND quiet > :share * nodes AND silent_s <= :held_graces * :grace AS held
+      FROM guarded
+    """
+)
+
+
+@dataclass(frozen=True)
+class SilentNodes:
+    """The ACTIVE nodes past their grace: `lapsed` ones as (gpu id, epoch), and those that are held."""
+
+    lapsed: list[tuple[str, int]]
+    held: list[str]
+    fleet: int
+
+
+def deaf_after_s(grace_s: float) -> float:
+    """Seconds without a beat of its own after which an API process has probably missed the nodes' beats too."""
+    return max(grace_s / 2, 1.0)
+
+
+async def find(connection: Connection, grace_s: float) -> SilentNodes:
+    """The silent nodes by the database's clock; none if no API process listens."""
+    values = {
+        "grace": grace_s,
+        "deaf": deaf_after_s(grace_s),
+        "quiet": QUIET_GRACES,
+        "share": GUARD_SHARE,
+        "at_least": GUARD_AT_LEAST,
+        "held_graces": HELD_GRACES,
+    }
+    rows = (await connection.execute(_SILENT, values)).all()
+    return SilentNodes(
+        lapsed=[(row.gpu_id, row.epoch) for row in rows if not row.held],
+        held=[row.gpu_id for row in rows if row.held],
+        fleet=rows[0].fleet if rows else 0,
+    )

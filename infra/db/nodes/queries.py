@@ -1,0 +1,141 @@
+"""Reading nodes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
+
+from sqlalchemy import TextClause, text
+
+from infra.db import clock
+from infra.db.connection import Connection, Row
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A node's own description (specification §2.4)."""
+
+    gpu_id: str
+    hostname: str
+    vast_ins_id: str | None
+    ip: str
+    port: int
+    task_types: list[int]
+    priority_queue: str
+    version: str
+    max_concurrent_tasks: int
+    metadata: dict[str, object]
+    dispatch_secret: str | None
+    lineage: str | None  # of the registering node's key, or None for an administrator, who holds no gpuId
+
+
+_SELECT = f"""
+    SELECT g.*, {clock.known("b.at")} AS last_beat,
+           COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
+           {clock.age_s("g.status_since")} AS status_age_s,
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
+               AND a.gpu_epoch <> g.epoch) AS older_attempts
+      FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
+     WHERE g.gone_at IS NULL
+"""
+_OF_LINEAGE = " AND (CAST(:lineage AS text) IS NULL OR g.lineage = :lineage)"
+_GET = text(_SELECT + _OF_LINEAGE + " AND g.gpu_id = :gpu_id")
+_LISTED = "g.gone_at IS NULL" + _OF_LINEAGE
+_OF_TYPE = (
+    " AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]"
+    " AND (CAST(:priority AS text) IS NULL OR g.priority_queue = :priority)"
+)
+
+
+def _page(where: str) -> TextClause:
+    """A page. The largest metadata are left out until the others fit `:room`."""
+    return text(
+        f"""
+        WITH page AS MATERIALIZED (
+            SELECT g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.priority_queue, g.status,
+                   g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks,
+                   {clock.known("b.at")} AS last_beat,
+                   (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
+                   g.metadata::text AS metadata_json
+              FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
+             WHERE {where} ORDER BY g.gpu_id LIMIT :limit OFFSET :offset),
+        sized AS (
+            SELECT gpu_id, sum(octet_length(metadata_json)) OVER (ORDER BY octet_length(metadata_json), gpu_id)
+                   AS together FROM page)
+        SELECT p.gpu_id, p.hostname, p.vast_ins_id, p.ip, p.port, p.task_types, p.priority_queue, p.status,
+               p.failure_count, p.task_failure_count, p.version, p.max_concurrent_tasks, p.last_beat, p.current_tasks,
+               CASE WHEN s.together <= :room THEN p.metadata_json END AS metadata_json
+          FROM page p JOIN sized s USING (gpu_id) ORDER BY p.gpu_id
+        """
+    )
+
+
+_PAGE, _COUNT = _page(_LISTED), text(f"SELECT count(*) FROM gpus g WHERE {_LISTED}")
+_PAGE_OF_TYPE, _COUNT_OF_TYPE = (
+    _page(_LISTED + _OF_TYPE),
+    text(f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}"),
+)
+_LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
+_STATUS = text(
+    "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL"
+)
+
+
+async def page(
+    connection: Connection, lineage: str | None, *, limit: int, offset: int, room: int
+) -> tuple[Sequence[Row], int]:
+    """A page of the registered nodes, or of one lineage's nodes, and their total.
+
+    `metadata_json` is a JSON text; all of them are `room` bytes at most, and the largest are null.
+    """
+    whose = {"lineage": lineage}
+    rows = await connection.execute(_PAGE, whose | {"limit": limit, "offset": offset, "room": room})
+    return rows.all(), (await connection.execute(_COUNT, whose)).scalar_one()
+
+
+async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Row | None:
+    """One registered node, or None, also if it is not of the given lineage."""
+    return (await connection.execute(_GET, {"gpu_id": gpu_id, "lineage": lineage})).one_or_none()
+
+
+async def page_of_type(
+    connection: Connection,
+    task_type: int,
+    priority: str | None,
+    lineage: str | None,
+    *,
+    limit: int,
+    offset: int,
+    room: int,
+) -> tuple[Sequence[Row], int]:
+    """`page` of the nodes that run a type; `priority` filters on their own supportedTaskPriority."""
+    which = {"task_type": task_type, "priority": priority, "lineage": lineage}
+    rows = await connection.execute(_PAGE_OF_TYPE, which | {"limit": limit, "offset": offset, "room": room})
+    return rows.all(), (await connection.execute(_COUNT_OF_TYPE, which)).scalar_one()
+
+
+async def status_of(connection: Connection, gpu_id: str) -> Row | None:
+    """The status, registration and lineage that a beat needs; None if the node is not registered."""
+    return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
+
+
+async def registration(connection: Connection, gpu_id: str) -> str:
+    """`X-Registration` of a registered node."""
+    return registration_of((await connection.execute(_STATUS, {"gpu_id": gpu_id})).one())
+
+
+def registration_of(row: Row) -> str:
+    """`X-Registration` from a row of `status_of`: opaque, and different for each registration and node.
+
+    The epoch alone would come again after a restored backup.
+    """
+    registered_at = row.registered_at.astimezone(UTC).isoformat()
+    return hashlib.sha256(f"{row.gpu_id} {row.epoch} {registered_at}".encode()).hexdigest()[:32]
+
+
+async def hold(connection: Connection, gpu_id: str) -> None:
+    """Lock a node until the transaction ends: what is read after that is true until then."""
+    await connection.execute(_LOCK, {"gpu_id": gpu_id})

@@ -1,0 +1,108 @@
+"""What counts against a node in a row (workflows.domain.node_record), in its row, and the rests that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from infra.db import clock
+from infra.db.connection import Connection, Row
+from infra.db.ops import alerts
+from infra.db.ops.alerts import NewAlert
+from workflows.domain.alert import AlertLevel
+from workflows.domain.gpu import GpuStatus
+from workflows.domain.node_record import NodeRecord, Rest, RestCause
+
+COLUMNS = "g.failure_count, g.task_failure_count, g.failed_tasks, g.failed_flow, g.rests, g.hand_backs"
+"""Of a row `g` of `gpus`, for `of`."""
+_LOCK = text(f"SELECT g.status, {COLUMNS} FROM gpus g WHERE g.gpu_id = :gpu_id FOR UPDATE")
+_WRITE = text(  # a rest that lasts longer goes on
+    f"""
+    UPDATE gpus SET failure_count = :failed_contacts, task_failure_count = :task_failures,
+           failed_tasks = :failed_tasks, failed_flow = :failed_flow, rests = :rests, hand_backs = :hand_backs,
+           not_before = CASE WHEN CAST(:pause_s AS float) IS NOT NULL
+                             THEN GREATEST(clock_timestamp() + make_interval(secs => :pause_s),
+                                           CASE WHEN {clock.rests("not_before")} THEN not_before END)
+                             WHEN NOT :ends THEN not_before END
+     WHERE gpu_id = :gpu_id
+    """
+)
+CLEAN = (
+    "failure_count = 0, task_failure_count = 0, failed_tasks = '{}', failed_flow = NULL, rests = 0, hand_backs = 0,"
+    " not_before = NULL"
+)
+"""The assignments of an empty record without a rest."""
+_CLEAR = text(
+    f"UPDATE gpus SET {CLEAN} WHERE gpu_id = :gpu_id AND gone_at IS NULL"
+    " AND (failure_count > 0 OR task_failure_count > 0 OR rests > 0 OR hand_backs > 0 OR not_before IS NOT NULL)"
+)
+REASON = 200
+"""Characters of the last reason that an alert shows."""
+_TEXTS = {
+    RestCause.FAILS: "连续多个任务执行失败，暂停后逐个试探",
+    RestCause.HANDS_BACK: "连续退回任务，暂停派发",
+    RestCause.REFUSES: "持续拒绝派发，暂停派发",
+    RestCause.UNREACHABLE: "对派发持续没有应答，暂停派发",
+    RestCause.PROTOCOL: "应答不符合节点协议，暂停派发",
+}
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A node's row, locked."""
+
+    status: GpuStatus
+    record: NodeRecord
+
+
+def of(row: Row) -> NodeRecord:
+    """The record in a row with `COLUMNS`."""
+    return NodeRecord(
+        row.failure_count,
+        row.task_failure_count,
+        tuple(row.failed_tasks),
+        row.failed_flow,
+        row.rests,
+        row.hand_backs,
+    )
+
+
+async def lock(connection: Connection, gpu_id: str) -> Locked | None:
+    """Lock a node's row; None where there is no such node."""
+    row = (await connection.execute(_LOCK, {"gpu_id": gpu_id})).one_or_none()
+    return None if row is None else Locked(GpuStatus(row.status), of(row))
+
+
+async def write(
+    connection: Connection, gpu_id: str, before: NodeRecord, now: NodeRecord, rest: Rest | None = None
+) -> None:
+    """Write a record that has changed, and begin or end the node's rest. The caller holds the node's row."""
+    if now == before and rest is None:
+        return
+    counts = now.failed_contacts or now.hand_backs or now.rests
+    values = now.__dict__ | {
+        "gpu_id": gpu_id,
+        "failed_tasks": list(now.failed_tasks),
+        "pause_s": None if rest is None else rest.pause_s,
+        "ends": not counts,
+    }
+    await connection.execute(_WRITE, values)
+
+
+async def clear(connection: Connection, gpu_id: str) -> bool:
+    """Empty a node's record and end its rest; False where there was neither."""
+    return (await connection.execute(_CLEAR, {"gpu_id": gpu_id})).rowcount == 1
+
+
+async def tell(connection: Connection, gpu_id: str, rest: Rest, reason: str | None) -> None:
+    """Raise the alert of a rest that people should know of."""
+    words = f"：{reason[:REASON]}" if reason else ""
+    alert = NewAlert(
+        cause=f"rest:{rest.cause}:{gpu_id}",
+        title="GPU节点暂停派发",
+        message=f"GPU节点 {gpu_id} {_TEXTS[rest.cause]}{words}",
+        level=AlertLevel.WARNING,
+        source=alerts.GPU_MONITOR,
+    )
+    await alerts.raise_alert(connection, alert)

@@ -1,0 +1,113 @@
+"""A node's transitions as guarded writes, one named function each (INVARIANTS, "Legal transitions").
+
+Each moves the row only from the states that the table allows, and raises the transition's alert in the same
+transaction. The callers handle claims and releases around it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, text
+
+from infra.db.connection import Connection
+from infra.db.nodes import records as node_records
+from infra.db.ops import alerts
+from infra.db.ops.alerts import NewAlert
+from infra.temporal.notifications import NodeEvent, Notifications
+from workflows.domain.alert import AlertLevel
+from workflows.domain.gpu import GpuStatus, check_edge
+
+
+def _transition(
+    before: tuple[GpuStatus, ...], after: GpuStatus, assignments: str, where: str = "gone_at IS NULL"
+) -> TextClause:
+    for state in before:
+        check_edge(state, after)
+    states = ", ".join(f"'{state}'" for state in before)
+    return text(
+        f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"
+        f" WHERE gpu_id = :gpu_id AND status IN ({states}) AND {where} RETURNING epoch"
+    )
+
+
+_FAULT = _transition(  # also where it has gone meanwhile: it comes back as it left
+    (GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = :reason", where="true"
+)
+_OFFLINE = _transition((GpuStatus.ACTIVE,), GpuStatus.OFFLINE, "failure_count = failure_count + 1")
+_RETURN = _transition(
+    (GpuStatus.OFFLINE,),
+    GpuStatus.ACTIVE,
+    "failure_count = 0, not_before = CASE WHEN rests > 0 THEN not_before END",
+)
+_RECOVER = _transition(
+    (GpuStatus.FAULTY,),
+    GpuStatus.ACTIVE,
+    f"{node_records.CLEAN}, fault_reason = NULL, judged_since = clock_timestamp()",
+)
+_GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
+
+
+async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
+    """ACTIVE, OFFLINE → FAULTY with a CRITICAL alert; does nothing if it is FAULTY already."""
+    row = (await connection.execute(_FAULT, {"gpu_id": gpu_id, "reason": reason})).one_or_none()
+    if row is None:
+        return Notifications()
+    await alerts.raise_alert(connection, _fault_alert(gpu_id, reason))
+    return Notifications(nodes=[NodeEvent(gpu_id, "fault", row.epoch)])
+
+
+async def go_offline(connection: Connection, gpu_id: str) -> bool:
+    """ACTIVE → OFFLINE with a WARNING alert. Returns False if it is not ACTIVE."""
+    row = (await connection.execute(_OFFLINE, {"gpu_id": gpu_id})).one_or_none()
+    if row is None:
+        return False
+    await alerts.raise_alert(connection, _offline_alert(gpu_id))
+    return True
+
+
+async def come_back(connection: Connection, gpu_id: str) -> int | None:
+    """OFFLINE → ACTIVE. Returns the node's epoch, or None if it is not OFFLINE."""
+    row = (await connection.execute(_RETURN, {"gpu_id": gpu_id})).one_or_none()
+    return None if row is None else int(row.epoch)
+
+
+async def recover(connection: Connection, gpu_id: str) -> int | None:
+    """FAULTY → ACTIVE. Returns the node's epoch, or None if it is not FAULTY."""
+    row = (await connection.execute(_RECOVER, {"gpu_id": gpu_id})).one_or_none()
+    return None if row is None else int(row.epoch)
+
+
+async def go(connection: Connection, gpu_id: str) -> int | None:
+    """any → (gone). Returns the node's epoch, or None if it is not registered."""
+    row = (await connection.execute(_GO, {"gpu_id": gpu_id})).one_or_none()
+    return None if row is None else int(row.epoch)
+
+
+def _fault_alert(gpu_id: str, reason: str) -> NewAlert:
+    return NewAlert(
+        cause=f"fault:{gpu_id}",
+        title="GPU故障告警",
+        message=f"GPU节点 {gpu_id} 检测到故障: {reason}",
+        level=AlertLevel.CRITICAL,
+        source=alerts.GPU_MONITOR,
+    )
+
+
+def _offline_alert(gpu_id: str) -> NewAlert:
+    return NewAlert(
+        cause=f"offline:{gpu_id}",
+        title="GPU离线告警",
+        message=f"GPU节点 {gpu_id} 心跳超时，已离线",
+        level=AlertLevel.WARNING,
+        source=alerts.GPU_MONITOR,
+    )
+
+
+_ATTENDED = text(
+    "UPDATE gpus SET attended_epoch = epoch, attended_status = status WHERE gpu_id = :gpu_id"
+    " AND (attended_epoch, attended_status) IS DISTINCT FROM (epoch, status)"
+)
+
+
+async def attended(connection: Connection, gpu_id: str) -> None:
+    """Record that the node's workflow has seen its state."""
+    await connection.execute(_ATTENDED, {"gpu_id": gpu_id})

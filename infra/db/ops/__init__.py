@@ -1,0 +1,1 @@
+"""What operators need: alerts, audit, keys, counts, instances."""

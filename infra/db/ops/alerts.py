@@ -1,0 +1,181 @@
+"""Alerts (specification §4): one is open for each cause, counted, and acknowledged once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+
+from infra.db import clock
+from infra.db.connection import Connection, columns
+from infra.db.ops import counters
+from workflows.domain.alert import AlertLevel
+from workflows.domain.errors import AlertNotFound
+
+
+@dataclass(frozen=True)
+class NewAlert:
+    """An alert to raise. `cause` is its subject, such as the faults of one node.
+
+    With `lasts` it is a state, raised again as long as it lasts, and not one more event each time.
+    """
+
+    cause: str
+    title: str
+    message: str
+    level: AlertLevel
+    source: str
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert that was raised."""
+
+    seq: int
+    cause: str | None
+    title: str
+    message: str
+    level: str
+    status: str
+    source: str
+    raised_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    count: int
+    """How often it has happened."""
+
+
+GPU_MONITOR = "gpu_monitor"
+"""The source of what is raised about nodes."""
+AGAIN_S = 3600.0
+"""How long after an acknowledgement the same cause may be raised anew."""
+
+# Named after the one before it, so that two processes that find the same raise one.
+_RAISE = text(
+    f"""
+    WITH last AS (
+        SELECT seq, status, status = 'ACTIVE' OR {clock.recent("acknowledged_at", clock.seconds("again"))} AS holds
+          FROM alerts WHERE cause = :cause ORDER BY seq DESC LIMIT 1),
+    counted AS (
+        UPDATE alerts a
+           SET count = a.count + CASE WHEN :lasts THEN 0 ELSE 1 END,
+               message = CASE a.status WHEN 'ACTIVE' THEN :message ELSE a.message END
+          FROM last WHERE a.seq = last.seq AND last.holds AND NOT (:lasts AND a.message = :message))
+    INSERT INTO alerts (dedupe_key, cause, title, message, level, source)
+    SELECT :cause || '#' || COALESCE((SELECT seq FROM last), 0), :cause, :title, :message, :level, :source
+     WHERE NOT EXISTS (SELECT FROM last WHERE holds) ON CONFLICT (dedupe_key) DO NOTHING
+    """
+)
+_ACKNOWLEDGE = text(
+    "UPDATE alerts SET status = 'ACKNOWLEDGED', acknowledged_at = clock_timestamp(), acknowledged_by = :by"
+    " WHERE seq = :seq AND status = 'ACTIVE'"
+)
+_EXISTS = text("SELECT EXISTS (SELECT FROM alerts WHERE seq = :seq)")
+_FILTERS = {"level": "level = :level", "status": "status = :status"}
+
+
+UNSERVED_NAMED = 20
+"""The number of unserved types with an alert of their own. A caller may invent any number of types."""
+
+
+def unserved(waiting: Sequence[tuple[int, str]]) -> list[NewAlert]:
+    """Alerts for (type, first waiting task) pairs of types that no registered node supports.
+
+    One for each of the first UNSERVED_NAMED; the others share one.
+    """
+    named = [
+        _unserved(str(kind), f"没有已注册的GPU节点支持任务类型 {kind}，任务 {first} 正在等待")
+        for kind, first in waiting[:UNSERVED_NAMED]
+    ]
+    others = len(waiting) - len(named)
+    return [*named, _unserved("others", f"另有 {others} 个任务类型没有已注册的GPU节点支持")] if others else named
+
+
+def _unserved(which: str, message: str) -> NewAlert:
+    return NewAlert(
+        cause=f"unserved:{which}",
+        title="任务类型无可用节点",
+        message=message,
+        level=AlertLevel.WARNING,
+        source="task_monitor",
+        lasts=True,
+    )
+
+
+def stuck(workflows: Sequence[str], causes: Sequence[str]) -> NewAlert:
+    """These workflows can't go on: their workflow tasks fail again and again, for these causes."""
+    why = f"（{'、'.join(causes)}）" if causes else ""
+    return NewAlert(
+        cause="stuck-workflows",
+        title="工作流无法推进",
+        message=f"{len(workflows)} 个工作流的工作流任务反复失败{why}，例如 {workflows[0]}；"
+        "已接受的结果由监控收取，请回退或修正 worker 的版本",
+        level=AlertLevel.CRITICAL,
+        source="system_monitor",
+        lasts=True,
+    )
+
+
+def miscounted(wrong: list[str]) -> NewAlert:
+    """Kept counts differed from the rows and were corrected."""
+    return NewAlert(
+        cause="miscounted",
+        title="统计计数已校正",
+        message=f"{len(wrong)} 项统计计数与数据不一致，已按数据校正: " + ", ".join(wrong[:10]),
+        level=AlertLevel.WARNING,
+        source="system_monitor",
+    )
+
+
+def disk_nearly_full(hostname: str, path: str, free: int, total: int) -> NewAlert:
+    """The file system of an instance's data has little left (sizes in bytes)."""
+    return NewAlert(
+        cause=f"disk:{hostname}",
+        title="磁盘空间不足",
+        message=f"主机 {hostname} 上 {path} 所在磁盘仅剩 {free >> 20} MiB（共 {total >> 20} MiB），"
+        "写满后任务将无法创建和完成",
+        level=AlertLevel.CRITICAL,
+        source="system_monitor",
+        lasts=True,
+    )
+
+
+async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
+    """(new) → ACTIVE. Returns False if the cause has an ACTIVE alert, or had one within AGAIN_S, which counts it
+    instead."""
+    return (await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S})).rowcount == 1
+
+
+def fleet_silent(held: list[str], fleet: int) -> NewAlert:
+    """Alert: a large part of the fleet fell silent at once, and these nodes are held."""
+    return NewAlert(
+        cause="fleet-silent",
+        title="大量GPU同时失联",
+        message=f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: "
+        + ", ".join(sorted(held)[:20]),
+        level=AlertLevel.CRITICAL,
+        source=GPU_MONITOR,
+        lasts=True,
+    )
+
+
+async def acknowledge(connection: Connection, seq: int, by: str) -> bool:
+    """ACTIVE → ACKNOWLEDGED. Returns False if it was acknowledged before: the first one stays. Raises AlertNotFound."""
+    changed = (await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})).rowcount == 1
+    if not await connection.one(bool, _EXISTS, {"seq": seq}):
+        raise AlertNotFound
+    return changed
+
+
+async def page(
+    connection: Connection, filters: dict[str, object], *, limit: int, offset: int
+) -> tuple[list[Alert], int]:
+    """One page of alerts, newest first, and their total."""
+    where = " AND ".join(_FILTERS[name] for name in filters) or "true"
+    counts = (await counters.read(connection)).alerts
+    total = sum(n for pair, n in counts.items() if set(filters.values()) <= set(pair))
+    statement = text(f"SELECT {columns(Alert)} FROM alerts WHERE {where} ORDER BY seq DESC LIMIT :limit OFFSET :offset")
+    return await connection.all(Alert, statement, filters | {"limit": limit, "offset": offset}), total

@@ -1,0 +1,313 @@
+"""API keys: stored as SHA-256 of 32 random bytes, looked up by hash, compared in constant time.
+
+A key and its successors by `rotate` are one lineage. The lineage identifies the caller for whatever outlives a single
+secret: the gpuIds that it holds, and its Idempotency-Keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from infra.db import locks
+from infra.db.connection import Connection
+from infra.db.ops import audit
+from infra.db.ops.audit import Action, Actor
+from workflows.domain.grants import UNLIMITED, Grants
+from workflows.domain.role import Role
+
+log = logging.getLogger(__name__)
+
+PREFIX = "gpo_"
+BOOTSTRAP = "bootstrap"
+"""The owner of the keys that come from the setting API_KEY, and of no others."""
+REPLACED = "API_KEY"
+"""`revoked_by` of a bootstrap key that another value of the setting has replaced."""
+
+_FIND = (
+    "SELECT key_id, key_hash, role, owner, lineage, acts_for_others,"
+    " (SELECT grants FROM key_grants g WHERE g.lineage = api_keys.lineage) AS grants FROM api_keys"
+    " WHERE key_hash = ANY(%(hashes)s) AND revoked_at IS NULL"
+    " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+)
+_INSERT = """
+    INSERT INTO api_keys (key_id, key_hash, role, owner, lineage, acts_for_others, note, expires_at)
+    VALUES (%(key_id)s, %(key_hash)s, %(role)s, %(owner)s, %(lineage)s, %(acts_for_others)s, %(note)s, %(expires_at)s)
+    """
+_GRANT = "INSERT INTO key_grants (lineage, grants) VALUES (%(lineage)s, CAST(%(grants)s AS json))"
+_COLUMNS = """
+    key_id, role, owner, lineage, acts_for_others, note, created_at, expires_at, revoked_at,
+    CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= clock_timestamp() THEN 'expired'
+         ELSE 'live' END AS state,
+    (SELECT grants FROM key_grants g WHERE g.lineage = api_keys.lineage) AS grants
+"""
+_LIST = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, key_id"
+_LOCK = f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = %(key_id)s FOR UPDATE"
+_IS_PAST = "SELECT CAST(%(moment)s AS timestamptz) <= clock_timestamp()"
+_REVOKE = "UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = %(by)s WHERE key_id = %(key_id)s"
+_REVOKE_BEFORE = f"""
+    UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = %(by)s
+     WHERE revoked_at IS NULL AND key_id <> ALL (CAST(%(spared)s AS text[]))
+       AND (created_at < COALESCE(CAST(%(moment)s AS timestamptz), clock_timestamp() - make_interval(secs => %(age_s)s))
+            OR created_at > clock_timestamp())
+ RETURNING {_COLUMNS}
+    """
+_KNOWN = "SELECT key_id FROM api_keys WHERE key_id = ANY (CAST(%(key_ids)s AS text[]))"
+# Those of a lineage that were made while the clock was ahead were made just now, in the same order: else a successor
+# would be the older one of the two. They live as long as they were meant to.
+_SET_RIGHT = """
+    UPDATE api_keys k SET created_at = n.at, expires_at = n.at + (k.expires_at - k.created_at)
+      FROM (SELECT key_id, statement_timestamp()
+                   - row_number() OVER (ORDER BY created_at DESC, key_id DESC) * interval '1 microsecond' AS at
+              FROM api_keys WHERE lineage = %(lineage)s AND created_at > clock_timestamp()) n
+     WHERE k.key_id = n.key_id
+    """
+_NEWEST = (  # never rotated: so its expiry is the one that it was made with
+    f"SELECT {_COLUMNS}, clock_timestamp() + (expires_at - created_at) AS next_expiry FROM api_keys"
+    " WHERE lineage = %(lineage)s ORDER BY created_at DESC, key_id DESC LIMIT 1"
+)
+_END_AFTER = (
+    "UPDATE api_keys SET expires_at = LEAST(expires_at, clock_timestamp() + make_interval(secs => %(overlap)s))"
+    " WHERE key_id = %(key_id)s RETURNING expires_at"
+)
+_BOOTSTRAP_LINEAGE = (
+    f"SELECT lineage FROM api_keys WHERE owner = '{BOOTSTRAP}' ORDER BY created_at DESC, key_id LIMIT 1"
+)
+_REPLACE_OTHERS = (
+    f"UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = '{REPLACED}'"
+    f" WHERE owner = '{BOOTSTRAP}' AND key_hash <> %(key_hash)s AND revoked_at IS NULL RETURNING key_id"
+)
+_BY_HASH = f"SELECT {_COLUMNS} FROM api_keys WHERE key_hash = %(key_hash)s"
+
+
+class KeyRefused(Exception):
+    """What the command line can't do with a key; the text is for its user."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A caller: the key's id, its role, its owner and its lineage."""
+
+    key_id: str
+    role: Role
+    owner: str
+    lineage: str
+    acts_for_others: bool = False
+    grants: Grants = UNLIMITED
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A key as it is listed, without its hash."""
+
+    key_id: str
+    role: str
+    owner: str
+    lineage: str
+    acts_for_others: bool
+    note: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    state: str
+    """live, expired or revoked."""
+    grants: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class _Newest(StoredKey):
+    next_expiry: datetime | None
+
+
+@dataclass(frozen=True)
+class _Live:
+    key_id: str
+    key_hash: str
+    role: str
+    owner: str
+    lineage: str
+    acts_for_others: bool
+    grants: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key to make."""
+
+    role: Role
+    owner: str
+    expires_at: datetime | None = None
+    acts_for_others: bool = False
+    note: str | None = None
+    grants: Grants = UNLIMITED
+
+
+@dataclass(frozen=True)
+class MadeKey:
+    """A new key. Only this object has its secret."""
+
+    key_id: str
+    secret: str
+    key: NewKey
+
+
+def hash_key(secret: str) -> str:
+    """The stored form of a key."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+async def find(connection: Connection, secret: str) -> Caller | None:
+    """The caller behind a live key, or None."""
+    hashed = hash_key(secret)
+    return (await find_all(connection, [hashed])).get(hashed)
+
+
+async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
+    """The callers behind those of the keys that are live, by their hashes.
+
+    A key with a grant that a later version wrote opens nothing: this version cannot enforce it.
+    """
+    rows = {row.key_hash: row for row in await connection.all(_Live, _FIND, {"hashes": hashes})}
+    same = (hashed for hashed in hashes if hashed in rows and hmac.compare_digest(rows[hashed].key_hash, hashed))
+    callers = ((hashed, _caller(rows[hashed])) for hashed in same)
+    return {hashed: caller for hashed, caller in callers if caller is not None}
+
+
+def _caller(row: _Live) -> Caller | None:
+    try:
+        role, grants = Role(row.role), Grants.of(row.grants)
+    except (KeyError, ValueError):
+        log.error("the key %s is refused: a later version made it, with a role or a grant unknown here", row.key_id)
+        return None
+    return Caller(row.key_id, role, row.owner, row.lineage, row.acts_for_others, grants)
+
+
+async def list_all(connection: Connection) -> list[StoredKey]:
+    """Every key, oldest first, without secrets and hashes."""
+    return await connection.all(StoredKey, _LIST)
+
+
+async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
+    """Make a key, the first of its lineage. Raises KeyRefused."""
+    if key.owner == BOOTSTRAP:
+        raise KeyRefused(f"the owner {BOOTSTRAP!r} is kept for the key of the setting API_KEY")
+    if key.acts_for_others and key.role is not Role.USER:
+        raise KeyRefused("only a user's key can act for others: the other roles create for anybody, or for nobody")
+    if beyond := key.grants.beyond(key.role):
+        raise KeyRefused(f"these limit nothing for the role {key.role}: {', '.join(beyond)}")
+    if key.expires_at is not None and await _is_past(connection, key.expires_at):
+        raise KeyRefused("the expiry lies in the past")
+    made = await _insert(connection, key, lineage=None)
+    if granted := key.grants.shown():
+        values = {"lineage": made.key_id, "grants": json.dumps(granted, ensure_ascii=False)}
+        await connection.execute(_GRANT, values)
+    await audit.record(connection, by, Action.KEY_CREATE, made.key_id, f"{key.role} {key.owner}")
+    return made
+
+
+async def revoke(connection: Connection, key_id: str, by: Actor) -> bool:
+    """End a key now, for good. Returns False if it was revoked before. Raises KeyRefused."""
+    row = await _lock(connection, key_id)
+    changed = row.state != "revoked"
+    if changed:
+        await connection.execute(_REVOKE, {"key_id": key_id, "by": by.owner})
+    await audit.record(connection, by, Action.KEY_REVOKE, key_id, changed=changed)
+    return changed
+
+
+async def revoke_before(
+    connection: Connection,
+    moment: datetime | None,
+    by: Actor,
+    *,
+    age_s: float = 0.0,
+    spared: Sequence[str] = (),
+) -> list[StoredKey]:
+    """End every key made before `moment`, or more than `age_s` seconds ago if that is None. Returns those keys.
+
+    Keys made while the clock was ahead end too: nobody knows when that was. So does the bootstrap key. Raises
+    KeyRefused if a key to spare is unknown.
+    """
+    known = await connection.all(str, _KNOWN, {"key_ids": list(spared)})
+    if unknown := [key_id for key_id in spared if key_id not in known]:
+        raise KeyRefused(f"there is no key {', '.join(unknown)}: nothing was revoked")
+    values = {"moment": moment, "age_s": age_s, "spared": list(spared), "by": by.owner}
+    rows = await connection.all(StoredKey, _REVOKE_BEFORE, values)
+    for row in rows:
+        await audit.record(connection, by, Action.KEY_REVOKE, row.key_id, "all before a time")
+    return sorted(rows, key=lambda row: (row.created_at, row.key_id))
+
+
+async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Actor) -> tuple[MadeKey, datetime]:
+    """Make a successor with the same role, owner and options; the old key ends at most `overlap_s` seconds from now.
+
+    The successor lives as long as the old key was meant to. Raises KeyRefused.
+    """
+    lineage = (await _lock(connection, key_id)).lineage
+    await connection.execute(_SET_RIGHT, {"lineage": lineage})
+    row = await _lock(connection, key_id)
+    newest = await connection.one(_Newest, _NEWEST, {"lineage": row.lineage})
+    if row.state != "live":
+        raise KeyRefused(f"{key_id} is {row.state}: make a new key instead")
+    if row.owner == BOOTSTRAP:
+        raise KeyRefused(f"{key_id} is the key of the setting API_KEY: change that instead")
+    if newest.key_id != key_id and newest.state == "live":
+        raise KeyRefused(f"{key_id} has been rotated: its successor is {newest.key_id}")
+    key = NewKey(Role(row.role), row.owner, newest.next_expiry, row.acts_for_others, row.note, Grants.of(row.grants))
+    made = await _insert(connection, key, lineage=row.lineage)
+    ends_at = await connection.one(datetime, _END_AFTER, {"key_id": key_id, "overlap": overlap_s})
+    await audit.record(connection, by, Action.KEY_ROTATE, key_id, f"successor {made.key_id}")
+    return made, ends_at
+
+
+async def ensure_bootstrap(connection: Connection, secret: str) -> bool:
+    """Make a new value of API_KEY the bootstrap key, and end the one before. Returns whether the value opens the API as
+    the bootstrap key.
+
+    A value that was seen before changes nothing: what was replaced or revoked never lives again.
+    """
+    hashed = hash_key(secret)
+    await locks.bootstrap_key(connection)
+    row = await connection.one_or_none(StoredKey, _BY_HASH, {"key_hash": hashed})
+    if row is None:
+        await _replace_bootstrap(connection, hashed)
+        return True
+    return row.owner == BOOTSTRAP and row.state == "live"
+
+
+async def _replace_bootstrap(connection: Connection, hashed: str) -> None:
+    by, key_id = Actor(None, "system", None), f"key_{hashed[:12]}"
+    for replaced in await connection.all(str, _REPLACE_OTHERS, {"key_hash": hashed}):
+        await audit.record(connection, by, Action.KEY_REVOKE, replaced, "another API_KEY is set")
+    lineage = await connection.one_or_none(str, _BOOTSTRAP_LINEAGE) or key_id
+    await _write(connection, key_id, hashed, NewKey(Role.ADMIN, BOOTSTRAP), lineage)
+    await audit.record(connection, by, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")
+
+
+async def _insert(connection: Connection, key: NewKey, lineage: str | None) -> MadeKey:
+    made = MadeKey(f"key_{secrets.token_hex(6)}", PREFIX + secrets.token_urlsafe(32), key)
+    await _write(connection, made.key_id, hash_key(made.secret), key, lineage or made.key_id)
+    return made
+
+
+async def _write(connection: Connection, key_id: str, hashed: str, key: NewKey, lineage: str) -> None:
+    values = {name: value for name, value in key.__dict__.items() if name != "grants"}
+    await connection.execute(_INSERT, values | {"key_id": key_id, "key_hash": hashed, "lineage": lineage})
+
+
+async def _lock(connection: Connection, key_id: str) -> StoredKey:
+    row = await connection.one_or_none(StoredKey, _LOCK, {"key_id": key_id})
+    if row is None:
+        raise KeyRefused(f"there is no key {key_id}")
+    return row
+
+
+async def _is_past(connection: Connection, moment: datetime) -> bool:
+    return await connection.one(bool, _IS_PAST, {"moment": moment})

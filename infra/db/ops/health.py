@@ -1,0 +1,168 @@
+"""The state of the whole system from kept counts and instance beats: a few rows, whatever the history."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from infra.db import clock
+from infra.db.connection import Connection
+from infra.db.ops import counters, instances
+from infra.db.ops.instances import ListedInstance
+from workflows.domain.gpu import GpuStatus
+from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
+from workflows.domain.task import TERMINAL, TaskStatus
+
+_RECENT = text(
+    "SELECT status, count(*) AS n FROM (SELECT status FROM tasks WHERE completed_at <= statement_timestamp()"
+    " ORDER BY completed_at DESC LIMIT 100) last GROUP BY status"
+)
+# The wait told at creation against the wait until a node first had the task; a synchronous node accepts nothing.
+_WAIT_ESTIMATES = text(
+    """
+    SELECT count(*) AS samples,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(error_s)) AS median_error_s,
+           percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(error_s)) AS p90_error_s,
+           avg(error_s) AS bias_s
+      FROM (SELECT last.estimated_wait_s - extract(epoch FROM first.had_at - last.created_at)::float AS error_s
+              FROM (SELECT task_id, estimated_wait_s, created_at FROM tasks WHERE completed_at <= statement_timestamp()
+                     ORDER BY completed_at DESC LIMIT :last) last
+             CROSS JOIN LATERAL (
+                   SELECT min(COALESCE(a.accepted_at, a.claimed_at)) AS had_at FROM attempts a
+                    WHERE a.task_id = last.task_id
+                      AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
+             WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) told
+    """
+)
+_KEEP = text(
+    "INSERT INTO monitor_reports AS m (name, body) VALUES ('last', CAST(:body AS json))"
+    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
+)
+_LAST = text("SELECT body FROM monitor_reports WHERE name = 'last'")
+_KEEP_STUCK = text(
+    "INSERT INTO monitor_reports AS m (name, body)"
+    " VALUES ('stuck', json_build_object('workflows', CAST(:workflows AS integer)))"
+    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
+)
+_STUCK = text(
+    "SELECT CAST(body ->> 'workflows' AS integer) FROM monitor_reports"
+    f" WHERE name = 'stuck' AND {clock.recent('at', clock.seconds('within'))}"
+)
+_IS_LATE = text(
+    "SELECT EXISTS (SELECT FROM monitor_reports"
+    f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
+)
+
+STUCK_S = 120.0
+"""How long stuck workflows count after they were last found, in seconds: others may get stuck with their next step."""
+ESTIMATES_OF = 200
+"""The number of ended tasks whose estimated wait is compared with the real one."""
+
+
+@dataclass(frozen=True)
+class WaitEstimates:
+    """The error of the estimated waits, in seconds; `bias_s` is positive if the real waits were shorter."""
+
+    samples: int = 0
+    median_error_s: float | None = None
+    p90_error_s: float | None = None
+    bias_s: float | None = None
+
+
+@dataclass(frozen=True)
+class SystemState:
+    """Counts and levels of one moment."""
+
+    gpus: dict[str, int]
+    tasks: dict[str, int]
+    queues: dict[str, int]  # unfinished tasks by type
+    alerts: dict[tuple[str, str], int]  # by (level, status)
+    recent: dict[str, int]  # the last ended tasks by status
+    instances: list[ListedInstance]
+    stuck: int = 0  # workflows that can't go on
+
+    @property
+    def unfinished(self) -> int:
+        """`queue_length`: the tasks that have not ended."""
+        return sum(self.queues.values())
+
+    @property
+    def levels(self) -> Levels:
+        """Each component's health."""
+        alive = [one for one in self.instances if one.alive]
+        return Levels(
+            gpu=gpu_health(self.gpus),
+            queue=queue_health(self.tasks, self.gpus["ACTIVE"]),
+            task=task_health(self.recent),
+            cluster=cluster_health(
+                len(alive),
+                len(self.instances),
+                has_leader=any(one.leads for one in alive),
+                disk_nearly_full=any(one.disk_nearly_full for one in alive),
+                stuck=self.stuck,
+            ),
+        )
+
+    @property
+    def load(self) -> dict[str, float]:
+        """`system_metrics`: the mean over the living instances, percent."""
+        alive = [one for one in self.instances if one.alive]
+        names = ("cpu_usage", "memory_usage", "disk_usage")
+        return {name: round(sum(getattr(one, name) for one in alive) / max(len(alive), 1), 1) for name in names}
+
+    def report(self) -> dict[str, Any]:
+        """The report that the monitor stores."""
+        levels = self.levels
+        names: dict[str, Health] = {**levels.__dict__, "system": levels.system}
+        return {"levels": {name: str(level) for name, level in names.items()}, "gpus": self.gpus, "tasks": self.tasks}
+
+
+async def read(connection: Connection, instance_timeout_s: float) -> SystemState:
+    """The state now."""
+    counts = await counters.read(connection)
+    tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
+    for (task_type, status), n in sorted(counts.tasks.items()):
+        tasks[status] += n
+        if status not in TERMINAL:
+            queues[str(task_type)] = queues.get(str(task_type), 0) + n
+    return SystemState(
+        gpus={status: counts.gpus.get(status, 0) for status in GpuStatus},
+        tasks=tasks,
+        queues=queues,
+        alerts=counts.alerts,
+        recent={row.status: row.n for row in await connection.execute(_RECENT)},
+        instances=await instances.list_all(connection, instance_timeout_s),
+        stuck=await connection.one_or_none(int, _STUCK, {"within": STUCK_S}) or 0,
+    )
+
+
+async def wait_estimates(connection: Connection) -> WaitEstimates:
+    """The error of the estimated waits of the last ended tasks: for the monitor, not for a read path."""
+    row = (await connection.execute(_WAIT_ESTIMATES, {"last": ESTIMATES_OF})).one()
+    errors = (row.median_error_s, row.p90_error_s, row.bias_s)
+    return WaitEstimates(row.samples, *(None if value is None else round(value, 3) for value in errors))
+
+
+async def keep(connection: Connection, report: dict[str, Any]) -> None:
+    """Store the monitor's report."""
+    await connection.execute(_KEEP, {"body": json.dumps(report)})
+
+
+async def keep_stuck(connection: Connection, workflows: int) -> None:
+    """Keep how many workflows are stuck now."""
+    await connection.execute(_KEEP_STUCK, {"workflows": workflows})
+
+
+async def is_late(connection: Connection, after_s: float) -> bool:
+    """Whether the monitor has run before, but not recently."""
+    late = await connection.one(bool, _IS_LATE, {"after": after_s})
+    return late
+
+
+async def last_report(connection: Connection) -> dict[str, Any] | None:
+    """The monitor's last report."""
+    report: dict[str, Any] | None = (await connection.execute(_LAST)).scalar_one_or_none()
+    return report

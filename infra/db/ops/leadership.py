@@ -1,0 +1,33 @@
+"""The leader's lease: one instance holds it, and its epoch grows with each change of leader."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from infra.db import clock
+from infra.db.connection import Connection
+from infra.db.ops.instances import LIVES_S
+
+# A lease that lasts longer than this instance's own is another's whose setting differs, or was taken while the clock
+# was ahead. The holder's beat tells: it is then ahead as well.
+_UNEXPIRED = f"""
+    (l.expires_at > {clock.NOW}
+     AND (l.expires_at <= {clock.NOW} + {clock.seconds("lease")}
+          OR EXISTS (SELECT FROM instances i
+                      WHERE i.instance_id = l.holder AND {clock.recent("i.last_beat", f"interval '{LIVES_S:g} s'")})))
+"""
+_LEAD = text(
+    f"""
+    INSERT INTO leader_lease AS l (name, holder, epoch, expires_at)
+    VALUES ('leader', :instance_id, 1, clock_timestamp() + make_interval(secs => :lease))
+        ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at,
+           epoch = CASE WHEN l.holder = excluded.holder AND {_UNEXPIRED} THEN l.epoch ELSE l.epoch + 1 END
+     WHERE l.holder = excluded.holder OR NOT {_UNEXPIRED}
+    RETURNING epoch
+    """
+)
+
+
+async def lead(connection: Connection, instance_id: str, lease_s: float) -> int | None:
+    """Take or keep the leader lease. Returns its epoch, or None if another instance holds it."""
+    return await connection.one_or_none(int, _LEAD, {"instance_id": instance_id, "lease": lease_s})

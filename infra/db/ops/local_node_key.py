@@ -1,0 +1,38 @@
+"""The key of a stack's own nodes: a node's key that they share, so that their gpuIds belong to one lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+from infra.db.ops import api_keys
+from infra.db.ops.api_keys import NewKey
+from infra.db.ops.audit import Actor
+from workflows.domain.role import Role
+
+_LIVE = text("SELECT key_id FROM api_keys WHERE owner = :owner AND role = 'node' AND revoked_at IS NULL")
+_ADOPT = text("UPDATE gpus SET lineage = :lineage WHERE gpu_id = ANY (:gpu_ids) AND lineage IS NULL")
+
+
+async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Sequence[str]) -> str:
+    """The kept secret if it is a live node's key, else a new one for this owner.
+
+    GPUs that an administrator's key registered under these ids belong to it from now on.
+    """
+    caller = await api_keys.find(connection, kept)
+    if caller is None or caller.role is not Role.NODE:
+        kept = await _made(connection, owner)
+        caller = await api_keys.find(connection, kept)
+    assert caller is not None
+    await connection.execute(_ADOPT, {"lineage": caller.lineage, "gpu_ids": list(gpu_ids)})
+    return kept
+
+
+async def _made(connection: Connection, owner: str) -> str:
+    """Make a key. A lost one is revoked first, so that nobody can use it and its gpuIds are free for the new one."""
+    by = Actor(None, "system", None)
+    for key_id in await connection.all(str, _LIVE, {"owner": owner}):
+        await api_keys.revoke(connection, key_id, by)
+    return (await api_keys.create(connection, NewKey(Role.NODE, owner, note="the stack's own nodes"), by)).secret

@@ -1,0 +1,1 @@
+"""The queue: its order, places in it, and aging."""

@@ -1,0 +1,63 @@
+"""The order of the queue: classes, then ranks. A task joins it with a rank that it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+from workflows.domain import queueing
+
+FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
+"""The flow of a task (workflows.domain.shares)."""
+# Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
+# among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
+# its work has one share, however many types it is spread over.
+_PLACE = text(
+    f"""
+    SELECT COALESCE(
+           (SELECT q.queue_rank FROM tasks q
+             WHERE q.task_type = :task_type AND q.queue_class = :queue_class AND q.waiting_since IS NOT NULL
+             ORDER BY q.queue_rank LIMIT 1),
+           (SELECT min(head.queue_rank)
+              FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+             CROSS JOIN LATERAL (
+                   SELECT q.queue_rank FROM tasks q
+                    WHERE q.task_type = types.task_type AND q.queue_class = :queue_class
+                      AND q.waiting_since IS NOT NULL
+                    ORDER BY q.queue_rank LIMIT 1) head),
+           0) AS virtual_time,
+           (SELECT max(last.queue_rank)
+              FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+             CROSS JOIN LATERAL (
+                   SELECT q.queue_rank FROM tasks q
+                    WHERE q.task_type = types.task_type AND q.queue_class = :queue_class
+                      AND {FLOW.format(task="q")} = :flow
+                      AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
+                    ORDER BY q.queue_rank DESC LIMIT 1) last) AS last_of_flow,
+           NOT EXISTS (
+               SELECT FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+                 JOIN tasks q ON q.task_type = types.task_type AND q.waiting_since IS NOT NULL) AS alone
+    """
+)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The place of a new task in its class; `alone` if no waiting task could go before it."""
+
+    rank: float
+    alone: bool
+
+
+async def join(
+    connection: Connection, task_type: int, queue_class: int, flow: str, weight: float, pool: list[int]
+) -> Joined:
+    """The place of a new task. The caller holds its flow's lock, so that no two places are equal.
+
+    `pool` are the types that share a node with this one.
+    """
+    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow, "pool": pool}
+    row = (await connection.execute(_PLACE, values)).one()
+    return Joined(queueing.rank(row.virtual_time, row.last_of_flow, weight), row.alone)

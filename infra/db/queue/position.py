@@ -1,0 +1,116 @@
+"""Places in the queue, and how many tasks wait before one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from math import inf
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+
+# Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
+_AHEAD = text(
+    """
+    SELECT COALESCE(sum(more.n), 0)
+      FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+     CROSS JOIN LATERAL (
+           SELECT (SELECT count(*) FROM (
+                   SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+                      AND q.queue_class > :queue_class LIMIT CAST(:limit AS bigint)) above)
+                + (SELECT count(*) FROM (
+                   SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+                      AND q.queue_class = :queue_class AND (q.queue_rank, q.display_id) < (:rank, :display_id)
+                    LIMIT CAST(:limit AS bigint)) before) AS n) more
+    """
+)
+_MILESTONES = text(
+    """
+    SELECT queue_class, n, queue_rank, display_id, waiting
+      FROM (SELECT queue_class, queue_rank, display_id, count(*) OVER (PARTITION BY queue_class) AS waiting,
+                   row_number() OVER (PARTITION BY queue_class ORDER BY queue_rank, display_id) - 1 AS n
+              FROM tasks WHERE task_type = :task_type AND waiting_since IS NOT NULL) numbered
+     WHERE n % :every = 0 ORDER BY queue_class, n
+    """
+)
+_BETWEEN = text(
+    """
+    SELECT COALESCE(sum(behind.n), 0)
+      FROM unnest(CAST(:task_types AS bigint[]), CAST(:ranks AS float[]), CAST(:display_ids AS bigint[]))
+           AS mark(task_type, rank, display_id)
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS n FROM tasks q
+            WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND q.queue_class = :queue_class
+              AND (q.queue_rank, q.display_id) >= (mark.rank, mark.display_id)
+              AND (q.queue_rank, q.display_id) < (:rank, :display_id)) behind
+    """
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the queue: class, then rank, then age."""
+
+    queue_class: int
+    rank: float
+    display_id: int
+
+
+Mark = tuple[float, int]
+"""A rank and a display id."""
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """The number of a type's waiting tasks in each class, and the place of every n-th one: a long queue in a few
+    rows."""
+
+    every: int
+    waiting: dict[int, int]
+    marks: dict[int, list[Mark]]
+
+    def about(self, place: Place) -> int:
+        """About how many tasks wait before a place: half of those between two marks are counted."""
+        count, (rank, _) = self.before(place)
+        if rank == -inf:
+            return count
+        behind = sum(n for queue_class, n in self.waiting.items() if queue_class >= place.queue_class) - count
+        return count + (min(self.every, behind) + 1) // 2
+
+    def before(self, place: Place) -> tuple[int, Mark]:
+        """The number of tasks before the last mark ahead of a place, and that mark."""
+        above = sum(count for queue_class, count in self.waiting.items() if queue_class > place.queue_class)
+        marks = self.marks.get(place.queue_class, [])
+        passed = bisect_right(marks, (place.rank, place.display_id))
+        if passed == 0:
+            return above, (-inf, 0)
+        return above + (passed - 1) * self.every, marks[passed - 1]
+
+
+async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None = None) -> int:
+    """The number of tasks that wait before this place for slots that it can use, at most `limit` per type and class."""
+    values = {**place.__dict__, "pool": pool, "limit": limit}
+    count: int = (await connection.execute(_AHEAD, values)).scalar_one()
+    return int(count)
+
+
+async def milestones(connection: Connection, task_type: int, *, every: int) -> Milestones:
+    """The milestones of a type's queue. The cost grows with the queue, so callers share one answer for a moment."""
+    found = Milestones(every, {}, {})
+    for row in await connection.execute(_MILESTONES, {"task_type": task_type, "every": every}):
+        found.waiting[row.queue_class] = row.waiting
+        found.marks.setdefault(row.queue_class, []).append((row.queue_rank, row.display_id))
+    return found
+
+
+async def between(connection: Connection, marks: dict[int, Mark], place: Place) -> int:
+    """The number of tasks between each type's mark, included, and a place."""
+    values = {
+        **place.__dict__,
+        "task_types": list(marks),
+        "ranks": [rank for rank, _ in marks.values()],
+        "display_ids": [display_id for _, display_id in marks.values()],
+    }
+    count: int = (await connection.execute(_BETWEEN, values)).scalar_one()
+    return int(count)

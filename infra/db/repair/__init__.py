@@ -1,0 +1,1 @@
+"""Drift and violations, found by reading."""

@@ -1,0 +1,215 @@
+"""Drift between the database and Temporal: found here, repaired by `activities.reconciler`.
+
+Each search reads an index that holds little else. Only `next_round` goes over all unfinished tasks, a few at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from infra.db import clock
+from infra.db.connection import Connection, Row
+
+ACTOR = "reconciler"
+"""The reconciler's name in a task's timeline."""
+_ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
+# What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
+# has an entry for each time, and a row that can't be helped must not fill it.
+_LAST_MEND = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
+_RESTED = f"""
+    NOT EXISTS (
+        SELECT FROM task_events e
+         WHERE e.task_id = t.task_id AND e.actor = 'reconciler' AND e.from_status = e.to_status
+           AND e.seq > (SELECT max(edge.seq) FROM task_events edge WHERE edge.task_id = t.task_id
+                           AND edge.from_status IS DISTINCT FROM edge.to_status)
+        HAVING {clock.recent(_LAST_MEND, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
+"""
+_NOT_STARTED = text(
+    f"""
+    SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM outbox o JOIN tasks t USING (task_id)
+     WHERE {clock.long_ago("o.created_at", clock.seconds("age"))} AND t.completed_at IS NULL AND {_RESTED}
+     ORDER BY waits, o.created_at LIMIT 500  -- what holds a slot goes first
+    """
+)
+_UNCOLLECTED = text(
+    f"SELECT a.attempt, a.gpu_id, {clock.age_s('a.closed_at')} AS closed_for_s,"
+    f" {_ROW} FROM attempts a JOIN tasks t USING (task_id)"
+    f" WHERE {clock.long_ago('a.closed_at', clock.seconds('age'))} AND a.collected_at IS NULL"
+    f" AND t.completed_at IS NULL AND {_RESTED} ORDER BY a.closed_at LIMIT 500"
+)
+_UNDISPATCHED = text(
+    f"SELECT a.attempt, a.gpu_id, a.ip, a.port, g.dispatch_secret, {_ROW}"
+    "  FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id"
+    " WHERE a.closed_at IS NULL AND a.accepted_at IS NULL"
+    f"  AND {clock.long_ago('a.claimed_at', clock.seconds('age'))}"
+    f"  AND {_RESTED} ORDER BY a.claimed_at LIMIT 100"
+)
+_EXPIRED = text(
+    f"""
+    SELECT a.attempt, a.gpu_id, a.accepted_at, a.ip, a.port, g.dispatch_secret, {_ROW}
+      FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
+     WHERE a.closed_at IS NULL
+       AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => :delivery))
+           < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0)
+       -- else nobody may have asked the node yet: the workflow begins with its grant, and no worker was there
+       AND (a.accepted_at IS NOT NULL OR a.attempt > 1
+            OR a.claimed_at < clock_timestamp() - make_interval(secs => :unheard))
+     LIMIT 500
+    """
+)
+_FORGOTTEN = text(
+    f"""
+    SELECT NULLIF(t.attempts, 0) AS attempt, CAST(NULL AS text) AS gpu_id, {_ROW}
+      FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
+     WHERE t.status = 'QUEUED' AND t.waiting_since IS NULL
+       AND {clock.long_ago("t.updated_at", clock.seconds("age"))}
+       AND (a.attempt IS NULL OR {clock.long_ago("a.closed_at", clock.seconds("age"))}
+            AND {clock.long_ago("a.collected_at", clock.seconds("age"))})
+       AND {_RESTED} ORDER BY t.updated_at LIMIT 500
+    """
+)
+_STUCK = text(
+    f"""
+    SELECT {_ROW}, a.attempt, a.gpu_id
+      FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NOT NULL AND a.collected_at IS NULL
+     WHERE t.task_id = :task_id ORDER BY a.attempt DESC LIMIT 1
+    """
+)
+_ENDED = text(
+    f"SELECT {_ROW}, t.attempts AS attempt FROM tasks t"
+    f" WHERE t.task_id = ANY(:task_ids) AND {clock.long_ago('t.completed_at', clock.seconds('age'))}"
+)
+_SET_RIGHT = text(
+    f"""
+    UPDATE attempts
+       SET claimed_at = LEAST(claimed_at, {clock.NOW}),
+           accepted_at = CASE WHEN accepted_at IS NOT NULL THEN LEAST(accepted_at, {clock.NOW}) END
+     WHERE (task_id, attempt) IN (
+           SELECT task_id, attempt FROM attempts
+            WHERE closed_at IS NULL AND (claimed_at > {clock.NOW} OR accepted_at > {clock.NOW}) FOR UPDATE SKIP LOCKED)
+    """
+)
+_UNFINISHED = text(
+    f"""
+    WITH idle AS MATERIALIZED (  -- few, however many wait: read from an index that holds nothing else
+        SELECT * FROM tasks WHERE status = 'QUEUED' AND waiting_since IS NULL)
+    SELECT {_ROW}, t.display_id, a.attempt, a.gpu_id,
+           {clock.long_ago("t.updated_at", clock.seconds("age"))}
+           AND (a.closed_at IS NULL OR a.collected_at IS NOT NULL) AND {_RESTED} AS doubtful
+      FROM ((SELECT * FROM idle WHERE display_id > :after ORDER BY display_id LIMIT :limit)
+            UNION ALL
+            (SELECT * FROM tasks WHERE status = 'PROCESSING' AND display_id > :after ORDER BY display_id LIMIT :limit)
+           ) t
+      LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
+     ORDER BY t.display_id LIMIT :limit
+    """
+)
+_ROUND = text("SELECT CAST(body ->> 'after' AS bigint) FROM monitor_reports WHERE name = 'round'")
+_KEEP_ROUND = text(
+    "INSERT INTO monitor_reports AS m (name, body) VALUES ('round', json_build_object('after', CAST(:after AS bigint)))"
+    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
+)
+_UNATTENDED = text(
+    f"""
+    SELECT g.gpu_id, g.epoch FROM gpus g
+     WHERE g.gone_at IS NULL AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
+       AND {clock.long_ago("GREATEST(g.status_since, g.registered_at)", clock.seconds("age"))}
+     UNION
+    SELECT g.gpu_id, g.epoch FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL
+     WHERE g.status = 'FAULTY' OR g.gone_at IS NOT NULL
+     LIMIT 500
+    """
+)
+_REGISTERED = text(
+    f"SELECT gpu_id, epoch FROM gpus WHERE gone_at IS NULL AND {clock.long_ago('registered_at', clock.seconds('age'))}"
+)
+_UNSERVED = text(
+    """
+    SELECT types.task_type, first.task_id
+      FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
+             WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
+     CROSS JOIN LATERAL (
+           SELECT t.task_id, t.created_at FROM tasks t
+            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+            ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1) first
+     WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type])
+     ORDER BY EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[types.task_type]) DESC, first.created_at,
+              types.task_type
+    """
+)
+
+
+async def set_right(connection: Connection) -> None:
+    """Let open attempts that began while the clock was ahead begin now: otherwise their deadlines would never come."""
+    await connection.execute(_SET_RIGHT)
+
+
+async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:
+    """Tasks that have been in the outbox for `age_s`."""
+    return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
+
+
+async def expired(connection: Connection, age_s: float, delivery_s: float, unheard_s: float) -> Sequence[Row]:
+    """Open attempts past their timeout by `age_s`, which their workflow should have ended.
+
+    One that no node has accepted has `delivery_s` more, and a first one at least `unheard_s`.
+    """
+    values = {"age": age_s, "delivery": delivery_s, "unheard": unheard_s}
+    return (await connection.execute(_EXPIRED, values)).all()
+
+
+async def uncollected(connection: Connection, age_s: float) -> Sequence[Row]:
+    """Attempts closed for `age_s` that their workflow has not collected."""
+    return (await connection.execute(_UNCOLLECTED, {"age": age_s})).all()
+
+
+async def undispatched(connection: Connection, age_s: float) -> Sequence[Row]:
+    """Attempts granted `age_s` ago that no node has accepted, with the node's address."""
+    return (await connection.execute(_UNDISPATCHED, {"age": age_s})).all()
+
+
+async def forgotten(connection: Connection, age_s: float) -> Sequence[Row]:
+    """Tasks QUEUED for `age_s`, longer than any pause, that neither wait for a slot nor hold one."""
+    return (await connection.execute(_FORGOTTEN, {"age": age_s})).all()
+
+
+async def stuck(connection: Connection, task_id: str) -> Row | None:
+    """A task, with its attempt that is closed and not collected, where it has one."""
+    return (await connection.execute(_STUCK, {"task_id": task_id})).one_or_none()
+
+
+async def ended(connection: Connection, task_ids: list[str], age_s: float) -> Sequence[Row]:
+    """Those of these tasks that ended `age_s` ago, with the number of their last attempt."""
+    return (await connection.execute(_ENDED, {"task_ids": task_ids, "age": age_s})).all()
+
+
+async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Row]:
+    """The next `limit` unfinished tasks that don't wait for a slot, oldest first, starting over after the last one.
+
+    Returns the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
+    """
+    after = (await connection.execute(_ROUND)).scalar_one_or_none() or 0
+    rows = (await connection.execute(_UNFINISHED, {"age": age_s, "after": after, "limit": limit})).all()
+    await connection.execute(_KEEP_ROUND, {"after": rows[-1].display_id if len(rows) == limit else 0})
+    return [row for row in rows if row.doubtful]
+
+
+async def unattended(connection: Connection, age_s: float) -> Sequence[Row]:
+    """Nodes whose state their workflow has not seen for `age_s`, and faulty or gone ones that hold open attempts."""
+    return (await connection.execute(_UNATTENDED, {"age": age_s})).all()
+
+
+async def registered(connection: Connection, age_s: float) -> Sequence[Row]:
+    """Nodes whose last registration is older than `age_s`."""
+    return (await connection.execute(_REGISTERED, {"age": age_s})).all()
+
+
+async def unserved(connection: Connection) -> list[tuple[int, str]]:
+    """Types with waiting tasks that no registered node supports, each with the first task of its queue.
+
+    Types that a node supported before it left come first, since a caller may invent any number of others; then the
+    oldest.
+    """
+    return [(row.task_type, row.task_id) for row in await connection.execute(_UNSERVED)]

@@ -1,0 +1,1 @@
+"""The schema: tables, migrations and the revision that a program needs."""

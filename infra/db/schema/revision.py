@@ -1,0 +1,65 @@
+"""The revision of the database's schema, and whether a program can run on it (ADR 0019).
+
+Revisions are numbers of four digits, so that any two compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import TextClause, text
+
+from infra.db.connection import Connection
+
+VERSIONS = Path(__file__).parent / "versions"
+PROGRAM = max(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))
+"""The revision that this program was written for."""
+
+_TABLES = text(
+    "SELECT to_regclass('schema_version') IS NOT NULL AS version, to_regclass('alembic_version') IS NOT NULL AS before,"
+    " to_regclass('schema_compatibility') IS NOT NULL AS compatibility"
+)
+_VERSION = text("SELECT version_num FROM schema_version")
+_BEFORE = text("SELECT version_num FROM alembic_version")
+_COMPATIBILITY = text("SELECT oldest_program FROM schema_compatibility")
+
+
+@dataclass(frozen=True)
+class _Tables:
+    version: bool
+    before: bool
+    compatibility: bool
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The revisions that the database has noted."""
+
+    revision: str | None
+    """None if the database is empty."""
+    oldest_program: str | None = None
+    """The revision of the oldest program that can run on it. None if every program can that runs on `revision`."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether this program needs a later revision."""
+        return self.revision is None or self.revision < PROGRAM
+
+    @property
+    def is_too_new(self) -> bool:
+        """Whether something that this program needs was removed from the schema."""
+        return self.oldest_program is not None and self.oldest_program > PROGRAM
+
+
+async def read(connection: Connection) -> Schema:
+    """The schema's revision, also of a database that an earlier version of the program migrated."""
+    there = await connection.one(_Tables, _TABLES)
+    if not there.version:
+        return Schema(await _only(connection, _BEFORE) if there.before else None)
+    oldest = await _only(connection, _COMPATIBILITY) if there.compatibility else None
+    return Schema(await _only(connection, _VERSION), oldest)
+
+
+async def _only(connection: Connection, statement: TextClause) -> str | None:
+    return await connection.one_or_none(str, statement)

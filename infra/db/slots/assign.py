@@ -1,0 +1,109 @@
+"""Assigning a node's free slots to the best waiting tasks, in the transaction that frees them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from infra.db import clock
+from infra.db.connection import Connection
+from infra.db.queue import order
+from infra.db.slots import eligibility
+from infra.temporal.notifications import Granted
+from workflows.messages import Grant, TaskInput
+
+AVOID_S = 30.0
+"""Seconds for which a waiting task avoids a node on which it has failed, while another one could take it."""
+PROBED = 1000
+"""How many waiting tasks a node that runs probes looks at for one of another flow than the last failure's."""
+
+# One slot of a node, whose row the caller has locked in a statement before: so this one counts every claim committed
+# before. Each type's head is read from the queue's index, so the cost does not depend on how many wait; only the
+# chosen row is locked.
+_VIP = eligibility.VIP.format(task="q")
+_TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {eligibility.serves("node", _VIP)}
+              AND NOT {eligibility.barred("node", "q.task_type", _VIP, "q.barred_on")}
+              AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
+                   AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on || q.barred_on")})"""
+_IN_ORDER = "queue_class DESC, queue_rank, display_id"
+_HAND_OVER = text(
+    f"""
+    WITH node AS (
+        SELECT g.*, {eligibility.slots("g")} - {eligibility.used("g")} AS free
+          FROM gpus g
+         WHERE g.gpu_id = :gpu_id AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}),
+    heads AS (
+        SELECT head.task_id, node.rests > 0 AND head.flow = node.failed_flow AS like_failed
+          FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
+         CROSS JOIN LATERAL (
+               (SELECT q.task_id, {order.FLOW.format(task="q")} AS flow FROM tasks q
+                 WHERE {_TAKES} ORDER BY {_IN_ORDER} LIMIT 16)
+                UNION ALL
+               (SELECT o.task_id, o.flow FROM (
+                       SELECT q.task_id, {order.FLOW.format(task="q")} AS flow FROM tasks q
+                        WHERE {_TAKES} ORDER BY {_IN_ORDER}
+                        LIMIT CASE WHEN node.rests > 0 THEN {PROBED} / cardinality(node.task_types) ELSE 0 END) o
+                 WHERE o.flow IS DISTINCT FROM node.failed_flow LIMIT 1)) head
+         WHERE node.free > 0),
+    best AS (
+        SELECT t.task_id, t.attempts
+          FROM tasks t JOIN heads USING (task_id)
+         WHERE t.waiting_since IS NOT NULL
+         ORDER BY heads.like_failed, t.queue_class DESC, t.queue_rank, t.display_id
+         LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
+    claimed AS (
+        INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port)
+        SELECT best.task_id, best.attempts + 1, node.gpu_id, node.epoch,
+               (SELECT min(s) FROM generate_series(1, node.max_concurrent_tasks) s
+                 WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND o.closed_at IS NULL)),
+               :token, node.ip, node.port
+          FROM node, best
+     RETURNING task_id, attempt)
+    UPDATE tasks t SET attempts = claimed.attempt, waiting_since = NULL
+      FROM claimed, node
+     WHERE t.task_id = claimed.task_id
+ RETURNING t.task_id, t.attempts AS attempt, node.free - 1 AS free, t.task_type, t.user_id, t.app, t.priority,
+           t.timeout_ms, t.traceparent,
+           EXISTS (
+               SELECT FROM unnest(node.task_types) AS types(task_type)
+                 JOIN tasks o ON o.task_type = types.task_type AND o.waiting_since IS NOT NULL
+                WHERE o.task_id <> t.task_id) AS others_wait
+    """
+)
+
+
+def new_token() -> str:
+    """An attempt token: opaque, names exactly one attempt, can't be guessed."""
+    return secrets.token_urlsafe(24)
+
+
+async def assign(connection: Connection, gpu_id: str) -> list[Granted]:
+    """Give each free slot of a node to the best waiting task.
+
+    The caller holds the node's row, and where this follows a release it has called `locks.release` first.
+    """
+    query = {"gpu_id": gpu_id, "strict": connection.policy.vip_nodes_strict, "avoid": AVOID_S}
+    granted: list[Granted] = []
+    while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
+        granted.append(Granted(TaskInput.of(row, waits=True), Grant(row.attempt, gpu_id), row.traceparent))
+        if row.free < 1 or not row.others_wait:
+            break
+    return granted
+
+
+_STANDING_FREE = text(
+    f"""
+    SELECT g.gpu_id FROM gpus g
+     WHERE {eligibility.works("g")} AND NOT {eligibility.rests("g")}
+       AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
+                      AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
+       AND {eligibility.used("g")} < {eligibility.slots("g")}
+    """
+)
+
+
+async def standing_free(connection: Connection) -> Sequence[str]:
+    """Nodes with a free slot for which a fitting task has waited for a second: mostly those whose backoff has ended."""
+    return list((await connection.execute(_STANDING_FREE)).scalars())

@@ -1,0 +1,122 @@
+"""What stands between a task type and its start: nodes, their slots, what runs on them, how long it usually takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+from infra.db.slots import eligibility
+from workflows.domain.queueing import USUAL_DURATION_S
+
+_NODES = text(
+    f"""
+    SELECT count(*) AS nodes,
+           count(*) FILTER (WHERE NOT runs_type) AS other_type,
+           count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
+           count(*) FILTER (WHERE fits AND status = 'FAULTY') AS faulty,
+           count(*) FILTER (WHERE fits AND status = 'OFFLINE') AS offline,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND resting) AS backed_off,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used >= open_slots) AS full,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < open_slots) AS free,
+           COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0) AS slots
+      FROM (SELECT g.status, g.max_concurrent_tasks AS slots,
+                   {eligibility.runs("g", ":task_type")} AS runs_type,
+                   {eligibility.runs("g", ":task_type")}
+                   AND (:vip_nodes OR g.priority_queue = 'NORMAL') AS fits,
+                   {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
+                   {eligibility.used("g")} AS used
+              FROM gpus g WHERE g.gone_at IS NULL) AS node
+    """
+)
+_POOL = text(
+    "SELECT DISTINCT unnest(task_types) AS task_type FROM gpus"
+    " WHERE gone_at IS NULL AND task_types @> ARRAY[CAST(:task_type AS bigint)]"
+    " AND (:vip_nodes OR priority_queue = 'NORMAL')"
+)
+_RUNNING = text(
+    """
+    SELECT t.task_type, a.progress,
+           GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
+           AS elapsed_s
+      FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
+     WHERE g.gone_at IS NULL AND g.status = 'ACTIVE' AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]
+       AND (:vip_nodes OR g.priority_queue = 'NORMAL')
+    """
+)
+_USUAL = text(
+    """
+    SELECT types.task_type, recent.p50
+      FROM unnest(CAST(:task_types AS bigint[])) AS types(task_type)
+     CROSS JOIN LATERAL (
+           SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY took_s) AS p50
+             FROM (SELECT extract(epoch FROM t.completed_at - t.started_at)::float AS took_s FROM tasks t
+                    WHERE t.task_type = types.task_type AND t.status = 'COMPLETED'
+                      AND t.completed_at <= statement_timestamp()
+                    ORDER BY t.completed_at DESC LIMIT 50) last) recent
+     WHERE recent.p50 IS NOT NULL
+    """
+)
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """How many nodes there are, and why those that are not free can't take a task of the type."""
+
+    nodes: int
+    other_type: int
+    vip_only: int
+    faulty: int
+    offline: int
+    backed_off: int
+    full: int
+    free: int
+    slots: int
+
+    def reason(self) -> str:
+        """For people: "12 nodes: 7 other type, 3 full, 2 faulty"."""
+        if self.nodes == 0:
+            return "no node is registered"
+        words = ("other_type", "vip_only", "full", "free", "faulty", "offline", "backed_off")
+        parts = [f"{count} {word.replace('_', ' ')}" for word in words if (count := getattr(self, word))]
+        return f"{self.nodes} nodes: " + ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The fleet as the tasks of one type and class see it; durations in seconds."""
+
+    nodes: Nodes
+    pool: list[int]  # the types that share a node with this one, itself included
+    remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
+    usual_s: float  # the median of the type's last 50 completed tasks
+
+
+async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
+    """The capacity for a type now, with or without the nodes that serve VIP tasks first.
+
+    The cost grows with its nodes: callers share one answer for a moment.
+    """
+    key = {"task_type": task_type, "vip_nodes": vip_nodes}
+    nodes = Nodes(*(int(value) for value in (await connection.execute(_NODES, key)).one()))
+    pool = sorted({task_type, *(await connection.execute(_POOL, key)).scalars()})
+    usual = await usual_durations(connection, pool)
+    remaining = [
+        _remaining_s(row.elapsed_s, row.progress, usual.get(row.task_type, USUAL_DURATION_S))
+        for row in await connection.execute(_RUNNING, key)
+    ]
+    return Capacity(nodes, pool, remaining, usual.get(task_type, USUAL_DURATION_S))
+
+
+async def usual_durations(connection: Connection, task_types: list[int]) -> dict[int, float]:
+    """The median duration of each type's last 50 completed tasks, in seconds, where there is any."""
+    rows = await connection.execute(_USUAL, {"task_types": task_types})
+    return {row.task_type: float(row.p50) for row in rows}
+
+
+def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:
+    """By the node's own progress where it reports one, else by the usual duration."""
+    if progress:
+        return elapsed_s * (100 - progress) / progress
+    return max(usual_s - elapsed_s, 0.0)

@@ -1,0 +1,91 @@
+"""Capacity by task type and class, and places in long queues. Each process reads them at most once in a while."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cachetools import TTLCache
+
+from infra.db.queue import position
+from infra.db.queue.position import Milestones, Place
+from infra.db.session import Database
+from infra.db.slots import capacity
+from infra.db.slots.capacity import Capacity
+from workflows.domain.queueing import USUAL_DURATION_S
+
+FRESH_S = 0.5
+COUNTED = 500
+"""Places up to here are counted exactly. Further back the count starts at a milestone."""
+MILESTONE_EVERY = 200
+MILESTONES_FRESH_S = 1.0
+"""Seconds for which the milestones are reused."""
+USUAL_FRESH_S = 2.0
+"""Seconds for which the usual duration of a type is reused."""
+LONG_S = 5.0
+"""Seconds for which a queue counts as long after a new task found it so."""
+MOST = 10_000
+"""Types and classes that are remembered."""
+
+
+class Forecast:
+    """Shares one answer for each type and class for a moment, so that its cost does not grow with the calls."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: TTLCache[tuple[int, bool], Capacity] = TTLCache(MOST, FRESH_S)
+        self._milestones: TTLCache[int, Milestones] = TTLCache(MOST, MILESTONES_FRESH_S)
+        self._usual: TTLCache[int, float] = TTLCache(MOST, USUAL_FRESH_S)
+        self._long: TTLCache[int, bool] = TTLCache(MOST, LONG_S)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def of(self, task_type: int, *, vip: bool) -> Capacity:
+        """The capacity for tasks of a type and class, at most half a second old."""
+        wanted = (task_type, self._database.policy.on_vip_nodes(vip=vip))
+        known = self._known.get(wanted)
+        if known is None:
+            known = await self._database.run(lambda c: capacity.read(c, task_type, vip_nodes=wanted[1]))
+            self._known[wanted] = known
+        return known
+
+    async def ahead(self, place: Place, pool: list[int]) -> int:
+        """The number of tasks of these types that wait before a place."""
+        count = await self._database.run(lambda c: position.ahead(c, place, pool, limit=COUNTED))
+        if count < COUNTED:
+            return count
+        async with self._one_at_a_time:
+            before = {task_type: (await self._milestones_of(task_type)).before(place) for task_type in pool}
+        marks = {task_type: mark for task_type, (_, mark) in before.items()}
+        behind = await self._database.run(lambda c: position.between(c, marks, place))
+        return sum(count for count, _ in before.values()) + behind
+
+    async def usual_s(self, task_type: int) -> float:
+        """The usual run time of the type in seconds: the median of its last tasks."""
+        known = self._usual.get(task_type)
+        if known is None:
+            found = await self._database.single(lambda c: capacity.usual_durations(c, [task_type]))
+            known = found.get(task_type, USUAL_DURATION_S)
+            if task_type in found:  # else none has ended yet, and the first end counts at once
+                self._usual[task_type] = known
+        return known
+
+    def found_long(self, pool: list[int]) -> None:
+        """Note that a new task found too many tasks before it to count."""
+        self._long.update(dict.fromkeys(pool, True))
+
+    async def milestones(self, pool: list[int]) -> dict[int, Milestones] | None:
+        """The milestones of these types if one of their queues was found to be long, else None."""
+        if not any(task_type in self._long for task_type in pool):
+            return None
+        async with self._one_at_a_time:
+            return {task_type: await self._milestones_of(task_type) for task_type in pool}
+
+    async def _milestones_of(self, task_type: int) -> Milestones:
+        known = self._milestones.get(task_type)
+        if known is None:
+            known = await self._database.run(lambda c: position.milestones(c, task_type, every=MILESTONE_EVERY))
+            self._milestones[task_type] = known
+        return known
+
+    def forget(self) -> None:
+        """Forget the cached capacity: this process has changed the fleet itself."""
+        self._known.clear()

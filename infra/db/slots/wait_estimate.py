@@ -1,0 +1,25 @@
+"""The estimated wait of a task, in seconds."""
+
+from __future__ import annotations
+
+from infra.db.slots.capacity import Capacity
+from workflows.domain import queueing
+
+UNKNOWN_WAIT_S = -1
+"""The value of the column `estimated_wait_s`, which is NOT NULL, for an unknown wait."""
+
+
+def expected_wait_s(ahead: int, capacity: Capacity) -> int | None:
+    """`estimatedWaitTime` of a task with `ahead` others before it, in seconds; None if no ACTIVE node serves it."""
+    wait_s = queueing.wait_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s)
+    return None if wait_s is None else round(wait_s)
+
+
+def stored_wait(wait_s: int | None) -> int:
+    """The value of `estimated_wait_s` for a wait in seconds."""
+    return UNKNOWN_WAIT_S if wait_s is None else wait_s
+
+
+def told_wait_s(stored: int) -> int | None:
+    """The wait in seconds that a value of `estimated_wait_s` stands for."""
+    return None if stored == UNKNOWN_WAIT_S else stored

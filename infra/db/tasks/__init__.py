@@ -1,0 +1,1 @@
+"""Tasks: reading them, and their legal transitions."""

@@ -1,0 +1,142 @@
+"""Reading tasks: one, or a page of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import TextClause, text
+
+from infra.db.connection import Connection, Row
+from infra.db.ops import counters
+from workflows.domain.task import TaskStatus
+
+_SMALL = """
+    t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.error_message,
+    t.retry_count, t.max_retries, t.timeout_ms, t.estimated_wait_s, t.created_at, t.started_at, t.completed_at,
+    t.updated_at, t.lineage
+"""
+_LARGE = "t.payload, CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result"
+_FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"
+_GET = text(f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = :task_id")
+_OWNER = text("SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = :task_id")
+_PROGRESS = text(
+    """
+    SELECT t.task_id, t.display_id, t.status, t.user_id, t.lineage, t.gpu_id, t.task_type, t.queue_class, t.queue_rank,
+           t.started_at, t.updated_at, t.waiting_since, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, a.attempt,
+           a.progress, a.progress_at, clock_timestamp() AS now
+      FROM tasks t
+      LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
+     WHERE t.task_id = :task_id
+    """
+)
+FAR = 100_000
+"""Rows beyond which a page is read from the other end of the list if that is nearer.
+
+The total says where it begins then. The total may change between the two statements, which nobody notices that far
+back.
+"""
+
+
+class _Choice(NamedTuple):
+    """The tasks that a list shows."""
+
+    columns: tuple[str, ...]  # that must be equal
+    by_kind: bool  # besides, the type and the status are among `:types` and `:statuses`
+
+    @classmethod
+    def of(cls, filters: Collection[str]) -> _Choice:
+        """Whether one index has the order already: without a filter, and by status alone."""
+        if set(filters) <= {"status"}:
+            return cls(tuple(filters), by_kind=False)
+        return cls(tuple(name for name in ("user_id", "gpu_id") if name in filters), by_kind=True)
+
+
+def _ids(choice: _Choice, order: str) -> str:
+    """The `display_id`s of a page, from one index.
+
+    By kind, each type and status is a stretch of an index, however many other rows there are.
+    """
+    where = " AND ".join(f"t.{name} = :{name}" for name in choice.columns) or "true"
+    if not choice.by_kind:
+        return (
+            f"SELECT t.display_id FROM tasks t WHERE {where} ORDER BY t.display_id {order} LIMIT :limit OFFSET :offset"
+        )
+    return f"""
+        SELECT stretch.display_id
+          FROM unnest(CAST(:types AS bigint[])) AS a (task_type)
+         CROSS JOIN unnest(CAST(:statuses AS text[])) AS b (status)
+         CROSS JOIN LATERAL (
+               SELECT t.display_id FROM tasks t WHERE {where} AND t.task_type = a.task_type AND t.status = b.status
+                ORDER BY t.display_id {order} LIMIT :reach) stretch
+         ORDER BY stretch.display_id {order} LIMIT :limit OFFSET :offset
+    """
+
+
+def _page(choice: _Choice, order: str) -> TextClause:
+    """A page. The largest payloads and results are not read until the others fit `:room`."""
+    return text(
+        f"""
+        WITH page AS MATERIALIZED (
+            SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.display_id = ANY (ARRAY({_ids(choice, order)}))),
+        sized AS (
+            SELECT display_id, field, sum(size) OVER (ORDER BY size, field, display_id) AS together
+              FROM page
+             CROSS JOIN LATERAL (VALUES ('payload', octet_length(payload)), ('result', octet_length(result)))
+                   AS f (field, size)
+             WHERE size IS NOT NULL),
+        fitting AS (SELECT display_id, array_agg(field) AS fields FROM sized WHERE together <= :room GROUP BY 1)
+        SELECT {_SMALL}, CASE WHEN 'payload' = ANY (f.fields) THEN t.payload END AS payload,
+               CASE WHEN 'result' = ANY (f.fields) THEN t.result END AS result, t.result IS NOT NULL AS has_result
+          FROM page t LEFT JOIN fitting f USING (display_id)
+         ORDER BY t.display_id DESC
+        """
+    )
+
+
+_FILTERS = [(), ("status",), ("task_type",), ("user_id",), ("gpu_id",), ("user_id", "gpu_id")]
+_PAGES = {(one, order): _page(one, order) for one in map(_Choice.of, _FILTERS) for order in ("DESC", "ASC")}
+
+
+async def get(connection: Connection, task_id: str) -> Row | None:
+    """One task with its result, or None."""
+    return (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
+
+
+async def owner(connection: Connection, task_id: str) -> Row | None:
+    """A task's owner and its number of events, or None."""
+    return (await connection.execute(_OWNER, {"task_id": task_id})).one_or_none()
+
+
+async def page(
+    connection: Connection, filters: dict[str, Any], *, limit: int, offset: int, room: int
+) -> tuple[Sequence[Row], int]:
+    """One page of tasks, newest first, and their total (a kept count). `filters`: status, task_type, gpu_id, user_id.
+
+    Payloads and results are `room` bytes at most: the largest are null, and a result that is left out has `has_result`.
+    """
+    whose = {name: filters[name] for name in ("user_id", "gpu_id") if name in filters}
+    status, task_type = filters.get("status"), filters.get("task_type")
+    kinds = await counters.tasks_by_kind(connection, **whose)
+    total = counters.matching(kinds, status=status, task_type=task_type)
+    if offset >= total:
+        return [], total
+    newest_first = offset < max(FAR, total // 2)
+    limit = min(limit, total - offset)
+    skipped = offset if newest_first else total - offset - limit
+    values = {
+        **filters,
+        "types": sorted({kind for kind, _ in kinds}) if task_type is None else [task_type],
+        "statuses": list(TaskStatus) if status is None else [status],  # all: a task may move meanwhile
+        "limit": limit,
+        "offset": skipped,
+        "reach": limit + skipped,
+        "room": room,
+    }
+    statement = _PAGES[_Choice.of(filters), "DESC" if newest_first else "ASC"]
+    return (await connection.execute(statement, values)).all(), total
+
+
+async def progress(connection: Connection, task_id: str) -> Row | None:
+    """The data of `GET /tasks/{taskId}/progress`."""
+    return (await connection.execute(_PROGRESS, {"task_id": task_id})).one_or_none()

@@ -1,0 +1,38 @@
+"""A task's timeline: its transitions and notes, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection, Row
+from infra.db.tasks.transitions import Cause
+
+_EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq LIMIT :limit OFFSET :offset")
+
+
+async def events(connection: Connection, task_id: str, *, limit: int, offset: int) -> Sequence[Row]:
+    """A page of the task's timeline, in order."""
+    return (await connection.execute(_EVENTS, {"task_id": task_id, "limit": limit, "offset": offset})).all()
+
+
+_NOTE = text(
+    """
+    WITH noted AS (
+        UPDATE tasks SET event_seq = event_seq + 1
+         WHERE task_id = :task_id AND completed_at IS NULL
+           AND event_seq = COALESCE(CAST(:event_seq AS integer), event_seq)
+     RETURNING task_id, event_seq, status)
+    INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
+    SELECT task_id, event_seq, status, status, :attempt, :gpu_id, :actor, :reason FROM noted
+    """
+)
+
+
+async def note(connection: Connection, cause: Cause, event_seq: int | None = None) -> bool:
+    """Add an entry from the task's status to the same one: a repair that moves no status.
+
+    Returns False, and writes nothing, if the task has ended, or has got another entry since `event_seq` was read.
+    """
+    return (await connection.execute(_NOTE, cause | {"event_seq": event_seq})).rowcount == 1

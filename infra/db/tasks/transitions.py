@@ -1,0 +1,136 @@
+"""A task's transitions as guarded writes, one named function each (INVARIANTS, "Legal transitions").
+
+Each moves the row only from the expected state, appends the event in the same statement, and says whether it did.
+`settle_attempt` and `collect_attempt` call them in their transactions; `accept` and `complete_and_collect` are whole
+steps, and need none.
+
+A note is no transition: it records in the timeline what was repaired, and moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import TextClause, text
+
+from infra.db.connection import Connection, Row
+from workflows.domain.attempt import Outcome
+from workflows.domain.task import TaskStatus, check_edge
+
+_CAUSE = (
+    "SELECT CAST(:task_id AS text) AS task_id, CAST(:attempt AS integer) AS attempt, CAST(:gpu_id AS text) AS gpu_id,"
+    " CAST(:actor AS text) AS actor, CAST(:reason AS text) AS reason"
+)
+
+
+def _transition(before: TaskStatus, after: TaskStatus, assignments: str, cause: str = _CAUSE) -> TextClause:
+    """`cause` yields what `_CAUSE` does, or nothing if the task is not to be moved; it may be a write itself."""
+    check_edge(before, after)
+    return text(
+        f"""
+        WITH cause AS ({cause}),
+        moved AS (
+            UPDATE tasks
+               SET status = '{after}', event_seq = event_seq + 1, updated_at = clock_timestamp(), {assignments}
+              FROM cause WHERE tasks.task_id = cause.task_id AND status = '{before}'
+         RETURNING cause.*, event_seq),
+        told AS (
+            INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
+            SELECT task_id, event_seq, '{before}', '{after}', attempt, gpu_id, actor, reason FROM moved)
+        SELECT cause.*, EXISTS (SELECT FROM moved) AS moved FROM cause
+        """
+    )
+
+
+_STARTED = (
+    "gpu_id = cause.gpu_id, waiting_since = NULL, started_at = GREATEST({at}, created_at),"
+    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"  # the version before reads it
+)
+_COMPLETED = "completed_at = GREATEST(clock_timestamp(), started_at), error_message = NULL"
+_START = _transition(
+    TaskStatus.QUEUED,
+    TaskStatus.PROCESSING,
+    _STARTED.format(at="clock_timestamp() - make_interval(secs => :ran_s)"),
+)
+_ACCEPTED = """
+        UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())
+         WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL
+     RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason,
+               (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"""
+_ACCEPT = _transition(
+    TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED.format(at="clock_timestamp()"), cause=_ACCEPTED
+)
+_REQUEUE = _transition(
+    TaskStatus.PROCESSING,
+    TaskStatus.QUEUED,
+    "gpu_id = NULL, started_at = NULL, retry_count = COALESCE(:retry_count, retry_count)",
+)
+_HAS_RESULT = "EXISTS (SELECT FROM task_results r WHERE r.task_id = :task_id AND r.attempt = :attempt)"
+_COMPLETE = _transition(TaskStatus.PROCESSING, TaskStatus.COMPLETED, _COMPLETED, cause=f"{_CAUSE} WHERE {_HAS_RESULT}")
+_COMPLETE_AND_COLLECT = _transition(
+    TaskStatus.PROCESSING,
+    TaskStatus.COMPLETED,
+    _COMPLETED,
+    cause=f"""
+        UPDATE attempts SET collected_at = clock_timestamp()
+         WHERE task_id = :task_id AND attempt = :attempt AND outcome = '{Outcome.SUCCEEDED}' AND collected_at IS NULL
+           AND EXISTS (SELECT FROM tasks t WHERE t.task_id = :task_id AND t.status = 'PROCESSING') AND {_HAS_RESULT}
+     RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason""",
+)
+_END = {
+    (before, after): _transition(
+        before,
+        after,
+        "completed_at = GREATEST(clock_timestamp(), started_at, created_at), error_message = cause.reason,"
+        " waiting_since = NULL, gpu_id = COALESCE(cause.gpu_id, tasks.gpu_id),"
+        " engine_started_at = COALESCE(engine_started_at, clock_timestamp())",
+    )
+    for before in (TaskStatus.QUEUED, TaskStatus.PROCESSING)
+    for after in (TaskStatus.FAILED, TaskStatus.TIMEOUT)
+}
+
+
+class Cause(dict[str, object]):
+    """Why a task moves: the attempt, its node, the actor, and the reason for the timeline."""
+
+    def __init__(self, task_id: str, attempt: int | None, gpu_id: str | None, actor: str, reason: str | None) -> None:
+        super().__init__(task_id=task_id, attempt=attempt, gpu_id=gpu_id, actor=actor, reason=reason)
+
+
+async def start(connection: Connection, cause: Cause, ran_s: float) -> bool:
+    """QUEUED → PROCESSING: the node's report shows that it has run the attempt, for `ran_s` seconds so far."""
+    return await _moved(connection, _START, cause | {"ran_s": ran_s})
+
+
+async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Row | None:
+    """QUEUED → PROCESSING: the node has accepted the attempt, which is recorded with it. Returns None if it is closed.
+
+    The row has gpu_id and whether that node `was_away`.
+    """
+    key = {"task_id": task_id, "attempt": attempt, "actor": actor}
+    return (await connection.execute(_ACCEPT, key)).one_or_none()
+
+
+async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:
+    """PROCESSING → QUEUED: a retry (with the new `retry_count`), or an attempt that used up none."""
+    return await _moved(connection, _REQUEUE, cause | {"retry_count": retry_count})
+
+
+async def complete(connection: Connection, cause: Cause) -> bool:
+    """PROCESSING → COMPLETED: the accepted result is collected. Returns False also if there is none."""
+    return await _moved(connection, _COMPLETE, cause)
+
+
+async def complete_and_collect(connection: Connection, task_id: str, attempt: int, actor: str) -> bool:
+    """PROCESSING → COMPLETED, for an attempt that has succeeded and is not collected yet, which is recorded with it."""
+    return await _moved(connection, _COMPLETE_AND_COLLECT, {"task_id": task_id, "attempt": attempt, "actor": actor})
+
+
+async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:
+    """QUEUED or PROCESSING → FAILED or TIMEOUT; users read `reason` as errorMessage."""
+    return await _moved(connection, _END[before, after], cause)
+
+
+async def _moved(connection: Connection, edge: TextClause, values: Mapping[str, object]) -> bool:
+    row = (await connection.execute(edge, values)).one_or_none()
+    return row is not None and bool(row.moved)

@@ -1,0 +1,27 @@
+"""A node has accepted an attempt: its task is PROCESSING."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from infra.db.connection import Connection
+from infra.db.tasks import transitions as task_transitions
+
+# Skipped where somebody holds the node's row: waiting for it while an attempt is held could block both for good.
+_REACHED_IF_FREE = text(
+    "UPDATE gpus SET failure_count = 0, not_before = CASE WHEN rests > 0 OR hand_backs > 0 THEN not_before END"
+    " WHERE gpu_id = (SELECT gpu_id FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE SKIP LOCKED)"
+)
+
+
+async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str) -> bool:
+    """The node runs the attempt: the task is PROCESSING from now on. False if the attempt is closed.
+
+    One statement as a rule; needs no transaction.
+    """
+    row = await task_transitions.accept(connection, task_id, attempt, actor)
+    if row is None:
+        return False
+    if row.was_away:
+        await connection.execute(_REACHED_IF_FREE, {"gpu_id": row.gpu_id})
+    return True

@@ -1,0 +1,170 @@
+"""Creating a task: its row, its place in the queue, and, if one is free, its slot (ADR 0015)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from infra.db import locks
+from infra.db.connection import Connection, Row
+from infra.db.ops import audit, counters
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
+from infra.db.queue import order, position
+from infra.db.queue.position import Milestones, Place
+from infra.db.slots.capacity import Capacity
+from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
+from infra.db.tasks import outbox
+from infra.db.transactions import claim_slot
+from infra.db.transactions.claim_slot import Claim
+from infra.temporal.notifications import Granted
+from workflows.domain import shares
+from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
+from workflows.messages import Grant
+
+LAST = 2**62  # after every display id
+ESTIMATE_COUNTS = 500
+"""The most tasks per type and class that a new task's estimate counts, so that creating costs the same at any
+length."""
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """What a caller asks for, completed by the limits of its type."""
+
+    task_id: str
+    task_type: int
+    user_id: str
+    app: str
+    priority: int
+    queue_class: int
+    payload: str
+    env: str | None
+    timeout_ms: int
+    max_retries: int
+    traceparent: str | None
+    lineage: str
+    idempotency_key: str | None
+    request_hash: str | None
+    flow: str | None = None  # workflows.domain.shares
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new task's row, or the earlier one of the same request."""
+
+    row: Row
+    unstarted: bool  # its workflow is to be started, which does no harm where it runs
+    waits: bool = False  # there is certainly no slot for it: whoever frees one sees it
+    grant: Grant | None = None  # the slot that it got
+    others: tuple[Granted, ...] = ()  # slots that better tasks got on the way
+    far_back: bool = False  # there were too many ahead to count them
+
+
+_CREATE = text(
+    f"""
+    WITH created AS (
+        INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, env, timeout_ms,
+                           max_retries, traceparent, lineage, idempotency_key, request_hash, estimated_wait_s,
+                           queue_rank, flow, waiting_since, event_seq)
+        VALUES (:task_id, :task_type, 'QUEUED', :user_id, :app, :priority, :queue_class, :payload, :env, :timeout_ms,
+                :max_retries, :traceparent, :lineage, :idempotency_key, :request_hash, :estimated_wait_s,
+                :rank, :flow, clock_timestamp(), 1)
+            ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+     RETURNING task_id, display_id, status, estimated_wait_s, task_type, queue_class > 0 AS vip, failed_on,
+               barred_on),
+    event AS (
+        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created),
+    start AS ({outbox.ADD}),
+    audit AS (
+        INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
+        SELECT :key_id, :owner, :role, :action, task_id, :detail, :outcome FROM created)
+    SELECT * FROM created
+    """
+)
+_SEEN = text(
+    "SELECT task_id, display_id, status, estimated_wait_s, request_hash,"
+    "       EXISTS (SELECT FROM outbox o WHERE o.task_id = tasks.task_id) AS unstarted FROM tasks"
+    " WHERE lineage = :lineage AND idempotency_key = :idempotency_key"
+)
+
+
+async def create(
+    connection: Connection,
+    task: NewTask,
+    capacity: Capacity,
+    *,
+    weight: float,
+    by: Caller,
+    max_waiting: int | None = None,
+    claims_slot: bool = True,
+    milestones: Mapping[int, Milestones] | None = None,
+) -> Created:
+    """Write the row, its place in the queue, and its entries in the outbox and the audit log.
+
+    With `claims_slot` the task also gets a slot, if one is free. With `milestones` of the types in its pool, a
+    long queue need not be counted. Raises IdempotencyConflict if the key was used with another body, TooManyWaiting if
+    `max_waiting` tasks of the same user are QUEUED.
+    """
+    if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
+        return _earlier(seen)
+    vip = task.queue_class > 0
+    flow = shares.named(task.flow, task.app)
+    await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
+    free = capacity.nodes.free > 0  # true a moment ago
+    if not free:
+        free = await claim_slot.is_any_free(connection, task.task_type, vip=vip)
+    joined = await order.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
+    ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
+    wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
+    values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}
+    detail = f"type {task.task_type}, user {task.user_id}"
+    values |= audit.values(by, Action.TASK_CREATE, task.task_id, detail)
+    row = (await connection.execute(_CREATE, values)).one_or_none()
+    if row is None:
+        seen = await _seen(connection, task)
+        assert seen is not None  # nothing else conflicts, and no task is ever removed
+        return _earlier(seen)
+    found = Claim(waiting=not free)
+    if free and claims_slot:
+        found = await claim_slot.find(connection, row)
+    return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
+
+
+async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:
+    """The earlier task of the same request, which needs no room. Raises TooManyWaiting."""
+    await locks.user(connection, task.user_id)
+    if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
+        return seen
+    if await counters.queued_of(connection, task.user_id) >= max_waiting:
+        raise TooManyWaiting
+    return None
+
+
+async def _ahead(
+    connection: Connection, task: NewTask, rank: float, capacity: Capacity, milestones: Mapping[int, Milestones] | None
+) -> int:
+    """The number of tasks before a new task of this rank; large numbers are estimates."""
+    place = Place(task.queue_class, rank, LAST)
+    if milestones is not None and (about := sum(one.about(place) for one in milestones.values())) >= ESTIMATE_COUNTS:
+        return about
+    ahead = await position.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
+    if ahead < ESTIMATE_COUNTS:
+        return ahead
+    return max(ahead, await counters.unfinished(connection, task.task_type) - len(capacity.remaining_s))
+
+
+def _earlier(row: Row) -> Created:
+    """The earlier task of the same request. If its workflow has not been heard of it may be started again."""
+    return Created(row, unstarted=row.unstarted)
+
+
+async def _seen(connection: Connection, task: NewTask) -> Row | None:
+    """The task that the same caller's Idempotency-Key made before. Raises IdempotencyConflict."""
+    key = {"lineage": task.lineage, "idempotency_key": task.idempotency_key}
+    row = (await connection.execute(_SEEN, key)).one_or_none()
+    if row is not None and row.request_hash != task.request_hash:
+        raise IdempotencyConflict
+    return row

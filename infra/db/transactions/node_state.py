@@ -1,0 +1,125 @@
+"""Changes of a node's state, and what follows for its attempts and slots."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import text
+
+from infra.db import locks
+from infra.db.attempts import queries as attempt_queries
+from infra.db.connection import Connection
+from infra.db.nodes import records as node_records
+from infra.db.nodes import transitions as node_transitions
+from infra.db.nodes.beats import NOW_BEAT
+from infra.db.nodes.queries import Registration, hold, status_of
+from infra.db.slots import assign
+from infra.db.transactions import settle_attempt
+from infra.temporal.notifications import NodeEvent, Notifications
+from workflows.domain.attempt import Outcome
+from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
+
+# A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that. Its failures in a row
+# count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the node's
+# key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
+# while it is there (INVARIANTS, 10).
+_REGISTER = text(
+    """
+    INSERT INTO gpus AS g (gpu_id, epoch, status, hostname, vast_ins_id, ip, port, task_types, priority_queue, version,
+                           max_concurrent_tasks, metadata, dispatch_secret, lineage)
+    VALUES (:gpu_id, 1, 'ACTIVE', :hostname, :vast_ins_id, :ip, :port, :task_types, :priority_queue, :version,
+            :max_concurrent_tasks, CAST(:metadata AS json), :dispatch_secret, :lineage)
+        ON CONFLICT (gpu_id) DO UPDATE SET
+           epoch = g.epoch + 1, hostname = excluded.hostname, vast_ins_id = excluded.vast_ins_id, ip = excluded.ip,
+           port = excluded.port, task_types = excluded.task_types, priority_queue = excluded.priority_queue,
+           version = excluded.version, max_concurrent_tasks = excluded.max_concurrent_tasks,
+           metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret,
+           lineage = COALESCE(excluded.lineage, g.lineage),
+           status = CASE g.status WHEN 'FAULTY' THEN 'FAULTY' ELSE 'ACTIVE' END,
+           failure_count = 0, hand_backs = 0, not_before = CASE WHEN g.rests > 0 THEN g.not_before END,
+           registered_at = clock_timestamp(),
+           status_since = CASE g.status WHEN 'FAULTY' THEN g.status_since ELSE clock_timestamp() END, gone_at = NULL
+     WHERE excluded.lineage IS NULL OR g.lineage = excluded.lineage OR g.lineage IS NULL AND g.gone_at IS NOT NULL
+        OR g.lineage IS NOT NULL
+           AND NOT EXISTS (SELECT FROM api_keys k WHERE k.lineage = g.lineage AND k.revoked_at IS NULL)
+    RETURNING epoch
+    """
+)
+
+
+async def register(connection: Connection, node: Registration) -> Notifications:
+    """(new), OFFLINE → ACTIVE with a new epoch; FAULTY stays. Slots above a smaller capacity are given back.
+
+    Raises GpuOfAnotherKey.
+    """
+    await locks.release_of_registration(connection, node.gpu_id, node.task_types)
+    values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
+    epoch = (await connection.execute(_REGISTER, values)).scalar_one_or_none()
+    if epoch is None:
+        raise GpuOfAnotherKey
+    await connection.execute(NOW_BEAT, {"gpu_id": node.gpu_id})
+    notifications = Notifications(nodes=[NodeEvent(node.gpu_id, "register", epoch)])
+    for row in await attempt_queries.open_on(connection, node.gpu_id):
+        if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
+            settled = await settle_attempt.settle(
+                connection,
+                row.task_id,
+                row.attempt,
+                Outcome.DEREGISTERED,
+                actor=f"gpu:{node.gpu_id}",
+                reason="节点以新的地址或容量重新注册",
+            )
+            if settled is not None:
+                notifications.add(settled)
+    notifications.grants += await assign.assign(connection, node.gpu_id)
+    return notifications
+
+
+async def come_back(connection: Connection, gpu_id: str) -> Notifications:
+    """OFFLINE → ACTIVE: a beat arrived."""
+    await locks.release(connection, gpu_id)
+    epoch = await node_transitions.come_back(connection, gpu_id)
+    return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat")
+
+
+async def recover(connection: Connection, gpu_id: str) -> Notifications:
+    """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
+    await _must_exist(connection, gpu_id)
+    await locks.release(connection, gpu_id)
+    epoch = await node_transitions.recover(connection, gpu_id)
+    if epoch is None and await node_records.clear(connection, gpu_id):
+        return Notifications(grants=await assign.assign(connection, gpu_id))
+    return await _put_back_to_work(connection, gpu_id, epoch, "recover")
+
+
+async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
+    """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound."""
+    await _must_exist(connection, gpu_id)
+    return await node_transitions.fault(connection, gpu_id, reason)
+
+
+async def deregister(connection: Connection, gpu_id: str) -> Notifications:
+    """any → (gone). Raises GpuNotFound."""
+    epoch = await node_transitions.go(connection, gpu_id)
+    if epoch is None:
+        raise GpuNotFound
+    return Notifications(nodes=[NodeEvent(gpu_id, "deregister", epoch)])
+
+
+async def put_to_work(connection: Connection, gpu_id: str) -> Notifications:
+    """Hand over the free slots of one node."""
+    await hold(connection, gpu_id)
+    return Notifications(grants=await assign.assign(connection, gpu_id))
+
+
+async def _put_back_to_work(connection: Connection, gpu_id: str, epoch: int | None, signal: str) -> Notifications:
+    if epoch is None:
+        return Notifications()
+    await connection.execute(NOW_BEAT, {"gpu_id": gpu_id})
+    granted = await assign.assign(connection, gpu_id)
+    return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, signal, epoch)])
+
+
+async def _must_exist(connection: Connection, gpu_id: str) -> None:
+    if await status_of(connection, gpu_id) is None:
+        raise GpuNotFound

@@ -1,0 +1,19 @@
+"""The address of a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NodeAddress:
+    """A node's address and the secret that it registered."""
+
+    ip: str
+    port: int
+    secret: str | None
+
+    @property
+    def base(self) -> str:
+        """`http://ip:port`; an IPv6 address gets its brackets."""
+        return f"http://[{self.ip}]:{self.port}" if ":" in self.ip else f"http://{self.ip}:{self.port}"

@@ -1,0 +1,299 @@
+"""Each check of `gpu-orchestrator verify` finds the violation that was written by hand, and none in sound books."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy import text
+
+from infra.db.nodes.queries import Registration
+from infra.db.ops import alerts, counters
+from infra.db.ops.alerts import NewAlert
+from infra.db.repair import invariants, verify
+from infra.db.repair.invariants import Check
+from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, create_task, node_state, settle_attempt
+from infra.db.transactions.create_task import NewTask
+from infra.settings import Settings
+from tests.db.rows import CREATOR
+from tests.db.sessions import Session
+from workers.verify import rows
+from workflows.domain.alert import AlertLevel
+from workflows.domain.attempt import Outcome
+
+EVERYTHING = (
+    "tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counters, counter_deltas,"
+    " leader_lease, instances"
+)
+NO_CONSTRAINTS = """
+    DO $$ DECLARE one record; BEGIN
+        FOR one IN SELECT conrelid::regclass AS name, conname FROM pg_constraint
+                    WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'u') LOOP
+            EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', one.name, one.conname);
+        END LOOP;
+        FOR one IN SELECT indexrelid::regclass AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                    WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND NOT i.indisprimary LOOP
+            EXECUTE format('DROP INDEX %s', one.name);
+        END LOOP;
+    END $$
+"""
+NO_KEY = "ALTER TABLE {0} DROP CONSTRAINT pk_{0} CASCADE"
+LONG_AGO = "clock_timestamp() - interval '1 hour'"
+AHEAD = "clock_timestamp() + interval '2 hours'"
+
+
+class Books:
+    """A few tasks in every state, written by the product's own functions."""
+
+    def __init__(self, connection: Session) -> None:
+        self.connection = connection
+
+    async def write(self) -> None:
+        await self.sql(f"TRUNCATE {EVERYTHING}")
+        for gpu_id in ("g1", "g2"):
+            node = Registration(gpu_id, "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 2, {}, None, "k")
+            await node_state.register(self.connection, node)
+        await self.ended("done", Outcome.SUCCEEDED)
+        await self.ended("failed", Outcome.FAILED)
+        await self.running("running")
+        await self.sql("UPDATE gpus SET task_types = '{1, 2}'")
+        await self.create("waiting", 3)
+        await alerts.raise_alert(self.connection, NewAlert("a", "t", "m", AlertLevel.WARNING, "s"))
+        await counters.fold(self.connection)
+        await self.sql("INSERT INTO leader_lease VALUES ('leader', 'i', 1, clock_timestamp() + interval '1 h')")
+        await self.sql(
+            "INSERT INTO instances (instance_id, number, kind, hostname, pid, version, listening_since)"
+            f" OVERRIDING SYSTEM VALUE VALUES ('i', 1, 'api', 'h', 1, '1', {LONG_AGO})"
+        )
+
+    async def sql(self, *statements: str) -> None:
+        for statement in statements:
+            await self.connection.execute(text(statement))
+
+    async def create(self, task_id: str, task_type: int = 1) -> None:
+        task = NewTask(task_id, task_type, "u", "a", 1, 0, "{}", None, 1000, 0, None, "k", task_id, task_id)
+        capacity = Capacity(Nodes(*[0] * 9), [1], [], 1.0)
+        await create_task.create(self.connection, task, capacity, weight=1.0, by=CREATOR)
+
+    async def running(self, task_id: str) -> None:
+        await self.create(task_id)
+
+        async def here(work: Callable[[Session], Awaitable[claim_slot.Claim]]) -> claim_slot.Claim:
+            return await work(self.connection)
+
+        assert (await claim_slot.claim(here, task_id)).grant
+        assert await accept_attempt.accept(self.connection, task_id, 1, actor="test")
+
+    async def ended(self, task_id: str, outcome: Outcome) -> None:
+        await self.running(task_id)
+        result = '{"n":1}' if outcome is Outcome.SUCCEEDED else None
+        await settle_attempt.settle(self.connection, task_id, 1, outcome, actor="test", reason="r", result=result)
+        await collect_attempt.collect(self.connection, task_id, 1)
+
+
+@pytest.fixture
+async def books(connection: Session) -> Books:
+    books = Books(connection)
+    await books.write()
+    return books
+
+
+def test_every_check_has_its_violations():
+    assert {check.name for check, *_ in VIOLATIONS} == {check.name for check in invariants.ALWAYS}
+
+
+async def test_sound_books_hold(books: Books, connection: Session) -> None:
+    snapshot = await reading(connection, settled=False)
+    assert [finding for finding in snapshot.findings if finding.violations or not finding.rows] == []
+    assert len(snapshot.findings) == len(invariants.ALWAYS) + 1
+    assert {task_id: row.status for task_id, row in snapshot.tasks.items()} == {
+        "done": "COMPLETED",
+        "failed": "FAILED",
+        "running": "PROCESSING",
+        "waiting": "QUEUED",
+    }
+
+
+async def test_settled_books_have_nothing_in_flight(books: Books, connection: Session) -> None:
+    (found,) = [one for one in (await reading(connection, settled=True)).findings if one.violations]
+    assert found.examples == [
+        "running is PROCESSING",
+        "running-1 is open",
+        "waiting is QUEUED",
+    ]
+
+
+async def reading(connection: Session, *, settled: bool) -> rows.Snapshot:
+    """All checks, without the snapshot: these rows are seen by this transaction alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "take_snapshot", lambda _: _nothing())
+        return await rows.read(connection, Settings(), settled=settled, gpu_ids=["g1", "g2"])
+
+
+async def _nothing() -> None:
+    """Instead of SET TRANSACTION, which must come before any other statement."""
+
+
+VIOLATIONS: list[tuple[Check, str, list[str]]] = [
+    (
+        invariants.ONE_TASK_PER_KEY,
+        "done, running",
+        ["UPDATE tasks SET idempotency_key = 'done' WHERE task_id = 'running'"],
+    ),
+    (
+        invariants.ONE_TASK_PER_KEY,
+        "displayId ",
+        [
+            "CREATE TABLE copied AS SELECT * FROM tasks WHERE task_id = 'done'",
+            "UPDATE copied SET task_id = 'twin', idempotency_key = NULL",
+            "INSERT INTO tasks OVERRIDING SYSTEM VALUE SELECT * FROM copied",
+        ],
+    ),
+    (
+        invariants.LEGAL_EVENTS,
+        "done #2: QUEUED to COMPLETED",
+        ["UPDATE task_events SET to_status = 'COMPLETED' WHERE task_id = 'done' AND seq = 2"],
+    ),
+    (
+        invariants.LEGAL_EVENTS,
+        "running #2: PROCESSING to QUEUED",
+        [
+            "UPDATE task_events SET from_status = 'PROCESSING', to_status = 'QUEUED'"
+            " WHERE task_id = 'running' AND seq = 2"
+        ],
+    ),
+    (
+        invariants.LEGAL_EVENTS,
+        "waiting #1: - to QUEUED",
+        ["UPDATE task_events SET actor = '' WHERE task_id = 'waiting'"],
+    ),
+    (invariants.WHOLE_HISTORY, "done", ["DELETE FROM task_events WHERE task_id = 'done' AND seq = 2"]),
+    (invariants.WHOLE_HISTORY, "running", ["DELETE FROM task_events WHERE task_id = 'running'"]),
+    (invariants.WHOLE_HISTORY, "failed", ["UPDATE tasks SET status = 'TIMEOUT' WHERE task_id = 'failed'"]),
+    (invariants.ONE_RESULT, "done-1", ["UPDATE task_results SET gpu_id = 'elsewhere'"]),
+    (invariants.ONE_RESULT, "failed-1", ["UPDATE task_results SET task_id = 'failed'"]),
+    (invariants.ONE_RESULT, "done-1", ["DELETE FROM task_results"]),
+    (invariants.ONE_RESULT, "done", ["INSERT INTO task_results SELECT * FROM task_results"]),
+    (invariants.COMPLETED_WITH_RESULT, "done", ["DELETE FROM task_results"]),
+    (invariants.COMPLETED_WITH_RESULT, "done", ["UPDATE tasks SET status = 'FAILED' WHERE task_id = 'done'"]),
+    (
+        invariants.ONE_OPEN_ATTEMPT,
+        "done-1",
+        ["UPDATE attempts SET closed_at = NULL WHERE task_id = 'done'"],
+    ),
+    (
+        invariants.ONE_OPEN_ATTEMPT,
+        "running",
+        [
+            "INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port)"
+            " SELECT task_id, 2, gpu_id, 1, 9, 'other', ip, port FROM attempts WHERE task_id = 'running'"
+        ],
+    ),
+    (invariants.ONE_OPEN_ATTEMPT, "running-1", [f"UPDATE tasks SET waiting_since = {LONG_AGO}"]),
+    (invariants.RETRIES, "waiting", ["UPDATE tasks SET retry_count = 1 WHERE task_id = 'waiting'"]),
+    (invariants.RETRIES, "failed", ["UPDATE tasks SET max_retries = -1 WHERE task_id = 'failed'"]),
+    (
+        invariants.STATUS_OF_ATTEMPT,
+        "running",
+        ["UPDATE attempts SET closed_at = claimed_at, outcome = 'FAILED', collected_at = claimed_at"],
+    ),
+    (invariants.STATUS_OF_ATTEMPT, "running", ["UPDATE tasks SET status = 'QUEUED' WHERE task_id = 'running'"]),
+    (invariants.STATUS_OF_ATTEMPT, "waiting", ["UPDATE tasks SET status = 'PROCESSING' WHERE task_id = 'waiting'"]),
+    (invariants.SLOTS, "g", ["UPDATE attempts SET slot = 3"]),
+    (invariants.SLOTS, "g", ["UPDATE attempts SET slot = 0"]),
+    (invariants.SLOTS, "g", ["UPDATE gpus SET max_concurrent_tasks = 0"]),
+    (invariants.SLOTS, "g", ["UPDATE attempts SET gpu_id = 'g1', slot = 1, closed_at = NULL"]),
+    (invariants.SLOTS, "g", ["DELETE FROM gpus"]),
+    (invariants.ORDERED_TIMES, "done", [f"UPDATE tasks SET completed_at = {LONG_AGO} WHERE task_id = 'done'"]),
+    (invariants.ORDERED_TIMES, "running", [f"UPDATE tasks SET started_at = {LONG_AGO} WHERE task_id = 'running'"]),
+    (invariants.ORDERED_TIMES, "failed", ["UPDATE tasks SET completed_at = NULL WHERE task_id = 'failed'"]),
+    (invariants.ORDERED_TIMES, "waiting", ["UPDATE tasks SET completed_at = 'infinity' WHERE task_id = 'waiting'"]),
+    (invariants.EPOCHS, "running-1", ["UPDATE attempts SET gpu_epoch = 2 WHERE task_id = 'running'"]),
+    (invariants.EPOCHS, "done-1", ["UPDATE attempts SET gpu_id = 'nobody' WHERE task_id = 'done'"]),
+    (invariants.ACKNOWLEDGED_WHOLE, "a", ["UPDATE alerts SET acknowledged_by = 'me'"]),
+    (invariants.ACKNOWLEDGED_WHOLE, "a", ["UPDATE alerts SET status = 'ACKNOWLEDGED'"]),
+    (
+        invariants.ONE_LEADER,
+        "second i",
+        ["INSERT INTO leader_lease SELECT 'second', holder, 1, expires_at FROM leader_lease"],
+    ),
+    (
+        invariants.COUNTS,
+        "tasks 1 COMPLETED: 2 kept, 1 there",
+        ["INSERT INTO counter_deltas VALUES ('tasks', '1 COMPLETED', 1)"],
+    ),
+    (invariants.PAST, "tasks waiting", [f"UPDATE tasks SET waiting_since = {AHEAD} WHERE task_id = 'waiting'"]),
+    (invariants.PAST, "attempts done-1", [f"UPDATE attempts SET closed_at = {AHEAD} WHERE task_id = 'done'"]),
+    (invariants.PAST, "gpu_beats g1", [f"UPDATE gpu_beats SET at = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (invariants.PAST, "gpus g1", [f"UPDATE gpus SET status_since = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (invariants.PAST, "gpus g1 rests", [f"UPDATE gpus SET not_before = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (invariants.PAST, "leader lease", [f"INSERT INTO leader_lease VALUES ('leader', 'i', 1, {AHEAD})"]),
+    (invariants.COUNTS, "gpus ACTIVE: 3 kept, 2 there", ["INSERT INTO counter_deltas VALUES ('gpus', 'ACTIVE', 1)"]),
+    (
+        invariants.COUNTS,
+        "user:u 7 QUEUED: 1 kept, 0 there",
+        ["INSERT INTO counter_deltas VALUES ('user:u', '7 QUEUED', 1)"],
+    ),
+    (invariants.COUNTS, "alerts WARNING ACTIVE: 0 kept, 1 there", ["DELETE FROM counters WHERE counter = 'alerts'"]),
+    (
+        invariants.OVERDUE,
+        "waiting is not started",
+        [f"UPDATE outbox SET created_at = {LONG_AGO}"],
+    ),
+    (
+        invariants.OVERDUE,
+        "running-1 is not collected",
+        [f"UPDATE attempts SET closed_at = {LONG_AGO} WHERE task_id = 'running'"],
+    ),
+    (
+        invariants.OVERDUE,
+        "running-1 is past its deadline",
+        [f"UPDATE attempts SET claimed_at = {LONG_AGO} WHERE task_id = 'running'"],
+    ),
+    (
+        invariants.OVERDUE,
+        "running-1 is held by g",
+        [f"UPDATE gpus SET gone_at = {LONG_AGO}"],
+    ),
+    (
+        invariants.OVERDUE,
+        "running-1 is held by g",
+        [f"UPDATE gpus SET status = 'FAULTY', status_since = {LONG_AGO}"],
+    ),
+    (
+        invariants.IDLE,
+        "waiting beside g1",
+        [
+            f"UPDATE tasks SET waiting_since = {LONG_AGO} WHERE task_id = 'waiting'",
+            f"UPDATE gpus SET task_types = '{{3}}', status_since = {LONG_AGO}, registered_at = {LONG_AGO}",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "subject", "statements"), VIOLATIONS)
+async def test_a_violation_is_found(
+    books: Books, connection: Session, check: Check, subject: str, statements: list[str]
+) -> None:
+    await books.sql(NO_CONSTRAINTS, *(NO_KEY.format(table) for table in ("task_results", "leader_lease")))
+    assert (await verify.find(connection, check)).violations == 0
+    await books.sql(*statements)
+    found = await verify.find(connection, check)
+    assert found.violations >= 1
+    assert any(example.startswith(subject) for example in found.examples), found
+
+
+@pytest.mark.parametrize(("age_s", "overdue"), [(50, False), (70, True)])
+async def test_what_has_stayed_in_the_outbox_is_overdue(
+    books: Books, connection: Session, age_s: int, overdue: bool
+) -> None:
+    await books.sql(f"UPDATE outbox SET created_at = clock_timestamp() - interval '{age_s} s'")
+    found = await verify.find(connection, invariants.OVERDUE)
+    assert ("waiting is not started" in found.examples) == overdue
+
+
+async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: Session) -> None:
+    await books.sql(f"UPDATE gpu_beats SET at = {LONG_AGO} WHERE gpu_id = 'g1'")
+    found = await verify.silent_but_active(connection, 60)
+    assert (found.rows, found.examples) == (2, ["g1"])
