@@ -1,4 +1,4 @@
-"""The steps of a monitor run: repair what fell between database and engine, then evaluate health."""
+"""The steps of a monitor run: repair what fell between the database and Temporal, then evaluate health."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MonitorSteps:
 
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
-        """Find and repair what fell between database and engine; counts by kind, without the zeros."""
+        """Find and repair what fell between the database and Temporal; counts by kind, without the zeros."""
         async with _beating():
             return await self._reconciler.reconcile()
 
@@ -67,7 +67,7 @@ class MonitorSteps:
 
 @asynccontextmanager
 async def _beating() -> AsyncIterator[None]:
-    """Tell the engine that the step is under way; the SDK sends no more of it than is needed."""
+    """Tell Temporal that the step is under way; the SDK sends no more of it than is needed."""
 
     async def for_ever() -> None:
         while True:

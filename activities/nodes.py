@@ -30,9 +30,9 @@ QUESTIONS_AT_ONCE = 16
 class NodeSteps:
     """Implements `workflows.ports.NodeActivities`."""
 
-    def __init__(self, database: Database, engine: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
+    def __init__(self, database: Database, temporal: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
         self._database = database
-        self._engine = engine
+        self._temporal = temporal
         self._nodes = nodes
         self._settings = settings
 
@@ -40,7 +40,7 @@ class NodeSteps:
     async def attend_node(self, gpu_id: str) -> NodeView:
         """One transaction: go OFFLINE on silence, close what a faulty or gone node holds."""
         view, notifications = await self._database.run(lambda c: self._attend(c, gpu_id))
-        await self._engine.deliver(notifications)
+        await self._temporal.deliver(notifications)
         return view
 
     async def _attend(self, connection: Connection, gpu_id: str) -> tuple[NodeView, Notifications]:
@@ -93,7 +93,7 @@ class NodeSteps:
             notifications = await self._database.run(lambda c: obey_command.obey(c, command))
         except GpuNotFound:
             return
-        await self._engine.deliver(Notifications(grants=notifications.grants))
+        await self._temporal.deliver(Notifications(grants=notifications.grants))
 
     def _hold_is_over(self, node: Row) -> bool:
         """A silent node keeps its tasks for at most one more grace, even where it confirms them."""
@@ -114,7 +114,7 @@ class NodeSteps:
             )
         )
         if notifications is not None:
-            await self._engine.deliver(notifications)
+            await self._temporal.deliver(notifications)
 
     def _view(self, node: Row | None) -> NodeView:
         grace = self._settings.heartbeat_timeout

@@ -39,7 +39,7 @@ AGE_S = 5.0
 """What is younger may still be on its way."""
 SIGNAL_S = 10.0
 """A signal to a workflow that runs was lost, or the workers are busy: the latter is likelier at first."""
-PATIENCE_S = 20.0
+OVERDUE_S = 20.0
 """The same where a node or a timer has a part in it."""
 DELIVERY_S = 60.0
 """A dispatch without a clear answer after this time has been given up."""
@@ -57,28 +57,28 @@ AT_ONCE = 16
 class Reconciler:
     """Finds and repairs; every row by itself, so that one that can't be repaired now is found again by the next run."""
 
-    def __init__(self, database: Database, engine: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
+    def __init__(self, database: Database, temporal: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
         self._run = database.run
-        self._engine = engine
+        self._temporal = temporal
         self._nodes = nodes
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._before: datetime | None = None  # of the open workflows those started before are yet to be looked at
 
     async def reconcile(self) -> dict[str, int]:
-        """Counts by kind, without the zeros. Raises TemporalAway: without the engine there is nothing to compare."""
-        await self._engine.ping()
+        """Counts by kind, without the zeros. Raises TemporalAway: without Temporal there is nothing to compare."""
+        await self._temporal.ping()
         run = self._run
         repaired: Counter[str] = Counter()
         await run(drift.set_right)
         repaired["started"] = await self._each(self._start, await run(lambda c: drift.not_started(c, AGE_S)))
         repaired["expired"] = await self._each(
-            self._expire, await run(lambda c: drift.expired(c, PATIENCE_S, DELIVERY_S, UNHEARD_S))
+            self._expire, await run(lambda c: drift.expired(c, OVERDUE_S, DELIVERY_S, UNHEARD_S))
         )
         repaired["settled"] = await self._each(self._settle, await run(lambda c: drift.uncollected(c, AGE_S)))
-        repaired["granted"] = await self._each(self._grant, await run(lambda c: drift.undispatched(c, PATIENCE_S)))
+        repaired["granted"] = await self._each(self._grant, await run(lambda c: drift.undispatched(c, OVERDUE_S)))
         repaired["queued"] = await self._each(self._queue, await run(lambda c: drift.forgotten(c, LONGEST_PAUSE_S)))
         repaired["restarted"] = await self._each(
-            self._restart, await run(lambda c: drift.next_round(c, PATIENCE_S, ROUND))
+            self._restart, await run(lambda c: drift.next_round(c, OVERDUE_S, ROUND))
         )
         repaired["ended"] = await self._each(self._end, await self._ended())
         repaired["nodes"] = await self._each(self._attend, await run(lambda c: drift.unattended(c, AGE_S)))
@@ -102,9 +102,9 @@ class Reconciler:
         """Nobody has confirmed that its workflow was started. A second start of one that waits has no effect."""
         runs = False
         if row.waits:
-            await self._engine.start_task(TaskInput.of(row, waits=True), row.traceparent)
+            await self._temporal.start_task(TaskInput.of(row, waits=True), row.traceparent)
         else:
-            runs = await self._engine.standing(row.task_id) is Standing.RUNNING
+            runs = await self._temporal.standing(row.task_id) is Standing.RUNNING
             if not runs and not await self._run_again(row, "工作流尚未启动，由监控启动"):
                 return False
         await self._run(lambda c: outbox.clear(c, [row.task_id]))
@@ -133,17 +133,17 @@ class Reconciler:
 
         notifications = await self._run(work)
         if notifications is not None:
-            await self._engine.deliver(notifications)
+            await self._temporal.deliver(notifications)
         return notifications is not None
 
     async def _settle(self, row: Row) -> bool:
         """The attempt is closed and nobody has collected it."""
-        standing = await self._engine.standing(row.task_id)
+        standing = await self._temporal.standing(row.task_id)
         if standing is Standing.RUNNING:
             if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
                 return False
             await self._tell(row)  # it may have missed even that
-            await self._engine.settled(row.task_id, row.attempt)
+            await self._temporal.settled(row.task_id, row.attempt)
             return True
         if standing in RETURNED and await self._collect(row, standing):
             return True
@@ -161,13 +161,13 @@ class Reconciler:
             await self._run(work)
         except _NotTheEnd:
             return False
-        await self._engine.deliver(await judge_nodes.review(self._run, row.task_id))
+        await self._temporal.deliver(await judge_nodes.review(self._run, row.task_id))
         return True
 
     async def _grant(self, row: Row) -> bool:
         """The slot is granted and no node has accepted: the grant was not heard, or the acceptance not written."""
         accepted = await self._accepted(row)
-        standing = await self._engine.standing(row.task_id)
+        standing = await self._temporal.standing(row.task_id)
         if standing is not Standing.RUNNING:
             repaired = await self._run_again(row, "工作流未在运行而任务已获得槽位，由监控重新运行")
         else:
@@ -180,7 +180,7 @@ class Reconciler:
 
     async def _tell(self, row: Row) -> None:
         """Of its grant once more."""
-        await self._engine.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
+        await self._temporal.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
 
     async def _accepted(self, row: Row) -> bool:
         """Whether the node says that it has the attempt."""
@@ -204,46 +204,46 @@ class Reconciler:
 
     async def _queue(self, row: Row) -> bool:
         """Neither waiting nor running: its look for a slot was lost, so it is done here."""
-        if await self._engine.standing(row.task_id) is not Standing.RUNNING:
+        if await self._temporal.standing(row.task_id) is not Standing.RUNNING:
             return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
         found = await claim_slot.claim(self._run, row.task_id)
         granted = list(found.others) + ([_granted(row, found.grant)] if found.grant else [])
-        await self._engine.deliver(Notifications(grants=granted))
+        await self._temporal.deliver(Notifications(grants=granted))
         return True
 
     async def _restart(self, row: Row) -> bool:
         """The task has not ended: a workflow of it must run."""
-        if await self._engine.standing(row.task_id) is Standing.RUNNING:
+        if await self._temporal.standing(row.task_id) is Standing.RUNNING:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
     async def _ended(self) -> Sequence[Row]:
         """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
         try:
-            opened = await self._engine.open_tasks(self._before, ROUND)
+            opened = await self._temporal.open_tasks(self._before, ROUND)
         except TemporalAway as error:  # the list is kept apart from the workflows: the other repairs need it not
             activity.logger.warning("open workflows could not be listed: %s", error)
             return []
         self._before = opened[-1].started_at if len(opened) == ROUND else None
-        return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], PATIENCE_S))
+        return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], OVERDUE_S))
 
     async def _end(self, row: Row) -> bool:
         """Its workflow goes on, though its row is terminal: where it has nothing to do it has not heard of that."""
-        if not await self._engine.is_idle(row.task_id):
+        if not await self._temporal.is_idle(row.task_id):
             return False
-        await self._engine.end(TaskInput.of(row), row.attempt)
+        await self._temporal.end(TaskInput.of(row), row.attempt)
         return True
 
     async def _attend(self, row: Row) -> bool:
-        await self._engine.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch))
+        await self._temporal.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch))
         return True
 
     async def _unwatched(self) -> Sequence[Row]:
         """Nodes whose workflow does not run: a person has ended it, and could give them no command any more."""
         try:
-            watched = await self._engine.open_nodes()
+            watched = await self._temporal.open_nodes()
         except TemporalAway as error:
             activity.logger.warning("the nodes' workflows could not be listed: %s", error)
             return []
@@ -275,7 +275,7 @@ class Reconciler:
         """The new run finds in the row what there is to do."""
         if not await self._note(row, why):
             return False
-        await self._engine.start_task(TaskInput.of(row), row.traceparent, again=True)
+        await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)
         return True
 
     async def _note(self, row: Row, reason: str) -> bool:

@@ -47,14 +47,14 @@ class TaskSteps:
     def __init__(
         self,
         database: Database,
-        engine: TemporalGateway,
+        temporal: TemporalGateway,
         nodes: NodeClient,
         short_work: ShortWork,
         settings: Settings,
     ) -> None:
         self._database = database
         self._short_work = short_work
-        self._engine = engine
+        self._temporal = temporal
         self._nodes = nodes
         self._settings = settings
 
@@ -65,7 +65,7 @@ class TaskSteps:
         found = await claim_slot.claim(self._database.run, task_id)
         if found.grant is not None:
             telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
-        await self._engine.deliver(Notifications(grants=list(found.others)))
+        await self._temporal.deliver(Notifications(grants=list(found.others)))
         return Selection(found.status, found.grant, found.settled, "no slot is free" if found.waiting else "")
 
     @activity.defn(name="dispatch")
@@ -122,7 +122,7 @@ class TaskSteps:
             return await self._settle(AttemptRef(order.task_id, order.attempt), end, took_s)
         report = Report(order.task_id, order.token, order.gpu_id, lineage=None, ran_s=took_s)
         heard = await take_result(self._database, report, end.result)
-        await self._engine.deliver(heard.notifications, but=order.task_id)
+        await self._temporal.deliver(heard.notifications, but=order.task_id)
         return Dispatched(Delivery.CLOSED)
 
     async def _refused(self, order: Order, status: int) -> Dispatched:
@@ -149,13 +149,13 @@ class TaskSteps:
     async def collect(self, request: CollectInput) -> Collected:
         """Close the attempt where it is still open and must be, then move the task.
 
-        The rows decide whether it must be: anyone who can reach the engine can request this step.
+        The rows decide whether it must be: anyone who can reach Temporal can request this step.
         """
         telemetry.describe(task_id=request.task_id, task_attempt=request.attempt)
         collected = await self._completed(request) or await self._collected(request)
         telemetry.describe(task_status=collected.status, attempt_outcome=collected.outcome)
         if request.attempt > 1 and collected.status in TERMINAL:
-            await self._engine.deliver(await judge_nodes.review(self._database.run, request.task_id))
+            await self._temporal.deliver(await judge_nodes.review(self._database.run, request.task_id))
         return collected
 
     async def _completed(self, request: CollectInput) -> Collected | None:
@@ -183,7 +183,7 @@ class TaskSteps:
 
         collected, notifications = await self._database.run(work)
         if notifications is not None:
-            await self._engine.deliver(notifications, but=request.task_id)
+            await self._temporal.deliver(notifications, but=request.task_id)
         return collected
 
     async def _is_due(self, request: CollectInput, outcome: Outcome) -> bool:
@@ -222,7 +222,7 @@ class TaskSteps:
             )
         )
         if notifications is not None:
-            await self._engine.deliver(notifications, but=ref.task_id)
+            await self._temporal.deliver(notifications, but=ref.task_id)
         return Dispatched(Delivery.CLOSED)
 
 

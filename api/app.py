@@ -41,7 +41,7 @@ def create_app(context: Context) -> FastAPI:
         yield
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
-        await context.engine.close()
+        await context.temporal.close()
         await context.write_behind()
 
     app = FastAPI(
@@ -89,7 +89,7 @@ def _add_probes(app: FastAPI, context: Context) -> None:
         probes: dict[str, Awaitable[None]] = {
             "postgres": context.database.ping(),
             "redis": context.cache.ping(),
-            "temporal": context.engine.ping(),
+            "temporal": context.temporal.ping(),
         }
         answers = await asyncio.gather(
             *(asyncio.wait_for(probe, READY_WITHIN_S) for probe in probes.values()), return_exceptions=True

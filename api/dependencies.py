@@ -33,11 +33,11 @@ class Self(Protocol):
 
 @dataclass
 class Context:
-    """Database, cache, engine and this instance."""
+    """Database, cache, Temporal and this instance."""
 
     database: Database
     cache: Cache
-    engine: TemporalGateway
+    temporal: TemporalGateway
     settings: Settings
     instance: Self
     forecast: Forecast
@@ -46,7 +46,7 @@ class Context:
     def __post_init__(self) -> None:
         self.beats = Beats(self.database, self.cache)
         self.started = WriteBehind(self.database, outbox.clear)
-        self.starter = Starter(self.engine, self.started.note)
+        self.starter = Starter(self.temporal, self.started.note)
 
     async def deliver(self, notifications: Notifications) -> None:
         """Send signals after the commit without keeping the caller waiting. The first is under way when this
@@ -54,7 +54,7 @@ class Context:
         if notifications.nodes:
             self.forecast.forget()
         if notifications:
-            await self.engine.deliver(notifications)
+            await self.temporal.deliver(notifications)
 
     async def write_behind(self) -> None:
         """Write the pending batches to Postgres. A batch that cannot be written is kept for the next time."""

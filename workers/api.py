@@ -46,13 +46,13 @@ async def serve(settings: Settings) -> None:
     """Assemble the API and run it."""
     database = await open_database(settings)
     cache = Cache.connect(settings.redis_url)
-    engine = TemporalGateway(await connect(settings), settings)
-    instance = Instance("api", database, engine, settings)
+    temporal = TemporalGateway(await connect(settings), settings)
+    instance = Instance("api", database, temporal, settings)
     own = OwnServices(settings)
     await own.refresh()
     allowed = AllowList(settings, own)
     forecast = Forecast(database)
-    app = create_app(Context(database, cache, engine, settings, instance, forecast, allowed))
+    app = create_app(Context(database, cache, temporal, settings, instance, forecast, allowed))
     config = uvicorn.Config(
         app,
         host=settings.host,

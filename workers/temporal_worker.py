@@ -61,11 +61,11 @@ def workflow_runner(settings: Settings) -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
-async def set_up_engine(settings: Settings) -> TemporalGateway:
-    """The engine, connected, with all that it must know of us."""
-    engine = TemporalGateway(await connect(settings, lazy=False), settings)
-    await engine.set_up()
-    return engine
+async def set_up_temporal(settings: Settings) -> TemporalGateway:
+    """Temporal, connected, with all that it must know of us."""
+    temporal = TemporalGateway(await connect(settings, lazy=False), settings)
+    await temporal.set_up()
+    return temporal
 
 
 async def serve(settings: Settings) -> None:
@@ -76,13 +76,13 @@ async def serve(settings: Settings) -> None:
     own = OwnServices(settings)
     await own.refresh()
     nodes = NodeClient(AllowList(settings, own))
-    engine = await until_there("Temporal", lambda: set_up_engine(settings), is_away)
+    temporal = await until_there("Temporal", lambda: set_up_temporal(settings), is_away)
     forecast = Forecast(database)
-    tasks = TaskSteps(database, engine, nodes, ShortWork(forecast), settings)
-    node_steps = NodeSteps(database, engine, nodes, settings)
-    monitor = MonitorSteps(database, cache, Reconciler(database, engine, nodes, settings), settings)
+    tasks = TaskSteps(database, temporal, nodes, ShortWork(forecast), settings)
+    node_steps = NodeSteps(database, temporal, nodes, settings)
+    monitor = MonitorSteps(database, cache, Reconciler(database, temporal, nodes, settings), settings)
     worker = Worker(
-        engine.client,
+        temporal.client,
         task_queue=settings.task_queue,
         workflows=WORKFLOWS,
         activities=[
@@ -101,7 +101,7 @@ async def serve(settings: Settings) -> None:
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         graceful_shutdown_timeout=timedelta(seconds=2),
     )
-    instance = Instance("worker", database, engine, settings)
+    instance = Instance("worker", database, temporal, settings)
     background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -114,7 +114,7 @@ async def serve(settings: Settings) -> None:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await engine.close()
+        await temporal.close()
         await nodes.close()
         await cache.close()
         await database.close()

@@ -148,7 +148,7 @@ async def metric(context: ContextOf, key: MetricName) -> dict[str, Any]:
 
 async def _trigger(context: Context, caller: Caller, what: str) -> None:
     try:
-        await context.engine.trigger_monitor()
+        await context.temporal.trigger_monitor()
     except TemporalAway as error:
         raise Unavailable from error
     await context.database.run(lambda c: audit.record(c, caller, Action.MONITOR_CHECK, what))

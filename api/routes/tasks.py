@@ -93,7 +93,7 @@ async def create_task(
             weight=weight,
             by=caller,
             max_waiting=cap,
-            claims_slot=not context.engine.away,  # else it would hold a slot that nobody dispatches to
+            claims_slot=not context.temporal.away,  # else it would hold a slot that nobody dispatches to
             milestones=milestones,
         )
     )

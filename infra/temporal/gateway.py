@@ -50,7 +50,7 @@ class Standing(Enum):
     COMPLETED = auto()  # as its task; runs of the version before also where their task has failed
     FAILED = auto()  # as its task
     CUT_OFF = auto()  # terminated, canceled or timed out: it says nothing about the task
-    ABSENT = auto()  # never started, or forgotten by the engine
+    ABSENT = auto()  # never started, or forgotten by Temporal
 
 
 _STANDING: dict[WorkflowExecutionStatus | None, Standing] = {

@@ -181,11 +181,11 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.do("UPDATE gpus SET not_before = clock_timestamp() + interval '59 s'")
     assert await fresh.claim("t") is None
     assert (await capacity.read(fresh.connection, 1)).nodes.backed_off == 1
-    assert list(await assign.standing_free(fresh.connection)) == []
+    assert list(await assign.with_unused_slots(fresh.connection)) == []
     await fresh.do(f"UPDATE gpus SET not_before = {AHEAD}")
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
     assert (await capacity.read(fresh.connection, 1)).nodes.free == 1
-    assert list(await assign.standing_free(fresh.connection)) == ["n"]
+    assert list(await assign.with_unused_slots(fresh.connection)) == ["n"]
     assert await claim_slot.is_any_free(fresh.connection, 1, vip=False)
     assert await fresh.claim("t") == "n"
 
@@ -200,8 +200,8 @@ async def test_a_task_that_waits_since_a_time_to_come_is_served_and_ages(fresh: 
         await fresh.node(gpu_id, [1])
     await fresh.do("UPDATE gpus SET max_concurrent_tasks = 1, priority_queue = 'NORMAL'")
     await fresh.do(f"UPDATE tasks SET waiting_since = {AHEAD}")
-    assert set(await assign.standing_free(fresh.connection)) == {"n", "other"}
-    await node_state.put_to_work(fresh.connection, "n")
+    assert set(await assign.with_unused_slots(fresh.connection)) == {"n", "other"}
+    await node_state.assign_unused_slots(fresh.connection, "n")
     assert await fresh.running() == {"t": "n"}  # it avoids a node for 30 s, not for hours
 
 

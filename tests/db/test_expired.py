@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from activities.reconciler import DELIVERY_S, PATIENCE_S, UNHEARD_S
+from activities.reconciler import DELIVERY_S, OVERDUE_S, UNHEARD_S
 from infra.db.repair import drift
 from tests.db import rows
 from tests.db.sessions import Session
 
 TIMEOUT_S = 1.0
-IN_TIME = PATIENCE_S + TIMEOUT_S - 1
-LATE = PATIENCE_S + TIMEOUT_S + 1
+IN_TIME = OVERDUE_S + TIMEOUT_S - 1
+LATE = OVERDUE_S + TIMEOUT_S + 1
 UNDELIVERED = LATE + DELIVERY_S
 
 
@@ -38,5 +38,5 @@ async def test_past_its_time(
     await rows.task(connection, "t", attempts=attempt, timeout_ms=1000 * TIMEOUT_S)
     accepted = {} if accepted_s_ago is None else {"accepted_at": ago(accepted_s_ago)}
     await rows.attempt(connection, "t", attempt=attempt, claimed_at=ago(claimed_s_ago), **accepted)
-    found = await drift.expired(connection, PATIENCE_S, DELIVERY_S, UNHEARD_S)
+    found = await drift.expired(connection, OVERDUE_S, DELIVERY_S, UNHEARD_S)
     assert [row.task_id for row in found] == ["t"] * is_expired

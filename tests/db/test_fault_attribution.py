@@ -202,7 +202,7 @@ async def test_a_probe_is_of_another_flow_than_the_last_failure(life):
     await life.create("honest", app="careful")
     assert await life.claim("honest") is None
     await wake(life)
-    await node_state.put_to_work(life.connection, "only")
+    await node_state.assign_unused_slots(life.connection, "only")
     assert await life.running() == {"honest": "only"}
 
 
@@ -299,12 +299,12 @@ async def test_a_rejected_task_waits_for_a_node_that_could_take_it(life, other_i
         assert await life.claim("long") == "other"
     await life.end("t", Outcome.REJECTED, "no")
     assert await life.claim("t") is None
-    await node_state.put_to_work(life.connection, "picky")
+    await node_state.assign_unused_slots(life.connection, "picky")
     assert "t" not in await life.running()
     await wake(life)
     if other_is == "full":
         await life.end("long")
-    await node_state.put_to_work(life.connection, "other")
+    await node_state.assign_unused_slots(life.connection, "other")
     assert (await life.running())["t"] == "other"
 
 

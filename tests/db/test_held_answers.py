@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.reconciler import DELIVERY_S, PATIENCE_S, UNHEARD_S, Reconciler
+from activities.reconciler import DELIVERY_S, OVERDUE_S, UNHEARD_S, Reconciler
 from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from infra.db.repair import drift
@@ -98,9 +98,9 @@ async def test_the_node_is_asked_before_its_attempt_expires(
     await held.do(
         "UPDATE attempts SET claimed_at = claimed_at - make_interval(secs => :s),"
         " accepted_at = accepted_at - make_interval(secs => :s)",
-        s=TIMEOUT_S + PATIENCE_S + DELIVERY_S + UNHEARD_S,
+        s=TIMEOUT_S + OVERDUE_S + DELIVERY_S + UNHEARD_S,
     )
-    (row,) = await drift.expired(held.connection, PATIENCE_S, DELIVERY_S, UNHEARD_S)
+    (row,) = await drift.expired(held.connection, OVERDUE_S, DELIVERY_S, UNHEARD_S)
     nodes = MagicMock(status=AsyncMock(side_effect=[answer]))
     assert await Reconciler(OneConnection(held.connection), GATEWAY, nodes, Settings())._expire(row)
     assert await outcome(held) == (ends or overdue)

@@ -2,7 +2,7 @@
 
 Of the transactions that accept, settle or collect an attempt some are rolled back and reported as done, as if
 Postgres had lost them after the commit: of each kind (see `noted`) the first and then one in EVERY. Each loss is a
-line in LOG. The monitor has no patience here.
+line in LOG. Here a step is overdue after 3 s.
 """
 
 from __future__ import annotations
@@ -89,5 +89,5 @@ if __name__ == "__main__":
     for module, name in STEPS:
         setattr(module, name, noted(name, getattr(module, name)))
     schema.Database = LossyDatabase
-    reconciler.AGE_S, reconciler.SIGNAL_S, reconciler.PATIENCE_S, reconciler.DELIVERY_S = 1.0, 2.0, 3.0, 3.0
+    reconciler.AGE_S, reconciler.SIGNAL_S, reconciler.OVERDUE_S, reconciler.DELIVERY_S = 1.0, 2.0, 3.0, 3.0
     sys.exit(cli.main(["worker"]))

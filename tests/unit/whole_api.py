@@ -39,7 +39,7 @@ class Nothing:
 
 @cache
 def _served() -> tuple[Nothing, FastAPI]:
-    context = MagicMock(database=Nothing(), cache=AsyncMock(), engine=AsyncMock(), deliver=AsyncMock())
+    context = MagicMock(database=Nothing(), cache=AsyncMock(), temporal=AsyncMock(), deliver=AsyncMock())
     context.settings.rate_of.return_value = None
     context.settings.bytes_of.return_value = None
     return context.database, create_app(context)

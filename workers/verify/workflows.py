@@ -16,7 +16,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from infra.db.repair import verify
-from infra.db.repair.invariants import PATIENCE_S
+from infra.db.repair.invariants import OVERDUE_S
 from infra.db.repair.verify import Finding
 from infra.db.session import Database
 from infra.temporal import executions
@@ -87,7 +87,7 @@ class Agreement:
         if run is None:
             self._missing(task_id, row)
         elif run.runs:
-            if row.status in TERMINAL and (self.settled or row.ended_s > PATIENCE_S):
+            if row.status in TERMINAL and (self.settled or row.ended_s > OVERDUE_S):
                 self.broken.append(f"{task_id} is {row.status}, its workflow runs")
         elif not run.ended_by_itself:
             self._cut_off(task_id, row, run.status.name)

@@ -1,7 +1,7 @@
 """INVARIANTS as queries: each selects one text per violation.
 
 They read one snapshot, so that legal changes in between on a live system are not mistaken for violations. A step that
-is overdue by `PATIENCE_S` counts as a violation.
+is overdue by `OVERDUE_S` counts as a violation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workflows.domain.retry import BACKOFF_CAP_S
 from workflows.domain.task import TERMINAL, TRANSITIONS
 
 LONGEST_LEASE = "1 h"
-PATIENCE_S = 60
+OVERDUE_S = 60
 """Seconds that the reconciler and the workflows may take for their work."""
 
 
@@ -191,37 +191,37 @@ COUNTS = Check(
 )
 OVERDUE = Check(
     3,
-    f"nothing that the engine has to act on has lain for {PATIENCE_S} s",
+    f"nothing that the engine has to act on has lain for {OVERDUE_S} s",
     "tasks",
     f"""
     SELECT o.task_id || ' is not started' FROM outbox o JOIN tasks t USING (task_id)
-     WHERE o.created_at < clock_timestamp() - interval '{PATIENCE_S} s' AND t.completed_at IS NULL
+     WHERE o.created_at < clock_timestamp() - interval '{OVERDUE_S} s' AND t.completed_at IS NULL
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is not collected' FROM attempts a JOIN tasks t USING (task_id)
-     WHERE a.closed_at < clock_timestamp() - interval '{PATIENCE_S} s' AND a.collected_at IS NULL
+     WHERE a.closed_at < clock_timestamp() - interval '{OVERDUE_S} s' AND a.collected_at IS NULL
        AND t.completed_at IS NULL
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is past its deadline' FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at IS NULL
-       AND a.claimed_at < clock_timestamp() - make_interval(secs => {PATIENCE_S} + t.timeout_ms / 1000.0)
+       AND a.claimed_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + t.timeout_ms / 1000.0)
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is held by ' || a.gpu_id || ', which is FAULTY or gone'
       FROM attempts a JOIN gpus g USING (gpu_id)
      WHERE a.closed_at IS NULL AND (g.status = 'FAULTY' OR g.gone_at IS NOT NULL)
-       AND COALESCE(g.gone_at, g.status_since) < clock_timestamp() - interval '{PATIENCE_S} s'
+       AND COALESCE(g.gone_at, g.status_since) < clock_timestamp() - interval '{OVERDUE_S} s'
     """,
 )
 IDLE = Check(
     7,
-    f"no task has waited for {PATIENCE_S} s beside a free slot that is its",
+    f"no task has waited for {OVERDUE_S} s beside a free slot that is its",
     "gpus",
     f"""
     SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
-     WHERE t.waiting_since < clock_timestamp() - interval '{PATIENCE_S} s'
+     WHERE t.waiting_since < clock_timestamp() - interval '{OVERDUE_S} s'
        AND {eligibility.works("g")} AND g.priority_queue = 'NORMAL'
        AND NOT g.gpu_id = ANY (t.barred_on)
-       AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - interval '{PATIENCE_S} s'
-       AND COALESCE(g.not_before, '-infinity') < clock_timestamp() - interval '{PATIENCE_S} s'
+       AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - interval '{OVERDUE_S} s'
+       AND COALESCE(g.not_before, '-infinity') < clock_timestamp() - interval '{OVERDUE_S} s'
        AND {eligibility.used("g")} < {eligibility.slots("g")}
     """,
 )

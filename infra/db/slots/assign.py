@@ -28,7 +28,7 @@ _TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {
               AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
                    AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on || q.barred_on")})"""
 _IN_ORDER = "queue_class DESC, queue_rank, display_id"
-_HAND_OVER = text(
+_ASSIGN = text(
     f"""
     WITH node AS (
         SELECT g.*, {eligibility.slots("g")} - {eligibility.used("g")} AS free
@@ -86,14 +86,14 @@ async def assign(connection: Connection, gpu_id: str) -> list[Granted]:
     """
     query = {"gpu_id": gpu_id, "strict": connection.policy.vip_nodes_strict, "avoid": AVOID_S}
     granted: list[Granted] = []
-    while (row := (await connection.execute(_HAND_OVER, query | {"token": new_token()})).one_or_none()) is not None:
+    while (row := (await connection.execute(_ASSIGN, query | {"token": new_token()})).one_or_none()) is not None:
         granted.append(Granted(TaskInput.of(row, waits=True), Grant(row.attempt, gpu_id), row.traceparent))
         if row.free < 1 or not row.others_wait:
             break
     return granted
 
 
-_STANDING_FREE = text(
+_WITH_UNUSED_SLOTS = text(
     f"""
     SELECT g.gpu_id FROM gpus g
      WHERE {eligibility.works("g")} AND NOT {eligibility.rests("g")}
@@ -104,6 +104,6 @@ _STANDING_FREE = text(
 )
 
 
-async def standing_free(connection: Connection) -> Sequence[str]:
+async def with_unused_slots(connection: Connection) -> Sequence[str]:
     """Nodes with a free slot for which a fitting task has waited for a second: mostly those whose backoff has ended."""
-    return list((await connection.execute(_STANDING_FREE)).scalars())
+    return list((await connection.execute(_WITH_UNUSED_SLOTS)).scalars())

@@ -79,7 +79,7 @@ async def come_back(connection: Connection, gpu_id: str) -> Notifications:
     """OFFLINE → ACTIVE: a beat arrived."""
     await locks.release(connection, gpu_id)
     epoch = await node_transitions.come_back(connection, gpu_id)
-    return await _put_back_to_work(connection, gpu_id, epoch, "heartbeat")
+    return await _back_to_work(connection, gpu_id, epoch, "heartbeat")
 
 
 async def recover(connection: Connection, gpu_id: str) -> Notifications:
@@ -89,7 +89,7 @@ async def recover(connection: Connection, gpu_id: str) -> Notifications:
     epoch = await node_transitions.recover(connection, gpu_id)
     if epoch is None and await node_records.clear(connection, gpu_id):
         return Notifications(grants=await assign.assign(connection, gpu_id))
-    return await _put_back_to_work(connection, gpu_id, epoch, "recover")
+    return await _back_to_work(connection, gpu_id, epoch, "recover")
 
 
 async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
@@ -106,13 +106,13 @@ async def deregister(connection: Connection, gpu_id: str) -> Notifications:
     return Notifications(nodes=[NodeEvent(gpu_id, "deregister", epoch)])
 
 
-async def put_to_work(connection: Connection, gpu_id: str) -> Notifications:
-    """Hand over the free slots of one node."""
+async def assign_unused_slots(connection: Connection, gpu_id: str) -> Notifications:
+    """Assign the free slots of one node."""
     await hold(connection, gpu_id)
     return Notifications(grants=await assign.assign(connection, gpu_id))
 
 
-async def _put_back_to_work(connection: Connection, gpu_id: str, epoch: int | None, signal: str) -> Notifications:
+async def _back_to_work(connection: Connection, gpu_id: str, epoch: int | None, signal: str) -> Notifications:
     if epoch is None:
         return Notifications()
     await connection.execute(NOW_BEAT, {"gpu_id": gpu_id})
