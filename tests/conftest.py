@@ -34,6 +34,29 @@ GRACE_S = 3.0
 TLS = ssl.create_default_context()  # of all clients: to make one costs more than many calls
 
 
+LONG = (
+    "fuzz/test_fuzz", "faults/test_nemesis", "e2e/test_restart", "e2e/test_stuck_workflows", "e2e/test_upgrade",
+    "e2e/test_lost_writes", "e2e/test_cluster", "e2e/test_secrets", "e2e/test_tracing", "e2e/test_web_ui",
+    "e2e/test_redis_loss", "e2e/test_outages", "e2e/test_stack",
+)  # fmt: skip
+"""The files that take longest; most have stacks of their own."""
+
+
+FOLDERS = ("unit", "workflows", "faults", "e2e", "db", "api")
+"""The others by folder: first what needs no stack, so that none idles meanwhile; last the shortest files."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first and the short ones last, so that all processes end together."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).with_suffix("").as_posix()
+        return LONG.index(name) if name in LONG else len(LONG) + FOLDERS.index(name.partition("/")[0])
+
+    items.sort(key=place)
+
+
 async def eventually(check: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
     """The first true answer of `check`; fails with the last one after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import Api
+from tests.conftest import TLS, Api
 from tests.contract import PREFIX
 from tests.unit.test_bad_fields import DOCUMENT, UNKNOWN
 
@@ -50,7 +50,7 @@ KEYS = {
 
 async def ask(api: Api, method: str, path: str, **options: Any) -> httpx.Response:
     """Without the key that `api` always shows."""
-    async with httpx.AsyncClient(base_url=api.stack.api_url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=api.stack.api_url, trust_env=False, verify=TLS) as http:
         return await http.request(method, path, **options)
 
 
