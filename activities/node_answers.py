@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra import results
+from infra.json import results
+from infra.json.strict_json import Unfit
 from infra.nodes.client import Answer
-from infra.strict_json import Unfit
 from workflows.domain.attempt import Outcome
 
 

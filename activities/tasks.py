@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.node_answers import End, end_of
 from activities.short_work import ShortWork
-from infra import strict_json, telemetry
+from infra import telemetry
 from infra.db.attempts import dispatch_order
 from infra.db.attempts.dispatch_order import Order
 from infra.db.connection import Connection
@@ -22,6 +22,7 @@ from infra.db.session import Database
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
 from infra.db.transactions.collect_attempt import ACTOR
 from infra.db.transactions.report import Report, take_result
+from infra.json import strict_json
 from infra.nodes.address import NodeAddress
 from infra.nodes.client import NO_HTTP, Answer, NodeClient, NodeUnreachable
 from infra.settings import Settings

@@ -20,10 +20,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from infra import own_address, production, service_urls, variables
-from infra.bad_settings import BadSettings
-from infra.resilience.token_bucket import ByteRate, Rate, RoleRate
-from infra.setting_types import (
+from infra.environment import own_address, production, service_urls, variables
+from infra.environment.bad_settings import BadSettings
+from infra.environment.types import (
     MAX_PORT,
     AnyCase,
     FromJson,
@@ -40,7 +39,8 @@ from infra.setting_types import (
     Weight,
     if_set,
 )
-from infra.variables import ENV_PREFIX as ENV_PREFIX
+from infra.environment.variables import ENV_PREFIX as ENV_PREFIX
+from infra.resilience.token_bucket import ByteRate, Rate, RoleRate
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role

@@ -48,7 +48,7 @@ def _run(arguments: list[str]) -> int:
             module.configure(command)
     args = parser.parse_args(arguments)
     assert module is not None  # argparse has refused an unknown name
-    from infra.bad_settings import CannotStart
+    from infra.environment.bad_settings import CannotStart
 
     try:
         return int(module.run(args) or 0)

@@ -22,8 +22,8 @@ from infra.db.ops import api_keys
 from infra.db.ops.api_keys import KeyRefused, MadeKey, NewKey, StoredKey
 from infra.db.ops.audit import Actor
 from infra.db.session import Database, DatabaseSilent
+from infra.json.strict_json import INT64
 from infra.settings import Settings, load
-from infra.strict_json import INT64
 from workflows.domain.grants import Grants
 from workflows.domain.role import Role
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
 from api.http.errors import BadRequest, TooComplex, TooLarge, TooSlow, of_validation, shown
-from infra import json_shape, results, strict_json
-from infra.off_loop import off_loop
+from infra.json import results, shape, strict_json
+from infra.json.off_loop import off_loop
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,11 +44,11 @@ async def read_json(request: Request, *, max_values: int = MAX_VALUES) -> dict[s
 
 def _object(raw: bytes, max_values: int) -> dict[str, Any]:
     try:
-        json_shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
+        shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
         value = strict_json.loads(raw.decode("utf-8"), strict_json.each_once, strict_json.int64_or_beyond)
-    except json_shape.TooManyValues:
+    except shape.TooManyValues:
         raise TooComplex(f"含有超过 {max_values} 个JSON值") from None
-    except json_shape.TooDeep:
+    except shape.TooDeep:
         raise TooComplex(f"嵌套超过 {MAX_DEPTH} 层") from None
     except strict_json.RepeatedName:
         raise BadRequest("body", "含有重复的字段") from None

@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from api.http.envelope import JSON
-from infra.off_loop import off_loop
+from infra.json.off_loop import off_loop
 
 MAX_ANSWER = 4 * 1024 * 1024
 FITTING = (

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
 from infra.db.ops.api_keys import Caller
-from infra.off_loop import lineage
+from infra.json.off_loop import lineage
 from workflows.domain.role import Role
 
 AT_ONCE = {Role.USER: 16, Role.NODE: 32}

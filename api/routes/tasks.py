@@ -36,7 +36,7 @@ from infra.db.transactions import create_task as creation
 from infra.db.transactions import report as reports
 from infra.db.transactions.create_task import Created, NewTask
 from infra.db.transactions.report import Heard, Report, Said
-from infra.off_loop import off_loop
+from infra.json.off_loop import off_loop
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import TaskNotFound

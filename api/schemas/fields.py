@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 from api.http.errors import refusal
 from api.http.lists import Item
 from api.schemas.words import ONE_LINE
-from infra.strict_json import INT64
+from infra.json.strict_json import INT64
 
 
 def int64(number: int) -> int:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from api.http.errors import refusal
 from api.schemas.fields import INT64_SCHEMA
 from api.schemas.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine
-from infra.strict_json import INT64
+from infra.json.strict_json import INT64
 from workflows.domain.limits import MAX_REASON
 
 

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from api.http.errors import BadRequest, refusal
-from infra import strict_json
+from infra.json import strict_json
 
 CONTROLS = "含有控制字符"
 

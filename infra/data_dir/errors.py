@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.bad_settings import CannotStart
+from infra.environment.bad_settings import CannotStart
 
 
 class DataDirError(CannotStart):

@@ -13,8 +13,8 @@ from psycopg import InternalError, OperationalError
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from infra import service_urls
 from infra.db.connection import Connection, Opened, keep_first_line
+from infra.environment import service_urls
 from infra.resilience.circuit_breaker import CircuitBreaker
 from workflows.domain.queue_policy import QueuePolicy
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from infra.environment.own_address import Network
 from infra.nodes.own_services import Address, OwnServices
-from infra.own_address import Network
 from infra.settings import Settings
 from workflows.domain.errors import ForbiddenAddress
 

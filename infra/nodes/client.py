@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from infra import strict_json
+from infra.json import strict_json
 from infra.nodes.address import NodeAddress
 from infra.nodes.address_policy import AllowList
 from workflows.domain.errors import ForbiddenAddress

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 import psutil
 from redis.asyncio.connection import parse_url
 
-from infra import service_urls
-from infra.own_address import is_wildcard
+from infra.environment import service_urls
+from infra.environment.own_address import is_wildcard
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)

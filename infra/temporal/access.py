@@ -22,8 +22,9 @@ from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
-from infra import hosts, telemetry
-from infra.bad_settings import BadSettings
+from infra import telemetry
+from infra.environment import hosts
+from infra.environment.bad_settings import BadSettings
 from infra.settings import ENV_PREFIX, Settings
 
 T = TypeVar("T")

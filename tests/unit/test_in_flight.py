@@ -15,7 +15,7 @@ from api.middleware.in_flight import AT_ONCE, InFlight
 from infra.cache import AT_ONCE as CALLS_AT_ONCE
 from infra.cache import Cache
 from infra.db.ops.api_keys import Caller
-from infra.off_loop import OffLoop, lineage
+from infra.json.off_loop import OffLoop, lineage
 from infra.resilience.token_bucket import Rate
 from infra.settings import Settings
 from workflows.domain.role import Role

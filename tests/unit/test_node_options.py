@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from infra.variables import AGENT, AGENT_PREFIX
+from infra.environment.variables import AGENT, AGENT_PREFIX
 from workers.cli import main
 from workers.node.errors import BadOption
 from workers.node.options import Options, add_arguments, read_options

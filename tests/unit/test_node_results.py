@@ -7,9 +7,9 @@ import json
 import httpx
 import pytest
 
-from infra import results
-from infra.results import MAX_REPORT
-from infra.strict_json import Unfit
+from infra.json import results
+from infra.json.results import MAX_REPORT
+from infra.json.strict_json import Unfit
 from workers.node.child import LINE_LIMIT
 from workers.node.command_run import CommandOutput
 from workers.node.lines import LineSplitter

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from infra.own_address import http_url, is_wildcard
+from infra.environment.own_address import http_url, is_wildcard
 from infra.settings import Settings
 
 OWN = {"10.0.0.1": "10.0.0.7", "192.168.1.1": "192.168.1.5", "192.0.2.1": "198.51.100.2", "127.0.0.1": "127.0.0.1"}
@@ -31,7 +31,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         def getsockname(self) -> Any:
             return self._own, 4711
 
-    monkeypatch.setattr("infra.own_address.socket.socket", Probe)
+    monkeypatch.setattr("infra.environment.own_address.socket.socket", Probe)
     return known.pop  # type: ignore[return-value]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from infra.bad_settings import BadSettings
+from infra.environment.bad_settings import BadSettings
 from infra.settings import ENV_PREFIX, Settings, load
 from workers import cli
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS

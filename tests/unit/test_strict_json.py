@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import json_shape
-from infra.strict_json import check_text, same_text
+from infra.json import shape
+from infra.json.strict_json import check_text, same_text
 
 GOOD = [
     "null", "true", "0", "-0", '""', "[]", "{}", ' {"a" : [1, 2.5e-3]} \n', '"😀"', r'"\ud83d\ude00"', r'"\\u0000"',
@@ -66,7 +66,7 @@ def test_a_number_is_finite(piece: int, numbers: list[tuple[int, str]]) -> None:
     texts = [f"{number}{rest}" for number, rest in numbers]
     finite = all(abs(float(text)) != float("inf") for text in texts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_shape, "PIECE", piece)
+        patch.setattr(shape, "PIECE", piece)
         try:
             check_text(f'["1e999 9", {", ".join(["true", *texts])}]')
         except ValueError:

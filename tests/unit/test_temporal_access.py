@@ -10,8 +10,8 @@ import trustme
 from pydantic import SecretStr
 from temporalio.service import TLSConfig
 
-from infra.bad_settings import BadSettings
 from infra.data_dir.layout import DataDir
+from infra.environment.bad_settings import BadSettings
 from infra.settings import Settings
 from infra.temporal import access
 from workers.stack import programs

@@ -18,8 +18,8 @@ from rich.markup import escape
 
 from infra.data_dir.errors import DataDirError
 from infra.data_dir.usable import explained, require_ours, shown
+from infra.json.strict_json import UNSTORABLE
 from infra.settings import Settings
-from infra.strict_json import UNSTORABLE
 from workers.demo.batch import Job, make_batch
 from workers.demo.board import Board
 from workers.demo.client import Orchestrator

@@ -7,7 +7,8 @@ import asyncio
 import os
 import sys
 
-from infra import telemetry, variables
+from infra import telemetry
+from infra.environment import variables
 from workers.node import secrecy
 from workers.node.errors import BadOption, Refused, StateDirTaken
 from workers.node.node import Node

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from infra import strict_json
+from infra.json import strict_json
 from workers.node.errors import BadAssignment
 
 BODY_LIMIT = 2 * 1024 * 1024  # bytes: a payload of 256 KiB that is no JSON object is six times as long with its escapes

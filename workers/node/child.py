@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from infra import results
+from infra.json import results
 from workers.node import supervise
 from workers.node.errors import SetupFailed
 from workers.node.lines import LineSplitter

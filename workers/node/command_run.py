@@ -7,8 +7,8 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-from infra import results
-from infra.strict_json import Unfit
+from infra.json import results
+from infra.json.strict_json import Unfit
 from workers.node.documents import Documents
 from workers.node.errors import BadOutput
 from workers.node.outcome import Outcome, ended, failed, succeeded

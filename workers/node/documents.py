@@ -14,8 +14,8 @@ import re
 
 import msgspec
 
-from infra import results
-from infra.strict_json import Unfit
+from infra.json import results
+from infra.json.strict_json import Unfit
 from workers.node.errors import BadOutput
 
 LIMIT = results.MAX_REPORT  # bytes of a document without its lines' indentation

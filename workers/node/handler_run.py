@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from infra import results, strict_json
-from infra.strict_json import Unfit
+from infra.json import results, strict_json
+from infra.json.strict_json import Unfit
 from workers.node import handler_child
 from workers.node.assignment import Assignment
 from workers.node.child import LINE_LIMIT, Child, Launcher

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from infra.variables import AGENT_PREFIX
+from infra.environment.variables import AGENT_PREFIX
 from workers.node.errors import BadOption
 from workers.node.run_as import User, find_user
 from workers.node.work import Work, parse_command, parse_handler

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from infra.data_dir.usable import explained, shown
-from infra.setting_types import fits_a_header
+from infra.environment.types import fits_a_header
 from infra.settings import ENV_PREFIX
 from workers.stack.errors import StackError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from infra.bad_settings import CannotStart
+from infra.environment.bad_settings import CannotStart
 
 
 class StackError(CannotStart):

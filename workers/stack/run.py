@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 
-from infra.own_address import http_url
+from infra.environment.own_address import http_url
 from infra.settings import load
 from workers.stack.stack import Stack
 

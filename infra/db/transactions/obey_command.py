@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from infra import strict_json
 from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.ops import audit
 from infra.db.ops.audit import Action, Actor
 from infra.db.transactions import node_state
+from infra.json import strict_json
 from infra.temporal.notifications import Notifications
 from workflows.domain.command import Command
 from workflows.messages import NodeCommand

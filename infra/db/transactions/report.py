@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from infra import strict_json
 from infra.db.attempts import late_reports
 from infra.db.attempts import progress as attempt_progress
 from infra.db.attempts import queries as attempt_queries
@@ -13,7 +12,8 @@ from infra.db.connection import Connection, Row
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import accept_attempt, settle_attempt
-from infra.off_loop import off_loop
+from infra.json import strict_json
+from infra.json.off_loop import off_loop
 from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound

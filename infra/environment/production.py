@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
-from infra.variables import ENV_PREFIX
+from infra.environment.variables import ENV_PREFIX
 
 ADDRESSES = ("database_url", "redis_url", "temporal_address")
 LEAST_KEY = 32

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from infra import hosts
+from infra.environment import hosts
 
 PORTS = range(1, 65536)
 _SCHEME = re.compile(r"(?:postgres|postgresql)(?:\+psycopg)?://")

@@ -1,6 +1,6 @@
 """JSON that every reader accepts: what Python's parser lets through and others refuse is refused here too.
 
-A body is parsed to objects, after `infra.json_shape` has bounded it. JSON text inside a string (`payload`, `result`) is
+A body is parsed to objects, after `infra.json.shape` has bounded it. JSON text inside a string (`payload`, `result`) is
 limited by its bytes alone: `check_text` checks it without making objects.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from infra import json_shape
+from infra.json import shape
 
 MAX_DEPTH = 100
 """Levels of nesting: far below the interpreter's own limit."""
@@ -126,8 +126,8 @@ def _check_grammar(content: bytes) -> None:
 
 def _check_depth(content: bytes) -> None:
     try:
-        json_shape.check(content, max_depth=MAX_DEPTH)
-    except json_shape.TooDeep:
+        shape.check(content, max_depth=MAX_DEPTH)
+    except shape.TooDeep:
         raise TooDeep from None
 
 
@@ -137,9 +137,9 @@ def same_text(one: str, other: str) -> bool:
         return True
     try:
         for text in (one, other):
-            json_shape.check(text.encode(), max_depth=MAX_DEPTH, max_values=MAX_COMPARED)
-    except json_shape.TooManyValues:
-        return json_shape.compact(one.encode()) == json_shape.compact(other.encode())
+            shape.check(text.encode(), max_depth=MAX_DEPTH, max_values=MAX_COMPARED)
+    except shape.TooManyValues:
+        return shape.compact(one.encode()) == shape.compact(other.encode())
     return bool(loads(one, as_integer=_integer_or_digits) == loads(other, as_integer=_integer_or_digits))
 
 
@@ -197,7 +197,7 @@ def _unusual_numbers(content: bytes) -> Iterator[bytes]:
     if _LARGE_EXPONENT not in zeros and _MANY_DIGITS not in zeros:
         return
     rest = b""
-    for piece in json_shape.outside_strings(content):
+    for piece in shape.outside_strings(content):
         *numbers, rest = (rest + piece.translate(_NUMBERS)).split(b" ")
         yield from (number for number in numbers if len(number) >= len(_LARGE_EXPONENT))
     yield rest

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import json_shape
-from infra.json_shape import TooDeep, TooManyValues
+from infra.json import shape
+from infra.json.shape import TooDeep, TooManyValues
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(alphabet='a"\\[]{},: \n图'),
@@ -35,15 +35,15 @@ def depth(value: Any) -> int:
 def test_it_counts_what_a_parser_finds(piece: int, value: Any, indent: int | None, ascii: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_shape, "PIECE", piece)
-        json_shape.check(text, max_depth=depth(value), max_values=values(value))
+        patch.setattr(shape, "PIECE", piece)
+        shape.check(text, max_depth=depth(value), max_values=values(value))
         with pytest.raises(TooManyValues):
-            json_shape.check(text, max_depth=depth(value), max_values=values(value) - 1)
+            shape.check(text, max_depth=depth(value), max_values=values(value) - 1)
         if depth(value):
             with pytest.raises(TooDeep):
-                json_shape.check(text, max_depth=depth(value) - 1)
+                shape.check(text, max_depth=depth(value) - 1)
         plain = json.dumps(value, separators=(",", ":"), ensure_ascii=ascii).encode()
-        assert json_shape.compact(text) == json_shape.compact(plain)
+        assert shape.compact(text) == shape.compact(plain)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_it_counts_what_a_parser_finds(piece: int, value: Any, indent: int | Non
     [("[[],[]]", 3), ("[ [ ] , { } ]", 3), ('{"a":[{}],"b":"[,{"}', 4), ("[1,[2,3]]", 5), ('"a"', 1), ("{}", 1)],
 )
 def test_keys_are_no_values(text: str, count: int) -> None:
-    json_shape.check(text.encode(), max_depth=9, max_values=count)
+    shape.check(text.encode(), max_depth=9, max_values=count)
     with pytest.raises(TooManyValues):
-        json_shape.check(text.encode(), max_depth=9, max_values=count - 1)
+        shape.check(text.encode(), max_depth=9, max_values=count - 1)
 
 
 @pytest.mark.parametrize("text", ["]" * 300_000, "[" * 300_000, '"' * 300_000, "\\" * 300_001, "," * 300_000, "{[" * 9])
 def test_what_is_no_json_is_counted_too(text: str) -> None:
     try:
-        json_shape.check(text.encode(), max_depth=64, max_values=20_000)
-    except json_shape.Excess:
+        shape.check(text.encode(), max_depth=64, max_values=20_000)
+    except shape.Excess:
         assert text[0] in "[,"

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SecretStr
 from pydantic_settings import NoDecode
 
-from infra import hosts
-from infra.own_address import Network
-from infra.strict_json import INT64, each_once, int64_or_beyond, loads
+from infra.environment import hosts
+from infra.environment.own_address import Network
+from infra.json.strict_json import INT64, each_once, int64_or_beyond, loads
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
 
 MAX_PORT = 65535

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from infra import strict_json
-from infra.strict_json import Unfit
+from infra.json import strict_json
+from infra.json.strict_json import Unfit
 
 MAX_REPORT = 1024 * 1024
 """Bytes of the body that carries a result, `{"result":"<JSON text>"}`: what the API takes at most."""

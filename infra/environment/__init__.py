@@ -1,0 +1,1 @@
+"""Reading and checking settings: types, addresses, what production needs."""
