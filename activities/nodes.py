@@ -8,11 +8,11 @@ from temporalio import activity
 
 from infra.db.attempts import progress
 from infra.db.attempts import queries as attempt_queries
-from infra.db.connection import Connection, Row
+from infra.db.connection import Row
 from infra.db.nodes import queries as node_queries
-from infra.db.nodes import transitions as node_transitions
 from infra.db.session import Database
-from infra.db.transactions import expire_silent_node, obey_command, settle_attempt
+from infra.db.transactions import attend_node, obey_command, settle_attempt
+from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.address import NodeAddress
 from infra.nodes.client import NodeClient, NodeUnreachable
 from infra.settings import Settings
@@ -23,7 +23,6 @@ from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeCommand, NodeView
 
-ACTOR = "gpu-health"
 QUESTIONS_AT_ONCE = 16
 
 
@@ -39,25 +38,10 @@ class NodeSteps:
     @activity.defn(name="attend_node")
     async def attend_node(self, gpu_id: str) -> NodeView:
         """One transaction: go OFFLINE on silence, close what a faulty or gone node holds."""
-        view, notifications = await self._database.run(lambda c: self._attend(c, gpu_id))
+        grace_s = self._settings.heartbeat_timeout
+        node, notifications = await self._database.run(lambda c: attend_node.attend(c, gpu_id, grace_s))
         await self._temporal.deliver(notifications)
-        return view
-
-    async def _attend(self, connection: Connection, gpu_id: str) -> tuple[NodeView, Notifications]:
-        node = await node_queries.get(connection, gpu_id)
-        notifications = Notifications()
-        if node is None:
-            notifications = await self._close_all(connection, gpu_id, Outcome.DEREGISTERED, "节点已注销")
-        elif node.status == GpuStatus.FAULTY:
-            reason = f"节点故障: {node.fault_reason or ''}"
-            notifications = await self._close_all(connection, gpu_id, Outcome.FAULTY, reason)
-        else:
-            await expire_silent_node.go_offline(connection, gpu_id, self._settings.heartbeat_timeout)
-        await node_transitions.attended(connection, gpu_id)
-        return self._view(await node_queries.get(connection, gpu_id)), notifications
-
-    async def _close_all(self, connection: Connection, gpu_id: str, outcome: Outcome, reason: str) -> Notifications:
-        return await settle_attempt.close_open(connection, gpu_id, outcome, actor=ACTOR, reason=reason)
+        return self._view(node)
 
     @activity.defn(name="confirm_attempts")
     async def confirm_attempts(self, gpu_id: str) -> NodeView:

@@ -28,7 +28,7 @@ from infra.db.attempts import queries as attempt_queries
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.queries import Registration
 from infra.db.session import Database
-from infra.db.transactions import expire_silent_node, node_state, settle_attempt
+from infra.db.transactions import attend_node, node_state, settle_attempt
 from tests.conftest import eventually
 from tests.e2e.inside import select
 from tests.faults.contention import ACTIVATES, CLAIMS, DEREGISTERS, LOOKS_FOR_SILENCE, SETTLES, held
@@ -244,7 +244,7 @@ async def test_the_offline_timer_that_waits_behind_recover_does_nothing(api, mak
     async with held(stack) as recovery:
         await recovery.connection.execute(AGED, {"gpu_id": "race_timer"})  # silent, but for the recovery
         assert (await node_state.recover(recovery.connection, "race_timer")).nodes
-        timer = asyncio.create_task(database.run(lambda c: expire_silent_node.go_offline(c, "race_timer", 5)))
+        timer = asyncio.create_task(database.run(lambda c: attend_node.go_offline(c, "race_timer", 5)))
         await recovery.until_waiting(LOOKS_FOR_SILENCE)
         await recovery.commit()
         assert await timer is False

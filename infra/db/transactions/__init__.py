@@ -1,0 +1,1 @@
+"""What activities and the API call to write: one commit each."""
