@@ -13,13 +13,13 @@ from infra.cache import Cache
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import outbox
+from infra.db.write_behind import WriteBehind
 from infra.nodes.address_policy import AllowList
 from infra.nodes.beats import Beats
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
 from infra.temporal.starter import Starter
-from infra.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import time
 from infra.cache import Cache
 from infra.db.nodes import beats
 from infra.db.session import Database
-from infra.write_behind import WriteBehind
+from infra.db.write_behind import WriteBehind
 
 CLOCKS_DIFFER_MS = 5000
 """Milliseconds by which the clocks of two API processes may differ."""

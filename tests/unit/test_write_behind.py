@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from infra.write_behind import WriteBehind
+from infra.db.write_behind import WriteBehind
 
 
 class Books:
@@ -57,7 +57,7 @@ async def test_what_can_not_be_written_is_kept_behind_what_is_newer(
 ) -> None:
     books.fails = True
     with monkeypatch.context() as before:
-        before.setattr("infra.write_behind.time", SimpleNamespace(monotonic=lambda: time.monotonic() - 50))
+        before.setattr("infra.db.write_behind.time", SimpleNamespace(monotonic=lambda: time.monotonic() - 50))
         batch.note("old")
         batch.note("moved")
     with pytest.raises(ConnectionError):
