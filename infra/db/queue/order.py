@@ -11,6 +11,13 @@ from workflows.domain import queueing
 
 FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
 """The flow of a task (workflows.domain.shares)."""
+
+
+def in_order(task: str) -> str:
+    """The order of the queue, for rows `task` of tasks that wait: class, then rank, then age."""
+    return f"{task}.queue_class DESC, {task}.queue_rank, {task}.display_id"
+
+
 # Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
 # among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
 # its work has one share, however many types it is spread over.

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from infra.db import clock
 from infra.db.connection import Connection, Row
+from infra.db.queue import order
 
 ACTOR = "reconciler"
 """The reconciler's name in a task's timeline."""
@@ -126,14 +127,14 @@ _REGISTERED = text(
     f"SELECT gpu_id, epoch FROM gpus WHERE gone_at IS NULL AND {clock.long_ago('registered_at', clock.seconds('age'))}"
 )
 _UNSERVED = text(
-    """
+    f"""
     SELECT types.task_type, first.task_id
       FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
              WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
      CROSS JOIN LATERAL (
            SELECT t.task_id, t.created_at FROM tasks t
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
-            ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1) first
+            ORDER BY {order.in_order("t")} LIMIT 1) first
      WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type])
      ORDER BY EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[types.task_type]) DESC, first.created_at,
               types.task_type

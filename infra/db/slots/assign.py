@@ -27,7 +27,6 @@ _TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {
               AND NOT {eligibility.barred("node", "q.task_type", _VIP, "q.barred_on")}
               AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
                    AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on || q.barred_on")})"""
-_IN_ORDER = "queue_class DESC, queue_rank, display_id"
 _ASSIGN = text(
     f"""
     WITH node AS (
@@ -39,11 +38,11 @@ _ASSIGN = text(
           FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
          CROSS JOIN LATERAL (
                (SELECT q.task_id, {order.FLOW.format(task="q")} AS flow FROM tasks q
-                 WHERE {_TAKES} ORDER BY {_IN_ORDER} LIMIT 16)
+                 WHERE {_TAKES} ORDER BY {order.in_order("q")} LIMIT 16)
                 UNION ALL
                (SELECT o.task_id, o.flow FROM (
                        SELECT q.task_id, {order.FLOW.format(task="q")} AS flow FROM tasks q
-                        WHERE {_TAKES} ORDER BY {_IN_ORDER}
+                        WHERE {_TAKES} ORDER BY {order.in_order("q")}
                         LIMIT CASE WHEN node.rests > 0 THEN {PROBED} / cardinality(node.task_types) ELSE 0 END) o
                  WHERE o.flow IS DISTINCT FROM node.failed_flow LIMIT 1)) head
          WHERE node.free > 0),
@@ -51,7 +50,7 @@ _ASSIGN = text(
         SELECT t.task_id, t.attempts
           FROM tasks t JOIN heads USING (task_id)
          WHERE t.waiting_since IS NOT NULL
-         ORDER BY heads.like_failed, t.queue_class DESC, t.queue_rank, t.display_id
+         ORDER BY heads.like_failed, {order.in_order("t")}
          LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
     claimed AS (
         INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port)
