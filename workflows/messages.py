@@ -178,7 +178,7 @@ class NodeState:
 
 @dataclass(frozen=True)
 class MonitorReport:
-    """What one monitor run found and mended, for the Web UI."""
+    """What one monitor run found and repaired, for the Web UI."""
 
     overall_health: str
     alerts_raised: int = 0

@@ -19,7 +19,7 @@ class MonitorWorkflow:
 
     @workflow.run
     async def run(self) -> MonitorReport:
-        """Returns what was found and mended."""
+        """Returns what was found and repaired."""
         once = RetryPolicy(maximum_attempts=3)
         mended = await workflow.execute_activity_method(
             MonitorActivities.reconcile,

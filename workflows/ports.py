@@ -71,5 +71,5 @@ class MonitorActivities(Protocol):
 
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
-        """Find and mend what fell between the database and the engine; counts by kind."""
+        """Find and repair what fell between the database and Temporal; counts by kind."""
         ...

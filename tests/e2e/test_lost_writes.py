@@ -149,7 +149,7 @@ async def test_rows_and_workflows_converge(lossy, make_node, monkeypatch):
     for task_id, kind in tasks.items():
         await eventually(lambda task_id=task_id, kind=kind: has_ended(client, task_id, KINDS[kind]))
         assert (await api.get(f"/tasks/{task_id}"))["status"] == KINDS[kind]
-        entries += mends(await api.get(f"/tasks/{task_id}/events"))
+        entries += repairs(await api.get(f"/tasks/{task_id}/events"))
     assert entries["edge"] >= 1
     assert entries["note"] >= 1
     for node in nodes:
@@ -169,7 +169,7 @@ async def has_ended(client: Client, task_id: str, status: str) -> bool:
     return await executions.outcome(client, task_id, described.run_id) == status
 
 
-def mends(events: list[dict[str, Any]]) -> Counter[str]:
+def repairs(events: list[dict[str, Any]]) -> Counter[str]:
     """How many edges and notes the reconciler has written; the whole timeline is checked on the way."""
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert all(before["to"] == after["from"] for before, after in pairwise(events))

@@ -1,4 +1,4 @@
-"""What fell between the database and the engine is found and mended by the monitor."""
+"""What fell between the database and Temporal is found and repaired by the monitor."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from infra.db.queue import order
 ACTOR = "reconciler"
 """The reconciler's name in a task's timeline."""
 _ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
-# What was mended without a visible effect is mended again after 20 s, 40 s and so on, up to an hour: the timeline
+# What was repaired without a visible effect is repaired again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
 _LAST_MEND = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
 _RESTED = f"""
