@@ -8,8 +8,9 @@ from temporalio import activity
 
 from infra.db.attempts import progress
 from infra.db.attempts import queries as attempt_queries
-from infra.db.connection import Row
+from infra.db.attempts.queries import OpenAttempt
 from infra.db.nodes import queries as node_queries
+from infra.db.nodes.queries import Node
 from infra.db.session import Database
 from infra.db.transactions import attend_node, obey_command, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
@@ -53,7 +54,7 @@ class NodeSteps:
             await asyncio.gather(*(self._ask(node, row, questions) for row in rows if _in_question(node, row)))
         return await self.attend_node(gpu_id)
 
-    async def _ask(self, node: Row, row: Row, questions: asyncio.Semaphore) -> None:
+    async def _ask(self, node: Node, row: OpenAttempt, questions: asyncio.Semaphore) -> None:
         async with questions:
             confirmed = await self._confirmed(node, row)
         if not confirmed or self._hold_is_over(node):
@@ -61,7 +62,7 @@ class NodeSteps:
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
 
-    async def _confirmed(self, node: Row, row: Row) -> bool:
+    async def _confirmed(self, node: Node, row: OpenAttempt) -> bool:
         try:
             answer = await self._nodes.status(
                 NodeAddress(row.ip, row.port, node.dispatch_secret), f"{row.task_id}-{row.attempt}"
@@ -79,11 +80,11 @@ class NodeSteps:
             return
         await self._temporal.deliver(Notifications(grants=notifications.grants))
 
-    def _hold_is_over(self, node: Row) -> bool:
+    def _hold_is_over(self, node: Node) -> bool:
         """A silent node keeps its tasks for at most one more grace, even where it confirms them."""
-        return bool(node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout)
+        return node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout
 
-    async def _release(self, node: Row, row: Row) -> None:
+    async def _release(self, node: Node, row: OpenAttempt) -> None:
         """Unless the node has come back or registered anew while it was asked."""
         lost = node.status == GpuStatus.OFFLINE
         notifications = await self._database.run(
@@ -100,7 +101,7 @@ class NodeSteps:
         if notifications is not None:
             await self._temporal.deliver(notifications)
 
-    def _view(self, node: Row | None) -> NodeView:
+    def _view(self, node: Node | None) -> NodeView:
         grace = self._settings.heartbeat_timeout
         if node is None:
             return NodeView(None, 0, 0, 0, check_every_s=grace)
@@ -116,6 +117,6 @@ class NodeSteps:
         )
 
 
-def _in_question(node: Row, row: Row) -> bool:
+def _in_question(node: Node, row: OpenAttempt) -> bool:
     """All of a silent node; of an active one those of an earlier registration."""
-    return bool(node.status == GpuStatus.OFFLINE or row.gpu_epoch != node.epoch)
+    return node.status == GpuStatus.OFFLINE or row.gpu_epoch != node.epoch

@@ -17,6 +17,7 @@ from api.http.errors import BadRequest, Forbidden
 from api.middleware.authentication import CallerOf
 from api.schemas.words import clean
 from infra.db.nodes import queries as node_queries
+from infra.db.nodes.queries import NodeStatus
 from infra.db.ops.api_keys import Caller
 from workflows.domain.errors import BeyondGrants, GpuOfAnotherKey, TaskNotFound
 from workflows.domain.priority import DEFAULT_PRIORITY
@@ -111,7 +112,7 @@ def lineage_of_node(caller: Caller) -> str | None:
     return caller.lineage if caller.role is Role.NODE else None
 
 
-def check_holder(caller: Caller, gpu: Any) -> None:
+def check_holder(caller: Caller, gpu: NodeStatus) -> None:
     """Let a node act only for its own GPUs. Raises GpuOfAnotherKey."""
     if caller.role is Role.NODE and gpu.lineage != caller.lineage:
         raise GpuOfAnotherKey

@@ -19,9 +19,8 @@ from api.schemas.gpus import GpuNodeInfo, GpuSummary
 from api.schemas.params import Integer, Reason
 from api.schemas.requests import RegisterGpu
 from api.schemas.words import clean
-from infra.db.connection import Row
 from infra.db.nodes import queries as node_queries
-from infra.db.nodes.queries import Registration
+from infra.db.nodes.queries import ListedNode, Registration
 from infra.db.transactions import change_node, node_state, register_node
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
@@ -58,7 +57,7 @@ async def _with_beats(context: Context, nodes: Sequence[GpuSummary]) -> None:
         node.last_beat = max(node.last_beat, beats.get(node.gpu_id, 0))
 
 
-async def _items(context: Context, rows: Sequence[Row]) -> list[Item]:
+async def _items(context: Context, rows: Sequence[ListedNode]) -> list[Item]:
     """Entries of a list. Metadata that the database has left out is too large."""
     nodes = [GpuSummary.of(row) for row in rows]
     await _with_beats(context, nodes)

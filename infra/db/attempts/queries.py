@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import text
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 
 _OPEN_ON = text(
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
@@ -24,16 +27,51 @@ _FIND = text(
 )
 
 
-async def find(connection: Connection, task_id: str, token: str) -> Row | None:
+@dataclass(frozen=True)
+class NamedAttempt:
+    """An attempt that a report names, with its result."""
+
+    task_id: str
+    attempt: int
+    token: str
+    gpu_id: str
+    closed_at: datetime | None
+    outcome: str | None
+    reason: str | None
+    result: str | None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The node of an attempt; `own`: it is of the lineage in question."""
+
+    token: str
+    gpu_id: str
+    own: bool | None
+
+
+@dataclass(frozen=True)
+class OpenAttempt:
+    """What a node runs."""
+
+    task_id: str
+    attempt: int
+    gpu_epoch: int
+    slot: int
+    ip: str
+    port: int
+
+
+async def find(connection: Connection, task_id: str, token: str) -> NamedAttempt | None:
     """The task's attempt that has this token, or None."""
-    return (await connection.execute(_FIND, {"task_id": task_id, "token": token})).one_or_none()
+    return await connection.one_or_none(NamedAttempt, _FIND, {"task_id": task_id, "token": token})
 
 
-async def holders(connection: Connection, task_id: str, lineage: str | None) -> list[Row]:
-    """The task's attempts: token, gpu_id, and whether that node is of this lineage (`own`); with None all are."""
-    return list((await connection.execute(_HOLDERS, {"task_id": task_id, "lineage": lineage})).all())
+async def holders(connection: Connection, task_id: str, lineage: str | None) -> list[Holder]:
+    """The nodes of the task's attempts. Without a lineage all are `own`."""
+    return await connection.all(Holder, _HOLDERS, {"task_id": task_id, "lineage": lineage})
 
 
-async def open_on(connection: Connection, gpu_id: str) -> list[Row]:
-    """The open attempts of a node: task_id, attempt, gpu_epoch, slot, ip, port."""
-    return list((await connection.execute(_OPEN_ON, {"gpu_id": gpu_id})).all())
+async def open_on(connection: Connection, gpu_id: str) -> list[OpenAttempt]:
+    """The open attempts of a node."""
+    return await connection.all(OpenAttempt, _OPEN_ON, {"gpu_id": gpu_id})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import TextClause, text
 
 from infra.db import clock
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,67 @@ class Registration:
     lineage: str | None  # of the registering node's key, or None for an administrator, who holds no gpuId
 
 
+@dataclass(frozen=True)
+class NodeInfo:
+    """What everybody sees of a node, without its metadata."""
+
+    gpu_id: str
+    hostname: str
+    vast_ins_id: str | None
+    ip: str
+    port: int
+    task_types: list[int]
+    priority_queue: str
+    status: str
+    failure_count: int
+    task_failure_count: int
+    version: str
+    max_concurrent_tasks: int
+    last_beat: datetime | None
+    current_tasks: int
+
+
+@dataclass(frozen=True)
+class ListedNode(NodeInfo):
+    """A node in a list; `metadata_json` is a JSON text, or None where it did not fit."""
+
+    metadata_json: str | None
+
+
+@dataclass(frozen=True)
+class Node(NodeInfo):
+    """A registered node."""
+
+    metadata: Any
+    epoch: int
+    fault_reason: str | None
+    dispatch_secret: str | None
+    silent_s: float
+    status_age_s: float
+    """Infinite if the clock was set back since."""
+    older_attempts: int
+    """Open attempts of earlier registrations."""
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """What a beat needs to know of a node."""
+
+    gpu_id: str
+    status: str
+    epoch: int
+    registered_at: datetime
+    lineage: str | None
+
+
+_OWN = """g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.priority_queue, g.status,
+           g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks"""
+_INFO = f"""{_OWN}, {clock.known("b.at")} AS last_beat,
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks"""
 _SELECT = f"""
-    SELECT g.*, {clock.known("b.at")} AS last_beat,
+    SELECT {_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
            COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
            {clock.age_s("g.status_since")} AS status_age_s,
-           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts
       FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
@@ -55,20 +111,15 @@ def _page(where: str) -> TextClause:
     return text(
         f"""
         WITH page AS MATERIALIZED (
-            SELECT g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.priority_queue, g.status,
-                   g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks,
-                   {clock.known("b.at")} AS last_beat,
-                   (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks,
-                   g.metadata::text AS metadata_json
+            SELECT {_INFO}, g.metadata::text AS metadata_json
               FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
              WHERE {where} ORDER BY g.gpu_id LIMIT :limit OFFSET :offset),
         sized AS (
             SELECT gpu_id, sum(octet_length(metadata_json)) OVER (ORDER BY octet_length(metadata_json), gpu_id)
                    AS together FROM page)
-        SELECT p.gpu_id, p.hostname, p.vast_ins_id, p.ip, p.port, p.task_types, p.priority_queue, p.status,
-               p.failure_count, p.task_failure_count, p.version, p.max_concurrent_tasks, p.last_beat, p.current_tasks,
-               CASE WHEN s.together <= :room THEN p.metadata_json END AS metadata_json
-          FROM page p JOIN sized s USING (gpu_id) ORDER BY p.gpu_id
+        SELECT {_OWN}, g.last_beat, g.current_tasks,
+               CASE WHEN s.together <= :room THEN g.metadata_json END AS metadata_json
+          FROM page g JOIN sized s USING (gpu_id) ORDER BY g.gpu_id
         """
     )
 
@@ -78,7 +129,7 @@ _PAGE_OF_TYPE, _COUNT_OF_TYPE = (
     _page(_LISTED + _OF_TYPE),
     text(f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}"),
 )
-_LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
+_LOCK = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
 _STATUS = text(
     "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL"
 )
@@ -86,19 +137,19 @@ _STATUS = text(
 
 async def page(
     connection: Connection, lineage: str | None, *, limit: int, offset: int, room: int
-) -> tuple[Sequence[Row], int]:
+) -> tuple[list[ListedNode], int]:
     """A page of the registered nodes, or of one lineage's nodes, and their total.
 
     `metadata_json` is a JSON text; all of them are `room` bytes at most, and the largest are null.
     """
     whose = {"lineage": lineage}
-    rows = await connection.execute(_PAGE, whose | {"limit": limit, "offset": offset, "room": room})
-    return rows.all(), (await connection.execute(_COUNT, whose)).scalar_one()
+    rows = await connection.all(ListedNode, _PAGE, whose | {"limit": limit, "offset": offset, "room": room})
+    return rows, await connection.one(int, _COUNT, whose)
 
 
-async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Row | None:
+async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Node | None:
     """One registered node, or None, also if it is not of the given lineage."""
-    return (await connection.execute(_GET, {"gpu_id": gpu_id, "lineage": lineage})).one_or_none()
+    return await connection.one_or_none(Node, _GET, {"gpu_id": gpu_id, "lineage": lineage})
 
 
 async def page_of_type(
@@ -110,25 +161,25 @@ async def page_of_type(
     limit: int,
     offset: int,
     room: int,
-) -> tuple[Sequence[Row], int]:
+) -> tuple[list[ListedNode], int]:
     """`page` of the nodes that run a type; `priority` filters on their own supportedTaskPriority."""
     which = {"task_type": task_type, "priority": priority, "lineage": lineage}
-    rows = await connection.execute(_PAGE_OF_TYPE, which | {"limit": limit, "offset": offset, "room": room})
-    return rows.all(), (await connection.execute(_COUNT_OF_TYPE, which)).scalar_one()
+    rows = await connection.all(ListedNode, _PAGE_OF_TYPE, which | {"limit": limit, "offset": offset, "room": room})
+    return rows, await connection.one(int, _COUNT_OF_TYPE, which)
 
 
-async def status_of(connection: Connection, gpu_id: str) -> Row | None:
+async def status_of(connection: Connection, gpu_id: str) -> NodeStatus | None:
     """The status, registration and lineage that a beat needs; None if the node is not registered."""
-    return (await connection.execute(_STATUS, {"gpu_id": gpu_id})).one_or_none()
+    return await connection.one_or_none(NodeStatus, _STATUS, {"gpu_id": gpu_id})
 
 
 async def registration(connection: Connection, gpu_id: str) -> str:
     """`X-Registration` of a registered node."""
-    return registration_of((await connection.execute(_STATUS, {"gpu_id": gpu_id})).one())
+    return registration_of(await connection.one(NodeStatus, _STATUS, {"gpu_id": gpu_id}))
 
 
-def registration_of(row: Row) -> str:
-    """`X-Registration` from a row of `status_of`: opaque, and different for each registration and node.
+def registration_of(row: NodeStatus) -> str:
+    """`X-Registration`: opaque, and different for each registration and node.
 
     The epoch alone would come again after a restored backup.
     """

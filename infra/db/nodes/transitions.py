@@ -48,17 +48,16 @@ _GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id A
 
 async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
     """ACTIVE, OFFLINE → FAULTY with a CRITICAL alert; does nothing if it is FAULTY already."""
-    row = (await connection.execute(_FAULT, {"gpu_id": gpu_id, "reason": reason})).one_or_none()
-    if row is None:
+    epoch = await connection.one_or_none(int, _FAULT, {"gpu_id": gpu_id, "reason": reason})
+    if epoch is None:
         return Notifications()
     await alerts.raise_alert(connection, _fault_alert(gpu_id, reason))
-    return Notifications(nodes=[NodeEvent(gpu_id, "fault", row.epoch)])
+    return Notifications(nodes=[NodeEvent(gpu_id, "fault", epoch)])
 
 
 async def go_offline(connection: Connection, gpu_id: str) -> bool:
     """ACTIVE → OFFLINE with a WARNING alert. Returns False if it is not ACTIVE."""
-    row = (await connection.execute(_OFFLINE, {"gpu_id": gpu_id})).one_or_none()
-    if row is None:
+    if await connection.one_or_none(int, _OFFLINE, {"gpu_id": gpu_id}) is None:
         return False
     await alerts.raise_alert(connection, _offline_alert(gpu_id))
     return True
@@ -66,20 +65,17 @@ async def go_offline(connection: Connection, gpu_id: str) -> bool:
 
 async def come_back(connection: Connection, gpu_id: str) -> int | None:
     """OFFLINE → ACTIVE. Returns the node's epoch, or None if it is not OFFLINE."""
-    row = (await connection.execute(_RETURN, {"gpu_id": gpu_id})).one_or_none()
-    return None if row is None else int(row.epoch)
+    return await connection.one_or_none(int, _RETURN, {"gpu_id": gpu_id})
 
 
 async def recover(connection: Connection, gpu_id: str) -> int | None:
     """FAULTY → ACTIVE. Returns the node's epoch, or None if it is not FAULTY."""
-    row = (await connection.execute(_RECOVER, {"gpu_id": gpu_id})).one_or_none()
-    return None if row is None else int(row.epoch)
+    return await connection.one_or_none(int, _RECOVER, {"gpu_id": gpu_id})
 
 
 async def go(connection: Connection, gpu_id: str) -> int | None:
     """any → (gone). Returns the node's epoch, or None if it is not registered."""
-    row = (await connection.execute(_GO, {"gpu_id": gpu_id})).one_or_none()
-    return None if row is None else int(row.epoch)
+    return await connection.one_or_none(int, _GO, {"gpu_id": gpu_id})
 
 
 def _fault_alert(gpu_id: str, reason: str) -> NewAlert:

@@ -54,7 +54,7 @@ async def register(connection: Connection, node: Registration) -> Notifications:
     """
     await locks.release_of_registration(connection, node.gpu_id, node.task_types)
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
-    epoch = (await connection.execute(_REGISTER, values)).scalar_one_or_none()
+    epoch = await connection.one_or_none(int, _REGISTER, values)
     if epoch is None:
         raise GpuOfAnotherKey
     await connection.execute(NOW_BEAT, {"gpu_id": node.gpu_id})

@@ -8,7 +8,8 @@ from functools import partial
 from infra.db.attempts import late_reports
 from infra.db.attempts import progress as attempt_progress
 from infra.db.attempts import queries as attempt_queries
-from infra.db.connection import Connection, Row
+from infra.db.attempts.queries import Holder, NamedAttempt
+from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import accept_attempt, settle_attempt
@@ -81,7 +82,7 @@ async def status(connection: Connection, report: Report, said: Said) -> Heard:
     return await _status_of(connection, report, attempt, said)
 
 
-async def _status_of(connection: Connection, report: Report, attempt: Row | None, said: Said) -> Heard:
+async def _status_of(connection: Connection, report: Report, attempt: NamedAttempt | None, said: Said) -> Heard:
     if attempt is None:
         return await _late(connection, report, None, said.status, said.message or "")
     if attempt.closed_at is not None:
@@ -148,12 +149,13 @@ async def result(connection: Connection, report: Report, text: str) -> Heard:
     return await _result_of(connection, report, await _find(connection, report), text)
 
 
-async def _result_of(connection: Connection, report: Report, attempt: Row | None, text: str) -> Heard:
+async def _result_of(connection: Connection, report: Report, attempt: NamedAttempt | None, text: str) -> Heard:
     if attempt is None:
         return await _late(connection, report, None, "result", text)
     if attempt.closed_at is not None:
         if attempt.outcome != Outcome.SUCCEEDED:
             return await _late(connection, report, attempt.attempt, "result", text)
+        assert attempt.result is not None  # it was stored with the outcome
         same = attempt.result == text
         return Heard(Notifications(), recorded=None if same else Recorded(attempt.attempt, attempt.result))
     notifications = await settle_attempt.settle(
@@ -170,7 +172,7 @@ async def _result_of(connection: Connection, report: Report, attempt: Row | None
     return Heard(notifications)
 
 
-async def _closed(connection: Connection, attempt: Row) -> Row:
+async def _closed(connection: Connection, attempt: NamedAttempt) -> NamedAttempt:
     """The current, and final, state of an attempt that somebody else has closed since it was found."""
     found = await attempt_queries.find(connection, attempt.task_id, attempt.token)
     assert found is not None
@@ -178,7 +180,7 @@ async def _closed(connection: Connection, attempt: Row) -> Row:
     return found
 
 
-async def _find(connection: Connection, report: Report) -> Row | None:
+async def _find(connection: Connection, report: Report) -> NamedAttempt | None:
     """The attempt that the report means, or None if the task has no such attempt. Raises TaskNotFound, NotTheHolder."""
     token = report.token
     if token is None or report.lineage is not None:
@@ -193,7 +195,7 @@ async def _find(connection: Connection, report: Report) -> Row | None:
     return found
 
 
-async def _check_holder(connection: Connection, report: Report, held: list[Row]) -> None:
+async def _check_holder(connection: Connection, report: Report, held: list[Holder]) -> None:
     """Raise NotTheHolder unless the report's GPU is the caller's and has held the task.
 
     A token of somebody else's attempt is refused even if the caller has held the task before.
@@ -204,9 +206,9 @@ async def _check_holder(connection: Connection, report: Report, held: list[Row])
         raise NotTheHolder
 
 
-def _only_token(held: list[Row]) -> str | None:
+def _only_token(held: list[Holder]) -> str | None:
     """The token of the caller's only attempt of the task. With several attempts nobody can tell which one is meant."""
-    own = [str(one.token) for one in held if one.own]
+    own = [one.token for one in held if one.own]
     return own[0] if len(own) == 1 else None
 
 
