@@ -7,10 +7,10 @@ from msgspec import Raw
 
 from api.http.envelope import ok
 from api.schemas.fields import unix_ms
-from infra.db.connection import Row
+from infra.db.tasks.queries import Task
 
 
-def shown(row: Row) -> bytes:
+def shown(row: Task) -> bytes:
     """The answer with a TaskResult: the node's report, never parsed, plus `gpuId`; null as long as there is none."""
     data = {
         "taskId": row.task_id,
@@ -27,7 +27,7 @@ class _NamesGpu(msgspec.Struct):
     gpuId: Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-def _with_gpu(reported: bytes, gpu_id: str) -> bytes:
+def _with_gpu(reported: bytes, gpu_id: str | None) -> bytes:
     """The JSON object, or an object around another value, as it was reported, with `gpuId`."""
     reported = reported.strip()
     if not reported.startswith(b"{"):

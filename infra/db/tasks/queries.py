@@ -2,14 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, text
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.ops import counters
 from workflows.domain.task import TaskStatus
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with its result."""
+
+    task_id: str
+    display_id: int
+    task_type: int
+    status: str
+    user_id: str
+    app: str
+    priority: int
+    gpu_id: str | None
+    error_message: str | None
+    retry_count: int
+    max_retries: int
+    timeout_ms: int
+    estimated_wait_s: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    updated_at: datetime
+    lineage: str | None
+    payload: str | None
+    result: str | None
+
+
+@dataclass(frozen=True)
+class ListedTask(Task):
+    """A task in a list: a payload or result that did not fit is None."""
+
+    has_result: bool
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who may read a task, and how many events it has."""
+
+    user_id: str
+    lineage: str | None
+    event_seq: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The data of `GET /tasks/{taskId}/progress`; `attempt` and the node's own progress (percent) of the open one."""
+
+    task_id: str
+    display_id: int
+    status: str
+    user_id: str
+    lineage: str | None
+    gpu_id: str | None
+    task_type: int
+    queue_class: int
+    queue_rank: float
+    started_at: datetime | None
+    updated_at: datetime
+    waiting_since: datetime | None
+    vip: bool
+    attempt: int | None
+    progress: int | None
+    progress_at: datetime | None
+    now: datetime
+
 
 _SMALL = """
     t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.error_message,
@@ -98,19 +166,19 @@ _FILTERS = [(), ("status",), ("task_type",), ("user_id",), ("gpu_id",), ("user_i
 _PAGES = {(one, order): _page(one, order) for one in map(_Choice.of, _FILTERS) for order in ("DESC", "ASC")}
 
 
-async def get(connection: Connection, task_id: str) -> Row | None:
+async def get(connection: Connection, task_id: str) -> Task | None:
     """One task with its result, or None."""
-    return (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
+    return await connection.one_or_none(Task, _GET, {"task_id": task_id})
 
 
-async def owner(connection: Connection, task_id: str) -> Row | None:
+async def owner(connection: Connection, task_id: str) -> Owner | None:
     """A task's owner and its number of events, or None."""
-    return (await connection.execute(_OWNER, {"task_id": task_id})).one_or_none()
+    return await connection.one_or_none(Owner, _OWNER, {"task_id": task_id})
 
 
 async def page(
     connection: Connection, filters: dict[str, Any], *, limit: int, offset: int, room: int
-) -> tuple[Sequence[Row], int]:
+) -> tuple[list[ListedTask], int]:
     """One page of tasks, newest first, and their total (a kept count). `filters`: status, task_type, gpu_id, user_id.
 
     Payloads and results are `room` bytes at most: the largest are null, and a result that is left out has `has_result`.
@@ -134,9 +202,9 @@ async def page(
         "room": room,
     }
     statement = _PAGES[_Choice.of(filters), "DESC" if newest_first else "ASC"]
-    return (await connection.execute(statement, values)).all(), total
+    return await connection.all(ListedTask, statement, values), total
 
 
-async def progress(connection: Connection, task_id: str) -> Row | None:
-    """The data of `GET /tasks/{taskId}/progress`."""
-    return (await connection.execute(_PROGRESS, {"task_id": task_id})).one_or_none()
+async def progress(connection: Connection, task_id: str) -> Progress | None:
+    """A task's progress, or None."""
+    return await connection.one_or_none(Progress, _PROGRESS, {"task_id": task_id})

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import text
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection, columns
 from infra.db.tasks.transitions import Cause
 
-_EVENTS = text("SELECT * FROM task_events WHERE task_id = :task_id ORDER BY seq LIMIT :limit OFFSET :offset")
+
+@dataclass(frozen=True)
+class Event:
+    """An entry of a timeline."""
+
+    seq: int
+    from_status: str | None
+    to_status: str
+    attempt: int | None
+    gpu_id: str | None
+    actor: str
+    reason: str | None
+    at: datetime
 
 
-async def events(connection: Connection, task_id: str, *, limit: int, offset: int) -> Sequence[Row]:
+_EVENTS = text(
+    f"SELECT {columns(Event)} FROM task_events WHERE task_id = :task_id ORDER BY seq LIMIT :limit OFFSET :offset"
+)
+
+
+async def events(connection: Connection, task_id: str, *, limit: int, offset: int) -> list[Event]:
     """A page of the task's timeline, in order."""
-    return (await connection.execute(_EVENTS, {"task_id": task_id, "limit": limit, "offset": offset})).all()
+    return await connection.all(Event, _EVENTS, {"task_id": task_id, "limit": limit, "offset": offset})
 
 
 _NOTE = text(

@@ -10,10 +10,11 @@ A note is no transition: it records in the timeline what was repaired, and moves
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import TextClause, text
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from workflows.domain.attempt import Outcome
 from workflows.domain.task import TaskStatus, check_edge
 
@@ -23,7 +24,13 @@ _CAUSE = (
 )
 
 
-def _transition(before: TaskStatus, after: TaskStatus, assignments: str, cause: str = _CAUSE) -> TextClause:
+def _transition(
+    before: TaskStatus,
+    after: TaskStatus,
+    assignments: str,
+    cause: str = _CAUSE,
+    answer: str = "EXISTS (SELECT FROM moved)",
+) -> TextClause:
     """`cause` yields what `_CAUSE` does, or nothing if the task is not to be moved; it may be a write itself."""
     check_edge(before, after)
     return text(
@@ -37,7 +44,7 @@ def _transition(before: TaskStatus, after: TaskStatus, assignments: str, cause: 
         told AS (
             INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
             SELECT task_id, event_seq, '{before}', '{after}', attempt, gpu_id, actor, reason FROM moved)
-        SELECT cause.*, EXISTS (SELECT FROM moved) AS moved FROM cause
+        SELECT {answer} FROM cause
         """
     )
 
@@ -58,7 +65,11 @@ _ACCEPTED = """
      RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason,
                (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"""
 _ACCEPT = _transition(
-    TaskStatus.QUEUED, TaskStatus.PROCESSING, _STARTED.format(at="clock_timestamp()"), cause=_ACCEPTED
+    TaskStatus.QUEUED,
+    TaskStatus.PROCESSING,
+    _STARTED.format(at="clock_timestamp()"),
+    cause=_ACCEPTED,
+    answer="gpu_id, was_away",
 )
 _REQUEUE = _transition(
     TaskStatus.PROCESSING,
@@ -97,18 +108,23 @@ class Cause(dict[str, object]):
         super().__init__(task_id=task_id, attempt=attempt, gpu_id=gpu_id, actor=actor, reason=reason)
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """The node that has accepted an attempt; `was_away`: calls of it had failed before."""
+
+    gpu_id: str
+    was_away: bool
+
+
 async def start(connection: Connection, cause: Cause, ran_s: float) -> bool:
     """QUEUED → PROCESSING: the node's report shows that it has run the attempt, for `ran_s` seconds so far."""
     return await _moved(connection, _START, cause | {"ran_s": ran_s})
 
 
-async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Row | None:
-    """QUEUED → PROCESSING: the node has accepted the attempt, which is recorded with it. Returns None if it is closed.
-
-    The row has gpu_id and whether that node `was_away`.
-    """
+async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Accepted | None:
+    """QUEUED → PROCESSING: the node has accepted the attempt, which is recorded with it. None if it is closed."""
     key = {"task_id": task_id, "attempt": attempt, "actor": actor}
-    return (await connection.execute(_ACCEPT, key)).one_or_none()
+    return await connection.one_or_none(Accepted, _ACCEPT, key)
 
 
 async def requeue(connection: Connection, cause: Cause, retry_count: int | None = None) -> bool:
@@ -132,5 +148,4 @@ async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cau
 
 
 async def _moved(connection: Connection, edge: TextClause, values: Mapping[str, object]) -> bool:
-    row = (await connection.execute(edge, values)).one_or_none()
-    return row is not None and bool(row.moved)
+    return await connection.one_or_none(bool, edge, values) is True
