@@ -45,11 +45,9 @@ class Order:
 
 async def order(connection: Connection, task_id: str, attempt: int) -> Order | None:
     """The dispatch of an open attempt; None where it is closed."""
-    row = (await connection.execute(_ORDER, {"task_id": task_id, "attempt": attempt})).one_or_none()
-    return None if row is None else Order(*row)
+    return await connection.one_or_none(Order, _ORDER, {"task_id": task_id, "attempt": attempt})
 
 
 async def address(connection: Connection, task_id: str, attempt: int) -> NodeAddress | None:
     """Where a closed attempt ran; None of an open one, which nobody may stop."""
-    row = (await connection.execute(_ADDRESS, {"task_id": task_id, "attempt": attempt})).one_or_none()
-    return None if row is None else NodeAddress(*row)
+    return await connection.one_or_none(NodeAddress, _ADDRESS, {"task_id": task_id, "attempt": attempt})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import text
 
@@ -35,19 +36,29 @@ class Suspects:
     outdone: list[str]
 
 
+class _End(NamedTuple):
+    gpu_id: str
+    outcome: str
+    reason: str | None
+
+    @property
+    def failure(self) -> Failure:
+        return Failure(self.gpu_id, Outcome(self.outcome), self.reason)
+
+
 async def failures(connection: Connection, task_id: str) -> list[Failure]:
     """How and where a task has failed so far, in order."""
-    rows = await connection.execute(_FAILURES, {"task_id": task_id})
-    return [Failure(row.gpu_id, Outcome(row.outcome), row.reason) for row in rows]
+    rows = await connection.all(_End, _FAILURES, {"task_id": task_id})
+    return [row.failure for row in rows]
 
 
 async def suspects(connection: Connection, task_id: str) -> Suspects:
     """Nodes to look at again after a task has ended; none where no attempt failed."""
-    rows = (await connection.execute(_ENDS, {"task_id": task_id})).all()
+    rows = await connection.all(_End, _ENDS, {"task_id": task_id})
     winner = next((row.gpu_id for row in rows if row.outcome == Outcome.SUCCEEDED), None)
     if winner is not None:
         return Suspects([], sorted({row.gpu_id for row in rows} - {winner}))
-    failed = [Failure(row.gpu_id, Outcome(row.outcome), row.reason) for row in rows if row.outcome in USES_RETRY]
+    failed = [row.failure for row in rows if row.outcome in USES_RETRY]
     alike = failed_alike_on(failed, failed[-1]) if failed else set()
     return Suspects(sorted(alike) if len(alike) >= POISON_NODES else [], [])
 

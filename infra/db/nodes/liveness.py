@@ -14,6 +14,7 @@ node's fleet has one node for each other key, which is silent if most of that ke
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import text
 
@@ -75,6 +76,13 @@ class SilentNodes:
     fleet: int
 
 
+class _Silent(NamedTuple):
+    gpu_id: str
+    epoch: int
+    fleet: int
+    held: bool
+
+
 def deaf_after_s(grace_s: float) -> float:
     """Seconds without a beat of its own after which an API process has probably missed the nodes' beats too."""
     return max(grace_s / 2, 1.0)
@@ -90,7 +98,7 @@ async def find(connection: Connection, grace_s: float) -> SilentNodes:
         "at_least": GUARD_AT_LEAST,
         "held_graces": HELD_GRACES,
     }
-    rows = (await connection.execute(_SILENT, values)).all()
+    rows = await connection.all(_Silent, _SILENT, values)
     return SilentNodes(
         lapsed=[(row.gpu_id, row.epoch) for row in rows if not row.held],
         held=[row.gpu_id for row in rows if row.held],

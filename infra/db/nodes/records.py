@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from infra.db import clock
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.ops import alerts
 from infra.db.ops.alerts import NewAlert
 from workflows.domain.alert import AlertLevel
-from workflows.domain.gpu import GpuStatus
 from workflows.domain.node_record import NodeRecord, Rest, RestCause
 
 COLUMNS = "g.failure_count, g.task_failure_count, g.failed_tasks, g.failed_flow, g.rests, g.hand_backs"
-"""Of a row `g` of `gpus`, for `of`."""
+"""Of a row `g` of `gpus`, for `Recorded`."""
 _LOCK = text(f"SELECT g.status, {COLUMNS} FROM gpus g WHERE g.gpu_id = :gpu_id FOR UPDATE")
 _WRITE = text(  # a rest that lasts longer goes on
     f"""
@@ -49,29 +48,39 @@ _TEXTS = {
 
 
 @dataclass(frozen=True)
-class Locked:
+class Recorded:
+    """`COLUMNS` of a row."""
+
+    failure_count: int
+    task_failure_count: int
+    failed_tasks: list[str]
+    failed_flow: str | None
+    rests: int
+    hand_backs: int
+
+    @property
+    def record(self) -> NodeRecord:
+        """What they say."""
+        return NodeRecord(
+            self.failure_count,
+            self.task_failure_count,
+            tuple(self.failed_tasks),
+            self.failed_flow,
+            self.rests,
+            self.hand_backs,
+        )
+
+
+@dataclass(frozen=True)
+class Locked(Recorded):
     """A node's row, locked."""
 
-    status: GpuStatus
-    record: NodeRecord
-
-
-def of(row: Row) -> NodeRecord:
-    """The record in a row with `COLUMNS`."""
-    return NodeRecord(
-        row.failure_count,
-        row.task_failure_count,
-        tuple(row.failed_tasks),
-        row.failed_flow,
-        row.rests,
-        row.hand_backs,
-    )
+    status: str
 
 
 async def lock(connection: Connection, gpu_id: str) -> Locked | None:
     """Lock a node's row; None where there is no such node."""
-    row = (await connection.execute(_LOCK, {"gpu_id": gpu_id})).one_or_none()
-    return None if row is None else Locked(GpuStatus(row.status), of(row))
+    return await connection.one_or_none(Locked, _LOCK, {"gpu_id": gpu_id})
 
 
 async def write(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import text
 
@@ -62,6 +62,14 @@ _RECORDS = text(
 T = TypeVar("T")
 
 
+class _Ended(NamedTuple):
+    own: bool
+    task_type: int
+    flow: str
+    ended: int
+    failed: int
+
+
 class Transaction(Protocol):
     """Runs work in one transaction: `Database.run`."""
 
@@ -81,7 +89,7 @@ async def review(transaction: Transaction, task_id: str) -> Notifications:
 async def excuse(connection: Connection, task_id: str, gpu_id: str) -> None:
     """The task was poison: its failure on this node does not count. A node that is FAULTY stays as it is."""
     found = await node_records.lock(connection, gpu_id)
-    if found is None or found.status is GpuStatus.FAULTY:
+    if found is None or found.status == GpuStatus.FAULTY:
         return
     excused = node_record.excused(found.record, task_id)
     if excused != found.record:
@@ -92,7 +100,7 @@ async def fault_outlier(connection: Connection, gpu_id: str) -> Notifications:
     """ACTIVE, OFFLINE → FAULTY where the node fails what others complete."""
     await node_records.lock(connection, gpu_id)
     bounds = {"peers": PEERS, "recent": RECENT, "recent_of_peer": RECENT_OF_PEER}
-    rows = (await connection.execute(_RECORDS, {"gpu_id": gpu_id} | bounds)).all()
+    rows = await connection.all(_Ended, _RECORDS, {"gpu_id": gpu_id} | bounds)
     records: dict[bool, dict[Kind, Record]] = {True: {}, False: {}}
     for row in rows:
         records[row.own][row.task_type, row.flow] = Record(row.ended, row.failed)

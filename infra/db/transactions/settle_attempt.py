@@ -6,13 +6,17 @@ deregistration. `settle` locks it and returns if it is closed already.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import text
 
 from infra.db import clock, locks
 from infra.db.attempts import failures
 from infra.db.attempts.queries import open_on
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.nodes import records as node_records
+from infra.db.nodes.records import Recorded
 from infra.db.queue import order
 from infra.db.slots import assign
 from infra.db.tasks import transitions as task_transitions
@@ -43,6 +47,19 @@ _CLOSE = text(
 _NEVER_ACCEPTED = frozenset({Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR})
 
 
+@dataclass(frozen=True)
+class _Row(Recorded):
+    gpu_id: str
+    accepted_at: datetime | None
+    closed_at: datetime | None
+    epoch: int
+    status: str  # of the node
+    task_type: int
+    timeout_ms: int
+    flow: str
+    since_rest: bool
+
+
 async def settle(
     connection: Connection,
     task_id: str,
@@ -68,7 +85,7 @@ async def settle(
         raise ValueError(f"{outcome} {'without' if result is None else 'with'} a result")
     await locks.release_of_attempt(connection, task_id, attempt)
     key = {"task_id": task_id, "attempt": attempt}
-    row = (await connection.execute(_LOCK, key)).one_or_none()
+    row = await connection.one_or_none(_Row, _LOCK, key)
     if row is None or row.closed_at is not None or (outcome in _NEVER_ACCEPTED and row.accepted_at is not None):
         return None
     if node_is is not None and node_is != (row.status, row.epoch):
@@ -94,20 +111,21 @@ async def settle(
     return notifications
 
 
-async def _move_task(connection: Connection, row: Row, outcome: Outcome, cause: Cause, ran_s: float) -> None:
+async def _move_task(connection: Connection, row: _Row, outcome: Outcome, cause: Cause, ran_s: float) -> None:
     if outcome in REQUEUES:
         await task_transitions.requeue(connection, cause)
     elif outcome not in ASKS_ANOTHER and row.accepted_at is None:
         await task_transitions.start(connection, cause, ran_s)  # the report itself proves that the node ran it
 
 
-async def _record(connection: Connection, row: Row, outcome: Outcome, task_id: str, *, attributed: bool) -> Rest | None:
+async def _record(
+    connection: Connection, row: _Row, outcome: Outcome, task_id: str, *, attributed: bool
+) -> Rest | None:
     """Write what the outcome means for the node; the rest that begins."""
-    before = node_records.of(row)
     now, rest = node_record.after(
-        before, outcome, task_id=task_id, flow=row.flow, attributed=attributed, since_rest=row.since_rest
+        row.record, outcome, task_id=task_id, flow=row.flow, attributed=attributed, since_rest=row.since_rest
     )
-    await node_records.write(connection, row.gpu_id, before, now, rest)
+    await node_records.write(connection, row.gpu_id, row.record, now, rest)
     return rest
 
 
