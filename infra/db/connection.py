@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCALARS = frozenset({str, int, float, bool, datetime})
+SCALARS = frozenset({str, int, float, bool, datetime, dict})
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import text
 
@@ -99,10 +100,21 @@ class Counts:
     alerts: dict[tuple[str, str], int] = field(default_factory=dict)  # by (level, status)
 
 
+class _Count(NamedTuple):
+    counter: str
+    key: str
+    n: int
+
+
+class _Zero(NamedTuple):
+    counter: str
+    key: str
+
+
 async def read(connection: Connection) -> Counts:
     """The counts that the monitoring endpoints show."""
     counts = Counts()
-    for row in await connection.execute(_READ, {"counters": _GENERAL}):
+    for row in await connection.all(_Count, _READ, {"counters": _GENERAL}):
         if row.counter == "tasks":
             counts.tasks[_type_and_status(row.key)] = row.n
         elif row.counter == "gpus":
@@ -117,7 +129,7 @@ async def tasks_by_kind(
     connection: Connection, *, gpu_id: str | None = None, user_id: str | None = None
 ) -> dict[tuple[int, str], int]:
     """The number of tasks of a user, of a node or of both, by type and status."""
-    rows = await connection.execute(_READ, {"counters": [_counter_of(user_id, gpu_id)]})
+    rows = await connection.all(_Count, _READ, {"counters": [_counter_of(user_id, gpu_id)]})
     return {_type_and_status(row.key): row.n for row in rows}
 
 
@@ -158,7 +170,7 @@ async def unfinished(connection: Connection, task_type: int) -> int:
 
 async def fold(connection: Connection) -> None:
     """Add the differences up. Two at once do no harm."""
-    zeros = (await connection.execute(_FOLD)).all()
+    zeros = await connection.all(_Zero, _FOLD)
     if zeros:
         values = {"counters": [row.counter for row in zeros], "keys": [row.key for row in zeros]}
         await connection.execute(_DROP_ZEROS, values)
@@ -176,7 +188,7 @@ async def recount(connection: Connection) -> list[str]:
     """
     await connection.execute(_LIMIT)
     began = await connection.one(datetime, _CLOCK)
-    wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.execute(_RECOUNT)]
+    wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.all(_Count, _RECOUNT)]
     ended = await connection.one(datetime, _CLOCK)
     await connection.execute(_RECOUNTED, {"took_s": (ended - began).total_seconds()})
     return wrong

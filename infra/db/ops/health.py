@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -24,9 +24,9 @@ _RECENT = text(
 _WAIT_ESTIMATES = text(
     """
     SELECT count(*) AS samples,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(error_s)) AS median_error_s,
-           percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(error_s)) AS p90_error_s,
-           avg(error_s) AS bias_s
+           round(percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(error_s))::numeric, 3)::float AS median_error_s,
+           round(percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(error_s))::numeric, 3)::float AS p90_error_s,
+           round(avg(error_s)::numeric, 3)::float AS bias_s
       FROM (SELECT last.estimated_wait_s - extract(epoch FROM first.had_at - last.created_at)::float AS error_s
               FROM (SELECT task_id, estimated_wait_s, created_at FROM tasks WHERE completed_at <= statement_timestamp()
                      ORDER BY completed_at DESC LIMIT :last) last
@@ -70,6 +70,11 @@ class WaitEstimates:
     median_error_s: float | None = None
     p90_error_s: float | None = None
     bias_s: float | None = None
+
+
+class _Recent(NamedTuple):
+    status: str
+    n: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
         tasks=tasks,
         queues=queues,
         alerts=counts.alerts,
-        recent={row.status: row.n for row in await connection.execute(_RECENT)},
+        recent={row.status: row.n for row in await connection.all(_Recent, _RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
         stuck=await connection.one_or_none(int, _STUCK, {"within": STUCK_S}) or 0,
     )
@@ -141,9 +146,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
 
 async def wait_estimates(connection: Connection) -> WaitEstimates:
     """The error of the estimated waits of the last ended tasks: for the monitor, not for a read path."""
-    row = (await connection.execute(_WAIT_ESTIMATES, {"last": ESTIMATES_OF})).one()
-    errors = (row.median_error_s, row.p90_error_s, row.bias_s)
-    return WaitEstimates(row.samples, *(None if value is None else round(value, 3) for value in errors))
+    return await connection.one(WaitEstimates, _WAIT_ESTIMATES, {"last": ESTIMATES_OF})
 
 
 async def keep(connection: Connection, report: dict[str, Any]) -> None:
@@ -158,11 +161,9 @@ async def keep_stuck(connection: Connection, workflows: int) -> None:
 
 async def is_late(connection: Connection, after_s: float) -> bool:
     """Whether the monitor has run before, but not recently."""
-    late = await connection.one(bool, _IS_LATE, {"after": after_s})
-    return late
+    return await connection.one(bool, _IS_LATE, {"after": after_s})
 
 
 async def last_report(connection: Connection) -> dict[str, Any] | None:
     """The monitor's last report."""
-    report: dict[str, Any] | None = (await connection.execute(_LAST)).scalar_one_or_none()
-    return report
+    return await connection.one_or_none(dict, _LAST)

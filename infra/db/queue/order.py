@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import text
 
@@ -58,6 +59,12 @@ class Joined:
     alone: bool
 
 
+class _Place(NamedTuple):
+    virtual_time: float
+    last_of_flow: float | None
+    alone: bool
+
+
 async def join(
     connection: Connection, task_type: int, queue_class: int, flow: str, weight: float, pool: list[int]
 ) -> Joined:
@@ -66,5 +73,5 @@ async def join(
     `pool` are the types that share a node with this one.
     """
     values = {"task_type": task_type, "queue_class": queue_class, "flow": flow, "pool": pool}
-    row = (await connection.execute(_PLACE, values)).one()
+    row = await connection.one(_Place, _PLACE, values)
     return Joined(queueing.rank(row.virtual_time, row.last_of_flow, weight), row.alone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from sqlalchemy import text
 
@@ -13,7 +14,7 @@ from infra.db.connection import Connection
 # Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
 _AHEAD = text(
     """
-    SELECT COALESCE(sum(more.n), 0)
+    SELECT COALESCE(sum(more.n), 0)::bigint
       FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
            SELECT (SELECT count(*) FROM (
@@ -27,7 +28,7 @@ _AHEAD = text(
 )
 _MILESTONES = text(
     """
-    SELECT queue_class, n, queue_rank, display_id, waiting
+    SELECT queue_class, queue_rank, display_id, waiting
       FROM (SELECT queue_class, queue_rank, display_id, count(*) OVER (PARTITION BY queue_class) AS waiting,
                    row_number() OVER (PARTITION BY queue_class ORDER BY queue_rank, display_id) - 1 AS n
               FROM tasks WHERE task_type = :task_type AND waiting_since IS NOT NULL) numbered
@@ -36,7 +37,7 @@ _MILESTONES = text(
 )
 _BETWEEN = text(
     """
-    SELECT COALESCE(sum(behind.n), 0)
+    SELECT COALESCE(sum(behind.n), 0)::bigint
       FROM unnest(CAST(:task_types AS bigint[]), CAST(:ranks AS float[]), CAST(:display_ids AS bigint[]))
            AS mark(task_type, rank, display_id)
      CROSS JOIN LATERAL (
@@ -88,17 +89,23 @@ class Milestones:
         return above + (passed - 1) * self.every, marks[passed - 1]
 
 
+class _Milestone(NamedTuple):
+    queue_class: int
+    queue_rank: float
+    display_id: int
+    waiting: int
+
+
 async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None = None) -> int:
     """The number of tasks that wait before this place for slots that it can use, at most `limit` per type and class."""
     values = {**place.__dict__, "pool": pool, "limit": limit}
-    count: int = (await connection.execute(_AHEAD, values)).scalar_one()
-    return int(count)
+    return await connection.one(int, _AHEAD, values)
 
 
 async def milestones(connection: Connection, task_type: int, *, every: int) -> Milestones:
     """The milestones of a type's queue. The cost grows with the queue, so callers share one answer for a moment."""
     found = Milestones(every, {}, {})
-    for row in await connection.execute(_MILESTONES, {"task_type": task_type, "every": every}):
+    for row in await connection.all(_Milestone, _MILESTONES, {"task_type": task_type, "every": every}):
         found.waiting[row.queue_class] = row.waiting
         found.marks.setdefault(row.queue_class, []).append((row.queue_rank, row.display_id))
     return found
@@ -112,5 +119,4 @@ async def between(connection: Connection, marks: dict[int, Mark], place: Place) 
         "ranks": [rank for rank, _ in marks.values()],
         "display_ids": [display_id for _, display_id in marks.values()],
     }
-    count: int = (await connection.execute(_BETWEEN, values)).scalar_one()
-    return int(count)
+    return await connection.one(int, _BETWEEN, values)

@@ -105,4 +105,4 @@ _WITH_UNUSED_SLOTS = text(
 
 async def with_unused_slots(connection: Connection) -> Sequence[str]:
     """Nodes with a free slot for which a fitting task has waited for a second: mostly those whose backoff has ended."""
-    return list((await connection.execute(_WITH_UNUSED_SLOTS)).scalars())
+    return await connection.all(str, _WITH_UNUSED_SLOTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import text
 
@@ -20,7 +21,7 @@ _NODES = text(
            count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND resting) AS backed_off,
            count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used >= open_slots) AS full,
            count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < open_slots) AS free,
-           COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0) AS slots
+           COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0)::bigint AS slots
       FROM (SELECT g.status, g.max_concurrent_tasks AS slots,
                    {eligibility.runs("g", ":task_type")} AS runs_type,
                    {eligibility.runs("g", ":task_type")}
@@ -93,26 +94,37 @@ class Capacity:
     usual_s: float  # the median of the type's last 50 completed tasks
 
 
+class _Running(NamedTuple):
+    task_type: int
+    progress: int | None
+    elapsed_s: float
+
+
+class _Usual(NamedTuple):
+    task_type: int
+    p50: float
+
+
 async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
     """The capacity for a type now, with or without the nodes that serve VIP tasks first.
 
     The cost grows with its nodes: callers share one answer for a moment.
     """
     key = {"task_type": task_type, "vip_nodes": vip_nodes}
-    nodes = Nodes(*(int(value) for value in (await connection.execute(_NODES, key)).one()))
-    pool = sorted({task_type, *(await connection.execute(_POOL, key)).scalars()})
+    nodes = await connection.one(Nodes, _NODES, key)
+    pool = sorted({task_type, *await connection.all(int, _POOL, key)})
     usual = await usual_durations(connection, pool)
     remaining = [
         _remaining_s(row.elapsed_s, row.progress, usual.get(row.task_type, USUAL_DURATION_S))
-        for row in await connection.execute(_RUNNING, key)
+        for row in await connection.all(_Running, _RUNNING, key)
     ]
     return Capacity(nodes, pool, remaining, usual.get(task_type, USUAL_DURATION_S))
 
 
 async def usual_durations(connection: Connection, task_types: list[int]) -> dict[int, float]:
     """The median duration of each type's last 50 completed tasks, in seconds, where there is any."""
-    rows = await connection.execute(_USUAL, {"task_types": task_types})
-    return {row.task_type: float(row.p50) for row in rows}
+    rows = await connection.all(_Usual, _USUAL, {"task_types": task_types})
+    return {row.task_type: row.p50 for row in rows}
 
 
 def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:
