@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import text
 
@@ -73,6 +74,20 @@ _ASSIGN = text(
 )
 
 
+class _Assigned(NamedTuple):
+    task_id: str
+    attempt: int
+    free: int
+    """The slots that are left."""
+    task_type: int
+    user_id: str
+    app: str
+    priority: int
+    timeout_ms: int
+    traceparent: str | None
+    others_wait: bool
+
+
 def new_token() -> str:
     """An attempt token: opaque, names exactly one attempt, can't be guessed."""
     return secrets.token_urlsafe(24)
@@ -85,7 +100,7 @@ async def assign(connection: Connection, gpu_id: str) -> list[Granted]:
     """
     query = {"gpu_id": gpu_id, "strict": connection.policy.vip_nodes_strict, "avoid": AVOID_S}
     granted: list[Granted] = []
-    while (row := (await connection.execute(_ASSIGN, query | {"token": new_token()})).one_or_none()) is not None:
+    while (row := await connection.one_or_none(_Assigned, _ASSIGN, query | {"token": new_token()})) is not None:
         granted.append(Granted(TaskInput.of(row, waits=True), Grant(row.attempt, gpu_id), row.traceparent))
         if row.free < 1 or not row.others_wait:
             break

@@ -49,7 +49,7 @@ class ListedTask(Task):
 
 @dataclass(frozen=True)
 class Owner:
-    """Who may read a task, and how many events it has."""
+    """A task's owner, and the number of its events."""
 
     user_id: str
     lineage: str | None

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy import TextClause, text
 
 from infra.db import locks
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.slots import assign, eligibility
 from infra.temporal.notifications import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -83,6 +84,28 @@ class Claim:
         return ended or self.waiting or self.grant is not None or self.settled is not None
 
 
+@dataclass(frozen=True)
+class Seeker:
+    """A task that looks for a slot; `vip`: by its own priority."""
+
+    task_id: str
+    status: str
+    task_type: int
+    vip: bool
+    failed_on: list[str]
+    barred_on: list[str]
+
+
+@dataclass(frozen=True)
+class _Task(Seeker):
+    waiting_since: datetime | None
+    attempts: int
+    attempt: int | None  # the last one, and its node
+    gpu_id: str | None
+    closed_at: datetime | None
+    collected_at: datetime | None
+
+
 Transaction = Callable[[Callable[[Connection], Awaitable[Claim]]], Awaitable[Claim]]
 """Runs work in one transaction: `Database.run`."""
 
@@ -123,7 +146,7 @@ async def _search_on(connection: Connection, task_id: str, tried: list[str]) -> 
     return replace(_with(found, task_id, granted), tried=gpu_id)
 
 
-async def find(connection: Connection, row: Row) -> Claim:
+async def find(connection: Connection, row: Seeker) -> Claim:
     """Find a slot for a task that this transaction has enqueued, under its type's lock. Waits for no node's row.
 
     Hands over one free node after the other, until a slot falls to this task.
@@ -133,7 +156,7 @@ async def find(connection: Connection, row: Row) -> Claim:
     while found.grant is None:
         gpu_id = await _candidate(connection, _CANDIDATE_AT_ONCE, row, tried)
         if gpu_id is None:
-            is_any_free = (await connection.execute(_IS_ANY_FREE, _values(connection, row, tried))).scalar_one()
+            is_any_free = await connection.one(bool, _IS_ANY_FREE, _values(connection, row, tried))
             return replace(found, waiting=not is_any_free)
         tried.append(gpu_id)
         granted = await assign.assign(connection, gpu_id)
@@ -150,11 +173,10 @@ async def is_any_free(connection: Connection, task_type: int, *, vip: bool) -> b
         "barred_on": [],
         "tried": [],
     }
-    free: bool = (await connection.execute(_IS_ANY_FREE, values)).scalar_one()
-    return free
+    return await connection.one(bool, _IS_ANY_FREE, values)
 
 
-async def _hold(connection: Connection, task_id: str) -> tuple[Row | None, Claim]:
+async def _hold(connection: Connection, task_id: str) -> tuple[_Task | None, Claim]:
     """Take the lock of the task's type, and read how the task is then."""
     row = await _read(connection, task_id)
     if row is not None and not _found(row).over:
@@ -163,28 +185,27 @@ async def _hold(connection: Connection, task_id: str) -> tuple[Row | None, Claim
     return row, _found(row)
 
 
-async def _read(connection: Connection, task_id: str) -> Row | None:
-    return (await connection.execute(_REQUEST, {"task_id": task_id})).one_or_none()
+async def _read(connection: Connection, task_id: str) -> _Task | None:
+    return await connection.one_or_none(_Task, _REQUEST, {"task_id": task_id})
 
 
-def _found(row: Row | None) -> Claim:
+def _found(row: _Task | None) -> Claim:
     """What the row of a task and its last attempt say."""
     if row is None:
         return Claim()
     found = Claim(TaskStatus(row.status))
-    if row.attempt is None or row.collected_at is not None:
+    if row.attempt is None or row.gpu_id is None or row.collected_at is not None:
         return found
     last = Grant(row.attempt, row.gpu_id)
     return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)
 
 
-async def _candidate(connection: Connection, statement: TextClause, row: Row, tried: list[str]) -> str | None:
+async def _candidate(connection: Connection, statement: TextClause, row: Seeker, tried: list[str]) -> str | None:
     values = _values(connection, row, tried) | {"failed_on": row.failed_on}
-    gpu_id: str | None = (await connection.execute(statement, values)).scalar_one_or_none()
-    return gpu_id
+    return await connection.one_or_none(str, statement, values)
 
 
-def _values(connection: Connection, row: Row, tried: list[str]) -> dict[str, object]:
+def _values(connection: Connection, row: Seeker, tried: list[str]) -> dict[str, object]:
     return {
         "task_type": row.task_type,
         "vip": row.vip,

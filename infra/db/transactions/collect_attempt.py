@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import text
 
 from infra.db.attempts import failures
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.slots import eligibility
 from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
@@ -17,8 +20,7 @@ from workflows.messages import Collected
 
 _LOCK = text(
     """
-    SELECT t.status, t.retry_count, t.max_retries, a.gpu_id, a.outcome, a.reason, a.closed_at,
-           a.collected_at
+    SELECT t.status, t.retry_count, t.max_retries, a.gpu_id, a.outcome, a.reason, a.collected_at
       FROM tasks t JOIN attempts a USING (task_id)
      WHERE t.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF a, t
     """
@@ -63,6 +65,17 @@ DELIVERY_S = 3.0
 """An attempt that was claimed less than this ago has not been tried often enough to be called UNREACHABLE."""
 
 
+@dataclass(frozen=True)
+class _Row:
+    status: str
+    retry_count: int
+    max_retries: int
+    gpu_id: str
+    outcome: str | None  # of a closed one
+    reason: str | None
+    collected_at: datetime | None
+
+
 async def due_in_s(connection: Connection, task_id: str, attempt: int, outcome: Outcome) -> float | None:
     """Seconds until an open attempt may be closed without a report of its node, 0 or less if at once.
 
@@ -71,8 +84,7 @@ async def due_in_s(connection: Connection, task_id: str, attempt: int, outcome: 
     attempt that is closed.
     """
     values = {"task_id": task_id, "attempt": attempt, "outcome": outcome, "window": DELIVERY_S}
-    due: float | None = (await connection.execute(_DUE, values)).scalar_one_or_none()
-    return due
+    return await connection.one_or_none(float, _DUE, values)
 
 
 async def complete(connection: Connection, task_id: str, attempt: int) -> Collected | None:
@@ -88,12 +100,12 @@ async def collect(connection: Connection, task_id: str, attempt: int, *, actor: 
     An attempt without a row (the database is a restored copy) counts as open; a task without one has failed.
     """
     key = {"task_id": task_id, "attempt": attempt}
-    row = (await connection.execute(_LOCK, key)).one_or_none()
+    row = await connection.one_or_none(_Row, _LOCK, key)
     if row is None:
-        known = (await connection.execute(_STATUS, {"task_id": task_id})).scalar_one_or_none()
+        known = await connection.one_or_none(str, _STATUS, {"task_id": task_id})
         return Collected(None, TaskStatus(known or TaskStatus.FAILED))
     status = TaskStatus(row.status)
-    if row.closed_at is None:
+    if row.outcome is None:
         return Collected(None, status)
     outcome = Outcome(row.outcome)
     if row.collected_at is not None or status in TERMINAL:
@@ -106,16 +118,14 @@ async def collect(connection: Connection, task_id: str, attempt: int, *, actor: 
     return Collected(outcome, verdict.status, verdict.pause_s)
 
 
-async def _history(connection: Connection, task_id: str, row: Row, outcome: Outcome) -> History:
+async def _history(connection: Connection, task_id: str, row: _Row, outcome: Outcome) -> History:
     if outcome in USES_RETRY:
         last = Failure(row.gpu_id, outcome, row.reason)
         return History(failed_alike_on=len(failed_alike_on(await failures.failures(connection, task_id), last)))
     if outcome in ASKS_ANOTHER:
         await connection.execute(_BAR, {"task_id": task_id, "gpu_id": row.gpu_id})
-        asked = (
-            await connection.execute(_ASKED, {"task_id": task_id, "strict": connection.policy.vip_nodes_strict})
-        ).one()
-        return History(rejected_by=asked.rejected_by, protocol_errors=asked.protocol_errors, others=asked.others)
+        asked = {"task_id": task_id, "strict": connection.policy.vip_nodes_strict}
+        return await connection.one(History, _ASKED, asked)
     return History()
 
 
@@ -135,7 +145,7 @@ def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: His
 async def _move(
     connection: Connection,
     key: dict[str, object],
-    row: Row,
+    row: _Row,
     outcome: Outcome,
     verdict: Verdict,
     reason: str | None,

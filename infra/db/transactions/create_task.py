@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from infra.db import locks
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection, columns
 from infra.db.ops import audit, counters
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
@@ -18,7 +18,7 @@ from infra.db.slots.capacity import Capacity
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
 from infra.db.tasks import outbox
 from infra.db.transactions import claim_slot
-from infra.db.transactions.claim_slot import Claim
+from infra.db.transactions.claim_slot import Claim, Seeker
 from infra.temporal.notifications import Granted
 from workflows.domain import shares
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
@@ -52,10 +52,26 @@ class NewTask:
 
 
 @dataclass(frozen=True)
+class StoredTask:
+    """What a caller is told of its task."""
+
+    task_id: str
+    display_id: int
+    status: str
+    estimated_wait_s: int
+
+
+@dataclass(frozen=True)
+class _Seen(StoredTask):
+    request_hash: str | None
+    unstarted: bool
+
+
+@dataclass(frozen=True)
 class Created:
     """A new task's row, or the earlier one of the same request."""
 
-    row: Row
+    row: StoredTask
     unstarted: bool  # its workflow is to be started, which does no harm where it runs
     waits: bool = False  # there is certainly no slot for it: whoever frees one sees it
     grant: Grant | None = None  # the slot that it got
@@ -73,15 +89,14 @@ _CREATE = text(
                 :max_retries, :traceparent, :lineage, :idempotency_key, :request_hash, :estimated_wait_s,
                 :rank, :flow, clock_timestamp(), 1)
             ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-     RETURNING task_id, display_id, status, estimated_wait_s, task_type, queue_class > 0 AS vip, failed_on,
-               barred_on),
+     RETURNING {columns(StoredTask)}),
     event AS (
         INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created),
     start AS ({outbox.ADD}),
     audit AS (
         INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
         SELECT :key_id, :owner, :role, :action, task_id, :detail, :outcome FROM created)
-    SELECT * FROM created
+    SELECT {columns(StoredTask)} FROM created
     """
 )
 _SEEN = text(
@@ -122,18 +137,19 @@ async def create(
     values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}
     detail = f"type {task.task_type}, user {task.user_id}"
     values |= audit.values(by, Action.TASK_CREATE, task.task_id, detail)
-    row = (await connection.execute(_CREATE, values)).one_or_none()
+    row = await connection.one_or_none(StoredTask, _CREATE, values)
     if row is None:
         seen = await _seen(connection, task)
         assert seen is not None  # nothing else conflicts, and no task is ever removed
         return _earlier(seen)
     found = Claim(waiting=not free)
     if free and claims_slot:
-        found = await claim_slot.find(connection, row)
+        seeker = Seeker(row.task_id, row.status, task.task_type, vip, failed_on=[], barred_on=[])
+        found = await claim_slot.find(connection, seeker)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 
-async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> Row | None:
+async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> _Seen | None:
     """The earlier task of the same request, which needs no room. Raises TooManyWaiting."""
     await locks.user(connection, task.user_id)
     if task.idempotency_key is not None and (seen := await _seen(connection, task)) is not None:
@@ -156,15 +172,15 @@ async def _ahead(
     return max(ahead, await counters.unfinished(connection, task.task_type) - len(capacity.remaining_s))
 
 
-def _earlier(row: Row) -> Created:
+def _earlier(row: _Seen) -> Created:
     """The earlier task of the same request. If its workflow has not been heard of it may be started again."""
     return Created(row, unstarted=row.unstarted)
 
 
-async def _seen(connection: Connection, task: NewTask) -> Row | None:
+async def _seen(connection: Connection, task: NewTask) -> _Seen | None:
     """The task that the same caller's Idempotency-Key made before. Raises IdempotencyConflict."""
     key = {"lineage": task.lineage, "idempotency_key": task.idempotency_key}
-    row = (await connection.execute(_SEEN, key)).one_or_none()
+    row = await connection.one_or_none(_Seen, _SEEN, key)
     if row is not None and row.request_hash != task.request_hash:
         raise IdempotencyConflict
     return row
