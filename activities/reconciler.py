@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from typing import TypeVar
 
 from temporalio import activity
 
 from activities.node_answers import End, end_of
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.ops import alerts, counters
 from infra.db.repair import drift
-from infra.db.repair.drift import ACTOR
+from infra.db.repair.drift import ACTOR, Drifted, Ended, Expired, Held, NodeEpoch, NotStarted, OnNode, Uncollected
 from infra.db.session import Database
 from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
@@ -34,6 +35,8 @@ from workflows.domain.attempt import CONFIRMED, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
+
+T = TypeVar("T")
 
 AGE_S = 5.0
 """What is younger may still be on its way."""
@@ -87,10 +90,10 @@ class Reconciler:
         await run(outbox.clear_ended)
         return {kind: count for kind, count in repaired.items() if count}
 
-    async def _each(self, repair: Callable[[Row], Awaitable[bool]], rows: Iterable[Row]) -> int:
+    async def _each(self, repair: Callable[[T], Awaitable[bool]], rows: Iterable[T]) -> int:
         return sum(await asyncio.gather(*(self._tried(repair, row) for row in rows)))
 
-    async def _tried(self, repair: Callable[[Row], Awaitable[bool]], row: Row) -> bool:
+    async def _tried(self, repair: Callable[[T], Awaitable[bool]], row: T) -> bool:
         async with self._at_once:
             try:
                 return await repair(row)
@@ -98,7 +101,7 @@ class Reconciler:
                 activity.logger.warning("could not be repaired now: %s", error)
                 return False
 
-    async def _start(self, row: Row) -> bool:
+    async def _start(self, row: NotStarted) -> bool:
         """Nobody has confirmed that its workflow was started. A second start of one that waits has no effect."""
         runs = False
         if row.waits:
@@ -110,7 +113,7 @@ class Reconciler:
         await self._run(lambda c: outbox.clear(c, [row.task_id]))
         return not runs
 
-    async def _expire(self, row: Row) -> bool:
+    async def _expire(self, row: Expired) -> bool:
         """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here.
 
         Its node may have answered a dispatch whose worker has died since, so it is asked for the end first.
@@ -136,7 +139,7 @@ class Reconciler:
             await self._temporal.deliver(notifications)
         return notifications is not None
 
-    async def _settle(self, row: Row) -> bool:
+    async def _settle(self, row: Uncollected) -> bool:
         """The attempt is closed and nobody has collected it."""
         standing = await self._temporal.standing(row.task_id)
         if standing is Standing.RUNNING:
@@ -149,7 +152,7 @@ class Reconciler:
             return True
         return await self._run_again(row, "工作流已结束而执行结果未被收取，由监控重新运行")
 
-    async def _collect(self, row: Row, reached: Standing) -> bool:
+    async def _collect(self, row: Held, reached: Standing) -> bool:
         """Write the end that the workflow has reached; False where there is more to do, or the row says another."""
 
         async def work(connection: Connection) -> None:
@@ -164,7 +167,7 @@ class Reconciler:
         await self._temporal.deliver(await judge_nodes.review(self._run, row.task_id))
         return True
 
-    async def _grant(self, row: Row) -> bool:
+    async def _grant(self, row: OnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was not heard, or the acceptance not written."""
         accepted = await self._accepted(row)
         standing = await self._temporal.standing(row.task_id)
@@ -178,22 +181,22 @@ class Reconciler:
             await self._run(lambda c: accept_attempt.accept(c, row.task_id, row.attempt, actor=ACTOR))
         return repaired
 
-    async def _tell(self, row: Row) -> None:
+    async def _tell(self, row: Held) -> None:
         """Of its grant once more."""
         await self._temporal.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
 
-    async def _accepted(self, row: Row) -> bool:
+    async def _accepted(self, row: OnNode) -> bool:
         """Whether the node says that it has the attempt."""
         answer = await self._asked(row)
         return answer is not None and answer.status == 200 and answer.body.get("status") in CONFIRMED
 
-    async def _end_on_node(self, row: Row) -> End | None:
+    async def _end_on_node(self, row: OnNode) -> End | None:
         """How the attempt has ended by its node's word; what was stopped there has no end of its own."""
         answer = await self._asked(row)
         end = None if answer is None else end_of(answer)
         return None if end is None or end.outcome is Outcome.HANDED_BACK else end
 
-    async def _asked(self, row: Row) -> Answer | None:
+    async def _asked(self, row: OnNode) -> Answer | None:
         """What the node says of the attempt; None if it says nothing."""
         try:
             return await self._nodes.status(
@@ -202,7 +205,7 @@ class Reconciler:
         except (NodeUnreachable, ForbiddenAddress):
             return None
 
-    async def _queue(self, row: Row) -> bool:
+    async def _queue(self, row: Drifted) -> bool:
         """Neither waiting nor running: its look for a slot was lost, so it is done here."""
         if await self._temporal.standing(row.task_id) is not Standing.RUNNING:
             return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
@@ -213,13 +216,13 @@ class Reconciler:
         await self._temporal.deliver(Notifications(grants=granted))
         return True
 
-    async def _restart(self, row: Row) -> bool:
+    async def _restart(self, row: Drifted) -> bool:
         """The task has not ended: a workflow of it must run."""
         if await self._temporal.standing(row.task_id) is Standing.RUNNING:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
-    async def _ended(self) -> Sequence[Row]:
+    async def _ended(self) -> list[Ended]:
         """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
         try:
             opened = await self._temporal.open_tasks(self._before, ROUND)
@@ -229,18 +232,18 @@ class Reconciler:
         self._before = opened[-1].started_at if len(opened) == ROUND else None
         return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], OVERDUE_S))
 
-    async def _end(self, row: Row) -> bool:
+    async def _end(self, row: Ended) -> bool:
         """Its workflow goes on, though its row is terminal: where it has nothing to do it has not heard of that."""
         if not await self._temporal.is_idle(row.task_id):
             return False
         await self._temporal.end(TaskInput.of(row), row.attempt)
         return True
 
-    async def _attend(self, row: Row) -> bool:
+    async def _attend(self, row: NodeEpoch) -> bool:
         await self._temporal.signal_node(row.gpu_id, "fault", NodeSignal(row.epoch))
         return True
 
-    async def _unwatched(self) -> Sequence[Row]:
+    async def _unwatched(self) -> list[NodeEpoch]:
         """Nodes whose workflow does not run: a person has ended it, and could give them no command any more."""
         try:
             watched = await self._temporal.open_nodes()
@@ -271,19 +274,19 @@ class Reconciler:
             activity.logger.warning("counts were off and are corrected: %s", ", ".join(wrong))
         return len(wrong)
 
-    async def _run_again(self, row: Row, why: str) -> bool:
+    async def _run_again(self, row: Drifted, why: str) -> bool:
         """The new run finds in the row what there is to do."""
         if not await self._note(row, why):
             return False
         await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)
         return True
 
-    async def _note(self, row: Row, reason: str) -> bool:
+    async def _note(self, row: Drifted, reason: str) -> bool:
         """False where the task has moved since it was found: then there is nothing to repair."""
         return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
 
 
-def _overdue(row: Row) -> End:
+def _overdue(row: Expired) -> End:
     if row.accepted_at is None:
         return End(Outcome.UNREACHABLE, "节点对派发没有明确应答")
     return End(Outcome.TIMED_OUT, "任务执行超时")
@@ -293,9 +296,9 @@ class _NotTheEnd(Exception):
     """Rolls the transaction back."""
 
 
-def _granted(row: Row, grant: Grant) -> Granted:
+def _granted(row: Drifted, grant: Grant) -> Granted:
     return Granted(TaskInput.of(row, waits=True), grant, row.traceparent)
 
 
-def _cause(row: Row, reason: str) -> Cause:
-    return Cause(row.task_id, getattr(row, "attempt", None), getattr(row, "gpu_id", None), ACTOR, reason)
+def _cause(row: Drifted, reason: str) -> Cause:
+    return Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, reason)

@@ -12,10 +12,10 @@ import logging
 import time
 from contextlib import suppress
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.ops import alerts, health
 from infra.db.repair import drift
-from infra.db.repair.drift import ACTOR
+from infra.db.repair.drift import ACTOR, Drifted
 from infra.db.session import Database, is_unavailable
 from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
@@ -88,7 +88,7 @@ class StuckWorkflows:
                 del self._replaced[run.workflow_id]  # the next search tries again
             raise
 
-    async def _replace(self, run: StuckRun, row: Row | None) -> None:
+    async def _replace(self, run: StuckRun, row: Drifted | None) -> None:
         if row is not None:
             await self._run(lambda c: timeline.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
         with suppress(NoSuchWorkflow):
@@ -99,12 +99,13 @@ class StuckWorkflows:
             await self._temporal.run_node_anew(run)
         # the monitor is run again by its schedule, and a task without a row is none
 
-    async def _collected(self, run: StuckRun) -> Row | None:
+    async def _collected(self, run: StuckRun) -> Drifted | None:
         """The task, after its closed attempt was collected, or None if it has no row."""
         task_id = run.workflow_id.removeprefix(task_workflow_id(""))
         row = await self._run(lambda c: drift.stuck(c, task_id))
-        if row is not None and row.attempt is not None:
-            await self._run(lambda c: collect_attempt.collect(c, task_id, row.attempt, actor=ACTOR))
+        attempt = None if row is None else row.attempt
+        if attempt is not None:
+            await self._run(lambda c: collect_attempt.collect(c, task_id, attempt, actor=ACTOR))
             await self._temporal.deliver(await judge_nodes.review(self._run, task_id))
         return row
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.db.repair import verify
-from infra.db.repair.verify import Finding
+from infra.db.repair.verify import AcceptedResult, Finding
 from infra.db.session import Database
 
 FILE = "attempts.jsonl"
@@ -43,7 +43,7 @@ class NodeLogs:
         elif event["event"] == "succeeded":
             self.succeeded[event["gpuId"], attempt] = event["sha256"]
 
-    async def check(self, results: Iterable[Any], database: Database) -> list[Finding]:
+    async def check(self, results: Iterable[AcceptedResult], database: Database) -> list[Finding]:
         """Check that each attempt was executed at most once, and that each accepted result is its node's own."""
         twice = [f"{task_id}-{attempt} ran {n} times" for (task_id, attempt), n in self.begun.items() if n > 1]
         accepted, foreign = 0, []
@@ -57,7 +57,7 @@ class NodeLogs:
             Finding.of(4, "an accepted result is the one that its node logged", accepted, foreign),
         ]
 
-    async def _compact(self, row: Any, database: Database) -> str:
+    async def _compact(self, row: AcceptedResult, database: Database) -> str:
         """The SHA-256 of a result that came as the answer to a dispatch: re-encoded, not the node's own text."""
         result = await database.run(lambda c: verify.result(c, row.task_id, row.attempt))
         text = json.dumps(json.loads(result), ensure_ascii=False, separators=(",", ":"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.repair import invariants, verify
-from infra.db.repair.verify import Finding
+from infra.db.repair.verify import AcceptedResult, Finding, TaskRow
 from infra.settings import Settings
 
 SCAN_S = 5.0
@@ -18,8 +18,8 @@ class Snapshot:
     """One moment of the database."""
 
     findings: list[Finding]
-    tasks: dict[str, Row]
-    results: list[Row]  # of the nodes that were asked for
+    tasks: dict[str, TaskRow]
+    results: list[AcceptedResult]  # of the nodes that were asked for
 
 
 async def read(connection: Connection, settings: Settings, *, settled: bool, gpu_ids: list[str]) -> Snapshot:
@@ -30,4 +30,4 @@ async def read(connection: Connection, settings: Settings, *, settled: bool, gpu
     allowed_s = settings.heartbeat_timeout + settings.leader_lease + SCAN_S
     findings.append(await verify.silent_but_active(connection, allowed_s))
     tasks = {row.task_id: row for row in await verify.tasks(connection)}
-    return Snapshot(findings, tasks, list(await verify.results(connection, gpu_ids)))
+    return Snapshot(findings, tasks, await verify.results(connection, gpu_ids))

@@ -11,13 +11,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from infra.db.repair import verify
 from infra.db.repair.invariants import OVERDUE_S
-from infra.db.repair.verify import Finding
+from infra.db.repair.verify import Finding, TaskRow
 from infra.db.session import Database
 from infra.temporal import executions
 from infra.temporal.executions import Execution
@@ -38,7 +37,7 @@ class Agreement:
     broken: list[str] = field(default_factory=list)
     unknown: int = 0
 
-    async def check(self, tasks: Mapping[str, Any]) -> list[Finding]:
+    async def check(self, tasks: Mapping[str, TaskRow]) -> list[Finding]:
         """The findings about all tasks of a snapshot, and about all workflows that have no task."""
         runs: dict[str, list[Execution]] = defaultdict(list)
         async for one in executions.every(self.client):
@@ -96,14 +95,14 @@ class Agreement:
             if says != row.status:
                 self.broken.append(f"{task_id} is {row.status}, its workflow ended with {says}")
 
-    def _missing(self, task_id: str, row: Any) -> None:
+    def _missing(self, task_id: str, row: TaskRow) -> None:
         """Temporal forgets closed workflows, and a new task's workflow starts after its row is written."""
         if row.status in TERMINAL and row.ended_s > self.retention.total_seconds():
             self.unknown += 1
         elif row.started or row.status in TERMINAL or self.settled:
             self.broken.append(f"{task_id} is {row.status} and has no workflow")
 
-    def _cut_off(self, task_id: str, row: Any, how: str) -> None:
+    def _cut_off(self, task_id: str, row: TaskRow, how: str) -> None:
         """A run was terminated, perhaps by an operator: the reconciler starts another one unless the row has ended."""
         if row.status in TERMINAL:
             self.unknown += 1
@@ -111,13 +110,13 @@ class Agreement:
             self.broken.append(f"{task_id} is {row.status}, its workflow is {how}")
 
 
-async def check(client: Client, database: Database, tasks: Mapping[str, Any], *, settled: bool) -> list[Finding]:
+async def check(client: Client, database: Database, tasks: Mapping[str, TaskRow], *, settled: bool) -> list[Finding]:
     """Compare Temporal with the tasks of a snapshot. Raises RPCError if it cannot be read."""
     agreement = Agreement(client, database, settled, await executions.retention(client))
     return await agreement.check(tasks)
 
 
-def _agree(row: Any, listed: list[Execution]) -> bool:
+def _agree(row: TaskRow | None, listed: list[Execution]) -> bool:
     """Whether the list leaves no doubt."""
     counting = [one for one in listed if one.counts]
     if row is None or len(counting) != 1:

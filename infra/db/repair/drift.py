@@ -6,11 +6,14 @@ Each search reads an index that holds little else. Only `next_round` goes over a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import text
 
 from infra.db import clock
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.queue import order
 
 ACTOR = "reconciler"
@@ -142,75 +145,155 @@ _UNSERVED = text(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drifted:
+    """A task to repair, with its last attempt where that has a part in it."""
+
+    task_id: str
+    task_type: int
+    user_id: str
+    app: str
+    priority: int
+    timeout_ms: int
+    traceparent: str | None
+    event_seq: int
+    attempt: int | None = None
+    gpu_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotStarted(Drifted):
+    """A task whose start is not confirmed."""
+
+    waits: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Drifted):
+    """A task that has ended."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held(Drifted):
+    """A task with the attempt in question."""
+
+    attempt: int
+    gpu_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncollected(Held):
+    """Closed, and not collected."""
+
+    closed_for_s: float
+    """Infinite if the clock was set back since."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnNode(Held):
+    """Open, with the address of its node."""
+
+    ip: str
+    port: int
+    dispatch_secret: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expired(OnNode):
+    """Open, and past its deadline."""
+
+    accepted_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unfinished(Drifted):
+    display_id: int
+    doubtful: bool
+
+
+class NodeEpoch(NamedTuple):
+    """A node and its registration."""
+
+    gpu_id: str
+    epoch: int
+
+
+class _Unserved(NamedTuple):
+    task_type: int
+    task_id: str
+
+
 async def set_right(connection: Connection) -> None:
     """Let open attempts that began while the clock was ahead begin now: otherwise their deadlines would never come."""
     await connection.execute(_SET_RIGHT)
 
 
-async def not_started(connection: Connection, age_s: float) -> Sequence[Row]:
+async def not_started(connection: Connection, age_s: float) -> list[NotStarted]:
     """Tasks that have been in the outbox for `age_s`."""
-    return (await connection.execute(_NOT_STARTED, {"age": age_s})).all()
+    return await connection.all(NotStarted, _NOT_STARTED, {"age": age_s})
 
 
-async def expired(connection: Connection, age_s: float, delivery_s: float, unheard_s: float) -> Sequence[Row]:
+async def expired(connection: Connection, age_s: float, delivery_s: float, unheard_s: float) -> list[Expired]:
     """Open attempts past their timeout by `age_s`, which their workflow should have ended.
 
     One that no node has accepted has `delivery_s` more, and a first one at least `unheard_s`.
     """
     values = {"age": age_s, "delivery": delivery_s, "unheard": unheard_s}
-    return (await connection.execute(_EXPIRED, values)).all()
+    return await connection.all(Expired, _EXPIRED, values)
 
 
-async def uncollected(connection: Connection, age_s: float) -> Sequence[Row]:
+async def uncollected(connection: Connection, age_s: float) -> list[Uncollected]:
     """Attempts closed for `age_s` that their workflow has not collected."""
-    return (await connection.execute(_UNCOLLECTED, {"age": age_s})).all()
+    return await connection.all(Uncollected, _UNCOLLECTED, {"age": age_s})
 
 
-async def undispatched(connection: Connection, age_s: float) -> Sequence[Row]:
+async def undispatched(connection: Connection, age_s: float) -> list[OnNode]:
     """Attempts granted `age_s` ago that no node has accepted, with the node's address."""
-    return (await connection.execute(_UNDISPATCHED, {"age": age_s})).all()
+    return await connection.all(OnNode, _UNDISPATCHED, {"age": age_s})
 
 
-async def forgotten(connection: Connection, age_s: float) -> Sequence[Row]:
+async def forgotten(connection: Connection, age_s: float) -> list[Drifted]:
     """Tasks QUEUED for `age_s`, longer than any pause, that neither wait for a slot nor hold one."""
-    return (await connection.execute(_FORGOTTEN, {"age": age_s})).all()
+    return await connection.all(Drifted, _FORGOTTEN, {"age": age_s})
 
 
-async def stuck(connection: Connection, task_id: str) -> Row | None:
+async def stuck(connection: Connection, task_id: str) -> Drifted | None:
     """A task, with its attempt that is closed and not collected, where it has one."""
-    return (await connection.execute(_STUCK, {"task_id": task_id})).one_or_none()
+    return await connection.one_or_none(Drifted, _STUCK, {"task_id": task_id})
 
 
-async def ended(connection: Connection, task_ids: list[str], age_s: float) -> Sequence[Row]:
+async def ended(connection: Connection, task_ids: list[str], age_s: float) -> list[Ended]:
     """Those of these tasks that ended `age_s` ago, with the number of their last attempt."""
-    return (await connection.execute(_ENDED, {"task_ids": task_ids, "age": age_s})).all()
+    return await connection.all(Ended, _ENDED, {"task_ids": task_ids, "age": age_s})
 
 
-async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Row]:
+async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Drifted]:
     """The next `limit` unfinished tasks that don't wait for a slot, oldest first, starting over after the last one.
 
     Returns the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
     """
-    after = (await connection.execute(_ROUND)).scalar_one_or_none() or 0
-    rows = (await connection.execute(_UNFINISHED, {"age": age_s, "after": after, "limit": limit})).all()
+    after = await connection.one_or_none(int, _ROUND) or 0
+    rows = await connection.all(_Unfinished, _UNFINISHED, {"age": age_s, "after": after, "limit": limit})
     await connection.execute(_KEEP_ROUND, {"after": rows[-1].display_id if len(rows) == limit else 0})
     return [row for row in rows if row.doubtful]
 
 
-async def unattended(connection: Connection, age_s: float) -> Sequence[Row]:
+async def unattended(connection: Connection, age_s: float) -> list[NodeEpoch]:
     """Nodes whose state their workflow has not seen for `age_s`, and faulty or gone ones that hold open attempts."""
-    return (await connection.execute(_UNATTENDED, {"age": age_s})).all()
+    return await connection.all(NodeEpoch, _UNATTENDED, {"age": age_s})
 
 
-async def registered(connection: Connection, age_s: float) -> Sequence[Row]:
+async def registered(connection: Connection, age_s: float) -> list[NodeEpoch]:
     """Nodes whose last registration is older than `age_s`."""
-    return (await connection.execute(_REGISTERED, {"age": age_s})).all()
+    return await connection.all(NodeEpoch, _REGISTERED, {"age": age_s})
 
 
-async def unserved(connection: Connection) -> list[tuple[int, str]]:
+async def unserved(connection: Connection) -> Sequence[tuple[int, str]]:
     """Types with waiting tasks that no registered node supports, each with the first task of its queue.
 
     Types that a node supported before it left come first, since a caller may invent any number of others; then the
     oldest.
     """
-    return [(row.task_type, row.task_id) for row in await connection.execute(_UNSERVED)]
+    return await connection.all(_Unserved, _UNSERVED)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import text
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.nodes import liveness
 from infra.db.repair.invariants import Check
 
@@ -32,6 +33,31 @@ class Finding:
         return cls(invariant, name, rows, len(found), found[:EXAMPLES], unknown)
 
 
+class TaskRow(NamedTuple):
+    """A task as Temporal must know it: ended `ended_s` seconds ago (0: not yet), `mended` by the reconciler."""
+
+    task_id: str
+    status: str
+    started: bool
+    ended_s: float
+    mended: bool
+
+
+class AcceptedResult(NamedTuple):
+    """An accepted result, by the SHA-256 of its text."""
+
+    task_id: str
+    attempt: int
+    gpu_id: str
+    sha256: str
+
+
+class _Found(NamedTuple):
+    rows: int
+    violations: int
+    examples: list[str]
+
+
 _FIND = """
     SELECT (SELECT count(*) FROM {rows}) AS rows, count(*) AS violations,
            COALESCE((array_agg(subject ORDER BY subject))[1:{examples}], '{{}}') AS examples
@@ -40,7 +66,7 @@ _FIND = """
 _TASKS = text(
     """
     SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
-           extract(epoch FROM clock_timestamp() - completed_at)::float AS ended_s,
+           COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
            EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status) AS mended
       FROM tasks t WHERE CAST(:task_id AS text) IS NULL OR task_id = :task_id
     """
@@ -62,7 +88,7 @@ async def take_snapshot(connection: Connection) -> None:
 async def find(connection: Connection, check: Check) -> Finding:
     """The violations of one check."""
     statement = _FIND.format(rows=check.rows, broken=check.broken, examples=EXAMPLES)
-    row = (await connection.execute(text(statement.replace(":", r"\:")))).one()
+    row = await connection.one(_Found, text(statement.replace(":", r"\:")))
     return Finding(check.invariant, check.name, row.rows, row.violations, row.examples)
 
 
@@ -71,22 +97,21 @@ async def silent_but_active(connection: Connection, allowed_s: float) -> Finding
 
     Silence is what the scan takes for it: none while no API process listens, or while the fleet guard holds.
     """
-    rows = (await connection.execute(_ACTIVE)).scalar_one()
+    rows = await connection.one(int, _ACTIVE)
     lapsed = (await liveness.find(connection, allowed_s)).lapsed
     return Finding.of(9, "an ACTIVE node has beaten within its grace", rows, (gpu_id for gpu_id, _ in lapsed))
 
 
-async def tasks(connection: Connection, task_id: str | None = None) -> Sequence[Row]:
-    """What Temporal must agree with, of one task or of all: task_id, status, started, ended_s (s ago), mended."""
-    return (await connection.execute(_TASKS, {"task_id": task_id})).all()
+async def tasks(connection: Connection, task_id: str | None = None) -> list[TaskRow]:
+    """What Temporal must agree with, of one task or of all."""
+    return await connection.all(TaskRow, _TASKS, {"task_id": task_id})
 
 
-async def results(connection: Connection, gpu_ids: Sequence[str]) -> Sequence[Row]:
-    """The accepted results of some nodes: task_id, attempt, gpu_id, sha256 of the text."""
-    return (await connection.execute(_RESULTS, {"gpu_ids": list(gpu_ids)})).all()
+async def results(connection: Connection, gpu_ids: Sequence[str]) -> list[AcceptedResult]:
+    """The accepted results of some nodes."""
+    return await connection.all(AcceptedResult, _RESULTS, {"gpu_ids": list(gpu_ids)})
 
 
 async def result(connection: Connection, task_id: str, attempt: int) -> str:
     """The text of one accepted result."""
-    found: str = (await connection.execute(_RESULT, {"task_id": task_id, "attempt": attempt})).scalar_one()
-    return found
+    return await connection.one(str, _RESULT, {"task_id": task_id, "attempt": attempt})

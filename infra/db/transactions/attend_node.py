@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from infra.db.connection import Connection, Row
+from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.liveness import find
+from infra.db.nodes.queries import Node
 from infra.db.transactions import settle_attempt
 from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import Outcome
@@ -25,7 +26,7 @@ async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> boo
     return gpu_id in dict(silence.lapsed) and await node_transitions.go_offline(connection, gpu_id)
 
 
-async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[Row | None, Notifications]:
+async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[Node | None, Notifications]:
     """Act on the row, and note that it was seen. Returns the row afterwards, None of a node that has gone."""
     node = await node_queries.get(connection, gpu_id)
     notifications = Notifications()
