@@ -22,7 +22,9 @@ FILL = text(
     """
 )
 LAST = text("SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_id = 't2999'")
-WAITING = text("SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_type = ANY (:pool)")
+WAITING = text(
+    "SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_type = ANY (:pool) AND waiting_since IS NOT NULL"
+)
 
 
 @pytest.mark.parametrize("pool", [[1], [1, 2], [1, 2, 3]])
