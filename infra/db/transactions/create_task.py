@@ -53,7 +53,7 @@ class NewTask:
 
 @dataclass(frozen=True)
 class StoredTask:
-    """What a caller is told of its task."""
+    """What a creation answers with."""
 
     task_id: str
     display_id: int
