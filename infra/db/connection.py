@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg.rows import AsyncRowFactory, class_row, namedtuple_row, scalar_row
@@ -27,14 +27,6 @@ _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 class WrongCount(Exception):
     """A statement did not return exactly one row."""
-
-
-class Row(Protocol):
-    """A row: its columns by name, and in order."""
-
-    def __getattr__(self, name: str, /) -> Any: ...
-    def __getitem__(self, index: int, /) -> Any: ...
-    def __iter__(self) -> Iterator[Any]: ...
 
 
 class Opened(psycopg.AsyncConnection[Any]):
@@ -104,7 +96,7 @@ class Connection:
 
 
 class Result:
-    """All rows of a statement, fetched; or how many it has changed."""
+    """How many rows a statement has changed; its rows are untyped: `all`, `one` and `one_or_none` have types."""
 
     __slots__ = ("_rows", "rowcount")
 
@@ -112,13 +104,13 @@ class Result:
         self._rows = rows
         self.rowcount = rowcount
 
-    def all(self) -> Sequence[Row]:
+    def all(self) -> list[Any]:
         return self._rows
 
-    def one(self) -> Row:
-        return cast("Row", only(self._rows))
+    def one(self) -> Any:
+        return only(self._rows)
 
-    def one_or_none(self) -> Row | None:
+    def one_or_none(self) -> Any:
         return self.one() if self._rows else None
 
     def scalar_one(self) -> Any:
@@ -130,7 +122,7 @@ class Result:
     def scalars(self) -> list[Any]:
         return [row[0] for row in self._rows]
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._rows)
 
 
