@@ -18,6 +18,7 @@ from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
 
 from infra.db.attempts import queries as attempt_queries
+from infra.db.connection import Connection
 from infra.db.nodes.queries import Registration
 from infra.db.slots.capacity import Capacity, Nodes
 from infra.db.transactions import claim_slot, collect_attempt, create_task, node_state, settle_attempt
@@ -92,17 +93,16 @@ BEST = """
 """
 
 
-class Dawdling:
+class Dawdling(Connection):
     """A connection that stops for a moment before each statement and before the commit: races become likely."""
 
-    def __init__(self, connection: Session, chance: Random) -> None:
-        self._connection = connection
-        self.policy = connection.policy
+    def __init__(self, connection: Connection, chance: Random) -> None:
+        super().__init__(connection._opened, connection.policy)
         self._chance = chance
 
-    async def execute(self, *arguments: Any) -> Any:
+    async def _answer(self, *arguments: Any, **_: Any) -> Any:
         await self.dawdle()
-        return await self._connection.execute(*arguments)
+        return await super()._answer(*arguments)
 
     async def dawdle(self) -> None:
         if self._chance.random() < 0.3:
@@ -146,7 +146,7 @@ class Allocator(DatabaseMachine):
     async def session(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """One transaction of one process, with pauses in it."""
 
-        async def slowly(connection: Session) -> Any:
+        async def slowly(connection: Connection) -> Any:
             dawdling = Dawdling(connection, self.chance)
             done = await work(dawdling)
             await dawdling.dawdle()

@@ -129,7 +129,7 @@ _PAGE_OF_TYPE, _COUNT_OF_TYPE = (
     _page(_LISTED + _OF_TYPE),
     text(f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}"),
 )
-_LOCK = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
+_LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
 _STATUS = text(
     "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL"
 )
