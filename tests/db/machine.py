@@ -12,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlalchemy import text
 
 from infra.data_dir import embedded
+from infra.db.connection import Connection
 from infra.db.schema.migrate import migrate
 from infra.db.session import Database
-from tests.db.sessions import Session, Sessions
+from tests.db.sessions import Sessions
 from workers.stack.stack import Stack
 
 
@@ -24,11 +25,11 @@ class DatabaseMachine(RuleBasedStateMachine):
     runner: asyncio.Runner
     database: Database
 
-    def do(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
+    def do(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         return self.runner.run(self.database.run(work))
 
     def rows(self, statement: str, **values: Any) -> list[Any]:
-        async def read(connection: Session) -> list[Any]:
+        async def read(connection: Connection) -> list[Any]:
             return [tuple(row) for row in await connection.execute(text(statement), values)]
 
         return self.do(read)
@@ -64,4 +65,4 @@ def drive(machine: type[RuleBasedStateMachine], *, runs: int, steps: int) -> Non
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=chosen)

@@ -25,7 +25,6 @@ from infra.db.transactions import claim_slot, collect_attempt, create_task, node
 from infra.db.transactions.create_task import NewTask
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
-from tests.db.sessions import Session
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound
@@ -100,7 +99,7 @@ class Dawdling(Connection):
         super().__init__(connection._opened, connection.policy)
         self._chance = chance
 
-    async def _answer(self, *arguments: Any, **_: Any) -> Any:
+    async def _answer(self, *arguments: Any) -> tuple[list[Any], int]:
         await self.dawdle()
         return await super()._answer(*arguments)
 
@@ -143,7 +142,7 @@ class Allocator(DatabaseMachine):
         for rule_broken in (OVERFULL, WAITS_WITH_A_GRANT, IDLE_BESIDE_WORK, BROKEN_HISTORY):
             assert self.rows(rule_broken) == [], rule_broken
 
-    async def session(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def session(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         """One transaction of one process, with pauses in it."""
 
         async def slowly(connection: Connection) -> Any:
@@ -160,7 +159,7 @@ class Allocator(DatabaseMachine):
             return
         task_id, attempt_number, gpu_id = attempt
 
-        async def finish(connection: Session) -> tuple[Any, Any]:
+        async def finish(connection: Connection) -> tuple[Any, Any]:
             node = (
                 await connection.execute(text("SELECT task_types, status FROM gpus WHERE gpu_id = :g"), {"g": gpu_id})
             ).one()
@@ -215,7 +214,7 @@ class Allocator(DatabaseMachine):
         await self._existing(lambda c: node_state.deregister(c, gpu_id))
         await self._close_all(gpu_id, Outcome.DEREGISTERED)
 
-    async def _existing(self, work: Callable[[Session], Awaitable[Any]]) -> None:
+    async def _existing(self, work: Callable[[Connection], Awaitable[Any]]) -> None:
         try:
             await self.session(work)
         except GpuNotFound:
@@ -238,7 +237,7 @@ class Allocator(DatabaseMachine):
     async def _open(self, number: int) -> tuple[str, int, str] | None:
         statement = "SELECT task_id, attempt, gpu_id FROM attempts WHERE closed_at IS NULL ORDER BY task_id"
 
-        async def read(connection: Session) -> list[Any]:
+        async def read(connection: Connection) -> list[Any]:
             return [tuple(row) for row in await connection.execute(text(statement))]
 
         found = await self.database.run(read)
