@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from functools import partial
 
 import pytest
 
@@ -92,7 +93,7 @@ async def nodes(api, make_caller):
         caller, node = await make_caller("node", "fleet"), FakeNode(gpu_id)
         await node.start()
         await caller.register(node, [226])
-        node.beat_with(lambda caller=caller, gpu_id=gpu_id: caller.http.post(f"/gpus/{gpu_id}/heartbeat"))
+        node.beat_with(partial(caller.http.post, f"/gpus/{gpu_id}/heartbeat"))
         made.append((caller, node))
     yield made
     for caller, node in made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ class Alerts(DatabaseMachine):
         found = self.rows("SELECT seq FROM alerts WHERE cause = :key", key=key)
         assert len(found) == (key in self.level)
         for (seq,) in found:
-            self.do(lambda c, seq=seq: alerts.acknowledge(c, seq, by))
+            self.do(partial(alerts.acknowledge, seq=seq, by=by))
             self.by.setdefault(key, by)
 
     @rule(seq=st.sampled_from((0, -1, 10**9, 2**63 - 1)))
@@ -67,7 +68,7 @@ class Alerts(DatabaseMachine):
             (AlertStatus.ACTIVE, len(self.level) - len(self.by)),
         ):
             assert sum(count for pair, count in counts.items() if status in pair) == n
-            rows, total = self.do(lambda c, status=status: alerts.page(c, {"status": status}, limit=100, offset=0))
+            rows, total = self.do(partial(alerts.page, filters={"status": status}, limit=100, offset=0))
             assert (len(rows), total) == (n, n)
 
 

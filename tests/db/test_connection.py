@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
 from sqlalchemy import text
 
-from infra.db.connection import Connection, WrongCount
+from infra.db.connection import Connection, Result, WrongCount
 from infra.db.session import Database, DatabaseSilent, conninfo, is_unavailable
 from tests.db.sessions import Sessions
 from tests.faults.proxy import Chances, Proxy, is_commit, to_path
@@ -164,9 +165,11 @@ async def test_a_connection_that_is_left_busy_is_not_lent_again(database: Databa
 
 
 async def test_rows_are_counted(database: Database) -> None:
-    numbers = text("SELECT generate_series(1, :n) AS n")
+    async def numbers(connection: Connection, n: int) -> Result:
+        return await connection.execute(text("SELECT generate_series(1, :n) AS n"), {"n": n})
+
     for n in (0, 2):
-        found = await database.run(lambda c, n=n: c.execute(numbers, {"n": n}))
+        found = await database.run(partial(numbers, n=n))
         with pytest.raises(WrongCount):
             found.one()
 
@@ -268,7 +271,7 @@ async def test_callers_learn_at_once_that_postgres_refuses(away: Database) -> No
 @asynccontextmanager
 async def reachable(engine: Sessions, folder: Path) -> AsyncIterator[None]:
     """Postgres can be reached through this folder meanwhile; at the end its connections are cut."""
-    path = Path(conninfo_to_dict(conninfo(engine.url))["host"]) / SOCKET
+    path = Path(str(conninfo_to_dict(conninfo(engine.url))["host"])) / SOCKET
     proxy = Proxy([to_path(path)], Chances(), Random(1), is_commit)
     await proxy.listen_on_path(folder / SOCKET)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,13 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from sqlalchemy import text
 
+from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.queries import Registration
 from infra.db.ops import counters
 from infra.db.transactions import node_state
 from tests.db.machine import DatabaseMachine, drive, over
-from tests.db.sessions import Session
 from workers.stack.stack import Stack
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import TRANSITIONS, GpuStatus
@@ -92,7 +93,7 @@ class Nodes(DatabaseMachine):
     @invariant()
     def the_rows_are_as_the_model_says(self) -> None:
         for name, status in self.status.items():
-            row = self.do(lambda c, name=name: node_queries.get(c, name))
+            row = self.do(partial(node_queries.get, gpu_id=name))
             assert (None if row is None else (row.status, row.epoch)) == (
                 None if status is None else (status, self.epoch[name])
             )
@@ -113,7 +114,7 @@ class Nodes(DatabaseMachine):
             assert (self.status[name], after) in TRANSITIONS
             self.status[name] = after
 
-    def known(self, name: str, work: Callable[[Session], Awaitable[Any]]) -> Any:
+    def known(self, name: str, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         """What `work` gives for a registered node; that it refuses any other."""
         if self.status[name] is not None:
             return self.do(work)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -63,8 +65,8 @@ async def test_what_is_old_is_pruned_whole(session: psycopg.AsyncConnection) -> 
 
 async def test_what_is_pruned_is_not_counted_any_more(session: psycopg.AsyncConnection, database: Database) -> None:
     async def totals() -> list[int]:
-        whose: tuple[dict[str, str], ...] = ({}, {"user_id": "u"}, {"gpu_id": "doc"}, {"user_id": "u", "gpu_id": "doc"})
-        return [await database.run(lambda c, w=w: counters.tasks_matching(c, **w)) for w in whose]
+        whose: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"gpu_id": "doc"}, {"user_id": "u", "gpu_id": "doc"})
+        return [await database.run(partial(counters.tasks_matching, **w)) for w in whose]
 
     async with session:
         before = await totals()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from tests.conftest import GRACE_S, Api, MakeNode, eventually
@@ -28,7 +29,7 @@ async def test_half_of_eight_is_held_and_one_is_not(api: Api, make_node: MakeNod
     assert (alert["level"], alert["source"]) == ("CRITICAL", "gpu_monitor")
     assert await statuses(api, nodes) == {"ACTIVE"}
     for node in nodes[:4]:
-        node.beat_with(lambda gpu_id=node.gpu_id: api.http.post(f"/gpus/{gpu_id}/heartbeat"))
+        node.beat_with(partial(api.http.post, f"/gpus/{node.gpu_id}/heartbeat"))
     await eventually(lambda: all_heard(api, nodes))
     assert await statuses(api, nodes) == {"ACTIVE"}
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ async def test_rows_and_workflows_converge(lossy, make_node, monkeypatch):
     )
     entries: Counter[str] = Counter()
     for task_id, kind in tasks.items():
-        await eventually(lambda task_id=task_id, kind=kind: has_ended(client, task_id, KINDS[kind]))
+        await eventually(partial(has_ended, client, task_id, KINDS[kind]))
         assert (await api.get(f"/tasks/{task_id}"))["status"] == KINDS[kind]
         entries += repairs(await api.get(f"/tasks/{task_id}/events"))
     assert entries["edge"] >= 1

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -245,7 +246,7 @@ async def test_a_nodes_workflow_that_was_ended_runs_again(api, temporal, make_no
         gpu_id = f"ended_by_{how}"
         await make_node(gpu_id, [732])
         handle = temporal.get_workflow_handle(f"gpu-{gpu_id}")
-        first = (await eventually(lambda handle=handle: described(handle))).run_id
+        first = (await eventually(partial(described, handle))).run_id
         await getattr(handle, how)()
 
         async def is_anew(handle: WorkflowHandle[Any, Any] = handle, first: str = first) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -292,7 +293,7 @@ async def test_programs_started_during_an_outage_wait_for_its_end(stack, caller,
         await program.stop()
         async with stopped(stack, service):
             program.start()
-            started = await eventually(lambda program=program: pid_of(program))
+            started = await eventually(partial(pid_of, program))
             await asyncio.sleep(GRACE_S)  # the outage
             assert program.pid == started
         await program.until_ready(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import psycopg
 from temporalio.api.common.v1 import WorkflowExecution
@@ -131,7 +132,7 @@ async def test_a_completed_workflow_whose_row_is_behind(api, make_node, temporal
         await api.succeed(await node.next_put(), {"n": 1})
     for task_id in ids:
         await api.until(task_id, "COMPLETED")
-        await eventually(lambda task_id=task_id: _returned(temporal, task_id))
+        await eventually(partial(_returned, temporal, task_id))
         await undo_the_end(stack, task_id)
     uncollected, still_open = ids
     await update(stack, "DELETE FROM task_results WHERE task_id = %s", still_open)
@@ -146,7 +147,7 @@ async def test_a_completed_workflow_whose_row_is_behind(api, make_node, temporal
     await api.succeed(put, {"n": 1})
     for task_id in ids:
         await api.until(task_id, "COMPLETED", within=SLOW)
-        await eventually(lambda task_id=task_id: _returned(temporal, task_id))
+        await eventually(partial(_returned, temporal, task_id))
     events = await api.get(f"/tasks/{uncollected}/events")
     assert [(e["to"], e["actor"]) for e in events][-1] == ("COMPLETED", "reconciler")
     assert await _has_notes(api, still_open) == ["工作流已结束而任务尚未结束，由监控重新运行"]

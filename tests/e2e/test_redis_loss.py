@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -124,7 +125,7 @@ async def test_killed_and_replaced(caller, make_node, redis, watch):
         pid = redis.pid
         redis.kill()
         await work.go_on()
-        await eventually(lambda pid=pid: is_another(redis, pid))
+        await eventually(partial(is_another, redis, pid))
         await work.go_on()
     await work.end()
     assert watch.statuses == {200}

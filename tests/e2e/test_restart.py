@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ async def raise_alerts(api: Api, make_node: MakeNode, name: str) -> None:
         gpu_id = f"{name}_broken_{number}"
         await make_node(gpu_id, [999])
         await api.post(f"/gpus/{gpu_id}/fault?reason=fan")
-    alert, _ = [(await eventually(lambda n=n: api.alerts(f"{name}_broken_{n}")))[0] for n in (1, 2)]
+    alert, _ = [(await eventually(partial(api.alerts, f"{name}_broken_{n}")))[0] for n in (1, 2)]
     await api.post(f"/monitoring/alerts/{alert['id']}/acknowledge")
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -108,7 +109,7 @@ async def test_a_change_without_a_guard(shop, make_node):
         await api.succeed(again, {"n": 2})
         await api.until(failing, "COMPLETED", within=STUCK_S)
         for task_id in puts:
-            await eventually(lambda task_id=task_id: completed(shop, task_id), within=STUCK_S)
+            await eventually(partial(completed, shop, task_id), within=STUCK_S)
             assert len(await shop.reasons(task_id)) <= 2
     await shop.calm_down()
     assert await shop.health() == "HEALTHY"
@@ -131,7 +132,7 @@ async def test_a_bug_in_every_workflow(shop, make_node):
     assert put.task_id == unheard
     await api.succeed(put, {})
     for one in (task_id, unheard):
-        await eventually(lambda one=one: completed(shop, one), within=STUCK_S)
+        await eventually(partial(completed, shop, one), within=STUCK_S)
     await shop.calm_down()
 
     since = (await select(shop.stack, "SELECT clock_timestamp() AS now"))[0]["now"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.conftest import eventually
@@ -214,7 +216,7 @@ async def test_a_waiting_task_is_handed_the_freed_slot(api, make_node, temporal)
     put = await node.next_put()
     assert put.task_id == first
     for task_id in (normal, vip):
-        await eventually(lambda task_id=task_id: is_started(temporal, task_id))
+        await eventually(partial(is_started, temporal, task_id))
     await api.succeed(put, {})
     put = await node.next_put()
     assert put.task_id == vip

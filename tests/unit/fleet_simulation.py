@@ -12,6 +12,7 @@ import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from workflows.domain import node_record
@@ -151,7 +152,7 @@ class Fleet:
         for at, flow, work in arrivals:
             task = SimulatedTask(len(self.tasks), flow, work, at)
             self.tasks.append(task)
-            self._at(at, lambda task=task: self._wait(task))
+            self._at(at, partial(self._wait, task))
         while self._events and self.now < until_s:
             self.now, _, happens = heapq.heappop(self._events)
             happens()
