@@ -149,7 +149,7 @@ MakeCaller = Callable[..., Awaitable[Api]]
 
 def stack_settings(data_dir: Path, **more: Any) -> Settings:
     """A stack of the tests: all embedded, on free ports, and in a hurry."""
-    chosen = {
+    chosen: dict[str, Any] = {
         "data_dir": data_dir,
         "port": free_port(),
         "temporal_port": free_port(),

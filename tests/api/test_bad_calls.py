@@ -34,7 +34,7 @@ ELSEWHERE = [
     ("GET", f"{PREFIX}/tasks/a/b/c"),
     ("GET", PREFIX),
 ]
-KEYS = {
+KEYS: dict[str, list[tuple[str, str | bytes]]] = {
     "none": [],
     "an unknown one": [("Authorization", "Bearer unknown")],
     "an unknown one of the other kind": [("X-API-Key", "unknown")],

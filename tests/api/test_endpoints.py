@@ -6,11 +6,19 @@ That it also is what the OpenAPI document says, `api.ask` checks of every answer
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.api.specification import SECTIONS, like
 from tests.conftest import eventually
 
 HEALTH = {"HEALTHY", "DEGRADED", "UNHEALTHY"}
+
+
+def request(section: str) -> dict[str, Any]:
+    """The sample of an endpoint's body."""
+    body = SECTIONS[section].request
+    assert body is not None
+    return body
 
 
 async def seen(api, section, path, *, method="GET", **options):
@@ -73,7 +81,7 @@ async def test_1_6_and_1_7_checks(api):
 
 
 async def test_2_gpus(api, make_node):
-    asked = SECTIONS["2.4"].request
+    asked = request("2.4")
     node = await make_node("shape_gpu", [203])
     body = {**asked, "gpuId": node.gpu_id, "ip": "127.0.0.1", "port": node.port, "supportedTaskTypes": [203]}
     await seen(api, "2.4", "/gpus/register", method="POST", json=body)
@@ -105,7 +113,7 @@ async def test_2_4_takes_a_vast_id(api, make_node):
 
 
 async def test_3_a_task_from_its_creation_to_its_result(api, make_node):
-    sample = SECTIONS["3.5"].request
+    sample = request("3.5")
     created = await seen(api, "3.5", "/tasks", method="POST", json={**sample, "taskType": 201})
     assert created["status"] == "QUEUED"
     task_id = created["taskId"]
@@ -126,7 +134,7 @@ async def test_3_a_task_from_its_creation_to_its_result(api, make_node):
 
     node = await make_node("life_gpu", [201])
     put = await node.next_put()
-    report = {**SECTIONS["3.6"].request, "gpuId": node.gpu_id, "progress": 65}
+    report = {**request("3.6"), "gpuId": node.gpu_id, "progress": 65}
     told = await seen(api, "3.6", f"/tasks/{task_id}/status", method="POST", json=report)
     assert told == await api.say(put, "PROCESSING", progress=65)
     running = await seen(api, "3.2", f"/tasks/{task_id}")
@@ -136,7 +144,7 @@ async def test_3_a_task_from_its_creation_to_its_result(api, make_node):
     assert (progress["progress"], progress["gpuId"], progress["queuePosition"]) == (65, node.gpu_id, 0)
     assert progress["startTime"] == running["startedAt"] <= progress["updateTime"]
 
-    result = SECTIONS["3.7"].request
+    result = request("3.7")
     headers = {"X-Attempt-Token": put.token}
     await seen(api, "3.7", f"/tasks/{task_id}/result", method="POST", json=result, headers=headers)
     done = await api.until(task_id, "COMPLETED")

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -268,12 +269,12 @@ async def test_a_nodes_key_is_limited(stack, made, api):
     one = await made("create", "--role", "node", "--owner", "limited node", *limits)
     node, other = FakeNode("limited_gpu"), FakeNode("limited_gpu_2")
     async with frontend(stack, key=one["secret"]) as caller:
-        for wrong, word in (
-            ({"types": [254, 1]}, "supportedTaskTypes"),
-            ({"ip": "127.1.0.1"}, "ip"),
-            ({"maxConcurrentTasks": 3}, "maxConcurrentTasks"),
-        ):
-            types = wrong.pop("types", [254])
+        wrongs: tuple[tuple[list[int], dict[str, Any], str], ...] = (
+            ([254, 1], {}, "supportedTaskTypes"),
+            ([254], {"ip": "127.1.0.1"}, "ip"),
+            ([254], {"maxConcurrentTasks": 3}, "maxConcurrentTasks"),
+        )
+        for types, wrong, word in wrongs:
             with pytest.raises(AssertionError, match=f"403.*{word}"):
                 await caller.register(node, types, **{"port": 9000} | wrong)
         await caller.register(node, [255, 254], port=9000, maxConcurrentTasks=2)

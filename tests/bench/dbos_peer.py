@@ -53,7 +53,7 @@ class Peer:
 
         @DBOS.step()  # type: ignore[untyped-decorator, unused-ignore]
         async def dispatch() -> None:
-            self._dispatched(DBOS.workflow_id).set()
+            self._dispatched(str(DBOS.workflow_id)).set()
 
         @DBOS.workflow()  # type: ignore[untyped-decorator, unused-ignore]
         async def three_steps_and_a_message() -> None:

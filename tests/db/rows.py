@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.connection import Connection
 from infra.db.ops.api_keys import Caller
@@ -28,20 +29,20 @@ EMPTY = (
 )
 
 
-async def task(connection: Connection, task_id: str, **columns: Any) -> None:
+async def task(connection: Connection | AsyncConnection, task_id: str, **columns: Any) -> None:
     await _insert(connection, "tasks", TASK | {"task_id": task_id} | columns)
 
 
-async def node(connection: Connection, gpu_id: str, **columns: Any) -> None:
+async def node(connection: Connection | AsyncConnection, gpu_id: str, **columns: Any) -> None:
     await _insert(connection, "gpus", NODE | {"gpu_id": gpu_id} | columns)
 
 
-async def attempt(connection: Connection, task_id: str, **columns: Any) -> None:
+async def attempt(connection: Connection | AsyncConnection, task_id: str, **columns: Any) -> None:
     values = ATTEMPT | {"task_id": task_id} | columns
     await _insert(connection, "attempts", {"token": f"{task_id}-{values['attempt']}"} | values)
 
 
-async def _insert(connection: Connection, table: str, values: dict[str, Any]) -> None:
+async def _insert(connection: Connection | AsyncConnection, table: str, values: dict[str, Any]) -> None:
     """A value may also be an SQL expression."""
     words = {name: value.text for name, value in values.items() if isinstance(value, TextClause)}
     marks = ", ".join(words.get(name, f":{name}") for name in values)

@@ -44,6 +44,7 @@ async def test_an_old_api_key_brings_nothing_back(connection):
 async def test_a_revoked_bootstrap_key_stays_revoked(connection):
     await api_keys.ensure_bootstrap(connection, "first")
     caller = await api_keys.find(connection, "first")
+    assert caller is not None
     assert await api_keys.revoke(connection, caller.key_id, BY)
     assert not await api_keys.ensure_bootstrap(connection, "first")
     assert await api_keys.find(connection, "first") is None
@@ -132,6 +133,7 @@ async def test_what_can_t_be_made(connection, key, says):
 async def test_the_bootstrap_key_is_rotated_by_its_setting_alone(connection):
     await api_keys.ensure_bootstrap(connection, "first")
     caller = await api_keys.find(connection, "first")
+    assert caller is not None
     with pytest.raises(KeyRefused, match="API_KEY"):
         await api_keys.rotate(connection, caller.key_id, 0, BY)
 
@@ -139,7 +141,9 @@ async def test_the_bootstrap_key_is_rotated_by_its_setting_alone(connection):
 async def test_another_key_is_not_raised_to_an_administrator_s(connection):
     made = await api_keys.create(connection, NewKey(Role.USER, "u"), BY)
     assert not await api_keys.ensure_bootstrap(connection, made.secret)
-    assert (await api_keys.find(connection, made.secret)).role is Role.USER
+    caller = await api_keys.find(connection, made.secret)
+    assert caller is not None
+    assert caller.role is Role.USER
 
 
 async def test_keys_made_while_the_clock_was_ahead_are_revoked_with_all_others(connection):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from alembic import command
@@ -56,31 +57,33 @@ async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
 
 async def native(connection: AsyncConnection) -> Connection:
     """The same, as our modules use it."""
-    return Connection((await connection.get_raw_connection()).driver_connection, USUAL)
+    opened = (await connection.get_raw_connection()).driver_connection
+    assert opened is not None
+    return Connection(opened, USUAL)
 
 
 async def test_keys_gpus_and_counts_are_carried_over(before):
     await before.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0013"))  # what `keys` reads
     caller = await api_keys.find(await native(before), "node")
-    assert (caller.key_id, caller.lineage, caller.role, caller.acts_for_others) == (
-        "key_node",
-        "key_node",
-        "node",
-        False,
-    )
+    assert caller is not None
+    found = caller.key_id, caller.lineage, caller.role, caller.acts_for_others
+    assert found == ("key_node", "key_node", "node", False)
     rows = await before.execute(text("SELECT gpu_id, lineage FROM gpus"))
     assert {row.gpu_id: row.lineage for row in rows} == {"of_admin": None, "of_node": "key_node", "of_nobody": None}
     rows = await before.execute(text("SELECT lineage, idempotency_key FROM tasks ORDER BY task_id"))
     assert [tuple(row) for row in rows] == [("key_admin", f"idem{number}") for number in range(3)]
-    for filters, total in [
+    totals: list[tuple[dict[str, Any], int]] = [
         ({}, 3),
         ({"status": "QUEUED"}, 1),
         ({"gpu_id": "g"}, 2),
         ({"gpu_id": "g", "status": "QUEUED"}, 0),
         ({"gpu_id": "g", "task_type": 1, "status": "PROCESSING"}, 2),
-    ]:
+    ]
+    for filters, total in totals:
         assert await counters.tasks_matching(await native(before), user_id="u", **filters) == total
         assert await counters.tasks_matching(await native(before), user_id="v", **filters) == 0
     assert await api_keys.ensure_bootstrap(await native(before), "another")
     assert await api_keys.find(await native(before), "admin") is None
-    assert (await api_keys.find(await native(before), "another")).lineage == "key_admin"
+    bootstrap = await api_keys.find(await native(before), "another")
+    assert bootstrap is not None
+    assert bootstrap.lineage == "key_admin"

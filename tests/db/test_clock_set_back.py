@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
@@ -271,7 +272,8 @@ async def test_a_silent_node_keeps_its_tasks_for_one_grace(fresh: Life) -> None:
     await fresh.do(f"UPDATE gpus SET status = 'OFFLINE', status_since = {AHEAD}")
     node = await node_queries.get(fresh.connection, "n")
     assert node is not None
-    assert NodeSteps(None, None, None, Settings())._hold_is_over(node)
+    nobody: Any = None
+    assert NodeSteps(nobody, nobody, nobody, Settings())._hold_is_over(node)
 
 
 async def test_health_and_durations_are_those_of_tasks_that_have_ended(fresh: Life) -> None:

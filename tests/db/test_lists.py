@@ -112,5 +112,6 @@ async def test_a_timeline_in_pages(life, connection):
         )
     assert [row.seq for row in await timeline.events(connection, "t", limit=2, offset=1)] == [2, 3]
     owner = await task_queries.owner(connection, "t")
+    assert owner is not None
     assert (owner.user_id, owner.event_seq) == ("u", 3)
     assert await task_queries.owner(connection, "none") is None

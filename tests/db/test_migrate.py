@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.data_dir import embedded
@@ -99,7 +99,7 @@ async def in_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         await connection.rollback()
 
 
-async def one(engine: AsyncEngine, statement: object) -> object:
+async def one(engine: AsyncEngine, statement: TextClause) -> object:
     async with engine.connect() as connection:
         return (await connection.execute(statement)).scalar_one_or_none()
 

@@ -45,7 +45,9 @@ async def recorded(database: Database) -> list[tuple[Any, ...]]:
 
 
 async def status(database: Database) -> str:
-    return str((await database.run(lambda c: node_queries.status_of(c, "n1"))).status)
+    node = await database.run(lambda c: node_queries.status_of(c, "n1"))
+    assert node is not None
+    return node.status
 
 
 async def alerts(database: Database) -> list[int]:

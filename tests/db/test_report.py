@@ -16,6 +16,7 @@ from infra.db.session import Database
 from infra.db.transactions import report as reports
 from infra.db.transactions import settle_attempt
 from infra.db.transactions.report import Heard, Report, Said
+from infra.json.off_loop import off_loop
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.life import Life
@@ -174,7 +175,7 @@ async def test_no_transaction_is_open_while_results_are_compared(database: Datab
         return work()
 
     await database.run(prepare)
-    monkeypatch.setattr(reports.off_loop, "run", compare)
+    monkeypatch.setattr(off_loop, "run", compare)
     report = Report(task_id, f"{task_id}-1", None, None)
     heard = [await reports.take_result(database, report, one) for one in (given, given, "[1,2]", "[2]", "[2]")]
     assert [type(one.refusal) for one in heard] == [type(None)] * 3 + [ConflictingResult] * 2

@@ -88,6 +88,6 @@ class LossyDatabase(Database):
 if __name__ == "__main__":
     for module, name in STEPS:
         setattr(module, name, noted(name, getattr(module, name)))
-    schema.Database = LossyDatabase
+    schema.Database = LossyDatabase  # type: ignore[attr-defined]  # it imports it
     reconciler.AGE_S, reconciler.SIGNAL_S, reconciler.OVERDUE_S, reconciler.DELIVERY_S = 1.0, 2.0, 3.0, 3.0
     sys.exit(cli.main(["worker"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
@@ -28,7 +30,8 @@ async def closed(temporal, task_id):
     try:
         await handle.result()
     except WorkflowFailureError as failure:
-        return found, failure.cause.type, failure.cause.message
+        cause: Any = failure.cause
+        return found, cause.type, cause.message
     return found, None, None
 
 
@@ -76,11 +79,11 @@ async def test_what_ended_failed_is_not_run_again(api, make_node, temporal, stac
 
 async def test_a_run_that_finds_its_task_ended_ends_at_once_as_the_task_did(api, make_node, temporal, stack):
     node = await make_node("ends_twice", [443])
-    ended = {await failed(api, node, 443): (FAILED, "TaskFailed", "found FAILED")}
+    in_vain = await failed(api, node, 443)
     done = await api.create(443)
     await api.succeed(await node.next_put(), {})
     await api.until(done, "COMPLETED")
-    ended[done] = (COMPLETED, None, None)
+    ended = {in_vain: (FAILED, "TaskFailed", "found FAILED"), done: (COMPLETED, None, None)}
     for task_id, how in ended.items():
         await closed(temporal, task_id)
         await temporal.start_workflow(

@@ -181,7 +181,7 @@ class Campaign:
     async def _column(self, statement: str) -> list[float]:
         async with (
             await psycopg.AsyncConnection.connect(self._url) as connection,
-            await connection.execute(statement) as cursor,  # type: ignore[arg-type]
+            await connection.execute(statement) as cursor,
         ):
             return [row[0] for row in await cursor.fetchall()]
 

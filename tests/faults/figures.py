@@ -56,11 +56,11 @@ class Figures:
         """From what the parts of the harness saw."""
         checks = {check["name"]: check for check in verified["checks"]}
         broken = [f"{name}: {', '.join(check['examples'])}" for name, check in checks.items() if check["violations"]]
-        in_flight = next((check for name, check in checks.items() if name.startswith(IN_FLIGHT)), {"examples": []})
+        in_flight = [one for name, check in checks.items() if name.startswith(IN_FLIGHT) for one in check["examples"]]
         return cls(
             lost=len(lost),
             executed_twice=checks[TWICE]["violations"] if TWICE in checks else -1,
-            slots_leaked=sum("is open" in example for example in in_flight["examples"]),
+            slots_leaked=sum("is open" in example for example in in_flight),
             violations=verified["violations"],
             sound_nodes_faulty=len(verdict.sound_faulty),
             bad_nodes_unknown=len(verdict.unknown),

@@ -54,7 +54,7 @@ class Hand:
         async with await psycopg.AsyncConnection.connect(url) as connection:
             if not counted:
                 await connection.execute("SET LOCAL session_replication_role = replica")
-            await connection.execute(statement, values)  # type: ignore[call-overload]
+            await connection.execute(statement, values)
 
     async def start(self, task_id: str) -> None:
         """One more workflow for a task, though it has had one."""

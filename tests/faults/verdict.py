@@ -96,7 +96,7 @@ async def read(url: str, sound: Sequence[str], bad: Sequence[str], joined_at: fl
     async with await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection:
 
         async def rows(statement: str, **values: Any) -> list[dict[str, Any]]:
-            return await (await connection.execute(statement, values)).fetchall()  # type: ignore[arg-type]
+            return await (await connection.execute(statement, values)).fetchall()
 
         async def times(*, after: bool) -> str:
             found = await rows(_WAITS, honest=f"{HONEST}%", since=joined_at, after=after)

@@ -33,7 +33,7 @@ def _is_port(value: Any) -> bool:
 
 
 @schemathesis.check
-def envelope(_: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case) -> None:
+def envelope(_: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]) -> None:
     """The HTTP status is `code`, a failure has no data, and an answer that asks to come back later says when."""
     if response.request.method == "HEAD":
         return

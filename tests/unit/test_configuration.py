@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
@@ -40,9 +41,13 @@ def _shown(value: object) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def _number(bound: Any) -> str:
+    return f"{bound:g}" if bound < 1e6 else f"{bound:.0f}"
+
+
 def _bounds(info: FieldInfo) -> Iterator[str]:
-    least = [f"{m.ge:g}" for m in info.metadata if isinstance(m, Ge)] + ["1" for m in info.metadata if m == Gt(0)]
-    most = [f"{m.le:g}" if m.le < 1e6 else f"{m.le:.0f}" for m in info.metadata if isinstance(m, Le)]
+    least = [_number(m.ge) for m in info.metadata if isinstance(m, Ge)] + ["1" for m in info.metadata if m == Gt(0)]
+    most = [_number(m.le) for m in info.metadata if isinstance(m, Le)]
     assert not any(isinstance(m, Lt) for m in info.metadata)
     if least and most:
         yield f"{least[0]} to {most[0]}."

@@ -112,7 +112,8 @@ def test_files_of_somebody_else_are_named_before_anything_is_done(
 ) -> None:
     path = data_dir.root / name
     path.parent.mkdir(exist_ok=True)
-    _ = path.exists() or path.touch()
+    if not path.exists():
+        path.touch()
     before = sorted(data_dir.root.rglob("*"))
     uid = data_dir.root.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: uid + 1)

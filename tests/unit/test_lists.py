@@ -19,7 +19,9 @@ from api.http.paging import Page, WholeOrPage
 def item(number: int, *sizes: int | None, letter: str = "x") -> Item:
     """`None`: the database has left it out."""
     names = ("payload", "result")
-    large = {name: None if size is None else letter * size for name, size in zip(names, sizes, strict=False)}
+    large: dict[str, str | bytes | None] = {
+        name: None if size is None else letter * size for name, size in zip(names, sizes, strict=False)
+    }
     return Item(b'{"id":%d}' % number, large)
 
 
@@ -96,7 +98,7 @@ async def test_a_whole_list_ends_where_the_answer_is_full(size: int, shown: int,
     assert len(answer.body) <= MAX_ANSWER
     assert [one["id"] for one in json.loads(bytes(answer.body))["data"]] == list(range(shown))
     assert answer.headers["X-Total-Count"] == "2345"
-    links = dict(reversed(link.split("; ")) for link in answer.headers["Link"].split(", "))
+    links = dict(link.split("; ")[::-1] for link in answer.headers["Link"].split(", "))
     assert links['rel="next"'] == f"</gpus?{following}>"
     assert set(links) == {'rel="first"', 'rel="next"', 'rel="last"'}
 

@@ -72,10 +72,16 @@ async def test_what_cannot_be_killed_is_waited_for_once_and_keeps_nothing_from_s
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A process that a driver holds, or another user's."""
-    launcher, tries = Launcher(os.environ, sweep_timeout=0.3), []
+    launcher = Launcher(os.environ, sweep_timeout=0.3)
+    tries: list[tuple[object, ...]] = []
+
+    def in_vain(*of: object) -> set[int]:
+        tries.append(of)
+        return {1}
+
     monkeypatch.setattr(launcher, "_adopts", True)
     monkeypatch.setattr("workers.node.child._children", lambda: {1})
-    monkeypatch.setattr(supervise, "kill_all", lambda *of: tries.append(of) or {1})
+    monkeypatch.setattr(supervise, "kill_all", in_vain)
     children = [await launcher.launch(["true"], Slot(0, ""), {}, Nobody(), subprocess.DEVNULL) for _ in range(2)]
     closing = asyncio.create_task(launcher.close(children[0]))
     while not tries:  # noqa: ASYNC110

@@ -31,7 +31,8 @@ def test_a_tenant_with_two_tasks_does_not_wait_for_one_with_twelve():
 
 @given(st.lists(st.sampled_from(APPS), min_size=1, max_size=60))
 def test_while_apps_have_work_their_shares_differ_by_one_at_most(arrivals):
-    order, left, served = serve(arrivals, {}), Counter(arrivals), Counter()
+    order, left = serve(arrivals, {}), Counter(arrivals)
+    served: Counter[str] = Counter()
     for app in order:
         served[app] += 1
         left[app] -= 1

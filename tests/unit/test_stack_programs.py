@@ -36,7 +36,7 @@ def test_a_service_whose_address_is_set_is_not_embedded(data_dir: DataDir) -> No
 
 
 def test_programs_get_the_addresses_and_the_settings_of_the_stack(data_dir: DataDir) -> None:
-    settings = Settings(port=9000, heartbeat_timeout=2.5, task_types={2: {"name": "image", "maxRetries": 1}})  # type: ignore[dict-item]
+    settings = Settings(port=9000, heartbeat_timeout=2.5, task_types={2: {"name": "image", "maxRetries": 1}})
     env = programs.environment(settings, SERVICES, data_dir, SecretStr("key"))
     assert env["ORCHESTRATOR_DATABASE_URL"] == SERVICES.database_url
     assert env["ORCHESTRATOR_API_KEY"] == "key"  # pragma: allowlist secret

@@ -94,7 +94,7 @@ def test_bytes_have_defaults_by_role() -> None:
     assert usual.bytes_of(Role.NODE) == ByteRate(16 * 2**20, 128 * 2**20)
     assert usual.bytes_of(Role.ADMIN) is None
     given = Settings(
-        rate_limits={  # type: ignore[arg-type]
+        rate_limits={
             "user": {"rate": 1, "burst": 1, "bytes": 70_000},
             "node": {"rate": 0, "burst": 1, "bytes": 0},
             "operator": {"rate": 0, "burst": 1, "bytes": 65_536.5},

@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from workers.node import BadInput
 
@@ -77,9 +78,15 @@ def big(input, report):
 
 
 def nested(levels):
-    value = {}
+    value: dict[str, Any] = {}
     for _ in range(levels - 1):
         value = {"x": value}
+    return value
+
+
+def endless():
+    value: dict[str, Any] = {}
+    value["x"] = value
     return value
 
 
@@ -94,7 +101,7 @@ ODD = {
     "nul": lambda: {"text": "a\x00b"},
     "surrogate": lambda: {"text": "a\ud800b"},
     "large number": lambda: {"x": 10**4500},
-    "itself": lambda: (value := {}, value.update(x=value))[0],
+    "itself": endless,
     "numbers for names": lambda: {1: {None: [True, 2.5]}},
     "99 levels": lambda: nested(99),
     "100 levels": lambda: nested(100),
@@ -113,7 +120,12 @@ class OwnError(Exception):
     pass
 
 
-class BadInputOfOurOwn(type("BadInput", (OwnError,), {})):
+class Ours:
+    class BadInput(OwnError):
+        pass
+
+
+class BadInputOfOurOwn(Ours.BadInput):
     """Not the agent's class, but of its name."""
 
 
