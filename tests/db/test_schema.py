@@ -8,7 +8,7 @@ from psycopg import IntegrityError
 from sqlalchemy import text
 
 from infra.db.schema.migrate import alembic_config, create_engine
-from tests.db import rows
+from tests.db import rows, schema
 
 
 async def test_the_migrations_match_the_tables(engine):
@@ -16,6 +16,12 @@ async def test_the_migrations_match_the_tables(engine):
     async with alembics.connect() as connection:
         await connection.run_sync(lambda sync: command.check(alembic_config(sync)))
     await alembics.dispose()
+
+
+async def test_the_whole_schema_is_written_down(stack, engine):
+    """Also what the tables do not say: checks, predicates of indexes, defaults, functions, triggers."""
+    built = await schema.dumped(stack, engine.url)
+    assert built == schema.WRITTEN.read_text("utf-8")
 
 
 async def test_one_open_attempt_per_task(connection):

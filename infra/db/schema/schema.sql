@@ -1,0 +1,525 @@
+-- What the migrations build. `python -m tests.db.schema` writes it; a test compares it.
+
+CREATE FUNCTION public.count_alerts() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO counter_deltas VALUES ('alerts', NEW.level || ' ' || NEW.status, 1);
+    ELSIF NEW.status <> OLD.status THEN
+        INSERT INTO counter_deltas VALUES ('alerts', NEW.level || ' ' || OLD.status, -1),
+                                          ('alerts', NEW.level || ' ' || NEW.status, 1);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.count_gpus() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.gone_at IS NULL AND (NEW.gone_at IS NOT NULL OR NEW.status <> OLD.status) THEN
+        INSERT INTO counter_deltas VALUES ('gpus', OLD.status, -1);
+    END IF;
+    IF NEW.gone_at IS NULL AND (TG_OP = 'INSERT' OR OLD.gone_at IS NOT NULL OR NEW.status <> OLD.status) THEN
+        INSERT INTO counter_deltas VALUES ('gpus', NEW.status, 1);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.count_tasks() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    before text := NEW.task_type || ' ' || OLD.status;
+    after text := NEW.task_type || ' ' || NEW.status;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO counter_deltas VALUES ('tasks', after, 1), ('user:' || NEW.user_id, after, 1);
+        RETURN NULL;
+    END IF;
+    IF NEW.status <> OLD.status THEN
+        INSERT INTO counter_deltas VALUES ('tasks', before, -1), ('tasks', after, 1),
+                                          ('user:' || NEW.user_id, before, -1), ('user:' || NEW.user_id, after, 1);
+    END IF;
+    IF NEW.status <> OLD.status OR NEW.gpu_id IS DISTINCT FROM OLD.gpu_id THEN
+        INSERT INTO counter_deltas
+        SELECT prefix || gpu_id, key, n
+          FROM (VALUES (OLD.gpu_id, before, -1), (NEW.gpu_id, after, 1)) AS moved(gpu_id, key, n)
+         CROSS JOIN (VALUES ('gpu:'), ('user_gpu:' || length(NEW.user_id) || ':' || NEW.user_id || ' ')) AS c(prefix)
+         WHERE gpu_id IS NOT NULL;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.uncount_alerts() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO counter_deltas SELECT 'alerts', level || ' ' || status, -count(*) FROM gone GROUP BY level, status;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.uncount_gpus() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO counter_deltas SELECT 'gpus', status, -count(*) FROM gone WHERE gone_at IS NULL GROUP BY status;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.uncount_tasks() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO counter_deltas
+    SELECT counter, key, -sum(n)
+      FROM (SELECT user_id, gpu_id, task_type || ' ' || status AS key, count(*) AS n FROM gone GROUP BY 1, 2, 3) kinds
+     CROSS JOIN LATERAL (
+           VALUES ('tasks'), ('user:' || user_id), ('gpu:' || gpu_id),
+                  ('user_gpu:' || length(user_id) || ':' || user_id || ' ' || gpu_id)) AS c (counter)
+     WHERE counter IS NOT NULL
+     GROUP BY counter, key;
+    RETURN NULL;
+END $$;
+
+CREATE TABLE public.alembic_version (
+    version_num character varying(32) NOT NULL
+);
+
+CREATE TABLE public.alerts (
+    seq bigint NOT NULL,
+    dedupe_key text NOT NULL,
+    title text NOT NULL,
+    message text NOT NULL,
+    level text NOT NULL,
+    status text DEFAULT 'ACTIVE'::text NOT NULL,
+    source text NOT NULL,
+    raised_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    acknowledged_at timestamp with time zone,
+    acknowledged_by text,
+    cause text,
+    count bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT ck_alerts_acknowledged_whole CHECK ((((acknowledged_at IS NULL) = (acknowledged_by IS NULL)) AND ((acknowledged_at IS NULL) = (status = 'ACTIVE'::text)))),
+    CONSTRAINT ck_alerts_level CHECK ((level = ANY (ARRAY['CRITICAL'::text, 'WARNING'::text, 'INFO'::text]))),
+    CONSTRAINT ck_alerts_status CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'ACKNOWLEDGED'::text])))
+);
+
+ALTER TABLE public.alerts ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.alerts_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.api_keys (
+    key_id text NOT NULL,
+    key_hash text NOT NULL,
+    role text NOT NULL,
+    owner text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    lineage text NOT NULL,
+    acts_for_others boolean DEFAULT false NOT NULL,
+    note text,
+    revoked_by text,
+    CONSTRAINT ck_api_keys_role CHECK ((role = ANY (ARRAY['admin'::text, 'operator'::text, 'user'::text, 'node'::text])))
+);
+
+CREATE TABLE public.attempts (
+    task_id text NOT NULL,
+    attempt integer NOT NULL,
+    gpu_id text NOT NULL,
+    gpu_epoch bigint NOT NULL,
+    slot integer NOT NULL,
+    token text NOT NULL,
+    ip text NOT NULL,
+    port integer NOT NULL,
+    claimed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    accepted_at timestamp with time zone,
+    progress smallint,
+    progress_at timestamp with time zone,
+    closed_at timestamp with time zone,
+    outcome text,
+    reason text,
+    collected_at timestamp with time zone,
+    blamed boolean DEFAULT false NOT NULL,
+    watched_by text,
+    CONSTRAINT ck_attempts_closed_with_outcome CHECK (((closed_at IS NULL) = (outcome IS NULL))),
+    CONSTRAINT ck_attempts_outcome CHECK ((outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text, 'HANDED_BACK'::text, 'REFUSED'::text, 'UNREACHABLE'::text, 'LOST'::text, 'FAULTY'::text, 'DEREGISTERED'::text]))),
+    CONSTRAINT ck_attempts_progress_percent CHECK (((progress >= 0) AND (progress <= 100)))
+);
+
+CREATE TABLE public.audit_log (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    key_id text,
+    owner text NOT NULL,
+    role text,
+    action text NOT NULL,
+    subject text NOT NULL,
+    detail text NOT NULL,
+    outcome text NOT NULL
+);
+
+ALTER TABLE public.audit_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.audit_log_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.counter_deltas (
+    counter text NOT NULL,
+    key text NOT NULL,
+    n bigint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
+
+CREATE TABLE public.counters (
+    counter text NOT NULL,
+    key text NOT NULL,
+    n bigint NOT NULL
+);
+
+CREATE TABLE public.first_looks (
+    task_id text NOT NULL,
+    due_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.gpu_beats (
+    gpu_id text NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.gpus (
+    gpu_id text NOT NULL,
+    epoch bigint NOT NULL,
+    status text NOT NULL,
+    hostname text NOT NULL,
+    vast_ins_id text,
+    ip text NOT NULL,
+    port integer NOT NULL,
+    task_types bigint[] NOT NULL,
+    priority_queue text NOT NULL,
+    version text NOT NULL,
+    max_concurrent_tasks integer NOT NULL,
+    metadata json NOT NULL,
+    dispatch_secret text,
+    lineage text,
+    failure_count integer DEFAULT 0 NOT NULL,
+    task_failure_count integer DEFAULT 0 NOT NULL,
+    fault_reason text,
+    not_before timestamp with time zone,
+    registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    status_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    gone_at timestamp with time zone,
+    attended_epoch bigint,
+    attended_status text,
+    judged_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    failed_tasks text[] DEFAULT '{}'::text[] NOT NULL,
+    failed_flow text,
+    rests integer DEFAULT 0 NOT NULL,
+    hand_backs integer DEFAULT 0 NOT NULL,
+    CONSTRAINT ck_gpus_has_a_slot CHECK ((max_concurrent_tasks >= 1)),
+    CONSTRAINT ck_gpus_priority_queue CHECK ((priority_queue = ANY (ARRAY['NORMAL'::text, 'VIP'::text]))),
+    CONSTRAINT ck_gpus_status CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'OFFLINE'::text, 'FAULTY'::text])))
+);
+
+CREATE TABLE public.instances (
+    instance_id text NOT NULL,
+    number bigint NOT NULL,
+    kind text NOT NULL,
+    hostname text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    last_beat timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    cpu_usage double precision DEFAULT 0 NOT NULL,
+    memory_usage double precision DEFAULT 0 NOT NULL,
+    disk_usage double precision DEFAULT 0 NOT NULL,
+    listening_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE public.instances ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.instances_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.key_grants (
+    lineage text NOT NULL,
+    grants json NOT NULL
+);
+
+CREATE TABLE public.late_reports (
+    id bigint NOT NULL,
+    task_id text NOT NULL,
+    attempt integer,
+    kind text NOT NULL,
+    body text NOT NULL,
+    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE public.late_reports ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.late_reports_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.leader_lease (
+    name text NOT NULL,
+    holder text NOT NULL,
+    epoch bigint NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.monitor_reports (
+    name text NOT NULL,
+    body json NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.outbox (
+    task_id text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.schema_compatibility (
+    oldest_program text NOT NULL
+);
+
+CREATE TABLE public.schema_version (
+    version_num character varying(32) NOT NULL
+);
+
+CREATE TABLE public.task_events (
+    task_id text NOT NULL,
+    seq integer NOT NULL,
+    from_status text,
+    to_status text NOT NULL,
+    attempt integer,
+    gpu_id text,
+    actor text NOT NULL,
+    reason text,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.task_results (
+    task_id text NOT NULL,
+    attempt integer NOT NULL,
+    gpu_id text NOT NULL,
+    result text NOT NULL,
+    received_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.tasks (
+    task_id text NOT NULL,
+    display_id bigint NOT NULL,
+    task_type bigint NOT NULL,
+    status text NOT NULL,
+    user_id text NOT NULL,
+    app text NOT NULL,
+    priority bigint NOT NULL,
+    env text,
+    payload text NOT NULL,
+    timeout_ms bigint NOT NULL,
+    max_retries integer NOT NULL,
+    retry_count integer DEFAULT 0 NOT NULL,
+    error_message text,
+    gpu_id text,
+    estimated_wait_s bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    queue_class smallint NOT NULL,
+    queue_rank double precision NOT NULL,
+    waiting_since timestamp with time zone,
+    failed_on text[] DEFAULT '{}'::text[] NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    event_seq integer DEFAULT 0 NOT NULL,
+    engine_started_at timestamp with time zone,
+    traceparent text,
+    lineage text,
+    idempotency_key text,
+    request_hash text,
+    promoted_at timestamp with time zone,
+    flow text,
+    barred_on text[] DEFAULT '{}'::text[] NOT NULL,
+    CONSTRAINT ck_tasks_completed_iff_terminal CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'TIMEOUT'::text])))),
+    CONSTRAINT ck_tasks_starts_after_creation CHECK (((started_at IS NULL) OR (started_at >= created_at))),
+    CONSTRAINT ck_tasks_status CHECK ((status = ANY (ARRAY['QUEUED'::text, 'PROCESSING'::text, 'COMPLETED'::text, 'FAILED'::text, 'TIMEOUT'::text]))),
+    CONSTRAINT ck_tasks_waits_only_queued CHECK (((waiting_since IS NULL) OR (status = 'QUEUED'::text)))
+);
+
+ALTER TABLE public.tasks ALTER COLUMN display_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.tasks_display_id_seq
+    START WITH 1001
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE ONLY public.alembic_version
+    ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY public.alerts
+    ADD CONSTRAINT pk_alerts PRIMARY KEY (seq);
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT pk_api_keys PRIMARY KEY (key_id);
+
+ALTER TABLE ONLY public.attempts
+    ADD CONSTRAINT pk_attempts PRIMARY KEY (task_id, attempt);
+
+ALTER TABLE ONLY public.audit_log
+    ADD CONSTRAINT pk_audit_log PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.counters
+    ADD CONSTRAINT pk_counters PRIMARY KEY (counter, key);
+
+ALTER TABLE ONLY public.first_looks
+    ADD CONSTRAINT pk_first_looks PRIMARY KEY (task_id);
+
+ALTER TABLE ONLY public.gpu_beats
+    ADD CONSTRAINT pk_gpu_beats PRIMARY KEY (gpu_id);
+
+ALTER TABLE ONLY public.gpus
+    ADD CONSTRAINT pk_gpus PRIMARY KEY (gpu_id);
+
+ALTER TABLE ONLY public.instances
+    ADD CONSTRAINT pk_instances PRIMARY KEY (instance_id);
+
+ALTER TABLE ONLY public.key_grants
+    ADD CONSTRAINT pk_key_grants PRIMARY KEY (lineage);
+
+ALTER TABLE ONLY public.late_reports
+    ADD CONSTRAINT pk_late_reports PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.leader_lease
+    ADD CONSTRAINT pk_leader_lease PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.monitor_reports
+    ADD CONSTRAINT pk_monitor_reports PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.outbox
+    ADD CONSTRAINT pk_outbox PRIMARY KEY (task_id);
+
+ALTER TABLE ONLY public.schema_compatibility
+    ADD CONSTRAINT pk_schema_compatibility PRIMARY KEY (oldest_program);
+
+ALTER TABLE ONLY public.task_events
+    ADD CONSTRAINT pk_task_events PRIMARY KEY (task_id, seq);
+
+ALTER TABLE ONLY public.task_results
+    ADD CONSTRAINT pk_task_results PRIMARY KEY (task_id);
+
+ALTER TABLE ONLY public.tasks
+    ADD CONSTRAINT pk_tasks PRIMARY KEY (task_id);
+
+ALTER TABLE ONLY public.schema_version
+    ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY public.alerts
+    ADD CONSTRAINT uq_alerts_dedupe_key UNIQUE (dedupe_key);
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT uq_api_keys_key_hash UNIQUE (key_hash);
+
+ALTER TABLE ONLY public.attempts
+    ADD CONSTRAINT uq_attempts_token UNIQUE (token);
+
+ALTER TABLE ONLY public.tasks
+    ADD CONSTRAINT uq_tasks_display_id UNIQUE (display_id);
+
+CREATE INDEX ix_alerts_cause ON public.alerts USING btree (cause, seq);
+
+CREATE INDEX ix_alerts_level ON public.alerts USING btree (level, seq);
+
+CREATE INDEX ix_alerts_status ON public.alerts USING btree (status, seq);
+
+CREATE INDEX ix_api_keys_lineage ON public.api_keys USING btree (lineage);
+
+CREATE INDEX ix_attempts_compared ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text]));
+
+CREATE INDEX ix_attempts_ended ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text]));
+
+CREATE INDEX ix_attempts_uncollected ON public.attempts USING btree (closed_at) WHERE ((closed_at IS NOT NULL) AND (collected_at IS NULL));
+
+CREATE INDEX ix_audit_log_action ON public.audit_log USING btree (action, id);
+
+CREATE INDEX ix_audit_log_key ON public.audit_log USING btree (key_id, id);
+
+CREATE INDEX ix_audit_log_owner ON public.audit_log USING btree (owner, id);
+
+CREATE INDEX ix_gpus_task_types ON public.gpus USING gin (task_types);
+
+CREATE INDEX ix_late_reports_task_id ON public.late_reports USING btree (task_id);
+
+CREATE INDEX ix_tasks_aging ON public.tasks USING btree (waiting_since) WHERE ((waiting_since IS NOT NULL) AND (queue_class = 0));
+
+CREATE INDEX ix_tasks_durations ON public.tasks USING btree (task_type, completed_at) WHERE (status = 'COMPLETED'::text);
+
+CREATE INDEX ix_tasks_ended ON public.tasks USING btree (completed_at) WHERE (completed_at IS NOT NULL);
+
+CREATE INDEX ix_tasks_flow ON public.tasks USING btree (task_type, queue_class, app, queue_rank) WHERE ((waiting_since IS NOT NULL) AND (promoted_at IS NULL));
+
+CREATE INDEX ix_tasks_gpu_kind ON public.tasks USING btree (gpu_id, task_type, status, display_id) INCLUDE (user_id);
+
+CREATE INDEX ix_tasks_idle ON public.tasks USING btree (updated_at) WHERE ((status = 'QUEUED'::text) AND (waiting_since IS NULL));
+
+CREATE INDEX ix_tasks_kind ON public.tasks USING btree (task_type, status, display_id);
+
+CREATE INDEX ix_tasks_not_started ON public.tasks USING btree (created_at) WHERE (engine_started_at IS NULL);
+
+CREATE INDEX ix_tasks_queue ON public.tasks USING btree (task_type, queue_class DESC, queue_rank, display_id) WHERE (waiting_since IS NOT NULL);
+
+CREATE INDEX ix_tasks_share ON public.tasks USING btree (task_type, queue_class, COALESCE(flow, ('app:'::text || app)), queue_rank) WHERE ((waiting_since IS NOT NULL) AND (promoted_at IS NULL));
+
+CREATE INDEX ix_tasks_status ON public.tasks USING btree (status, display_id);
+
+CREATE INDEX ix_tasks_user_kind ON public.tasks USING btree (user_id, task_type, status, display_id) INCLUDE (gpu_id);
+
+CREATE UNIQUE INDEX uq_attempts_open_slot ON public.attempts USING btree (gpu_id, slot) WHERE (closed_at IS NULL);
+
+CREATE UNIQUE INDEX uq_attempts_open_task ON public.attempts USING btree (task_id) WHERE (closed_at IS NULL);
+
+CREATE UNIQUE INDEX uq_attempts_success ON public.attempts USING btree (task_id) WHERE (outcome = 'SUCCEEDED'::text);
+
+CREATE UNIQUE INDEX uq_tasks_idempotency ON public.tasks USING btree (lineage, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+CREATE TRIGGER count_alerts AFTER INSERT OR UPDATE ON public.alerts FOR EACH ROW EXECUTE FUNCTION public.count_alerts();
+
+CREATE TRIGGER count_gpus AFTER INSERT OR UPDATE ON public.gpus FOR EACH ROW EXECUTE FUNCTION public.count_gpus();
+
+CREATE TRIGGER count_tasks AFTER INSERT OR UPDATE ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.count_tasks();
+
+CREATE TRIGGER uncount_alerts AFTER DELETE ON public.alerts REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION public.uncount_alerts();
+
+CREATE TRIGGER uncount_gpus AFTER DELETE ON public.gpus REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION public.uncount_gpus();
+
+CREATE TRIGGER uncount_tasks AFTER DELETE ON public.tasks REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION public.uncount_tasks();
+
+ALTER TABLE ONLY public.attempts
+    ADD CONSTRAINT fk_attempts_task_id_tasks FOREIGN KEY (task_id) REFERENCES public.tasks(task_id);
+
+ALTER TABLE ONLY public.late_reports
+    ADD CONSTRAINT fk_late_reports_task_id_tasks FOREIGN KEY (task_id) REFERENCES public.tasks(task_id);
+
+ALTER TABLE ONLY public.task_events
+    ADD CONSTRAINT fk_task_events_task_id_tasks FOREIGN KEY (task_id) REFERENCES public.tasks(task_id);
+
+ALTER TABLE ONLY public.task_results
+    ADD CONSTRAINT fk_task_results_task_id_attempt_attempts FOREIGN KEY (task_id, attempt) REFERENCES public.attempts(task_id, attempt);
