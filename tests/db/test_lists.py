@@ -98,7 +98,7 @@ async def test_pages_of_nodes(life, connection):
     found, total = await node_queries.page(connection, "nobody's", limit=2, offset=0, room=100)
     assert (found, total) == ([], 0)
     found, total = await node_queries.page_of_type(connection, 2, "NORMAL", None, limit=9, offset=0, room=1000)
-    assert [(row.gpu_id, len(row.metadata_json)) for row in found] == [("g1", 300)]
+    assert [(row.gpu_id, len(row.metadata_json or "")) for row in found] == [("g1", 300)]
     assert total == 1
     assert await node_queries.page_of_type(connection, 2, "VIP", None, limit=9, offset=0, room=1000) == ([], 0)
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ async def findings(
     (folder / "attempts.jsonl").write_text("".join(lines))
     logs = NodeLogs()
     logs.add(folder)
-    row = SimpleNamespace(task_id="t", attempt=1, gpu_id="g", sha256=sha256(result))
+    row = verify.AcceptedResult("t", 1, "g", sha256(result))
     twice, foreign = await logs.check([row], OneResult())  # type: ignore[arg-type]
     return twice, foreign
 
