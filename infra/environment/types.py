@@ -9,7 +9,16 @@ from ipaddress import ip_network
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    SecretStr,
+)
 from pydantic_settings import NoDecode
 
 from infra.environment import hosts
@@ -106,6 +115,10 @@ def _port_ranges(text: str) -> tuple[range, ...]:
     return tuple(ranges)
 
 
+def _span(ports: range) -> str:
+    return f"{ports[0]}-{ports[-1]}"
+
+
 def if_set(check: Callable[[str], str]) -> AfterValidator:
     """`check` for a value that is neither empty nor None; those are None."""
     return AfterValidator(lambda value: check(value) if value else None)
@@ -116,6 +129,11 @@ def _from_text(parse: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
+def _as_text(write: Callable[[Any], object] = str) -> PlainSerializer:
+    """The text of a comma-separated variable that gives the same values, for the programs that we start."""
+    return PlainSerializer(lambda values: ",".join(str(write(value)) for value in values), when_used="json")
+
+
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 TaskType = Annotated[int, Field(ge=INT64[0], le=INT64[-1]), BeforeValidator(_plain_integer)]
 FromJson = _from_text(_json)
@@ -123,9 +141,9 @@ AnyCase = _from_text(str.upper)
 Host = Annotated[str, AfterValidator(lambda value: hosts.checked(value) if value else value)]
 Key = Annotated[SecretStr | None, AfterValidator(_key)]
 PublicUrl = Annotated[str | None, if_set(_public_url)]
-Networks = Annotated[tuple[Network, ...], NoDecode, _from_text(_networks)]
-Ports = Annotated[tuple[InstanceOf[range], ...], NoDecode, _from_text(_port_ranges)]
-Origins = Annotated[tuple[str, ...], NoDecode, _from_text(_origins)]
+Networks = Annotated[tuple[Network, ...], NoDecode, _from_text(_networks), _as_text()]
+Ports = Annotated[tuple[InstanceOf[range], ...], NoDecode, _from_text(_port_ranges), _as_text(_span)]
+Origins = Annotated[tuple[str, ...], NoDecode, _from_text(_origins), _as_text()]
 Weight = Annotated[float, Field(ge=0.01, le=100)]
 
 

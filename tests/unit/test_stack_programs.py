@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from infra.data_dir.embedded import forget_foreign
 from infra.data_dir.layout import DataDir
-from infra.settings import Settings
+from infra.settings import ENV_PREFIX, Settings, load
 from workers.demo.folder import VARIABLE
 from workers.stack import programs
 from workers.stack.process import foreign_environment
@@ -44,6 +44,54 @@ def test_programs_get_the_addresses_and_the_settings_of_the_stack(data_dir: Data
     assert env["ORCHESTRATOR_PORT"] == "9000"
     assert env["ORCHESTRATOR_HEARTBEAT_TIMEOUT"] == "2.5"
     assert json.loads(env["ORCHESTRATOR_TASK_TYPES"]) == {"2": {"name": "image", "maxRetries": 1}}
+
+
+CHOSEN = {
+    "mode": "production",
+    "host": "0.0.0.0",
+    "port": "9000",
+    "public_url": "https://gpu.example.org/",
+    "cors_origins": "https://console.example.org,http://localhost:3000",
+    "task_queue": "another",
+    "temporal_port": "7234",
+    "temporal_ui_port": "8234",
+    "workflow_sandbox": "true",
+    "demo_nodes": "0",
+    "node_networks": "10.0.0.0/8, fd00::/8",
+    "node_ports": "8000-8999,9100",
+    "heartbeat_timeout": "2.5",
+    "task_timeout": "60000",
+    "max_retries": "0",
+    "task_types": '{"2": {"name": "image", "maxRetries": 1}}',
+    "vip_nodes_strict": "true",
+    "aging": "60",
+    "app_weights": '{"a": 2.5}',
+    "rate_limits": '{"user": {"rate": 1, "burst": 2}}',
+    "max_waiting": "5",
+    "monitor_interval": "5",
+    "instance_timeout": "5",
+    "leader_lease": "5",
+    "cluster_id": "here",
+    "log_level": "debug",
+}
+OF_THE_STACK = {"api_key", "data_dir", "database_url", "redis_url", "temporal_address", "temporal_namespace"}
+"""What the stack itself decides for its programs."""
+
+
+def test_the_programs_get_every_setting_as_it_was_chosen(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CHOSEN.keys() == Settings.model_fields.keys() - OF_THE_STACK
+    usual = Settings()
+    chosen = CHOSEN | {"api_key": "k" * 32, "database_url": "postgresql://db/x", "redis_url": "redis://cache"}
+    for name, value in (chosen | {"temporal_address": "temporal:7233"}).items():
+        monkeypatch.setenv(ENV_PREFIX + name.upper(), value)
+    of_the_stack = load()
+    for name, value in programs.environment(
+        of_the_stack, SERVICES, data_dir, of_the_stack.api_key or SecretStr("")
+    ).items():
+        monkeypatch.setenv(name, value)
+    of_a_program = load()
+    for name in CHOSEN:
+        assert getattr(of_a_program, name) == getattr(of_the_stack, name) != getattr(usual, name), name
 
 
 @pytest.mark.parametrize("embedded", [True, False])
