@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from infra.json import results
 from infra.json.strict_json import Unfit
-from infra.nodes.client import Answer
+from infra.nodes.address import NodeAddress
+from infra.nodes.client import Answer, NodeClient, NodeUnreachable
 from workflows.domain.attempt import Outcome
+from workflows.domain.errors import ForbiddenAddress
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,25 @@ def end_of(answer: Answer) -> End | None:
         case "canceled":
             return End(Outcome.HANDED_BACK, "节点已取消该次执行")
     return None
+
+
+async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End | None:
+    """Ask a node how an attempt has ended; None if it does not say.
+
+    It may have told that in an answer that was lost, and reports nothing then. What was stopped there has no end of its
+    own.
+    """
+    answer = await ask(nodes, node, run_id)
+    end = None if answer is None else end_of(answer)
+    return None if end is None or end.outcome is Outcome.HANDED_BACK else end
+
+
+async def ask(nodes: NodeClient, node: NodeAddress, run_id: str) -> Answer | None:
+    """What the node says of an attempt; None if it says nothing."""
+    try:
+        return await nodes.status(node, run_id)
+    except (NodeUnreachable, ForbiddenAddress):
+        return None
 
 
 def _with_result(output: str) -> End:

@@ -6,6 +6,7 @@ import asyncio
 
 from temporalio import activity
 
+from activities.node_answers import End, ask, end_of
 from infra.db.attempts import progress
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OpenAttempt
@@ -15,12 +16,12 @@ from infra.db.session import Database
 from infra.db.transactions import attend_node, obey_command, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.address import NodeAddress
-from infra.nodes.client import NodeClient, NodeUnreachable
+from infra.nodes.client import Answer, NodeClient
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import CONFIRMED, Outcome
-from workflows.domain.errors import ForbiddenAddress, GpuNotFound
+from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeCommand, NodeView
 
@@ -56,20 +57,15 @@ class NodeSteps:
 
     async def _ask(self, node: Node, row: OpenAttempt, questions: asyncio.Semaphore) -> None:
         async with questions:
-            confirmed = await self._confirmed(node, row)
-        if not confirmed or self._hold_is_over(node):
+            address = NodeAddress(row.ip, row.port, node.dispatch_secret)
+            answer = await ask(self._nodes, address, f"{row.task_id}-{row.attempt}")
+        end = None if answer is None else end_of(answer)
+        if end is not None and end.result is not None:
+            await self._close(row, end)  # its dispatch may have missed it, and then the node reports nothing
+        elif not _confirms(answer) or self._hold_is_over(node):
             await self._release(node, row)
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
-
-    async def _confirmed(self, node: Node, row: OpenAttempt) -> bool:
-        try:
-            answer = await self._nodes.status(
-                NodeAddress(row.ip, row.port, node.dispatch_secret), f"{row.task_id}-{row.attempt}"
-            )
-        except (NodeUnreachable, ForbiddenAddress):
-            return False
-        return answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
 
     @activity.defn(name="obey")
     async def obey(self, command: NodeCommand) -> None:
@@ -86,16 +82,23 @@ class NodeSteps:
 
     async def _release(self, node: Node, row: OpenAttempt) -> None:
         """Unless the node has come back or registered anew while it was asked."""
-        lost = node.status == GpuStatus.OFFLINE
+        if node.status == GpuStatus.OFFLINE:
+            end = End(Outcome.LOST, "节点失去联系")
+        else:
+            end = End(Outcome.DEREGISTERED, "节点重新注册后不再运行该任务")
+        await self._close(row, end, node_is=(node.status, node.epoch))
+
+    async def _close(self, row: OpenAttempt, end: End, node_is: tuple[str, int] | None = None) -> None:
         notifications = await self._database.run(
             lambda c: settle_attempt.settle(
                 c,
                 row.task_id,
                 row.attempt,
-                Outcome.LOST if lost else Outcome.DEREGISTERED,
+                end.outcome,
                 actor=ACTOR,
-                reason="节点失去联系" if lost else "节点重新注册后不再运行该任务",
-                node_is=(node.status, node.epoch),
+                reason=end.reason,
+                result=end.result,
+                node_is=node_is,
             )
         )
         if notifications is not None:
@@ -115,6 +118,10 @@ class NodeSteps:
             unconfirmed=node.current_tasks > 0 and in_question,
             check_every_s=grace,
         )
+
+
+def _confirms(answer: Answer | None) -> bool:
+    return answer is not None and answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
 
 
 def _in_question(node: Node, row: OpenAttempt) -> bool:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from temporalio import activity
 
-from activities.node_answers import End, end_of
+from activities.node_answers import End, ask, end_on_node
 from infra.db.connection import Connection
 from infra.db.ops import alerts, counters
 from infra.db.repair import drift
@@ -26,13 +26,12 @@ from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
 from infra.nodes.address import NodeAddress
-from infra.nodes.client import Answer, NodeClient, NodeUnreachable
+from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import Standing, TemporalGateway
 from infra.temporal.notifications import Granted, Notifications
 from workflows.domain.attempt import CONFIRMED, Outcome
-from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
 
@@ -118,7 +117,7 @@ class Reconciler:
 
         Its node may have answered a dispatch whose worker has died since, so it is asked for the end first.
         """
-        end = await self._end_on_node(row) or _overdue(row)
+        end = await end_on_node(self._nodes, *_run_on_node(row)) or _overdue(row)
 
         async def work(connection: Connection) -> Notifications | None:
             notifications = await settle_attempt.settle(
@@ -187,23 +186,8 @@ class Reconciler:
 
     async def _accepted(self, row: OnNode) -> bool:
         """Whether the node says that it has the attempt."""
-        answer = await self._asked(row)
+        answer = await ask(self._nodes, *_run_on_node(row))
         return answer is not None and answer.status == 200 and answer.body.get("status") in CONFIRMED
-
-    async def _end_on_node(self, row: OnNode) -> End | None:
-        """How the attempt has ended by its node's word; what was stopped there has no end of its own."""
-        answer = await self._asked(row)
-        end = None if answer is None else end_of(answer)
-        return None if end is None or end.outcome is Outcome.HANDED_BACK else end
-
-    async def _asked(self, row: OnNode) -> Answer | None:
-        """What the node says of the attempt; None if it says nothing."""
-        try:
-            return await self._nodes.status(
-                NodeAddress(row.ip, row.port, row.dispatch_secret), f"{row.task_id}-{row.attempt}"
-            )
-        except (NodeUnreachable, ForbiddenAddress):
-            return None
 
     async def _queue(self, row: Drifted) -> bool:
         """Neither waiting nor running: its look for a slot was lost, so it is done here."""
@@ -284,6 +268,10 @@ class Reconciler:
     async def _note(self, row: Drifted, reason: str) -> bool:
         """False where the task has moved since it was found: then there is nothing to repair."""
         return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
+
+
+def _run_on_node(row: OnNode) -> tuple[NodeAddress, str]:
+    return NodeAddress(row.ip, row.port, row.dispatch_secret), f"{row.task_id}-{row.attempt}"
 
 
 def _overdue(row: Expired) -> End:

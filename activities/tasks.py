@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -12,7 +13,7 @@ from msgspec import Raw
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.node_answers import End, end_of
+from activities.node_answers import End, end_of, end_on_node
 from activities.short_work import ShortWork
 from infra import telemetry
 from infra.db.attempts import dispatch_order
@@ -38,6 +39,8 @@ ANSWERS = 3
 """Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
 NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
 """Readiness states that waiting does not clear (node protocol, `/health-check`)."""
+ASK_S = 1.0
+"""How long the node of an attempt whose time is up is asked for its end: each question holds a workflow task."""
 SOON_S = 3.0
 """How far Temporal's clock may run ahead of the database's at the end of an attempt."""
 
@@ -166,18 +169,21 @@ class TaskSteps:
         return await self._database.single(lambda c: collect_attempt.complete(c, request.task_id, request.attempt))
 
     async def _collected(self, request: CollectInput) -> Collected:
-        may_close = request.close_as is not None and await self._is_due(request, request.close_as)
+        end = None
+        if request.close_as is not None and await self._is_due(request, request.close_as):
+            end = await self._end_on_node(request) or End(request.close_as, _REASONS.get(request.close_as))
 
         async def work(connection: Connection) -> tuple[Collected, Notifications | None]:
             notifications = None
-            if may_close and request.close_as is not None:
+            if end is not None:
                 notifications = await settle_attempt.settle(
                     connection,
                     request.task_id,
                     request.attempt,
-                    request.close_as,
+                    end.outcome,
                     actor=ACTOR,
-                    reason=_REASONS.get(request.close_as),
+                    reason=end.reason,
+                    result=end.result,
                 )
             collected = await collect_attempt.collect(connection, request.task_id, request.attempt)
             return collected, notifications
@@ -196,6 +202,22 @@ class TaskSteps:
             return False
         await asyncio.sleep(max(due_in_s, 0.0))
         return True
+
+    async def _end_on_node(self, request: CollectInput) -> End | None:
+        """How the attempt has ended by its node's word, where its time is up and the answer with its end was lost.
+
+        A dispatch without a clear answer was the same question.
+        """
+        if request.close_as is not Outcome.TIMED_OUT:
+            return None
+        order = await self._database.single(lambda c: dispatch_order.order(c, request.task_id, request.attempt))
+        if order is None:
+            return None
+        node = NodeAddress(order.ip, order.port, order.secret)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ASK_S):
+                return await end_on_node(self._nodes, node, f"{request.task_id}-{request.attempt}")
+        return None
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:

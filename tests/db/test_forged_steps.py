@@ -13,6 +13,7 @@ from activities.tasks import SOON_S, TaskSteps
 from infra.db.repair import invariants, verify
 from infra.db.transactions import accept_attempt, collect_attempt, settle_attempt
 from infra.db.transactions.collect_attempt import DELIVERY_S
+from infra.nodes.client import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -35,6 +36,7 @@ async def held(life: Life) -> Life:
 
 def steps(life: Life, nodes: Any = None) -> TaskSteps:
     engine = MagicMock(deliver=AsyncMock())
+    nodes = nodes or MagicMock(status=AsyncMock(side_effect=NodeUnreachable))
     return TaskSteps(OneConnection(life.connection), engine, nodes, MagicMock(), Settings())
 
 

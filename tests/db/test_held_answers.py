@@ -1,7 +1,8 @@
-"""An answer of a node that holds the end of an attempt: taken by its dispatch, or asked for by the reconciler."""
+"""An answer of a node that holds the end of an attempt: taken by its dispatch, or asked for later."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.nodes import NodeSteps
 from activities.reconciler import DELIVERY_S, OVERDUE_S, UNHEARD_S, Reconciler
 from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
@@ -20,7 +22,7 @@ from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows.domain.attempt import Outcome
-from workflows.messages import AttemptRef, Delivery, Dispatched
+from workflows.messages import AttemptRef, CollectInput, Delivery, Dispatched
 
 TIMEOUT_S = 100.0
 DONE = Answer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
@@ -76,7 +78,7 @@ async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> Non
     assert await held.scalar("SELECT count(*) FROM late_reports") == 0
 
 
-@pytest.mark.parametrize(
+ENDS = pytest.mark.parametrize(
     ("answer", "ends"),
     [
         (DONE, "SUCCEEDED"),
@@ -88,6 +90,10 @@ async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> Non
         (NodeUnreachable("nobody"), None),
     ],
 )
+"""What a node says of an attempt whose time is up, and how the attempt ends then, if its word decides that."""
+
+
+@ENDS
 @pytest.mark.parametrize(("accepted", "overdue"), [(True, "TIMED_OUT"), (False, "UNREACHABLE")])
 async def test_the_node_is_asked_before_its_attempt_expires(
     held: Life, answer: Any, ends: str | None, overdue: str, *, accepted: bool
@@ -107,3 +113,54 @@ async def test_the_node_is_asked_before_its_attempt_expires(
     assert (await held.scalar("SELECT (SELECT result FROM task_results)")) == (
         '{"n":1}' if ends == "SUCCEEDED" else None
     )
+
+
+@ENDS
+async def test_the_node_is_asked_at_the_deadline(held: Life, answer: Any, ends: str | None) -> None:
+    """The answer to the dispatch may be lost, and with it the only word of the end."""
+    await accept_attempt.accept(held.connection, "t", 1, actor="test")
+    await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => :s)", s=TIMEOUT_S)
+    nodes = MagicMock(status=AsyncMock(side_effect=[answer]))
+    steps = TaskSteps(OneConnection(held.connection), GATEWAY, nodes, MagicMock(), Settings())
+    collected = await ActivityEnvironment().run(steps.collect, CollectInput("t", 1, Outcome.TIMED_OUT))
+    assert collected.outcome == await outcome(held) == (ends or "TIMED_OUT")
+    assert (await held.task("t")).status == {"SUCCEEDED": "COMPLETED", "FAILED": "FAILED"}.get(ends or "", "TIMEOUT")
+    assert (await held.scalar("SELECT (SELECT result FROM task_results)")) == (
+        '{"n":1}' if ends == "SUCCEEDED" else None
+    )
+
+
+async def test_a_node_that_does_not_answer_delays_the_deadline_by_a_second_at_most(
+    held: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(*_: Any) -> Answer:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("activities.tasks.ASK_S", 0.01)
+    await accept_attempt.accept(held.connection, "t", 1, actor="test")
+    await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => :s)", s=TIMEOUT_S)
+    steps = TaskSteps(OneConnection(held.connection), GATEWAY, MagicMock(status=hangs), MagicMock(), Settings())
+    collected = await ActivityEnvironment().run(steps.collect, CollectInput("t", 1, Outcome.TIMED_OUT))
+    assert collected.outcome is Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        (DONE, "SUCCEEDED"),
+        (Answer(200, {"status": "succeeded"}), None),
+        (Answer(200, {"status": "processing"}), None),
+        (Answer(200, {"status": "failed", "error": "boom"}), "DEREGISTERED"),
+        (NodeUnreachable("nobody"), "DEREGISTERED"),
+    ],
+)
+async def test_a_node_that_comes_back_is_asked_for_the_result(held: Life, answer: Any, ends: str | None) -> None:
+    """It has answered the dispatch, and was restarted: that the answer was lost nobody else knows."""
+    await accept_attempt.accept(held.connection, "t", 1, actor="test")
+    await held.node("n", [1])
+    nodes = MagicMock(status=AsyncMock(side_effect=[answer]))
+    await ActivityEnvironment().run(
+        NodeSteps(OneConnection(held.connection), GATEWAY, nodes, Settings()).confirm_attempts, "n"
+    )
+    assert await outcome(held) == ends
