@@ -121,14 +121,14 @@ class Database:
         if not done:
             task.cancel()  # it gives its connection up, which may take as long again: nobody waits for that
         error = task.exception() if done else DatabaseSilent(f"no answer within {within_s:g} s")
-        if error is None:
+        if error is None or not is_unavailable(error):  # an error of the work is an answer, too
             self._circuit.answered()
             self._answered_at = time.monotonic()
-            return task.result()
-        waited_in_vain = not done or (is_unavailable(error) and time.monotonic() - began > PAUSE_S)
-        if waited_in_vain and self._answered_at < began:
+        elif (not done or time.monotonic() - began > PAUSE_S) and self._answered_at < began:
             self._circuit.failed()
-        raise error
+        if error is not None:
+            raise error
+        return task.result()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

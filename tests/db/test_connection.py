@@ -251,6 +251,19 @@ async def test_who_finds_every_connection_in_use_waits_for_its_turn(small: Datab
     assert len(await pids_at_once(small, 2)) == 2  # each turn was given back
 
 
+async def test_an_error_of_the_work_is_an_answer_of_the_database(database: Database) -> None:
+    async def not_there(connection: Connection) -> None:
+        await pid_of(connection)
+        raise LookupError
+
+    await database.run(pid_of)  # no new connection is needed below
+    database._circuit.open()
+    database._circuit._next_try = 0.0
+    with pytest.raises(LookupError):
+        await database.run(not_there)
+    await database.run(pid_of)
+
+
 @pytest.fixture
 async def away() -> AsyncIterator[Database]:
     """One whose Postgres refuses connections."""
