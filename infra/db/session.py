@@ -80,6 +80,7 @@ class Database:
         )
         self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=1)
         self._running: set[asyncio.Task[Any]] = set()
+        self._giving_back: set[asyncio.Task[Any] | None] = set()
         self._waiting: set[asyncio.Timeout] = set()
         self._lent = 0
         self._drained_at = 0.0
@@ -116,10 +117,10 @@ class Database:
         try:
             done, _ = await asyncio.wait((task,), timeout=within_s)
         except asyncio.CancelledError:
-            task.cancel()
+            self._give_up(task)
             raise
         if not done:
-            task.cancel()  # it gives its connection up, which may take as long again: nobody waits for that
+            self._give_up(task)
         error = task.exception() if done else DatabaseSilent(f"no answer within {within_s:g} s")
         if error is None or not is_unavailable(error):  # an error of the work is an answer, too
             self._circuit.answered()
@@ -129,6 +130,14 @@ class Database:
         if error is not None:
             raise error
         return task.result()
+
+    def _give_up(self, task: asyncio.Task[Any]) -> None:
+        """Let it give its connection up, which may take as long again: nobody waits for that.
+
+        One that is giving its connection back is left alone: cut off in that, it would be lost to the pool.
+        """
+        if task not in self._giving_back:
+            task.cancel()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -156,10 +165,18 @@ class Database:
             raise
         finally:
             self._lent -= 1
+            await self._give_back(opened)
+
+    async def _give_back(self, opened: Opened) -> None:
+        task = asyncio.current_task()
+        self._giving_back.add(task)
+        try:
             if opened.broken and opened.opened_at > self._drained_at:
                 self._drained_at = time.monotonic()
                 await self._pool.drain()  # the others are probably lost too
             await self._pool.putconn(opened)
+        finally:
+            self._giving_back.discard(task)
 
     async def _turn(self) -> Opened:
         """A connection. Fails at once when Postgres refuses one while it lends us none."""

@@ -20,6 +20,7 @@ from sqlalchemy import text
 
 from infra.db.connection import Connection, Result, WrongCount
 from infra.db.session import Database, DatabaseSilent, conninfo, is_unavailable
+from tests.conftest import eventually
 from tests.db.sessions import Sessions
 from tests.faults.proxy import Chances, Proxy, is_commit, to_path
 from workers.stack.ports import free_port
@@ -249,6 +250,22 @@ async def test_who_finds_every_connection_in_use_waits_for_its_turn(small: Datab
     released.set()
     assert await waiting in await asyncio.gather(*holding)
     assert len(await pids_at_once(small, 2)) == 2  # each turn was given back
+
+
+async def test_a_caller_that_is_cancelled_while_its_connection_goes_back_loses_none(small: Database) -> None:
+    async def work(connection: Connection) -> None:
+        await pid_of(connection)
+        await small._pool._lock.acquire()  # so its way back takes a while
+
+    async def is_on_its_way() -> bool:
+        return bool(small._giving_back)
+
+    calling = asyncio.create_task(small.single(work))
+    await eventually(is_on_its_way)
+    calling.cancel()
+    await asyncio.wait((calling,))
+    small._pool._lock.release()
+    assert len(await pids_at_once(small, 2)) == 2
 
 
 async def test_an_error_of_the_work_is_an_answer_of_the_database(database: Database) -> None:
