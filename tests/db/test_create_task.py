@@ -14,15 +14,9 @@ from infra.db.transactions import create_task
 from infra.db.transactions.create_task import Created, NewTask
 from tests.db import rows
 from tests.db.life import Life
-from tests.db.sessions import Session
 from workflows.domain.queue_policy import QueuePolicy
 
 VIP, NORMAL = 2, 1
-
-
-@pytest.fixture
-def life(connection: Session) -> Life:
-    return Life(connection)
 
 
 async def create(
