@@ -1,4 +1,4 @@
-"""What a node's answer says about the end of an attempt (node protocol, `PUT` and `GET /predictions/{id}`)."""
+"""The end of an attempt as its node's answers describe it (node protocol, `PUT` and `GET /predictions/{id}`)."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def end_of(answer: Answer) -> End | None:
 async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End | None:
     """Ask a node how an attempt has ended; None if it does not say.
 
-    It may have told that in an answer that was lost, and reports nothing then. What was stopped there has no end of its
-    own.
+    The node gives an end once; if that answer was lost, it reports nothing more. An attempt that was stopped there has
+    no end of its own.
     """
     answer = await ask(nodes, node, run_id)
     end = None if answer is None else end_of(answer)
@@ -49,7 +49,7 @@ async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End 
 
 
 async def ask(nodes: NodeClient, node: NodeAddress, run_id: str) -> Answer | None:
-    """What the node says of an attempt; None if it says nothing."""
+    """Ask a node for an attempt; None if the node does not answer."""
     try:
         return await nodes.status(node, run_id)
     except (NodeUnreachable, ForbiddenAddress):

@@ -1,7 +1,7 @@
 """Repair of drift between the database and Temporal (docs/architecture.md, "Reconciliation").
 
-The row decides how a task is, and its workflow is made to follow: it is notified again, or run again if it does not
-run any more, whoever ended it. The row follows only if the workflow has gone further because a write of its own was
+The row decides how a task is, and its workflow is made to follow: it is notified again, or run again if it has
+ended, for whatever reason. The row follows only if the workflow has gone further because a write of its own was
 lost. Each repair leaves an entry in the task's timeline, written before anything is done. If the task has moved since
 the drift was found the entry fails, and nothing is done.
 """
@@ -38,7 +38,7 @@ from workflows.messages import Grant, NodeSignal, TaskInput
 T = TypeVar("T")
 
 AGE_S = 5.0
-"""What is younger may still be on its way."""
+"""The age in seconds from which a missing step counts as lost; before, it may be on its way."""
 SIGNAL_S = 10.0
 """A signal to a workflow that runs was lost, or the workers are busy: the latter is likelier at first."""
 OVERDUE_S = 20.0

@@ -210,10 +210,11 @@ class TaskSteps:
         """
         if request.close_as is not Outcome.TIMED_OUT:
             return None
-        order = await self._database.single(lambda c: dispatch_order.order(c, request.task_id, request.attempt))
-        if order is None:
+        node = await self._database.single(
+            lambda c: dispatch_order.address(c, request.task_id, request.attempt, closed=False)
+        )
+        if node is None:
             return None
-        node = NodeAddress(order.ip, order.port, order.secret)
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_S):
                 return await end_on_node(self._nodes, node, f"{request.task_id}-{request.attempt}")
@@ -223,7 +224,7 @@ class TaskSteps:
     async def stop_on_node(self, ref: AttemptRef) -> None:
         """Best effort: a node that can't be reached, or no longer may be, is left alone."""
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
-        node = await self._database.run(lambda c: dispatch_order.address(c, ref.task_id, ref.attempt))
+        node = await self._database.run(lambda c: dispatch_order.address(c, ref.task_id, ref.attempt, closed=True))
         if node is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""What the routes work with: assembled by `create_app`, found in the request."""
+"""Dependencies of the routes: `create_app` assembles them, the request carries them."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ async def test_what_is_old_is_pruned_whole(session: psycopg.AsyncConnection) -> 
 async def test_what_is_pruned_is_not_counted_any_more(session: psycopg.AsyncConnection, database: Database) -> None:
     async def totals() -> list[int]:
         whose: tuple[dict[str, Any], ...] = ({}, {"user_id": "u"}, {"gpu_id": "doc"}, {"user_id": "u", "gpu_id": "doc"})
-        return [await database.run(partial(counters.tasks_matching, **w)) for w in whose]
+        return [sum((await database.run(partial(counters.tasks_by_kind, **w))).values()) for w in whose]
 
     async with session:
         before = await totals()

@@ -1,4 +1,4 @@
-"""What a node's answer says about the end of an attempt."""
+"""The end of an attempt as its node's answers describe it."""
 
 from __future__ import annotations
 

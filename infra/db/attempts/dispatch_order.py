@@ -19,7 +19,7 @@ _ORDER = text(
 )
 _ADDRESS = text(
     "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
-    " WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NOT NULL"
+    " WHERE a.task_id = :task_id AND a.attempt = :attempt AND (a.closed_at IS NOT NULL) = :closed"
 )
 
 
@@ -48,6 +48,8 @@ async def order(connection: Connection, task_id: str, attempt: int) -> Order | N
     return await connection.one_or_none(Order, _ORDER, {"task_id": task_id, "attempt": attempt})
 
 
-async def address(connection: Connection, task_id: str, attempt: int) -> NodeAddress | None:
-    """Where a closed attempt ran; None of an open one, which nobody may stop."""
-    return await connection.one_or_none(NodeAddress, _ADDRESS, {"task_id": task_id, "attempt": attempt})
+async def address(connection: Connection, task_id: str, attempt: int, *, closed: bool) -> NodeAddress | None:
+    """The address of an attempt's node; None unless the attempt is `closed`, or open, as the caller expects."""
+    return await connection.one_or_none(
+        NodeAddress, _ADDRESS, {"task_id": task_id, "attempt": attempt, "closed": closed}
+    )

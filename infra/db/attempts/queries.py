@@ -52,7 +52,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class OpenAttempt:
-    """What a node runs."""
+    """An open attempt of a node."""
 
     task_id: str
     attempt: int

@@ -133,19 +133,6 @@ async def tasks_by_kind(
     return {_type_and_status(row.key): row.n for row in rows}
 
 
-async def tasks_matching(
-    connection: Connection,
-    *,
-    status: str | None = None,
-    task_type: int | None = None,
-    gpu_id: str | None = None,
-    user_id: str | None = None,
-) -> int:
-    """The number of tasks with these properties."""
-    kinds = await tasks_by_kind(connection, gpu_id=gpu_id, user_id=user_id)
-    return matching(kinds, status=status, task_type=task_type)
-
-
 async def queued_of(connection: Connection, user_id: str) -> int:
     """The number of a user's QUEUED tasks, of all types."""
     return await connection.one(int, _QUEUED_OF, {"counter": _counter_of(user_id, None)})
