@@ -29,8 +29,9 @@ from infra.nodes.address import NodeAddress
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
-from infra.temporal.gateway import Standing, TemporalGateway
+from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Granted, Notifications
+from infra.temporal.open_workflows import OpenWorkflows, Standing
 from workflows.domain.attempt import CONFIRMED, Outcome
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
@@ -62,6 +63,7 @@ class Reconciler:
     def __init__(self, database: Database, temporal: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
         self._run = database.run
         self._temporal = temporal
+        self._workflows = OpenWorkflows(temporal, settings)
         self._nodes = nodes
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._before: datetime | None = None  # of the open workflows those started before are yet to be looked at
@@ -106,7 +108,7 @@ class Reconciler:
         if row.waits:
             await self._temporal.start_task(TaskInput.of(row, waits=True), row.traceparent)
         else:
-            runs = await self._temporal.standing(row.task_id) is Standing.RUNNING
+            runs = await self._workflows.standing(row.task_id) is Standing.RUNNING
             if not runs and not await self._run_again(row, "工作流尚未启动，由监控启动"):
                 return False
         await self._run(lambda c: outbox.clear(c, [row.task_id]))
@@ -140,7 +142,7 @@ class Reconciler:
 
     async def _settle(self, row: Uncollected) -> bool:
         """The attempt is closed and nobody has collected it."""
-        standing = await self._temporal.standing(row.task_id)
+        standing = await self._workflows.standing(row.task_id)
         if standing is Standing.RUNNING:
             if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
                 return False
@@ -169,7 +171,7 @@ class Reconciler:
     async def _grant(self, row: OnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was not heard, or the acceptance not written."""
         accepted = await self._accepted(row)
-        standing = await self._temporal.standing(row.task_id)
+        standing = await self._workflows.standing(row.task_id)
         if standing is not Standing.RUNNING:
             repaired = await self._run_again(row, "工作流未在运行而任务已获得槽位，由监控重新运行")
         else:
@@ -191,7 +193,7 @@ class Reconciler:
 
     async def _queue(self, row: Drifted) -> bool:
         """Neither waiting nor running: its look for a slot was lost, so it is done here."""
-        if await self._temporal.standing(row.task_id) is not Standing.RUNNING:
+        if await self._workflows.standing(row.task_id) is not Standing.RUNNING:
             return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
@@ -202,14 +204,14 @@ class Reconciler:
 
     async def _restart(self, row: Drifted) -> bool:
         """The task has not ended: a workflow of it must run."""
-        if await self._temporal.standing(row.task_id) is Standing.RUNNING:
+        if await self._workflows.standing(row.task_id) is Standing.RUNNING:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
     async def _ended(self) -> list[Ended]:
         """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
         try:
-            opened = await self._temporal.open_tasks(self._before, ROUND)
+            opened = await self._workflows.of_tasks(self._before, ROUND)
         except TemporalAway as error:  # the list is kept apart from the workflows: the other repairs need it not
             activity.logger.warning("open workflows could not be listed: %s", error)
             return []
@@ -218,7 +220,7 @@ class Reconciler:
 
     async def _end(self, row: Ended) -> bool:
         """Its workflow goes on, though its row is terminal: where it has nothing to do it has not heard of that."""
-        if not await self._temporal.is_idle(row.task_id):
+        if not await self._workflows.is_idle(row.task_id):
             return False
         await self._temporal.end(TaskInput.of(row), row.attempt)
         return True
@@ -230,7 +232,7 @@ class Reconciler:
     async def _unwatched(self) -> list[NodeEpoch]:
         """Nodes whose workflow does not run: a person has ended it, and could give them no command any more."""
         try:
-            watched = await self._temporal.open_nodes()
+            watched = await self._workflows.of_nodes()
         except TemporalAway as error:
             activity.logger.warning("the nodes' workflows could not be listed: %s", error)
             return []

@@ -1,44 +1,27 @@
-"""The steps of a task's life: selection, dispatch, collection."""
+"""The steps of a task's life but its dispatch: find a slot, collect an attempt, stop one on its node."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, NoReturn
 
-from msgspec import Raw
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.node_answers import End, end_of, end_on_node
-from activities.short_work import ShortWork
+from activities.node_answers import End, end_on_node
 from infra import telemetry
 from infra.db.attempts import dispatch_order
-from infra.db.attempts.dispatch_order import Order
 from infra.db.connection import Connection
 from infra.db.session import Database
-from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
+from infra.db.transactions import claim_slot, collect_attempt, judge_nodes, settle_attempt
 from infra.db.transactions.collect_attempt import ACTOR
-from infra.db.transactions.report import Report, take_result
-from infra.json import strict_json
-from infra.nodes.address import NodeAddress
-from infra.nodes.client import NO_HTTP, Answer, NodeClient, NodeUnreachable
-from infra.settings import Settings
+from infra.nodes.client import NodeClient, NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL
-from workflows.messages import AttemptRef, Collected, CollectInput, Delivery, Dispatched, Selection
-from workflows.policies import DISPATCH_WINDOW
+from workflows.messages import AttemptRef, Collected, CollectInput, Selection
 
-ANSWERS = 3
-"""Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
-NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
-"""Readiness states that waiting does not clear (node protocol, `/health-check`)."""
 ASK_S = 1.0
 """How long the node of an attempt whose time is up is asked for its end: each question holds a workflow task."""
 SOON_S = 3.0
@@ -46,21 +29,12 @@ SOON_S = 3.0
 
 
 class TaskSteps:
-    """Implements `workflows.ports.TaskActivities`."""
+    """Implements `workflows.ports.TaskActivities`, with `Dispatch`."""
 
-    def __init__(
-        self,
-        database: Database,
-        temporal: TemporalGateway,
-        nodes: NodeClient,
-        short_work: ShortWork,
-        settings: Settings,
-    ) -> None:
+    def __init__(self, database: Database, temporal: TemporalGateway, nodes: NodeClient) -> None:
         self._database = database
-        self._short_work = short_work
         self._temporal = temporal
         self._nodes = nodes
-        self._settings = settings
 
     @activity.defn(name="select_slot")
     async def select_slot(self, task_id: str) -> Selection:
@@ -71,83 +45,6 @@ class TaskSteps:
             telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
         await self._temporal.deliver(Notifications(grants=list(found.others)))
         return Selection(found.status, found.grant, found.settled, "no slot is free" if found.waiting else "")
-
-    @activity.defn(name="dispatch")
-    async def dispatch(self, ref: AttemptRef) -> Dispatched:
-        """PUT the attempt to its node (NODE_PROTOCOL). Idempotent by `{taskId}-{attempt}`.
-
-        In a first try the node is asked to hold its answer until work that is usually short is done.
-        """
-        telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
-        order = await self._database.single(lambda c: dispatch_order.order(c, ref.task_id, ref.attempt))
-        if order is None:
-            return Dispatched(Delivery.CLOSED)
-        telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)
-        try:
-            async with self._short_work.preference(order) as preference:
-                began = time.monotonic()
-                answer = await self._nodes.put(
-                    NodeAddress(order.ip, order.port, order.secret),
-                    f"{ref.task_id}-{ref.attempt}",
-                    _body(order, self._settings.base_url),
-                    _headers(order) | preference,
-                )
-        except ForbiddenAddress:
-            return await self._settle(ref, End(Outcome.UNREACHABLE, "节点地址不再被允许"))
-        except NodeUnreachable as error:
-            return _unclear(f"no answer: {error}")
-        took_s = time.monotonic() - began
-        dispatched = await self._heed(order, answer, took_s)
-        return replace(dispatched, watched_ms=int(1000 * took_s)) if preference else dispatched
-
-    async def _heed(self, order: Order, answer: Answer, took_s: float) -> Dispatched:
-        ref = AttemptRef(order.task_id, order.attempt)
-        status, state = answer.status, str(answer.body.get("status"))
-        if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
-            return await self._accepted(ref)
-        if (end := end_of(answer)) is not None:
-            return await self._end(order, end, took_s)
-        if status in {409, 503}:
-            return await self._refused(order, status)
-        if status in {400, 422}:
-            return await self._settle(ref, End(Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）"))
-        return await self._outside_of_protocol(ref, status)
-
-    async def _accepted(self, ref: AttemptRef) -> Dispatched:
-        """The node runs it. An attempt that has closed before that was recorded is to be collected."""
-        accepted = await self._database.single(
-            lambda c: accept_attempt.accept(c, ref.task_id, ref.attempt, actor=ACTOR)
-        )
-        return Dispatched(Delivery.RUNNING if accepted else Delivery.CLOSED)
-
-    async def _end(self, order: Order, end: End, took_s: float) -> Dispatched:
-        """The answer holds the end. A result is taken as if it had been reported: also one that comes too late."""
-        if end.result is None:
-            return await self._settle(AttemptRef(order.task_id, order.attempt), end, took_s)
-        report = Report(order.task_id, order.token, order.gpu_id, lineage=None, ran_s=took_s)
-        heard = await take_result(self._database, report, end.result)
-        await self._temporal.deliver(heard.notifications, but=order.task_id)
-        return Dispatched(Delivery.CLOSED)
-
-    async def _refused(self, order: Order, status: int) -> Dispatched:
-        """Close the attempt as REFUSED, with the readiness that the node reports."""
-        state, reason = await self._nodes.readiness(NodeAddress(order.ip, order.port, order.secret)) or (None, None)
-        said = f"，{state}" + (f"：{reason}" if reason else "") if state else ""
-        return await self._settle(
-            AttemptRef(order.task_id, order.attempt),
-            End(Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}{said}）"),
-            needs_people=state in NEEDS_PEOPLE,
-        )
-
-    async def _outside_of_protocol(self, ref: AttemptRef, status: int) -> Dispatched:
-        """The same PUT is repeated a few times; then the answer counts."""
-        info = activity.info()
-        if info.is_local or info.attempt < ANSWERS:
-            _repeat(f"HTTP {status}")
-        what = "不是HTTP" if status == NO_HTTP else f"HTTP {status}"
-        closed = await self._settle(ref, End(Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（{what}）"))
-        still = await self._database.single(lambda c: dispatch_order.order(c, ref.task_id, ref.attempt))
-        return closed if still is None else Dispatched(Delivery.RUNNING)  # it has accepted the attempt before
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:
@@ -232,70 +129,8 @@ class TaskSteps:
         except (NodeUnreachable, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
 
-    async def _settle(self, ref: AttemptRef, end: End, ran_s: float = 0.0, *, needs_people: bool = False) -> Dispatched:
-        notifications = await self._database.run(
-            lambda c: settle_attempt.settle(
-                c,
-                ref.task_id,
-                ref.attempt,
-                end.outcome,
-                actor=ACTOR,
-                reason=end.reason,
-                ran_s=ran_s,
-                needs_people=needs_people,
-            )
-        )
-        if notifications is not None:
-            await self._temporal.deliver(notifications, but=ref.task_id)
-        return Dispatched(Delivery.CLOSED)
-
 
 _REASONS = {
     Outcome.TIMED_OUT: "任务执行超时",
     Outcome.UNREACHABLE: "节点对派发没有明确应答",
 }
-
-
-def _unclear(detail: str) -> Dispatched:
-    """Raise DispatchAmbiguous, to be tried again, until the window since the first try has passed."""
-    info = activity.info()
-    if info.is_local or datetime.now(UTC) - info.scheduled_time < DISPATCH_WINDOW:
-        _repeat(detail)
-    return Dispatched(Delivery.UNCLEAR)
-
-
-def _repeat(detail: str) -> NoReturn:
-    message = f"the node's answer leaves the attempt open: {detail}"
-    activity.logger.warning("%s", message)
-    raise ApplicationError(message, type="DispatchAmbiguous", category=ApplicationErrorCategory.BENIGN)
-
-
-def _input(payload: str) -> Raw | dict[str, str]:
-    """A JSON object as it was written; anything else as a string (NODE_PROTOCOL)."""
-    try:
-        strict_json.check_text(payload)
-    except ValueError:
-        return {"payload": payload}
-    return Raw(payload) if payload.lstrip().startswith("{") else {"payload": payload}
-
-
-def _body(order: Order, base_url: str) -> dict[str, Any]:
-    return {
-        "input": _input(order.payload),
-        "context": {
-            "taskId": order.task_id,
-            "attempt": order.attempt,
-            "taskType": order.task_type,
-            "app": order.app,
-            "userId": order.user_id,
-            "env": order.env,
-            "timeout": order.timeout_ms,
-        },
-        "webhook": f"{base_url}/api/v2/tasks/{order.task_id}",
-    }
-
-
-def _headers(order: Order) -> dict[str, str]:
-    headers = {"X-Attempt-Token": order.token}
-    traceparent = telemetry.traceparent_in(order.traceparent)
-    return headers | ({"traceparent": traceparent} if traceparent else {})

@@ -16,6 +16,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.dispatch import Dispatch
 from activities.monitor import MonitorSteps
 from activities.nodes import NodeSteps
 from activities.reconciler import Reconciler
@@ -29,14 +30,19 @@ from infra.nodes.client import NodeClient
 from infra.nodes.own_services import OwnServices
 from infra.resilience.retry import until_there
 from infra.settings import Settings, load
+from infra.temporal import monitor_schedule, search_attributes
 from infra.temporal.access import connect, is_away
-from infra.temporal.gateway import WORKFLOWS, TemporalGateway
+from infra.temporal.gateway import TemporalGateway
 from workers.serving import event_loop, garbage
 from workers.serving.instance import Instance
 from workers.serving.schema import open_database
+from workflows.gpu_health import GpuHealthWorkflow
+from workflows.monitor import MonitorWorkflow
+from workflows.task import TaskWorkflow
 
 log = logging.getLogger(__name__)
 
+WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
 PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
 """Our own pure modules: the sandbox need not load them anew for every workflow."""
 
@@ -62,10 +68,11 @@ def workflow_runner(settings: Settings) -> WorkflowRunner:
 
 
 async def set_up_temporal(settings: Settings) -> TemporalGateway:
-    """Temporal, connected, with all that it must know of us."""
-    temporal = TemporalGateway(await connect(settings, lazy=False), settings)
-    await temporal.set_up()
-    return temporal
+    """Connect to Temporal, and register our search attributes and the monitor's schedule. Idempotent."""
+    client = await connect(settings, lazy=False)
+    await search_attributes.register(client)
+    await monitor_schedule.register(client, settings.task_queue, settings.monitor_interval)
+    return TemporalGateway(client, settings)
 
 
 async def serve(settings: Settings) -> None:
@@ -77,8 +84,8 @@ async def serve(settings: Settings) -> None:
     await own.refresh()
     nodes = NodeClient(AllowList(settings, own))
     temporal = await until_there("Temporal", lambda: set_up_temporal(settings), is_away)
-    forecast = Forecast(database)
-    tasks = TaskSteps(database, temporal, nodes, ShortWork(forecast), settings)
+    tasks = TaskSteps(database, temporal, nodes)
+    dispatch = Dispatch(database, temporal, nodes, ShortWork(Forecast(database)), settings)
     node_steps = NodeSteps(database, temporal, nodes, settings)
     monitor = MonitorSteps(database, cache, Reconciler(database, temporal, nodes, settings), settings)
     worker = Worker(
@@ -87,7 +94,7 @@ async def serve(settings: Settings) -> None:
         workflows=WORKFLOWS,
         activities=[
             tasks.select_slot,
-            tasks.dispatch,
+            dispatch.dispatch,
             tasks.collect,
             tasks.stop_on_node,
             node_steps.attend_node,

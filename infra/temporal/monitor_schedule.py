@@ -16,6 +16,9 @@ from temporalio.client import (
     ScheduleUpdate,
 )
 
+from infra.temporal.access import NoSuchWorkflow, TemporalAway
+from infra.temporal.gateway import TemporalGateway
+from infra.temporal.reachability import CALL
 from workflows.monitor import MonitorWorkflow
 
 MONITOR = "monitor"
@@ -35,7 +38,11 @@ async def register(client: Client, task_queue: str, interval_s: float) -> None:
         await client.get_schedule_handle(MONITOR).update(lambda _: ScheduleUpdate(schedule))
 
 
-async def trigger(client: Client, within: timedelta) -> None:
-    """Run the monitor now, after a run that is in progress. Raises RPCError; NOT_FOUND before `register`."""
-    handle = client.get_schedule_handle(MONITOR)
-    await handle.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=within)
+async def trigger(temporal: TemporalGateway) -> None:
+    """Run the monitor now, after a run that is in progress. Raises TemporalAway, also before `register`."""
+    handle = temporal.client.get_schedule_handle(MONITOR)
+    try:
+        async with temporal.reaching():
+            await handle.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE, rpc_timeout=CALL)
+    except NoSuchWorkflow as error:
+        raise TemporalAway("the monitor is not set up yet") from error

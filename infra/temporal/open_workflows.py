@@ -1,23 +1,53 @@
-"""Queries for open workflows, and what we read from the answers."""
+"""What the reconciler and the leader read of workflows, and how they replace a run that can't go on."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import WorkflowExecution
+from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 from temporalio.common import RawValue, SearchAttributeKey
+from temporalio.service import RPCError, RPCStatusCode
+
+from infra.settings import Settings
+from infra.temporal.access import NoSuchWorkflow, TemporalAway
+from infra.temporal.gateway import TemporalGateway, node_workflow_id, task_workflow_id
+from infra.temporal.reachability import CALL
+from workflows.messages import GpuHealthState
+
+log = logging.getLogger(__name__)
 
 TASK, NODE = "TaskWorkflow", "GpuHealthWorkflow"
 PROBLEMS = SearchAttributeKey.for_keyword_list("TemporalReportedProblems")
 """The server sets it on a workflow whose workflow task fails again and again, and unsets it once one succeeds."""
 WITH_PROBLEMS = f"{PROBLEMS.name} IN ('category=WorkflowTaskFailed', 'category=WorkflowTaskTimedOut')"
 """`IS NOT NULL` would read all open workflows."""
-OF_NODES = f"WorkflowType = '{NODE}'"
 _CAUSE = "cause=WorkflowTaskFailedCause"
+PAGE = 1000
+"""Workflows on one page of a list: the most that the server gives."""
+STUCK = "stuck: its workflow task failed again and again; a new run goes on with what stands in the database"
+
+
+class Standing(Enum):
+    """How a task's workflow stands."""
+
+    RUNNING = auto()
+    COMPLETED = auto()  # as its task; runs of the version before also where their task has failed
+    FAILED = auto()  # as its task
+    CUT_OFF = auto()  # terminated, canceled or timed out: it says nothing about the task
+    ABSENT = auto()  # never started, or forgotten by Temporal
+
+
+_STANDING: dict[WorkflowExecutionStatus | None, Standing] = {
+    WorkflowExecutionStatus.RUNNING: Standing.RUNNING,
+    WorkflowExecutionStatus.COMPLETED: Standing.COMPLETED,
+    WorkflowExecutionStatus.FAILED: Standing.FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +75,87 @@ class StuckRun:
         return cls(one.id, one.run_id, one.workflow_type, causes)
 
 
-def unheard(events: Sequence[HistoryEvent]) -> list[tuple[str, list[RawValue]]]:
+class OpenWorkflows:
+    """Reads through the gateway's client. Every call raises TemporalAway."""
+
+    def __init__(self, temporal: TemporalGateway, settings: Settings) -> None:
+        self._temporal = temporal
+        self._settings = settings
+
+    async def standing(self, task_id: str) -> Standing:
+        """How the last run of a task's workflow stands."""
+        handle = self._temporal.client.get_workflow_handle(task_workflow_id(task_id))
+        try:
+            async with self._temporal.reaching():
+                found = await handle.describe(rpc_timeout=CALL)
+        except NoSuchWorkflow:
+            return Standing.ABSENT
+        return _STANDING.get(found.status, Standing.CUT_OFF)
+
+    async def is_idle(self, task_id: str) -> bool:
+        """Whether the task's workflow runs and has nothing to do. Raises NoSuchWorkflow."""
+        handle = self._temporal.client.get_workflow_handle(task_workflow_id(task_id))
+        async with self._temporal.reaching():
+            found = await handle.describe(rpc_timeout=CALL)
+        pending = found.raw_description
+        is_busy = pending.HasField("pending_workflow_task") or bool(pending.pending_activities)
+        return found.status is WorkflowExecutionStatus.RUNNING and not is_busy
+
+    async def of_tasks(self, before: datetime | None, limit: int) -> list[OpenTask]:
+        """Tasks whose workflow is open and was started `before`, the latest first."""
+        query = f"WorkflowType = '{TASK}'" + (f" AND StartTime < '{before.isoformat()}'" if before else "")
+        listed = await self._listed(query, limit)
+        return [OpenTask(one.id.removeprefix(task_workflow_id("")), one.start_time) for one in listed]
+
+    async def of_nodes(self) -> set[str]:
+        """Nodes whose workflow is open. The list may lag behind by a second."""
+        listed = await self._listed(f"WorkflowType = '{NODE}'")
+        return {one.id.removeprefix(node_workflow_id("")) for one in listed}
+
+    async def stuck(self, limit: int) -> list[StuckRun]:
+        """Runs that can't go on; none if the server does not support the query."""
+        try:
+            return [StuckRun.of(one) for one in await self._listed(WITH_PROBLEMS, limit)]
+        except TemporalAway as error:
+            cause = error.__cause__
+            if not isinstance(cause, RPCError) or cause.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            log.debug("this server does not tell which workflows are stuck: %s", error)
+            return []
+
+    async def _listed(self, query: str, limit: int | None = None) -> list[WorkflowExecution]:
+        """Open workflows of ours, the latest first; all of them unless there is a limit."""
+        ours = f"ExecutionStatus = 'Running' AND TaskQueue = '{self._settings.task_queue}' AND {query}"
+        async with self._temporal.reaching():
+            listed = self._temporal.client.list_workflows(ours, limit=limit, page_size=limit or PAGE)
+            return [one async for one in listed]
+
+    async def terminate(self, run: StuckRun) -> None:
+        """End a run that can't go on. Raises NoSuchWorkflow."""
+        handle = self._temporal.client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
+        async with self._temporal.reaching():
+            await handle.terminate(reason=STUCK, rpc_timeout=CALL)
+
+    async def run_node_anew(self, run: StuckRun) -> None:
+        """Start a node's workflow in place of a run that has ended.
+
+        The new run looks at the node's row at once, and gets the signals that the old one did not handle: a person's
+        command is in no row yet.
+        """
+        gpu_id = run.workflow_id.removeprefix(node_workflow_id(""))
+        client = self._temporal.untraced
+        async with self._temporal.reaching():
+            ended = client.get_workflow_handle(run.workflow_id, run_id=run.run_id)
+            unheard = _unheard((await ended.fetch_history(rpc_timeout=CALL)).events)
+        state = GpuHealthState(gpu_id, self._settings.heartbeat_timeout, pending=["run anew"])
+        await self._temporal.start_node(state)
+        begun = client.get_workflow_handle(run.workflow_id)
+        for name, inputs in unheard:
+            async with self._temporal.reaching():
+                await begun.signal(name, args=inputs, rpc_timeout=CALL)
+
+
+def _unheard(events: Sequence[HistoryEvent]) -> list[tuple[str, list[RawValue]]]:
     """Signals after the last successful workflow task, as they were sent."""
     signals: list[tuple[str, list[RawValue]]] = []
     for event in events:
@@ -55,8 +165,3 @@ def unheard(events: Sequence[HistoryEvent]) -> list[tuple[str, list[RawValue]]]:
             sent = event.workflow_execution_signaled_event_attributes
             signals.append((sent.signal_name, [RawValue(payload) for payload in sent.input.payloads]))
     return signals
-
-
-def of_tasks(before: datetime | None) -> str:
-    """The query for tasks' workflows, optionally only for those started before a moment."""
-    return f"WorkflowType = '{TASK}'" + (f" AND StartTime < '{before.isoformat()}'" if before else "")

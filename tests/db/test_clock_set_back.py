@@ -24,6 +24,7 @@ from infra.db.transactions import claim_slot, node_state
 from infra.db.transactions.collect_attempt import due_in_s
 from infra.resilience.token_bucket import ByteRate, Rate
 from infra.settings import Settings
+from infra.temporal import monitor_schedule
 from infra.temporal.access import TemporalAway
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -299,16 +300,17 @@ async def test_a_recount_is_due(fresh: Life) -> None:
 async def test_the_leader_runs_a_monitor_whose_schedule_lies_ahead(
     fresh: Life, monkeypatch: pytest.MonkeyPatch, at: str | None, runs: int
 ) -> None:
-    temporal = MagicMock(trigger_monitor=AsyncMock(side_effect=TemporalAway("not now")))
-    late_monitor = LateMonitor(OneConnection(fresh.connection), temporal, Settings())
+    trigger = AsyncMock(side_effect=TemporalAway("not now"))
+    monkeypatch.setattr(monitor_schedule, "trigger", trigger)
+    late_monitor = LateMonitor(OneConnection(fresh.connection), MagicMock(), Settings())
     await health.keep(fresh.connection, {})
     await fresh.do(f"UPDATE monitor_reports SET at = {at}" if at else "TRUNCATE monitor_reports")
     await late_monitor.find()
-    temporal.trigger_monitor.assert_not_called()  # it has only just begun
+    trigger.assert_not_called()  # it has only just begun
     monkeypatch.setattr(late_monitor, "_next", 0.0)
     await late_monitor.find()
     await late_monitor.find()
-    assert temporal.trigger_monitor.await_count == runs
+    assert trigger.await_count == runs
 
 
 @pytest.fixture

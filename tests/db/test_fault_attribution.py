@@ -494,7 +494,7 @@ async def test_nodes_are_reviewed_too_where_the_leader_collects_for_a_workflow_t
     await pair.settle("last")
     assert (await pair.gpu("bad")).status == "ACTIVE"
     gateway: Any = Gateway()
-    leader = StuckWorkflows(cast("Any", SimpleNamespace(run=pair.run)), gateway)
+    leader = StuckWorkflows(cast("Any", SimpleNamespace(run=pair.run)), gateway, gateway)
     await leader._collected(StuckRun("task-last", "run", "TaskWorkflow", frozenset()))
     assert ((await pair.task("last")).status, (await pair.gpu("bad")).status) == ("COMPLETED", "FAULTY")
     assert [event.signal for event in gateway.delivered.nodes] == ["fault"]

@@ -14,7 +14,6 @@ from infra.db.repair import invariants, verify
 from infra.db.transactions import accept_attempt, collect_attempt, settle_attempt
 from infra.db.transactions.collect_attempt import DELIVERY_S
 from infra.nodes.client import NodeUnreachable
-from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows.domain.attempt import Outcome
@@ -37,7 +36,7 @@ async def held(life: Life) -> Life:
 def steps(life: Life, nodes: Any = None) -> TaskSteps:
     engine = MagicMock(deliver=AsyncMock())
     nodes = nodes or MagicMock(status=AsyncMock(side_effect=NodeUnreachable))
-    return TaskSteps(OneConnection(life.connection), engine, nodes, MagicMock(), Settings())
+    return TaskSteps(OneConnection(life.connection), engine, nodes)
 
 
 async def collect(life: Life, close_as: Outcome | None, attempt: int = 1) -> Collected:

@@ -11,6 +11,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.dispatch import Dispatch
 from activities.nodes import NodeSteps
 from activities.reconciler import DELIVERY_S, OVERDUE_S, UNHEARD_S, Reconciler
 from activities.short_work import ShortWork
@@ -26,7 +27,7 @@ from workflows.messages import AttemptRef, CollectInput, Delivery, Dispatched
 
 TIMEOUT_S = 100.0
 DONE = Answer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
-GATEWAY = MagicMock(deliver=AsyncMock(), standing=AsyncMock())
+GATEWAY = MagicMock(deliver=AsyncMock())
 
 
 @pytest.fixture
@@ -41,10 +42,10 @@ async def held(life: Life) -> Life:
 
 async def dispatch(life: Life, put: Any) -> Dispatched:
     forecast = MagicMock(usual_s=AsyncMock(return_value=0.1))
-    steps = TaskSteps(OneConnection(life.connection), GATEWAY, MagicMock(put=put), ShortWork(forecast), Settings())
+    step = Dispatch(OneConnection(life.connection), GATEWAY, MagicMock(put=put), ShortWork(forecast), Settings())
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, is_local=True, scheduled_time=datetime.now(UTC))
-    return await environment.run(steps.dispatch, AttemptRef("t", 1))
+    return await environment.run(step.dispatch, AttemptRef("t", 1))
 
 
 async def outcome(life: Life) -> str | None:
@@ -121,7 +122,7 @@ async def test_the_node_is_asked_at_the_deadline(held: Life, answer: Any, ends: 
     await accept_attempt.accept(held.connection, "t", 1, actor="test")
     await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => :s)", s=TIMEOUT_S)
     nodes = MagicMock(status=AsyncMock(side_effect=[answer]))
-    steps = TaskSteps(OneConnection(held.connection), GATEWAY, nodes, MagicMock(), Settings())
+    steps = TaskSteps(OneConnection(held.connection), GATEWAY, nodes)
     collected = await ActivityEnvironment().run(steps.collect, CollectInput("t", 1, Outcome.TIMED_OUT))
     assert collected.outcome == await outcome(held) == (ends or "TIMED_OUT")
     assert (await held.task("t")).status == {"SUCCEEDED": "COMPLETED", "FAILED": "FAILED"}.get(ends or "", "TIMEOUT")
@@ -140,7 +141,7 @@ async def test_a_node_that_does_not_answer_delays_the_deadline_by_a_second_at_mo
     monkeypatch.setattr("activities.tasks.ASK_S", 0.01)
     await accept_attempt.accept(held.connection, "t", 1, actor="test")
     await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => :s)", s=TIMEOUT_S)
-    steps = TaskSteps(OneConnection(held.connection), GATEWAY, MagicMock(status=hangs), MagicMock(), Settings())
+    steps = TaskSteps(OneConnection(held.connection), GATEWAY, MagicMock(status=hangs))
     collected = await ActivityEnvironment().run(steps.collect, CollectInput("t", 1, Outcome.TIMED_OUT))
     assert collected.outcome is Outcome.TIMED_OUT
 

@@ -16,12 +16,11 @@ from temporalio.worker import Replayer
 
 from infra.settings import Settings
 from infra.temporal.access import DATA_CONVERTER
-from infra.temporal.gateway import WORKFLOWS
 from tests.collector import Collector, Span
 from tests.conftest import Api, eventually
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
-from workers.temporal_worker import workflow_runner
+from workers.temporal_worker import WORKFLOWS, workflow_runner
 
 PARENT = "b7ad6b7169203331"  # pragma: allowlist secret
 TILE = 3  # a type that the stack's own nodes serve

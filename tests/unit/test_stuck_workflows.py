@@ -53,7 +53,7 @@ async def looked(one: StuckWorkflows) -> None:
 
 
 async def test_each_is_run_anew_and_not_again_within_an_hour(around):
-    one = StuckWorkflows(around, around)
+    one = StuckWorkflows(around, around, around)
     await looked(one)
     anew = ["end gpu-gpu_001", "start gpu-gpu_001", f"end {MONITOR.workflow_id}"]
     assert around.done == ["tell", *anew]
@@ -70,7 +70,7 @@ async def test_each_is_run_anew_and_not_again_within_an_hour(around):
 
 async def test_nothing_is_told_of_nothing(around):
     around.found = []
-    await looked(StuckWorkflows(around, around))
+    await looked(StuckWorkflows(around, around, around))
     assert around.done == []
 
 
@@ -79,7 +79,7 @@ async def test_one_that_cannot_be_helped_holds_up_no_other(around, monkeypatch, 
         raise ValueError("no")
 
     monkeypatch.setattr(around, "run_node_anew", fails)
-    await looked(StuckWorkflows(around, around))
+    await looked(StuckWorkflows(around, around, around))
     assert around.done == ["tell", "end gpu-gpu_001", f"end {MONITOR.workflow_id}"]
     assert "gpu-gpu_001 is stuck, and could not be helped" in caplog.text
 
@@ -93,7 +93,7 @@ async def test_one_that_could_not_be_ended_is_tried_again_at_the_next_look(aroun
         raise TemporalAway
 
     monkeypatch.setattr(around, "terminate", is_away)
-    one = StuckWorkflows(around, around)
+    one = StuckWorkflows(around, around, around)
     await looked(one)
     assert around.done == ["tell"]
     around.now += EVERY_S

@@ -39,7 +39,9 @@ class Nothing:
 
 @cache
 def _served() -> tuple[Nothing, FastAPI]:
-    context = MagicMock(database=Nothing(), cache=AsyncMock(), temporal=AsyncMock(), deliver=AsyncMock())
+    temporal = AsyncMock(reaching=MagicMock())
+    temporal.client.get_schedule_handle = MagicMock(return_value=AsyncMock())
+    context = MagicMock(database=Nothing(), cache=AsyncMock(), temporal=temporal, deliver=AsyncMock())
     context.settings.rate_of.return_value = None
     context.settings.bytes_of.return_value = None
     return context.database, create_app(context)

@@ -13,8 +13,7 @@ from temporalio.worker import Replayer
 
 from infra.settings import Settings
 from infra.temporal.access import DATA_CONVERTER
-from infra.temporal.gateway import WORKFLOWS
-from workers.temporal_worker import workflow_runner
+from workers.temporal_worker import WORKFLOWS, workflow_runner
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 WANTED = {

@@ -8,6 +8,7 @@ from functools import partial
 from infra.db.session import Database
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
+from infra.temporal.open_workflows import OpenWorkflows
 from workers.leader.correct_times import correct_times
 from workers.leader.fold_counters import fold_counters
 from workers.leader.forget_instances import forget_instances
@@ -24,7 +25,7 @@ class Leader:
     """Runs the jobs one after the other. If one fails the rest waits for the next turn."""
 
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
-        self._stuck_workflows = StuckWorkflows(database, temporal)
+        self._stuck_workflows = StuckWorkflows(database, temporal, OpenWorkflows(temporal, settings))
         self._jobs: tuple[Job, ...] = (
             partial(fold_counters, database),
             partial(forget_instances, database, settings),

@@ -22,7 +22,7 @@ from infra.db.tasks.transitions import Cause
 from infra.db.transactions import collect_attempt, judge_nodes
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.gateway import TemporalGateway, task_workflow_id
-from infra.temporal.open_workflows import NODE, TASK, StuckRun
+from infra.temporal.open_workflows import NODE, TASK, OpenWorkflows, StuckRun
 from workflows.messages import TaskInput
 
 EVERY_S = 5.0
@@ -38,9 +38,10 @@ log = logging.getLogger(__name__)
 class StuckWorkflows:
     """Searches once per `EVERY_S`, beside the leader's other jobs."""
 
-    def __init__(self, database: Database, temporal: TemporalGateway) -> None:
+    def __init__(self, database: Database, temporal: TemporalGateway, workflows: OpenWorkflows) -> None:
         self._run = database.run
         self._temporal = temporal
+        self._workflows = workflows
         self._next = 0.0
         self._replaced: dict[str, float] = {}  # workflow id -> when
         self._under_way: asyncio.Task[None] | None = None
@@ -60,7 +61,7 @@ class StuckWorkflows:
 
     async def _find(self) -> None:
         try:
-            found = await self._temporal.stuck(LIMIT)
+            found = await self._workflows.stuck(LIMIT)
             if found:
                 await self._run(lambda c: _tell(c, found))
             for one in found:
@@ -92,11 +93,11 @@ class StuckWorkflows:
         if row is not None:
             await self._run(lambda c: timeline.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
         with suppress(NoSuchWorkflow):
-            await self._temporal.terminate(run)
+            await self._workflows.terminate(run)
         if row is not None:
             await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)
         elif run.workflow == NODE:
-            await self._temporal.run_node_anew(run)
+            await self._workflows.run_node_anew(run)
         # the monitor is run again by its schedule, and a task without a row is none
 
     async def _collected(self, run: StuckRun) -> Drifted | None:

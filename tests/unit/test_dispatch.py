@@ -1,4 +1,4 @@
-"""What a step of a task leaves in the worker's log."""
+"""What a dispatch leaves in the worker's log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import ActivityEnvironment
 
-from activities.tasks import _unclear
+from activities.dispatch import _unclear
 
 
 def test_an_unclear_answer_is_one_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
