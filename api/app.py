@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api.dependencies import Context
 from api.http import errors
-from api.http.envelope import Envelope, Failure, failure, ok, says
 from api.middleware.authentication import PREFIX, Authentication
 from api.middleware.byte_limit import ByteLimit
 from api.middleware.declared_size import DeclaredSize
@@ -23,13 +21,12 @@ from api.middleware.rate_limit import RateLimit
 from api.middleware.target import Utf8Target
 from api.middleware.tracing import Tracing
 from api.openapi import docs, document
-from api.routes import access, alerts, audit, cluster, gpus, monitoring, tasks
+from api.routes import access, alerts, audit, cluster, create_task, gpus, monitoring, probes, reports, tasks
 from infra import telemetry
 
 WRITE_BEHIND_EVERY_S = 1.0
-READY_WITHIN_S = 2.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
-ROUTERS = (monitoring.router, gpus.router, tasks.router, alerts.router, cluster.router, audit.router)
+ROUTERS = tuple(part.router for part in (monitoring, gpus, tasks, create_task, reports, alerts, cluster, audit))
 
 
 def create_app(context: Context) -> FastAPI:
@@ -57,7 +54,7 @@ def create_app(context: Context) -> FastAPI:
     access.check_complete(ROUTERS)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX, dependencies=[Depends(access.check_role)])
-    _add_probes(app, context)
+    probes.install(app, context)
     errors.install(app)
     document.install(app, ROUTERS)
     docs.install(app)
@@ -73,30 +70,3 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Cors, origins=context.settings.cors_origins)
     app.add_middleware(HeadAsGet)
     return app
-
-
-def _add_probes(app: FastAPI, context: Context) -> None:
-    @app.get("/healthz", tags=["探针"], summary="进程存活", responses=says("ok"), response_model=Envelope[str])
-    async def healthz() -> dict[str, Any]:
-        return ok("ok")
-
-    unready: dict[int | str, dict[str, Any]] = {503: {"model": Failure, "description": "服务暂不可用"}}
-
-    @app.get(
-        "/readyz", tags=["探针"], summary="依赖可用", responses=says("ready") | unready, response_model=Envelope[str]
-    )
-    async def readyz() -> Response | dict[str, Any]:
-        probes: dict[str, Awaitable[None]] = {
-            "postgres": context.database.ping(),
-            "redis": context.cache.ping(),
-            "temporal": context.temporal.ping(),
-        }
-        answers = await asyncio.gather(
-            *(asyncio.wait_for(probe, READY_WITHIN_S) for probe in probes.values()), return_exceptions=True
-        )
-        away = [name for name, answer in zip(probes, answers, strict=True) if isinstance(answer, BaseException)]
-        if not away and not context.instance.id:
-            away = ["instance"]
-        if away:
-            return failure(503, f"服务暂不可用: {', '.join(away)}", {"Retry-After": "1"})
-        return ok("ready")

@@ -15,9 +15,8 @@ from api.http.lists import MAX_ANSWER, Item
 from api.http.paging import WHOLE, WholeOrPageOf
 from api.middleware.authentication import CallerOf
 from api.routes.access import HoldsGpu, check_holder, lineage_of_node
-from api.schemas.gpus import GpuNodeInfo, GpuSummary
+from api.schemas.gpus import GpuNodeInfo, GpuSummary, RegisterGpu
 from api.schemas.params import Integer, Reason
-from api.schemas.requests import RegisterGpu
 from api.schemas.words import clean
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import ListedNode, Registration

@@ -40,6 +40,12 @@ Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
 
 
+class Request(BaseModel):
+    """Types are taken as sent, never converted; a field that the specification does not know is ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", alias_generator=to_camel)
+
+
 class Record(BaseModel):
     """A row as it is answered. Fields have the names of its columns, and in answers those of the specification."""
 

@@ -1,15 +1,67 @@
-"""Answers of §2: a GPU node."""
+"""A GPU node (§2): its registration, and how it is answered."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from api.schemas.fields import Moment, Record, sample
+from api.http.errors import refusal
+from api.schemas.fields import GpuId, Int64, Moment, Record, Request, sample
+from api.schemas.words import ONE_LINE
 from workflows.domain.gpu import GpuStatus, PriorityQueue
 
 METADATA = {"gpuModel": "RTX 4090", "memory": "24GB", "cudaVersion": "11.8"}
+MAX_METADATA = 16 * 1024
+"""Bytes of UTF-8."""
+MAX_TASK_TYPES = 64
+
+
+def _metadata_fits(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA:
+        raise refusal("超过 16 KiB")
+    return metadata
+
+
+def _distinct(task_types: list[int]) -> list[int]:
+    return list(dict.fromkeys(task_types))
+
+
+class RegisterGpu(Request):
+    """§2.4, and `vastInsId` of the data model."""
+
+    model_config = sample(
+        gpuId="gpu_001",
+        hostname="gpu-server-01",
+        ip="192.168.1.100",
+        port=8080,
+        supportedTaskTypes=[2, 3, 4],
+        supportedTaskPriority="VIP",
+        version="1.0.0",
+        maxConcurrentTasks=4,
+        metadata=METADATA,
+    )
+
+    gpu_id: GpuId
+    hostname: Annotated[str, Field(min_length=1, max_length=255), ONE_LINE]
+    ip: Annotated[str, Field(min_length=1, max_length=45), ONE_LINE]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    task_types: Annotated[
+        list[Int64],
+        Field(min_length=1, max_length=MAX_TASK_TYPES, alias="supportedTaskTypes"),
+        AfterValidator(_distinct),
+    ]
+    priority_queue: Annotated[PriorityQueue, Field(strict=False, alias="supportedTaskPriority")] = PriorityQueue.NORMAL
+    version: Annotated[str, Field(max_length=64), ONE_LINE] = ""
+    max_concurrent_tasks: Annotated[int, Field(ge=1, le=1024)] = 1
+    metadata: Annotated[dict[str, Any], AfterValidator(_metadata_fits), ONE_LINE] = Field(
+        default_factory=dict, description="UTF-8 不超过 16 KiB"
+    )
+    vast_ins_id: Annotated[str, Field(max_length=128), ONE_LINE] | None = None
+    dispatch_secret: Annotated[str, Field(max_length=256, pattern=r"^[!-~]+$")] | None = Field(
+        None, description="扩展：派发任务时以 Authorization: Bearer 出示给节点的密钥"
+    )
 
 
 class GpuSummary(Record):

@@ -1,4 +1,4 @@
-"""Answers of §3: a task, its progress, its result, its timeline."""
+"""Reading tasks (§3.1 to §3.4): a task, its progress, its result, its timeline."""
 
 from __future__ import annotations
 
@@ -174,14 +174,3 @@ class TaskEvent(Record):
     actor: str
     reason: str | None
     at: Moment
-
-
-class TaskCreated(Record):
-    """§3.5; `estimatedWaitTime` in seconds."""
-
-    model_config = sample(taskId="task_123456789", displayId=1001, status="QUEUED", estimatedWaitTime=120)
-
-    task_id: str
-    display_id: Long
-    status: TaskStatus
-    estimated_wait_s: StoredWait = Field(alias="estimatedWaitTime")

@@ -18,10 +18,12 @@ from api.http.envelope import Envelope, ok
 from api.http.errors import CODES, BadRequest, install
 from api.http.paging import PageOf, WholeOrPageOf
 from api.middleware.error_shield import ErrorShield
-from api.schemas import alerts, cluster, gpus, monitoring, requests, tasks
+from api.schemas import alerts, cluster, create_task, gpus, monitoring, reports, tasks
+from api.schemas.create_task import CreateTask
 from api.schemas.fields import sample_of
+from api.schemas.gpus import RegisterGpu
 from api.schemas.params import IdempotencyKey, Integer, Reason
-from api.schemas.requests import CreateTask, RegisterGpu, UpdateResult, UpdateStatus
+from api.schemas.reports import UpdateResult, UpdateStatus
 from api.schemas.words import clean, printable_header
 from workflows.domain import errors as domain
 from workflows.domain.task import TaskStatus
@@ -384,7 +386,7 @@ async def test_a_body_that_is_all_structure_costs_little(client: httpx.AsyncClie
 
 MODELS = [
     model
-    for module in (alerts, cluster, gpus, monitoring, requests, tasks)
+    for module in (alerts, cluster, create_task, gpus, monitoring, reports, tasks)
     for _, model in inspect.getmembers(module, inspect.isclass)
     if issubclass(model, BaseModel)
     and model.__module__ == module.__name__

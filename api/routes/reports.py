@@ -1,0 +1,91 @@
+"""What nodes report of their attempts (specification §3.6, §3.7)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+
+from api.dependencies import Context, ContextOf
+from api.http.body import JsonBody, check_json_text
+from api.http.envelope import Envelope, ok, says
+from api.http.errors import BadRequest, TooComplex, TooLarge
+from api.middleware.authentication import CallerOf
+from api.routes import access
+from api.schemas.params import AttemptToken
+from api.schemas.reports import UpdateResult, UpdateStatus
+from api.schemas.words import clean
+from infra.db.ops.api_keys import Caller
+from infra.db.transactions import report as reports
+from infra.db.transactions.report import Heard, Report, Said
+from workflows.domain.task import TaskStatus
+
+router = APIRouter(prefix="/tasks", tags=["任务管理"])
+
+
+def _report(caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:
+    name, lineage = clean(task_id, "taskId"), access.lineage_of_node(caller)
+    return Report(name, token or None, gpu_id, lineage)
+
+
+async def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
+    await context.deliver(heard.notifications)
+    if heard.refusal is not None:
+        raise heard.refusal
+    return ok(message)
+
+
+@router.post(
+    "/{taskId}/status", response_model=Envelope[str], summary="3.6 更新任务状态", responses=says("任务状态更新成功")
+)
+async def update_status(
+    context: ContextOf,
+    caller: CallerOf,
+    taskId: str,
+    body: Annotated[UpdateStatus, Depends(JsonBody(UpdateStatus))],
+    x_attempt_token: AttemptToken = None,
+) -> dict[str, Any]:
+    report = _report(caller, taskId, x_attempt_token, body.gpu_id)
+    said = Said(TaskStatus(body.status), body.message, body.progress, rejected=body.rejected is True)
+    heard = await context.database.run(lambda c: reports.status(c, report, said))
+    return await _answer(context, heard, "任务状态更新成功")
+
+
+async def _fails_its_attempt(
+    context: ContextOf, caller: CallerOf, taskId: str, x_attempt_token: AttemptToken = None
+) -> AsyncIterator[None]:
+    """A FastAPI dependency around a report of a result: one that is refused fails the attempt (`fail_refused`).
+
+    So does all that is wrong with `result` itself: it is missing, no text, no JSON text, or makes the body too large or
+    too complex, which no other field does. The rest of the body is the caller's envelope, or was damaged on its way (it
+    is no JSON, or came too slowly), and says nothing about the result. The answer is 400 all the same.
+    """
+    try:
+        yield
+    except BadRequest as refused:
+        if refused.field == "result" or isinstance(refused, TooLarge | TooComplex):
+            report, why = _report(caller, taskId, x_attempt_token, None), refused.detail
+            await context.deliver(await context.database.run(lambda c: reports.fail_refused(c, report, why)))
+        raise
+
+
+@router.post(
+    "/{taskId}/result",
+    response_model=Envelope[str],
+    summary="3.7 更新任务结果",
+    description="`result` 无法接受时返回 400，并且当前的执行尝试以此原因失败。",
+    responses=says("任务结果更新成功"),
+    dependencies=[Depends(_fails_its_attempt)],
+)
+async def update_result(
+    context: ContextOf,
+    caller: CallerOf,
+    taskId: str,
+    body: Annotated[UpdateResult, Depends(JsonBody(UpdateResult))],
+    x_attempt_token: AttemptToken = None,
+) -> dict[str, Any]:
+    await check_json_text(body.result, "result")
+    report = _report(caller, taskId, x_attempt_token, None)
+    heard = await reports.take_result(context.database, report, body.result)
+    return await _answer(context, heard, "任务结果更新成功")

@@ -1,0 +1,52 @@
+"""Creating a task (§3.5): what is asked for, and the answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from api.http.errors import refusal
+from api.schemas.fields import Int64, Long, Name, Record, Request, sample
+from api.schemas.tasks import PAYLOAD, StoredWait
+from api.schemas.words import ONE_LINE
+from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
+from workflows.domain.priority import DEFAULT_PRIORITY
+from workflows.domain.task import TaskStatus
+
+MAX_PAYLOAD = 256 * 1024
+"""Bytes of UTF-8."""
+
+Milliseconds = Annotated[int, Field(gt=0, le=MAX_TIMEOUT_MS, json_schema_extra={"format": "int64"})]
+
+
+def _payload_fits(payload: str) -> str:
+    if len(payload.encode()) > MAX_PAYLOAD:
+        raise refusal("超过 256 KiB")
+    return payload
+
+
+class CreateTask(Request):
+    """The body, field for field and in the order of the specification (请求体)."""
+
+    model_config = sample(taskType=2, userId="user_001", app="face_swap_app", priority=2, payload=PAYLOAD, env="prod")
+
+    task_type: Int64
+    user_id: Name
+    app: Name
+    priority: Int64 = DEFAULT_PRIORITY
+    payload: Annotated[str, AfterValidator(_payload_fits), Field(description="UTF-8 不超过 256 KiB")]
+    env: Annotated[str, Field(max_length=64), ONE_LINE] | None = None
+    timeout: Milliseconds | None = Field(None, description="扩展：每次执行尝试的时限，毫秒")
+    max_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = Field(None, description="扩展：最大重试次数")
+
+
+class TaskCreated(Record):
+    """The answer; `estimatedWaitTime` in seconds."""
+
+    model_config = sample(taskId="task_123456789", displayId=1001, status="QUEUED", estimatedWaitTime=120)
+
+    task_id: str
+    display_id: Long
+    status: TaskStatus
+    estimated_wait_s: StoredWait = Field(alias="estimatedWaitTime")
