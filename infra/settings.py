@@ -42,8 +42,8 @@ from infra.environment.types import (
 from infra.environment.variables import ENV_PREFIX as ENV_PREFIX
 from infra.resilience.token_bucket import ByteRate, Rate, RoleRate
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
-from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role
+from workflows.domain.shares import DEFAULT_WEIGHT
 
 log = logging.getLogger(__name__)
 

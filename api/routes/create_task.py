@@ -26,7 +26,6 @@ from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
-from workflows.domain.queueing import DEFAULT_WEIGHT
 from workflows.domain.role import Role
 from workflows.messages import TaskInput
 
@@ -47,7 +46,7 @@ async def create_task(
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     milestones = await context.forecast.milestones(capacity.pool)
     by_app = shares.counts_as_app(task.flow, task.app, caller.grants.apps)
-    weight = context.settings.weight_of(task.app) if by_app else DEFAULT_WEIGHT
+    weight = context.settings.weight_of(task.app) if by_app else shares.DEFAULT_WEIGHT
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     created = await context.database.run(
         lambda c: creation.create(

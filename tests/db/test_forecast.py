@@ -7,7 +7,7 @@ from sqlalchemy import text
 from infra.db.slots.forecast import Forecast
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
-from workflows.domain.queueing import USUAL_DURATION_S
+from workflows.domain.task import USUAL_DURATION_S
 
 TOOK = text(
     "UPDATE tasks SET status = 'COMPLETED', completed_at = created_at, waiting_since = NULL,"

@@ -20,7 +20,7 @@ from functools import reduce
 from math import comb, exp, lgamma
 
 from workflows.domain.attempt import Outcome
-from workflows.domain.queueing import USUAL_DURATION_S
+from workflows.domain.task import USUAL_DURATION_S
 
 POISON_NODES = 3
 """Distinct nodes on which a poison task has failed alike."""

@@ -10,6 +10,9 @@ from collections.abc import Container
 
 from workflows.domain.role import Role
 
+DEFAULT_WEIGHT = 1.0
+"""The weight of a flow whose app has none of its own."""
+
 
 def flow_of(role: Role, owner: str, *, acts_for_others: bool) -> str | None:
     """The flow of the tasks of a key, or None if each task belongs to its app's flow (`named`)."""

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from workflows.domain.errors import IllegalTransition
 
+USUAL_DURATION_S = 60.0
+"""The presumed run time of a type that has never finished a task."""
+
 
 class TaskStatus(StrEnum):
     """QUEUED until a node has accepted it, PROCESSING while one runs it; the other three absorb."""

@@ -6,8 +6,9 @@ from sqlalchemy import text
 
 from infra.db import clock
 from infra.db.connection import Connection
-from workflows.domain import queueing
 
+WEIGHT = 0.25
+"""The share of all promoted tasks of a type together in the VIP class, where a flow weighs 1."""
 SMALL_STEP_S = 10.0
 """A task whose waiting begins this little in the future has just begun to wait: the clock was set back a moment ago."""
 # The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first. An index
@@ -48,5 +49,5 @@ _PROMOTE = text(
 
 async def promote(connection: Connection, aging_s: float, *, limit: int) -> int:
     """Move NORMAL tasks that have waited longer than `aging_s` seconds to the VIP class. Returns their number."""
-    values = {"aging": aging_s, "limit": limit, "spacing": 1 / queueing.AGED_WEIGHT}
+    values = {"aging": aging_s, "limit": limit, "spacing": 1 / WEIGHT}
     return (await connection.execute(_PROMOTE, values)).rowcount

@@ -1,4 +1,9 @@
-"""The order of the queue: classes, then ranks. A task joins it with a rank that it keeps."""
+"""The order of the queue: classes, then ranks, then age. A task joins it with a rank that it keeps.
+
+VIP goes before NORMAL. Within a class the flows (`workflows.domain.shares`) share by start-time fair queueing: a
+task's rank is its virtual start time, the tasks of a flow lie `1 / weight` apart, and a flow that joins starts where
+the queue is now. So two flows take turns however many tasks each has, and the tasks of one flow go oldest first.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,6 @@ from typing import NamedTuple
 from sqlalchemy import text
 
 from infra.db.connection import Connection
-from workflows.domain import queueing
 
 FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
 """The flow of a task (workflows.domain.shares)."""
@@ -65,6 +69,14 @@ class _Place(NamedTuple):
     alone: bool
 
 
+def rank_of(virtual_time: float, last_of_flow: float | None, weight: float) -> float:
+    """The rank of a task that joins the queue.
+
+    `virtual_time` is the rank at the head of the queue, `last_of_flow` that of the last waiting task of the same flow.
+    """
+    return virtual_time if last_of_flow is None else max(virtual_time, last_of_flow + 1 / weight)
+
+
 async def join(
     connection: Connection, task_type: int, queue_class: int, flow: str, weight: float, pool: list[int]
 ) -> Joined:
@@ -74,4 +86,4 @@ async def join(
     """
     values = {"task_type": task_type, "queue_class": queue_class, "flow": flow, "pool": pool}
     row = await connection.one(_Place, _PLACE, values)
-    return Joined(queueing.rank(row.virtual_time, row.last_of_flow, weight), row.alone)
+    return Joined(rank_of(row.virtual_time, row.last_of_flow, weight), row.alone)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
-from workflows.domain.queueing import USUAL_DURATION_S
+from workflows.domain.task import USUAL_DURATION_S
 
 _NODES = text(
     f"""

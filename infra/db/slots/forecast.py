@@ -11,7 +11,7 @@ from infra.db.queue.position import Milestones, Place
 from infra.db.session import Database
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
-from workflows.domain.queueing import USUAL_DURATION_S
+from workflows.domain.task import USUAL_DURATION_S
 
 FRESH_S = 0.5
 COUNTED = 500

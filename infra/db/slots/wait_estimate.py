@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from infra.db.slots.capacity import Capacity
-from workflows.domain import queueing
 
 UNKNOWN_WAIT_S = -1
 """The value of the column `estimated_wait_s`, which is NOT NULL, for an unknown wait."""
@@ -11,8 +12,22 @@ UNKNOWN_WAIT_S = -1
 
 def expected_wait_s(ahead: int, capacity: Capacity) -> int | None:
     """`estimatedWaitTime` of a task with `ahead` others before it, in seconds; None if no ACTIVE node serves it."""
-    wait_s = queueing.wait_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s)
+    wait_s = until_start_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s)
     return None if wait_s is None else round(wait_s)
+
+
+def until_start_s(ahead: int, slots: int, remaining_s: Sequence[float], usual_s: float) -> float | None:
+    """Seconds until a task starts that has `ahead` others before it; None without a slot.
+
+    `slots` are those that it can use, `remaining_s` is what is left of each running attempt on them, and `usual_s` is
+    how long one of the tasks ahead takes.
+    """
+    if slots == 0:
+        return None
+    free = max(slots - len(remaining_s), 0)
+    ends = [0.0] * free + sorted(remaining_s)
+    rounds, place = divmod(ahead, len(ends))
+    return ends[place] + rounds * usual_s
 
 
 def stored_wait(wait_s: int | None) -> int:

@@ -1,15 +1,14 @@
-"""The order of the queue as a pure rule: shares, places and waiting times."""
+"""The rank of a task as a pure rule: the shares of flows."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows.domain import queueing
+from infra.db.queue.order import rank_of
 
 APPS = ("a", "b", "c")
 
@@ -20,7 +19,7 @@ def serve(arrivals: list[str], weights: dict[str, float]) -> list[str]:
     for number, app in enumerate(arrivals):
         last = max((rank for rank, _, other in queue if other == app), default=None)
         head = queue[0][0] if queue else 0.0
-        heapq.heappush(queue, (queueing.rank(head, last, weights.get(app, 1.0)), number, app))
+        heapq.heappush(queue, (rank_of(head, last, weights.get(app, 1.0)), number, app))
     return [heapq.heappop(queue)[2] for _ in arrivals]
 
 
@@ -49,27 +48,6 @@ def test_a_weight_is_a_share():
 def test_an_apps_own_tasks_keep_their_order(arrivals, weight):
     ranks: dict[str, float] = {}
     for app in arrivals:
-        rank = queueing.rank(0.0, ranks.get(app), weight)
+        rank = rank_of(0.0, ranks.get(app), weight)
         assert app not in ranks or rank > ranks[app]
         ranks[app] = rank
-
-
-@given(
-    st.integers(0, 200),
-    st.lists(st.floats(0, 100), max_size=20),
-    st.integers(0, 5),
-    st.floats(0.1, 100),
-)
-def test_the_waiting_time_is_that_of_the_slots_served_in_turn(ahead, remaining, free, usual):
-    """Against a simulation in which every task takes exactly the usual time and all running ones are shorter."""
-    remaining = [min(left, usual) for left in remaining]
-    slots = free + len(remaining)
-    expected = queueing.wait_s(ahead, slots, remaining, usual)
-    if slots == 0:
-        assert expected is None
-        return
-    ends = [0.0] * free + remaining
-    heapq.heapify(ends)
-    for _ in range(ahead):
-        heapq.heappush(ends, heapq.heappop(ends) + usual)
-    assert expected == pytest.approx(ends[0])
