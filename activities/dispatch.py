@@ -22,7 +22,8 @@ from infra.db.transactions.collect_attempt import ACTOR
 from infra.db.transactions.report import Report, take_result
 from infra.json import strict_json
 from infra.nodes.address import NodeAddress
-from infra.nodes.client import NO_HTTP, Answer, NodeClient, NodeUnreachable
+from infra.nodes.answer import Answer
+from infra.nodes.client import NO_HTTP, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import Outcome

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from infra.json import results
 from infra.json.strict_json import Unfit
 from infra.nodes.address import NodeAddress
-from infra.nodes.client import Answer, NodeClient, NodeUnreachable
+from infra.nodes.answer import Answer
+from infra.nodes.client import NodeClient, NodeUnreachable
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ForbiddenAddress
 

@@ -16,7 +16,8 @@ from infra.db.session import Database
 from infra.db.transactions import attend_node, obey_command, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.address import NodeAddress
-from infra.nodes.client import Answer, NodeClient
+from infra.nodes.answer import Answer
+from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications

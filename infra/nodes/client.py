@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -17,13 +15,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from infra.json import strict_json
 from infra.nodes.address import NodeAddress
 from infra.nodes.address_policy import AllowList
+from infra.nodes.answer import Answer, read
 from workflows.domain.errors import ForbiddenAddress
 
-MAX_ANSWER = 64 * 1024  # bytes
-MAX_ERROR = 500  # characters
 NO_HTTP = 0  # the status of an answer that is no HTTP
 CONNECT_S = 2.0
 TOTAL_S = 4.5  # from the call to the last byte of its answer: a node that drips does not hold us longer
@@ -33,42 +29,12 @@ READINESS_S = 0.5  # it is asked while a dispatch waits
 OUR_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class _WithOutput(msgspec.Struct):
-    output: msgspec.Raw
-
-
-_WITH_OUTPUT = msgspec.json.Decoder(_WithOutput)
-
-
 class NodeUnreachable(Exception):
     """The node gave no answer."""
 
 
 class OwnShortage(Exception):
     """We have no file or memory left for a connection: that says nothing about the node."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A node's answer. `body` is empty unless it was a JSON object of at most 64 KiB whose `status` is a text."""
-
-    status: int
-    body: dict[str, Any]
-    output: str | None = None  # JSON text as the node wrote it, if there is one
-
-    @property
-    def error(self) -> str | None:
-        """The reason of a failed attempt, at most 500 characters: the only words of an answer that users read."""
-        return self._words("error")
-
-    @property
-    def reason(self) -> str | None:
-        """Why a node is not ready, at most 500 characters: for operators."""
-        return self._words("reason")
-
-    def _words(self, name: str) -> str | None:
-        text = self.body.get(name)
-        return strict_json.UNSTORABLE.sub("", text).strip()[:MAX_ERROR] or None if isinstance(text, str) else None
 
 
 class NodeClient:
@@ -131,62 +97,24 @@ class NodeClient:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         self._allowed.check(node.ip, node.port)
-        headers = dict(headers or {})
+        headers, data = dict(headers or {}), None
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"], data = "application/json", msgspec.json.encode(body)
         if node.secret:
             headers["Authorization"] = f"Bearer {node.secret}"
         url = URL(node.base + path, encoded=True)
         try:
             async with (
                 asyncio.timeout(TOTAL_S),
-                self._http.request(
-                    method, url, data=_encoded(body), headers=headers, allow_redirects=False
-                ) as response,
+                self._http.request(method, url, data=data, headers=headers, allow_redirects=False) as response,
             ):
-                content = await _bounded(response)
-                body = _object(content)
-                return Answer(response.status, body, _output(content, body) if "output" in body else None)
+                return await read(response)
         except aiohttp.ClientResponseError:
             return Answer(NO_HTTP, {})
         except (aiohttp.ClientError, TimeoutError) as error:
             if any(isinstance(one, OSError) and one.errno in OUR_SHORTAGES for one in _chain(error)):
                 raise OwnShortage(OwnShortage.__doc__) from error
             raise NodeUnreachable(type(error).__name__) from error
-
-
-def _encoded(body: dict[str, Any] | None) -> bytes | None:
-    return None if body is None else msgspec.json.encode(body)
-
-
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    """The bytes as sent: a compressed answer, which we did not request, is not JSON."""
-    chunks = bytearray()
-    async for chunk in response.content.iter_any():
-        chunks += chunk
-        if len(chunks) > MAX_ANSWER:
-            response.close()  # what comes after it is not waited for
-            return b""
-    return bytes(chunks)
-
-
-def _object(content: bytes) -> dict[str, Any]:
-    """Parse leniently: a failure must not be lost to a NUL in its `error`. Whoever stores a part of it checks that
-    part."""
-    try:
-        parsed = strict_json.loads(content)
-    except ValueError:
-        return {}
-    body = parsed if isinstance(parsed, dict) else {}
-    return body if isinstance(body.get("status", ""), str) else {}
-
-
-def _output(content: bytes, body: dict[str, Any]) -> str:
-    """The `output` as it is written; of what only Python reads as JSON, another writing, which is refused later."""
-    try:
-        return bytes(_WITH_OUTPUT.decode(content).output).decode()
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return json.dumps(body["output"], ensure_ascii=False)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

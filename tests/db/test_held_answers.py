@@ -18,7 +18,8 @@ from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from infra.db.repair import drift
 from infra.db.transactions import accept_attempt, settle_attempt
-from infra.nodes.client import Answer, NodeUnreachable
+from infra.nodes.answer import Answer
+from infra.nodes.client import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection

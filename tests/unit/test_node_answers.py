@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from activities.node_answers import End, end_of
-from infra.nodes.client import Answer
+from infra.nodes.answer import Answer
 from workflows.domain.attempt import Outcome
 
 
