@@ -7,8 +7,8 @@ OLDEST := (3, 11)
 # The Python that somebody asks for, if any: an environment of another version is built anew for it.
 ASKED := $(if $(filter file,$(origin PYTHON)),,--python "$(PYTHON)")
 
-# What bends Python itself is not meant for us.
-unexport PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH PYTHONSTARTUP
+# What bends Python itself is not meant for us; without bytecode each program starts half a second later.
+unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH PYTHONSTARTUP
 
 .PHONY: demo test check run bench faults lint clean $(STAMP)
 .NOTPARALLEL:

@@ -44,7 +44,7 @@ def _run(arguments: list[str]) -> int:
     for name, (path, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if name in arguments[:1]:
-            module = _import(path)
+            module = _import_quickly(path)
             module.configure(command)
     args = parser.parse_args(arguments)
     assert module is not None  # argparse has refused an unknown name
@@ -55,6 +55,18 @@ def _run(arguments: list[str]) -> int:
     except CannotStart as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
+
+
+def _import_quickly(path: str) -> ModuleType:
+    """Import a module without looking for garbage, which takes a quarter of the time: nearly all of it stays."""
+    import gc
+
+    gc.disable()
+    try:
+        return _import(path)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _import(path: str) -> ModuleType:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -17,23 +20,30 @@ from infra.db.ops import api_keys
 from tests.conftest import eventually, frontend
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode
+from workers.cli import main
 
 FORGOTTEN_S = 2.0 + 1.0  # until a revocation counts everywhere, and a turn of a busy machine
 
 
+def environment_of(stack, **more):
+    """The variables of a caller of the command line that has the embedded Postgres, or another database."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+    return env | {"ORCHESTRATOR_DATA_DIR": str(stack.settings.data_dir), **more}
+
+
 @pytest.fixture
 def cli(stack):
-    """Runs `gpu-orchestrator keys …` against the embedded Postgres: (exit status, standard output, standard error)."""
+    """Runs `gpu-orchestrator keys …` in this process: (exit status, standard output, standard error)."""
 
     async def run(*words, **environment):
-        env = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-        env |= {"ORCHESTRATOR_DATA_DIR": str(stack.settings.data_dir), **environment}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workers.cli", "keys", *words,
-            env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, environment_of(stack, **environment), clear=True),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            status = await asyncio.to_thread(main, ["keys", *words])
+        return status, out.getvalue(), err.getvalue()
 
     return run
 
@@ -55,10 +65,17 @@ async def status_of(stack, secret, path="/monitoring/health"):
         return (await caller.http.get(path)).status_code
 
 
-async def test_the_secret_is_alone_on_standard_output(stack, cli):
-    status, out, err = await cli("create", "--role", "user", "--owner", "cli user")
+async def test_the_secret_is_alone_on_standard_output(stack):
+    """As a program of its own, which the other tests spare themselves."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "workers.cli", "keys", "create", "--role", "user", "--owner", "cli user"),
+        env=environment_of(stack),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = (text.decode() for text in await process.communicate())
     secret = out.removesuffix("\n")
-    assert (status, secret.split(), len(secret) >= 43) == (0, [secret], True)
+    assert (process.returncode, secret.split(), len(secret) >= 43) == (0, [secret], True)
     assert secret not in err
     assert "key_" in err
     assert await status_of(stack, secret) == 200

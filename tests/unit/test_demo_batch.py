@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,13 @@ def test_samples_are_the_same_each_time(tmp_path: Path) -> None:
         assert picture.size == SIZE
 
 
-def test_a_batch_covers_the_canvas_once_and_no_output_twice(tmp_path: Path) -> None:
-    jobs = batch.make_batch(tmp_path, None, print)
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
+    """Of a demo with pictures of its own."""
+    return batch.make_batch(tmp_path_factory.mktemp("demo"), None, print)
+
+
+def test_a_batch_covers_the_canvas_once_and_no_output_twice(jobs: list[Job]) -> None:
     tiles = [job for job in jobs if job.task_type == TILE_TYPE]
     assert len(jobs) - len(tiles) == batch.IMAGES
     assert {(job.payload["x"], job.payload["y"]) for job in tiles} == {
@@ -53,13 +60,22 @@ def test_odd_files_are_left_out_and_named(tmp_path: Path) -> None:
     (folder / "folder.png").mkdir(parents=True)
     (folder / "text.jpg").write_text("not a picture")
     (folder / "broken.png").write_bytes(make_samples(tmp_path, 1)[0].read_bytes()[:4000])
-    Image.new("1", (30_000, 30_000)).save(folder / "huge.png")
+    claim(folder / "huge.png", 30_000, 30_000)
     Image.new("L", (1, 1)).save(folder / "dot.png")
     Image.new("CMYK", (40, 30)).save(folder / "good [1].jpg")
     pictures = [job for job in batch.make_batch(tmp_path, folder, said.append) if job.task_type == IMAGE_TYPE]
     assert {Path(str(job.payload["input"])).name for job in pictures} == {"picture-01.jpg"}
-    for name in ("folder.png", "text.jpg", "broken.png", "huge.png", "dot.png"):
-        assert any(line.startswith("left out") and name in line for line in said), (name, said)
+    for name, why in {"folder.png": "", "text.jpg": "", "broken.png": "", "huge.png": "bomb", "dot.png": ""}.items():
+        assert any(line.startswith("left out") and name in line and why in line for line in said), (name, said)
+
+
+def claim(path: Path, width: int, height: int) -> None:
+    """Write a small PNG whose head claims this size."""
+    Image.new("1", (16, 16)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
 
 
 def test_of_a_large_folder_the_first_pictures_are_taken_and_it_says_so(tmp_path: Path) -> None:
@@ -107,8 +123,7 @@ def test_check_looks_at_the_file_itself(tmp_path: Path) -> None:
     assert "resultImages" in (problem(job, "COMPLETED", None, {}) or "")
 
 
-def test_the_picture_is_put_together_from_its_tiles(tmp_path: Path) -> None:
-    jobs = batch.make_batch(tmp_path, None, print)
+def test_the_picture_is_put_together_from_its_tiles(jobs: list[Job]) -> None:
     tiles = [job for job in jobs if job.task_type == TILE_TYPE]
     for number, job in enumerate(tiles[:-1]):
         Image.new("RGB", job.size, (number, 200, 100)).save(job.output)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-import tokenize
 from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
 
 import pytest
+
+from tests.unit.sources import COMMENT, pieces
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("workflows", "activities", "api", "infra", "workers", "tests")
@@ -32,13 +33,6 @@ PHRASES = {
 """Pattern → what to write instead."""
 
 
-def comments(path: Path) -> Iterator[tuple[int, str]]:
-    with tokenize.open(path) as file:
-        for token in tokenize.generate_tokens(file.readline):
-            if token.type == tokenize.COMMENT:
-                yield token.start[0], token.string
-
-
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Bare strings of modules, classes and functions: docstrings, and the texts below constants and fields."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -57,7 +51,9 @@ def paragraphs(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read(path: Path) -> Iterator[tuple[int, str]]:
-    return paragraphs(path) if path.suffix == ".md" else chain(docstrings(path), comments(path))
+    return (
+        paragraphs(path) if path.suffix == ".md" else chain(docstrings(path), pieces(path.read_text("utf-8"), COMMENT))
+    )
 
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

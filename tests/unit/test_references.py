@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.specification import MODELS, SECTIONS
+from tests.unit.sources import COMMENT, STRING, pieces
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("workflows", "infra", "activities", "api", "workers", "tests", "docs")
@@ -40,11 +40,10 @@ NAMES = {
 @cache
 def prose(path: Path) -> str:
     """What people read of a file, in one line: a program's comments and strings, all of another file."""
-    if path.suffix != ".py":
-        return " ".join(path.read_text("utf-8").split())
-    with tokenize.open(path) as file:
-        kinds = (tokenize.STRING, tokenize.COMMENT)
-        return " ".join(" ".join(t.string for t in tokenize.generate_tokens(file.readline) if t.type in kinds).split())
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        text = " ".join(piece for _, piece in pieces(text, COMMENT, STRING))
+    return " ".join(text.split())
 
 
 def all_of(pattern: str, paths: list[Path] = FILES) -> Iterator[tuple[Path, re.Match[str]]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock
+from unittest.mock import AsyncMock, MagicMock, patch
 
 import httpx
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.middleware import authentication
 from infra.db.ops.api_keys import Caller, hash_key
+from infra.db.ops.keyring import Keyring
 from workflows.domain.role import Role
 
 
@@ -44,7 +46,10 @@ def _served() -> tuple[Nothing, FastAPI]:
     context = MagicMock(database=Nothing(), cache=AsyncMock(), temporal=temporal, deliver=AsyncMock())
     context.settings.rate_of.return_value = None
     context.settings.bytes_of.return_value = None
-    return context.database, create_app(context)
+    app = create_app(context)
+    with patch.object(authentication, "Keyring", partial(Keyring, pause_s=0)):  # each call brings a new key
+        app.middleware_stack = app.build_middleware_stack()
+    return context.database, app
 
 
 def document() -> dict[str, Any]:

@@ -24,8 +24,9 @@ MOST = 10_000
 class Keyring:
     """Recently used keys, both valid and refused ones."""
 
-    def __init__(self, database: Database, *, refused_s: float = REFUSED_S) -> None:
+    def __init__(self, database: Database, *, refused_s: float = REFUSED_S, pause_s: float = PAUSE_S) -> None:
         self._database = database
+        self._pause_s = pause_s
         self._known: TTLCache[str, Caller] = TTLCache(MOST, REMEMBERED_S)
         self._refused: TTLCache[str, bool] = TTLCache(MOST, refused_s)
         self._asked: dict[str, asyncio.Future[Caller | None]] = {}
@@ -53,7 +54,7 @@ class Keyring:
                 self._answer(asked, await self._database.single(partial(api_keys.find_all, hashes=list(asked))))
             except Exception as error:  # noqa: BLE001  re-raised to every caller that waits
                 self._fail([*asked.values(), *self._asked.values()], error)
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(self._pause_s)
 
     def _answer(self, asked: dict[str, asyncio.Future[Caller | None]], found: dict[str, Caller]) -> None:
         for hashed, future in asked.items():
