@@ -7,6 +7,9 @@ OLDEST := (3, 11)
 # The Python that somebody asks for, if any: an environment of another version is built anew for it.
 ASKED := $(if $(filter file,$(origin PYTHON)),,--python "$(PYTHON)")
 
+# Files of tests at once: one more than the cores of a small machine, since tests wait for a part of their time.
+AT_ONCE := --numprocesses 3 --dist loadfile
+
 # What bends Python itself is not meant for us; without bytecode each program starts half a second later.
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH PYTHONSTARTUP
 
@@ -17,10 +20,10 @@ demo: $(STAMP)
 	@$(BIN)/python -m workers.cli demo $(if $(IMAGES),--images "$$IMAGES")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(AT_ONCE) --no-loadscope-reorder
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses 2 --quiet tests/unit
+	$(BIN)/python -m pytest $(AT_ONCE) --quiet tests/unit
 
 run: $(STAMP)
 	@exec $(BIN)/python -m workers.cli run

@@ -24,6 +24,7 @@ from infra.db.session import Database
 from infra.settings import Settings
 from tests.contract import Contract
 from tests.fake_node import FakeNode
+from workers.stack import postgres
 from workers.stack.ports import free_port
 from workers.stack.stack import Stack
 from workflows.domain.role import Role
@@ -45,6 +46,11 @@ LONG = (
 
 FOLDERS = ("unit", "workflows", "faults", "e2e", "db", "api")
 """The others by folder: first what needs no stack, so that none idles meanwhile; last the shortest files."""
+
+
+def pytest_configure() -> None:
+    """Spare the disk: a Postgres that is killed loses nothing by it, only one whose machine goes down."""
+    postgres.OPTIONS["fsync"] = "off"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
