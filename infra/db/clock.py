@@ -12,7 +12,7 @@ NOW = "clock_timestamp()"
 
 def seconds(name: str) -> str:
     """The interval of a parameter in seconds."""
-    return f"make_interval(secs => :{name})"
+    return f"make_interval(secs => %({name})s)"
 
 
 def long_ago(moment: str, interval: str) -> str:

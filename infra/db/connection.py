@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg.rows import AsyncRowFactory, class_row, namedtuple_row, scalar_row
-from sqlalchemy import TextClause, text
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from psycopg.rows import AsyncRowFactory, class_row, scalar_row, tuple_row
 
 from workflows.domain.queue_policy import QueuePolicy
 
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SCALARS = frozenset({str, int, float, bool, datetime, dict})
-_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 class WrongCount(Exception):
@@ -57,78 +53,48 @@ class Connection:
         self._opened = opened
         self.policy = policy
 
-    async def execute(self, statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /) -> Result:
-        """Execute a statement. Raises psycopg.Error."""
-        return Result(*await self._answer(namedtuple_row, statement, parameters))
+    async def execute(self, statement: str, parameters: Mapping[str, Any] | None = None, /) -> int:
+        """Execute a statement. Returns the number of rows that it changed or found. Raises psycopg.Error."""
+        return (await self._executed(tuple_row, statement, parameters)).rowcount
 
-    async def all(
-        self, row: type[T], statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /
-    ) -> list[T]:
+    async def all(self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /) -> list[T]:
         """All rows. `row` is a class whose fields are the columns, or the type of the only column.
 
         Raises psycopg.Error.
         """
-        rows, _ = await self._answer(scalar_row if row in SCALARS else class_row(row), statement, parameters)
-        return rows
+        cursor = await self._executed(scalar_row if row in SCALARS else class_row(row), statement, parameters)
+        return await cursor.fetchall()
 
-    async def one(self, row: type[T], statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /) -> T:
+    async def one(self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /) -> T:
         """The only row. Raises psycopg.Error, WrongCount."""
         return only(await self.all(row, statement, parameters))
 
     async def one_or_none(
-        self, row: type[T], statement: TextClause | str, parameters: Mapping[str, Any] | None = None, /
+        self, row: type[T], statement: str, parameters: Mapping[str, Any] | None = None, /
     ) -> T | None:
         """The only row, or None if there is none. Raises psycopg.Error, WrongCount."""
         rows = await self.all(row, statement, parameters)
         return only(rows) if rows else None
 
-    async def _answer(
-        self, factory: AsyncRowFactory[Any], statement: TextClause | str, parameters: Mapping[str, Any] | None
-    ) -> tuple[list[Any], int]:
-        query = statement if isinstance(statement, str) else _for_driver(statement.text)
+    async def _executed(
+        self, factory: AsyncRowFactory[T], statement: str, parameters: Mapping[str, Any] | None
+    ) -> psycopg.AsyncCursor[T]:
         cursor = self._opened.cursor(row_factory=factory)
         try:
-            await cursor.execute(query, parameters or {})
-            return await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount
+            return await cursor.execute(statement, parameters or {})  # with parameters `%%` is always a `%`
         except psycopg.Error as error:
             keep_first_line(error)
             raise
 
 
-class Result:
-    """How many rows a statement has changed; its rows are untyped: `all`, `one` and `one_or_none` have types."""
-
-    __slots__ = ("_rows", "rowcount")
-
-    def __init__(self, rows: list[Any], rowcount: int) -> None:
-        self._rows = rows
-        self.rowcount = rowcount
-
-    def all(self) -> list[Any]:
-        return self._rows
-
-    def one(self) -> Any:
-        return only(self._rows)
-
-    def one_or_none(self) -> Any:
-        return self.one() if self._rows else None
-
-    def scalar_one(self) -> Any:
-        return self.one()[0]
-
-    def scalar_one_or_none(self) -> Any:
-        return self.one()[0] if self._rows else None
-
-    def scalars(self) -> list[Any]:
-        return [row[0] for row in self._rows]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._rows)
-
-
 def columns(row: type[DataclassInstance]) -> str:
     """The columns of a row, for its SELECT: a later schema may have more."""
     return ", ".join(field.name for field in fields(row))
+
+
+def placeholders(row: type[DataclassInstance]) -> str:
+    """The parameters of a row, for its INSERT."""
+    return ", ".join(f"%({field.name})s" for field in fields(row))
 
 
 def only(rows: Sequence[T]) -> T:
@@ -142,9 +108,3 @@ def keep_first_line(error: BaseException) -> None:
     """Cut off what follows Postgres' own words: its DETAIL shows the refused row with its payload."""
     if error.args:
         error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
-
-
-@lru_cache(maxsize=1024)
-def _for_driver(statement: str) -> str:
-    """A statement with its parameters as the driver marks them."""
-    return str(text(statement).compile(dialect=_DIALECT))

@@ -6,8 +6,6 @@ counters. A transaction that waits for a type's lock or a node's row holds no no
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 
 MIGRATION_BEFORE = "SELECT pg_advisory_xact_lock(7100)"
@@ -29,36 +27,28 @@ def _of_type(task_type: str) -> str:
     return f"CAST({task_type} & {TYPES - 1} AS integer)"
 
 
-_BOOTSTRAP_KEY = text(f"SELECT pg_advisory_xact_lock({BOOTSTRAP_KEY})")
-_OWN_NODES = text(f"SELECT pg_advisory_xact_lock({OWN_NODES})")
-_FLEET = text(f"SELECT pg_advisory_xact_lock({FLEET}, hashtext(:lineage))")
-_USER = text(f"SELECT pg_advisory_xact_lock({USER}, hashtext(:user_id))")
-_TAKE_TYPE = f"pg_advisory_xact_lock({TYPE}, {_of_type('CAST(:task_type AS bigint)')})"
-_TYPE = text(f"SELECT {_TAKE_TYPE}")
-_TYPE_AND_FLOW = text(
-    f"""
-    SELECT {_TAKE_TYPE} AS type,
-           pg_advisory_xact_lock({FLOW}, hashtext(CAST(:queue_class AS integer) || '/' || CAST(:flow AS text))) AS flow
-    """
-)
-_LATE_REPORTS = text(f"SELECT pg_advisory_xact_lock({LATE_REPORTS}, hashtext(:task_id))")
+_BOOTSTRAP_KEY = f"SELECT pg_advisory_xact_lock({BOOTSTRAP_KEY})"
+_OWN_NODES = f"SELECT pg_advisory_xact_lock({OWN_NODES})"
+_FLEET = f"SELECT pg_advisory_xact_lock({FLEET}, hashtext(%(lineage)s))"
+_USER = f"SELECT pg_advisory_xact_lock({USER}, hashtext(%(user_id)s))"
+_TAKE_TYPE = f"pg_advisory_xact_lock({TYPE}, {_of_type('CAST(%(task_type)s AS bigint)')})"
+_TYPE = f"SELECT {_TAKE_TYPE}"
+_FLOW_OF_CLASS = "CAST(%(queue_class)s AS integer) || '/' || CAST(%(flow)s AS text)"
+_TYPE_AND_FLOW = f"SELECT {_TAKE_TYPE}, pg_advisory_xact_lock({FLOW}, hashtext({_FLOW_OF_CLASS}))"
+_LATE_REPORTS = f"SELECT pg_advisory_xact_lock({LATE_REPORTS}, hashtext(%(task_id)s))"
 
 _RELEASE = f"""
     SELECT pg_advisory_xact_lock_shared({TYPE}, h)
       FROM (SELECT DISTINCT {_of_type("t")} AS h FROM ({{types}}) AS types(t) ORDER BY 1) locks
 """
-_RELEASE_OF_NODE = text(_RELEASE.format(types="SELECT unnest(task_types) FROM gpus WHERE gpu_id = :gpu_id"))
-_RELEASE_OF_ATTEMPT = text(
-    _RELEASE.format(
-        types="SELECT unnest(g.task_types) FROM attempts a JOIN gpus g USING (gpu_id)"
-        " WHERE a.task_id = :task_id AND a.attempt = :attempt"
-    )
+_RELEASE_OF_NODE = _RELEASE.format(types="SELECT unnest(task_types) FROM gpus WHERE gpu_id = %(gpu_id)s")
+_RELEASE_OF_ATTEMPT = _RELEASE.format(
+    types="SELECT unnest(g.task_types) FROM attempts a JOIN gpus g USING (gpu_id)"
+    " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s"
 )
-_RELEASE_OF_REGISTRATION = text(
-    _RELEASE.format(
-        types="SELECT unnest(task_types) FROM gpus WHERE gpu_id = :gpu_id"
-        " UNION ALL SELECT unnest(CAST(:task_types AS bigint[]))"
-    )
+_RELEASE_OF_REGISTRATION = _RELEASE.format(
+    types="SELECT unnest(task_types) FROM gpus WHERE gpu_id = %(gpu_id)s"
+    " UNION ALL SELECT unnest(CAST(%(task_types)s AS bigint[]))"
 )
 
 

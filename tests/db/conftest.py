@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import text
 
 from infra.data_dir import embedded
 from infra.db.schema.migrate import migrate
@@ -23,7 +22,7 @@ async def engine(stack: Stack) -> Sessions:
     """The new database, empty but for its schema."""
     administration = Sessions(stack.services.database_url)
     async with administration.connect(autocommit=True) as connection:
-        await connection.execute(text(f"CREATE DATABASE {NAME}"))
+        await connection.execute(f"CREATE DATABASE {NAME}")
     own = Sessions(embedded.postgres_url(stack.data_dir, NAME))
     await migrate(Database(own.url))
     return own
@@ -48,5 +47,5 @@ async def connection(engine: Sessions) -> AsyncIterator[Session]:
 @pytest.fixture
 async def life(connection: Session) -> Life:
     """Nodes and tasks that are rolled back, and no others."""
-    await connection.execute(text(rows.EMPTY))
+    await connection.execute(rows.EMPTY)
     return Life(connection)

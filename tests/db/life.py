@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
-
+from infra.db.connection import only
 from infra.db.nodes.queries import Registration
 from infra.db.queue import position
 from infra.db.queue.position import Place
@@ -80,7 +79,7 @@ class Life:
 
     async def settle(self, task_id: str, outcome: Outcome = Outcome.SUCCEEDED, reason: str | None = None) -> int:
         """The open attempt of a task ends, and its slot goes on; its number."""
-        attempt: int = await self.scalar("SELECT attempts FROM tasks WHERE task_id = :t", t=task_id)
+        attempt: int = await self.scalar("SELECT attempts FROM tasks WHERE task_id = %(t)s", t=task_id)
         result = "{}" if outcome is Outcome.SUCCEEDED else None
         settled = await settle_attempt.settle(
             self.connection, task_id, attempt, outcome, actor="test", reason=reason, result=result,
@@ -94,7 +93,7 @@ class Life:
 
     async def running(self) -> dict[str, str]:
         """The node of each task that holds a slot."""
-        rows = await self.connection.execute(text("SELECT task_id, gpu_id FROM attempts WHERE closed_at IS NULL"))
+        rows = await self.connection.rows("SELECT task_id, gpu_id FROM attempts WHERE closed_at IS NULL")
         return {row.task_id: row.gpu_id for row in rows}
 
     async def position(self, task_id: str) -> int:
@@ -126,17 +125,17 @@ class Life:
 
     async def gpu(self, gpu_id: str) -> Any:
         """A node's row."""
-        return (await self.connection.execute(text("SELECT * FROM gpus WHERE gpu_id = :g"), {"g": gpu_id})).one()
+        return only(await self.connection.rows("SELECT * FROM gpus WHERE gpu_id = %(g)s", {"g": gpu_id}))
 
     async def task(self, task_id: str) -> Any:
         """A task's row."""
-        return (await self.connection.execute(text("SELECT * FROM tasks WHERE task_id = :t"), {"t": task_id})).one()
+        return only(await self.connection.rows("SELECT * FROM tasks WHERE task_id = %(t)s", {"t": task_id}))
 
     async def scalar(self, statement: str, **values: Any) -> Any:
-        return (await self.connection.execute(text(statement), values)).scalar_one()
+        return await self.connection.scalar(statement, values)
 
     async def do(self, statement: str, **values: Any) -> None:
-        await self.connection.execute(text(statement), values)
+        await self.connection.execute(statement, values)
 
     async def run(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
         return await work(self.connection)

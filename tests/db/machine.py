@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
-from sqlalchemy import text
 
 from infra.data_dir import embedded
 from infra.db.connection import Connection
 from infra.db.schema.migrate import migrate
 from infra.db.session import Database
-from tests.db.sessions import Sessions
+from tests.db.sessions import Sessions, untyped
 from workers.stack.stack import Stack
 
 
@@ -29,10 +28,7 @@ class DatabaseMachine(RuleBasedStateMachine):
         return self.runner.run(self.database.run(work))
 
     def rows(self, statement: str, **values: Any) -> list[Any]:
-        async def read(connection: Connection) -> list[Any]:
-            return [tuple(row) for row in await connection.execute(text(statement), values)]
-
-        return self.do(read)
+        return self.do(lambda c: untyped(c, statement, values))
 
 
 Machine = TypeVar("Machine", bound=DatabaseMachine)
@@ -46,7 +42,7 @@ def over(stack: Stack, name: str, machine: type[Machine]) -> Iterator[type[Machi
         async def prepare() -> Database:
             administration = Sessions(stack.services.database_url)
             async with administration.connect(autocommit=True) as connection:
-                await connection.execute(text(f"CREATE DATABASE {name}"))
+                await connection.execute(f"CREATE DATABASE {name}")
             database = Database(embedded.postgres_url(stack.data_dir, name))
             await migrate(database)
             return database

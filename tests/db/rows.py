@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.connection import Connection
@@ -29,6 +28,15 @@ EMPTY = (
 )
 
 
+class Sql(str):
+    """An SQL expression, as the value of a column."""
+
+    __slots__ = ()
+
+
+NOW = Sql("clock_timestamp()")
+
+
 async def task(connection: Connection | AsyncConnection, task_id: str, **columns: Any) -> None:
     await _insert(connection, "tasks", TASK | {"task_id": task_id} | columns)
 
@@ -43,8 +51,7 @@ async def attempt(connection: Connection | AsyncConnection, task_id: str, **colu
 
 
 async def _insert(connection: Connection | AsyncConnection, table: str, values: dict[str, Any]) -> None:
-    """A value may also be an SQL expression."""
-    words = {name: value.text for name, value in values.items() if isinstance(value, TextClause)}
-    marks = ", ".join(words.get(name, f":{name}") for name in values)
-    bound = {name: value for name, value in values.items() if name not in words}
-    await connection.execute(text(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"), bound)
+    marks = ", ".join(value if isinstance(value, Sql) else f"%({name})s" for name, value in values.items())
+    bound = {name: value for name, value in values.items() if not isinstance(value, Sql)}
+    execute = connection.execute if isinstance(connection, Connection) else connection.exec_driver_sql
+    await execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", bound)

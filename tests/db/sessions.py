@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy import TextClause
+from psycopg.rows import namedtuple_row
 
-from infra.db.connection import Connection
+from infra.db.connection import Connection, only
 from infra.db.session import OPTIONS, USUAL, conninfo
+
+
+async def untyped(connection: Connection, statement: str, parameters: Mapping[str, Any] | None = None, /) -> list[Any]:
+    """All rows, as named tuples."""
+    return await (await connection._executed(namedtuple_row, statement, parameters)).fetchall()
 
 
 class Session(Connection):
@@ -22,9 +27,13 @@ class Session(Connection):
     async def rollback(self) -> None:
         await self._opened.rollback()
 
-    async def scalar(self, statement: TextClause) -> Any:
+    async def rows(self, statement: str, parameters: Mapping[str, Any] | None = None, /) -> list[Any]:
+        """All rows, as named tuples."""
+        return await untyped(self, statement, parameters)
+
+    async def scalar(self, statement: str, parameters: Mapping[str, Any] | None = None, /) -> Any:
         """The first column of the only row."""
-        return (await self.execute(statement)).scalar_one()
+        return only(await self.rows(statement, parameters))[0]
 
 
 class Sessions:

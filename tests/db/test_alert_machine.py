@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
-from sqlalchemy import text
 
 from infra.db.ops import alerts, counters
 from infra.db.ops.alerts import NewAlert
@@ -24,7 +23,7 @@ class Alerts(DatabaseMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.do(lambda c: c.execute(text("TRUNCATE alerts, counters, counter_deltas RESTART IDENTITY")))
+        self.do(lambda c: c.execute("TRUNCATE alerts, counters, counter_deltas RESTART IDENTITY"))
         self.level: dict[str, AlertLevel] = {}
         self.by: dict[str, str] = {}
         self.since: dict[str, Any] = {}
@@ -37,7 +36,7 @@ class Alerts(DatabaseMachine):
 
     @rule(key=st.sampled_from("abcdef"), by=st.sampled_from(("ann", "bob")))
     def acknowledge(self, key: str, by: str) -> None:
-        found = self.rows("SELECT seq FROM alerts WHERE cause = :key", key=key)
+        found = self.rows("SELECT seq FROM alerts WHERE cause = %(key)s", key=key)
         assert len(found) == (key in self.level)
         for (seq,) in found:
             self.do(partial(alerts.acknowledge, seq=seq, by=by))

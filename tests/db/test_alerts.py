@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import text
 
 from api.schemas.alerts import AlertInfo
 from infra.db.connection import Connection
@@ -16,24 +15,24 @@ from infra.db.repair import drift
 from infra.db.session import Database
 from infra.db.transactions import node_state
 from tests.db.life import Life
+from tests.db.sessions import Session
 from workflows.domain.alert import AlertLevel
 
 EVENT = NewAlert("cause", "t", "m", AlertLevel.WARNING, "s")
 STATE = NewAlert("state", "t", "m", AlertLevel.WARNING, "s", lasts=True)
 
 
-async def counts(connection: Connection) -> list[tuple[str, str, int]]:
+async def counts(connection: Session) -> list[tuple[str, str, int]]:
     """Status, message and count of each alert."""
-    rows = await connection.execute(text("SELECT status, message, count FROM alerts ORDER BY seq"))
-    return [(row.status, row.message, row.count) for row in rows]
+    return await connection.rows("SELECT status, message, count FROM alerts ORDER BY seq")
 
 
 async def acknowledge_all(connection: Connection, ago_s: float = 0.0) -> None:
-    for seq in (await connection.execute(text("SELECT seq FROM alerts WHERE status = 'ACTIVE'"))).scalars():
+    for seq in await connection.all(int, "SELECT seq FROM alerts WHERE status = 'ACTIVE'"):
         await alerts.acknowledge(connection, seq, "me")
-    ago = "make_interval(secs => :s)"
+    ago = "make_interval(secs => %(s)s)"
     await connection.execute(
-        text(f"UPDATE alerts SET raised_at = raised_at - {ago}, acknowledged_at = acknowledged_at - {ago}"),
+        f"UPDATE alerts SET raised_at = raised_at - {ago}, acknowledged_at = acknowledged_at - {ago}",
         {"s": ago_s},
     )
 
@@ -132,7 +131,7 @@ async def test_causes_of_nodes_are_not_mixed_up(life: Life, gpu_id: str) -> None
 async def test_of_those_that_raise_it_at_once_one_does(database: Database) -> None:
     alert = NewAlert("at once", "t", "m", AlertLevel.WARNING, "s")
     raised = await asyncio.gather(*(database.run(lambda c: alerts.raise_alert(c, alert)) for _ in range(12)))
-    await database.run(lambda c: c.execute(text("DELETE FROM alerts WHERE cause = 'at once'")))
+    await database.run(lambda c: c.execute("DELETE FROM alerts WHERE cause = 'at once'"))
     assert sorted(raised) == [False] * 11 + [True]
 
 

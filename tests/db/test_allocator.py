@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
-from sqlalchemy import text
+from psycopg import AsyncCursor
 
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
@@ -25,6 +25,7 @@ from infra.db.transactions import claim_slot, collect_attempt, create_task, node
 from infra.db.transactions.create_task import NewTask
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
+from tests.db.sessions import untyped
 from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound
@@ -80,12 +81,13 @@ IDLE_BESIDE_WORK = """
 BROKEN_HISTORY = """
     SELECT task_id FROM task_events GROUP BY task_id HAVING count(*) <> max(seq) OR min(seq) <> 1
 """
+ACTIVE = "SELECT task_types FROM gpus WHERE gpu_id = %(gpu_id)s AND status = 'ACTIVE'"
 BEST = """
-    SELECT t.task_id FROM tasks t WHERE t.waiting_since IS NOT NULL AND t.task_type = ANY (:types)
-       AND NOT (:gpu_id = ANY (t.barred_on) AND EXISTS (
+    SELECT t.task_id FROM tasks t WHERE t.waiting_since IS NOT NULL AND t.task_type = ANY (%(types)s)
+       AND NOT (%(gpu_id)s = ANY (t.barred_on) AND EXISTS (
            SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.barred_on)))
-       AND NOT (:gpu_id = ANY (t.failed_on) AND EXISTS (
+       AND NOT (%(gpu_id)s = ANY (t.failed_on) AND EXISTS (
            SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
      ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1
@@ -99,9 +101,9 @@ class Dawdling(Connection):
         super().__init__(connection._opened, connection.policy)
         self._chance = chance
 
-    async def _answer(self, *arguments: Any) -> tuple[list[Any], int]:
+    async def _executed(self, *arguments: Any) -> AsyncCursor[Any]:
         await self.dawdle()
-        return await super()._answer(*arguments)
+        return await super()._executed(*arguments)
 
     async def dawdle(self) -> None:
         if self._chance.random() < 0.3:
@@ -116,7 +118,7 @@ class Allocator(DatabaseMachine):
         """Two busy nodes and a queue: most of what follows is a fight for their slots."""
         self.chance = Random(seed)
         self.created: list[str] = []
-        self.do(lambda c: c.execute(text(rows.EMPTY)))
+        self.do(lambda c: c.execute(rows.EMPTY))
         self.at_once([("register", "n1", [1], 1, "NORMAL"), ("register", "n2", [1, 2], 2, "NORMAL")])
         self.at_once(
             [("create", 1 + number % 2, "ab"[number % 3 == 0], number % 3, FLEETS[number % 2]) for number in range(7)]
@@ -160,14 +162,10 @@ class Allocator(DatabaseMachine):
         task_id, attempt_number, gpu_id = attempt
 
         async def finish(connection: Connection) -> tuple[Any, Any]:
-            node = (
-                await connection.execute(text("SELECT task_types, status FROM gpus WHERE gpu_id = :g"), {"g": gpu_id})
-            ).one()
-            if node.status != "ACTIVE":
+            active = await untyped(connection, ACTIVE, {"gpu_id": gpu_id})
+            if not active:
                 return None, None
-            best = (
-                await connection.execute(text(BEST), {"types": node.task_types, "gpu_id": gpu_id})
-            ).scalar_one_or_none()
+            best = await connection.one_or_none(str, BEST, {"types": active[0].task_types, "gpu_id": gpu_id})
             settled = await settle_attempt.settle(
                 connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}"
             )
@@ -237,10 +235,7 @@ class Allocator(DatabaseMachine):
     async def _open(self, number: int) -> tuple[str, int, str] | None:
         statement = "SELECT task_id, attempt, gpu_id FROM attempts WHERE closed_at IS NULL ORDER BY task_id"
 
-        async def read(connection: Connection) -> list[Any]:
-            return [tuple(row) for row in await connection.execute(text(statement))]
-
-        found = await self.database.run(read)
+        found = await self.database.run(lambda c: untyped(c, statement))
         return found[number % len(found)] if found else None
 
 

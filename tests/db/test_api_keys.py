@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.ops import api_keys
 from infra.db.ops.api_keys import KeyRefused, NewKey
@@ -94,7 +93,7 @@ async def test_a_key_is_rotated_once(connection):
 @pytest.mark.parametrize("end", ["revoked_at = clock_timestamp()", "expires_at = clock_timestamp()"])
 async def test_a_key_that_has_ended_is_not_rotated(connection, end):
     key_id = await made(connection)
-    await connection.execute(text(f"UPDATE api_keys SET {end} WHERE key_id = '{key_id}'"))
+    await connection.execute(f"UPDATE api_keys SET {end} WHERE key_id = '{key_id}'")
     with pytest.raises(KeyRefused, match="make a new key"):
         await rotated(connection, key_id)
 
@@ -103,8 +102,8 @@ async def test_all_keys_made_before_a_time_are_revoked(connection):
     await api_keys.ensure_bootstrap(connection, "the bootstrap key")
     (bootstrap,) = [row.key_id for row in await api_keys.list_all(connection) if row.state == "live"]
     old, spared, new = [await made(connection) for _ in range(3)]
-    backdated = "UPDATE api_keys SET created_at = created_at - interval '2 h' WHERE key_id = ANY(:ids)"
-    await connection.execute(text(backdated), {"ids": [old, spared, bootstrap]})
+    backdated = "UPDATE api_keys SET created_at = created_at - interval '2 h' WHERE key_id = ANY(%(ids)s)"
+    await connection.execute(backdated, {"ids": [old, spared, bootstrap]})
     with pytest.raises(KeyRefused, match="key_wrong"):
         await api_keys.revoke_before(connection, None, BY, spared=[spared, "key_wrong"])
     assert await api_keys.revoke_before(connection, None, BY, age_s=3 * 3600) == []
@@ -148,7 +147,7 @@ async def test_another_key_is_not_raised_to_an_administrator_s(connection):
 
 async def test_keys_made_while_the_clock_was_ahead_are_revoked_with_all_others(connection):
     ahead = await made(connection)
-    await connection.execute(text("UPDATE api_keys SET created_at = created_at + interval '2 h'"))
+    await connection.execute("UPDATE api_keys SET created_at = created_at + interval '2 h'")
     assert [row.key_id for row in await api_keys.revoke_before(connection, None, BY)] == [ahead]
 
 
@@ -156,7 +155,7 @@ async def test_keys_made_while_the_clock_was_ahead_are_rotated_as_others_are(con
     first = await made(connection, expires_at=datetime.now(UTC) + timedelta(hours=1))
     second = await rotated(connection, first, 3600)
     await connection.execute(
-        text("UPDATE api_keys SET created_at = created_at + interval '2 h', expires_at = expires_at + interval '2 h'")
+        "UPDATE api_keys SET created_at = created_at + interval '2 h', expires_at = expires_at + interval '2 h'"
     )
     third = await rotated(connection, second)
     with pytest.raises(KeyRefused, match=third):
@@ -174,7 +173,7 @@ async def test_keys_made_while_the_clock_was_ahead_are_rotated_as_others_are(con
 async def test_a_key_with_an_unknown_grant_opens_nothing_and_shuts_no_other_out(connection, caplog, grants):
     one, other = [await api_keys.create(connection, NewKey(Role.USER, "u"), BY) for _ in range(2)]
     values = {"lineage": one.key_id, "grants": grants}
-    await connection.execute(text("INSERT INTO key_grants VALUES (:lineage, CAST(:grants AS json))"), values)
+    await connection.execute("INSERT INTO key_grants VALUES (%(lineage)s, CAST(%(grants)s AS json))", values)
     hashes = [api_keys.hash_key(made.secret) for made in (one, other)]
     found = await api_keys.find_all(connection, hashes)
     assert [caller.key_id for caller in found.values()] == [other.key_id]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
@@ -42,7 +41,7 @@ async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
     """A database of the fourth version, with some rows."""
     administration = create_engine(stack.services.database_url).execution_options(isolation_level="AUTOCOMMIT")
     async with administration.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {NAME}"))
+        await connection.exec_driver_sql(f"CREATE DATABASE {NAME}")
     own = create_engine(embedded.postgres_url(stack.data_dir, NAME))
     async with own.begin() as connection:
         await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0004"))
@@ -51,7 +50,7 @@ async def before(stack: Stack) -> AsyncIterator[AsyncConnection]:
         yield connection
     await own.dispose()
     async with administration.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE {NAME}"))
+        await connection.exec_driver_sql(f"DROP DATABASE {NAME}")
     await administration.dispose()
 
 
@@ -68,9 +67,9 @@ async def test_keys_gpus_and_counts_are_carried_over(before):
     assert caller is not None
     found = caller.key_id, caller.lineage, caller.role, caller.acts_for_others
     assert found == ("key_node", "key_node", "node", False)
-    rows = await before.execute(text("SELECT gpu_id, lineage FROM gpus"))
+    rows = await before.exec_driver_sql("SELECT gpu_id, lineage FROM gpus")
     assert {row.gpu_id: row.lineage for row in rows} == {"of_admin": None, "of_node": "key_node", "of_nobody": None}
-    rows = await before.execute(text("SELECT lineage, idempotency_key FROM tasks ORDER BY task_id"))
+    rows = await before.exec_driver_sql("SELECT lineage, idempotency_key FROM tasks ORDER BY task_id")
     assert [tuple(row) for row in rows] == [("key_admin", f"idem{number}") for number in range(3)]
     totals: list[tuple[dict[str, Any], int]] = [
         ({}, 3),

@@ -136,7 +136,7 @@ async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_g
     await fresh.do("UPDATE instances SET listening_since = listening_since - interval '1 day'")
     await beats.set_right(fresh.connection)
     assert await silent(fresh) == []  # its grace begins
-    await fresh.do("UPDATE gpu_beats SET at = at - make_interval(secs => :s)", s=GRACE_S + 1)
+    await fresh.do("UPDATE gpu_beats SET at = at - make_interval(secs => %(s)s)", s=GRACE_S + 1)
     assert await silent(fresh) == ["n"]
 
 

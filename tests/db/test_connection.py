@@ -16,9 +16,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
-from sqlalchemy import text
 
-from infra.db.connection import Connection, Result, WrongCount
+from infra.db.connection import Connection, WrongCount
 from infra.db.session import Database, DatabaseSilent, conninfo, is_unavailable
 from tests.conftest import eventually
 from tests.db.sessions import Sessions
@@ -26,7 +25,7 @@ from tests.faults.proxy import Chances, Proxy, is_commit, to_path
 from workers.stack.ports import free_port
 
 SOCKET = ".s.PGSQL.5432"
-PID = text("SELECT pg_backend_pid()")
+PID = "SELECT pg_backend_pid()"
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def database_url(database: Database) -> str:
 
 
 async def pid_of(connection: Connection) -> int:
-    return int((await connection.execute(PID)).scalar_one())
+    return await connection.one(int, PID)
 
 
 async def all_over(database: Database) -> None:
@@ -55,9 +54,9 @@ async def all_over(database: Database) -> None:
 
 async def test_a_row_that_does_not_fit_is_not_shown(database: Database) -> None:
     async def twice(connection: Connection) -> None:
-        await connection.execute(text("CREATE TEMPORARY TABLE once (word text PRIMARY KEY) ON COMMIT DROP"))
+        await connection.execute("CREATE TEMPORARY TABLE once (word text PRIMARY KEY) ON COMMIT DROP")
         for _ in range(2):
-            await connection.execute(text("INSERT INTO once VALUES (:word)"), {"word": "hidden-payload"})
+            await connection.execute("INSERT INTO once VALUES (%(word)s)", {"word": "hidden-payload"})
 
     with pytest.raises(UniqueViolation) as caught:
         await database.run(twice)
@@ -67,7 +66,7 @@ async def test_a_row_that_does_not_fit_is_not_shown(database: Database) -> None:
 
 async def test_a_connection_that_the_server_ends_counts_as_unavailable_and_is_replaced(database: Database) -> None:
     async def ended(connection: Connection) -> None:
-        await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
     before = await database.run(pid_of)
     with pytest.raises(psycopg.Error) as caught:
@@ -78,7 +77,7 @@ async def test_a_connection_that_the_server_ends_counts_as_unavailable_and_is_re
 
 async def test_a_single_statement_needs_no_transaction_and_leaves_none(database: Database) -> None:
     async def transactions(connection: Connection) -> set[int]:
-        return {(await connection.execute(text("SELECT txid_current()"))).scalar_one() for _ in range(2)}
+        return {await connection.one(int, "SELECT txid_current()") for _ in range(2)}
 
     pid = await database.single(pid_of)
     assert len(await database.single(transactions)) == 2
@@ -88,10 +87,10 @@ async def test_a_single_statement_needs_no_transaction_and_leaves_none(database:
 
 async def test_after_a_single_statement_that_fails_the_connection_is_as_before(database: Database) -> None:
     async def wrong(connection: Connection) -> None:
-        await connection.execute(text("SELECT 1 / 0"))
+        await connection.execute("SELECT 1 / 0")
 
     async def half(connection: Connection) -> None:
-        await connection.execute(text("CREATE TABLE half_done (n int)"))
+        await connection.execute("CREATE TABLE half_done (n int)")
         raise LookupError
 
     with pytest.raises(psycopg.Error, match="division by zero"):
@@ -100,8 +99,8 @@ async def test_after_a_single_statement_that_fails_the_connection_is_as_before(d
     with pytest.raises(LookupError):
         await database.run(half)
     assert await database.run(pid_of) == pid
-    exists = text("SELECT to_regclass('half_done') IS NOT NULL")
-    assert not (await database.run(lambda c: c.execute(exists))).scalar_one()
+    exists = "SELECT to_regclass('half_done') IS NOT NULL"
+    assert not await database.run(lambda c: c.one(bool, exists))
 
 
 async def test_a_connection_that_is_lost_between_two_singles_is_replaced(database: Database) -> None:
@@ -119,7 +118,7 @@ async def test_a_statement_that_is_given_up_gives_its_connection_up(database: Da
 
     async def slow(connection: Connection) -> None:
         pids.append(await pid_of(connection))
-        await connection.execute(text("SELECT pg_sleep(30)"))
+        await connection.execute("SELECT pg_sleep(30)")
 
     with pytest.raises(DatabaseSilent):
         await database.run(slow, within_s=1)
@@ -138,7 +137,7 @@ async def test_a_commit_that_is_given_up_gives_its_connection_up(database: Datab
             " FOR EACH ROW EXECUTE FUNCTION pg_temp.sleep()",
             "INSERT INTO slow VALUES (1)",
         ):
-            await connection.execute(text(statement))
+            await connection.execute(statement)
         pids.append(await pid_of(connection))
         return pids[-1]
 
@@ -166,13 +165,12 @@ async def test_a_connection_that_is_left_busy_is_not_lent_again(database: Databa
 
 
 async def test_rows_are_counted(database: Database) -> None:
-    async def numbers(connection: Connection, n: int) -> Result:
-        return await connection.execute(text("SELECT generate_series(1, :n) AS n"), {"n": n})
+    async def number(connection: Connection, n: int) -> int:
+        return await connection.one(int, "SELECT generate_series(1, %(n)s)", {"n": n})
 
     for n in (0, 2):
-        found = await database.run(partial(numbers, n=n))
         with pytest.raises(WrongCount):
-            found.one()
+            await database.run(partial(number, n=n))
 
 
 async def pids_at_once(database: Database, count: int) -> set[int]:
@@ -199,7 +197,7 @@ async def test_with_one_lost_connection_all_that_are_kept_are_given_up(database:
 
 async def test_one_that_is_given_up_leaves_the_others(database: Database) -> None:
     async def slow(connection: Connection) -> None:
-        await connection.execute(text("SELECT pg_sleep(30)"))
+        await connection.execute("SELECT pg_sleep(30)")
 
     before = await pids_at_once(database, 3)
     with pytest.raises(DatabaseSilent):
@@ -218,7 +216,7 @@ async def test_one_that_was_lent_while_another_was_found_lost_is_not_kept(databa
         return pid
 
     async def ended(connection: Connection) -> None:
-        await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
     holding = asyncio.create_task(database.run(hold))
     await held.wait()

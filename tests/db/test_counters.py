@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.ops import counters
 from infra.db.ops.counters import Counts
@@ -24,10 +23,10 @@ EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus
 async def database(engine: Sessions, database: Database) -> AsyncIterator[Database]:
     """Empty before and after."""
     async with engine.begin() as connection:
-        await connection.execute(text(EMPTY))
+        await connection.execute(EMPTY)
     yield database
     async with engine.begin() as connection:
-        await connection.execute(text(EMPTY))
+        await connection.execute(EMPTY)
 
 
 async def counts(database: Database) -> Counts:
@@ -53,8 +52,8 @@ async def test_deleted_rows_and_a_wrong_count_are_found(database):
     await database.run(some_rows)
     right = await counts(database)
     await database.run(counters.fold)
-    await database.run(lambda c: c.execute(text("UPDATE counters SET n = n + 7 WHERE counter <> 'alerts'")))
-    await database.run(lambda c: c.execute(text("DELETE FROM counters WHERE key = '0 QUEUED'")))
+    await database.run(lambda c: c.execute("UPDATE counters SET n = n + 7 WHERE counter <> 'alerts'"))
+    await database.run(lambda c: c.execute("DELETE FROM counters WHERE key = '0 QUEUED'"))
     wrong = await database.run(counters.recount)
     assert sorted(wrong) == ["gpu:g 1 PROCESSING: -7", "gpus ACTIVE: -7", "tasks 0 QUEUED: +3",
                              "tasks 1 PROCESSING: -7", "tasks 1 QUEUED: -7", "user:u 0 QUEUED: +3",
@@ -67,8 +66,8 @@ async def test_what_was_deleted_without_triggers_is_found(database):
     await database.run(some_rows)
 
     async def delete(connection) -> None:
-        await connection.execute(text("SET LOCAL session_replication_role = replica"))
-        await connection.execute(text("DELETE FROM tasks WHERE task_id = 't1'"))
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("DELETE FROM tasks WHERE task_id = 't1'")
 
     await database.run(delete)
     assert sorted(await database.run(counters.recount)) == ["tasks 1 QUEUED: -1", "user:u 1 QUEUED: -1"]
@@ -79,14 +78,12 @@ async def test_what_was_deleted_without_triggers_is_found(database):
 async def test_what_is_deleted_is_not_counted_any_more(database, folded):
     async def fill(connection) -> None:
         await some_rows(connection)
-        await rows.node(connection, "gone", gone_at=text("clock_timestamp()"))
+        await rows.node(connection, "gone", gone_at=rows.NOW)
         await rows.task(connection, "of another", user_id="v")
-        await connection.execute(text("UPDATE tasks SET gpu_id = 'h' WHERE user_id = 'v'"))
+        await connection.execute("UPDATE tasks SET gpu_id = 'h' WHERE user_id = 'v'")
         await connection.execute(
-            text(
-                "INSERT INTO alerts (dedupe_key, title, message, level, status, source)"
-                " VALUES ('a', 't', 'm', 'WARNING', 'ACTIVE', 's'), ('b', 't', 'm', 'CRITICAL', 'ACTIVE', 's')"
-            )
+            "INSERT INTO alerts (dedupe_key, title, message, level, status, source)"
+            " VALUES ('a', 't', 'm', 'WARNING', 'ACTIVE', 's'), ('b', 't', 'm', 'CRITICAL', 'ACTIVE', 's')"
         )
 
     await database.run(fill)
@@ -98,21 +95,19 @@ async def test_what_is_deleted_is_not_counted_any_more(database, folded):
         "DELETE FROM alerts WHERE dedupe_key = 'a'",
         "DELETE FROM tasks WHERE false",
     ):
-        await database.run(lambda c, statement=statement: c.execute(text(statement)))
+        await database.run(lambda c, statement=statement: c.execute(statement))
     assert await database.run(counters.recount) == []
     left = await counts(database)
     assert left.tasks == {(0, "QUEUED"): 2, (1, "QUEUED"): 2, (1, "PROCESSING"): 1}
     assert (left.gpus, left.alerts) == ({"ACTIVE": 1}, {("CRITICAL", "ACTIVE"): 1})
     assert await database.run(lambda c: counters.tasks_by_kind(c, user_id="v")) == {}
     await database.run(counters.fold)
-    zeros = await database.run(
-        lambda c: c.execute(text("SELECT counter FROM counters WHERE n = 0 OR counter ~ '[vh]'"))
-    )
-    assert list(zeros) == []
+    zeros = "SELECT counter FROM counters WHERE n = 0 OR counter ~ '[vh]'"
+    assert await database.run(lambda c: c.all(str, zeros)) == []
     for table in ("task_events", "attempts", "tasks", "gpus", "alerts"):
-        await database.run(lambda c, table=table: c.execute(text(f"DELETE FROM {table}")))
+        await database.run(lambda c, table=table: c.execute(f"DELETE FROM {table}"))
     await database.run(counters.fold)
-    assert list(await database.run(lambda c: c.execute(text("SELECT * FROM counters")))) == []
+    assert await database.run(lambda c: c.one(int, "SELECT count(*) FROM counters")) == 0
 
 
 async def test_a_change_under_way_is_counted_once(database, engine):
@@ -120,7 +115,7 @@ async def test_a_change_under_way_is_counted_once(database, engine):
     async with engine.begin() as other:
         await rows.task(other, "late", task_type=5)
         await task_transitions.start(other, Cause("t0", 1, "g", "test", None), 0.0)
-        await database.run(lambda c: c.execute(text("UPDATE counters SET n = n + 7")))
+        await database.run(lambda c: c.execute("UPDATE counters SET n = n + 7"))
         await database.run(counters.recount)
     assert (await counts(database)).tasks[5, "QUEUED"] == 1
     assert (await counts(database)).tasks[0, "PROCESSING"] == 1
@@ -128,14 +123,14 @@ async def test_a_change_under_way_is_counted_once(database, engine):
 
 
 async def test_a_recount_is_due_when_the_last_one_is_paid_off(database):
-    await database.run(lambda c: c.execute(text("DELETE FROM monitor_reports WHERE name = 'recount'")))
+    await database.run(lambda c: c.execute("DELETE FROM monitor_reports WHERE name = 'recount'"))
     assert await database.run(counters.recount_is_due)
     await database.run(counters.recount)
     took = "UPDATE monitor_reports SET body = '{\"took_s\": 0.3}' WHERE name = 'recount'"
-    await database.run(lambda c: c.execute(text(took)))
+    await database.run(lambda c: c.execute(took))
     assert not await database.run(counters.recount_is_due)
     earlier = "UPDATE monitor_reports SET at = at - interval '61 s' WHERE name = 'recount'"
-    await database.run(lambda c: c.execute(text(earlier)))
+    await database.run(lambda c: c.execute(earlier))
     assert await database.run(counters.recount_is_due)
 
 
@@ -152,12 +147,12 @@ async def test_two_that_fold_at_once_do_no_harm(database, engine):
 
 async def _waits_for_a_lock(connection) -> bool:
     waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'counter_deltas')"
-    return (await connection.execute(text(waiting))).scalar_one()
+    return await connection.one(bool, waiting)
 
 
 async def test_counters_of_a_later_version_are_left_alone(database):
     await database.run(some_rows)
-    await database.run(lambda c: c.execute(text("INSERT INTO counters VALUES ('later:u', 'x', 3)")))
+    await database.run(lambda c: c.execute("INSERT INTO counters VALUES ('later:u', 'x', 3)"))
     assert await database.run(counters.recount) == []
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.ops import alerts, health, instances, leadership
 from infra.settings import Settings
@@ -39,7 +38,7 @@ async def test_a_nearly_full_disk_is_told_while_it_is(life: Life, monkeypatch: p
     await life.do(f"UPDATE monitor_reports SET at = at - interval '{TIMEOUT_S + 1} s'")
     assert await turn(50 * GIB) is Health.HEALTHY
     await instances.purge(life.connection, TIMEOUT_S)
-    assert await life.scalar("SELECT count(*) FROM monitor_reports WHERE name LIKE 'disk:%'") == 0
+    assert await life.scalar("SELECT count(*) FROM monitor_reports WHERE name LIKE 'disk:%%'") == 0
 
 
 async def test_the_disk_of_another_host_counts_while_it_has_an_instance(life: Life) -> None:
@@ -50,5 +49,5 @@ async def test_the_disk_of_another_host_counts_while_it_has_an_instance(life: Li
     assert (await health.read(life.connection, TIMEOUT_S)).levels.cluster is Health.HEALTHY
     there = await instances.join(life.connection, kind="worker", hostname="there", pid=1, version="1")
     assert (await health.read(life.connection, TIMEOUT_S)).levels.cluster is Health.DEGRADED
-    await life.connection.execute(text("DELETE FROM instances WHERE instance_id = :i"), {"i": there})
+    await life.connection.execute("DELETE FROM instances WHERE instance_id = %(i)s", {"i": there})
     assert (await health.read(life.connection, TIMEOUT_S)).levels.cluster is Health.HEALTHY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
 
 from activities.reconciler import DELIVERY_S, OVERDUE_S, UNHEARD_S
 from infra.db.repair import drift
@@ -32,7 +31,7 @@ async def test_past_its_time(
     connection: Session, claimed_s_ago: float, accepted_s_ago: float | None, attempt: int, is_expired: bool
 ) -> None:
     def ago(seconds: float) -> object:
-        return text(f"clock_timestamp() - interval '{seconds} s'")
+        return rows.Sql(f"clock_timestamp() - interval '{seconds} s'")
 
     await rows.node(connection, "g")
     await rows.task(connection, "t", attempts=attempt, timeout_ms=1000 * TIMEOUT_S)

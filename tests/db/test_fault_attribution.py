@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.transactions import judge_nodes, node_state
 from infra.temporal.notifications import Notifications
@@ -88,7 +87,7 @@ async def test_an_excuse_is_given_once_and_leaves_other_failures_counted(fleet):
     await fleet.create("poison")
     (first,) = await fail_everywhere(fleet, "poison", "boom")
     for gpu_id in set(FLEET) - {first}:
-        await fleet.do("UPDATE gpus SET status = 'OFFLINE' WHERE gpu_id = :g", g=gpu_id)
+        await fleet.do("UPDATE gpus SET status = 'OFFLINE' WHERE gpu_id = %(g)s", g=gpu_id)
     await fleet.create("other")
     assert await fail_everywhere(fleet, "other", "bang") == [first]
     await fleet.do("UPDATE gpus SET status = 'ACTIVE'")
@@ -100,7 +99,7 @@ async def test_an_excuse_is_given_once_and_leaves_other_failures_counted(fleet):
 
 async def rests_for(life: Life, gpu_id: str) -> float | None:
     """Seconds until the node gets work again; None where it does not rest."""
-    statement = "SELECT extract(epoch FROM not_before - clock_timestamp())::float FROM gpus WHERE gpu_id = :g"
+    statement = "SELECT extract(epoch FROM not_before - clock_timestamp())::float FROM gpus WHERE gpu_id = %(g)s"
     left: float | None = await life.scalar(statement, g=gpu_id)
     return left
 
@@ -111,8 +110,8 @@ async def wake(life: Life) -> None:
 
 async def alerts(life: Life, cause: str) -> Any:
     """How often the open alert of a cause was raised, and its message; None without one."""
-    rows = await life.connection.execute(text("SELECT count, message FROM alerts WHERE cause = :c"), {"c": cause})
-    return rows.one_or_none()
+    rows = await life.connection.rows("SELECT count, message FROM alerts WHERE cause = %(c)s", {"c": cause})
+    return rows[0] if rows else None
 
 
 async def test_one_task_that_fails_on_a_lone_node_ends_with_its_reason_and_the_node_goes_on(life):
@@ -241,12 +240,13 @@ async def test_a_limit_below_what_the_type_usually_takes_is_nobodys_failure(life
         await life.claim("usual")
         await life.end("usual")
         await life.do(
-            "UPDATE tasks SET started_at = created_at, completed_at = created_at + make_interval(secs => :s)", s=usual_s
+            "UPDATE tasks SET started_at = created_at, completed_at = created_at + make_interval(secs => %(s)s)",
+            s=usual_s,
         )
         await life.do("UPDATE tasks SET created_at = created_at - interval '1 h', started_at = started_at"
                       " - interval '1 h', completed_at = completed_at - interval '1 h'")  # fmt: skip
     await life.create("t", max_retries=0)
-    await life.do("UPDATE tasks SET timeout_ms = :t WHERE task_id = 't'", t=timeout_ms)
+    await life.do("UPDATE tasks SET timeout_ms = %(t)s WHERE task_id = 't'", t=timeout_ms)
     await life.claim("t")
     await life.end("t", Outcome.TIMED_OUT, "任务执行超时")
     assert (await life.gpu("n")).task_failure_count == int(attributed)

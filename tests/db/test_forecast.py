@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db.slots.forecast import Forecast
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows.domain.task import USUAL_DURATION_S
 
-TOOK = text(
+TOOK = (
     "UPDATE tasks SET status = 'COMPLETED', completed_at = created_at, waiting_since = NULL,"
-    " created_at = created_at - make_interval(secs => :took),"
-    " started_at = created_at - make_interval(secs => :took) WHERE task_id = :task_id"
+    " created_at = created_at - make_interval(secs => %(took)s),"
+    " started_at = created_at - make_interval(secs => %(took)s) WHERE task_id = %(task_id)s"
 )
 
 

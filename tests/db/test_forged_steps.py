@@ -6,7 +6,6 @@ from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
-from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
 from activities.tasks import SOON_S, TaskSteps
@@ -29,7 +28,7 @@ async def held(life: Life) -> Life:
     await life.node("n", [1])
     await life.create("t", max_retries=0)
     assert await life.claim("t") == "n"
-    await life.do("UPDATE tasks SET timeout_ms = :ms", ms=int(1000 * TIMEOUT_S))
+    await life.do("UPDATE tasks SET timeout_ms = %(ms)s", ms=int(1000 * TIMEOUT_S))
     return life
 
 
@@ -44,7 +43,7 @@ async def collect(life: Life, close_as: Outcome | None, attempt: int = 1) -> Col
 
 
 async def ago(life: Life, column: str, seconds: float) -> None:
-    await life.do(f"UPDATE attempts SET {column} = clock_timestamp() - make_interval(secs => :s)", s=seconds)
+    await life.do(f"UPDATE attempts SET {column} = clock_timestamp() - make_interval(secs => %(s)s)", s=seconds)
 
 
 async def is_open(life: Life) -> bool:
@@ -91,7 +90,7 @@ async def test_an_attempt_is_closed_when_its_time_is_over(
     assert collected.outcome == (outcome if closes else None)
     if closes and accepted_s_ago is not None:
         assert await held.scalar(
-            "SELECT closed_at >= accepted_at + make_interval(secs => :s) OR accepted_at > closed_at FROM attempts",
+            "SELECT closed_at >= accepted_at + make_interval(secs => %(s)s) OR accepted_at > closed_at FROM attempts",
             s=TIMEOUT_S,
         )
 
@@ -125,6 +124,6 @@ async def test_only_what_is_closed_is_stopped_on_its_node(held: Life) -> None:
     stop = steps(held, nodes).stop_on_node
     await ActivityEnvironment().run(stop, AttemptRef("t", 1))
     nodes.cancel.assert_not_called()
-    await held.connection.execute(text("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp()"))
+    await held.connection.execute("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp()")
     await ActivityEnvironment().run(stop, AttemptRef("t", 1))
     nodes.cancel.assert_called_once()

@@ -37,7 +37,7 @@ async def held(life: Life) -> Life:
     await life.node("n", [1])
     await life.create("t", max_retries=0)
     assert await life.claim("t") == "n"
-    await life.do("UPDATE tasks SET timeout_ms = :ms", ms=int(1000 * TIMEOUT_S))
+    await life.do("UPDATE tasks SET timeout_ms = %(ms)s", ms=int(1000 * TIMEOUT_S))
     return life
 
 
@@ -104,8 +104,8 @@ async def test_the_node_is_asked_before_its_attempt_expires(
         await accept_attempt.accept(held.connection, "t", 1, actor="test")
     await held.do("UPDATE tasks SET engine_started_at = clock_timestamp()")
     await held.do(
-        "UPDATE attempts SET claimed_at = claimed_at - make_interval(secs => :s),"
-        " accepted_at = accepted_at - make_interval(secs => :s)",
+        "UPDATE attempts SET claimed_at = claimed_at - make_interval(secs => %(s)s),"
+        " accepted_at = accepted_at - make_interval(secs => %(s)s)",
         s=TIMEOUT_S + OVERDUE_S + DELIVERY_S + UNHEARD_S,
     )
     (row,) = await drift.expired(held.connection, OVERDUE_S, DELIVERY_S, UNHEARD_S)
@@ -121,7 +121,7 @@ async def test_the_node_is_asked_before_its_attempt_expires(
 async def test_the_node_is_asked_at_the_deadline(held: Life, answer: Any, ends: str | None) -> None:
     """The answer to the dispatch may be lost, and with it the only word of the end."""
     await accept_attempt.accept(held.connection, "t", 1, actor="test")
-    await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => :s)", s=TIMEOUT_S)
+    await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => %(s)s)", s=TIMEOUT_S)
     nodes = MagicMock(status=AsyncMock(side_effect=[answer]))
     steps = TaskSteps(OneConnection(held.connection), GATEWAY, nodes)
     collected = await ActivityEnvironment().run(steps.collect, CollectInput("t", 1, Outcome.TIMED_OUT))
@@ -141,7 +141,7 @@ async def test_a_node_that_does_not_answer_delays_the_deadline_by_a_second_at_mo
 
     monkeypatch.setattr("activities.tasks.ASK_S", 0.01)
     await accept_attempt.accept(held.connection, "t", 1, actor="test")
-    await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => :s)", s=TIMEOUT_S)
+    await held.do("UPDATE attempts SET accepted_at = accepted_at - make_interval(secs => %(s)s)", s=TIMEOUT_S)
     steps = TaskSteps(OneConnection(held.connection), GATEWAY, MagicMock(status=hangs))
     collected = await ActivityEnvironment().run(steps.collect, CollectInput("t", 1, Outcome.TIMED_OUT))
     assert collected.outcome is Outcome.TIMED_OUT

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.nodes import queries as node_queries
 from infra.db.ops import counters
@@ -21,13 +20,13 @@ ALL = list(product(USERS, NODES, STATUSES, TYPES))
 @pytest.fixture
 async def some(life, connection):
     """A task of every kind, some of them twice; (display id, kind), the newest first."""
-    await connection.execute(text("TRUNCATE counters, counter_deltas"))
+    await connection.execute("TRUNCATE counters, counter_deltas")
     for number, (user_id, gpu_id, status, task_type) in enumerate(ALL + ALL[::3]):
         await rows.task(connection, f"t{number}", user_id=user_id, status=status, task_type=task_type)
         moved = {"gpu_id": gpu_id, "task_id": f"t{number}"}
-        await connection.execute(text("UPDATE tasks SET gpu_id = :gpu_id WHERE task_id = :task_id"), moved)
+        await connection.execute("UPDATE tasks SET gpu_id = %(gpu_id)s WHERE task_id = %(task_id)s", moved)
     await counters.fold(connection)
-    found = await connection.execute(text("SELECT * FROM tasks ORDER BY display_id DESC"))
+    found = await connection.rows("SELECT * FROM tasks ORDER BY display_id DESC")
     return [(row.display_id, (row.user_id, row.gpu_id, row.status, row.task_type)) for row in found]
 
 
@@ -55,7 +54,7 @@ async def test_a_task_that_moves_stays_in_the_list(connection, some, monkeypatch
 
     async def count_and_move(*args, **whose):
         kinds = await count(*args, **whose)
-        await connection.execute(text("UPDATE tasks SET status = 'PROCESSING' WHERE status = 'QUEUED'"))
+        await connection.execute("UPDATE tasks SET status = 'PROCESSING' WHERE status = 'QUEUED'")
         return kinds
 
     monkeypatch.setattr(counters, "tasks_by_kind", count_and_move)
@@ -64,14 +63,14 @@ async def test_a_task_that_moves_stays_in_the_list(connection, some, monkeypatch
 
 
 async def test_the_largest_payloads_and_results_stay_where_they_are(life, connection):
-    await connection.execute(text("TRUNCATE counters, counter_deltas"))
-    done = {"status": "COMPLETED", "completed_at": text("clock_timestamp()")}
+    await connection.execute("TRUNCATE counters, counter_deltas")
+    done = {"status": "COMPLETED", "completed_at": rows.NOW}
     for number, (payload, result) in enumerate([(10, 500), (600, 20), (30, None), (700, 800)]):
         await rows.task(connection, f"t{number}", payload="é" * (payload // 2), **done)
         if result is not None:
-            await rows.attempt(connection, f"t{number}", closed_at=text("clock_timestamp()"), outcome="SUCCEEDED")
+            await rows.attempt(connection, f"t{number}", closed_at=rows.NOW, outcome="SUCCEEDED")
             await connection.execute(
-                text("INSERT INTO task_results (task_id, attempt, gpu_id, result) VALUES (:id, 1, 'g', :result)"),
+                "INSERT INTO task_results (task_id, attempt, gpu_id, result) VALUES (%(id)s, 1, 'g', %(result)s)",
                 {"id": f"t{number}", "result": "r" * result},
             )
     for room, shown in [
@@ -91,7 +90,7 @@ async def test_pages_of_nodes(life, connection):
     for number, size in enumerate([10, 300, 20]):
         types = [1, 2] if number == 1 else [1]
         await rows.node(connection, f"g{number}", metadata='{"a": "' + "x" * (size - 9) + '"}', task_types=types)
-    await rows.node(connection, "gone", gone_at=text("clock_timestamp()"))
+    await rows.node(connection, "gone", gone_at=rows.NOW)
     found, total = await node_queries.page(connection, None, limit=2, offset=1, room=100)
     assert [(row.gpu_id, len(row.metadata_json or "")) for row in found] == [("g1", 0), ("g2", 20)]
     assert total == 3
@@ -107,7 +106,7 @@ async def test_a_timeline_in_pages(life, connection):
     await rows.task(connection, "t", event_seq=3)
     for seq in (1, 2, 3):
         await connection.execute(
-            text("INSERT INTO task_events (task_id, seq, to_status, actor) VALUES ('t', :seq, 'QUEUED', 'x')"),
+            "INSERT INTO task_events (task_id, seq, to_status, actor) VALUES ('t', %(seq)s, 'QUEUED', 'x')",
             {"seq": seq},
         )
     assert [row.seq for row in await timeline.events(connection, "t", limit=2, offset=1)] == [2, 3]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.nodes import liveness
 from infra.db.ops import instances
@@ -17,12 +16,12 @@ IDLE = Load(0, 0, 0)
 async def hears(connection, since_s: float) -> str:
     """An API process that has listened for `since_s` seconds."""
     instance_id = await instances.join(connection, kind="api", hostname="h", pid=1, version="1")
-    ago = "clock_timestamp() - make_interval(secs => :s)"
-    await connection.execute(text(f"UPDATE instances SET listening_since = {ago}"), {"s": since_s})
+    ago = "clock_timestamp() - make_interval(secs => %(s)s)"
+    await connection.execute(f"UPDATE instances SET listening_since = {ago}", {"s": since_s})
     return instance_id
 
 
-BEAT = text("INSERT INTO gpu_beats (gpu_id, at) VALUES (:gpu_id, clock_timestamp() - make_interval(secs => :s))")
+BEAT = "INSERT INTO gpu_beats (gpu_id, at) VALUES (%(gpu_id)s, clock_timestamp() - make_interval(secs => %(s)s))"
 
 
 async def fleet(
@@ -31,8 +30,8 @@ async def fleet(
     """Nodes of one key that have beaten for `beat_for_s` seconds, and then stopped."""
     for number, seconds in enumerate(silent_s):
         gpu_id = f"{lineage or status}_{number:02}"
-        since = text(f"clock_timestamp() - interval '{seconds + beat_for_s} s'")
-        gone = text("clock_timestamp()") if status == "OFFLINE" else since
+        since = rows.Sql(f"clock_timestamp() - interval '{seconds + beat_for_s} s'")
+        gone = rows.NOW if status == "OFFLINE" else since
         await rows.node(connection, gpu_id, status=status, lineage=lineage, registered_at=since, status_since=gone)
         await connection.execute(BEAT, {"gpu_id": gpu_id, "s": seconds})
 
@@ -72,7 +71,7 @@ async def test_nodes_that_have_not_beaten_for_a_grace_hold_nobody(connection, st
 async def test_a_node_that_comes_back_for_a_beat_has_not_beaten_for_a_grace(connection):
     await hears(connection, 1000)
     await fleet(connection, [45] * 40, lineage="made up")
-    await connection.execute(text("UPDATE gpus SET status_since = clock_timestamp() - interval '46 s'"))
+    await connection.execute("UPDATE gpus SET status_since = clock_timestamp() - interval '46 s'")
     assert (await liveness.find(connection, GRACE_S)).held == []
 
 
@@ -105,19 +104,17 @@ async def test_a_fleet_with_a_key_for_each_node_is_guarded(connection, silent, h
 async def test_thousands_of_keys_are_looked_through_in_a_moment(connection):
     await hears(connection, 1000)
     await connection.execute(
-        text(
-            "INSERT INTO gpus (gpu_id, epoch, status, hostname, ip, port, task_types, priority_queue, version,"
-            "                  max_concurrent_tasks, metadata, lineage, registered_at, status_since)"
-            " SELECT 'g' || n, 1, 'ACTIVE', 'h', '127.0.0.1', 1, '{1}', 'NORMAL', '1', 1, '{}', 'k' || n,"
-            "        clock_timestamp() - interval '1 h', clock_timestamp() - interval '1 h'"
-            "   FROM generate_series(1, 9000) n"
-        )
+        "INSERT INTO gpus (gpu_id, epoch, status, hostname, ip, port, task_types, priority_queue, version,"
+        "                  max_concurrent_tasks, metadata, lineage, registered_at, status_since)"
+        " SELECT 'g' || n, 1, 'ACTIVE', 'h', '127.0.0.1', 1, '{1}', 'NORMAL', '1', 1, '{}', 'k' || n,"
+        "        clock_timestamp() - interval '1 h', clock_timestamp() - interval '1 h'"
+        "   FROM generate_series(1, 9000) n"
     )
     await connection.execute(
-        text("INSERT INTO gpu_beats SELECT gpu_id, clock_timestamp() - interval '45 s' FROM gpus WHERE lineage ~ '^k'")
+        "INSERT INTO gpu_beats SELECT gpu_id, clock_timestamp() - interval '45 s' FROM gpus WHERE lineage ~ '^k'"
     )
-    await connection.execute(text("ANALYZE gpus, gpu_beats"))
-    await connection.execute(text("SET LOCAL statement_timeout = '3s'"))  # 50 ms; pairs of keys would take 6 s
+    await connection.execute("ANALYZE gpus, gpu_beats")
+    await connection.execute("SET LOCAL statement_timeout = '3s'")  # 50 ms; pairs of keys would take 6 s
     assert len((await liveness.find(connection, GRACE_S)).held) == 9000
 
 
@@ -142,6 +139,6 @@ async def test_an_instance_that_missed_its_own_beats_listens_anew_with_the_first
     await fleet(connection, [1000])
     await instances.beat(connection, instance_id, IDLE, deaf_s)
     assert len((await liveness.find(connection, GRACE_S)).lapsed) == 1
-    await connection.execute(text("UPDATE instances SET last_beat = clock_timestamp() - interval '60 s'"))
+    await connection.execute("UPDATE instances SET last_beat = clock_timestamp() - interval '60 s'")
     await instances.beat(connection, instance_id, IDLE, deaf_s)
     assert (await liveness.find(connection, GRACE_S)).lapsed == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.nodes import queries as node_queries
 from infra.db.ops import api_keys
@@ -27,9 +26,7 @@ async def clean(database):
     """Other tests count what is there."""
     yield
     for table in ("gpu_beats", "gpus"):
-        await database.run(
-            lambda c, table=table: c.execute(text(f"DELETE FROM {table} WHERE gpu_id = ANY (:ids)"), IDS)
-        )
+        await database.run(lambda c, table=table: c.execute(f"DELETE FROM {table} WHERE gpu_id = ANY (%(ids)s)", IDS))
 
 
 async def registers(database, lineage, gpu_id="local_1"):

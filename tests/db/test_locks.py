@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 import pytest
 from psycopg import OperationalError
-from sqlalchemy import text
 
 from infra.db import locks
 from infra.db.locks import TYPES
@@ -17,20 +16,20 @@ from infra.db.session import Database
 from infra.db.transactions import node_state, settle_attempt
 from tests.conftest import eventually
 from tests.db import rows
-from tests.db.sessions import Session, Sessions
+from tests.db.sessions import Session, Sessions, untyped
 from workflows.domain.attempt import Outcome
 
 MANY = [number * 7919 - 4_000_000 for number in range(1000)]  # as nodes might have before there was a limit
-HELD = text(
+HELD = (
     "SELECT count(*) AS n, count(DISTINCT objid) AS locks FROM pg_locks WHERE locktype = 'advisory' AND classid = 7101"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted = :granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted = %(granted)s"
 )
 
 
 async def held(database: Database, *, granted: bool = True) -> tuple[int, int]:
     """How many locks of types are held or waited for, and how many different ones."""
-    row = (await database.run(lambda c: c.execute(HELD, {"granted": granted}))).one()
-    return row.n, row.locks
+    [(taken, different)] = await database.run(lambda c: untyped(c, HELD, {"granted": granted}))
+    return taken, different
 
 
 @asynccontextmanager
@@ -106,6 +105,6 @@ async def test_a_miss_blocks_the_releases_that_share_its_lock(
 ) -> None:
     async with begun(engine, 2) as (missing, registering):
         await locks.miss(missing, 5)
-        await registering.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        await registering.execute("SET LOCAL lock_timeout = '50ms'")
         with pytest.raises(OperationalError, match="lock timeout") if blocks else nullcontext():
             await locks.release_of_registration(registering, "none", [task_type])

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.slots.capacity import Capacity
@@ -51,7 +49,7 @@ async def blocked_meanwhile(database: Database, work: Awaitable[Any]) -> AsyncIt
     """`work` is blocked by an open transaction, which is committed within."""
 
     async def blocked() -> bool:
-        return bool((await database.run(lambda c: c.execute(text(BLOCKED)))).scalar_one_or_none())
+        return bool(await database.run(lambda c: c.one(int, BLOCKED)))
 
     waiting = asyncio.ensure_future(work)
     try:
@@ -65,7 +63,7 @@ async def test_a_miss_that_crosses_a_release_sees_the_slot(engine: Sessions, dat
     await busy(database, 77)
     async with engine.connect() as releasing:
         await release(releasing, 77)  # the slot is free, nobody was waiting, and nobody else can see it yet
-        await database.run(lambda c: rows.task(c, "late", task_type=77, waiting_since=text("clock_timestamp()")))
+        await database.run(lambda c: rows.task(c, "late", task_type=77, waiting_since=rows.NOW))
         async with blocked_meanwhile(database, claim_slot.claim(database.run, "late")) as looking:
             await releasing.commit()
     found = await looking

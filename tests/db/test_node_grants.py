@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.nodes import grants as node_grants
 from infra.db.nodes.queries import Registration
@@ -28,7 +27,7 @@ async def register(connection, one, grants=TWO):
 async def test_gpus_count_while_they_are_registered(connection):
     await register(connection, node("g1"))
     await register(connection, node("g2"))
-    await connection.execute(text("UPDATE gpus SET status = 'OFFLINE' WHERE gpu_id = 'g1'"))
+    await connection.execute("UPDATE gpus SET status = 'OFFLINE' WHERE gpu_id = 'g1'")
     for again in ("g1", "g2"):
         await register(connection, node(again))
     with pytest.raises(BeyondGrants, match="数量"):
@@ -64,10 +63,10 @@ async def test_what_is_outside_of_the_grants(connection, one, says):
 async def nothing_left(engine):
     yield
     async with engine.begin() as connection:
-        of_this_test = "WHERE gpu_id LIKE 'at\\_once\\_%'"
-        await connection.execute(text(f"UPDATE gpus SET gone_at = clock_timestamp() {of_this_test}"))  # it is counted
+        of_this_test = "WHERE gpu_id LIKE 'at\\_once\\_%%'"
+        await connection.execute(f"UPDATE gpus SET gone_at = clock_timestamp() {of_this_test}")  # it is counted
         for table in ("gpu_beats", "gpus"):
-            await connection.execute(text(f"DELETE FROM {table} {of_this_test}"))
+            await connection.execute(f"DELETE FROM {table} {of_this_test}")
 
 
 @pytest.mark.usefixtures("nothing_left")

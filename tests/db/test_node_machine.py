@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
-from sqlalchemy import text
 
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
@@ -32,7 +31,7 @@ class Nodes(DatabaseMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.do(lambda c: c.execute(text(EMPTY)))
+        self.do(lambda c: c.execute(EMPTY))
         self.status: dict[str, GpuStatus | None] = {"n1": None, "n2": None}
         self.epoch = {"n1": 0, "n2": 0}
         self.alerts: set[tuple[str, GpuStatus]] = set()
@@ -77,7 +76,7 @@ class Nodes(DatabaseMachine):
             assert [(event.gpu_id, event.signal) for event in notifications.nodes] == [(name, "recover")]
             self.move(name, ACTIVE)
             ((silent_s,),) = self.rows(
-                "SELECT extract(epoch FROM clock_timestamp() - at) FROM gpu_beats WHERE gpu_id = :name", name=name
+                "SELECT extract(epoch FROM clock_timestamp() - at) FROM gpu_beats WHERE gpu_id = %(name)s", name=name
             )
             assert silent_s < 5  # a fresh grace window
         elif notifications is not None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.nodes import queries as node_queries
 from infra.db.ops import audit
@@ -24,10 +23,10 @@ NODE = node_queries.Registration("n1", "h", None, "127.0.0.1", 1, [1], "NORMAL",
 
 @pytest.fixture(autouse=True)
 async def node(database: Database) -> AsyncIterator[None]:
-    await database.run(lambda c: c.execute(text(rows.EMPTY)))
+    await database.run(lambda c: c.execute(rows.EMPTY))
     await database.run(lambda c: node_state.register(c, NODE))
     yield
-    await database.run(lambda c: c.execute(text(rows.EMPTY)))
+    await database.run(lambda c: c.execute(rows.EMPTY))
 
 
 async def obey(database: Database, command: Command, signal: str, reason: str = "ECC") -> Notifications:
@@ -52,7 +51,7 @@ async def status(database: Database) -> str:
 
 async def alerts(database: Database) -> list[int]:
     """How often each alert has been counted."""
-    return list((await database.run(lambda c: c.execute(text("SELECT count FROM alerts")))).scalars())
+    return await database.run(lambda c: c.all(int, "SELECT count FROM alerts"))
 
 
 async def test_a_command_moves_the_node_and_is_recorded_with_its_signal(database: Database) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db.queue import aging
 from infra.db.queue import order as queue_order
 from infra.db.slots import assign
@@ -97,8 +95,8 @@ async def test_the_last_of_a_flow_is_read_from_its_index(life):
     await waiting(life, "a1")
     await life.do("SET LOCAL enable_seqscan = off")
     values = {"task_type": 1, "queue_class": 0, "flow": "app:a", "pool": [1]}
-    plan = await life.connection.execute(text(f"EXPLAIN {queue_order._PLACE.text}"), values)
-    assert "ix_tasks_share" in "".join(plan.scalars())
+    plan = await life.connection.all(str, f"EXPLAIN {queue_order._PLACE}", values)
+    assert "ix_tasks_share" in "".join(plan)
 
 
 async def test_a_weight_is_a_share(life):
@@ -131,7 +129,7 @@ async def test_work_for_other_nodes_is_not_ahead(life):
 
 async def age(life: Life, *names: str) -> None:
     for name in names:
-        await life.do("UPDATE tasks SET waiting_since = waiting_since - interval '1 h' WHERE task_id = :t", t=name)
+        await life.do("UPDATE tasks SET waiting_since = waiting_since - interval '1 h' WHERE task_id = %(t)s", t=name)
 
 
 async def test_those_that_have_not_waited_too_long_are_not_read(life):
@@ -142,8 +140,8 @@ async def test_those_that_have_not_waited_too_long_are_not_read(life):
     )
     await life.do("ANALYZE tasks")
     values = {"aging": 600, "limit": 100, "spacing": 1.0}
-    plan = await life.connection.execute(text(f"EXPLAIN (ANALYZE) {aging._PROMOTE.text}"), values)
-    assert "Rows Removed" not in "".join(plan.scalars())
+    plan = await life.connection.all(str, f"EXPLAIN (ANALYZE) {aging._PROMOTE}", values)
+    assert "Rows Removed" not in "".join(plan)
 
 
 async def test_what_waited_too_long_gets_a_share_of_the_vip_class(life):
@@ -227,7 +225,7 @@ async def test_a_retry_waits_for_a_busy_node_a_while_before_it_goes_back_to_the_
     await life.end("t", Outcome.FAILED, "boom")
     assert await life.claim("t") is None
     await life.do(
-        "UPDATE tasks SET waiting_since = waiting_since - make_interval(secs => :s) WHERE task_id = 't'",
+        "UPDATE tasks SET waiting_since = waiting_since - make_interval(secs => %(s)s) WHERE task_id = 't'",
         s=assign.AVOID_S,
     )
     assert await life.claim("t") == "n1"

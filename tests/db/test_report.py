@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import text
 
 from infra.db import locks
 from infra.db.attempts import late_reports
@@ -20,12 +19,13 @@ from infra.json.off_loop import off_loop
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.life import Life
+from tests.db.sessions import Session
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import ConflictingResult, LateReport, NotTheHolder
 from workflows.domain.task import TaskStatus
 
 FIRST_TYPE, SECOND_TYPE = 8101, 8102
-WAITS_FOR_A_ROW = text(
+WAITS_FOR_A_ROW = (
     "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
     " WHERE locktype IN ('transactionid', 'tuple') AND NOT granted AND datname = current_database()"
 )
@@ -57,7 +57,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
     async def settle(connection: Connection) -> None:
         await settle_attempt.settle(connection, task_id, 1, Outcome.TIMED_OUT, actor="test")
         types = {"types": [FIRST_TYPE, SECOND_TYPE], "gpu_id": task_id}
-        await connection.execute(text("UPDATE gpus SET task_types = :types WHERE gpu_id = :gpu_id"), types)
+        await connection.execute("UPDATE gpus SET task_types = %(types)s WHERE gpu_id = %(gpu_id)s", types)
         settled.set()
         await committed.wait()
 
@@ -67,7 +67,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
         await answered.wait()
 
     async def waits() -> bool:
-        return (await database.run(lambda c: c.execute(WAITS_FOR_A_ROW))).scalar_one() > 0
+        return await database.run(lambda c: c.one(int, WAITS_FOR_A_ROW)) > 0
 
     await database.run(prepare)
     settling = asyncio.create_task(database.run(settle))
@@ -85,17 +85,17 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
         answered.set()
         await asyncio.gather(settling, holding)
     assert isinstance(heard.refusal, LateReport)
-    late = text("SELECT count(*) FROM late_reports WHERE task_id = :task_id")
-    assert (await database.run(lambda c: c.execute(late, {"task_id": task_id}))).scalar_one() == 1
+    late = "SELECT count(*) FROM late_reports WHERE task_id = %(task_id)s"
+    assert await database.run(lambda c: c.one(int, late, {"task_id": task_id})) == 1
 
 
 async def attempt_of(connection: Connection, number: int, gpu_id: str, outcome: Outcome | None = None) -> None:
-    closed = {"outcome": outcome, "closed_at": text("clock_timestamp()")} if outcome else {}
+    closed = {"outcome": outcome, "closed_at": rows.NOW} if outcome else {}
     await rows.attempt(connection, "t", attempt=number, gpu_id=gpu_id, token=f"token-{number}", **closed)
 
 
 @pytest.fixture
-async def fleet(life: Life) -> Connection:
+async def fleet(life: Life) -> Session:
     """The nodes a and b of one key, c of another, and a task that has run on nobody yet."""
     for gpu_id, lineage in (("a", "k"), ("b", "k"), ("c", "other")):
         await rows.node(life.connection, gpu_id, lineage=lineage, max_concurrent_tasks=2)
@@ -123,7 +123,7 @@ WITHOUT_TOKEN = [
 @pytest.mark.parametrize("says", [says_result, says_failed, says_processing])
 @pytest.mark.parametrize(("names", "holder", "earlier", "counts"), WITHOUT_TOKEN)
 async def test_without_a_token_it_counts_only_for_the_only_attempt_of_the_key(
-    fleet: Connection, says, lineage, names, holder, earlier, counts
+    fleet: Session, says, lineage, names, holder, earlier, counts
 ) -> None:
     if earlier:
         await attempt_of(fleet, 1, earlier, Outcome.LOST)
@@ -133,30 +133,30 @@ async def test_without_a_token_it_counts_only_for_the_only_attempt_of_the_key(
     counts = counts and not (lineage is None and earlier)  # an administrator's key may have held any attempt
     assert (heard.refusal is None) is counts
     assert isinstance(heard.refusal, LateReport | None)
-    late = (await fleet.execute(text("SELECT count(*) FROM late_reports"))).scalar_one()
-    changed = text("SELECT count(*) FROM attempts WHERE attempt = 2 AND (closed_at IS NOT NULL OR progress = 50)")
-    assert (late, (await fleet.execute(changed)).scalar_one()) == ((0, 1) if counts else (1, 0))
+    late = await fleet.one(int, "SELECT count(*) FROM late_reports")
+    changed = "SELECT count(*) FROM attempts WHERE attempt = 2 AND (closed_at IS NOT NULL OR progress = 50)"
+    assert (late, await fleet.one(int, changed)) == ((0, 1) if counts else (1, 0))
 
 
-async def test_without_a_token_the_same_result_is_answered_the_same_twice(fleet: Connection) -> None:
+async def test_without_a_token_the_same_result_is_answered_the_same_twice(fleet: Session) -> None:
     await attempt_of(fleet, 2, "a")
     report = Report("t", None, None, "k")
     assert [(await says_result(fleet, report)).refusal for _ in range(2)] == [None, None]
 
 
 @pytest.mark.parametrize(("rejected", "outcome"), [(True, Outcome.REJECTED), (False, Outcome.FAILED)])
-async def test_work_that_rejects_its_input_says_so_as_often_as_it_likes(fleet: Connection, rejected, outcome) -> None:
+async def test_work_that_rejects_its_input_says_so_as_often_as_it_likes(fleet: Session, rejected, outcome) -> None:
     await attempt_of(fleet, 2, "a")
     report = Report("t", "token-2", "a", "k")
     said = Said(TaskStatus.FAILED, "no face", rejected=rejected)
     assert [(await reports.status(fleet, report, said)).refusal for _ in range(2)] == [None, None]
-    found = await fleet.execute(text("SELECT outcome, reason FROM attempts WHERE attempt = 2"))
-    assert [tuple(row) for row in found] == [(outcome, "no face")]
+    found = await fleet.rows("SELECT outcome, reason FROM attempts WHERE attempt = 2")
+    assert found == [(outcome, "no face")]
     other = await reports.status(fleet, report, Said(TaskStatus.FAILED, rejected=not rejected))
     assert isinstance(other.refusal, LateReport)
 
 
-OPEN_TRANSACTIONS = text(
+OPEN_TRANSACTIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
 )
 
@@ -171,7 +171,7 @@ async def test_no_transaction_is_open_while_results_are_compared(database: Datab
         await rows.attempt(connection, task_id, gpu_id=task_id)
 
     async def compare(_: int, work: Callable[[], bool]) -> bool:
-        compared.append((await database.single(lambda c: c.execute(OPEN_TRANSACTIONS))).scalar_one())
+        compared.append(await database.single(lambda c: c.one(int, OPEN_TRANSACTIONS)))
         return work()
 
     await database.run(prepare)
@@ -180,19 +180,19 @@ async def test_no_transaction_is_open_while_results_are_compared(database: Datab
     heard = [await reports.take_result(database, report, one) for one in (given, given, "[1,2]", "[2]", "[2]")]
     assert [type(one.refusal) for one in heard] == [type(None)] * 3 + [ConflictingResult] * 2
     assert compared == [0, 0, 0]
-    late = text("SELECT body FROM late_reports WHERE task_id = 'compared'")
-    assert [row.body for row in await database.run(lambda c: c.execute(late))] == ["[2]"]
+    late = "SELECT body FROM late_reports WHERE task_id = 'compared'"
+    assert await database.run(lambda c: c.all(str, late)) == ["[2]"]
 
 
 @pytest.mark.parametrize("names", [None, "a", "b", "c"])
-async def test_it_is_refused_where_the_key_has_not_held_the_task(fleet: Connection, names) -> None:
+async def test_it_is_refused_where_the_key_has_not_held_the_task(fleet: Session, names) -> None:
     await attempt_of(fleet, 2, "c")
     for token in (None, "token-2"):
         with pytest.raises(NotTheHolder):
             await says_result(fleet, Report("t", token, names, "k"))
 
 
-async def test_with_its_token_the_second_attempt_of_a_key_counts(fleet: Connection) -> None:
+async def test_with_its_token_the_second_attempt_of_a_key_counts(fleet: Session) -> None:
     await attempt_of(fleet, 1, "a", Outcome.LOST)
     await attempt_of(fleet, 2, "b")
     stale = await says_result(fleet, Report("t", "token-1", None, "k"))
@@ -206,20 +206,20 @@ async def test_with_its_token_the_second_attempt_of_a_key_counts(fleet: Connecti
      ("xx" + "密" * LATE_BYTES, "xx" + "密" * (LATE_BYTES // 3 - 1)), ("", "")],
     ids=["short", "just", "long", "characters", "empty"],
 )  # fmt: skip
-async def test_the_first_late_report_of_each_attempt_and_kind_is_kept(fleet: Connection, body, kept) -> None:
+async def test_the_first_late_report_of_each_attempt_and_kind_is_kept(fleet: Session, body, kept) -> None:
     for number in (1, 2):
         await attempt_of(fleet, number, "a", Outcome.LOST)
     for attempt in (1, 2, None):
         for kind in ("result", "FAILED"):
             for text_of in (body, "another"):
                 await late_reports.keep_late(fleet, "t", attempt, kind, text_of)
-    found = await fleet.execute(text("SELECT attempt, kind, body FROM late_reports ORDER BY attempt, kind"))
-    assert [tuple(row) for row in found] == [(n, kind, kept) for n in (1, 2, None) for kind in ("FAILED", "result")]
+    found = await fleet.rows("SELECT attempt, kind, body FROM late_reports ORDER BY attempt, kind")
+    assert found == [(n, kind, kept) for n in (1, 2, None) for kind in ("FAILED", "result")]
 
 
 async def test_of_late_reports_at_once_one_is_kept(database: Database) -> None:
     await database.run(lambda c: rows.task(c, "late-at-once"))
     reports = [database.run(lambda c: late_reports.keep_late(c, "late-at-once", 1, "result", "{}")) for _ in range(12)]
     await asyncio.gather(*reports)
-    late = text("SELECT count(*) FROM late_reports WHERE task_id = 'late-at-once'")
-    assert (await database.run(lambda c: c.execute(late))).scalar_one() == 1
+    late = "SELECT count(*) FROM late_reports WHERE task_id = 'late-at-once'"
+    assert await database.run(lambda c: c.one(int, late)) == 1

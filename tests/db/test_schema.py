@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from alembic import command
 from psycopg import IntegrityError
-from sqlalchemy import text
 
 from infra.db.schema.migrate import alembic_config, create_engine
 from tests.db import rows, schema
@@ -42,4 +41,4 @@ async def test_one_open_attempt_per_slot(connection):
 async def test_completed_at_is_set_exactly_on_terminal_rows(connection):
     await rows.task(connection, "t1")
     with pytest.raises(IntegrityError):
-        await connection.execute(text("UPDATE tasks SET status = 'FAILED' WHERE task_id = 't1'"))
+        await connection.execute("UPDATE tasks SET status = 'FAILED' WHERE task_id = 't1'")

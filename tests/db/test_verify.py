@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.nodes.queries import Registration
 from infra.db.ops import alerts, counters
@@ -30,11 +29,11 @@ NO_CONSTRAINTS = """
     DO $$ DECLARE one record; BEGIN
         FOR one IN SELECT conrelid::regclass AS name, conname FROM pg_constraint
                     WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'u') LOOP
-            EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', one.name, one.conname);
+            EXECUTE format('ALTER TABLE %%s DROP CONSTRAINT %%I CASCADE', one.name, one.conname);
         END LOOP;
         FOR one IN SELECT indexrelid::regclass AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                     WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND NOT i.indisprimary LOOP
-            EXECUTE format('DROP INDEX %s', one.name);
+            EXECUTE format('DROP INDEX %%s', one.name);
         END LOOP;
     END $$
 """
@@ -69,7 +68,7 @@ class Books:
 
     async def sql(self, *statements: str) -> None:
         for statement in statements:
-            await self.connection.execute(text(statement))
+            await self.connection.execute(statement)
 
     async def create(self, task_id: str, task_type: int = 1) -> None:
         task = NewTask(task_id, task_type, "u", "a", 1, 0, "{}", None, 1000, 0, None, "k", task_id, task_id)

@@ -21,10 +21,10 @@ async def ended(life: Life, task_id: str, told_s: int, waited_s: float) -> None:
     await life.create(task_id)
     assert await life.claim(task_id) == "n"
     await life.end(task_id)
-    await life.do("UPDATE tasks SET estimated_wait_s = :s WHERE task_id = :t", s=told_s, t=task_id)
+    await life.do("UPDATE tasks SET estimated_wait_s = %(s)s WHERE task_id = %(t)s", s=told_s, t=task_id)
     await life.do(
-        "UPDATE attempts a SET accepted_at = t.created_at + make_interval(secs => :s)"
-        " FROM tasks t WHERE t.task_id = :t AND a.task_id = t.task_id",
+        "UPDATE attempts a SET accepted_at = t.created_at + make_interval(secs => %(s)s)"
+        " FROM tasks t WHERE t.task_id = %(t)s AND a.task_id = t.task_id",
         s=waited_s,
         t=task_id,
     )

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import text
-
 from tests.conftest import eventually
 from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
@@ -20,18 +18,16 @@ DEREGISTERS = "SET gone_at = clock_timestamp()"
 CLAIMS = "LIMIT 1 FOR UPDATE OF g"
 LOOKS_FOR_SILENCE = "SELECT FROM gpus WHERE gpu_id ="
 
-LOCK_NODE = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
-_PID = text("SELECT pg_backend_pid()")
-_NO_TIMEOUT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
-_WAITING = text(
-    """
+LOCK_NODE = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
+_PID = "SELECT pg_backend_pid()"
+_NO_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = 0"
+_WAITING = """
     WITH RECURSIVE behind AS (
-        SELECT CAST(:pid AS integer) AS pid
+        SELECT CAST(%(pid)s AS integer) AS pid
          UNION
         SELECT a.pid FROM pg_stat_activity a JOIN behind b ON b.pid = ANY (pg_blocking_pids(a.pid)))
-    SELECT query FROM pg_stat_activity JOIN behind USING (pid) WHERE pid <> :pid
+    SELECT query FROM pg_stat_activity JOIN behind USING (pid) WHERE pid <> %(pid)s
     """
-)
 
 
 class Held:
@@ -51,7 +47,7 @@ class Held:
 
         async def all_of_them() -> bool:
             async with self._engine.connect() as watcher:
-                waiting = list((await watcher.execute(_WAITING, {"pid": self._pid})).scalars())
+                waiting = await watcher.all(str, _WAITING, {"pid": self._pid})
             wanted = Counter(statements)
             return all(sum(one in query for query in waiting) >= count for one, count in wanted.items())
 
@@ -67,6 +63,6 @@ async def held(stack: Stack) -> AsyncIterator[Held]:
     """A transaction on the stack's database; what is not committed is rolled back."""
     engine = Sessions(stack.services.database_url)
     async with engine.connect() as connection:
-        pid = (await connection.execute(_PID)).scalar_one()
+        pid = await connection.one(int, _PID)
         await connection.execute(_NO_TIMEOUT)
         yield Held(connection, engine, pid)

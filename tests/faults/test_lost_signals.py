@@ -6,8 +6,6 @@ waited on for ten minutes.
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db.nodes.queries import Registration
 from infra.db.session import Database
 from infra.db.transactions import node_state, settle_attempt
@@ -18,7 +16,7 @@ from workflows.domain.attempt import Outcome
 
 SLOW = 60.0
 WAITS = "SELECT waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s"
-RESTS = text("UPDATE gpus SET not_before = clock_timestamp() + interval '50 s' WHERE gpu_id = 'unheard'")
+RESTS = "UPDATE gpus SET not_before = clock_timestamp() + interval '50 s' WHERE gpu_id = 'unheard'"
 TASK_TYPE, RETRIED_TYPE = 421, 422
 
 

@@ -22,7 +22,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from infra.db.attempts import queries as attempt_queries
 from infra.db.nodes import transitions as node_transitions
@@ -70,7 +69,7 @@ async def late(stack: Any, task_id: str) -> list[dict[str, Any]]:
     return await select(stack, "SELECT attempt, kind FROM late_reports WHERE task_id = %s", task_id)
 
 
-AGED = text("UPDATE gpu_beats SET at = at - interval '1 h' WHERE gpu_id = :gpu_id")
+AGED = "UPDATE gpu_beats SET at = at - interval '1 h' WHERE gpu_id = %(gpu_id)s"
 LATE_RESULT = [{"attempt": 1, "kind": "result"}]
 
 

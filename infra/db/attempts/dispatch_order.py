@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 from infra.nodes.address import NodeAddress
 
-_ORDER = text(
-    """
+_ORDER = """
     SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, g.dispatch_secret AS secret, t.task_type, t.app,
            t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent
       FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
-     WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NULL
+     WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND a.closed_at IS NULL
     """
-)
-_ADDRESS = text(
+_ADDRESS = (
     "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
-    " WHERE a.task_id = :task_id AND a.attempt = :attempt AND (a.closed_at IS NOT NULL) = :closed"
+    " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
 )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 from infra.db.slots import capacity
 from workflows.domain.attempt import COMPARED, USES_RETRY, Outcome
@@ -18,13 +16,9 @@ from workflows.domain.fault_attribution import (
 )
 
 COMPARED_OUTCOMES = ", ".join(f"'{one}'" for one in Outcome if one in COMPARED)
-_FAILED = ", ".join(f"'{one}'" for one in Outcome if one in USES_RETRY)
-_FAILURES = text(
-    f"SELECT gpu_id, outcome, reason FROM attempts WHERE task_id = :task_id AND outcome IN ({_FAILED}) ORDER BY attempt"
-)
-_ENDS = text(
-    "SELECT gpu_id, outcome, reason FROM attempts"
-    f" WHERE task_id = :task_id AND outcome IN ({COMPARED_OUTCOMES}) ORDER BY attempt"
+_ENDED_WITH = (
+    "SELECT gpu_id, outcome, reason FROM attempts WHERE task_id = %(task_id)s AND outcome = ANY (%(outcomes)s)"
+    " ORDER BY attempt"
 )
 
 
@@ -48,13 +42,13 @@ class _End(NamedTuple):
 
 async def failures(connection: Connection, task_id: str) -> list[Failure]:
     """How and where a task has failed so far, in order."""
-    rows = await connection.all(_End, _FAILURES, {"task_id": task_id})
+    rows = await connection.all(_End, _ENDED_WITH, {"task_id": task_id, "outcomes": list(USES_RETRY)})
     return [row.failure for row in rows]
 
 
 async def suspects(connection: Connection, task_id: str) -> Suspects:
     """Nodes to look at again after a task has ended; none where no attempt failed."""
-    rows = await connection.all(_End, _ENDS, {"task_id": task_id})
+    rows = await connection.all(_End, _ENDED_WITH, {"task_id": task_id, "outcomes": list(COMPARED)})
     winner = next((row.gpu_id for row in rows if row.outcome == Outcome.SUCCEEDED), None)
     if winner is not None:
         return Suspects([], sorted({row.gpu_id for row in rows} - {winner}))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db import locks
 from infra.db.connection import Connection
 
-_KEEP_LATE = text(
-    """
+_KEEP_LATE = """
     INSERT INTO late_reports (task_id, attempt, kind, body)
-    SELECT :task_id, CAST(:attempt AS integer), CAST(:kind AS text), :body
-     WHERE NOT EXISTS (SELECT FROM late_reports WHERE task_id = :task_id AND kind = CAST(:kind AS text)
-                          AND attempt IS NOT DISTINCT FROM CAST(:attempt AS integer))
+    SELECT %(task_id)s, CAST(%(attempt)s AS integer), CAST(%(kind)s AS text), %(body)s
+     WHERE NOT EXISTS (SELECT FROM late_reports WHERE task_id = %(task_id)s AND kind = CAST(%(kind)s AS text)
+                          AND attempt IS NOT DISTINCT FROM CAST(%(attempt)s AS integer))
     """
-)
 LATE_BYTES = 64 * 1024
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 
-_PROGRESS = text(
-    "UPDATE attempts SET progress = :progress, progress_at = clock_timestamp()"
-    " WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+_PROGRESS = (
+    "UPDATE attempts SET progress = %(progress)s, progress_at = clock_timestamp()"
+    " WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL"
 )
 
 
@@ -17,8 +15,9 @@ async def record_progress(connection: Connection, task_id: str, attempt: int, pr
     await connection.execute(_PROGRESS, {"task_id": task_id, "attempt": attempt, "progress": progress})
 
 
-_ADOPT = text(
-    "UPDATE attempts SET gpu_epoch = :epoch WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL"
+_ADOPT = (
+    "UPDATE attempts SET gpu_epoch = %(epoch)s"
+    " WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL"
 )
 
 

@@ -5,26 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 
-_OPEN_ON = text(
-    "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = :gpu_id AND closed_at IS NULL"
+_OPEN_ON = (
+    "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND closed_at IS NULL"
 )
-_HOLDERS = text(
+_HOLDERS = """
+    SELECT a.token, a.gpu_id, COALESCE(g.lineage = %(lineage)s, CAST(%(lineage)s AS text) IS NULL) AS own
+      FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = %(task_id)s
     """
-    SELECT a.token, a.gpu_id, COALESCE(g.lineage = :lineage, CAST(:lineage AS text) IS NULL) AS own
-      FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = :task_id
-    """
-)
-_FIND = text(
-    """
+_FIND = """
     SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result
       FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
-     WHERE a.task_id = :task_id AND a.token = :token
+     WHERE a.task_id = %(task_id)s AND a.token = %(token)s
     """
-)
 
 
 @dataclass(frozen=True)

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 
 LATER = f"at = GREATEST({clock.known('b.at')}, excluded.at)"
-_BEAT = text(
-    f"""
+_BEAT = f"""
     INSERT INTO gpu_beats AS b (gpu_id, at)
     SELECT gpu_id, clock_timestamp() - make_interval(secs => age_s)
-      FROM unnest(CAST(:gpu_ids AS text[]), CAST(:ages_s AS float[])) AS n(gpu_id, age_s)
+      FROM unnest(CAST(%(gpu_ids)s AS text[]), CAST(%(ages_s)s AS float[])) AS n(gpu_id, age_s)
      ORDER BY gpu_id
         ON CONFLICT (gpu_id) DO UPDATE SET {LATER}
     """
-)
-NOW_BEAT = text(
-    "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (:gpu_id, clock_timestamp())"
+NOW_BEAT = (
+    "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (%(gpu_id)s, clock_timestamp())"
     f" ON CONFLICT (gpu_id) DO UPDATE SET {LATER}"
 )
 # Skipped rows have their turn next time: no lock is waited for while others are held.
-_SET_BEATS_RIGHT = text(
+_SET_BEATS_RIGHT = (
     f"UPDATE gpu_beats SET at = {clock.NOW}"
     f" WHERE gpu_id IN (SELECT gpu_id FROM gpu_beats WHERE at > {clock.NOW} FOR UPDATE SKIP LOCKED)"
 )
-_SET_STATES_RIGHT = text(
-    f"""
+_SET_STATES_RIGHT = f"""
     UPDATE gpus SET status_since = LEAST(status_since, {clock.NOW}), judged_since = LEAST(judged_since, {clock.NOW})
      WHERE gpu_id IN (
            SELECT gpu_id FROM gpus WHERE status_since > {clock.NOW} OR judged_since > {clock.NOW}
               FOR UPDATE SKIP LOCKED)
     """
-)
 
 
 async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.nodes.queries import Registration
 from workflows.domain.errors import BeyondGrants
 from workflows.domain.grants import Grants
 
-_OTHERS = text(
+_OTHERS = (
     "SELECT count(*) AS gpus, COALESCE(sum(max_concurrent_tasks), 0) AS slots FROM gpus"
-    " WHERE lineage = :lineage AND gone_at IS NULL AND gpu_id <> :gpu_id"
+    " WHERE lineage = %(lineage)s AND gone_at IS NULL AND gpu_id <> %(gpu_id)s"
 )
 
 

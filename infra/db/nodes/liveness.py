@@ -16,8 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 
@@ -30,8 +28,7 @@ lapses first; it is held because the others are about to lapse."""
 HELD_GRACES = 3.0
 """Graces of silence that end the hold of a single node."""
 _HEARD = f"LEAST(b.at, {clock.NOW})"
-_SILENT = text(
-    f"""
+_SILENT = f"""
     WITH ears AS (
         SELECT min(listening_since) AS since FROM instances
          WHERE kind = 'api' AND {clock.recent("last_beat", clock.seconds("deaf"))}
@@ -39,7 +36,7 @@ _SILENT = text(
     fleet AS (
         SELECT g.gpu_id, g.epoch, g.status, COALESCE(g.lineage, '') AS lineage,
                extract(epoch FROM {clock.NOW} - GREATEST({_HEARD}, ears.since))::float AS silent_s,
-               {_HEARD} - make_interval(secs => :grace)
+               {_HEARD} - make_interval(secs => %(grace)s)
                >= GREATEST(CASE g.status WHEN 'ACTIVE' THEN g.status_since ELSE '-infinity' END,
                            {clock.known("g.registered_at")}) AS has_beaten
           FROM gpus g JOIN gpu_beats b USING (gpu_id) CROSS JOIN ears
@@ -48,7 +45,7 @@ _SILENT = text(
                 OR g.status = 'OFFLINE' AND {clock.recent("g.status_since", clock.seconds("grace"))})),
     keyed AS (
         SELECT fleet.*, count(*) FILTER (WHERE has_beaten) OVER own AS nodes,
-               count(*) FILTER (WHERE has_beaten AND (status = 'OFFLINE' OR silent_s > :quiet * :grace)) OVER own
+               count(*) FILTER (WHERE has_beaten AND (status = 'OFFLINE' OR silent_s > %(quiet)s * %(grace)s)) OVER own
                AS quiet
           FROM fleet WINDOW own AS (PARTITION BY lineage)),
     keys AS (
@@ -59,12 +56,11 @@ _SILENT = text(
                own.nodes + keys.nodes - (own.nodes > 0)::int AS nodes,
                own.quiet + keys.quiet - (2 * own.quiet > own.nodes)::int AS quiet
           FROM keyed own CROSS JOIN keys
-         WHERE own.status = 'ACTIVE' AND own.silent_s > :grace)
+         WHERE own.status = 'ACTIVE' AND own.silent_s > %(grace)s)
     SELECT gpu_id, epoch, (SELECT count(*) FROM fleet) AS fleet,
-           quiet >= :at_least AND quiet > :share * nodes AND silent_s <= :held_graces * :grace AS held
+           quiet >= %(at_least)s AND quiet > %(share)s * nodes AND silent_s <= %(held_graces)s * %(grace)s AS held
       FROM guarded
     """
-)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import TextClause, text
-
 from infra.db import clock
 from infra.db.connection import Connection
 
@@ -97,42 +95,38 @@ _SELECT = f"""
       FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
      WHERE g.gone_at IS NULL
 """
-_OF_LINEAGE = " AND (CAST(:lineage AS text) IS NULL OR g.lineage = :lineage)"
-_GET = text(_SELECT + _OF_LINEAGE + " AND g.gpu_id = :gpu_id")
+_OF_LINEAGE = " AND (CAST(%(lineage)s AS text) IS NULL OR g.lineage = %(lineage)s)"
+_GET = _SELECT + _OF_LINEAGE + " AND g.gpu_id = %(gpu_id)s"
 _LISTED = "g.gone_at IS NULL" + _OF_LINEAGE
 _OF_TYPE = (
-    " AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]"
-    " AND (CAST(:priority AS text) IS NULL OR g.priority_queue = :priority)"
+    " AND g.task_types @> ARRAY[CAST(%(task_type)s AS bigint)]"
+    " AND (CAST(%(priority)s AS text) IS NULL OR g.priority_queue = %(priority)s)"
 )
 
 
-def _page(where: str) -> TextClause:
-    """A page. The largest metadata are left out until the others fit `:room`."""
-    return text(
-        f"""
+def _page(where: str) -> str:
+    """A page. The largest metadata are left out until the others fit `room`."""
+    return f"""
         WITH page AS MATERIALIZED (
             SELECT {_INFO}, g.metadata::text AS metadata_json
               FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
-             WHERE {where} ORDER BY g.gpu_id LIMIT :limit OFFSET :offset),
+             WHERE {where} ORDER BY g.gpu_id LIMIT %(limit)s OFFSET %(offset)s),
         sized AS (
             SELECT gpu_id, sum(octet_length(metadata_json)) OVER (ORDER BY octet_length(metadata_json), gpu_id)
                    AS together FROM page)
         SELECT {_OWN}, g.last_beat, g.current_tasks,
-               CASE WHEN s.together <= :room THEN g.metadata_json END AS metadata_json
+               CASE WHEN s.together <= %(room)s THEN g.metadata_json END AS metadata_json
           FROM page g JOIN sized s USING (gpu_id) ORDER BY g.gpu_id
         """
-    )
 
 
-_PAGE, _COUNT = _page(_LISTED), text(f"SELECT count(*) FROM gpus g WHERE {_LISTED}")
+_PAGE, _COUNT = _page(_LISTED), f"SELECT count(*) FROM gpus g WHERE {_LISTED}"
 _PAGE_OF_TYPE, _COUNT_OF_TYPE = (
     _page(_LISTED + _OF_TYPE),
-    text(f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}"),
+    f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}",
 )
-_LOCK = text("SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
-_STATUS = text(
-    "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = :gpu_id AND gone_at IS NULL"
-)
+_LOCK = "SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
+_STATUS = "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
 
 
 async def page(

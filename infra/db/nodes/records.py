@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops import alerts
@@ -15,25 +13,25 @@ from workflows.domain.node_record import NodeRecord, Rest, RestCause
 
 COLUMNS = "g.failure_count, g.task_failure_count, g.failed_tasks, g.failed_flow, g.rests, g.hand_backs"
 """Of a row `g` of `gpus`, for `Recorded`."""
-_LOCK = text(f"SELECT g.status, {COLUMNS} FROM gpus g WHERE g.gpu_id = :gpu_id FOR UPDATE")
-_WRITE = text(  # a rest that lasts longer goes on
-    f"""
-    UPDATE gpus SET failure_count = :failed_contacts, task_failure_count = :task_failures,
-           failed_tasks = :failed_tasks, failed_flow = :failed_flow, rests = :rests, hand_backs = :hand_backs,
-           not_before = CASE WHEN CAST(:pause_s AS float) IS NOT NULL
-                             THEN GREATEST(clock_timestamp() + make_interval(secs => :pause_s),
+_LOCK = f"SELECT g.status, {COLUMNS} FROM gpus g WHERE g.gpu_id = %(gpu_id)s FOR UPDATE"
+# A rest that lasts longer goes on.
+_WRITE = f"""
+    UPDATE gpus SET failure_count = %(failed_contacts)s, task_failure_count = %(task_failures)s,
+           failed_tasks = %(failed_tasks)s, failed_flow = %(failed_flow)s,
+           rests = %(rests)s, hand_backs = %(hand_backs)s,
+           not_before = CASE WHEN CAST(%(pause_s)s AS float) IS NOT NULL
+                             THEN GREATEST(clock_timestamp() + make_interval(secs => %(pause_s)s),
                                            CASE WHEN {clock.rests("not_before")} THEN not_before END)
-                             WHEN NOT :ends THEN not_before END
-     WHERE gpu_id = :gpu_id
+                             WHEN NOT %(ends)s THEN not_before END
+     WHERE gpu_id = %(gpu_id)s
     """
-)
 CLEAN = (
     "failure_count = 0, task_failure_count = 0, failed_tasks = '{}', failed_flow = NULL, rests = 0, hand_backs = 0,"
     " not_before = NULL"
 )
 """The assignments of an empty record without a rest."""
-_CLEAR = text(
-    f"UPDATE gpus SET {CLEAN} WHERE gpu_id = :gpu_id AND gone_at IS NULL"
+_CLEAR = (
+    f"UPDATE gpus SET {CLEAN} WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
     " AND (failure_count > 0 OR task_failure_count > 0 OR rests > 0 OR hand_backs > 0 OR not_before IS NOT NULL)"
 )
 REASON = 200
@@ -101,7 +99,7 @@ async def write(
 
 async def clear(connection: Connection, gpu_id: str) -> bool:
     """Empty a node's record and end its rest; False where there was neither."""
-    return (await connection.execute(_CLEAR, {"gpu_id": gpu_id})).rowcount == 1
+    return await connection.execute(_CLEAR, {"gpu_id": gpu_id}) == 1
 
 
 async def tell(connection: Connection, gpu_id: str, rest: Rest, reason: str | None) -> None:

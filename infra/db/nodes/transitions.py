@@ -6,8 +6,6 @@ transaction. The callers handle claims and releases around it.
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, text
-
 from infra.db.connection import Connection
 from infra.db.nodes import records as node_records
 from infra.db.ops import alerts
@@ -19,18 +17,18 @@ from workflows.domain.gpu import GpuStatus, check_edge
 
 def _transition(
     before: tuple[GpuStatus, ...], after: GpuStatus, assignments: str, where: str = "gone_at IS NULL"
-) -> TextClause:
+) -> str:
     for state in before:
         check_edge(state, after)
     states = ", ".join(f"'{state}'" for state in before)
-    return text(
+    return (
         f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"
-        f" WHERE gpu_id = :gpu_id AND status IN ({states}) AND {where} RETURNING epoch"
+        f" WHERE gpu_id = %(gpu_id)s AND status IN ({states}) AND {where} RETURNING epoch"
     )
 
 
 _FAULT = _transition(  # also where it has gone meanwhile: it comes back as it left
-    (GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = :reason", where="true"
+    (GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = %(reason)s", where="true"
 )
 _OFFLINE = _transition((GpuStatus.ACTIVE,), GpuStatus.OFFLINE, "failure_count = failure_count + 1")
 _RETURN = _transition(
@@ -43,7 +41,7 @@ _RECOVER = _transition(
     GpuStatus.ACTIVE,
     f"{node_records.CLEAN}, fault_reason = NULL, judged_since = clock_timestamp()",
 )
-_GO = text("UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = :gpu_id AND gone_at IS NULL RETURNING epoch")
+_GO = "UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL RETURNING epoch"
 
 
 async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
@@ -98,8 +96,8 @@ def _offline_alert(gpu_id: str) -> NewAlert:
     )
 
 
-_ATTENDED = text(
-    "UPDATE gpus SET attended_epoch = epoch, attended_status = status WHERE gpu_id = :gpu_id"
+_ATTENDED = (
+    "UPDATE gpus SET attended_epoch = epoch, attended_status = status WHERE gpu_id = %(gpu_id)s"
     " AND (attended_epoch, attended_status) IS DISTINCT FROM (epoch, status)"
 )
 

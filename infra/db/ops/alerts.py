@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection, columns
 from infra.db.ops import counters
@@ -54,27 +52,26 @@ AGAIN_S = 3600.0
 """How long after an acknowledgement the same cause may be raised anew."""
 
 # Named after the one before it, so that two processes that find the same raise one.
-_RAISE = text(
-    f"""
+_RAISE = f"""
     WITH last AS (
         SELECT seq, status, status = 'ACTIVE' OR {clock.recent("acknowledged_at", clock.seconds("again"))} AS holds
-          FROM alerts WHERE cause = :cause ORDER BY seq DESC LIMIT 1),
+          FROM alerts WHERE cause = %(cause)s ORDER BY seq DESC LIMIT 1),
     counted AS (
         UPDATE alerts a
-           SET count = a.count + CASE WHEN :lasts THEN 0 ELSE 1 END,
-               message = CASE a.status WHEN 'ACTIVE' THEN :message ELSE a.message END
-          FROM last WHERE a.seq = last.seq AND last.holds AND NOT (:lasts AND a.message = :message))
+           SET count = a.count + CASE WHEN %(lasts)s THEN 0 ELSE 1 END,
+               message = CASE a.status WHEN 'ACTIVE' THEN %(message)s ELSE a.message END
+          FROM last WHERE a.seq = last.seq AND last.holds AND NOT (%(lasts)s AND a.message = %(message)s))
     INSERT INTO alerts (dedupe_key, cause, title, message, level, source)
-    SELECT :cause || '#' || COALESCE((SELECT seq FROM last), 0), :cause, :title, :message, :level, :source
+    SELECT %(cause)s || '#' || COALESCE((SELECT seq FROM last), 0), %(cause)s, %(title)s, %(message)s, %(level)s,
+           %(source)s
      WHERE NOT EXISTS (SELECT FROM last WHERE holds) ON CONFLICT (dedupe_key) DO NOTHING
     """
+_ACKNOWLEDGE = (
+    "UPDATE alerts SET status = 'ACKNOWLEDGED', acknowledged_at = clock_timestamp(), acknowledged_by = %(by)s"
+    " WHERE seq = %(seq)s AND status = 'ACTIVE'"
 )
-_ACKNOWLEDGE = text(
-    "UPDATE alerts SET status = 'ACKNOWLEDGED', acknowledged_at = clock_timestamp(), acknowledged_by = :by"
-    " WHERE seq = :seq AND status = 'ACTIVE'"
-)
-_EXISTS = text("SELECT EXISTS (SELECT FROM alerts WHERE seq = :seq)")
-_FILTERS = {"level": "level = :level", "status": "status = :status"}
+_EXISTS = "SELECT EXISTS (SELECT FROM alerts WHERE seq = %(seq)s)"
+_FILTERS = {"level": "level = %(level)s", "status": "status = %(status)s"}
 
 
 UNSERVED_NAMED = 20
@@ -146,7 +143,7 @@ def disk_nearly_full(hostname: str, path: str, free: int, total: int) -> NewAler
 async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
     """(new) → ACTIVE. Returns False if the cause has an ACTIVE alert, or had one within AGAIN_S, which counts it
     instead."""
-    return (await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S})).rowcount == 1
+    return await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S}) == 1
 
 
 def fleet_silent(held: list[str], fleet: int) -> NewAlert:
@@ -164,7 +161,7 @@ def fleet_silent(held: list[str], fleet: int) -> NewAlert:
 
 async def acknowledge(connection: Connection, seq: int, by: str) -> bool:
     """ACTIVE → ACKNOWLEDGED. Returns False if it was acknowledged before: the first one stays. Raises AlertNotFound."""
-    changed = (await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by})).rowcount == 1
+    changed = await connection.execute(_ACKNOWLEDGE, {"seq": seq, "by": by}) == 1
     if not await connection.one(bool, _EXISTS, {"seq": seq}):
         raise AlertNotFound
     return changed
@@ -177,5 +174,5 @@ async def page(
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
     counts = (await counters.read(connection)).alerts
     total = sum(n for pair, n in counts.items() if set(filters.values()) <= set(pair))
-    statement = text(f"SELECT {columns(Alert)} FROM alerts WHERE {where} ORDER BY seq DESC LIMIT :limit OFFSET :offset")
+    statement = f"SELECT {columns(Alert)} FROM alerts WHERE {where} ORDER BY seq DESC LIMIT %(limit)s OFFSET %(offset)s"
     return await connection.all(Alert, statement, filters | {"limit": limit, "offset": offset}), total

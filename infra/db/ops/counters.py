@@ -6,31 +6,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 from workflows.domain.task import TERMINAL
 
 # One statement, one snapshot: a reader sees a difference either still apart or added, never both or neither.
-_READ = text(
-    """
+_READ = """
     SELECT counter, key, sum(n)::bigint AS n
-      FROM (SELECT counter, key, n FROM counters WHERE counter = ANY (:counters)
-             UNION ALL SELECT counter, key, n FROM counter_deltas WHERE counter = ANY (:counters)) both_tables
+      FROM (SELECT counter, key, n FROM counters WHERE counter = ANY (%(counters)s)
+             UNION ALL SELECT counter, key, n FROM counter_deltas WHERE counter = ANY (%(counters)s)) both_tables
      GROUP BY counter, key HAVING sum(n) <> 0
 """
-)
-_QUEUED_OF = text(
-    """
+_QUEUED_OF = """
     SELECT COALESCE(sum(n), 0)::bigint
-      FROM (SELECT key, n FROM counters WHERE counter = :counter
-             UNION ALL SELECT key, n FROM counter_deltas WHERE counter = :counter) both_tables
-     WHERE key LIKE '% QUEUED'
+      FROM (SELECT key, n FROM counters WHERE counter = %(counter)s
+             UNION ALL SELECT key, n FROM counter_deltas WHERE counter = %(counter)s) both_tables
+     WHERE key LIKE '%% QUEUED'
 """
-)
-_FOLD = text(
-    """
+_FOLD = """
     WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n),
     added AS (
         INSERT INTO counters AS c (counter, key, n)
@@ -39,9 +32,8 @@ _FOLD = text(
         RETURNING counter, key, n)
     SELECT counter, key FROM added WHERE n = 0
     """
-)
-_DROP_ZEROS = text(
-    "DELETE FROM counters c USING unnest(CAST(:counters AS text[]), CAST(:keys AS text[])) AS z(counter, key)"
+_DROP_ZEROS = (
+    "DELETE FROM counters c USING unnest(CAST(%(counters)s AS text[]), CAST(%(keys)s AS text[])) AS z(counter, key)"
     " WHERE c.counter = z.counter AND c.key = z.key AND c.n = 0"
 )
 COUNTED = """
@@ -65,27 +57,25 @@ KEPT = """
 """Every count in COUNTED, as the counters have it, without those of a later version."""
 # Also one statement: of a change that is made meanwhile it sees the row and its difference, or neither. So it appends
 # exactly what is missing, and locks nobody out.
-_RECOUNT = text(
-    f"""
+_RECOUNT = f"""
     WITH counted AS ({COUNTED}), kept AS ({KEPT})
     INSERT INTO counter_deltas (counter, key, n)
     SELECT counter, key, COALESCE(counted.n, 0) - COALESCE(kept.n, 0) FROM counted FULL JOIN kept USING (counter, key)
      WHERE counted.n IS DISTINCT FROM kept.n
     RETURNING counter, key, n
     """
-)
-_REST = "make_interval(secs => :rest * CAST(body ->> 'took_s' AS float))"
-_RECOUNT_IS_DUE = text(
+_REST = "make_interval(secs => %(rest)s * CAST(body ->> 'took_s' AS float))"
+_RECOUNT_IS_DUE = (
     f"SELECT NOT EXISTS (SELECT FROM monitor_reports WHERE name = 'recount' AND {clock.recent('at', _REST)})"
 )
-_RECOUNTED = text(
+_RECOUNTED = (
     "INSERT INTO monitor_reports AS m (name, body)"
-    " VALUES ('recount', json_build_object('took_s', CAST(:took_s AS float)))"
+    " VALUES ('recount', json_build_object('took_s', CAST(%(took_s)s AS float)))"
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
 RECOUNT_LIMIT_S = 40.0
-_LIMIT = text(f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'")  # within one step of the monitor
-_CLOCK = text("SELECT clock_timestamp()")
+_LIMIT = f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'"  # within one step of the monitor
+_CLOCK = "SELECT clock_timestamp()"
 RECOUNT_REST = 200
 """The pause between two recounts, as a multiple of the last one's duration: half a percent of one core at any size."""
 _GENERAL = ["tasks", "gpus", "alerts"]

@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops import counters, instances
@@ -16,42 +14,40 @@ from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
 from workflows.domain.task import TERMINAL, TaskStatus
 
-_RECENT = text(
+_RECENT = (
     "SELECT status, count(*) AS n FROM (SELECT status FROM tasks WHERE completed_at <= statement_timestamp()"
     " ORDER BY completed_at DESC LIMIT 100) last GROUP BY status"
 )
 # The wait told at creation against the wait until a node first had the task; a synchronous node accepts nothing.
-_WAIT_ESTIMATES = text(
-    """
+_WAIT_ESTIMATES = """
     SELECT count(*) AS samples,
            round(percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(error_s))::numeric, 3)::float AS median_error_s,
            round(percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(error_s))::numeric, 3)::float AS p90_error_s,
            round(avg(error_s)::numeric, 3)::float AS bias_s
       FROM (SELECT last.estimated_wait_s - extract(epoch FROM first.had_at - last.created_at)::float AS error_s
               FROM (SELECT task_id, estimated_wait_s, created_at FROM tasks WHERE completed_at <= statement_timestamp()
-                     ORDER BY completed_at DESC LIMIT :last) last
+                     ORDER BY completed_at DESC LIMIT %(last)s) last
              CROSS JOIN LATERAL (
                    SELECT min(COALESCE(a.accepted_at, a.claimed_at)) AS had_at FROM attempts a
                     WHERE a.task_id = last.task_id
                       AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
              WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) told
     """
-)
-_KEEP = text(
-    "INSERT INTO monitor_reports AS m (name, body) VALUES ('last', CAST(:body AS json))"
+_KEEP = (
+    "INSERT INTO monitor_reports AS m (name, body) VALUES ('last', CAST(%(body)s AS json))"
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
-_LAST = text("SELECT body FROM monitor_reports WHERE name = 'last'")
-_KEEP_STUCK = text(
+_LAST = "SELECT body FROM monitor_reports WHERE name = 'last'"
+_KEEP_STUCK = (
     "INSERT INTO monitor_reports AS m (name, body)"
-    " VALUES ('stuck', json_build_object('workflows', CAST(:workflows AS integer)))"
+    " VALUES ('stuck', json_build_object('workflows', CAST(%(workflows)s AS integer)))"
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
-_STUCK = text(
+_STUCK = (
     "SELECT CAST(body ->> 'workflows' AS integer) FROM monitor_reports"
     f" WHERE name = 'stuck' AND {clock.recent('at', clock.seconds('within'))}"
 )
-_IS_LATE = text(
+_IS_LATE = (
     "SELECT EXISTS (SELECT FROM monitor_reports"
     f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
 )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 
@@ -20,44 +18,37 @@ class Load:
     disk_usage: float
 
 
-_JOIN = text(
-    """
+_JOIN = """
     WITH next AS (SELECT nextval(pg_get_serial_sequence('instances', 'number')) AS number)
     INSERT INTO instances (instance_id, number, kind, hostname, pid, version) OVERRIDING SYSTEM VALUE
-    SELECT 'instance-' || lpad(number::text, GREATEST(3, length(number::text)), '0'), number, :kind, :hostname, :pid,
-           :version FROM next
+    SELECT 'instance-' || lpad(number::text, GREATEST(3, length(number::text)), '0'), number,
+           %(kind)s, %(hostname)s, %(pid)s, %(version)s FROM next
     RETURNING instance_id
     """
-)
-_BEAT = text(
-    f"""
+_BEAT = f"""
     UPDATE instances
        SET listening_since = CASE WHEN {clock.long_ago("GREATEST(last_beat, listening_since)", clock.seconds("deaf"))}
                                   THEN clock_timestamp() ELSE listening_since END,
-           last_beat = clock_timestamp(), cpu_usage = :cpu_usage, memory_usage = :memory_usage,
-           disk_usage = :disk_usage
-     WHERE instance_id = :instance_id
+           last_beat = clock_timestamp(), cpu_usage = %(cpu_usage)s, memory_usage = %(memory_usage)s,
+           disk_usage = %(disk_usage)s
+     WHERE instance_id = %(instance_id)s
     """
-)
-_LEAVE = text("DELETE FROM instances WHERE instance_id = :instance_id")
-_YIELD = text("UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = :instance_id")
+_LEAVE = "DELETE FROM instances WHERE instance_id = %(instance_id)s"
+_YIELD = "UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = %(instance_id)s"
 # Of an instance whose last beat is yet to come: it has a timeout from now on, and listens anew.
-_SET_RIGHT = text(
+_SET_RIGHT = (
     "UPDATE instances SET last_beat = clock_timestamp(), listening_since = clock_timestamp()"
     " WHERE last_beat > clock_timestamp()"
 )
-_PURGE = text("DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => :age)")
-_NEARLY_FULL = text(
-    "INSERT INTO monitor_reports AS m (name, body) VALUES ('disk:' || CAST(:hostname AS text), '{}')"
+_PURGE = "DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => %(age)s)"
+_NEARLY_FULL = (
+    "INSERT INTO monitor_reports AS m (name, body) VALUES ('disk:' || CAST(%(hostname)s AS text), '{}')"
     " ON CONFLICT (name) DO UPDATE SET at = clock_timestamp()"
 )
-_PURGE_DISKS = text(
-    f"DELETE FROM monitor_reports WHERE name LIKE 'disk:%' AND {clock.long_ago('at', clock.seconds('age'))}"
-)
+_PURGE_DISKS = f"DELETE FROM monitor_reports WHERE name LIKE 'disk:%%' AND {clock.long_ago('at', clock.seconds('age'))}"
 LIVES_S = 30.0
 """A holder that has beaten within this time is alive, however long its lease: a turn takes two seconds at most."""
-_LIST = text(
-    f"""
+_LIST = f"""
     SELECT i.instance_id, i.kind, i.version, i.started_at, i.last_beat, i.cpu_usage, i.memory_usage, i.disk_usage,
            {clock.recent("i.last_beat", clock.seconds("timeout"))} AS alive,
            l.holder IS NOT NULL AS leads,
@@ -68,7 +59,6 @@ _LIST = text(
       LEFT JOIN leader_lease l ON l.holder = i.instance_id AND l.expires_at > clock_timestamp()
      ORDER BY i.number
     """
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +92,7 @@ async def beat(connection: Connection, instance_id: str, load: Load, deaf_s: flo
     too. It also does so if its own last beat lies in the future, since nothing is known of theirs then.
     """
     values = load.__dict__ | {"instance_id": instance_id, "deaf": deaf_s}
-    return (await connection.execute(_BEAT, values)).rowcount == 1
+    return await connection.execute(_BEAT, values) == 1
 
 
 async def leave(connection: Connection, instance_id: str) -> None:

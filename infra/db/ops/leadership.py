@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops.instances import LIVES_S
@@ -16,16 +14,14 @@ _UNEXPIRED = f"""
           OR EXISTS (SELECT FROM instances i
                       WHERE i.instance_id = l.holder AND {clock.recent("i.last_beat", f"interval '{LIVES_S:g} s'")})))
 """
-_LEAD = text(
-    f"""
+_LEAD = f"""
     INSERT INTO leader_lease AS l (name, holder, epoch, expires_at)
-    VALUES ('leader', :instance_id, 1, clock_timestamp() + make_interval(secs => :lease))
+    VALUES ('leader', %(instance_id)s, 1, clock_timestamp() + make_interval(secs => %(lease)s))
         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at,
            epoch = CASE WHEN l.holder = excluded.holder AND {_UNEXPIRED} THEN l.epoch ELSE l.epoch + 1 END
      WHERE l.holder = excluded.holder OR NOT {_UNEXPIRED}
     RETURNING epoch
     """
-)
 
 
 async def lead(connection: Connection, instance_id: str, lease_s: float) -> int | None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 from infra.db.ops import api_keys
 from infra.db.ops.api_keys import NewKey
 from infra.db.ops.audit import Actor
 from workflows.domain.role import Role
 
-_LIVE = text("SELECT key_id FROM api_keys WHERE owner = :owner AND role = 'node' AND revoked_at IS NULL")
-_ADOPT = text("UPDATE gpus SET lineage = :lineage WHERE gpu_id = ANY (:gpu_ids) AND lineage IS NULL")
+_LIVE = "SELECT key_id FROM api_keys WHERE owner = %(owner)s AND role = 'node' AND revoked_at IS NULL"
+_ADOPT = "UPDATE gpus SET lineage = %(lineage)s WHERE gpu_id = ANY (%(gpu_ids)s) AND lineage IS NULL"
 
 
 async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 
@@ -13,20 +11,19 @@ SMALL_STEP_S = 10.0
 """A task whose waiting begins this little in the future has just begun to wait: the clock was set back a moment ago."""
 # The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first. An index
 # finds them, however many wait: it takes bounds that are fixed for the statement, which `clock_timestamp()` is not.
-_PROMOTE = text(
-    f"""
+_PROMOTE = f"""
     WITH aged AS (
         SELECT task_id, task_type, queue_rank, display_id FROM tasks
          WHERE task_id IN (
                (SELECT task_id FROM tasks
                  WHERE queue_class = 0 AND waiting_since < statement_timestamp() - {clock.seconds("aging")}
-                 ORDER BY waiting_since LIMIT :limit)
+                 ORDER BY waiting_since LIMIT %(limit)s)
                UNION ALL
                (SELECT task_id FROM tasks
                  WHERE queue_class = 0 AND waiting_since > statement_timestamp() + interval '{SMALL_STEP_S:g} s'
-                 ORDER BY waiting_since LIMIT :limit))
+                 ORDER BY waiting_since LIMIT %(limit)s))
            AND queue_class = 0 AND {clock.long_ago("waiting_since", clock.seconds("aging"))}
-         ORDER BY waiting_since LIMIT :limit FOR UPDATE SKIP LOCKED),
+         ORDER BY waiting_since LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
     numbered AS (
         SELECT task_id, task_type,
                row_number() OVER (PARTITION BY task_type ORDER BY queue_rank, display_id) - 1 AS n
@@ -40,14 +37,13 @@ _PROMOTE = text(
           FROM (SELECT DISTINCT task_type FROM aged) types)
     UPDATE tasks t
        SET queue_class = 1, promoted_at = clock_timestamp(),
-           queue_rank = GREATEST(COALESCE(f.head, 0), COALESCE(f.last + :spacing, 0)) + n.n * :spacing
+           queue_rank = GREATEST(COALESCE(f.head, 0), COALESCE(f.last + %(spacing)s, 0)) + n.n * %(spacing)s
       FROM numbered n JOIN flows f USING (task_type)
      WHERE t.task_id = n.task_id
     """
-)
 
 
 async def promote(connection: Connection, aging_s: float, *, limit: int) -> int:
     """Move NORMAL tasks that have waited longer than `aging_s` seconds to the VIP class. Returns their number."""
     values = {"aging": aging_s, "limit": limit, "spacing": 1 / WEIGHT}
-    return (await connection.execute(_PROMOTE, values)).rowcount
+    return await connection.execute(_PROMOTE, values)

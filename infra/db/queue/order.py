@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 
 FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
@@ -26,33 +24,31 @@ def in_order(task: str) -> str:
 # Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
 # among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
 # its work has one share, however many types it is spread over.
-_PLACE = text(
-    f"""
+_PLACE = f"""
     SELECT COALESCE(
            (SELECT q.queue_rank FROM tasks q
-             WHERE q.task_type = :task_type AND q.queue_class = :queue_class AND q.waiting_since IS NOT NULL
+             WHERE q.task_type = %(task_type)s AND q.queue_class = %(queue_class)s AND q.waiting_since IS NOT NULL
              ORDER BY q.queue_rank LIMIT 1),
            (SELECT min(head.queue_rank)
-              FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+              FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
              CROSS JOIN LATERAL (
                    SELECT q.queue_rank FROM tasks q
-                    WHERE q.task_type = types.task_type AND q.queue_class = :queue_class
+                    WHERE q.task_type = types.task_type AND q.queue_class = %(queue_class)s
                       AND q.waiting_since IS NOT NULL
                     ORDER BY q.queue_rank LIMIT 1) head),
            0) AS virtual_time,
            (SELECT max(last.queue_rank)
-              FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+              FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
              CROSS JOIN LATERAL (
                    SELECT q.queue_rank FROM tasks q
-                    WHERE q.task_type = types.task_type AND q.queue_class = :queue_class
-                      AND {FLOW.format(task="q")} = :flow
+                    WHERE q.task_type = types.task_type AND q.queue_class = %(queue_class)s
+                      AND {FLOW.format(task="q")} = %(flow)s
                       AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
                     ORDER BY q.queue_rank DESC LIMIT 1) last) AS last_of_flow,
            NOT EXISTS (
-               SELECT FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+               SELECT FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
                  JOIN tasks q ON q.task_type = types.task_type AND q.waiting_since IS NOT NULL) AS alone
     """
-)
 
 
 @dataclass(frozen=True)

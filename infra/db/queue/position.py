@@ -7,46 +7,38 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 
 # Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
-_AHEAD = text(
-    """
+_AHEAD = """
     SELECT COALESCE(sum(more.n), 0)::bigint
-      FROM unnest(CAST(:pool AS bigint[])) AS types(task_type)
+      FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
            SELECT (SELECT count(*) FROM (
                    SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                      AND q.queue_class > :queue_class LIMIT CAST(:limit AS bigint)) above)
+                      AND q.queue_class > %(queue_class)s LIMIT CAST(%(limit)s AS bigint)) above)
                 + (SELECT count(*) FROM (
                    SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                      AND q.queue_class = :queue_class AND (q.queue_rank, q.display_id) < (:rank, :display_id)
-                    LIMIT CAST(:limit AS bigint)) before) AS n) more
+                      AND q.queue_class = %(queue_class)s AND (q.queue_rank, q.display_id) < (%(rank)s, %(display_id)s)
+                    LIMIT CAST(%(limit)s AS bigint)) before) AS n) more
     """
-)
-_MILESTONES = text(
-    """
+_MILESTONES = """
     SELECT queue_class, queue_rank, display_id, waiting
       FROM (SELECT queue_class, queue_rank, display_id, count(*) OVER (PARTITION BY queue_class) AS waiting,
                    row_number() OVER (PARTITION BY queue_class ORDER BY queue_rank, display_id) - 1 AS n
-              FROM tasks WHERE task_type = :task_type AND waiting_since IS NOT NULL) numbered
-     WHERE n % :every = 0 ORDER BY queue_class, n
+              FROM tasks WHERE task_type = %(task_type)s AND waiting_since IS NOT NULL) numbered
+     WHERE n %% %(every)s = 0 ORDER BY queue_class, n
     """
-)
-_BETWEEN = text(
-    """
+_BETWEEN = """
     SELECT COALESCE(sum(behind.n), 0)::bigint
-      FROM unnest(CAST(:task_types AS bigint[]), CAST(:ranks AS float[]), CAST(:display_ids AS bigint[]))
+      FROM unnest(CAST(%(task_types)s AS bigint[]), CAST(%(ranks)s AS float[]), CAST(%(display_ids)s AS bigint[]))
            AS mark(task_type, rank, display_id)
      CROSS JOIN LATERAL (
            SELECT count(*) AS n FROM tasks q
-            WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND q.queue_class = :queue_class
+            WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND q.queue_class = %(queue_class)s
               AND (q.queue_rank, q.display_id) >= (mark.rank, mark.display_id)
-              AND (q.queue_rank, q.display_id) < (:rank, :display_id)) behind
+              AND (q.queue_rank, q.display_id) < (%(rank)s, %(display_id)s)) behind
     """
-)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.queue import order
@@ -30,41 +28,36 @@ _RESTED = f"""
                            AND edge.from_status IS DISTINCT FROM edge.to_status)
         HAVING {clock.recent(_LAST_MEND, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
 """
-_NOT_STARTED = text(
-    f"""
+_NOT_STARTED = f"""
     SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM outbox o JOIN tasks t USING (task_id)
      WHERE {clock.long_ago("o.created_at", clock.seconds("age"))} AND t.completed_at IS NULL AND {_RESTED}
      ORDER BY waits, o.created_at LIMIT 500  -- what holds a slot goes first
     """
-)
-_UNCOLLECTED = text(
+_UNCOLLECTED = (
     f"SELECT a.attempt, a.gpu_id, {clock.age_s('a.closed_at')} AS closed_for_s,"
     f" {_ROW} FROM attempts a JOIN tasks t USING (task_id)"
     f" WHERE {clock.long_ago('a.closed_at', clock.seconds('age'))} AND a.collected_at IS NULL"
     f" AND t.completed_at IS NULL AND {_RESTED} ORDER BY a.closed_at LIMIT 500"
 )
-_UNDISPATCHED = text(
+_UNDISPATCHED = (
     f"SELECT a.attempt, a.gpu_id, a.ip, a.port, g.dispatch_secret, {_ROW}"
     "  FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id"
     " WHERE a.closed_at IS NULL AND a.accepted_at IS NULL"
     f"  AND {clock.long_ago('a.claimed_at', clock.seconds('age'))}"
     f"  AND {_RESTED} ORDER BY a.claimed_at LIMIT 100"
 )
-_EXPIRED = text(
-    f"""
+_EXPIRED = f"""
     SELECT a.attempt, a.gpu_id, a.accepted_at, a.ip, a.port, g.dispatch_secret, {_ROW}
       FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
      WHERE a.closed_at IS NULL
-       AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => :delivery))
-           < clock_timestamp() - make_interval(secs => :age + t.timeout_ms / 1000.0)
+       AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => %(delivery)s))
+           < clock_timestamp() - make_interval(secs => %(age)s + t.timeout_ms / 1000.0)
        -- else nobody may have asked the node yet: the workflow begins with its grant, and no worker was there
        AND (a.accepted_at IS NOT NULL OR a.attempt > 1
-            OR a.claimed_at < clock_timestamp() - make_interval(secs => :unheard))
+            OR a.claimed_at < clock_timestamp() - make_interval(secs => %(unheard)s))
      LIMIT 500
     """
-)
-_FORGOTTEN = text(
-    f"""
+_FORGOTTEN = f"""
     SELECT NULLIF(t.attempts, 0) AS attempt, CAST(NULL AS text) AS gpu_id, {_ROW}
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.status = 'QUEUED' AND t.waiting_since IS NULL
@@ -73,20 +66,16 @@ _FORGOTTEN = text(
             AND {clock.long_ago("a.collected_at", clock.seconds("age"))})
        AND {_RESTED} ORDER BY t.updated_at LIMIT 500
     """
-)
-_STUCK = text(
-    f"""
+_STUCK = f"""
     SELECT {_ROW}, a.attempt, a.gpu_id
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NOT NULL AND a.collected_at IS NULL
-     WHERE t.task_id = :task_id ORDER BY a.attempt DESC LIMIT 1
+     WHERE t.task_id = %(task_id)s ORDER BY a.attempt DESC LIMIT 1
     """
-)
-_ENDED = text(
+_ENDED = (
     f"SELECT {_ROW}, t.attempts AS attempt FROM tasks t"
-    f" WHERE t.task_id = ANY(:task_ids) AND {clock.long_ago('t.completed_at', clock.seconds('age'))}"
+    f" WHERE t.task_id = ANY(%(task_ids)s) AND {clock.long_ago('t.completed_at', clock.seconds('age'))}"
 )
-_SET_RIGHT = text(
-    f"""
+_SET_RIGHT = f"""
     UPDATE attempts
        SET claimed_at = LEAST(claimed_at, {clock.NOW}),
            accepted_at = CASE WHEN accepted_at IS NOT NULL THEN LEAST(accepted_at, {clock.NOW}) END
@@ -94,29 +83,27 @@ _SET_RIGHT = text(
            SELECT task_id, attempt FROM attempts
             WHERE closed_at IS NULL AND (claimed_at > {clock.NOW} OR accepted_at > {clock.NOW}) FOR UPDATE SKIP LOCKED)
     """
-)
-_UNFINISHED = text(
-    f"""
+_UNFINISHED = f"""
     WITH idle AS MATERIALIZED (  -- few, however many wait: read from an index that holds nothing else
         SELECT * FROM tasks WHERE status = 'QUEUED' AND waiting_since IS NULL)
     SELECT {_ROW}, t.display_id, a.attempt, a.gpu_id,
            {clock.long_ago("t.updated_at", clock.seconds("age"))}
            AND (a.closed_at IS NULL OR a.collected_at IS NOT NULL) AND {_RESTED} AS doubtful
-      FROM ((SELECT * FROM idle WHERE display_id > :after ORDER BY display_id LIMIT :limit)
+      FROM ((SELECT * FROM idle WHERE display_id > %(after)s ORDER BY display_id LIMIT %(limit)s)
             UNION ALL
-            (SELECT * FROM tasks WHERE status = 'PROCESSING' AND display_id > :after ORDER BY display_id LIMIT :limit)
+            (SELECT * FROM tasks WHERE status = 'PROCESSING' AND display_id > %(after)s
+              ORDER BY display_id LIMIT %(limit)s)
            ) t
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
-     ORDER BY t.display_id LIMIT :limit
+     ORDER BY t.display_id LIMIT %(limit)s
     """
-)
-_ROUND = text("SELECT CAST(body ->> 'after' AS bigint) FROM monitor_reports WHERE name = 'round'")
-_KEEP_ROUND = text(
-    "INSERT INTO monitor_reports AS m (name, body) VALUES ('round', json_build_object('after', CAST(:after AS bigint)))"
+_ROUND = "SELECT CAST(body ->> 'after' AS bigint) FROM monitor_reports WHERE name = 'round'"
+_KEEP_ROUND = (
+    "INSERT INTO monitor_reports AS m (name, body)"
+    " VALUES ('round', json_build_object('after', CAST(%(after)s AS bigint)))"
     " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
-_UNATTENDED = text(
-    f"""
+_UNATTENDED = f"""
     SELECT g.gpu_id, g.epoch FROM gpus g
      WHERE g.gone_at IS NULL AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
        AND {clock.long_ago("GREATEST(g.status_since, g.registered_at)", clock.seconds("age"))}
@@ -125,15 +112,13 @@ _UNATTENDED = text(
      WHERE g.status = 'FAULTY' OR g.gone_at IS NOT NULL
      LIMIT 500
     """
-)
-_REGISTERED = text(
+_REGISTERED = (
     f"SELECT gpu_id, epoch FROM gpus WHERE gone_at IS NULL AND {clock.long_ago('registered_at', clock.seconds('age'))}"
 )
-_UNSERVED = text(
-    f"""
+_UNSERVED = f"""
     SELECT types.task_type, first.task_id
       FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
-             WHERE counter = 'tasks' AND key LIKE '% QUEUED' AND n > 0) types
+             WHERE counter = 'tasks' AND key LIKE '%% QUEUED' AND n > 0) types
      CROSS JOIN LATERAL (
            SELECT t.task_id, t.created_at FROM tasks t
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
@@ -142,7 +127,6 @@ _UNSERVED = text(
      ORDER BY EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[types.task_type]) DESC, first.created_at,
               types.task_type
     """
-)
 
 
 @dataclass(frozen=True, kw_only=True)

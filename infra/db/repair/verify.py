@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 from infra.db.nodes import liveness
 from infra.db.repair.invariants import Check
@@ -63,20 +61,18 @@ _FIND = """
            COALESCE((array_agg(subject ORDER BY subject))[1:{examples}], '{{}}') AS examples
       FROM ({broken}) AS found(subject)
 """
-_TASKS = text(
-    """
+_TASKS = """
     SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
            COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
            EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status) AS mended
-      FROM tasks t WHERE CAST(:task_id AS text) IS NULL OR task_id = :task_id
+      FROM tasks t WHERE CAST(%(task_id)s AS text) IS NULL OR task_id = %(task_id)s
     """
-)
-_RESULTS = text(
+_RESULTS = (
     "SELECT task_id, attempt, gpu_id, encode(sha256(convert_to(result, 'UTF8')), 'hex') AS sha256"
-    " FROM task_results WHERE gpu_id = ANY (:gpu_ids)"
+    " FROM task_results WHERE gpu_id = ANY (%(gpu_ids)s)"
 )
-_RESULT = text("SELECT result FROM task_results WHERE task_id = :task_id AND attempt = :attempt")
-_ACTIVE = text("SELECT count(*) FROM gpus WHERE gone_at IS NULL AND status = 'ACTIVE'")
+_RESULT = "SELECT result FROM task_results WHERE task_id = %(task_id)s AND attempt = %(attempt)s"
+_ACTIVE = "SELECT count(*) FROM gpus WHERE gone_at IS NULL AND status = 'ACTIVE'"
 
 
 async def take_snapshot(connection: Connection) -> None:
@@ -88,7 +84,7 @@ async def take_snapshot(connection: Connection) -> None:
 async def find(connection: Connection, check: Check) -> Finding:
     """The violations of one check."""
     statement = _FIND.format(rows=check.rows, broken=check.broken, examples=EXAMPLES)
-    row = await connection.one(_Found, text(statement.replace(":", r"\:")))
+    row = await connection.one(_Found, statement)
     return Finding(check.invariant, check.name, row.rows, row.violations, row.examples)
 
 

@@ -8,21 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import TextClause, text
-
 from infra.db.connection import Connection
 
 VERSIONS = Path(__file__).parent / "versions"
 PROGRAM = max(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))
 """The revision that this program was written for."""
 
-_TABLES = text(
+_TABLES = (
     "SELECT to_regclass('schema_version') IS NOT NULL AS version, to_regclass('alembic_version') IS NOT NULL AS before,"
     " to_regclass('schema_compatibility') IS NOT NULL AS compatibility"
 )
-_VERSION = text("SELECT version_num FROM schema_version")
-_BEFORE = text("SELECT version_num FROM alembic_version")
-_COMPATIBILITY = text("SELECT oldest_program FROM schema_compatibility")
+_VERSION = "SELECT version_num FROM schema_version"
+_BEFORE = "SELECT version_num FROM alembic_version"
+_COMPATIBILITY = "SELECT oldest_program FROM schema_compatibility"
 
 
 @dataclass(frozen=True)
@@ -61,5 +59,5 @@ async def read(connection: Connection) -> Schema:
     return Schema(await _only(connection, _VERSION), oldest)
 
 
-async def _only(connection: Connection, statement: TextClause) -> str | None:
+async def _only(connection: Connection, statement: str) -> str | None:
     return await connection.one_or_none(str, statement)

@@ -6,8 +6,6 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.queue import order
@@ -28,12 +26,11 @@ _TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {
               AND NOT {eligibility.barred("node", "q.task_type", _VIP, "q.barred_on")}
               AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
                    AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on || q.barred_on")})"""
-_ASSIGN = text(
-    f"""
+_ASSIGN = f"""
     WITH node AS (
         SELECT g.*, {eligibility.slots("g")} - {eligibility.used("g")} AS free
           FROM gpus g
-         WHERE g.gpu_id = :gpu_id AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}),
+         WHERE g.gpu_id = %(gpu_id)s AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}),
     heads AS (
         SELECT head.task_id, node.rests > 0 AND head.flow = node.failed_flow AS like_failed
           FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
@@ -58,7 +55,7 @@ _ASSIGN = text(
         SELECT best.task_id, best.attempts + 1, node.gpu_id, node.epoch,
                (SELECT min(s) FROM generate_series(1, node.max_concurrent_tasks) s
                  WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND o.closed_at IS NULL)),
-               :token, node.ip, node.port
+               %(token)s, node.ip, node.port
           FROM node, best
      RETURNING task_id, attempt)
     UPDATE tasks t SET attempts = claimed.attempt, waiting_since = NULL
@@ -71,7 +68,6 @@ _ASSIGN = text(
                  JOIN tasks o ON o.task_type = types.task_type AND o.waiting_since IS NOT NULL
                 WHERE o.task_id <> t.task_id) AS others_wait
     """
-)
 
 
 class _Assigned(NamedTuple):
@@ -107,15 +103,13 @@ async def assign(connection: Connection, gpu_id: str) -> list[Granted]:
     return granted
 
 
-_WITH_UNUSED_SLOTS = text(
-    f"""
+_WITH_UNUSED_SLOTS = f"""
     SELECT g.gpu_id FROM gpus g
      WHERE {eligibility.works("g")} AND NOT {eligibility.rests("g")}
        AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
                       AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
        AND {eligibility.used("g")} < {eligibility.slots("g")}
     """
-)
 
 
 async def with_unused_slots(connection: Connection) -> Sequence[str]:

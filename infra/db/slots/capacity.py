@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
 from workflows.domain.task import USUAL_DURATION_S
 
-_NODES = text(
-    f"""
+_NODES = f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
            count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
@@ -23,33 +20,29 @@ _NODES = text(
            count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < open_slots) AS free,
            COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0)::bigint AS slots
       FROM (SELECT g.status, g.max_concurrent_tasks AS slots,
-                   {eligibility.runs("g", ":task_type")} AS runs_type,
-                   {eligibility.runs("g", ":task_type")}
-                   AND (:vip_nodes OR g.priority_queue = 'NORMAL') AS fits,
+                   {eligibility.runs("g", "%(task_type)s")} AS runs_type,
+                   {eligibility.runs("g", "%(task_type)s")}
+                   AND (%(vip_nodes)s OR g.priority_queue = 'NORMAL') AS fits,
                    {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
                    {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
-)
-_POOL = text(
+_POOL = (
     "SELECT DISTINCT unnest(task_types) AS task_type FROM gpus"
-    " WHERE gone_at IS NULL AND task_types @> ARRAY[CAST(:task_type AS bigint)]"
-    " AND (:vip_nodes OR priority_queue = 'NORMAL')"
+    " WHERE gone_at IS NULL AND task_types @> ARRAY[CAST(%(task_type)s AS bigint)]"
+    " AND (%(vip_nodes)s OR priority_queue = 'NORMAL')"
 )
-_RUNNING = text(
-    """
+_RUNNING = """
     SELECT t.task_type, a.progress,
            GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
            AS elapsed_s
       FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
-     WHERE g.gone_at IS NULL AND g.status = 'ACTIVE' AND g.task_types @> ARRAY[CAST(:task_type AS bigint)]
-       AND (:vip_nodes OR g.priority_queue = 'NORMAL')
+     WHERE g.gone_at IS NULL AND g.status = 'ACTIVE' AND g.task_types @> ARRAY[CAST(%(task_type)s AS bigint)]
+       AND (%(vip_nodes)s OR g.priority_queue = 'NORMAL')
     """
-)
-_USUAL = text(
-    """
+_USUAL = """
     SELECT types.task_type, recent.p50
-      FROM unnest(CAST(:task_types AS bigint[])) AS types(task_type)
+      FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY took_s) AS p50
              FROM (SELECT extract(epoch FROM t.completed_at - t.started_at)::float AS took_s FROM tasks t
@@ -58,7 +51,6 @@ _USUAL = text(
                     ORDER BY t.completed_at DESC LIMIT 50) last) recent
      WHERE recent.p50 IS NOT NULL
     """
-)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """May this node take this task? The one definition, in SQL fragments.
 
 `node` and `task` are aliases of rows of `gpus` and `tasks`, or, for a task that a caller describes, parameters.
-`:strict` is the policy's `vip_nodes_strict`: whether VIP nodes serve VIP tasks alone.
+`strict` is the policy's `vip_nodes_strict`: whether VIP nodes serve VIP tasks alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def runs(node: str, task_type: str) -> str:
 
 def serves(node: str, vip: str) -> str:
     """It serves the class of the task; `vip` says whether that is VIP by its own priority."""
-    return f"({node}.priority_queue = 'NORMAL' OR {vip} OR NOT :strict)"
+    return f"({node}.priority_queue = 'NORMAL' OR {vip} OR NOT %(strict)s)"
 
 
 def another_could_take(task_type: str, vip: str, but: str) -> str:

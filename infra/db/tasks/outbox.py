@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 
 ADD = "INSERT INTO outbox (task_id) SELECT task_id FROM created"
 """Part of the statement that creates a task."""
-_CLEAR = text("DELETE FROM outbox WHERE task_id = ANY (:task_ids)")
-_CLEAR_ENDED = text(
+_CLEAR = "DELETE FROM outbox WHERE task_id = ANY (%(task_ids)s)"
+_CLEAR_ENDED = (
     "DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.task_id = o.task_id AND t.completed_at IS NULL)"
 )
 

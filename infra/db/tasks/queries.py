@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import TextClause, text
-
 from infra.db.connection import Connection
 from infra.db.ops import counters
 from workflows.domain.task import TaskStatus
@@ -86,18 +84,16 @@ _SMALL = """
 """
 _LARGE = "t.payload, CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result"
 _FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"
-_GET = text(f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = :task_id")
-_OWNER = text("SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = :task_id")
-_PROGRESS = text(
-    """
+_GET = f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = %(task_id)s"
+_OWNER = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = %(task_id)s"
+_PROGRESS = """
     SELECT t.task_id, t.display_id, t.status, t.user_id, t.lineage, t.gpu_id, t.task_type, t.queue_class, t.queue_rank,
            t.started_at, t.updated_at, t.waiting_since, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, a.attempt,
            a.progress, a.progress_at, clock_timestamp() AS now
       FROM tasks t
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
-     WHERE t.task_id = :task_id
+     WHERE t.task_id = %(task_id)s
     """
-)
 FAR = 100_000
 """Rows beyond which a page is read from the other end of the list if that is nearer.
 
@@ -125,26 +121,24 @@ def _ids(choice: _Choice, order: str) -> str:
 
     By kind, each type and status is a stretch of an index, however many other rows there are.
     """
-    where = " AND ".join(f"t.{name} = :{name}" for name in choice.columns) or "true"
+    where = " AND ".join(f"t.{name} = %({name})s" for name in choice.columns) or "true"
+    page = "LIMIT %(limit)s OFFSET %(offset)s"
     if not choice.by_kind:
-        return (
-            f"SELECT t.display_id FROM tasks t WHERE {where} ORDER BY t.display_id {order} LIMIT :limit OFFSET :offset"
-        )
+        return f"SELECT t.display_id FROM tasks t WHERE {where} ORDER BY t.display_id {order} {page}"
     return f"""
         SELECT stretch.display_id
-          FROM unnest(CAST(:types AS bigint[])) AS a (task_type)
-         CROSS JOIN unnest(CAST(:statuses AS text[])) AS b (status)
+          FROM unnest(CAST(%(types)s AS bigint[])) AS a (task_type)
+         CROSS JOIN unnest(CAST(%(statuses)s AS text[])) AS b (status)
          CROSS JOIN LATERAL (
                SELECT t.display_id FROM tasks t WHERE {where} AND t.task_type = a.task_type AND t.status = b.status
-                ORDER BY t.display_id {order} LIMIT :reach) stretch
-         ORDER BY stretch.display_id {order} LIMIT :limit OFFSET :offset
+                ORDER BY t.display_id {order} LIMIT %(reach)s) stretch
+         ORDER BY stretch.display_id {order} {page}
     """
 
 
-def _page(choice: _Choice, order: str) -> TextClause:
-    """A page. The largest payloads and results are not read until the others fit `:room`."""
-    return text(
-        f"""
+def _page(choice: _Choice, order: str) -> str:
+    """A page. The largest payloads and results are not read until the others fit `room`."""
+    return f"""
         WITH page AS MATERIALIZED (
             SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.display_id = ANY (ARRAY({_ids(choice, order)}))),
         sized AS (
@@ -153,13 +147,12 @@ def _page(choice: _Choice, order: str) -> TextClause:
              CROSS JOIN LATERAL (VALUES ('payload', octet_length(payload)), ('result', octet_length(result)))
                    AS f (field, size)
              WHERE size IS NOT NULL),
-        fitting AS (SELECT display_id, array_agg(field) AS fields FROM sized WHERE together <= :room GROUP BY 1)
+        fitting AS (SELECT display_id, array_agg(field) AS fields FROM sized WHERE together <= %(room)s GROUP BY 1)
         SELECT {_SMALL}, CASE WHEN 'payload' = ANY (f.fields) THEN t.payload END AS payload,
                CASE WHEN 'result' = ANY (f.fields) THEN t.result END AS result, t.result IS NOT NULL AS has_result
           FROM page t LEFT JOIN fitting f USING (display_id)
          ORDER BY t.display_id DESC
         """
-    )
 
 
 _FILTERS = [(), ("status",), ("task_type",), ("user_id",), ("gpu_id",), ("user_id", "gpu_id")]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection, columns
 from infra.db.tasks.transitions import Cause
 
@@ -25,8 +23,9 @@ class Event:
     at: datetime
 
 
-_EVENTS = text(
-    f"SELECT {columns(Event)} FROM task_events WHERE task_id = :task_id ORDER BY seq LIMIT :limit OFFSET :offset"
+_EVENTS = (
+    f"SELECT {columns(Event)} FROM task_events WHERE task_id = %(task_id)s"
+    " ORDER BY seq LIMIT %(limit)s OFFSET %(offset)s"
 )
 
 
@@ -35,17 +34,15 @@ async def events(connection: Connection, task_id: str, *, limit: int, offset: in
     return await connection.all(Event, _EVENTS, {"task_id": task_id, "limit": limit, "offset": offset})
 
 
-_NOTE = text(
-    """
+_NOTE = """
     WITH noted AS (
         UPDATE tasks SET event_seq = event_seq + 1
-         WHERE task_id = :task_id AND completed_at IS NULL
-           AND event_seq = COALESCE(CAST(:event_seq AS integer), event_seq)
+         WHERE task_id = %(task_id)s AND completed_at IS NULL
+           AND event_seq = COALESCE(CAST(%(event_seq)s AS integer), event_seq)
      RETURNING task_id, event_seq, status)
     INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
-    SELECT task_id, event_seq, status, status, :attempt, :gpu_id, :actor, :reason FROM noted
+    SELECT task_id, event_seq, status, status, %(attempt)s, %(gpu_id)s, %(actor)s, %(reason)s FROM noted
     """
-)
 
 
 async def note(connection: Connection, cause: Cause, event_seq: int | None = None) -> bool:
@@ -53,4 +50,4 @@ async def note(connection: Connection, cause: Cause, event_seq: int | None = Non
 
     Returns False, and writes nothing, if the task has ended, or has got another entry since `event_seq` was read.
     """
-    return (await connection.execute(_NOTE, cause | {"event_seq": event_seq})).rowcount == 1
+    return await connection.execute(_NOTE, cause | {"event_seq": event_seq}) == 1

@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import TextClause, text
-
 from infra.db.connection import Connection
 from workflows.domain.attempt import Outcome
 from workflows.domain.task import TaskStatus, check_edge
 
 _CAUSE = (
-    "SELECT CAST(:task_id AS text) AS task_id, CAST(:attempt AS integer) AS attempt, CAST(:gpu_id AS text) AS gpu_id,"
-    " CAST(:actor AS text) AS actor, CAST(:reason AS text) AS reason"
+    "SELECT CAST(%(task_id)s AS text) AS task_id, CAST(%(attempt)s AS integer) AS attempt,"
+    " CAST(%(gpu_id)s AS text) AS gpu_id, CAST(%(actor)s AS text) AS actor, CAST(%(reason)s AS text) AS reason"
 )
 
 
@@ -30,11 +28,10 @@ def _transition(
     assignments: str,
     cause: str = _CAUSE,
     answer: str = "EXISTS (SELECT FROM moved)",
-) -> TextClause:
+) -> str:
     """`cause` yields what `_CAUSE` does, or nothing if the task is not to be moved; it may be a write itself."""
     check_edge(before, after)
-    return text(
-        f"""
+    return f"""
         WITH cause AS ({cause}),
         moved AS (
             UPDATE tasks
@@ -46,7 +43,6 @@ def _transition(
             SELECT task_id, event_seq, '{before}', '{after}', attempt, gpu_id, actor, reason FROM moved)
         SELECT {answer} FROM cause
         """
-    )
 
 
 _STARTED = (
@@ -57,12 +53,12 @@ _COMPLETED = "completed_at = GREATEST(clock_timestamp(), started_at), error_mess
 _START = _transition(
     TaskStatus.QUEUED,
     TaskStatus.PROCESSING,
-    _STARTED.format(at="clock_timestamp() - make_interval(secs => :ran_s)"),
+    _STARTED.format(at="clock_timestamp() - make_interval(secs => %(ran_s)s)"),
 )
 _ACCEPTED = """
         UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())
-         WHERE task_id = :task_id AND attempt = :attempt AND closed_at IS NULL
-     RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason,
+         WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL
+     RETURNING task_id, attempt, gpu_id, CAST(%(actor)s AS text) AS actor, CAST(NULL AS text) AS reason,
                (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"""
 _ACCEPT = _transition(
     TaskStatus.QUEUED,
@@ -74,9 +70,9 @@ _ACCEPT = _transition(
 _REQUEUE = _transition(
     TaskStatus.PROCESSING,
     TaskStatus.QUEUED,
-    "gpu_id = NULL, started_at = NULL, retry_count = COALESCE(:retry_count, retry_count)",
+    "gpu_id = NULL, started_at = NULL, retry_count = COALESCE(%(retry_count)s, retry_count)",
 )
-_HAS_RESULT = "EXISTS (SELECT FROM task_results r WHERE r.task_id = :task_id AND r.attempt = :attempt)"
+_HAS_RESULT = "EXISTS (SELECT FROM task_results r WHERE r.task_id = %(task_id)s AND r.attempt = %(attempt)s)"
 _COMPLETE = _transition(TaskStatus.PROCESSING, TaskStatus.COMPLETED, _COMPLETED, cause=f"{_CAUSE} WHERE {_HAS_RESULT}")
 _COMPLETE_AND_COLLECT = _transition(
     TaskStatus.PROCESSING,
@@ -84,9 +80,10 @@ _COMPLETE_AND_COLLECT = _transition(
     _COMPLETED,
     cause=f"""
         UPDATE attempts SET collected_at = clock_timestamp()
-         WHERE task_id = :task_id AND attempt = :attempt AND outcome = '{Outcome.SUCCEEDED}' AND collected_at IS NULL
-           AND EXISTS (SELECT FROM tasks t WHERE t.task_id = :task_id AND t.status = 'PROCESSING') AND {_HAS_RESULT}
-     RETURNING task_id, attempt, gpu_id, CAST(:actor AS text) AS actor, CAST(NULL AS text) AS reason""",
+         WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND outcome = '{Outcome.SUCCEEDED}'
+           AND collected_at IS NULL
+           AND EXISTS (SELECT FROM tasks t WHERE t.task_id = %(task_id)s AND t.status = 'PROCESSING') AND {_HAS_RESULT}
+     RETURNING task_id, attempt, gpu_id, CAST(%(actor)s AS text) AS actor, CAST(NULL AS text) AS reason""",
 )
 _END = {
     (before, after): _transition(
@@ -147,5 +144,5 @@ async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cau
     return await _moved(connection, _END[before, after], cause)
 
 
-async def _moved(connection: Connection, edge: TextClause, values: Mapping[str, object]) -> bool:
+async def _moved(connection: Connection, edge: str, values: Mapping[str, object]) -> bool:
     return await connection.one_or_none(bool, edge, values) is True

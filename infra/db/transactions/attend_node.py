@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
@@ -16,7 +14,7 @@ from workflows.domain.gpu import GpuStatus
 
 ACTOR = "gpu-health"
 
-_LOCK = text("SELECT FROM gpus WHERE gpu_id = :gpu_id FOR UPDATE")
+_LOCK = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
 
 
 async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> bool:

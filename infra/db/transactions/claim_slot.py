@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import TextClause, text
-
 from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.slots import assign, eligibility
@@ -29,36 +27,34 @@ from infra.temporal.notifications import Granted
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Grant
 
-_REQUEST = text(
-    """
+_REQUEST = """
     SELECT t.task_id, t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on,
            t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
-     WHERE t.task_id = :task_id
+     WHERE t.task_id = %(task_id)s
     """
-)
 # The nodes that have a slot for a task of this type and class.
 _FREE = f"""
       FROM gpus g CROSS JOIN LATERAL {eligibility.used("g")} AS used(n)
-     WHERE {eligibility.runs("g", ":task_type")} AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}
-       AND used.n < {eligibility.slots("g")} AND {eligibility.serves("g", ":vip")}"""
+     WHERE {eligibility.runs("g", "%(task_type)s")} AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}
+       AND used.n < {eligibility.slots("g")} AND {eligibility.serves("g", "%(vip)s")}"""
 _FOR_TASK = f"""{_FREE}
-       AND g.gpu_id <> ALL (:tried)
-       AND NOT {eligibility.barred("g", ":task_type", ":vip", "CAST(:barred_on AS text[])")}"""
-_IS_ANY_FREE = text(f"SELECT EXISTS (SELECT {_FOR_TASK})")
+       AND g.gpu_id <> ALL (%(tried)s)
+       AND NOT {eligibility.barred("g", "%(task_type)s", "%(vip)s", "CAST(%(barred_on)s AS text[])")}"""
+_IS_ANY_FREE = f"SELECT EXISTS (SELECT {_FOR_TASK})"
 # The node that suits a task best. Nodes of its own class go first, so that VIP slots stay free for VIP work;
 # then the least loaded, then the one with fewer recent failures.
-_CANDIDATE = f"""
+_CANDIDATE_AT_LAST = f"""
     SELECT g.gpu_id {_FOR_TASK}
-     ORDER BY COALESCE(array_position(CAST(:failed_on AS text[]), g.gpu_id), 0), (g.priority_queue = 'VIP') <> :vip,
-              used.n::float / g.max_concurrent_tasks, g.task_failure_count, random()
+     ORDER BY COALESCE(array_position(CAST(%(failed_on)s AS text[]), g.gpu_id), 0),
+              (g.priority_queue = 'VIP') <> %(vip)s, used.n::float / g.max_concurrent_tasks, g.task_failure_count,
+              random()
      LIMIT 1 FOR UPDATE OF g"""
-_CANDIDATE_AT_ONCE = text(_CANDIDATE + " SKIP LOCKED")
-_CANDIDATE_AT_LAST = text(_CANDIDATE)
+_CANDIDATE_AT_ONCE = _CANDIDATE_AT_LAST + " SKIP LOCKED"
 
-_ENQUEUE = text(  # `attempts` is as it was read: so a claim that came in between is seen on this very row
+_ENQUEUE = (  # `attempts` is as it was read: so a claim that came in between is seen on this very row
     "UPDATE tasks SET waiting_since = clock_timestamp()"
-    " WHERE task_id = :task_id AND waiting_since IS NULL AND status = 'QUEUED' AND attempts = :attempts"
+    " WHERE task_id = %(task_id)s AND waiting_since IS NULL AND status = 'QUEUED' AND attempts = %(attempts)s"
 )
 
 
@@ -200,7 +196,7 @@ def _found(row: _Task | None) -> Claim:
     return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)
 
 
-async def _candidate(connection: Connection, statement: TextClause, row: Seeker, tried: list[str]) -> str | None:
+async def _candidate(connection: Connection, statement: str, row: Seeker, tried: list[str]) -> str | None:
     values = _values(connection, row, tried) | {"failed_on": row.failed_on}
     return await connection.one_or_none(str, statement, values)
 

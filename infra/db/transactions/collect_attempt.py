@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-
 from infra.db.attempts import failures
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
@@ -18,48 +16,41 @@ from workflows.domain.retry import History, Verdict, backoff_s, judge
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Collected
 
-_LOCK = text(
-    """
+_LOCK = """
     SELECT t.status, t.retry_count, t.max_retries, a.gpu_id, a.outcome, a.reason, a.collected_at
       FROM tasks t JOIN attempts a USING (task_id)
-     WHERE t.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF a, t
+     WHERE t.task_id = %(task_id)s AND a.attempt = %(attempt)s FOR UPDATE OF a, t
     """
+_STATUS = "SELECT status FROM tasks WHERE task_id = %(task_id)s"
+_COLLECTED = (
+    "UPDATE attempts SET collected_at = clock_timestamp() WHERE task_id = %(task_id)s AND attempt = %(attempt)s"
 )
-_STATUS = text("SELECT status FROM tasks WHERE task_id = :task_id")
-_COLLECTED = text(
-    "UPDATE attempts SET collected_at = clock_timestamp() WHERE task_id = :task_id AND attempt = :attempt"
+_MOVE_LAST = (  # the node that failed it last is tried last
+    "UPDATE tasks SET {nodes} = array_append(array_remove({nodes}, %(gpu_id)s), %(gpu_id)s) WHERE task_id = %(task_id)s"
 )
-_AVOID = text(  # the node that failed it last is tried last
-    "UPDATE tasks SET failed_on = array_append(array_remove(failed_on, :gpu_id), :gpu_id) WHERE task_id = :task_id"
-)
-_BAR = text(
-    "UPDATE tasks SET barred_on = array_append(array_remove(barred_on, :gpu_id), :gpu_id) WHERE task_id = :task_id"
-)
+_AVOID, _BAR = _MOVE_LAST.format(nodes="failed_on"), _MOVE_LAST.format(nodes="barred_on")
 _VIP = eligibility.VIP.format(task="t")
-_ASKED = text(
-    f"""
+_ASKED = f"""
     SELECT (SELECT count(DISTINCT a.gpu_id) FROM attempts a
              WHERE a.task_id = t.task_id AND a.outcome = '{Outcome.REJECTED}') AS rejected_by,
            (SELECT count(*) FROM attempts a
              WHERE a.task_id = t.task_id AND a.outcome = '{Outcome.PROTOCOL_ERROR}') AS protocol_errors,
            {eligibility.another_could_take("t.task_type", _VIP, "t.barred_on")} AS others
-      FROM tasks t WHERE t.task_id = :task_id
+      FROM tasks t WHERE t.task_id = %(task_id)s
     """
-)
 # A moment that is yet to come says nothing: the clock has been set back since.
-_DUE = text(
-    """
+_DUE = """
     SELECT CASE WHEN due.since > clock_timestamp() THEN 0
                 ELSE extract(epoch FROM due.since + make_interval(secs => due.after_s) - clock_timestamp())::float END
       FROM attempts a JOIN tasks t USING (task_id)
      CROSS JOIN LATERAL (
-           SELECT CASE CAST(:outcome AS text) WHEN 'TIMED_OUT' THEN COALESCE(a.accepted_at, a.claimed_at)
+           SELECT CASE CAST(%(outcome)s AS text) WHEN 'TIMED_OUT' THEN COALESCE(a.accepted_at, a.claimed_at)
                        WHEN 'UNREACHABLE' THEN CASE WHEN a.accepted_at IS NULL THEN a.claimed_at END END AS since,
-                  CASE CAST(:outcome AS text) WHEN 'TIMED_OUT' THEN t.timeout_ms / 1000.0 ELSE :window END AS after_s
+                  CASE CAST(%(outcome)s AS text) WHEN 'TIMED_OUT' THEN t.timeout_ms / 1000.0
+                       ELSE %(window)s END AS after_s
            ) due
-     WHERE a.task_id = :task_id AND a.attempt = :attempt AND a.closed_at IS NULL
+     WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND a.closed_at IS NULL
     """
-)
 ACTOR = "workflow"
 DELIVERY_S = 3.0
 """An attempt that was claimed less than this ago has not been tried often enough to be called UNREACHABLE."""

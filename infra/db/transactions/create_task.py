@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from infra.db import locks
-from infra.db.connection import Connection, columns
+from infra.db.connection import Connection, columns, placeholders
 from infra.db.ops import audit, counters
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
@@ -79,30 +77,24 @@ class Created:
     far_back: bool = False  # there were too many ahead to count them
 
 
-_CREATE = text(
-    f"""
+_CREATE = f"""
     WITH created AS (
-        INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, env, timeout_ms,
-                           max_retries, traceparent, lineage, idempotency_key, request_hash, estimated_wait_s,
-                           queue_rank, flow, waiting_since, event_seq)
-        VALUES (:task_id, :task_type, 'QUEUED', :user_id, :app, :priority, :queue_class, :payload, :env, :timeout_ms,
-                :max_retries, :traceparent, :lineage, :idempotency_key, :request_hash, :estimated_wait_s,
-                :rank, :flow, clock_timestamp(), 1)
+        INSERT INTO tasks ({columns(NewTask)}, status, estimated_wait_s, queue_rank, waiting_since, event_seq)
+        VALUES ({placeholders(NewTask)}, 'QUEUED', %(estimated_wait_s)s, %(rank)s, clock_timestamp(), 1)
             ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
      RETURNING {columns(StoredTask)}),
     event AS (
-        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', :actor FROM created),
+        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', %(actor)s FROM created),
     start AS ({outbox.ADD}),
     audit AS (
         INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
-        SELECT :key_id, :owner, :role, :action, task_id, :detail, :outcome FROM created)
+        SELECT %(key_id)s, %(owner)s, %(role)s, %(action)s, task_id, %(detail)s, %(outcome)s FROM created)
     SELECT {columns(StoredTask)} FROM created
     """
-)
-_SEEN = text(
+_SEEN = (
     "SELECT task_id, display_id, status, estimated_wait_s, request_hash,"
     "       EXISTS (SELECT FROM outbox o WHERE o.task_id = tasks.task_id) AS unstarted FROM tasks"
-    " WHERE lineage = :lineage AND idempotency_key = :idempotency_key"
+    " WHERE lineage = %(lineage)s AND idempotency_key = %(idempotency_key)s"
 )
 
 

@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from sqlalchemy import text
-
 from infra.db.attempts.failures import COMPARED_OUTCOMES, suspects
 from infra.db.connection import Connection
 from infra.db.nodes import records as node_records
@@ -33,19 +31,18 @@ SEEN = 10
 """For each attempt that is compared at most this many are read: passed deadlines that count for nobody are many."""
 # Only work that has been completed counts, or may still be: what nobody completes says nothing about a node. A failure
 # counts against the node itself only once another one has completed the task, and for a peer in any case.
-_RECORDS = text(
-    f"""
+_RECORDS = f"""
     WITH compared AS (
-        SELECT gpu_id, judged_since, CAST(:recent AS integer) AS last FROM gpus WHERE gpu_id = :gpu_id
+        SELECT gpu_id, judged_since, CAST(%(recent)s AS integer) AS last FROM gpus WHERE gpu_id = %(gpu_id)s
          UNION ALL
-       (SELECT p.gpu_id, p.judged_since, CAST(:recent_of_peer AS integer) FROM gpus p, gpus g
-         WHERE g.gpu_id = :gpu_id AND p.gpu_id <> g.gpu_id AND p.gone_at IS NULL AND p.status <> 'FAULTY'
-           AND p.task_types && g.task_types LIMIT :peers))
-    SELECT c.gpu_id = :gpu_id AS own, t.task_type, {FLOW.format(task="t")} AS flow,
+       (SELECT p.gpu_id, p.judged_since, CAST(%(recent_of_peer)s AS integer) FROM gpus p, gpus g
+         WHERE g.gpu_id = %(gpu_id)s AND p.gpu_id <> g.gpu_id AND p.gone_at IS NULL AND p.status <> 'FAULTY'
+           AND p.task_types && g.task_types LIMIT %(peers)s))
+    SELECT c.gpu_id = %(gpu_id)s AS own, t.task_type, {FLOW.format(task="t")} AS flow,
            count(DISTINCT (c.gpu_id, t.task_id)) AS ended,
            count(DISTINCT (c.gpu_id, t.task_id)) FILTER (
                  WHERE a.outcome <> 'SUCCEEDED'
-                   AND (c.gpu_id <> :gpu_id OR t.status = 'COMPLETED' AND t.gpu_id <> :gpu_id)) AS failed
+                   AND (c.gpu_id <> %(gpu_id)s OR t.status = 'COMPLETED' AND t.gpu_id <> %(gpu_id)s)) AS failed
       FROM compared c
      CROSS JOIN LATERAL (
            SELECT task_id, outcome FROM (
@@ -58,7 +55,6 @@ _RECORDS = text(
            SELECT * FROM tasks WHERE task_id = a.task_id AND status NOT IN ('FAILED', 'TIMEOUT') OFFSET 0) t
      GROUP BY 1, 2, 3
     """
-)
 T = TypeVar("T")
 
 

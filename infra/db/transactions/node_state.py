@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-
-from sqlalchemy import text
+from dataclasses import fields
 
 from infra.db import locks
 from infra.db.attempts import queries as attempt_queries
-from infra.db.connection import Connection
+from infra.db.connection import Connection, columns, placeholders
 from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.beats import NOW_BEAT
@@ -23,18 +22,14 @@ from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 # count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the node's
 # key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
 # while it is there (INVARIANTS, 10).
-_REGISTER = text(
-    """
-    INSERT INTO gpus AS g (gpu_id, epoch, status, hostname, vast_ins_id, ip, port, task_types, priority_queue, version,
-                           max_concurrent_tasks, metadata, dispatch_secret, lineage)
-    VALUES (:gpu_id, 1, 'ACTIVE', :hostname, :vast_ins_id, :ip, :port, :task_types, :priority_queue, :version,
-            :max_concurrent_tasks, CAST(:metadata AS json), :dispatch_secret, :lineage)
+_CHANGED = ", ".join(
+    f"{one.name} = excluded.{one.name}" for one in fields(Registration) if one.name not in {"gpu_id", "lineage"}
+)
+_REGISTER = f"""
+    INSERT INTO gpus AS g (epoch, status, {columns(Registration)})
+    VALUES (1, 'ACTIVE', {placeholders(Registration)})
         ON CONFLICT (gpu_id) DO UPDATE SET
-           epoch = g.epoch + 1, hostname = excluded.hostname, vast_ins_id = excluded.vast_ins_id, ip = excluded.ip,
-           port = excluded.port, task_types = excluded.task_types, priority_queue = excluded.priority_queue,
-           version = excluded.version, max_concurrent_tasks = excluded.max_concurrent_tasks,
-           metadata = excluded.metadata, dispatch_secret = excluded.dispatch_secret,
-           lineage = COALESCE(excluded.lineage, g.lineage),
+           epoch = g.epoch + 1, {_CHANGED}, lineage = COALESCE(excluded.lineage, g.lineage),
            status = CASE g.status WHEN 'FAULTY' THEN 'FAULTY' ELSE 'ACTIVE' END,
            failure_count = 0, hand_backs = 0, not_before = CASE WHEN g.rests > 0 THEN g.not_before END,
            registered_at = clock_timestamp(),
@@ -44,7 +39,6 @@ _REGISTER = text(
            AND NOT EXISTS (SELECT FROM api_keys k WHERE k.lineage = g.lineage AND k.revoked_at IS NULL)
     RETURNING epoch
     """
-)
 
 
 async def register(connection: Connection, node: Registration) -> Notifications:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-
 from infra.db import clock, locks
 from infra.db.attempts import failures
 from infra.db.attempts.queries import open_on
@@ -28,22 +26,20 @@ from workflows.domain.fault_attribution import Failure, is_nodes_failure
 from workflows.domain.node_record import Rest
 
 # The node's row first, then the attempt's (see `claim_slot`).
-_LOCK = text(
+_LOCK = (
     f"SELECT a.gpu_id, a.accepted_at, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},"
     f" t.task_type, t.timeout_ms, {order.FLOW.format(task='t')} AS flow,"
     f" NOT COALESCE(a.claimed_at < g.not_before AND {clock.possible_rest('g.not_before')}, false) AS since_rest"
     " FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id JOIN tasks t ON t.task_id = a.task_id"
-    " WHERE a.task_id = :task_id AND a.attempt = :attempt FOR UPDATE OF g, a"
+    " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s FOR UPDATE OF g, a"
 )
-_CLOSE = text(
-    """
+_CLOSE = """
     WITH kept AS (
         INSERT INTO task_results (task_id, attempt, gpu_id, result)
-        SELECT :task_id, :attempt, :gpu_id, CAST(:result AS text) WHERE CAST(:result AS text) IS NOT NULL)
-    UPDATE attempts SET closed_at = clock_timestamp(), outcome = :outcome, reason = :reason, blamed = :blamed
-     WHERE task_id = :task_id AND attempt = :attempt
+        SELECT %(task_id)s, %(attempt)s, %(gpu_id)s, %(result)s WHERE CAST(%(result)s AS text) IS NOT NULL)
+    UPDATE attempts SET closed_at = clock_timestamp(), outcome = %(outcome)s, reason = %(reason)s, blamed = %(blamed)s
+     WHERE task_id = %(task_id)s AND attempt = %(attempt)s
     """
-)
 _NEVER_ACCEPTED = frozenset({Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR})
 
 
