@@ -19,7 +19,6 @@ from api.http.errors import MESSAGES, TOO_OFTEN, UNAVAILABLE
 from api.http.paging import page_of, whole_or_page_of
 from api.middleware.authentication import PREFIX
 from api.schemas.fields import sample_of
-from api.schemas.words import PATTERN
 
 Object = dict[str, Any]
 
@@ -40,7 +39,6 @@ MAKERS = {
     ("/gpus/register", "gpuId"): "$request.body#/gpuId",
 }
 """The place of the id that a POST creates. The document links it to every operation whose path has that id."""
-IDS = {"gpuId": "GPU ID", "taskId": "任务ID", "alertId": "告警ID"}
 
 WHEN = {
     400: "请求参数错误：`message` 指出字段",
@@ -116,9 +114,6 @@ def _complete(operation: Object, route: APIRoute) -> None:
         operation["requestBody"] = {"required": True, "content": {JSON: content}}
     for parameter in operation.get("parameters", []):
         parameter["schema"] = _without_null(parameter["schema"])
-        if parameter["name"] in IDS and parameter["in"] == "path":
-            parameter["description"] = IDS[parameter["name"]]
-            parameter["schema"]["pattern"] = PATTERN
     _complete_success(operation["responses"]["200"], route)
     for code in _codes(operation):
         own = operation["responses"].get(str(code), {}).get("headers")  # headers of this endpoint alone

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from api.dependencies import ContextOf
 from api.http.errors import BadRequest, Forbidden
 from api.middleware.authentication import CallerOf
-from api.schemas.words import clean
+from api.schemas.params import NodeId
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import NodeStatus
 from infra.db.ops.api_keys import Caller
@@ -118,10 +118,9 @@ def check_holder(caller: Caller, gpu: NodeStatus) -> None:
         raise GpuOfAnotherKey
 
 
-async def _hold(context: ContextOf, caller: CallerOf, gpuId: str) -> None:
+async def _hold(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> None:
     if caller.role is Role.NODE:
-        name = clean(gpuId, "gpuId")
-        row = await context.database.run(lambda c: node_queries.status_of(c, name))
+        row = await context.database.run(lambda c: node_queries.status_of(c, gpu_id))
         if row is not None:
             check_holder(caller, row)
 

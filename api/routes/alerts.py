@@ -11,8 +11,8 @@ from api.dependencies import ContextOf
 from api.http.envelope import Envelope, ok, says
 from api.http.paging import PageOf
 from api.middleware.authentication import CallerOf
-from api.schemas.alerts import AlertInfo, AlertStats, alert_id
-from api.schemas.words import clean
+from api.schemas.alerts import AlertInfo, AlertStats, id_of
+from api.schemas.params import AlertId
 from infra.db.ops import alerts, health
 from infra.db.transactions import acknowledge_alert
 from workflows.domain.alert import AlertLevel, AlertStatus
@@ -57,15 +57,15 @@ def _with(counts: dict[tuple[str, str], int], part: str) -> int:
 @router.post(
     "/{alertId}/acknowledge", response_model=Envelope[str], summary="4.2 确认告警", responses=says("告警已确认")
 )
-async def acknowledge(context: ContextOf, caller: CallerOf, alertId: str) -> dict[str, Any]:
-    seq = _seq(clean(alertId, "alertId"))
-    await context.database.run(lambda c: acknowledge_alert.acknowledge(c, caller, seq, alertId))
+async def acknowledge(context: ContextOf, caller: CallerOf, alert_id: AlertId) -> dict[str, Any]:
+    seq = _seq(alert_id)
+    await context.database.run(lambda c: acknowledge_alert.acknowledge(c, caller, seq, alert_id))
     return ok("告警已确认")
 
 
 def _seq(name: str) -> int:
     """The number in an alert's id, which has one spelling only. Raises AlertNotFound."""
     match = re.fullmatch(r"alert_([0-9]{3,18})", name)
-    if match is None or alert_id(int(match[1])) != name:
+    if match is None or id_of(int(match[1])) != name:
         raise AlertNotFound
     return int(match[1])

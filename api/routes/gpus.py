@@ -16,8 +16,7 @@ from api.http.paging import WHOLE, WholeOrPageOf
 from api.middleware.authentication import CallerOf
 from api.routes.access import HoldsGpu, check_holder, lineage_of_node
 from api.schemas.gpus import GpuNodeInfo, GpuSummary, RegisterGpu
-from api.schemas.params import Integer, Reason
-from api.schemas.words import clean
+from api.schemas.params import Integer, NodeId, Reason
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import ListedNode, Registration
 from infra.db.transactions import change_node, node_state, register_node
@@ -121,9 +120,8 @@ async def register(
 @router.get(
     "/{gpuId}", response_model=Envelope[GpuNodeInfo], response_model_exclude_unset=True, summary="2.2 获取指定GPU信息"
 )
-async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
-    row = await context.database.run(lambda c: node_queries.get(c, name, lineage_of_node(caller)))
+async def get_gpu(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
+    row = await context.database.run(lambda c: node_queries.get(c, gpu_id, lineage_of_node(caller)))
     if row is None:
         raise GpuNotFound
     node = GpuNodeInfo.of(row)
@@ -138,18 +136,17 @@ async def get_gpu(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str,
     responses=says("心跳更新成功") | {400: {"headers": {REGISTRATION: OUTDATED}}},
 )
 async def heartbeat(
-    context: ContextOf, caller: CallerOf, gpuId: str, x_registration: BeatOfRegistration = None
+    context: ContextOf, caller: CallerOf, gpu_id: NodeId, x_registration: BeatOfRegistration = None
 ) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
-    row = await context.database.single(lambda c: node_queries.status_of(c, name))
+    row = await context.database.single(lambda c: node_queries.status_of(c, gpu_id))
     if row is None:
         raise GpuNotFound
     check_holder(caller, row)
     if x_registration and x_registration != node_queries.registration_of(row):
         raise OutdatedRegistration
-    await context.beats.record(name)
+    await context.beats.record(gpu_id)
     if row.status == "OFFLINE":
-        await context.deliver(await context.database.run(lambda c: node_state.come_back(c, name)))
+        await context.deliver(await context.database.run(lambda c: node_state.come_back(c, gpu_id)))
     return ok("心跳更新成功")
 
 
@@ -163,18 +160,16 @@ async def heartbeat(
 async def fault(
     context: ContextOf,
     caller: CallerOf,
-    gpuId: str,
+    gpu_id: NodeId,
     reason: Annotated[Reason, Query(description="故障原因")],
 ) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
-    await context.deliver(await context.database.run(lambda c: change_node.fault(c, caller, name, reason)))
+    await context.deliver(await context.database.run(lambda c: change_node.fault(c, caller, gpu_id, reason)))
     return ok("GPU已标记为故障")
 
 
 @router.post("/{gpuId}/recover", response_model=Envelope[str], summary="2.7 恢复GPU", responses=says("GPU恢复成功"))
-async def recover(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
-    await context.deliver(await context.database.run(lambda c: change_node.recover(c, caller, name)))
+async def recover(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
+    await context.deliver(await context.database.run(lambda c: change_node.recover(c, caller, gpu_id)))
     return ok("GPU恢复成功")
 
 
@@ -185,7 +180,6 @@ async def recover(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str,
     responses=says("GPU注销成功"),
     dependencies=[HoldsGpu],
 )
-async def deregister(context: ContextOf, caller: CallerOf, gpuId: str) -> dict[str, Any]:
-    name = clean(gpuId, "gpuId")
-    await context.deliver(await context.database.run(lambda c: change_node.deregister(c, caller, name)))
+async def deregister(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
+    await context.deliver(await context.database.run(lambda c: change_node.deregister(c, caller, gpu_id)))
     return ok("GPU注销成功")

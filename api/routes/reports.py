@@ -13,9 +13,8 @@ from api.http.envelope import Envelope, ok, says
 from api.http.errors import BadRequest, TooComplex, TooLarge
 from api.middleware.authentication import CallerOf
 from api.routes import access
-from api.schemas.params import AttemptToken
+from api.schemas.params import AttemptToken, TaskId
 from api.schemas.reports import UpdateResult, UpdateStatus
-from api.schemas.words import clean
 from infra.db.ops.api_keys import Caller
 from infra.db.transactions import report as reports
 from infra.db.transactions.report import Heard, Report, Said
@@ -25,8 +24,7 @@ router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
 
 def _report(caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:
-    name, lineage = clean(task_id, "taskId"), access.lineage_of_node(caller)
-    return Report(name, token or None, gpu_id, lineage)
+    return Report(task_id, token or None, gpu_id, access.lineage_of_node(caller))
 
 
 async def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
@@ -42,18 +40,18 @@ async def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any
 async def update_status(
     context: ContextOf,
     caller: CallerOf,
-    taskId: str,
+    task_id: TaskId,
     body: Annotated[UpdateStatus, Depends(JsonBody(UpdateStatus))],
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
-    report = _report(caller, taskId, x_attempt_token, body.gpu_id)
+    report = _report(caller, task_id, x_attempt_token, body.gpu_id)
     said = Said(TaskStatus(body.status), body.message, body.progress, rejected=body.rejected is True)
     heard = await context.database.run(lambda c: reports.status(c, report, said))
     return await _answer(context, heard, "任务状态更新成功")
 
 
 async def _fails_its_attempt(
-    context: ContextOf, caller: CallerOf, taskId: str, x_attempt_token: AttemptToken = None
+    context: ContextOf, caller: CallerOf, task_id: TaskId, x_attempt_token: AttemptToken = None
 ) -> AsyncIterator[None]:
     """A FastAPI dependency around a report of a result: one that is refused fails the attempt (`fail_refused`).
 
@@ -65,7 +63,7 @@ async def _fails_its_attempt(
         yield
     except BadRequest as refused:
         if refused.field == "result" or isinstance(refused, TooLarge | TooComplex):
-            report, why = _report(caller, taskId, x_attempt_token, None), refused.detail
+            report, why = _report(caller, task_id, x_attempt_token, None), refused.detail
             await context.deliver(await context.database.run(lambda c: reports.fail_refused(c, report, why)))
         raise
 
@@ -81,11 +79,11 @@ async def _fails_its_attempt(
 async def update_result(
     context: ContextOf,
     caller: CallerOf,
-    taskId: str,
+    task_id: TaskId,
     body: Annotated[UpdateResult, Depends(JsonBody(UpdateResult))],
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
     await check_json_text(body.result, "result")
-    report = _report(caller, taskId, x_attempt_token, None)
+    report = _report(caller, task_id, x_attempt_token, None)
     heard = await reports.take_result(context.database, report, body.result)
     return await _answer(context, heard, "任务结果更新成功")

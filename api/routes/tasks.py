@@ -14,9 +14,9 @@ from api.http.paging import WHOLE, PageOf, WholeOrPageOf
 from api.middleware.authentication import CallerOf
 from api.routes import access
 from api.schemas import task_progress, task_result
-from api.schemas.params import Integer
+from api.schemas.params import Integer, TaskId
 from api.schemas.tasks import TaskDO, TaskEvent, TaskProgress, TaskResult
-from api.schemas.words import Line, clean
+from api.schemas.words import Line
 from infra.db.ops.api_keys import Caller
 from infra.db.queue.position import Place
 from infra.db.tasks import queries as task_queries
@@ -47,8 +47,7 @@ async def list_tasks(
 
 
 async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any:
-    name = clean(task_id, "taskId")
-    row = await context.database.single(lambda c: read(c, name))
+    row = await context.database.single(lambda c: read(c, task_id))
     if row is None:
         raise TaskNotFound
     access.check_reader(caller, row)
@@ -56,8 +55,8 @@ async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any
 
 
 @router.get("/{taskId}", response_model=Envelope[TaskDO], response_model_exclude_unset=True, summary="3.2 获取任务详情")
-async def get_task(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
-    return ok(TaskDO.of(await _row(context, caller, taskId, task_queries.get)))
+async def get_task(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dict[str, Any]:
+    return ok(TaskDO.of(await _row(context, caller, task_id, task_queries.get)))
 
 
 @router.get(
@@ -67,8 +66,8 @@ async def get_task(context: ContextOf, caller: CallerOf, taskId: str) -> dict[st
     summary="3.3 获取任务进度",
     description="扩展：任务等待空闲槽位期间另有 `waiting`，说明在等什么。",
 )
-async def get_progress(context: ContextOf, caller: CallerOf, taskId: str) -> dict[str, Any]:
-    row = await _row(context, caller, taskId, task_queries.progress)
+async def get_progress(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dict[str, Any]:
+    row = await _row(context, caller, task_id, task_queries.progress)
     capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
@@ -77,8 +76,8 @@ async def get_progress(context: ContextOf, caller: CallerOf, taskId: str) -> dic
 
 
 @router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
-async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> Response:
-    row = await _row(context, caller, taskId, task_queries.get)
+async def get_result(context: ContextOf, caller: CallerOf, task_id: TaskId) -> Response:
+    row = await _row(context, caller, task_id, task_queries.get)
     return Response(await off_loop.run(len(row.result or ""), lambda: task_result.shown(row)), media_type=JSON)
 
 
@@ -90,8 +89,8 @@ async def get_result(context: ContextOf, caller: CallerOf, taskId: str) -> Respo
     + WHOLE,
 )
 async def get_events(
-    request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf, taskId: str
+    request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf, task_id: TaskId
 ) -> Response:
-    owner = await _row(context, caller, taskId, task_queries.owner)
-    rows = await context.database.run(lambda c: timeline.events(c, taskId, limit=page.limit, offset=page.offset))
+    owner = await _row(context, caller, task_id, task_queries.owner)
+    rows = await context.database.run(lambda c: timeline.events(c, task_id, limit=page.limit, offset=page.offset))
     return await page.answer(request, [TaskEvent.of(row).item() for row in rows], owner.event_seq)

@@ -10,7 +10,7 @@ from api.schemas.fields import Moment, Record, sample
 from workflows.domain.alert import AlertLevel, AlertStatus
 
 
-def alert_id(seq: int | str) -> str:
+def id_of(seq: int | str) -> str:
     """`AlertInfo.id` of an alert's number, or the same id."""
     return f"alert_{seq:03}" if isinstance(seq, int) else seq
 
@@ -30,7 +30,7 @@ class AlertInfo(Record):
         acknowledgedBy=None,
     )
 
-    seq: Annotated[str, BeforeValidator(alert_id)] = Field(alias="id")
+    seq: Annotated[str, BeforeValidator(id_of)] = Field(alias="id")
     title: str
     message: str
     level: AlertLevel

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Header, Path
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from api.http.errors import refusal
 from api.schemas.fields import INT64_SCHEMA
-from api.schemas.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine
+from api.schemas.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine, Line
 from infra.json.strict_json import INT64
 from workflows.domain.limits import MAX_REASON
 
@@ -23,6 +23,10 @@ def _integer(text: str) -> int:
 
 Integer = Annotated[int, BeforeValidator(_integer), Field(json_schema_extra=INT64_SCHEMA)]
 """A 64-bit integer in ASCII digits."""
+
+TaskId = Annotated[Line, Path(alias="taskId", description="任务ID")]
+NodeId = Annotated[Line, Path(alias="gpuId", description="GPU ID")]
+AlertId = Annotated[Line, Path(alias="alertId", description="告警ID")]
 
 
 def _worded(text: str) -> str:

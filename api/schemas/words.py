@@ -10,17 +10,8 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from api.http.errors import BadRequest, refusal
+from api.http.errors import refusal
 from infra.json import strict_json
-
-CONTROLS = "含有控制字符"
-
-
-def clean(value: str, field: str) -> str:
-    """`value` of a path. Raises BadRequest if it holds control characters."""
-    if not strict_json.printable(value):
-        raise BadRequest(field, CONTROLS)
-    return value
 
 
 def printable(value: Any) -> Any:
@@ -28,7 +19,7 @@ def printable(value: Any) -> Any:
     try:
         strict_json.check(value, strict_json.printable)
     except ValueError:
-        raise refusal(CONTROLS) from None
+        raise refusal("含有控制字符") from None
     return value
 
 
