@@ -177,7 +177,7 @@ def clean() -> dict[str, str]:
 
 
 def stamp() -> list[bytes]:
-    """What the environment was built for; nothing where it was never finished."""
+    """What the environment was built for; empty if it was never finished."""
     try:
         return STAMP.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):

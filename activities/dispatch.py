@@ -96,14 +96,14 @@ class Dispatch:
         return await self._outside_of_protocol(ref, status)
 
     async def _accepted(self, ref: AttemptRef) -> Dispatched:
-        """The node runs it. An attempt that has closed before that was recorded is to be collected."""
+        """Record that the node runs the attempt; if it was closed before that, it is to be collected."""
         accepted = await self._database.single(
             lambda c: accept_attempt.accept(c, ref.task_id, ref.attempt, actor=ACTOR)
         )
         return Dispatched(Delivery.RUNNING if accepted else Delivery.CLOSED)
 
     async def _end(self, order: Order, end: End, took_s: float) -> Dispatched:
-        """The answer holds the end. A result is taken as if it had been reported: also one that comes too late."""
+        """Take the end that the answer holds. A result counts as if it had been reported, even a late one."""
         if end.result is None:
             return await self._settle(AttemptRef(order.task_id, order.attempt), end, took_s)
         report = Report(order.task_id, order.token, order.gpu_id, lineage=None, ran_s=took_s)
@@ -122,7 +122,7 @@ class Dispatch:
         )
 
     async def _outside_of_protocol(self, ref: AttemptRef, status: int) -> Dispatched:
-        """The same PUT is repeated a few times; then the answer counts."""
+        """Repeat the PUT a few times; after that the answer counts."""
         info = activity.info()
         if info.is_local or info.attempt < ANSWERS:
             _repeat(f"HTTP {status}")

@@ -23,7 +23,7 @@ class End:
 
 
 def end_of(answer: Answer) -> End | None:
-    """The end that an answer tells; None if the work runs, or the answer does not say."""
+    """The end of the attempt according to an answer; None if the work still runs, or the answer does not say."""
     if answer.status not in {200, 201}:
         return None
     match answer.body.get("status"):
@@ -39,10 +39,10 @@ def end_of(answer: Answer) -> End | None:
 
 
 async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End | None:
-    """Ask a node how an attempt has ended; None if it does not say.
+    """Ask a node how an attempt ended; None if it does not say.
 
-    The node gives an end once; if that answer was lost, it reports nothing more. An attempt that was stopped there has
-    no end of its own.
+    A node reports an end once. If that answer was lost, only this question finds it. An attempt that was stopped on the
+    node has no end of its own.
     """
     answer = await ask(nodes, node, run_id)
     end = None if answer is None else end_of(answer)

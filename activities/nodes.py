@@ -40,7 +40,7 @@ class NodeSteps:
 
     @activity.defn(name="attend_node")
     async def attend_node(self, gpu_id: str) -> NodeView:
-        """One transaction: go OFFLINE on silence, close what a faulty or gone node holds."""
+        """In one transaction, mark a silent node OFFLINE, or close the attempts of a faulty or deregistered one."""
         grace_s = self._settings.heartbeat_timeout
         node, notifications = await self._database.run(lambda c: attend_node.attend(c, gpu_id, grace_s))
         await self._temporal.deliver(notifications)
@@ -48,7 +48,7 @@ class NodeSteps:
 
     @activity.defn(name="confirm_attempts")
     async def confirm_attempts(self, gpu_id: str) -> NodeView:
-        """Ask the node for each open attempt in question; release what it does not confirm."""
+        """Ask the node for each open attempt in question, and release those that it does not confirm."""
         node = await self._database.run(lambda c: node_queries.get(c, gpu_id))
         if node is not None:
             rows = await self._database.run(lambda c: attempt_queries.open_on(c, gpu_id))
@@ -70,7 +70,7 @@ class NodeSteps:
 
     @activity.defn(name="obey")
     async def obey(self, command: NodeCommand) -> None:
-        """As the REST call; the workflow that asks looks at the row next. A node that has gone is left alone."""
+        """Do the same as the REST call; the workflow reads the row next. A deregistered node is left alone."""
         try:
             notifications = await self._database.run(lambda c: obey_command.obey(c, command))
         except GpuNotFound:
@@ -78,11 +78,11 @@ class NodeSteps:
         await self._temporal.deliver(Notifications(grants=notifications.grants))
 
     def _hold_is_over(self, node: Node) -> bool:
-        """A silent node keeps its tasks for at most one more grace, even where it confirms them."""
+        """A silent node keeps its tasks for at most one more grace, even if it confirms them."""
         return node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout
 
     async def _release(self, node: Node, row: OpenAttempt) -> None:
-        """Unless the node has come back or registered anew while it was asked."""
+        """Close the attempt, unless the node has come back or registered anew in the meantime."""
         if node.status == GpuStatus.OFFLINE:
             end = End(Outcome.LOST, "节点失去联系")
         else:
@@ -126,5 +126,5 @@ def _confirms(answer: Answer | None) -> bool:
 
 
 def _in_question(node: Node, row: OpenAttempt) -> bool:
-    """All of a silent node; of an active one those of an earlier registration."""
+    """Whether the node must confirm it: all attempts of a silent node, those of an earlier registration otherwise."""
     return node.status == GpuStatus.OFFLINE or row.gpu_epoch != node.epoch

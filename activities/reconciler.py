@@ -39,20 +39,20 @@ from workflows.messages import Grant, NodeSignal, TaskInput
 T = TypeVar("T")
 
 AGE_S = 5.0
-"""The age in seconds from which a missing step counts as lost; before, it may be on its way."""
+"""The age in seconds from which a missing step counts as lost; until then it may be on its way."""
 SIGNAL_S = 10.0
-"""A signal to a workflow that runs was lost, or the workers are busy: the latter is likelier at first."""
+"""The same for a signal to a running workflow: at first, busy workers are likelier than a lost signal."""
 OVERDUE_S = 20.0
-"""The same where a node or a timer has a part in it."""
+"""The same if a node or a timer is involved."""
 DELIVERY_S = 60.0
-"""A dispatch without a clear answer after this time has been given up."""
+"""The time after which a dispatch without a clear answer has been given up."""
 UNHEARD_S = 1800.0
 """How long the slot of a first attempt is kept that no node has accepted: without workers nobody has asked the node, so
 the failure is not the node's."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
 RETURNED = {Standing.COMPLETED: {TaskStatus.COMPLETED}, Standing.FAILED: set(FAILURE_TYPES)}
-"""How a task has ended whose workflow has come to its end by itself."""
+"""The statuses of a task whose workflow has ended by itself."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
 AT_ONCE = 16
 
@@ -66,7 +66,7 @@ class Reconciler:
         self._workflows = OpenWorkflows(temporal, settings)
         self._nodes = nodes
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._before: datetime | None = None  # of the open workflows those started before are yet to be looked at
+        self._before: datetime | None = None  # only open workflows started before this are still to be looked at
 
     async def reconcile(self) -> dict[str, int]:
         """Counts by kind, without the zeros. Raises TemporalAway: without Temporal there is nothing to compare."""
@@ -103,7 +103,7 @@ class Reconciler:
                 return False
 
     async def _start(self, row: NotStarted) -> bool:
-        """Nobody has confirmed that its workflow was started. A second start of one that waits has no effect."""
+        """Start a workflow whose start was not confirmed. A second start of one that waits has no effect."""
         runs = False
         if row.waits:
             await self._temporal.start_task(TaskInput.of(row, waits=True), row.traceparent)
@@ -115,9 +115,9 @@ class Reconciler:
         return not runs
 
     async def _expire(self, row: Expired) -> bool:
-        """The attempt's time is over and its workflow, which should have ended it, has not: its lease ends here.
+        """End the lease of an attempt whose time is over and whose workflow has not ended it.
 
-        Its node may have answered a dispatch whose worker has died since, so it is asked for the end first.
+        Its node may have answered a dispatch whose worker has died since, so the node is asked first.
         """
         end = await end_on_node(self._nodes, *_run_on_node(row)) or _overdue(row)
 
@@ -141,7 +141,7 @@ class Reconciler:
         return notifications is not None
 
     async def _settle(self, row: Uncollected) -> bool:
-        """The attempt is closed and nobody has collected it."""
+        """Have a closed attempt collected."""
         standing = await self._workflows.standing(row.task_id)
         if standing is Standing.RUNNING:
             if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
@@ -154,7 +154,7 @@ class Reconciler:
         return await self._run_again(row, "工作流已结束而执行结果未被收取，由监控重新运行")
 
     async def _collect(self, row: Held, reached: Standing) -> bool:
-        """Write the end that the workflow has reached; False where there is more to do, or the row says another."""
+        """Write the end that the workflow has reached. Returns False if the row leads to another, or to no end."""
 
         async def work(connection: Connection) -> None:
             collected = await collect_attempt.collect(connection, row.task_id, row.attempt, actor=ACTOR)
@@ -169,7 +169,7 @@ class Reconciler:
         return True
 
     async def _grant(self, row: OnNode) -> bool:
-        """The slot is granted and no node has accepted: the grant was not heard, or the acceptance not written."""
+        """The slot is granted and no node has accepted: the grant was lost, or the acceptance was not written."""
         accepted = await self._accepted(row)
         standing = await self._workflows.standing(row.task_id)
         if standing is not Standing.RUNNING:
@@ -183,7 +183,7 @@ class Reconciler:
         return repaired
 
     async def _tell(self, row: Held) -> None:
-        """Of its grant once more."""
+        """Send the task's grant once more."""
         await self._temporal.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
 
     async def _accepted(self, row: OnNode) -> bool:
@@ -192,7 +192,7 @@ class Reconciler:
         return answer is not None and answer.status == 200 and answer.body.get("status") in CONFIRMED
 
     async def _queue(self, row: Drifted) -> bool:
-        """Neither waiting nor running: its look for a slot was lost, so it is done here."""
+        """Search a slot for a task that neither waits nor runs: its own search was lost."""
         if await self._workflows.standing(row.task_id) is not Standing.RUNNING:
             return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
@@ -203,7 +203,7 @@ class Reconciler:
         return True
 
     async def _restart(self, row: Drifted) -> bool:
-        """The task has not ended: a workflow of it must run."""
+        """Run the workflow of an unfinished task if it does not run."""
         if await self._workflows.standing(row.task_id) is Standing.RUNNING:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
@@ -212,14 +212,14 @@ class Reconciler:
         """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
         try:
             opened = await self._workflows.of_tasks(self._before, ROUND)
-        except TemporalAway as error:  # the list is kept apart from the workflows: the other repairs need it not
+        except TemporalAway as error:  # the other repairs do not need the list
             activity.logger.warning("open workflows could not be listed: %s", error)
             return []
         self._before = opened[-1].started_at if len(opened) == ROUND else None
         return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], OVERDUE_S))
 
     async def _end(self, row: Ended) -> bool:
-        """Its workflow goes on, though its row is terminal: where it has nothing to do it has not heard of that."""
+        """End a workflow that runs although its row is terminal; one that is idle has missed the end."""
         if not await self._workflows.is_idle(row.task_id):
             return False
         await self._temporal.end(TaskInput.of(row), row.attempt)
@@ -230,7 +230,7 @@ class Reconciler:
         return True
 
     async def _unwatched(self) -> list[NodeEpoch]:
-        """Nodes whose workflow does not run: a person has ended it, and could give them no command any more."""
+        """Nodes whose workflow does not run: a person has ended it, so it would take no more commands."""
         try:
             watched = await self._workflows.of_nodes()
         except TemporalAway as error:
@@ -240,7 +240,7 @@ class Reconciler:
         return [row for row in registered if row.gpu_id not in watched]
 
     async def _recount(self) -> int:
-        """Correct the kept counts; how many were wrong."""
+        """Correct the kept counts. Returns the number of wrong ones."""
         if not await self._run(counters.recount_is_due):
             return 0
 
@@ -261,14 +261,14 @@ class Reconciler:
         return len(wrong)
 
     async def _run_again(self, row: Drifted, why: str) -> bool:
-        """The new run finds in the row what there is to do."""
+        """Start a new run, which reads the row and goes on from there."""
         if not await self._note(row, why):
             return False
         await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)
         return True
 
     async def _note(self, row: Drifted, reason: str) -> bool:
-        """False where the task has moved since it was found: then there is nothing to repair."""
+        """Note a repair. Returns False if the task has moved since it was found: then there is nothing to repair."""
         return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
 
 

@@ -39,12 +39,12 @@ class ShortWork:
             self._waiting -= 1
 
     async def _is_short(self, order: Order) -> bool:
-        """Only a first try waits, for half of the task's timeout at most, and for work that is usually done by then."""
+        """Only a first try waits, for at most half of the task's timeout, if the work usually ends within that time."""
         if not activity.info().is_local or _left_s() < WAIT_S + SPARE_S or order.timeout_ms < 2000 * WAIT_S:
             return False
         return await self._forecast.usual_s(order.task_type) <= WAIT_S
 
 
 def _left_s() -> float:
-    """How long this try may still take: it is bounded from the moment in which it was asked for."""
+    """Seconds left for this try; they count from the moment in which it was scheduled."""
     return (activity.info().scheduled_time + FIRST_DISPATCH - datetime.now(UTC)).total_seconds()

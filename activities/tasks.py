@@ -60,7 +60,7 @@ class TaskSteps:
         return collected
 
     async def _completed(self, request: CollectInput) -> Collected | None:
-        """The end of most attempts, in one statement."""
+        """Collect in one statement, which is enough for most attempts."""
         if request.close_as is not None:
             return None
         return await self._database.single(lambda c: collect_attempt.complete(c, request.task_id, request.attempt))
@@ -91,7 +91,7 @@ class TaskSteps:
         return collected
 
     async def _is_due(self, request: CollectInput, outcome: Outcome) -> bool:
-        """Whether the attempt may be closed without its node; what is due in a moment is waited for."""
+        """Whether the attempt may be closed without its node. Waits up to `SOON_S` for one that is nearly due."""
         due_in_s = await self._database.single(
             lambda c: collect_attempt.due_in_s(c, request.task_id, request.attempt, outcome)
         )
@@ -101,9 +101,9 @@ class TaskSteps:
         return True
 
     async def _end_on_node(self, request: CollectInput) -> End | None:
-        """How the attempt has ended by its node's word, where its time is up and the answer with its end was lost.
+        """Ask the node for the end of an attempt whose time is up: the answer with it may have been lost.
 
-        A dispatch without a clear answer was the same question.
+        An attempt whose dispatch stayed unclear has just been asked for.
         """
         if request.close_as is not Outcome.TIMED_OUT:
             return None
@@ -119,7 +119,7 @@ class TaskSteps:
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:
-        """Best effort: a node that can't be reached, or no longer may be, is left alone."""
+        """Stop an attempt on its node, best effort: an unreachable or forbidden address is only logged."""
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         node = await self._database.run(lambda c: dispatch_order.address(c, ref.task_id, ref.attempt, closed=True))
         if node is None:

@@ -42,7 +42,7 @@ class Contract:
         assert not missing, (path, missing)
 
     def resolved(self, node: dict[str, Any]) -> dict[str, Any]:
-        """What a `$ref` of the document names, or the node itself."""
+        """The object that a `$ref` of the document names, or the node itself."""
         found: Any = node
         if "$ref" in node:
             found = self.document

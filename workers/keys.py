@@ -29,7 +29,6 @@ from workflows.domain.role import Role
 
 T = TypeVar("T")
 
-FAILED = 1
 LONGEST_NAME, LONGEST_NOTE = 128, 500  # characters; an owner is a userId
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 COLUMNS = ("keyId", "role", "owner", "state", "createdAt", "expiresAt", "actsForOthers", "grants", "note")
@@ -38,7 +37,7 @@ UNKNOWN = {"42P01", "42703"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """One subcommand per thing to do; the database is that of the settings."""
+    """Add a subcommand per action; the database is that of the settings."""
     parser.epilog = (
         "The database is that of ORCHESTRATOR_DATABASE_URL, or else the embedded one in ORCHESTRATOR_DATA_DIR, which"
         " has to be running."
@@ -47,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key; its secret is shown this once")
     create.add_argument("--role", required=True, choices=[str(role) for role in Role])
     create.add_argument("--owner", required=True, type=_name, help="of a user's key: the userId of its tasks")
-    create.add_argument("--expires", type=_expiry, metavar="30d|TIME", help="after so long, or at an ISO 8601 time")
+    create.add_argument("--expires", type=_expiry, metavar="30d|TIME", help="after this time, or at an ISO 8601 time")
     create.add_argument("--acts-for-others", action="store_true", help="a user's key that creates for any userId")
     users = create.add_argument_group("limits of a user's key; without one there is no limit")
     users.add_argument("--max-priority", type=_int64, metavar="N", help="of its tasks; from 2 on they are VIP")
@@ -71,7 +70,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     revoke.add_argument("--except", dest="spared", action="append", metavar="KEY_ID", help="not this one of them")
     rotate = actions.add_parser("rotate", help="make a key's successor; its secret is shown this once")
     rotate.add_argument("key_id", metavar="KEY_ID")
-    rotate.add_argument("--overlap", type=_duration, default="24h", help="so long the old key stays (%(default)s)")
+    rotate.add_argument(
+        "--overlap", type=_duration, default="24h", help="how long the old one stays valid (%(default)s)"
+    )
     for one in (create, listing, revoke, rotate):
         one.add_argument("--json", action="store_true", help="print one JSON value")
 
@@ -81,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         asyncio.run(ACTIONS[args.action](args))
     except (KeyRefused, NoDatabase, OSError) as error:
-        return _fail(str(error), FAILED)
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     return 0
 
 
@@ -146,7 +148,7 @@ async def _in_database(work: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 def _database(settings: Settings) -> tuple[str, str]:
-    """Its URL, and what to do where it does not answer. Raises NoDatabase."""
+    """The database's URL, and the advice for when it does not answer. Raises NoDatabase."""
     if settings.database_url is not None:
         return settings.database_url, "the database of ORCHESTRATOR_DATABASE_URL does not answer"
     forget_foreign(settings)
@@ -221,11 +223,6 @@ def _cell(value: Any) -> str:
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-def _fail(message: str, status: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
-    return status
 
 
 def _duration(text: str) -> timedelta:

@@ -106,7 +106,7 @@ class GpuHealthWorkflow:
 
     @workflow.query(description="Status, epoch and running attempts, as the workflow saw them last.")
     def state(self) -> NodeState:
-        """What is known of the node."""
+        """The node as the workflow knows it."""
         return NodeState(self._state.status, self._state.epoch, self._state.open_attempts, self._seen_at)
 
     async def _obey(self) -> list[str]:

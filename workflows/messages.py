@@ -1,4 +1,4 @@
-"""What travels between the workflows, their activities and their callers: one frozen dataclass per message.
+"""The messages between workflows, activities and callers: one frozen dataclass each.
 
 Durations end in `_s` or `_ms`. All of it is kept in histories, which operators read: ids and enums travel here, no
 payload, no result, and no words of a node.
@@ -47,7 +47,7 @@ class TaskInput:
 
 @dataclass(frozen=True)
 class TaskSummary:
-    """What a TaskWorkflow returns: the row says the same."""
+    """The result of a TaskWorkflow; the row says the same."""
 
     status: TaskStatus
     attempts: int
@@ -88,7 +88,7 @@ class Selection:
 
 
 class Delivery(StrEnum):
-    """What became of a dispatch."""
+    """The outcome of a dispatch."""
 
     RUNNING = "RUNNING"  # the node runs it
     CLOSED = "CLOSED"  # the attempt is closed: `collect` tells how
@@ -114,7 +114,7 @@ class CollectInput:
 
 @dataclass(frozen=True)
 class Collected:
-    """What became of an attempt (`outcome` None: it is still open) and so of its task."""
+    """How an attempt ended (`outcome` is None while it is open), and the status of its task after that."""
 
     outcome: Outcome | None
     status: TaskStatus
@@ -130,7 +130,7 @@ class NodeSignal:
 
 @dataclass(frozen=True)
 class NodeCommand:
-    """What a person told a node's workflow to do by a signal. `signal` identifies the signal: it counts once."""
+    """A person's command to a node, sent as a signal. `signal` identifies the signal, so that it counts once."""
 
     gpu_id: str
     command: Command
@@ -178,7 +178,7 @@ class NodeState:
 
 @dataclass(frozen=True)
 class MonitorReport:
-    """What one monitor run found and repaired, for the Web UI."""
+    """Findings and repairs of one monitor run, for the Web UI."""
 
     overall_health: str
     alerts_raised: int = 0

@@ -1,4 +1,4 @@
-"""Signal handlers that no input can fail: whoever reaches Temporal may send any number of any kind.
+"""Signal handlers that no input can fail: anyone with access to Temporal may send any number of any kind.
 
 The SDK calls a handler with as many inputs as came. One that does not fit the parameters is a TypeError, which fails
 the workflow task, again and again: the workflow stands still.

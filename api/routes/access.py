@@ -1,4 +1,4 @@
-"""Who may call what (INVARIANTS, "Who may call what"): the roles of each endpoint, and what a caller sees of it.
+"""Access (INVARIANTS, "Who may call what"): the roles that may call each endpoint, and what a caller sees there.
 
 Roles are checked before anything of a request is read except its key and its path. Rules that depend on rows, such as
 who owns a task or a GPU, are in this module too; they are applied once the row has been read.

@@ -1,4 +1,4 @@
-"""What nodes report of their attempts (specification §3.6, §3.7)."""
+"""Nodes' reports on their attempts (specification §3.6, §3.7)."""
 
 from __future__ import annotations
 

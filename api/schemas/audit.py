@@ -10,7 +10,7 @@ from workflows.domain.role import Role
 
 
 class AuditEntry(Record):
-    """Who did what; `at` in Unix milliseconds."""
+    """One entry; `at` in Unix milliseconds."""
 
     model_config = sample(
         id=42,

@@ -1,4 +1,4 @@
-"""What production mode needs, and the secrets that it refuses."""
+"""The demands of production mode, and the secrets that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a setting may hold: types that check, and convert, the text of a variable."""
+"""The types of settings: they check and convert the text of a variable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may travel as the result of a task: one rule for the agent that makes it and the orchestrator that takes it."""
+"""The rule for results of tasks, shared by the agent that makes one and the orchestrator that takes it."""
 
 from __future__ import annotations
 

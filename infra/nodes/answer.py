@@ -64,8 +64,7 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _object(content: bytes) -> dict[str, Any]:
-    """Parse leniently: a failure must not be lost to a NUL in its `error`. Whoever stores a part of it checks that
-    part."""
+    """Parse leniently: a failure must not be lost to a NUL in its `error`. Code that stores a part checks that part."""
     try:
         parsed = strict_json.loads(content)
     except ValueError:
@@ -75,7 +74,7 @@ def _object(content: bytes) -> dict[str, Any]:
 
 
 def _output(content: bytes, body: dict[str, Any]) -> str:
-    """The `output` as it is written; of what only Python reads as JSON, another writing, which is refused later."""
+    """The `output` as the node wrote it. JSON that only Python accepts is re-encoded, and refused later."""
     try:
         return bytes(_WITH_OUTPUT.decode(content).output).decode()
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

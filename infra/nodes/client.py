@@ -66,7 +66,7 @@ class NodeClient:
         return await self._call("PUT", node, f"/predictions/{quote(run_id, safe='')}", body, headers)
 
     async def status(self, node: NodeAddress, run_id: str) -> Answer:
-        """`GET /predictions/{id}`: what became of it. Raises NodeUnreachable."""
+        """`GET /predictions/{id}`: ask for its status. Raises NodeUnreachable."""
         return await self._call("GET", node, f"/predictions/{quote(run_id, safe='')}")
 
     async def cancel(self, node: NodeAddress, run_id: str) -> Answer:

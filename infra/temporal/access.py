@@ -48,7 +48,7 @@ class WordlessFailures(DefaultFailureConverter):
 
 
 def _kind(error: BaseException) -> str:
-    """Its type, and Postgres' code for it where there is one."""
+    """The error's type, with Postgres' code if it has one."""
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__
 

@@ -26,7 +26,7 @@ _FAILED_AS = {kind: str(status) for status, kind in FAILURE_TYPES.items()}
 class Execution:
     """One run of a task's workflow. `shown` is its search attribute TaskStatus.
 
-    `reset`: a person has reset it, and another run took its place. Only `describe` tells.
+    `reset` means that a person has reset it and another run took its place; only `describe` sets it.
     """
 
     task_id: str
@@ -41,7 +41,7 @@ class Execution:
 
     @property
     def ended_by_itself(self) -> bool:
-        """Whether it has returned or failed; not so where it was cut off, by a person as a rule."""
+        """Whether it has returned or failed, rather than been cut off by a person."""
         return self.status in _ENDED_BY_ITSELF
 
     @property
@@ -70,7 +70,7 @@ async def describe(client: Client, task_id: str, run_id: str | None = None) -> E
 
 
 async def outcome(client: Client, task_id: str, run_id: str) -> str:
-    """The task's status as which a run has ended by itself, or how else it failed."""
+    """The task's status with which a run has ended by itself, or a description of another failure."""
     handle = client.get_workflow_handle(task_workflow_id(task_id), run_id=run_id, result_type=TaskSummary)
     try:
         summary: TaskSummary = await handle.result(follow_runs=False, rpc_timeout=CALL)

@@ -1,4 +1,4 @@
-"""What workflows are sent after the commit of a transaction."""
+"""Notifications: the messages that workflows get after the commit of a transaction."""
 
 from __future__ import annotations
 

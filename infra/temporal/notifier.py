@@ -19,7 +19,7 @@ Call = Coroutine[Any, Any, None]
 
 
 class Gateway(Protocol):
-    """What is needed of Temporal here. Each call may raise NoSuchWorkflow, TemporalAway."""
+    """The calls to Temporal that notifications need. Each may raise NoSuchWorkflow, TemporalAway."""
 
     async def grant(self, one: Granted) -> None: ...
     async def settled(self, task_id: str, attempt: int) -> None: ...

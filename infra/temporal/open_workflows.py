@@ -1,4 +1,4 @@
-"""What the reconciler and the leader read of workflows, and how they replace a run that can't go on."""
+"""The view of workflows that the reconciler and the leader work with, and the replacement of stuck runs."""
 
 from __future__ import annotations
 

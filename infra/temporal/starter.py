@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Gateway(Protocol):
-    """What is needed of Temporal here."""
+    """The call to Temporal that a start needs."""
 
     async def start_task(self, task: TaskInput, traceparent: str | None = None) -> None: ...
 

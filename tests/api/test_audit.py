@@ -1,4 +1,4 @@
-"""Who did what (extension `GET /audit`)."""
+"""The audit log (extension `GET /audit`)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.contract import PREFIX
 from tests.unit.test_bad_fields import DOCUMENT, UNKNOWN
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE")  # HEAD and OPTIONS are of every path
-NO_JSON = {"content": b"{", "headers": {"Content-Type": "text/plain"}}  # refused with 400 by whoever looks
+NO_JSON = {"content": b"{", "headers": {"Content-Type": "text/plain"}}  # any route that reads it answers 400
 
 
 def operations() -> Iterator[tuple[str, str]]:

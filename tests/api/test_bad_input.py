@@ -1,4 +1,4 @@
-"""What is refused, and with which code (INVARIANTS, Answers to bad input)."""
+"""Refusals and their codes (INVARIANTS, Answers to bad input)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def body(gpu_id: str, port: int = 9) -> dict[str, Any]:
 
 
 async def register(api: Api, gpu_id: str, port: int = 9) -> str:
-    """What names the registration."""
+    """The name of the registration."""
     answer = await api.http.post("/gpus/register", json=body(gpu_id, port))
     assert answer.status_code == 200
     return str(answer.headers[HEADER])

@@ -1,4 +1,4 @@
-"""What a browser or a bare socket sends and gets."""
+"""Calls as a browser or a bare socket makes them, and their answers."""
 
 from __future__ import annotations
 

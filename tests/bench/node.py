@@ -148,7 +148,7 @@ class Beats:
     async def _one(self, gpu_id: str) -> None:
         try:
             self.took.append((await self._api.call("POST", f"/gpus/{gpu_id}/heartbeat")).took)
-        except Exception as error:  # noqa: BLE001  counted, and told by whoever measures beats
+        except Exception as error:  # noqa: BLE001  counted, and reported with the beats
             self.failed.append(str(error))
 
 

@@ -30,7 +30,7 @@ async def engine(stack: Stack) -> Sessions:
 
 @pytest.fixture
 async def database(engine: Sessions) -> AsyncIterator[Database]:
-    """What the programs run their transactions on."""
+    """The database as the programs use it."""
     found = Database(engine.url)
     yield found
     await found.close()

@@ -223,7 +223,7 @@ class Allocator(DatabaseMachine):
             await self._settle(row.task_id, row.attempt, outcome)
 
     async def _settle(self, task_id: str, attempt: int, outcome: Outcome) -> None:
-        """What the report and then the task's workflow do: settle, collect, and look for a slot again."""
+        """Do as the report and then the task's workflow do: settle, collect, and look for a slot again."""
         result = "{}" if outcome is Outcome.SUCCEEDED else None
         await self.session(
             lambda c: settle_attempt.settle(c, task_id, attempt, outcome, actor="test", reason="r", result=result)

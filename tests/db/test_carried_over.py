@@ -1,4 +1,4 @@
-"""What a database held before a migration is still true after it."""
+"""Data from before a migration is still true after it."""
 
 from __future__ import annotations
 

@@ -436,7 +436,7 @@ async def test_a_node_that_fails_what_others_complete_is_faulty(pair):
 
 
 async def usual_work_of_the_good(life: Life) -> None:
-    """What `bad` is compared with."""
+    """The attempts that `bad` is compared with."""
     await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '50 s' WHERE gpu_id = 'bad'")
     for number in range(30):
         await life.create(f"usual {number}")

@@ -1,4 +1,4 @@
-"""What a process knows of a type for a moment: its capacity, and how long its work usually takes."""
+"""A process's short memory of a type: its capacity, and how long its work usually takes."""
 
 from __future__ import annotations
 

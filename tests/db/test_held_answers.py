@@ -92,7 +92,7 @@ ENDS = pytest.mark.parametrize(
         (NodeUnreachable("nobody"), None),
     ],
 )
-"""What a node says of an attempt whose time is up, and how the attempt ends then, if its word decides that."""
+"""A node's answers about an attempt whose time is up, and the end that follows if the answer decides it."""
 
 
 @ENDS

@@ -76,7 +76,7 @@ async def test_a_node_that_comes_back_for_a_beat_has_not_beaten_for_a_grace(conn
 
 
 async def test_the_nodes_of_another_key_count_as_one(connection):
-    """However long they have beaten: whoever has a key can make up any number of them."""
+    """However long they have beaten: anyone with a key can make up any number of them."""
     await hears(connection, 1000)
     await fleet(connection, [45] * 40, lineage="made up")
     await fleet(connection, [45], lineage="honest")

@@ -114,7 +114,7 @@ class Nodes(DatabaseMachine):
             self.status[name] = after
 
     def known(self, name: str, work: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """What `work` gives for a registered node; that it refuses any other."""
+        """The answer of `work` for a registered node; any other node is refused."""
         if self.status[name] is not None:
             return self.do(work)
         with pytest.raises(GpuNotFound):

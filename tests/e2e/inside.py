@@ -1,4 +1,4 @@
-"""What only somebody inside the system sees: rows of the database, and histories of the engine."""
+"""The inside of the system: rows of the database, and histories of the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts over REST, however often a node goes and comes, and whoever calls at once: one is open for each cause."""
+"""Alerts over REST, however often a node goes and comes, and however many call at once: one is open for each cause."""
 
 from __future__ import annotations
 

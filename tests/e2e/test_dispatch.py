@@ -1,4 +1,4 @@
-"""What goes to a node with a dispatch, and what users get to read of its answer."""
+"""The dispatch as the node gets it, and its answer as users read it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ LOST = {"accept", "settle", "complete", "collect", "collect-end", "settle collec
 TASKS = 96
 LONGEST_HISTORY = 150  # events: more would be a workflow that runs in circles
 KINDS = {"good": "COMPLETED", "bad": "FAILED", "refused": "FAILED", "late": "TIMEOUT"}
-"""What a task's payload asks of its node, and how it must end."""
+"""Payloads, by what they ask of the node, and the end that each must have."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ async def check_answers(port: int, task_id: str) -> None:
 
 
 class Cog(BaseHTTPRequestHandler):
-    """What a container of Cog answers; a prompt "wait" waits until it is canceled."""
+    """The answers of a Cog container; a prompt "wait" waits until it is canceled."""
 
     canceled = threading.Event()
 

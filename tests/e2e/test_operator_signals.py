@@ -186,7 +186,7 @@ async def test_a_task_tells_its_state(api, temporal, make_node):
 
 
 async def test_a_task_takes_no_harm_by_signals(api, temporal, make_node):
-    """Whoever reaches Temporal may send the program's own signals with any input."""
+    """Anyone with access to Temporal may send the program's own signals with any input."""
     node = await make_node("unharmed", [730])
     task = await api.create(730)
     put = await node.next_put()
@@ -259,7 +259,7 @@ async def test_a_nodes_workflow_that_was_ended_runs_again(api, temporal, make_no
 
 
 async def described(handle: WorkflowHandle[Any, Any]) -> Any:
-    """What is known of a workflow, once it was started."""
+    """The state of a workflow, once it was started."""
     try:
         return await handle.describe()
     except RPCError:

@@ -1,4 +1,4 @@
-"""What fell between the database and Temporal is found and repaired by the monitor."""
+"""The monitor finds and repairs drift between the database and Temporal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLOW = 60.0  # s; the reconciler leaves alone what may still be on its way
 
 
 async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_needs_it(api, make_node, temporal):
-    """What an operator can do in the Web UI, at four moments of a task's life, side by side."""
+    """An operator ends workflows in the Web UI, at four moments of a task's life, side by side."""
 
     async def terminate(task_id):
         await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a test")
@@ -74,7 +74,7 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
 
 
 async def _has_notes(api, task_id):
-    """What the reconciler has written that moves nothing."""
+    """The entries of the reconciler that record no transition."""
     events = await api.get(f"/tasks/{task_id}/events")
     return [e["reason"] for e in events if (e["actor"], e["from"]) == ("reconciler", e["to"])]
 

@@ -85,7 +85,7 @@ async def make_node(caller: Api) -> AsyncIterator[MakeNode]:
 
 @dataclass(frozen=True)
 class Before:
-    """What there was before the end: task ids, and the dispatch of the one that runs."""
+    """The state before the end: task ids, and the dispatch of the one that runs."""
 
     ended: list[str]
     acknowledged: str  # its result was answered 200 a moment before
@@ -116,7 +116,7 @@ async def lead_up(api: Api, node: FakeNode, task_type: int) -> Before:
 
 
 async def kept(api: Api, stack: Stack, before: Before) -> dict[str, Any]:
-    """What must be the same before and after."""
+    """The rows that must be the same before and after."""
     return {
         "tasks": [await api.get(f"/tasks/{task_id}") for task_id in before.ended],
         "results": [await api.get(f"/tasks/{task_id}/result") for task_id in before.ended],

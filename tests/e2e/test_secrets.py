@@ -42,7 +42,7 @@ NODES_WORDS = {
     "garbled answer": "canary-in-what-is-no-http",
     "fault": "canary-in-the-reason-of-a-fault",
 }
-"""What a node says may hold a piece of a payload: callers and operators read it in our answers, not in Temporal."""
+"""A node's words may hold a piece of a payload: callers and operators read it in our answers, not in Temporal."""
 PAYLOAD = json.dumps({"prompt": CANARIES["payload"]})
 TYPE, SHORT = 2, 901  # attempts of the latter end after a second, without a retry
 
@@ -76,7 +76,7 @@ class Watched:
         return {name: b"".join(one.SerializeToString() for one in found.events) for name, found in histories.items()}
 
     def written(self) -> dict[str, bytes]:
-        """What lies in the data directory, but for the database, which is the payload's place, and the key's own."""
+        """The files of the data directory, without the database and the key's own, which may hold them."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "api_key"]
         own = self.folder / "postgres"
         return {str(path): path.read_bytes() for path in files if own not in path.parents}

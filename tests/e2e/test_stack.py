@@ -174,7 +174,7 @@ FOREIGN = {
     "REDIS_URL": "redis://192.0.2.1",
     "DATABASE_URL": "postgresql://192.0.2.1/theirs",
 }
-"""What somebody who works with services of their own has in the shell."""
+"""The shell's variables of somebody who works with services of their own."""
 
 
 def environment(data_dir: Path, **settings: object) -> dict[str, str]:

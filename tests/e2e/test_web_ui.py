@@ -1,4 +1,4 @@
-"""What an operator does in Temporal's own Web UI, in a real Chromium (docs/operations.md, "In the Web UI").
+"""An operator's work in Temporal's own Web UI, in a real Chromium (docs/operations.md, "In the Web UI").
 
 Debian: `apt-get install chromium chromium-driver`. Without them the tests are skipped.
 """

@@ -25,7 +25,7 @@ OF_BAD_NODES = (BROKEN, FLAKY)
 
 @dataclass(frozen=True)
 class Kind:
-    """What is asked for, and the ends that are true: by status, the reasons of which the task names one."""
+    """A request and its true ends: by status, the reasons of which the task names one."""
 
     ends: Mapping[str, tuple[str, ...]]
     input: Mapping[str, object] = field(default_factory=dict)

@@ -82,7 +82,7 @@ class Clients:
             await asyncio.sleep(AGAIN_S)
 
     async def check(self) -> list[str]:
-        """What became of each acknowledged task, where that is not its own result."""
+        """The end of each acknowledged task that did not end with its own result."""
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def one(n: int, task_id: str) -> str | None:

@@ -39,7 +39,7 @@ class Held:
         self._pid = pid
 
     async def lock_node(self, gpu_id: str) -> None:
-        """Whoever settles on this node, or moves it, waits from now on."""
+        """Hold the node's row: settling on this node, or changing it, waits from now on."""
         await self.connection.execute(LOCK_NODE, {"gpu_id": gpu_id})
 
     async def until_waiting(self, *statements: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run is asked to do; everything that is left to chance follows from the seed."""
+"""The plan of a run; all random choices follow from the seed."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ async def between(chances: Chances, asks: Callable[[bytes], bool]) -> AsyncItera
 
 
 async def call(port: int, request: bytes) -> bytes:
-    """What is answered; empty where the connection was cut."""
+    """The answer; empty if the connection was cut."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)

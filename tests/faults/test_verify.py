@@ -69,7 +69,7 @@ class Hand:
             await handle.result()
 
     async def found(self, *task_ids: str) -> list[str]:
-        """What is said about these tasks; other tests leave theirs behind."""
+        """The findings about these tasks; other tests leave theirs behind."""
         database = Database(self._url, connections=4)
         try:
             rows = {row.task_id: row for row in await database.run(verify.tasks)}

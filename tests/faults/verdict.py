@@ -1,4 +1,4 @@
-"""What the orchestrator found out about its nodes, and what its honest users noticed, out of its own database."""
+"""The verdict, read from the database: what the orchestrator knows of its nodes, and what honest users noticed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WAITS = """
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a bad node: the cause of the first alert that names it, and when that came."""
+    """The cause of the first alert that names a bad node, and its time."""
 
     gpu_id: str
     status: str

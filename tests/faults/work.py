@@ -16,7 +16,7 @@ RAISED, REFUSED, BY_CHANCE = "no face found", "not a picture", "the scheduler di
 
 
 def digest(n: int) -> str:
-    """What task number `n` comes to."""
+    """The result of task number `n`."""
     return hashlib.sha256(f"task {n}".encode()).hexdigest()
 
 

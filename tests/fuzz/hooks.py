@@ -1,4 +1,4 @@
-"""What schemathesis can't know of our API: the envelope of every answer, and where a node may be."""
+"""Hooks for what schemathesis can't know of our API: the envelope of every answer, and where a node may be."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ async def spoilt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stac
 
 
 async def ask_everything(stack: Stack, phases: str) -> str:
-    """What schemathesis says of an API that answers well to these phases; each call has its own minute."""
+    """The output of schemathesis for a sound API in these phases; each call has its own minute."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
         *("run", "--phases", phases, "--max-time", str(AT_MOST_S), f"{stack.api_url}/openapi.json"),

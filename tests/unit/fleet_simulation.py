@@ -35,9 +35,9 @@ from workflows.domain.task import TaskStatus
 Ends = tuple[Outcome, str, float]
 """How an attempt ends: its outcome, the reason, and after how many seconds."""
 Work = Callable[[random.Random], Ends | None]
-"""What an input does wherever it runs: None where it depends on the node alone."""
+"""The outcome that an input forces on every node; None if it depends on the node alone."""
 Behaviour = Callable[[random.Random], Ends | None]
-"""What a node does with every input: None where it does what the input demands."""
+"""The outcome that a node gives every input; None if it does what the input demands."""
 
 AVOID_S = 30.0
 

@@ -1,4 +1,4 @@
-"""Who may call what: every endpoint with every role, through the whole application on a database of nothing."""
+"""Access: every endpoint with every role, through the whole application on a database of nothing."""
 
 from __future__ import annotations
 

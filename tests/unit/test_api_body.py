@@ -1,4 +1,4 @@
-"""What comes in is read strictly, and every refusal has the envelope's shape (INVARIANTS, Answers to bad input)."""
+"""Bodies are read strictly, and every refusal has the envelope's shape (INVARIANTS, Answers to bad input)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent over a bare socket, byte for byte: raw UTF-8 in a request line, and what is no HTTP at all."""
+"""Bytes over a bare socket: raw UTF-8 in a request line, and input that is no HTTP at all."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ BODIES = list(bodies())
 
 
 def bad_values(name: str, schema: dict[str, Any]) -> dict[str, str]:
-    """What a field must refuse, by what it is."""
+    """Values that a field must refuse, by its kind."""
     options = [resolved(one) for one in schema.get("anyOf", [schema])]
     kind = next(one for one in options if one.get("type") != "null")
     values = dict(ENUMS if "enum" in kind else KINDS[kind["type"]])

@@ -1,4 +1,4 @@
-"""What is away is waited for by one caller at a time."""
+"""Only one caller at a time waits for a dependency that is away."""
 
 from __future__ import annotations
 

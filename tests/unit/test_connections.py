@@ -1,4 +1,4 @@
-"""What connections may take of a process: heads, framing, what is sent ahead, idle ones, and readers that fall behind.
+"""Limits of connections: heads, framing, bytes sent ahead, idle connections, and readers that fall behind.
 
 Each test runs on asyncio's own loop and on uvloop, which the API runs on.
 """

@@ -1,4 +1,4 @@
-"""What the demo asks for, its sample pictures, its checks and the one picture it leaves."""
+"""The demo's batch, its sample pictures, its checks and the one picture it leaves."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_render_tile_refuses(change: dict[str, Any], message: str) -> None:
 
 
 def painted(input: str, output: str = "out.png") -> str:
-    """What becomes of a picture task: the name of its output, or the reason why there is none."""
+    """The end of a picture task: the name of its output, or the reason why there is none."""
     try:
         result = handlers.transform_image({"input": input, "output": output, "style": "duotone"}, lambda percent: None)
     except ValueError as error:

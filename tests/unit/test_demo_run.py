@@ -1,4 +1,4 @@
-"""What the demo refuses before it starts anything."""
+"""The demo's refusals before it starts anything."""
 
 from __future__ import annotations
 

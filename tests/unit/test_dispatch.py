@@ -1,4 +1,4 @@
-"""What a dispatch leaves in the worker's log."""
+"""The worker's log of a dispatch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make` says and does before there is an environment: without venv, after a half-made one, with others' files."""
+"""`make` before there is an environment: without venv, after a half-made one, with others' files."""
 
 from __future__ import annotations
 

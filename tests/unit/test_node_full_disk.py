@@ -1,4 +1,4 @@
-"""What the agent's files hold after a disk was full, and when it says that it is."""
+"""The agent's files after a full disk, and when the agent reports one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as a result: of a command's output, and as an output at all."""
+"""Results: of a command's output, and of outputs in general."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel shows of a process that has hidden a secret."""
+"""A process that has hidden a secret, as the kernel shows it."""
 
 from __future__ import annotations
 

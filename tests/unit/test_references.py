@@ -39,7 +39,7 @@ NAMES = {
 
 @cache
 def prose(path: Path) -> str:
-    """What people read of a file, in one line: a program's comments and strings, all of another file."""
+    """The text of a file that people read, in one line: comments and strings of a program, all of another file."""
     text = path.read_text("utf-8")
     if path.suffix == ".py":
         text = " ".join(piece for _, piece in pieces(text, COMMENT, STRING))
@@ -68,7 +68,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def terms(path: Path) -> set[str]:
-    """What a reference to a page may name: headings, numbers of a list, words in bold or as code."""
+    """The targets of references to a page: headings, numbers of a list, words in bold or as code."""
     text = without_code(path)
     numbers = re.findall(r"^(\d+)\. ", text, re.MULTILINE)
     words = re.findall(r"\*\*(.+?)\*\*|`(.+?)`", text)

@@ -1,4 +1,4 @@
-"""What the environment may say: each setting that can't work is refused with its name, in one line."""
+"""The environment: each setting that can't work is refused with its name, in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted of a JSON text before it is parsed agrees with what a parser finds."""
+"""The counts taken of a JSON text before it is parsed agree with what a parser finds."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ DB = ROOT / "infra" / "db"
 MIGRATIONS = {DB / "schema" / "env.py", DB / "schema" / "online.py", *(DB / "schema" / "versions").iterdir()}
 MODULES = sorted(set(DB.rglob("*.py")) - MIGRATIONS)
 RUNS_SQL = {"execute": 0, "all": 1, "one": 1, "one_or_none": 1}
-"""What takes a statement, and as which argument."""
+"""The functions that take a statement, and the position of that argument."""
 STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b")
 AT_RUN_TIME = {
     ("ops/alerts", "page"): "the conditions are values of _FILTERS",

@@ -1,4 +1,4 @@
-"""What is embedded, and what our programs get to know."""
+"""The embedded programs, and the settings that they get."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ CHOSEN = {
     "log_level": "debug",
 }
 OF_THE_STACK = {"api_key", "data_dir", "database_url", "redis_url", "temporal_address", "temporal_namespace"}
-"""What the stack itself decides for its programs."""
+"""Settings that the stack itself decides for its programs."""
 
 
 def test_the_programs_get_every_setting_as_it_was_chosen(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What histories keep of an error: its type and where it arose, none of its words."""
+"""Histories keep the type of an error and where it arose, and none of its words."""
 
 from __future__ import annotations
 

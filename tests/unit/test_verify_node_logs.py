@@ -1,4 +1,4 @@
-"""What `gpu-orchestrator verify` makes of the nodes' own logs."""
+"""Findings of `gpu-orchestrator verify` in the nodes' own logs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sha256(text: str) -> str:
 async def findings(
     monkeypatch: pytest.MonkeyPatch, folder: Path, lines: list[str], result: str = COMPACT
 ) -> tuple[verify.Finding, verify.Finding]:
-    """What the log says of attempt 1 of task t, whose accepted result is node g's."""
+    """The findings on attempt 1 of task t, whose accepted result is node g's."""
 
     async def text(*_: Any) -> str:
         return result

@@ -12,7 +12,7 @@ from workers.demo.batch import Job
 
 
 def problem(job: Job, status: str, error: str | None, result: dict[str, Any]) -> str | None:
-    """What is wrong, in a few words, or None."""
+    """The mistake in a few words, or None."""
     if status != "COMPLETED":
         return f"{status}: {error}" if error else status
     if result.get("resultImages") != [str(job.output)]:

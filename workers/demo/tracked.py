@@ -13,7 +13,7 @@ ENDED = {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}
 
 @dataclass(slots=True)
 class Tracked:
-    """One task, kept up to date by whoever polls."""
+    """One task, kept up to date by polling."""
 
     task_id: str
     display_id: int

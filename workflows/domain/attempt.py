@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 
 
 class ForTask(Enum):
-    """What becomes of the task."""
+    """The consequence for the task."""
 
     COMPLETES = auto()
     RETRIES = auto()  # a retry is used up; without one left the task ends by this outcome
@@ -36,7 +36,7 @@ class ForTask(Enum):
 
 
 class ForNode(Enum):
-    """What it says about the node; `node_record.after` keeps count."""
+    """The consequence for the node; `node_record.after` keeps count."""
 
     WELL = auto()  # ends every count in a row
     FAILED = auto()  # a failed task, where the failure is attributed to the node
@@ -48,7 +48,7 @@ class ForNode(Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """What an outcome means. `compared`: the node is compared with its peers on such tasks (`is_outlier`)."""
+    """The meaning of an outcome. `compared`: the node is compared with its peers on such tasks (`is_outlier`)."""
 
     task: ForTask
     node: ForNode

@@ -1,4 +1,4 @@
-"""What a person may tell a node by a signal, and how the signal's input is read (docs/operations.md, "In the Web UI").
+"""Commands that a person sends a node by signal, and how their input is read (docs/operations.md, "In the Web UI").
 
 Whatever the input holds, reading it never fails: it is typed by hand.
 """
@@ -32,7 +32,7 @@ def reason_of(said: Any) -> str:
 
 
 def read(given: bytes) -> Any:
-    """What a signal's input says in JSON; None where there is none, or one that can't be read."""
+    """A signal's input as parsed JSON; None if there is none, or if it can't be read."""
     try:
         return json.loads(given)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What the domain refuses. A class's docstring is the message that a caller reads (Chinese, as the specification's)."""
+"""Refusals of the domain. A class's docstring is the message that a caller reads (Chinese, as the specification's)."""
 
 from __future__ import annotations
 

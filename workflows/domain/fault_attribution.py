@@ -39,8 +39,8 @@ OUTLIER_FAILURES = 4
 UNLIKELY = 1e-5
 """A node that would fail as much as this by mere chance, were it like its peers, is not like them."""
 FAILED_BEFORE, COMPLETED_BEFORE = 0.1, 2.0
-"""What is believed of the work of a flow before its first attempt, as attempts: mostly it completes; some of it fails
-now and then wherever it runs."""
+"""The prior for the work of a flow before its first attempt, counted in attempts: most of it completes, and some fails
+now and then on any node."""
 
 _CHANGING = re.compile(r"0x[0-9a-f]+|\d{4,}", re.IGNORECASE)
 
@@ -55,7 +55,7 @@ class Failure:
 
     @property
     def way(self) -> tuple[Outcome, str]:
-        """What alike failures share: the reason without addresses and long numbers, which differ from run to run."""
+        """The key that alike failures share: the reason without what differs between runs."""
         if self.outcome is Outcome.TIMED_OUT:
             return self.outcome, ""
         return self.outcome, " ".join(_CHANGING.sub("#", self.reason or "").split())

@@ -1,4 +1,4 @@
-"""What a key may do within its role: priorities and apps of a user's key, types, GPUs and networks of a node's key.
+"""Limits of a key within its role: priorities and apps of a user's, types, GPUs and networks of a node's.
 
 The keys of a lineage share one set of grants. An absent grant is unlimited.
 """

@@ -1,4 +1,4 @@
-"""What may be asked for at most, by a caller or by a setting."""
+"""Upper limits for callers and settings."""
 
 MAX_TIMEOUT_MS = 86_400_000
 """A day, per attempt."""

@@ -1,4 +1,4 @@
-"""What a node's last attempts say of it, in a row, and when it rests (docs/adr/0026).
+"""A node's record: its failures in a row, and the rests that follow from them (docs/adr/0026).
 
 A node that fails `RESTS_AFTER` distinct tasks in a row rests, and rests longer with each failure after that. It then
 runs one task at a time, a *probe*, of another flow than the last failure's where one waits. A success ends all that.
@@ -45,7 +45,7 @@ class Rest:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """What counts against a node in a row: all is forgotten with a success, and with a recovery."""
+    """Failures in a row that count against a node. A success or a recovery clears them."""
 
     failed_contacts: int = 0  # failureCount
     task_failures: int = 0  # taskFailureCount

@@ -18,7 +18,7 @@ PROTOCOL_ERRORS = 3
 
 @dataclass(frozen=True)
 class History:
-    """What a task has been through, the attempt that is judged included."""
+    """A task's past, including the attempt that is being judged."""
 
     failed_alike_on: int = 1  # distinct nodes on which it has failed in the same way
     rejected_by: int = 0  # distinct nodes
@@ -28,7 +28,7 @@ class History:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a task after an attempt: its next status, its retryCount, and how long it pauses (seconds).
+    """The decision after an attempt: the task's next status, its retryCount, and how long it pauses (seconds).
 
     `given_up`: it ends though it has retries left.
     """

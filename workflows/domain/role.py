@@ -1,4 +1,4 @@
-"""What a key may do at all (INVARIANTS, "Who may call what"); the endpoints of each role are in `api.routes.access`."""
+"""The roles of keys (INVARIANTS, "Who may call what"); the endpoints of each role are in `api.routes.access`."""
 
 from __future__ import annotations
 

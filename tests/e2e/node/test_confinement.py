@@ -1,4 +1,4 @@
-"""What work cannot do: outlive its attempt, and see the agent's key."""
+"""Work cannot outlive its attempt, nor see the agent's key."""
 
 from __future__ import annotations
 

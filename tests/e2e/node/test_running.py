@@ -1,4 +1,4 @@
-"""What becomes of the work that an agent is given."""
+"""Work that an agent is given, and its end."""
 
 from __future__ import annotations
 
