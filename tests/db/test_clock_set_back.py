@@ -19,8 +19,8 @@ from infra.db.ops import counters, health, instances, leadership
 from infra.db.ops.instances import Load
 from infra.db.queue import aging
 from infra.db.repair import drift
-from infra.db.slots import assign, capacity
-from infra.db.transactions import claim_slot, node_state
+from infra.db.slots import assign, capacity, search
+from infra.db.transactions import node_state
 from infra.db.transactions.collect_attempt import due_in_s
 from infra.resilience.token_bucket import ByteRate, Rate
 from infra.settings import Settings
@@ -188,7 +188,7 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
     assert (await capacity.read(fresh.connection, 1)).nodes.free == 1
     assert list(await assign.with_unused_slots(fresh.connection)) == ["n"]
-    assert await claim_slot.is_any_free(fresh.connection, 1, vip=False)
+    assert await search.is_any_free(fresh.connection, 1, vip=False)
     assert await fresh.claim("t") == "n"
 
 

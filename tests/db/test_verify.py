@@ -12,6 +12,7 @@ from infra.db.ops.alerts import NewAlert
 from infra.db.repair import invariants, verify
 from infra.db.repair.invariants import Check
 from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.slots.search import Claim
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, create_task, node_state, settle_attempt
 from infra.db.transactions.create_task import NewTask
 from infra.settings import Settings
@@ -78,7 +79,7 @@ class Books:
     async def running(self, task_id: str) -> None:
         await self.create(task_id)
 
-        async def here(work: Callable[[Session], Awaitable[claim_slot.Claim]]) -> claim_slot.Claim:
+        async def here(work: Callable[[Session], Awaitable[Claim]]) -> Claim:
             return await work(self.connection)
 
         assert (await claim_slot.claim(here, task_id)).grant

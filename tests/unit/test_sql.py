@@ -19,7 +19,7 @@ STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b")
 AT_RUN_TIME = {
     ("ops/alerts", "page"): "the conditions are values of _FILTERS",
     ("ops/audit", "page"): "the conditions are values of _FILTERS",
-    ("transactions/claim_slot", "_candidate"): "its callers give constants",
+    ("slots/search", "_candidate"): "its callers give constants",
     ("tasks/transitions", "_moved"): "its callers give constants",
     ("schema/revision", "_only"): "its callers give constants",
     ("tasks/queries", "page"): "chooses between constants",

@@ -12,11 +12,11 @@ from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
 from infra.db.queue import order, position
 from infra.db.queue.position import Milestones, Place
+from infra.db.slots import search
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.search import Claim, Seeker
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
 from infra.db.tasks import outbox
-from infra.db.transactions import claim_slot
-from infra.db.transactions.claim_slot import Claim, Seeker
 from infra.temporal.notifications import Granted
 from workflows.domain import shares
 from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
@@ -122,7 +122,7 @@ async def create(
     await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
-        free = await claim_slot.is_any_free(connection, task.task_type, vip=vip)
+        free = await search.is_any_free(connection, task.task_type, vip=vip)
     joined = await order.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
@@ -137,7 +137,7 @@ async def create(
     found = Claim(waiting=not free)
     if free and claims_slot:
         seeker = Seeker(row.task_id, row.status, task.task_type, vip, failed_on=[], barred_on=[])
-        found = await claim_slot.find(connection, seeker)
+        found = await search.find(connection, seeker)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 
