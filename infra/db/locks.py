@@ -73,7 +73,7 @@ async def user(connection: Connection, user_id: str) -> None:
 
 
 async def miss(connection: Connection, task_type: int) -> None:
-    """Take the type's lock exclusively: from now on nobody frees a slot for this type (see `claim_slot`)."""
+    """Take the type's lock exclusively: from now on nobody frees a slot for this type (see `slots.search`)."""
     await connection.execute(_TYPE, {"task_type": task_type})
 
 
