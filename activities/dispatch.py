@@ -11,7 +11,7 @@ from msgspec import Raw
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.node_answers import End, end_of
+from activities.node_answers import end_of
 from activities.short_work import ShortWork
 from infra import telemetry
 from infra.db.attempts import dispatch_order
@@ -26,7 +26,7 @@ from infra.nodes.answer import Answer
 from infra.nodes.client import NO_HTTP, NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.messages import AttemptRef, Delivery, Dispatched
 from workflows.policies import DISPATCH_WINDOW
@@ -105,7 +105,7 @@ class Dispatch:
     async def _end(self, order: Order, end: End, took_s: float) -> Dispatched:
         """Take the end that the answer holds. A result counts as if it had been reported, even a late one."""
         if end.result is None:
-            return await self._settle(AttemptRef(order.task_id, order.attempt), end, took_s)
+            return await self._settle(AttemptRef(order.task_id, order.attempt), replace(end, ran_s=took_s))
         report = Report(order.task_id, order.token, order.gpu_id, lineage=None, ran_s=took_s)
         heard = await take_result(self._database, report, end.result)
         await self._temporal.deliver(heard.notifications, but=order.task_id)
@@ -117,8 +117,7 @@ class Dispatch:
         said = f"，{state}" + (f"：{reason}" if reason else "") if state else ""
         return await self._settle(
             AttemptRef(order.task_id, order.attempt),
-            End(Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}{said}）"),
-            needs_people=state in NEEDS_PEOPLE,
+            End(Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}{said}）", needs_people=state in NEEDS_PEOPLE),
         )
 
     async def _outside_of_protocol(self, ref: AttemptRef, status: int) -> Dispatched:
@@ -127,26 +126,15 @@ class Dispatch:
         if info.is_local or info.attempt < ANSWERS:
             _repeat(f"HTTP {status}")
         what = "不是HTTP" if status == NO_HTTP else f"HTTP {status}"
-        closed = await self._settle(ref, End(Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（{what}）"))
-        still = await self._database.single(lambda c: dispatch_order.order(c, ref.task_id, ref.attempt))
-        return closed if still is None else Dispatched(Delivery.RUNNING)  # it has accepted the attempt before
+        return await self._settle(ref, End(Outcome.PROTOCOL_ERROR, f"节点的应答不符合节点协议（{what}）"))
 
-    async def _settle(self, ref: AttemptRef, end: End, ran_s: float = 0.0, *, needs_people: bool = False) -> Dispatched:
-        notifications = await self._database.run(
-            lambda c: settle_attempt.settle(
-                c,
-                ref.task_id,
-                ref.attempt,
-                end.outcome,
-                actor=ACTOR,
-                reason=end.reason,
-                ran_s=ran_s,
-                needs_people=needs_people,
-            )
+    async def _settle(self, ref: AttemptRef, end: End) -> Dispatched:
+        """Close the attempt; one that the node has accepted before may go on."""
+        settled = await self._database.run(
+            lambda c: settle_attempt.settle(c, ref.task_id, ref.attempt, end, actor=ACTOR)
         )
-        if notifications is not None:
-            await self._temporal.deliver(notifications, but=ref.task_id)
-        return Dispatched(Delivery.CLOSED)
+        await self._temporal.deliver(settled.notifications, but=ref.task_id)
+        return Dispatched(Delivery.RUNNING if settled.answer is settle_attempt.Answer.ACCEPTED else Delivery.CLOSED)
 
 
 def _unclear(detail: str) -> Dispatched:

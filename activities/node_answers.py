@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from infra.json import results
 from infra.json.strict_json import Unfit
 from infra.nodes.address import NodeAddress
 from infra.nodes.answer import Answer
 from infra.nodes.client import NodeClient, NodeUnreachable
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ForbiddenAddress
-
-
-@dataclass(frozen=True)
-class End:
-    """How an attempt has ended. `result` is set iff it succeeded."""
-
-    outcome: Outcome
-    reason: str | None = None
-    result: str | None = None
 
 
 def end_of(answer: Answer) -> End | None:

@@ -6,7 +6,7 @@ import asyncio
 
 from temporalio import activity
 
-from activities.node_answers import End, ask, end_of
+from activities.node_answers import ask, end_of
 from infra.db.attempts import progress
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OpenAttempt
@@ -21,7 +21,7 @@ from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
-from workflows.domain.attempt import CONFIRMED, Outcome
+from workflows.domain.attempt import CONFIRMED, End, Outcome
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeCommand, NodeView
@@ -90,20 +90,10 @@ class NodeSteps:
         await self._close(row, end, node_is=(node.status, node.epoch))
 
     async def _close(self, row: OpenAttempt, end: End, node_is: tuple[str, int] | None = None) -> None:
-        notifications = await self._database.run(
-            lambda c: settle_attempt.settle(
-                c,
-                row.task_id,
-                row.attempt,
-                end.outcome,
-                actor=ACTOR,
-                reason=end.reason,
-                result=end.result,
-                node_is=node_is,
-            )
+        settled = await self._database.run(
+            lambda c: settle_attempt.settle(c, row.task_id, row.attempt, end, actor=ACTOR, node_is=node_is)
         )
-        if notifications is not None:
-            await self._temporal.deliver(notifications)
+        await self._temporal.deliver(settled.notifications)
 
     def _view(self, node: Node | None) -> NodeView:
         grace = self._settings.heartbeat_timeout

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from temporalio import activity
 
-from activities.node_answers import End, ask, end_on_node
+from activities.node_answers import ask, end_on_node
 from infra.db.connection import Connection
 from infra.db.ops import alerts, counters
 from infra.db.repair import drift
@@ -25,6 +25,7 @@ from infra.db.session import Database
 from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
+from infra.db.transactions.settle_attempt import Answer, Settled
 from infra.nodes.address import NodeAddress
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
@@ -32,7 +33,7 @@ from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Granted, Notifications
 from infra.temporal.open_workflows import OpenWorkflows, Standing
-from workflows.domain.attempt import CONFIRMED, Outcome
+from workflows.domain.attempt import CONFIRMED, End, Outcome
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
 
@@ -121,24 +122,15 @@ class Reconciler:
         """
         end = await end_on_node(self._nodes, *_run_on_node(row)) or _overdue(row)
 
-        async def work(connection: Connection) -> Notifications | None:
-            notifications = await settle_attempt.settle(
-                connection,
-                row.task_id,
-                row.attempt,
-                end.outcome,
-                actor=ACTOR,
-                reason=end.reason,
-                result=end.result,
-            )
-            if notifications is not None:
+        async def work(connection: Connection) -> Settled:
+            settled = await settle_attempt.settle(connection, row.task_id, row.attempt, end, actor=ACTOR)
+            if settled.answer is Answer.SETTLED:
                 await timeline.note(connection, _cause(row, f"{end.reason or '节点已完成'}，由监控结束该次执行"))
-            return notifications
+            return settled
 
-        notifications = await self._run(work)
-        if notifications is not None:
-            await self._temporal.deliver(notifications)
-        return notifications is not None
+        settled = await self._run(work)
+        await self._temporal.deliver(settled.notifications)
+        return settled.answer is Answer.SETTLED
 
     async def _settle(self, row: Uncollected) -> bool:
         """Have a closed attempt collected."""

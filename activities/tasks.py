@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from temporalio import activity
 
-from activities.node_answers import End, end_on_node
+from activities.node_answers import end_on_node
 from infra import telemetry
 from infra.db.attempts import dispatch_order
 from infra.db.connection import Connection
@@ -17,7 +17,7 @@ from infra.db.transactions.collect_attempt import ACTOR
 from infra.nodes.client import NodeClient, NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL
 from workflows.messages import AttemptRef, Collected, CollectInput, Selection
@@ -70,24 +70,15 @@ class TaskSteps:
         if request.close_as is not None and await self._is_due(request, request.close_as):
             end = await self._end_on_node(request) or End(request.close_as, _REASONS.get(request.close_as))
 
-        async def work(connection: Connection) -> tuple[Collected, Notifications | None]:
-            notifications = None
+        async def work(connection: Connection) -> tuple[Collected, Notifications]:
+            notifications = Notifications()
             if end is not None:
-                notifications = await settle_attempt.settle(
-                    connection,
-                    request.task_id,
-                    request.attempt,
-                    end.outcome,
-                    actor=ACTOR,
-                    reason=end.reason,
-                    result=end.result,
-                )
-            collected = await collect_attempt.collect(connection, request.task_id, request.attempt)
-            return collected, notifications
+                settled = await settle_attempt.settle(connection, request.task_id, request.attempt, end, actor=ACTOR)
+                notifications = settled.notifications
+            return await collect_attempt.collect(connection, request.task_id, request.attempt), notifications
 
         collected, notifications = await self._database.run(work)
-        if notifications is not None:
-            await self._temporal.deliver(notifications, but=request.task_id)
+        await self._temporal.deliver(notifications, but=request.task_id)
         return collected
 
     async def _is_due(self, request: CollectInput, outcome: Outcome) -> bool:

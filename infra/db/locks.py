@@ -6,6 +6,8 @@ counters. A transaction that waits for a type's lock or a node's row holds no no
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from infra.db.connection import Connection
 
 MIGRATION_BEFORE = "SELECT pg_advisory_xact_lock(7100)"
@@ -77,19 +79,29 @@ async def miss(connection: Connection, task_type: int) -> None:
     await connection.execute(_TYPE, {"task_type": task_type})
 
 
-async def release(connection: Connection, gpu_id: str) -> None:
-    """Take the locks of a node's types shared. Must come first in every transaction that frees capacity of a node."""
-    await connection.execute(_RELEASE_OF_NODE, {"gpu_id": gpu_id})
+@dataclass(frozen=True)
+class Release:
+    """The locks of a node's types are held, shared: now its capacity may be freed. Only this module makes one."""
 
 
-async def release_of_attempt(connection: Connection, task_id: str, attempt: int) -> None:
+async def release(connection: Connection, gpu_id: str) -> Release:
+    """Take the locks of a node's types. Must come first in every transaction that frees capacity of a node."""
+    return await _release(connection, _RELEASE_OF_NODE, {"gpu_id": gpu_id})
+
+
+async def release_of_attempt(connection: Connection, task_id: str, attempt: int) -> Release:
     """As `release`, for the node of an attempt."""
-    await connection.execute(_RELEASE_OF_ATTEMPT, {"task_id": task_id, "attempt": attempt})
+    return await _release(connection, _RELEASE_OF_ATTEMPT, {"task_id": task_id, "attempt": attempt})
 
 
-async def release_of_registration(connection: Connection, gpu_id: str, task_types: list[int]) -> None:
+async def release_of_registration(connection: Connection, gpu_id: str, task_types: list[int]) -> Release:
     """As `release`, for a node that is about to have these types, and may have others now."""
-    await connection.execute(_RELEASE_OF_REGISTRATION, {"gpu_id": gpu_id, "task_types": task_types})
+    return await _release(connection, _RELEASE_OF_REGISTRATION, {"gpu_id": gpu_id, "task_types": task_types})
+
+
+async def _release(connection: Connection, statement: str, values: dict[str, object]) -> Release:
+    await connection.execute(statement, values)
+    return Release()
 
 
 async def type_and_flow(connection: Connection, task_type: int, queue_class: int, flow: str) -> None:

@@ -17,7 +17,7 @@ from infra.db.transactions.create_task import NewTask
 from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.sessions import Session
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
 from workflows.domain.task import TERMINAL
@@ -81,10 +81,9 @@ class Life:
         """The open attempt of a task ends, and its slot goes on; its number."""
         attempt: int = await self.scalar("SELECT attempts FROM tasks WHERE task_id = %(t)s", t=task_id)
         result = "{}" if outcome is Outcome.SUCCEEDED else None
-        settled = await settle_attempt.settle(
-            self.connection, task_id, attempt, outcome, actor="test", reason=reason, result=result,
-        )  # fmt: skip
-        assert settled is not None
+        end = End(outcome, reason, result)
+        settled = await settle_attempt.settle(self.connection, task_id, attempt, end, actor="test")
+        assert settled.answer is settle_attempt.Answer.SETTLED
         return attempt
 
     async def review(self, task_id: str) -> Notifications:

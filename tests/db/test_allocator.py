@@ -27,7 +27,7 @@ from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
 from tests.db.sessions import untyped
 from workers.stack.stack import Stack
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound
 
 NODES = ("n1", "n2", "n3")
@@ -166,14 +166,13 @@ class Allocator(DatabaseMachine):
             if not active:
                 return None, None
             best = await connection.one_or_none(str, BEST, {"types": active[0].task_types, "gpu_id": gpu_id})
-            settled = await settle_attempt.settle(
-                connection, task_id, attempt_number, Outcome.SUCCEEDED, actor="test", result="{}"
-            )
+            end = End(Outcome.SUCCEEDED, result="{}")
+            settled = await settle_attempt.settle(connection, task_id, attempt_number, end, actor="test")
             await collect_attempt.collect(connection, task_id, attempt_number)
-            return best, settled
+            return best, settled.notifications
 
         best, settled = await self.database.run(finish)
-        if best is not None and settled is not None and settled.grants:
+        if best is not None and settled.grants:
             assert best in [one.task_id for one in settled.grants]
 
     async def create(self, task_type: int, app: str, priority: int, seen: Nodes) -> None:
@@ -226,7 +225,7 @@ class Allocator(DatabaseMachine):
         """Do as the report and then the task's workflow do: settle, collect, and look for a slot again."""
         result = "{}" if outcome is Outcome.SUCCEEDED else None
         await self.session(
-            lambda c: settle_attempt.settle(c, task_id, attempt, outcome, actor="test", reason="r", result=result)
+            lambda c: settle_attempt.settle(c, task_id, attempt, End(outcome, "r", result), actor="test")
         )
         if await self.session(lambda c: collect_attempt.complete(c, task_id, attempt)) is None:
             await self.session(lambda c: collect_attempt.collect(c, task_id, attempt))

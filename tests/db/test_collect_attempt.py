@@ -7,7 +7,7 @@ import pytest
 from infra.db.transactions import collect_attempt, settle_attempt
 from tests.db.life import Life
 from tests.db.sessions import Session
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.task import TaskStatus
 from workflows.messages import Collected
 
@@ -25,7 +25,8 @@ async def life(connection: Session) -> Life:
 
 async def close(life: Life, outcome: Outcome) -> None:
     result, reason = ("{}", None) if outcome is Outcome.SUCCEEDED else (None, "r")
-    assert await settle_attempt.settle(life.connection, "t", 1, outcome, actor="test", reason=reason, result=result)
+    settled = await settle_attempt.settle(life.connection, "t", 1, End(outcome, reason, result), actor="test")
+    assert settled.answer is settle_attempt.Answer.SETTLED
 
 
 async def edges(life: Life) -> list[str]:

@@ -10,12 +10,12 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.tasks import SOON_S, TaskSteps
 from infra.db.repair import invariants, verify
-from infra.db.transactions import accept_attempt, collect_attempt, settle_attempt
+from infra.db.transactions import accept_attempt, collect_attempt
 from infra.db.transactions.collect_attempt import DELIVERY_S
 from infra.nodes.client import NodeUnreachable
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.task import TaskStatus
 from workflows.messages import AttemptRef, Collected, CollectInput
 
@@ -108,7 +108,7 @@ async def test_an_attempt_that_is_not_there_closes_nothing(held: Life, attempt: 
 
 async def test_no_task_is_completed_without_a_result(held: Life) -> None:
     with pytest.raises(ValueError, match="without a result"):
-        await settle_attempt.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="test")
+        End(Outcome.SUCCEEDED)
     await accept_attempt.accept(held.connection, "t", 1, actor="test")
     await held.do(
         "UPDATE attempts SET outcome = 'SUCCEEDED', closed_at = clock_timestamp()"

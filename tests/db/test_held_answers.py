@@ -23,7 +23,7 @@ from infra.nodes.client import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.messages import AttemptRef, CollectInput, Delivery, Dispatched
 
 TIMEOUT_S = 100.0
@@ -63,7 +63,7 @@ async def test_the_result_is_stored_and_does_not_travel_through_temporal(held: L
 
 async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -> None:
     async def closed_meanwhile(*_: Any) -> Answer:
-        await settle_attempt.settle(held.connection, "t", 1, Outcome.LOST, actor="test", reason="x")
+        await settle_attempt.settle(held.connection, "t", 1, End(Outcome.LOST, "x"), actor="test")
         return DONE
 
     assert (await dispatch(held, closed_meanwhile)).delivery is Delivery.CLOSED
@@ -73,7 +73,7 @@ async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -
 
 async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> None:
     async def reported_meanwhile(*_: Any) -> Answer:
-        await settle_attempt.settle(held.connection, "t", 1, Outcome.SUCCEEDED, actor="gpu:n", result='{"n":1}')
+        await settle_attempt.settle(held.connection, "t", 1, End(Outcome.SUCCEEDED, result='{"n":1}'), actor="gpu:n")
         return DONE
 
     assert (await dispatch(held, reported_meanwhile)).delivery is Delivery.CLOSED

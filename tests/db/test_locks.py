@@ -17,7 +17,7 @@ from infra.db.transactions import node_state, settle_attempt
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.sessions import Session, Sessions, untyped
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 
 MANY = [number * 7919 - 4_000_000 for number in range(1000)]  # as nodes might have before there was a limit
 HELD = (
@@ -60,7 +60,7 @@ async def settled(connection: Session) -> None:
         await rows.task(connection, task_id, task_type=MANY[0], attempts=1)
     await rows.attempt(connection, "legacy-1", gpu_id="legacy")
     await rows.attempt(connection, "legacy-2", gpu_id="legacy", slot=2)
-    await settle_attempt.close_open(connection, "legacy", Outcome.LOST, actor="test", reason="")
+    await settle_attempt.close_open(connection, "legacy", End(Outcome.LOST), actor="test")
 
 
 async def recovered(connection: Session) -> None:

@@ -16,7 +16,7 @@ from infra.temporal.notifications import Notifications
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.sessions import Sessions
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
@@ -32,10 +32,9 @@ async def busy(database: Database, task_type: int) -> None:
     await database.run(prepare)
 
 
-async def release(connection: Connection, task_type: int) -> Notifications | None:
-    return await settle_attempt.settle(
-        connection, f"first-{task_type}", 1, Outcome.SUCCEEDED, actor="test", result="{}"
-    )
+async def release(connection: Connection, task_type: int) -> Notifications:
+    end = End(Outcome.SUCCEEDED, result="{}")
+    return (await settle_attempt.settle(connection, f"first-{task_type}", 1, end, actor="test")).notifications
 
 
 async def create(connection: Connection, task_type: int) -> Created:

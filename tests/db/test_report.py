@@ -20,7 +20,7 @@ from tests.conftest import eventually
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Session
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ConflictingResult, LateReport, NotTheHolder
 from workflows.domain.task import TaskStatus
 
@@ -55,7 +55,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
         await rows.attempt(connection, task_id, gpu_id=task_id)
 
     async def settle(connection: Connection) -> None:
-        await settle_attempt.settle(connection, task_id, 1, Outcome.TIMED_OUT, actor="test")
+        await settle_attempt.settle(connection, task_id, 1, End(Outcome.TIMED_OUT), actor="test")
         types = {"types": [FIRST_TYPE, SECOND_TYPE], "gpu_id": task_id}
         await connection.execute("UPDATE gpus SET task_types = %(types)s WHERE gpu_id = %(gpu_id)s", types)
         settled.set()

@@ -20,7 +20,7 @@ from tests.db.rows import CREATOR
 from tests.db.sessions import Session
 from workers.verify import rows
 from workflows.domain.alert import AlertLevel
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 
 EVERYTHING = (
     "tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counters, counter_deltas,"
@@ -88,7 +88,7 @@ class Books:
     async def ended(self, task_id: str, outcome: Outcome) -> None:
         await self.running(task_id)
         result = '{"n":1}' if outcome is Outcome.SUCCEEDED else None
-        await settle_attempt.settle(self.connection, task_id, 1, outcome, actor="test", reason="r", result=result)
+        await settle_attempt.settle(self.connection, task_id, 1, End(outcome, "r", result), actor="test")
         await collect_attempt.collect(self.connection, task_id, 1)
 
 

@@ -12,7 +12,7 @@ from infra.db.transactions import node_state, settle_attempt
 from infra.temporal.notifications import ClosedAttempt
 from tests.conftest import eventually
 from tests.e2e.inside import is_started, select
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 
 SLOW = 60.0
 WAITS = "SELECT waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s"
@@ -65,10 +65,9 @@ async def come_and_go(stack, task_id: str, task_type: int, attempt: int = 1) -> 
         assert [granted.task_id for granted in registered.grants] == [task_id]
         await database.run(lambda c: c.execute(RESTS))  # so that nobody else gets the slot
         settled = await database.run(
-            lambda c: settle_attempt.settle(c, task_id, attempt, Outcome.DEREGISTERED, actor="test", reason="gone")
+            lambda c: settle_attempt.settle(c, task_id, attempt, End(Outcome.DEREGISTERED, "gone"), actor="test")
         )
-        assert settled is not None
-        assert (settled.closed, settled.grants) == ([ClosedAttempt(task_id, attempt)], [])
+        assert (settled.notifications.closed, settled.notifications.grants) == ([ClosedAttempt(task_id, attempt)], [])
         await database.run(lambda c: node_state.deregister(c, "unheard"))
     finally:
         await database.close()

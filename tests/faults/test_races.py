@@ -31,7 +31,7 @@ from infra.db.transactions import attend_node, node_state, settle_attempt
 from tests.conftest import eventually
 from tests.e2e.inside import select
 from tests.faults.contention import ACTIVATES, CLAIMS, DEREGISTERS, LOOKS_FOR_SILENCE, SETTLES, held
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 
 SLOW = 40.0
 
@@ -45,7 +45,8 @@ async def database(stack):
 
 
 async def settle(connection: Any, put: Any, outcome: Outcome, **more: Any) -> Any:
-    return await settle_attempt.settle(connection, put.task_id, 1, outcome, actor="test", reason="r", **more)
+    settled = await settle_attempt.settle(connection, put.task_id, 1, End(outcome, "r", **more), actor="test")
+    return settled.notifications if settled.answer is settle_attempt.Answer.SETTLED else None
 
 
 async def tell(temporal: Any, task_id: str) -> None:

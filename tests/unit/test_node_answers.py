@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from activities.node_answers import End, end_of
+from activities.node_answers import end_of
 from infra.nodes.answer import Answer
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 
 
 @pytest.mark.parametrize(

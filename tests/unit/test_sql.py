@@ -21,6 +21,7 @@ AT_RUN_TIME = {
     ("ops/audit", "page"): "the conditions are values of _FILTERS",
     ("slots/search", "_candidate"): "its callers give constants",
     ("tasks/transitions", "_moved"): "its callers give constants",
+    ("locks", "_release"): "its callers give constants",
     ("schema/revision", "_only"): "its callers give constants",
     ("tasks/queries", "page"): "chooses between constants",
     ("repair/verify", "find"): "the checks are constants of infra.db.repair.invariants",

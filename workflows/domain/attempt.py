@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
 
@@ -24,6 +24,25 @@ class Outcome(StrEnum):
     LOST = "LOST"  # the node fell silent
     FAULTY = "FAULTY"  # the node was marked faulty
     DEREGISTERED = "DEREGISTERED"  # the node is gone, or came back as another one
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt has ended, with its result iff it succeeded. Raises ValueError.
+
+    `ran_s`: for how many seconds the node has run it at least, if its acceptance is not recorded. `needs_people`: the
+    node itself says that it will not get well alone.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    result: str | None = field(default=None, repr=False)
+    ran_s: float = 0.0
+    needs_people: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.outcome is Outcome.SUCCEEDED) != (self.result is not None):
+            raise ValueError(f"{self.outcome} {'without' if self.result is None else 'with'} a result")
 
 
 class ForTask(Enum):

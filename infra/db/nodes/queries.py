@@ -125,7 +125,7 @@ _PAGE_OF_TYPE, _COUNT_OF_TYPE = (
     _page(_LISTED + _OF_TYPE),
     f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}",
 )
-_LOCK = "SELECT epoch, status, gone_at FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
+_LOCK = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
 _STATUS = "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from infra.db import clock
 from infra.db.connection import Connection
+from infra.db.locks import Release
 from infra.db.ops import alerts
 from infra.db.ops.alerts import NewAlert
 from workflows.domain.alert import AlertLevel
@@ -97,7 +98,7 @@ async def write(
     await connection.execute(_WRITE, values)
 
 
-async def clear(connection: Connection, gpu_id: str) -> bool:
+async def clear(connection: Connection, _: Release, gpu_id: str) -> bool:
     """Empty a node's record and end its rest; False where there was neither."""
     return await connection.execute(_CLEAR, {"gpu_id": gpu_id}) == 1
 

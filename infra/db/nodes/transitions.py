@@ -7,6 +7,7 @@ transaction. The callers handle claims and releases around it.
 from __future__ import annotations
 
 from infra.db.connection import Connection
+from infra.db.locks import Release
 from infra.db.nodes import records as node_records
 from infra.db.ops import alerts
 from infra.db.ops.alerts import NewAlert
@@ -61,12 +62,12 @@ async def go_offline(connection: Connection, gpu_id: str) -> bool:
     return True
 
 
-async def come_back(connection: Connection, gpu_id: str) -> int | None:
+async def come_back(connection: Connection, _: Release, gpu_id: str) -> int | None:
     """OFFLINE → ACTIVE. Returns the node's epoch, or None if it is not OFFLINE."""
     return await connection.one_or_none(int, _RETURN, {"gpu_id": gpu_id})
 
 
-async def recover(connection: Connection, gpu_id: str) -> int | None:
+async def recover(connection: Connection, _: Release, gpu_id: str) -> int | None:
     """FAULTY → ACTIVE. Returns the node's epoch, or None if it is not FAULTY."""
     return await connection.one_or_none(int, _RECOVER, {"gpu_id": gpu_id})
 

@@ -9,17 +9,15 @@ from infra.db.nodes.liveness import find
 from infra.db.nodes.queries import Node
 from infra.db.transactions import settle_attempt
 from infra.temporal.notifications import Notifications
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.gpu import GpuStatus
 
 ACTOR = "gpu-health"
 
-_LOCK = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
-
 
 async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> bool:
     """ACTIVE → OFFLINE if the node is silent and not held."""
-    await connection.execute(_LOCK, {"gpu_id": gpu_id})
+    await node_queries.hold(connection, gpu_id)
     silence = await find(connection, grace_s)
     return gpu_id in dict(silence.lapsed) and await node_transitions.go_offline(connection, gpu_id)
 
@@ -29,14 +27,12 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[N
     node = await node_queries.get(connection, gpu_id)
     notifications = Notifications()
     if node is None:
-        notifications = await _close_all(connection, gpu_id, Outcome.DEREGISTERED, "节点已注销")
+        end = End(Outcome.DEREGISTERED, "节点已注销")
+        notifications = await settle_attempt.close_open(connection, gpu_id, end, actor=ACTOR)
     elif node.status == GpuStatus.FAULTY:
-        notifications = await _close_all(connection, gpu_id, Outcome.FAULTY, f"节点故障: {node.fault_reason or ''}")
+        end = End(Outcome.FAULTY, f"节点故障: {node.fault_reason or ''}")
+        notifications = await settle_attempt.close_open(connection, gpu_id, end, actor=ACTOR)
     else:
         await go_offline(connection, gpu_id, grace_s)
     await node_transitions.attended(connection, gpu_id)
     return await node_queries.get(connection, gpu_id), notifications
-
-
-async def _close_all(connection: Connection, gpu_id: str, outcome: Outcome, reason: str) -> Notifications:
-    return await settle_attempt.close_open(connection, gpu_id, outcome, actor=ACTOR, reason=reason)

@@ -15,9 +15,10 @@ from infra.db.nodes.queries import Registration, hold, status_of
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
 from infra.temporal.notifications import NodeEvent, Notifications
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
+_REPLACED = End(Outcome.DEREGISTERED, "节点以新的地址或容量重新注册")
 # A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that. Its failures in a row
 # count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the node's
 # key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
@@ -56,32 +57,26 @@ async def register(connection: Connection, node: Registration) -> Notifications:
     for row in await attempt_queries.open_on(connection, node.gpu_id):
         if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
             settled = await settle_attempt.settle(
-                connection,
-                row.task_id,
-                row.attempt,
-                Outcome.DEREGISTERED,
-                actor=f"gpu:{node.gpu_id}",
-                reason="节点以新的地址或容量重新注册",
+                connection, row.task_id, row.attempt, _REPLACED, actor=f"gpu:{node.gpu_id}"
             )
-            if settled is not None:
-                notifications.add(settled)
+            notifications.add(settled.notifications)
     notifications.grants += await assign.assign(connection, node.gpu_id)
     return notifications
 
 
 async def come_back(connection: Connection, gpu_id: str) -> Notifications:
     """OFFLINE → ACTIVE: a beat arrived."""
-    await locks.release(connection, gpu_id)
-    epoch = await node_transitions.come_back(connection, gpu_id)
+    release = await locks.release(connection, gpu_id)
+    epoch = await node_transitions.come_back(connection, release, gpu_id)
     return await _back_to_work(connection, gpu_id, epoch, "heartbeat")
 
 
 async def recover(connection: Connection, gpu_id: str) -> Notifications:
     """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
-    await locks.release(connection, gpu_id)
-    epoch = await node_transitions.recover(connection, gpu_id)
-    if epoch is None and await node_records.clear(connection, gpu_id):
+    release = await locks.release(connection, gpu_id)
+    epoch = await node_transitions.recover(connection, release, gpu_id)
+    if epoch is None and await node_records.clear(connection, release, gpu_id):
         return Notifications(grants=await assign.assign(connection, gpu_id))
     return await _back_to_work(connection, gpu_id, epoch, "recover")
 

@@ -13,10 +13,11 @@ from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import accept_attempt, settle_attempt
+from infra.db.transactions.settle_attempt import Answer, Settled
 from infra.json import strict_json
 from infra.json.off_loop import off_loop
 from infra.temporal.notifications import Notifications
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus
 
@@ -95,17 +96,10 @@ async def _status_of(connection: Connection, report: Report, attempt: NamedAttem
         if said.progress is not None:
             await attempt_progress.record_progress(connection, report.task_id, attempt.attempt, said.progress)
         return Heard(Notifications())
-    notifications = await settle_attempt.settle(
-        connection,
-        report.task_id,
-        attempt.attempt,
-        said.outcome,
-        actor=f"gpu:{attempt.gpu_id}",
-        reason=said.message or UNSAID[said.outcome],
-    )
-    if notifications is None:
+    settled = await _settle(connection, attempt, End(said.outcome, said.message or UNSAID[said.outcome]))
+    if settled.answer is Answer.CLOSED_BEFORE:
         return await _status_of(connection, report, await _closed(connection, attempt), said)
-    return Heard(notifications)
+    return Heard(settled.notifications)
 
 
 async def take_result(database: Database, report: Report, text: str) -> Heard:
@@ -133,15 +127,8 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Noti
         return Notifications()
     if attempt is None or attempt.closed_at is not None:
         return Notifications()
-    notifications = await settle_attempt.settle(
-        connection,
-        report.task_id,
-        attempt.attempt,
-        Outcome.FAILED,
-        actor=f"gpu:{attempt.gpu_id}",
-        reason=f"节点上报的结果无法接受: {why}",
-    )
-    return notifications or Notifications()
+    settled = await _settle(connection, attempt, End(Outcome.FAILED, f"节点上报的结果无法接受: {why}"))
+    return settled.notifications
 
 
 async def result(connection: Connection, report: Report, text: str) -> Heard:
@@ -158,18 +145,14 @@ async def _result_of(connection: Connection, report: Report, attempt: NamedAttem
         assert attempt.result is not None  # it was stored with the outcome
         same = attempt.result == text
         return Heard(Notifications(), recorded=None if same else Recorded(attempt.attempt, attempt.result))
-    notifications = await settle_attempt.settle(
-        connection,
-        report.task_id,
-        attempt.attempt,
-        Outcome.SUCCEEDED,
-        actor=f"gpu:{attempt.gpu_id}",
-        result=text,
-        ran_s=report.ran_s,
-    )
-    if notifications is None:
+    settled = await _settle(connection, attempt, End(Outcome.SUCCEEDED, result=text, ran_s=report.ran_s))
+    if settled.answer is Answer.CLOSED_BEFORE:
         return await _result_of(connection, report, await _closed(connection, attempt), text)
-    return Heard(notifications)
+    return Heard(settled.notifications)
+
+
+async def _settle(connection: Connection, attempt: NamedAttempt, end: End) -> Settled:
+    return await settle_attempt.settle(connection, attempt.task_id, attempt.attempt, end, actor=f"gpu:{attempt.gpu_id}")
 
 
 async def _closed(connection: Connection, attempt: NamedAttempt) -> NamedAttempt:
