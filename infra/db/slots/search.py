@@ -107,14 +107,8 @@ async def one_more(connection: Connection, row: Seeker, tried: list[str]) -> Cla
 
 async def is_any_free(connection: Connection, task_type: int, *, vip: bool) -> bool:
     """Whether some node has a slot for a new task of this type and class."""
-    values = {
-        "task_type": task_type,
-        "vip": vip,
-        "strict": connection.policy.vip_nodes_strict,
-        "barred_on": [],
-        "tried": [],
-    }
-    return await connection.one(bool, _IS_ANY_FREE, values)
+    new = Seeker("", TaskStatus.QUEUED, task_type, vip, failed_on=[], barred_on=[])
+    return await connection.one(bool, _IS_ANY_FREE, _values(connection, new, []))
 
 
 async def _candidate(connection: Connection, statement: str, row: Seeker, tried: list[str]) -> str | None:

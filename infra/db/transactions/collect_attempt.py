@@ -104,7 +104,8 @@ async def collect(connection: Connection, task_id: str, attempt: int, *, actor: 
         return Collected(outcome, status, pause)
     history = await _history(connection, task_id, row, outcome)
     verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, history=history)
-    await _move(connection, key, row, outcome, verdict, _reason(row.reason, outcome, verdict, history), actor)
+    cause = Cause(task_id, attempt, row.gpu_id, actor, _reason(row.reason, outcome, verdict, history))
+    await _move(connection, cause, status, outcome, verdict)
     await connection.execute(_COLLECTED, key)
     return Collected(outcome, verdict.status, verdict.pause_s)
 
@@ -133,23 +134,14 @@ def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: His
     return reason
 
 
-async def _move(
-    connection: Connection,
-    key: dict[str, object],
-    row: _Row,
-    outcome: Outcome,
-    verdict: Verdict,
-    reason: str | None,
-    actor: str,
-) -> None:
-    cause = Cause(str(key["task_id"]), int(str(key["attempt"])), row.gpu_id, actor, reason)
+async def _move(connection: Connection, cause: Cause, status: TaskStatus, outcome: Outcome, verdict: Verdict) -> None:
     if outcome is Outcome.SUCCEEDED:
         if not await task_transitions.complete(connection, cause):
             raise LookupError(f"{cause['task_id']}-{cause['attempt']} has succeeded, and its result is not there")
         return
     if outcome in USES_RETRY or outcome is Outcome.UNREACHABLE:
-        await connection.execute(_AVOID, {"task_id": key["task_id"], "gpu_id": row.gpu_id})
+        await connection.execute(_AVOID, cause)
     if verdict.status in TERMINAL:
-        await task_transitions.end(connection, TaskStatus(row.status), verdict.status, cause)
+        await task_transitions.end(connection, status, verdict.status, cause)
     elif outcome not in REQUEUES:
         await task_transitions.requeue(connection, cause, verdict.retry_count)
