@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection
+from infra.db.ops import monitor_reports
 from workflows.domain.task import TERMINAL
 
 # One statement, one snapshot: a reader sees a difference either still apart or added, never both or neither.
@@ -67,11 +68,6 @@ _RECOUNT = f"""
 _REST = "make_interval(secs => %(rest)s * CAST(body ->> 'took_s' AS float))"
 _RECOUNT_IS_DUE = (
     f"SELECT NOT EXISTS (SELECT FROM monitor_reports WHERE name = 'recount' AND {clock.recent('at', _REST)})"
-)
-_RECOUNTED = (
-    "INSERT INTO monitor_reports AS m (name, body)"
-    " VALUES ('recount', json_build_object('took_s', CAST(%(took_s)s AS float)))"
-    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
 )
 RECOUNT_LIMIT_S = 40.0
 _LIMIT = f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'"  # within one step of the monitor
@@ -167,13 +163,13 @@ async def recount(connection: Connection) -> list[str]:
     began = await connection.one(datetime, _CLOCK)
     wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.all(_Count, _RECOUNT)]
     ended = await connection.one(datetime, _CLOCK)
-    await connection.execute(_RECOUNTED, {"took_s": (ended - began).total_seconds()})
+    await monitor_reports.keep(connection, "recount", {"took_s": (ended - began).total_seconds()})
     return wrong
 
 
 async def recount_later(connection: Connection) -> None:
     """Put the next recount off, after a failure, as if the recount had taken its whole limit."""
-    await connection.execute(_RECOUNTED, {"took_s": RECOUNT_LIMIT_S})
+    await monitor_reports.keep(connection, "recount", {"took_s": RECOUNT_LIMIT_S})
 
 
 def _counter_of(user_id: str | None, gpu_id: str | None) -> str:

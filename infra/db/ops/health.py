@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection
-from infra.db.ops import counters, instances
+from infra.db.ops import counters, instances, monitor_reports
 from infra.db.ops.instances import ListedInstance
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
@@ -33,20 +32,6 @@ _WAIT_ESTIMATES = """
                       AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
              WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) told
     """
-_KEEP = (
-    "INSERT INTO monitor_reports AS m (name, body) VALUES ('last', CAST(%(body)s AS json))"
-    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
-)
-_LAST = "SELECT body FROM monitor_reports WHERE name = 'last'"
-_KEEP_STUCK = (
-    "INSERT INTO monitor_reports AS m (name, body)"
-    " VALUES ('stuck', json_build_object('workflows', CAST(%(workflows)s AS integer)))"
-    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
-)
-_STUCK = (
-    "SELECT CAST(body ->> 'workflows' AS integer) FROM monitor_reports"
-    f" WHERE name = 'stuck' AND {clock.recent('at', clock.seconds('within'))}"
-)
 _IS_LATE = (
     "SELECT EXISTS (SELECT FROM monitor_reports"
     f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
@@ -124,6 +109,7 @@ class SystemState:
 async def read(connection: Connection, instance_timeout_s: float) -> SystemState:
     """The state now."""
     counts = await counters.read(connection)
+    stuck = await monitor_reports.read(connection, "stuck", within_s=STUCK_S)
     tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
     for (task_type, status), n in sorted(counts.tasks.items()):
         tasks[status] += n
@@ -136,7 +122,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
         alerts=counts.alerts,
         recent={row.status: row.n for row in await connection.all(_Recent, _RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
-        stuck=await connection.one_or_none(int, _STUCK, {"within": STUCK_S}) or 0,
+        stuck=0 if stuck is None else stuck["workflows"],
     )
 
 
@@ -147,12 +133,12 @@ async def wait_estimates(connection: Connection) -> WaitEstimates:
 
 async def keep(connection: Connection, report: dict[str, Any]) -> None:
     """Store the monitor's report."""
-    await connection.execute(_KEEP, {"body": json.dumps(report)})
+    await monitor_reports.keep(connection, "last", report)
 
 
 async def keep_stuck(connection: Connection, workflows: int) -> None:
     """Keep how many workflows are stuck now."""
-    await connection.execute(_KEEP_STUCK, {"workflows": workflows})
+    await monitor_reports.keep(connection, "stuck", {"workflows": workflows})
 
 
 async def is_late(connection: Connection, after_s: float) -> bool:
@@ -162,4 +148,4 @@ async def is_late(connection: Connection, after_s: float) -> bool:
 
 async def last_report(connection: Connection) -> dict[str, Any] | None:
     """The monitor's last report."""
-    return await connection.one_or_none(dict, _LAST)
+    return await monitor_reports.read(connection, "last")

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from infra.db import clock
 from infra.db.connection import Connection
+from infra.db.ops import monitor_reports
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,6 @@ _SET_RIGHT = (
     " WHERE last_beat > clock_timestamp()"
 )
 _PURGE = "DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => %(age)s)"
-_NEARLY_FULL = (
-    "INSERT INTO monitor_reports AS m (name, body) VALUES ('disk:' || CAST(%(hostname)s AS text), '{}')"
-    " ON CONFLICT (name) DO UPDATE SET at = clock_timestamp()"
-)
 _PURGE_DISKS = f"DELETE FROM monitor_reports WHERE name LIKE 'disk:%%' AND {clock.long_ago('at', clock.seconds('age'))}"
 LIVES_S = 30.0
 """A holder that has beaten within this time is alive, however long its lease: a turn takes two seconds at most."""
@@ -111,7 +108,7 @@ async def purge(connection: Connection, age_s: float) -> None:
 async def report_disk(connection: Connection, hostname: str) -> None:
     """Record that the disk of this host is nearly full. Repeated while it is, since it counts for one instance
     timeout."""
-    await connection.execute(_NEARLY_FULL, {"hostname": hostname})
+    await monitor_reports.keep(connection, f"disk:{hostname}", {})
 
 
 async def list_all(connection: Connection, timeout_s: float) -> list[ListedInstance]:

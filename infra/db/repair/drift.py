@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection
+from infra.db.ops import monitor_reports
 from infra.db.queue import order
 
 ACTOR = "reconciler"
@@ -97,12 +98,6 @@ _UNFINISHED = f"""
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      ORDER BY t.display_id LIMIT %(limit)s
     """
-_ROUND = "SELECT CAST(body ->> 'after' AS bigint) FROM monitor_reports WHERE name = 'round'"
-_KEEP_ROUND = (
-    "INSERT INTO monitor_reports AS m (name, body)"
-    " VALUES ('round', json_build_object('after', CAST(%(after)s AS bigint)))"
-    " ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()"
-)
 _UNATTENDED = f"""
     SELECT g.gpu_id, g.epoch FROM gpus g
      WHERE g.gone_at IS NULL AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
@@ -258,9 +253,9 @@ async def next_round(connection: Connection, age_s: float, limit: int) -> Sequen
 
     Returns the doubtful ones: nothing was written for `age_s`, and no other search here finds them.
     """
-    after = await connection.one_or_none(int, _ROUND) or 0
-    rows = await connection.all(_Unfinished, _UNFINISHED, {"age": age_s, "after": after, "limit": limit})
-    await connection.execute(_KEEP_ROUND, {"after": rows[-1].display_id if len(rows) == limit else 0})
+    last = await monitor_reports.read(connection, "round") or {"after": 0}
+    rows = await connection.all(_Unfinished, _UNFINISHED, {"age": age_s, "after": last["after"], "limit": limit})
+    await monitor_reports.keep(connection, "round", {"after": rows[-1].display_id if len(rows) == limit else 0})
     return [row for row in rows if row.doubtful]
 
 
