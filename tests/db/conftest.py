@@ -15,6 +15,7 @@ from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
 
 NAME = "of_the_tests"
+FLEET = ("n1", "n2", "n3", "n4", "n5")
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +50,11 @@ async def life(connection: Session) -> Life:
     """Nodes and tasks that are rolled back, and no others."""
     await connection.execute(rows.EMPTY)
     return Life(connection)
+
+
+@pytest.fixture
+async def fleet(life: Life) -> Life:
+    """Five nodes alike."""
+    for gpu_id in FLEET:
+        await life.node(gpu_id, [1])
+    return life

@@ -122,6 +122,31 @@ class Life:
             order += sorted(set(await self.running()) - set(running))
         return order
 
+    async def fail_everywhere(self, task_id: str, *reasons: str, outcome: Outcome = Outcome.FAILED) -> list[str]:
+        """Let a task fail with one reason after another; the nodes where it did."""
+        nodes: list[str] = []
+        for reason in reasons:
+            gpu_id = await self.claim(task_id)
+            assert gpu_id is not None
+            nodes.append(gpu_id)
+            await self.end(task_id, outcome, reason)
+        return nodes
+
+    async def rests_for(self, gpu_id: str) -> float | None:
+        """Seconds until the node gets work again; None where it does not rest."""
+        statement = "SELECT extract(epoch FROM not_before - clock_timestamp())::float FROM gpus WHERE gpu_id = %(g)s"
+        left: float | None = await self.scalar(statement, g=gpu_id)
+        return left
+
+    async def wake(self) -> None:
+        """End every rest."""
+        await self.do("UPDATE gpus SET not_before = NULL")
+
+    async def alert(self, cause: str) -> Any:
+        """How often the open alert of a cause was raised, and its message; None without one."""
+        rows = await self.connection.rows("SELECT count, message FROM alerts WHERE cause = %(c)s", {"c": cause})
+        return rows[0] if rows else None
+
     async def gpu(self, gpu_id: str) -> Any:
         """A node's row."""
         return only(await self.connection.rows("SELECT * FROM gpus WHERE gpu_id = %(g)s", {"g": gpu_id}))
