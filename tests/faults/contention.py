@@ -10,12 +10,12 @@ from tests.conftest import eventually
 from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
 
-# What a backend is seen to wait with, by the product's own statements.
+# What a backend is seen to wait with, by the product's own statements. Postgres shows their first 1,024 bytes.
 SETTLES = "a.closed_at, g.epoch"
 FAULTS = "SET status = 'FAULTY'"
 ACTIVATES = "SET status = 'ACTIVE'"
 DEREGISTERS = "SET gone_at = clock_timestamp()"
-CLAIMS = "LIMIT 1 FOR UPDATE OF g"
+CLAIMS = "FROM gpus g CROSS JOIN LATERAL"
 LOOKS_FOR_SILENCE = "SELECT FROM gpus WHERE gpu_id ="
 
 LOCK_NODE = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
