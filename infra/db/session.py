@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 from psycopg import InternalError, OperationalError
@@ -58,6 +58,12 @@ PREPARE_THRESHOLD = 2
 def conninfo(url: str) -> str:
     """The same for libpq; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
     return make_conninfo(**service_urls.postgres_options(url))
+
+
+class Transaction(Protocol):
+    """Runs work in one transaction: `Database.run`."""
+
+    async def __call__(self, work: Callable[[Connection], Awaitable[T]], /) -> T: ...
 
 
 class DatabaseSilent(TimeoutError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 
 from infra.db.nodes.queries import Registration
@@ -12,10 +10,10 @@ from infra.db.ops.alerts import NewAlert
 from infra.db.repair import invariants, verify
 from infra.db.repair.invariants import Check
 from infra.db.slots.capacity import Capacity, Nodes
-from infra.db.slots.search import Claim
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, create_task, node_state, settle_attempt
 from infra.db.transactions.create_task import NewTask
 from infra.settings import Settings
+from tests.db.one_connection import OneConnection
 from tests.db.rows import CREATOR
 from tests.db.sessions import Session
 from workers.verify import rows
@@ -79,10 +77,7 @@ class Books:
     async def running(self, task_id: str) -> None:
         await self.create(task_id)
 
-        async def here(work: Callable[[Session], Awaitable[Claim]]) -> Claim:
-            return await work(self.connection)
-
-        assert (await claim_slot.claim(here, task_id)).grant
+        assert (await claim_slot.claim(OneConnection(self.connection).run, task_id)).grant
         assert await accept_attempt.accept(self.connection, task_id, 1, actor="test")
 
     async def ended(self, task_id: str, outcome: Outcome) -> None:

@@ -202,7 +202,7 @@ async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
         raise KeyRefused("only a user's key can act for others: the other roles create for anybody, or for nobody")
     if beyond := key.grants.beyond(key.role):
         raise KeyRefused(f"these limit nothing for the role {key.role}: {', '.join(beyond)}")
-    if key.expires_at is not None and await _is_past(connection, key.expires_at):
+    if key.expires_at is not None and await connection.one(bool, _IS_PAST, {"moment": key.expires_at}):
         raise KeyRefused("the expiry lies in the past")
     made = await _insert(connection, key, lineage=None)
     if granted := key.grants.shown():
@@ -307,7 +307,3 @@ async def _lock(connection: Connection, key_id: str) -> StoredKey:
     if row is None:
         raise KeyRefused(f"there is no key {key_id}")
     return row
-
-
-async def _is_past(connection: Connection, moment: datetime) -> bool:
-    return await connection.one(bool, _IS_PAST, {"moment": moment})

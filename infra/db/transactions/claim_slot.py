@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from infra.db import locks
 from infra.db.connection import Connection
+from infra.db.session import Transaction
 from infra.db.slots import search
 from infra.db.slots.search import Claim, Seeker
 from workflows.domain.task import TaskStatus
@@ -34,10 +34,6 @@ class _Task(Seeker):
     gpu_id: str | None
     closed_at: datetime | None
     collected_at: datetime | None
-
-
-Transaction = Callable[[Callable[[Connection], Awaitable[Claim]]], Awaitable[Claim]]
-"""Runs work in one transaction: `Database.run`."""
 
 
 async def claim(transaction: Transaction, task_id: str) -> Claim:

@@ -6,15 +6,15 @@ own, since a task's row is locked after a node's; repeating that changes nothing
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from infra.db.attempts.failures import COMPARED_OUTCOMES, suspects
 from infra.db.connection import Connection
 from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
 from infra.db.queue.order import FLOW
+from infra.db.session import Transaction
 from infra.temporal.notifications import Notifications
 from workflows.domain import node_record
 from workflows.domain.fault_attribution import (
@@ -55,7 +55,6 @@ _RECORDS = f"""
            SELECT * FROM tasks WHERE task_id = a.task_id AND status NOT IN ('FAILED', 'TIMEOUT') OFFSET 0) t
      GROUP BY 1, 2, 3
     """
-T = TypeVar("T")
 
 
 class _Ended(NamedTuple):
@@ -64,12 +63,6 @@ class _Ended(NamedTuple):
     flow: str
     ended: int
     failed: int
-
-
-class Transaction(Protocol):
-    """Runs work in one transaction: `Database.run`."""
-
-    async def __call__(self, work: Callable[[Connection], Awaitable[T]], /) -> T: ...
 
 
 async def review(transaction: Transaction, task_id: str) -> Notifications:
