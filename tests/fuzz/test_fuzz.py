@@ -16,6 +16,7 @@ from workers.stack.stack import Stack
 
 HERE = Path(__file__).parent
 AT_MOST_S = 60
+"""For each call, which goes on until its time is up."""
 LINKS = 20
 """The least number of the 39 kinds of steps from an answer to the next request: idle machines take 32, busy ones 29."""
 
