@@ -43,6 +43,8 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "POST /gpus/{gpuId}/heartbeat": NODES,
     "POST /gpus/{gpuId}/fault": OPERATORS | NODES,
     "POST /gpus/{gpuId}/recover": OPERATORS,
+    "POST /gpus/{gpuId}/drain": OPERATORS | NODES,
+    "POST /gpus/{gpuId}/undrain": OPERATORS,
     "DELETE /gpus/{gpuId}": NODES,
     "GET /tasks": OPERATORS | USERS,  # a user sees their own
     "GET /tasks/{taskId}": OPERATORS | USERS,

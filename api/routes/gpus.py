@@ -15,7 +15,7 @@ from api.http.lists import MAX_ANSWER, Item
 from api.http.paging import WHOLE, WholeOrPageOf
 from api.middleware.authentication import CallerOf
 from api.routes.access import HoldsGpu, check_holder, lineage_of_node
-from api.schemas.gpus import GpuNodeInfo, GpuSummary, RegisterGpu
+from api.schemas.gpus import DrainGpu, GpuNodeInfo, GpuSummary, RegisterGpu
 from api.schemas.params import Integer, NodeId, Reason
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import ListedNode, Registration
@@ -171,6 +171,37 @@ async def fault(
 async def recover(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
     await context.deliver(await context.database.run(lambda c: change_node.recover(c, caller, gpu_id)))
     return ok("GPU恢复成功")
+
+
+@router.post(
+    "/{gpuId}/drain",
+    response_model=Envelope[str],
+    summary="扩展 停止派发新任务",
+    responses=says("GPU已停止接收新任务"),
+    description="不再向该节点派发新任务，正在执行的任务继续执行；到达 `deadline` 时仍在执行的任务被交回，"
+    "不消耗重试次数。重启、重新注册和注销均不改变此状态，只有 undrain 使其结束。"
+    "重复调用以最后一次的 `reason` 和 `deadline` 为准。",
+    dependencies=[HoldsGpu],
+)
+async def drain(
+    context: ContextOf, caller: CallerOf, gpu_id: NodeId, body: Annotated[DrainGpu, Depends(JsonBody(DrainGpu))]
+) -> dict[str, Any]:
+    await context.deliver(
+        await context.database.run(lambda c: change_node.drain(c, caller, gpu_id, body.reason, body.deadline))
+    )
+    return ok("GPU已停止接收新任务")
+
+
+@router.post(
+    "/{gpuId}/undrain",
+    response_model=Envelope[str],
+    summary="扩展 恢复派发任务",
+    responses=says("GPU已恢复接收任务"),
+    description="结束 drain，空闲槽位立即分配给等待中的任务。节点未处于 drain 时同样返回 200。",
+)
+async def undrain(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
+    await context.deliver(await context.database.run(lambda c: change_node.undrain(c, caller, gpu_id)))
+    return ok("GPU已恢复接收任务")
 
 
 @router.delete(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -12,7 +12,9 @@ from pydantic.config import JsonDict
 from api.http.errors import refusal
 from api.http.lists import Item
 from api.schemas.words import ONE_LINE
+from infra.db import clock
 from infra.json.strict_json import INT64
+from workflows.domain.limits import LAST_MS
 
 
 def int64(number: int) -> int:
@@ -30,11 +32,23 @@ Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
 
 def unix_ms(at: Any) -> Any:
     """A row's time in Unix milliseconds; other values as they are."""
-    return int(at.timestamp() * 1000) if isinstance(at, datetime) else at
+    return (at - clock.EPOCH) // timedelta(milliseconds=1) if isinstance(at, datetime) else at
+
+
+def _to_come(at_ms: int) -> int:
+    if not unix_ms(datetime.now(UTC)) < at_ms <= LAST_MS:
+        raise refusal("必须是将来的时间（Unix 毫秒）")
+    return at_ms
 
 
 Moment = Annotated[Long, BeforeValidator(unix_ms)]
 """A row's time in Unix milliseconds."""
+Deadline = Annotated[
+    int,
+    AfterValidator(_to_come),
+    Field(json_schema_extra={"format": "int64", "minimum": 1, "maximum": LAST_MS}),
+]
+"""A time to come, sent in Unix milliseconds."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
 Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]

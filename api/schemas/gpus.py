@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from api.http.errors import refusal
-from api.schemas.fields import GpuId, Int64, Moment, Record, Request, sample
+from api.schemas.fields import Deadline, GpuId, Int64, Long, Moment, Record, Request, sample
+from api.schemas.params import Reason
 from api.schemas.words import ONE_LINE
 from workflows.domain.gpu import GpuStatus, PriorityQueue
 
@@ -64,6 +65,25 @@ class RegisterGpu(Request):
     )
 
 
+class DrainGpu(Request):
+    """Extension."""
+
+    model_config = sample(reason="更换风扇", deadline=4102444800000)
+
+    reason: Reason
+    deadline: Deadline | None = Field(None, description="Unix 毫秒，须晚于当前时间：届时仍在执行的任务被交回")
+
+
+class Drain(Record):
+    """`by` is the owner of the key that said so, or `temporal`."""
+
+    by: str
+    since: Moment
+    reason: str
+    deadline: Moment | None = Field(description="届时仍在执行的任务被交回；null 表示不限时")
+    remaining: Long = Field(description="仍占用槽位的执行尝试数")
+
+
 class GpuSummary(Record):
     """A node without its metadata."""
 
@@ -81,6 +101,8 @@ class GpuSummary(Record):
     version: str
     current_tasks: int
     max_concurrent_tasks: int
+    draining: bool = Field(False, description="扩展：节点不再接收新任务；与 `status` 无关")
+    drain: Drain | None = Field(None, description="扩展：仅在 draining 时不为 null")
 
 
 class GpuNodeInfo(GpuSummary):
@@ -101,6 +123,8 @@ class GpuNodeInfo(GpuSummary):
         version="1.0.0",
         currentTasks=2,
         maxConcurrentTasks=4,
+        draining=False,
+        drain=None,
         metadata=METADATA,
     )
 

@@ -75,7 +75,7 @@ class Waiting(BaseModel):
     s."""
 
     model_config = sample(
-        reason="12 nodes: 7 other type, 3 full, 2 faulty",
+        reason="12 nodes: 7 other type, 3 full, 2 draining",
         since=1703123456000,
         ahead=4,
         estimatedWaitTime=120,
@@ -84,8 +84,9 @@ class Waiting(BaseModel):
         vipOnly=0,
         full=3,
         free=0,
-        faulty=2,
+        faulty=0,
         offline=0,
+        draining=2,
         backedOff=0,
     )
 
@@ -100,6 +101,7 @@ class Waiting(BaseModel):
     free: int
     faulty: int
     offline: int
+    draining: int
     backedOff: int
 
 

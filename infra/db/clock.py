@@ -5,9 +5,17 @@ A stored time in the future is unknown, not just now: it counts as long ago, and
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from workflows.domain.retry import BACKOFF_CAP_S
 
 NOW = "clock_timestamp()"
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def moment(unix_ms: int | None) -> datetime | None:
+    """The time in Unix milliseconds as the database takes it."""
+    return None if unix_ms is None else EPOCH + timedelta(milliseconds=unix_ms)
 
 
 def seconds(name: str) -> str:

@@ -6,6 +6,7 @@ from tests.api.specification import SECTIONS
 
 ROLES = ("admin", "operator", "user", "node")
 EVENTS, AUDIT = "GET /tasks/{taskId}/events", "GET /audit"  # extensions; the timeline is a read of a task
+DRAIN, UNDRAIN = "POST /gpus/{gpuId}/drain", "POST /gpus/{gpuId}/undrain"
 
 _TABLE = [
     # monitoring reads, alerts, cluster, GPU reads: operator, admin (users: health; a node: its own GPU)
@@ -32,4 +33,5 @@ MAY: dict[str, set[str]] = {
     for sections, roles in _TABLE
     for section in sections.split()
 } | {EVENTS: {"user", "operator", "admin"}, AUDIT: {"admin"}}
+MAY |= {DRAIN: {"operator", "admin", "node"}, UNDRAIN: {"operator", "admin"}}
 CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

@@ -39,6 +39,7 @@ CODES: list[int] = _READ["codes"]
 MORE = {
     "vastInsId",  # a field of GpuNodeInfo that the samples of §2.1 and §2.2 leave out
     "failureCount", "taskFailureCount", "version", "metadata",  # the same, and §2.3
+    "draining", "drain",  # ours
 }  # fmt: skip
 
 

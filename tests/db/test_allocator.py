@@ -19,7 +19,9 @@ from psycopg import AsyncCursor
 
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
+from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
+from infra.db.repair.invariants import DRAINED
 from infra.db.slots.capacity import Capacity, Nodes
 from infra.db.transactions import claim_slot, collect_attempt, create_task, node_state, settle_attempt
 from infra.db.transactions.create_task import NewTask
@@ -55,9 +57,12 @@ REGISTER = st.tuples(
     st.integers(1, 3),
     st.sampled_from(("NORMAL", "VIP")),
 )
-NODE_EDGE = st.tuples(st.sampled_from(("fault", "recover", "deregister")), st.sampled_from(NODES))
+NODE_EDGE = st.tuples(
+    st.sampled_from(("fault", "recover", "deregister", "drain", "undrain", "undrain")), st.sampled_from(NODES)
+)
 STEP = st.lists(st.one_of(CREATE, CLAIM, CLAIM, SETTLE, SETTLE, REGISTER, NODE_EDGE), min_size=1, max_size=6)
 
+WORKS = "{0}.status = 'ACTIVE' AND {0}.gone_at IS NULL AND {0}.drained_at IS NULL"
 OVERFULL = """
     SELECT g.gpu_id FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL
      GROUP BY g.gpu_id, g.max_concurrent_tasks
@@ -67,28 +72,28 @@ WAITS_WITH_A_GRANT = """
     SELECT t.task_id FROM tasks t JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
      WHERE t.waiting_since IS NOT NULL OR a.attempt <> t.attempts
 """
-IDLE_BESIDE_WORK = """
+IDLE_BESIDE_WORK = f"""
     SELECT t.task_id, g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
      WHERE t.waiting_since IS NOT NULL
-       AND g.status = 'ACTIVE' AND g.gone_at IS NULL AND COALESCE(g.not_before < clock_timestamp(), true)
+       AND {WORKS.format("g")} AND COALESCE(g.not_before < clock_timestamp(), true)
        AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
            < CASE WHEN g.rests > 0 THEN 1 ELSE g.max_concurrent_tasks END
        AND NOT g.gpu_id = ANY (t.barred_on)
        AND NOT (g.gpu_id = ANY (t.failed_on) AND EXISTS (
-           SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
+           SELECT FROM gpus o WHERE {WORKS.format("o")} AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
 """
 BROKEN_HISTORY = """
     SELECT task_id FROM task_events GROUP BY task_id HAVING count(*) <> max(seq) OR min(seq) <> 1
 """
 ACTIVE = "SELECT task_types FROM gpus WHERE gpu_id = %(gpu_id)s AND status = 'ACTIVE'"
-BEST = """
+BEST = f"""
     SELECT t.task_id FROM tasks t WHERE t.waiting_since IS NOT NULL AND t.task_type = ANY (%(types)s)
        AND NOT (%(gpu_id)s = ANY (t.barred_on) AND EXISTS (
-           SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
+           SELECT FROM gpus o WHERE {WORKS.format("o")} AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.barred_on)))
        AND NOT (%(gpu_id)s = ANY (t.failed_on) AND EXISTS (
-           SELECT FROM gpus o WHERE o.status = 'ACTIVE' AND o.gone_at IS NULL AND t.task_type = ANY (o.task_types)
+           SELECT FROM gpus o WHERE {WORKS.format("o")} AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
      ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1
 """
@@ -141,7 +146,7 @@ class Allocator(DatabaseMachine):
 
     @invariant()
     def books_balance(self) -> None:
-        for rule_broken in (OVERFULL, WAITS_WITH_A_GRANT, IDLE_BESIDE_WORK, BROKEN_HISTORY):
+        for rule_broken in (OVERFULL, WAITS_WITH_A_GRANT, IDLE_BESIDE_WORK, BROKEN_HISTORY, DRAINED.broken):
             assert self.rows(rule_broken) == [], rule_broken
 
     async def session(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
@@ -210,6 +215,12 @@ class Allocator(DatabaseMachine):
     async def deregister(self, gpu_id: str) -> None:
         await self._existing(lambda c: node_state.deregister(c, gpu_id))
         await self._close_all(gpu_id, Outcome.DEREGISTERED)
+
+    async def drain(self, gpu_id: str) -> None:
+        await self._existing(lambda c: node_state.drain(c, gpu_id, Drain("test", "fan")))
+
+    async def undrain(self, gpu_id: str) -> None:
+        await self._existing(lambda c: node_state.undrain(c, gpu_id))
 
     async def _existing(self, work: Callable[[Connection], Awaitable[Any]]) -> None:
         try:

@@ -13,8 +13,10 @@ from hypothesis.stateful import initialize, invariant, rule
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
+from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
 from infra.db.ops import counters
+from infra.db.slots import eligibility
 from infra.db.transactions import node_state
 from tests.db.machine import DatabaseMachine, drive, over
 from workers.stack.stack import Stack
@@ -27,7 +29,8 @@ ACTIVE, OFFLINE, FAULTY = GpuStatus.ACTIVE, GpuStatus.OFFLINE, GpuStatus.FAULTY
 
 
 class Nodes(DatabaseMachine):
-    """The model knows a node's status (None: not registered), how often it has registered, and who left FAULTY."""
+    """The model knows a node's status (None: not registered), how often it has registered, who left FAULTY, and the
+    reason of each drain."""
 
     @initialize()
     def begin(self) -> None:
@@ -36,6 +39,7 @@ class Nodes(DatabaseMachine):
         self.epoch = {"n1": 0, "n2": 0}
         self.alerts: set[tuple[str, GpuStatus]] = set()
         self.left_faulty: set[str] = set()
+        self.drains: dict[str, str] = {}
 
     @rule(name=NAMES)
     def register(self, name: str) -> None:
@@ -82,6 +86,19 @@ class Nodes(DatabaseMachine):
         elif notifications is not None:
             assert not notifications
 
+    @rule(name=NAMES, reason=st.sampled_from(("fan", "disk")))
+    def drain(self, name: str, reason: str) -> None:
+        notifications = self.known(name, lambda c: node_state.drain(c, name, Drain("test", reason)))
+        if self.status[name] is not None:
+            assert bool(notifications) is (self.drains.get(name) != reason)
+            self.drains[name] = reason
+
+    @rule(name=NAMES)
+    def undrain(self, name: str) -> None:
+        notifications = self.known(name, lambda c: node_state.undrain(c, name))
+        if self.status[name] is not None:
+            assert bool(notifications) is (self.drains.pop(name, None) is not None)
+
     @rule(name=NAMES)
     def deregister(self, name: str) -> None:
         self.known(name, lambda c: node_state.deregister(c, name))
@@ -96,6 +113,19 @@ class Nodes(DatabaseMachine):
             assert (None if row is None else (row.status, row.epoch)) == (
                 None if status is None else (status, self.epoch[name])
             )
+
+    @invariant()
+    def only_undrain_ends_a_drain(self) -> None:
+        there = self.rows("SELECT gpu_id, drain_reason FROM gpus WHERE drained_at IS NOT NULL")
+        assert dict(there) == self.drains
+
+    @invariant()
+    def only_a_node_that_works_takes_a_task(self) -> None:
+        for name, status in self.status.items():
+            (works,) = self.rows(
+                f"SELECT count(*) FROM gpus g WHERE g.gpu_id = %(n)s AND {eligibility.works('g')}", n=name
+            )
+            assert works == (int(status is ACTIVE and name not in self.drains),)
 
     @invariant()
     def the_counts_are_those_of_the_rows(self) -> None:

@@ -71,7 +71,7 @@ class Books:
 
     async def create(self, task_id: str, task_type: int = 1) -> None:
         task = NewTask(task_id, task_type, "u", "a", 1, 0, "{}", None, 1000, 0, None, "k", task_id, task_id)
-        capacity = Capacity(Nodes(*[0] * 9), [1], [], 1.0)
+        capacity = Capacity(Nodes(*[0] * 10), [1], [], 1.0)
         await create_task.create(self.connection, task, capacity, weight=1.0, by=CREATOR)
 
     async def running(self, task_id: str) -> None:
@@ -172,6 +172,14 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     (invariants.ONE_RESULT, "done", ["INSERT INTO task_results SELECT * FROM task_results"]),
     (invariants.COMPLETED_WITH_RESULT, "done", ["DELETE FROM task_results"]),
     (invariants.COMPLETED_WITH_RESULT, "done", ["UPDATE tasks SET status = 'FAILED' WHERE task_id = 'done'"]),
+    (
+        invariants.DRAINED,
+        "running-1 on g",
+        [
+            "UPDATE gpus SET drained_at = a.claimed_at - interval '1 s' FROM attempts a"
+            " WHERE a.gpu_id = gpus.gpu_id AND a.task_id = 'running'"
+        ],
+    ),
     (
         invariants.ONE_OPEN_ATTEMPT,
         "done-1",

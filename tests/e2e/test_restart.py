@@ -125,6 +125,7 @@ async def kept(api: Api, stack: Stack, before: Before) -> dict[str, Any]:
         "gpus": (await api.get("/monitoring/metrics"))["gpu_status_counts"],
         "total": (await api.get("/monitoring/overview"))["metrics"]["total_tasks"],
         "epochs": await epochs(stack),
+        "drains": {one["gpuId"]: one["drain"] for one in await api.get("/gpus") if one["draining"]},
     }
 
 
@@ -140,13 +141,14 @@ async def agent_epoch(stack: Stack) -> int:
 
 
 async def raise_alerts(api: Api, make_node: MakeNode, name: str) -> None:
-    """Two faulty nodes, one of whose alerts is acknowledged."""
+    """Two faulty nodes, one of whose alerts is acknowledged; the other one drains, too."""
     for number in (1, 2):
         gpu_id = f"{name}_broken_{number}"
         await make_node(gpu_id, [999])
         await api.post(f"/gpus/{gpu_id}/fault?reason=fan")
     alert, _ = [(await eventually(partial(api.alerts, f"{name}_broken_{n}")))[0] for n in (1, 2)]
     await api.post(f"/monitoring/alerts/{alert['id']}/acknowledge")
+    await api.post(f"/gpus/{name}_broken_2/drain", {"reason": "fan", "deadline": 4102444800000})
 
 
 async def finish(api: Api, node: FakeNode, task_ids: set[str]) -> None:

@@ -2,9 +2,10 @@
 
 With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
 gets its slot with its creation, with `short` only those of short work, with `waiting` only those of tasks that wait in
-a workflow that has begun, with `commanded` only the one of a node that a person signals, with `granted_falsely` only
-the one of a false grant, with `endings` only those of workflows that fail as their tasks. Run it only when a workflow's
-commands change on purpose; open runs of the old commands must still replay.
+a workflow that has begun, with `commanded` only the one of a node that a person signals, with `drained` only the one
+of a node that drains, with `granted_falsely` only the one of a false grant, with `endings` only those of workflows that
+fail as their tasks. Run it only when a workflow's commands change on purpose; open runs of the old commands must still
+replay.
 """
 
 from __future__ import annotations
@@ -238,6 +239,22 @@ class Recorder:
             await asyncio.sleep(1)
         await self.keep("node_commanded", "gpu-commanded")
 
+    async def drained(self) -> None:
+        """A node is drained and undrained, by REST and by a person's signals.
+
+        The version of 2026-11-29 ignored such signals: its history is `node_ignored_drains`.
+        """
+        await self.node("drained", 10)
+        handle = self.client.get_workflow_handle("gpu-drained")
+        await self.api.post("/gpus/drained/drain", {"reason": "fan"})
+        await asyncio.sleep(1)
+        for name in ("undrain", "drain", "fault", "recover"):
+            await handle.signal(name, {"reason": "disk"})
+            await asyncio.sleep(1)
+        await self.api.post("/gpus/drained/undrain")
+        await asyncio.sleep(1)
+        await self.keep("node_drained", "gpu-drained")
+
     async def continued(self) -> None:
         """On a server that soon suggests it: a task and a node that continue as new in the middle of their lives."""
         api = self.api
@@ -288,6 +305,7 @@ async def main() -> None:
         await usual.endings()
         await usual.nodes()
         await usual.commanded()
+        await usual.drained()
     await continued()
 
 
@@ -295,6 +313,12 @@ async def commanded() -> None:
     """The history of a node that a person commands by signals."""
     async with recorder() as usual:
         await usual.commanded()
+
+
+async def drained() -> None:
+    """The history of a node that is drained."""
+    async with recorder() as usual:
+        await usual.drained()
 
 
 async def granted_falsely() -> None:
@@ -335,5 +359,7 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    wanted = {one.__name__: one for one in (continued, granted_falsely, claimed, short, waiting, commanded, endings)}
+    wanted = {
+        one.__name__: one for one in (continued, granted_falsely, claimed, short, waiting, commanded, drained, endings)
+    }
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

@@ -7,3 +7,5 @@ MAX_REASON = 500
 """Characters of why a node is FAULTY, or recovered."""
 MAX_ATTEMPT = 2**31 - 1
 """The largest number of an attempt that a column of the database can hold."""
+LAST_MS = 253402300799999
+"""The last time that may be a deadline, in Unix milliseconds: the end of the year 9999."""

@@ -23,9 +23,10 @@ _SET_BEATS_RIGHT = (
     f" WHERE gpu_id IN (SELECT gpu_id FROM gpu_beats WHERE at > {clock.NOW} FOR UPDATE SKIP LOCKED)"
 )
 _SET_STATES_RIGHT = f"""
-    UPDATE gpus SET status_since = LEAST(status_since, {clock.NOW}), judged_since = LEAST(judged_since, {clock.NOW})
+    UPDATE gpus SET status_since = LEAST(status_since, {clock.NOW}), judged_since = LEAST(judged_since, {clock.NOW}),
+           drained_at = CASE WHEN drained_at IS NOT NULL THEN LEAST(drained_at, {clock.NOW}) END
      WHERE gpu_id IN (
-           SELECT gpu_id FROM gpus WHERE status_since > {clock.NOW} OR judged_since > {clock.NOW}
+           SELECT gpu_id FROM gpus WHERE GREATEST(status_since, judged_since, drained_at) > {clock.NOW}
               FOR UPDATE SKIP LOCKED)
     """
 
@@ -36,8 +37,8 @@ async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None
 
 
 async def set_right(connection: Connection) -> None:
-    """Replace times in the future by now, after the clock was ahead: beats, and since when a node's state lasts and is
-    judged.
+    """Replace times in the future by now, after the clock was ahead: beats, and since when a node's state or drain
+    lasts and it is judged.
 
     `registered_at` stays: `X-Registration` is made of it.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection
@@ -29,6 +29,16 @@ class Registration:
     lineage: str | None  # of the registering node's key, or None for an administrator, who holds no gpuId
 
 
+class NodeDrain(NamedTuple):
+    """A node's drain; `remaining` attempts still hold its slots."""
+
+    by: str
+    since: datetime
+    reason: str
+    deadline: datetime | None
+    remaining: int
+
+
 @dataclass(frozen=True)
 class NodeInfo:
     """What everybody sees of a node, without its metadata."""
@@ -47,6 +57,23 @@ class NodeInfo:
     max_concurrent_tasks: int
     last_beat: datetime | None
     current_tasks: int
+    drained_at: datetime | None
+    drained_by: str | None
+    drain_reason: str | None
+    drain_deadline: datetime | None
+
+    @property
+    def draining(self) -> bool:
+        """Whether it gets no new attempt until it is undrained."""
+        return self.drained_at is not None
+
+    @property
+    def drain(self) -> NodeDrain | None:
+        """Its drain."""
+        if self.drained_at is None:
+            return None
+        by, reason = self.drained_by or "", self.drain_reason or ""
+        return NodeDrain(by, self.drained_at, reason, self.drain_deadline, self.current_tasks)
 
 
 @dataclass(frozen=True)
@@ -83,7 +110,8 @@ class NodeStatus:
 
 
 _OWN = """g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.priority_queue, g.status,
-           g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks"""
+           g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks,
+           g.drained_at, g.drained_by, g.drain_reason, g.drain_deadline"""
 _INFO = f"""{_OWN}, {clock.known("b.at")} AS last_beat,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks"""
 _SELECT = f"""

@@ -21,6 +21,8 @@ class Action(StrEnum):
     GPU_DEREGISTER = "gpu.deregister"
     GPU_FAULT = "gpu.fault"
     GPU_RECOVER = "gpu.recover"
+    GPU_DRAIN = "gpu.drain"
+    GPU_UNDRAIN = "gpu.undrain"
     ALERT_ACKNOWLEDGE = "alert.acknowledge"
     MONITOR_CHECK = "monitor.check"
     KEY_CREATE = "key.create"

@@ -225,11 +225,20 @@ IDLE = Check(
        AND {eligibility.used("g")} < {eligibility.slots("g")}
     """,
 )
+DRAINED = Check(
+    7,
+    "nothing was claimed on a node after its drain began",
+    "gpus",
+    """
+    SELECT a.task_id || '-' || a.attempt || ' on ' || a.gpu_id FROM gpus g JOIN attempts a USING (gpu_id)
+     WHERE a.claimed_at > g.drained_at AND a.claimed_at <= clock_timestamp()  -- what is yet to come is PAST's
+    """,
+)
 _TIMES = {  # table, what names a row of it, and its times
     "tasks": ("task_id", "created_at, started_at, completed_at, updated_at, waiting_since, promoted_at"),
     "attempts": ("task_id || '-' || attempt", "claimed_at, accepted_at, progress_at, closed_at, collected_at"),
     "task_events": ("task_id || ' #' || seq", "at"),
-    "gpus": ("gpu_id", "registered_at, status_since, judged_since, gone_at"),
+    "gpus": ("gpu_id", "registered_at, status_since, judged_since, drained_at, gone_at"),
     "gpu_beats": ("gpu_id", "at"),
     "alerts": ("dedupe_key", "raised_at, acknowledged_at"),
     "instances": ("instance_id", "started_at, last_beat, listening_since"),
@@ -261,6 +270,7 @@ ALWAYS = (
     STATUS_OF_ATTEMPT,
     SLOTS,
     IDLE,
+    DRAINED,
     ORDERED_TIMES,
     PAST,
     EPOCHS,

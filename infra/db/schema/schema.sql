@@ -225,6 +225,10 @@ CREATE TABLE public.gpus (
     failed_flow text,
     rests integer DEFAULT 0 NOT NULL,
     hand_backs integer DEFAULT 0 NOT NULL,
+    drained_at timestamp with time zone,
+    drained_by text,
+    drain_reason text,
+    drain_deadline timestamp with time zone,
     CONSTRAINT ck_gpus_has_a_slot CHECK ((max_concurrent_tasks >= 1)),
     CONSTRAINT ck_gpus_priority_queue CHECK ((priority_queue = ANY (ARRAY['NORMAL'::text, 'VIP'::text]))),
     CONSTRAINT ck_gpus_status CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'OFFLINE'::text, 'FAULTY'::text])))
@@ -463,6 +467,8 @@ CREATE INDEX ix_audit_log_action ON public.audit_log USING btree (action, id);
 CREATE INDEX ix_audit_log_key ON public.audit_log USING btree (key_id, id);
 
 CREATE INDEX ix_audit_log_owner ON public.audit_log USING btree (owner, id);
+
+CREATE INDEX ix_gpus_draining ON public.gpus USING btree (drain_deadline) WHERE (drained_at IS NOT NULL);
 
 CREATE INDEX ix_gpus_task_types ON public.gpus USING gin (task_types);
 

@@ -267,12 +267,17 @@ gpus = Table(
         "judged_since", _timestamp, nullable=False, server_default=_now
     ),  # recovered or new: what was before is past
     Column("gone_at", _timestamp),  # deregistered; the row keeps the epoch
+    Column("drained_at", _timestamp),  # it gets no new attempt since then; null: it does not drain
+    Column("drained_by", Text),
+    Column("drain_reason", Text),
+    Column("drain_deadline", _timestamp),  # what still runs then is handed back
     Column("attended_epoch", BigInteger),  # what its workflow has seen last
     Column("attended_status", Text),
     _one_of("status", GpuStatus),
     _one_of("priority_queue", PriorityQueue),
     CheckConstraint("max_concurrent_tasks >= 1", name="has_a_slot"),
     Index("ix_gpus_task_types", "task_types", postgresql_using="gin"),
+    Index("ix_gpus_draining", "drain_deadline", postgresql_where="drained_at IS NOT NULL"),
 )
 
 gpu_beats = Table(

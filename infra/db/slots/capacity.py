@@ -15,11 +15,12 @@ _NODES = f"""
            count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
            count(*) FILTER (WHERE fits AND status = 'FAULTY') AS faulty,
            count(*) FILTER (WHERE fits AND status = 'OFFLINE') AS offline,
-           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND resting) AS backed_off,
-           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used >= open_slots) AS full,
-           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT resting AND used < open_slots) AS free,
-           COALESCE(sum(slots) FILTER (WHERE fits AND status = 'ACTIVE'), 0)::bigint AS slots
-      FROM (SELECT g.status, g.max_concurrent_tasks AS slots,
+           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT works) AS draining,
+           count(*) FILTER (WHERE fits AND works AND resting) AS backed_off,
+           count(*) FILTER (WHERE fits AND works AND NOT resting AND used >= open_slots) AS full,
+           count(*) FILTER (WHERE fits AND works AND NOT resting AND used < open_slots) AS free,
+           COALESCE(sum(slots) FILTER (WHERE fits AND works), 0)::bigint AS slots
+      FROM (SELECT g.status, g.max_concurrent_tasks AS slots, {eligibility.works("g")} AS works,
                    {eligibility.runs("g", "%(task_type)s")} AS runs_type,
                    {eligibility.runs("g", "%(task_type)s")}
                    AND (%(vip_nodes)s OR g.priority_queue = 'NORMAL') AS fits,
@@ -29,15 +30,15 @@ _NODES = f"""
     """
 _POOL = (
     "SELECT DISTINCT unnest(task_types) AS task_type FROM gpus"
-    " WHERE gone_at IS NULL AND task_types @> ARRAY[CAST(%(task_type)s AS bigint)]"
+    " WHERE gone_at IS NULL AND drained_at IS NULL AND task_types @> ARRAY[CAST(%(task_type)s AS bigint)]"
     " AND (%(vip_nodes)s OR priority_queue = 'NORMAL')"
 )
-_RUNNING = """
+_RUNNING = f"""
     SELECT t.task_type, a.progress,
            GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
            AS elapsed_s
       FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
-     WHERE g.gone_at IS NULL AND g.status = 'ACTIVE' AND g.task_types @> ARRAY[CAST(%(task_type)s AS bigint)]
+     WHERE {eligibility.works("g")} AND {eligibility.runs("g", "%(task_type)s")}
        AND (%(vip_nodes)s OR g.priority_queue = 'NORMAL')
     """
 _USUAL = """
@@ -62,16 +63,17 @@ class Nodes:
     vip_only: int
     faulty: int
     offline: int
+    draining: int
     backed_off: int
     full: int
     free: int
     slots: int
 
     def reason(self) -> str:
-        """For people: "12 nodes: 7 other type, 3 full, 2 faulty"."""
+        """For people: "12 nodes: 7 other type, 3 full, 2 draining"."""
         if self.nodes == 0:
             return "no node is registered"
-        words = ("other_type", "vip_only", "full", "free", "faulty", "offline", "backed_off")
+        words = ("other_type", "vip_only", "full", "free", "faulty", "offline", "draining", "backed_off")
         parts = [f"{count} {word.replace('_', ' ')}" for word in words if (count := getattr(self, word))]
         return f"{self.nodes} nodes: " + ", ".join(parts)
 

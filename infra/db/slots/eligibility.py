@@ -13,8 +13,8 @@ VIP = "{task}.queue_class > 0 AND {task}.promoted_at IS NULL"
 
 
 def works(node: str) -> str:
-    """The node is ACTIVE and registered; it may rest or be full."""
-    return f"{node}.status = 'ACTIVE' AND {node}.gone_at IS NULL"
+    """The node is ACTIVE, registered and not draining; it may rest or be full."""
+    return f"{node}.status = 'ACTIVE' AND {node}.gone_at IS NULL AND {node}.drained_at IS NULL"
 
 
 def rests(node: str) -> str:

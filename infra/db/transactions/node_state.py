@@ -8,9 +8,11 @@ from dataclasses import fields
 from infra.db import locks
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection, columns, placeholders
+from infra.db.nodes import drains
 from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.beats import NOW_BEAT
+from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration, hold, status_of
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
@@ -19,7 +21,8 @@ from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
 _REPLACED = End(Outcome.DEREGISTERED, "节点以新的地址或容量重新注册")
-# A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that. Its failures in a row
+# A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that, as only undrain ends a
+# drain. Its failures in a row
 # count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the node's
 # key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
 # while it is there (INVARIANTS, 10).
@@ -85,6 +88,27 @@ async def fault(connection: Connection, gpu_id: str, reason: str) -> Notificatio
     """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
     return await node_transitions.fault(connection, gpu_id, reason)
+
+
+async def drain(connection: Connection, gpu_id: str, how: Drain) -> Notifications:
+    """Give a node no new attempt from the commit on; of a draining one replace reason and deadline.
+
+    Raises GpuNotFound.
+    """
+    await _must_exist(connection, gpu_id)
+    epoch = await drains.drain(connection, gpu_id, how)
+    return Notifications(nodes=[] if epoch is None else [NodeEvent(gpu_id, "drain", epoch)])
+
+
+async def undrain(connection: Connection, gpu_id: str) -> Notifications:
+    """End a drain, and assign the node's free slots; does nothing if it is not draining. Raises GpuNotFound."""
+    await _must_exist(connection, gpu_id)
+    release = await locks.release(connection, gpu_id)
+    epoch = await drains.undrain(connection, release, gpu_id)
+    if epoch is None:
+        return Notifications()
+    granted = await assign.assign(connection, gpu_id)
+    return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, "undrain", epoch)])
 
 
 async def deregister(connection: Connection, gpu_id: str) -> Notifications:

@@ -1,0 +1,50 @@
+"""Drains: a draining node gets no new attempt (`slots.eligibility.works`) until it is undrained.
+
+A drain is no status: a draining node may be ACTIVE, OFFLINE or FAULTY, or leave and register again. The row keeps it
+through all of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from infra.db.connection import Connection
+from infra.db.locks import Release
+
+# Said again it keeps its beginning: since then nothing has been claimed.
+_DRAIN = """
+    UPDATE gpus SET drained_at = COALESCE(drained_at, clock_timestamp()), drained_by = %(by)s,
+           drain_reason = %(reason)s, drain_deadline = %(deadline)s
+     WHERE gpu_id = %(gpu_id)s
+       AND (drained_at IS NULL OR drain_reason <> %(reason)s
+            OR drain_deadline IS DISTINCT FROM CAST(%(deadline)s AS timestamptz))
+ RETURNING epoch
+"""
+_UNDRAIN = """
+    UPDATE gpus SET drained_at = NULL, drained_by = NULL, drain_reason = NULL, drain_deadline = NULL
+     WHERE gpu_id = %(gpu_id)s AND drained_at IS NOT NULL
+ RETURNING epoch
+"""
+
+
+@dataclass(frozen=True)
+class Drain:
+    """What a caller says of a drain. At the deadline, if there is one, what still runs is handed back."""
+
+    by: str
+    reason: str
+    deadline: datetime | None = None
+
+
+async def drain(connection: Connection, gpu_id: str, how: Drain) -> int | None:
+    """Drain a node; of a draining one replace reason and deadline.
+
+    Returns the node's epoch, or None if nothing has changed.
+    """
+    return await connection.one_or_none(int, _DRAIN, {"gpu_id": gpu_id, **how.__dict__})
+
+
+async def undrain(connection: Connection, _: Release, gpu_id: str) -> int | None:
+    """End a node's drain. Returns its epoch, or None if it was not draining."""
+    return await connection.one_or_none(int, _UNDRAIN, {"gpu_id": gpu_id})
