@@ -108,6 +108,7 @@ class NodeSteps:
             node.current_tasks,
             unconfirmed=node.current_tasks > 0 and in_question,
             check_every_s=grace,
+            draining=node.draining,
         )
 
 

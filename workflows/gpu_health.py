@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue, RetryPolicy
@@ -33,13 +34,14 @@ class GpuHealthWorkflow:
         self._pending = list(state.pending)  # what happened since the row was last looked at
         self._commands = list(state.commands)  # of persons, not carried out yet
         self._taken = 0  # commands that this run has received
+        self._drains = 0  # signals that tell of a drain or its end
         self._seen_at: str | None = None
         self._deadline: asyncio.Task[None] | None = None
 
     @workflow.run
     async def run(self, state: GpuHealthState) -> None:
         """Returns once the node is gone."""
-        workflow.set_current_details(f"{state.status}, epoch {state.epoch}, {state.open_attempts} running")
+        workflow.set_current_details(self._described())
         while True:
             self._arm()
             await workflow.wait_condition(lambda: bool(self._pending or self._commands) or self._deadline_passed())
@@ -64,6 +66,23 @@ class GpuHealthWorkflow:
     def recover(self, given: RawValue) -> None:
         """The node was recovered; from a person: recover it."""
         self._hear("recover", given)
+
+    @workflow.signal(
+        description="Give the node no new task, as POST /gpus/{gpuId}/drain."
+        ' Input: {"reason": "…"}, and "deadline" in Unix milliseconds if there is one'
+    )
+    @one_input
+    def drain(self, given: RawValue) -> None:
+        """The node drains; from a person: drain it."""
+        self._hear_of_drain("drain", given)
+
+    @workflow.signal(
+        description='Give it new tasks again, as POST /gpus/{gpuId}/undrain. Input: none, or {"reason": "…"}'
+    )
+    @one_input
+    def undrain(self, given: RawValue) -> None:
+        """The node's drain has ended; from a person: end it."""
+        self._hear_of_drain("undrain", given)
 
     @workflow.signal(description=INTERNAL)
     @one_input
@@ -90,24 +109,37 @@ class GpuHealthWorkflow:
         self._hear("deregister", given)
 
     def _hear(self, name: str, given: RawValue) -> None:
-        """A notification carries the epoch; without one `fault` and `recover` are a person's commands."""
+        """A notification carries the epoch; without one the signals of `Command` are a person's."""
         said = command.read(given.payload.data)
         if command.epoch_of(said) is not None:
             self._pending.append(name)
         elif name in set(Command):
-            self._take(Command(name), command.reason_of(said))
+            self._take(Command(name), said)
 
-    def _take(self, wanted: Command, reason: str) -> None:
+    def _hear_of_drain(self, name: str, given: RawValue) -> None:
+        """A patch of its own for each: the version before ignored these signals, perhaps in this run."""
+        self._drains += 1
+        if workflow.patched(f"drain-{self._drains}"):
+            self._hear(name, given)
+
+    def _take(self, wanted: Command, said: Any) -> None:
         """A person's command. A patch of its own for each: the version before ignored some, perhaps in this run."""
         self._taken += 1
         if workflow.patched(f"command-{self._taken}"):
             signal = f"{workflow.info().run_id}/{self._taken}"
-            self._commands.append(NodeCommand(self._state.gpu_id, wanted, reason, signal))
+            reason, deadline_ms = command.reason_of(said), command.deadline_of(said)
+            self._commands.append(NodeCommand(self._state.gpu_id, wanted, reason, signal, deadline_ms))
 
-    @workflow.query(description="Status, epoch and running attempts, as the workflow saw them last.")
+    @workflow.query(description="Status, drain, epoch and running attempts, as the workflow saw them last.")
     def state(self) -> NodeState:
         """The node as the workflow knows it."""
-        return NodeState(self._state.status, self._state.epoch, self._state.open_attempts, self._seen_at)
+        known = self._state
+        return NodeState(known.status, known.epoch, known.open_attempts, self._seen_at, known.draining)
+
+    def _described(self) -> str:
+        known = self._state
+        drain = ", draining" if known.draining else ""
+        return f"{known.status}{drain}, epoch {known.epoch}, {known.open_attempts} running"
 
     async def _obey(self) -> list[str]:
         """Carry out what persons have told it, in order; what that was."""
@@ -162,14 +194,12 @@ class GpuHealthWorkflow:
             epoch=view.epoch,
             open_attempts=view.open_attempts,
             check_every_s=view.check_every_s,
+            draining=view.draining,
         )
         if view.status is GpuStatus.OFFLINE and view.open_attempts and was.status is not GpuStatus.OFFLINE:
             self._rearm()
         reasons = ", ".join(happened) or "deadline"
-        workflow.set_current_details(
-            f"{view.status}, epoch {view.epoch}, {view.open_attempts} running, silent for {view.silent_s:.0f} s"
-            f" (after: {reasons})"
-        )
+        workflow.set_current_details(f"{self._described()}, silent for {view.silent_s:.0f} s (after: {reasons})")
 
     def _rearm(self) -> None:
         """Attempts are held for a node that fell silent: look again after one grace, not later."""

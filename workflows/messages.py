@@ -136,6 +136,7 @@ class NodeCommand:
     command: Command
     reason: str
     signal: str
+    deadline_ms: int | None = None  # of a drain, in Unix milliseconds
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class GpuHealthState:
     status: GpuStatus = GpuStatus.ACTIVE
     epoch: int = 0
     open_attempts: int = 0
+    draining: bool = False
     pending: list[str] = field(default_factory=list)
     commands: list[NodeCommand] = field(default_factory=list)
 
@@ -161,6 +163,7 @@ class NodeView:
     open_attempts: int
     unconfirmed: bool = False
     check_every_s: float = 40.0  # the grace as it is set now
+    draining: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ class NodeState:
     epoch: int
     running_attempts: int
     as_of: str | None  # ISO 8601, or None if it has not looked yet
+    draining: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -119,3 +120,27 @@ async def test_of_a_node_that_has_gone_nothing_is_written(database: Database) ->
 
 def test_every_command_is_known() -> None:
     assert set(obey_command.COMMANDS) == set(Command)
+
+
+async def drain(database: Database, signal: str, deadline_ms: int | None = None) -> tuple[Any, ...] | None:
+    """What is told of the drain after it was asked for."""
+    one = NodeCommand("n1", Command.DRAIN, "fan", signal, deadline_ms)
+    await database.run(lambda c: obey_command.obey(c, one))
+    node = await database.run(lambda c: node_queries.get(c, "n1"))
+    assert node is not None
+    return node.drain and (node.drain.by, node.drain.reason, node.drain.deadline)
+
+
+async def test_a_drain_and_its_end(database: Database) -> None:
+    deadline = datetime(2100, 1, 1, tzinfo=UTC)
+    assert await drain(database, "run/1", int(deadline.timestamp()) * 1000) == ("temporal", "fan", deadline)
+    await obey(database, Command.UNDRAIN, "run/2", "replaced")
+    assert await drain(database, "run/1") is None  # tried again after its commit
+    assert [entry[3:] for entry in await recorded(database)] == [
+        ("gpu.drain", "fan", "DONE"),
+        ("gpu.undrain", "replaced", "DONE"),
+    ]
+
+
+async def test_a_deadline_that_has_passed_is_ignored(database: Database) -> None:
+    assert await drain(database, "run/1", 1703123456) == ("temporal", "fan", None)

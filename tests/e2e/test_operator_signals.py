@@ -161,7 +161,7 @@ async def test_a_node_tells_its_state(api, temporal, make_node):
 
     found = await eventually(state)
     assert datetime.fromisoformat(found.pop("as_of")).tzinfo is not None
-    assert found == {"status": "ACTIVE", "epoch": 1, "running_attempts": 1}
+    assert found == {"status": "ACTIVE", "epoch": 1, "running_attempts": 1, "draining": False}
 
 
 async def test_a_task_tells_its_state(api, temporal, make_node):

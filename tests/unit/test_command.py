@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows.domain.command import epoch_of, read, reason_of
-from workflows.domain.limits import MAX_REASON
+from workflows.domain.command import deadline_of, epoch_of, read, reason_of
+from workflows.domain.limits import LAST_MS, MAX_REASON
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["epoch", "reason", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["epoch", "reason", "deadline", "x"]), inner)
+    ),
     max_leaves=5,
 )
 
@@ -54,3 +56,16 @@ def test_nothing_fails(given: bytes) -> None:
     said = read(given)
     assert epoch_of(said) is None or isinstance(epoch_of(said), int)
     assert len(reason_of(said)) <= MAX_REASON
+    assert 0 < (deadline_of(said) or 1) <= LAST_MS
+
+
+@pytest.mark.parametrize(
+    "given", ["null", "true", "0", "-1", "1.5", "1e300", '"1703123456789"', "[1]", str(LAST_MS + 1)]
+)
+def test_what_can_be_no_deadline_is_none(given: str) -> None:
+    assert deadline_of(read(b'{"reason": "fan", "deadline": ' + given.encode() + b"}")) is None
+
+
+def test_a_deadline_is_in_milliseconds() -> None:
+    assert deadline_of(read(b'{"deadline": 1703123456789}')) == 1703123456789
+    assert deadline_of(read(b'"fan"')) is None

@@ -46,6 +46,8 @@ WANTED = {
     "node_commanded",
     "node_ignored_commands",
     "node_stuck_command",
+    "node_drained",
+    "node_ignored_drains",
     "node_continued",
     "node_after_continue",
     "monitor",

@@ -9,7 +9,7 @@ import json
 from enum import StrEnum
 from typing import Any
 
-from workflows.domain.limits import MAX_REASON
+from workflows.domain.limits import LAST_MS, MAX_REASON
 
 
 class Command(StrEnum):
@@ -17,6 +17,8 @@ class Command(StrEnum):
 
     FAULT = "fault"
     RECOVER = "recover"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
 
 
 def epoch_of(said: Any) -> int | None:
@@ -29,6 +31,14 @@ def reason_of(said: Any) -> str:
     """The reason given, of at most MAX_REASON characters: the field `reason`, or a bare string; else the empty one."""
     reason = said.get("reason") if isinstance(said, dict) else said
     return reason.strip()[:MAX_REASON] if isinstance(reason, str) else ""
+
+
+def deadline_of(said: Any) -> int | None:
+    """The field `deadline`, in Unix milliseconds; None where it is missing, or can be no time."""
+    deadline = said.get("deadline") if isinstance(said, dict) else None
+    if not isinstance(deadline, int) or isinstance(deadline, bool):
+        return None
+    return deadline if 0 < deadline <= LAST_MS else None
 
 
 def read(given: bytes) -> Any:
