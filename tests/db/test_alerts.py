@@ -9,6 +9,7 @@ import pytest
 from api.schemas.alerts import AlertInfo
 from infra.db.connection import Connection
 from infra.db.nodes import transitions as node_transitions
+from infra.db.nodes.drains import Drain
 from infra.db.ops import alerts
 from infra.db.ops.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert
 from infra.db.repair import drift
@@ -145,7 +146,7 @@ async def test_any_number_of_types_that_nobody_serves_makes_few_alerts(life: Lif
         " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
     )
     waiting = [pair for pair in await drift.unserved(life.connection) if pair[1].startswith("t")]
-    assert waiting == [(kind, f"t{kind}") for kind in range(2, UNSERVED_NAMED + 4)]  # the oldest first
+    assert waiting == [(kind, f"t{kind}", False) for kind in range(2, UNSERVED_NAMED + 4)]  # the oldest first
     raised = alerts.unserved(waiting)
     assert len({one.cause for one in raised}) == UNSERVED_NAMED + 1
     assert raised[0].message == "没有已注册的GPU节点支持任务类型 2，任务 t2 正在等待"
@@ -162,4 +163,21 @@ async def test_a_type_that_a_node_had_goes_before_those_that_were_made_up(life: 
         "INSERT INTO counters (counter, key, n) SELECT DISTINCT 'tasks', task_type || ' QUEUED', 1 FROM tasks"
         " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
     )
-    assert (await drift.unserved(life.connection))[0] == (UNSERVED_NAMED + 9, f"t{UNSERVED_NAMED + 9}")
+    assert (await drift.unserved(life.connection))[0] == (UNSERVED_NAMED + 9, f"t{UNSERVED_NAMED + 9}", False)
+
+
+async def test_a_type_that_only_draining_nodes_serve_is_unserved(life: Life) -> None:
+    for gpu_id in ("m", "n"):
+        await life.node(gpu_id, [1])
+    await node_state.drain(life.connection, "n", Drain("ops", "fan"))
+    await life.create("t1")
+    await life.do(
+        "INSERT INTO counters (counter, key, n) VALUES ('tasks', '1 QUEUED', 1)"
+        " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
+    )
+    assert await drift.unserved(life.connection) == []
+    await node_state.drain(life.connection, "m", Drain("ops", "fan"))
+    (found,) = await drift.unserved(life.connection)
+    assert found == (1, "t1", True)
+    (raised,) = alerts.unserved([found])
+    assert raised.message == "支持任务类型 1 的GPU节点均已停止接收新任务，任务 t1 正在等待"

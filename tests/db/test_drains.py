@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from infra.db.nodes import drains
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.drains import Drain
 from infra.db.session import Database
-from infra.db.transactions import claim_slot, node_state
+from infra.db.transactions import claim_slot, collect_attempt, node_state
 from tests.db import rows
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import GpuNotFound
+from workflows.domain.task import TaskStatus
 
 FAN = Drain("ops", "fan")
 NODE = node_queries.Registration("n", "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 4, {}, None, None)
@@ -126,6 +128,44 @@ async def test_an_offline_node_that_drains_comes_back_and_gets_nothing(life: Lif
     await node_state.fault(life.connection, "n", "ECC")
     await node_state.recover(life.connection, "n")
     assert await life.claim("task") is None
+
+
+@pytest.mark.parametrize(("deadline_s", "handed_back"), [(-1, True), (3600, False), (None, False)])
+async def test_at_its_deadline_what_runs_is_handed_back(
+    life: Life, deadline_s: float | None, handed_back: bool
+) -> None:
+    await life.node("n", [1], slots=2)
+    for task in ("first", "second"):
+        await life.create(task, max_retries=0)
+        await life.claim(task)
+    deadline = None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)
+    await node_state.drain(life.connection, "n", Drain("ops", "fan", deadline))
+    assert await drains.overdue(life.connection) == (["n"] if handed_back else [])
+    notifications = await node_state.hand_back(life.connection, "n")
+    assert bool(notifications) is handed_back
+    assert await life.running() == ({} if handed_back else {"first": "n", "second": "n"})
+    if not handed_back:
+        return
+    assert sorted(one.task_id for one in notifications.closed) == ["first", "second"]
+    for one in notifications.closed:
+        collected = await collect_attempt.collect(life.connection, one.task_id, one.attempt)
+        assert (collected.outcome, collected.status, collected.pause_s) == (Outcome.DRAINED, TaskStatus.QUEUED, 0)
+        task = await life.task(one.task_id)
+        assert (task.status, task.retry_count) == ("QUEUED", 0)
+    node = await life.gpu("n")
+    assert (node.failure_count, node.task_failure_count, node.hand_backs, node.not_before) == (0, 0, 0, None)
+    await node_state.undrain(life.connection, "n")
+    assert await life.claim("first") == "n"
+
+
+async def test_an_undrain_that_comes_first_leaves_them(life: Life) -> None:
+    await life.node("n", [1])
+    await life.create("task")
+    await life.claim("task")
+    await node_state.drain(life.connection, "n", Drain("ops", "fan", datetime.now(UTC)))
+    await node_state.undrain(life.connection, "n")
+    assert not await node_state.hand_back(life.connection, "n")
+    assert await life.running() == {"task": "n"}
 
 
 async def test_after_a_drain_s_commit_nothing_is_claimed(database: Database) -> None:

@@ -123,7 +123,7 @@ def test_every_command_is_known() -> None:
 
 
 async def drain(database: Database, signal: str, deadline_ms: int | None = None) -> tuple[Any, ...] | None:
-    """What is told of the drain after it was asked for."""
+    """What the node shows of the drain after it was asked for."""
     one = NodeCommand("n1", Command.DRAIN, "fan", signal, deadline_ms)
     await database.run(lambda c: obey_command.obey(c, one))
     node = await database.run(lambda c: node_queries.get(c, "n1"))

@@ -201,7 +201,7 @@ async def test_a_workflow_shows_what_the_api_has_drained(api, temporal, make_nod
 
         await eventually(is_shown)
         details = await handle.query("__temporal_workflow_metadata")
-        assert ("draining" in str(details["currentDetails"])) is wanted
+        assert ("draining" in details.current_details) is wanted
 
 
 async def test_a_node_drains_itself_and_no_other(api, make_node, make_caller):
@@ -219,6 +219,26 @@ async def test_a_node_drains_itself_and_no_other(api, make_node, make_caller):
         code = 200 if role == "operator" else 403
         await caller.post("/gpus/registrar/drain", FAN, code=code)
         await caller.post("/gpus/registrar/undrain", code=code)
+
+
+async def test_health_says_that_the_whole_fleet_drains(api, make_node):
+    """Other tests' nodes are gone by then: all that are left drain."""
+    await make_node("alone", [771])
+    healthy = await api.get("/monitoring/health/gpu")
+    assert healthy["status"] == "HEALTHY"
+    for node in await api.get("/gpus"):
+        await api.post(f"/gpus/{node['gpuId']}/drain", FAN)
+    task = await api.create(771)
+    levels = {name: (await api.get(f"/monitoring/health/{name}"))["status"] for name in ("gpu", "queue", "system")}
+    assert levels == {"gpu": "DEGRADED", "queue": "UNHEALTHY", "system": "UNHEALTHY"}
+    assert (await api.get("/monitoring/health/system"))["details"]["draining_gpus"] >= 1
+
+    async def is_unserved() -> bool:
+        return any(one["title"] == "任务类型无可用节点" for one in await api.alerts(task))
+
+    await eventually(is_unserved)
+    await api.post("/gpus/alone/undrain")
+    assert (await api.get("/monitoring/health/gpu"))["status"] == "HEALTHY"
 
 
 async def test_two_hundred_creations_at_once_find_no_draining_node(api, stack, make_node):

@@ -10,6 +10,7 @@ from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows
 from workers.leader.correct_times import correct_times
+from workers.leader.drain_deadlines import hand_back_at_deadlines
 from workers.leader.fold_counters import fold_counters
 from workers.leader.forget_instances import forget_instances
 from workers.leader.late_monitor import LateMonitor
@@ -27,6 +28,7 @@ class Leader:
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
         self._stuck_workflows = StuckWorkflows(database, temporal, OpenWorkflows(temporal, settings))
         self._jobs: tuple[Job, ...] = (
+            partial(hand_back_at_deadlines, database, temporal),
             partial(fold_counters, database),
             partial(forget_instances, database, settings),
             partial(correct_times, database),

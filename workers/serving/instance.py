@@ -20,6 +20,9 @@ from infra.temporal.gateway import TemporalGateway
 from workers.leader.leader import Leader
 from workers.serving.disk import Disk, fullest
 
+AT_MOST_S = 1.5
+"""Seconds between turns: with the turn itself what is due is done within 2 s."""
+
 log = logging.getLogger(__name__)
 
 
@@ -52,10 +55,13 @@ class Instance:
 
     @property
     def _pause(self) -> float:
-        """Seconds between turns: short enough for the lease, the instance timeout and the grace."""
+        """Seconds between turns: short enough for the lease, the instance timeout, the grace, and deadlines."""
         settings = self._settings
         return min(
-            settings.leader_lease / 3, settings.instance_timeout / 3, max(settings.heartbeat_timeout / 8, 0.25), 2.0
+            settings.leader_lease / 3,
+            settings.instance_timeout / 3,
+            max(settings.heartbeat_timeout / 8, 0.25),
+            AT_MOST_S,
         )
 
     async def _turn(self) -> None:

@@ -24,6 +24,7 @@ class Outcome(StrEnum):
     LOST = "LOST"  # the node fell silent
     FAULTY = "FAULTY"  # the node was marked faulty
     DEREGISTERED = "DEREGISTERED"  # the node is gone, or came back as another one
+    DRAINED = "DRAINED"  # the deadline of the node's drain passed
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ RULES: Mapping[Outcome, Rule] = {
     Outcome.LOST: Rule(ForTask.WAITS, ForNode.NOTHING),
     Outcome.FAULTY: Rule(ForTask.WAITS, ForNode.NOTHING),
     Outcome.DEREGISTERED: Rule(ForTask.WAITS, ForNode.NOTHING),
+    Outcome.DRAINED: Rule(ForTask.WAITS, ForNode.NOTHING),
 }
 
 
@@ -99,7 +101,14 @@ ASKS_ANOTHER = _outcomes(ForTask.ASKS_ANOTHER)
 COMPARED = frozenset(outcome for outcome, rule in RULES.items() if rule.compared)
 
 NODE_STILL_RUNS_IT = frozenset(
-    {Outcome.TIMED_OUT, Outcome.FAULTY, Outcome.DEREGISTERED, Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR}
+    {
+        Outcome.TIMED_OUT,
+        Outcome.FAULTY,
+        Outcome.DEREGISTERED,
+        Outcome.DRAINED,
+        Outcome.UNREACHABLE,
+        Outcome.PROTOCOL_ERROR,
+    }
 )
 """Outcomes after which the node may still be working: it is sent a cancel, as far as it can be reached."""
 

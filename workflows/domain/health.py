@@ -36,23 +36,28 @@ class Levels:
         return max((self.gpu, self.queue, self.task, self.cluster), key=ORDER.index)
 
 
-def gpu_health(status_counts: Mapping[str, int]) -> Health:
-    """UNHEALTHY: nodes are registered and none is ACTIVE; DEGRADED: fewer than 80 % are; else HEALTHY.
+def gpu_health(status_counts: Mapping[str, int], draining: int = 0) -> Health:
+    """UNHEALTHY: nodes are registered and none is ACTIVE; DEGRADED: fewer than 80 % are, or all of those drain.
 
-    The specification's sample calls 12 ACTIVE of 15 healthy.
+    Else HEALTHY: a drain of some is maintenance. The specification's sample calls 12 ACTIVE of 15 healthy.
     """
     total, active = sum(status_counts.values()), status_counts.get("ACTIVE", 0)
     if total and not active:
         return Health.UNHEALTHY
+    if total and draining >= active:
+        return Health.DEGRADED
     return Health.DEGRADED if active < HEALTHY_SHARE * total else Health.HEALTHY
 
 
-def queue_health(status_counts: Mapping[str, int], active_gpus: int) -> Health:
-    """UNHEALTHY: tasks wait and no node is ACTIVE; DEGRADED: more than 100 wait per ACTIVE node; else HEALTHY."""
+def queue_health(status_counts: Mapping[str, int], working_gpus: int) -> Health:
+    """UNHEALTHY: tasks wait and no node takes work; DEGRADED: more than 100 wait for each that does; else HEALTHY.
+
+    A node takes work if it is ACTIVE and does not drain.
+    """
     queued = status_counts.get("QUEUED", 0)
-    if queued and not active_gpus:
+    if queued and not working_gpus:
         return Health.UNHEALTHY
-    return Health.DEGRADED if queued > 100 * max(active_gpus, 1) else Health.HEALTHY
+    return Health.DEGRADED if queued > 100 * max(working_gpus, 1) else Health.HEALTHY
 
 
 def task_health(recently_ended: Mapping[str, int]) -> Health:

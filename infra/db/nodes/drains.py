@@ -26,6 +26,11 @@ _UNDRAIN = """
      WHERE gpu_id = %(gpu_id)s AND drained_at IS NOT NULL
  RETURNING epoch
 """
+_OVERDUE = """
+    SELECT g.gpu_id FROM gpus g
+     WHERE g.drained_at IS NOT NULL AND g.drain_deadline <= clock_timestamp()
+       AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
+"""
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,8 @@ async def drain(connection: Connection, gpu_id: str, how: Drain) -> int | None:
 async def undrain(connection: Connection, _: Release, gpu_id: str) -> int | None:
     """End a node's drain. Returns its epoch, or None if it was not draining."""
     return await connection.one_or_none(int, _UNDRAIN, {"gpu_id": gpu_id})
+
+
+async def overdue(connection: Connection) -> list[str]:
+    """Nodes that hold open attempts past their drain's deadline."""
+    return await connection.all(str, _OVERDUE)

@@ -7,8 +7,9 @@ If a large part of the fleet falls silent at once the cause is more likely ours,
 held for a while (the fleet guard). A beat in the future counts as one of now: the leader corrects it
 (`gpus.set_right`), and the node has a grace from then on.
 
-Made-up nodes cannot bend the guard. Only nodes that have beaten for a grace count. Besides the nodes of its own key, a
-node's fleet has one node for each other key, which is silent if most of that key's nodes are.
+Made-up nodes cannot bend the guard, and maintenance does not: only nodes that have beaten for a grace and do not drain
+count. Besides the nodes of its own key, a node's fleet has one node for each other key, which is silent if most of that
+key's nodes are.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _SILENT = f"""
                extract(epoch FROM {clock.NOW} - GREATEST({_HEARD}, ears.since))::float AS silent_s,
                {_HEARD} - make_interval(secs => %(grace)s)
                >= GREATEST(CASE g.status WHEN 'ACTIVE' THEN g.status_since ELSE '-infinity' END,
-                           {clock.known("g.registered_at")}) AS has_beaten
+                           {clock.known("g.registered_at")})
+               AND g.drained_at IS NULL AS has_beaten
           FROM gpus g JOIN gpu_beats b USING (gpu_id) CROSS JOIN ears
          WHERE g.gone_at IS NULL AND ears.since IS NOT NULL
            AND (g.status = 'ACTIVE'

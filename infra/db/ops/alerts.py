@@ -78,17 +78,20 @@ UNSERVED_NAMED = 20
 """The number of unserved types with an alert of their own. A caller may invent any number of types."""
 
 
-def unserved(waiting: Sequence[tuple[int, str]]) -> list[NewAlert]:
-    """Alerts for (type, first waiting task) pairs of types that no registered node supports.
+def unserved(waiting: Sequence[tuple[int, str, bool]]) -> list[NewAlert]:
+    """Alerts for types that no registered node supports, or draining ones alone: (type, first waiting task, drained).
 
     One for each of the first UNSERVED_NAMED; the others share one.
     """
-    named = [
-        _unserved(str(kind), f"没有已注册的GPU节点支持任务类型 {kind}，任务 {first} 正在等待")
-        for kind, first in waiting[:UNSERVED_NAMED]
-    ]
+    named = [_unserved(str(kind), _of_type(kind, first, drained)) for kind, first, drained in waiting[:UNSERVED_NAMED]]
     others = len(waiting) - len(named)
     return [*named, _unserved("others", f"另有 {others} 个任务类型没有已注册的GPU节点支持")] if others else named
+
+
+def _of_type(kind: int, first: str, drained: bool) -> str:
+    if drained:
+        return f"支持任务类型 {kind} 的GPU节点均已停止接收新任务，任务 {first} 正在等待"
+    return f"没有已注册的GPU节点支持任务类型 {kind}，任务 {first} 正在等待"
 
 
 def _unserved(which: str, message: str) -> NewAlert:

@@ -37,6 +37,9 @@ _IS_LATE = (
     f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
 )
 
+_DRAINING = "SELECT count(*) FROM gpus WHERE drained_at IS NOT NULL AND gone_at IS NULL AND status = 'ACTIVE'"
+"""Counted in an index that holds draining nodes alone."""
+
 STUCK_S = 120.0
 """How long stuck workflows count after they were last found, in seconds: others may get stuck with their next step."""
 ESTIMATES_OF = 200
@@ -69,6 +72,7 @@ class SystemState:
     recent: dict[str, int]  # the last ended tasks by status
     instances: list[ListedInstance]
     stuck: int = 0  # workflows that can't go on
+    draining: int = 0  # of the ACTIVE nodes
 
     @property
     def unfinished(self) -> int:
@@ -80,8 +84,8 @@ class SystemState:
         """Each component's health."""
         alive = [one for one in self.instances if one.alive]
         return Levels(
-            gpu=gpu_health(self.gpus),
-            queue=queue_health(self.tasks, self.gpus["ACTIVE"]),
+            gpu=gpu_health(self.gpus, self.draining),
+            queue=queue_health(self.tasks, self.gpus["ACTIVE"] - self.draining),
             task=task_health(self.recent),
             cluster=cluster_health(
                 len(alive),
@@ -123,6 +127,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
         recent={row.status: row.n for row in await connection.all(_Recent, _RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
         stuck=0 if stuck is None else stuck["workflows"],
+        draining=await connection.one(int, _DRAINING),
     )
 
 

@@ -78,7 +78,8 @@ _ENDED = (
 )
 _SET_RIGHT = f"""
     UPDATE attempts
-       SET claimed_at = LEAST(claimed_at, {clock.NOW}),
+       SET claimed_at = LEAST(claimed_at, {clock.NOW},  -- before its node's drain, if that has begun since
+                              (SELECT g.drained_at FROM gpus g WHERE g.gpu_id = attempts.gpu_id)),
            accepted_at = CASE WHEN accepted_at IS NOT NULL THEN LEAST(accepted_at, {clock.NOW}) END
      WHERE (task_id, attempt) IN (
            SELECT task_id, attempt FROM attempts
@@ -111,14 +112,16 @@ _REGISTERED = (
     f"SELECT gpu_id, epoch FROM gpus WHERE gone_at IS NULL AND {clock.long_ago('registered_at', clock.seconds('age'))}"
 )
 _UNSERVED = f"""
-    SELECT types.task_type, first.task_id
+    SELECT types.task_type, first.task_id,
+           EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type]) AS drained
       FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
              WHERE counter = 'tasks' AND key LIKE '%% QUEUED' AND n > 0) types
      CROSS JOIN LATERAL (
            SELECT t.task_id, t.created_at FROM tasks t
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
             ORDER BY {order.in_order("t")} LIMIT 1) first
-     WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type])
+     WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.drained_at IS NULL
+                          AND g.task_types @> ARRAY[types.task_type])
      ORDER BY EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[types.task_type]) DESC, first.created_at,
               types.task_type
     """
@@ -199,9 +202,12 @@ class NodeEpoch(NamedTuple):
     epoch: int
 
 
-class _Unserved(NamedTuple):
+class Unserved(NamedTuple):
+    """A type without a node, and the first task that waits; `drained`: all nodes that support it drain."""
+
     task_type: int
     task_id: str
+    drained: bool
 
 
 async def set_right(connection: Connection) -> None:
@@ -269,10 +275,10 @@ async def registered(connection: Connection, age_s: float) -> list[NodeEpoch]:
     return await connection.all(NodeEpoch, _REGISTERED, {"age": age_s})
 
 
-async def unserved(connection: Connection) -> Sequence[tuple[int, str]]:
-    """Types with waiting tasks that no registered node supports, each with the first task of its queue.
+async def unserved(connection: Connection) -> list[Unserved]:
+    """Types with waiting tasks that no registered node supports, or draining ones alone.
 
     Types that a node supported before it left come first, since a caller may invent any number of others; then the
     oldest.
     """
-    return await connection.all(_Unserved, _UNSERVED)
+    return await connection.all(Unserved, _UNSERVED)

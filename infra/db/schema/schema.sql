@@ -148,7 +148,7 @@ CREATE TABLE public.attempts (
     blamed boolean DEFAULT false NOT NULL,
     watched_by text,
     CONSTRAINT ck_attempts_closed_with_outcome CHECK (((closed_at IS NULL) = (outcome IS NULL))),
-    CONSTRAINT ck_attempts_outcome CHECK ((outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text, 'HANDED_BACK'::text, 'REFUSED'::text, 'UNREACHABLE'::text, 'LOST'::text, 'FAULTY'::text, 'DEREGISTERED'::text]))),
+    CONSTRAINT ck_attempts_outcome CHECK ((outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text, 'HANDED_BACK'::text, 'REFUSED'::text, 'UNREACHABLE'::text, 'LOST'::text, 'FAULTY'::text, 'DEREGISTERED'::text, 'DRAINED'::text]))),
     CONSTRAINT ck_attempts_progress_percent CHECK (((progress >= 0) AND (progress <= 100)))
 );
 

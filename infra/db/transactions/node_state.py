@@ -21,6 +21,10 @@ from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
 _REPLACED = End(Outcome.DEREGISTERED, "节点以新的地址或容量重新注册")
+_DRAINED = End(Outcome.DRAINED, "节点停止接收新任务的期限已到")
+DRAIN = "drain"
+"""The actor of what happens at a drain's deadline, in a task's timeline."""
+
 # A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that, as only undrain ends a
 # drain. Its failures in a row
 # count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the node's
@@ -109,6 +113,15 @@ async def undrain(connection: Connection, gpu_id: str) -> Notifications:
         return Notifications()
     granted = await assign.assign(connection, gpu_id)
     return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, "undrain", epoch)])
+
+
+async def hand_back(connection: Connection, gpu_id: str) -> Notifications:
+    """Close what a node still runs past its drain's deadline; the tasks wait again, and no retry is used up."""
+    await locks.release(connection, gpu_id)
+    await hold(connection, gpu_id)
+    if gpu_id not in await drains.overdue(connection):
+        return Notifications()  # undrained meanwhile, or given more time
+    return await settle_attempt.close_open(connection, gpu_id, _DRAINED, actor=DRAIN)
 
 
 async def deregister(connection: Connection, gpu_id: str) -> Notifications:
