@@ -29,6 +29,7 @@ from tests.faults.careless import OWNER, Careless
 from tests.faults.clients import PATIENCE, Clients
 from tests.faults.figures import Figures
 from tests.faults.nemesis import Nemesis
+from tests.faults.operator import Operator
 from tests.faults.plan import Plan, faults
 from tests.faults.system import KEY, NODES, PARTS, System, running
 from workers.stack.logs import Log
@@ -85,6 +86,7 @@ class Campaign:
         self._nemesis = Nemesis(system.parts)
         self._bad_nodes = all_of_them(clients.http, plan.chance("bad nodes")) if plan.bad_company else []
         self._careless = Careless(careless, plan.tasks // CARELESS if plan.bad_company else 0)
+        self._operator = Operator(clients, NODES, plan.chance("operator"))
         self._joined_at = math.inf
 
     async def run(self) -> Figures:
@@ -108,8 +110,10 @@ class Campaign:
             group.create_task(self._clients.work())
             group.create_task(self._careless.work())
             group.create_task(self._nemesis.work(faults(self._plan, list(PARTS))))
+            group.create_task(self._operator.work(self._plan.seconds))
         self._system.break_network(broken=False)
         await self._nemesis.heal(HEAL_S)
+        await self._operator.finish()
         began = time.monotonic()
         stuck = await self._drain()
         drained_s = time.monotonic() - began
@@ -124,7 +128,8 @@ class Campaign:
             untrue=untrue,
             careless=dict(self._careless.ends),
             verdict=await verdict.read(self._url, NODES, bad, self._joined_at),
-            wrong=self._clients.wrong + self._careless.clients.wrong,
+            wrong=self._clients.wrong + self._careless.clients.wrong + await self._operator.check(self._url),
+            drains=len(self._operator.drained),
             stuck=stuck,
             verified=verified,
             kills=self._nemesis.kills,

@@ -28,6 +28,7 @@ class Figures:
     untrue_ends: int
     kills: int
     pauses: int
+    drains: int
     network_faults: dict[str, int]
     answers: dict[str, int]
     longest_recovery_s: float

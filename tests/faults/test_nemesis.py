@@ -22,6 +22,7 @@ async def test_nothing_is_lost_doubled_leaked_or_stuck() -> None:
     assert figures.accepted == SHORT.tasks
     assert figures.kills >= 5
     assert figures.pauses >= 2
+    assert figures.drains >= 3
     assert sum(figures.network_faults.values()) > 0
     assert set(figures.bad_nodes) == set(bad_nodes.KINDS)
     assert {end.partition(":")[0] for end in figures.careless} == set(careless.KINDS)
