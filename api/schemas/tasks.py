@@ -11,7 +11,7 @@ from api.schemas.fields import Long, Moment, Record, sample
 from infra.db.slots.wait_estimate import told_wait_s
 from workflows.domain.task import TaskStatus
 
-EstimatedWait = Annotated[Long | None, Field(description="秒；没有 ACTIVE 节点支持该任务类型时为 null")]
+EstimatedWait = Annotated[Long | None, Field(description="秒；没有接收新任务的 ACTIVE 节点支持该任务类型时为 null")]
 StoredWait = Annotated[EstimatedWait, BeforeValidator(told_wait_s)]
 PAYLOAD = '{"input": "image.jpg", "output": "result.jpg"}'
 
@@ -123,7 +123,7 @@ class TaskProgress(BaseModel):
     status: TaskStatus
     progress: int
     estimatedRemainingTime: Annotated[
-        Long | None, Field(description="秒；排队中且没有 ACTIVE 节点支持该任务类型时为 null")
+        Long | None, Field(description="秒；排队中且没有接收新任务的 ACTIVE 节点支持该任务类型时为 null")
     ]
     gpuId: str | None
     startTime: Moment | None
