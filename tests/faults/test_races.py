@@ -11,6 +11,8 @@
 | same gpuId registers from another host | test_a_result_that_waits_behind_the_registration_of_another_host_is_late |
 | fault during dispatch | test_a_dispatch_that_lands_after_the_fault_is_late |
 | recover while the offline timer fires | test_the_offline_timer_that_waits_behind_recover_does_nothing |
+| a claim while the node's drain begins | test_a_claim_that_waits_behind_the_drain_gets_nothing |
+| a result while the drain's deadline passes | test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late |
 | a person's signal during a recover by REST | db/test_node_commands.py: test_a_fault_and_a_recover_… |
 | two API processes, the same call at once | e2e/test_cluster.py: test_fault_and_recover_that_wait_for_one_lock_… |
 | node paused past its grace, then resumed | e2e/test_agent_killed.py: test_paused_past_its_grace_… |
@@ -19,12 +21,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from infra.db.attempts import queries as attempt_queries
 from infra.db.nodes import transitions as node_transitions
+from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
 from infra.db.session import Database
 from infra.db.transactions import attend_node, node_state, settle_attempt
@@ -190,6 +194,41 @@ async def test_a_claim_that_waits_behind_the_deregistration_gets_nothing(api, ma
     heir = await make_node("race_gone_2", [707])
     await api.succeed(await heir.next_put(), {})
     await api.until(task_id, "COMPLETED")
+
+
+async def test_a_claim_that_waits_behind_the_drain_gets_nothing(api, make_node, stack):
+    node = await make_node("race_drain", [717], beats=False)
+    async with held(stack) as drain:
+        assert await node_state.drain(drain.connection, "race_drain", Drain("ops", "fan"))
+        task_id = await api.create(717)
+        await drain.until_waiting(CLAIMS)
+        await drain.commit()
+
+    async def waits() -> bool:
+        return "waiting" in await api.get(f"/tasks/{task_id}/progress")
+
+    await eventually(waits)
+    assert await select(stack, "SELECT FROM attempts WHERE task_id = %s", task_id) == []
+    await api.post("/gpus/race_drain/undrain")
+    await api.succeed(await node.next_put(), {})
+    await api.until(task_id, "COMPLETED")
+
+
+async def test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late(api, make_node, stack, temporal):
+    put = await running(api, await make_node("race_due", [718]), 718)
+    async with held(stack) as leader:
+        await node_state.drain(leader.connection, "race_due", Drain("ops", "fan", datetime.now(UTC)))
+        assert (await node_state.hand_back(leader.connection, "race_due")).closed
+        result = asyncio.create_task(api.succeed(put, {}, code=400))
+        await leader.until_waiting(SETTLES)
+        await leader.commit()
+        await result
+    assert await late(stack, put.task_id) == LATE_RESULT
+    heir = await make_node("race_due_2", [718])
+    await tell(temporal, put.task_id)
+    await api.succeed(await heir.next_put(SLOW), {})
+    assert (await api.until(put.task_id, "COMPLETED"))["retryCount"] == 0
+    await api.post("/gpus/race_due/undrain")
 
 
 async def test_a_result_that_waits_behind_the_registration_of_another_host_is_late(api, make_node, stack, temporal):

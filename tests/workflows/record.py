@@ -1,11 +1,10 @@
 """Takes the histories that `test_replay` replays from the real engine: `python -m tests.workflows.record`.
 
-With the word `continued` it takes only those around a continue-as-new, with `claimed` only the one of a task that
-gets its slot with its creation, with `short` only those of short work, with `waiting` only those of tasks that wait in
-a workflow that has begun, with `commanded` only the one of a node that a person signals, with `drained` only the one
-of a node that drains, with `granted_falsely` only the one of a false grant, with `endings` only those of workflows that
-fail as their tasks. Run it only when a workflow's commands change on purpose; open runs of the old commands must still
-replay.
+With a word it takes only some: `continued` those around a continue-as-new, `claimed` the one of a task that gets its
+slot with its creation, `short` those of short work, `waiting` those of tasks that wait in a workflow that has begun,
+`commanded` the one of a node that a person signals, `drained` the one of a node that drains, `handed_back` the one of a
+task that is taken from it, `granted_falsely` the one of a false grant, `endings` those of workflows that fail as their
+tasks. Run it only when a workflow's commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -255,6 +255,19 @@ class Recorder:
         await asyncio.sleep(1)
         await self.keep("node_drained", "gpu-drained")
 
+    async def handed_back(self) -> None:
+        """A task is taken from a draining node at the deadline."""
+        node = await self.node("due", 11)
+        task = await self.api.create(11)
+        await node.next_put()
+        await self.api.until(task, "PROCESSING")
+        other = await self.node("fallback", 11)
+        await self.api.post("/gpus/due/drain", {"reason": "fan", "deadline": int(time.time() * 1000) + 1000})
+        await self.api.succeed(await other.next_put(), {})
+        await self.api.until(task, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep("task_handed_back", f"task-{task}")
+
     async def continued(self) -> None:
         """On a server that soon suggests it: a task and a node that continue as new in the middle of their lives."""
         api = self.api
@@ -306,6 +319,7 @@ async def main() -> None:
         await usual.nodes()
         await usual.commanded()
         await usual.drained()
+        await usual.handed_back()
     await continued()
 
 
@@ -319,6 +333,12 @@ async def drained() -> None:
     """The history of a node that is drained."""
     async with recorder() as usual:
         await usual.drained()
+
+
+async def handed_back() -> None:
+    """The history of a task that is taken from a draining node."""
+    async with recorder() as usual:
+        await usual.handed_back()
 
 
 async def granted_falsely() -> None:
@@ -359,7 +379,6 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    wanted = {
-        one.__name__: one for one in (continued, granted_falsely, claimed, short, waiting, commanded, drained, endings)
-    }
+    alone = (continued, granted_falsely, claimed, short, waiting, commanded, drained, handed_back, endings)
+    wanted = {one.__name__: one for one in alone}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

@@ -47,6 +47,7 @@ WANTED = {
     "node_ignored_commands",
     "node_stuck_command",
     "node_drained",
+    "task_handed_back",
     "node_ignored_drains",
     "node_continued",
     "node_after_continue",
