@@ -15,10 +15,12 @@ from infra.db import clock
 from infra.db.nodes import beats
 from infra.db.nodes import liveness as silence_of
 from infra.db.nodes import queries as node_queries
+from infra.db.nodes.drains import Drain
 from infra.db.ops import counters, health, instances, leadership
 from infra.db.ops.instances import Load
 from infra.db.queue import aging
 from infra.db.repair import drift
+from infra.db.repair.invariants import DRAINED
 from infra.db.slots import assign, capacity, search
 from infra.db.transactions import node_state
 from infra.db.transactions.collect_attempt import due_in_s
@@ -117,6 +119,20 @@ async def test_a_node_that_registered_in_time_to_come_is_judged_and_guarded_as_o
     await fresh.do(f"UPDATE gpu_beats SET at = clock_timestamp() - {grace}")
     await fresh.do(f"UPDATE gpus SET status_since = status_since - 2 * {grace}")
     assert len((await silence_of.find(fresh.connection, GRACE_S)).held) == 3
+
+
+async def test_a_claim_that_is_dated_ahead_is_not_taken_for_one_on_a_draining_node(fresh: Life) -> None:
+    await fresh.node("n", [1])
+    await fresh.create("t")
+    await fresh.claim("t")
+    await fresh.do(f"UPDATE attempts SET claimed_at = {AHEAD}")
+    await node_state.drain(fresh.connection, "n", Drain("ops", "fan"))
+    assert await fresh.connection.all(str, DRAINED.broken) == []
+    await drift.set_right(fresh.connection)
+    assert await fresh.connection.all(str, DRAINED.broken) == []
+    await fresh.do(f"UPDATE gpus SET drained_at = {AHEAD}")
+    await beats.set_right(fresh.connection)
+    assert await fresh.scalar("SELECT drained_at <= clock_timestamp() FROM gpus")
 
 
 async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_grace(fresh: Life) -> None:

@@ -75,6 +75,17 @@ async def test_a_node_that_comes_back_for_a_beat_has_not_beaten_for_a_grace(conn
     assert (await liveness.find(connection, GRACE_S)).held == []
 
 
+@pytest.mark.parametrize(("silent", "drained", "held"), [(4, 0, 4), (4, 3, 0), (5, 1, 5)])
+async def test_nodes_that_drain_are_no_evidence(connection, silent, drained, held):
+    """They are switched off together; one that falls silent with the others is held as they are."""
+    await hears(connection, 1000)
+    await fleet(connection, [45.0] * silent + [1.0] * (8 - silent))
+    names = [f"ACTIVE_{number:02}" for number in range(drained)]
+    await connection.execute("UPDATE gpus SET drained_at = registered_at WHERE gpu_id = ANY (%(g)s)", {"g": names})
+    found = await liveness.find(connection, GRACE_S)
+    assert (len(found.held), len(found.lapsed)) == (held, silent - held)
+
+
 async def test_the_nodes_of_another_key_count_as_one(connection):
     """However long they have beaten: anyone with a key can make up any number of them."""
     await hears(connection, 1000)
