@@ -105,8 +105,8 @@ class NodeSteps:
             status,
             node.epoch,
             node.silent_s,
-            node.current_tasks,
-            unconfirmed=node.current_tasks > 0 and in_question,
+            node.open_attempts,
+            unconfirmed=node.open_attempts > 0 and in_question,
             check_every_s=grace,
             draining=node.draining,
         )

@@ -214,7 +214,7 @@ class Reconciler:
         """End a workflow that runs although its row is terminal; one that is idle has missed the end."""
         if not await self._workflows.is_idle(row.task_id):
             return False
-        await self._temporal.end(TaskInput.of(row), row.attempt)
+        await self._temporal.end(row.task_id)
         return True
 
     async def _attend(self, row: NodeEpoch) -> bool:

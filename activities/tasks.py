@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 from temporalio import activity
 
@@ -12,15 +13,23 @@ from infra import telemetry
 from infra.db.attempts import dispatch_order
 from infra.db.connection import Connection
 from infra.db.session import Database
-from infra.db.transactions import claim_slot, collect_attempt, judge_nodes, settle_attempt
+from infra.db.transactions import (
+    cancel_task,
+    claim_slot,
+    collect_attempt,
+    judge_nodes,
+    release_attempt,
+    settle_attempt,
+)
 from infra.db.transactions.collect_attempt import ACTOR
+from infra.nodes.answer import Answer
 from infra.nodes.client import NodeClient, NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
-from workflows.domain.attempt import End, Outcome
+from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL
-from workflows.messages import AttemptRef, Collected, CollectInput, Selection
+from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Selection
 
 ASK_S = 1.0
 """How long the node of an attempt whose time is up is asked for its end: each question holds a workflow task."""
@@ -44,7 +53,8 @@ class TaskSteps:
         if found.grant is not None:
             telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
         await self._temporal.deliver(Notifications(grants=list(found.others)))
-        return Selection(found.status, found.grant, found.settled, "no slot is free" if found.waiting else "")
+        waiting = "no slot is free" if found.waiting else ""
+        return Selection(found.status, found.grant, found.settled, waiting, found.cancelled)
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:
@@ -116,12 +126,38 @@ class TaskSteps:
         if node is None:
             return
         try:
-            await self._nodes.cancel(node, f"{ref.task_id}-{ref.attempt}")
+            answer = await self._nodes.cancel(node, f"{ref.task_id}-{ref.attempt}")
         except (NodeUnreachable, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
+            return
+        if await _has_stopped(answer):
+            released = await self._database.run(lambda c: release_attempt.release(c, ref.task_id, ref.attempt))
+            await self._temporal.deliver(released)
+
+    @activity.defn(name="cancel_task")
+    async def cancel_task(self, task_id: str) -> Cancelled:
+        """End the task as cancelled, unless it has ended, and tell how it stands."""
+        telemetry.describe(task_id=task_id)
+        run_id = activity.info().workflow_run_id or ""
+        ended = await self._database.run(lambda c: cancel_task.cancel_by_workflow(c, task_id, run_id))
+        await self._temporal.deliver(replace(ended.notifications, ended=[]))  # who asks is its workflow
+        return Cancelled(ended.status, ended.is_cancelled, ended.attempt, ended.running)
 
 
 _REASONS = {
     Outcome.TIMED_OUT: "任务执行超时",
     Outcome.UNREACHABLE: "节点对派发没有明确应答",
 }
+
+
+async def _has_stopped(answer: Answer) -> bool:
+    """Whether the process is gone, by a node's answer to a cancel; one that does not say is given a moment.
+
+    404: the node has never seen the attempt.
+    """
+    if answer.status != 200:
+        return answer.status == 404
+    if "stopped" not in answer.body:
+        await asyncio.sleep(STOPPING_S)
+        return True
+    return answer.body["stopped"] is True

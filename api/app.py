@@ -21,12 +21,14 @@ from api.middleware.rate_limit import RateLimit
 from api.middleware.target import Utf8Target
 from api.middleware.tracing import Tracing
 from api.openapi import docs, document
-from api.routes import access, alerts, audit, cluster, create_task, gpus, monitoring, probes, reports, tasks
+from api.routes import access, alerts, audit, cluster, create_task, gpus, monitoring, probes, reports, steering, tasks
 from infra import telemetry
 
 WRITE_BEHIND_EVERY_S = 1.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
-ROUTERS = tuple(part.router for part in (monitoring, gpus, tasks, create_task, reports, alerts, cluster, audit))
+ROUTERS = tuple(
+    part.router for part in (monitoring, gpus, tasks, create_task, reports, steering, alerts, cluster, audit)
+)
 
 
 def create_app(context: Context) -> FastAPI:

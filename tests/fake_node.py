@@ -42,6 +42,8 @@ class FakeNode:
     health: str | None = None  # what it says of itself; it has no such route without
     reason: str | None = None  # why it is not ready
     canceled: list[str] = field(default_factory=list)
+    cancel_answer: tuple[int, dict[str, Any]] = (200, {"status": "canceled", "stopped": True})  # the answer to a cancel
+    cancel_hold: asyncio.Event | None = None  # no answer to a cancel before it is set
     port: int = 0
     _server: asyncio.Server | None = None
     _beating: asyncio.Task[None] | None = None
@@ -86,8 +88,9 @@ class FakeNode:
             content = await reader.readexactly(int(headers.get("content-length", 0)))
             status, answer = self._answer(method, path, headers, content)
             await asyncio.sleep(self.delay)
-            if self.hold is not None:
-                await self.hold.wait()
+            hold = self.cancel_hold if path.endswith("/cancel") else self.hold
+            if hold is not None:
+                await hold.wait()
             payload = json.dumps(answer).encode()
             writer.write(
                 (self.garbled if method == "PUT" else None)
@@ -111,7 +114,7 @@ class FakeNode:
             return 200, {"status": self.health, "reason": self.reason}
         if path.endswith("/cancel"):
             self.canceled.append(run_id)
-            return 200, {}
+            return self.cancel_answer[0], {"id": run_id, **self.cancel_answer[1]}
         if run_id in self.known:
             return 200, {"id": run_id, "status": self.known[run_id]}
         return 404, {}

@@ -97,6 +97,7 @@ async def serve(settings: Settings) -> None:
             dispatch.dispatch,
             tasks.collect,
             tasks.stop_on_node,
+            tasks.cancel_task,
             node_steps.attend_node,
             node_steps.confirm_attempts,
             node_steps.obey,

@@ -78,13 +78,14 @@ class AttemptRef:
 class Selection:
     """The answer of `select_slot`: a grant, or that the task waits for one; `status` None means that there is no row.
 
-    `settled` is a closed attempt that nobody has collected: it comes before any new one.
+    `settled` is a closed attempt that nobody has collected: it comes before any new one. `cancelled`: the task was.
     """
 
     status: TaskStatus | None
     grant: Grant | None = None
     settled: Grant | None = None
     waiting: str = ""  # not empty: it waits; versions before 2026-11-30 said for what
+    cancelled: bool = False
 
 
 class Delivery(StrEnum):
@@ -114,11 +115,28 @@ class CollectInput:
 
 @dataclass(frozen=True)
 class Collected:
-    """How an attempt ended (`outcome` is None while it is open), and the status of its task after that."""
+    """How an attempt ended (`outcome` is None while it is open), and the status of its task after that.
+
+    `cancelled`: the task was.
+    """
 
     outcome: Outcome | None
     status: TaskStatus
     pause_s: float = 0.0
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """How a task stands after its cancel: `cancelled` unless it had ended otherwise; `status` None: it has no row.
+
+    `running` is the last attempt where its node may still run it.
+    """
+
+    status: TaskStatus | None
+    cancelled: bool
+    attempt: int = 0
+    running: Grant | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from temporalio import activity
 
 from workflows.messages import (
     AttemptRef,
+    Cancelled,
     Collected,
     CollectInput,
     Dispatched,
@@ -38,7 +39,15 @@ class TaskActivities(Protocol):
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:
-        """Tell the node to stop an attempt that no longer counts; a node that can't be reached is no error."""
+        """Let the node stop an attempt that is closed, and release its slot once the process is gone.
+
+        A node that can't be reached is no error.
+        """
+        ...
+
+    @activity.defn(name="cancel_task")
+    async def cancel_task(self, task_id: str) -> Cancelled:
+        """End the task as cancelled, unless it has ended. Repeating it returns the same answer."""
         ...
 
 

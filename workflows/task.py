@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
@@ -13,6 +13,7 @@ from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     ApplicationErrorCategory,
+    CancelledError,
     FailureError,
     is_cancelled_exception,
 )
@@ -24,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.domain.task import FAILURE_TYPES, TERMINAL, TaskStatus
     from workflows.messages import (
         AttemptRef,
+        Cancelled,
         Collected,
         CollectInput,
         Delivery,
@@ -45,6 +47,7 @@ APP = SearchAttributeKey.for_keyword("App")
 
 ENDS_AS_ITS_TASK = "ends-as-its-task"
 WAITS_FOR_ITS_GRANT = "waits-for-its-grant"
+CANCEL_CANCELS = "cancel-cancels"
 WAITING = "waiting: no slot is free; GET /api/v2/tasks/{task_id}/progress tells why"
 
 
@@ -64,7 +67,18 @@ class TaskWorkflow:
 
     @workflow.run
     async def run(self, task: TaskInput) -> TaskSummary:
-        """Ends once the row is terminal, and as the row did: returns for COMPLETED, else raises ApplicationError."""
+        """Ends once the row is terminal, and as the row did: returns for COMPLETED, else raises ApplicationError.
+
+        Where it was asked to cancel, it cancels the task, and ends Canceled if the task has not ended otherwise.
+        """
+        try:
+            return await self._live()
+        except (asyncio.CancelledError, FailureError) as error:
+            if not is_cancelled_exception(error) or not workflow.patched(CANCEL_CANCELS):
+                raise
+        return await self._cancel()
+
+    async def _live(self) -> TaskSummary:
         while True:
             slot = await self._slot()
             if slot.grant is not None:
@@ -72,9 +86,11 @@ class TaskWorkflow:
             elif slot.settled is not None:
                 grant, ended = slot.settled, await self._collect(slot.settled.attempt, None)
             else:
-                return self._found_ended(slot.status)
+                return await self._found_ended(slot)
             before, self._attempt = self._attempt, grant.attempt
             self._show(ended.status, None if ended.status is TaskStatus.QUEUED else grant.gpu_id)
+            if ended.cancelled:
+                await self._until_asked_to_cancel()
             if ended.status in TERMINAL:
                 self._describe(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
                 if ended.outcome in NODE_STILL_RUNS_IT:
@@ -86,12 +102,39 @@ class TaskWorkflow:
             await self._pause(grant, ended)
             self._renew()
 
-    def _found_ended(self, status: TaskStatus | None) -> TaskSummary:
+    async def _found_ended(self, found: Selection) -> TaskSummary:
         """What an earlier run has ended, or somebody else, is over; and so is a task without a row."""
+        if found.cancelled:
+            await self._until_asked_to_cancel()
         if workflow.patched(ENDS_AS_ITS_TASK):
-            self._show(status or TaskStatus.FAILED, None)
-        how = f"found {status}" if status else "it has no row"
-        return _ended(TaskSummary(status or TaskStatus.FAILED, self._attempt), how)
+            self._show(found.status or TaskStatus.FAILED, None)
+        how = f"found {found.status}" if found.status else "it has no row"
+        return _ended(TaskSummary(found.status or TaskStatus.FAILED, self._attempt), how)
+
+    async def _until_asked_to_cancel(self) -> NoReturn:
+        """The task was cancelled. A run ends Canceled only if that was asked of it, and the request is on its way."""
+        self._describe("cancelled")
+        await workflow.wait_condition(lambda: False)
+        raise AssertionError("unreachable")
+
+    async def _cancel(self) -> TaskSummary:
+        """Cancel the task, by REST or by a person here, and stop what its node may still run."""
+        found = await self._cancel_row()
+        self._show(found.status or TaskStatus.FAILED, found.running.gpu_id if found.running else None)
+        if found.running is not None:
+            await self._stop(found.running)
+        if found.status is None or found.cancelled:
+            self._describe("cancelled")
+            raise CancelledError("the task was cancelled")
+        return _ended(TaskSummary(found.status, found.attempt), f"found {found.status}")
+
+    async def _cancel_row(self) -> Cancelled:
+        return await workflow.execute_local_activity_method(
+            TaskActivities.cancel_task,
+            self._task.task_id,
+            start_to_close_timeout=policies.DATABASE_STEP,
+            retry_policy=policies.DATABASE_RETRY,
+        )
 
     @workflow.query(description="Status, last attempt and its node, and what the task waits for.")
     def state(self) -> TaskState:

@@ -26,18 +26,21 @@ longer."""
 
 
 class JsonBody(Generic[M]):
-    """A FastAPI dependency: the request's body as a `model`."""
+    """A FastAPI dependency: the request's body as a `model`. `optional`: no body is an empty object."""
 
-    def __init__(self, model: type[M]) -> None:
+    def __init__(self, model: type[M], *, optional: bool = False) -> None:
         self.model = model
+        self.optional = optional
 
     async def __call__(self, request: Request) -> M:
-        return parse(self.model, await read_json(request))
+        return parse(self.model, await read_json(request, optional=self.optional))
 
 
-async def read_json(request: Request, *, max_values: int = MAX_VALUES) -> dict[str, Any]:
+async def read_json(request: Request, *, max_values: int = MAX_VALUES, optional: bool = False) -> dict[str, Any]:
     """Read the body as a JSON object. Raises BadRequest."""
     raw = await _read(request)
+    if optional and not raw:
+        return {}
     _check_content_type(request)
     return await off_loop.run(len(raw), lambda: _object(raw, max_values))
 

@@ -111,7 +111,7 @@ def _complete(operation: Object, route: APIRoute) -> None:
     operation["responses"].pop("422", None)
     for body in _bodies(route):
         content = {"schema": _ref(body.model), "example": sample_of(body.model)}
-        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+        operation["requestBody"] = {"required": not body.optional, "content": {JSON: content}}
     for parameter in operation.get("parameters", []):
         parameter["schema"] = _without_null(parameter["schema"])
     _complete_success(operation["responses"]["200"], route)

@@ -6,22 +6,36 @@ who owns a task or a GPU, are in this module too; they are applied once the row 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 
-from api.dependencies import ContextOf
+from api.dependencies import Context, ContextOf
 from api.http.errors import BadRequest, Forbidden
 from api.middleware.authentication import CallerOf
 from api.schemas.params import NodeId
+from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import NodeStatus
 from infra.db.ops.api_keys import Caller
 from workflows.domain.errors import BeyondGrants, GpuOfAnotherKey, TaskNotFound
 from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.role import Role
+
+
+class Owned(Protocol):
+    """What tells whose task it is."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def lineage(self) -> str | None: ...
+
+
+T = TypeVar("T", bound=Owned)
+Read = Callable[[Connection, str], Awaitable[T | None]]
 
 ADMIN = frozenset({Role.ADMIN})
 OPERATORS = ADMIN | {Role.OPERATOR}
@@ -52,6 +66,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "GET /tasks/{taskId}/result": OPERATORS | USERS,
     "GET /tasks/{taskId}/events": OPERATORS | USERS,
     "POST /tasks": USERS,
+    "POST /tasks/{taskId}/cancel": OPERATORS | USERS,  # a user their own
     "POST /tasks/{taskId}/status": NODES,  # a node that holds the attempt
     "POST /tasks/{taskId}/result": NODES,
     "GET /monitoring/alerts": OPERATORS,
@@ -83,10 +98,19 @@ def owner_seen_by(caller: Caller) -> str | None:
     return caller.owner if caller.role is Role.USER else None
 
 
-def check_reader(caller: Caller, task: Any) -> None:
+def check_reader(caller: Caller, task: Owned) -> None:
     """Let users read only their own tasks and those that their key created for others. Raises TaskNotFound."""
     if caller.role is Role.USER and caller.owner != task.user_id and caller.lineage != task.lineage:
         raise TaskNotFound
+
+
+async def read_task(context: Context, caller: Caller, task_id: str, read: Read[T]) -> T:
+    """What `read` finds of a task that the caller may see. Raises TaskNotFound."""
+    row = await context.database.single(lambda c: read(c, task_id))
+    if row is None:
+        raise TaskNotFound
+    check_reader(caller, row)
+    return row
 
 
 def check_creator(caller: Caller, user_id: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.dependencies import Context, ContextOf
+from api.dependencies import ContextOf
 from api.http import lists
 from api.http.envelope import JSON, Envelope, ok
 from api.http.lists import FITTING, MAX_ANSWER
@@ -17,12 +17,10 @@ from api.schemas import task_progress, task_result
 from api.schemas.params import Integer, TaskId
 from api.schemas.tasks import TaskDO, TaskEvent, TaskProgress, TaskResult
 from api.schemas.words import Line
-from infra.db.ops.api_keys import Caller
 from infra.db.queue.position import Place
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
 from infra.json.off_loop import off_loop
-from workflows.domain.errors import TaskNotFound
 from workflows.domain.task import TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
@@ -46,17 +44,9 @@ async def list_tasks(
     return await lists.answer([TaskDO.listed(row) for row in rows], page.headers(request, total))
 
 
-async def _row(context: Context, caller: Caller, task_id: str, read: Any) -> Any:
-    row = await context.database.single(lambda c: read(c, task_id))
-    if row is None:
-        raise TaskNotFound
-    access.check_reader(caller, row)
-    return row
-
-
 @router.get("/{taskId}", response_model=Envelope[TaskDO], response_model_exclude_unset=True, summary="3.2 获取任务详情")
 async def get_task(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dict[str, Any]:
-    return ok(TaskDO.of(await _row(context, caller, task_id, task_queries.get)))
+    return ok(TaskDO.of(await access.read_task(context, caller, task_id, task_queries.get)))
 
 
 @router.get(
@@ -67,7 +57,7 @@ async def get_task(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dic
     description="扩展：任务等待空闲槽位期间另有 `waiting`，说明在等什么。",
 )
 async def get_progress(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dict[str, Any]:
-    row = await _row(context, caller, task_id, task_queries.progress)
+    row = await access.read_task(context, caller, task_id, task_queries.progress)
     capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
         place = Place(row.queue_class, row.queue_rank, row.display_id)
@@ -77,7 +67,7 @@ async def get_progress(context: ContextOf, caller: CallerOf, task_id: TaskId) ->
 
 @router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
 async def get_result(context: ContextOf, caller: CallerOf, task_id: TaskId) -> Response:
-    row = await _row(context, caller, task_id, task_queries.get)
+    row = await access.read_task(context, caller, task_id, task_queries.get)
     return Response(await off_loop.run(len(row.result or ""), lambda: task_result.shown(row)), media_type=JSON)
 
 
@@ -91,6 +81,6 @@ async def get_result(context: ContextOf, caller: CallerOf, task_id: TaskId) -> R
 async def get_events(
     request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf, task_id: TaskId
 ) -> Response:
-    owner = await _row(context, caller, task_id, task_queries.owner)
+    owner = await access.read_task(context, caller, task_id, task_queries.owner)
     rows = await context.database.run(lambda c: timeline.events(c, task_id, limit=page.limit, offset=page.offset))
     return await page.answer(request, [TaskEvent.of(row).item() for row in rows], owner.event_seq)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from api.http.lists import Item
 from api.schemas.fields import Long, Moment, Record, sample
 from infra.db.slots.wait_estimate import told_wait_s
-from workflows.domain.task import TaskStatus
+from workflows.domain.task import EndReason, TaskStatus
 
 EstimatedWait = Annotated[Long | None, Field(description="秒；没有接收新任务的 ACTIVE 节点支持该任务类型时为 null")]
 StoredWait = Annotated[EstimatedWait, BeforeValidator(told_wait_s)]
@@ -60,6 +60,11 @@ class TaskDO(Record):
     started_at: Moment | None
     completed_at: Moment | None
     updated_at: Moment
+    end_reason: EndReason | None = Field(None, description="扩展：结束的原因，结束之前为 null")
+    retry_of: str | None = Field(None, description="扩展：本任务所重试的任务")
+    group_id: str | None = Field(None, description="扩展：所属的任务组")
+    expires_at: Moment | None = Field(None, description="扩展：届时尚未开始执行则结束")
+    deadline: Moment | None = Field(None, description="扩展：最迟届时结束")
     omitted: list[Literal["payload", "result"]] | None = Field(
         None, description="扩展：仅在列表响应过大时出现，列出因此为 null 的字段；完整内容见任务详情"
     )

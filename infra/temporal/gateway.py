@@ -134,15 +134,14 @@ class TemporalGateway:
         async with self.reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
-    async def end(self, task: TaskInput, attempt: int) -> None:
-        """Let a task's workflow see that the task has ended, whatever it waits for.
+    async def end(self, task_id: str) -> None:
+        """Tell a task's workflow that the task has ended, whatever it waits for. Raises TemporalAway, NoSuchWorkflow.
 
-        Raises TemporalAway, NoSuchWorkflow.
+        A request to cancel begins also a run whose first step is put off. The run ends as the row says, Canceled only
+        if the task was cancelled.
         """
-        await self._signal_with_start(task, None, "settled", attempt)
-        handle = self.client.get_workflow_handle(task_workflow_id(task.task_id))
         async with self.reaching():
-            await handle.signal(TaskWorkflow.look, rpc_timeout=CALL)
+            await self.client.get_workflow_handle(task_workflow_id(task_id)).cancel(rpc_timeout=CALL)
 
     async def deliver(self, notifications: Notifications, *, but: str | None = None) -> None:
         """Notify workflows of a committed transaction, in the background (`Notifier.send`)."""

@@ -45,12 +45,15 @@ class Notifications:
     grants: list[Granted] = field(default_factory=list)
     closed: list[ClosedAttempt] = field(default_factory=list)
     nodes: list[NodeEvent] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """Tasks that were ended from outside of their workflow."""
 
     def add(self, other: Notifications) -> None:
         """Add those of another step of the transaction."""
         self.grants += other.grants
         self.closed += other.closed
         self.nodes += other.nodes
+        self.ended += other.ended
 
     def __bool__(self) -> bool:
-        return bool(self.grants or self.closed or self.nodes)
+        return bool(self.grants or self.closed or self.nodes or self.ended)

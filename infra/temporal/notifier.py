@@ -24,6 +24,7 @@ class Gateway(Protocol):
     async def grant(self, one: Granted) -> None: ...
     async def settled(self, task_id: str, attempt: int) -> None: ...
     async def signal_node(self, gpu_id: str, name: str, signal: NodeSignal) -> None: ...
+    async def end(self, task_id: str) -> None: ...
 
 
 class Notifier:
@@ -52,7 +53,8 @@ class Notifier:
         gateway = self._gateway
         closed = (gateway.settled(one.task_id, one.attempt) for one in notifications.closed if one.task_id != but)
         nodes = (gateway.signal_node(one.gpu_id, one.signal, NodeSignal(one.epoch)) for one in notifications.nodes)
-        await asyncio.gather(*map(_tried, (*closed, *nodes)))
+        ended = (gateway.end(task_id) for task_id in notifications.ended)
+        await asyncio.gather(*map(_tried, (*closed, *nodes, *ended)))
 
     async def close(self) -> None:
         """Give calls in flight a moment to end."""

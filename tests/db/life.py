@@ -12,7 +12,15 @@ from infra.db.queue import position
 from infra.db.queue.position import Place
 from infra.db.slots import capacity
 from infra.db.tasks import queries as task_queries
-from infra.db.transactions import claim_slot, collect_attempt, create_task, judge_nodes, node_state, settle_attempt
+from infra.db.transactions import (
+    claim_slot,
+    collect_attempt,
+    create_task,
+    judge_nodes,
+    node_state,
+    release_attempt,
+    settle_attempt,
+)
 from infra.db.transactions.create_task import NewTask
 from infra.temporal.notifications import Notifications
 from tests.db import rows
@@ -84,6 +92,7 @@ class Life:
         end = End(outcome, reason, result)
         settled = await settle_attempt.settle(self.connection, task_id, attempt, end, actor="test")
         assert settled.answer is settle_attempt.Answer.SETTLED
+        await release_attempt.release(self.connection, task_id, attempt)  # the node says at once that it has stopped
         return attempt
 
     async def review(self, task_id: str) -> Notifications:

@@ -46,7 +46,8 @@ async def node(connection: Connection | AsyncConnection, gpu_id: str, **columns:
 
 
 async def attempt(connection: Connection | AsyncConnection, task_id: str, **columns: Any) -> None:
-    values = ATTEMPT | {"task_id": task_id} | columns
+    released = {"released_at": columns["closed_at"]} if "closed_at" in columns else {}
+    values = ATTEMPT | {"task_id": task_id} | released | columns
     await _insert(connection, "attempts", {"token": f"{task_id}-{values['attempt']}"} | values)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
 from infra.db.repair.invariants import DRAINED
 from infra.db.slots.capacity import Capacity, Nodes
-from infra.db.transactions import claim_slot, collect_attempt, create_task, node_state, settle_attempt
+from infra.db.transactions import claim_slot, collect_attempt, create_task, node_state, release_attempt, settle_attempt
 from infra.db.transactions.create_task import NewTask
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
@@ -76,12 +77,16 @@ IDLE_BESIDE_WORK = f"""
     SELECT t.task_id, g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
      WHERE t.waiting_since IS NOT NULL
        AND {WORKS.format("g")} AND COALESCE(g.not_before < clock_timestamp(), true)
-       AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL)
+       AND (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.released_at IS NULL)
            < CASE WHEN g.rests > 0 THEN 1 ELSE g.max_concurrent_tasks END
        AND NOT g.gpu_id = ANY (t.barred_on)
        AND NOT (g.gpu_id = ANY (t.failed_on) AND EXISTS (
            SELECT FROM gpus o WHERE {WORKS.format("o")} AND t.task_type = ANY (o.task_types)
               AND o.gpu_id <> ALL (t.failed_on)))
+"""
+HELD = """
+    SELECT task_id, attempt FROM attempts
+     WHERE gpu_id = %(gpu_id)s AND closed_at IS NOT NULL AND released_at IS NULL
 """
 BROKEN_HISTORY = """
     SELECT task_id FROM task_events GROUP BY task_id HAVING count(*) <> max(seq) OR min(seq) <> 1
@@ -204,6 +209,8 @@ class Allocator(DatabaseMachine):
     async def register(self, gpu_id: str, types: list[int], slots: int, queue: str) -> None:
         node = Registration(gpu_id, "h", None, "127.0.0.1", 1, types, queue, "1", slots, {}, None, "k")
         await self.session(lambda c: node_state.register(c, node))
+        for held in await self.session(lambda c: untyped(c, HELD, {"gpu_id": gpu_id})):
+            await self.session(partial(release_attempt.release, task_id=held.task_id, attempt=held.attempt))
 
     async def fault(self, gpu_id: str) -> None:
         await self._existing(lambda c: node_state.fault(c, gpu_id, "test"))
@@ -238,6 +245,7 @@ class Allocator(DatabaseMachine):
         await self.session(
             lambda c: settle_attempt.settle(c, task_id, attempt, End(outcome, "r", result), actor="test")
         )
+        await self.session(lambda c: release_attempt.release(c, task_id, attempt))
         if await self.session(lambda c: collect_attempt.complete(c, task_id, attempt)) is None:
             await self.session(lambda c: collect_attempt.collect(c, task_id, attempt))
         await claim_slot.claim(self.session, task_id)

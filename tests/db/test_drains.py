@@ -12,7 +12,7 @@ from infra.db.nodes import drains
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.drains import Drain
 from infra.db.session import Database
-from infra.db.transactions import claim_slot, collect_attempt, node_state
+from infra.db.transactions import claim_slot, collect_attempt, node_state, release_attempt
 from tests.db import rows
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
@@ -152,6 +152,7 @@ async def test_at_its_deadline_what_runs_is_handed_back(
         assert (collected.outcome, collected.status, collected.pause_s) == (Outcome.DRAINED, TaskStatus.QUEUED, 0)
         task = await life.task(one.task_id)
         assert (task.status, task.retry_count) == ("QUEUED", 0)
+        await release_attempt.release(life.connection, one.task_id, one.attempt)  # the node has stopped it
     node = await life.gpu("n")
     assert (node.failure_count, node.task_failure_count, node.hand_backs, node.not_before) == (0, 0, 0, None)
     await node_state.undrain(life.connection, "n")
@@ -185,7 +186,8 @@ async def test_after_a_drain_s_commit_nothing_is_claimed(database: Database) -> 
             await database.run(lambda c: node_state.drain(c, "n", FAN))
             before = await claims()
             await database.run(lambda c: c.execute("UPDATE attempts SET closed_at = clock_timestamp(),"
-                                                   " outcome = 'LOST', collected_at = clock_timestamp()"
+                                                   " released_at = clock_timestamp(), outcome = 'LOST',"
+                                                   " collected_at = clock_timestamp()"
                                                    " WHERE closed_at IS NULL"))  # fmt: skip
             await asyncio.sleep(0.05)
             assert await claims() == before

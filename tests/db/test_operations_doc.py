@@ -27,8 +27,9 @@ ENDED = """
       FROM (SELECT now() - %(age)s::interval AS ended) moment
 """
 PARTS = (
-    "INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, ip, port, token, closed_at, outcome)"
-    " VALUES (%(id)s, 1, 'g', 1, 1, '127.0.0.1', 1, %(id)s, now(), 'SUCCEEDED')",
+    "INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, ip, port, token, closed_at, released_at,"
+    " outcome)"
+    " VALUES (%(id)s, 1, 'g', 1, 1, '127.0.0.1', 1, %(id)s, now(), now(), 'SUCCEEDED')",
     "INSERT INTO task_results (task_id, attempt, gpu_id, result) VALUES (%(id)s, 1, 'g', '{}')",
     "INSERT INTO task_events (task_id, seq, to_status, actor) VALUES (%(id)s, 1, 'QUEUED', 'test')",
     "INSERT INTO late_reports (task_id, kind, body) VALUES (%(id)s, 'result', '{}')",

@@ -59,18 +59,7 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
         await api.succeed(await node.next_put(SLOW), {})
         assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
-    async def canceled_while_it_waits():
-        """The row alone says whether a task is over: to cancel its workflow ends nothing."""
-        task_id = await api.create(405)
-        await eventually(lambda: is_started(temporal, task_id))
-        await temporal.get_workflow_handle(f"task-{task_id}").cancel()
-        node = await make_node("mend_canceled", [405])
-        await api.succeed(await node.next_put(SLOW), {})
-        assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
-
-    await asyncio.gather(
-        with_an_accepted_result(), with_a_failure(), past_its_deadline(), while_it_waits(), canceled_while_it_waits()
-    )
+    await asyncio.gather(with_an_accepted_result(), with_a_failure(), past_its_deadline(), while_it_waits())
 
 
 async def _has_notes(api, task_id):

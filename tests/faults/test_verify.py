@@ -227,7 +227,7 @@ async def test_it_finds_the_embedded_stack_and_says_what_it_could_not_read(stack
     status, lines = await program("--json", "--node-log", str(tmp_path / "none"), **here)
     report = json.loads(lines[-1])
     assert (status, report["unread"]) == (UNREAD, [f"{tmp_path / 'none'}: No such file or directory"])
-    assert len(report["checks"]) == 22
+    assert len(report["checks"]) == 24
     assert all(check["rows"] >= check["violations"] >= 0 for check in report["checks"] if check["rows"])
 
     status, lines = await program(**here | {"temporal_port": "1"})

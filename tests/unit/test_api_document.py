@@ -16,7 +16,7 @@ from tests.contract import PREFIX, Contract
 
 DOCUMENT: dict[str, Any] = create_app(MagicMock()).openapi()
 CONTRACT = Contract(DOCUMENT)
-OURS = {"扩展 任务时间线", "扩展 审计日志", "扩展 停止派发新任务", "扩展 恢复派发任务"}
+OURS = {"扩展 任务时间线", "扩展 审计日志", "扩展 停止派发新任务", "扩展 恢复派发任务", "扩展 取消任务"}
 
 
 def operation(endpoint: Endpoint) -> dict[str, Any]:
@@ -112,7 +112,7 @@ TYPES = {
     "object": {"type": "object"},
     "[2, 3, 4]": {"type": "array"},
 }
-EXTENSIONS = {"omitted", "draining", "drain"}
+EXTENSIONS = {"omitted", "draining", "drain", "endReason", "retryOf", "groupId", "expiresAt", "deadline"}
 FIELDS = [(model, field) for model, fields in MODELS.items() for field in fields]
 
 

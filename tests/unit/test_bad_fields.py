@@ -68,6 +68,7 @@ class Body:
     path: str
     schema: dict[str, Any]
     sample: dict[str, Any]
+    required: bool
 
     @property
     def name(self) -> str:
@@ -80,9 +81,10 @@ class Body:
 
 def bodies() -> Iterator[Body]:
     for path, item in DOCUMENT["paths"].items():
-        content = item.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
-        if content is not None:
-            yield Body(path.removeprefix(PREFIX).format(**UNKNOWN), resolved(content["schema"]), content["example"])
+        if (request := item.get("post", {}).get("requestBody")) is not None:
+            content = request["content"]["application/json"]
+            name = path.removeprefix(PREFIX).format(**UNKNOWN)
+            yield Body(name, resolved(content["schema"]), content["example"], request["required"])
 
 
 BODIES = list(bodies())
@@ -120,6 +122,7 @@ def test_the_table_is_whole() -> None:
         "gpus/gpu_none/drain",
         "gpus/register",
         "tasks",
+        "tasks/task_none/cancel",
         "tasks/task_none/result",
         "tasks/task_none/status",
     ]
@@ -143,7 +146,7 @@ async def test_a_bad_value_is_refused_by_its_field_s_name(http, body, field, raw
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [pytest.param(body, name, id=f"{body.name}-{name}") for body in BODIES for name in body.schema["required"]],
+    [pytest.param(body, name, id=f"{body.name}-{name}") for body in BODIES for name in body.schema.get("required", ())],
 )
 async def test_a_missing_field_is_named(http, body, field):
     refused(await http.post(body.path, json={k: v for k, v in body.sample.items() if k != field}), field)
@@ -173,6 +176,8 @@ by_body = pytest.mark.parametrize("body", BODIES, ids=lambda body: body.name)
 @by_body
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 async def test_what_is_no_json_object_is_refused(http, body, content):
+    if not content and not body.required:
+        return
     refused(await http.post(body.path, content=content, headers={"Content-Type": "application/json"}), "")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows.domain import gpu, task
-from workflows.domain.attempt import REQUEUES, USES_RETRY, Outcome
+from workflows.domain.attempt import REQUEUES, RULES, USES_RETRY, ForTask, Outcome
 from workflows.domain.errors import IllegalTransition
 from workflows.domain.gpu import GpuStatus, PriorityQueue
 from workflows.domain.priority import class_of
@@ -40,7 +40,15 @@ def test_faulty_ends_by_activation_or_removal_only():
     assert {after for before, after in gpu.TRANSITIONS if before is GpuStatus.FAULTY} == {GpuStatus.ACTIVE, None}
 
 
-@given(st.sampled_from(list(Outcome)), st.integers(0, 10), st.integers(0, 10))
+JUDGED = [outcome for outcome, rule in RULES.items() if rule.task is not ForTask.ENDED]
+
+
+def test_an_attempt_whose_task_has_ended_is_not_judged():
+    with pytest.raises(ValueError, match="TASK_ENDED"):
+        judge(Outcome.TASK_ENDED, retry_count=0, max_retries=3)
+
+
+@given(st.sampled_from(JUDGED), st.integers(0, 10), st.integers(0, 10))
 def test_the_verdict_on_an_attempt_is_a_legal_edge(outcome, retry_count, max_retries):
     verdict = judge(outcome, retry_count=retry_count, max_retries=max_retries)
     if verdict.status is not TaskStatus.QUEUED or outcome not in REQUEUES:

@@ -11,8 +11,10 @@ from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows
 from workers.leader.correct_times import correct_times
 from workers.leader.drain_deadlines import hand_back_at_deadlines
+from workers.leader.ended_tasks import tell_ended_tasks
 from workers.leader.fold_counters import fold_counters
 from workers.leader.forget_instances import forget_instances
+from workers.leader.held_slots import release_held_slots
 from workers.leader.late_monitor import LateMonitor
 from workers.leader.promotions import promote_waiting
 from workers.leader.silent_nodes import SilentNodes
@@ -33,7 +35,9 @@ class Leader:
             partial(forget_instances, database, settings),
             partial(correct_times, database),
             partial(promote_waiting, database, settings),
+            partial(release_held_slots, database, temporal),
             partial(assign_unused_slots, database, temporal),
+            partial(tell_ended_tasks, database, temporal),
             SilentNodes(database, temporal, settings).find,
             LateMonitor(database, temporal, settings).find,
             self._stuck_workflows.find,

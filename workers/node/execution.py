@@ -38,6 +38,8 @@ class Execution:
         self.trace = trace
         self.has_begun = False
         self.stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once its process is gone and its slot is free."""
         self._told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holds = 0
         self._records = records

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Phase = Literal["STARTING", "READY", "DRAINING"]
 
+_STOP_LIMIT = 3.0  # seconds for which the answer to a cancel waits for the process to be gone (node protocol)
 _REPORT_GRACE = 10.0  # seconds that the last reports may take when the node drains
 
 
@@ -106,11 +107,19 @@ class Executions:
             await execution.hold(seconds, gone)
         return self._records.find(record.id) or record
 
-    def cancel(self, id: str) -> Record | None:
-        """Stop an attempt, whose end is settled with this call; one that has ended stays as it is."""
+    async def cancel(self, id: str) -> Record | None:
+        """Stop an attempt, whose end is settled with this call; one that has ended stays as it is.
+
+        Returns once its process is gone and its slot is free, or after `_STOP_LIMIT`.
+        """
         if execution := self._active.get(id):
             execution.cancel()
+            await asyncio.wait([execution.gone], timeout=_STOP_LIMIT)
         return self._records.find(id)
+
+    def has_stopped(self, id: str) -> bool:
+        """Whether no process of this attempt runs here."""
+        return id not in self._active
 
     def resume_reports(self) -> None:
         """Send the last reports that an earlier run of the agent could not get rid of."""
@@ -165,6 +174,7 @@ class Executions:
         del self._active[record.id]
         # Before the report: the orchestrator's answer to it may be the next attempt for this slot.
         self._slots.release(execution.slot)
+        execution.gone.set_result(None)
         # Logged before it is stored, and so before any report: no result is accepted that the log does not know.
         self._attempt_log.write(record.status, record)
         self._store_end(record)

@@ -108,8 +108,10 @@ class Routes:
         return _state(_known(self._executions.find(request.path_params["id"])), 200)
 
     async def cancel(self, request: Request) -> Response:
-        """Stop an attempt."""
-        return _state(_known(self._executions.cancel(request.path_params["id"])), 200)
+        """Stop an attempt. `stopped` says that its process is gone."""
+        id = request.path_params["id"]
+        record = _known(await self._executions.cancel(id))
+        return _state(record, 200, {"stopped": self._executions.has_stopped(id)})
 
     async def health(self, request: Request) -> Response:
         """Readiness: the state is in the body, and why work can't be started."""
@@ -188,10 +190,10 @@ def _decides(record: Record) -> bool:
     return record.finished and not record.overdue and (record.status != "succeeded" or record.output_fits)
 
 
-def _state(record: Record, status: int) -> Response:
+def _state(record: Record, status: int, more: dict[str, bool] | None = None) -> Response:
     """The `output` of a success is absent where it is too large for an answer, or was dropped after its report."""
     fields = {"id": record.id, "status": record.status, "progress": record.progress, "error": record.error}
-    text = json.dumps(fields | ({"rejected": True} if record.rejected else {}))
+    text = json.dumps(fields | ({"rejected": True} if record.rejected else {}) | (more or {}))
     if record.status != "succeeded" or record.output_fits:
         text = f'{text[:-1]}, "output": {record.output or "null"}}}'  # it is JSON text already
     return Response(text, status, media_type="application/json")

@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     FAULTY = "FAULTY"  # the node was marked faulty
     DEREGISTERED = "DEREGISTERED"  # the node is gone, or came back as another one
     DRAINED = "DRAINED"  # the deadline of the node's drain passed
+    TASK_ENDED = "TASK_ENDED"  # its task was ended: cancelled, expired or past its deadline
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ForTask(Enum):
     RETRIES = auto()  # a retry is used up; without one left the task ends by this outcome
     ASKS_ANOTHER = auto()  # no retry is used up, and this node is the last one to get it again; see `retry.judge`
     WAITS = auto()  # no retry is used up: it waits again, in the transaction that closes the attempt
+    ENDED = auto()  # it has ended, in the transaction that closes the attempt
 
 
 class ForNode(Enum):
@@ -88,6 +90,7 @@ RULES: Mapping[Outcome, Rule] = {
     Outcome.FAULTY: Rule(ForTask.WAITS, ForNode.NOTHING),
     Outcome.DEREGISTERED: Rule(ForTask.WAITS, ForNode.NOTHING),
     Outcome.DRAINED: Rule(ForTask.WAITS, ForNode.NOTHING),
+    Outcome.TASK_ENDED: Rule(ForTask.ENDED, ForNode.NOTHING),
 }
 
 
@@ -108,9 +111,15 @@ NODE_STILL_RUNS_IT = frozenset(
         Outcome.DRAINED,
         Outcome.UNREACHABLE,
         Outcome.PROTOCOL_ERROR,
+        Outcome.TASK_ENDED,
     }
 )
-"""Outcomes after which the node may still be working: it is sent a cancel, as far as it can be reached."""
+"""Outcomes after which the node may still be working: it is sent a cancel, as far as it can be reached, and the slot
+is held until it says that the process is gone, at most `HELD_S`."""
+HELD_S = 10.0
+"""The most seconds between the end of an attempt and the release of its slot (INVARIANTS 6)."""
+STOPPING_S = 2.0
+"""Seconds after which the process is taken for gone if the node's answer to a cancel does not say (node protocol)."""
 
 CONFIRMED = frozenset({"starting", "processing", "succeeded"})
 """Node statuses (node protocol) that confirm that the attempt is still held, or succeeded."""

@@ -47,7 +47,10 @@ def backoff_s(count: int) -> float:
 
 
 def judge(outcome: Outcome, *, retry_count: int, max_retries: int, history: History = History()) -> Verdict:
-    """Decide what follows an attempt that closed with `outcome` when `retry_count` retries were used before it."""
+    """Decide what follows an attempt that closed with `outcome` when `retry_count` retries were used before it.
+
+    Raises ValueError for an attempt that was closed because its task had ended.
+    """
     match RULES[outcome].task:
         case ForTask.COMPLETES:
             return Verdict(TaskStatus.COMPLETED, retry_count)
@@ -58,6 +61,8 @@ def judge(outcome: Outcome, *, retry_count: int, max_retries: int, history: Hist
             return Verdict(TaskStatus.FAILED if believed else TaskStatus.QUEUED, retry_count)
         case ForTask.RETRIES:
             return _retried(outcome, retry_count, max_retries, history)
+        case ForTask.ENDED:
+            raise ValueError(f"{outcome}: the task has ended")
 
 
 def _rejected(history: History) -> bool:

@@ -22,6 +22,31 @@ class TaskStatus(StrEnum):
 
 TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT})
 
+
+class EndReason(StrEnum):
+    """Why a task has ended (ADR 0035). The status alone says the first three."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+    REJECTED = "REJECTED"  # nodes said that this input can never work
+    POISON = "POISON"  # it failed in the same way on several nodes
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"  # not started by `expiresAt`
+    DEADLINE = "DEADLINE"  # not ended by `deadline`
+
+
+ENDS_AS = {
+    EndReason.REJECTED: TaskStatus.FAILED,
+    EndReason.POISON: TaskStatus.FAILED,
+    EndReason.CANCELLED: TaskStatus.FAILED,
+    EndReason.EXPIRED: TaskStatus.TIMEOUT,
+    EndReason.DEADLINE: TaskStatus.TIMEOUT,
+}
+"""The status of a task that ended for such a reason. The others are statuses themselves."""
+FROM_OUTSIDE = frozenset({EndReason.CANCELLED, EndReason.EXPIRED, EndReason.DEADLINE})
+"""Reasons that are nobody's failure: the task was ended from outside of its workflow (INVARIANTS 14)."""
+
 FAILURE_TYPES = {TaskStatus.FAILED: "TaskFailed", TaskStatus.TIMEOUT: "TaskTimedOut"}
 """The error type with which the workflow of a task that ended so fails."""
 

@@ -94,6 +94,7 @@ class Node(NodeInfo):
     silent_s: float
     status_age_s: float
     """Infinite if the clock was set back since."""
+    open_attempts: int
     older_attempts: int
     """Open attempts of earlier registrations."""
 
@@ -113,11 +114,12 @@ _OWN = """g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.pri
            g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks,
            g.drained_at, g.drained_by, g.drain_reason, g.drain_deadline"""
 _INFO = f"""{_OWN}, {clock.known("b.at")} AS last_beat,
-           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS current_tasks"""
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.released_at IS NULL) AS current_tasks"""
 _SELECT = f"""
     SELECT {_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
            COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
            {clock.age_s("g.status_since")} AS status_age_s,
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS open_attempts,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts
       FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)

@@ -17,6 +17,7 @@ class Action(StrEnum):
     """The recorded actions."""
 
     TASK_CREATE = "task.create"
+    TASK_CANCEL = "task.cancel"
     GPU_REGISTER = "gpu.register"
     GPU_DEREGISTER = "gpu.deregister"
     GPU_FAULT = "gpu.fault"

@@ -135,13 +135,16 @@ STATUS_OF_ATTEMPT = Check(
 )
 SLOTS = Check(
     6,
-    "a node's open attempts hold different slots of those that it has",
+    "a node's unreleased attempts hold different slots of those that it has; none is released before it is closed",
     "gpus",
     """
-    SELECT a.gpu_id FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.closed_at IS NULL
+    SELECT a.gpu_id FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.released_at IS NULL
      GROUP BY a.gpu_id, g.max_concurrent_tasks
-    HAVING g.max_concurrent_tasks IS NULL OR count(*) > g.max_concurrent_tasks
-        OR max(a.slot) > g.max_concurrent_tasks OR min(a.slot) < 1 OR count(DISTINCT a.slot) < count(*)
+    HAVING g.max_concurrent_tasks IS NULL OR count(DISTINCT a.slot) < count(*) OR min(a.slot) < 1
+        OR count(*) FILTER (WHERE a.closed_at IS NULL) > g.max_concurrent_tasks
+        OR max(a.slot) FILTER (WHERE a.closed_at IS NULL) > g.max_concurrent_tasks
+     UNION ALL
+    SELECT task_id || '-' || attempt FROM attempts WHERE closed_at IS NULL AND released_at IS NOT NULL
     """,
 )
 ORDERED_TIMES = Check(
@@ -152,6 +155,21 @@ ORDERED_TIMES = Check(
     SELECT task_id FROM tasks
      WHERE started_at < created_at OR completed_at < COALESCE(started_at, created_at)
         OR (completed_at IS NOT NULL) <> (status IN ({_TERMINAL}))
+    """,
+)
+END_REASON = Check(
+    14,
+    "a task that was ended from outside has a reason, and no attempt that began later",
+    "tasks",
+    """
+    SELECT t.task_id FROM tasks t JOIN attempts a USING (task_id)
+     WHERE t.end_reason IN ('CANCELLED', 'EXPIRED', 'DEADLINE')
+       AND (a.claimed_at > t.completed_at OR a.closed_at IS NULL)
+     UNION ALL
+    SELECT a.task_id || '-' || a.attempt FROM attempts a JOIN tasks t USING (task_id)
+     WHERE a.outcome = 'TASK_ENDED' AND t.end_reason IS NULL
+     UNION ALL
+    SELECT a.task_id || '-' || a.attempt FROM attempts a JOIN tasks t USING (task_id) WHERE a.claimed_at > t.expires_at
     """,
 )
 EPOCHS = Check(
@@ -201,6 +219,18 @@ OVERDUE = Check(
      WHERE a.closed_at < clock_timestamp() - interval '{OVERDUE_S} s' AND a.collected_at IS NULL
        AND t.completed_at IS NULL
      UNION ALL
+    SELECT task_id || '-' || attempt || ' holds its slot' FROM attempts
+     WHERE released_at IS NULL AND closed_at < clock_timestamp() - interval '{OVERDUE_S} s'
+     UNION ALL
+    SELECT task_id || ' has ended, and its workflow is not told' FROM outbox_ends
+     WHERE ended_at < clock_timestamp() - interval '{OVERDUE_S} s'
+     UNION ALL
+    SELECT task_id || ' has expired' FROM tasks
+     WHERE status = 'QUEUED' AND expires_at < clock_timestamp() - interval '{OVERDUE_S} s'
+     UNION ALL
+    SELECT task_id || ' is past its own deadline' FROM tasks
+     WHERE completed_at IS NULL AND deadline < clock_timestamp() - interval '{OVERDUE_S} s'
+     UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is past its deadline' FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at IS NULL
        AND a.claimed_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + t.timeout_ms / 1000.0)
@@ -236,7 +266,10 @@ DRAINED = Check(
 )
 _TIMES = {  # table, what names a row of it, and its times
     "tasks": ("task_id", "created_at, started_at, completed_at, updated_at, waiting_since, promoted_at"),
-    "attempts": ("task_id || '-' || attempt", "claimed_at, accepted_at, progress_at, closed_at, collected_at"),
+    "attempts": (
+        "task_id || '-' || attempt",
+        "claimed_at, accepted_at, progress_at, closed_at, collected_at, released_at",
+    ),
     "task_events": ("task_id || ' #' || seq", "at"),
     "gpus": ("gpu_id", "registered_at, status_since, judged_since, drained_at, gone_at"),
     "gpu_beats": ("gpu_id", "at"),
@@ -273,6 +306,7 @@ ALWAYS = (
     DRAINED,
     ORDERED_TIMES,
     PAST,
+    END_REASON,
     EPOCHS,
     ACKNOWLEDGED_WHOLE,
     ONE_LEADER,

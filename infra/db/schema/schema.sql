@@ -147,8 +147,9 @@ CREATE TABLE public.attempts (
     collected_at timestamp with time zone,
     blamed boolean DEFAULT false NOT NULL,
     watched_by text,
+    released_at timestamp with time zone,
     CONSTRAINT ck_attempts_closed_with_outcome CHECK (((closed_at IS NULL) = (outcome IS NULL))),
-    CONSTRAINT ck_attempts_outcome CHECK ((outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text, 'HANDED_BACK'::text, 'REFUSED'::text, 'UNREACHABLE'::text, 'LOST'::text, 'FAULTY'::text, 'DEREGISTERED'::text, 'DRAINED'::text]))),
+    CONSTRAINT ck_attempts_outcome CHECK ((outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text, 'HANDED_BACK'::text, 'REFUSED'::text, 'UNREACHABLE'::text, 'LOST'::text, 'FAULTY'::text, 'DEREGISTERED'::text, 'DRAINED'::text, 'TASK_ENDED'::text]))),
     CONSTRAINT ck_attempts_progress_percent CHECK (((progress >= 0) AND (progress <= 100)))
 );
 
@@ -299,6 +300,11 @@ CREATE TABLE public.outbox (
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
+CREATE TABLE public.outbox_ends (
+    task_id text NOT NULL,
+    ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
 CREATE TABLE public.schema_compatibility (
     oldest_program text NOT NULL
 );
@@ -361,7 +367,13 @@ CREATE TABLE public.tasks (
     promoted_at timestamp with time zone,
     flow text,
     barred_on text[] DEFAULT '{}'::text[] NOT NULL,
+    end_reason text,
+    expires_at timestamp with time zone,
+    deadline timestamp with time zone,
+    group_id text,
+    retry_of text,
     CONSTRAINT ck_tasks_completed_iff_terminal CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'TIMEOUT'::text])))),
+    CONSTRAINT ck_tasks_ends_as CHECK (((end_reason IS NULL) OR ((status = 'FAILED'::text) AND (end_reason = ANY (ARRAY['REJECTED'::text, 'POISON'::text, 'CANCELLED'::text]))) OR ((status = 'TIMEOUT'::text) AND (end_reason = ANY (ARRAY['EXPIRED'::text, 'DEADLINE'::text]))))),
     CONSTRAINT ck_tasks_starts_after_creation CHECK (((started_at IS NULL) OR (started_at >= created_at))),
     CONSTRAINT ck_tasks_status CHECK ((status = ANY (ARRAY['QUEUED'::text, 'PROCESSING'::text, 'COMPLETED'::text, 'FAILED'::text, 'TIMEOUT'::text]))),
     CONSTRAINT ck_tasks_waits_only_queued CHECK (((waiting_since IS NULL) OR (status = 'QUEUED'::text)))
@@ -421,6 +433,9 @@ ALTER TABLE ONLY public.monitor_reports
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT pk_outbox PRIMARY KEY (task_id);
 
+ALTER TABLE ONLY public.outbox_ends
+    ADD CONSTRAINT pk_outbox_ends PRIMARY KEY (task_id);
+
 ALTER TABLE ONLY public.schema_compatibility
     ADD CONSTRAINT pk_schema_compatibility PRIMARY KEY (oldest_program);
 
@@ -462,6 +477,8 @@ CREATE INDEX ix_attempts_ended ON public.attempts USING btree (gpu_id, closed_at
 
 CREATE INDEX ix_attempts_uncollected ON public.attempts USING btree (closed_at) WHERE ((closed_at IS NOT NULL) AND (collected_at IS NULL));
 
+CREATE INDEX ix_attempts_unreleased ON public.attempts USING btree (gpu_id) WHERE (released_at IS NULL);
+
 CREATE INDEX ix_audit_log_action ON public.audit_log USING btree (action, id);
 
 CREATE INDEX ix_audit_log_key ON public.audit_log USING btree (key_id, id);
@@ -476,13 +493,19 @@ CREATE INDEX ix_late_reports_task_id ON public.late_reports USING btree (task_id
 
 CREATE INDEX ix_tasks_aging ON public.tasks USING btree (waiting_since) WHERE ((waiting_since IS NOT NULL) AND (queue_class = 0));
 
+CREATE INDEX ix_tasks_deadline ON public.tasks USING btree (deadline) WHERE ((completed_at IS NULL) AND (deadline IS NOT NULL));
+
 CREATE INDEX ix_tasks_durations ON public.tasks USING btree (task_type, completed_at) WHERE (status = 'COMPLETED'::text);
 
 CREATE INDEX ix_tasks_ended ON public.tasks USING btree (completed_at) WHERE (completed_at IS NOT NULL);
 
+CREATE INDEX ix_tasks_expiry ON public.tasks USING btree (expires_at) WHERE ((status = 'QUEUED'::text) AND (expires_at IS NOT NULL));
+
 CREATE INDEX ix_tasks_flow ON public.tasks USING btree (task_type, queue_class, app, queue_rank) WHERE ((waiting_since IS NOT NULL) AND (promoted_at IS NULL));
 
 CREATE INDEX ix_tasks_gpu_kind ON public.tasks USING btree (gpu_id, task_type, status, display_id) INCLUDE (user_id);
+
+CREATE INDEX ix_tasks_group ON public.tasks USING btree (group_id, display_id) WHERE (group_id IS NOT NULL);
 
 CREATE INDEX ix_tasks_idle ON public.tasks USING btree (updated_at) WHERE ((status = 'QUEUED'::text) AND (waiting_since IS NULL));
 

@@ -91,7 +91,18 @@ tasks = Table(
     Column("lineage", Text),  # of the API key that created it
     Column("idempotency_key", Text),
     Column("request_hash", Text),
+    # what a caller may do with it
+    Column("end_reason", Text),  # why it has ended, where the status alone does not say
+    Column("expires_at", _timestamp),  # not started by then, it ends
+    Column("deadline", _timestamp),  # it ends by then
+    Column("group_id", Text),
+    Column("retry_of", Text),  # the task that this one repeats
     _one_of("status", TaskStatus),
+    CheckConstraint(
+        "end_reason IS NULL OR status = 'FAILED' AND end_reason IN ('REJECTED', 'POISON', 'CANCELLED')"
+        " OR status = 'TIMEOUT' AND end_reason IN ('EXPIRED', 'DEADLINE')",
+        name="ends_as",
+    ),
     CheckConstraint(
         "(completed_at IS NOT NULL) = (status IN ({}))".format(", ".join(f"'{s}'" for s in sorted(TERMINAL))),
         name="completed_iff_terminal",
@@ -136,6 +147,9 @@ tasks = Table(
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
     Index("ix_tasks_idle", "updated_at", postgresql_where="status = 'QUEUED' AND waiting_since IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
+    Index("ix_tasks_expiry", "expires_at", postgresql_where="status = 'QUEUED' AND expires_at IS NOT NULL"),
+    Index("ix_tasks_deadline", "deadline", postgresql_where="completed_at IS NULL AND deadline IS NOT NULL"),
+    Index("ix_tasks_group", "group_id", "display_id", postgresql_where="group_id IS NOT NULL"),
     # For lists by any filters: each type and status is a stretch in the list's order (infra.db.tasks.queries).
     Index("ix_tasks_kind", "task_type", "status", "display_id"),
     Index("ix_tasks_gpu_kind", "gpu_id", "task_type", "status", "display_id", postgresql_include=["user_id"]),
@@ -148,6 +162,13 @@ outbox = Table(
     # apart from tasks: who writes here must not lock a row that a hand-over would skip then
     Column("task_id", Text, primary_key=True),  # of a task whose workflow is to be started
     Column("created_at", _timestamp, nullable=False, server_default=_now),
+)
+
+outbox_ends = Table(
+    "outbox_ends",
+    metadata,
+    Column("task_id", Text, primary_key=True),  # ended from outside of its workflow, which is to be told
+    Column("ended_at", _timestamp, nullable=False, server_default=_now),
 )
 
 first_looks = Table(  # used by the version before alone
@@ -178,10 +199,13 @@ attempts = Table(
     Column("reason", Text),
     Column("blamed", Boolean, nullable=False, server_default=text("false")),  # a failure that counts against its node
     Column("collected_at", _timestamp),  # null on a closed attempt: its workflow has not taken note yet
+    Column("released_at", _timestamp),  # null on a closed attempt: its node may still run it, so the slot is held
     _one_of("outcome", Outcome),
     CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
     CheckConstraint("progress BETWEEN 0 AND 100", name="progress_percent"),
     Index("uq_attempts_open_task", "task_id", unique=True, postgresql_where="closed_at IS NULL"),
+    # not unique: the version before closes without releasing, and claims the slot again
+    Index("ix_attempts_unreleased", "gpu_id", postgresql_where="released_at IS NULL"),
     Index("uq_attempts_open_slot", "gpu_id", "slot", unique=True, postgresql_where="closed_at IS NULL"),
     Index("uq_attempts_success", "task_id", unique=True, postgresql_where="outcome = 'SUCCEEDED'"),
     Index(

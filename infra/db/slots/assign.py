@@ -54,7 +54,7 @@ _ASSIGN = f"""
         INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port)
         SELECT best.task_id, best.attempts + 1, node.gpu_id, node.epoch,
                (SELECT min(s) FROM generate_series(1, node.max_concurrent_tasks) s
-                 WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND o.closed_at IS NULL)),
+                 WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND o.released_at IS NULL)),
                %(token)s, node.ip, node.port
           FROM node, best
      RETURNING task_id, attempt)

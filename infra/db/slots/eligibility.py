@@ -28,8 +28,8 @@ def slots(node: str) -> str:
 
 
 def used(node: str) -> str:
-    """Its open attempts."""
-    return f"(SELECT count(*) FROM attempts a WHERE a.gpu_id = {node}.gpu_id AND a.closed_at IS NULL)"
+    """Its unreleased attempts: each holds a slot."""
+    return f"(SELECT count(*) FROM attempts a WHERE a.gpu_id = {node}.gpu_id AND a.released_at IS NULL)"
 
 
 def runs(node: str, task_type: str) -> str:

@@ -55,6 +55,7 @@ class Claim:
     grant: Grant | None = None
     settled: Grant | None = None
     waiting: bool = False
+    cancelled: bool = False
     others: tuple[Granted, ...] = ()
     tried: str | None = None  # the node that was waited for
 

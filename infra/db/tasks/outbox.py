@@ -1,22 +1,42 @@
-"""The outbox: tasks whose workflow has not been started yet, for all that is known (ADR 0030).
+"""The outboxes: tasks whose workflow is to be started (ADR 0030), and tasks of whose end it is to be told.
 
 A creation writes its entry in its own transaction. The start is sent after the commit, and the entry is deleted a
 moment later, with others. What stays is sent by the reconciler. It is a table apart from `tasks`, because only a claim
 may lock the row of a waiting task: an assignment skips locked rows.
+
+Whatever ends a task from outside of its workflow does the same; the leader sends what stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from infra.db import clock
 from infra.db.connection import Connection
+from workflows.domain.task import FROM_OUTSIDE
 
 ADD = "INSERT INTO outbox (task_id) SELECT task_id FROM created"
 """Part of the statement that creates a task."""
-_CLEAR = "DELETE FROM outbox WHERE task_id = ANY (%(task_ids)s)"
+_FROM_OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
+_CLEAR = f"""
+    WITH cleared AS (DELETE FROM outbox WHERE task_id = ANY (%(task_ids)s))
+    INSERT INTO outbox_ends (task_id)  -- of an end that came before the start nobody could be told
+    SELECT task_id FROM tasks WHERE task_id = ANY (%(task_ids)s) AND end_reason IN ({_FROM_OUTSIDE})
+        ON CONFLICT DO NOTHING
+    """
 _CLEAR_ENDED = (
     "DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.task_id = o.task_id AND t.completed_at IS NULL)"
 )
+ADD_ENDS = f""",
+        untold AS (
+            INSERT INTO outbox_ends (task_id)
+            SELECT task_id FROM moved WHERE %(end_reason)s IN ({_FROM_OUTSIDE}) ON CONFLICT DO NOTHING)"""
+"""Part of the statement that ends tasks."""
+_UNTOLD_ENDS = f"""
+    SELECT task_id FROM outbox_ends WHERE {clock.long_ago("ended_at", "interval '2 s'")}
+     ORDER BY ended_at LIMIT %(limit)s
+    """
+_CLEAR_ENDS = "DELETE FROM outbox_ends WHERE task_id = ANY (%(task_ids)s)"
 
 
 async def clear(connection: Connection, task_ids: Iterable[str]) -> None:
@@ -27,3 +47,13 @@ async def clear(connection: Connection, task_ids: Iterable[str]) -> None:
 async def clear_ended(connection: Connection) -> None:
     """Delete the entries of tasks that have ended."""
     await connection.execute(_CLEAR_ENDED)
+
+
+async def untold_ends(connection: Connection, limit: int) -> list[str]:
+    """The oldest ends of which the workflow may not have been told. The notification after the commit goes first."""
+    return await connection.all(str, _UNTOLD_ENDS, {"limit": limit})
+
+
+async def clear_ends(connection: Connection, task_ids: Iterable[str]) -> None:
+    """Delete the entries of ends of which the workflow has been told."""
+    await connection.execute(_CLEAR_ENDS, {"task_ids": list(task_ids)})

@@ -33,6 +33,11 @@ class Task:
     started_at: datetime | None
     completed_at: datetime | None
     updated_at: datetime
+    end_reason: str | None
+    retry_of: str | None
+    group_id: str | None
+    expires_at: datetime | None
+    deadline: datetime | None
     lineage: str | None
     payload: str | None
     result: str | None
@@ -80,7 +85,8 @@ class Progress:
 _SMALL = """
     t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.error_message,
     t.retry_count, t.max_retries, t.timeout_ms, t.estimated_wait_s, t.created_at, t.started_at, t.completed_at,
-    t.updated_at, t.lineage
+    t.updated_at, COALESCE(t.end_reason, CASE WHEN t.completed_at IS NOT NULL THEN t.status END) AS end_reason,
+    t.retry_of, t.group_id, t.expires_at, t.deadline, t.lineage
 """
 _LARGE = "t.payload, CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result"
 _FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"

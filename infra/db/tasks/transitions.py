@@ -9,12 +9,13 @@ A note is no transition: it records in the timeline what was repaired, and moves
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.db.connection import Connection
+from infra.db.tasks import outbox
 from workflows.domain.attempt import Outcome
-from workflows.domain.task import TaskStatus, check_edge
+from workflows.domain.task import ENDS_AS, EndReason, TaskStatus, check_edge
 
 _CAUSE = (
     "SELECT CAST(%(task_id)s AS text) AS task_id, CAST(%(attempt)s AS integer) AS attempt,"
@@ -27,21 +28,26 @@ def _transition(
     after: TaskStatus,
     assignments: str,
     cause: str = _CAUSE,
-    answer: str = "EXISTS (SELECT FROM moved)",
+    answer: str = "SELECT EXISTS (SELECT FROM moved) FROM cause",
+    guard: str = "true",
+    also: str = "",
 ) -> str:
-    """`cause` yields what `_CAUSE` does, or nothing if the task is not to be moved; it may be a write itself."""
+    """`cause` yields what `_CAUSE` does, or nothing if the task is not to be moved; it may be a write itself.
+
+    `guard` is checked on the row as it is once it is locked. `also` are further CTEs, of rows that have `moved`.
+    """
     check_edge(before, after)
     return f"""
         WITH cause AS ({cause}),
         moved AS (
             UPDATE tasks
                SET status = '{after}', event_seq = event_seq + 1, updated_at = clock_timestamp(), {assignments}
-              FROM cause WHERE tasks.task_id = cause.task_id AND status = '{before}'
+              FROM cause WHERE tasks.task_id = cause.task_id AND status = '{before}' AND {guard}
          RETURNING cause.*, event_seq),
         told AS (
             INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
-            SELECT task_id, event_seq, '{before}', '{after}', attempt, gpu_id, actor, reason FROM moved)
-        SELECT {answer} FROM cause
+            SELECT task_id, event_seq, '{before}', '{after}', attempt, gpu_id, actor, reason FROM moved){also}
+        {answer}
         """
 
 
@@ -65,7 +71,7 @@ _ACCEPT = _transition(
     TaskStatus.PROCESSING,
     _STARTED.format(at="clock_timestamp()"),
     cause=_ACCEPTED,
-    answer="gpu_id, was_away",
+    answer="SELECT gpu_id, was_away FROM cause",
 )
 _REQUEUE = _transition(
     TaskStatus.PROCESSING,
@@ -85,15 +91,27 @@ _COMPLETE_AND_COLLECT = _transition(
            AND EXISTS (SELECT FROM tasks t WHERE t.task_id = %(task_id)s AND t.status = 'PROCESSING') AND {_HAS_RESULT}
      RETURNING task_id, attempt, gpu_id, CAST(%(actor)s AS text) AS actor, CAST(NULL AS text) AS reason""",
 )
+_ENDED = (
+    "completed_at = GREATEST(clock_timestamp(), started_at, created_at), error_message = cause.reason,"
+    " end_reason = %(end_reason)s, waiting_since = NULL, gpu_id = COALESCE(cause.gpu_id, tasks.gpu_id),"
+    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"
+)
 _END = {
-    (before, after): _transition(
-        before,
-        after,
-        "completed_at = GREATEST(clock_timestamp(), started_at, created_at), error_message = cause.reason,"
-        " waiting_since = NULL, gpu_id = COALESCE(cause.gpu_id, tasks.gpu_id),"
-        " engine_started_at = COALESCE(engine_started_at, clock_timestamp())",
-    )
+    (before, after): _transition(before, after, _ENDED, also=outbox.ADD_ENDS)
     for before in (TaskStatus.QUEUED, TaskStatus.PROCESSING)
+    for after in (TaskStatus.FAILED, TaskStatus.TIMEOUT)
+}
+_END_WAITING = {
+    after: _transition(
+        TaskStatus.QUEUED,
+        after,
+        _ENDED,
+        cause="SELECT unnest(CAST(%(task_ids)s AS text[])) AS task_id, CAST(NULL AS integer) AS attempt,"
+        " CAST(NULL AS text) AS gpu_id, CAST(%(actor)s AS text) AS actor, CAST(%(reason)s AS text) AS reason",
+        answer="SELECT task_id FROM moved",
+        guard="waiting_since IS NOT NULL",  # null once it is claimed
+        also=outbox.ADD_ENDS,
+    )
     for after in (TaskStatus.FAILED, TaskStatus.TIMEOUT)
 }
 
@@ -139,9 +157,22 @@ async def complete_and_collect(connection: Connection, task_id: str, attempt: in
     return await _moved(connection, _COMPLETE_AND_COLLECT, {"task_id": task_id, "attempt": attempt, "actor": actor})
 
 
-async def end(connection: Connection, before: TaskStatus, after: TaskStatus, cause: Cause) -> bool:
-    """QUEUED or PROCESSING → FAILED or TIMEOUT; users read `reason` as errorMessage."""
-    return await _moved(connection, _END[before, after], cause)
+async def end(
+    connection: Connection, before: TaskStatus, after: TaskStatus, cause: Cause, end_reason: EndReason | None = None
+) -> bool:
+    """QUEUED or PROCESSING → FAILED or TIMEOUT; users read `cause.reason` as errorMessage.
+
+    `end_reason` is one of `ENDS_AS`, or None if the status says it all.
+    """
+    return await _moved(connection, _END[before, after], cause | {"end_reason": end_reason})
+
+
+async def end_waiting(
+    connection: Connection, task_ids: Sequence[str], actor: str, reason: str, end_reason: EndReason
+) -> list[str]:
+    """QUEUED → FAILED or TIMEOUT for those of the tasks that wait for a slot. Returns which."""
+    values = {"task_ids": list(task_ids), "actor": actor, "reason": reason, "end_reason": end_reason}
+    return await connection.all(str, _END_WAITING[ENDS_AS[end_reason]], values)
 
 
 async def _moved(connection: Connection, edge: str, values: Mapping[str, object]) -> bool:

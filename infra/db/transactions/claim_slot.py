@@ -11,12 +11,12 @@ from infra.db.connection import Connection
 from infra.db.session import Transaction
 from infra.db.slots import search
 from infra.db.slots.search import Claim, Seeker
-from workflows.domain.task import TaskStatus
+from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import Grant
 
 _REQUEST = """
-    SELECT t.task_id, t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on,
-           t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
+    SELECT t.task_id, t.status, t.end_reason, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip,
+           t.failed_on, t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = %(task_id)s
     """
@@ -28,6 +28,7 @@ _ENQUEUE = (  # `attempts` is as it was read: so a claim that came in between is
 
 @dataclass(frozen=True)
 class _Task(Seeker):
+    end_reason: str | None
     waiting_since: datetime | None
     attempts: int
     attempt: int | None  # the last one, and its node
@@ -84,7 +85,7 @@ def _found(row: _Task | None) -> Claim:
     """The claim that the row of a task and its last attempt show."""
     if row is None:
         return Claim()
-    found = Claim(TaskStatus(row.status))
+    found = Claim(TaskStatus(row.status), cancelled=row.end_reason == EndReason.CANCELLED)
     if row.attempt is None or row.gpu_id is None or row.collected_at is not None:
         return found
     last = Grant(row.attempt, row.gpu_id)

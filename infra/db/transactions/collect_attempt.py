@@ -13,11 +13,11 @@ from infra.db.tasks.transitions import Cause
 from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import Failure, failed_alike_on
 from workflows.domain.retry import History, Verdict, backoff_s, judge
-from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Collected
 
 _LOCK = """
-    SELECT t.status, t.retry_count, t.max_retries, a.gpu_id, a.outcome, a.reason, a.collected_at
+    SELECT t.status, t.retry_count, t.max_retries, t.end_reason, a.gpu_id, a.outcome, a.reason, a.collected_at
       FROM tasks t JOIN attempts a USING (task_id)
      WHERE t.task_id = %(task_id)s AND a.attempt = %(attempt)s FOR UPDATE OF a, t
     """
@@ -61,6 +61,7 @@ class _Row:
     status: str
     retry_count: int
     max_retries: int
+    end_reason: str | None
     gpu_id: str
     outcome: str | None  # of a closed one
     reason: str | None
@@ -101,13 +102,26 @@ async def collect(connection: Connection, task_id: str, attempt: int, *, actor: 
     outcome = Outcome(row.outcome)
     if row.collected_at is not None or status in TERMINAL:
         pause = backoff_s(row.retry_count) if outcome in USES_RETRY and status not in TERMINAL else 0.0
-        return Collected(outcome, status, pause)
+        return Collected(outcome, status, pause, cancelled=row.end_reason == EndReason.CANCELLED)
     history = await _history(connection, task_id, row, outcome)
     verdict = judge(outcome, retry_count=row.retry_count, max_retries=row.max_retries, history=history)
     cause = Cause(task_id, attempt, row.gpu_id, actor, _reason(row.reason, outcome, verdict, history))
     await _move(connection, cause, status, outcome, verdict)
     await connection.execute(_COLLECTED, key)
     return Collected(outcome, verdict.status, verdict.pause_s)
+
+
+async def note(connection: Connection, task_id: str, attempt: int) -> None:
+    """Record that an attempt needs no collecting: its task ends with it."""
+    await connection.execute(_COLLECTED, {"task_id": task_id, "attempt": attempt})
+
+
+def _end_reason(outcome: Outcome, verdict: Verdict) -> EndReason | None:
+    if verdict.status is not TaskStatus.FAILED:
+        return None
+    if verdict.given_up:
+        return EndReason.POISON
+    return EndReason.REJECTED if outcome is Outcome.REJECTED else None
 
 
 async def _history(connection: Connection, task_id: str, row: _Row, outcome: Outcome) -> History:
@@ -142,6 +156,6 @@ async def _move(connection: Connection, cause: Cause, status: TaskStatus, outcom
     if outcome in USES_RETRY or outcome is Outcome.UNREACHABLE:
         await connection.execute(_AVOID, cause)
     if verdict.status in TERMINAL:
-        await task_transitions.end(connection, status, verdict.status, cause)
+        await task_transitions.end(connection, status, verdict.status, cause, _end_reason(outcome, verdict))
     elif outcome not in REQUEUES:
         await task_transitions.requeue(connection, cause, verdict.retry_count)

@@ -22,7 +22,7 @@ from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
 from infra.temporal.notifications import ClosedAttempt, Granted, Notifications
 from workflows.domain import node_record
-from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, End, Outcome
+from workflows.domain.attempt import NODE_STILL_RUNS_IT, REQUEUES, RULES, USES_RETRY, End, ForTask, Outcome
 from workflows.domain.fault_attribution import Failure, is_nodes_failure
 
 # The node's row first, then the attempt's (see `locks`).
@@ -38,9 +38,10 @@ _CLOSE = """
         INSERT INTO task_results (task_id, attempt, gpu_id, result)
         SELECT %(task_id)s, %(attempt)s, %(gpu_id)s, %(result)s WHERE CAST(%(result)s AS text) IS NOT NULL)
     UPDATE attempts SET closed_at = clock_timestamp(), outcome = %(outcome)s, reason = %(reason)s,
-           blamed = %(attributed)s
+           blamed = %(attributed)s, released_at = CASE WHEN NOT %(held)s THEN clock_timestamp() END
      WHERE task_id = %(task_id)s AND attempt = %(attempt)s
     """
+_RAN = frozenset({ForTask.COMPLETES, ForTask.RETRIES})
 _NEVER_ACCEPTED = frozenset({Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR})
 
 
@@ -87,6 +88,8 @@ async def settle(
 ) -> Settled:
     """Close an open attempt, free its slot and hand it over.
 
+    Where its node may still run it (`NODE_STILL_RUNS_IT`) the slot is held until that is over (`release_attempt`).
+
     An outcome that leaves nothing to decide puts the task back to QUEUED here. The task's workflow, which is to be
     notified, collects the others. With `node_is` (status, epoch) nothing happens if the node has changed since the
     caller looked.
@@ -100,7 +103,7 @@ async def settle(
     if node_is is not None and node_is != (row.status, row.epoch):
         return Settled(Answer.NODE_CHANGED)
     await _close(connection, row, end, actor)
-    grants = await _free(connection, release, row.gpu_id)
+    grants = [] if end.outcome in NODE_STILL_RUNS_IT else await _free(connection, release, row.gpu_id)
     return Settled(Answer.SETTLED, Notifications(grants=grants, closed=[ClosedAttempt(task_id, attempt)]))
 
 
@@ -118,10 +121,16 @@ async def _close(connection: Connection, row: _Row, end: End, actor: str) -> Non
         and is_nodes_failure(await failures.failures(connection, row.task_id), Failure(row.gpu_id, outcome, reason))
     )
     cause = Cause(row.task_id, row.attempt, row.gpu_id, actor, reason)
-    await connection.execute(_CLOSE, cause | {"outcome": outcome, "result": end.result, "attributed": attributed})
+    closing = {
+        "outcome": outcome,
+        "result": end.result,
+        "attributed": attributed,
+        "held": outcome in NODE_STILL_RUNS_IT,
+    }
+    await connection.execute(_CLOSE, cause | closing)
     if outcome in REQUEUES:
         await task_transitions.requeue(connection, cause)
-    elif outcome not in ASKS_ANOTHER and row.accepted_at is None:
+    elif RULES[outcome].task in _RAN and row.accepted_at is None:
         await task_transitions.start(connection, cause, end.ran_s)  # the report itself proves that the node ran it
     now, rest = node_record.after(
         row.record, outcome, task_id=row.task_id, flow=row.flow, attributed=attributed, since_rest=row.since_rest
@@ -132,7 +141,7 @@ async def _close(connection: Connection, row: _Row, end: End, actor: str) -> Non
 
 
 async def _free(connection: Connection, _: Release, gpu_id: str) -> list[Granted]:
-    """Assign the slot, which is free once its attempt is closed."""
+    """Assign the slot of an attempt that is released with its close."""
     return await assign.assign(connection, gpu_id)
 
 

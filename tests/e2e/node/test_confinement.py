@@ -57,9 +57,10 @@ async def test_nothing_survives_a_cancel(orchestrator: FakeOrchestrator, tmp_pat
     async with running(orchestrator, tmp_path, options) as agent:
         token = await start_strays(agent, tmp_path, "canceled", "wait")
         await until(lambda: len(alive(token)) > 30, "a crowd")
-        assert (await agent.cancel("canceled")).json()["status"] == "canceled"
-        await until(lambda: is_ready(agent), "a free slot")
+        answer = (await agent.cancel("canceled")).json()
         assert alive(token) == []
+        assert (answer["status"], answer["stopped"]) == ("canceled", True)
+        assert await is_ready(agent)
 
 
 async def test_nothing_survives_a_killed_supervisor(shared: Agent, tmp_path: Path) -> None:

@@ -188,8 +188,8 @@ async def test_cancel_kills_the_whole_family(shared: Agent, tmp_path: Path) -> N
     pids = await start_family(shared, tmp_path, "family")
     assert all(map(lives, pids))
     answer = await shared.cancel("family")
-    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
-    await until(lambda: not any(map(lives, pids)), "the death of the family")
+    assert (answer.status_code, answer.json()["status"], answer.json()["stopped"]) == (200, "canceled", True)
+    assert not any(map(lives, pids))
     assert (await shared.get("family"))["status"] == "canceled"
     assert (await shared.put("family", FAMILY, {"pids": "x"})).status_code == 200
     await until(lambda: logged(folder_of(shared), "family", "canceled"), "the end in the log")

@@ -1,0 +1,115 @@
+"""Ending a task from outside of its workflow: a cancel, its expiry, its deadline (ADR 0035).
+
+The task ends and its open attempt is closed in one transaction; the attempt's token is dead from then on. Among these
+ends, a result and a timeout, the first to commit wins. The workflow is notified afterwards; until then the task is
+in `outbox_ends`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from infra.db.connection import Connection
+from infra.db.tasks import transitions as task_transitions
+from infra.db.tasks.transitions import Cause
+from infra.db.transactions import collect_attempt, settle_attempt
+from infra.db.transactions.settle_attempt import Answer
+from infra.temporal.notifications import Notifications
+from workflows.domain.attempt import End, Outcome
+from workflows.domain.task import ENDS_AS, TERMINAL, EndReason, TaskStatus
+from workflows.messages import Grant
+
+_READ = """
+    SELECT t.status, t.end_reason, t.attempts, a.gpu_id, a.outcome, a.collected_at, a.released_at
+      FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
+     WHERE t.task_id = %(task_id)s
+    """
+_HOLD = "SELECT status = %(status)s AND attempts = %(attempts)s FROM tasks WHERE task_id = %(task_id)s FOR UPDATE"
+
+
+@dataclass(frozen=True)
+class TaskEnd:
+    """Why a task ends: one of `FROM_OUTSIDE`. Users read `message` as errorMessage."""
+
+    reason: EndReason
+    actor: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task stands after it was to be ended; `status` None: there is no such task.
+
+    `changed`: this call has ended it. `running`: its last attempt, where the node may still run that.
+    """
+
+    status: TaskStatus | None
+    reason: str | None = None
+    attempt: int = 0
+    running: Grant | None = None
+    changed: bool = False
+    notifications: Notifications = field(default_factory=Notifications)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled, by this call or before."""
+        return self.reason == EndReason.CANCELLED
+
+
+@dataclass(frozen=True)
+class _Row:
+    status: str
+    end_reason: str | None
+    attempts: int
+    gpu_id: str | None  # of the last attempt, as the rest
+    outcome: str | None
+    collected_at: datetime | None
+    released_at: datetime | None
+
+    @property
+    def running(self) -> Grant | None:
+        held = self.gpu_id is not None and self.released_at is None
+        return Grant(self.attempts, self.gpu_id) if held and self.gpu_id else None
+
+
+async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
+    """End the task unless it has ended. Repeating it changes nothing."""
+    notifications = Notifications()
+    while (row := await connection.one_or_none(_Row, _READ, {"task_id": task_id})) is not None:
+        status = TaskStatus(row.status)
+        if status in TERMINAL:
+            return Ended(status, row.end_reason, row.attempts, row.running)
+        if row.gpu_id is not None and row.outcome is None:
+            await _close(connection, task_id, row.attempts, how, notifications)
+        elif row.gpu_id is not None and row.collected_at is None:
+            await collect_attempt.collect(connection, task_id, row.attempts)  # it may have ended with that
+        elif await connection.one(bool, _HOLD, {"task_id": task_id, "status": status, "attempts": row.attempts}):
+            return await _end(connection, task_id, row, how, notifications)
+        # else it has moved since it was read
+    return Ended(None)
+
+
+async def end_waiting(connection: Connection, task_ids: Sequence[str], how: TaskEnd) -> list[str]:
+    """End those of these tasks that wait for a slot, in one statement; the others need `end`. Returns which."""
+    return await task_transitions.end_waiting(connection, task_ids, how.actor, how.message, how.reason)
+
+
+async def _close(
+    connection: Connection, task_id: str, attempt: int, how: TaskEnd, notifications: Notifications
+) -> None:
+    end = End(Outcome.TASK_ENDED, how.message)
+    settled = await settle_attempt.settle(connection, task_id, attempt, end, actor=how.actor)
+    if settled.answer is Answer.SETTLED:
+        notifications.grants += settled.notifications.grants
+        await collect_attempt.note(connection, task_id, attempt)
+
+
+async def _end(connection: Connection, task_id: str, row: _Row, how: TaskEnd, notifications: Notifications) -> Ended:
+    status = ENDS_AS[how.reason]
+    gpu_id = row.gpu_id if row.outcome == Outcome.TASK_ENDED else None
+    cause = Cause(task_id, row.attempts or None, gpu_id, how.actor, how.message)
+    await task_transitions.end(connection, TaskStatus(row.status), status, cause, how.reason)
+    notifications.ended.append(task_id)
+    return Ended(status, how.reason, row.attempts, row.running, True, notifications)
