@@ -1,7 +1,8 @@
-"""Steering tasks (ADR 0035)."""
+"""Steering tasks (ADR 0035, ADR 0036)."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -10,12 +11,19 @@ from api.dependencies import ContextOf
 from api.http.body import JsonBody
 from api.http.envelope import Envelope, ok, says
 from api.middleware.authentication import CallerOf
-from api.routes.access import read_task
-from api.schemas.params import TaskId
+from api.routes import access, creation
+from api.schemas.create_task import TaskCreated
+from api.schemas.params import IdempotencyKey, TaskId
 from api.schemas.steering import CancelTask
+from infra.db.ops.api_keys import Caller
 from infra.db.tasks import queries as task_queries
+from infra.db.tasks.queries import Original
 from infra.db.transactions import cancel_task as cancels
+from infra.db.transactions.create_task import NewTask
 from workflows.domain.errors import IllegalTransition
+from workflows.domain.gpu import PriorityQueue
+from workflows.domain.priority import class_of
+from workflows.domain.task import TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
@@ -34,9 +42,61 @@ async def cancel_task(
     task_id: TaskId,
     body: Annotated[CancelTask, Depends(JsonBody(CancelTask, optional=True))],
 ) -> dict[str, Any]:
-    await read_task(context, caller, task_id, task_queries.owner)
+    await access.read_task(context, caller, task_id, task_queries.owner)
     ended = await context.database.run(lambda c: cancels.cancel(c, caller, task_id, body.reason))
     await context.deliver(ended.notifications)
     if not ended.is_cancelled:
         raise IllegalTransition(f"任务已以 {ended.status} 结束")
     return ok("任务已取消")
+
+
+@router.post(
+    "/{taskId}/retry",
+    response_model=Envelope[TaskCreated],
+    summary="扩展 重试任务",
+    description="以相同的类型、应用、用户、优先级、payload、env、时限、重试次数和分组新建一个任务，"
+    "其 `retryOf` 为原任务；原任务不变。仅限 FAILED 或 TIMEOUT 的任务（包括已取消和已过期的），否则返回 400。"
+    "新任务属于原任务的所有者，计入其等待上限；相对时限重新计算，已过的 `deadline` 不再保留。",
+)
+async def retry_task(
+    context: ContextOf, caller: CallerOf, task_id: TaskId, idempotency_key: IdempotencyKey = None
+) -> dict[str, Any]:
+    original = await access.read_task(context, caller, task_id, task_queries.original)
+    if original.status not in (TaskStatus.FAILED, TaskStatus.TIMEOUT):
+        raise IllegalTransition(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
+    access.check_app(caller, original.app)
+    access.priority_for(caller, original.priority)
+    task = _again(task_id, original, caller, idempotency_key)
+    apps = [original.app] if original.app_granted else None
+    return await creation.create(context, caller, task, apps=apps, max_waiting=context.settings.max_waiting)
+
+
+def _again(task_id: str, original: Original, caller: Caller, idempotency_key: str | None) -> NewTask:
+    return NewTask(
+        task_id=creation.new_task_id(),
+        task_type=original.task_type,
+        user_id=original.user_id,
+        app=original.app,
+        priority=original.priority,
+        queue_class=int(class_of(original.priority) is PriorityQueue.VIP),
+        payload=original.payload,
+        env=original.env,
+        timeout_ms=original.timeout_ms,
+        max_retries=original.max_retries,
+        traceparent=creation.new_trace(),
+        lineage=original.lineage or caller.lineage,
+        idempotency_key=_key_among(original, caller, idempotency_key),
+        flow=original.flow,
+        request_hash=hashlib.sha256(f"retry {task_id}".encode()).hexdigest(),
+        group_id=original.group_id,
+        expires_at=original.expires_at,
+        deadline=original.deadline,
+        retry_of=task_id,
+    )
+
+
+def _key_among(original: Original, caller: Caller, idempotency_key: str | None) -> str | None:
+    """The caller's Idempotency-Key among those of the task's lineage; no header can carry another lineage's."""
+    if idempotency_key is None or original.lineage in (None, caller.lineage):
+        return idempotency_key
+    return f"{caller.lineage}\n{idempotency_key}"

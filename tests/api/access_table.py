@@ -34,5 +34,6 @@ MAY: dict[str, set[str]] = {
     for section in sections.split()
 } | {EVENTS: {"user", "operator", "admin"}, AUDIT: {"admin"}}
 MAY |= {DRAIN: {"operator", "admin", "node"}, UNDRAIN: {"operator", "admin"}}
-MAY |= {"POST /tasks/{taskId}/cancel": {"user", "operator", "admin"}}  # the owner, operator, admin
+_STEERING = ("POST /tasks/{taskId}/cancel", "POST /tasks/{taskId}/retry")
+MAY |= {call: {"user", "operator", "admin"} for call in _STEERING}  # the owner, operator, admin
 CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

@@ -16,7 +16,14 @@ from tests.contract import PREFIX, Contract
 
 DOCUMENT: dict[str, Any] = create_app(MagicMock()).openapi()
 CONTRACT = Contract(DOCUMENT)
-OURS = {"扩展 任务时间线", "扩展 审计日志", "扩展 停止派发新任务", "扩展 恢复派发任务", "扩展 取消任务"}
+OURS = {
+    "扩展 任务时间线",
+    "扩展 审计日志",
+    "扩展 停止派发新任务",
+    "扩展 恢复派发任务",
+    "扩展 取消任务",
+    "扩展 重试任务",
+}
 
 
 def operation(endpoint: Endpoint) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Action(StrEnum):
 
     TASK_CREATE = "task.create"
     TASK_CANCEL = "task.cancel"
+    TASK_RETRY = "task.retry"
     GPU_REGISTER = "gpu.register"
     GPU_DEREGISTER = "gpu.deregister"
     GPU_FAULT = "gpu.fault"

@@ -60,6 +60,31 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class Original:
+    """What a retry takes over from the task that it repeats.
+
+    `expires_at` begins anew; a `deadline` that is past is None. `app_granted`: the key that created it was granted the
+    app.
+    """
+
+    user_id: str
+    lineage: str | None
+    status: str
+    task_type: int
+    app: str
+    priority: int
+    payload: str
+    env: str | None
+    timeout_ms: int
+    max_retries: int
+    flow: str | None
+    group_id: str | None
+    expires_at: datetime | None
+    deadline: datetime | None
+    app_granted: bool
+
+
+@dataclass(frozen=True)
 class Progress:
     """The data of `GET /tasks/{taskId}/progress`; `attempt` and the node's own progress (percent) of the open one."""
 
@@ -92,6 +117,14 @@ _LARGE = "t.payload, CASE WHEN t.status = 'COMPLETED' THEN r.result END AS resul
 _FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"
 _GET = f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = %(task_id)s"
 _OWNER = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = %(task_id)s"
+_ORIGINAL = """
+    SELECT user_id, lineage, status, task_type, app, priority, payload, env, timeout_ms, max_retries, flow, group_id,
+           clock_timestamp() + (expires_at - created_at) AS expires_at,
+           CASE WHEN deadline > clock_timestamp() THEN deadline END AS deadline,
+           EXISTS (SELECT FROM key_grants g
+                    WHERE g.lineage = t.lineage AND CAST(g.grants AS jsonb) -> 'apps' ? t.app) AS app_granted
+      FROM tasks t WHERE task_id = %(task_id)s
+    """
 _PROGRESS = """
     SELECT t.task_id, t.display_id, t.status, t.user_id, t.lineage, t.gpu_id, t.task_type, t.queue_class, t.queue_rank,
            t.started_at, t.updated_at, t.waiting_since, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, a.attempt,
@@ -173,6 +206,11 @@ async def get(connection: Connection, task_id: str) -> Task | None:
 async def owner(connection: Connection, task_id: str) -> Owner | None:
     """A task's owner and its number of events, or None."""
     return await connection.one_or_none(Owner, _OWNER, {"task_id": task_id})
+
+
+async def original(connection: Connection, task_id: str) -> Original | None:
+    """What a retry of this task takes over, or None."""
+    return await connection.one_or_none(Original, _ORIGINAL, {"task_id": task_id})
 
 
 async def page(

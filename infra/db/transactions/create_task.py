@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from infra.db import locks
 from infra.db.connection import Connection, columns, placeholders
@@ -47,6 +48,10 @@ class NewTask:
     idempotency_key: str | None
     request_hash: str | None
     flow: str | None = None  # workflows.domain.shares
+    group_id: str | None = None
+    expires_at: datetime | None = None
+    deadline: datetime | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ _CREATE = f"""
     start AS ({outbox.ADD}),
     audit AS (
         INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
-        SELECT %(key_id)s, %(owner)s, %(role)s, %(action)s, task_id, %(detail)s, %(outcome)s FROM created)
+        SELECT %(key_id)s, %(owner)s, %(role)s, %(action)s, %(subject)s, %(detail)s, %(outcome)s FROM created)
     SELECT {columns(StoredTask)} FROM created
     """
 _SEEN = (
@@ -127,8 +132,7 @@ async def create(
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
     values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}
-    detail = f"type {task.task_type}, user {task.user_id}"
-    values |= audit.values(by, Action.TASK_CREATE, task.task_id, detail)
+    values |= _entry(by, task)
     row = await connection.one_or_none(StoredTask, _CREATE, values)
     if row is None:
         seen = await _seen(connection, task)
@@ -139,6 +143,13 @@ async def create(
         seeker = Seeker(row.task_id, row.status, task.task_type, vip, failed_on=[], barred_on=[])
         found = await search.find(connection, seeker)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
+
+
+def _entry(by: Caller, task: NewTask) -> dict[str, object]:
+    """The entry of the audit log: a retry is done to the task that it repeats."""
+    if task.retry_of is not None:
+        return audit.values(by, Action.TASK_RETRY, task.retry_of, f"new task {task.task_id}")
+    return audit.values(by, Action.TASK_CREATE, task.task_id, f"type {task.task_type}, user {task.user_id}")
 
 
 async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> _Seen | None:
