@@ -15,10 +15,8 @@ from tests.conftest import stack_settings
 from workers.stack.stack import Stack
 
 HERE = Path(__file__).parent
-AT_MOST_S = 60
-"""For each call, which goes on until its time is up."""
-LINKS = 20
-"""The least number of the 39 kinds of steps from an answer to the next request: idle machines take 32, busy ones 29."""
+LINKS = 25
+"""The least number of the 50 kinds of steps from an answer to the next request; five runs took 33 to 39."""
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +28,10 @@ async def spoilt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stac
 
 
 async def ask_everything(stack: Stack, phases: str) -> str:
-    """The output of schemathesis for a sound API in these phases; each call has its own minute."""
+    """The output of schemathesis for a sound API in these phases. Examples bound it, not time: a busy machine takes longer."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
-        *("run", "--phases", phases, "--max-time", str(AT_MOST_S), f"{stack.api_url}/openapi.json"),
+        *("run", "--phases", phases, f"{stack.api_url}/openapi.json"),
         env={
             **os.environ,
             "FUZZ_KEY": stack.api_key.secret.get_secret_value(),
@@ -48,7 +46,7 @@ async def ask_everything(stack: Stack, phases: str) -> str:
     return output
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_every_answer_is_one_that_the_document_knows(spoilt: Stack) -> None:
     await ask_everything(spoilt, "examples,coverage,fuzzing")
     output = await ask_everything(spoilt, "stateful")
