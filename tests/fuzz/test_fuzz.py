@@ -28,7 +28,7 @@ async def spoilt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stac
 
 
 async def ask_everything(stack: Stack, phases: str) -> str:
-    """The output of schemathesis for a sound API in these phases. Examples bound it, not time: a busy machine takes longer."""
+    """The output of schemathesis for a sound API in these phases. Examples bound it: a busy machine takes longer."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
         *("run", "--phases", phases, f"{stack.api_url}/openapi.json"),
