@@ -11,12 +11,18 @@ from infra.db.ops import counters, instances, monitor_reports
 from infra.db.ops.instances import ListedInstance
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
-from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.domain.task import FROM_OUTSIDE, TERMINAL, TaskStatus
 
-_RECENT = (
-    "SELECT status, count(*) AS n FROM (SELECT status FROM tasks WHERE completed_at <= statement_timestamp()"
-    " ORDER BY completed_at DESC LIMIT 100) last GROUP BY status"
-)
+# A task that was ended from outside is nobody's failure. After a bulk cancel there may be nothing else among the last.
+_RECENT = f"""
+    SELECT status, count(*) AS n
+      FROM (SELECT status FROM (
+                   SELECT status, end_reason, completed_at FROM tasks WHERE completed_at <= statement_timestamp()
+                    ORDER BY completed_at DESC LIMIT 1000) last
+             WHERE end_reason IS NULL OR end_reason NOT IN ({", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))})
+             ORDER BY completed_at DESC LIMIT 100) counted
+     GROUP BY status
+    """
 # The wait told at creation against the wait until a node first had the task; a synchronous node accepts nothing.
 _WAIT_ESTIMATES = """
     SELECT count(*) AS samples,
