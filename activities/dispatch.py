@@ -17,7 +17,7 @@ from infra import telemetry
 from infra.db.attempts import dispatch_order
 from infra.db.attempts.dispatch_order import Order
 from infra.db.session import Database
-from infra.db.transactions import accept_attempt, settle_attempt
+from infra.db.transactions import accept_attempt, end_at_limit, settle_attempt
 from infra.db.transactions.collect_attempt import ACTOR
 from infra.db.transactions.report import Report, take_result
 from infra.json import strict_json
@@ -28,6 +28,7 @@ from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import AttemptRef, Delivery, Dispatched
 from workflows.policies import DISPATCH_WINDOW
 
@@ -65,6 +66,8 @@ class Dispatch:
         if order is None:
             return Dispatched(Delivery.CLOSED)
         telemetry.describe(task_type=order.task_type, gpu_id=order.gpu_id)
+        if order.past is not None:
+            return await self._end_at_limit(ref, EndReason(order.past))
         try:
             async with self._short_work.preference(order) as preference:
                 began = time.monotonic()
@@ -94,6 +97,12 @@ class Dispatch:
         if status in {400, 422}:
             return await self._settle(ref, End(Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）"))
         return await self._outside_of_protocol(ref, status)
+
+    async def _end_at_limit(self, ref: AttemptRef, reason: EndReason) -> Dispatched:
+        """End the task instead: what has expired never starts."""
+        ended = await self._database.run(lambda c: end_at_limit.end(c, ref.task_id, reason, actor=ACTOR))
+        await self._temporal.deliver(replace(ended.notifications, ended=[]))  # who asks is its workflow
+        return Dispatched(Delivery.RUNNING if ended.status is TaskStatus.PROCESSING else Delivery.CLOSED)
 
     async def _accepted(self, ref: AttemptRef) -> Dispatched:
         """Record that the node runs the attempt; if it was closed before that, it is to be collected."""

@@ -42,6 +42,8 @@ class ShortWork:
         """Only a first try waits, for at most half of the task's timeout, if the work usually ends within that time."""
         if not activity.info().is_local or _left_s() < WAIT_S + SPARE_S or order.timeout_ms < 2000 * WAIT_S:
             return False
+        if order.expires_soon:
+            return False
         return await self._forecast.usual_s(order.task_type) <= WAIT_S
 
 

@@ -17,6 +17,7 @@ from infra.db.transactions import (
     cancel_task,
     claim_slot,
     collect_attempt,
+    end_at_limit,
     judge_nodes,
     release_attempt,
     settle_attempt,
@@ -28,9 +29,10 @@ from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress
-from workflows.domain.task import TERMINAL
+from workflows.domain.task import TERMINAL, EndReason
 from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Selection
 
+NO_SLOT = "no slot is free"
 ASK_S = 1.0
 """How long the node of an attempt whose time is up is asked for its end: each question holds a workflow task."""
 SOON_S = 3.0
@@ -53,8 +55,17 @@ class TaskSteps:
         if found.grant is not None:
             telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
         await self._temporal.deliver(Notifications(grants=list(found.others)))
-        waiting = "no slot is free" if found.waiting else ""
+        if found.past is not None:
+            return await self._end_at_limit(task_id, found.past)
+        waiting = NO_SLOT if found.waiting else ""
         return Selection(found.status, found.grant, found.settled, waiting, found.cancelled)
+
+    async def _end_at_limit(self, task_id: str, reason: EndReason) -> Selection:
+        """End a task that is past its limit. One that cannot be ended any more waits to be notified."""
+        ended = await self._database.run(lambda c: end_at_limit.end(c, task_id, reason, actor=ACTOR))
+        await self._temporal.deliver(replace(ended.notifications, ended=[]))  # who asks is its workflow
+        has_ended = ended.status is None or ended.status in TERMINAL
+        return Selection(ended.status, waiting="" if has_ended else NO_SLOT, cancelled=ended.is_cancelled)
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:

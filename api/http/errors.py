@@ -39,6 +39,7 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.ConflictingRegistration: 400,
     domain.ForbiddenAddress: 400,
     domain.IdempotencyConflict: 400,
+    domain.DeadlinePassed: 400,
     domain.TooManyWaiting: 429,
 }
 """HTTP status of each domain error. A class that is missing here is a bug and answers 500."""

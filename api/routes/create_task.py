@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -14,15 +15,21 @@ from api.http.envelope import Envelope
 from api.middleware.authentication import CallerOf
 from api.routes import access, creation
 from api.schemas.create_task import CreateTask, TaskCreated
+from api.schemas.fields import unix_ms
 from api.schemas.params import IdempotencyKey
+from infra.db import clock
 from infra.db.ops.api_keys import Caller
-from infra.db.transactions.create_task import NewTask
+from infra.db.transactions.create_task import Limits, NewTask
 from workflows.domain import shares
+from workflows.domain.errors import DeadlinePassed
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
 from workflows.domain.role import Role
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
+
+_LATER = frozenset({"expiresIn", "deadline"})
+"""Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
 
 
 @router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务")
@@ -35,15 +42,17 @@ async def create_task(
     access.check_creator(caller, body.user_id)
     access.check_app(caller, body.app)
     await check_depth(body.payload, "payload")
+    if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
+        raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
     task = _new_task(context, caller, body, idempotency_key)
+    limits = Limits(expires_in_ms=body.expires_in)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
-    return await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap)
+    return await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
 
 
 def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_key: str | None) -> NewTask:
     settings = context.settings
     priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None)
-    canonical = json.dumps(body.model_dump(mode="json", by_alias=True), sort_keys=True)
     return NewTask(
         task_id=creation.new_task_id(),
         task_type=body.task_type,
@@ -59,5 +68,13 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
         lineage=caller.lineage,
         idempotency_key=idempotency_key,
         flow=shares.flow_of(caller.role, caller.owner, acts_for_others=caller.acts_for_others),
-        request_hash=hashlib.sha256(canonical.encode()).hexdigest(),
+        request_hash=_hash(body),
+        deadline=clock.moment(body.deadline),
     )
+
+
+def _hash(body: CreateTask) -> str:
+    """Of all that the body says. A field of `_LATER` counts only where it is given."""
+    said = body.model_dump(mode="json", by_alias=True)
+    canonical = json.dumps({k: v for k, v in said.items() if v is not None or k not in _LATER}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

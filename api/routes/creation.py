@@ -14,7 +14,7 @@ from api.schemas.create_task import TaskCreated
 from infra import telemetry
 from infra.db.ops.api_keys import Caller
 from infra.db.transactions import create_task as transaction
-from infra.db.transactions.create_task import Created, NewTask
+from infra.db.transactions.create_task import NO_LIMITS, Created, Limits, NewTask
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.messages import TaskInput
@@ -31,7 +31,13 @@ def new_trace() -> str:
 
 
 async def create(
-    context: Context, by: Caller, task: NewTask, *, apps: Container[str] | None, max_waiting: int | None
+    context: Context,
+    by: Caller,
+    task: NewTask,
+    *,
+    apps: Container[str] | None,
+    max_waiting: int | None,
+    limits: Limits = NO_LIMITS,
 ) -> dict[str, Any]:
     """Create the task and start its workflow. `apps` are those granted to the key whose share it takes.
 
@@ -49,6 +55,7 @@ async def create(
             weight=weight,
             by=by,
             max_waiting=max_waiting,
+            limits=limits,
             claims_slot=not context.temporal.away,  # else it would hold a slot that nobody dispatches to
             milestones=milestones,
         )

@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from api.http.errors import refusal
-from api.schemas.fields import Int64, Long, Name, Record, Request, sample
+from api.schemas.fields import Int64, Long, Name, Record, Request, UnixMs, sample
 from api.schemas.tasks import PAYLOAD, StoredWait
 from api.schemas.words import ONE_LINE
-from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
+from workflows.domain.limits import MAX_EXPIRES_MS, MAX_RETRIES, MAX_TIMEOUT_MS
 from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.task import TaskStatus
 
@@ -39,6 +39,17 @@ class CreateTask(Request):
     env: Annotated[str, Field(max_length=64), ONE_LINE] | None = None
     timeout: Milliseconds | None = Field(None, description="扩展：每次执行尝试的时限，毫秒")
     max_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = Field(None, description="扩展：最大重试次数")
+    expires_in: Annotated[int, Field(ge=1, le=MAX_EXPIRES_MS, json_schema_extra={"format": "int64"})] | None = Field(
+        None,
+        description="扩展：有效期，毫秒，自创建时起算；届时未在执行的任务以 TIMEOUT 结束，`endReason` 为 EXPIRED",
+        examples=[60000],
+    )
+    deadline: UnixMs | None = Field(
+        None,
+        description="扩展：截止时间，Unix 毫秒，须晚于当前时间；届时未结束的任务（包括执行中的）以 TIMEOUT 结束，"
+        "`endReason` 为 DEADLINE",
+        examples=[4102444800000],
+    )
 
 
 class TaskCreated(Record):

@@ -36,19 +36,17 @@ def unix_ms(at: Any) -> Any:
 
 
 def _to_come(at_ms: int) -> int:
-    if not unix_ms(datetime.now(UTC)) < at_ms <= LAST_MS:
+    if at_ms <= unix_ms(datetime.now(UTC)):
         raise refusal("必须是将来的时间（Unix 毫秒）")
     return at_ms
 
 
 Moment = Annotated[Long, BeforeValidator(unix_ms)]
 """A row's time in Unix milliseconds."""
-Deadline = Annotated[
-    int,
-    AfterValidator(_to_come),
-    Field(json_schema_extra={"format": "int64", "minimum": 1, "maximum": LAST_MS}),
-]
-"""A time to come, sent in Unix milliseconds."""
+UnixMs = Annotated[int, Field(ge=1, le=LAST_MS, json_schema_extra={"format": "int64"})]
+"""A time, sent in Unix milliseconds."""
+Deadline = Annotated[UnixMs, AfterValidator(_to_come)]
+"""A time to come."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
 Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]

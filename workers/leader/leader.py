@@ -16,6 +16,7 @@ from workers.leader.fold_counters import fold_counters
 from workers.leader.forget_instances import forget_instances
 from workers.leader.held_slots import release_held_slots
 from workers.leader.late_monitor import LateMonitor
+from workers.leader.limits import end_at_limits
 from workers.leader.promotions import promote_waiting
 from workers.leader.silent_nodes import SilentNodes
 from workers.leader.stuck_workflows import StuckWorkflows
@@ -30,6 +31,7 @@ class Leader:
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
         self._stuck_workflows = StuckWorkflows(database, temporal, OpenWorkflows(temporal, settings))
         self._jobs: tuple[Job, ...] = (
+            partial(end_at_limits, database, temporal),
             partial(hand_back_at_deadlines, database, temporal),
             partial(fold_counters, database),
             partial(forget_instances, database, settings),

@@ -59,5 +59,9 @@ class IdempotencyConflict(DomainError):
     """Idempotency-Key 已用于不同的请求"""
 
 
+class DeadlinePassed(DomainError):
+    """请求参数错误: deadline 必须是将来的时间（Unix 毫秒）"""
+
+
 class TooManyWaiting(DomainError):
     """等待中的任务已达上限，请稍后重试"""

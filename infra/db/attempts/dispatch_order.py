@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infra.db.connection import Connection
+from infra.db.tasks import limits
 from infra.nodes.address import NodeAddress
 
-_ORDER = """
+ANSWER_S = 5.0
+"""How close the expiry of a task may be for its node to hold the answer: until the answer the task has not started."""
+
+_ORDER = f"""
     SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, g.dispatch_secret AS secret, t.task_type, t.app,
-           t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent
+           t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent,
+           CASE WHEN a.accepted_at IS NULL THEN {limits.passed("t")} END AS past,
+           {limits.expires_within("t", ANSWER_S)} AS expires_soon
       FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
      WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND a.closed_at IS NULL
     """
@@ -37,6 +43,8 @@ class Order:
     timeout_ms: int
     payload: str
     traceparent: str | None
+    past: str | None = None  # the limit of the task that has passed, while no node has accepted the attempt
+    expires_soon: bool = False
 
 
 async def order(connection: Connection, task_id: str, attempt: int) -> Order | None:

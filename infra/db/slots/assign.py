@@ -10,6 +10,7 @@ from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.queue import order
 from infra.db.slots import eligibility
+from infra.db.tasks import limits
 from infra.temporal.notifications import Granted
 from workflows.messages import Grant, TaskInput
 
@@ -23,6 +24,7 @@ PROBED = 1000
 # chosen row is locked.
 _VIP = eligibility.VIP.format(task="q")
 _TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {eligibility.serves("node", _VIP)}
+              AND {limits.in_time("q")}
               AND NOT {eligibility.barred("node", "q.task_type", _VIP, "q.barred_on")}
               AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
                    AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on || q.barred_on")})"""
@@ -51,11 +53,11 @@ _ASSIGN = f"""
          ORDER BY heads.like_failed, {order.in_order("t")}
          LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
     claimed AS (
-        INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port)
+        INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port, claimed_at)
         SELECT best.task_id, best.attempts + 1, node.gpu_id, node.epoch,
                (SELECT min(s) FROM generate_series(1, node.max_concurrent_tasks) s
                  WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND o.released_at IS NULL)),
-               %(token)s, node.ip, node.port
+               %(token)s, node.ip, node.port, {limits.NOW}
           FROM node, best
      RETURNING task_id, attempt)
     UPDATE tasks t SET attempts = claimed.attempt, waiting_since = NULL

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from infra.db.connection import Connection
 from infra.db.slots import assign, eligibility
 from infra.temporal.notifications import Granted
-from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
 
 # The nodes that have a slot for a task of this type and class.
@@ -47,8 +47,9 @@ _CANDIDATE_AT_ONCE = _CANDIDATE_AT_LAST + " SKIP LOCKED"
 class Claim:
     """The result of a task's search for a slot: its own grant, and those that fell to better tasks on the way.
 
-    `settled` is a closed attempt that its workflow has not collected. `waiting`: there is certainly no slot. With none
-    of the three the search is not over, or the task is unknown or has ended.
+    `settled` is a closed attempt that its workflow has not collected. `waiting`: there is certainly no slot. `past`: a
+    limit of the task that has passed, so the task is to be ended. With none of the four the search is not over, or the
+    task is unknown or has ended.
     """
 
     status: TaskStatus | None = None
@@ -56,6 +57,7 @@ class Claim:
     settled: Grant | None = None
     waiting: bool = False
     cancelled: bool = False
+    past: EndReason | None = None
     others: tuple[Granted, ...] = ()
     tried: str | None = None  # the node that was waited for
 
@@ -63,7 +65,7 @@ class Claim:
     def over(self) -> bool:
         """Whether there is nothing more to look for."""
         ended = self.status is None or self.status in TERMINAL
-        return ended or self.waiting or self.grant is not None or self.settled is not None
+        return ended or self.waiting or any(one is not None for one in (self.grant, self.settled, self.past))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from infra.db.connection import Connection
 from infra.db.session import Transaction
 from infra.db.slots import search
 from infra.db.slots.search import Claim, Seeker
+from infra.db.tasks import limits
 from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import Grant
 
-_REQUEST = """
+_REQUEST = f"""
     SELECT t.task_id, t.status, t.end_reason, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip,
-           t.failed_on, t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at
+           t.failed_on, t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at,
+           {limits.passed("t")} AS past
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = %(task_id)s
     """
@@ -35,6 +37,7 @@ class _Task(Seeker):
     gpu_id: str | None
     closed_at: datetime | None
     collected_at: datetime | None
+    past: str | None
 
 
 async def claim(transaction: Transaction, task_id: str) -> Claim:
@@ -87,6 +90,6 @@ def _found(row: _Task | None) -> Claim:
         return Claim()
     found = Claim(TaskStatus(row.status), cancelled=row.end_reason == EndReason.CANCELLED)
     if row.attempt is None or row.gpu_id is None or row.collected_at is not None:
-        return found
+        return replace(found, past=None if row.past is None else EndReason(row.past))
     last = Grant(row.attempt, row.gpu_id)
     return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from infra.db import locks
+from infra.db import clock, locks
 from infra.db.connection import Connection, columns, placeholders
 from infra.db.ops import audit, counters
 from infra.db.ops.api_keys import Caller
@@ -20,7 +20,7 @@ from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
 from infra.db.tasks import outbox
 from infra.temporal.notifications import Granted
 from workflows.domain import shares
-from workflows.domain.errors import IdempotencyConflict, TooManyWaiting
+from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting
 from workflows.messages import Grant
 
 LAST = 2**62  # after every display id
@@ -55,6 +55,16 @@ class NewTask:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a caller asks for that counts from the creation on."""
+
+    expires_in_ms: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
 class StoredTask:
     """What a creation answers with."""
 
@@ -68,6 +78,12 @@ class StoredTask:
 class _Seen(StoredTask):
     request_hash: str | None
     unstarted: bool
+
+
+@dataclass(frozen=True)
+class _Moments:
+    expires_at: datetime | None
+    is_past: bool  # the deadline
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,10 @@ _CREATE = f"""
         SELECT %(key_id)s, %(owner)s, %(role)s, %(action)s, %(subject)s, %(detail)s, %(outcome)s FROM created)
     SELECT {columns(StoredTask)} FROM created
     """
+_MOMENTS = f"""
+    SELECT {clock.NOW} + make_interval(secs => CAST(%(expires_in)s AS float)) AS expires_at,
+           COALESCE(CAST(%(deadline)s AS timestamptz) <= {clock.NOW}, false) AS is_past
+    """
 _SEEN = (
     "SELECT task_id, display_id, status, estimated_wait_s, request_hash,"
     "       EXISTS (SELECT FROM outbox o WHERE o.task_id = tasks.task_id) AS unstarted FROM tasks"
@@ -111,6 +131,7 @@ async def create(
     weight: float,
     by: Caller,
     max_waiting: int | None = None,
+    limits: Limits = NO_LIMITS,
     claims_slot: bool = True,
     milestones: Mapping[int, Milestones] | None = None,
 ) -> Created:
@@ -118,13 +139,16 @@ async def create(
 
     With `claims_slot` the task also gets a slot, if one is free. With `milestones` of the types in its pool, a
     long queue need not be counted. Raises IdempotencyConflict if the key was used with another body, TooManyWaiting if
-    `max_waiting` tasks of the same user are QUEUED.
+    `max_waiting` tasks of the same user are QUEUED, DeadlinePassed.
     """
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
     vip = task.queue_class > 0
     flow = shares.named(task.flow, task.app)
     await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
+    if task.deadline is not None and (seen := await _seen(connection, task)) is not None:
+        return _earlier(seen)  # its deadline may have passed since
+    task = await _with_limits(connection, task, limits)
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
         free = await search.is_any_free(connection, task.task_type, vip=vip)
@@ -150,6 +174,18 @@ def _entry(by: Caller, task: NewTask) -> dict[str, object]:
     if task.retry_of is not None:
         return audit.values(by, Action.TASK_RETRY, task.retry_of, f"new task {task.task_id}")
     return audit.values(by, Action.TASK_CREATE, task.task_id, f"type {task.task_type}, user {task.user_id}")
+
+
+async def _with_limits(connection: Connection, task: NewTask, limits: Limits) -> NewTask:
+    """The task with its limits by the database's clock. Raises DeadlinePassed."""
+    if limits.expires_in_ms is None and task.deadline is None:
+        return task
+    expires_in_s = None if limits.expires_in_ms is None else limits.expires_in_ms / 1000
+    values = {"expires_in": expires_in_s, "deadline": task.deadline}
+    found = await connection.one(_Moments, _MOMENTS, values)
+    if found.is_past:
+        raise DeadlinePassed
+    return replace(task, expires_at=found.expires_at or task.expires_at)
 
 
 async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -> _Seen | None:

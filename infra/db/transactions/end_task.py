@@ -75,14 +75,15 @@ class _Row:
 
 
 async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
-    """End the task unless it has ended. Repeating it changes nothing."""
+    """End the task unless it has ended, or was to expire and has started. Repeating it changes nothing."""
     notifications = Notifications()
     while (row := await connection.one_or_none(_Row, _READ, {"task_id": task_id})) is not None:
         status = TaskStatus(row.status)
-        if status in TERMINAL:
+        if status in TERMINAL or (how.reason is EndReason.EXPIRED and status is not TaskStatus.QUEUED):
             return Ended(status, row.end_reason, row.attempts, row.running)
         if row.gpu_id is not None and row.outcome is None:
-            await _close(connection, task_id, row.attempts, how, notifications)
+            if await _close(connection, task_id, row.attempts, how, notifications) is Answer.ACCEPTED:
+                return Ended(TaskStatus.PROCESSING, None, row.attempts, row.running)
         elif row.gpu_id is not None and row.collected_at is None:
             await collect_attempt.collect(connection, task_id, row.attempts)  # it may have ended with that
         elif await connection.one(bool, _HOLD, {"task_id": task_id, "status": status, "attempts": row.attempts}):
@@ -98,12 +99,15 @@ async def end_waiting(connection: Connection, task_ids: Sequence[str], how: Task
 
 async def _close(
     connection: Connection, task_id: str, attempt: int, how: TaskEnd, notifications: Notifications
-) -> None:
+) -> Answer:
     end = End(Outcome.TASK_ENDED, how.message)
-    settled = await settle_attempt.settle(connection, task_id, attempt, end, actor=how.actor)
+    settled = await settle_attempt.settle(
+        connection, task_id, attempt, end, actor=how.actor, unless_accepted=how.reason is EndReason.EXPIRED
+    )
     if settled.answer is Answer.SETTLED:
         notifications.grants += settled.notifications.grants
         await collect_attempt.note(connection, task_id, attempt)
+    return settled.answer
 
 
 async def _end(connection: Connection, task_id: str, row: _Row, how: TaskEnd, notifications: Notifications) -> Ended:

@@ -50,7 +50,7 @@ class Answer(Enum):
 
     SETTLED = auto()
     CLOSED_BEFORE = auto()  # or there is no such attempt
-    ACCEPTED = auto()  # the node has accepted it: UNREACHABLE and PROTOCOL_ERROR close no such attempt
+    ACCEPTED = auto()  # the node has accepted it: UNREACHABLE, PROTOCOL_ERROR and an expiry close no such attempt
     NODE_CHANGED = auto()
 
 
@@ -85,6 +85,7 @@ async def settle(
     *,
     actor: str,
     node_is: tuple[str, int] | None = None,
+    unless_accepted: bool = False,
 ) -> Settled:
     """Close an open attempt, free its slot and hand it over.
 
@@ -98,7 +99,7 @@ async def settle(
     row = await connection.one_or_none(_Row, _LOCK, {"task_id": task_id, "attempt": attempt})
     if row is None or row.closed_at is not None:
         return Settled(Answer.CLOSED_BEFORE)
-    if end.outcome in _NEVER_ACCEPTED and row.accepted_at is not None:
+    if row.accepted_at is not None and (unless_accepted or end.outcome in _NEVER_ACCEPTED):
         return Settled(Answer.ACCEPTED)
     if node_is is not None and node_is != (row.status, row.epoch):
         return Settled(Answer.NODE_CHANGED)

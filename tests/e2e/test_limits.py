@@ -1,0 +1,117 @@
+"""A task's own limits: its expiry and its deadline (ADR 0037)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from temporalio.client import WorkflowExecutionStatus
+
+from tests.conftest import eventually
+from tests.e2e.test_endings import closed
+from tests.e2e.test_outages import stopped
+
+FAILED = WorkflowExecutionStatus.FAILED
+WITHIN_S = 2.5
+"""How much later than its limit a task has ended: a turn of the leader, and its work."""
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def ended_at(task, reason):
+    assert (task["status"], task["endReason"]) == ("TIMEOUT", reason)
+    limit = task["expiresAt"] if reason == "EXPIRED" else task["deadline"]
+    assert 0 <= task["completedAt"] - limit < 1000 * WITHIN_S
+    return task
+
+
+async def running(api, gpu_id):
+    return (await api.get(f"/gpus/{gpu_id}"))["currentTasks"]
+
+
+async def test_a_task_expires_while_it_waits(api, temporal):
+    task_id = await api.create(620, expiresIn=300)
+    task = ended_at(await api.until(task_id, "TIMEOUT"), "EXPIRED")
+    assert task["errorMessage"] == "任务已超过有效期，不再开始执行"
+    assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
+    events = await api.get(f"/tasks/{task_id}/events")
+    assert [(one["to"], one["actor"]) for one in events[1:]] == [("TIMEOUT", "limits")]
+
+
+async def test_many_expire_at_the_same_moment(api):
+    deadline = now_ms() + 4000
+    ids = await asyncio.gather(*(api.create(621, deadline=deadline, priority=1) for _ in range(100)))
+    for task_id in ids:
+        ended_at(await api.until(task_id, "TIMEOUT"), "DEADLINE")
+
+
+async def test_a_task_expires_while_its_node_refuses_it(api, make_node, temporal):
+    node = await make_node("refuses", [622])
+    node.answer = (503, {})
+    task_id = await api.create(622, expiresIn=1500)
+    await node.next_put()
+    ended_at(await api.until(task_id, "TIMEOUT"), "EXPIRED")
+    gpu = await api.get("/gpus/refuses")
+    assert (gpu["taskFailureCount"], gpu["status"]) == (0, "ACTIVE")
+    assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
+
+
+async def test_with_every_worker_away_it_expires_in_time_and_never_starts(api, stack, make_node, temporal):
+    node = await make_node("idle", [623])
+    async with stopped(stack, "worker"):
+        task_id = await api.create(623, expiresIn=1000)
+        assert await running(api, "idle") == 1  # it has a slot, and nobody dispatches it
+        ended_at(await api.until(task_id, "TIMEOUT"), "EXPIRED")
+    assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
+    then = await api.create(623)
+    assert (await node.next_put()).task_id == then
+
+
+async def test_a_running_task_ends_at_its_deadline_and_its_slot_is_free_when_the_node_says_so(api, make_node, temporal):
+    node = await make_node("overdue", [624])
+    node.cancel_hold = asyncio.Event()
+    task_id, then = await api.create(624, deadline=now_ms() + 1500), await api.create(624)
+    put = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    task = ended_at(await api.until(task_id, "TIMEOUT"), "DEADLINE")
+    assert (task["errorMessage"], task["gpuId"]) == ("任务已超过截止时间", "overdue")
+    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
+    await api.succeed(put, {"too": "late"}, code=400)
+    assert (await running(api, "overdue"), node.puts.empty()) == (1, True)
+    node.cancel_hold.set()
+    assert (await node.next_put()).task_id == then
+    assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
+    assert (await api.get("/gpus/overdue"))["taskFailureCount"] == 0
+
+
+async def test_what_has_started_does_not_expire(api, make_node):
+    node = await make_node("starts", [625])
+    task_id = await api.create(625, expiresIn=1000, deadline=now_ms() + 60_000)
+    put = await node.next_put()
+    probe = await api.create(626, expiresIn=1000)  # it waits, and so shows that the moment has come
+    await api.until(probe, "TIMEOUT")
+    await api.succeed(put, {})
+    assert (await api.until(task_id, "COMPLETED"))["endReason"] == "COMPLETED"
+
+
+async def test_a_past_deadline_is_refused_but_not_for_a_repetition(api):
+    await api.post("/tasks", body(627, deadline=now_ms() - 1), code=400)
+    deadline, key = now_ms() + 500, {"Idempotency-Key": "of 627"}
+    first = await api.post("/tasks", body(627, deadline=deadline), headers=key)
+    await api.until(first["taskId"], "TIMEOUT")
+    again = await api.post("/tasks", body(627, deadline=deadline), headers=key)
+    assert (again["taskId"], again["status"]) == (first["taskId"], "TIMEOUT")
+    new = {"Idempotency-Key": "new of 627"}
+    assert "deadline" in (await refused(api, body(627, deadline=deadline), headers=new))["message"]
+
+
+def body(task_type, **more):
+    return {"taskType": task_type, "userId": "u", "app": "a", "payload": "{}", **more}
+
+
+async def refused(api, wanted, **options):
+    response = await api.http.post("/tasks", json=wanted, **options)
+    assert response.status_code == 400
+    return response.json()
