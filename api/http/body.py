@@ -66,11 +66,12 @@ def _object(raw: bytes, max_values: int) -> dict[str, Any]:
 
 
 def parse(model: type[M], data: dict[str, Any]) -> M:
-    """`data` as a `model`. Raises BadRequest for the first field that does not fit."""
+    """`data` as a `model`. Raises BadRequest for a field that it must not have, or the first one that does not fit."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
         raise of_validation(first, first["loc"]) from None
 
 

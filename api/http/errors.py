@@ -59,6 +59,7 @@ DETAILS = {
     "greater_than": "超出范围",
     "greater_than_equal": "超出范围",
     "less_than_equal": "超出范围",
+    "extra_forbidden": "不可修改",
 }
 """The text for a refused field, by pydantic's error type; 无效 for all other types."""
 
@@ -213,5 +214,7 @@ def refusal(detail: str) -> PydanticCustomError:
 def of_validation(error: Mapping[str, Any], where: Sequence[Any]) -> BadRequest:
     """The refusal for a validation error: it names the outermost field in its location that has a name."""
     field = next((part for part in where if isinstance(part, str)), "body")
+    if error["type"] == "extra_forbidden":
+        field = shown(field, "body")
     detail = error["msg"] if error["type"] == REFUSED else DETAILS.get(error["type"], "无效")
     return BadRequest(field, detail)

@@ -30,6 +30,12 @@ def new_trace() -> str:
     return telemetry.current_traceparent() or telemetry.new_traceparent()
 
 
+def weight_of(context: Context, flow: str | None, app: str, apps: Container[str] | None) -> float:
+    """The weight of a flow. `apps` are those granted to the key whose share it is."""
+    by_app = shares.counts_as_app(flow, app, apps)
+    return context.settings.weight_of(app) if by_app else shares.DEFAULT_WEIGHT
+
+
 async def create(
     context: Context,
     by: Caller,
@@ -45,8 +51,7 @@ async def create(
     """
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     milestones = await context.forecast.milestones(capacity.pool)
-    by_app = shares.counts_as_app(task.flow, task.app, apps)
-    weight = context.settings.weight_of(task.app) if by_app else shares.DEFAULT_WEIGHT
+    weight = weight_of(context, task.flow, task.app, apps)
     created = await context.database.run(
         lambda c: transaction.create(
             c,

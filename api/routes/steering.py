@@ -14,12 +14,15 @@ from api.middleware.authentication import CallerOf
 from api.routes import access, creation
 from api.schemas.create_task import TaskCreated
 from api.schemas.params import IdempotencyKey, TaskId
-from api.schemas.steering import CancelTask
+from api.schemas.steering import CancelTask, ChangeTask
 from infra.db.ops.api_keys import Caller
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.queries import Original
 from infra.db.transactions import cancel_task as cancels
+from infra.db.transactions import change_priority
+from infra.db.transactions.change_priority import Share
 from infra.db.transactions.create_task import NewTask
+from workflows.domain import shares
 from workflows.domain.errors import IllegalTransition
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
@@ -50,6 +53,38 @@ async def cancel_task(
     return ok("任务已取消")
 
 
+@router.patch(
+    "/{taskId}",
+    response_model=Envelope[str],
+    summary="扩展 修改优先级",
+    description="修改排队中任务的 `priority`：类别改变时，任务按新类别重新排队，并立即尝试获得执行位。"
+    "仅限尚未获得执行位的任务（排队中，或正在等待重试），否则返回 400；重复提交相同的值返回 200。其他字段不可修改。",
+    responses=says("任务优先级已更新"),
+)
+async def change_task(
+    context: ContextOf,
+    caller: CallerOf,
+    task_id: TaskId,
+    body: Annotated[ChangeTask, Depends(JsonBody(ChangeTask))],
+) -> dict[str, Any]:
+    priority = access.priority_for(caller, body.priority)
+    task = await access.read_task(context, caller, task_id, task_queries.original)
+    capacity = await context.forecast.of(task.task_type, vip=class_of(priority) is PriorityQueue.VIP)
+    weight = creation.weight_of(context, task.flow, task.app, task.granted_apps)
+    share = Share(shares.named(task.flow, task.app), weight, capacity.pool)
+    notifications = await change_priority.change(
+        context.database.run,
+        caller,
+        task_id,
+        task.task_type,
+        priority,
+        share,
+        claims_slot=not context.temporal.away,  # as at a creation
+    )
+    await context.deliver(notifications)
+    return ok("任务优先级已更新")
+
+
 @router.post(
     "/{taskId}/retry",
     response_model=Envelope[TaskCreated],
@@ -67,8 +102,9 @@ async def retry_task(
     access.check_app(caller, original.app)
     access.priority_for(caller, original.priority)
     task = _again(task_id, original, caller, idempotency_key)
-    apps = [original.app] if original.app_granted else None
-    return await creation.create(context, caller, task, apps=apps, max_waiting=context.settings.max_waiting)
+    return await creation.create(
+        context, caller, task, apps=original.granted_apps, max_waiting=context.settings.max_waiting
+    )
 
 
 def _again(task_id: str, original: Original, caller: Caller, idempotency_key: str | None) -> NewTask:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from api.schemas.fields import Request, sample
+from api.schemas.fields import Int64, Request, sample
 from api.schemas.params import Reason
 
 
@@ -14,3 +14,11 @@ class CancelTask(Request):
     model_config = sample(reason="输入有误")
 
     reason: Reason | None = Field(None, description="取消原因，记入 errorMessage")
+
+
+class ChangeTask(Request):
+    """What of a task may be changed; any other field is refused."""
+
+    model_config = ConfigDict(**sample(priority=3), extra="forbid")
+
+    priority: Int64 = Field(description="新的优先级")

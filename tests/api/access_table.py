@@ -34,6 +34,6 @@ MAY: dict[str, set[str]] = {
     for section in sections.split()
 } | {EVENTS: {"user", "operator", "admin"}, AUDIT: {"admin"}}
 MAY |= {DRAIN: {"operator", "admin", "node"}, UNDRAIN: {"operator", "admin"}}
-_STEERING = ("POST /tasks/{taskId}/cancel", "POST /tasks/{taskId}/retry")
+_STEERING = ("POST /tasks/{taskId}/cancel", "POST /tasks/{taskId}/retry", "PATCH /tasks/{taskId}")
 MAY |= {call: {"user", "operator", "admin"} for call in _STEERING}  # the owner, operator, admin
 CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

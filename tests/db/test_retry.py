@@ -29,7 +29,7 @@ async def test_a_relative_limit_begins_anew_and_a_past_deadline_is_dropped(life:
     assert (ahead.group_id, ahead.flow) == ("g", "owner:u")
 
 
-async def test_an_app_weighs_where_the_key_of_the_task_was_granted_it(life: Life) -> None:
+async def test_an_app_counts_if_the_key_of_the_task_was_granted_it(life: Life) -> None:
     await life.do("""INSERT INTO key_grants (lineage, grants) VALUES ('granted', '{"apps": ["a"]}'), ('other', '{}')""")
     for lineage, granted in (("granted", True), ("other", False), ("none", False), (None, False)):
         await rows.task(life.connection, f"of {lineage}", app="a", lineage=lineage)

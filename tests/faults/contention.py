@@ -15,6 +15,7 @@ SETTLES = "a.closed_at, g.epoch"
 FAULTS = "SET status = 'FAULTY'"
 ACTIVATES = "SET status = 'ACTIVE'"
 DEREGISTERS = "SET gone_at = clock_timestamp()"
+CHANGES_PRIORITY = "SET priority ="
 CLAIMS = "FROM gpus g CROSS JOIN LATERAL"
 LOOKS_FOR_SILENCE = "SELECT FROM gpus WHERE gpu_id ="
 

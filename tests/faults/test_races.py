@@ -13,6 +13,7 @@
 | recover while the offline timer fires | test_the_offline_timer_that_waits_behind_recover_does_nothing |
 | a claim while the node's drain begins | test_a_claim_that_waits_behind_the_drain_gets_nothing |
 | a result while the drain's deadline passes | test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late |
+| a claim while the priority is changed | test_a_priority_that_waits_behind_a_claim_is_refused |
 | a person's signal during a recover by REST | db/test_node_commands.py: test_a_fault_and_a_recover_… |
 | two API processes, the same call at once | e2e/test_cluster.py: test_fault_and_recover_that_wait_for_one_lock_… |
 | node paused past its grace, then resumed | e2e/test_agent_killed.py: test_paused_past_its_grace_… |
@@ -27,14 +28,16 @@ from typing import Any
 import pytest
 
 from infra.db.attempts import queries as attempt_queries
+from infra.db.nodes import drains
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
 from infra.db.session import Database
+from infra.db.slots import assign
 from infra.db.transactions import attend_node, node_state, settle_attempt
 from tests.conftest import eventually
 from tests.e2e.inside import select
-from tests.faults.contention import ACTIVATES, CLAIMS, DEREGISTERS, LOOKS_FOR_SILENCE, SETTLES, held
+from tests.faults.contention import ACTIVATES, CHANGES_PRIORITY, CLAIMS, DEREGISTERS, LOOKS_FOR_SILENCE, SETTLES, held
 from workflows.domain.attempt import End, Outcome
 
 SLOW = 40.0
@@ -212,6 +215,23 @@ async def test_a_claim_that_waits_behind_the_drain_gets_nothing(api, make_node, 
     await api.post("/gpus/race_drain/undrain")
     await api.succeed(await node.next_put(), {})
     await api.until(task_id, "COMPLETED")
+
+
+async def test_a_priority_that_waits_behind_a_claim_is_refused(api, make_node, stack):
+    await make_node("race_priority", [655])
+    await api.post("/gpus/race_priority/drain", {"reason": "race"})
+    task_id = await api.create(655)
+    async with held(stack) as claim:
+        await claim.lock_node("race_priority")
+        await claim.connection.execute(drains._UNDRAIN, {"gpu_id": "race_priority"})
+        (granted,) = await assign.assign(claim.connection, "race_priority")  # as a task of another type does
+        assert granted.task_id == task_id
+        change = asyncio.create_task(api.ask("PATCH", f"/tasks/{task_id}", json={"priority": 3}, code=400))
+        await claim.until_waiting(CHANGES_PRIORITY)
+        await claim.commit()
+        await change
+    assert (await api.get(f"/tasks/{task_id}"))["priority"] == 1
+    await api.post(f"/tasks/{task_id}/cancel")
 
 
 async def test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late(api, make_node, stack, temporal):

@@ -66,6 +66,7 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 class Body:
     """An operation with a body, and the sample that it takes."""
 
+    method: str
     path: str
     schema: dict[str, Any]
     sample: dict[str, Any]
@@ -73,7 +74,8 @@ class Body:
 
     @property
     def name(self) -> str:
-        return self.path.removeprefix("/")
+        path = self.path.removeprefix("/")
+        return path if self.method == "post" else f"{self.method} {path}"
 
     def with_raw(self, field: str, raw: str) -> bytes:
         """The sample with the JSON text `raw` in one field."""
@@ -82,10 +84,11 @@ class Body:
 
 def bodies() -> Iterator[Body]:
     for path, item in DOCUMENT["paths"].items():
-        if (request := item.get("post", {}).get("requestBody")) is not None:
-            content = request["content"]["application/json"]
-            name = path.removeprefix(PREFIX).format(**UNKNOWN)
-            yield Body(name, resolved(content["schema"]), content["example"], request["required"])
+        for method, operation in item.items():
+            if (request := operation.get("requestBody")) is not None:
+                content = request["content"]["application/json"]
+                name = path.removeprefix(PREFIX).format(**UNKNOWN)
+                yield Body(method, name, resolved(content["schema"]), content["example"], request["required"])
 
 
 BODIES = list(bodies())
@@ -122,6 +125,7 @@ def test_the_table_is_whole() -> None:
     assert sorted(body.name for body in BODIES) == [
         "gpus/gpu_none/drain",
         "gpus/register",
+        "patch tasks/task_none",
         "tasks",
         "tasks/task_none/cancel",
         "tasks/task_none/result",
@@ -141,7 +145,7 @@ def refused(response: Any, field: str) -> None:
 @pytest.mark.parametrize(("body", "field", "raw"), FIELDS)
 async def test_a_bad_value_is_refused_by_its_field_s_name(http, body, field, raw):
     content = body.with_raw(field, raw)
-    response = await http.post(body.path, content=content, headers={"Content-Type": "application/json"})
+    response = await http.request(body.method, body.path, content=content, headers={"Content-Type": "application/json"})
     refused(response, "body" if "[" * 99 in raw and field != "result" else field)  # its fields are not looked at
 
 
@@ -150,7 +154,9 @@ async def test_a_bad_value_is_refused_by_its_field_s_name(http, body, field, raw
     [pytest.param(body, name, id=f"{body.name}-{name}") for body in BODIES for name in body.schema.get("required", ())],
 )
 async def test_a_missing_field_is_named(http, body, field):
-    refused(await http.post(body.path, json={k: v for k, v in body.sample.items() if k != field}), field)
+    refused(
+        await http.request(body.method, body.path, json={k: v for k, v in body.sample.items() if k != field}), field
+    )
 
 
 CONTENTS = {
@@ -179,7 +185,9 @@ by_body = pytest.mark.parametrize("body", BODIES, ids=lambda body: body.name)
 async def test_what_is_no_json_object_is_refused(http, body, content):
     if not content and not body.required:
         return
-    refused(await http.post(body.path, content=content, headers={"Content-Type": "application/json"}), "")
+    refused(
+        await http.request(body.method, body.path, content=content, headers={"Content-Type": "application/json"}), ""
+    )
 
 
 @by_body
@@ -188,7 +196,10 @@ async def test_more_than_a_mebibyte_is_refused_though_its_length_was_not_told(ht
         for _ in range(17):
             yield b"x" * 65536
 
-    refused(await http.post(body.path, content=chunks(), headers={"Content-Type": "application/json"}), "body")
+    refused(
+        await http.request(body.method, body.path, content=chunks(), headers={"Content-Type": "application/json"}),
+        "body",
+    )
 
 
 @by_body
@@ -197,7 +208,10 @@ async def test_more_than_a_mebibyte_is_refused_though_its_length_was_not_told(ht
 )
 async def test_another_content_type_is_refused(http, body, kind):
     headers = {} if kind is None else {"Content-Type": kind}
-    refused(await http.post(body.path, content=json.dumps(body.sample).encode(), headers=headers), "Content-Type")
+    refused(
+        await http.request(body.method, body.path, content=json.dumps(body.sample).encode(), headers=headers),
+        "Content-Type",
+    )
 
 
 NUMBERS = ["", "x", "1.5", "1e2", "+1", " 1", "１", "0x1", "NaN", "true", str(2**63), str(-(2**63) - 1), "%00", "1%00"]
@@ -264,6 +278,20 @@ async def test_a_path_that_can_not_be_stored_is_refused(http, path):
 async def test_an_idempotency_key_is_a_word(http, key):
     task = next(body for body in BODIES if body.path == "/tasks")
     refused(await http.post("/tasks", json=task.sample, headers={"Idempotency-Key": key}), "Idempotency-Key")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"status": "FAILED"}, "status"),
+        ({"priority": 3, "payload": "{}"}, "payload"),
+        ({"priority": "3", "taskType": 1}, "taskType"),
+        ({"priority": 3, f"{CANARY} {CANARY}": 1}, "body"),
+        ({}, "priority"),
+    ],
+)
+async def test_a_task_s_priority_alone_may_be_changed(http, body, field):
+    refused(await http.patch("/tasks/task_none", json=body), field)
 
 
 @pytest.mark.parametrize("status", ["PROCESSING", "QUEUED"])

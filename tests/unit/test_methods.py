@@ -37,7 +37,7 @@ async def test_a_preflight_of_an_allowed_origin_needs_no_key() -> None:
     assert (response.status_code, response.json()) == (200, {"code": 200, "message": "success", "data": None})
     allowed = cors(response)
     assert allowed["access-control-allow-origin"] == OURS
-    assert {"GET", "POST", "DELETE", "HEAD"} <= set(allowed["access-control-allow-methods"].split(", "))
+    assert {"GET", "POST", "PATCH", "DELETE", "HEAD"} <= set(allowed["access-control-allow-methods"].split(", "))
     headers = allowed["access-control-allow-headers"].lower().split(", ")
     assert {"authorization", "x-api-key", "content-type", "idempotency-key", "x-attempt-token", "prefer"} <= set(
         headers

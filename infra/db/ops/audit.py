@@ -19,6 +19,7 @@ class Action(StrEnum):
     TASK_CREATE = "task.create"
     TASK_CANCEL = "task.cancel"
     TASK_RETRY = "task.retry"
+    TASK_PRIORITY = "task.priority"
     GPU_REGISTER = "gpu.register"
     GPU_DEREGISTER = "gpu.deregister"
     GPU_FAULT = "gpu.fault"

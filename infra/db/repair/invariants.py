@@ -56,7 +56,8 @@ LEGAL_EVENTS = Check(
     SELECT task_id || ' #' || seq || ': ' || COALESCE(from_status, '-') || ' to ' || to_status
       FROM (SELECT *, lag(to_status) OVER (PARTITION BY task_id ORDER BY seq) AS before FROM task_events) e
      WHERE (COALESCE(from_status, ''), to_status) NOT IN ({_LEGAL})
-           AND NOT (from_status IS NOT DISTINCT FROM to_status AND actor = 'reconciler')  -- a note: it moves nothing
+           AND NOT (from_status = to_status  -- a note, of a repair or of another priority: it moves nothing
+                    AND (actor = 'reconciler' OR to_status = 'QUEUED' AND actor LIKE 'key:%%'))
         OR from_status IS DISTINCT FROM before OR COALESCE(actor, '') = ''
     """,
 )

@@ -61,7 +61,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Original:
-    """What a retry takes over from the task that it repeats.
+    """What a retry takes over from the task that it repeats, and whose share of the queue that takes.
 
     `expires_at` begins anew; a `deadline` that is past is None. `app_granted`: the key that created it was granted the
     app.
@@ -82,6 +82,11 @@ class Original:
     expires_at: datetime | None
     deadline: datetime | None
     app_granted: bool
+
+    @property
+    def granted_apps(self) -> list[str] | None:
+        """The app, if the key that created the task was granted it."""
+        return [self.app] if self.app_granted else None
 
 
 @dataclass(frozen=True)

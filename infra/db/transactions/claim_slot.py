@@ -43,10 +43,17 @@ class _Task(Seeker):
 async def claim(transaction: Transaction, task_id: str) -> Claim:
     """Find a slot for a task, or leave it waiting. Repeating it returns the open grant.
 
-    First a search that waits for no node's row. If it is not certain, each further transaction waits for one node: a
-    transaction that holds a node's row never waits for another lock, so no two block each other.
+    First a search that waits for no node's row, then `go_on`.
     """
-    found = await transaction(partial(_search, task_id=task_id))
+    return await go_on(transaction, task_id, await transaction(partial(_search, task_id=task_id)))
+
+
+async def go_on(transaction: Transaction, task_id: str, found: Claim) -> Claim:
+    """Go on with a search that is not over.
+
+    Each transaction waits for one node: a transaction that holds a node's row never waits for another lock, so no two
+    block each other.
+    """
     tried: list[str] = []
     while not found.over:
         last = await transaction(partial(_search_on, task_id=task_id, tried=tried))

@@ -1,0 +1,145 @@
+"""Changing the priority of a task that has no slot (ADR 0036)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from infra.db import locks
+from infra.db.connection import Connection
+from infra.db.ops import audit
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
+from infra.db.queue import order
+from infra.db.session import Transaction
+from infra.db.slots import search
+from infra.db.slots.search import Claim, Seeker
+from infra.db.tasks import timeline
+from infra.db.tasks.transitions import Cause
+from infra.db.transactions import claim_slot
+from infra.temporal.notifications import Granted, Notifications
+from workflows.domain.errors import IllegalTransition, TaskNotFound
+from workflows.domain.gpu import PriorityQueue
+from workflows.domain.priority import class_of
+from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.messages import Grant, TaskInput
+
+_READ = """
+    SELECT t.task_id, t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on,
+           t.barred_on, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.waiting_since, t.attempts,
+           EXISTS (SELECT FROM attempts a WHERE a.task_id = t.task_id AND a.closed_at IS NULL) AS has_slot
+      FROM tasks t WHERE t.task_id = %(task_id)s
+    """
+# A claim raises `attempts`: so one that came in between is seen on this very row. A task that had been promoted by age
+# keeps the better one of both places.
+_CHANGE = """
+    UPDATE tasks SET priority = %(priority)s, updated_at = clock_timestamp()
+     WHERE task_id = %(task_id)s AND status = 'QUEUED' AND attempts = %(attempts)s
+    """
+_CHANGE_CLASS = """
+    UPDATE tasks
+       SET priority = %(priority)s, updated_at = clock_timestamp(), queue_class = %(queue_class)s, promoted_at = NULL,
+           queue_rank = CASE WHEN queue_class = %(queue_class)s THEN LEAST(queue_rank, %(rank)s) ELSE %(rank)s END
+     WHERE task_id = %(task_id)s AND status = 'QUEUED' AND attempts = %(attempts)s
+    """
+
+
+@dataclass(frozen=True)
+class Share:
+    """Whose share of the queue the task takes, as at a creation: its flow, that flow's weight, and the types that share
+    a node with the task's."""
+
+    flow: str
+    weight: float
+    pool: list[int]
+
+
+@dataclass(frozen=True)
+class _Task(Seeker):
+    user_id: str
+    app: str
+    priority: int
+    timeout_ms: int
+    traceparent: str | None
+    waiting_since: datetime | None
+    attempts: int
+    has_slot: bool
+
+    def granted(self, grant: Grant) -> Granted:
+        return Granted(TaskInput.of(self, waits=True), grant, self.traceparent)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    task: _Task
+    found: Claim = field(default_factory=lambda: Claim(waiting=True))
+
+
+async def change(
+    transaction: Transaction,
+    by: Caller,
+    task_id: str,
+    task_type: int,
+    priority: int,
+    share: Share,
+    *,
+    claims_slot: bool = True,
+) -> Notifications:
+    """Change the priority, and with it the place in the queue. Repeating it changes nothing.
+
+    With `claims_slot` a task that waits searches for a slot, as at its creation: it may use other nodes now. Raises
+    TaskNotFound, and IllegalTransition if the task has ended, or has a slot and another priority.
+    """
+    changed = await transaction(lambda c: _change(c, by, task_id, task_type, priority, share, claims_slot=claims_slot))
+    found = await claim_slot.go_on(transaction, task_id, changed.found)
+    own = [changed.task.granted(found.grant)] if found.grant is not None else []
+    return Notifications(grants=[*own, *found.others])
+
+
+async def _change(
+    connection: Connection,
+    by: Caller,
+    task_id: str,
+    task_type: int,
+    priority: int,
+    share: Share,
+    *,
+    claims_slot: bool,
+) -> _Changed:
+    queue_class = int(class_of(priority) is PriorityQueue.VIP)
+    await locks.type_and_flow(connection, task_type, queue_class, share.flow)
+    before = await _read(connection, task_id)
+    if before.status in TERMINAL:
+        raise IllegalTransition(f"任务已以 {before.status} 结束")
+    if before.priority == priority:
+        await audit.record(connection, by, Action.TASK_PRIORITY, task_id, f"{priority}", changed=False)
+        return _Changed(before)
+    await _write(connection, before, priority, queue_class, share)
+    detail = f"{before.priority} → {priority}"
+    cause = Cause(task_id, None, None, f"key:{by.key_id}", f"优先级 {detail}")
+    await timeline.note(connection, cause)
+    await audit.record(connection, by, Action.TASK_PRIORITY, task_id, detail)
+    task = await _read(connection, task_id)
+    searches = claims_slot and task.waiting_since is not None
+    return _Changed(task, await search.find(connection, task)) if searches else _Changed(task)
+
+
+async def _read(connection: Connection, task_id: str) -> _Task:
+    task = await connection.one_or_none(_Task, _READ, {"task_id": task_id})
+    if task is None:
+        raise TaskNotFound
+    return task
+
+
+async def _write(connection: Connection, before: _Task, priority: int, queue_class: int, share: Share) -> None:
+    """Write the new priority. Raises IllegalTransition if the task has a slot."""
+    values = {"task_id": before.task_id, "priority": priority, "attempts": before.attempts}
+    if before.status != TaskStatus.QUEUED or before.has_slot:
+        written = 0
+    elif class_of(before.priority) is class_of(priority):
+        written = await connection.execute(_CHANGE, values)
+    else:
+        joined = await order.join(connection, before.task_type, queue_class, share.flow, share.weight, share.pool)
+        written = await connection.execute(_CHANGE_CLASS, {**values, "queue_class": queue_class, "rank": joined.rank})
+    if not written:
+        raise IllegalTransition("任务已获得执行位，不能再修改优先级")
