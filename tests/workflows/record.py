@@ -4,7 +4,8 @@ With a word it takes only some: `continued` those around a continue-as-new, `cla
 slot with its creation, `short` those of short work, `waiting` those of tasks that wait in a workflow that has begun,
 `commanded` the one of a node that a person signals, `drained` the one of a node that drains, `handed_back` the one of a
 task that is taken from it, `granted_falsely` the one of a false grant, `endings` those of workflows that fail as their
-tasks. Run it only when a workflow's commands change on purpose; open runs of the old commands must still replay.
+tasks, `cancelled` those of requests to cancel. Run it only when a workflow's commands change on purpose; open runs of
+the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
+from infra.db.session import Database
+from infra.db.transactions import cancel_task
 from infra.settings import Settings
 from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
+from tests.db.rows import CREATOR
 from tests.fake_node import FakeNode
 from workers.stack.stack import Stack
 from workers.stack.temporal import DYNAMIC_CONFIG
@@ -183,6 +189,67 @@ class Recorder:
                 )
             await self.keep(f"task_found_{name}", f"task-{task}")
 
+    async def cancelled(self) -> None:
+        """Requests to cancel, wherever they meet the task.
+
+        The version of 2026-11-29 let them end the run and not the task: its history is `task_cancel_ended_the_run`.
+        """
+        node = await self.node("cancels", 12)
+        by_rest = await self._on(node, 12)
+        await self.api.post(f"/tasks/{by_rest}/cancel", {})
+        by_person = await self._on(node, 12)
+        await self._handle(by_person).cancel()
+        unbegun, begun = await self.api.create(13), await self._on(node, 12, "FAILED")
+        for one in (begun, unbegun):
+            await self.api.post(f"/tasks/{one}/cancel", {})
+        unasked = await self._on(node, 12)
+        database = Database(self.api.stack.services.database_url, connections=1)
+        await database.run(lambda c: cancel_task.cancel(c, CREATOR, unasked, None))
+        await self._handle(unasked).signal("settled", 1)  # the leader's request comes two seconds later
+        await database.close()
+        for name, one in {
+            "running": by_rest, "by_a_person": by_person, "in_its_backoff": begun, "before_its_first_step": unbegun,
+            "unasked": unasked,
+        }.items():  # fmt: skip
+            await self._closed(one)
+            await self.keep(f"task_cancelled_{name}", f"task-{one}")
+        completed = await self._on(node, 12, "COMPLETED")
+        for name, one in (("completed", completed), ("cancelled", by_rest)):
+            await self._another_run(one, timedelta(days=1) if one == completed else timedelta())
+            await self._handle(one).cancel()
+            await self._closed(one)
+            await self.keep(f"task_cancel_found_{name}", f"task-{one}")
+
+    def _handle(self, task_id: str) -> WorkflowHandle[Any, Any]:
+        return self.client.get_workflow_handle(f"task-{task_id}")
+
+    async def _on(self, node: FakeNode, task_type: int, said: str = "PROCESSING") -> str:
+        """A task of which the node has said something, and which has come so far."""
+        task = await self.api.create(task_type)
+        put = await node.next_put()
+        if said == "FAILED":
+            await self.api.say(put, said, "boom")
+        elif said == "COMPLETED":
+            await self.api.succeed(put, {})
+        await self.api.until(task, "QUEUED" if said == "FAILED" else said)
+        await asyncio.sleep(0.5 if said != "FAILED" else 0.2)
+        return task
+
+    async def _another_run(self, task_id: str, delay: timedelta) -> None:
+        await self.client.start_workflow(
+            TaskWorkflow.run,
+            TaskInput(task_id, 12, "u", "a", 1, 1000, waits=bool(delay)),
+            id=f"task-{task_id}",
+            task_queue=Settings().task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_delay=delay or None,
+        )
+        await asyncio.sleep(0.5)
+
+    async def _closed(self, task_id: str) -> None:
+        with suppress(WorkflowFailureError):
+            await self._handle(task_id).result()
+
     async def granted_first(self) -> None:
         """A task is granted a slot before its workflow's first step."""
         node = await self.node("brisk", 4)
@@ -316,6 +383,7 @@ async def main() -> None:
         await usual.short()
         await usual.waiting()
         await usual.endings()
+        await usual.cancelled()
         await usual.nodes()
         await usual.commanded()
         await usual.drained()
@@ -371,6 +439,12 @@ async def endings() -> None:
         await usual.endings()
 
 
+async def cancelled() -> None:
+    """The histories of requests to cancel."""
+    async with recorder() as usual:
+        await usual.cancelled()
+
+
 async def continued() -> None:
     """The histories around a continue-as-new, without ones of a thousand events: the server suggests it sooner."""
     DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
@@ -379,6 +453,6 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    alone = (continued, granted_falsely, claimed, short, waiting, commanded, drained, handed_back, endings)
+    alone = (continued, granted_falsely, claimed, short, waiting, commanded, drained, handed_back, endings, cancelled)
     wanted = {one.__name__: one for one in alone}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

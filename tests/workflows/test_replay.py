@@ -8,14 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from temporalio import workflow
 from temporalio.client import WorkflowHistory
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
 
 from infra.settings import Settings
 from infra.temporal.access import DATA_CONVERTER
 from workers.temporal_worker import WORKFLOWS, workflow_runner
+from workflows.task import CANCEL_CANCELS
 
-HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
+HISTORIES = Path(__file__).parent / "histories"
 WANTED = {
     "task_completed",
     "task_retried",
@@ -52,15 +54,41 @@ WANTED = {
     "node_continued",
     "node_after_continue",
     "monitor",
+    "task_cancelled_running",
+    "task_cancelled_by_a_person",
+    "task_cancelled_before_its_first_step",
+    "task_cancelled_in_its_backoff",
+    "task_cancelled_unasked",
+    "task_cancel_found_completed",
+    "task_cancel_found_cancelled",
+    "task_cancel_ended_the_run",
 }
+OLD_CANCEL = "task_cancel_ended_the_run"
 
 
 def test_every_outcome_has_a_history():
-    assert {path.stem for path in HISTORIES} >= WANTED
+    assert {path.stem for path in HISTORIES.glob("*.json")} >= WANTED
 
 
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
-async def test_replays(path):
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER, workflow_runner=workflow_runner(Settings()))
-    history = WorkflowHistory.from_json(f"recorded-{path.stem}", path.read_text())
+async def replay(name: str, runner: WorkflowRunner) -> None:
+    history = WorkflowHistory.from_json(f"recorded-{name}", (HISTORIES / f"{name}.json").read_text())
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER, workflow_runner=runner)
     await replayer.replay_workflow(history)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(HISTORIES.glob("*.json"))])
+async def test_replays(name):
+    await replay(name, workflow_runner(Settings()))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in WANTED if "cancel" in name))
+async def test_a_cancel_replays_without_the_sandbox(name):
+    await replay(name, UnsandboxedWorkflowRunner())
+
+
+async def test_an_old_history_with_a_request_to_cancel_needs_the_guard(monkeypatch):
+    """Such a run is closed. It is replayed for a query in the Web UI."""
+    patched = workflow.patched
+    monkeypatch.setattr(workflow, "patched", lambda change: change == CANCEL_CANCELS or patched(change))
+    with pytest.raises(workflow.NondeterminismError):
+        await replay(OLD_CANCEL, UnsandboxedWorkflowRunner())
