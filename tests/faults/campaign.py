@@ -23,9 +23,10 @@ from infra.db.ops.api_keys import NewKey
 from infra.db.ops.audit import Actor
 from infra.db.session import Database
 from infra.settings import ENV_PREFIX
-from tests.faults import verdict
+from tests.faults import cancelling, careless, verdict
 from tests.faults.bad_nodes import all_of_them
-from tests.faults.careless import OWNER, Careless
+from tests.faults.cancelling import Cancelling
+from tests.faults.careless import Careless
 from tests.faults.clients import PATIENCE, Clients
 from tests.faults.figures import Figures
 from tests.faults.nemesis import Nemesis
@@ -39,6 +40,8 @@ JOINS = 0.15
 """Of the time of the load: then the bad nodes come."""
 CARELESS = 4
 """Honest tasks for each careless one."""
+CANCELLED = 4
+"""Honest tasks for each one that its user cancels."""
 HEAL_S = 60.0
 CLOSE_S = 30.0
 UNFINISHED = "SELECT count(*) FROM tasks WHERE completed_at IS NULL"
@@ -51,16 +54,17 @@ async def run(plan: Plan, log: Log, folder: Path | None = None) -> Figures:
         async with (
             running(plan, folder or Path(scratch), log) as system,
             _http(system, KEY) as http,
-            _http(system, await _users_key(system)) as careless,
+            _http(system, await _users_key(system, careless.OWNER)) as heedless,
+            _http(system, await _users_key(system, cancelling.OWNER)) as fickle,
         ):
-            return await Campaign(plan, system, Clients(http, plan), Clients(careless, plan)).run()
+            return await Campaign(plan, system, *(Clients(one, plan) for one in (http, heedless, fickle))).run()
 
 
-async def _users_key(system: System) -> str:
-    """The secret of a new key of the careless user."""
+async def _users_key(system: System, owner: str) -> str:
+    """The secret of a new user's key."""
     database = Database(system.services.database_url, connections=2)
     try:
-        key = NewKey(Role.USER, OWNER)
+        key = NewKey(Role.USER, owner)
         return (await database.run(lambda c: api_keys.create(c, key, Actor(None, "faults", None)))).secret
     finally:
         await database.close()
@@ -79,13 +83,14 @@ def _http(system: System, key: str) -> httpx.AsyncClient:
 class Campaign:
     """One run on a running system."""
 
-    def __init__(self, plan: Plan, system: System, clients: Clients, careless: Clients) -> None:
+    def __init__(self, plan: Plan, system: System, clients: Clients, careless: Clients, cancelling: Clients) -> None:
         self._plan = plan
         self._system = system
         self._clients = clients
         self._nemesis = Nemesis(system.parts)
         self._bad_nodes = all_of_them(clients.http, plan.chance("bad nodes")) if plan.bad_company else []
         self._careless = Careless(careless, plan.tasks // CARELESS if plan.bad_company else 0)
+        self._cancelling = Cancelling(cancelling, plan.tasks // CANCELLED)
         self._operator = Operator(clients, NODES, plan.chance("operator"))
         self._joined_at = math.inf
 
@@ -109,6 +114,7 @@ class Campaign:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._clients.work())
             group.create_task(self._careless.work())
+            group.create_task(self._cancelling.work())
             group.create_task(self._nemesis.work(faults(self._plan, list(PARTS))))
             group.create_task(self._operator.work(self._plan.seconds))
         self._system.break_network(broken=False)
@@ -119,7 +125,7 @@ class Campaign:
         drained_s = time.monotonic() - began
         await self._until_workflows_are_closed()
         verified = await self._verify()
-        untrue = await self._careless.check()
+        untrue = await self._careless.check() + await self._cancelling.check(self._url, NODES)
         bad = [node.gpu_id for node in self._bad_nodes]
         return Figures.of(
             seed=self._plan.seed,
@@ -127,8 +133,15 @@ class Campaign:
             lost=await self._clients.check(),
             untrue=untrue,
             careless=dict(self._careless.ends),
+            cancels=dict(self._cancelling.ends),
+            refused_after_stop=dict(self._cancelling.refused),
             verdict=await verdict.read(self._url, NODES, bad, self._joined_at),
-            wrong=self._clients.wrong + self._careless.clients.wrong + await self._operator.check(self._url),
+            wrong=[
+                *self._clients.wrong,
+                *self._careless.clients.wrong,
+                *self._cancelling.clients.wrong,
+                *await self._operator.check(self._url),
+            ],
             drains=len(self._operator.drained),
             stuck=stuck,
             verified=verified,

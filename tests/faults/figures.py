@@ -36,6 +36,8 @@ class Figures:
     bad_nodes: dict[str, str]
     sound_nodes_rested: dict[str, int]
     careless: dict[str, int]
+    cancels: dict[str, int]
+    refused_after_stop: dict[str, int]
     honest_s_before: str
     honest_s_beside: str
     complaints: list[str]

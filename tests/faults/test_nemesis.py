@@ -23,6 +23,8 @@ async def test_nothing_is_lost_doubled_leaked_or_stuck() -> None:
     assert figures.kills >= 5
     assert figures.pauses >= 2
     assert figures.drains >= 3
+    assert sum(figures.cancels.values()) == SHORT.tasks // campaign.CANCELLED
+    assert figures.cancels["200: FAILED CANCELLED"] > 0
     assert sum(figures.network_faults.values()) > 0
     assert set(figures.bad_nodes) == set(bad_nodes.KINDS)
     assert {end.partition(":")[0] for end in figures.careless} == set(careless.KINDS)

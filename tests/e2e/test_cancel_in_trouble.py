@@ -1,0 +1,103 @@
+"""Cancels where something else goes wrong: nodes that stop slowly or answer anything, outages, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from temporalio.client import WorkflowExecutionStatus
+
+from tests.conftest import eventually
+from tests.e2e.inside import is_started, select
+from tests.e2e.test_cancel import cancel, closed, running
+from tests.e2e.test_outages import without
+
+CANCELED = WorkflowExecutionStatus.CANCELED
+AT_ONCE = 20
+STOPPED = {"status": "canceled", "stopped": True}
+ANSWERS: dict[str, tuple[int, dict[str, Any]]] = {
+    "slow": (200, STOPPED),
+    "mute": (200, STOPPED),
+    "broken": (500, STOPPED),
+    "wordy": (200, {"stopped": "yes"}),
+    "huge": (200, STOPPED | {"why": "x" * 200_000}),
+}
+SLOW_S = 2.5
+FREE_WITHIN_S = {"slow": (2.3, 8), "huge": (1.9, 8), "mute": (9.5, 16), "broken": (9.5, 16), "wordy": (9.5, 16)}
+"""From the cancel to the next dispatch, on a machine that is busy. An answer that is too long does not say anything."""
+
+
+async def test_the_slot_is_free_after_ten_seconds_whatever_the_node_answers(api, make_node):
+    async def one(task_type: int, kind: str) -> None:
+        node = await make_node(f"{kind}_to_stop", [task_type])
+        node.cancel_answer = ANSWERS[kind]
+        node.cancel_hold = asyncio.Event() if kind in {"slow", "mute"} else None
+        task_id, then = await api.create(task_type), await api.create(task_type)
+        await node.next_put()
+        await api.until(task_id, "PROCESSING")
+        began = asyncio.get_running_loop().time()
+        await cancel(api, task_id)
+        if kind == "slow":
+            asyncio.get_running_loop().call_later(SLOW_S, node.cancel_hold.set)
+        assert (await node.next_put(40)).task_id == then
+        least, most = FREE_WITHIN_S[kind]
+        assert least < asyncio.get_running_loop().time() - began < most, kind
+        assert (await api.get(f"/gpus/{node.gpu_id}"))["status"] == "ACTIVE"
+
+    await asyncio.gather(*(one(671 + n, kind) for n, kind in enumerate(ANSWERS)))
+
+
+async def test_many_cancels_at_once(api, make_node, temporal, stack):
+    node = await make_node("crowded", [676], maxConcurrentTasks=100)
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def taking_turns(call: Any) -> Any:
+        async with turns:
+            return await call
+
+    payload = '"' + "x" * (256 * 1024 - 2) + '"'
+    created = [api.create(676, *([payload] if n == 0 else [])) for n in range(200)]
+    tasks = await asyncio.gather(*map(taking_turns, created))
+    begun = [(await node.next_put()).task_id for _ in range(100)]
+    assert set(await asyncio.gather(*(taking_turns(cancel(api, one)) for one in tasks))) == {"任务已取消"}
+    assert set(await asyncio.gather(*(taking_turns(closed(temporal, one)) for one in begun))) == {CANCELED}
+
+    async def is_over() -> bool:
+        """A task that was cancelled before the start of its workflow has none."""
+        open_ones = await temporal.count_workflows("TaskType = 676 AND ExecutionStatus = 'Running'")
+        return open_ones.count == 0 and await running(api, "crowded") == 0
+
+    await eventually(is_over)
+    left = "SELECT count(*)::int AS n FROM tasks WHERE task_type = 676 AND end_reason IS DISTINCT FROM 'CANCELLED'"
+    assert await select(stack, left) == [{"n": 0}]
+
+
+async def test_a_cancel_while_temporal_is_away_ends_the_row_at_once(api, make_node, temporal, stack):
+    node = await make_node("cut_off", [677])
+    begun, waiting = await api.create(677), await api.create(677)
+    await node.next_put()
+    await api.until(begun, "PROCESSING")
+    await eventually(lambda: is_started(temporal, waiting))
+    async with without(stack, "temporal"):
+        for one in (begun, waiting):
+            await cancel(api, one)
+            assert (await api.get(f"/tasks/{one}"))["endReason"] == "CANCELLED"
+    for one in (begun, waiting):
+        assert await closed(temporal, one) is CANCELED
+    await eventually(lambda: asyncio.sleep(0, node.canceled))
+
+
+async def test_a_cancel_outlives_a_restart_of_postgres_and_of_every_program(api, make_node, temporal, stack):
+    """The leader is among them. What it had to tell is in the rows."""
+    node = await make_node("restarted", [678])
+    node.cancel_hold = asyncio.Event()  # never answers
+    task_id, then = await api.create(678), await api.create(678)
+    await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    async with without(stack, "postgres"):
+        assert (await api.http.post(f"/tasks/{task_id}/cancel")).status_code == 503
+    await cancel(api, task_id)
+    for name in ("worker", "api"):
+        stack.part(name).kill()
+    assert (await node.next_put(60)).task_id == then
+    assert await closed(temporal, task_id) is CANCELED
