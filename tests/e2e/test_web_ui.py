@@ -67,6 +67,13 @@ class WebUi:
         self._click("//dialog[@open]//*[@data-testid='confirm-modal-button']")
         self._until(lambda: not self._browser.find_elements(By.XPATH, "//dialog[@open]"))
 
+    def cancel(self, workflow_id: str) -> None:
+        """Request the cancellation of a workflow."""
+        self._browser.get(f"{self._workflows}/{workflow_id}")
+        self._click("//button[contains(., 'Request Cancellation')]")
+        self._click("//dialog[@open]//*[@data-testid='confirm-modal-button']")
+        self._until(lambda: not self._browser.find_elements(By.XPATH, "//dialog[@open]"))
+
     def query(self, workflow_id: str, name: str, expected: str) -> str:
         """Run a query that the page offers; the answer as it is shown, once it holds what is expected."""
         self._browser.get(f"{self._workflows}/{workflow_id}")
@@ -168,3 +175,17 @@ async def test_the_list_tells_how_tasks_ended(api, web_ui, make_node):
     await api.until(failed, "FAILED")
     red = await asyncio.to_thread(web_ui.colour, f"task-{failed}", "Failed")
     assert red != await asyncio.to_thread(web_ui.colour, f"task-{completed}", "Completed")
+
+
+async def test_an_operator_cancels_tasks(api, web_ui, make_node):
+    node = await make_node("cancels_in_ui", [679])
+    begun, waiting = await api.create(679), await api.create(679)
+    put = await node.next_put()
+    await api.until(begun, "PROCESSING")
+    for task_id in (waiting, begun):
+        await asyncio.to_thread(web_ui.cancel, f"task-{task_id}")
+        assert (await api.until(task_id, "FAILED"))["endReason"] == "CANCELLED"
+        await asyncio.to_thread(web_ui.colour, f"task-{task_id}", "Canceled")
+    assert node.canceled == [put.run_id]
+    entries = await api.get("/audit?owner=temporal&action=task.cancel&size=100")
+    assert {begun, waiting} <= {one["subject"] for one in entries}

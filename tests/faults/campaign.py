@@ -54,10 +54,12 @@ async def run(plan: Plan, log: Log, folder: Path | None = None) -> Figures:
         async with (
             running(plan, folder or Path(scratch), log) as system,
             _http(system, KEY) as http,
-            _http(system, await _users_key(system, careless.OWNER)) as heedless,
-            _http(system, await _users_key(system, cancelling.OWNER)) as fickle,
+            _http(system, await _users_key(system, careless.OWNER)) as of_careless,
+            _http(system, await _users_key(system, cancelling.OWNER)) as of_cancelling,
         ):
-            return await Campaign(plan, system, *(Clients(one, plan) for one in (http, heedless, fickle))).run()
+            return await Campaign(
+                plan, system, *(Clients(one, plan) for one in (http, of_careless, of_cancelling))
+            ).run()
 
 
 async def _users_key(system: System, owner: str) -> str:
