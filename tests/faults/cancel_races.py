@@ -59,7 +59,7 @@ _ENDS = {
     "result": "COMPLETED - SUCCEEDED 1 0",
     "timeout": "TIMEOUT - TIMED_OUT 0 0",
 }
-"""By the winner: status, reason, the attempt's outcome, the number of results, and whether its workflow is to be notified."""
+"""By the winner: status, reason, the attempt's outcome, the number of results, and of entries for the workflow."""
 _DEADLOCKS = "SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()"
 
 

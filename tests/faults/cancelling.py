@@ -96,7 +96,7 @@ class Cancelling:
     async def _refused(self, url: str, sound: tuple[str, ...]) -> list[str]:
         """Dispatches that a sound node refused because it still ran what we had stopped.
 
-        A slot that was held to the last is excused: for so long nobody could ask the node.
+        A slot that was held to the last is excused: in that time nobody could ask the node.
         """
         values = {"sound": list(sound), "held_s": HELD_S, "soon_s": SOON_S, "refused": Outcome.REFUSED.value,
                   "stopped": [one.value for one in NODE_STILL_RUNS_IT]}  # fmt: skip

@@ -32,6 +32,10 @@ from workers.verify.run import located
 from workflows.messages import TaskInput
 from workflows.task import TaskWorkflow
 
+CANCELLED = (  # before the start of its workflow, so it has none
+    "UPDATE tasks SET status = 'FAILED', completed_at = clock_timestamp(), end_reason = 'CANCELLED'"
+    " WHERE task_id = 'task_unheard_of'"
+)
 ENDED = "UPDATE tasks SET status = 'FAILED', waiting_since = NULL, completed_at = clock_timestamp() - interval '%s s'"
 COPIED = """
     INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, payload, timeout_ms, max_retries,
@@ -170,6 +174,8 @@ async def test_a_workflow_without_a_row_is_found(hand):
 async def test_a_row_without_a_workflow_is_found(hand):
     await hand.sql(COPIED, "task_unheard_of", counted=False)
     assert await hand.found("task_unheard_of") == ["task_unheard_of is QUEUED and has no workflow"]
+    await hand.sql(CANCELLED, counted=False)
+    assert await hand.found("task_unheard_of") == []
     await hand.sql("DELETE FROM tasks WHERE task_id = 'task_unheard_of'", counted=False)
 
 

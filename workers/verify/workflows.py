@@ -96,7 +96,9 @@ class Agreement:
                 self.broken.append(f"{task_id} is {row.status}, its workflow ended with {says}")
 
     def _missing(self, task_id: str, row: TaskRow) -> None:
-        """Temporal forgets closed workflows, and a new task's workflow starts after its row is written."""
+        """Temporal forgets closed workflows, and a new task's workflow starts after its row, unless that has ended."""
+        if row.unbegun:
+            return
         if row.status in TERMINAL and row.ended_s > self.retention.total_seconds():
             self.unknown += 1
         elif row.started or row.status in TERMINAL or self.settled:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from infra.db.connection import Connection
 from infra.db.nodes import liveness
 from infra.db.repair.invariants import Check
+from workflows.domain.task import FROM_OUTSIDE
 
 EXAMPLES = 5
 
@@ -32,13 +33,17 @@ class Finding:
 
 
 class TaskRow(NamedTuple):
-    """A task as Temporal must know it: ended `ended_s` seconds ago (0: not yet), `mended` by the reconciler."""
+    """A task as Temporal must know it: ended `ended_s` seconds ago (0: not yet), `mended` by the reconciler.
+
+    `unbegun`: it was ended from outside before it got a slot, perhaps before its workflow was started.
+    """
 
     task_id: str
     status: str
     started: bool
     ended_s: float
     mended: bool
+    unbegun: bool = False
 
 
 class AcceptedResult(NamedTuple):
@@ -61,10 +66,12 @@ _FIND = """
            COALESCE((array_agg(subject ORDER BY subject))[1:{examples}], '{{}}') AS examples
       FROM ({broken}) AS found(subject)
 """
-_TASKS = """
+_FROM_OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
+_TASKS = f"""
     SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
            COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
-           EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status) AS mended
+           EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status) AS mended,
+           t.attempts = 0 AND COALESCE(t.end_reason IN ({_FROM_OUTSIDE}), false) AS unbegun
       FROM tasks t WHERE CAST(%(task_id)s AS text) IS NULL OR task_id = %(task_id)s
     """
 _RESULTS = (
