@@ -14,12 +14,7 @@
 | a claim while the node's drain begins | test_a_claim_that_waits_behind_the_drain_gets_nothing |
 | a result while the drain's deadline passes | test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late |
 | a claim while the priority is changed | test_a_priority_that_waits_behind_a_claim_is_refused |
-| cancel while the result is being accepted | test_races_of_cancels: …_cancel_is_late, …_result_is_refused |
-| cancel of a task whose workflow has not begun | test_races_of_cancels: test_a_cancel_and_the_start_… |
-| cancel and timeout | test_races_of_cancels: …_cancel_does_nothing, …_behind_the_timeout |
-| cancel and the claim of a waiting task | test_races_of_cancels: …_passes_over_…, …_behind_the_assignment_… |
-| cancel and deregistration; two cancels | test_races_of_cancels: …_a_deregistration, …_two_cancels_… |
-| cancel, result and timeout, thousands of times | test_cancel_races |
+| a cancel | the table of `test_races_of_cancels` |
 | a person's signal during a recover by REST | db/test_node_commands.py: test_a_fault_and_a_recover_… |
 | two API processes, the same call at once | e2e/test_cluster.py: test_fault_and_recover_that_wait_for_one_lock_… |
 | node paused past its grace, then resumed | e2e/test_agent_killed.py: test_paused_past_its_grace_… |

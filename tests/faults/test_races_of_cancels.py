@@ -1,4 +1,14 @@
-"""Races of a cancel, each in both orders (the table is in `test_races`)."""
+"""The rows of INVARIANTS, "Races and their outcomes", of a cancel, in both orders.
+
+| race | test |
+|---|---|
+| cancel while the result is being accepted | …_cancel_is_late, …_result_is_refused |
+| cancel of a task whose workflow has not begun | test_a_cancel_and_the_start_… |
+| cancel and timeout | …_cancel_does_nothing, …_behind_the_timeout |
+| cancel and the claim of a waiting task | …_passes_over_…, …_behind_the_assignment_… |
+| cancel and deregistration; two cancels | …_a_deregistration, …_two_cancels_… |
+| cancel, result and timeout, thousands of times | test_cancel_races |
+"""
 
 from __future__ import annotations
 
