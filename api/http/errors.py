@@ -41,6 +41,7 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.IdempotencyConflict: 400,
     domain.DeadlinePassed: 400,
     domain.TooManyWaiting: 429,
+    domain.WaitTooLong: 429,
 }
 """HTTP status of each domain error. A class that is missing here is a bug and answers 500."""
 
@@ -192,7 +193,8 @@ def _known(error: Exception) -> ApiError | None:
 def _of_domain(error: domain.DomainError) -> ApiError | None:
     code = next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
     if code == 429:
-        return TooManyRequests(WAITING_RETRY_S, str(error))
+        retry_s = error.retry_after_s if isinstance(error, domain.WaitTooLong) else WAITING_RETRY_S
+        return TooManyRequests(retry_s, str(error))
     return None if code is None else ApiError(code, str(error))
 
 

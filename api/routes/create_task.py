@@ -28,7 +28,7 @@ from workflows.domain.role import Role
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
-_LATER = frozenset({"expiresIn", "deadline"})
+_LATER = frozenset({"expiresIn", "deadline", "maxWait"})
 """Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
 
 
@@ -45,7 +45,7 @@ async def create_task(
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
     task = _new_task(context, caller, body, idempotency_key)
-    limits = Limits(expires_in_ms=body.expires_in)
+    limits = Limits(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     return await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
 

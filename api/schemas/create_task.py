@@ -10,7 +10,7 @@ from api.http.errors import refusal
 from api.schemas.fields import Int64, Long, Name, Record, Request, UnixMs, sample
 from api.schemas.tasks import PAYLOAD, StoredWait
 from api.schemas.words import ONE_LINE
-from workflows.domain.limits import MAX_EXPIRES_MS, MAX_RETRIES, MAX_TIMEOUT_MS
+from workflows.domain.limits import MAX_EXPIRES_MS, MAX_RETRIES, MAX_TIMEOUT_MS, MAX_WAIT_S
 from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.task import TaskStatus
 
@@ -49,6 +49,12 @@ class CreateTask(Request):
         description="扩展：截止时间，Unix 毫秒，须晚于当前时间；届时未结束的任务（包括执行中的）以 TIMEOUT 结束，"
         "`endReason` 为 DEADLINE",
         examples=[4102444800000],
+    )
+    max_wait: Annotated[int, Field(ge=0, le=MAX_WAIT_S)] | None = Field(
+        None,
+        description="扩展：可接受的最长预计等待，秒；预计等待更长或无法估计时不创建任务，返回 429 和 `Retry-After`；"
+        "0 表示仅在当前有空闲槽位时创建",
+        examples=[30],
     )
 
 

@@ -16,7 +16,8 @@ from tests.db import rows
 from tests.db.life import Life
 from tests.db.rows import NOW, Sql
 from workflows.domain.attempt import Outcome
-from workflows.domain.errors import DeadlinePassed
+from workflows.domain.errors import DeadlinePassed, WaitTooLong
+from workflows.domain.limits import MAX_WAIT_S
 from workflows.domain.task import EndReason
 
 SOON = Sql("clock_timestamp() + interval '3 s'")
@@ -155,6 +156,41 @@ async def test_a_past_deadline_is_refused_unless_the_same_request_came_before(li
     assert await life.scalar("SELECT count(*) FROM tasks") == 0
     await rows.task(life.connection, "earlier", lineage="k", idempotency_key="key", request_hash="key", deadline=now)
     assert (await create(life, new("t", "key", deadline=now))).row.task_id == "earlier"
+
+
+@pytest.mark.parametrize(("max_wait_s", "retry_after_s"), [(0, 60), (1, 60)])
+async def test_an_unknown_wait_is_too_long(life: Life, max_wait_s: int, retry_after_s: int) -> None:
+    await rows.task(life.connection, "earlier", lineage="k", idempotency_key="key", request_hash="key")
+    asked = Limits(max_wait_s=max_wait_s)
+    with pytest.raises(WaitTooLong) as refused:
+        await create(life, new("t"), limits=asked)
+    assert refused.value.retry_after_s == retry_after_s
+    assert (await create(life, new("t", "key"), limits=asked)).row.task_id == "earlier"
+
+
+async def test_a_wait_is_taken_or_refused_by_its_estimate(life: Life) -> None:
+    await life.node("n", [1])
+    assert (await create(life, new("first"), limits=Limits(max_wait_s=0))).grant is not None
+    estimate = (await create(life, new("waits"), limits=Limits(max_wait_s=MAX_WAIT_S))).row.estimated_wait_s
+    assert estimate > 1
+    for max_wait_s in (0, 1):
+        with pytest.raises(WaitTooLong) as refused:
+            await create(life, new(f"refused {max_wait_s}"), limits=Limits(max_wait_s=max_wait_s))
+        assert refused.value.retry_after_s >= estimate - max_wait_s
+    assert await life.scalar("SELECT count(*) FROM tasks") == 2
+
+
+async def test_where_the_free_slot_falls_to_a_better_task_it_is_refused(life: Life) -> None:
+    await rows.task(life.connection, "better", priority=2, queue_class=1, **OPEN)
+    await rows.node(life.connection, "n", task_types=[1])
+    with pytest.raises(WaitTooLong):
+        await create(life, new("t"), limits=Limits(max_wait_s=0))
+
+
+async def test_without_an_engine_no_slot_is_free_at_once(life: Life) -> None:
+    await life.node("n", [1])
+    with pytest.raises(WaitTooLong):
+        await create(life, new("t"), limits=Limits(max_wait_s=0), claims_slot=False)
 
 
 def test_every_limit_has_its_message() -> None:

@@ -12,8 +12,8 @@ from tests.e2e.test_endings import closed
 from tests.e2e.test_outages import stopped
 
 FAILED = WorkflowExecutionStatus.FAILED
-WITHIN_S = 2.5
-"""How much later than its limit a task has ended: a turn of the leader, and its work."""
+WITHIN_S = 4.0
+"""How much later than its limit a task has ended at most: a turn of the leader and its work, on a busy machine."""
 
 
 def now_ms() -> int:
@@ -50,7 +50,7 @@ async def test_many_expire_at_the_same_moment(api):
 async def test_a_task_expires_while_its_node_refuses_it(api, make_node, temporal):
     node = await make_node("refuses", [622])
     node.answer = (503, {})
-    task_id = await api.create(622, expiresIn=1500)
+    task_id = await api.create(622, expiresIn=4000)
     await node.next_put()
     ended_at(await api.until(task_id, "TIMEOUT"), "EXPIRED")
     gpu = await api.get("/gpus/refuses")
@@ -72,7 +72,7 @@ async def test_with_every_worker_away_it_expires_in_time_and_never_starts(api, s
 async def test_a_running_task_ends_at_its_deadline_and_its_slot_is_free_when_the_node_says_so(api, make_node, temporal):
     node = await make_node("overdue", [624])
     node.cancel_hold = asyncio.Event()
-    task_id, then = await api.create(624, deadline=now_ms() + 1500), await api.create(624)
+    task_id, then = await api.create(624, deadline=now_ms() + 4000), await api.create(624)
     put = await node.next_put()
     await api.until(task_id, "PROCESSING")
     task = ended_at(await api.until(task_id, "TIMEOUT"), "DEADLINE")
@@ -88,9 +88,9 @@ async def test_a_running_task_ends_at_its_deadline_and_its_slot_is_free_when_the
 
 async def test_what_has_started_does_not_expire(api, make_node):
     node = await make_node("starts", [625])
-    task_id = await api.create(625, expiresIn=1000, deadline=now_ms() + 60_000)
+    task_id = await api.create(625, expiresIn=4000, deadline=now_ms() + 60_000)
     put = await node.next_put()
-    probe = await api.create(626, expiresIn=1000)  # it waits, and so shows that the moment has come
+    probe = await api.create(626, expiresIn=4000)  # it waits, and so shows that the moment has come
     await api.until(probe, "TIMEOUT")
     await api.succeed(put, {})
     assert (await api.until(task_id, "COMPLETED"))["endReason"] == "COMPLETED"
@@ -105,6 +105,30 @@ async def test_a_past_deadline_is_refused_but_not_for_a_repetition(api):
     assert (again["taskId"], again["status"]) == (first["taskId"], "TIMEOUT")
     new = {"Idempotency-Key": "new of 627"}
     assert "deadline" in (await refused(api, body(627, deadline=deadline), headers=new))["message"]
+
+
+async def test_it_is_created_only_where_a_slot_is_free_now(api, make_node):
+    node = await make_node("one_slot", [628])
+    key = {"Idempotency-Key": "of 628"}
+    first = await api.post("/tasks", body(628, maxWait=0), headers=key)
+    put = await node.next_put()
+    assert put.task_id == first["taskId"]
+    total = (await api.get("/tasks?taskType=628"))[0]["displayId"]
+    refusal = await api.http.post("/tasks", json=body(628, maxWait=0))
+    assert (refusal.status_code, refusal.json()["data"]) == (429, None)
+    assert int(refusal.headers["Retry-After"]) >= 1
+    assert "maxWait" in refusal.json()["message"]
+    assert [one["displayId"] for one in await api.get("/tasks?taskType=628")] == [total]
+    assert (await api.post("/tasks", body(628, maxWait=0), headers=key))["taskId"] == first["taskId"]
+    await api.succeed(put, {})
+    await api.post("/tasks", body(628, maxWait=0))
+    await node.next_put()
+
+
+async def test_an_unknown_wait_is_refused(api):
+    for wait_s in (0, 1000):
+        refusal = await api.http.post("/tasks", json=body(629, maxWait=wait_s))
+        assert (refusal.status_code, refusal.headers["Retry-After"]) == (429, "60")
 
 
 def body(task_type, **more):

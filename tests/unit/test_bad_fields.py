@@ -47,11 +47,11 @@ TOO_LARGE = {"payload": json.dumps("密" * (256 * 1024 // 3 + 1)), "metadata": j
              "dispatchSecret": json.dumps("x" * 257), "vastInsId": json.dumps("x" * 129), "timeout": "86400001",
              "maxRetries": "101", "progress": "101", "port": "65536", "maxConcurrentTasks": "1025",
              "supportedTaskTypes": json.dumps(list(range(65))), "deadline": "253402300800000",
-             "expiresIn": "31536000001",
+             "expiresIn": "31536000001", "maxWait": "31536001",
              "reason": json.dumps("手" * 501)}  # fmt: skip
 TOO_SMALL = {"timeout": "0", "maxRetries": "-1", "progress": "-1", "port": "0", "maxConcurrentTasks": "0",
              "userId": '""', "app": '""', "gpuId": '""', "hostname": '""', "reason": '" "',
-             "deadline": "1703123456789", "expiresIn": "0"}  # fmt: skip
+             "deadline": "1703123456789", "expiresIn": "0", "maxWait": "-1"}  # fmt: skip
 NO_JSON = {"nothing": '""', "half": '"{"', "NaN": '"NaN"', "1e999": '"[1e999]"', "words": f'"{CANARY}"',
            "NUL within": r'"\"\\u0000\""', "deep": json.dumps("[" * 101 + "]" * 101)}  # fmt: skip
 

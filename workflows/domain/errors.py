@@ -65,3 +65,11 @@ class DeadlinePassed(DomainError):
 
 class TooManyWaiting(DomainError):
     """等待中的任务已达上限，请稍后重试"""
+
+
+class WaitTooLong(DomainError):
+    """预计等待时间超过 maxWait，任务未创建，请稍后重试"""
+
+    def __init__(self, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__()

@@ -5,6 +5,7 @@ MAX_TIMEOUT_MS = 86_400_000
 MAX_RETRIES = 100
 MAX_EXPIRES_MS = 365 * 86_400_000
 """A year."""
+MAX_WAIT_S = MAX_EXPIRES_MS // 1000
 MAX_REASON = 500
 """Characters of why a node is FAULTY, or recovered."""
 MAX_ATTEMPT = 2**31 - 1

@@ -20,13 +20,17 @@ from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
 from infra.db.tasks import outbox
 from infra.temporal.notifications import Granted
 from workflows.domain import shares
-from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting
+from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting, WaitTooLong
 from workflows.messages import Grant
 
 LAST = 2**62  # after every display id
 ESTIMATE_COUNTS = 500
 """The most tasks per type and class that a new task's estimate counts, so that creating costs the same at any
 length."""
+
+
+UNKNOWN_RETRY_S = 60
+"""Seconds until a caller may try again whose wait is unknown: a node that serves the type may be there then."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,19 @@ class NewTask:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a caller asks for that counts from the creation on."""
+    """What a caller asks for that counts from the creation on. `max_wait_s` 0: a slot at once."""
 
     expires_in_ms: int | None = None
+    max_wait_s: int | None = None
+
+    def check_wait(self, wait_s: int | None) -> None:
+        """Of a task that has no slot yet; `wait_s` None: unknown. Raises WaitTooLong."""
+        if self.max_wait_s is None:
+            return
+        if wait_s is None:
+            raise WaitTooLong(UNKNOWN_RETRY_S)
+        if self.max_wait_s == 0 or wait_s > self.max_wait_s:
+            raise WaitTooLong(wait_s - self.max_wait_s)
 
 
 NO_LIMITS = Limits()
@@ -139,15 +153,16 @@ async def create(
 
     With `claims_slot` the task also gets a slot, if one is free. With `milestones` of the types in its pool, a
     long queue need not be counted. Raises IdempotencyConflict if the key was used with another body, TooManyWaiting if
-    `max_waiting` tasks of the same user are QUEUED, DeadlinePassed.
+    `max_waiting` tasks of the same user are QUEUED, DeadlinePassed, WaitTooLong: then nothing may be committed.
     """
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
     vip = task.queue_class > 0
     flow = shares.named(task.flow, task.app)
     await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
-    if task.deadline is not None and (seen := await _seen(connection, task)) is not None:
-        return _earlier(seen)  # its deadline may have passed since
+    may_refuse = task.deadline is not None or limits.max_wait_s is not None
+    if may_refuse and (seen := await _seen(connection, task)) is not None:
+        return _earlier(seen)  # however its deadline and the wait are now
     task = await _with_limits(connection, task, limits)
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
@@ -155,6 +170,8 @@ async def create(
     joined = await order.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
+    if not free:
+        limits.check_wait(wait_s)
     values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}
     values |= _entry(by, task)
     row = await connection.one_or_none(StoredTask, _CREATE, values)
@@ -166,6 +183,8 @@ async def create(
     if free and claims_slot:
         seeker = Seeker(row.task_id, row.status, task.task_type, vip, failed_on=[], barred_on=[])
         found = await search.find(connection, seeker)
+    if found.grant is None:
+        limits.check_wait(wait_s)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 
