@@ -8,8 +8,11 @@ import schemathesis
 from schemathesis.generation.meta import CoverageScenario, coverage_scenario
 from schemathesis.specs.openapi import stateful
 
+from workflows.domain.limits import LAST_MS, MAX_WAIT_S
+
 PLACE = {"ip": "127.0.0.2", "port": 9}
 """Allowed, and nobody listens: what is dispatched there fails at once, and nothing else on the machine is called."""
+TO_COME_MS = 4102444800000
 
 # A chain of calls begins where the id is made or listed. By itself schemathesis would begin none at POST /tasks or
 # POST /gpus/register: no endpoint makes the users and nodes that their bodies name, so it takes them for bad starts.
@@ -18,10 +21,23 @@ stateful.is_likely_root_transition = lambda operation, *_: not operation.path_pa
 
 @schemathesis.hook
 def map_body(_: schemathesis.HookContext, body: Any) -> Any:
-    """Registrations whose address is well-formed come from an allowed one."""
-    if isinstance(body, dict) and _is_ip(body.get("ip")) and _is_port(body.get("port")):
-        return body | PLACE
+    """Registrations whose address is well-formed come from an allowed one; a well-formed deadline is to come.
+
+    A well-formed `maxWait` is left out: for the types of no node it is answered 429, and no chain would begin there.
+    """
+    if not isinstance(body, dict):
+        return body
+    if _is_ip(body.get("ip")) and _is_port(body.get("port")):
+        body = body | PLACE
+    if _is_within(body.get("deadline"), 1, LAST_MS):
+        body = body | {"deadline": max(body["deadline"], TO_COME_MS)}
+    if _is_within(body.get("maxWait"), 0, MAX_WAIT_S):
+        body = {name: value for name, value in body.items() if name != "maxWait"}
     return body
+
+
+def _is_within(value: Any, first: int, last: int) -> bool:
+    return type(value) is int and first <= value <= last  # what is refused must stay so
 
 
 def _is_ip(value: Any) -> bool:
@@ -29,7 +45,7 @@ def _is_ip(value: Any) -> bool:
 
 
 def _is_port(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= 65535  # what is no port must stay none: its refusal is checked
+    return _is_within(value, 1, 65535)  # what is no port must stay none: its refusal is checked
 
 
 @schemathesis.check
