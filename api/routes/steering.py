@@ -97,10 +97,10 @@ async def retry_task(
     context: ContextOf, caller: CallerOf, task_id: TaskId, idempotency_key: IdempotencyKey = None
 ) -> dict[str, Any]:
     original = await access.read_task(context, caller, task_id, task_queries.original)
-    if original.status not in (TaskStatus.FAILED, TaskStatus.TIMEOUT):
-        raise IllegalTransition(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
     access.check_app(caller, original.app)
     access.priority_for(caller, original.priority)
+    if original.status not in (TaskStatus.FAILED, TaskStatus.TIMEOUT):
+        raise IllegalTransition(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
     task = _again(task_id, original, caller, idempotency_key)
     return await creation.create(
         context, caller, task, apps=original.granted_apps, max_waiting=context.settings.max_waiting

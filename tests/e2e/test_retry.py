@@ -64,6 +64,14 @@ async def _retried(api, task_id):
     return (await retry(api, task_id))["taskId"]
 
 
+async def test_an_expired_task_gets_its_time_again(api):
+    old = await api.create(645, expiresIn=500)
+    before = await api.until(old, "TIMEOUT")
+    new = await api.get(f"/tasks/{await _retried(api, old)}")
+    assert before["expiresAt"] < new["expiresAt"] <= new["createdAt"] + 501  # both are cut to milliseconds
+    await api.until(new["taskId"], "TIMEOUT")
+
+
 async def test_a_retry_belongs_to_the_owner_whoever_asks(api, make_caller, stack):
     owner, operator = await make_caller("user", "retry owner"), await make_caller("operator")
     old = await cancelled(owner, 643, userId="retry owner", priority=1)
