@@ -24,7 +24,9 @@ DISPATCH_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), backoff_coefficient=2, maximum_interval=timedelta(seconds=4)
 )
 
-STOP_TIMEOUT = timedelta(seconds=6)
+STOP_TRY = timedelta(seconds=7)
+STOP_TIMEOUT = timedelta(seconds=15)
+"""Asking a node to stop an attempt: once, and again where the worker that asked is lost."""
 
 ASK_TIMEOUT = timedelta(seconds=30)
 

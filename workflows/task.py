@@ -295,8 +295,9 @@ class TaskWorkflow:
             await workflow.execute_activity_method(
                 TaskActivities.stop_on_node,
                 AttemptRef(self._task.task_id, grant.attempt),
+                start_to_close_timeout=policies.STOP_TRY,
                 schedule_to_close_timeout=policies.STOP_TIMEOUT,
-                retry_policy=RetryPolicy(maximum_attempts=1),
+                retry_policy=RetryPolicy(maximum_attempts=2),
                 summary=f"stop attempt {grant.attempt} on {grant.gpu_id}",
             )
         except ActivityError:
