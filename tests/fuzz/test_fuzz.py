@@ -16,7 +16,9 @@ from workers.stack.stack import Stack
 
 HERE = Path(__file__).parent
 LINKS = 25
-"""The least number of the 50 kinds of steps from an answer to the next request; five runs took 33 to 39."""
+"""The least number of the 58 kinds of steps from an answer to the next request that one of the walks takes."""
+SEEDS = range(1, 9)
+"""Of the walks. One ends early where a repetition is answered otherwise, since the API has a state: 22 to 39 links."""
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +29,11 @@ async def spoilt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stac
         yield stack
 
 
-async def ask_everything(stack: Stack, phases: str) -> str:
+async def ask_everything(stack: Stack, phases: str, *more: str) -> str:
     """The output of schemathesis for a sound API in these phases. Examples bound it: a busy machine takes longer."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
-        *("run", "--phases", phases, f"{stack.api_url}/openapi.json"),
+        *("run", "--phases", phases, *more, f"{stack.api_url}/openapi.json"),
         env={
             **os.environ,
             "FUZZ_KEY": stack.api_key.secret.get_secret_value(),
@@ -49,7 +51,12 @@ async def ask_everything(stack: Stack, phases: str) -> str:
 @pytest.mark.timeout(600)
 async def test_every_answer_is_one_that_the_document_knows(spoilt: Stack) -> None:
     await ask_everything(spoilt, "examples,coverage,fuzzing")
-    output = await ask_everything(spoilt, "stateful")
-    links = re.search(r"API Links: +(\d+) covered", output)
-    assert links is not None, output
-    assert int(links[1]) >= LINKS, output
+    taken = []
+    for seed in SEEDS:
+        output = await ask_everything(spoilt, "stateful", "--seed", str(seed))
+        links = re.search(r"API Links: +(\d+) covered", output)
+        assert links is not None, output
+        taken.append(int(links[1]))
+        if taken[-1] >= LINKS:
+            return
+    raise AssertionError(f"walks took {taken} kinds of steps, none {LINKS}")
