@@ -74,7 +74,8 @@ class TaskWorkflow:
         try:
             return await self._live()
         except (asyncio.CancelledError, FailureError) as error:
-            if not is_cancelled_exception(error) or not workflow.patched(CANCEL_CANCELS):
+            asked = is_cancelled_exception(error) and workflow.cancellation_reason() is not None
+            if not asked or not workflow.patched(CANCEL_CANCELS):
                 raise
         return await self._cancel()
 

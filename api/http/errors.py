@@ -34,6 +34,7 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.GpuOfAnotherKey: 403,
     domain.BeyondGrants: 403,
     domain.IllegalTransition: 400,
+    domain.NotInThisState: 400,
     domain.LateReport: 400,
     domain.ConflictingResult: 400,
     domain.ConflictingRegistration: 400,

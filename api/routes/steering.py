@@ -23,7 +23,7 @@ from infra.db.transactions import change_priority
 from infra.db.transactions.change_priority import Share
 from infra.db.transactions.create_task import NewTask
 from workflows.domain import shares
-from workflows.domain.errors import IllegalTransition
+from workflows.domain.errors import NotInThisState
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
 from workflows.domain.task import TaskStatus
@@ -49,7 +49,7 @@ async def cancel_task(
     ended = await context.database.run(lambda c: cancels.cancel(c, caller, task_id, body.reason))
     await context.deliver(ended.notifications)
     if not ended.is_cancelled:
-        raise IllegalTransition(f"任务已以 {ended.status} 结束")
+        raise NotInThisState(f"任务已以 {ended.status} 结束")
     return ok("任务已取消")
 
 
@@ -57,8 +57,8 @@ async def cancel_task(
     "/{taskId}",
     response_model=Envelope[str],
     summary="扩展 修改优先级",
-    description="修改排队中任务的 `priority`：类别改变时，任务按新类别重新排队，并立即尝试获得执行位。"
-    "仅限尚未获得执行位的任务（排队中，或正在等待重试），否则返回 400；重复提交相同的值返回 200。其他字段不可修改。",
+    description="修改排队中任务的 `priority`：类别改变时，任务按新类别重新排队，并立即尝试获得槽位。"
+    "仅限尚未获得槽位的任务（排队中，或正在等待重试），否则返回 400；重复提交相同的值返回 200。其他字段不可修改。",
     responses=says("任务优先级已更新"),
 )
 async def change_task(
@@ -100,7 +100,7 @@ async def retry_task(
     access.check_app(caller, original.app)
     access.priority_for(caller, original.priority)
     if original.status not in (TaskStatus.FAILED, TaskStatus.TIMEOUT):
-        raise IllegalTransition(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
+        raise NotInThisState(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
     task = _again(task_id, original, caller, idempotency_key)
     return await creation.create(
         context, caller, task, apps=original.granted_apps, max_waiting=context.settings.max_waiting

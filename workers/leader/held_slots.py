@@ -1,15 +1,17 @@
-"""Releasing slots that are held for too long: the node has not said that the process is gone."""
+"""Recording which slots are no longer held: the node has not said in time that the process is gone.
+
+They are free by the clock alone (`infra.db.holding`), and `unused_slots` assigns them.
+"""
 
 from __future__ import annotations
 
-from functools import partial
-
 from infra.db.session import Database
 from infra.db.transactions import release_attempt
-from infra.temporal.gateway import TemporalGateway
+
+AT_ONCE = 5_000
+"""Attempts in a turn. There are that many only after programs of an earlier version have run."""
 
 
-async def release_held_slots(database: Database, temporal: TemporalGateway) -> None:
-    """Release attempts that were closed `HELD_S` ago, and hand their slots over."""
-    for gpu_id in await database.run(release_attempt.with_overdue):
-        await temporal.deliver(await database.run(partial(release_attempt.release_overdue, gpu_id=gpu_id)))
+async def record_free_slots(database: Database) -> None:
+    """Record the release of attempts that were closed `HELD_S` ago."""
+    await database.run(lambda c: release_attempt.record(c, AT_ONCE))

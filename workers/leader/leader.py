@@ -14,7 +14,7 @@ from workers.leader.drain_deadlines import hand_back_at_deadlines
 from workers.leader.ended_tasks import tell_ended_tasks
 from workers.leader.fold_counters import fold_counters
 from workers.leader.forget_instances import forget_instances
-from workers.leader.held_slots import release_held_slots
+from workers.leader.held_slots import record_free_slots
 from workers.leader.late_monitor import LateMonitor
 from workers.leader.limits import end_at_limits
 from workers.leader.promotions import promote_waiting
@@ -37,7 +37,7 @@ class Leader:
             partial(forget_instances, database, settings),
             partial(correct_times, database),
             partial(promote_waiting, database, settings),
-            partial(release_held_slots, database, temporal),
+            partial(record_free_slots, database),
             partial(assign_unused_slots, database, temporal),
             partial(tell_ended_tasks, database, temporal),
             SilentNodes(database, temporal, settings).find,

@@ -28,7 +28,7 @@ BATCHES = 20
 """The most in a turn, so that the other jobs have theirs."""
 AT_ONCE = 8
 """Transactions at the same time, of tasks that do not wait for a slot."""
-NOTIFIED = 500
+NOTIFIED = 50
 """Workflows notified directly in a turn; the rest follow from `outbox_ends`, at its rate."""
 
 

@@ -15,6 +15,10 @@ class IllegalTransition(DomainError):
     """状态转换不合法"""
 
 
+class NotInThisState(DomainError):
+    """任务当前状态不允许该操作"""
+
+
 class TaskNotFound(DomainError):
     """任务不存在"""
 

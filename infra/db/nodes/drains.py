@@ -12,7 +12,7 @@ from datetime import datetime
 from infra.db.connection import Connection
 from infra.db.locks import Release
 
-# Said again it keeps its beginning: since then nothing has been claimed.
+# A repeated drain keeps its beginning: nothing has been claimed since.
 _DRAIN = """
     UPDATE gpus SET drained_at = COALESCE(drained_at, clock_timestamp()), drained_by = %(by)s,
            drain_reason = %(reason)s, drain_deadline = %(deadline)s

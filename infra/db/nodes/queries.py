@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from infra.db import clock
+from infra.db import clock, holding
 from infra.db.connection import Connection
 
 
@@ -114,7 +114,7 @@ _OWN = """g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.pri
            g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks,
            g.drained_at, g.drained_by, g.drain_reason, g.drain_deadline"""
 _INFO = f"""{_OWN}, {clock.known("b.at")} AS last_beat,
-           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.released_at IS NULL) AS current_tasks"""
+           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.holds("a")}) AS current_tasks"""
 _SELECT = f"""
     SELECT {_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
            COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,

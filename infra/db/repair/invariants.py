@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from infra.db import holding
 from infra.db.ops import counters
 from infra.db.slots import eligibility
 from workflows.domain.attempt import USES_RETRY
@@ -138,8 +139,8 @@ SLOTS = Check(
     6,
     "a node's unreleased attempts hold different slots of those that it has; none is released before it is closed",
     "gpus",
-    """
-    SELECT a.gpu_id FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.released_at IS NULL
+    f"""
+    SELECT a.gpu_id FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE {holding.holds("a")}
      GROUP BY a.gpu_id, g.max_concurrent_tasks
     HAVING g.max_concurrent_tasks IS NULL OR count(DISTINCT a.slot) < count(*) OR min(a.slot) < 1
         OR count(*) FILTER (WHERE a.closed_at IS NULL) > g.max_concurrent_tasks
@@ -319,7 +320,7 @@ NOTHING_IN_FLIGHT = Check(
     "tasks",
     f"""
     SELECT task_id || ' is ' || status FROM tasks WHERE status NOT IN ({_TERMINAL})
-     UNION ALL SELECT task_id || '-' || attempt || ' is open' FROM attempts WHERE closed_at IS NULL
+     UNION ALL SELECT task_id || '-' || attempt || ' holds its slot' FROM attempts WHERE released_at IS NULL
     """,
 )
 """With `--settled` only."""

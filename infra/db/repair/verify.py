@@ -70,7 +70,8 @@ _FROM_OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
 _TASKS = f"""
     SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
            COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
-           EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status) AS mended,
+           EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status
+                    AND e.actor = 'reconciler') AS mended,
            t.attempts = 0 AND COALESCE(t.end_reason IN ({_FROM_OUTSIDE}), false) AS unbegun
       FROM tasks t WHERE CAST(%(task_id)s AS text) IS NULL OR task_id = %(task_id)s
     """

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from infra.db import clock
+from infra.db import clock, holding
 from infra.db.connection import Connection
 from infra.db.queue import order
 from infra.db.slots import eligibility
@@ -56,7 +56,7 @@ _ASSIGN = f"""
         INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port, claimed_at)
         SELECT best.task_id, best.attempts + 1, node.gpu_id, node.epoch,
                (SELECT min(s) FROM generate_series(1, node.max_concurrent_tasks) s
-                 WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND o.released_at IS NULL)),
+                 WHERE s NOT IN (SELECT slot FROM attempts o WHERE o.gpu_id = node.gpu_id AND {holding.holds("o")})),
                %(token)s, node.ip, node.port, {limits.NOW}
           FROM node, best
      RETURNING task_id, attempt)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from infra.db import clock
+from infra.db import clock, holding
 
 VIP = "{task}.queue_class > 0 AND {task}.promoted_at IS NULL"
 """By its own priority, not by age."""
@@ -28,8 +28,8 @@ def slots(node: str) -> str:
 
 
 def used(node: str) -> str:
-    """Its unreleased attempts: each holds a slot."""
-    return f"(SELECT count(*) FROM attempts a WHERE a.gpu_id = {node}.gpu_id AND a.released_at IS NULL)"
+    """Its slots that attempts hold."""
+    return f"(SELECT count(*) FROM attempts a WHERE a.gpu_id = {node}.gpu_id AND {holding.holds('a')})"
 
 
 def runs(node: str, task_type: str) -> str:

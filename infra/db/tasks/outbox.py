@@ -1,8 +1,8 @@
-"""The outboxes: tasks whose workflow is to be started (ADR 0030), and tasks of whose end it is to be told.
+"""The outboxes: tasks whose workflow must be started (ADR 0030), and ended tasks whose workflow must hear of it.
 
 A creation writes its entry in its own transaction. The start is sent after the commit, and the entry is deleted a
-moment later, with others. What stays is sent by the reconciler. It is a table apart from `tasks`, because only a claim
-may lock the row of a waiting task: an assignment skips locked rows.
+moment later, with others. What stays is sent by the reconciler. It is a table apart from `tasks`, because an assignment
+skips locked rows: a write to the row of a waiting task could cost it a slot.
 
 Whatever ends a task from outside of its workflow does the same; the leader sends what stays.
 """
@@ -20,7 +20,7 @@ ADD = "INSERT INTO outbox (task_id) SELECT task_id FROM created"
 _FROM_OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
 _CLEAR = f"""
     WITH cleared AS (DELETE FROM outbox WHERE task_id = ANY (%(task_ids)s))
-    INSERT INTO outbox_ends (task_id)  -- of an end that came before the start nobody could be told
+    INSERT INTO outbox_ends (task_id)  -- an end before the start reached no workflow
     SELECT task_id FROM tasks WHERE task_id = ANY (%(task_ids)s) AND end_reason IN ({_FROM_OUTSIDE})
         ON CONFLICT DO NOTHING
     """

@@ -18,7 +18,7 @@ from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import claim_slot
 from infra.temporal.notifications import Granted, Notifications
-from workflows.domain.errors import IllegalTransition, TaskNotFound
+from workflows.domain.errors import NotInThisState, TaskNotFound
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
 from workflows.domain.task import TERMINAL, TaskStatus
@@ -88,7 +88,7 @@ async def change(
     """Change the priority, and with it the place in the queue. Repeating it changes nothing.
 
     With `claims_slot` a task that waits searches for a slot, as at its creation: it may use other nodes now. Raises
-    TaskNotFound, and IllegalTransition if the task has ended, or has a slot and another priority.
+    TaskNotFound, and NotInThisState if the task has ended, or has a slot and another priority.
     """
     changed = await transaction(lambda c: _change(c, by, task_id, task_type, priority, share, claims_slot=claims_slot))
     found = await claim_slot.go_on(transaction, task_id, changed.found)
@@ -110,7 +110,7 @@ async def _change(
     await locks.type_and_flow(connection, task_type, queue_class, share.flow)
     before = await _read(connection, task_id)
     if before.status in TERMINAL:
-        raise IllegalTransition(f"任务已以 {before.status} 结束")
+        raise NotInThisState(f"任务已以 {before.status} 结束")
     if before.priority == priority:
         await audit.record(connection, by, Action.TASK_PRIORITY, task_id, f"{priority}", changed=False)
         return _Changed(before)
@@ -132,7 +132,7 @@ async def _read(connection: Connection, task_id: str) -> _Task:
 
 
 async def _write(connection: Connection, before: _Task, priority: int, queue_class: int, share: Share) -> None:
-    """Write the new priority. Raises IllegalTransition if the task has a slot."""
+    """Write the new priority. Raises NotInThisState if the task has a slot."""
     values = {"task_id": before.task_id, "priority": priority, "attempts": before.attempts}
     if before.status != TaskStatus.QUEUED or before.has_slot:
         written = 0
@@ -142,4 +142,4 @@ async def _write(connection: Connection, before: _Task, priority: int, queue_cla
         joined = await order.join(connection, before.task_type, queue_class, share.flow, share.weight, share.pool)
         written = await connection.execute(_CHANGE_CLASS, {**values, "queue_class": queue_class, "rank": joined.rank})
     if not written:
-        raise IllegalTransition("任务已获得执行位，不能再修改优先级")
+        raise NotInThisState("任务已获得槽位，不能再修改优先级")

@@ -66,7 +66,7 @@ class Limits:
     max_wait_s: int | None = None
 
     def check_wait(self, wait_s: int | None) -> None:
-        """Of a task that has no slot yet; `wait_s` None: unknown. Raises WaitTooLong."""
+        """Check the wait of a task that has no slot; `wait_s` is None if it is unknown. Raises WaitTooLong."""
         if self.max_wait_s is None:
             return
         if wait_s is None:
@@ -183,7 +183,7 @@ async def create(
     if free and claims_slot:
         seeker = Seeker(row.task_id, row.status, task.task_type, vip, failed_on=[], barred_on=[])
         found = await search.find(connection, seeker)
-    if found.grant is None:
+    if found.grant is None and (found.waiting or not claims_slot):  # else nobody knows yet
         limits.check_wait(wait_s)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 

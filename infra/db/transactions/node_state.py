@@ -26,10 +26,9 @@ DRAIN = "drain"
 """The actor of what happens at a drain's deadline, in a task's timeline."""
 
 # A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that, as only undrain ends a
-# drain. Its failures in a row
-# count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the node's
-# key that registered it first, until every key of that is revoked; what an administrator registered, to nobody else
-# while it is there (INVARIANTS, 10).
+# drain. Its failures in a row count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the key
+# that registered it first, until every key of that lineage is revoked; one that an administrator registered belongs to
+# nobody else while it is there (INVARIANTS, 10).
 _CHANGED = ", ".join(
     f"{one.name} = excluded.{one.name}" for one in fields(Registration) if one.name not in {"gpu_id", "lineage"}
 )

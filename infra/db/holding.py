@@ -1,0 +1,24 @@
+"""Which attempts hold a slot, in SQL (ADR 0034)."""
+
+from __future__ import annotations
+
+from infra.db import clock
+from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT
+
+_STILL = ", ".join(f"'{outcome}'" for outcome in sorted(NODE_STILL_RUNS_IT))
+
+
+def holds(attempt: str) -> str:
+    """The attempt holds its slot: it is open, or was closed less than `HELD_S` ago and its node may still run it.
+
+    Programs of the version before write no `released_at`, so their closes hold a slot by these rules too.
+    """
+    return (
+        f"{attempt}.released_at IS NULL AND ({attempt}.closed_at IS NULL OR {attempt}.outcome IN ({_STILL})"
+        f" AND {clock.recent(f'{attempt}.closed_at', _AT_MOST)})"
+    )
+
+
+_AT_MOST = f"interval '{HELD_S:g} s'"
+IS_OVER = f"released_at IS NULL AND closed_at IS NOT NULL AND NOT {clock.recent('closed_at', _AT_MOST)}"
+"""The attempt holds no slot any more, and nobody has recorded that."""

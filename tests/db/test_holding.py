@@ -1,0 +1,74 @@
+"""What holds a slot: an open attempt, and for a moment one that is closed and that its node may still run."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.db.transactions import release_attempt, report, settle_attempt
+from infra.db.transactions.report import Report
+from tests.db.life import Life
+from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT, End, Outcome
+from workflows.domain.errors import LateReport
+
+
+@pytest.fixture
+async def busy(life: Life) -> Life:
+    """A node with one slot, which the task `first` holds; `second` waits."""
+    await life.node("n", [1])
+    await life.create("first", claims_slot=True)
+    await life.create("second")
+    assert await life.claim("second") is None
+    return life
+
+
+async def close(life: Life, outcome: Outcome, age_s: float = 0) -> None:
+    """As a program of the version before: without a word about the release."""
+    await life.do(
+        "UPDATE attempts SET outcome = %(outcome)s, closed_at = clock_timestamp() - make_interval(secs => %(age)s),"
+        " claimed_at = claimed_at - interval '1 h', collected_at = clock_timestamp()",
+        outcome=outcome,
+        age=age_s,
+    )
+
+
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - NODE_STILL_RUNS_IT))
+async def test_a_close_by_the_node_frees_the_slot_whatever_is_recorded(busy: Life, outcome: Outcome) -> None:
+    await close(busy, outcome)
+    assert await busy.claim("second") == "n"
+
+
+@pytest.mark.parametrize("outcome", sorted(NODE_STILL_RUNS_IT))
+async def test_what_the_node_may_still_run_holds_the_slot_for_ten_seconds(busy: Life, outcome: Outcome) -> None:
+    await close(busy, outcome)
+    assert await busy.claim("second") is None
+    await close(busy, outcome, HELD_S + 0.1)
+    assert await busy.claim("second") == "n"
+
+
+async def test_after_the_clock_was_set_back_nothing_is_held_for_hours(busy: Life) -> None:
+    await close(busy, Outcome.TIMED_OUT, -3600)
+    assert await busy.claim("second") == "n"
+
+
+async def test_what_holds_nothing_any_more_is_recorded(busy: Life) -> None:
+    async def unreleased() -> int:
+        return int(await busy.scalar("SELECT count(*) FROM attempts WHERE released_at IS NULL"))
+
+    await close(busy, Outcome.TIMED_OUT)
+    await release_attempt.record(busy.connection, 10)
+    assert await unreleased() == 1
+    await close(busy, Outcome.SUCCEEDED, HELD_S + 0.1)
+    await release_attempt.record(busy.connection, 0)
+    assert await unreleased() == 1
+    await release_attempt.record(busy.connection, 10)
+    assert await unreleased() == 0
+
+
+async def test_a_late_result_frees_the_slot(busy: Life) -> None:
+    end = End(Outcome.TIMED_OUT, "too late")
+    settled = await settle_attempt.settle(busy.connection, "first", 1, end, actor="test")
+    assert settled.notifications.grants == []
+    token = await busy.scalar("SELECT token FROM attempts WHERE task_id = 'first'")
+    heard = await report.result(busy.connection, Report("first", token, None, None), "{}")
+    assert isinstance(heard.refusal, LateReport)
+    assert [one.task_id for one in heard.notifications.grants] == ["second"]
