@@ -47,6 +47,7 @@ class FakeNode:
     port: int = 0
     _server: asyncio.Server | None = None
     _beating: asyncio.Task[None] | None = None
+    _serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def start(self) -> None:
         """Listen; after `hang_up` on the same port as before."""
@@ -72,13 +73,21 @@ class FakeNode:
             self._beating.cancel()
 
     async def stop(self) -> None:
+        """Answers that a test still holds back are never given."""
         self.fall_silent()
         self.hang_up()
+        for one in self._serving:
+            one.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def next_put(self, within: float = 20.0) -> Put:
         return await asyncio.wait_for(self.puts.get(), within)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             method, path, _ = (await reader.readline()).decode().split(" ", 2)
             headers: dict[str, str] = {}

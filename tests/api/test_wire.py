@@ -75,7 +75,7 @@ async def test_head_and_options_of_the_api(api, make_caller):
         assert head.headers.get("x-total-count") == get.headers.get("x-total-count")
     for path, allow in [
         ("/tasks", "GET, HEAD, POST, OPTIONS"),
-        ("/tasks/some", "GET, HEAD, OPTIONS"),
+        ("/tasks/some", "GET, HEAD, PATCH, OPTIONS"),
         ("/gpus/some", "GET, HEAD, DELETE, OPTIONS"),
         ("/gpus/register", "POST, OPTIONS"),
     ]:

@@ -12,12 +12,13 @@ from typing import Any
 import psycopg
 
 from tests.faults.clients import Clients
+from workflows.domain.attempt import HELD_S
 
 PAUSE_S = (0.5, 2.0)
 RUNS_ON_S = (0.3, 2.5)
 """From a drain to its deadline."""
-IDLE_WITHIN_S = 20.0
-"""After the deadline: a leader that is killed has a successor by then."""
+IDLE_WITHIN_S = 20.0 + HELD_S
+"""After the deadline: a leader that is killed has a successor by then, and a silent node holds its slots no longer."""
 AGAIN_S = 0.2
 _CLAIMED = (
     "SELECT task_id || '-' || attempt FROM attempts"
