@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from infra.db.transactions import release_attempt, report, settle_attempt
-from infra.db.transactions.report import Report
+from infra.db.transactions import release_attempt
 from tests.db.life import Life
-from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT, End, Outcome
-from workflows.domain.errors import LateReport
+from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT, Outcome
 
 
 @pytest.fixture
@@ -62,13 +60,3 @@ async def test_what_holds_nothing_any_more_is_recorded(busy: Life) -> None:
     assert await unreleased() == 1
     await release_attempt.record(busy.connection, 10)
     assert await unreleased() == 0
-
-
-async def test_a_late_result_frees_the_slot(busy: Life) -> None:
-    end = End(Outcome.TIMED_OUT, "too late")
-    settled = await settle_attempt.settle(busy.connection, "first", 1, end, actor="test")
-    assert settled.notifications.grants == []
-    token = await busy.scalar("SELECT token FROM attempts WHERE task_id = 'first'")
-    heard = await report.result(busy.connection, Report("first", token, None, None), "{}")
-    assert isinstance(heard.refusal, LateReport)
-    assert [one.task_id for one in heard.notifications.grants] == ["second"]

@@ -17,7 +17,7 @@ from tests.db.life import Life
 from tests.db.test_order import busy, told_and_run, waiting
 from workflows.domain import shares
 from workflows.domain.attempt import Outcome
-from workflows.domain.errors import IllegalTransition
+from workflows.domain.errors import NotInThisState
 from workflows.domain.queue_policy import QueuePolicy
 
 AT_ONCE = -1.0
@@ -136,12 +136,12 @@ async def test_a_task_with_a_slot_keeps_its_priority(life: Life) -> None:
     await life.node("n", [1])
     await life.create("t")
     assert await life.claim("t") == "n"
-    with pytest.raises(IllegalTransition):
+    with pytest.raises(NotInThisState):
         await change(life, "t", 3)
     assert not (await change(life, "t", 1))  # what it has already
     await life.end("t")
     for priority in (1, 3):
-        with pytest.raises(IllegalTransition):
+        with pytest.raises(NotInThisState):
             await change(life, "t", priority)
     assert (await life.task("t")).priority == 1
 

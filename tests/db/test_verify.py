@@ -114,7 +114,7 @@ async def test_settled_books_have_nothing_in_flight(books: Books, connection: Se
     (found,) = [one for one in (await reading(connection, settled=True)).findings if one.violations]
     assert found.examples == [
         "running is PROCESSING",
-        "running-1 is open",
+        "running-1 holds its slot",
         "waiting is QUEUED",
     ]
 

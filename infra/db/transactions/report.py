@@ -12,7 +12,7 @@ from infra.db.attempts.queries import Holder, NamedAttempt
 from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
-from infra.db.transactions import accept_attempt, release_attempt, settle_attempt
+from infra.db.transactions import accept_attempt, settle_attempt
 from infra.db.transactions.settle_attempt import Answer, Settled
 from infra.json import strict_json
 from infra.json.off_loop import off_loop
@@ -201,9 +201,5 @@ async def _must_exist(connection: Connection, task_id: str) -> None:
 
 
 async def _late(connection: Connection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
-    """Keep a report that comes too late. If it is final, it shows that the process is gone: the slot is free."""
-    released = Notifications()
-    if attempt is not None and kind != TaskStatus.PROCESSING:
-        released = await release_attempt.release(connection, report.task_id, attempt)
     await late_reports.keep_late(connection, report.task_id, attempt, str(kind), body)
-    return Heard(released, LateReport(UNNAMED if attempt is None and report.token is None else ""))
+    return Heard(Notifications(), LateReport(UNNAMED if attempt is None and report.token is None else ""))
