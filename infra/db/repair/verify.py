@@ -35,7 +35,7 @@ class Finding:
 class TaskRow(NamedTuple):
     """A task as Temporal must know it: ended `ended_s` seconds ago (0: not yet), `mended` by the reconciler.
 
-    `unbegun`: it was ended from outside before it got a slot, perhaps before its workflow was started.
+    `unbegun`: it was ended from outside before any node had it, perhaps before its workflow was started.
     """
 
     task_id: str
@@ -72,7 +72,7 @@ _TASKS = f"""
            COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
            EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status
                     AND e.actor = 'reconciler') AS mended,
-           t.attempts = 0 AND COALESCE(t.end_reason IN ({_FROM_OUTSIDE}), false) AS unbegun
+           t.attempts <= 1 AND t.started_at IS NULL AND COALESCE(t.end_reason IN ({_FROM_OUTSIDE}), false) AS unbegun
       FROM tasks t WHERE CAST(%(task_id)s AS text) IS NULL OR task_id = %(task_id)s
     """
 _RESULTS = (
