@@ -101,7 +101,6 @@ class Dispatch:
     async def _end_at_limit(self, ref: AttemptRef, reason: EndReason) -> Dispatched:
         """End the task instead: what has expired never starts."""
         ended = await self._database.run(lambda c: end_at_limit.end(c, ref.task_id, reason, actor=ACTOR))
-        await self._temporal.deliver(replace(ended.notifications, ended=[]))  # its workflow asks, so it knows
         return Dispatched(Delivery.RUNNING if ended.status is TaskStatus.PROCESSING else Delivery.CLOSED)
 
     async def _accepted(self, ref: AttemptRef) -> Dispatched:

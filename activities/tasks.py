@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 
 from temporalio import activity
 
@@ -63,7 +62,6 @@ class TaskSteps:
     async def _end_at_limit(self, task_id: str, reason: EndReason) -> Selection:
         """End a task that is past its limit. One that cannot be ended any more waits to be notified."""
         ended = await self._database.run(lambda c: end_at_limit.end(c, task_id, reason, actor=ACTOR))
-        await self._temporal.deliver(replace(ended.notifications, ended=[]))  # its workflow asks, so it knows
         has_ended = ended.status is None or ended.status in TERMINAL
         return Selection(ended.status, waiting="" if has_ended else NO_SLOT, cancelled=ended.is_cancelled)
 
@@ -151,7 +149,6 @@ class TaskSteps:
         telemetry.describe(task_id=task_id)
         run_id = activity.info().workflow_run_id or ""
         ended = await self._database.run(lambda c: cancel_task.cancel_by_workflow(c, task_id, run_id))
-        await self._temporal.deliver(replace(ended.notifications, ended=[]))  # its workflow asks, so it knows
         return Cancelled(ended.status, ended.is_cancelled, ended.attempt, ended.running)
 
 

@@ -22,6 +22,7 @@ from infra.db.transactions import cancel_task as cancels
 from infra.db.transactions import change_priority
 from infra.db.transactions.change_priority import Share
 from infra.db.transactions.create_task import NewTask
+from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import NotInThisState
 from workflows.domain.gpu import PriorityQueue
@@ -47,7 +48,8 @@ async def cancel_task(
 ) -> dict[str, Any]:
     await access.read_task(context, caller, task_id, task_queries.owner)
     ended = await context.database.run(lambda c: cancels.cancel(c, caller, task_id, body.reason))
-    await context.deliver(ended.notifications)
+    if ended.changed:
+        await context.deliver(Notifications(ended=[task_id]))
     if not ended.is_cancelled:
         raise NotInThisState(f"任务已以 {ended.status} 结束")
     return ok("任务已取消")

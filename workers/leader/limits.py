@@ -37,26 +37,26 @@ async def end_at_limits(database: Database, temporal: TemporalGateway) -> None:
     ended: list[str] = []
     for _ in range(BATCHES):
         due = await database.run(lambda c: limits.due(c, BATCH))
-        done = await _end(database, temporal, due)
+        done = await _end(database, due)
         ended += done
         if not done:
             break
     await temporal.deliver(Notifications(ended=ended[:NOTIFIED]))
 
 
-async def _end(database: Database, temporal: TemporalGateway, due: Sequence[Due]) -> list[str]:
+async def _end(database: Database, due: Sequence[Due]) -> list[str]:
     ended: list[str] = []
     for reason in MESSAGES:
         waiting = [one.task_id for one in due if one.waits and one.reason == reason]
         for some in _parts(waiting, BATCH):
             ended += await database.run(partial(end_at_limit.end_waiting, task_ids=some, reason=reason, actor=ACTOR))
     for others in _parts([one for one in due if not one.waits], AT_ONCE):
-        done = await asyncio.gather(*(_end_one(database, temporal, one) for one in others))
+        done = await asyncio.gather(*(_end_one(database, one) for one in others))
         ended += [one.task_id for one, has_ended in zip(others, done, strict=True) if has_ended]
     return ended
 
 
-async def _end_one(database: Database, temporal: TemporalGateway, one: Due) -> bool:
+async def _end_one(database: Database, one: Due) -> bool:
     """End one that does not wait. A row that cannot be ended holds up no other one."""
     work = partial(end_at_limit.end, task_id=one.task_id, reason=EndReason(one.reason), actor=ACTOR)
     try:
@@ -64,7 +64,6 @@ async def _end_one(database: Database, temporal: TemporalGateway, one: Due) -> b
     except Exception as error:  # noqa: BLE001
         log.warning("could not end %s at its limit: %s", one.task_id, error)
         return False
-    await temporal.deliver(Notifications(grants=ended.notifications.grants))
     return ended.changed
 
 

@@ -8,7 +8,7 @@ in `outbox_ends`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from infra.db.connection import Connection
@@ -16,7 +16,6 @@ from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import collect_attempt, settle_attempt
 from infra.db.transactions.settle_attempt import Answer
-from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.task import ENDS_AS, TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
@@ -50,7 +49,6 @@ class Ended:
     attempt: int = 0
     running: Grant | None = None
     changed: bool = False
-    notifications: Notifications = field(default_factory=Notifications)
 
     @property
     def is_cancelled(self) -> bool:
@@ -76,18 +74,17 @@ class _Row:
 
 async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
     """End the task unless it has ended, or was to expire and has started. Repeating it changes nothing."""
-    notifications = Notifications()
     while (row := await connection.one_or_none(_Row, _READ, {"task_id": task_id})) is not None:
         status = TaskStatus(row.status)
         if status in TERMINAL or (how.reason is EndReason.EXPIRED and status is not TaskStatus.QUEUED):
             return Ended(status, row.end_reason, row.attempts, row.running)
         if row.gpu_id is not None and row.outcome is None:
-            if await _close(connection, task_id, row.attempts, how, notifications) is Answer.ACCEPTED:
+            if await _close(connection, task_id, row.attempts, how) is Answer.ACCEPTED:
                 return Ended(TaskStatus.PROCESSING, None, row.attempts, row.running)
         elif row.gpu_id is not None and row.collected_at is None:
             await collect_attempt.collect(connection, task_id, row.attempts)  # it may have ended with that
         elif await connection.one(bool, _HOLD, {"task_id": task_id, "status": status, "attempts": row.attempts}):
-            return await _end(connection, task_id, row, how, notifications)
+            return await _end(connection, task_id, row, how)
         # else it has moved since it was read
     return Ended(None)
 
@@ -97,23 +94,20 @@ async def end_waiting(connection: Connection, task_ids: Sequence[str], how: Task
     return await task_transitions.end_waiting(connection, task_ids, how.actor, how.message, how.reason)
 
 
-async def _close(
-    connection: Connection, task_id: str, attempt: int, how: TaskEnd, notifications: Notifications
-) -> Answer:
+async def _close(connection: Connection, task_id: str, attempt: int, how: TaskEnd) -> Answer:
+    """Close the open attempt. Its slot is held, so there is nothing to assign."""
     end = End(Outcome.TASK_ENDED, how.message)
     settled = await settle_attempt.settle(
         connection, task_id, attempt, end, actor=how.actor, unless_accepted=how.reason is EndReason.EXPIRED
     )
     if settled.answer is Answer.SETTLED:
-        notifications.grants += settled.notifications.grants
         await collect_attempt.note(connection, task_id, attempt)
     return settled.answer
 
 
-async def _end(connection: Connection, task_id: str, row: _Row, how: TaskEnd, notifications: Notifications) -> Ended:
+async def _end(connection: Connection, task_id: str, row: _Row, how: TaskEnd) -> Ended:
     status = ENDS_AS[how.reason]
     gpu_id = row.gpu_id if row.outcome == Outcome.TASK_ENDED else None
     cause = Cause(task_id, row.attempts or None, gpu_id, how.actor, how.message)
     await task_transitions.end(connection, TaskStatus(row.status), status, cause, how.reason)
-    notifications.ended.append(task_id)
-    return Ended(status, how.reason, row.attempts, row.running, True, notifications)
+    return Ended(status, how.reason, row.attempts, row.running, changed=True)
