@@ -26,7 +26,7 @@ from workflows.domain.role import Role
 
 
 class Owned(Protocol):
-    """What tells whose task it is."""
+    """The owner of a task."""
 
     @property
     def user_id(self) -> str: ...
@@ -107,7 +107,7 @@ def check_reader(caller: Caller, task: Owned) -> None:
 
 
 async def read_task(context: Context, caller: Caller, task_id: str, read: Read[T]) -> T:
-    """What `read` finds of a task that the caller may see. Raises TaskNotFound."""
+    """Read a task that the caller may see. Raises TaskNotFound."""
     row = await context.database.single(lambda c: read(c, task_id))
     if row is None:
         raise TaskNotFound

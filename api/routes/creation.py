@@ -1,4 +1,4 @@
-"""What every creation of a task goes through, once the new task is known: its row, its slot, its workflow."""
+"""Creating a task that is fully described: its row, its slot, its workflow. New tasks and retries share it."""
 
 from __future__ import annotations
 

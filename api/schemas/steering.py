@@ -17,7 +17,7 @@ class CancelTask(Request):
 
 
 class ChangeTask(Request):
-    """What of a task may be changed; any other field is refused."""
+    """The change of a task's priority; any other field is refused."""
 
     model_config = ConfigDict(**sample(priority=3), extra="forbid")
 

@@ -12,7 +12,7 @@ from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
 from infra.db.queue import order
 from infra.db.session import Transaction
-from infra.db.slots import search
+from infra.db.slots import eligibility, search
 from infra.db.slots.search import Claim, Seeker
 from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
@@ -24,8 +24,8 @@ from workflows.domain.priority import class_of
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Grant, TaskInput
 
-_READ = """
-    SELECT t.task_id, t.status, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, t.failed_on,
+_READ = f"""
+    SELECT t.task_id, t.status, t.task_type, {eligibility.VIP.format(task="t")} AS vip, t.failed_on,
            t.barred_on, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.waiting_since, t.attempts,
            EXISTS (SELECT FROM attempts a WHERE a.task_id = t.task_id AND a.closed_at IS NULL) AS has_slot
       FROM tasks t WHERE t.task_id = %(task_id)s

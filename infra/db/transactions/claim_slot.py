@@ -9,14 +9,14 @@ from functools import partial
 from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.session import Transaction
-from infra.db.slots import search
+from infra.db.slots import eligibility, search
 from infra.db.slots.search import Claim, Seeker
 from infra.db.tasks import limits
 from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import Grant
 
 _REQUEST = f"""
-    SELECT t.task_id, t.status, t.end_reason, t.task_type, t.queue_class > 0 AND t.promoted_at IS NULL AS vip,
+    SELECT t.task_id, t.status, t.end_reason, t.task_type, {eligibility.VIP.format(task="t")} AS vip,
            t.failed_on, t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at,
            {limits.passed("t")} AS past
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
