@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -12,11 +14,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.node_answers import end_of
-from activities.short_work import ShortWork
 from infra import telemetry
 from infra.db.attempts import dispatch_order
 from infra.db.attempts.dispatch_order import Order
 from infra.db.session import Database
+from infra.db.slots.forecast import Forecast
 from infra.db.transactions import accept_attempt, end_at_limit, settle_attempt
 from infra.db.transactions.collect_attempt import ACTOR
 from infra.db.transactions.report import Report, take_result
@@ -30,12 +32,17 @@ from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import AttemptRef, Delivery, Dispatched
-from workflows.policies import DISPATCH_WINDOW
+from workflows.policies import DISPATCH_WINDOW, FIRST_DISPATCH
 
 ANSWERS = 3
 """Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
 NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
 """Readiness states that waiting does not clear (node protocol, `/health-check`)."""
+WAIT_S = 1
+AT_ONCE = 50
+"""Answers that a process waits for at the same time: each holds a workflow task, of which a worker has a hundred."""
+SPARE_S = 0.5
+"""Time that a first try needs beside the wait: to connect, and to store the result."""
 
 
 class Dispatch:
@@ -143,6 +150,39 @@ class Dispatch:
         )
         await self._temporal.deliver(settled.notifications, but=ref.task_id)
         return Dispatched(Delivery.RUNNING if settled.answer is settle_attempt.Answer.ACCEPTED else Delivery.CLOSED)
+
+
+class ShortWork:
+    """Has short work answered in its dispatch (ADR 0031), which saves a signal, a timer and a workflow task."""
+
+    def __init__(self, forecast: Forecast) -> None:
+        self._forecast = forecast
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def preference(self, order: Order) -> AsyncIterator[dict[str, str]]:
+        """The headers with which a node is asked to hold its answer; none if it is not to be held."""
+        if self._waiting >= AT_ONCE or not await self._is_short(order):
+            yield {}
+            return
+        self._waiting += 1
+        try:
+            yield {"Prefer": f"wait={WAIT_S}"}
+        finally:
+            self._waiting -= 1
+
+    async def _is_short(self, order: Order) -> bool:
+        """Only a first try waits, for at most half of the task's timeout, if the work usually ends within that time."""
+        if not activity.info().is_local or _left_s() < WAIT_S + SPARE_S or order.timeout_ms < 2000 * WAIT_S:
+            return False
+        if order.expires_soon:
+            return False
+        return await self._forecast.usual_s(order.task_type) <= WAIT_S
+
+
+def _left_s() -> float:
+    """Seconds left for this try; they count from the moment in which it was scheduled."""
+    return (activity.info().scheduled_time + FIRST_DISPATCH - datetime.now(UTC)).total_seconds()
 
 
 def _unclear(detail: str) -> Dispatched:

@@ -17,9 +17,8 @@ from infra.db.write_behind import WriteBehind
 from infra.nodes.address_policy import AllowList
 from infra.nodes.beats import Beats
 from infra.settings import Settings
-from infra.temporal.gateway import TemporalGateway
+from infra.temporal.gateway import Starter, TemporalGateway
 from infra.temporal.notifications import Notifications
-from infra.temporal.starter import Starter
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,10 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.dispatch import Dispatch
+from activities.dispatch import Dispatch, ShortWork
 from activities.monitor import MonitorSteps
 from activities.nodes import NodeSteps
 from activities.reconciler import Reconciler
-from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from infra import telemetry
 from infra.cache import Cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from infra.cache import Cache
-from infra.db.nodes import beats
+from infra.db.nodes import liveness
 from infra.db.session import Database
 from infra.db.write_behind import WriteBehind
 
@@ -18,7 +18,7 @@ class Beats:
 
     def __init__(self, database: Database, cache: Cache) -> None:
         self._cache = cache
-        self.pending = WriteBehind(database, beats.record_beats)
+        self.pending = WriteBehind(database, liveness.record_beats)
 
     async def record(self, gpu_id: str) -> None:
         """Record a beat now."""

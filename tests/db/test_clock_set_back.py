@@ -12,8 +12,7 @@ from redis.asyncio import Redis
 from activities.nodes import NodeSteps
 from infra.cache import Cache
 from infra.db import clock
-from infra.db.nodes import beats
-from infra.db.nodes import liveness as silence_of
+from infra.db.nodes import liveness
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.drains import Drain
 from infra.db.ops import counters, health, instances, leadership
@@ -50,7 +49,7 @@ async def joined(life: Life) -> str:
 
 
 async def silent(life: Life) -> list[str]:
-    return [gpu_id for gpu_id, _ in (await silence_of.find(life.connection, GRACE_S)).lapsed]
+    return [gpu_id for gpu_id, _ in (await liveness.find(life.connection, GRACE_S)).lapsed]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ async def test_a_small_step_back_takes_no_node_that_beats(fresh: Life) -> None:
     await fresh.do("UPDATE instances SET listening_since = clock_timestamp() - interval '1 day'")
     await fresh.do("UPDATE gpu_beats SET at = clock_timestamp() + interval '700 ms'")
     assert await silent(fresh) == []
-    await beats.set_right(fresh.connection)
+    await liveness.set_right(fresh.connection)
     await instances.beat(fresh.connection, listens, IDLE, GRACE_S / 2)
     assert await silent(fresh) == []
 
@@ -108,7 +107,7 @@ async def test_a_node_that_registered_in_time_to_come_is_judged_and_guarded_as_o
         await fresh.node(gpu_id, [1])
     await fresh.do(f"UPDATE gpus SET status_since = {AHEAD}, judged_since = {AHEAD}, registered_at = {AHEAD}")
     registered = await fresh.scalar("SELECT registered_at FROM gpus WHERE gpu_id = 'a'")
-    await beats.set_right(fresh.connection)
+    await liveness.set_right(fresh.connection)
     await fresh.create("t", max_retries=0)
     await fresh.claim("t")
     await fresh.end("t", Outcome.FAILED)
@@ -118,7 +117,7 @@ async def test_a_node_that_registered_in_time_to_come_is_judged_and_guarded_as_o
     await fresh.do(f"UPDATE instances SET listening_since = listening_since - {grace}")
     await fresh.do(f"UPDATE gpu_beats SET at = clock_timestamp() - {grace}")
     await fresh.do(f"UPDATE gpus SET status_since = status_since - 2 * {grace}")
-    assert len((await silence_of.find(fresh.connection, GRACE_S)).held) == 3
+    assert len((await liveness.find(fresh.connection, GRACE_S)).held) == 3
 
 
 async def test_a_claim_that_is_dated_ahead_is_not_taken_for_one_on_a_draining_node(fresh: Life) -> None:
@@ -131,7 +130,7 @@ async def test_a_claim_that_is_dated_ahead_is_not_taken_for_one_on_a_draining_no
     await drift.set_right(fresh.connection)
     assert await fresh.connection.all(str, DRAINED.broken) == []
     await fresh.do(f"UPDATE gpus SET drained_at = {AHEAD}")
-    await beats.set_right(fresh.connection)
+    await liveness.set_right(fresh.connection)
     assert await fresh.scalar("SELECT drained_at <= clock_timestamp() FROM gpus")
 
 
@@ -150,7 +149,7 @@ async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_g
     (listed,), _ = await node_queries.page(fresh.connection, None, limit=9, offset=0, room=999)
     assert listed.last_beat is None
     await fresh.do("UPDATE instances SET listening_since = listening_since - interval '1 day'")
-    await beats.set_right(fresh.connection)
+    await liveness.set_right(fresh.connection)
     assert await silent(fresh) == []  # its grace begins
     await fresh.do("UPDATE gpu_beats SET at = at - make_interval(secs => %(s)s)", s=GRACE_S + 1)
     assert await silent(fresh) == ["n"]
@@ -172,9 +171,9 @@ async def test_a_beat_replaces_one_that_is_yet_to_come_and_no_later_one(fresh: L
     age = "SELECT extract(epoch FROM clock_timestamp() - at)::float FROM gpu_beats"
     await fresh.node("n", [1])
     await fresh.do(f"UPDATE gpu_beats SET at = {AHEAD}")
-    await beats.record_beats(fresh.connection, {"n": 3.0})
+    await liveness.record_beats(fresh.connection, {"n": 3.0})
     assert await fresh.scalar(age) == pytest.approx(3, abs=1)
-    await beats.record_beats(fresh.connection, {"n": 9.0})  # an older batch
+    await liveness.record_beats(fresh.connection, {"n": 9.0})  # an older batch
     assert await fresh.scalar(age) == pytest.approx(3, abs=1)
     await fresh.do(f"UPDATE gpu_beats SET at = {AHEAD}")
     await fresh.node("n", [1])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from infra.db.nodes import beats
+from infra.db.nodes import liveness
 from infra.db.session import Database
 
 
 async def correct_times(database: Database) -> None:
     """Replace the nodes' times that lie in the future: a dead node would stay ACTIVE until then."""
-    await database.run(beats.set_right)
+    await database.run(liveness.set_right)

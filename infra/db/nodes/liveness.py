@@ -1,11 +1,11 @@
-"""Which nodes have fallen silent, and whether to believe it.
+"""Beats of nodes, which nodes have fallen silent, and whether to believe it.
 
 Silence counts from the last beat, but not from before somebody listened. An API process that was down, paused or cut
 off from the database starts to listen anew, as it does after a clock that was ahead.
 
 If a large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
 held for a while (the fleet guard). A beat in the future counts as one of now: the leader corrects it
-(`gpus.set_right`), and the node has a grace from then on.
+(`set_right`), and the node has a grace from then on.
 
 Made-up nodes cannot bend the guard, and maintenance does not: only nodes that have beaten for a grace and do not drain
 count. Besides the nodes of its own key, a node's fleet has one node for each other key, which is silent if most of that
@@ -63,6 +63,30 @@ _SILENT = f"""
            quiet >= %(at_least)s AND quiet > %(share)s * nodes AND silent_s <= %(held_graces)s * %(grace)s AS held
       FROM guarded
     """
+_LATER = f"at = GREATEST({clock.known('b.at')}, excluded.at)"
+_BEAT = f"""
+    INSERT INTO gpu_beats AS b (gpu_id, at)
+    SELECT gpu_id, clock_timestamp() - make_interval(secs => age_s)
+      FROM unnest(CAST(%(gpu_ids)s AS text[]), CAST(%(ages_s)s AS float[])) AS n(gpu_id, age_s)
+     ORDER BY gpu_id
+        ON CONFLICT (gpu_id) DO UPDATE SET {_LATER}
+    """
+NOW_BEAT = (
+    "INSERT INTO gpu_beats AS b (gpu_id, at) VALUES (%(gpu_id)s, clock_timestamp())"
+    f" ON CONFLICT (gpu_id) DO UPDATE SET {_LATER}"
+)
+# Skipped rows have their turn next time: no lock is waited for while others are held.
+_SET_BEATS_RIGHT = (
+    f"UPDATE gpu_beats SET at = {clock.NOW}"
+    f" WHERE gpu_id IN (SELECT gpu_id FROM gpu_beats WHERE at > {clock.NOW} FOR UPDATE SKIP LOCKED)"
+)
+_SET_STATES_RIGHT = f"""
+    UPDATE gpus SET status_since = LEAST(status_since, {clock.NOW}), judged_since = LEAST(judged_since, {clock.NOW}),
+           drained_at = CASE WHEN drained_at IS NOT NULL THEN LEAST(drained_at, {clock.NOW}) END
+     WHERE gpu_id IN (
+           SELECT gpu_id FROM gpus WHERE GREATEST(status_since, judged_since, drained_at) > {clock.NOW}
+              FOR UPDATE SKIP LOCKED)
+    """
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,21 @@ class _Silent(NamedTuple):
 def deaf_after_s(grace_s: float) -> float:
     """Seconds without a beat of its own after which an API process has probably missed the nodes' beats too."""
     return max(grace_s / 2, 1.0)
+
+
+async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None:
+    """Write a batch of beats (gpu id → seconds ago). Only ages travel, so no other clock counts."""
+    await connection.execute(_BEAT, {"gpu_ids": list(ages_s), "ages_s": list(ages_s.values())})
+
+
+async def set_right(connection: Connection) -> None:
+    """Replace times in the future by now, after the clock was ahead: beats, and since when a node's state or drain
+    lasts and it is judged.
+
+    `registered_at` stays: `X-Registration` is made of it.
+    """
+    await connection.execute(_SET_BEATS_RIGHT)
+    await connection.execute(_SET_STATES_RIGHT)
 
 
 async def find(connection: Connection, grace_s: float) -> SilentNodes:

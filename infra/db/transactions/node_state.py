@@ -11,8 +11,8 @@ from infra.db.connection import Connection, columns, placeholders
 from infra.db.nodes import drains
 from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
-from infra.db.nodes.beats import NOW_BEAT
 from infra.db.nodes.drains import Drain
+from infra.db.nodes.liveness import NOW_BEAT
 from infra.db.nodes.queries import Registration, hold, status_of
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
