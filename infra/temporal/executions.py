@@ -45,6 +45,11 @@ class Execution:
         return self.status in _ENDED_BY_ITSELF
 
     @property
+    def was_cancelled(self) -> bool:
+        """Whether it has closed Canceled, as those of cancelled tasks do."""
+        return self.status is WorkflowExecutionStatus.CANCELED
+
+    @property
     def counts(self) -> bool:
         """Whether no other run may exist beside it. A run that was cut off, or reset, may be replaced."""
         return self.runs or (self.ended_by_itself and not self.reset)

@@ -320,6 +320,25 @@ async def test_what_has_stayed_in_the_outbox_is_overdue(
     assert ("waiting is not started" in found.examples) == overdue
 
 
+@pytest.mark.parametrize(("age_s", "overdue"), [(100, False), (130, True)])
+async def test_after_many_ends_at_one_moment_each_is_told_in_its_turn(
+    books: Books, connection: Session, age_s: int, overdue: bool
+) -> None:
+    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * invariants.TOLD_PER_S
+    await books.sql(
+        "CREATE TABLE copied AS SELECT * FROM tasks WHERE task_id = 'failed'",
+        f"UPDATE copied SET idempotency_key = NULL, end_reason = 'CANCELLED', completed_at = {moment},"
+        f" created_at = {LONG_AGO}, started_at = NULL",
+        "INSERT INTO tasks OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(c, jsonb_build_object('task_id',"
+        f" 'many ' || n, 'display_id', 100000 + n))).* FROM copied c, generate_series(1, {many}) n",
+        f"INSERT INTO outbox_ends VALUES ('many 7', {moment})",
+    )
+    found = await verify.find(connection, invariants.OVERDUE)
+    assert ("many 7 has ended, and its workflow is not told" in found.examples) == overdue
+    assert await verify.closes_within_s(connection, "many 7") == 120
+    assert await verify.closes_within_s(connection, "done") == 60
+
+
 async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: Session) -> None:
     await books.sql(f"UPDATE gpu_beats SET at = {LONG_AGO} WHERE gpu_id = 'g1'")
     found = await verify.silent_but_active(connection, 60)

@@ -16,12 +16,22 @@ from workers.stack.stack import Stack
 
 async def select(stack: Stack, statement: str, *values: Any) -> list[dict[str, Any]]:
     """Rows straight from the stack's Postgres."""
-    url = stack.services.database_url.replace("postgresql+psycopg", "postgresql")
     async with (
-        await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection,
+        await psycopg.AsyncConnection.connect(_url(stack), row_factory=dict_row) as connection,
         await connection.execute(statement, values) as cursor,
     ):
         return await cursor.fetchall()
+
+
+async def change(stack: Stack, *statements: str) -> None:
+    """Change rows in the stack's Postgres, in one transaction."""
+    async with await psycopg.AsyncConnection.connect(_url(stack)) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+def _url(stack: Stack) -> str:
+    return stack.services.database_url.replace("postgresql+psycopg", "postgresql")
 
 
 async def signals(stack: Stack, workflow_id: str) -> Counter[str]:

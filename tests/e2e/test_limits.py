@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from signal import SIGKILL
 
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
+from tests.e2e.inside import change, select
 from tests.e2e.test_endings import closed
 from tests.e2e.test_outages import stopped
 
@@ -67,6 +69,47 @@ async def test_with_every_worker_away_it_expires_in_time_and_never_starts(api, s
     assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
     then = await api.create(623)
     assert (await node.next_put()).task_id == then
+
+
+async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_back(api, stack, make_node, temporal):
+    """Nothing else leads meanwhile, and free slots are there for what must not start."""
+    node = await make_node("one_of_many", [740])
+    began = await api.create(740)
+    await node.next_put()
+    turns = asyncio.Semaphore(20)
+
+    async def one() -> str:
+        async with turns:
+            return await api.create(740, expiresIn=3_600_000)
+
+    ids = await asyncio.gather(*(one() for _ in range(1000)))
+    async with stopped(stack, "api", SIGKILL):
+        async with stopped(stack, "worker", SIGKILL):
+            await change(
+                stack,
+                "UPDATE tasks SET expires_at = clock_timestamp() WHERE task_type = 740 AND expires_at IS NOT NULL",
+                "UPDATE gpus SET max_concurrent_tasks = 100 WHERE gpu_id = 'one_of_many'",
+                "DELETE FROM leader_lease",  # it would have run out
+            )
+        await eventually(lambda: counted(stack, 1000), within=10)
+        (back,) = await select(
+            stack,
+            "SELECT extract(epoch FROM max(t.completed_at) - i.started_at)::float AS took_s,"
+            " count(*) FILTER (WHERE t.attempts > 0) AS started"
+            " FROM tasks t, (SELECT max(started_at) AS started_at FROM instances WHERE kind = 'worker') i"
+            " WHERE t.task_type = 740 AND t.end_reason = 'EXPIRED' GROUP BY i.started_at",
+        )
+    assert back["took_s"] < 2.0, back
+    assert (back["started"], node.puts.empty()) == (0, True)
+    assert (await api.get(f"/tasks/{ids[-1]}"))["endReason"] == "EXPIRED"
+    assert (await api.get(f"/tasks/{began}"))["status"] == "PROCESSING"
+
+    async def told() -> bool:
+        running = await temporal.count_workflows("TaskType = 740 AND ExecutionStatus = 'Running'")
+        return running.count == 1
+
+    await eventually(told, within=60)
+    await api.post(f"/tasks/{began}/cancel")
 
 
 async def test_a_running_task_ends_at_its_deadline_and_its_slot_is_free_when_the_node_says_so(api, make_node, temporal):
@@ -129,6 +172,11 @@ async def test_an_unknown_wait_is_refused(api):
     for wait_s in (0, 1000):
         refusal = await api.http.post("/tasks", json=body(629, maxWait=wait_s))
         assert (refusal.status_code, refusal.headers["Retry-After"]) == (429, "60")
+
+
+async def counted(stack, many):
+    (row,) = await select(stack, "SELECT count(*) AS n FROM tasks WHERE task_type = 740 AND end_reason = 'EXPIRED'")
+    return row["n"] == many
 
 
 def body(task_type, **more):

@@ -65,10 +65,10 @@ async def make_node(caller: Api) -> AsyncIterator[MakeNode]:
 
 
 @asynccontextmanager
-async def stopped(stack: Stack, name: str) -> AsyncIterator[Part]:
-    """The part is stopped, and started again whatever happens."""
+async def stopped(stack: Stack, name: str, number: signal.Signals | None = None) -> AsyncIterator[Part]:
+    """The part is stopped, by a signal of its own or this one, and started again whatever happens."""
     part = stack.part(name)
-    await part.stop()
+    await part.stop(number)
     try:
         yield part
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
@@ -24,36 +25,50 @@ log = logging.getLogger(__name__)
 ACTOR = "limits"
 BATCH = 500
 """Tasks that one statement finds, and one transaction ends."""
-BATCHES = 20
-"""The most in a turn, so that the other jobs have theirs."""
+TURN_S = 1.0
+"""Seconds after which a turn begins no further work, so that the other jobs have theirs."""
 AT_ONCE = 8
 """Transactions at the same time, of tasks that do not wait for a slot."""
 NOTIFIED = 50
 """Workflows notified directly in a turn; the rest follow from `outbox_ends`, at its rate."""
 
 
-async def end_at_limits(database: Database, temporal: TemporalGateway) -> None:
-    """End what is past its limit now."""
-    ended: list[str] = []
-    for _ in range(BATCHES):
-        due = await database.run(lambda c: limits.due(c, BATCH))
-        done = await _end(database, due)
-        ended += done
-        if not done:
-            break
+async def end_at_limits(database: Database, temporal: TemporalGateway, *, turn_s: float = TURN_S) -> None:
+    """End what is past its limit now, as much as a turn allows."""
+    turn = _Turn(database, time.monotonic() + turn_s)
+    while not turn.is_over and await turn.end(await database.run(lambda c: limits.due(c, BATCH))):
+        pass
+    ended = turn.ended_on_nodes + turn.ended_waiting  # a node stops its work only when the workflow has been told
     await temporal.deliver(Notifications(ended=ended[:NOTIFIED]))
 
 
-async def _end(database: Database, due: Sequence[Due]) -> list[str]:
-    ended: list[str] = []
-    for reason in MESSAGES:
-        waiting = [one.task_id for one in due if one.waits and one.reason == reason]
-        for some in _parts(waiting, BATCH):
-            ended += await database.run(partial(end_at_limit.end_waiting, task_ids=some, reason=reason, actor=ACTOR))
-    for others in _parts([one for one in due if not one.waits], AT_ONCE):
-        done = await asyncio.gather(*(_end_one(database, one) for one in others))
-        ended += [one.task_id for one, has_ended in zip(others, done, strict=True) if has_ended]
-    return ended
+class _Turn:
+    """What one turn has ended, until its time is over."""
+
+    def __init__(self, database: Database, until: float) -> None:
+        self.ended_on_nodes: list[str] = []
+        self.ended_waiting: list[str] = []
+        self._database = database
+        self._until = until
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._until
+
+    async def end(self, due: Sequence[Due]) -> bool:
+        """End these, those that wait for a slot first, many at a time. Returns whether any has ended."""
+        before = len(self.ended_waiting) + len(self.ended_on_nodes)
+        for reason in MESSAGES:
+            waiting = [one.task_id for one in due if one.waits and one.reason == reason]
+            for some in _parts(waiting, BATCH):
+                work = partial(end_at_limit.end_waiting, task_ids=some, reason=reason, actor=ACTOR)
+                self.ended_waiting += await self._database.run(work)
+        for others in _parts([one for one in due if not one.waits], AT_ONCE):
+            if self.is_over:
+                break
+            done = await asyncio.gather(*(_end_one(self._database, one) for one in others))
+            self.ended_on_nodes += [one.task_id for one, has_ended in zip(others, done, strict=True) if has_ended]
+        return len(self.ended_waiting) + len(self.ended_on_nodes) > before
 
 
 async def _end_one(database: Database, one: Due) -> bool:

@@ -86,14 +86,21 @@ class Agreement:
         if run is None:
             self._missing(task_id, row)
         elif run.runs:
-            if row.status in TERMINAL and (self.settled or row.ended_s > OVERDUE_S):
+            if row.status in TERMINAL and (self.settled or await self._should_have_closed(row)):
                 self.broken.append(f"{task_id} is {row.status}, its workflow runs")
+        elif run.was_cancelled and row.cancelled:
+            return
         elif not run.ended_by_itself:
             self._cut_off(task_id, row, run.status.name)
         else:
             says = await executions.outcome(self.client, task_id, run.run_id)
             if says != row.status:
                 self.broken.append(f"{task_id} is {row.status}, its workflow ended with {says}")
+
+    async def _should_have_closed(self, row: TaskRow) -> bool:
+        if row.ended_s <= OVERDUE_S:
+            return False
+        return row.ended_s > await self.database.run(lambda c: verify.closes_within_s(c, row.task_id))
 
     def _missing(self, task_id: str, row: TaskRow) -> None:
         """Temporal forgets closed workflows, and a new task's workflow starts after its row, unless that has ended."""
@@ -121,6 +128,8 @@ async def check(client: Client, database: Database, tasks: Mapping[str, TaskRow]
 def _agree(row: TaskRow | None, listed: list[Execution]) -> bool:
     """Whether the list leaves no doubt."""
     counting = [one for one in listed if one.counts]
+    if row is not None and row.cancelled and not counting:
+        return any(one.was_cancelled for one in listed)
     if row is None or len(counting) != 1:
         return False
     (run,) = counting

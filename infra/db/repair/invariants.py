@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from infra.db import holding
 from infra.db.ops import counters
 from infra.db.slots import eligibility
+from workflows.domain import task
 from workflows.domain.attempt import USES_RETRY
 from workflows.domain.retry import BACKOFF_CAP_S
 from workflows.domain.task import TERMINAL, TRANSITIONS
@@ -19,6 +20,10 @@ from workflows.domain.task import TERMINAL, TRANSITIONS
 LONGEST_LEASE = "1 h"
 OVERDUE_S = 60
 """Seconds that the reconciler and the workflows may take for their work."""
+TOLD_PER_S = 50
+"""Ends from outside of which the leader notifies workflows in a second, at the least."""
+TOLD_IN_ORDER_FOR = "interval '10 min'"
+"""Ends that came so long before another one may still be in front of it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ def _listed(values: Iterable[object]) -> str:
 
 _LEGAL = ", ".join(f"('{before or ''}', '{after}')" for before, after in sorted(TRANSITIONS, key=str))
 _TERMINAL = _listed(TERMINAL)
+FROM_OUTSIDE = _listed(task.FROM_OUTSIDE)
 
 ONE_TASK_PER_KEY = Check(
     1,
@@ -224,8 +230,12 @@ OVERDUE = Check(
     SELECT task_id || '-' || attempt || ' holds its slot' FROM attempts
      WHERE released_at IS NULL AND closed_at < clock_timestamp() - interval '{OVERDUE_S} s'
      UNION ALL
-    SELECT task_id || ' has ended, and its workflow is not told' FROM outbox_ends
-     WHERE ended_at < clock_timestamp() - interval '{OVERDUE_S} s'
+    SELECT o.task_id || ' has ended, and its workflow is not told'
+      FROM outbox_ends o LEFT JOIN (
+           SELECT task_id,
+                  count(*) OVER (ORDER BY completed_at RANGE BETWEEN {TOLD_IN_ORDER_FOR} PRECEDING AND CURRENT ROW) AS n
+             FROM tasks WHERE end_reason IN ({FROM_OUTSIDE})) turn USING (task_id)
+     WHERE o.ended_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + COALESCE(turn.n, 0) / {TOLD_PER_S}.0)
      UNION ALL
     SELECT task_id || ' has expired' FROM tasks
      WHERE status = 'QUEUED' AND expires_at < clock_timestamp() - interval '{OVERDUE_S} s'

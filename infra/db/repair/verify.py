@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.nodes import liveness
-from infra.db.repair.invariants import Check
-from workflows.domain.task import FROM_OUTSIDE
+from infra.db.repair.invariants import FROM_OUTSIDE, OVERDUE_S, TOLD_IN_ORDER_FOR, TOLD_PER_S, Check
+from workflows.domain.task import EndReason
 
 EXAMPLES = 5
 
@@ -44,6 +44,7 @@ class TaskRow(NamedTuple):
     ended_s: float
     mended: bool
     unbegun: bool = False
+    cancelled: bool = False
 
 
 class AcceptedResult(NamedTuple):
@@ -66,14 +67,20 @@ _FIND = """
            COALESCE((array_agg(subject ORDER BY subject))[1:{examples}], '{{}}') AS examples
       FROM ({broken}) AS found(subject)
 """
-_FROM_OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
 _TASKS = f"""
     SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
            COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
            EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status
                     AND e.actor = 'reconciler') AS mended,
-           t.attempts <= 1 AND t.started_at IS NULL AND COALESCE(t.end_reason IN ({_FROM_OUTSIDE}), false) AS unbegun
+           t.attempts <= 1 AND t.started_at IS NULL AND COALESCE(t.end_reason IN ({FROM_OUTSIDE}), false) AS unbegun,
+           COALESCE(t.end_reason = '{EndReason.CANCELLED}', false) AS cancelled
       FROM tasks t WHERE CAST(%(task_id)s AS text) IS NULL OR task_id = %(task_id)s
+    """
+_CLOSES_WITHIN_S = f"""
+    SELECT ({OVERDUE_S} + count(*) / {TOLD_PER_S}.0)::float
+      FROM tasks t
+      JOIN tasks before ON before.completed_at BETWEEN t.completed_at - {TOLD_IN_ORDER_FOR} AND t.completed_at
+     WHERE t.task_id = %(task_id)s AND t.end_reason IN ({FROM_OUTSIDE}) AND before.end_reason IN ({FROM_OUTSIDE})
     """
 _RESULTS = (
     "SELECT task_id, attempt, gpu_id, encode(sha256(convert_to(result, 'UTF8')), 'hex') AS sha256"
@@ -109,6 +116,14 @@ async def silent_but_active(connection: Connection, allowed_s: float) -> Finding
 async def tasks(connection: Connection, task_id: str | None = None) -> list[TaskRow]:
     """What Temporal must agree with, of one task or of all."""
     return await connection.all(TaskRow, _TASKS, {"task_id": task_id})
+
+
+async def closes_within_s(connection: Connection, task_id: str) -> float:
+    """Seconds from the end of a task within which its workflow closes.
+
+    After an end from outside it is notified in its turn: there may be thousands at one moment.
+    """
+    return await connection.one(float, _CLOSES_WITHIN_S, {"task_id": task_id})
 
 
 async def results(connection: Connection, gpu_ids: Sequence[str]) -> list[AcceptedResult]:

@@ -10,9 +10,11 @@ Whatever ends a task from outside of its workflow does the same; the leader send
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection
+from workflows.domain.attempt import Outcome
 from workflows.domain.task import FROM_OUTSIDE
 
 ADD = "INSERT INTO outbox (task_id) SELECT task_id FROM created"
@@ -32,11 +34,20 @@ ADD_ENDS = f""",
             INSERT INTO outbox_ends (task_id)
             SELECT task_id FROM moved WHERE %(end_reason)s IN ({_FROM_OUTSIDE}) ON CONFLICT DO NOTHING)"""
 """Part of the statement that ends tasks."""
+_WAS_ON_NODE = f"EXISTS (SELECT FROM attempts a WHERE a.task_id = o.task_id AND a.outcome = '{Outcome.TASK_ENDED}')"
 _UNTOLD_ENDS = f"""
-    SELECT task_id FROM outbox_ends WHERE {clock.long_ago("ended_at", "interval '2 s'")}
-     ORDER BY ended_at LIMIT %(limit)s
+    SELECT o.task_id, {_WAS_ON_NODE} AS was_on_node FROM outbox_ends o
+     WHERE {clock.long_ago("o.ended_at", "interval '2 s'")}
+     ORDER BY was_on_node DESC, o.ended_at LIMIT %(limit)s  -- a node stops its work only when the workflow is told
     """
 _CLEAR_ENDS = "DELETE FROM outbox_ends WHERE task_id = ANY (%(task_ids)s)"
+
+
+class UntoldEnd(NamedTuple):
+    """A task that was ended from outside; `was_on_node`: a node had it then, and may still run it."""
+
+    task_id: str
+    was_on_node: bool
 
 
 async def clear(connection: Connection, task_ids: Iterable[str]) -> None:
@@ -49,9 +60,12 @@ async def clear_ended(connection: Connection) -> None:
     await connection.execute(_CLEAR_ENDED)
 
 
-async def untold_ends(connection: Connection, limit: int) -> list[str]:
-    """The oldest ends of which the workflow may not have been told. The notification after the commit goes first."""
-    return await connection.all(str, _UNTOLD_ENDS, {"limit": limit})
+async def untold_ends(connection: Connection, limit: int) -> list[UntoldEnd]:
+    """The ends of which the workflow may not have been told: first of tasks that a node had, then the oldest.
+
+    The notification after the commit has two seconds to arrive.
+    """
+    return await connection.all(UntoldEnd, _UNTOLD_ENDS, {"limit": limit})
 
 
 async def clear_ends(connection: Connection, task_ids: Iterable[str]) -> None:

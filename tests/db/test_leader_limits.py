@@ -1,0 +1,63 @@
+"""The leader's turn for limits: bounded in time, and what a node runs is told first."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
+
+import pytest
+
+from infra.db.slots import assign
+from infra.temporal.notifications import Notifications
+from tests.db import rows
+from tests.db.life import Life
+from tests.db.one_connection import OneConnection
+from tests.db.rows import NOW, Sql
+from workers.leader import limits
+
+PAST = Sql("clock_timestamp() - interval '1 s'")
+WAITING = [f"waits-{n}" for n in range(5)]
+
+
+@pytest.fixture
+async def due(life: Life) -> Life:
+    """Tasks that wait, and one on a node, all past their deadline."""
+    await life.node("n", [1])
+    await rows.task(life.connection, "runs", waiting_since=NOW)
+    await assign.assign(life.connection, "n")
+    await life.do("UPDATE tasks SET deadline = clock_timestamp()")
+    for task_id in WAITING:
+        await rows.task(life.connection, task_id, waiting_since=NOW, deadline=PAST)
+    return life
+
+
+async def turn(life: Life, **options: Any) -> list[str]:
+    """The tasks whose workflows it has notified."""
+    temporal = MagicMock(deliver=AsyncMock())
+    await limits.end_at_limits(OneConnection(life.connection), temporal, **options)
+    sent: Notifications = temporal.deliver.await_args.args[0]
+    return sent.ended
+
+
+async def ended(life: Life) -> int:
+    count: int = await life.scalar("SELECT count(*)::int FROM tasks WHERE end_reason = 'DEADLINE'")
+    return count
+
+
+async def test_what_a_node_may_still_run_is_told_first(due: Life) -> None:
+    told = await turn(due)
+    assert (told[0], sorted(told[1:])) == ("runs", WAITING)
+    assert await ended(due) == 6
+
+
+async def test_a_turn_begins_nothing_once_its_time_is_over(due: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH", 2)
+    assert await turn(due, turn_s=0) == []
+    assert await ended(due) == 0
+    looks = iter([False, True])
+    monkeypatch.setattr(limits._Turn, "is_over", property(lambda _: next(looks, True)))
+    await turn(due)
+    assert 0 < await ended(due) < 6
+    monkeypatch.undo()
+    await turn(due)
+    assert await ended(due) == 6
