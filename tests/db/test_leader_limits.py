@@ -1,4 +1,4 @@
-"""The leader's turn for limits: bounded in time, and what a node runs is told first."""
+"""The leader's turn for limits: bounded in time; workflows of tasks on a node are notified first."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ OVERDUE_S = 60
 TOLD_PER_S = 50
 """Ends from outside of which the leader notifies workflows in a second, at the least."""
 TOLD_IN_ORDER_FOR = "interval '10 min'"
-"""Ends that came so long before another one may still be in front of it."""
+"""How much older an end is at most that is still in front of another one."""
 
 
 @dataclass(frozen=True)
