@@ -57,13 +57,14 @@ class TaskSteps:
         if found.past is not None:
             return await self._end_at_limit(task_id, found.past)
         waiting = NO_SLOT if found.waiting else ""
-        return Selection(found.status, found.grant, found.settled, waiting, found.cancelled)
+        return Selection(found.status, found.grant, found.settled, waiting, found.cancelled, found.running)
 
     async def _end_at_limit(self, task_id: str, reason: EndReason) -> Selection:
         """End a task that is past its limit. One that cannot be ended any more waits to be notified."""
         ended = await self._database.run(lambda c: end_at_limit.end(c, task_id, reason, actor=ACTOR))
         has_ended = ended.status is None or ended.status in TERMINAL
-        return Selection(ended.status, waiting="" if has_ended else NO_SLOT, cancelled=ended.is_cancelled)
+        waiting = "" if has_ended else NO_SLOT
+        return Selection(ended.status, waiting=waiting, cancelled=ended.is_cancelled, running=ended.running)
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:

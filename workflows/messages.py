@@ -79,6 +79,7 @@ class Selection:
     """The answer of `select_slot`: a grant, or that the task waits for one; `status` None means that there is no row.
 
     `settled` is a closed attempt that nobody has collected: it comes before any new one. `cancelled`: the task was.
+    `running`: the last attempt of a task that has ended, where its node may still run it.
     """
 
     status: TaskStatus | None
@@ -86,6 +87,7 @@ class Selection:
     settled: Grant | None = None
     waiting: str = ""  # not empty: it waits; versions before 2026-11-30 said for what
     cancelled: bool = False
+    running: Grant | None = None
 
 
 class Delivery(StrEnum):

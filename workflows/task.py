@@ -107,6 +107,8 @@ class TaskWorkflow:
         """What an earlier run has ended, or somebody else, is over; and so is a task without a row."""
         if found.cancelled:
             await self._until_asked_to_cancel()
+        if found.running is not None:
+            await self._stop(found.running)
         if workflow.patched(ENDS_AS_ITS_TASK):
             self._show(found.status or TaskStatus.FAILED, None)
         how = f"found {found.status}" if found.status else "it has no row"

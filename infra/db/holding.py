@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.db import clock
-from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT
+from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT, Outcome
 
 _STILL = ", ".join(f"'{outcome}'" for outcome in sorted(NODE_STILL_RUNS_IT))
 
@@ -16,6 +16,17 @@ def holds(attempt: str) -> str:
     return (
         f"{attempt}.released_at IS NULL AND ({attempt}.closed_at IS NULL OR {attempt}.outcome IN ({_STILL})"
         f" AND {clock.recent(f'{attempt}.closed_at', _AT_MOST)})"
+    )
+
+
+def may_run(attempt: str) -> str:
+    """The node of a closed attempt may still run it, and is to be asked to stop.
+
+    Where its task was ended with it this holds however late it is asked: the clock frees the slot and stops no process.
+    """
+    return (
+        f"COALESCE({attempt}.outcome = '{Outcome.TASK_ENDED}'"
+        f" OR {attempt}.outcome IN ({_STILL}) AND {attempt}.released_at IS NULL, false)"
     )
 
 

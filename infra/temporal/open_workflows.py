@@ -39,7 +39,8 @@ class Standing(Enum):
     RUNNING = auto()
     COMPLETED = auto()  # as its task; runs of the version before also where their task has failed
     FAILED = auto()  # as its task
-    CUT_OFF = auto()  # terminated, canceled or timed out: it says nothing about the task
+    CANCELED = auto()  # as its task, or by a person who has reached only an earlier version
+    CUT_OFF = auto()  # terminated or timed out: it says nothing about the task
     ABSENT = auto()  # never started, or forgotten by Temporal
 
 
@@ -47,6 +48,7 @@ _STANDING: dict[WorkflowExecutionStatus | None, Standing] = {
     WorkflowExecutionStatus.RUNNING: Standing.RUNNING,
     WorkflowExecutionStatus.COMPLETED: Standing.COMPLETED,
     WorkflowExecutionStatus.FAILED: Standing.FAILED,
+    WorkflowExecutionStatus.CANCELED: Standing.CANCELED,
 }
 
 

@@ -8,15 +8,18 @@ import pytest
 
 from infra.db.slots import assign
 from infra.db.tasks import outbox
-from infra.db.transactions import end_task
+from infra.db.transactions import claim_slot, end_task
 from infra.db.transactions.end_task import TaskEnd
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
+from infra.temporal.open_workflows import Standing
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from tests.db.rows import NOW
 from workers.leader import ended_tasks
+from workers.leader.ended_tasks import EndedTasks
 from workflows.domain.task import EndReason
+from workflows.messages import Grant
 
 CANCELLED = TaskEnd(EndReason.CANCELLED, "test", "cancelled")
 
@@ -37,9 +40,41 @@ async def cancelled(life: Life) -> Life:
 
 async def told(life: Life, *answers: object) -> list[str]:
     """The tasks whose workflows are asked to cancel, in order."""
-    end = AsyncMock(side_effect=answers or None)
-    await ended_tasks.tell_ended_tasks(OneConnection(life.connection), MagicMock(end=end))
-    return [call.args[0] for call in end.await_args_list]
+    return (await calls(life, Standing.RUNNING, *answers))[0]
+
+
+async def calls(life: Life, standing: Standing, *answers: object) -> tuple[list[str], list[str]]:
+    """The tasks whose workflows are asked to cancel, and those that are run again before."""
+    end, start = AsyncMock(side_effect=answers or None), AsyncMock()
+    temporal, workflows = MagicMock(end=end, start_task=start), MagicMock(standing=AsyncMock(return_value=standing))
+    await EndedTasks(OneConnection(life.connection), temporal, workflows).tell()
+    return [call.args[0] for call in end.await_args_list], [call.args[0].task_id for call in start.await_args_list]
+
+
+@pytest.mark.parametrize(
+    ("standing", "again"),
+    [
+        (Standing.RUNNING, []),
+        (Standing.CANCELED, []),
+        (Standing.FAILED, []),
+        (Standing.CUT_OFF, ["on node"]),
+        (Standing.ABSENT, ["on node"]),
+    ],
+)
+async def test_where_no_run_has_heard_of_it_a_new_one_stops_the_node(
+    cancelled: Life, standing: Standing, again: list[str]
+) -> None:
+    asked, started = await calls(cancelled, standing)
+    assert (sorted(asked), started) == (["first", "on node", "second"], again)
+    claim = await claim_slot.claim(cancelled.run, "on node")
+    assert (claim.cancelled, claim.running) == (True, Grant(1, "n"))
+
+
+async def test_a_node_is_asked_to_stop_also_after_its_slot_was_freed_by_the_clock(cancelled: Life) -> None:
+    await cancelled.do("UPDATE attempts SET released_at = clock_timestamp()")
+    assert (await claim_slot.claim(cancelled.run, "on node")).running == Grant(1, "n")
+    assert (await end_task.end(cancelled.connection, "on node", CANCELLED)).running == Grant(1, "n")
+    assert (await end_task.end(cancelled.connection, "first", CANCELLED)).running is None
 
 
 async def test_what_a_node_may_still_run_is_told_first_then_the_oldest(

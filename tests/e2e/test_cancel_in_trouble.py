@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from temporalio.client import WorkflowExecutionStatus
@@ -10,7 +11,7 @@ from temporalio.client import WorkflowExecutionStatus
 from tests.conftest import eventually
 from tests.e2e.inside import is_started, select
 from tests.e2e.test_cancel import cancel, closed, running
-from tests.e2e.test_outages import without
+from tests.e2e.test_outages import stopped, without
 
 CANCELED = WorkflowExecutionStatus.CANCELED
 AT_ONCE = 20
@@ -101,3 +102,47 @@ async def test_a_cancel_outlives_a_restart_of_postgres_and_of_every_program(api,
         stack.part(name).kill()
     assert (await node.next_put(60)).task_id == then
     assert await closed(temporal, task_id) is CANCELED
+
+
+async def test_a_cancel_after_the_workflow_was_terminated_stops_the_node(api, make_node, temporal):
+    node = await make_node("terminated", [741])
+    task_id = await api.create(741)
+    put = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
+    await cancel(api, task_id)
+    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
+    assert await closed(temporal, task_id) is CANCELED
+    await eventually(lambda: is_free(api, "terminated"))
+
+
+async def test_a_deadline_after_the_workflow_was_terminated_stops_the_node(api, make_node, temporal):
+    node = await make_node("terminated_too", [742])
+    task_id = await api.create(742, deadline=time.time_ns() // 1_000_000 + 3000)
+    put = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
+    assert (await api.until(task_id, "TIMEOUT"))["endReason"] == "DEADLINE"
+    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
+    assert await closed(temporal, task_id) is WorkflowExecutionStatus.FAILED
+
+
+async def test_a_node_is_asked_to_stop_when_the_workers_come_back_after_its_slot_is_free(api, make_node, stack):
+    node = await make_node("long_alone", [743])
+    task_id, then = await api.create(743), await api.create(743)
+    put = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    async with stopped(stack, "worker"):
+        await cancel(api, task_id)
+        await eventually(lambda: released(stack, task_id), within=30)
+        assert node.canceled == []
+    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
+    assert (await node.next_put()).task_id == then
+
+
+async def is_free(api, gpu_id):
+    return await running(api, gpu_id) == 0
+
+
+async def released(stack, task_id):
+    return await select(stack, "SELECT task_id FROM attempts WHERE task_id = %s AND released_at IS NOT NULL", task_id)

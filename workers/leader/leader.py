@@ -11,7 +11,7 @@ from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows
 from workers.leader.correct_times import correct_times
 from workers.leader.drain_deadlines import hand_back_at_deadlines
-from workers.leader.ended_tasks import tell_ended_tasks
+from workers.leader.ended_tasks import EndedTasks
 from workers.leader.fold_counters import fold_counters
 from workers.leader.forget_instances import forget_instances
 from workers.leader.held_slots import record_free_slots
@@ -29,7 +29,8 @@ class Leader:
     """Runs the jobs one after the other. If one fails the rest waits for the next turn."""
 
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
-        self._stuck_workflows = StuckWorkflows(database, temporal, OpenWorkflows(temporal, settings))
+        workflows = OpenWorkflows(temporal, settings)
+        self._stuck_workflows = StuckWorkflows(database, temporal, workflows)
         self._jobs: tuple[Job, ...] = (
             partial(end_at_limits, database, temporal),
             partial(hand_back_at_deadlines, database, temporal),
@@ -39,7 +40,7 @@ class Leader:
             partial(promote_waiting, database, settings),
             partial(record_free_slots, database),
             partial(assign_unused_slots, database, temporal),
-            partial(tell_ended_tasks, database, temporal),
+            EndedTasks(database, temporal, workflows).tell,
             SilentNodes(database, temporal, settings).find,
             LateMonitor(database, temporal, settings).find,
             self._stuck_workflows.find,

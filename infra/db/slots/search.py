@@ -48,7 +48,8 @@ class Claim:
     """The result of a task's search for a slot: its own grant, and those that fell to better tasks on the way.
 
     `settled` is a closed attempt that its workflow has not collected. `waiting`: there is certainly no slot. `past`: a
-    limit of the task that has passed, so the task is to be ended. With none of the four the search is not over, or the
+    limit of the task that has passed, so the task is to be ended. `running`: the last attempt of a task that has ended,
+    where its node may still run it. With none of the four the search is not over, or the
     task is unknown or has ended.
     """
 
@@ -58,6 +59,7 @@ class Claim:
     waiting: bool = False
     cancelled: bool = False
     past: EndReason | None = None
+    running: Grant | None = None
     others: tuple[Granted, ...] = ()
     tried: str | None = None  # the node that was waited for
 

@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from infra.db import locks
+from infra.db import holding, locks
 from infra.db.connection import Connection
 from infra.db.session import Transaction
 from infra.db.slots import eligibility, search
 from infra.db.slots.search import Claim, Seeker
 from infra.db.tasks import limits
-from workflows.domain.task import EndReason, TaskStatus
+from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
 
 _REQUEST = f"""
     SELECT t.task_id, t.status, t.end_reason, t.task_type, {eligibility.VIP.format(task="t")} AS vip,
            t.failed_on, t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at,
-           {limits.passed("t")} AS past
+           {limits.passed("t")} AS past, {holding.may_run("a")} AS may_run
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = %(task_id)s
     """
@@ -38,6 +38,7 @@ class _Task(Seeker):
     closed_at: datetime | None
     collected_at: datetime | None
     past: str | None
+    may_run: bool
 
 
 async def claim(transaction: Transaction, task_id: str) -> Claim:
@@ -96,7 +97,10 @@ def _found(row: _Task | None) -> Claim:
     if row is None:
         return Claim()
     found = Claim(TaskStatus(row.status), cancelled=row.end_reason == EndReason.CANCELLED)
-    if row.attempt is None or row.gpu_id is None or row.collected_at is not None:
+    if row.attempt is None or row.gpu_id is None:
         return replace(found, past=None if row.past is None else EndReason(row.past))
     last = Grant(row.attempt, row.gpu_id)
+    if row.collected_at is not None:
+        running = last if found.status in TERMINAL and row.may_run else None
+        return replace(found, past=None if row.past is None else EndReason(row.past), running=running)
     return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from infra.db import holding
 from infra.db.connection import Connection
 from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
@@ -20,8 +21,8 @@ from workflows.domain.attempt import End, Outcome
 from workflows.domain.task import ENDS_AS, TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
 
-_READ = """
-    SELECT t.status, t.end_reason, t.attempts, a.gpu_id, a.outcome, a.collected_at, a.released_at
+_READ = f"""
+    SELECT t.status, t.end_reason, t.attempts, a.gpu_id, a.outcome, a.collected_at, {holding.may_run("a")} AS may_run
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = %(task_id)s
     """
@@ -64,12 +65,11 @@ class _Row:
     gpu_id: str | None  # of the last attempt, as the rest
     outcome: str | None
     collected_at: datetime | None
-    released_at: datetime | None
+    may_run: bool
 
     @property
     def running(self) -> Grant | None:
-        held = self.gpu_id is not None and self.released_at is None
-        return Grant(self.attempts, self.gpu_id) if held and self.gpu_id else None
+        return Grant(self.attempts, self.gpu_id) if self.gpu_id is not None and self.may_run else None
 
 
 async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
@@ -80,7 +80,7 @@ async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
             return Ended(status, row.end_reason, row.attempts, row.running)
         if row.gpu_id is not None and row.outcome is None:
             if await _close(connection, task_id, row.attempts, how) is Answer.ACCEPTED:
-                return Ended(TaskStatus.PROCESSING, None, row.attempts, row.running)
+                return Ended(TaskStatus.PROCESSING, None, row.attempts)
         elif row.gpu_id is not None and row.collected_at is None:
             await collect_attempt.collect(connection, task_id, row.attempts)  # it may have ended with that
         elif await connection.one(bool, _HOLD, {"task_id": task_id, "status": status, "attempts": row.attempts}):
