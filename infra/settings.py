@@ -25,6 +25,7 @@ from infra.environment.bad_settings import BadSettings
 from infra.environment.types import (
     MAX_PORT,
     AnyCase,
+    Delays,
     FromJson,
     Host,
     Key,
@@ -114,6 +115,12 @@ class Settings(BaseSettings):
     node_ports: Ports = Field(default=f"1-{MAX_PORT}", validate_default=True)
     """Ports that nodes may have: numbers and ranges, comma separated. Our own services' ports, at their addresses, are
     always refused."""
+
+    webhook_networks: Networks = Field(default="", validate_default=True)
+    """Where receivers of [webhooks](webhooks.md) may be besides the public addresses, by http and at any port: CIDRs,
+    comma separated, like `NODE_NETWORKS`. Elsewhere only https at port 443 is allowed."""
+    webhook_retries: Delays = Field(default="5,300,1800,7200,18000,36000,50400,72000,86400", validate_default=True)
+    """Seconds between the tries of a webhook's delivery, comma separated. It is given up after the last one."""
 
     heartbeat_timeout: float = Field(default=40.0, ge=1, le=DAY_S)
     """Seconds of silence until a node is OFFLINE: the grace."""

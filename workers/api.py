@@ -50,7 +50,7 @@ async def serve(settings: Settings) -> None:
     instance = Instance("api", database, temporal, settings)
     own = OwnServices(settings)
     await own.refresh()
-    allowed = AllowList(settings, own)
+    allowed = AllowList.of_nodes(settings, own)
     forecast = Forecast(database)
     app = create_app(Context(database, cache, temporal, settings, instance, forecast, allowed))
     config = uvicorn.Config(

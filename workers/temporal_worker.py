@@ -81,7 +81,7 @@ async def serve(settings: Settings) -> None:
     cache = Cache.connect(settings.redis_url)
     own = OwnServices(settings)
     await own.refresh()
-    nodes = NodeClient(AllowList(settings, own))
+    nodes = NodeClient(AllowList.of_nodes(settings, own))
     temporal = await until_there("Temporal", lambda: set_up_temporal(settings), is_away)
     tasks = TaskSteps(database, temporal, nodes)
     dispatch = Dispatch(database, temporal, nodes, ShortWork(Forecast(database)), settings)

@@ -76,7 +76,15 @@ def _public_url(value: str) -> str:
 
 
 def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ip_network(part.strip()) for part in text.split(","))
+    """The networks; an empty text has none."""
+    return tuple(ip_network(part.strip()) for part in text.split(",")) if text.strip() else ()
+
+
+def _delays(text: str) -> tuple[float, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,3})?", part) for part in parts):
+        raise ValueError("must be seconds, comma separated")
+    return tuple(map(float, parts))
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -142,6 +150,7 @@ Host = Annotated[str, AfterValidator(lambda value: hosts.checked(value) if value
 Key = Annotated[SecretStr | None, AfterValidator(_key)]
 PublicUrl = Annotated[str | None, if_set(_public_url)]
 Networks = Annotated[tuple[Network, ...], NoDecode, _from_text(_networks), _as_text()]
+Delays = Annotated[tuple[float, ...], NoDecode, _from_text(_delays), _as_text(lambda seconds: f"{seconds:g}")]
 Ports = Annotated[tuple[InstanceOf[range], ...], NoDecode, _from_text(_port_ranges), _as_text(_span)]
 Origins = Annotated[tuple[str, ...], NoDecode, _from_text(_origins), _as_text()]
 Weight = Annotated[float, Field(ge=0.01, le=100)]

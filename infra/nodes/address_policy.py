@@ -1,8 +1,11 @@
-"""Where nodes may be (INVARIANTS, "Who may call what"): checked at registration and again at every call to a node."""
+"""Where nodes may be (INVARIANTS, "Who may call what"): checked at registration and again at every call to a node.
+
+Receivers of webhooks are checked by the same rules (`infra.webhooks.addresses`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -73,16 +76,21 @@ COMPATIBLE, NAT64 = ip_network("::/96"), ip_network("64:ff9b::/96")
 
 
 class AllowList:
-    """NODE_NETWORKS and NODE_PORTS, without addresses that are always refused or not listed separately, and without
-    our own services."""
+    """Networks and ports, without addresses that are always refused or not listed separately, and without our own
+    services."""
 
-    def __init__(self, settings: Settings, own: OwnServices) -> None:
-        self._networks = settings.node_networks
-        self._ports = settings.node_ports
+    def __init__(self, networks: Sequence[Network], ports: Sequence[range], own: OwnServices) -> None:
+        self._networks = networks
+        self._ports = ports
         self._own = own
 
+    @classmethod
+    def of_nodes(cls, settings: Settings, own: OwnServices) -> AllowList:
+        """NODE_NETWORKS and NODE_PORTS."""
+        return cls(settings.node_networks, settings.node_ports, own)
+
     def check(self, ip: str, port: int) -> None:
-        """Raise ForbiddenAddress unless `ip` is a literal address where a node may be. Never waits."""
+        """Raise ForbiddenAddress unless `ip` is a literal address that is allowed. Never waits."""
         try:
             address = ip_address(ip)
         except ValueError:

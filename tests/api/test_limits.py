@@ -44,7 +44,7 @@ async def serve(stack):
             database = Database(stack.services.database_url, connections=10)
             cache = Cache.connect(redis or stack.services.redis_url)
             engine = TemporalGateway(await connect(settings), settings)
-            allowed = AllowList(settings, OwnServices(settings))
+            allowed = AllowList.of_nodes(settings, OwnServices(settings))
             instance = type("Instance", (), {"id": "in the tests", "leads": False})()
             app = create_app(Context(database, cache, engine, settings, instance, Forecast(database), allowed))
             closing.push_async_callback(database.close)

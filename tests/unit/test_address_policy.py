@@ -50,7 +50,7 @@ def names(monkeypatch: pytest.MonkeyPatch, known: dict[str, list[str]]) -> None:
 
 def allow_list(networks: str = EVERYWHERE, **settings: Any) -> AllowList:
     chosen = Settings(node_networks=networks, **settings)
-    return AllowList(chosen, OwnServices(chosen))
+    return AllowList.of_nodes(chosen, OwnServices(chosen))
 
 
 def allows(allowed: AllowList, ip: str, port: int = 9000) -> bool:
@@ -308,7 +308,7 @@ async def test_names_are_resolved_and_a_lost_one_keeps_its_addresses(
         temporal_address="gone:7000",
     )
     own = OwnServices(settings)
-    allowed = AllowList(settings, own)
+    allowed = AllowList.of_nodes(settings, own)
     assert allows(allowed, "10.5.5.5", 5432)
     assert not await own.refresh()
     assert "gone" in caplog.text
@@ -336,11 +336,11 @@ async def test_a_slow_resolver_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) 
     refreshing = asyncio.create_task(own.refresh())
     try:
         assert await asyncio.to_thread(asked.wait, 20)
-        assert allows(AllowList(settings, own), "10.5.5.5", 5432)
+        assert allows(AllowList.of_nodes(settings, own), "10.5.5.5", 5432)
     finally:
         go.set()
     assert await refreshing
-    assert not allows(AllowList(settings, own), "10.5.5.5", 5432)
+    assert not allows(AllowList.of_nodes(settings, own), "10.5.5.5", 5432)
 
 
 async def test_it_is_kept_fresh(monkeypatch: pytest.MonkeyPatch) -> None:

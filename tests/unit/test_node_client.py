@@ -28,7 +28,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @pytest.fixture
 async def client() -> AsyncIterator[NodeClient]:
     settings = Settings(node_networks="127.0.0.0/8")
-    client = NodeClient(AllowList(settings, OwnServices(settings)))
+    client = NodeClient(AllowList.of_nodes(settings, OwnServices(settings)))
     yield client
     await client.close()
 

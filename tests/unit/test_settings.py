@@ -123,6 +123,8 @@ BAD = [
     ("TASK_QUEUE", "q" * 129),
     ("CLUSTER_ID", " c "),
     ("NODE_NETWORKS", "10.0.0.1/8"),
+    ("WEBHOOK_NETWORKS", "10.0.0.1/8"),
+    *(("WEBHOOK_RETRIES", value) for value in ("5,", "-5", "x", "1e3", "5;6")),
     *(("NODE_PORTS", value) for value in ("0", "8000-", "٣", "+5", "1_0", "5-+7", "1-2-", "1--2", "1 2", "0x1")),
     ("PUBLIC_URL", "http://host:99999"),
     ("PUBLIC_URL", "http://user:s3cret@host"),  # pragma: allowlist secret

@@ -59,6 +59,8 @@ CHOSEN = {
     "demo_nodes": "0",
     "node_networks": "10.0.0.0/8, fd00::/8",
     "node_ports": "8000-8999,9100",
+    "webhook_networks": "10.0.0.0/8,fd00::/8",
+    "webhook_retries": "1,2.5",
     "heartbeat_timeout": "2.5",
     "task_timeout": "60000",
     "max_retries": "0",

@@ -59,6 +59,18 @@ class ForbiddenAddress(DomainError):
     """ip 或 port 不在允许的节点网络内"""
 
 
+class ForbiddenReceiver(DomainError):
+    """权限不足: url 指向不允许的地址"""
+
+
+class WebhookNotFound(DomainError):
+    """Webhook不存在"""
+
+
+class DeliveryNotFound(DomainError):
+    """投递记录不存在"""
+
+
 class IdempotencyConflict(DomainError):
     """Idempotency-Key 已用于不同的请求"""
 

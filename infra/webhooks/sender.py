@@ -1,0 +1,229 @@
+"""Calls to receivers: to checked addresses only, bounded in time and size.
+
+A name is looked up once for each try, every address that it leads to is checked, and the connection is made to one of
+those. No connection outlives its try, so the next one is checked anew. No redirect is followed, no proxy from the
+environment is used, no cookie is kept. Of an answer only the head is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
+
+from infra.webhooks.addresses import ReceiverAddresses
+from infra.webhooks.target import BadUrl, Target, parse
+from workflows.domain.errors import ForbiddenReceiver
+
+TOTAL_S = 15.0
+"""Seconds for a try: look-up, connection, and the head of the answer."""
+LOOK_UP_S = 5.0
+AT_ONCE = 10
+"""Tries at the same time at one host, by this process."""
+READ_BUFFER = 32 * 1024
+"""Bytes; aiohttp stops reading at twice as many: 64 KiB."""
+MAX_RETRY_AFTER_S = 86_400.0
+ASKS_FOR_TIME = frozenset({429, 502, 503, 504})
+"""Statuses whose Retry-After counts."""
+
+LookUp = Callable[[str], Awaitable[Sequence[str]]]
+"""The addresses of a name. Raises OSError."""
+
+
+class Trouble(StrEnum):
+    """Why a try got no answer."""
+
+    URL = "URL"
+    ADDRESS = "ADDRESS"  # the receiver may not be there
+    NAME = "NAME"  # it has no address
+    TLS = "TLS"
+    CONNECTION = "CONNECTION"
+    TIMEOUT = "TIMEOUT"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The end of a try: a status, or the reason why there is none."""
+
+    status: int | None = None
+    trouble: Trouble | None = None
+    retry_after_s: float = 0.0
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the receiver has the event."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+_LOOK_UPS = ThreadPoolExecutor(8, "look-up")
+"""Threads of their own: names that nobody answers for hold up no other work."""
+
+
+async def look_up(host: str) -> list[str]:
+    """The addresses that this machine's resolver knows. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(_LOOK_UPS, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+class _Checked(AbstractResolver):
+    """Looks a name up and checks every address."""
+
+    def __init__(self, addresses: Callable[[str], Awaitable[Sequence[str]]]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await self._addresses(host)
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+_target: ContextVar[Target] = ContextVar("target")
+"""What the current task calls."""
+
+
+class Sender:
+    """Calls receivers, at most `AT_ONCE` at a time at one host."""
+
+    def __init__(
+        self,
+        allowed: ReceiverAddresses,
+        *,
+        names: LookUp = look_up,
+        tls: ssl.SSLContext | None = None,
+        total_s: float = TOTAL_S,
+    ) -> None:
+        self._allowed = allowed
+        self._names = names
+        self._tls = tls
+        self._total_s = total_s
+        self._session: aiohttp.ClientSession | None = None
+        self._calling: Counter[str] = Counter()
+
+    def room(self, host: str) -> int:
+        """How many more tries may begin at a host now."""
+        return AT_ONCE - self._calling[host]
+
+    @property
+    def full_hosts(self) -> list[str]:
+        """Hosts at which no try may begin now."""
+        return [host for host in self._calling if not self.room(host)]
+
+    async def check(self, target: Target) -> None:
+        """Look the receiver's name up and check each address. Raises ForbiddenReceiver, OSError, TimeoutError."""
+        async with asyncio.timeout(LOOK_UP_S):
+            await self._addresses(target)
+
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """One try."""
+        try:
+            target = parse(url)
+        except BadUrl:
+            return Answer(trouble=Trouble.URL)
+        self._calling[target.host] += 1
+        try:
+            return await self._tried(target, body, headers)
+        finally:
+            self._calling[target.host] -= 1
+            if not self._calling[target.host]:
+                del self._calling[target.host]
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _tried(self, target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
+        _target.set(target)
+        try:
+            async with asyncio.timeout(self._total_s), self._call(target, body, headers) as response:
+                return Answer(response.status, retry_after_s=_retry_after_s(response))
+        except ForbiddenReceiver:
+            return Answer(trouble=Trouble.ADDRESS)
+        except TimeoutError:
+            return Answer(trouble=Trouble.TIMEOUT)
+        except (aiohttp.ClientConnectorDNSError, aiohttp.InvalidURL):
+            return Answer(trouble=Trouble.NAME)
+        except aiohttp.ClientSSLError:
+            return Answer(trouble=Trouble.TLS)
+        except (aiohttp.ClientError, OSError, ValueError):
+            return Answer(trouble=Trouble.CONNECTION)
+
+    def _call(self, target: Target, body: bytes, headers: Mapping[str, str]) -> aiohttp.client._RequestContextManager:
+        return self._http.post(target.url, data=body, headers=headers, allow_redirects=False)
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        """The session. The first call makes it, since it belongs to a running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers={"Accept-Encoding": "identity", "User-Agent": "gpu-orchestrator"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+                read_bufsize=READ_BUFFER,
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    force_close=True,
+                    use_dns_cache=False,
+                    resolver=_Checked(self._addresses_of_name),
+                    ssl=self._tls or True,
+                    socket_factory=self._socket,
+                ),
+            )
+        return self._session
+
+    def _socket(self, info: AddrInfoType) -> socket.socket:
+        """The socket of a connection, if its address is allowed: whatever form the URL had, this is where it leads."""
+        family, kind, proto, _, place = info
+        self._allowed.check(_target.get(), str(place[0]))
+        return socket.socket(family, kind, proto)
+
+    async def _addresses_of_name(self, host: str) -> Sequence[str]:
+        return await self._addresses(_target.get())
+
+    async def _addresses(self, target: Target) -> Sequence[str]:
+        found = [target.ip] if target.ip is not None else await self._names(target.host)
+        for address in found:
+            self._allowed.check(target, address)
+        return found
+
+
+def _retry_after_s(response: aiohttp.ClientResponse) -> float:
+    """How long the receiver asks us to wait: seconds, or until a time; 0 if it does not."""
+    text = response.headers.get("Retry-After", "").strip()
+    if response.status not in ASKS_FOR_TIME or not text:
+        return 0.0
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER_S)
+    try:
+        at = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return min(max(at.timestamp() - time.time(), 0.0), MAX_RETRY_AFTER_S)
