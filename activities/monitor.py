@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 
 from temporalio import activity
 
+from activities.beating import beating
 from activities.reconciler import Reconciler
 from infra.cache import Cache
 from infra.db.connection import Connection
@@ -20,8 +18,6 @@ from infra.settings import Settings
 from workflows.domain.alert import AlertLevel
 from workflows.domain.health import Health
 from workflows.messages import MonitorReport
-
-BEAT_EVERY_S = 2.0
 
 
 class MonitorSteps:
@@ -36,13 +32,13 @@ class MonitorSteps:
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
         """Find and repair what fell between the database and Temporal; counts by kind, without the zeros."""
-        async with _beating():
+        async with beating():
             return await self._reconciler.reconcile()
 
     @activity.defn(name="check_health")
     async def check_health(self) -> MonitorReport:
         """Evaluate health, raise what it calls for, and keep the report."""
-        async with _beating():
+        async with beating():
             return await self._evaluate()
 
     async def _evaluate(self) -> MonitorReport:
@@ -63,22 +59,6 @@ class MonitorSteps:
         raised = await self._database.run(keep)
         await self._cache.keep_report(report)
         return MonitorReport(system, alerts_raised=raised)
-
-
-@asynccontextmanager
-async def _beating() -> AsyncIterator[None]:
-    """Tell Temporal that the step is under way; the SDK sends no more of it than is needed."""
-
-    async def for_ever() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(BEAT_EVERY_S)
-
-    beating = asyncio.create_task(for_ever())
-    try:
-        yield
-    finally:
-        beating.cancel()
 
 
 def _unhealthy() -> NewAlert:

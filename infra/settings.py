@@ -26,6 +26,7 @@ from infra.environment.types import (
     MAX_PORT,
     AnyCase,
     Delays,
+    Days,
     FromJson,
     Host,
     Key,
@@ -144,6 +145,16 @@ class Settings(BaseSettings):
     and a role that is left out keeps its default. See [rate limits](#rate-limits)."""
     max_waiting: int = Field(default=10_000, ge=1, le=10_000_000)
     """Tasks of one user that users' keys may have waiting."""
+
+    retain_tasks: Days = 30
+    """Days that an ended task is kept, with all that is its; as long a node that is gone. See
+    [retention](operations.md#growth-and-retention)."""
+    retain_payloads: Days = 7
+    """Days that the payload and the result of an ended task are kept."""
+    retain_audit: Days = 365
+    """Days that an entry of the audit log is kept."""
+    retain_alerts: Days = 90
+    """Days that an alert is kept; what is still so is raised anew."""
 
     monitor_interval: float = Field(default=30.0, ge=1, le=DAY_S)
     """Seconds between two runs of the monitor."""

@@ -20,6 +20,7 @@ from activities.dispatch import Dispatch, ShortWork
 from activities.monitor import MonitorSteps
 from activities.nodes import NodeSteps
 from activities.reconciler import Reconciler
+from activities.retention import RetentionSteps
 from activities.tasks import TaskSteps
 from infra import telemetry
 from infra.cache import Cache
@@ -29,7 +30,7 @@ from infra.nodes.client import NodeClient
 from infra.nodes.own_services import OwnServices
 from infra.resilience.retry import until_there
 from infra.settings import Settings, load
-from infra.temporal import monitor_schedule, search_attributes
+from infra.temporal import schedules, search_attributes
 from infra.temporal.access import connect, is_away
 from infra.temporal.gateway import TemporalGateway
 from workers.serving import event_loop, garbage
@@ -37,11 +38,12 @@ from workers.serving.instance import Instance
 from workers.serving.schema import open_database
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.monitor import MonitorWorkflow
+from workflows.retention import RetentionWorkflow
 from workflows.task import TaskWorkflow
 
 log = logging.getLogger(__name__)
 
-WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow]
+WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow, RetentionWorkflow]
 PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
 """Our own pure modules: the sandbox need not load them anew for every workflow."""
 
@@ -67,10 +69,10 @@ def workflow_runner(settings: Settings) -> WorkflowRunner:
 
 
 async def set_up_temporal(settings: Settings) -> TemporalGateway:
-    """Connect to Temporal, and register our search attributes and the monitor's schedule. Idempotent."""
+    """Connect to Temporal, and register our search attributes and our schedules. Idempotent."""
     client = await connect(settings, lazy=False)
     await search_attributes.register(client)
-    await monitor_schedule.register(client, settings.task_queue, settings.monitor_interval)
+    await schedules.register(client, settings.task_queue, settings.monitor_interval)
     return TemporalGateway(client, settings)
 
 
@@ -102,6 +104,7 @@ async def serve(settings: Settings) -> None:
             node_steps.obey,
             monitor.reconcile,
             monitor.check_health,
+            RetentionSteps(database, settings).forget,
         ],
         workflow_runner=workflow_runner(settings),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),

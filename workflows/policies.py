@@ -34,6 +34,10 @@ MONITOR_STEP = timedelta(seconds=60)
 MONITOR_BEAT = timedelta(seconds=10)
 """A step of a monitor run that has not beaten for this long is run again: its worker or its answer is lost."""
 
+RETENTION_RUN = timedelta(hours=1)
+RETENTION_RETRY = RetryPolicy(maximum_interval=timedelta(minutes=1))
+"""A run that is cut off goes on where it was: what is forgotten is gone."""
+
 NODE_CHECK_AT_LEAST_S = 132.0
 """The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
 

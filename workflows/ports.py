@@ -82,3 +82,12 @@ class MonitorActivities(Protocol):
     async def reconcile(self) -> dict[str, int]:
         """Find and repair what fell between the database and Temporal; counts by kind."""
         ...
+
+
+class RetentionActivities(Protocol):
+    """The step of one run of the retention."""
+
+    @activity.defn(name="forget")
+    async def forget(self) -> dict[str, int]:
+        """Forget what is older than the settings keep it; counts by kind. Repeating it goes on."""
+        ...

@@ -26,7 +26,7 @@ from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
 from infra.db.ops.health import SystemState, WaitEstimates
 from infra.nodes.beats import now_ms
-from infra.temporal import monitor_schedule
+from infra.temporal import schedules
 from infra.temporal.access import TemporalAway
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
@@ -155,7 +155,7 @@ async def metric(context: ContextOf, key: MetricName) -> dict[str, Any]:
 
 async def _trigger(context: Context, caller: Caller, what: str) -> None:
     try:
-        await monitor_schedule.trigger(context.temporal)
+        await schedules.trigger_monitor(context.temporal)
     except TemporalAway as error:
         raise Unavailable from error
     await context.database.run(lambda c: audit.record(c, caller, Action.MONITOR_CHECK, what))

@@ -103,6 +103,8 @@ async def retry_task(
     access.priority_for(caller, original.priority)
     if original.status not in (TaskStatus.FAILED, TaskStatus.TIMEOUT):
         raise NotInThisState(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
+    if original.purged:
+        raise NotInThisState("任务的 payload 已超过保留期，不再保存")
     task = _again(task_id, original, caller, idempotency_key)
     return await creation.create(
         context, caller, task, apps=original.granted_apps, max_waiting=context.settings.max_waiting

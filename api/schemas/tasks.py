@@ -65,6 +65,7 @@ class TaskDO(Record):
     group_id: str | None = Field(None, description="扩展：所属的任务组")
     expires_at: Moment | None = Field(None, description="扩展：届时尚未开始执行则结束")
     deadline: Moment | None = Field(None, description="扩展：最迟届时结束")
+    purged: bool = Field(False, description="扩展：payload 与 result 已超过保留期，不再保存，二者均为 null")
     omitted: list[Literal["payload", "result"]] | None = Field(
         None, description="扩展：仅在列表响应过大时出现，列出因此为 null 的字段；完整内容见任务详情"
     )
@@ -72,7 +73,8 @@ class TaskDO(Record):
     @classmethod
     def listed(cls, row: Any) -> Item:
         """An entry of a list. A payload or result that the database has left out is too large."""
-        return cls.of(row).item(payload=row.payload, result=row.result if row.has_result else b"null")
+        payload = b"null" if row.purged else row.payload
+        return cls.of(row).item(payload=payload, result=row.result if row.has_result else b"null")
 
 
 class Waiting(BaseModel):

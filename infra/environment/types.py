@@ -30,6 +30,7 @@ MAX_PORT = 65535
 MAX_KEY = 512
 
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
+Days = Annotated[float, Field(ge=0.001, le=36_500)]
 
 
 def _printable(value: str) -> str:

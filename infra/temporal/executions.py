@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowFailureError
@@ -33,6 +33,7 @@ class Execution:
     run_id: str
     status: WorkflowExecutionStatus
     shown: str | None
+    closed_at: datetime | None = None
     reset: bool = False
 
     @property
@@ -94,4 +95,5 @@ async def retention(client: Client) -> timedelta:
 
 def _execution(one: WorkflowExecution) -> Execution:
     assert one.status is not None
-    return Execution(one.id.removeprefix(_PREFIX), one.run_id, one.status, one.typed_search_attributes.get(TASK_STATUS))
+    shown = one.typed_search_attributes.get(TASK_STATUS)
+    return Execution(one.id.removeprefix(_PREFIX), one.run_id, one.status, shown, one.close_time)

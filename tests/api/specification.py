@@ -41,7 +41,7 @@ MORE = {
     "failureCount", "taskFailureCount", "version", "metadata",  # the same, and §2.3
     "draining", "drain",  # ours
 }  # fmt: skip
-MORE_OF_TASK = {"endReason", "retryOf", "groupId", "expiresAt", "deadline"}  # ours
+MORE_OF_TASK = {"endReason", "retryOf", "groupId", "expiresAt", "deadline", "purged"}  # ours
 
 
 def like(sample: Any, answer: Any, where: str = "data") -> None:

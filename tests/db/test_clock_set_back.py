@@ -25,7 +25,7 @@ from infra.db.transactions import node_state
 from infra.db.transactions.collect_attempt import due_in_s
 from infra.resilience.token_bucket import ByteRate, Rate
 from infra.settings import Settings
-from infra.temporal import monitor_schedule
+from infra.temporal import schedules
 from infra.temporal.access import TemporalAway
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -316,7 +316,7 @@ async def test_the_leader_runs_a_monitor_whose_schedule_lies_ahead(
     fresh: Life, monkeypatch: pytest.MonkeyPatch, at: str | None, runs: int
 ) -> None:
     trigger = AsyncMock(side_effect=TemporalAway("not now"))
-    monkeypatch.setattr(monitor_schedule, "trigger", trigger)
+    monkeypatch.setattr(schedules, "trigger_monitor", trigger)
     late_monitor = LateMonitor(OneConnection(fresh.connection), MagicMock(), Settings())
     await health.keep(fresh.connection, {})
     await fresh.do(f"UPDATE monitor_reports SET at = {at}" if at else "TRUNCATE monitor_reports")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from infra.db.session import Database
 from infra.settings import ENV_PREFIX, Settings
 from infra.temporal import executions
 from infra.temporal.gateway import task_workflow_id
-from infra.temporal.monitor_schedule import MONITOR
+from infra.temporal.schedules import MONITOR
 from tests.conftest import eventually
 from tests.e2e.inside import is_started
 from workers.stack.process import run_to_end
@@ -37,6 +38,7 @@ CANCELLED = (  # before the start of its workflow, so it has none
     " WHERE task_id = 'task_unheard_of'"
 )
 ENDED = "UPDATE tasks SET status = 'FAILED', waiting_since = NULL, completed_at = clock_timestamp() - interval '%s s'"
+KEEPS = timedelta(days=30)
 COPIED = """
     INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, payload, timeout_ms, max_retries,
                        queue_class, queue_rank)
@@ -72,12 +74,12 @@ class Hand:
         with suppress(WorkflowFailureError):  # as its task
             await handle.result()
 
-    async def found(self, *task_ids: str) -> list[str]:
+    async def found(self, *task_ids: str, keeps_tasks: timedelta = KEEPS) -> list[str]:
         """The findings about these tasks; other tests leave theirs behind."""
         database = Database(self._url, connections=4)
         try:
             rows = {row.task_id: row for row in await database.run(verify.tasks)}
-            agreement = workflows.Agreement(self.temporal, database, False, await self.retention())
+            agreement = workflows.Agreement(self.temporal, database, False, await self.retention(), keeps_tasks)
             await agreement.check({task_id: rows[task_id] for task_id in task_ids if task_id in rows})
         finally:
             await database.close()
@@ -169,6 +171,7 @@ async def test_a_workflow_without_a_row_is_found(hand):
     await hand.start("task_nobody")
     await hand.visible("task_nobody")
     assert await hand.found("task_nobody") == ["task_nobody has a workflow and no row"]
+    assert await hand.found("task_nobody", keeps_tasks=timedelta()) == []  # its row may be forgotten
 
 
 async def test_a_row_without_a_workflow_is_found(hand):
@@ -181,7 +184,7 @@ async def test_a_row_without_a_workflow_is_found(hand):
 
 async def test_a_closed_row_that_the_engine_may_have_forgotten_is_unknown(hand, stack, temporal):
     database = Database(stack.services.database_url, connections=2)
-    agreement = workflows.Agreement(temporal, database, True, await hand.retention())
+    agreement = workflows.Agreement(temporal, database, True, await hand.retention(), KEEPS)
     await hand.sql(COPIED, "task_of_old", counted=False)
     await hand.sql(ENDED.replace("%s", "1000000000") + " WHERE task_id = 'task_of_old'", counted=False)
     (row,) = await database.run(lambda c: verify.tasks(c, "task_of_old"))

@@ -120,7 +120,7 @@ TYPES = {
     "object": {"type": "object"},
     "[2, 3, 4]": {"type": "array"},
 }
-EXTENSIONS = {"omitted", "draining", "drain", "endReason", "retryOf", "groupId", "expiresAt", "deadline"}
+EXTENSIONS = {"omitted", "purged", "draining", "drain", "endReason", "retryOf", "groupId", "expiresAt", "deadline"}
 FIELDS = [(model, field) for model, fields in MODELS.items() for field in fields]
 
 

@@ -22,6 +22,7 @@ AT_RUN_TIME = {
     ("slots/search", "_candidate"): "its callers give constants",
     ("tasks/transitions", "_moved"): "its callers give constants",
     ("locks", "_release"): "its callers give constants",
+    ("transactions/forget", "_each"): "its callers give constants",
     ("schema/revision", "_only"): "its callers give constants",
     ("tasks/queries", "page"): "chooses between constants",
     ("repair/verify", "find"): "the checks are constants of infra.db.repair.invariants",

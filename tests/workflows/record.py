@@ -4,8 +4,8 @@ With a word it takes only some: `continued` those around a continue-as-new, `cla
 slot with its creation, `short` those of short work, `waiting` those of tasks that wait in a workflow that has begun,
 `commanded` the one of a node that a person signals, `drained` the one of a node that drains, `handed_back` the one of a
 task that is taken from it, `granted_falsely` the one of a false grant, `endings` those of workflows that fail as their
-tasks, `cancelled` those of requests to cancel. Run it only when a workflow's commands change on purpose; open runs of
-the old commands must still replay.
+tasks, `cancelled` those of requests to cancel, `retention` the one of a run of the retention. Run it only when a
+workflow's commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -335,6 +335,13 @@ class Recorder:
         await asyncio.sleep(1)
         await self.keep("task_handed_back", f"task-{task}")
 
+    async def retention(self) -> None:
+        """A run that forgets nothing."""
+        await self.client.get_schedule_handle("retention").trigger()
+        await asyncio.sleep(2)
+        async for run in self.client.list_workflows("WorkflowType='RetentionWorkflow' AND ExecutionStatus='Completed'"):
+            await self.keep("retention", run.id)
+
     async def continued(self) -> None:
         """On a server that soon suggests it: a task and a node that continue as new in the middle of their lives."""
         api = self.api
@@ -388,6 +395,7 @@ async def main() -> None:
         await usual.commanded()
         await usual.drained()
         await usual.handed_back()
+        await usual.retention()
     await continued()
 
 
@@ -407,6 +415,12 @@ async def handed_back() -> None:
     """The history of a task that is taken from a draining node."""
     async with recorder() as usual:
         await usual.handed_back()
+
+
+async def retention() -> None:
+    """The history of a run of the retention."""
+    async with recorder() as usual:
+        await usual.retention()
 
 
 async def granted_falsely() -> None:
@@ -453,6 +467,18 @@ async def continued() -> None:
 
 
 if __name__ == "__main__":
-    alone = (continued, granted_falsely, claimed, short, waiting, commanded, drained, handed_back, endings, cancelled)
+    alone = (
+        continued,
+        granted_falsely,
+        claimed,
+        short,
+        waiting,
+        commanded,
+        drained,
+        handed_back,
+        endings,
+        cancelled,
+        retention,
+    )
     wanted = {one.__name__: one for one in alone}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

@@ -54,6 +54,7 @@ WANTED = {
     "node_continued",
     "node_after_continue",
     "monitor",
+    "retention",
     "task_cancelled_running",
     "task_cancelled_by_a_person",
     "task_cancelled_before_its_first_step",

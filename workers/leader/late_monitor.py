@@ -8,7 +8,7 @@ import time
 from infra.db.ops import health
 from infra.db.session import Database
 from infra.settings import Settings
-from infra.temporal import monitor_schedule
+from infra.temporal import schedules
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 
@@ -35,6 +35,6 @@ class LateMonitor:
         self._next = now + self._late_s
         if await self._database.run(lambda c: health.is_late(c, self._late_s)):
             try:
-                await monitor_schedule.trigger(self._temporal)
+                await schedules.trigger_monitor(self._temporal)
             except TemporalAway as error:
                 log.info("the monitor is late, and can't be run: %s", error)

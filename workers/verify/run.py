@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,10 @@ async def _check(report: Report, database: Database, settings: Settings, paths: 
         return
     try:
         client = await access.connect(settings, lazy=False)
-        report.findings += await workflows.check(client, database, snapshot.tasks, settled=report.settled)
+        keeps_tasks = timedelta(days=settings.retain_tasks)
+        report.findings += await workflows.check(
+            client, database, snapshot.tasks, settled=report.settled, keeps_tasks=keeps_tasks
+        )
     except (RPCError, RuntimeError) as error:  # RuntimeError: no connection
         report.unread.append(f"Temporal: {_first_line(error)}")
 

@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
@@ -33,6 +33,7 @@ class Agreement:
     database: Database
     settled: bool
     retention: timedelta
+    keeps_tasks: timedelta
     doubled: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     unknown: int = 0
@@ -79,7 +80,9 @@ class Agreement:
         run = await executions.describe(self.client, task_id)
         found = await self.database.run(lambda c: verify.tasks(c, task_id))
         if not found:
-            if run is not None:
+            if run is not None and self._is_forgotten(run):
+                self.unknown += 1
+            elif run is not None:
                 self.doubled.append(f"{task_id} has a workflow and no row")
             return
         (row,) = found
@@ -102,6 +105,12 @@ class Agreement:
             return False
         return row.ended_s > await self.database.run(lambda c: verify.closes_within_s(c, row.task_id))
 
+    def _is_forgotten(self, run: Execution) -> bool:
+        """Whether the row may be gone by its retention, which counts from shortly before the workflow closes."""
+        if run.closed_at is None:
+            return False
+        return datetime.now(UTC) - run.closed_at > self.keeps_tasks - timedelta(seconds=OVERDUE_S)
+
     def _missing(self, task_id: str, row: TaskRow) -> None:
         """Temporal forgets closed workflows, and a new task's workflow starts after its row, unless that has ended."""
         if row.unbegun:
@@ -119,9 +128,11 @@ class Agreement:
             self.broken.append(f"{task_id} is {row.status}, its workflow is {how}")
 
 
-async def check(client: Client, database: Database, tasks: Mapping[str, TaskRow], *, settled: bool) -> list[Finding]:
+async def check(
+    client: Client, database: Database, tasks: Mapping[str, TaskRow], *, settled: bool, keeps_tasks: timedelta
+) -> list[Finding]:
     """Compare Temporal with the tasks of a snapshot. Raises RPCError if it cannot be read."""
-    agreement = Agreement(client, database, settled, await executions.retention(client))
+    agreement = Agreement(client, database, settled, await executions.retention(client), keeps_tasks)
     return await agreement.check(tasks)
 
 

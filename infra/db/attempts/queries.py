@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from infra.db import clock
 from infra.db.connection import Connection
 
 _OPEN_ON = (
@@ -18,6 +19,11 @@ _FIND = """
     SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result
       FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
      WHERE a.task_id = %(task_id)s AND a.token = %(token)s
+    """
+
+_IS_ANY_UNACCEPTED = f"""
+    SELECT EXISTS (SELECT FROM attempts WHERE released_at IS NULL AND closed_at IS NULL AND accepted_at IS NULL
+                      AND {clock.long_ago("claimed_at", clock.seconds("age"))})
     """
 
 
@@ -69,3 +75,8 @@ async def holders(connection: Connection, task_id: str, lineage: str | None) -> 
 async def open_on(connection: Connection, gpu_id: str) -> list[OpenAttempt]:
     """The open attempts of a node."""
     return await connection.all(OpenAttempt, _OPEN_ON, {"gpu_id": gpu_id})
+
+
+async def is_any_unaccepted(connection: Connection, age_s: float) -> bool:
+    """Whether any slot was claimed longer ago than `age_s` seconds, and no node has accepted the attempt yet."""
+    return await connection.one(bool, _IS_ANY_UNACCEPTED, {"age": age_s})

@@ -186,7 +186,8 @@ EPOCHS = Check(
     "attempts",
     """
     SELECT a.task_id || '-' || a.attempt FROM attempts a LEFT JOIN gpus g USING (gpu_id)
-     WHERE g.gpu_id IS NULL OR a.gpu_epoch > g.epoch OR a.gpu_epoch < 1
+     WHERE g.gpu_id IS NULL AND a.released_at IS NULL  -- a node that is long gone is forgotten
+        OR a.gpu_epoch > g.epoch OR a.gpu_epoch < 1
     """,
 )
 ACKNOWLEDGED_WHOLE = Check(

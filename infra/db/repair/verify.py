@@ -84,7 +84,8 @@ _CLOSES_WITHIN_S = f"""
     """
 _RESULTS = (
     "SELECT task_id, attempt, gpu_id, encode(sha256(convert_to(result, 'UTF8')), 'hex') AS sha256"
-    " FROM task_results WHERE gpu_id = ANY (%(gpu_ids)s)"
+    " FROM task_results r WHERE gpu_id = ANY (%(gpu_ids)s)"
+    " AND NOT EXISTS (SELECT FROM tasks t WHERE t.task_id = r.task_id AND t.purged_at IS NOT NULL)"
 )
 _RESULT = "SELECT result FROM task_results WHERE task_id = %(task_id)s AND attempt = %(attempt)s"
 _ACTIVE = "SELECT count(*) FROM gpus WHERE gone_at IS NULL AND status = 'ACTIVE'"

@@ -372,6 +372,7 @@ CREATE TABLE public.tasks (
     deadline timestamp with time zone,
     group_id text,
     retry_of text,
+    purged_at timestamp with time zone,
     CONSTRAINT ck_tasks_completed_iff_terminal CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'TIMEOUT'::text])))),
     CONSTRAINT ck_tasks_ends_as CHECK (((end_reason IS NULL) OR ((status = 'FAILED'::text) AND (end_reason = ANY (ARRAY['REJECTED'::text, 'POISON'::text, 'CANCELLED'::text]))) OR ((status = 'TIMEOUT'::text) AND (end_reason = ANY (ARRAY['EXPIRED'::text, 'DEADLINE'::text]))))),
     CONSTRAINT ck_tasks_starts_after_creation CHECK (((started_at IS NULL) OR (started_at >= created_at))),
@@ -518,6 +519,8 @@ CREATE INDEX ix_tasks_queue ON public.tasks USING btree (task_type, queue_class 
 CREATE INDEX ix_tasks_share ON public.tasks USING btree (task_type, queue_class, COALESCE(flow, ('app:'::text || app)), queue_rank) WHERE ((waiting_since IS NOT NULL) AND (promoted_at IS NULL));
 
 CREATE INDEX ix_tasks_status ON public.tasks USING btree (status, display_id);
+
+CREATE INDEX ix_tasks_unpurged ON public.tasks USING btree (completed_at) WHERE ((completed_at IS NOT NULL) AND (purged_at IS NULL));
 
 CREATE INDEX ix_tasks_user_kind ON public.tasks USING btree (user_id, task_type, status, display_id) INCLUDE (gpu_id);
 

@@ -97,6 +97,7 @@ tasks = Table(
     Column("deadline", _timestamp),  # it ends by then
     Column("group_id", Text),
     Column("retry_of", Text),  # the task that this one repeats
+    Column("purged_at", _timestamp),  # when its payload and result were forgotten
     _one_of("status", TaskStatus),
     CheckConstraint(
         "end_reason IS NULL OR status = 'FAILED' AND end_reason IN ('REJECTED', 'POISON', 'CANCELLED')"
@@ -143,6 +144,7 @@ tasks = Table(
     Index("ix_tasks_aging", "waiting_since", postgresql_where="waiting_since IS NOT NULL AND queue_class = 0"),
     Index("ix_tasks_durations", "task_type", "completed_at", postgresql_where="status = 'COMPLETED'"),
     Index("ix_tasks_ended", "completed_at", postgresql_where="completed_at IS NOT NULL"),
+    Index("ix_tasks_unpurged", "completed_at", postgresql_where="completed_at IS NOT NULL AND purged_at IS NULL"),
     # read by the version before alone
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
     Index("ix_tasks_idle", "updated_at", postgresql_where="status = 'QUEUED' AND waiting_since IS NULL"),

@@ -38,6 +38,7 @@ class Task:
     group_id: str | None
     expires_at: datetime | None
     deadline: datetime | None
+    purged: bool
     lineage: str | None
     payload: str | None
     result: str | None
@@ -74,6 +75,7 @@ class Original:
     app: str
     priority: int
     payload: str
+    purged: bool
     env: str | None
     timeout_ms: int
     max_retries: int
@@ -116,15 +118,18 @@ _SMALL = """
     t.task_id, t.display_id, t.task_type, t.status, t.user_id, t.app, t.priority, t.gpu_id, t.error_message,
     t.retry_count, t.max_retries, t.timeout_ms, t.estimated_wait_s, t.created_at, t.started_at, t.completed_at,
     t.updated_at, COALESCE(t.end_reason, CASE WHEN t.completed_at IS NOT NULL THEN t.status END) AS end_reason,
-    t.retry_of, t.group_id, t.expires_at, t.deadline, t.lineage
+    t.retry_of, t.group_id, t.expires_at, t.deadline, t.purged_at IS NOT NULL AS purged, t.lineage
 """
-_LARGE = "t.payload, CASE WHEN t.status = 'COMPLETED' THEN r.result END AS result"
+_LARGE = """
+    CASE WHEN t.purged_at IS NULL THEN t.payload END AS payload,
+    CASE WHEN t.purged_at IS NULL AND t.status = 'COMPLETED' THEN r.result END AS result
+"""
 _FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"
 _GET = f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = %(task_id)s"
 _OWNER = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = %(task_id)s"
 _ORIGINAL = """
-    SELECT user_id, lineage, status, task_type, app, priority, payload, env, timeout_ms, max_retries, flow, group_id,
-           clock_timestamp() + (expires_at - created_at) AS expires_at,
+    SELECT user_id, lineage, status, task_type, app, priority, payload, purged_at IS NOT NULL AS purged, env,
+           timeout_ms, max_retries, flow, group_id, clock_timestamp() + (expires_at - created_at) AS expires_at,
            CASE WHEN deadline > clock_timestamp() THEN deadline END AS deadline,
            EXISTS (SELECT FROM key_grants g
                     WHERE g.lineage = t.lineage AND CAST(g.grants AS jsonb) -> 'apps' ? t.app) AS app_granted
@@ -184,7 +189,7 @@ def _page(choice: _Choice, order: str) -> str:
     """A page. The largest payloads and results are not read until the others fit `room`."""
     return f"""
         WITH page AS MATERIALIZED (
-            SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.display_id = ANY (ARRAY({_ids(choice, order)}))),
+            SELECT {_SMALL}, t.purged_at, {_LARGE} {_FROM} WHERE t.display_id = ANY (ARRAY({_ids(choice, order)}))),
         sized AS (
             SELECT display_id, field, sum(size) OVER (ORDER BY size, field, display_id) AS together
               FROM page

@@ -16,6 +16,7 @@ from infra.db.nodes.liveness import NOW_BEAT
 from infra.db.nodes.queries import Registration, hold, status_of
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
+from infra.db.transactions.forget import LAST_EPOCH
 from infra.temporal.notifications import NodeEvent, Notifications
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
@@ -34,7 +35,7 @@ _CHANGED = ", ".join(
 )
 _REGISTER = f"""
     INSERT INTO gpus AS g (epoch, status, {columns(Registration)})
-    VALUES (1, 'ACTIVE', {placeholders(Registration)})
+    VALUES (COALESCE({LAST_EPOCH}, 0) + 1, 'ACTIVE', {placeholders(Registration)})
         ON CONFLICT (gpu_id) DO UPDATE SET
            epoch = g.epoch + 1, {_CHANGED}, lineage = COALESCE(excluded.lineage, g.lineage),
            status = CASE g.status WHEN 'FAULTY' THEN 'FAULTY' ELSE 'ACTIVE' END,

@@ -1,0 +1,100 @@
+"""Forgetting what is older than a period (RETAIN_TASKS and the like): each call forgets one page, the oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from infra.db import clock
+from infra.db.connection import Connection
+from infra.db.ops import monitor_reports
+
+PAGE = 500
+"""The most rows of one kind that a call forgets, so that its transaction is short."""
+
+_LIMIT = f"SELECT {clock.NOW} - %(period)s"
+# What a worker or a node is still to hear of stays.
+_OLD_TASKS = """
+    SELECT task_id FROM tasks t
+     WHERE completed_at < %(limit)s
+       AND NOT EXISTS (SELECT FROM outbox_ends o WHERE o.task_id = t.task_id)
+       AND NOT EXISTS (SELECT FROM attempts a WHERE a.task_id = t.task_id AND a.released_at IS NULL)
+     ORDER BY completed_at LIMIT %(page)s FOR UPDATE SKIP LOCKED
+    """
+_FORGET = tuple(
+    f"DELETE FROM {table} WHERE task_id = ANY (%(ids)s)"
+    for table in ("outbox", "late_reports", "task_events", "task_results", "attempts", "tasks")  # as foreign keys allow
+)
+_OLD_PAYLOADS = """
+    SELECT task_id FROM tasks WHERE completed_at < %(limit)s AND purged_at IS NULL
+     ORDER BY completed_at LIMIT %(page)s FOR UPDATE SKIP LOCKED
+    """
+_PURGE = (
+    "UPDATE tasks SET payload = '', purged_at = clock_timestamp() WHERE task_id = ANY (%(ids)s)",
+    "UPDATE task_results SET result = 'null' WHERE task_id = ANY (%(ids)s)",
+    "DELETE FROM late_reports WHERE task_id = ANY (%(ids)s)",
+)
+_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log ORDER BY id LIMIT %(page)s) AND at < %(limit)s"
+_ALERTS = (
+    "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts ORDER BY seq LIMIT %(page)s) AND raised_at < %(limit)s"
+)
+# A drain and a fault outlive a deregistration.
+_GONE = "gone_at < %(limit)s AND status <> 'FAULTY' AND drained_at IS NULL"
+_LAST_EPOCH = f"SELECT COALESCE(max(epoch), 0) FROM gpus WHERE {_GONE}"
+_GONE_NODES = f"SELECT gpu_id FROM gpus WHERE {_GONE} AND epoch <= %(epoch)s LIMIT %(page)s FOR UPDATE SKIP LOCKED"
+_FORGET_NODES = tuple(f"DELETE FROM {table} WHERE gpu_id = ANY (%(ids)s)" for table in ("gpu_beats", "gpus"))
+_FORGOTTEN_NODES = "forgotten_nodes"
+LAST_EPOCH = f"(SELECT CAST(body ->> 'epoch' AS bigint) FROM monitor_reports WHERE name = '{_FORGOTTEN_NODES}')"
+"""SQL: no forgotten node had a later epoch; null if none is forgotten."""
+
+
+async def tasks(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget tasks that ended longer ago than `period`, with all that is theirs. Returns their number."""
+    limit = await _limit(connection, period)
+    ids = await connection.all(str, _OLD_TASKS, {"limit": limit, "page": page})
+    return await _each(connection, _FORGET, ids)
+
+
+async def payloads(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget payloads, results and late reports of tasks that ended longer ago than `period`. Returns their number."""
+    limit = await _limit(connection, period)
+    ids = await connection.all(str, _OLD_PAYLOADS, {"limit": limit, "page": page})
+    return await _each(connection, _PURGE, ids)
+
+
+async def audit(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget entries of the audit log that are older than `period`. Returns their number."""
+    return await connection.execute(_AUDIT, {"limit": await _limit(connection, period), "page": page})
+
+
+async def alerts(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget alerts raised longer ago than `period`: what is still so is raised anew. Returns their number."""
+    return await connection.execute(_ALERTS, {"limit": await _limit(connection, period), "page": page})
+
+
+async def nodes(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget nodes that have been gone for longer than `period`, with their beats. Returns their number.
+
+    A node that comes back gets a later epoch than any that is forgotten. That must be known before: so a node is
+    forgotten by the call after the one that found it.
+    """
+    limit = await _limit(connection, period)
+    known = await monitor_reports.read(connection, _FORGOTTEN_NODES)
+    epoch = known["epoch"] if known else 0
+    ids = await connection.all(str, _GONE_NODES, {"limit": limit, "epoch": epoch, "page": page})
+    count = await _each(connection, _FORGET_NODES, ids)
+    last = await connection.one(int, _LAST_EPOCH, {"limit": limit})
+    if last > epoch:
+        await monitor_reports.keep(connection, _FORGOTTEN_NODES, {"epoch": last})
+    return count
+
+
+async def _limit(connection: Connection, period: timedelta) -> datetime:
+    return await connection.one(datetime, _LIMIT, {"period": period})
+
+
+async def _each(connection: Connection, statements: Sequence[str], ids: list[str]) -> int:
+    """Run the statements on these ids. Returns the number of ids."""
+    for statement in statements if ids else ():
+        await connection.execute(statement, {"ids": ids})
+    return len(ids)

@@ -1,0 +1,163 @@
+"""What is forgotten, and what stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from infra.db.ops import counters
+from infra.db.repair import invariants, verify
+from infra.db.tasks import queries as task_queries
+from infra.db.transactions import cancel_task, forget, node_state
+from tests.db import rows
+from tests.db.life import Life
+
+DAY = timedelta(days=1)
+TABLES = ("tasks", "attempts", "task_events", "task_results", "late_reports", "outbox")
+
+
+async def two_days_ago(life: Life, like: str = "%") -> None:
+    await life.do(
+        "UPDATE tasks SET created_at = created_at - interval '2 d', started_at = started_at - interval '2 d',"
+        " completed_at = completed_at - interval '2 d' WHERE task_id LIKE %(like)s",
+        like=like,
+    )
+
+
+async def count(life: Life, table: str) -> int:
+    return int(await life.scalar(f"SELECT count(*) FROM {table}"))
+
+
+async def finished(life: Life, *task_ids: str) -> None:
+    """Tasks that have completed on node `n`, which had a slot for each."""
+    for task_id in task_ids:
+        await life.create(task_id, claims_slot=True)
+        await life.end(task_id)
+
+
+@pytest.fixture
+async def busy(life: Life) -> Life:
+    await life.node("n", [1])
+    return life
+
+
+async def test_an_old_task_goes_with_all_that_is_its(busy: Life) -> None:
+    await finished(busy, "old")
+    await busy.do("INSERT INTO late_reports (task_id, attempt, kind, body) VALUES ('old', 1, 'result', '{}')")
+    await two_days_ago(busy)
+    assert await forget.tasks(busy.connection, DAY) == 1
+    assert {table: await count(busy, table) for table in TABLES} == dict.fromkeys(TABLES, 0)
+    assert not (await counters.read(busy.connection)).tasks
+    assert await forget.tasks(busy.connection, DAY) == 0
+
+
+async def test_what_is_young_or_has_not_ended_stays(busy: Life) -> None:
+    await finished(busy, "young")
+    await busy.create("running", claims_slot=True)
+    await busy.create("waiting")
+    await busy.do("UPDATE tasks SET created_at = created_at - interval '9 d' WHERE completed_at IS NULL")
+    assert await forget.tasks(busy.connection, DAY) == await forget.payloads(busy.connection, DAY) == 0
+    assert await count(busy, "tasks") == 3
+
+
+async def test_what_a_workflow_or_a_node_is_still_to_hear_of_stays(busy: Life) -> None:
+    await busy.create("cancelled", claims_slot=True)
+    await cancel_task.cancel(busy.connection, rows.CREATOR, "cancelled", None)
+    await two_days_ago(busy)
+    assert await forget.tasks(busy.connection, DAY) == 0  # its workflow has not been notified
+    await busy.do("DELETE FROM outbox_ends")
+    assert await forget.tasks(busy.connection, DAY) == 0  # its node may still run it
+    await busy.do("UPDATE attempts SET released_at = clock_timestamp()")
+    assert await forget.tasks(busy.connection, DAY) == 1
+
+
+async def test_the_oldest_go_first_a_page_at_a_time(busy: Life) -> None:
+    await finished(busy, "a", "b", "c")
+    for days, task_id in enumerate(("b", "c", "a"), 2):
+        await busy.do(
+            "UPDATE tasks SET completed_at = completed_at - make_interval(days => %(d)s) WHERE task_id = %(t)s",
+            d=days,
+            t=task_id,
+        )
+    assert await forget.tasks(busy.connection, DAY, 2) == 2
+    assert await busy.scalar("SELECT task_id FROM tasks") == "b"
+    assert await forget.tasks(busy.connection, DAY, 2) == 1
+
+
+async def test_a_forgotten_payload_is_null_and_the_task_says_so(busy: Life) -> None:
+    await finished(busy, "old")
+    await busy.do("INSERT INTO late_reports (task_id, attempt, kind, body) VALUES ('old', 1, 'result', '{}')")
+    before = await task_queries.get(busy.connection, "old")
+    assert before is not None
+    assert (before.payload, before.result, before.purged) == ("{}", "{}", False)
+    await two_days_ago(busy)
+    assert await forget.payloads(busy.connection, DAY) == 1
+    after = await task_queries.get(busy.connection, "old")
+    assert after is not None
+    assert (after.payload, after.result, after.purged) == (None, None, True)
+    assert await count(busy, "late_reports") == 0
+    assert await forget.payloads(busy.connection, DAY) == 0
+    (listed,), total = await task_queries.page(busy.connection, {}, limit=10, offset=0, room=1000)
+    assert (listed.payload, listed.has_result, listed.purged, total) == (None, False, True, 1)
+
+
+async def test_the_invariants_hold_after_forgetting(busy: Life) -> None:
+    await finished(busy, "purged", "young")
+    await two_days_ago(busy, "purged")
+    assert await forget.payloads(busy.connection, DAY) == 1
+    for check in (*invariants.ALWAYS, invariants.NOTHING_IN_FLIGHT):
+        assert (await verify.find(busy.connection, check)).violations == 0, check.name
+
+
+async def test_alerts_and_audit_entries_go_by_their_age(life: Life) -> None:
+    await life.do(
+        "INSERT INTO alerts (dedupe_key, cause, title, message, level, source, raised_at)"
+        " SELECT i::text, 'c', 't', 'm', 'INFO', 's', clock_timestamp() - make_interval(days => 4 - i)"
+        " FROM generate_series(1, 4) i"
+    )
+    await life.do(
+        "INSERT INTO audit_log (owner, action, subject, detail, outcome, at)"
+        " SELECT 'o', 'a', 's', i::text, 'DONE', clock_timestamp() - make_interval(days => 4 - i)"
+        " FROM generate_series(1, 4) i"
+    )
+    for forget_page, table in ((forget.alerts, "alerts"), (forget.audit, "audit_log")):
+        assert await forget_page(life.connection, 1.5 * DAY, 1) == 1
+        assert await forget_page(life.connection, 1.5 * DAY) == 1
+        assert await forget_page(life.connection, 1.5 * DAY) == 0
+        assert await count(life, table) == 2
+    assert sum((await counters.read(life.connection)).alerts.values()) == 2
+
+
+async def gone(life: Life, gpu_id: str, *, days: float = 2) -> None:
+    await life.node(gpu_id, [1])
+    await node_state.deregister(life.connection, gpu_id)
+    await life.do(
+        "UPDATE gpus SET gone_at = gone_at - make_interval(secs => %(s)s) WHERE gpu_id = %(g)s",
+        s=days * 86_400,
+        g=gpu_id,
+    )
+
+
+async def test_a_node_that_is_long_gone_is_forgotten_and_its_epochs_never_come_again(life: Life) -> None:
+    await life.node("old", [1])
+    await life.node("old", [1])
+    await gone(life, "old")
+    await life.node("there", [1])
+    await gone(life, "just_gone", days=0)
+    assert await forget.nodes(life.connection, DAY) == 0  # its epoch is remembered first
+    assert await forget.nodes(life.connection, DAY) == 1
+    assert await count(life, "gpus") == 2
+    assert await life.scalar("SELECT count(*) FROM gpu_beats WHERE gpu_id = 'old'") == 0
+    await life.node("old", [1])
+    assert await life.scalar("SELECT epoch FROM gpus WHERE gpu_id = 'old'") == 4
+    await life.node("new", [1])
+    assert await life.scalar("SELECT epoch FROM gpus WHERE gpu_id = 'new'") == 4
+
+
+async def test_a_fault_and_a_drain_outlive_the_node(life: Life) -> None:
+    for gpu_id, change in (("faulty", "status = 'FAULTY'"), ("drained", "drained_at = clock_timestamp()")):
+        await gone(life, gpu_id)
+        await life.do(f"UPDATE gpus SET {change} WHERE gpu_id = '{gpu_id}'")
+    for _ in range(2):
+        assert await forget.nodes(life.connection, DAY) == 0

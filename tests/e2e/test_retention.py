@@ -1,0 +1,65 @@
+"""The retention on the real stack: what is aged by SQL is forgotten by the schedule's next run."""
+
+from __future__ import annotations
+
+from infra.temporal.schedules import RETENTION
+from tests.conftest import eventually
+from tests.e2e.inside import select
+
+AGE = """
+    UPDATE tasks SET created_at = created_at - age, started_at = started_at - age, completed_at = completed_at - age
+      FROM make_interval(days => %s) AS age WHERE task_id = %s RETURNING task_id
+    """
+
+
+async def aged(stack, task_id, days):
+    assert await select(stack, AGE, days, task_id)
+
+
+async def completed(api, node, task_type):
+    task_id = await api.create(task_type)
+    await api.succeed(await node.next_put(), {"good": True})
+    await api.until(task_id, "COMPLETED")
+    return task_id
+
+
+async def is_told(stack, task_id):
+    return not await select(stack, "SELECT FROM outbox_ends WHERE task_id = %s", task_id)
+
+
+async def test_payloads_are_forgotten_and_later_the_tasks(api, make_node, stack, temporal):
+    node = await make_node("retained", [800])
+    purged, gone, kept = [await completed(api, node, 800) for _ in range(3)]
+    await aged(stack, purged, 8)
+    await aged(stack, gone, 31)
+    await temporal.get_schedule_handle(RETENTION).trigger()
+
+    async def is_forgotten():
+        return (await api.get(f"/tasks/{purged}"))["purged"]
+
+    await eventually(is_forgotten)
+    task = await api.get(f"/tasks/{purged}")
+    assert (task["payload"], task["result"], task["status"]) == (None, None, "COMPLETED")
+    assert (await api.get(f"/tasks/{purged}/result"))["result"] is None
+    await api.ask("GET", f"/tasks/{gone}", code=404)
+    listed = await api.get("/tasks?taskType=800")
+    assert {one["taskId"]: (one["purged"], "omitted" in one) for one in listed} == {
+        purged: (True, False),
+        kept: (False, False),
+    }
+    assert (await api.get(f"/tasks/{kept}"))["result"] is not None
+    assert [one["to"] for one in await api.get(f"/tasks/{purged}/events")] == ["QUEUED", "PROCESSING", "COMPLETED"]
+
+
+async def test_a_task_without_its_payload_is_not_retried(api, stack, temporal):
+    task_id = await api.create(801)
+    await api.post(f"/tasks/{task_id}/cancel")
+    await eventually(lambda: is_told(stack, task_id))
+    await aged(stack, task_id, 8)
+    await temporal.get_schedule_handle(RETENTION).trigger()
+
+    async def is_forgotten():
+        return (await api.get(f"/tasks/{task_id}"))["purged"]
+
+    await eventually(is_forgotten)
+    await api.ask("POST", f"/tasks/{task_id}/retry", code=400)

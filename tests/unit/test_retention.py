@@ -1,0 +1,82 @@
+"""How a run of the retention goes through what it forgets."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from activities.retention import BUSY_REST, REST, RetentionSteps
+from infra.settings import Settings
+
+LEFT = {"tasks": 5, "payloads": 0, "nodes": 2, "alerts": 1, "audit": 9}
+
+
+class Rows:
+    """Rows of each kind, of which a call forgets a page; in place of the database, which it is handed to itself."""
+
+    def __init__(self, *, busy: bool = False) -> None:
+        self.left = dict(LEFT)
+        self.busy = busy
+        self.periods: dict[str, timedelta] = {}
+
+    async def run(self, work: Any) -> Any:
+        return await work(self)
+
+    async def one(self, *_: Any) -> bool:
+        return self.busy
+
+
+@pytest.fixture
+def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What was slept, as a multiple of a page's duration of one second."""
+    slept: list[float] = []
+    clock = iter(range(1000))
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("activities.retention.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return slept
+
+
+def steps(rows: Rows, **options: Any) -> RetentionSteps:
+    found = RetentionSteps(rows, Settings(), page=2, **options)  # type: ignore[arg-type]
+
+    def of(kind: str) -> Any:
+        async def forget(_: Any, period: timedelta, page: int) -> int:
+            count = min(page, rows.left[kind])
+            rows.left[kind] -= count
+            rows.periods[kind] = period
+            return count
+
+        return forget
+
+    found._kinds = {kind: (of(kind), days) for kind, (_, days) in found._kinds.items()}
+    return found
+
+
+async def test_all_that_is_old_goes_by_its_own_period(rests: list[float]) -> None:
+    rows = Rows()
+    assert await steps(rows).forget_all() == {kind: count for kind, count in LEFT.items() if count}
+    assert not any(rows.left.values())
+    days = {kind: period.days for kind, period in rows.periods.items()}
+    assert days == {"tasks": 30, "payloads": 7, "nodes": 30, "alerts": 90, "audit": 365}
+    assert set(rests) == {REST}
+
+
+async def test_it_goes_slower_while_dispatches_are_slow(rests: list[float]) -> None:
+    await steps(Rows(busy=True)).forget_all()
+    assert set(rests) == {BUSY_REST}
+
+
+async def test_a_run_leaves_the_rest_to_the_next_one_and_starves_no_kind(rests: list[float]) -> None:
+    rows = Rows()
+    forgotten = await steps(rows, run_s=5.0).forget_all()
+    assert rows.left["tasks"]
+    assert rows.left["audit"]
+    assert set(forgotten) == {"tasks", "nodes", "alerts", "audit"}
+    assert rests
