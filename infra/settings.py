@@ -25,8 +25,8 @@ from infra.environment.bad_settings import BadSettings
 from infra.environment.types import (
     MAX_PORT,
     AnyCase,
-    Delays,
     Days,
+    Delays,
     FromJson,
     Host,
     Key,
