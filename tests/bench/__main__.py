@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--full] [--only NAME,…]`.
+"""`python -m tests.bench [--full] [--only NAME,…] [--aged N]`.
 
 Progress goes to standard error, the table and, last, one line of JSON to standard output.
 """
@@ -12,9 +12,10 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
-from tests.bench import burst, fleet, hostile, latency, makespan, queue, reads
+from tests.bench import ageing, burst, fleet, hostile, latency, makespan, queue, reads
 from tests.bench.figures import Figure, failure
 from tests.bench.machine import Others, machine, versions
 from tests.bench.plan import FULL, SHORT, Plan
@@ -33,6 +34,7 @@ GROUPS: tuple[dict[str, Measure], ...] = (
         "fleet": fleet.measure,
     },
     {"queue": queue.measure},
+    {"ageing": ageing.measure},
     {"hostile": hostile.measure},
 )
 NAMES = [name for group in GROUPS for name in group]
@@ -62,11 +64,13 @@ def _arguments() -> tuple[Plan, list[str]]:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=about)
     parser.add_argument("--full", action="store_true", help="more of everything: twenty minutes instead of three")
     parser.add_argument("--only", metavar="NAME,…", help=f"some of: {', '.join(NAMES)}")
+    parser.add_argument("--aged", type=int, metavar="N", help="tasks that age in each round of ageing")
     args = parser.parse_args()
     chosen = args.only.split(",") if args.only else NAMES
     if unknown := set(chosen) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    return FULL if args.full else SHORT, chosen
+    plan = FULL if args.full else SHORT
+    return replace(plan, aged_tasks=args.aged or plan.aged_tasks), chosen
 
 
 async def _measure_all(plan: Plan, chosen: list[str]) -> list[Figure]:

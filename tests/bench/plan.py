@@ -23,6 +23,9 @@ class Plan:
     fleet_window_s: float
     many_rows: int
     read_repeats: int
+    aged_tasks: int  # of each round
+    ageing_rounds: int
+    ageing_quiet_s: float  # of the time before, in which nothing is old
     hostile_s: float  # of each attack, and of the quiet time before it
 
     slots: int = 20
@@ -48,6 +51,9 @@ SHORT = Plan(
     fleet_window_s=12,
     many_rows=100_000,
     read_repeats=10,
+    aged_tasks=5_000,
+    ageing_rounds=3,
+    ageing_quiet_s=10,
     hostile_s=1,
 )
 FULL = Plan(
@@ -65,5 +71,8 @@ FULL = Plan(
     fleet_window_s=150,
     many_rows=1_000_000,
     read_repeats=60,
+    aged_tasks=40_000,
+    ageing_rounds=5,
+    ageing_quiet_s=120,
     hostile_s=10,
 )
