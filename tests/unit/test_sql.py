@@ -18,6 +18,7 @@ RUNS_SQL = {"execute": 0, "all": 1, "one": 1, "one_or_none": 1}
 STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b")
 AT_RUN_TIME = {
     ("ops/alerts", "page"): "the conditions are values of _FILTERS",
+    ("ops/event_log", "_page"): "its callers give constants",
     ("ops/audit", "page"): "the conditions are values of _FILTERS",
     ("slots/search", "_candidate"): "its callers give constants",
     ("tasks/transitions", "_moved"): "its callers give constants",

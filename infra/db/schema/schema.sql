@@ -51,6 +51,73 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.event_stamp() RETURNS bigint
+    LANGUAGE sql
+    AS $$
+    SELECT GREATEST(pg_current_xact_id()::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)
+$$;
+
+CREATE FUNCTION public.log_alert_events() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO event_log (xid, type, alert_id, data)
+    VALUES (event_stamp(), CASE NEW.status WHEN 'ACTIVE' THEN 'alert.raised' ELSE 'alert.acknowledged' END,
+            'alert_' || lpad(NEW.seq::text, GREATEST(3, length(NEW.seq::text)), '0'),
+            jsonb_strip_nulls(jsonb_build_object('level', NEW.level, 'title', NEW.title, 'source', NEW.source,
+                                                 'acknowledgedBy', NEW.acknowledged_by)));
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.log_node_events() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    registers boolean := TG_OP = 'INSERT' OR NEW.epoch <> OLD.epoch;
+    happened text[] := '{}';
+BEGIN
+    IF registers THEN
+        happened := ARRAY['node.registered'];
+    ELSIF NEW.status <> OLD.status THEN
+        happened := ARRAY[CASE NEW.status WHEN 'OFFLINE' THEN 'node.offline' WHEN 'FAULTY' THEN 'node.faulty'
+                          ELSE CASE OLD.status WHEN 'FAULTY' THEN 'node.recovered' ELSE 'node.online' END END];
+    END IF;
+    IF NEW.drained_at IS NOT NULL AND (TG_OP = 'INSERT' OR OLD.drained_at IS NULL) THEN
+        happened := happened || 'node.draining'::text;
+    END IF;
+    IF NEW.gone_at IS NOT NULL AND (TG_OP = 'INSERT' OR OLD.gone_at IS NULL) THEN
+        happened := happened || 'node.gone'::text;
+    END IF;
+    INSERT INTO event_log (xid, type, gpu_id, data)
+    SELECT event_stamp(), type, NEW.gpu_id, jsonb_strip_nulls(jsonb_build_object(
+               'status', NEW.status, 'draining', NEW.drained_at IS NOT NULL,
+               'reason', left(CASE type WHEN 'node.faulty' THEN NEW.fault_reason
+                                        WHEN 'node.draining' THEN NEW.drain_reason END, 500)))
+      FROM unnest(happened) WITH ORDINALITY AS h (type, n) ORDER BY n;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.log_task_events() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    stamp bigint := event_stamp();
+BEGIN
+    INSERT INTO event_log (xid, type, at, task_id, gpu_id, user_id, lineage, data)
+    SELECT stamp,
+           CASE WHEN n.from_status IS NULL THEN 'task.created' WHEN n.to_status = 'PROCESSING' THEN 'task.started'
+                WHEN n.to_status = 'QUEUED' THEN 'task.retried' ELSE 'task.ended' END,
+           n.at, n.task_id, n.gpu_id, t.user_id, CASE WHEN t.flow IS NULL THEN t.lineage END,
+           jsonb_strip_nulls(jsonb_build_object(
+               'seq', n.seq, 'status', n.to_status, 'attempt', n.attempt, 'taskType', t.task_type,
+               'groupId', t.group_id,
+               'endReason', CASE WHEN t.completed_at IS NOT NULL THEN COALESCE(t.end_reason, t.status) END))
+      FROM written n JOIN tasks t ON t.task_id = n.task_id
+     WHERE n.from_status IS DISTINCT FROM n.to_status
+     ORDER BY n.task_id, n.seq;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.uncount_alerts() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -185,6 +252,34 @@ CREATE TABLE public.counters (
     counter text NOT NULL,
     key text NOT NULL,
     n bigint NOT NULL
+);
+
+CREATE TABLE public.event_log (
+    xid bigint NOT NULL,
+    id bigint NOT NULL,
+    type text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    task_id text,
+    gpu_id text,
+    alert_id text,
+    user_id text,
+    lineage text,
+    data jsonb NOT NULL
+);
+
+ALTER TABLE public.event_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.event_log_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.event_log_state (
+    epoch text DEFAULT (gen_random_uuid())::text NOT NULL,
+    cut_xid bigint DEFAULT 0 NOT NULL,
+    cut_id bigint DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE public.first_looks (
@@ -407,6 +502,12 @@ ALTER TABLE ONLY public.audit_log
 ALTER TABLE ONLY public.counters
     ADD CONSTRAINT pk_counters PRIMARY KEY (counter, key);
 
+ALTER TABLE ONLY public.event_log
+    ADD CONSTRAINT pk_event_log PRIMARY KEY (xid, id);
+
+ALTER TABLE ONLY public.event_log_state
+    ADD CONSTRAINT pk_event_log_state PRIMARY KEY (epoch);
+
 ALTER TABLE ONLY public.first_looks
     ADD CONSTRAINT pk_first_looks PRIMARY KEY (task_id);
 
@@ -486,6 +587,14 @@ CREATE INDEX ix_audit_log_key ON public.audit_log USING btree (key_id, id);
 
 CREATE INDEX ix_audit_log_owner ON public.audit_log USING btree (owner, id);
 
+CREATE INDEX ix_event_log_lineage ON public.event_log USING btree (lineage, type, xid, id) WHERE (lineage IS NOT NULL);
+
+CREATE INDEX ix_event_log_task ON public.event_log USING btree (task_id, xid, id) WHERE (task_id IS NOT NULL);
+
+CREATE INDEX ix_event_log_type ON public.event_log USING btree (type, xid, id);
+
+CREATE INDEX ix_event_log_user_id ON public.event_log USING btree (user_id, type, xid, id) WHERE (user_id IS NOT NULL);
+
 CREATE INDEX ix_gpus_draining ON public.gpus USING btree (drain_deadline) WHERE (drained_at IS NOT NULL);
 
 CREATE INDEX ix_gpus_task_types ON public.gpus USING gin (task_types);
@@ -537,6 +646,16 @@ CREATE TRIGGER count_alerts AFTER INSERT OR UPDATE ON public.alerts FOR EACH ROW
 CREATE TRIGGER count_gpus AFTER INSERT OR UPDATE ON public.gpus FOR EACH ROW EXECUTE FUNCTION public.count_gpus();
 
 CREATE TRIGGER count_tasks AFTER INSERT OR UPDATE ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.count_tasks();
+
+CREATE TRIGGER log_alert_events AFTER UPDATE ON public.alerts FOR EACH ROW WHEN ((new.status <> old.status)) EXECUTE FUNCTION public.log_alert_events();
+
+CREATE TRIGGER log_alert_events_of_new AFTER INSERT ON public.alerts FOR EACH ROW EXECUTE FUNCTION public.log_alert_events();
+
+CREATE TRIGGER log_node_events AFTER UPDATE ON public.gpus FOR EACH ROW WHEN (((new.epoch <> old.epoch) OR (new.status <> old.status) OR ((new.drained_at IS NULL) <> (old.drained_at IS NULL)) OR ((new.gone_at IS NULL) <> (old.gone_at IS NULL)))) EXECUTE FUNCTION public.log_node_events();
+
+CREATE TRIGGER log_node_events_of_new AFTER INSERT ON public.gpus FOR EACH ROW EXECUTE FUNCTION public.log_node_events();
+
+CREATE TRIGGER log_task_events AFTER INSERT ON public.task_events REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION public.log_task_events();
 
 CREATE TRIGGER uncount_alerts AFTER DELETE ON public.alerts REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION public.uncount_alerts();
 

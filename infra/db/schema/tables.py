@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.attempt import COMPARED, Outcome
@@ -261,6 +262,35 @@ task_events = Table(
     Column("at", _timestamp, nullable=False, server_default=_now),
 )
 
+event_log = Table(
+    "event_log",
+    metadata,
+    # Triggers write here (migrations 0034 and 0035), readers in the order of the primary key: infra.db.ops.event_log
+    Column("xid", BigInteger, primary_key=True),  # `event_stamp()`
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("at", _timestamp, nullable=False, server_default=_now),
+    Column("task_id", Text),
+    Column("gpu_id", Text),
+    Column("alert_id", Text),
+    Column("user_id", Text),  # the owner of the task
+    Column("lineage", Text),  # of the key that created it for somebody else
+    Column("data", JSONB, nullable=False),
+    Index("ix_event_log_type", "type", "xid", "id"),
+    Index("ix_event_log_user_id", "user_id", "type", "xid", "id", postgresql_where="user_id IS NOT NULL"),
+    Index("ix_event_log_lineage", "lineage", "type", "xid", "id", postgresql_where="lineage IS NOT NULL"),
+    Index("ix_event_log_task", "task_id", "xid", "id", postgresql_where="task_id IS NOT NULL"),
+)
+
+event_log_state = Table(
+    "event_log_state",
+    metadata,
+    # one row
+    Column("epoch", Text, primary_key=True, server_default=text("gen_random_uuid()::text")),  # cursors belong to it
+    Column("cut_xid", BigInteger, nullable=False, server_default=text("0")),  # what is kept lies behind this place
+    Column("cut_id", BigInteger, nullable=False, server_default=text("0")),
+)
+
 gpus = Table(
     "gpus",
     metadata,
@@ -448,6 +478,8 @@ __all__ = [
     "audit_log",
     "counter_deltas",
     "counters",
+    "event_log",
+    "event_log_state",
     "first_looks",
     "gpu_beats",
     "gpus",

@@ -1,0 +1,195 @@
+"""The event log: what has happened to tasks, nodes and alerts, in an order that a reader can go on from (ADR 0039).
+
+Triggers write it, in the transaction of what happens. Identity columns commit out of order, so the place of an event is
+(xid, id), and only what lies below every running transaction is read: nothing can come before that any more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from infra.db.connection import Connection, columns
+from workflows.domain.event import OF_USERS, EventType
+
+MOST = 1000
+"""Events of a page."""
+
+_CURSOR = re.compile(r"evt_([0-9a-f]{8})_([0-9a-f]{1,15})_([0-9a-f]{1,15})")
+
+
+class BadCursor(ValueError):
+    """A text that is no cursor."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a log. Its text is the public id of the event there."""
+
+    log: str  # names the database, and the epoch of its log
+    xid: int
+    id: int
+
+    def __str__(self) -> str:
+        return f"evt_{self.log}_{self.xid:x}_{self.id:x}"
+
+    @staticmethod
+    def of(text: str) -> Cursor:
+        """The cursor with this text. Raises BadCursor."""
+        parts = _CURSOR.fullmatch(text)
+        if parts is None:
+            raise BadCursor(text)
+        return Cursor(parts[1], int(parts[2], 16), int(parts[3], 16))
+
+
+@dataclass(frozen=True)
+class Event:
+    """What has happened. `user_id` and `lineage` say whose task it is about; the other fields are public."""
+
+    xid: int
+    id: int
+    type: str
+    at: datetime
+    task_id: str | None
+    gpu_id: str | None
+    alert_id: str | None
+    user_id: str | None
+    lineage: str | None
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Events behind a cursor, in order.
+
+    `since` is the cursor, or, where that is of another log or older than what is kept, the beginning of the log; then
+    `is_reset`. `until` is the cursor to go on with.
+    """
+
+    since: Cursor
+    is_reset: bool
+    events: list[Event]
+
+    @property
+    def until(self) -> Cursor:
+        return self.of(self.events[-1]) if self.events else self.since
+
+    def of(self, event: Event) -> Cursor:
+        """The public id of one of the events."""
+        return Cursor(self.since.log, event.xid, event.id)
+
+
+@dataclass(frozen=True)
+class Whose:
+    """The caller whose tasks are meant: those that it owns, and those that its key created for others."""
+
+    owner: str
+    lineage: str
+
+
+@dataclass(frozen=True)
+class _Row(Event):  # without an event the fields of one are null
+    log: str
+    from_xid: int
+    from_id: int
+    is_reset: bool
+
+
+# A dump that is restored elsewhere has another system or database; its transactions are counted anew.
+_NAME = """
+    left(encode(sha256(convert_to(epoch || ' ' || (SELECT system_identifier FROM pg_control_system()) || ' '
+         || (SELECT oid FROM pg_database WHERE datname = current_database()), 'UTF8')), 'hex'), 8)"""
+_DONE = "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
+_NEXT = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+_LOG = f"""
+    WITH log AS MATERIALIZED (
+        SELECT log, is_reset, CASE WHEN goes_on THEN %(xid)s ELSE cut_xid END AS from_xid,
+               CASE WHEN goes_on THEN %(id)s ELSE cut_id END AS from_id
+          FROM (SELECT *, CAST(%(log)s AS text) IS NOT NULL AND NOT fits AS is_reset, COALESCE(fits, false) AS goes_on
+                  FROM (SELECT *, %(log)s = log AND (CAST(%(xid)s AS bigint), CAST(%(id)s AS bigint))
+                                  >= (cut_xid, cut_id) AND %(xid)s < {_NEXT} AS fits
+                          FROM (SELECT {_NAME} AS log, cut_xid, cut_id FROM event_log_state) named) compared) decided)
+    """
+_BEHIND = f"(xid, id) > (log.from_xid, log.from_id) AND xid < {_DONE}"
+
+
+def _some(where: str) -> str:
+    return f"(SELECT {columns(Event)} FROM event_log WHERE {where} AND {_BEHIND} ORDER BY xid, id LIMIT %(limit)s)"
+
+
+def _of_types(where: str) -> str:
+    """One stretch of an index for each type."""
+    return (
+        f"(SELECT e.* FROM unnest(CAST(%(types)s AS text[])) AS k (kind)"
+        f" CROSS JOIN LATERAL {_some(f'type = k.kind AND {where}')} e)"
+    )
+
+
+def _reading(source: str) -> str:
+    return (
+        f"{_LOG} SELECT log, from_xid, from_id, is_reset, {columns(Event)}"
+        f" FROM log LEFT JOIN LATERAL (SELECT * FROM {source} e ORDER BY xid, id LIMIT %(limit)s) e ON true"
+        " ORDER BY xid, id"
+    )
+
+
+_ALL = _reading(_some("true"))
+_OF_TYPES = _reading(_of_types("true"))
+_OF_USER = _reading(
+    f"({_of_types('user_id = %(owner)s')} UNION ALL"
+    f" {_of_types('lineage = %(lineage)s AND user_id IS DISTINCT FROM %(owner)s')})"
+)
+_OF_TASK = _reading(_some("task_id = %(task_id)s"))
+_NOW = f"SELECT {_NAME} AS log, {_DONE} - 1 AS xid, CAST({2**59} AS bigint) AS id FROM event_log_state"
+
+
+async def now(connection: Connection) -> Cursor:
+    """The cursor behind all that can be read now."""
+    return await connection.one(Cursor, _NOW)
+
+
+async def read(
+    connection: Connection,
+    after: Cursor | None,
+    *,
+    limit: int = MOST,
+    types: Sequence[EventType] | None = None,
+    whose: Whose | None = None,
+) -> Page:
+    """Events behind a cursor; without one, from the beginning of what is kept.
+
+    `types` None: of all types. `whose` None: of all tasks, and of nodes and alerts.
+    """
+    values = {"types": types, "limit": limit}
+    if whose is not None:
+        asked = OF_USERS if types is None else [one for one in types if one in OF_USERS]
+        return await _page(connection, _OF_USER, after, values | whose.__dict__ | {"types": list(asked)})
+    return await _page(connection, _ALL if types is None else _OF_TYPES, after, values)
+
+
+async def read_task(connection: Connection, task_id: str, after: Cursor | None) -> Page:
+    """The events of one task behind a cursor."""
+    return await _page(connection, _OF_TASK, after, {"task_id": task_id, "limit": MOST})
+
+
+async def _page(connection: Connection, statement: str, after: Cursor | None, values: dict[str, Any]) -> Page:
+    place = {"log": None, "xid": None, "id": None} if after is None else after.__dict__
+    rows = await connection.all(_Row, statement, values | place)
+    first = rows[0]
+    events: list[Event] = [row for row in rows if row.id is not None]
+    return Page(Cursor(first.log, first.from_xid, first.from_id), first.is_reset, events)
+
+
+_CUT = """
+    WITH state AS (
+        UPDATE event_log_state SET cut_xid = %(xid)s, cut_id = %(id)s WHERE (cut_xid, cut_id) < (%(xid)s, %(id)s))
+    DELETE FROM event_log WHERE (xid, id) <= (%(xid)s, %(id)s)
+    """
+
+
+async def cut(connection: Connection, up_to: Cursor) -> int:
+    """Forget the events up to a cursor, and that one. Returns how many. Older cursors get a reset from then on."""
+    return await connection.execute(_CUT, {"xid": up_to.xid, "id": up_to.id})

@@ -1,0 +1,37 @@
+"""Events: what the system says to those who follow it (ADR 0039)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """The types of events."""
+
+    TASK_CREATED = "task.created"
+    TASK_STARTED = "task.started"
+    TASK_RETRIED = "task.retried"
+    TASK_ENDED = "task.ended"
+    NODE_REGISTERED = "node.registered"
+    NODE_OFFLINE = "node.offline"
+    NODE_ONLINE = "node.online"
+    NODE_FAULTY = "node.faulty"
+    NODE_RECOVERED = "node.recovered"
+    NODE_DRAINING = "node.draining"
+    NODE_GONE = "node.gone"
+    ALERT_RAISED = "alert.raised"
+    ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    GROUP_ENDED = "group.ended"
+
+
+RESET = "reset"
+"""The type of what a reader gets first whose cursor is of another log, or older than what is kept. Never stored."""
+
+OF_USERS = (
+    EventType.TASK_CREATED,
+    EventType.TASK_STARTED,
+    EventType.TASK_RETRIED,
+    EventType.TASK_ENDED,
+    EventType.GROUP_ENDED,
+)
+"""The types that are about somebody's tasks."""
