@@ -41,6 +41,7 @@ class RetentionSteps:
         self._kinds: dict[str, tuple[Forget, float]] = {
             "tasks": (forget.tasks, settings.retain_tasks),
             "payloads": (forget.payloads, settings.retain_payloads),
+            "events": (forget.events, settings.retain_events),
             "nodes": (forget.nodes, settings.retain_tasks),
             "alerts": (forget.alerts, settings.retain_alerts),
             "audit": (forget.audit, settings.retain_audit),

@@ -151,6 +151,8 @@ class Settings(BaseSettings):
     [retention](operations.md#growth-and-retention)."""
     retain_payloads: Days = 7
     """Days that the payload and the result of an ended task are kept."""
+    retain_events: Days = 7
+    """Days that an event can be read by a consumer that was away."""
     retain_audit: Days = 365
     """Days that an entry of the audit log is kept."""
     retain_alerts: Days = 90

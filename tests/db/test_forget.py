@@ -6,12 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from infra.db.ops import counters
+from infra.db.ops import counters, event_log
 from infra.db.repair import invariants, verify
+from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import cancel_task, forget, node_state
 from tests.db import rows
 from tests.db.life import Life
+from tests.db.sessions import Sessions
 
 DAY = timedelta(days=1)
 TABLES = ("tasks", "attempts", "task_events", "task_results", "late_reports", "outbox")
@@ -161,3 +163,20 @@ async def test_a_fault_and_a_drain_outlive_the_node(life: Life) -> None:
         await life.do(f"UPDATE gpus SET {change} WHERE gpu_id = '{gpu_id}'")
     for _ in range(2):
         assert await forget.nodes(life.connection, DAY) == 0
+
+
+async def test_events_go_in_the_order_of_their_log_and_leave_no_hole(database: Database, engine: Sessions) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(rows.EMPTY)
+        await connection.execute("UPDATE event_log_state SET cut_xid = 0, cut_id = 0")
+        await connection.execute(
+            "INSERT INTO event_log (xid, type, task_id, data, at) SELECT i, 'task.created', i::text, '{}',"
+            " clock_timestamp() - make_interval(days => CASE i WHEN 4 THEN 0 ELSE 9 END) FROM generate_series(1, 6) i"
+        )
+    consumer = (await database.single(lambda c: event_log.read(c, None, limit=1))).until
+    assert [await database.run(lambda c: forget.events(c, DAY, 2)) for _ in range(3)] == [2, 1, 0]
+    page = await database.single(lambda c: event_log.read(c, consumer))
+    assert page.is_reset
+    assert [event.task_id for event in page.events] == ["4", "5", "6"]
+    async with engine.begin() as connection:
+        await connection.execute(rows.EMPTY)

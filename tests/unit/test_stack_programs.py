@@ -72,6 +72,7 @@ CHOSEN = {
     "max_waiting": "5",
     "retain_tasks": "3",
     "retain_payloads": "0.5",
+    "retain_events": "2",
     "retain_audit": "30",
     "retain_alerts": "9",
     "monitor_interval": "5",

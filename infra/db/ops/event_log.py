@@ -183,6 +183,12 @@ async def _page(connection: Connection, statement: str, after: Cursor | None, va
     return Page(Cursor(first.log, first.from_xid, first.from_id), first.is_reset, events)
 
 
+_LAST_OLD = f"""
+    SELECT '' AS log, xid, id
+      FROM (SELECT xid, id, bool_and(at < %(limit)s) OVER (ORDER BY xid, id) AS is_old
+              FROM (SELECT xid, id, at FROM event_log WHERE xid < {_DONE} ORDER BY xid, id LIMIT %(page)s) page) prefix
+     WHERE is_old ORDER BY xid DESC, id DESC LIMIT 1
+    """
 _CUT = """
     WITH state AS (
         UPDATE event_log_state SET cut_xid = %(xid)s, cut_id = %(id)s WHERE (cut_xid, cut_id) < (%(xid)s, %(id)s))
@@ -193,3 +199,9 @@ _CUT = """
 async def cut(connection: Connection, up_to: Cursor) -> int:
     """Forget the events up to a cursor, and that one. Returns how many. Older cursors get a reset from then on."""
     return await connection.execute(_CUT, {"xid": up_to.xid, "id": up_to.id})
+
+
+async def cut_old(connection: Connection, limit: datetime, page: int) -> int:
+    """Forget events from the beginning of the log up to the first one after `limit`, at most `page`."""
+    last = await connection.one_or_none(Cursor, _LAST_OLD, {"limit": limit, "page": page})
+    return 0 if last is None else await cut(connection, last)

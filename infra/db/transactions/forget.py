@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from infra.db import clock
 from infra.db.connection import Connection
-from infra.db.ops import monitor_reports
+from infra.db.ops import event_log, monitor_reports
 
 PAGE = 500
 """The most rows of one kind that a call forgets, so that its transaction is short."""
@@ -70,6 +70,11 @@ async def audit(connection: Connection, period: timedelta, page: int = PAGE) -> 
 async def alerts(connection: Connection, period: timedelta, page: int = PAGE) -> int:
     """Forget alerts raised longer ago than `period`: what is still so is raised anew. Returns their number."""
     return await connection.execute(_ALERTS, {"limit": await _limit(connection, period), "page": page})
+
+
+async def events(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget events older than `period`, in the order of their log and without a hole. Returns their number."""
+    return await event_log.cut_old(connection, await _limit(connection, period), page)
 
 
 async def nodes(connection: Connection, period: timedelta, page: int = PAGE) -> int:
