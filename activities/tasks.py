@@ -22,7 +22,7 @@ from infra.db.transactions import (
     settle_attempt,
 )
 from infra.db.transactions.collect_attempt import ACTOR
-from infra.nodes.answer import Answer
+from infra.nodes.address import NodeAddress
 from infra.nodes.client import NodeClient, NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
@@ -136,13 +136,29 @@ class TaskSteps:
         if node is None:
             return
         try:
-            answer = await self._nodes.cancel(node, f"{ref.task_id}-{ref.attempt}")
+            has_stopped = await self._stop(node, f"{ref.task_id}-{ref.attempt}")
         except (NodeUnreachable, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
             return
-        if await _has_stopped(answer):
+        if has_stopped:
             released = await self._database.run(lambda c: release_attempt.release(c, ref.task_id, ref.attempt))
             await self._temporal.deliver(released)
+
+    async def _stop(self, node: NodeAddress, run_id: str) -> bool:
+        """Whether the process is gone, by the node's answer to a cancel; a node that does not say is given a moment.
+
+        A node that has never seen the attempt is asked twice: the dispatch may have been under way.
+        """
+        answer = await self._nodes.cancel(node, run_id)
+        if answer.status == 404:
+            await asyncio.sleep(STOPPING_S)
+            answer = await self._nodes.cancel(node, run_id)
+        if answer.status != 200:
+            return answer.status == 404
+        if "stopped" not in answer.body:
+            await asyncio.sleep(STOPPING_S)
+            return True
+        return answer.body["stopped"] is True
 
     @activity.defn(name="cancel_task")
     async def cancel_task(self, task_id: str) -> Cancelled:
@@ -157,16 +173,3 @@ _REASONS = {
     Outcome.TIMED_OUT: "任务执行超时",
     Outcome.UNREACHABLE: "节点对派发没有明确应答",
 }
-
-
-async def _has_stopped(answer: Answer) -> bool:
-    """Whether the process is gone, by a node's answer to a cancel; one that does not say is given a moment.
-
-    404: the node has never seen the attempt.
-    """
-    if answer.status != 200:
-        return answer.status == 404
-    if "stopped" not in answer.body:
-        await asyncio.sleep(STOPPING_S)
-        return True
-    return answer.body["stopped"] is True

@@ -8,10 +8,12 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities import tasks
 from activities.tasks import SOON_S, TaskSteps
 from infra.db.repair import invariants, verify
 from infra.db.transactions import accept_attempt, collect_attempt
 from infra.db.transactions.collect_attempt import DELIVERY_S
+from infra.nodes.answer import Answer
 from infra.nodes.client import NodeUnreachable
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -127,3 +129,20 @@ async def test_only_what_is_closed_is_stopped_on_its_node(held: Life) -> None:
     await held.connection.execute("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp()")
     await ActivityEnvironment().run(stop, AttemptRef("t", 1))
     nodes.cancel.assert_called_once()
+
+
+UNSEEN, STOPPED, RUNS = Answer(404, {}), Answer(200, {"stopped": True}), Answer(200, {"stopped": False})
+
+
+@pytest.mark.parametrize(
+    ("answers", "released"), [([UNSEEN, UNSEEN], True), ([UNSEEN, STOPPED], True), ([UNSEEN, RUNS], False)]
+)
+async def test_a_node_that_has_never_seen_it_is_asked_again_since_the_dispatch_may_have_been_under_way(
+    held: Life, monkeypatch: pytest.MonkeyPatch, answers: list[Answer], *, released: bool
+) -> None:
+    monkeypatch.setattr(tasks, "STOPPING_S", 0.0)
+    await held.connection.execute("UPDATE attempts SET outcome = 'TASK_ENDED', closed_at = clock_timestamp()")
+    nodes = MagicMock(cancel=AsyncMock(side_effect=answers))
+    await ActivityEnvironment().run(steps(held, nodes).stop_on_node, AttemptRef("t", 1))
+    assert nodes.cancel.await_count == 2
+    assert await held.scalar("SELECT released_at IS NOT NULL FROM attempts") == released

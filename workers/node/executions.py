@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
+from cachetools import TTLCache
+
 from workers.node.assignment import Assignment
 from workers.node.attempt_log import AttemptLog
 from workers.node.errors import CannotStart, NoFreeSlot, NotReady, SetupFailed, Stopped, UnservedType
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 Phase = Literal["STARTING", "READY", "DRAINING"]
 
 _STOP_LIMIT = 3.0  # seconds for which the answer to a cancel waits for the process to be gone (node protocol)
+_EARLY_CANCELS, _EARLY_S = 10_000, 60.0  # ids that were cancelled before they came: how many, and for how long
 _REPORT_GRACE = 10.0  # seconds that the last reports may take when the node drains
 
 
@@ -54,6 +57,7 @@ class Executions:
         self._orchestrator = orchestrator
         self._room = room
         self._active: dict[str, Execution] = {}
+        self._cancelled_early: TTLCache[str, bool] = TTLCache(_EARLY_CANCELS, _EARLY_S)
         self._running: set[asyncio.Task[None]] = set()
         self._reporting: set[asyncio.Task[None]] = set()
 
@@ -82,7 +86,12 @@ class Executions:
         return self._records.find(id)
 
     def accept(self, assignment: Assignment) -> Record:
-        """Take on an id that was never seen; raises NotReady, UnservedType, NoFreeSlot."""
+        """Take on an id that was never seen; raises NotReady, UnservedType, NoFreeSlot.
+
+        One that was cancelled while its PUT was under way does not run.
+        """
+        if assignment.id in self._cancelled_early:
+            return self._not_run(assignment)
         if self.phase != "READY":
             raise NotReady(f"the node is {self.phase.lower().replace('_', ' ')}")
         if assignment.task_type not in self._runner.types:
@@ -93,7 +102,7 @@ class Executions:
             raise NotReady(_full(full))
         self._runner.starts.check(assignment.task_type)
         assignment, trace = traced(assignment, self._gpu_id)
-        record = accepted(assignment, self._orchestrator.report_path(assignment.webhook, assignment.task_id))
+        record = self._new(assignment)
         self._remember(record)
         self._start(assignment, record, trace)
         return record
@@ -110,8 +119,10 @@ class Executions:
     async def cancel(self, id: str) -> Record | None:
         """Stop an attempt, whose end is settled with this call; one that has ended stays as it is.
 
-        Returns once its process is gone and its slot is free, or after `_STOP_LIMIT`.
+        Returns once its process is gone and its slot is free, or after `_STOP_LIMIT`; None for an id never seen.
         """
+        if self._records.find(id) is None:
+            self._cancelled_early[id] = True
         if execution := self._active.get(id):
             execution.cancel()
             await asyncio.wait([execution.gone], timeout=_STOP_LIMIT)
@@ -149,6 +160,15 @@ class Executions:
         for report in self._reporting:
             report.cancel()
         await settle(self._reporting, GRACE)
+
+    def _new(self, assignment: Assignment) -> Record:
+        return accepted(assignment, self._orchestrator.report_path(assignment.webhook, assignment.task_id))
+
+    def _not_run(self, assignment: Assignment) -> Record:
+        record = self._new(assignment).ended(canceled())
+        self._store_end(record)
+        log.info("%s was cancelled before it came", record.id)
+        return record
 
     def _remember(self, record: Record) -> None:
         try:

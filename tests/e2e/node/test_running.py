@@ -197,6 +197,17 @@ async def test_cancel_kills_the_whole_family(shared: Agent, tmp_path: Path) -> N
     assert (await shared.cancel("never")).status_code == 404
 
 
+async def test_what_is_cancelled_before_it_comes_does_not_run(shared: Agent, tmp_path: Path) -> None:
+    assert (await shared.cancel("early")).status_code == 404
+    answer = await shared.put("early", DOUBLE, {"log": str(tmp_path / "runs"), "x": 1})
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    assert (await shared.get("early"))["status"] == "canceled"
+    await shared.put("after", DOUBLE, {"log": str(tmp_path / "runs"), "x": 2})
+    await shared.result("after")
+    assert (tmp_path / "runs").read_text().count("\n") == 1
+    assert not logged(folder_of(shared), "early", "accepted")
+
+
 async def test_at_its_deadline_work_is_killed_and_no_failure_is_told(shared: Agent, tmp_path: Path) -> None:
     pids = await start_family(shared, tmp_path, "deadline", timeout=400)
     await until(lambda: not any(map(lives, pids)), "the death of the family")
