@@ -28,6 +28,7 @@ WAITING_RETRY_S = 5
 
 CODES: dict[type[domain.DomainError], int] = {
     domain.TaskNotFound: 404,
+    domain.GroupNotFound: 404,
     domain.GpuNotFound: 404,
     domain.AlertNotFound: 404,
     domain.WebhookNotFound: 404,

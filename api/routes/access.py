@@ -69,6 +69,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "POST /tasks/{taskId}/cancel": OPERATORS | USERS,  # a user their own
     "POST /tasks/{taskId}/retry": OPERATORS | USERS,
     "PATCH /tasks/{taskId}": OPERATORS | USERS,
+    "GET /groups/{groupId}": OPERATORS | USERS,  # a user the tasks of their own
     "POST /tasks/{taskId}/status": NODES,  # a node that holds the attempt
     "POST /tasks/{taskId}/result": NODES,
     "GET /monitoring/alerts": OPERATORS,

@@ -28,7 +28,7 @@ from workflows.domain.role import Role
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
-_LATER = frozenset({"expiresIn", "deadline", "maxWait"})
+_LATER = frozenset({"expiresIn", "deadline", "maxWait", "groupId"})
 """Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
 
 
@@ -70,6 +70,7 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
         flow=shares.flow_of(caller.role, caller.owner, acts_for_others=caller.acts_for_others),
         request_hash=_hash(body),
         deadline=clock.moment(body.deadline),
+        group_id=body.group_id,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from api.http.errors import refusal
-from api.schemas.fields import Int64, Long, Name, Record, Request, UnixMs, sample
+from api.schemas.fields import GroupId, Int64, Long, Name, Record, Request, UnixMs, sample
 from api.schemas.tasks import PAYLOAD, StoredWait
 from api.schemas.words import ONE_LINE
 from workflows.domain.limits import MAX_EXPIRES_MS, MAX_RETRIES, MAX_TIMEOUT_MS, MAX_WAIT_S
@@ -56,6 +56,7 @@ class CreateTask(Request):
         "0 表示仅在当前有空闲槽位时创建",
         examples=[30],
     )
+    group_id: GroupId | None = Field(None, description="扩展：所属的任务组", examples=["group_2026"])
 
 
 class TaskCreated(Record):

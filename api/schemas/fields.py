@@ -49,6 +49,8 @@ Deadline = Annotated[UnixMs, AfterValidator(_to_come)]
 """A time to come."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
 Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
+GroupId = Annotated[Name, Field(pattern=r"^[^/]*$")]
+"""A name that fits a path."""
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
 
 

@@ -26,6 +26,7 @@ Integer = Annotated[int, BeforeValidator(_integer), Field(json_schema_extra=INT6
 
 TaskId = Annotated[Line, Path(alias="taskId", description="任务ID")]
 NodeId = Annotated[Line, Path(alias="gpuId", description="GPU ID")]
+GroupName = Annotated[Line, Path(alias="groupId", description="任务组ID")]
 AlertId = Annotated[Line, Path(alias="alertId", description="告警ID")]
 
 

@@ -20,7 +20,8 @@ from tests.unit.whole_api import ask, client, document
 
 DOCUMENT = document()
 CANARY = "zq9-canary"
-UNKNOWN = {"taskId": "task_none", "gpuId": "gpu_none", "alertId": "alert_999999", "taskType": "1"}
+UNKNOWN = {"taskId": "task_none", "gpuId": "gpu_none", "alertId": "alert_999999", "taskType": "1",
+           "groupId": "group_none"}  # fmt: skip
 
 TEXTS = {"an integer": "1", "true": "true", "a list": "[]", "an object": "{}", "NUL": rf'"{CANARY}\u0000"',
          "a lone surrogate": rf'"{CANARY}\ud800"', "another": rf'"\udfff{CANARY}"'}  # fmt: skip
@@ -47,11 +48,11 @@ TOO_LARGE = {"payload": json.dumps("密" * (256 * 1024 // 3 + 1)), "metadata": j
              "dispatchSecret": json.dumps("x" * 257), "vastInsId": json.dumps("x" * 129), "timeout": "86400001",
              "maxRetries": "101", "progress": "101", "port": "65536", "maxConcurrentTasks": "1025",
              "supportedTaskTypes": json.dumps(list(range(65))), "deadline": "253402300800000",
-             "expiresIn": "31536000001", "maxWait": "31536001",
+             "expiresIn": "31536000001", "maxWait": "31536001", "groupId": json.dumps("x" * 129),
              "reason": json.dumps("手" * 501)}  # fmt: skip
 TOO_SMALL = {"timeout": "0", "maxRetries": "-1", "progress": "-1", "port": "0", "maxConcurrentTasks": "0",
              "userId": '""', "app": '""', "gpuId": '""', "hostname": '""', "reason": '" "',
-             "deadline": "1703123456789", "expiresIn": "0", "maxWait": "-1"}  # fmt: skip
+             "deadline": "1703123456789", "expiresIn": "0", "maxWait": "-1", "groupId": '""'}  # fmt: skip
 NO_JSON = {"nothing": '""', "half": '"{"', "NaN": '"NaN"', "1e999": '"[1e999]"', "words": f'"{CANARY}"',
            "NUL within": r'"\"\\u0000\""', "deep": json.dumps("[" * 101 + "]" * 101)}  # fmt: skip
 

@@ -23,6 +23,10 @@ class TaskNotFound(DomainError):
     """任务不存在"""
 
 
+class GroupNotFound(DomainError):
+    """任务组不存在"""
+
+
 class GpuNotFound(DomainError):
     """GPU不存在"""
 

@@ -1,4 +1,4 @@
-"""The counts of monitoring: triggers append differences (migrations 0003 to 0005), the leader adds them up."""
+"""The counts of monitoring: triggers append differences (migrations 0003 to 0005, 0032), the leader adds them up."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ _DROP_ZEROS = (
 )
 COUNTED = """
     SELECT counter, key, sum(n)::bigint AS n
-      FROM (SELECT user_id, gpu_id, task_type || ' ' || status AS key, count(*) AS n FROM tasks GROUP BY 1, 2, 3) kinds
+      FROM (SELECT user_id, gpu_id, group_id, task_type || ' ' || status AS key, count(*) AS n
+              FROM tasks GROUP BY 1, 2, 3, 4) kinds
      CROSS JOIN LATERAL (
            VALUES ('tasks'), ('user:' || user_id), ('gpu:' || gpu_id),
-                  ('user_gpu:' || length(user_id) || ':' || user_id || ' ' || gpu_id)) AS c (counter)
+                  ('user_gpu:' || length(user_id) || ':' || user_id || ' ' || gpu_id), ('group:' || group_id),
+                  ('user_group:' || length(user_id) || ':' || user_id || ' ' || group_id)) AS c (counter)
      WHERE counter IS NOT NULL
      GROUP BY 1, 2
      UNION ALL SELECT 'gpus', status, count(*) FROM gpus WHERE gone_at IS NULL GROUP BY 2
@@ -52,7 +54,8 @@ COUNTED = """
 KEPT = """
     SELECT counter, key, sum(n)::bigint AS n
       FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) both_tables
-     WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'gpus', 'alerts')
+     WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'group', 'user_group', 'gpus',
+                                          'alerts')
      GROUP BY 1, 2 HAVING sum(n) <> 0
 """
 """Every count in COUNTED, as the counters have it, without those of a later version."""
@@ -116,6 +119,13 @@ async def tasks_by_kind(
 ) -> dict[tuple[int, str], int]:
     """The number of tasks of a user, of a node or of both, by type and status."""
     rows = await connection.all(_Count, _READ, {"counters": [_counter_of(user_id, gpu_id)]})
+    return {_type_and_status(row.key): row.n for row in rows}
+
+
+async def of_group(connection: Connection, group_id: str, user_id: str | None) -> dict[tuple[int, str], int]:
+    """The number of tasks of a group by type and status: of one owner, or of all together."""
+    counter = f"group:{group_id}" if user_id is None else f"user_group:{len(user_id)}:{user_id} {group_id}"
+    rows = await connection.all(_Count, _READ, {"counters": [counter]})
     return {_type_and_status(row.key): row.n for row in rows}
 
 

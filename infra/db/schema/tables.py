@@ -153,6 +153,15 @@ tasks = Table(
     Index("ix_tasks_expiry", "expires_at", postgresql_where="status = 'QUEUED' AND expires_at IS NOT NULL"),
     Index("ix_tasks_deadline", "deadline", postgresql_where="completed_at IS NULL AND deadline IS NOT NULL"),
     Index("ix_tasks_group", "group_id", "display_id", postgresql_where="group_id IS NOT NULL"),
+    Index(
+        "ix_tasks_group_queue",
+        "group_id",
+        "task_type",
+        text("queue_class DESC"),
+        "queue_rank",
+        postgresql_include=["user_id"],
+        postgresql_where="group_id IS NOT NULL AND waiting_since IS NOT NULL",
+    ),
     # For lists by any filters: each type and status is a stretch in the list's order (infra.db.tasks.queries).
     Index("ix_tasks_kind", "task_type", "status", "display_id"),
     Index("ix_tasks_gpu_kind", "gpu_id", "task_type", "status", "display_id", postgresql_include=["user_id"]),

@@ -1,0 +1,39 @@
+"""Groups of tasks: where the last waiting task of a group stands in the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.db.connection import Connection
+
+# The last of each type in the order of the queue, from an index that holds the waiting tasks of groups alone. Those of
+# other owners' groups of the same name are skipped.
+_LAST = """
+    SELECT types.task_type, last.queue_class, last.queue_rank, last.display_id, last.vip
+      FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
+     CROSS JOIN LATERAL (
+           SELECT t.queue_class, t.queue_rank, t.display_id, t.queue_class > 0 AND t.promoted_at IS NULL AS vip
+             FROM tasks t
+            WHERE t.group_id = %(group_id)s AND t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+              AND (CAST(%(user_id)s AS text) IS NULL OR t.user_id = %(user_id)s)
+            ORDER BY t.queue_class, t.queue_rank DESC LIMIT 1) last
+    """
+
+
+@dataclass(frozen=True)
+class Last:
+    """The waiting task of a group and type that runs last."""
+
+    task_type: int
+    queue_class: int
+    queue_rank: float
+    display_id: int
+    vip: bool
+
+
+async def last_waiting(
+    connection: Connection, group_id: str, user_id: str | None, task_types: list[int]
+) -> dict[int, Last]:
+    """The last waiting task of each type, of one owner or of all; types of which none waits are missing."""
+    values = {"group_id": group_id, "user_id": user_id, "task_types": task_types}
+    return {row.task_type: row for row in await connection.all(Last, _LAST, values)}
