@@ -21,13 +21,28 @@ from api.middleware.rate_limit import RateLimit
 from api.middleware.target import Utf8Target
 from api.middleware.tracing import Tracing
 from api.openapi import docs, document
-from api.routes import access, alerts, audit, cluster, create_task, gpus, groups, monitoring, probes, reports, steering, tasks
+from api.routes import (
+    access,
+    alerts,
+    audit,
+    batches,
+    cluster,
+    create_task,
+    gpus,
+    groups,
+    monitoring,
+    probes,
+    reports,
+    steering,
+    tasks,
+)
 from infra import telemetry
 
 WRITE_BEHIND_EVERY_S = 1.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
 ROUTERS = tuple(
-    part.router for part in (monitoring, gpus, tasks, create_task, groups, reports, steering, alerts, cluster, audit)
+    part.router
+    for part in (monitoring, gpus, tasks, create_task, batches, groups, reports, steering, alerts, cluster, audit)
 )
 
 

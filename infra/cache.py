@@ -31,17 +31,17 @@ PAUSE_S = 1.0
 RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
 """Open a connection anew if Redis has been replaced, but do not repeat a call that timed out."""
 
-# `token_bucket.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst. The answer is the time to wait, in s.
-# No bucket takes longer to fill than an empty one: such a time was written while the clock was ahead.
+# `token_bucket.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst, count. The answer is the time to
+# wait, in s. No bucket takes longer to fill than an empty one: such a time was written while the clock was ahead.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
 if full_at > now + burst / rate + 1 then
     full_at = now
 end
-local after = math.max(full_at, now) + 1 / rate
+local after = math.max(full_at, now) + count / rate
 local wait = after - now - burst / rate
 if wait > 0.000001 then
     return string.format('%.6f', wait)
@@ -110,11 +110,11 @@ class Cache:
         value = await self._ask("get", _REPORT)
         return None if value is None else dict(json.loads(value))
 
-    async def take(self, name: str, limit: Rate) -> float | None:
-        """Take a token of a bucket. Returns 0, or the seconds until one is available, or None while Redis is away."""
+    async def take(self, name: str, limit: Rate, count: int = 1) -> float | None:
+        """Take tokens of a bucket. Returns 0, or the seconds until it has them, or None while Redis is away."""
         if self._take is None:
             return None
-        answer = await self._answer(self._take(keys=[_BUCKET + name], args=[limit.rate, limit.burst]))
+        answer = await self._answer(self._take(keys=[_BUCKET + name], args=[limit.rate, limit.burst, count]))
         return None if answer is None else float(answer)
 
     async def charge(self, name: str, limit: ByteRate, count: int) -> float | None:

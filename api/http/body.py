@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+from collections.abc import Callable
+from dataclasses import dataclass
 from email.message import Message
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
@@ -15,44 +19,65 @@ from infra.json import results, shape, strict_json
 from infra.json.off_loop import off_loop
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 MAX_BODY = results.MAX_REPORT
-MAX_VALUES = 20_000
+MAX_BATCH = 8 * 1024 * 1024
 MAX_DEPTH = 64
-"""Limits of a body, checked before it is parsed. The JSON text in one of its fields counts as one value."""
 BODY_S = 30.0
 """Seconds from the first read of a body to its last byte. A caller that sends slowly cannot hold a request for
 longer."""
+MAX_STRING = 3 * 512 * 1024
+"""Bytes of one string as it is written: a payload of 256 KiB that is all escapes. Reading one holds the interpreter."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Limits of a body, checked before it is parsed. The JSON text in one of its fields counts as one value."""
+
+    max_bytes: int
+    max_values: int
+
+
+USUAL = Size(MAX_BODY, 20_000)
+BATCH = Size(MAX_BATCH, 50_000)
 
 
 class JsonBody(Generic[M]):
     """A FastAPI dependency: the request's body as a `model`. `optional`: no body is an empty object."""
 
-    def __init__(self, model: type[M], *, optional: bool = False) -> None:
+    def __init__(self, model: type[M], *, optional: bool = False, size: Size = USUAL) -> None:
         self.model = model
         self.optional = optional
+        self.size = size
 
     async def __call__(self, request: Request) -> M:
-        return parse(self.model, await read_json(request, optional=self.optional))
+        return await read_json(request, partial(parse, self.model), optional=self.optional, size=self.size)
 
 
-async def read_json(request: Request, *, max_values: int = MAX_VALUES, optional: bool = False) -> dict[str, Any]:
-    """Read the body as a JSON object. Raises BadRequest."""
-    raw = await _read(request)
+async def read_json(
+    request: Request, take: Callable[[dict[str, Any]], T], *, optional: bool = False, size: Size = USUAL
+) -> T:
+    """What `take` makes of the body, a JSON object. Raises BadRequest."""
+    raw = await _read(request, size.max_bytes)
     if optional and not raw:
-        return {}
+        return take({})
     _check_content_type(request)
-    return await off_loop.run(len(raw), lambda: _object(raw, max_values))
+    return await off_loop.run(len(raw), lambda: take(_object(raw, size.max_values)))
 
 
 def _object(raw: bytes, max_values: int) -> dict[str, Any]:
     try:
         shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
-        value = strict_json.loads(raw.decode("utf-8"), strict_json.each_once, strict_json.int64_or_beyond)
+        if len(raw) > MAX_BODY:
+            shape.check_strings(raw, MAX_STRING)
+        value = strict_json.loads(_decoded(raw), strict_json.each_once, strict_json.int64_or_beyond)
     except shape.TooManyValues:
         raise TooComplex(f"含有超过 {max_values} 个JSON值") from None
     except shape.TooDeep:
         raise TooComplex(f"嵌套超过 {MAX_DEPTH} 层") from None
+    except shape.TooLong:
+        raise TooComplex("含有过长的字符串") from None
     except strict_json.RepeatedName:
         raise BadRequest("body", "含有重复的字段") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
@@ -63,6 +88,12 @@ def _object(raw: bytes, max_values: int) -> dict[str, Any]:
         _check(key, "body")
         _check(member, shown(key, "body"))
     return value
+
+
+def _decoded(raw: bytes) -> str:
+    """The text, decoded in pieces: none holds the interpreter for long."""
+    pieces = (raw[start : start + shape.PIECE] for start in range(0, len(raw), shape.PIECE))
+    return "".join(codecs.iterdecode(pieces, "utf-8"))
 
 
 def parse(model: type[M], data: dict[str, Any]) -> M:
@@ -85,37 +116,47 @@ async def check_json_text(text: str, field: str) -> None:
 
 async def check_depth(text: str, field: str) -> None:
     """Raise BadRequest if a string holds JSON text that is nested too deeply; other text passes."""
-    if text.count("[") + text.count("{") > strict_json.MAX_DEPTH:
+    if _may_be_deep(text):
+        await off_loop.run(len(text), lambda: check_depth_here(text, field))
+
+
+def check_depth_here(text: str, field: str) -> None:
+    """`check_depth` in a thread."""
+    if _may_be_deep(text):
         try:
-            await off_loop.run(len(text), lambda: strict_json.check_text(text))
+            strict_json.check_text(text)
         except strict_json.TooDeep as error:
             raise BadRequest(field, error.chinese) from None
         except strict_json.Unfit:
             return
 
 
-def check_declared(headers: Headers) -> None:
-    """Raise TooLarge if Content-Length declares too much."""
+def _may_be_deep(text: str) -> bool:
+    return text.count("[") + text.count("{") > strict_json.MAX_DEPTH
+
+
+def check_declared(headers: Headers, most: int) -> None:
+    """Raise TooLarge if Content-Length declares more than `most` bytes."""
     length = headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > 10 or int(length) > MAX_BODY):
-        raise TooLarge
+    if length.isdecimal() and (len(length) > 10 or int(length) > most):
+        raise TooLarge(most)
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, most: int) -> bytes:
     try:
         async with asyncio.timeout(BODY_S):
-            return await _bounded(request)
+            return await _bounded(request, most)
     except TimeoutError:
         raise TooSlow from None
 
 
-async def _bounded(request: Request) -> bytes:
-    check_declared(request.headers)
+async def _bounded(request: Request, most: int) -> bytes:
+    check_declared(request.headers, most)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise TooLarge
+        if len(body) > most:
+            raise TooLarge(most)
     return bytes(body)
 
 

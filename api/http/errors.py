@@ -61,6 +61,7 @@ DETAILS = {
     "string_too_short": "不能为空",
     "string_too_long": "过长",
     "too_long": "元素过多",
+    "too_short": "元素过少",
     "string_pattern_mismatch": "含有不允许的字符",
     "greater_than": "超出范围",
     "greater_than_equal": "超出范围",
@@ -98,8 +99,8 @@ def shown(name: str, otherwise: str) -> str:
 class TooLarge(BadRequest):
     """400, since the specification has no 413."""
 
-    def __init__(self) -> None:
-        super().__init__("body", "超过 1 MiB")
+    def __init__(self, most: int) -> None:
+        super().__init__("body", f"超过 {most // (1024 * 1024)} MiB")
 
 
 class TooComplex(BadRequest):
@@ -219,8 +220,10 @@ def refusal(detail: str) -> PydanticCustomError:
 
 
 def of_validation(error: Mapping[str, Any], where: Sequence[Any]) -> BadRequest:
-    """The refusal for a validation error: it names the outermost field in its location that has a name."""
+    """The refusal for a validation error: it names the outermost field, and of a list of objects the entry's field."""
     field = next((part for part in where if isinstance(part, str)), "body")
+    if len(where) > 2 and isinstance(where[1], int) and isinstance(where[2], str):
+        field = f"{field}[{where[1]}].{where[2]}"
     if error["type"] == "extra_forbidden":
         field = shown(field, "body")
     detail = error["msg"] if error["type"] == REFUSED else DETAILS.get(error["type"], "无效")

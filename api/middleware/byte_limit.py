@@ -10,9 +10,9 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.body import MAX_BODY
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import caller_in
+from api.middleware.declared_size import largest_body
 from api.middleware.in_flight import is_beat
 from infra.cache import Cache
 from infra.resilience.token_bucket import ByteRate, charge
@@ -53,7 +53,7 @@ class ByteLimit:
             await self._app(scope, receive, send)
             return
         account = self._account(caller.lineage)
-        declared = _declared(Headers(scope=scope))
+        declared = _declared(Headers(scope=scope), largest_body(scope))
         wait = account.blocked_until - time.monotonic()
         if wait > 0 and (caller.role is not Role.NODE or not is_beat(scope) or declared):  # a node beats on
             await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
@@ -99,9 +99,9 @@ class ByteLimit:
         return account
 
 
-def _declared(headers: Headers) -> int:
+def _declared(headers: Headers, most: int) -> int:
     """The most bytes that a body can have; the limit itself for a chunked body, and for one that is too large."""
     length = headers.get("content-length", "")
     if "transfer-encoding" in headers or (length.isdecimal() and len(length) > 10):
-        return MAX_BODY
-    return min(int(length), MAX_BODY) if length.isdecimal() else 0
+        return most
+    return min(int(length), most) if length.isdecimal() else 0

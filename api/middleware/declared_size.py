@@ -7,11 +7,17 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.body import check_declared
+from api.http.body import MAX_BATCH, MAX_BODY, check_declared
 from api.http.errors import BadRequest, answer_to
 from api.middleware.authentication import PREFIX
 
 _RESULT = re.compile(rf"POST {PREFIX}/tasks/[^/]+/result")
+_BATCH = ("POST", f"{PREFIX}/tasks/batch")
+
+
+def largest_body(scope: Scope) -> int:
+    """The most bytes that the body of a call may have."""
+    return MAX_BATCH if (scope["method"], scope["path"]) == _BATCH else MAX_BODY
 
 
 class DeclaredSize:
@@ -28,7 +34,7 @@ class DeclaredSize:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             try:
-                check_declared(headers)
+                check_declared(headers, largest_body(scope))
             except BadRequest as error:
                 if _RESULT.fullmatch(f"{scope['method']} {scope['path']}"):
                     await self._app(scope, receive, _unheard)

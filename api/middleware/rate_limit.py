@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from cachetools import LRUCache
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import TooManyRequests, answer_to
@@ -43,6 +46,8 @@ class RateLimit:
         ):
             await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
             return
+        if caller is not None and limit is not None:
+            scope["state"]["charge"] = partial(self._charge, caller.lineage, limit)
         await self._app(scope, receive, send)
 
     async def _wait(self, caller: Caller, limit: Rate, *, registers: bool) -> float:
@@ -51,9 +56,21 @@ class RateLimit:
             wait = await self._take(f"register {caller.lineage}", registrations(caller))
         return wait
 
-    async def _take(self, name: str, limit: Rate) -> float:
-        wait = await self._cache.take(name, limit)
-        return self._own.take(name, limit) if wait is None else wait
+    async def _charge(self, name: str, limit: Rate, calls: int) -> None:
+        more = min(calls, limit.burst) - 1  # it has taken one
+        if more > 0 and (wait := await self._take(name, limit, more)) > 0:
+            raise TooManyRequests(math.ceil(wait))
+
+    async def _take(self, name: str, limit: Rate, count: int = 1) -> float:
+        wait = await self._cache.take(name, limit, count)
+        return self._own.take(name, limit, count) if wait is None else wait
+
+
+async def charge(request: Request, calls: int) -> None:
+    """Count a call as so many, but as no more than the bucket holds. Raises TooManyRequests."""
+    charged: Callable[[int], Awaitable[None]] | None = getattr(request.state, "charge", None)
+    if charged is not None:
+        await charged(calls)
 
 
 def registrations(caller: Caller) -> Rate:
@@ -74,8 +91,8 @@ class LocalBuckets:
     def __init__(self, most: int = MOST_BUCKETS) -> None:
         self._full_at: LRUCache[str, float] = LRUCache(most)
 
-    def take(self, name: str, limit: Rate) -> float:
-        """Take a token. Returns 0, or the seconds until one is available."""
+    def take(self, name: str, limit: Rate, count: int = 1) -> float:
+        """Take tokens. Returns 0, or the seconds until the bucket has them."""
         now = time.monotonic()
-        self._full_at[name], wait = take(self._full_at.get(name, now), now, limit)
+        self._full_at[name], wait = take(self._full_at.get(name, now), now, limit, count)
         return wait

@@ -66,6 +66,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "GET /tasks/{taskId}/result": OPERATORS | USERS,
     "GET /tasks/{taskId}/events": OPERATORS | USERS,
     "POST /tasks": USERS,
+    "POST /tasks/batch": USERS,
     "POST /tasks/{taskId}/cancel": OPERATORS | USERS,  # a user their own
     "POST /tasks/{taskId}/retry": OPERATORS | USERS,
     "PATCH /tasks/{taskId}": OPERATORS | USERS,
@@ -116,23 +117,26 @@ async def read_task(context: Context, caller: Caller, task_id: str, read: Read[T
     return row
 
 
-def check_creator(caller: Caller, user_id: str) -> None:
-    """Let users create only tasks of their own, unless the key may act for others. Raises Forbidden."""
+def check_creator(caller: Caller, user_id: str, where: str = "") -> None:
+    """Let users create only tasks of their own, unless the key may act for others. Raises Forbidden.
+
+    `where`, here and below, is what comes before a field's name in the refusal.
+    """
     if caller.role is Role.USER and caller.owner != user_id and not caller.acts_for_others:
-        raise Forbidden("权限不足: userId 必须是密钥的所有者")
+        raise Forbidden(f"权限不足: {where}userId 必须是密钥的所有者")
 
 
-def check_app(caller: Caller, app: str) -> None:
+def check_app(caller: Caller, app: str, where: str = "") -> None:
     """Check that the key was granted the app. Raises BeyondGrants."""
     if not caller.grants.allow_app(app):
-        raise BeyondGrants("app 不在密钥的授权范围内")
+        raise BeyondGrants(f"{where}app 不在密钥的授权范围内")
 
 
-def priority_for(caller: Caller, asked: int | None) -> int:
+def priority_for(caller: Caller, asked: int | None, where: str = "") -> int:
     """The priority of a new task; `asked` is None if the field is missing. Raises BadRequest."""
     priority = caller.grants.priority(asked, DEFAULT_PRIORITY)
     if priority is None:
-        raise BadRequest("priority", "超出密钥允许的最大值")
+        raise BadRequest(f"{where}priority", "超出密钥允许的最大值")
     return priority
 
 

@@ -44,15 +44,24 @@ async def create_task(
     await check_depth(body.payload, "payload")
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
-    task = _new_task(context, caller, body, idempotency_key)
+    task = new_task(context, caller, body, idempotency_key, _hash(body), creation.new_trace())
     limits = Limits(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     return await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
 
 
-def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_key: str | None) -> NewTask:
+def new_task(
+    context: Context,
+    caller: Caller,
+    body: CreateTask,
+    idempotency_key: str | None,
+    request_hash: str | None,
+    traceparent: str,
+    where: str = "",
+) -> NewTask:
+    """The task that a body describes. Raises BadRequest; `where` is what comes before the field's name in that."""
     settings = context.settings
-    priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None)
+    priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None, where)
     return NewTask(
         task_id=creation.new_task_id(),
         task_type=body.task_type,
@@ -64,18 +73,21 @@ def _new_task(context: Context, caller: Caller, body: CreateTask, idempotency_ke
         env=body.env,
         timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.task_type),
         max_retries=body.max_retries if body.max_retries is not None else settings.max_retries_for(body.task_type),
-        traceparent=creation.new_trace(),
+        traceparent=traceparent,
         lineage=caller.lineage,
         idempotency_key=idempotency_key,
         flow=shares.flow_of(caller.role, caller.owner, acts_for_others=caller.acts_for_others),
-        request_hash=_hash(body),
+        request_hash=request_hash,
         deadline=clock.moment(body.deadline),
         group_id=body.group_id,
     )
 
 
 def _hash(body: CreateTask) -> str:
-    """Of all that the body says. A field of `_LATER` counts only where it is given."""
-    said = body.model_dump(mode="json", by_alias=True)
-    canonical = json.dumps({k: v for k, v in said.items() if v is not None or k not in _LATER}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(said(body)).hexdigest()
+
+
+def said(body: CreateTask) -> bytes:
+    """All that the body says. A field of `_LATER` counts only where it is given."""
+    fields = body.model_dump(mode="json", by_alias=True)
+    return json.dumps({k: v for k, v in fields.items() if v is not None or k not in _LATER}, sort_keys=True).encode()

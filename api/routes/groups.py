@@ -31,7 +31,7 @@ MOST_TYPES = 16
     "/{groupId}",
     response_model=Envelope[Group],
     summary="扩展 获取任务组进度",
-    description="`groupId` 相同且所有者相同的任务为一组：用户只看到自己的任务；运维人员看到该 `groupId` 下所有用户的任务。",
+    description="`groupId` 与所有者均相同的任务为一组：用户只看到自己的，运维人员看到所有用户的。",
 )
 async def get_group(context: ContextOf, caller: CallerOf, group_id: GroupName) -> dict[str, Any]:
     owner = access.owner_seen_by(caller)

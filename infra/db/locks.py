@@ -6,6 +6,7 @@ counters. A transaction that waits for a type's lock or a node's row holds no no
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from infra.db.connection import Connection
@@ -33,6 +34,15 @@ _BOOTSTRAP_KEY = f"SELECT pg_advisory_xact_lock({BOOTSTRAP_KEY})"
 _OWN_NODES = f"SELECT pg_advisory_xact_lock({OWN_NODES})"
 _FLEET = f"SELECT pg_advisory_xact_lock({FLEET}, hashtext(%(lineage)s))"
 _USER = f"SELECT pg_advisory_xact_lock({USER}, hashtext(%(user_id)s))"
+_USERS = f"""
+    SELECT pg_advisory_xact_lock({USER}, h)
+      FROM (SELECT DISTINCT hashtext(u) AS h FROM unnest(CAST(%(user_ids)s AS text[])) AS users(u) ORDER BY 1) locks
+"""
+_TYPES = f"""
+    SELECT pg_advisory_xact_lock({TYPE}, h)
+      FROM (SELECT DISTINCT {_of_type("t")} AS h FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(t)
+             ORDER BY 1) locks
+"""
 _TAKE_TYPE = f"pg_advisory_xact_lock({TYPE}, {_of_type('CAST(%(task_type)s AS bigint)')})"
 _TYPE = f"SELECT {_TAKE_TYPE}"
 _FLOW_OF_CLASS = "CAST(%(queue_class)s AS integer) || '/' || CAST(%(flow)s AS text)"
@@ -72,6 +82,16 @@ async def fleet(connection: Connection, lineage: str | None) -> None:
 async def user(connection: Connection, user_id: str) -> None:
     """Let no two tasks of a user pass the cap at once."""
     await connection.execute(_USER, {"user_id": user_id})
+
+
+async def users(connection: Connection, user_ids: Collection[str]) -> None:
+    """`user` for several."""
+    await connection.execute(_USERS, {"user_ids": list(user_ids)})
+
+
+async def types(connection: Connection, task_types: Collection[int]) -> None:
+    """`miss` for several types. With all that share a node held, no two tasks of a flow can get the same place."""
+    await connection.execute(_TYPES, {"task_types": list(task_types)})
 
 
 async def miss(connection: Connection, task_type: int) -> None:

@@ -48,6 +48,21 @@ def check(text: bytes, *, max_depth: int, max_values: int | None = None) -> None
         raise TooManyValues
 
 
+class TooLong(Excess):
+    """A string that is longer than is allowed."""
+
+
+def check_strings(text: bytes, most: int) -> None:
+    """Raise TooLong if a string, as it is written, has more than `most` bytes (a piece more or less)."""
+    length = 0
+    for parts, inside in _parts(text):
+        if len(parts) > 1:
+            length, inside = 0, inside ^ (len(parts) - 1) % 2
+        length += inside * len(parts[-1])
+        if length > most:
+            raise TooLong
+
+
 def compact(text: bytes) -> bytes:
     """The text without white space between its parts, for comparison only: its escapes are not JSON's."""
     return b"".join(_compacted(parts, inside) for parts, inside in _parts(text))

@@ -44,7 +44,7 @@ _MANY_DIGITS = b"0" * 200
 def encodable(part: Any) -> bool:
     """Whether a single value (or key) can be written out and stored: no NaN, infinity, NUL or surrogate."""
     if isinstance(part, str):
-        return UNSTORABLE.search(part) is None
+        return "\0" not in part and (part.isascii() or UNSTORABLE.search(part) is None)
     return not isinstance(part, float) or math.isfinite(part)
 
 

@@ -60,13 +60,13 @@ def charge(full_at: float, now: float, limit: ByteRate, count: int) -> tuple[flo
     return after, max(0.0, after - now - limit.burst / limit.rate)
 
 
-def take(full_at: float, now: float, limit: Rate) -> tuple[float, float]:
-    """Take a token of a bucket that will be full at `full_at`. Returns when it will then be full, and 0.
+def take(full_at: float, now: float, limit: Rate, count: int = 1) -> tuple[float, float]:
+    """Take `count` tokens of a bucket that will be full at `full_at`. Returns when it will then be full, and 0.
 
-    Without a token the bucket is unchanged, and the second number is the time until there is one. Times are seconds by
+    Without them the bucket is unchanged, and the second number is the time until it has them. Times are seconds by
     any one clock. `infra.cache` has the same as a script.
     """
-    after = max(full_at, now) + 1 / limit.rate
+    after = max(full_at, now) + count / limit.rate
     wait = after - now - limit.burst / limit.rate
     return (full_at, wait) if wait > _NOTHING else (after, 0.0)
 

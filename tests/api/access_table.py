@@ -35,5 +35,8 @@ MAY: dict[str, set[str]] = {
 } | {EVENTS: {"user", "operator", "admin"}, AUDIT: {"admin"}}
 MAY |= {DRAIN: {"operator", "admin", "node"}, UNDRAIN: {"operator", "admin"}}
 _STEERING = ("POST /tasks/{taskId}/cancel", "POST /tasks/{taskId}/retry", "PATCH /tasks/{taskId}")
-MAY |= {call: {"user", "operator", "admin"} for call in (*_STEERING, "GET /groups/{groupId}")}  # the owner, operator, admin
+MAY |= {
+    call: {"user", "operator", "admin"} for call in (*_STEERING, "GET /groups/{groupId}")
+}  # the owner, operator, admin
+MAY["POST /tasks/batch"] = {"user", "admin"}  # as POST /tasks
 CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

@@ -22,7 +22,7 @@ async def test_a_group_until_it_has_ended(api, make_caller, make_node):
     assert group["estimatedRemainingTime"] is None  # nobody serves the type
     assert (await user.get(f"/tasks/{tasks[0]}"))["groupId"] == "多 组?"
     node = await make_node("groups_1", [TYPE])
-    put = await node.put()
+    put = await node.puts.get()
     assert (await user.get(path))["estimatedRemainingTime"] > 0
     await api.succeed(put, {"ok": True})
     for task_id in set(tasks) - {put.task_id}:

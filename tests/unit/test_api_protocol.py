@@ -312,7 +312,7 @@ async def test_an_answer_may_take_longer_than_a_head(hasty: Server) -> None:
 
 async def read_a_body(scope: Any, receive: Any, send: Any) -> None:
     try:
-        await read_json(Request(scope, receive))
+        await read_json(Request(scope, receive), dict)
     except BadRequest as error:
         await answer_to(error)(scope, receive, send)
 

@@ -128,6 +128,7 @@ def test_the_table_is_whole() -> None:
         "gpus/register",
         "patch tasks/task_none",
         "tasks",
+        "tasks/batch",
         "tasks/task_none/cancel",
         "tasks/task_none/result",
         "tasks/task_none/status",

@@ -82,6 +82,10 @@ class IdempotencyConflict(DomainError):
 class DeadlinePassed(DomainError):
     """请求参数错误: deadline 必须是将来的时间（Unix 毫秒）"""
 
+    def __init__(self, where: str = "") -> None:
+        """`where` is what comes before the field's name."""
+        Exception.__init__(self, str(type(self).__doc__).replace("deadline", f"{where}deadline"))
+
 
 class TooManyWaiting(DomainError):
     """等待中的任务已达上限，请稍后重试"""
@@ -90,6 +94,7 @@ class TooManyWaiting(DomainError):
 class WaitTooLong(DomainError):
     """预计等待时间超过 maxWait，任务未创建，请稍后重试"""
 
-    def __init__(self, retry_after_s: int) -> None:
+    def __init__(self, retry_after_s: int, where: str = "") -> None:
+        """`where` is what comes before the field's name."""
         self.retry_after_s = retry_after_s
-        super().__init__()
+        Exception.__init__(self, str(type(self).__doc__).replace("maxWait", f"{where}maxWait"))

@@ -17,6 +17,7 @@ class Action(StrEnum):
     """The recorded actions."""
 
     TASK_CREATE = "task.create"
+    TASK_BATCH = "task.batch"
     TASK_CANCEL = "task.cancel"
     TASK_RETRY = "task.retry"
     TASK_PRIORITY = "task.priority"

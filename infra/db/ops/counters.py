@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -145,10 +146,12 @@ def _fits(value: object, wanted: object | None) -> bool:
     return wanted is None or value == wanted
 
 
-async def unfinished(connection: Connection, task_type: int) -> int:
-    """The number of a type's tasks that have not ended."""
-    counts = (await read(connection)).tasks
-    return sum(n for (its_type, status), n in counts.items() if its_type == task_type and status not in TERMINAL)
+async def unfinished_by_type(connection: Connection) -> Counter[int]:
+    """The number of each type's tasks that have not ended."""
+    found: Counter[int] = Counter()
+    for (task_type, status), n in (await read(connection)).tasks.items():
+        found[task_type] += n if status not in TERMINAL else 0
+    return found
 
 
 async def fold(connection: Connection) -> None:

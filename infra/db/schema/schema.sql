@@ -32,14 +32,22 @@ CREATE FUNCTION public.count_tasks() RETURNS trigger
 DECLARE
     before text := NEW.task_type || ' ' || OLD.status;
     after text := NEW.task_type || ' ' || NEW.status;
+    own_group text := 'user_group:' || length(NEW.user_id) || ':' || NEW.user_id || ' ' || NEW.group_id;
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO counter_deltas VALUES ('tasks', after, 1), ('user:' || NEW.user_id, after, 1);
+        IF NEW.group_id IS NOT NULL THEN
+            INSERT INTO counter_deltas VALUES ('group:' || NEW.group_id, after, 1), (own_group, after, 1);
+        END IF;
         RETURN NULL;
     END IF;
     IF NEW.status <> OLD.status THEN
         INSERT INTO counter_deltas VALUES ('tasks', before, -1), ('tasks', after, 1),
                                           ('user:' || NEW.user_id, before, -1), ('user:' || NEW.user_id, after, 1);
+        IF NEW.group_id IS NOT NULL THEN
+            INSERT INTO counter_deltas VALUES ('group:' || NEW.group_id, before, -1), ('group:' || NEW.group_id, after, 1),
+                                              (own_group, before, -1), (own_group, after, 1);
+        END IF;
     END IF;
     IF NEW.status <> OLD.status OR NEW.gpu_id IS DISTINCT FROM OLD.gpu_id THEN
         INSERT INTO counter_deltas
@@ -140,10 +148,12 @@ CREATE FUNCTION public.uncount_tasks() RETURNS trigger
 BEGIN
     INSERT INTO counter_deltas
     SELECT counter, key, -sum(n)
-      FROM (SELECT user_id, gpu_id, task_type || ' ' || status AS key, count(*) AS n FROM gone GROUP BY 1, 2, 3) kinds
+      FROM (SELECT user_id, gpu_id, group_id, task_type || ' ' || status AS key, count(*) AS n
+              FROM gone GROUP BY 1, 2, 3, 4) kinds
      CROSS JOIN LATERAL (
            VALUES ('tasks'), ('user:' || user_id), ('gpu:' || gpu_id),
-                  ('user_gpu:' || length(user_id) || ':' || user_id || ' ' || gpu_id)) AS c (counter)
+                  ('user_gpu:' || length(user_id) || ':' || user_id || ' ' || gpu_id), ('group:' || group_id),
+                  ('user_group:' || length(user_id) || ':' || user_id || ' ' || group_id)) AS c (counter)
      WHERE counter IS NOT NULL
      GROUP BY counter, key;
     RETURN NULL;
@@ -616,6 +626,8 @@ CREATE INDEX ix_tasks_flow ON public.tasks USING btree (task_type, queue_class, 
 CREATE INDEX ix_tasks_gpu_kind ON public.tasks USING btree (gpu_id, task_type, status, display_id) INCLUDE (user_id);
 
 CREATE INDEX ix_tasks_group ON public.tasks USING btree (group_id, display_id) WHERE (group_id IS NOT NULL);
+
+CREATE INDEX ix_tasks_group_queue ON public.tasks USING btree (group_id, task_type, queue_class DESC, queue_rank) INCLUDE (user_id) WHERE ((group_id IS NOT NULL) AND (waiting_since IS NOT NULL));
 
 CREATE INDEX ix_tasks_idle ON public.tasks USING btree (updated_at) WHERE ((status = 'QUEUED'::text) AND (waiting_since IS NULL));
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from infra.db import clock, holding
@@ -112,6 +112,18 @@ _WITH_UNUSED_SLOTS = f"""
                       AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
        AND {eligibility.used("g")} < {eligibility.slots("g")}
     """
+
+
+_WITH_FREE_SLOTS = f"""
+    SELECT g.gpu_id FROM gpus g
+     WHERE {eligibility.works("g")} AND NOT {eligibility.rests("g")}
+       AND g.task_types && CAST(%(task_types)s AS bigint[]) AND {eligibility.used("g")} < {eligibility.slots("g")}
+    """
+
+
+async def with_free_slots(connection: Connection, task_types: Collection[int]) -> Sequence[str]:
+    """Nodes with a free slot that run one of these types."""
+    return await connection.all(str, _WITH_FREE_SLOTS, {"task_types": list(task_types)})
 
 
 async def with_unused_slots(connection: Connection) -> Sequence[str]:

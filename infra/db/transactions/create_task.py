@@ -227,7 +227,7 @@ async def _ahead(
     ahead = await position.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
     if ahead < ESTIMATE_COUNTS:
         return ahead
-    return max(ahead, await counters.unfinished(connection, task.task_type) - len(capacity.remaining_s))
+    return max(ahead, (await counters.unfinished_by_type(connection))[task.task_type] - len(capacity.remaining_s))
 
 
 def _earlier(row: _Seen) -> Created:

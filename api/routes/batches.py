@@ -1,0 +1,118 @@
+"""Creating many tasks at once (ADR 0039)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Request
+
+from api.dependencies import Context, ContextOf
+from api.http.body import BATCH, JsonBody, check_depth_here
+from api.http.envelope import Envelope, ok
+from api.http.errors import BadRequest
+from api.middleware import rate_limit
+from api.middleware.authentication import CallerOf
+from api.routes import access, creation
+from api.routes.create_task import new_task, said
+from api.schemas.batches import MOST, CreateBatch
+from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
+from api.schemas.params import IdempotencyKey
+from infra import telemetry
+from infra.db.ops.api_keys import Caller
+from infra.db.slots import assign
+from infra.db.transactions import create_batch as transaction
+from infra.db.transactions import node_state
+from infra.db.transactions.create_batch import Entry, where
+from infra.db.transactions.create_task import Limits, NewTask
+from infra.json.off_loop import off_loop
+from workflows.domain.role import Role
+from workflows.messages import TaskInput
+
+router = APIRouter(prefix="/tasks", tags=["任务管理"])
+
+TASKS_OF_A_CALL = 10
+"""So many tasks of a batch count as one call: a batch costs about a tenth of its single creations."""
+
+
+@router.post(
+    "/batch",
+    response_model=Envelope[list[TaskCreated]],
+    summary="扩展 批量创建任务",
+    description=f"一次创建最多 {MOST} 个任务，全部成功或全部失败；每一项与创建任务的请求体相同，响应依次与之对应。"
+    "错误信息以 `tasks[2].taskType` 的形式指出第几项（从 0 起）的哪个字段。"
+    f"`Idempotency-Key` 对整个批次有效；每 {TASKS_OF_A_CALL} 个任务按一次调用计入频率限制。请求体不超过 8 MiB。",
+)
+async def create_batch(
+    request: Request,
+    context: ContextOf,
+    caller: CallerOf,
+    background: BackgroundTasks,
+    body: Annotated[CreateBatch, Depends(JsonBody(CreateBatch, size=BATCH))],
+    idempotency_key: IdempotencyKey = None,
+) -> dict[str, Any]:
+    await rate_limit.charge(request, -(-len(body.tasks) // TASKS_OF_A_CALL))
+    trace = telemetry.current_traceparent()
+    size = sum(len(task.payload) for task in body.tasks) + MAX_PAYLOAD
+    batch = await off_loop.run(size, lambda: _prepared(context, caller, body, idempotency_key, trace))
+    entries = [await _entry(context, caller, task, limits) for task, limits in batch.tasks]
+    claims_slot = not context.temporal.away
+    created = await context.database.run(
+        lambda c: transaction.create(
+            c,
+            entries,
+            batch.rows,
+            by=caller,
+            max_waiting=context.settings.max_waiting if caller.role is Role.USER else None,
+            claims_slot=claims_slot,
+        )
+    )
+    if created.is_new:
+        for task, _ in batch.tasks:
+            context.starter.start_later(TaskInput.of(task, waits=True), task.traceparent)
+        if claims_slot:
+            background.add_task(_assign_free_slots, context, sorted({task.task_type for task, _ in batch.tasks}))
+    return ok([TaskCreated.of(row) for row in created.rows])
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The tasks of a batch, and their rows as they are written."""
+
+    tasks: list[tuple[NewTask, Limits]]
+    rows: list[str]
+
+
+def _prepared(
+    context: Context, caller: Caller, body: CreateBatch, idempotency_key: str | None, trace: str | None
+) -> _Batch:
+    """Check each task, and complete it. Off the event loop. Raises what the checks of a single creation raise."""
+    group = f"batch {body.group_id or ''}".encode()
+    request_hash = hashlib.sha256(b"\n".join([group, *map(said, body.tasks)])).hexdigest()
+    tasks = []
+    for index, one in enumerate(body.tasks):
+        at = where(index)
+        access.check_creator(caller, one.user_id, at)
+        access.check_app(caller, one.app, at)
+        check_depth_here(one.payload, f"{at}payload")
+        if body.group_id is not None and one.group_id not in (None, body.group_id):
+            raise BadRequest(f"{at}groupId", "与批次的 groupId 不同")
+        grouped = one.model_copy(update={"group_id": one.group_id or body.group_id})
+        key = transaction.key_of(idempotency_key, index)
+        task = new_task(context, caller, grouped, key, request_hash, trace or telemetry.new_traceparent(), at)
+        tasks.append((task, Limits(expires_in_ms=one.expires_in, max_wait_s=one.max_wait)))
+    return _Batch(tasks, transaction.written(tasks))
+
+
+async def _entry(context: Context, caller: Caller, task: NewTask, limits: Limits) -> Entry:
+    capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
+    weight = creation.weight_of(context, task.flow, task.app, caller.grants.apps)
+    return Entry(task, limits, weight, capacity)
+
+
+async def _assign_free_slots(context: Context, task_types: list[int]) -> None:
+    """Assign slots that were free when the batch came. What this misses the leader does within a second or two."""
+    for gpu_id in await context.database.run(lambda c: assign.with_free_slots(c, task_types)):
+        await context.deliver(await context.database.run(partial(node_state.assign_unused_slots, gpu_id=gpu_id)))

@@ -1,0 +1,265 @@
+"""Creating many tasks at once: all or none (ADR 0039).
+
+Their rows are written first, with the places that single creations would have got at that moment; nobody else sees
+them. The locks of the types come last, for a moment before the commit, so that of a release and the batch one sees the
+other. The free slots are assigned after the commit, as those of a node that has come.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import msgspec
+
+from infra.db import clock, locks
+from infra.db.connection import Connection, columns
+from infra.db.ops import audit, counters
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
+from infra.db.queue.joining import Fronts, Joins, Queues
+from infra.db.slots import capacity
+from infra.db.slots.capacity import Capacity
+from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
+from infra.db.tasks import outbox
+from infra.db.transactions.create_task import Limits, NewTask, StoredTask
+from workflows.domain import shares
+from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting, WaitTooLong
+
+PIECE = 1024 * 1024
+"""Characters from which on the next rows go with the next statement."""
+FRONT = 2_000
+"""The most places of the queues that the estimates count, over all types."""
+
+_GIVEN = [one.name for one in fields(NewTask) if one.name != "expires_at"]
+_TYPES = {"task_type": "bigint", "priority": "bigint", "queue_class": "smallint", "timeout_ms": "bigint",
+          "max_retries": "integer", "deadline": "timestamptz"}  # fmt: skip
+_AS = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _GIVEN)
+_CREATE = f"""
+    WITH created AS (
+        INSERT INTO tasks ({", ".join(_GIVEN)}, expires_at, status, estimated_wait_s, queue_rank, waiting_since,
+                           event_seq)
+        SELECT {", ".join(_GIVEN)}, {clock.NOW} + make_interval(secs => expires_in_s), 'QUEUED',
+               (CAST(%(waits)s AS bigint[]))[n], (CAST(%(ranks)s AS float[]))[n], {clock.NOW}, 1
+          FROM json_to_recordset(CAST(%(rows)s AS json)) AS r(n integer, expires_in_s float, {_AS}) ORDER BY n
+            ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+     RETURNING task_id, display_id),
+    event AS (
+        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', %(actor)s FROM created),
+    start AS ({outbox.ADD})
+    SELECT task_id, display_id FROM created
+    """
+_RANK = """
+    UPDATE tasks t SET queue_rank = placed.rank
+      FROM unnest(CAST(%(task_ids)s AS text[]), CAST(%(ranks)s AS float[])) AS placed(task_id, rank)
+     WHERE t.task_id = placed.task_id
+    """
+_SEEN = (
+    f"SELECT {columns(StoredTask)}, idempotency_key, request_hash FROM tasks"
+    " WHERE lineage = %(lineage)s AND idempotency_key = ANY (%(keys)s)"
+)
+_PAST = f"""
+    SELECT CAST(n AS integer) - 1 FROM unnest(CAST(%(deadlines)s AS timestamptz[])) WITH ORDINALITY AS d(at, n)
+     WHERE d.at <= {clock.NOW} ORDER BY n LIMIT 1
+    """
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task of a batch, with the fleet as it sees it."""
+
+    task: NewTask
+    limits: Limits
+    weight: float
+    capacity: Capacity
+
+    @property
+    def joins(self) -> Joins:
+        """The task as it joins the queue."""
+        task = self.task
+        flow = shares.named(task.flow, task.app)
+        return Joins(task.task_type, task.queue_class, flow, self.weight, self.capacity.pool)
+
+
+@dataclass(frozen=True)
+class CreatedBatch:
+    """The rows in order; not `is_new`: those of an earlier request with the same key."""
+
+    rows: list[StoredTask]
+    is_new: bool
+
+
+class _New(NamedTuple):
+    task_id: str
+    display_id: int
+
+
+@dataclass(frozen=True)
+class _Seen(StoredTask):
+    idempotency_key: str
+    request_hash: str
+
+
+def key_of(idempotency_key: str | None, index: int) -> str | None:
+    """The key of a task of a batch: the first has the batch's, so that no single creation has that one too. No header
+    can carry the others'."""
+    return idempotency_key if idempotency_key is None or index == 0 else f"{idempotency_key}\t{index}"
+
+
+def written(tasks: Sequence[tuple[NewTask, Limits]]) -> list[str]:
+    """The rows as JSON, in pieces. Takes a while: not for the event loop."""
+    pieces: list[list[bytes]] = [[]]
+    size = 0
+    for row in _rows(tasks):
+        if size > PIECE:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(row)
+        size += len(row)
+    return [f"[{b','.join(piece).decode()}]" for piece in pieces]
+
+
+def _rows(tasks: Sequence[tuple[NewTask, Limits]]) -> Iterator[bytes]:
+    for n, (task, limits) in enumerate(tasks, 1):
+        expires_in_s = None if limits.expires_in_ms is None else limits.expires_in_ms / 1000
+        yield msgspec.json.encode({**task.__dict__, "n": n, "expires_in_s": expires_in_s})
+
+
+async def create(
+    connection: Connection,
+    entries: Sequence[Entry],
+    pieces: Sequence[str],
+    *,
+    by: Caller,
+    max_waiting: int | None = None,
+    claims_slot: bool = True,
+) -> CreatedBatch:
+    """Write the rows (`pieces`: see `written`), their entries in the outbox and one in the audit log, and enqueue them.
+
+    `claims_slot`: the caller assigns free slots after the commit. Raises IdempotencyConflict, TooManyWaiting,
+    DeadlinePassed, WaitTooLong: then nothing may be committed.
+    """
+    entries = await _up_to_date(connection, entries)
+    tasks = [one.task for one in entries]
+    if max_waiting is not None:
+        await locks.users(connection, {task.user_id for task in tasks})
+    if (seen := await _seen(connection, tasks)) is not None:
+        return CreatedBatch(seen, is_new=False)
+    await _check_deadlines(connection, tasks)
+    if max_waiting is not None:
+        await _check_cap(connection, tasks, max_waiting)
+    joining = [one.joins for one in entries]
+    types = sorted({task_type for one in joining for task_type in one.pool})
+    queues = await Queues.read(connection, types, joining)
+    ranks = queues.ranks(joining)
+    waits = await _waits(connection, entries, types, ranks, claims_slot=claims_slot)
+    display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
+    if len(display_ids) < len(tasks):  # a request with the same key was faster
+        seen = None if display_ids else await _seen(connection, tasks)
+        if seen is None:
+            raise IdempotencyConflict
+        return CreatedBatch(seen, is_new=False)
+    await _record(connection, by, tasks, display_ids)
+    await locks.types(connection, types)
+    if await queues.is_behind(connection, types, joining):
+        now = await Queues.read(connection, types, joining, own=False)
+        values = {"task_ids": [task.task_id for task in tasks], "ranks": now.ranks(joining)}
+        await connection.execute(_RANK, values)
+    rows = zip(tasks, waits, strict=True)
+    return CreatedBatch([StoredTask(one.task_id, display_ids[one.task_id], "QUEUED", wait) for one, wait in rows], True)
+
+
+async def _up_to_date(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, those with a `maxWait` with the fleet as it is now: else it may be half a second old."""
+    now: dict[tuple[int, bool], Capacity] = {}
+    found = []
+    for entry in entries:
+        if entry.limits.max_wait_s is not None:
+            vip = connection.policy.on_vip_nodes(vip=entry.task.queue_class > 0)
+            key = (entry.task.task_type, vip)
+            now[key] = now.get(key) or await capacity.read(connection, key[0], vip_nodes=vip)
+            entry = replace(entry, capacity=now[key])
+        found.append(entry)
+    return found
+
+
+async def _write(connection: Connection, pieces: Sequence[str], values: Mapping[str, object]) -> dict[str, int]:
+    """The display id of each task that was written."""
+    display_ids: dict[str, int] = {}
+    for piece in pieces:
+        rows = await connection.all(_New, _CREATE, {**values, "rows": piece})
+        display_ids |= dict(rows)
+        if not rows:
+            break
+    return display_ids
+
+
+async def _seen(connection: Connection, tasks: Sequence[NewTask]) -> list[StoredTask] | None:
+    """The tasks that the same caller's Idempotency-Key made before. Raises IdempotencyConflict."""
+    if tasks[0].idempotency_key is None:
+        return None
+    wanted = {"lineage": tasks[0].lineage, "keys": [task.idempotency_key for task in tasks]}
+    found = {row.idempotency_key: row for row in await connection.all(_Seen, _SEEN, wanted)}
+    if not found:
+        return None
+    if len(found) < len(tasks) or any(row.request_hash != tasks[0].request_hash for row in found.values()):
+        raise IdempotencyConflict
+    return [found[task.idempotency_key or ""] for task in tasks]
+
+
+async def _check_cap(connection: Connection, tasks: Sequence[NewTask], max_waiting: int) -> None:
+    for user_id, more in Counter(task.user_id for task in tasks).items():
+        if await counters.queued_of(connection, user_id) + more > max_waiting:
+            raise TooManyWaiting
+
+
+async def _check_deadlines(connection: Connection, tasks: Sequence[NewTask]) -> None:
+    deadlines = [task.deadline for task in tasks]
+    if any(deadlines):
+        index = await connection.one_or_none(int, _PAST, {"deadlines": deadlines})
+        if index is not None:
+            raise DeadlinePassed(where(index))
+
+
+def where(index: int) -> str:
+    """What names the task of a batch before its field."""
+    return f"tasks[{index}]."
+
+
+async def _record(connection: Connection, by: Caller, tasks: Sequence[NewTask], display_ids: Mapping[str, int]) -> None:
+    first, last = display_ids[tasks[0].task_id], display_ids[tasks[-1].task_id]
+    detail = f"{len(tasks)} tasks, displayId {first} to {last}"
+    await audit.record(connection, by, Action.TASK_BATCH, tasks[0].task_id, detail)
+
+
+async def _waits(
+    connection: Connection, entries: Sequence[Entry], types: Sequence[int], ranks: Sequence[float], *, claims_slot: bool
+) -> list[int]:
+    """The stored wait of each task. Raises WaitTooLong."""
+    fronts = await Fronts.read(connection, types, max(1, FRONT // len(types)))
+    unfinished = await counters.unfinished_by_type(connection)
+    waits = []
+    for index, (entry, rank) in enumerate(zip(entries, ranks, strict=True)):
+        ahead, is_more = fronts.join(entry.joins, rank)
+        if is_more:
+            ahead = max(ahead, unfinished[entry.task.task_type] - len(entry.capacity.remaining_s))
+        waits.append(stored_wait(_wait_s(entry, ahead, index, claims_slot=claims_slot)))
+    return waits
+
+
+def _wait_s(entry: Entry, ahead: int, index: int, *, claims_slot: bool) -> int | None:
+    """The estimated wait in seconds of a task with `ahead` before it. Raises WaitTooLong.
+
+    With `maxWait` 0 the slots that are free must be enough for it and for what goes before.
+    """
+    seen = entry.capacity
+    wait_s = expected_wait_s(ahead, seen)
+    free = seen.nodes.slots - len(seen.remaining_s) if seen.nodes.free and claims_slot else 0
+    if ahead >= free:
+        try:
+            entry.limits.check_wait(wait_s)
+        except WaitTooLong as error:
+            raise WaitTooLong(error.retry_after_s, where(index)) from None
+    return wait_s
