@@ -67,7 +67,7 @@ class RateLimit:
 
 
 async def charge(request: Request, calls: int) -> None:
-    """Count a call as so many, but as no more than the bucket holds. Raises TooManyRequests."""
+    """Count one call as `calls`, at most as the whole bucket. Raises TooManyRequests."""
     charged: Callable[[int], Awaitable[None]] | None = getattr(request.state, "charge", None)
     if charged is not None:
         await charged(calls)

@@ -34,7 +34,7 @@ from workflows.messages import TaskInput
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
 TASKS_OF_A_CALL = 10
-"""So many tasks of a batch count as one call: a batch costs about a tenth of its single creations."""
+"""Tasks of a batch that count as one call: a batch costs about a tenth of its single creations."""
 
 
 @router.post(

@@ -73,7 +73,7 @@ async def test_all_or_none(api, make_caller):
     [({"userId": "another"}, 403, "userId"), ({"app": "b"}, 403, "app"), ({"priority": 5}, 400, "priority")],
 )
 async def test_the_limits_of_the_key_hold_for_each_task(make_caller, more, code, field):
-    user = await make_caller("user", "somebody", grants=Grants(apps=["a"], max_priority=2))
+    user = await make_caller("user", "somebody", grants=Grants(apps=("a",), max_priority=2))
     refused = await user.http.post("/tasks/batch", json={"tasks": [*tasks(1), *tasks(1, **more)]})
     assert (refused.status_code, f"tasks[1].{field}" in refused.text) == (code, True)
 

@@ -65,6 +65,18 @@ async def statuses(caller, count, path="/monitoring/health"):
     return [(await caller.http.get(path)).status_code for _ in range(count)]
 
 
+async def test_a_batch_counts_as_a_call_for_each_ten_tasks(serve, make_caller, api):
+    """At most as the whole bucket."""
+    user, other = [await make_caller("user", "somebody") for _ in range(2)]
+    task = {"taskType": 706, "userId": "somebody", "app": "a", "payload": "{}"}
+    caller = await (await serve(**SMALL))(user.key)
+    sizes = [(caller, 21), (caller, 21), (caller, 10), (await (await serve(**SMALL))(other.key), 60), (caller, 1)]
+    answers = [await one.http.post("/tasks/batch", json={"tasks": [task] * count}) for one, count in sizes]
+    assert [answer.status_code for answer in answers] == [200, 429, 200, 200, 429]
+    for created in (one for answer in answers for one in answer.json()["data"] or []):
+        await api.post(f"/tasks/{created['taskId']}/cancel")
+
+
 async def test_a_key_may_call_so_often(serve, make_caller, api):
     """All API processes together; no other key, and neither operators nor administrators, have a part in it."""
     user, other, operator = [await make_caller(role, "limits") for role in ("user", "user", "operator")]

@@ -1,4 +1,4 @@
-"""Groups of tasks: where the last waiting task of a group stands in the queue."""
+"""Groups of tasks: the place of the last waiting task of a group."""
 
 from __future__ import annotations
 
