@@ -1,4 +1,4 @@
-"""The counts of monitoring: triggers append differences (migrations 0003 to 0005, 0034), the leader adds them up."""
+"""The counts of monitoring: triggers append differences (migrations 0003 to 0005, 0036), the leader adds them up."""
 
 from __future__ import annotations
 

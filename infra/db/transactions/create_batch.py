@@ -1,4 +1,4 @@
-"""Creating many tasks at once: all or none (ADR 0039).
+"""Creating many tasks at once: all or none (ADR 0040).
 
 Their rows are written first, with the places that single creations would have got at that moment; nobody else sees
 them. The locks of the types come last, for a moment before the commit, so that of a release and the batch one sees the

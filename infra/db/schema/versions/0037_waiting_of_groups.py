@@ -6,8 +6,8 @@ from sqlalchemy import text
 
 from infra.db.schema.online import create_index
 
-revision = "0035"
-down_revision = "0034"
+revision = "0037"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 
