@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -191,28 +190,3 @@ async def test_relative_limits_begin_with_the_batch(life: Life) -> None:
     left = "SELECT extract(epoch FROM expires_at - created_at)::float FROM tasks WHERE task_id = 't'"
     assert 59.9 < await life.scalar(left) < 60.1
     assert (await life.task("u")).expires_at is None
-
-
-async def test_a_release_waits_at_most_50_ms(engine: Sessions, database: Database) -> None:
-    """A thousand tasks with 8 KB each; a release takes the lock of their type shared, again and again.
-
-    Of three batches the best: the machine's load is none of the lock's.
-    """
-    waited: list[float] = []
-
-    async def release() -> None:
-        async with engine.connect(autocommit=True) as connection:
-            while True:
-                began = time.perf_counter()
-                await connection.execute("SELECT pg_advisory_xact_lock_shared(7101, 1)")
-                waited[-1] = max(waited[-1], time.perf_counter() - began)
-
-    releases = asyncio.create_task(release())
-    for turn in range(3):
-        waited.append(0)
-        tasks = [new(f"large{turn} {n}", payload="x" * 8000) for n in range(1000)]
-        await database.run(partial(batch, tasks=tasks))
-    releases.cancel()
-    async with engine.begin() as connection:
-        await connection.execute(rows.EMPTY)
-    assert min(waited) < 0.05, waited
