@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from infra.json import results
 from infra.json.strict_json import Unfit
 from infra.nodes.address import NodeAddress
 from infra.nodes.answer import Answer
 from infra.nodes.client import NodeClient, NodeUnreachable
-from workflows.domain.attempt import End, Outcome
+from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 
 
@@ -36,6 +38,19 @@ async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End 
     answer = await ask(nodes, node, run_id)
     end = None if answer is None else end_of(answer)
     return None if end is None or end.outcome is Outcome.HANDED_BACK else end
+
+
+async def has_stopped(answer: Answer) -> bool:
+    """Whether the process is gone, by the answer to a cancel; a node that does not say is given a moment.
+
+    404: the node has never seen the attempt.
+    """
+    if answer.status != 200:
+        return answer.status == 404
+    if "stopped" not in answer.body:
+        await asyncio.sleep(STOPPING_S)
+        return True
+    return answer.body["stopped"] is True
 
 
 async def ask(nodes: NodeClient, node: NodeAddress, run_id: str) -> Answer | None:

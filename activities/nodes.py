@@ -6,23 +6,24 @@ import asyncio
 
 from temporalio import activity
 
-from activities.node_answers import ask, end_of
+from activities.node_answers import ask, end_of, has_stopped
 from infra.db.attempts import progress
 from infra.db.attempts import queries as attempt_queries
-from infra.db.attempts.queries import OpenAttempt
+from infra.db.attempts.queries import OnNode
 from infra.db.nodes import queries as node_queries
+from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.queries import Node
 from infra.db.session import Database
-from infra.db.transactions import attend_node, obey_command, settle_attempt
+from infra.db.transactions import attend_node, node_state, obey_command, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.address import NodeAddress
 from infra.nodes.answer import Answer
-from infra.nodes.client import NodeClient
+from infra.nodes.client import NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import CONFIRMED, End, Outcome
-from workflows.domain.errors import GpuNotFound
+from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeCommand, NodeView
 
@@ -54,9 +55,11 @@ class NodeSteps:
             rows = await self._database.run(lambda c: attempt_queries.open_on(c, gpu_id))
             questions = asyncio.Semaphore(QUESTIONS_AT_ONCE)
             await asyncio.gather(*(self._ask(node, row, questions) for row in rows if _in_question(node, row)))
+            if node.is_back:
+                await self._stop_lost(node, questions)
         return await self.attend_node(gpu_id)
 
-    async def _ask(self, node: Node, row: OpenAttempt, questions: asyncio.Semaphore) -> None:
+    async def _ask(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> None:
         async with questions:
             address = NodeAddress(row.ip, row.port, node.dispatch_secret)
             answer = await ask(self._nodes, address, f"{row.task_id}-{row.attempt}")
@@ -67,6 +70,23 @@ class NodeSteps:
             await self._release(node, row)
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
+
+    async def _stop_lost(self, node: Node, questions: asyncio.Semaphore) -> None:
+        """Stop what was taken from the node while it was silent. It waits for that with new work, for a moment."""
+        rows = await self._database.run(lambda c: attempt_queries.lost_on(c, node.gpu_id))
+        stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
+        await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id))
+        if all(stopped):
+            await self._temporal.deliver(await self._database.run(lambda c: node_state.has_stopped(c, node.gpu_id)))
+
+    async def _stop(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> bool:
+        address = NodeAddress(row.ip, row.port, node.dispatch_secret)
+        async with questions:
+            try:
+                return await has_stopped(await self._nodes.cancel(address, f"{row.task_id}-{row.attempt}"))
+            except (NodeUnreachable, ForbiddenAddress) as error:
+                activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
+                return False
 
     @activity.defn(name="obey")
     async def obey(self, command: NodeCommand) -> None:
@@ -81,7 +101,7 @@ class NodeSteps:
         """A silent node keeps its tasks for at most one more grace, even if it confirms them."""
         return node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout
 
-    async def _release(self, node: Node, row: OpenAttempt) -> None:
+    async def _release(self, node: Node, row: OnNode) -> None:
         """Close the attempt, unless the node has come back or registered anew in the meantime."""
         if node.status == GpuStatus.OFFLINE:
             end = End(Outcome.LOST, "节点失去联系")
@@ -89,7 +109,7 @@ class NodeSteps:
             end = End(Outcome.DEREGISTERED, "节点重新注册后不再运行该任务")
         await self._close(row, end, node_is=(node.status, node.epoch))
 
-    async def _close(self, row: OpenAttempt, end: End, node_is: tuple[str, int] | None = None) -> None:
+    async def _close(self, row: OnNode, end: End, node_is: tuple[str, int] | None = None) -> None:
         settled = await self._database.run(
             lambda c: settle_attempt.settle(c, row.task_id, row.attempt, end, actor=ACTOR, node_is=node_is)
         )
@@ -106,7 +126,7 @@ class NodeSteps:
             node.epoch,
             node.silent_s,
             node.open_attempts,
-            unconfirmed=node.open_attempts > 0 and in_question,
+            unconfirmed=node.is_back or (node.open_attempts > 0 and in_question),
             check_every_s=grace,
             draining=node.draining,
         )
@@ -116,6 +136,6 @@ def _confirms(answer: Answer | None) -> bool:
     return answer is not None and answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
 
 
-def _in_question(node: Node, row: OpenAttempt) -> bool:
+def _in_question(node: Node, row: OnNode) -> bool:
     """Whether the node must confirm it: all attempts of a silent node, those of an earlier registration otherwise."""
     return node.status == GpuStatus.OFFLINE or row.gpu_epoch != node.epoch

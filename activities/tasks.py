@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from temporalio import activity
 
-from activities.node_answers import end_on_node
+from activities.node_answers import end_on_node, has_stopped
 from infra import telemetry
 from infra.db.attempts import dispatch_order
 from infra.db.connection import Connection
@@ -145,20 +145,13 @@ class TaskSteps:
             await self._temporal.deliver(released)
 
     async def _stop(self, node: NodeAddress, run_id: str) -> bool:
-        """Whether the process is gone, by the node's answer to a cancel; a node that does not say is given a moment.
-
-        A node that has never seen the attempt is asked twice: the dispatch may have been under way.
-        """
+        """Whether the process is gone. A node that has never seen the attempt is asked again: the dispatch may have
+        been under way."""
         answer = await self._nodes.cancel(node, run_id)
         if answer.status == 404:
             await asyncio.sleep(STOPPING_S)
             answer = await self._nodes.cancel(node, run_id)
-        if answer.status != 200:
-            return answer.status == 404
-        if "stopped" not in answer.body:
-            await asyncio.sleep(STOPPING_S)
-            return True
-        return answer.body["stopped"] is True
+        return await has_stopped(answer)
 
     @activity.defn(name="cancel_task")
     async def cancel_task(self, task_id: str) -> Cancelled:

@@ -33,3 +33,6 @@ def may_run(attempt: str) -> str:
 _AT_MOST = f"interval '{HELD_S:g} s'"
 IS_OVER = f"released_at IS NULL AND closed_at IS NOT NULL AND NOT {clock.recent('closed_at', _AT_MOST)}"
 """The attempt holds no slot any more, and nobody has recorded that."""
+_LATELY = clock.recent("closed_at", "interval '1 h'")
+LOST = f"outcome = '{Outcome.LOST}' AND {_LATELY}"
+"""The attempt was taken from a silent node, which may run it still when it is back."""

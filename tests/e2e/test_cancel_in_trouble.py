@@ -140,6 +140,40 @@ async def test_a_node_is_asked_to_stop_when_the_workers_come_back_after_its_slot
     assert (await node.next_put()).task_id == then
 
 
+async def test_what_a_silent_node_has_lost_is_stopped_before_it_gets_new_work(api, make_node):
+    node = await make_node("back_again", [744])
+    node.cancel_hold = asyncio.Event()
+    task_id = await api.create(744)
+    lost = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    node.fall_silent()
+    await api.gpu_until("back_again", "OFFLINE")
+    await api.until(task_id, "QUEUED")
+    node.beat_with(lambda: api.http.post("/gpus/back_again/heartbeat"))
+    await eventually(lambda: asyncio.sleep(0, node.canceled == [lost.run_id]))
+    assert node.puts.empty()
+    node.cancel_hold.set()
+    again = await node.next_put(5)
+    assert again.task_id == task_id
+    await api.succeed(lost, {}, code=400)
+    await api.succeed(again, {})
+
+
+async def test_a_node_that_answers_no_cancel_gets_work_ten_seconds_after_it_is_back(api, make_node):
+    node = await make_node("back_and_mute", [745])
+    node.cancel_hold = asyncio.Event()
+    task_id = await api.create(745)
+    await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    node.fall_silent()
+    await api.until(task_id, "QUEUED")
+    node.beat_with(lambda: api.http.post("/gpus/back_and_mute/heartbeat"))
+    await api.gpu_until("back_and_mute", "ACTIVE")
+    began = asyncio.get_running_loop().time()
+    await api.succeed(await node.next_put(), {})
+    assert 8.0 < asyncio.get_running_loop().time() - began < 16.0
+
+
 async def is_free(api, gpu_id):
     return await running(api, gpu_id) == 0
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from infra.db import clock
+from infra.db import clock, holding
 from infra.db.connection import Connection
 
 _OPEN_ON = (
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND closed_at IS NULL"
+)
+_LOST_ON = (
+    f"SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND {holding.LOST}"
+    " ORDER BY closed_at DESC LIMIT 100"
 )
 _HOLDERS = """
     SELECT a.token, a.gpu_id, COALESCE(g.lineage = %(lineage)s, CAST(%(lineage)s AS text) IS NULL) AS own
@@ -51,8 +55,8 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class OpenAttempt:
-    """An open attempt of a node."""
+class OnNode:
+    """An attempt of a node: open, or taken from it."""
 
     task_id: str
     attempt: int
@@ -72,11 +76,16 @@ async def holders(connection: Connection, task_id: str, lineage: str | None) -> 
     return await connection.all(Holder, _HOLDERS, {"task_id": task_id, "lineage": lineage})
 
 
-async def open_on(connection: Connection, gpu_id: str) -> list[OpenAttempt]:
+async def open_on(connection: Connection, gpu_id: str) -> list[OnNode]:
     """The open attempts of a node."""
-    return await connection.all(OpenAttempt, _OPEN_ON, {"gpu_id": gpu_id})
+    return await connection.all(OnNode, _OPEN_ON, {"gpu_id": gpu_id})
 
 
 async def is_any_unaccepted(connection: Connection, age_s: float) -> bool:
     """Whether any slot was claimed longer ago than `age_s` seconds, and no node has accepted the attempt yet."""
     return await connection.one(bool, _IS_ANY_UNACCEPTED, {"age": age_s})
+
+
+async def lost_on(connection: Connection, gpu_id: str) -> list[OnNode]:
+    """The attempts of the last hour that were taken from a node because it was silent, the latest hundred."""
+    return await connection.all(OnNode, _LOST_ON, {"gpu_id": gpu_id})

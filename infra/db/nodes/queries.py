@@ -97,6 +97,8 @@ class Node(NodeInfo):
     open_attempts: int
     older_attempts: int
     """Open attempts of earlier registrations."""
+    is_back: bool
+    """It was silent, has lost attempts meanwhile, and has not been asked to stop them yet."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ _SELECT = f"""
            {clock.age_s("g.status_since")} AS status_age_s,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS open_attempts,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
-               AND a.gpu_epoch <> g.epoch) AS older_attempts
+               AND a.gpu_epoch <> g.epoch) AS older_attempts,
+           g.status = 'ACTIVE' AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
+           AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.LOST}) AS is_back
       FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
      WHERE g.gone_at IS NULL
 """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.db import clock
+from infra.db import clock, holding
 from infra.db.connection import Connection
 from infra.db.locks import Release
 from infra.db.ops import alerts
 from infra.db.ops.alerts import NewAlert
 from workflows.domain.alert import AlertLevel
+from workflows.domain.attempt import HELD_S
 from workflows.domain.node_record import NodeRecord, Rest, RestCause
 
 COLUMNS = "g.failure_count, g.task_failure_count, g.failed_tasks, g.failed_flow, g.rests, g.hand_backs"
@@ -35,6 +36,13 @@ _CLEAR = (
     f"UPDATE gpus SET {CLEAN} WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
     " AND (failure_count > 0 OR task_failure_count > 0 OR rests > 0 OR hand_backs > 0 OR not_before IS NOT NULL)"
 )
+# After it the node may run what was taken from it while it was silent: it gets work once it has stopped that.
+_WAIT = f"""
+    UPDATE gpus SET not_before = GREATEST(not_before, clock_timestamp() + interval '{HELD_S:g} s')
+     WHERE gpu_id = %(gpu_id)s AND status = 'ACTIVE'
+       AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = gpus.gpu_id AND {holding.LOST})
+    """
+_END_WAIT = "UPDATE gpus SET not_before = NULL WHERE gpu_id = %(gpu_id)s AND failure_count + rests + hand_backs = 0"
 REASON = 200
 """Characters of the last reason that an alert shows."""
 _TEXTS = {
@@ -96,6 +104,16 @@ async def write(
         "ends": not counts,
     }
     await connection.execute(_WRITE, values)
+
+
+async def wait_for_stops(connection: Connection, gpu_id: str) -> None:
+    """Give a node that is back no work while it may run what it has lost, at most for `HELD_S`."""
+    await connection.execute(_WAIT, {"gpu_id": gpu_id})
+
+
+async def has_stopped(connection: Connection, _: Release, gpu_id: str) -> None:
+    """End that wait; a rest for another reason lasts."""
+    await connection.execute(_END_WAIT, {"gpu_id": gpu_id})
 
 
 async def clear(connection: Connection, _: Release, gpu_id: str) -> bool:

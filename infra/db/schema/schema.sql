@@ -587,6 +587,8 @@ CREATE INDEX ix_attempts_compared ON public.attempts USING btree (gpu_id, closed
 
 CREATE INDEX ix_attempts_ended ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text]));
 
+CREATE INDEX ix_attempts_lost ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = 'LOST'::text);
+
 CREATE INDEX ix_attempts_uncollected ON public.attempts USING btree (closed_at) WHERE ((closed_at IS NOT NULL) AND (collected_at IS NULL));
 
 CREATE INDEX ix_attempts_unreleased ON public.attempts USING btree (gpu_id) WHERE (released_at IS NULL);

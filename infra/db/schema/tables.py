@@ -232,6 +232,7 @@ attempts = Table(
         "closed_at",
         postgresql_where="outcome IN ('SUCCEEDED', 'FAILED', 'TIMED_OUT')",
     ),
+    Index("ix_attempts_lost", "gpu_id", "closed_at", postgresql_where=f"outcome = '{Outcome.LOST}'"),
     Index("ix_attempts_uncollected", "closed_at", postgresql_where="closed_at IS NOT NULL AND collected_at IS NULL"),
 )
 

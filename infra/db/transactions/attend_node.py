@@ -34,5 +34,6 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[N
         notifications = await settle_attempt.close_open(connection, gpu_id, end, actor=ACTOR)
     else:
         await go_offline(connection, gpu_id, grace_s)
-    await node_transitions.attended(connection, gpu_id)
+    if node is None or not node.is_back:  # else the stops come first
+        await node_transitions.attended(connection, gpu_id)
     return await node_queries.get(connection, gpu_id), notifications

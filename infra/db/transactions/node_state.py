@@ -60,6 +60,7 @@ async def register(connection: Connection, node: Registration) -> Notifications:
     if epoch is None:
         raise GpuOfAnotherKey
     await connection.execute(NOW_BEAT, {"gpu_id": node.gpu_id})
+    await node_records.wait_for_stops(connection, node.gpu_id)
     notifications = Notifications(nodes=[NodeEvent(node.gpu_id, "register", epoch)])
     for row in await attempt_queries.open_on(connection, node.gpu_id):
         if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
@@ -76,6 +77,14 @@ async def come_back(connection: Connection, gpu_id: str) -> Notifications:
     release = await locks.release(connection, gpu_id)
     epoch = await node_transitions.come_back(connection, release, gpu_id)
     return await _back_to_work(connection, gpu_id, epoch, "heartbeat")
+
+
+async def has_stopped(connection: Connection, gpu_id: str) -> Notifications:
+    """Give a node work again that has stopped what it had lost."""
+    release = await locks.release(connection, gpu_id)
+    await hold(connection, gpu_id)
+    await node_records.has_stopped(connection, release, gpu_id)
+    return Notifications(grants=await assign.assign(connection, gpu_id))
 
 
 async def recover(connection: Connection, gpu_id: str) -> Notifications:
@@ -142,6 +151,7 @@ async def _back_to_work(connection: Connection, gpu_id: str, epoch: int | None, 
     if epoch is None:
         return Notifications()
     await connection.execute(NOW_BEAT, {"gpu_id": gpu_id})
+    await node_records.wait_for_stops(connection, gpu_id)
     granted = await assign.assign(connection, gpu_id)
     return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, signal, epoch)])
 
