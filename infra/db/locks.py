@@ -15,7 +15,8 @@ MIGRATION_BEFORE = "SELECT pg_advisory_xact_lock(7100)"
 """Held by programs of before revision 0011 while they migrate."""
 TRY_MIGRATION = "SELECT pg_try_advisory_lock(7106)"
 """Of the migration's session, not of a transaction."""
-BOOTSTRAP_KEY, OWN_NODES, FLEET, USER, TYPE, FLOW, LATE_REPORTS = 7104, 7108, 7109, 7105, 7101, 7103, 7107
+BOOTSTRAP_KEY, OWN_NODES, FLEET, REQUEST, USER, TYPE, FLOW, LATE_REPORTS = (
+    7104, 7108, 7109, 7110, 7105, 7101, 7103, 7107)  # fmt: skip
 """In the order in which they are taken."""
 
 TYPES = 64
@@ -33,6 +34,7 @@ def _of_type(task_type: str) -> str:
 _BOOTSTRAP_KEY = f"SELECT pg_advisory_xact_lock({BOOTSTRAP_KEY})"
 _OWN_NODES = f"SELECT pg_advisory_xact_lock({OWN_NODES})"
 _FLEET = f"SELECT pg_advisory_xact_lock({FLEET}, hashtext(%(lineage)s))"
+_REQUEST = f"SELECT pg_advisory_xact_lock({REQUEST}, hashtext(%(lineage)s || ' ' || %(idempotency_key)s))"
 _USER = f"SELECT pg_advisory_xact_lock({USER}, hashtext(%(user_id)s))"
 _USERS = f"""
     SELECT pg_advisory_xact_lock({USER}, h)
@@ -77,6 +79,13 @@ async def own_nodes(connection: Connection) -> None:
 async def fleet(connection: Connection, lineage: str | None) -> None:
     """Let no two registrations of a lineage pass its limits at once."""
     await connection.execute(_FLEET, {"lineage": lineage})
+
+
+async def request(connection: Connection, lineage: str, idempotency_key: str | None) -> None:
+    """Let no two requests with one Idempotency-Key run at once. One that writes rows before it takes its type's lock
+    would else wait for one that holds that lock and waits for the rows."""
+    if idempotency_key is not None:
+        await connection.execute(_REQUEST, {"lineage": lineage, "idempotency_key": idempotency_key})
 
 
 async def user(connection: Connection, user_id: str) -> None:

@@ -94,6 +94,10 @@ async def test_either_header_will_do_or_both_with_the_same_key(api: Api, shown: 
     assert response.status_code == 200
 
 
+OF_A_NAME = {"register": ("GET", "DELETE"), "batch": ("GET", "PATCH")}
+"""Methods that mean a node or a task of that name."""
+
+
 def wrong_methods() -> Iterator[tuple[str, str]]:
     for path in sorted({path for _, path in OPERATIONS}):
         for method in METHODS:
@@ -103,12 +107,7 @@ def wrong_methods() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    # DELETE and GET of …/register mean a node of that name
-    [
-        (method, path)
-        for method, path in wrong_methods()
-        if not (path.endswith("/register") and method in ("GET", "DELETE"))
-    ],
+    [(method, path) for method, path in wrong_methods() if method not in OF_A_NAME.get(path.rpartition("/")[2], ())],
 )
 async def test_a_wrong_method_is_not_found(api: Api, method: str, path: str) -> None:
     response = await api.http.request(method, api.stack.api_url + path)

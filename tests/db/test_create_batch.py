@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -140,6 +141,21 @@ async def test_two_at_once_with_one_key_make_one_batch(engine: Sessions, databas
         await connection.execute(rows.EMPTY)
 
 
+async def test_a_single_creation_with_the_key_of_a_batch_waits_without_a_type_s_lock(engine: Sessions) -> None:
+    """Else each would wait for the other, and releases with them, until Postgres ends one."""
+    async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
+        await batch(one, [new("batched", idempotency_key="both", request_hash="h")])
+        alone = new("alone", idempotency_key="both", request_hash="other")
+        second = asyncio.create_task(single(Life(other), alone))
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7110 AND NOT granted)"
+        await eventually(lambda: third.one(bool, waits))
+        await one.commit()
+        with pytest.raises(IdempotencyConflict):
+            await second
+        await other.rollback()
+        await third.execute(rows.EMPTY)
+
+
 async def test_a_flow_that_has_got_more_meanwhile_is_not_given_a_place_twice(engine: Sessions) -> None:
     """The second batch reads the queue before the first is committed, and waits for the lock of the type."""
     async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
@@ -190,3 +206,31 @@ async def test_relative_limits_begin_with_the_batch(life: Life) -> None:
     left = "SELECT extract(epoch FROM expires_at - created_at)::float FROM tasks WHERE task_id = 't'"
     assert 59.9 < await life.scalar(left) < 60.1
     assert (await life.task("u")).expires_at is None
+
+
+async def test_a_release_waits_for_a_moment_only(engine: Sessions, database: Database) -> None:
+    """A thousand tasks with 8 KB each; a release takes the lock of their type shared, again and again.
+
+    Alone on a machine a batch takes 300 ms, and a release may wait for 50 of them: that is compared, whatever the load.
+    """
+    waited: list[float] = []
+    took: list[float] = []
+
+    async def release() -> None:
+        async with engine.connect(autocommit=True) as connection:
+            while True:
+                began = time.perf_counter()
+                await connection.execute("SELECT pg_advisory_xact_lock_shared(7101, 1)")
+                waited[-1] = max(waited[-1], time.perf_counter() - began)
+
+    releases = asyncio.create_task(release())
+    for turn in range(3):
+        waited.append(0.0)
+        tasks = [new(f"large{turn} {n}", payload="x" * 8000) for n in range(1000)]
+        began = time.perf_counter()
+        await database.run(partial(batch, tasks=tasks))
+        took.append(time.perf_counter() - began)
+    releases.cancel()
+    async with engine.begin() as connection:
+        await connection.execute(rows.EMPTY)
+    assert min(held / whole for held, whole in zip(waited, took, strict=True)) < 1 / 6, (waited, took)

@@ -143,6 +143,7 @@ async def create(
     """
     entries = await _up_to_date(connection, entries)
     tasks = [one.task for one in entries]
+    await locks.request(connection, tasks[0].lineage, tasks[0].idempotency_key)
     if max_waiting is not None:
         await locks.users(connection, {task.user_id for task in tasks})
     if (seen := await _seen(connection, tasks)) is not None:
@@ -156,11 +157,8 @@ async def create(
     ranks = queues.ranks(joining)
     waits = await _waits(connection, entries, types, ranks, claims_slot=claims_slot)
     display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
-    if len(display_ids) < len(tasks):  # a request with the same key was faster
-        seen = None if display_ids else await _seen(connection, tasks)
-        if seen is None:
-            raise IdempotencyConflict
-        return CreatedBatch(seen, is_new=False)
+    if len(display_ids) < len(tasks):  # a program of the version before was faster
+        raise IdempotencyConflict
     await _record(connection, by, tasks, display_ids)
     await locks.types(connection, types)
     if await queues.is_behind(connection, types, joining):
@@ -189,10 +187,7 @@ async def _write(connection: Connection, pieces: Sequence[str], values: Mapping[
     """The display id of each task that was written."""
     display_ids: dict[str, int] = {}
     for piece in pieces:
-        rows = await connection.all(_New, _CREATE, {**values, "rows": piece})
-        display_ids |= dict(rows)
-        if not rows:
-            break
+        display_ids |= dict(await connection.all(_New, _CREATE, {**values, "rows": piece}))
     return display_ids
 
 

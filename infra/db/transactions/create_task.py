@@ -155,6 +155,7 @@ async def create(
     long queue need not be counted. Raises IdempotencyConflict if the key was used with another body, TooManyWaiting if
     `max_waiting` tasks of the same user are QUEUED, DeadlinePassed, WaitTooLong: then nothing may be committed.
     """
+    await locks.request(connection, task.lineage, task.idempotency_key)
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
         return _earlier(seen)
     vip = task.queue_class > 0
