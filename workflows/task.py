@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import (
-    ActivityError,
     ApplicationError,
     ApplicationErrorCategory,
     CancelledError,
@@ -19,24 +18,20 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from workflows import legacy, policies
+    from workflows import legacy, policies, steps
     from workflows.domain.attempt import NODE_STILL_RUNS_IT, Outcome
     from workflows.domain.limits import MAX_ATTEMPT
     from workflows.domain.task import FAILURE_TYPES, TERMINAL, TaskStatus
     from workflows.messages import (
         AttemptRef,
-        Cancelled,
         Collected,
-        CollectInput,
         Delivery,
-        Dispatched,
         Grant,
         Selection,
         TaskInput,
         TaskState,
         TaskSummary,
     )
-    from workflows.ports import TaskActivities
     from workflows.signals import INTERNAL, of_its_inputs
 
 TASK_STATUS = SearchAttributeKey.for_keyword("TaskStatus")
@@ -48,6 +43,7 @@ APP = SearchAttributeKey.for_keyword("App")
 ENDS_AS_ITS_TASK = "ends-as-its-task"
 WAITS_FOR_ITS_GRANT = "waits-for-its-grant"
 CANCEL_CANCELS = "cancel-cancels"
+STOPS_BESIDE = "stops-beside"
 WAITING = "waiting: no slot is free; GET /api/v2/tasks/{task_id}/progress tells why"
 
 
@@ -64,6 +60,7 @@ class TaskWorkflow:
         self._look = False
         self._waits = task.waits  # the row says so since the creation; later it has to be asked
         self._state = TaskState(TaskStatus.QUEUED, task.attempt, None, "begins")
+        self._stopping: list[asyncio.Task[None]] = []  # on nodes of earlier attempts
 
     @workflow.run
     async def run(self, task: TaskInput) -> TaskSummary:
@@ -85,7 +82,7 @@ class TaskWorkflow:
             if slot.grant is not None:
                 grant, ended = slot.grant, await self._run_attempt(slot.grant)
             elif slot.settled is not None:
-                grant, ended = slot.settled, await self._collect(slot.settled.attempt, None)
+                grant, ended = slot.settled, await steps.collect(self._task.task_id, slot.settled.attempt, None)
             else:
                 return await self._found_ended(slot)
             before, self._attempt = self._attempt, grant.attempt
@@ -96,6 +93,7 @@ class TaskWorkflow:
                 self._describe(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
                 if ended.outcome in NODE_STILL_RUNS_IT:
                     await self._stop(grant)
+                await self._until_stopped()
                 summary = TaskSummary(ended.status, grant.attempt, grant.gpu_id)
                 return _ended(summary, f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome or ended.status}")
             if ended.outcome is None and workflow.patched("open-again"):
@@ -109,6 +107,7 @@ class TaskWorkflow:
             await self._until_asked_to_cancel()
         if found.running is not None:
             await self._stop(found.running)
+        await self._until_stopped()
         if workflow.patched(ENDS_AS_ITS_TASK):
             self._show(found.status or TaskStatus.FAILED, None)
         how = f"found {found.status}" if found.status else "it has no row"
@@ -122,22 +121,15 @@ class TaskWorkflow:
 
     async def _cancel(self) -> TaskSummary:
         """Cancel the task, by REST or by a person here, and stop what its node may still run."""
-        found = await self._cancel_row()
+        found = await steps.cancel(self._task.task_id)
         self._show(found.status or TaskStatus.FAILED, found.running.gpu_id if found.running else None)
         if found.running is not None:
             await self._stop(found.running)
+        await self._until_stopped()
         if found.status is None or found.cancelled:
             self._describe("cancelled")
             raise CancelledError("the task was cancelled")
         return _ended(TaskSummary(found.status, found.attempt), f"found {found.status}")
-
-    async def _cancel_row(self) -> Cancelled:
-        return await workflow.execute_local_activity_method(
-            TaskActivities.cancel_task,
-            self._task.task_id,
-            start_to_close_timeout=policies.DATABASE_STEP,
-            retry_policy=policies.DATABASE_RETRY,
-        )
 
     @workflow.query(description="Status, last attempt and its node, and what the task waits for.")
     def state(self) -> TaskState:
@@ -182,12 +174,7 @@ class TaskWorkflow:
         while True:
             self._look = False
             if not is_enqueued:
-                selection = await workflow.execute_local_activity_method(
-                    TaskActivities.select_slot,
-                    self._task.task_id,
-                    start_to_close_timeout=policies.DATABASE_STEP,
-                    retry_policy=policies.DATABASE_RETRY,
-                )
+                selection = await steps.select_slot(self._task.task_id)
                 if not selection.waiting:
                     return selection
             is_enqueued = False
@@ -225,39 +212,17 @@ class TaskWorkflow:
     async def _run_attempt(self, grant: Grant) -> Collected:
         self._state = replace(self._state, attempt=grant.attempt, gpu_id=grant.gpu_id)
         self._describe(f"dispatching attempt {grant.attempt} to {grant.gpu_id}")
-        dispatched = await self._dispatch(AttemptRef(self._task.task_id, grant.attempt))
+        dispatched = await steps.dispatch(self._ref(grant))
         if dispatched.delivery is Delivery.CLOSED:
-            return await self._collect(grant.attempt, None)
+            return await steps.collect(self._task.task_id, grant.attempt, None)
         if dispatched.delivery is Delivery.UNCLEAR:
-            ended = await self._collect(grant.attempt, Outcome.UNREACHABLE)
+            ended = await steps.collect(self._task.task_id, grant.attempt, Outcome.UNREACHABLE)
             if ended.outcome is not None:
                 return ended
             # else the node itself has said meanwhile that it runs it
         self._show(TaskStatus.PROCESSING, grant.gpu_id)
         self._describe(f"running on {grant.gpu_id}, attempt {grant.attempt}")
         return await self._report(grant.attempt, dispatched.watched_ms)
-
-    async def _dispatch(self, ref: AttemptRef) -> Dispatched:
-        summary = f"attempt {ref.attempt}"
-        try:
-            return await workflow.execute_local_activity_method(
-                TaskActivities.dispatch,
-                ref,
-                schedule_to_close_timeout=policies.FIRST_DISPATCH,
-                retry_policy=RetryPolicy(maximum_attempts=1),
-                summary=summary,
-            )
-        except FailureError as error:  # a local activity's own error comes bare, not within an ActivityError
-            if is_cancelled_exception(error):
-                raise
-            workflow.logger.info("dispatch of attempt %s is unclear, repeating it", ref.attempt)
-        return await workflow.execute_activity_method(
-            TaskActivities.dispatch,
-            ref,
-            start_to_close_timeout=policies.DISPATCH_TRY,
-            retry_policy=policies.DISPATCH_RETRY,
-            summary=summary,
-        )
 
     async def _report(self, attempt: int, watched_ms: int) -> Collected:
         """Wait for the attempt to be settled; at its deadline settle it here. One timer per attempt.
@@ -270,45 +235,40 @@ class TaskWorkflow:
                 lambda: self._settled >= attempt, timeout=timeout, timeout_summary=f"deadline of attempt {attempt}"
             )
         except TimeoutError:
-            return await self._collect(attempt, Outcome.TIMED_OUT)
-        return await self._collect(attempt, None)
-
-    async def _collect(self, attempt: int, close_as: Outcome | None) -> Collected:
-        return await workflow.execute_local_activity_method(
-            TaskActivities.collect,
-            CollectInput(self._task.task_id, attempt, close_as),
-            start_to_close_timeout=policies.DATABASE_STEP,
-            retry_policy=policies.DATABASE_RETRY,
-            summary=f"attempt {attempt}",
-        )
+            return await steps.collect(self._task.task_id, attempt, Outcome.TIMED_OUT)
+        return await steps.collect(self._task.task_id, attempt, None)
 
     async def _pause(self, grant: Grant, ended: Collected) -> None:
-        """Back off before the next attempt, and meanwhile stop what the node may still be running."""
+        """Back off before the next attempt. What the node may still be running is stopped beside that."""
         self._describe(f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome}; next in {ended.pause_s:g} s")
-        steps = []
+        waits = []
         if ended.outcome in NODE_STILL_RUNS_IT:
-            steps.append(self._stop(grant))
+            stopping = asyncio.create_task(self._stop(grant))
+            if workflow.patched(STOPS_BESIDE):
+                self._stopping.append(stopping)
+            else:
+                waits.append(stopping)
         if ended.pause_s > 0:
-            steps.append(workflow.sleep(ended.pause_s, summary="backoff"))
-        if steps:
-            await asyncio.gather(*steps)
+            waits.append(asyncio.create_task(workflow.sleep(ended.pause_s, summary="backoff")))
+        if waits:
+            await asyncio.gather(*waits)
 
     async def _stop(self, grant: Grant) -> None:
-        try:
-            await workflow.execute_activity_method(
-                TaskActivities.stop_on_node,
-                AttemptRef(self._task.task_id, grant.attempt),
-                start_to_close_timeout=policies.STOP_TRY,
-                schedule_to_close_timeout=policies.STOP_TIMEOUT,
-                retry_policy=RetryPolicy(maximum_attempts=2),
-                summary=f"stop attempt {grant.attempt} on {grant.gpu_id}",
-            )
-        except ActivityError:
-            workflow.logger.info("could not stop attempt %s on %s", grant.attempt, grant.gpu_id)
+        await steps.stop(self._ref(grant), grant.gpu_id)
+
+    async def _until_stopped(self) -> None:
+        """Wait for the stops that go on beside: one that is under way ends with its run."""
+        await workflow.wait_condition(self._have_stopped)
+
+    def _have_stopped(self) -> bool:
+        return all(one.done() for one in self._stopping)
+
+    def _ref(self, grant: Grant) -> AttemptRef:
+        return AttemptRef(self._task.task_id, grant.attempt)
 
     def _renew(self) -> None:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
-        if policies.history_is_long(workflow.info()) and self._grant() is None:
+        if policies.history_is_long(workflow.info()) and self._grant() is None and self._have_stopped():
             workflow.continue_as_new(replace(self._task, attempt=self._attempt, waits=False, grant=None))
 
     def _show(self, status: TaskStatus, gpu_id: str | None) -> None:

@@ -174,6 +174,21 @@ async def test_a_node_that_answers_no_cancel_gets_work_ten_seconds_after_it_is_b
     assert 8.0 < asyncio.get_running_loop().time() - began < 16.0
 
 
+async def test_a_task_goes_on_elsewhere_while_its_old_node_does_not_answer_the_stop(api, make_node, temporal):
+    node = await make_node("hangs", [746])
+    node.cancel_hold = asyncio.Event()
+    task_id = await api.create(746)
+    await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    other = await make_node("goes_on", [746])
+    await api.post("/gpus/hangs/fault?reason=fan")
+    put = await other.next_put(4)  # the stop is given up after 4.5 s
+    await api.succeed(put, {})
+    await api.until(task_id, "COMPLETED")
+    assert await closed(temporal, task_id) is WorkflowExecutionStatus.COMPLETED
+    assert len(node.canceled) >= 1
+
+
 async def is_free(api, gpu_id):
     return await running(api, gpu_id) == 0
 

@@ -3,7 +3,8 @@
 With a word it takes only some: `continued` those around a continue-as-new, `claimed` the one of a task that gets its
 slot with its creation, `short` those of short work, `waiting` those of tasks that wait in a workflow that has begun,
 `commanded` the one of a node that a person signals, `drained` the one of a node that drains, `handed_back` the one of a
-task that is taken from it, `granted_falsely` the one of a false grant, `endings` those of workflows that fail as their
+task that is taken from it, `stopped_beside` the one of a task whose old node stops slowly,
+`granted_falsely` the one of a false grant, `endings` those of workflows that fail as their
 tasks, `cancelled` those of requests to cancel, `retention` the one of a run of the retention. Run it only when a
 workflow's commands change on purpose; open runs of the old commands must still replay.
 """
@@ -335,6 +336,23 @@ class Recorder:
         await asyncio.sleep(1)
         await self.keep("task_handed_back", f"task-{task}")
 
+    async def stopped_beside(self) -> None:
+        """A task goes on elsewhere while its old node stops slowly."""
+        node = await self.node("hangs", 12)
+        node.cancel_hold = asyncio.Event()
+        task = await self.api.create(12)
+        await node.next_put()
+        await self.api.until(task, "PROCESSING")
+        other = await self.node("goes_on", 12)
+        await self.api.post("/gpus/hangs/fault?reason=fan")
+        put = await other.next_put()
+        node.cancel_hold.set()
+        await asyncio.sleep(1)
+        await self.api.succeed(put, {})
+        await self.api.until(task, "COMPLETED")
+        await asyncio.sleep(1)
+        await self.keep("task_stopped_beside", f"task-{task}")
+
     async def retention(self) -> None:
         """A run that forgets nothing."""
         await self.client.get_schedule_handle("retention").trigger()
@@ -395,6 +413,7 @@ async def main() -> None:
         await usual.commanded()
         await usual.drained()
         await usual.handed_back()
+        await usual.stopped_beside()
         await usual.retention()
     await continued()
 
@@ -415,6 +434,12 @@ async def handed_back() -> None:
     """The history of a task that is taken from a draining node."""
     async with recorder() as usual:
         await usual.handed_back()
+
+
+async def stopped_beside() -> None:
+    """The history of a task that goes on while its old node stops."""
+    async with recorder() as usual:
+        await usual.stopped_beside()
 
 
 async def retention() -> None:
@@ -476,6 +501,7 @@ if __name__ == "__main__":
         commanded,
         drained,
         handed_back,
+        stopped_beside,
         endings,
         cancelled,
         retention,

@@ -50,6 +50,7 @@ WANTED = {
     "node_stuck_command",
     "node_drained",
     "task_handed_back",
+    "task_stopped_beside",
     "node_ignored_drains",
     "node_continued",
     "node_after_continue",
