@@ -67,7 +67,7 @@ class NodeSteps:
         if end is not None and end.result is not None:
             await self._close(row, end)  # its dispatch may have missed it, and then the node reports nothing
         elif not _confirms(answer) or self._hold_is_over(node):
-            await self._release(node, row)
+            await self._take(node, row)
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
 
@@ -101,7 +101,7 @@ class NodeSteps:
         """A silent node keeps its tasks for at most one more grace, even if it confirms them."""
         return node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout
 
-    async def _release(self, node: Node, row: OnNode) -> None:
+    async def _take(self, node: Node, row: OnNode) -> None:
         """Close the attempt, unless the node has come back or registered anew in the meantime."""
         if node.status == GpuStatus.OFFLINE:
             end = End(Outcome.LOST, "节点失去联系")

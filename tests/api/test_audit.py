@@ -76,6 +76,15 @@ async def test_a_repeated_create_is_one_entry(api, make_caller):
     assert len(await entries(api, owner="audit twice")) == 1
 
 
+async def test_a_repeated_cancel_has_changed_nothing(api, make_caller):
+    user = await make_caller("user", "audit cancels")
+    task_id = await user.create(747, userId="audit cancels")
+    for _ in range(2):
+        await user.post(f"/tasks/{task_id}/cancel")
+    found = await entries(api, owner="audit cancels", action="task.cancel")
+    assert [(one["subject"], one["outcome"]) for one in found] == [(task_id, "UNCHANGED"), (task_id, "DONE")]
+
+
 async def test_pages(api, make_caller):
     user = await make_caller("user", "audit pages")
     ids = [await user.create(244, userId="audit pages") for _ in range(3)][::-1]

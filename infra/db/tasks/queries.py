@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.ops import counters
+from infra.db.slots import eligibility
 from workflows.domain.task import TaskStatus
 
 
@@ -135,9 +136,9 @@ _ORIGINAL = """
                     WHERE g.lineage = t.lineage AND CAST(g.grants AS jsonb) -> 'apps' ? t.app) AS app_granted
       FROM tasks t WHERE task_id = %(task_id)s
     """
-_PROGRESS = """
+_PROGRESS = f"""
     SELECT t.task_id, t.display_id, t.status, t.user_id, t.lineage, t.gpu_id, t.task_type, t.queue_class, t.queue_rank,
-           t.started_at, t.updated_at, t.waiting_since, t.queue_class > 0 AND t.promoted_at IS NULL AS vip, a.attempt,
+           t.started_at, t.updated_at, t.waiting_since, {eligibility.VIP.format(task="t")} AS vip, a.attempt,
            a.progress, a.progress_at, clock_timestamp() AS now
       FROM tasks t
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from infra.db.connection import Connection
 from infra.db.ops import audit
 from infra.db.ops.api_keys import Caller
-from infra.db.ops.audit import Action, Actor, By
+from infra.db.ops.audit import Action, Actor
 from infra.db.transactions import end_task
 from infra.db.transactions.end_task import Ended, TaskEnd
 from infra.db.transactions.obey_command import ACTOR
@@ -16,21 +16,21 @@ BY_WORKFLOW = "任务已取消（在 Temporal 中取消工作流）"
 
 
 async def cancel(connection: Connection, by: Caller, task_id: str, reason: str | None) -> Ended:
-    """Cancel a task for a caller, with an entry in the audit log. A task that has ended stays as it is."""
+    """Cancel a task for a caller, with an entry in the audit log. A task that has ended stays as it is.
+
+    The entry of a repeated cancel says that it has changed nothing.
+    """
     message = f"{CANCELLED}：{reason}" if reason else CANCELLED
-    return await _cancel(
-        connection, task_id, TaskEnd(EndReason.CANCELLED, f"key:{by.key_id}", message), by, reason or ""
-    )
+    ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, f"key:{by.key_id}", message))
+    if ended.is_cancelled:
+        await audit.record(connection, by, Action.TASK_CANCEL, task_id, reason or "", changed=ended.changed)
+    return ended
 
 
 async def cancel_by_workflow(connection: Connection, task_id: str, run_id: str) -> Ended:
     """Cancel a task whose workflow was asked to cancel, by a person unless the task has ended already."""
-    by = Actor(f"{ACTOR}:{run_id}", ACTOR, None)
-    return await _cancel(connection, task_id, TaskEnd(EndReason.CANCELLED, ACTOR, BY_WORKFLOW), by, "")
-
-
-async def _cancel(connection: Connection, task_id: str, how: TaskEnd, by: By, detail: str) -> Ended:
-    ended = await end_task.end(connection, task_id, how)
-    if ended.changed:
-        await audit.record(connection, by, Action.TASK_CANCEL, task_id, detail)
+    ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, ACTOR, BY_WORKFLOW))
+    if ended.changed:  # else it heard of an earlier end
+        by = Actor(f"{ACTOR}:{run_id}", ACTOR, None)
+        await audit.record(connection, by, Action.TASK_CANCEL, task_id)
     return ended

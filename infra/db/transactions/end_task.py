@@ -26,7 +26,10 @@ _READ = f"""
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = %(task_id)s
     """
-_HOLD = "SELECT status = %(status)s AND attempts = %(attempts)s FROM tasks WHERE task_id = %(task_id)s FOR UPDATE"
+# A row that has moved since it was read is not locked: what follows takes the node's row, which comes before it.
+_HOLD = (
+    "SELECT true FROM tasks WHERE task_id = %(task_id)s AND status = %(status)s AND attempts = %(attempts)s FOR UPDATE"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
                 return Ended(TaskStatus.PROCESSING, None, row.attempts)
         elif row.gpu_id is not None and row.collected_at is None:
             await collect_attempt.collect(connection, task_id, row.attempts)  # it may have ended with that
-        elif await connection.one(bool, _HOLD, {"task_id": task_id, "status": status, "attempts": row.attempts}):
+        elif await _hold(connection, task_id, status, row.attempts):
             return await _end(connection, task_id, row, how)
         # else it has moved since it was read
     return Ended(None)
@@ -92,6 +95,11 @@ async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
 async def end_waiting(connection: Connection, task_ids: Sequence[str], how: TaskEnd) -> list[str]:
     """End those of these tasks that wait for a slot, in one statement; the others need `end`. Returns which."""
     return await task_transitions.end_waiting(connection, task_ids, how.actor, how.message, how.reason)
+
+
+async def _hold(connection: Connection, task_id: str, status: TaskStatus, attempts: int) -> bool:
+    found = {"task_id": task_id, "status": status, "attempts": attempts}
+    return await connection.one_or_none(bool, _HOLD, found) is not None
 
 
 async def _close(connection: Connection, task_id: str, attempt: int, how: TaskEnd) -> Answer:
