@@ -140,16 +140,16 @@ async def _measured(
     """The milliseconds that each call took, until something has ended."""
     taken: dict[str, list[float]] = {name: [] for name in callers}
 
+    over = asyncio.Event()
+
     async def go_on(name: str) -> None:
-        while True:
+        while not over.is_set():
             taken[name].append(1000 * await callers[name]())
             await asyncio.sleep(PAUSE_S)
 
-    going_on = [asyncio.create_task(go_on(name)) for name in callers]
-    try:
+    async with asyncio.TaskGroup() as group:
+        for name in callers:
+            group.create_task(go_on(name))
         await until()
-    finally:
-        for one in going_on:
-            one.cancel()
-        await asyncio.gather(*going_on, return_exceptions=True)
+        over.set()
     return taken
