@@ -42,6 +42,7 @@ class RetentionSteps:
             "tasks": (forget.tasks, settings.retain_tasks),
             "payloads": (forget.payloads, settings.retain_payloads),
             "events": (forget.events, settings.retain_events),
+            "operations": (forget.operations, settings.retain_tasks),
             "nodes": (forget.nodes, settings.retain_tasks),
             "alerts": (forget.alerts, settings.retain_alerts),
             "audit": (forget.audit, settings.retain_audit),

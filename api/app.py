@@ -31,6 +31,7 @@ from api.routes import (
     gpus,
     groups,
     monitoring,
+    operations,
     probes,
     reports,
     steering,
@@ -42,7 +43,20 @@ WRITE_BEHIND_EVERY_S = 1.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # of FastAPI's own: see `Tracing`
 ROUTERS = tuple(
     part.router
-    for part in (monitoring, gpus, tasks, create_task, batches, groups, reports, steering, alerts, cluster, audit)
+    for part in (
+        monitoring,
+        gpus,
+        tasks,
+        create_task,
+        batches,
+        groups,
+        reports,
+        steering,
+        operations,
+        alerts,
+        cluster,
+        audit,
+    )
 )
 
 

@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.dispatch import Dispatch, ShortWork
 from activities.monitor import MonitorSteps
 from activities.nodes import NodeSteps
+from activities.operations import OperationSteps
 from activities.reconciler import Reconciler
 from activities.retention import RetentionSteps
 from activities.tasks import TaskSteps
@@ -38,12 +39,13 @@ from workers.serving.instance import Instance
 from workers.serving.schema import open_database
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.monitor import MonitorWorkflow
+from workflows.operation import OperationWorkflow
 from workflows.retention import RetentionWorkflow
 from workflows.task import TaskWorkflow
 
 log = logging.getLogger(__name__)
 
-WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow, RetentionWorkflow]
+WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow, RetentionWorkflow, OperationWorkflow]
 PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
 """Our own pure modules: the sandbox need not load them anew for every workflow."""
 
@@ -86,7 +88,9 @@ async def serve(settings: Settings) -> None:
     nodes = NodeClient(AllowList.of_nodes(settings, own))
     temporal = await until_there("Temporal", lambda: set_up_temporal(settings), is_away)
     tasks = TaskSteps(database, temporal, nodes)
-    dispatch = Dispatch(database, temporal, nodes, ShortWork(Forecast(database)), settings)
+    forecast = Forecast(database)
+    dispatch = Dispatch(database, temporal, nodes, ShortWork(forecast), settings)
+    bulk = OperationSteps(database, temporal, forecast, settings)
     node_steps = NodeSteps(database, temporal, nodes, settings)
     monitor = MonitorSteps(database, cache, Reconciler(database, temporal, nodes, settings), settings)
     worker = Worker(
@@ -105,6 +109,7 @@ async def serve(settings: Settings) -> None:
             monitor.reconcile,
             monitor.check_health,
             RetentionSteps(database, settings).forget,
+            bulk.work_off_page,
         ],
         workflow_runner=workflow_runner(settings),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),

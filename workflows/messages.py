@@ -13,6 +13,7 @@ from typing import Any
 from workflows.domain.attempt import Outcome
 from workflows.domain.command import Command
 from workflows.domain.gpu import GpuStatus
+from workflows.domain.operation import State
 from workflows.domain.task import TaskStatus
 
 
@@ -207,3 +208,20 @@ class MonitorReport:
     overall_health: str
     alerts_raised: int = 0
     mended: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OperationInput:
+    """Names a bulk operation. All else about it is in its row."""
+
+    operation_id: str
+
+
+@dataclass(frozen=True)
+class OperationProgress:
+    """How far a bulk operation is: tasks changed, and tasks that could not be changed."""
+
+    state: State
+    matched: int
+    done: int
+    failed: int

@@ -38,6 +38,10 @@ RETENTION_RUN = timedelta(hours=1)
 RETENTION_RETRY = RetryPolicy(maximum_interval=timedelta(minutes=1))
 """A run that is cut off goes on where it was: what is forgotten is gone."""
 
+OPERATION_PAGE = timedelta(seconds=60)
+OPERATION_BEAT = timedelta(seconds=10)
+"""A page of a bulk operation takes about a second; one that has not beaten for this long is worked off again."""
+
 NODE_CHECK_AT_LEAST_S = 132.0
 """The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
 

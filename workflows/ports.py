@@ -15,6 +15,8 @@ from workflows.messages import (
     MonitorReport,
     NodeCommand,
     NodeView,
+    OperationInput,
+    OperationProgress,
     Selection,
 )
 
@@ -90,4 +92,13 @@ class RetentionActivities(Protocol):
     @activity.defn(name="forget")
     async def forget(self) -> dict[str, int]:
         """Forget what is older than the settings keep it; counts by kind. Repeating it goes on."""
+        ...
+
+
+class OperationActivities(Protocol):
+    """The step of a bulk operation."""
+
+    @activity.defn(name="work_off_page")
+    async def work_off_page(self, operation: OperationInput) -> OperationProgress:
+        """Change the tasks of the next page. Repeating it changes no task twice, and counts none twice."""
         ...

@@ -29,6 +29,7 @@ WAITING_RETRY_S = 5
 CODES: dict[type[domain.DomainError], int] = {
     domain.TaskNotFound: 404,
     domain.GroupNotFound: 404,
+    domain.OperationNotFound: 404,
     domain.GpuNotFound: 404,
     domain.AlertNotFound: 404,
     domain.WebhookNotFound: 404,
@@ -66,7 +67,7 @@ DETAILS = {
     "greater_than": "超出范围",
     "greater_than_equal": "超出范围",
     "less_than_equal": "超出范围",
-    "extra_forbidden": "不可修改",
+    "extra_forbidden": "是未知或不可修改的字段",
 }
 """The text for a refused field, by pydantic's error type; 无效 for all other types."""
 
@@ -220,11 +221,17 @@ def refusal(detail: str) -> PydanticCustomError:
 
 
 def of_validation(error: Mapping[str, Any], where: Sequence[Any]) -> BadRequest:
-    """The refusal for a validation error: it names the outermost field, and of a list of objects the entry's field."""
+    """The refusal for a validation error: it names the outermost field, and of a list of objects the entry's field.
+
+    Of a filter it names the field within.
+    """
     field = next((part for part in where if isinstance(part, str)), "body")
     if len(where) > 2 and isinstance(where[1], int) and isinstance(where[2], str):
         field = f"{field}[{where[1]}].{where[2]}"
-    if error["type"] == "extra_forbidden":
+    elif field == "filter" and len(where) > 1:
+        within = shown(str(where[1]), "")
+        field = f"filter.{within}" if within else field
+    if error["type"] == "extra_forbidden" and len(where) == 1:
         field = shown(field, "body")
     detail = error["msg"] if error["type"] == REFUSED else DETAILS.get(error["type"], "无效")
     return BadRequest(field, detail)

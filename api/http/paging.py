@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Query, Request
@@ -24,6 +24,14 @@ MAX_SIZE = 100
 USUAL_SIZE = 20
 MAX_WHOLE = 1000
 """Entries of a list when no page is requested. Its `Link` leads to the rest."""
+EXACT = "X-Total-Count-Exact"
+INEXACT: dict[str, Any] = {
+    EXACT: {
+        "description": "扩展：false 表示 X-Total-Count 是下限",
+        "schema": {"type": "string", "enum": ["true", "false"]},
+    }
+}
+"""The further header of a list whose total may be a bound, for the document."""
 WHOLE = "不分页时最多返回 1000 项，响应不超过 4 MiB，其余见 `Link`。"
 
 
@@ -63,8 +71,19 @@ class Page:
             del targets["prev"]
         if self.page >= last:
             del targets["next"]
-        links = [f'<{_url(request, number, self.size)}>; rel="{rel}"' for rel, number in targets.items()]
-        return {"X-Total-Count": str(total), "Link": ", ".join(links)}
+        return {"X-Total-Count": str(total), "Link": self._links(request, targets)}
+
+    def headers_of_many(self, request: Request, bound: int, *, is_full: bool) -> dict[str, str]:
+        """The headers where more than `bound` rows fit, nobody knows how many. `is_full`: there may be a next page."""
+        targets = {"first": 1, "prev": self.page - 1, "next": self.page + 1}
+        if self.page <= 1:
+            del targets["prev"]
+        if not is_full:
+            del targets["next"]
+        return {"X-Total-Count": str(bound), EXACT: "false", "Link": self._links(request, targets)}
+
+    def _links(self, request: Request, targets: dict[str, int]) -> str:
+        return ", ".join(f'<{_url(request, number, self.size)}>; rel="{rel}"' for rel, number in targets.items())
 
 
 @dataclass(frozen=True)

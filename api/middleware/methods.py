@@ -24,7 +24,7 @@ TAKEN = (
     "traceparent",
 )
 """Headers that a page of another origin may send."""
-SHOWN = ("X-Total-Count", "Link", "Retry-After", "X-Next-Cursor", "X-Registration")
+SHOWN = ("X-Total-Count", "X-Total-Count-Exact", "Link", "Retry-After", "X-Next-Cursor", "X-Registration")
 """Headers that it may read."""
 
 

@@ -36,6 +36,8 @@ NEVER = ("HTTPValidationError", "ValidationError")
 """FastAPI's answer 422, which is 400 here."""
 MAKERS = {
     ("/tasks", "taskId"): "$response.body#/data/taskId",
+    ("/tasks/cancel", "operationId"): "$response.body#/data/operationId",
+    ("/tasks/retry", "operationId"): "$response.body#/data/operationId",
     ("/gpus/register", "gpuId"): "$request.body#/gpuId",
 }
 """The place of the id that a POST creates. The document links it to every operation whose path has that id."""
@@ -135,7 +137,7 @@ def _complete_success(success: Object, route: APIRoute) -> None:
     if "example" not in success["content"][JSON]:
         success["content"][JSON]["example"] = _example(route)
     if any(found.call in (page_of, whole_or_page_of) for found in _dependencies(route.dependant)):
-        success["headers"] = LIST_HEADERS
+        success["headers"] = LIST_HEADERS | success.get("headers", {})
 
 
 def _example(route: APIRoute) -> Object:
@@ -147,9 +149,13 @@ def _example(route: APIRoute) -> Object:
 
 
 def _codes(operation: Object) -> list[int]:
-    """The failures of an endpoint: all of them, but 404 only if its path names something that may not exist."""
+    """The failures of an endpoint: all of them, but 404 only if it names something that may not exist.
+
+    It does so in its path, or in its body: then the route says so.
+    """
     named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
-    return [code for code in WHEN if code != 404 or named - {"taskType"}]  # a type without nodes: an empty list
+    may_miss = bool(named - {"taskType"}) or "404" in operation["responses"]  # a type without nodes: an empty list
+    return [code for code in WHEN if code != 404 or may_miss]
 
 
 def _error(code: int) -> Object:

@@ -20,6 +20,7 @@ from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import NodeStatus
 from infra.db.ops.api_keys import Caller
+from infra.db.tasks.operations import Standing
 from workflows.domain.errors import BeyondGrants, GpuOfAnotherKey, TaskNotFound
 from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.role import Role
@@ -71,6 +72,9 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "POST /tasks/{taskId}/retry": OPERATORS | USERS,
     "PATCH /tasks/{taskId}": OPERATORS | USERS,
     "GET /groups/{groupId}": OPERATORS | USERS,  # a user the tasks of their own
+    "POST /tasks/cancel": OPERATORS | USERS,  # a user their own, as the list shows them
+    "POST /tasks/retry": OPERATORS | USERS,
+    "GET /operations/{operationId}": OPERATORS | USERS,  # a user their own
     "POST /tasks/{taskId}/status": NODES,  # a node that holds the attempt
     "POST /tasks/{taskId}/result": NODES,
     "GET /monitoring/alerts": OPERATORS,
@@ -115,6 +119,11 @@ async def read_task(context: Context, caller: Caller, task_id: str, read: Read[T
         raise TaskNotFound
     check_reader(caller, row)
     return row
+
+
+def may_see_operation(caller: Caller, operation: Standing) -> bool:
+    """Users see the operations that they have asked for."""
+    return caller.role is not Role.USER or caller.owner == operation.owner or caller.lineage == operation.lineage
 
 
 def check_creator(caller: Caller, user_id: str, where: str = "") -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Container
 from dataclasses import replace
 from typing import Any
@@ -13,16 +11,12 @@ from api.http.envelope import ok
 from api.schemas.create_task import TaskCreated
 from infra import telemetry
 from infra.db.ops.api_keys import Caller
+from infra.db.tasks.identity import new_task_id as new_task_id
 from infra.db.transactions import create_task as transaction
 from infra.db.transactions.create_task import NO_LIMITS, Created, Limits, NewTask
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.messages import TaskInput
-
-
-def new_task_id() -> str:
-    """An id that no task has."""
-    return f"task_{time.time_ns() // 1_000_000:x}{secrets.token_hex(6)}"
 
 
 def new_trace() -> str:
@@ -32,8 +26,7 @@ def new_trace() -> str:
 
 def weight_of(context: Context, flow: str | None, app: str, apps: Container[str] | None) -> float:
     """The weight of a flow. `apps` are those granted to the key whose share it is."""
-    by_app = shares.counts_as_app(flow, app, apps)
-    return context.settings.weight_of(app) if by_app else shares.DEFAULT_WEIGHT
+    return shares.weight(flow, app, apps, context.settings.weight_of)
 
 
 async def create(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -15,19 +14,16 @@ from api.routes import access, creation
 from api.schemas.create_task import TaskCreated
 from api.schemas.params import IdempotencyKey, TaskId
 from api.schemas.steering import CancelTask, ChangeTask
-from infra.db.ops.api_keys import Caller
 from infra.db.tasks import queries as task_queries
-from infra.db.tasks.queries import Original
 from infra.db.transactions import cancel_task as cancels
 from infra.db.transactions import change_priority
 from infra.db.transactions.change_priority import Share
-from infra.db.transactions.create_task import NewTask
+from infra.db.transactions.retry_task import RETRIED, again, key_among
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import NotInThisState
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
-from workflows.domain.task import TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
@@ -101,42 +97,11 @@ async def retry_task(
     original = await access.read_task(context, caller, task_id, task_queries.original)
     access.check_app(caller, original.app)
     access.priority_for(caller, original.priority)
-    if original.status not in (TaskStatus.FAILED, TaskStatus.TIMEOUT):
+    if original.status not in RETRIED:
         raise NotInThisState(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
     if original.purged:
         raise NotInThisState("任务的 payload 已超过保留期，不再保存")
-    task = _again(task_id, original, caller, idempotency_key)
+    task = again(task_id, original, caller, key_among(original, caller, idempotency_key))
     return await creation.create(
         context, caller, task, apps=original.granted_apps, max_waiting=context.settings.max_waiting
     )
-
-
-def _again(task_id: str, original: Original, caller: Caller, idempotency_key: str | None) -> NewTask:
-    return NewTask(
-        task_id=creation.new_task_id(),
-        task_type=original.task_type,
-        user_id=original.user_id,
-        app=original.app,
-        priority=original.priority,
-        queue_class=int(class_of(original.priority) is PriorityQueue.VIP),
-        payload=original.payload,
-        env=original.env,
-        timeout_ms=original.timeout_ms,
-        max_retries=original.max_retries,
-        traceparent=creation.new_trace(),
-        lineage=original.lineage or caller.lineage,
-        idempotency_key=_key_among(original, caller, idempotency_key),
-        flow=original.flow,
-        request_hash=hashlib.sha256(f"retry {task_id}".encode()).hexdigest(),
-        group_id=original.group_id,
-        expires_at=original.expires_at,
-        deadline=original.deadline,
-        retry_of=task_id,
-    )
-
-
-def _key_among(original: Original, caller: Caller, idempotency_key: str | None) -> str | None:
-    """The caller's Idempotency-Key among those of the task's lineage; no header can carry another lineage's."""
-    if idempotency_key is None or original.lineage in (None, caller.lineage):
-        return idempotency_key
-    return f"{caller.lineage}\n{idempotency_key}"

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.dependencies import ContextOf
 from api.http import lists
 from api.http.envelope import JSON, Envelope, ok
 from api.http.lists import FITTING, MAX_ANSWER
-from api.http.paging import WHOLE, PageOf, WholeOrPageOf
+from api.http.paging import EXACT, INEXACT, WHOLE, PageOf, WholeOrPageOf
 from api.middleware.authentication import CallerOf
 from api.routes import access
 from api.schemas import task_progress, task_result
-from api.schemas.params import Integer, TaskId
+from api.schemas.params import TaskId
+from api.schemas.task_filter import FilterOf
 from api.schemas.tasks import TaskDO, TaskEvent, TaskProgress, TaskResult
-from api.schemas.words import Line
 from infra.db.queue.position import Place
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
+from infra.db.tasks.queries import MOST_COUNTED
 from infra.json.off_loop import off_loop
 from workflows.domain.task import TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
 
-@router.get("", response_model=Envelope[list[TaskDO]], summary="3.1 获取任务列表", description=FITTING)
+@router.get(
+    "",
+    response_model=Envelope[list[TaskDO]],
+    summary="3.1 获取任务列表",
+    description=FITTING
+    + f"扩展：按 `app`、`groupId`、`endReason`、创建时间过滤时，总数超过 {MOST_COUNTED} 则 `X-Total-Count` 为 "
+    f"{MOST_COUNTED}，`X-Total-Count-Exact` 为 false。",
+    responses={200: {"headers": INEXACT}},
+)
 async def list_tasks(
-    request: Request,
-    context: ContextOf,
-    caller: CallerOf,
-    page: PageOf,
-    status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
-    task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
-    gpu_id: Annotated[Line | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
+    request: Request, context: ContextOf, caller: CallerOf, page: PageOf, chosen: FilterOf
 ) -> Response:
-    given = {"status": status, "task_type": task_type, "gpu_id": gpu_id, "user_id": access.owner_seen_by(caller)}
-    filters: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    chosen = replace(chosen, owner=access.owner_seen_by(caller))
     rows, total = await context.database.run(
-        lambda c: task_queries.page(c, filters, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
+        lambda c: task_queries.page(c, chosen, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
-    return await lists.answer([TaskDO.listed(row) for row in rows], page.headers(request, total))
+    items = [TaskDO.listed(row) for row in rows]
+    if total > MOST_COUNTED and chosen.kept is None:
+        return await lists.answer(items, page.headers_of_many(request, MOST_COUNTED, is_full=len(rows) == page.limit))
+    return await lists.answer(items, {EXACT: "true"} | page.headers(request, total))
 
 
 @router.get("/{taskId}", response_model=Envelope[TaskDO], response_model_exclude_unset=True, summary="3.2 获取任务详情")

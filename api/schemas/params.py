@@ -12,7 +12,7 @@ from api.http.errors import refusal
 from api.schemas.fields import INT64_SCHEMA
 from api.schemas.words import ONE_LINE, ONE_LINE_HEADER, HeaderLine, Line
 from infra.json.strict_json import INT64
-from workflows.domain.limits import MAX_REASON
+from workflows.domain.limits import LAST_MS, MAX_REASON
 
 
 def _integer(text: str) -> int:
@@ -24,9 +24,13 @@ def _integer(text: str) -> int:
 Integer = Annotated[int, BeforeValidator(_integer), Field(json_schema_extra=INT64_SCHEMA)]
 """A 64-bit integer in ASCII digits."""
 
+Millisecond = Annotated[int, Field(ge=1, le=LAST_MS, json_schema_extra={"format": "int64"}), BeforeValidator(_integer)]
+"""A time in Unix milliseconds."""
+
 TaskId = Annotated[Line, Path(alias="taskId", description="任务ID")]
 NodeId = Annotated[Line, Path(alias="gpuId", description="GPU ID")]
 GroupName = Annotated[Line, Path(alias="groupId", description="任务组ID")]
+OperationId = Annotated[Line, Path(alias="operationId", description="批量操作ID")]
 AlertId = Annotated[Line, Path(alias="alertId", description="告警ID")]
 
 
@@ -44,7 +48,7 @@ IdempotencyKey = Annotated[
     _Key | None,
     Header(
         alias="Idempotency-Key",
-        description="扩展（可选）：相同的键和请求体得到同一任务，请求体不同则返回 400",
+        description="扩展（可选）：相同的键和请求体得到同一任务（或批量操作），请求体不同则返回 400",
     ),
 ]
 """An empty key is refused: a caller that sends one expects protection, and would get none."""

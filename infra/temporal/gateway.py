@@ -24,7 +24,8 @@ from infra.temporal.notifications import Granted, Notifications
 from infra.temporal.notifier import Notifier
 from infra.temporal.reachability import CALL, Reachability
 from workflows.gpu_health import GpuHealthWorkflow
-from workflows.messages import GpuHealthState, NodeSignal, TaskInput
+from workflows.messages import GpuHealthState, NodeSignal, OperationInput, TaskInput
+from workflows.operation import OperationWorkflow
 from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, WAITING, TaskWorkflow
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,11 @@ def task_workflow_id(task_id: str) -> str:
 def node_workflow_id(gpu_id: str) -> str:
     """The id of a node's workflow."""
     return f"gpu-{gpu_id}"
+
+
+def operation_workflow_id(operation_id: str) -> str:
+    """The id of a bulk operation's workflow."""
+    return f"operation-{operation_id}"
 
 
 class TemporalGateway:
@@ -125,6 +131,19 @@ class TemporalGateway:
                 static_summary=f"node {state.gpu_id}",
                 rpc_timeout=CALL,
                 **options,
+            )
+
+    async def start_operation(self, operation_id: str) -> None:
+        """Start the workflow of a bulk operation if it does not run. Raises TemporalAway."""
+        async with self.reaching():
+            await self.untraced.start_workflow(
+                OperationWorkflow.run,
+                OperationInput(operation_id),
+                id=operation_workflow_id(operation_id),
+                task_queue=self._settings.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"operation {operation_id}",
+                rpc_timeout=CALL,
             )
 
     async def grant(self, one: Granted) -> None:

@@ -39,4 +39,6 @@ MAY |= {
     call: {"user", "operator", "admin"} for call in (*_STEERING, "GET /groups/{groupId}")
 }  # the owner, operator, admin
 MAY["POST /tasks/batch"] = {"user", "admin"}  # as POST /tasks
+_BULK = ("POST /tasks/cancel", "POST /tasks/retry", "GET /operations/{operationId}")
+MAY |= {call: {"user", "operator", "admin"} for call in _BULK}  # the owner (lists are filtered), operator, admin
 CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

@@ -55,7 +55,7 @@ async def ask(api: Api, method: str, path: str, **options: Any) -> httpx.Respons
 
 
 def test_all_operations_are_here() -> None:
-    assert len(OPERATIONS) == 36
+    assert len(OPERATIONS) == 39
 
 
 @pytest.mark.parametrize(("method", "path"), [*OPERATIONS, *ELSEWHERE])
@@ -94,7 +94,10 @@ async def test_either_header_will_do_or_both_with_the_same_key(api: Api, shown: 
     assert response.status_code == 200
 
 
-OF_A_NAME = {"register": ("GET", "DELETE"), "batch": ("GET", "PATCH")}
+OF_A_NAME = {
+    "/gpus/register": ("GET", "DELETE"),
+    **dict.fromkeys(("/tasks/batch", "/tasks/cancel", "/tasks/retry"), ("GET", "PATCH")),
+}
 """Methods that mean a node or a task of that name."""
 
 
@@ -107,7 +110,7 @@ def wrong_methods() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [(method, path) for method, path in wrong_methods() if method not in OF_A_NAME.get(path.rpartition("/")[2], ())],
+    [(method, path) for method, path in wrong_methods() if method not in OF_A_NAME.get(path.removeprefix(PREFIX), ())],
 )
 async def test_a_wrong_method_is_not_found(api: Api, method: str, path: str) -> None:
     response = await api.http.request(method, api.stack.api_url + path)

@@ -24,7 +24,7 @@ CREATOR = Caller("k", Role.ADMIN, "test", "k")
 
 EMPTY = (
     "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas,"
-    " audit_log, outbox, outbox_ends, monitor_reports, event_log"
+    " audit_log, outbox, outbox_ends, monitor_reports, event_log, operations"
 )
 
 

@@ -10,6 +10,7 @@ from infra.db.ops import counters, event_log
 from infra.db.repair import invariants, verify
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
+from infra.db.tasks.filters import TaskFilter
 from infra.db.transactions import cancel_task, forget, node_state
 from tests.db import rows
 from tests.db.life import Life
@@ -100,7 +101,7 @@ async def test_a_forgotten_payload_is_null_and_the_task_says_so(busy: Life) -> N
     assert (after.payload, after.result, after.purged) == (None, None, True)
     assert await count(busy, "late_reports") == 0
     assert await forget.payloads(busy.connection, DAY) == 0
-    (listed,), total = await task_queries.page(busy.connection, {}, limit=10, offset=0, room=1000)
+    (listed,), total = await task_queries.page(busy.connection, TaskFilter(), limit=10, offset=0, room=1000)
     assert (listed.payload, listed.has_result, listed.purged, total) == (None, False, True, 1)
 
 
@@ -180,3 +181,17 @@ async def test_events_go_in_the_order_of_their_log_and_leave_no_hole(database: D
     assert [event.task_id for event in page.events] == ["4", "5", "6"]
     async with engine.begin() as connection:
         await connection.execute(rows.EMPTY)
+
+
+async def test_bulk_operations_that_have_ended(life: Life) -> None:
+    for name, state, days in (("old", "DONE", 2), ("young", "DONE", 0), ("running", "RUNNING", 2)):
+        await life.do(
+            "INSERT INTO operations (operation_id, kind, filter, key_id, owner, role, lineage, grants, request_hash,"
+            " asked_at, bound, matched, state, completed_at)"
+            " SELECT %(name)s, 'CANCEL', '{}', 'k', 'o', 'user', 'k', '{}', 'h', at, 1, 1, %(state)s,"
+            " CASE WHEN %(state)s = 'DONE' THEN at END"
+            " FROM (SELECT clock_timestamp() - make_interval(days => %(days)s)) a (at)",
+            name=name, state=state, days=days,
+        )  # fmt: skip
+    assert await forget.operations(life.connection, DAY) == 1
+    assert await count(life, "operations") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,9 @@ from infra.db.nodes import queries as node_queries
 from infra.db.ops import counters
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
+from infra.db.tasks.filters import TaskFilter
 from tests.db import rows
+from workflows.domain.task import EndReason
 
 ROOM = 1 << 20
 USERS, NODES, STATUSES, TYPES = ("u", "v"), ("g", "h", None), ("QUEUED", "PROCESSING"), (1, 2, 3)
@@ -31,7 +34,8 @@ async def some(life, connection):
 
 
 async def page(connection, filters, limit=100, offset=0, room=ROOM):
-    found, total = await task_queries.page(connection, filters, limit=limit, offset=offset, room=room)
+    chosen = TaskFilter(**filters)
+    found, total = await task_queries.page(connection, chosen, limit=limit, offset=offset, room=room)
     return [row.display_id for row in found], total
 
 
@@ -78,7 +82,7 @@ async def test_the_largest_payloads_and_results_stay_where_they_are(life, connec
         (600, [(None, None), (30, None), (None, 20), (10, 500)]),
         (0, [(None, None)] * 4),
     ]:
-        found, _ = await task_queries.page(connection, {}, limit=10, offset=0, room=room)
+        found, _ = await task_queries.page(connection, TaskFilter(), limit=10, offset=0, room=room)
         sizes = [
             tuple(None if part is None else len(part.encode()) for part in (row.payload, row.result)) for row in found
         ]
@@ -114,3 +118,40 @@ async def test_a_timeline_in_pages(life, connection):
     assert owner is not None
     assert (owner.user_id, owner.event_seq) == ("u", 3)
     assert await task_queries.owner(connection, "none") is None
+
+
+async def test_conditions_that_no_kept_count_knows(life, connection, monkeypatch):
+    """Each alone, with others, and where more fit than are counted."""
+    await connection.execute("TRUNCATE counters, counter_deltas")
+    ended = {"status": "FAILED", "completed_at": rows.NOW}
+    for number, columns in enumerate([
+        {"app": "x", "group_id": "one"}, {"app": "y", "group_id": "one"}, {"app": "x", **ended},
+        {"app": "x", "end_reason": "CANCELLED", **ended}, {"app": "y", "end_reason": "CANCELLED", **ended},
+    ]):  # fmt: skip
+        at = rows.Sql(f"to_timestamp({number} + 0.0005)")
+        await rows.task(connection, f"t{number}", user_id="uv"[number % 2], created_at=at, **columns)
+    cases: list[tuple[dict[str, Any], list[int]]] = [
+        ({"app": "x"}, [3, 2, 0]),
+        ({"app": "x", "user_id": "v"}, [3]),
+        ({"app": "x", "owner": "v"}, [3]),
+        ({"app": "x", "owner": "v", "user_id": "u"}, []),
+        ({"owner": "v", "user_id": "u"}, []),
+        ({"group_id": "one"}, [1, 0]),
+        ({"end_reason": EndReason.CANCELLED}, [4, 3]),
+        ({"end_reason": EndReason.FAILED}, [2]),
+        ({"end_reason": EndReason.CANCELLED, "status": "TIMEOUT"}, []),
+        ({"created_after": 2000}, [4, 3]),
+        ({"created_after": 1999}, [4, 3, 2]),
+        ({"created_before": 2000}, [1, 0]),
+        ({"created_before": 2001}, [2, 1, 0]),
+        ({"created_after": 500, "created_before": 3500, "status": "FAILED"}, [3, 2]),
+        ({"task_ids": ("t4", "t0", "t9")}, [4, 0]),
+    ]
+    for filters, wanted in cases:
+        found, total = await task_queries.page(connection, TaskFilter(**filters), limit=9, offset=0, room=ROOM)
+        assert ([row.task_id for row in found], total) == ([f"t{n}" for n in wanted], len(wanted)), filters
+    monkeypatch.setattr(task_queries, "MOST_COUNTED", 2)
+    chosen = TaskFilter(app="x")
+    for offset, shown in ((0, ["t3", "t2"]), (2, ["t0"]), (3, [])):
+        found, total = await task_queries.page(connection, chosen, limit=2, offset=offset, room=ROOM)
+        assert ([row.task_id for row in found], total) == (shown, 3)

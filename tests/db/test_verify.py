@@ -275,6 +275,15 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     ),
     (
         invariants.OVERDUE,
+        "op_1 is not worked off",
+        [
+            "INSERT INTO operations (operation_id, kind, filter, key_id, owner, role, lineage, grants, request_hash,"
+            " asked_at, bound, matched, state, updated_at) SELECT 'op_1', 'CANCEL', '{}', 'k', 'o', 'user', 'k', '{}',"
+            f" 'h', at, 1, 1, 'RUNNING', at FROM (SELECT {LONG_AGO}) a (at)",
+        ],
+    ),
+    (
+        invariants.OVERDUE,
         "running-1 is past its deadline",
         [f"UPDATE attempts SET claimed_at = {LONG_AGO} WHERE task_id = 'running'"],
     ),

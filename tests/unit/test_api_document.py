@@ -26,6 +26,9 @@ OURS = {
     "扩展 修改优先级",
     "扩展 批量创建任务",
     "扩展 获取任务组进度",
+    "扩展 批量取消任务",
+    "扩展 批量重试任务",
+    "扩展 获取批量操作的进度",
 }
 
 
@@ -198,7 +201,8 @@ def test_a_list_that_is_whole_by_default_has_no_default_page(section: str) -> No
 
 @pytest.mark.parametrize("section", ["2.1", "2.3", "3.1", "4.1", "5.2"])
 def test_a_list_tells_its_total(section: str) -> None:
-    assert set(operation(SECTIONS[section])["responses"]["200"]["headers"]) == {"X-Total-Count", "Link"}
+    inexact = {"X-Total-Count-Exact"} if section == "3.1" else set()
+    assert set(operation(SECTIONS[section])["responses"]["200"]["headers"]) == {"X-Total-Count", "Link"} | inexact
 
 
 def test_what_is_required_is_required() -> None:

@@ -21,7 +21,7 @@ from tests.unit.whole_api import ask, client, document
 DOCUMENT = document()
 CANARY = "zq9-canary"
 UNKNOWN = {"taskId": "task_none", "gpuId": "gpu_none", "alertId": "alert_999999", "taskType": "1",
-           "groupId": "group_none"}  # fmt: skip
+           "groupId": "group_none", "operationId": "op_none"}  # fmt: skip
 
 TEXTS = {"an integer": "1", "true": "true", "a list": "[]", "an object": "{}", "NUL": rf'"{CANARY}\u0000"',
          "a lone surrogate": rf'"{CANARY}\ud800"', "another": rf'"\udfff{CANARY}"'}  # fmt: skip
@@ -129,6 +129,8 @@ def test_the_table_is_whole() -> None:
         "patch tasks/task_none",
         "tasks",
         "tasks/batch",
+        "tasks/cancel",
+        "tasks/retry",
         "tasks/task_none/cancel",
         "tasks/task_none/result",
         "tasks/task_none/status",
@@ -227,6 +229,12 @@ PARAMETERS = {  # what is asked -> values that it must refuse
     "priority": ["", CANARY, "vip", "%00"],
     "keyId": ["%00", "%FF", "%ED%A0%80"],
     "owner": ["%00", "%FF", "%ED%A0%80"],
+    "app": ["%00", "%0A", "%FF"],
+    "userId": ["%00", "%0A", "%FF"],
+    "groupId": ["%00", "%0A", "%FF"],
+    "endReason": ["", CANARY, "cancelled", "%00"],
+    "createdAfter": [*NUMBERS, "0", "253402300800000"],
+    "createdBefore": [*NUMBERS, "0", "253402300800000"],
     "action": ["", CANARY, "%00"],
     "gpuId": ["%00", "%0A", "%7F", "%C2%9F", "%FF", "%ED%A0%80"],
     "reason": ["", "%20", "%00", "%0A", "a%09", "%7F", "%C2%85", "x" * 501, "手" * 501, "%FF", "%ED%A0%80"],

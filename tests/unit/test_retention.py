@@ -11,7 +11,7 @@ import pytest
 from activities.retention import BUSY_REST, REST, RetentionSteps
 from infra.settings import Settings
 
-LEFT = {"tasks": 5, "payloads": 0, "events": 1, "nodes": 2, "alerts": 1, "audit": 9}
+LEFT = {"tasks": 5, "payloads": 0, "operations": 0, "events": 1, "nodes": 2, "alerts": 1, "audit": 9}
 
 
 class Rows:
@@ -64,7 +64,7 @@ async def test_all_that_is_old_goes_by_its_own_period(rests: list[float]) -> Non
     assert await steps(rows).forget_all() == {kind: count for kind, count in LEFT.items() if count}
     assert not any(rows.left.values())
     days = {kind: period.days for kind, period in rows.periods.items()}
-    assert days == {"tasks": 30, "payloads": 7, "events": 7, "nodes": 30, "alerts": 90, "audit": 365}
+    assert days == {"tasks": 30, "payloads": 7, "operations": 30, "events": 7, "nodes": 30, "alerts": 90, "audit": 365}
     assert set(rests) == {REST}
 
 

@@ -25,7 +25,10 @@ AT_RUN_TIME = {
     ("locks", "_release"): "its callers give constants",
     ("transactions/forget", "_each"): "its callers give constants",
     ("schema/revision", "_only"): "its callers give constants",
-    ("tasks/queries", "page"): "chooses between constants",
+    ("tasks/queries", "page"): "the conditions are values of infra.db.tasks.filters._CONDITIONS",
+    ("tasks/queries", "_kept_page"): "chooses between constants",
+    ("tasks/operations", "matched"): "the conditions are values of infra.db.tasks.filters._CONDITIONS",
+    ("tasks/operations", "page"): "the conditions are values of infra.db.tasks.filters._CONDITIONS",
     ("repair/verify", "find"): "the checks are constants of infra.db.repair.invariants",
 }
 """Functions that put a statement together while they serve a request, and why that is safe."""

@@ -3,10 +3,10 @@
 With a word it takes only some: `continued` those around a continue-as-new, `claimed` the one of a task that gets its
 slot with its creation, `short` those of short work, `waiting` those of tasks that wait in a workflow that has begun,
 `commanded` the one of a node that a person signals, `drained` the one of a node that drains, `handed_back` the one of a
-task that is taken from it, `stopped_beside` the one of a task whose old node stops slowly,
-`granted_falsely` the one of a false grant, `endings` those of workflows that fail as their
-tasks, `cancelled` those of requests to cancel, `retention` the one of a run of the retention. Run it only when a
-workflow's commands change on purpose; open runs of the old commands must still replay.
+task that is taken from it, `stopped_beside` the one of a task whose old node stops slowly, `granted_falsely` the one of
+a false grant, `endings` those of workflows that fail as their tasks, `cancelled` those of requests to cancel,
+`retention` the one of a run of the retention, `operation` those of bulk operations. Run it only when a workflow's
+commands change on purpose; open runs of the old commands must still replay.
 """
 
 from __future__ import annotations
@@ -220,6 +220,32 @@ class Recorder:
             await self._handle(one).cancel()
             await self._closed(one)
             await self.keep(f"task_cancel_found_{name}", f"task-{one}")
+
+    async def operation(self) -> None:
+        """A bulk retry of several pages, and a continue-as-new between two of them."""
+        for number in range(60):
+            await self.api.create(14, app="bulk", userId=f"user_{number % 2}")
+        cancel = await self.api.post("/tasks/cancel", {"filter": {"app": "bulk"}})
+        await self._done("operation_cancel", cancel["operationId"])
+        retry = await self.api.post("/tasks/retry", {"filter": {"app": "bulk"}})
+        await self._done("operation_retry", retry["operationId"])
+
+    async def operation_continued(self) -> None:
+        """On a server that soon suggests it: a bulk retry that continues as new."""
+        for _ in range(700):
+            await self.api.create(14, app="bulk")
+        cancel = await self.api.post("/tasks/cancel", {"filter": {"app": "bulk"}})
+        await self._done(None, cancel["operationId"])
+        workflow_id = f"operation-{(await self.api.post('/tasks/retry', {'filter': {'app': 'bulk'}}))['operationId']}"
+        await self._done(None, workflow_id.removeprefix("operation-"))
+        await self.keep_runs("operation", workflow_id, await self.runs(workflow_id))
+
+    async def _done(self, name: str | None, operation_id: str) -> None:
+        """Waits until a bulk operation is done."""
+        await self.client.get_workflow_handle(f"operation-{operation_id}").result()
+        if name is not None:
+            await self.keep(name, f"operation-{operation_id}")
+        await asyncio.sleep(1)  # the list of runs lags behind
 
     def _handle(self, task_id: str) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(f"task-{task_id}")
@@ -484,6 +510,15 @@ async def cancelled() -> None:
         await usual.cancelled()
 
 
+async def operation() -> None:
+    """The histories of bulk operations."""
+    async with recorder() as usual:
+        await usual.operation()
+    DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
+    async with recorder() as hasty:
+        await hasty.operation_continued()
+
+
 async def continued() -> None:
     """The histories around a continue-as-new, without ones of a thousand events: the server suggests it sooner."""
     DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
@@ -505,6 +540,7 @@ if __name__ == "__main__":
         endings,
         cancelled,
         retention,
+        operation,
     )
     wanted = {one.__name__: one for one in alone}
     asyncio.run(wanted[sys.argv[1]]() if sys.argv[1:] else main())

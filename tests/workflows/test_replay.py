@@ -64,6 +64,10 @@ WANTED = {
     "task_cancel_found_completed",
     "task_cancel_found_cancelled",
     "task_cancel_ended_the_run",
+    "operation_cancel",
+    "operation_retry",
+    "operation_continued",
+    "operation_after_continue",
 }
 OLD_CANCEL = "task_cancel_ended_the_run"
 

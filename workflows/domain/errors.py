@@ -27,6 +27,10 @@ class GroupNotFound(DomainError):
     """任务组不存在"""
 
 
+class OperationNotFound(DomainError):
+    """批量操作不存在"""
+
+
 class GpuNotFound(DomainError):
     """GPU不存在"""
 

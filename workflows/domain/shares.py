@@ -6,7 +6,7 @@ name its apps, as it is to name its users.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from workflows.domain.role import Role
 
@@ -27,3 +27,8 @@ def named(flow: str | None, app: str) -> str:
 def counts_as_app(flow: str | None, app: str, granted: Container[str] | None) -> bool:
     """Whether the weight of the app counts: an owner's flow has it only where the key was granted that app."""
     return flow is None or (granted is not None and app in granted)
+
+
+def weight(flow: str | None, app: str, granted: Container[str] | None, of_app: Callable[[str], float]) -> float:
+    """The weight of a flow, by the weights that the apps were given."""
+    return of_app(app) if counts_as_app(flow, app, granted) else DEFAULT_WEIGHT

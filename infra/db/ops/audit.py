@@ -21,6 +21,8 @@ class Action(StrEnum):
     TASK_CANCEL = "task.cancel"
     TASK_RETRY = "task.retry"
     TASK_PRIORITY = "task.priority"
+    TASKS_CANCEL = "tasks.cancel"
+    TASKS_RETRY = "tasks.retry"
     GPU_REGISTER = "gpu.register"
     GPU_DEREGISTER = "gpu.deregister"
     GPU_FAULT = "gpu.fault"

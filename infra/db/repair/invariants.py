@@ -238,6 +238,9 @@ OVERDUE = Check(
              FROM tasks WHERE end_reason IN ({FROM_OUTSIDE})) turn USING (task_id)
      WHERE o.ended_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + COALESCE(turn.n, 0) / {TOLD_PER_S}.0)
      UNION ALL
+    SELECT operation_id || ' is not worked off' FROM operations
+     WHERE state = 'RUNNING' AND updated_at < clock_timestamp() - interval '{OVERDUE_S} s'
+     UNION ALL
     SELECT task_id || ' has expired' FROM tasks
      WHERE status = 'QUEUED' AND expires_at < clock_timestamp() - interval '{OVERDUE_S} s'
      UNION ALL

@@ -400,6 +400,32 @@ CREATE TABLE public.monitor_reports (
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
+CREATE TABLE public.operations (
+    operation_id text NOT NULL,
+    kind text NOT NULL,
+    filter jsonb NOT NULL,
+    reason text,
+    key_id text NOT NULL,
+    owner text NOT NULL,
+    role text NOT NULL,
+    lineage text NOT NULL,
+    grants jsonb NOT NULL,
+    idempotency_key text,
+    request_hash text NOT NULL,
+    asked_at timestamp with time zone NOT NULL,
+    bound bigint NOT NULL,
+    matched bigint NOT NULL,
+    done bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    cursor bigint DEFAULT 0 NOT NULL,
+    state text NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    completed_at timestamp with time zone,
+    CONSTRAINT ck_operations_completed_iff_done CHECK (((completed_at IS NOT NULL) = (state = 'DONE'::text))),
+    CONSTRAINT ck_operations_kind CHECK ((kind = ANY (ARRAY['CANCEL'::text, 'RETRY'::text]))),
+    CONSTRAINT ck_operations_state CHECK ((state = ANY (ARRAY['RUNNING'::text, 'DONE'::text])))
+);
+
 CREATE TABLE public.outbox (
     task_id text NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
@@ -542,6 +568,9 @@ ALTER TABLE ONLY public.leader_lease
 ALTER TABLE ONLY public.monitor_reports
     ADD CONSTRAINT pk_monitor_reports PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.operations
+    ADD CONSTRAINT pk_operations PRIMARY KEY (operation_id);
+
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT pk_outbox PRIMARY KEY (task_id);
 
@@ -613,11 +642,21 @@ CREATE INDEX ix_gpus_task_types ON public.gpus USING gin (task_types);
 
 CREATE INDEX ix_late_reports_task_id ON public.late_reports USING btree (task_id);
 
+CREATE INDEX ix_operations_ended ON public.operations USING btree (completed_at) WHERE (completed_at IS NOT NULL);
+
+CREATE INDEX ix_operations_running ON public.operations USING btree (updated_at) WHERE (state = 'RUNNING'::text);
+
 CREATE INDEX ix_tasks_aging ON public.tasks USING btree (waiting_since) WHERE ((waiting_since IS NOT NULL) AND (queue_class = 0));
+
+CREATE INDEX ix_tasks_app ON public.tasks USING btree (app, display_id);
+
+CREATE INDEX ix_tasks_created ON public.tasks USING btree (created_at);
 
 CREATE INDEX ix_tasks_deadline ON public.tasks USING btree (deadline) WHERE ((completed_at IS NULL) AND (deadline IS NOT NULL));
 
 CREATE INDEX ix_tasks_durations ON public.tasks USING btree (task_type, completed_at) WHERE (status = 'COMPLETED'::text);
+
+CREATE INDEX ix_tasks_end_reason ON public.tasks USING btree (end_reason, display_id) WHERE (end_reason IS NOT NULL);
 
 CREATE INDEX ix_tasks_ended ON public.tasks USING btree (completed_at) WHERE (completed_at IS NOT NULL);
 
@@ -652,6 +691,8 @@ CREATE UNIQUE INDEX uq_attempts_open_slot ON public.attempts USING btree (gpu_id
 CREATE UNIQUE INDEX uq_attempts_open_task ON public.attempts USING btree (task_id) WHERE (closed_at IS NULL);
 
 CREATE UNIQUE INDEX uq_attempts_success ON public.attempts USING btree (task_id) WHERE (outcome = 'SUCCEEDED'::text);
+
+CREATE UNIQUE INDEX uq_operations_idempotency ON public.operations USING btree (lineage, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
 CREATE UNIQUE INDEX uq_tasks_idempotency ON public.tasks USING btree (lineage, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 

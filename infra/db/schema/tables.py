@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.attempt import COMPARED, Outcome
 from workflows.domain.gpu import GpuStatus, PriorityQueue
+from workflows.domain.operation import Kind, State
 from workflows.domain.role import Role
 from workflows.domain.task import TERMINAL, TaskStatus
 
@@ -162,6 +163,9 @@ tasks = Table(
         postgresql_include=["user_id"],
         postgresql_where="group_id IS NOT NULL AND waiting_since IS NOT NULL",
     ),
+    Index("ix_tasks_app", "app", "display_id"),
+    Index("ix_tasks_created", "created_at"),
+    Index("ix_tasks_end_reason", "end_reason", "display_id", postgresql_where="end_reason IS NOT NULL"),
     # For lists by any filters: each type and status is a stretch in the list's order (infra.db.tasks.queries).
     Index("ix_tasks_kind", "task_type", "status", "display_id"),
     Index("ix_tasks_gpu_kind", "gpu_id", "task_type", "status", "display_id", postgresql_include=["user_id"]),
@@ -188,6 +192,45 @@ first_looks = Table(  # used by the version before alone
     metadata,
     Column("task_id", Text, primary_key=True),
     Column("due_at", _timestamp, nullable=False),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("operation_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("filter", JSONB, nullable=False),  # infra.db.tasks.filters
+    Column("reason", Text),  # of a cancel
+    # who asked for it, as they were then
+    Column("key_id", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("lineage", Text, nullable=False),
+    Column("grants", JSONB, nullable=False),
+    Column("idempotency_key", Text),
+    Column("request_hash", Text, nullable=False),
+    Column("asked_at", _timestamp, nullable=False),
+    Column("bound", BigInteger, nullable=False),  # the greatest display_id then: later tasks are not hit
+    # how far it is
+    Column("matched", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False, server_default=text("0")),
+    Column("failed", BigInteger, nullable=False, server_default=text("0")),
+    Column("cursor", BigInteger, nullable=False, server_default=text("0")),  # a display_id: up to it all had their turn
+    Column("state", Text, nullable=False),
+    Column("updated_at", _timestamp, nullable=False, server_default=_now),
+    Column("completed_at", _timestamp),
+    _one_of("kind", Kind),
+    _one_of("state", State),
+    CheckConstraint("(completed_at IS NOT NULL) = (state = 'DONE')", name="completed_iff_done"),
+    Index(
+        "uq_operations_idempotency",
+        "lineage",
+        "idempotency_key",
+        unique=True,
+        postgresql_where="idempotency_key IS NOT NULL",
+    ),
+    Index("ix_operations_running", "updated_at", postgresql_where="state = 'RUNNING'"),
+    Index("ix_operations_ended", "completed_at", postgresql_where="completed_at IS NOT NULL"),
 )
 
 attempts = Table(
@@ -499,6 +542,7 @@ __all__ = [
     "leader_lease",
     "metadata",
     "monitor_reports",
+    "operations",
     "outbox",
     "schema_compatibility",
     "task_events",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from infra.db.connection import Connection
 from infra.db.ops import counters
 from infra.db.slots import eligibility
+from infra.db.tasks.filters import PLAN_ANEW, TaskFilter
 from workflows.domain.task import TaskStatus
 
 
@@ -128,6 +129,7 @@ _LARGE = """
 _FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"
 _GET = f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = %(task_id)s"
 _OWNER = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = %(task_id)s"
+_OWNERS = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = ANY (%(task_ids)s)"
 _ORIGINAL = """
     SELECT user_id, lineage, status, task_type, app, priority, payload, purged_at IS NOT NULL AS purged, env,
            timeout_ms, max_retries, flow, group_id, clock_timestamp() + (expires_at - created_at) AS expires_at,
@@ -144,6 +146,9 @@ _PROGRESS = f"""
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
      WHERE t.task_id = %(task_id)s
     """
+_LIMIT = "LIMIT %(limit)s OFFSET %(offset)s"
+MOST_COUNTED = 10_000
+"""The most tasks that a list counts where no count is kept."""
 FAR = 100_000
 """Rows beyond which a page is read from the other end of the list if that is nearer.
 
@@ -172,9 +177,8 @@ def _ids(choice: _Choice, order: str) -> str:
     By kind, each type and status is a stretch of an index, however many other rows there are.
     """
     where = " AND ".join(f"t.{name} = %({name})s" for name in choice.columns) or "true"
-    page = "LIMIT %(limit)s OFFSET %(offset)s"
     if not choice.by_kind:
-        return f"SELECT t.display_id FROM tasks t WHERE {where} ORDER BY t.display_id {order} {page}"
+        return f"SELECT t.display_id FROM tasks t WHERE {where} ORDER BY t.display_id {order} {_LIMIT}"
     return f"""
         SELECT stretch.display_id
           FROM unnest(CAST(%(types)s AS bigint[])) AS a (task_type)
@@ -182,15 +186,18 @@ def _ids(choice: _Choice, order: str) -> str:
          CROSS JOIN LATERAL (
                SELECT t.display_id FROM tasks t WHERE {where} AND t.task_type = a.task_type AND t.status = b.status
                 ORDER BY t.display_id {order} LIMIT %(reach)s) stretch
-         ORDER BY stretch.display_id {order} {page}
+         ORDER BY stretch.display_id {order} {_LIMIT}
     """
 
 
-def _page(choice: _Choice, order: str) -> str:
-    """A page. The largest payloads and results are not read until the others fit `room`."""
+def _page(ids: str) -> str:
+    """A page of these `display_id`s, the newest first.
+
+    The largest payloads and results are not read until the others fit `room`.
+    """
     return f"""
         WITH page AS MATERIALIZED (
-            SELECT {_SMALL}, t.purged_at, {_LARGE} {_FROM} WHERE t.display_id = ANY (ARRAY({_ids(choice, order)}))),
+            SELECT {_SMALL}, t.purged_at, {_LARGE} {_FROM} WHERE t.display_id = ANY (ARRAY({ids}))),
         sized AS (
             SELECT display_id, field, sum(size) OVER (ORDER BY size, field, display_id) AS together
               FROM page
@@ -206,7 +213,7 @@ def _page(choice: _Choice, order: str) -> str:
 
 
 _FILTERS = [(), ("status",), ("task_type",), ("user_id",), ("gpu_id",), ("user_id", "gpu_id")]
-_PAGES = {(one, order): _page(one, order) for one in map(_Choice.of, _FILTERS) for order in ("DESC", "ASC")}
+_PAGES = {(one, order): _page(_ids(one, order)) for one in map(_Choice.of, _FILTERS) for order in ("DESC", "ASC")}
 
 
 async def get(connection: Connection, task_id: str) -> Task | None:
@@ -219,18 +226,42 @@ async def owner(connection: Connection, task_id: str) -> Owner | None:
     return await connection.one_or_none(Owner, _OWNER, {"task_id": task_id})
 
 
+async def owners(connection: Connection, task_ids: list[str]) -> list[Owner]:
+    """The owners of those of these tasks that there are."""
+    return await connection.all(Owner, _OWNERS, {"task_ids": task_ids})
+
+
 async def original(connection: Connection, task_id: str) -> Original | None:
     """What a retry of this task takes over, or None."""
     return await connection.one_or_none(Original, _ORIGINAL, {"task_id": task_id})
 
 
 async def page(
-    connection: Connection, filters: dict[str, Any], *, limit: int, offset: int, room: int
+    connection: Connection, chosen: TaskFilter, *, limit: int, offset: int, room: int
 ) -> tuple[list[ListedTask], int]:
-    """One page of tasks, newest first, and their total (a kept count). `filters`: status, task_type, gpu_id, user_id.
+    """One page of tasks, newest first, and their total.
 
+    The total is a kept count where there is one; else a total beyond MOST_COUNTED only says that there are more.
     Payloads and results are `room` bytes at most: the largest are null, and a result that is left out has `has_result`.
     """
+    if (kept := chosen.kept) is not None:
+        return await _kept_page(connection, kept, limit=limit, offset=offset, room=room)
+    await connection.execute(PLAN_ANEW)
+    total = await connection.one(int, _count(chosen), chosen.values | {"most": MOST_COUNTED + 1})
+    ids = f"SELECT t.display_id FROM tasks t WHERE {chosen.where} ORDER BY t.display_id DESC {_LIMIT}"
+    values = chosen.values | {"limit": limit, "offset": offset, "room": room}
+    is_there = offset < total or total > MOST_COUNTED
+    return (await connection.all(ListedTask, _page(ids), values) if is_there else []), total
+
+
+def _count(chosen: TaskFilter) -> str:
+    return f"SELECT count(*) FROM (SELECT FROM tasks t WHERE {chosen.where} LIMIT %(most)s) counted"
+
+
+async def _kept_page(
+    connection: Connection, filters: dict[str, Any], *, limit: int, offset: int, room: int
+) -> tuple[list[ListedTask], int]:
+    """`filters`: status, task_type, gpu_id, user_id."""
     whose = {name: filters[name] for name in ("user_id", "gpu_id") if name in filters}
     status, task_type = filters.get("status"), filters.get("task_type")
     kinds = await counters.tasks_by_kind(connection, **whose)

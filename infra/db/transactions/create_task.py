@@ -123,7 +123,8 @@ _CREATE = f"""
     start AS ({outbox.ADD}),
     audit AS (
         INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)
-        SELECT %(key_id)s, %(owner)s, %(role)s, %(action)s, %(subject)s, %(detail)s, %(outcome)s FROM created)
+        SELECT %(key_id)s, %(owner)s, %(role)s, %(action)s, %(subject)s, %(detail)s, %(outcome)s FROM created
+         WHERE %(audited)s)
     SELECT {columns(StoredTask)} FROM created
     """
 _MOMENTS = f"""
@@ -147,13 +148,15 @@ async def create(
     max_waiting: int | None = None,
     limits: Limits = NO_LIMITS,
     claims_slot: bool = True,
+    audited: bool = True,
     milestones: Mapping[int, Milestones] | None = None,
 ) -> Created:
     """Write the row, its place in the queue, and its entries in the outbox and the audit log.
 
-    With `claims_slot` the task also gets a slot, if one is free. With `milestones` of the types in its pool, a
-    long queue need not be counted. Raises IdempotencyConflict if the key was used with another body, TooManyWaiting if
-    `max_waiting` tasks of the same user are QUEUED, DeadlinePassed, WaitTooLong: then nothing may be committed.
+    Not `audited`: another entry of the audit log says it. With `claims_slot` the task also gets a slot, if one is free.
+    With `milestones` of the types in its pool, a long queue need not be counted. Raises IdempotencyConflict if the key
+    was used with another body, TooManyWaiting if `max_waiting` tasks of the same user are QUEUED, DeadlinePassed,
+    WaitTooLong: then nothing may be committed.
     """
     await locks.request(connection, task.lineage, task.idempotency_key)
     if max_waiting is not None and (seen := await _within_cap(connection, task, max_waiting)) is not None:
@@ -174,7 +177,7 @@ async def create(
     if not free:
         limits.check_wait(wait_s)
     values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}
-    values |= _entry(by, task)
+    values |= _entry(by, task) | {"audited": audited}
     row = await connection.one_or_none(StoredTask, _CREATE, values)
     if row is None:
         seen = await _seen(connection, task)

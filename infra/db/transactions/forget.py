@@ -38,6 +38,10 @@ _AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log ORDER BY i
 _ALERTS = (
     "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts ORDER BY seq LIMIT %(page)s) AND raised_at < %(limit)s"
 )
+_OPERATIONS = (
+    "DELETE FROM operations WHERE operation_id IN (SELECT operation_id FROM operations"
+    " WHERE completed_at < %(limit)s ORDER BY completed_at LIMIT %(page)s)"
+)
 # A drain and a fault outlive a deregistration.
 _GONE = "gone_at < %(limit)s AND status <> 'FAULTY' AND drained_at IS NULL"
 _LAST_EPOCH = f"SELECT COALESCE(max(epoch), 0) FROM gpus WHERE {_GONE}"
@@ -75,6 +79,11 @@ async def alerts(connection: Connection, period: timedelta, page: int = PAGE) ->
 async def events(connection: Connection, period: timedelta, page: int = PAGE) -> int:
     """Forget events older than `period`, in the order of their log and without a hole. Returns their number."""
     return await event_log.cut_old(connection, await _limit(connection, period), page)
+
+
+async def operations(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget bulk operations that ended longer ago than `period`. Returns their number."""
+    return await connection.execute(_OPERATIONS, {"limit": await _limit(connection, period), "page": page})
 
 
 async def nodes(connection: Connection, period: timedelta, page: int = PAGE) -> int:

@@ -1,0 +1,143 @@
+"""The step of a bulk operation: one page of its tasks (ADR 0041)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from temporalio import activity
+
+from activities.beating import beating
+from infra.db.session import Database, is_unavailable
+from infra.db.slots.forecast import Forecast
+from infra.db.tasks import operations, outbox, queries
+from infra.db.tasks.operations import Operation, Progress, Turn
+from infra.db.tasks.queries import Original
+from infra.db.transactions import retry_task, work_off
+from infra.db.transactions.create_task import Created, NewTask
+from infra.db.transactions.work_off import Room
+from infra.settings import Settings
+from infra.temporal.access import TemporalAway
+from infra.temporal.gateway import TemporalGateway
+from infra.temporal.notifications import Notifications
+from workflows.domain import shares
+from workflows.domain.errors import DomainError
+from workflows.domain.gpu import PriorityQueue
+from workflows.domain.operation import Kind, State
+from workflows.domain.priority import class_of
+from workflows.messages import OperationInput, OperationProgress, TaskInput
+
+PAGE = {Kind.CANCEL: 500, Kind.RETRY: 50}
+"""Tasks of a page: cancels of what waits are one statement, retries are a transaction each."""
+AT_ONCE = 8
+"""Transactions at the same time that end tasks which do not wait."""
+
+
+class OperationSteps:
+    """Implements `workflows.ports.OperationActivities`."""
+
+    def __init__(self, database: Database, temporal: TemporalGateway, forecast: Forecast, settings: Settings) -> None:
+        self._run = database.run
+        self._temporal = temporal
+        self._forecast = forecast
+        self._settings = settings
+
+    @activity.defn(name="work_off_page")
+    async def work_off_page(self, given: OperationInput) -> OperationProgress:
+        """Change the tasks of the next page. Repeating it changes no task twice, and counts none twice."""
+        operation = await self._run(lambda c: operations.get(c, given.operation_id))
+        if operation is None:
+            return OperationProgress(State.DONE, 0, 0, 0)
+        progress = await self._progress(operation)
+        if progress.state == State.RUNNING:
+            async with beating():
+                await self._work_off(operation, progress.cursor)
+        return (await self._progress(operation)).message()
+
+    async def _progress(self, operation: Operation) -> Progress:
+        return await self._run(lambda c: operations.progress(c, operation.operation_id))
+
+    async def _work_off(self, operation: Operation, cursor: int) -> None:
+        size = PAGE[operation.kind]
+        turns = await self._run(lambda c: operations.page(c, operation, cursor, size))
+        is_whole = await (self._cancel if operation.kind == Kind.CANCEL else self._retry)(operation, turns)
+        if not is_whole:
+            return  # the page is repeated
+        if len(turns) == size:
+            await self._run(lambda c: operations.pass_by(c, operation.operation_id, turns[-1].display_id))
+        else:
+            await self._run(lambda c: operations.finish(c, operation.operation_id))
+
+    async def _cancel(self, operation: Operation, turns: Sequence[Turn]) -> bool:
+        """What waits at once, the rest one by one.
+
+        Returns False if a task has got a slot meanwhile: it may fit no more.
+        """
+        waiting = [turn.task_id for turn in turns if turn.waits]
+        ended = await self._run(lambda c: work_off.cancel_waiting(c, operation, waiting)) if waiting else []
+        others = [turn.task_id for turn in turns if not turn.waits]
+        for first in range(0, len(others), AT_ONCE):
+            some = others[first : first + AT_ONCE]
+            done = await asyncio.gather(*(self._cancel_one(operation, task_id) for task_id in some))
+            running = [task_id for task_id, changed in zip(some, done, strict=True) if changed]
+            await self._temporal.deliver(Notifications(ended=running))
+        return len(ended) == len(waiting)
+
+    async def _cancel_one(self, operation: Operation, task_id: str) -> bool:
+        """A row that cannot be ended holds up no other one."""
+        try:
+            return (await self._run(lambda c: work_off.cancel(c, operation, task_id))).changed
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            activity.logger.warning("could not cancel %s: %s", task_id, error)
+            return False
+
+    async def _retry(self, operation: Operation, turns: Sequence[Turn]) -> bool:
+        started = [task_id for turn in turns if (task_id := await self._retry_one(operation, turn)) is not None]
+        if started:
+            await self._run(lambda c: outbox.clear(c, started))
+        return True
+
+    async def _retry_one(self, operation: Operation, turn: Turn) -> str | None:
+        """Returns the new task, if its workflow is started. The reconciler starts the others."""
+        original = await self._run(lambda c: queries.original(c, turn.task_id))
+        if original is None or not _may_retry(operation, original):
+            await self._run(lambda c: work_off.give_up(c, operation, turn))
+            return None
+        task = retry_task.again(turn.task_id, original, operation.by, f"{operation.operation_id}\n{turn.task_id}")
+        room = await self._room(task, original)
+        try:
+            created = await self._run(lambda c: work_off.retry(c, operation, turn, task, room))
+        except DomainError as error:
+            activity.logger.info("%s is not retried: %s", turn.task_id, error)
+            await self._run(lambda c: work_off.give_up(c, operation, turn))
+            return None
+        if created.far_back:
+            self._forecast.found_long(room.capacity.pool)
+        await self._temporal.deliver(Notifications(grants=list(created.others)))
+        return await self._start(replace(task, task_id=created.row.task_id), created)
+
+    async def _room(self, task: NewTask, original: Original) -> Room:
+        vip = class_of(task.priority) is PriorityQueue.VIP
+        capacity = await self._forecast.of(task.task_type, vip=vip)
+        milestones = await self._forecast.milestones(capacity.pool)
+        weight = shares.weight(task.flow, task.app, original.granted_apps, self._settings.weight_of)
+        return Room(capacity, weight, self._settings.max_waiting, not self._temporal.away, milestones)
+
+    async def _start(self, task: NewTask, created: Created) -> str | None:
+        started = TaskInput.of(task, waits=created.waits, grant=created.grant)
+        try:
+            await self._temporal.start_task(started, task.traceparent)
+        except TemporalAway as error:
+            activity.logger.warning("%s will be started by the reconciler: %s", task.task_id, error)
+            return None
+        return task.task_id
+
+
+def _may_retry(operation: Operation, original: Original) -> bool:
+    """Whether the one who asked could retry it alone."""
+    grants = operation.by.grants
+    granted = grants.priority(original.priority, original.priority) is not None and grants.allow_app(original.app)
+    return granted and original.status in retry_task.RETRIED and not original.purged

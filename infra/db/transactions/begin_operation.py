@@ -1,0 +1,78 @@
+"""Asking for a bulk operation: how many tasks it would change, and its row, from which it is carried out."""
+
+from __future__ import annotations
+
+import json
+
+from infra.db.connection import Connection
+from infra.db.ops import audit
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.audit import Action
+from infra.db.tasks import operations
+from infra.db.tasks.filters import TaskFilter
+from infra.db.tasks.operations import Operation
+from workflows.domain.errors import IdempotencyConflict
+from workflows.domain.operation import Kind, State
+
+_ACTIONS = {Kind.CANCEL: Action.TASKS_CANCEL, Kind.RETRY: Action.TASKS_RETRY}
+
+
+async def count(connection: Connection, kind: Kind, chosen: TaskFilter) -> int:
+    """The number of tasks that it would change now."""
+    return await operations.matched(connection, kind, chosen, await operations.now(connection))
+
+
+async def begin(
+    connection: Connection,
+    by: Caller,
+    operation_id: str,
+    kind: Kind,
+    chosen: TaskFilter,
+    *,
+    reason: str | None,
+    idempotency_key: str | None,
+    request_hash: str,
+) -> Operation:
+    """Write the operation with an entry in the audit log, or return the earlier one of the same request.
+
+    Raises IdempotencyConflict if the key was used with another request.
+    """
+    moment = await operations.now(connection)
+    matched = await operations.matched(connection, kind, chosen, moment)
+    operation = Operation(
+        operation_id=operation_id,
+        kind=kind,
+        filter=chosen.given,
+        reason=reason,
+        key_id=by.key_id,
+        owner=by.owner,
+        role=by.role,
+        lineage=by.lineage,
+        grants=by.grants.shown(),
+        idempotency_key=idempotency_key,
+        request_hash=request_hash,
+        asked_at=moment.asked_at,
+        bound=moment.bound,
+        matched=matched,
+        state=State.RUNNING if matched else State.DONE,
+    )
+    if not await operations.add(connection, operation):
+        return await _earlier(connection, operation)
+    await audit.record(connection, by, _ACTIONS[kind], operation_id, _detail(operation))
+    return operation
+
+
+async def _earlier(connection: Connection, operation: Operation) -> Operation:
+    assert operation.idempotency_key is not None  # nothing else conflicts
+    seen = await operations.seen(connection, operation.lineage, operation.idempotency_key)
+    if seen is None or seen.request_hash != operation.request_hash:
+        raise IdempotencyConflict
+    return seen
+
+
+def _detail(operation: Operation) -> str:
+    given = {name: value for name, value in operation.filter.items() if name != "task_ids"}
+    if (task_ids := operation.filter.get("task_ids")) is not None:
+        given["ids"] = len(task_ids)
+    parts = [f"matched {operation.matched}", json.dumps(given, ensure_ascii=False)]
+    return ", ".join([*parts, operation.reason] if operation.reason else parts)

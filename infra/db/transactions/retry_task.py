@@ -1,0 +1,48 @@
+"""The task that a retry creates (ADR 0036): like the one that it repeats, and of the same owner."""
+
+from __future__ import annotations
+
+import hashlib
+
+from infra import telemetry
+from infra.db.ops.api_keys import Caller
+from infra.db.tasks.identity import new_task_id
+from infra.db.tasks.queries import Original
+from infra.db.transactions.create_task import NewTask
+from workflows.domain.gpu import PriorityQueue
+from workflows.domain.priority import class_of
+from workflows.domain.task import TaskStatus
+
+RETRIED = (TaskStatus.FAILED, TaskStatus.TIMEOUT)
+
+
+def again(task_id: str, original: Original, by: Caller, idempotency_key: str | None) -> NewTask:
+    """The new task. `idempotency_key` is one of the task's lineage (`key_among`)."""
+    return NewTask(
+        task_id=new_task_id(),
+        task_type=original.task_type,
+        user_id=original.user_id,
+        app=original.app,
+        priority=original.priority,
+        queue_class=int(class_of(original.priority) is PriorityQueue.VIP),
+        payload=original.payload,
+        env=original.env,
+        timeout_ms=original.timeout_ms,
+        max_retries=original.max_retries,
+        traceparent=telemetry.current_traceparent() or telemetry.new_traceparent(),
+        lineage=original.lineage or by.lineage,
+        idempotency_key=idempotency_key,
+        flow=original.flow,
+        request_hash=hashlib.sha256(f"retry {task_id}".encode()).hexdigest(),
+        group_id=original.group_id,
+        expires_at=original.expires_at,
+        deadline=original.deadline,
+        retry_of=task_id,
+    )
+
+
+def key_among(original: Original, by: Caller, idempotency_key: str | None) -> str | None:
+    """The caller's Idempotency-Key among those of the task's lineage; no header can carry another lineage's."""
+    if idempotency_key is None or original.lineage in (None, by.lineage):
+        return idempotency_key
+    return f"{by.lineage}\n{idempotency_key}"

@@ -1,0 +1,19 @@
+"""Bulk operations: what is done to many tasks, and how far it is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What is done to each task."""
+
+    CANCEL = "CANCEL"
+    RETRY = "RETRY"
+
+
+class State(StrEnum):
+    """RUNNING until every task has had its turn."""
+
+    RUNNING = "RUNNING"
+    DONE = "DONE"
