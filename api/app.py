@@ -28,6 +28,7 @@ from api.routes import (
     batches,
     cluster,
     create_task,
+    events,
     gpus,
     groups,
     monitoring,
@@ -35,6 +36,7 @@ from api.routes import (
     probes,
     reports,
     steering,
+    streams,
     tasks,
 )
 from infra import telemetry
@@ -56,6 +58,8 @@ ROUTERS = tuple(
         alerts,
         cluster,
         audit,
+        events,
+        streams,
     )
 )
 

@@ -14,6 +14,9 @@ from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import outbox
 from infra.db.write_behind import WriteBehind
+from infra.events.allowance import Allowance
+from infra.events.gauges import Gauges
+from infra.events.hub import Hub
 from infra.nodes.address_policy import AllowList
 from infra.nodes.beats import Beats
 from infra.settings import Settings
@@ -21,6 +24,11 @@ from infra.temporal.gateway import Starter, TemporalGateway
 from infra.temporal.notifications import Notifications
 
 log = logging.getLogger(__name__)
+
+MOST_STREAMS = 3000
+"""Streams of one process at once: the rest of its connections are for calls."""
+MOST_WAITS = 500
+"""Calls of one process that wait for a task's end (`Prefer: wait`)."""
 
 
 class Self(Protocol):
@@ -46,6 +54,10 @@ class Context:
         self.beats = Beats(self.database, self.cache)
         self.started = WriteBehind(self.database, outbox.clear)
         self.starter = Starter(self.temporal, self.started.note)
+        self.hub = Hub(self.database)
+        self.gauges = Gauges(self.database, self.forecast, self.hub)
+        self.streams = Allowance(MOST_STREAMS)
+        self.waits = Allowance(MOST_WAITS)
 
     async def deliver(self, notifications: Notifications) -> None:
         """Send signals after the commit without keeping the caller waiting. The first is under way when this

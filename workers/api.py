@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import uvicorn
 
@@ -52,7 +53,8 @@ async def serve(settings: Settings) -> None:
     await own.refresh()
     allowed = AllowList.of_nodes(settings, own)
     forecast = Forecast(database)
-    app = create_app(Context(database, cache, temporal, settings, instance, forecast, allowed))
+    context = Context(database, cache, temporal, settings, instance, forecast, allowed)
+    app = create_app(context)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -67,7 +69,7 @@ async def serve(settings: Settings) -> None:
     background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
     garbage.leave_out_what_is_loaded()
     try:
-        await ApiServer(config).serve()
+        await ApiServer(config, context.hub.close).serve()
     finally:
         for task in background:
             task.cancel()
@@ -77,7 +79,18 @@ async def serve(settings: Settings) -> None:
 
 
 class ApiServer(uvicorn.Server):
-    """Returns after a signal. uvicorn itself would send the signal once more and so end the process before the rest."""
+    """Returns after a signal. uvicorn itself would send the signal once more and so end the process before the rest.
+
+    Streams end first: they would wait for its deadline.
+    """
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._end_streams()
+        super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -35,7 +35,9 @@ INEXACT: dict[str, Any] = {
 WHOLE = "不分页时最多返回 1000 项，响应不超过 4 MiB，其余见 `Link`。"
 
 
-def _up_to(largest: int) -> Callable[[str], int]:
+def up_to(largest: int) -> Callable[[str], int]:
+    """A validator of a query's text: an integer from 1 to `largest`."""
+
     def number(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= largest:
             raise refusal(f"必须是 1 到 {largest} 的整数")
@@ -44,8 +46,8 @@ def _up_to(largest: int) -> Callable[[str], int]:
     return number
 
 
-PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(_up_to(MAX_PAGE))]
-PageSize = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(_up_to(MAX_SIZE))]
+PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(up_to(MAX_PAGE))]
+PageSize = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(up_to(MAX_SIZE))]
 
 
 @dataclass(frozen=True)

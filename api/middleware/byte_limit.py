@@ -76,6 +76,9 @@ class ByteLimit:
             nonlocal moved
             moved += len(message.get("body", b""))
             await send(message)
+            if moved >= STEP:  # a stream has no end to wait for
+                count, moved = moved, 0
+                await self._charge(lineage, limit, count)
 
         await self._charge(lineage, limit, declared)
         try:

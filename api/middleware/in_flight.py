@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
+from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import TooManyRequests, answer_to
@@ -17,6 +20,35 @@ AT_ONCE = {Role.USER: 16, Role.NODE: 32}
 """A user's reads occupy at most 16 of the 20 connections to Postgres. A node's key may serve a fleet that uploads."""
 TURN_S = 2.0
 """Seconds that a call waits for its turn. A burst within the rate limit is worked off in that time."""
+
+
+class Turn:
+    """A call's turn. What only waits gives it back, so that other calls of the lineage go on."""
+
+    def __init__(self, turns: asyncio.Semaphore | None = None) -> None:
+        self._turns = turns
+
+    def give_back(self) -> None:
+        """Let another call begin. Repeating it does nothing."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.release()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Let another call begin meanwhile, and take a turn again at the end."""
+        turns = self._turns
+        self.give_back()
+        yield
+        if turns is not None:
+            await turns.acquire()
+            self._turns = turns
+
+
+def turn_of(request: Request) -> Turn:
+    """The turn of a request's call."""
+    turn: Turn = request.scope["state"].get("turn") or Turn()
+    return turn
 
 
 class InFlight:
@@ -40,10 +72,11 @@ class InFlight:
         except TimeoutError:
             await answer_to(TooManyRequests())(scope, receive, send)
             return
+        turn = scope["state"]["turn"] = Turn(turns)
         try:
             await self._app(scope, receive, send)
         finally:
-            turns.release()
+            turn.give_back()
 
     def _turns_of(self, caller: Caller, *, beats: bool) -> asyncio.Semaphore:
         name = f"beats {caller.lineage}" if beats else caller.lineage

@@ -21,10 +21,19 @@ TAKEN = (
     "X-Attempt-Token",
     "X-Registration",
     "Prefer",
+    "Last-Event-ID",
     "traceparent",
 )
 """Headers that a page of another origin may send."""
-SHOWN = ("X-Total-Count", "X-Total-Count-Exact", "Link", "Retry-After", "X-Next-Cursor", "X-Registration")
+SHOWN = (
+    "X-Total-Count",
+    "X-Total-Count-Exact",
+    "Link",
+    "Retry-After",
+    "X-Next-Cursor",
+    "X-Registration",
+    "Preference-Applied",
+)
 """Headers that it may read."""
 
 
@@ -39,9 +48,15 @@ class HeadAsGet:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET"}, receive, without_body)
+            state = {**scope.get("state", {}), "is_head": True}
+            await self._app({**scope, "method": "GET", "state": state}, receive, without_body)
         else:
             await self._app(scope, receive, send)
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether a GET was a HEAD: what has no end ends at once then."""
+    return bool(scope.get("state", {}).get("is_head"))
 
 
 class Cors(CORSMiddleware):

@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.middleware.authentication import PREFIX
 from infra import telemetry
 
-UNASKED = ("/heartbeat", "/healthz", "/readyz")
-"""Ends of paths that are polled forever: traced only if the caller brings a trace."""
+UNASKED = ("/heartbeat", "/healthz", "/readyz", "/stream")
+"""Ends of paths that are polled or open forever: traced only if the caller brings a trace."""
 PATH_PARAMETERS = {"taskId": "task.id", "gpuId": "gpu.id"}
 LONGEST = 256  # characters of what a caller chose
 

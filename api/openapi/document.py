@@ -93,7 +93,13 @@ def _document(app: FastAPI, routes: list[APIRoute]) -> Object:
 
 def _links(paths: Object, name: str, where: str) -> Object:
     """Links to every operation whose path names this id; `where` is its place in the answer."""
-    operations = (operation for path, item in paths.items() if f"{{{name}}}" in path for operation in item.values())
+    operations = (
+        operation
+        for path, item in paths.items()
+        if f"{{{name}}}" in path
+        for operation in item.values()
+        if JSON in operation["responses"]["200"]["content"]  # a stream has no answer to go on from
+    )
     return {one["operationId"]: {"operationId": one["operationId"], "parameters": {name: where}} for one in operations}
 
 
@@ -134,6 +140,8 @@ def _without_null(schema: Object) -> Object:
 
 def _complete_success(success: Object, route: APIRoute) -> None:
     success["description"] = "成功"
+    if JSON not in success["content"]:  # a stream
+        return
     if "example" not in success["content"][JSON]:
         success["content"][JSON]["example"] = _example(route)
     if any(found.call in (page_of, whole_or_page_of) for found in _dependencies(route.dependant)):

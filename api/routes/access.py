@@ -83,6 +83,9 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "GET /cluster/status": OPERATORS,
     "GET /cluster/instances": OPERATORS,
     "GET /audit": ADMIN,
+    "GET /events": OPERATORS | USERS,  # a user those of their own tasks, here and in the streams
+    "GET /stream": OPERATORS | USERS,
+    "GET /tasks/{taskId}/stream": OPERATORS | USERS,
 }
 """The roles that may call each endpoint, by the route's own name."""
 

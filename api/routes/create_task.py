@@ -7,18 +7,20 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request, Response
 
 from api.dependencies import Context, ContextOf
 from api.http.body import JsonBody, check_depth
 from api.http.envelope import Envelope
 from api.middleware.authentication import CallerOf
-from api.routes import access, creation
+from api.routes import access, creation, waiting
+from api.routes.waiting import Prefer
 from api.schemas.create_task import CreateTask, TaskCreated
 from api.schemas.fields import unix_ms
 from api.schemas.params import IdempotencyKey
 from infra.db import clock
 from infra.db.ops.api_keys import Caller
+from infra.db.tasks import queries as task_queries
 from infra.db.transactions.create_task import Limits, NewTask
 from workflows.domain import shares
 from workflows.domain.errors import DeadlinePassed
@@ -32,12 +34,21 @@ _LATER = frozenset({"expiresIn", "deadline", "maxWait", "groupId"})
 """Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
 
 
-@router.post("", response_model=Envelope[TaskCreated], summary="3.5 创建任务")
+@router.post(
+    "",
+    response_model=Envelope[TaskCreated],
+    response_model_exclude_unset=True,
+    summary="3.5 创建任务",
+    responses={200: {"headers": waiting.APPLIED}},
+)
 async def create_task(
+    request: Request,
+    response: Response,
     context: ContextOf,
     caller: CallerOf,
     body: Annotated[CreateTask, Depends(JsonBody(CreateTask))],
     idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
 ) -> dict[str, Any]:
     access.check_creator(caller, body.user_id)
     access.check_app(caller, body.app)
@@ -47,7 +58,13 @@ async def create_task(
     task = new_task(context, caller, body, idempotency_key, _hash(body), creation.new_trace())
     limits = Limits(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
-    return await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
+    created = await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
+    task_id = created["data"].task_id
+    if applied := await waiting.for_end(request, context, task_id, prefer):
+        response.headers.update(applied)
+        now = await context.database.single(lambda c: task_queries.get(c, task_id))
+        created["data"] = created["data"] if now is None else TaskCreated.of(now)
+    return created
 
 
 def new_task(

@@ -13,7 +13,8 @@ from api.http.envelope import JSON, Envelope, ok
 from api.http.lists import FITTING, MAX_ANSWER
 from api.http.paging import EXACT, INEXACT, WHOLE, PageOf, WholeOrPageOf
 from api.middleware.authentication import CallerOf
-from api.routes import access
+from api.routes import access, waiting
+from api.routes.waiting import Prefer
 from api.schemas import task_progress, task_result
 from api.schemas.params import TaskId
 from api.schemas.task_filter import FilterOf
@@ -71,10 +72,22 @@ async def get_progress(context: ContextOf, caller: CallerOf, task_id: TaskId) ->
     return ok(task_progress.shown(row, capacity, ahead))
 
 
-@router.get("/{taskId}/result", response_model=Envelope[TaskResult], summary="3.4 获取任务结果")
-async def get_result(context: ContextOf, caller: CallerOf, task_id: TaskId) -> Response:
+@router.get(
+    "/{taskId}/result",
+    response_model=Envelope[TaskResult],
+    summary="3.4 获取任务结果",
+    responses={200: {"headers": waiting.APPLIED}},
+)
+async def get_result(
+    request: Request, context: ContextOf, caller: CallerOf, task_id: TaskId, prefer: Prefer = None
+) -> Response:
+    applied: dict[str, str] = {}
+    if prefer is not None:
+        await access.read_task(context, caller, task_id, task_queries.owner)
+        applied = await waiting.for_end(request, context, task_id, prefer)
     row = await access.read_task(context, caller, task_id, task_queries.get)
-    return Response(await off_loop.run(len(row.result or ""), lambda: task_result.shown(row)), media_type=JSON)
+    body = await off_loop.run(len(row.result or ""), lambda: task_result.shown(row))
+    return Response(body, media_type=JSON, headers=applied)
 
 
 @router.get(

@@ -68,3 +68,5 @@ class TaskCreated(Record):
     display_id: Long
     status: TaskStatus
     estimated_wait_s: StoredWait = Field(alias="estimatedWaitTime")
+    result: str | None = Field(None, description="扩展：仅在以 `Prefer: wait` 等待后出现；结束前为 null")
+    error_message: str | None = Field(None, description="扩展：同上")

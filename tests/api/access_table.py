@@ -41,4 +41,5 @@ MAY |= {
 MAY["POST /tasks/batch"] = {"user", "admin"}  # as POST /tasks
 _BULK = ("POST /tasks/cancel", "POST /tasks/retry", "GET /operations/{operationId}")
 MAY |= {call: {"user", "operator", "admin"} for call in _BULK}  # the owner (lists are filtered), operator, admin
+MAY |= {call: {"user", "operator", "admin"} for call in ("GET /events", "GET /stream", "GET /tasks/{taskId}/stream")}
 CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

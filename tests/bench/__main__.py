@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.bench import ageing, batches, burst, fleet, hostile, latency, makespan, queue, reads
+from tests.bench import ageing, batches, burst, fleet, hostile, latency, makespan, queue, reads, streams
 from tests.bench.figures import Figure, failure
 from tests.bench.machine import Others, machine, versions
 from tests.bench.plan import FULL, SHORT, Plan
@@ -36,6 +36,7 @@ GROUPS: tuple[dict[str, Measure], ...] = (
     {"queue": queue.measure, "batches": batches.measure},
     {"ageing": ageing.measure},
     {"hostile": hostile.measure},
+    {"streams": streams.measure},
 )
 NAMES = [name for group in GROUPS for name in group]
 

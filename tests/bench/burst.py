@@ -83,7 +83,7 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
         await rig.node(f"burst-{number}", TYPE, plan.slots // NODES, work.on_put, work.on_held)
         await rig.node(f"burst-202-{number}", ACCEPTED_TYPE, plan.slots // NODES, work.on_put)
     for task_type in (TYPE, ACCEPTED_TYPE):
-        await _burst(rig, work, task_type, 2 * plan.slots)
+        await burst(rig, work, task_type, 2 * plan.slots)
     await rig.bare.burst(2 * plan.slots, plan.slots)
     url = rig.stack.services.database_url.replace("postgresql+psycopg", "postgresql")
     async with Companion("tests.bench.dbos_peer", url.replace(f"/{DATABASE}?", "/dbos_peer?")) as peer:
@@ -99,18 +99,18 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
 
 async def _round(rig: Rig, work: AtOnce, peer: Companion, plan: Plan) -> Round:
     start = rig.meter.usage()
-    per_s, task_ids = await _burst(rig, work, TYPE, plan.burst_tasks)
+    per_s, task_ids = await burst(rig, work, TYPE, plan.burst_tasks)
     middle, ended = rig.meter.usage(), time.perf_counter()
     bare_per_s = await rig.bare.burst(plan.burst_tasks, plan.slots)
     end = rig.meter.usage()
-    accepted_per_s, _ = await _burst(rig, work, ACCEPTED_TYPE, plan.burst_tasks)
+    accepted_per_s, _ = await burst(rig, work, ACCEPTED_TYPE, plan.burst_tasks)
     dbos = await _dbos(peer, plan)
     beside = f"DBOS {dbos:.1f}/s" if isinstance(dbos, float) else "no DBOS"
     say(f"  {per_s:.1f}/s, by 202 {accepted_per_s:.1f}/s, bare {bare_per_s:.1f}/s, {beside}")
     return Round(per_s, accepted_per_s, ended, middle.since(start), bare_per_s, end.since(middle), dbos, task_ids)
 
 
-async def _burst(rig: Rig, work: AtOnce, task_type: int, count: int) -> tuple[float, list[str]]:
+async def burst(rig: Rig, work: AtOnce, task_type: int, count: int) -> tuple[float, list[str]]:
     """Tasks per second from the first POST until the last task is COMPLETED, by the database's clock."""
     app = f"burst-{uuid4().hex[:8]}"
     goal = work.accepted + count

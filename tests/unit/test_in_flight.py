@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi import Request
 
 from api.http.body import MAX_BODY
-from api.middleware.byte_limit import ByteLimit
-from api.middleware.in_flight import AT_ONCE, InFlight
+from api.middleware.byte_limit import STEP, ByteLimit
+from api.middleware.in_flight import AT_ONCE, InFlight, turn_of
 from infra.cache import AT_ONCE as CALLS_AT_ONCE
 from infra.cache import Cache
 from infra.db.ops.api_keys import Caller
@@ -169,3 +170,49 @@ async def test_redis_is_asked_by_no_more_than_have_connections(monkeypatch: pyte
     answers = await asyncio.gather(*(cache.take("u", Rate(rate=1, burst=1)) for _ in range(500)))
     assert set(answers) == {0.0}
     assert redis.most == CALLS_AT_ONCE
+
+
+async def test_what_only_waits_gives_its_turn_back() -> None:
+    app = Waits()
+    limited = InFlight(app)
+    calls = [call(limited, "patient") for _ in range(5 * AT_ONCE[Role.USER])]
+    await settled()
+    assert app.waiting == len(calls)
+    app.gate.set()
+    assert {await one for one in calls} == {200}
+    assert app.most_at_once <= AT_ONCE[Role.USER]
+    await asyncio.gather(*(call(limited, "patient") for _ in range(AT_ONCE[Role.USER])))  # every turn is there again
+
+
+class Waits:
+    """Waits without its turn, and answers with it."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.waiting = self.most_at_once = self._working = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with turn_of(Request(scope)).lent():
+            self.waiting += 1
+            await self.gate.wait()
+        self._working += 1
+        self.most_at_once = max(self.most_at_once, self._working)
+        await asyncio.sleep(0)
+        self._working -= 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def test_a_stream_is_charged_while_it_lasts() -> None:
+    """One that is followed for hours would be charged for all of it at its end."""
+    app = ByteLimit(_stream, Cache(None), Settings())
+    assert await call(app, "follower") == 200
+    assert await call(app, "follower") == 429
+
+
+async def _stream(scope: Any, receive: Any, send: Any) -> None:
+    limit = Settings().bytes_of(Role.USER)
+    assert limit is not None
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(2 * int(limit.burst) // STEP):
+        await send({"type": "http.response.body", "body": b"x" * STEP, "more_body": True})

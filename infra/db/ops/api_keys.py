@@ -37,6 +37,10 @@ _FIND = (
     " WHERE key_hash = ANY(%(hashes)s) AND revoked_at IS NULL"
     " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
 )
+_LIVE = (
+    "SELECT key_id FROM api_keys WHERE key_id = ANY(%(key_ids)s) AND revoked_at IS NULL"
+    " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+)
 _INSERT = """
     INSERT INTO api_keys (key_id, key_hash, role, owner, lineage, acts_for_others, note, expires_at)
     VALUES (%(key_id)s, %(key_hash)s, %(role)s, %(owner)s, %(lineage)s, %(acts_for_others)s, %(note)s, %(expires_at)s)
@@ -178,6 +182,11 @@ async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Calle
     same = (hashed for hashed in hashes if hashed in rows and hmac.compare_digest(rows[hashed].key_hash, hashed))
     callers = ((hashed, _caller(rows[hashed])) for hashed in same)
     return {hashed: caller for hashed, caller in callers if caller is not None}
+
+
+async def live(connection: Connection, key_ids: Sequence[str]) -> set[str]:
+    """Those of the keys that are live."""
+    return set(await connection.all(str, _LIVE, {"key_ids": list(key_ids)}))
 
 
 def _caller(row: _Live) -> Caller | None:

@@ -18,7 +18,8 @@ from workflows.domain.event import OF_USERS, EventType
 MOST = 1000
 """Events of a page."""
 
-_CURSOR = re.compile(r"evt_([0-9a-f]{8})_([0-9a-f]{1,15})_([0-9a-f]{1,15})")
+CURSOR = r"evt_([0-9a-f]{8})_([0-9a-f]{1,15})_([0-9a-f]{1,15})"
+"""The text of a cursor."""
 
 
 class BadCursor(ValueError):
@@ -39,7 +40,7 @@ class Cursor:
     @staticmethod
     def of(text: str) -> Cursor:
         """The cursor with this text. Raises BadCursor."""
-        parts = _CURSOR.fullmatch(text)
+        parts = re.fullmatch(CURSOR, text)
         if parts is None:
             raise BadCursor(text)
         return Cursor(parts[1], int(parts[2], 16), int(parts[3], 16))

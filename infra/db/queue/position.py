@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -38,6 +39,18 @@ _BETWEEN = """
             WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND q.queue_class = %(queue_class)s
               AND (q.queue_rank, q.display_id) >= (mark.rank, mark.display_id)
               AND (q.queue_rank, q.display_id) < (%(rank)s, %(display_id)s)) behind
+    """
+
+# The order is that of `_AHEAD`.
+_FIRST = """
+    SELECT task_id, n - 1 AS ahead
+      FROM (SELECT q.task_id, row_number() OVER (ORDER BY q.queue_class DESC, q.queue_rank, q.display_id) AS n
+              FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
+             CROSS JOIN LATERAL (
+                   SELECT task_id, queue_class, queue_rank, display_id FROM tasks t
+                    WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+                    ORDER BY queue_class DESC, queue_rank, display_id LIMIT %(limit)s) q) numbered
+     WHERE n <= %(limit)s AND task_id = ANY(CAST(%(task_ids)s AS text[]))
     """
 
 
@@ -81,6 +94,11 @@ class Milestones:
         return above + (passed - 1) * self.every, marks[passed - 1]
 
 
+class _Ahead(NamedTuple):
+    task_id: str
+    ahead: int
+
+
 class _Milestone(NamedTuple):
     queue_class: int
     queue_rank: float
@@ -92,6 +110,12 @@ async def ahead(connection: Connection, place: Place, pool: list[int], *, limit:
     """The number of tasks that wait before this place for slots that it can use, at most `limit` per type and class."""
     values = {**place.__dict__, "pool": pool, "limit": limit}
     return await connection.one(int, _AHEAD, values)
+
+
+async def first(connection: Connection, pool: list[int], task_ids: Sequence[str], *, limit: int) -> dict[str, int]:
+    """The number of tasks ahead of each of these that is among the first `limit` of a pool."""
+    values = {"pool": pool, "task_ids": list(task_ids), "limit": limit}
+    return {row.task_id: row.ahead for row in await connection.all(_Ahead, _FIRST, values)}
 
 
 async def milestones(connection: Connection, task_type: int, *, every: int) -> Milestones:

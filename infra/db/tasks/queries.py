@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -51,6 +51,14 @@ class ListedTask(Task):
     """A task in a list: a payload or result that did not fit is None."""
 
     has_result: bool
+
+
+@dataclass(frozen=True)
+class Snapshot(Task):
+    """A task without payload and result, and the place of its last event in the log, if that is kept."""
+
+    xid: int | None
+    id: int | None
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,13 @@ _LARGE = """
 """
 _FROM = "FROM tasks t LEFT JOIN task_results r USING (task_id)"
 _GET = f"SELECT {_SMALL}, {_LARGE} {_FROM} WHERE t.task_id = %(task_id)s"
+_SNAPSHOT = f"""
+    SELECT {_SMALL}, NULL AS payload, NULL AS result, e.xid, e.id
+      FROM tasks t
+      LEFT JOIN LATERAL (
+           SELECT xid, id FROM event_log e WHERE e.task_id = t.task_id ORDER BY xid DESC, id DESC LIMIT 1) e ON true
+     WHERE t.task_id = %(task_id)s
+    """
 _OWNER = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = %(task_id)s"
 _OWNERS = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = ANY (%(task_ids)s)"
 _ORIGINAL = """
@@ -144,7 +159,7 @@ _PROGRESS = f"""
            a.progress, a.progress_at, clock_timestamp() AS now
       FROM tasks t
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
-     WHERE t.task_id = %(task_id)s
+     WHERE t.task_id = ANY (CAST(%(task_ids)s AS text[]))
     """
 _LIMIT = "LIMIT %(limit)s OFFSET %(offset)s"
 MOST_COUNTED = 10_000
@@ -221,6 +236,11 @@ async def get(connection: Connection, task_id: str) -> Task | None:
     return await connection.one_or_none(Task, _GET, {"task_id": task_id})
 
 
+async def snapshot(connection: Connection, task_id: str) -> Snapshot | None:
+    """One task, and where its events go on, or None."""
+    return await connection.one_or_none(Snapshot, _SNAPSHOT, {"task_id": task_id})
+
+
 async def owner(connection: Connection, task_id: str) -> Owner | None:
     """A task's owner and its number of events, or None."""
     return await connection.one_or_none(Owner, _OWNER, {"task_id": task_id})
@@ -286,4 +306,9 @@ async def _kept_page(
 
 async def progress(connection: Connection, task_id: str) -> Progress | None:
     """A task's progress, or None."""
-    return await connection.one_or_none(Progress, _PROGRESS, {"task_id": task_id})
+    return next(iter(await progress_of_all(connection, [task_id])), None)
+
+
+async def progress_of_all(connection: Connection, task_ids: Sequence[str]) -> list[Progress]:
+    """The progress of those of the tasks that are there."""
+    return await connection.all(Progress, _PROGRESS, {"task_ids": list(task_ids)})

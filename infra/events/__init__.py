@@ -1,0 +1,1 @@
+"""Events in memory: one reader of the log for each process, and those who follow it."""

@@ -1,0 +1,220 @@
+"""The hub: one reader of the event log for each process, and a bounded buffer for each subscriber (ADR 0042).
+
+It reads only while there are subscribers. One that is too slow, or whose key is no longer valid, is ended, as are all
+when the process ends; a stream's reader goes on from its cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from infra.db.ops import api_keys, event_log
+from infra.db.ops.event_log import Cursor, Event, Whose
+from infra.db.session import Database, is_unavailable
+
+log = logging.getLogger(__name__)
+
+QUICK_S, SLOW_S = 0.04, 0.15
+"""Seconds between two reads: after an event, and after a while without one."""
+AGAIN_S = 0.5
+"""Seconds until a failed read is repeated."""
+KEYS_EVERY_S = 1.0
+"""Seconds between two checks of the subscribers' keys."""
+BUFFER = 1000
+"""Events that wait for a subscriber at most."""
+
+Place = tuple[int, int]
+
+
+class Subscription:
+    """What one subscriber gets. To be entered; leaving it ends it.
+
+    Topics: `("task", id)`, `("user", owner)`, `("lineage", …)`, `ALL`. An event of several of its topics comes once.
+    """
+
+    def __init__(self, hub: Hub, topics: Iterable[tuple[str, str]], types: Collection[str] | None, key_id: str) -> None:
+        self.topics = tuple(topics)
+        self.key_id = key_id
+        self.is_ended = False
+        self._hub = hub
+        self._types = None if types is None else frozenset(types)
+        self._buffer: deque[tuple[Cursor, Event]] = deque()
+        self._woken = asyncio.Event()
+        self._last: Place = (0, 0)
+        self._listens = False
+
+    async def __aenter__(self) -> Self:
+        await self._hub.add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hub.remove(self)
+
+    def listen(self) -> None:
+        """Buffer events from now on. Until then none is missed that is not in the log."""
+        self._listens = True
+
+    def begins_behind(self, cursor: Cursor) -> None:
+        """Drop what is not behind this cursor: it was read from the log."""
+        behind = (cursor.xid, cursor.id)
+        self._last = max(self._last, behind)
+        self._buffer = deque(pair for pair in self._buffer if _place(pair[1]) > behind)
+
+    def offer(self, cursor: Cursor, event: Event) -> None:
+        """Buffer an event, or end the subscription if its buffer is full."""
+        place = _place(event)
+        listens = self._listens and not self.is_ended
+        if not listens or place <= self._last or not (self._types is None or event.type in self._types):
+            return
+        self._last = place
+        if len(self._buffer) >= BUFFER:
+            self.end()
+        else:
+            self._buffer.append((cursor, event))
+            self._woken.set()
+
+    def end(self) -> None:
+        """End it: what is buffered is dropped."""
+        self.is_ended = True
+        self._buffer.clear()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Let `next` return now."""
+        self._woken.set()
+
+    async def next(self, within_s: float) -> list[tuple[Cursor, Event]]:
+        """What has happened since the last call; empty after `within_s`, after `wake`, and once it is ended."""
+        if not self._buffer and not self.is_ended:
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                return []
+        self._woken.clear()
+        found = list(self._buffer)
+        self._buffer.clear()
+        return found
+
+
+def _place(event: Event) -> Place:
+    return event.xid, event.id
+
+
+ALL = ("all", "")
+
+
+def topics_of(whose: Whose | None) -> list[tuple[str, str]]:
+    """The topics of what a caller may see."""
+    return [ALL] if whose is None else [("user", whose.owner), ("lineage", whose.lineage)]
+
+
+class Hub:
+    """Reads the log and hands it out."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._topics: dict[tuple[str, str], dict[Subscription, None]] = defaultdict(dict)
+        self._all: dict[Subscription, None] = {}
+        self._starting = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._checker: asyncio.Task[None] | None = None
+        self._cursor: Cursor | None = None
+        self._is_closed = False
+        self.seen = 0
+        """Events that were handed out so far."""
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def subscribe(
+        self, topics: Iterable[tuple[str, str]], key_id: str, types: Collection[str] | None = None
+    ) -> Subscription:
+        """A subscription of these topics; `types` None: of all types."""
+        return Subscription(self, topics, types, key_id)
+
+    async def add(self, one: Subscription) -> None:
+        """Begin to hand out to it. Raises what the database raises."""
+        if self._is_closed:
+            one.end()
+            return
+        self._all[one] = None
+        try:
+            await self._start()
+        except BaseException:
+            self._all.pop(one, None)
+            raise
+        for topic in one.topics:
+            self._topics[topic][one] = None
+
+    def remove(self, one: Subscription) -> None:
+        """Hand out nothing more to it."""
+        self._all.pop(one, None)
+        for topic in one.topics:
+            self._topics[topic].pop(one, None)
+            if not self._topics[topic]:
+                del self._topics[topic]
+
+    def close(self) -> None:
+        """End every subscription, and those to come."""
+        self._is_closed = True
+        self._end(list(self._all))
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._reader is None or self._reader.done():
+                self._cursor = await self._database.single(event_log.now)
+                self._checker = asyncio.create_task(self._check_keys())
+                self._reader = asyncio.create_task(self._read(self._checker))
+
+    async def _read(self, checker: asyncio.Task[None]) -> None:
+        pause = QUICK_S
+        while self._all:
+            try:
+                page = await self._database.single(partial(event_log.read, after=self._cursor))
+            except Exception as error:
+                if not is_unavailable(error):
+                    log.exception("the event log could not be read")
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if page.is_reset:  # the database is another one: each subscriber has to learn that from its own cursor
+                self._end(list(self._all))
+            for event in page.events:
+                self._hand_out(page.of(event), event)
+            self._cursor = page.until
+            if len(page.events) < event_log.MOST:
+                pause = QUICK_S if page.events else min(1.3 * pause, SLOW_S)
+                await asyncio.sleep(pause)
+        checker.cancel()
+
+    def _hand_out(self, cursor: Cursor, event: Event) -> None:
+        self.seen += 1
+        about = (("task", event.task_id), ("user", event.user_id), ("lineage", event.lineage), ALL)
+        for kind, name in about:
+            for one in list(self._topics.get((kind, name), ())) if name is not None else ():
+                one.offer(cursor, event)
+
+    async def _check_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEYS_EVERY_S)
+            key_ids = sorted({one.key_id for one in self._all})
+            try:
+                live = await self._database.single(partial(api_keys.live, key_ids=key_ids))
+            except Exception as error:
+                if not is_unavailable(error):
+                    log.exception("the keys of streams could not be checked")
+                continue
+            self._end([one for one in self._all if one.key_id in set(key_ids) - live])
+
+    @staticmethod
+    def _end(some: list[Subscription]) -> None:
+        for one in some:
+            one.end()
