@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -24,11 +23,11 @@ from api.schemas.events import After, LastEventId, Types
 from api.schemas.params import TaskId
 from infra.db.ops import event_log
 from infra.db.ops.api_keys import Caller
-from infra.db.ops.event_log import Cursor, Page
+from infra.db.ops.event_log import Cursor, Event, Page
 from infra.db.session import is_unavailable
 from infra.db.tasks import queries as task_queries
 from infra.events.allowance import Allowance, Spent, Taken
-from infra.events.hub import Subscription, topics_of
+from infra.events.hub import Handed, Subscription, topics_of
 from infra.nodes.beats import now_ms
 from workflows.domain.errors import DomainError
 from workflows.domain.role import Role
@@ -160,8 +159,15 @@ async def _live(subscription: Subscription) -> AsyncGenerator[bytes]:
     while not subscription.is_ended:
         found = await subscription.next(PING_S)
         if not subscription.is_ended:
-            yield b"".join(_frame(cursor, one) for cursor, one in found) or KEEPALIVE_COMMENT
+            yield b"".join(map(_shared_frame, found)) or KEEPALIVE_COMMENT
 
 
-def _frame(cursor: Cursor, event: Any) -> bytes:
+def _shared_frame(one: Handed) -> bytes:
+    """The frame of an event, encoded once for all streams."""
+    if "" not in one.frames:
+        one.frames[""] = _frame(one.cursor, one.event)
+    return one.frames[""]
+
+
+def _frame(cursor: Cursor, event: Event) -> bytes:
     return format_sse_event(data_str=events.shown(event, cursor).decode(), event=event.type, id=str(cursor))

@@ -58,11 +58,11 @@ async def _live(context: Context, subscription: Subscription, watch: Watch, ping
         news = watch.take()
         if subscription.is_ended:
             return
-        if any(one.type == EventType.TASK_ENDED for _, one in found):
+        if any(one.event.type == EventType.TASK_ENDED for one in found):
             end = _message("end", _shown(await _row(context, watch.task_id)))
-            yield b"".join(_status(cursor, one) for cursor, one in found) + end
+            yield b"".join(_status(one.cursor, one.event) for one in found) + end
             return
-        frames = [_status(cursor, one) for cursor, one in found]
+        frames = [_status(one.cursor, one.event) for one in found]
         frames += [_message(kind, msgspec.json.encode(value)) for kind, value in news.items()]
         yield b"".join(frames) or KEEPALIVE_COMMENT
 

@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from api.routes.streams import AT_ONCE
 from infra.db.ops import api_keys
 from infra.db.ops.audit import Actor
 from infra.db.session import Database
-from tests.conftest import Api
+from tests.conftest import TLS, Api, eventually
+from workflows.domain.role import Role
 
 TYPE = 761
 
@@ -155,3 +158,45 @@ async def test_a_stream_ends_with_its_key(make_caller, stack):
         async with asyncio.timeout(2.0):
             assert [one async for one in stream] == []
     await database.close()
+
+
+async def test_streams_take_no_turns_and_are_bounded(make_caller):
+    caller = await make_caller("user", "streams many")
+    all_open, gate = asyncio.Barrier(AT_ONCE[Role.USER] + 1), asyncio.Event()
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=caller.http.base_url, headers=caller.http.headers, limits=limits, trust_env=False, verify=TLS
+    ) as http:
+
+        async def hold() -> None:
+            await eventually(held, within=60)  # refused beyond the rate of calls
+
+        async def held() -> bool:
+            async with http.stream("GET", "/stream?after=now") as response:
+                if response.status_code == 429:
+                    return False
+                await all_open.wait()
+                await gate.wait()
+                return True
+
+        async def is_refused() -> bool:
+            async with http.stream("GET", "/stream?after=now") as response:
+                return "事件流" in (await response.aread()).decode()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE[Role.USER]):
+                group.create_task(hold())
+            await all_open.wait()
+            await eventually(is_refused)
+            await eventually(lambda: _answers(caller))
+            gate.set()
+    await eventually(lambda: _opens(caller))
+
+
+async def _answers(caller: Api) -> bool:
+    return (await caller.http.get("/tasks")).status_code == 200
+
+
+async def _opens(caller: Api) -> bool:
+    async with caller.http.stream("GET", "/stream?after=now") as response:
+        return response.status_code == 200

@@ -41,7 +41,7 @@ class Log:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    for name in ("QUICK_S", "SLOW_S", "KEYS_EVERY_S"):
+    for name in ("LEAST_S", "MOST_S", "KEYS_EVERY_S"):
         monkeypatch.setattr(hubs, name, 0.001)
     return Log()
 
@@ -55,7 +55,7 @@ async def got(one: Subscription, count: int) -> list[int]:
     found: list[int] = []
     async with asyncio.timeout(5):
         while len(found) < count and not one.is_ended:
-            found += [each.xid for _, each in await one.next(5)]
+            found += [each.event.xid for each in await one.next(5)]
     return found
 
 
