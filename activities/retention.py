@@ -43,6 +43,7 @@ class RetentionSteps:
             "payloads": (forget.payloads, settings.retain_payloads),
             "events": (forget.events, settings.retain_events),
             "operations": (forget.operations, settings.retain_tasks),
+            "deliveries": (forget.deliveries, settings.retain_payloads),
             "nodes": (forget.nodes, settings.retain_tasks),
             "alerts": (forget.alerts, settings.retain_alerts),
             "audit": (forget.audit, settings.retain_audit),

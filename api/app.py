@@ -38,6 +38,7 @@ from api.routes import (
     steering,
     streams,
     tasks,
+    webhooks,
 )
 from infra import telemetry
 
@@ -60,6 +61,7 @@ ROUTERS = tuple(
         audit,
         events,
         streams,
+        webhooks,
     )
 )
 

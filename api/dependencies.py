@@ -22,6 +22,7 @@ from infra.nodes.beats import Beats
 from infra.settings import Settings
 from infra.temporal.gateway import Starter, TemporalGateway
 from infra.temporal.notifications import Notifications
+from infra.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Context:
     instance: Self
     forecast: Forecast
     allowed: AllowList
+    receivers: Sender
 
     def __post_init__(self) -> None:
         self.beats = Beats(self.database, self.cache)

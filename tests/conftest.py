@@ -175,6 +175,8 @@ def stack_settings(data_dir: Path, **more: Any) -> Settings:
         "temporal_ui_port": free_port(),
         "heartbeat_timeout": GRACE_S,
         "monitor_interval": 2,
+        "webhook_networks": "127.0.0.0/8",
+        "webhook_retries": (0.2, 0.3, 0.5, 1, 1, 1, 2, 2, 2),
         "task_types": {901: {"timeout": 1000, "maxRetries": 0}, 902: {"maxRetries": 1}},
     }
     return Settings(**chosen | more)

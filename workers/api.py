@@ -23,6 +23,8 @@ from infra.nodes.own_services import OwnServices
 from infra.settings import ENV_PREFIX, Settings, load
 from infra.temporal.access import connect
 from infra.temporal.gateway import TemporalGateway
+from infra.webhooks.addresses import ReceiverAddresses
+from infra.webhooks.sender import Sender
 from workers.serving import event_loop, garbage
 from workers.serving.instance import Instance
 from workers.serving.schema import open_database
@@ -53,7 +55,8 @@ async def serve(settings: Settings) -> None:
     await own.refresh()
     allowed = AllowList.of_nodes(settings, own)
     forecast = Forecast(database)
-    context = Context(database, cache, temporal, settings, instance, forecast, allowed)
+    receivers = Sender(ReceiverAddresses(settings, own))
+    context = Context(database, cache, temporal, settings, instance, forecast, allowed, receivers)
     app = create_app(context)
     config = uvicorn.Config(
         app,

@@ -23,6 +23,7 @@ from activities.operations import OperationSteps
 from activities.reconciler import Reconciler
 from activities.retention import RetentionSteps
 from activities.tasks import TaskSteps
+from activities.webhooks import WebhookSteps
 from infra import telemetry
 from infra.cache import Cache
 from infra.db.slots.forecast import Forecast
@@ -34,6 +35,8 @@ from infra.settings import Settings, load
 from infra.temporal import schedules, search_attributes
 from infra.temporal.access import connect, is_away
 from infra.temporal.gateway import TemporalGateway
+from infra.webhooks.addresses import ReceiverAddresses
+from infra.webhooks.sender import Sender
 from workers.serving import event_loop, garbage
 from workers.serving.instance import Instance
 from workers.serving.schema import open_database
@@ -42,10 +45,18 @@ from workflows.monitor import MonitorWorkflow
 from workflows.operation import OperationWorkflow
 from workflows.retention import RetentionWorkflow
 from workflows.task import TaskWorkflow
+from workflows.webhook import QUEUE, WebhookWorkflow
 
 log = logging.getLogger(__name__)
 
-WORKFLOWS = [TaskWorkflow, GpuHealthWorkflow, MonitorWorkflow, RetentionWorkflow, OperationWorkflow]
+WORKFLOWS = [
+    TaskWorkflow,
+    GpuHealthWorkflow,
+    MonitorWorkflow,
+    RetentionWorkflow,
+    OperationWorkflow,
+    WebhookWorkflow,
+]
 PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
 """Our own pure modules: the sandbox need not load them anew for every workflow."""
 
@@ -93,6 +104,8 @@ async def serve(settings: Settings) -> None:
     bulk = OperationSteps(database, temporal, forecast, settings)
     node_steps = NodeSteps(database, temporal, nodes, settings)
     monitor = MonitorSteps(database, cache, Reconciler(database, temporal, nodes, settings), settings)
+    sender = Sender(ReceiverAddresses(settings, own))
+    webhooks = WebhookSteps(database, sender, settings)
     worker = Worker(
         temporal.client,
         task_queue=settings.task_queue,
@@ -110,9 +123,17 @@ async def serve(settings: Settings) -> None:
             monitor.check_health,
             RetentionSteps(database, settings).forget,
             bulk.work_off_page,
+            webhooks.disable_webhook,
         ],
         workflow_runner=workflow_runner(settings),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        graceful_shutdown_timeout=timedelta(seconds=2),
+    )
+    deliverer = Worker(
+        temporal.client,
+        task_queue=QUEUE.format(task_queue=settings.task_queue),
+        activities=[webhooks.send_due],
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         graceful_shutdown_timeout=timedelta(seconds=2),
     )
@@ -123,7 +144,7 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         garbage.leave_out_what_is_loaded()
-        async with worker:
+        async with worker, deliverer:
             await stop.wait()
     finally:
         for task in background:
@@ -131,5 +152,6 @@ async def serve(settings: Settings) -> None:
         await asyncio.gather(*background, return_exceptions=True)
         await temporal.close()
         await nodes.close()
+        await sender.close()
         await cache.close()
         await database.close()

@@ -202,6 +202,22 @@ class NodeState:
 
 
 @dataclass(frozen=True)
+class WebhookState:
+    """All that a WebhookWorkflow carries from run to run, and the answer to its query `state`."""
+
+    webhook_id: str
+    paused: bool = False
+
+
+@dataclass(frozen=True)
+class WebhookView:
+    """The webhook as `send_due` left it."""
+
+    gone: bool = False
+    next_in_s: float | None = None  # until the next try; None if nothing is left to send
+
+
+@dataclass(frozen=True)
 class MonitorReport:
     """Findings and repairs of one monitor run, for the Web UI."""
 

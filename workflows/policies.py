@@ -42,6 +42,12 @@ OPERATION_PAGE = timedelta(seconds=60)
 OPERATION_BEAT = timedelta(seconds=10)
 """A page of a bulk operation takes about a second; one that has not beaten for this long is worked off again."""
 
+WEBHOOK_TURN = timedelta(seconds=60)
+WEBHOOK_BEAT = timedelta(seconds=10)
+"""One turn of a webhook's deliveries; run again where its worker is lost."""
+WEBHOOK_PAUSE_S = 0.2
+"""The shortest pause between two turns."""
+
 NODE_CHECK_AT_LEAST_S = 132.0
 """The deadline timer of a node is no shorter, to bound its history; the leader's scan is what finds silence soon."""
 

@@ -18,6 +18,7 @@ from workflows.messages import (
     OperationInput,
     OperationProgress,
     Selection,
+    WebhookView,
 )
 
 
@@ -69,6 +70,20 @@ class NodeActivities(Protocol):
     @activity.defn(name="obey")
     async def obey(self, command: NodeCommand) -> None:
         """Carry out a person's command as the REST call does. Repeating it changes nothing."""
+        ...
+
+
+class WebhookActivities(Protocol):
+    """The steps of a webhook's life."""
+
+    @activity.defn(name="send_due")
+    async def send_due(self, webhook_id: str) -> WebhookView:
+        """Send what is due, for a bounded time. Repeating it sends what is still due, with the same ids."""
+        ...
+
+    @activity.defn(name="disable_webhook")
+    async def disable_webhook(self, webhook_id: str) -> None:
+        """Disable the webhook, as a person wants. Repeating it changes nothing."""
         ...
 
 

@@ -86,6 +86,15 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "GET /events": OPERATORS | USERS,  # a user those of their own tasks, here and in the streams
     "GET /stream": OPERATORS | USERS,
     "GET /tasks/{taskId}/stream": OPERATORS | USERS,
+    "POST /webhooks": OPERATORS | USERS,  # a user their own, here and below
+    "GET /webhooks": OPERATORS | USERS,
+    "POST /webhooks/secret": OPERATORS | USERS,
+    "DELETE /webhooks/{webhookId}": OPERATORS | USERS,
+    "POST /webhooks/{webhookId}/rotate": OPERATORS | USERS,
+    "POST /webhooks/{webhookId}/test": OPERATORS | USERS,
+    "GET /webhooks/{webhookId}/deliveries": OPERATORS | USERS,
+    "POST /webhooks/{webhookId}/replay": OPERATORS | USERS,
+    "POST /deliveries/{deliveryId}/replay": OPERATORS | USERS,
 }
 """The roles that may call each endpoint, by the route's own name."""
 

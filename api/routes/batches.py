@@ -16,7 +16,7 @@ from api.http.envelope import Envelope, ok
 from api.http.errors import BadRequest
 from api.middleware import rate_limit
 from api.middleware.authentication import CallerOf
-from api.routes import access, creation
+from api.routes import access, creation, receivers
 from api.routes.create_task import new_task, said
 from api.schemas.batches import MOST, CreateBatch
 from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
@@ -59,7 +59,8 @@ async def create_batch(
     await rate_limit.charge(request, -(-len(body.tasks) // TASKS_OF_A_CALL))
     trace = telemetry.current_traceparent()
     size = sum(len(task.payload) for task in body.tasks) + MAX_PAYLOAD
-    batch = await off_loop.run(size, lambda: _prepared(context, caller, body, idempotency_key, trace))
+    signer = await receivers.signer_of(context, caller, [one.webhook for one in body.tasks])
+    batch = await off_loop.run(size, lambda: _prepared(context, caller, body, idempotency_key, trace, signer))
     entries = [await _entry(context, caller, task, limits) for task, limits in batch.tasks]
     claims_slot = not context.temporal.away
     created = await context.database.run(
@@ -89,7 +90,12 @@ class _Batch:
 
 
 def _prepared(
-    context: Context, caller: Caller, body: CreateBatch, idempotency_key: str | None, trace: str | None
+    context: Context,
+    caller: Caller,
+    body: CreateBatch,
+    idempotency_key: str | None,
+    trace: str | None,
+    signer: str | None,
 ) -> _Batch:
     """Check each task, and complete it. Off the event loop. Raises what the checks of a single creation raise."""
     group = f"batch {body.group_id or ''}".encode()
@@ -104,7 +110,8 @@ def _prepared(
             raise BadRequest(f"{at}groupId", "与批次的 groupId 不同")
         grouped = one.model_copy(update={"group_id": one.group_id or body.group_id})
         key = transaction.key_of(idempotency_key, index)
-        task = new_task(context, caller, grouped, key, request_hash, trace or telemetry.new_traceparent(), at)
+        trace_of_task = trace or telemetry.new_traceparent()
+        task = new_task(context, caller, grouped, key, request_hash, trace_of_task, at, signer=signer)
         tasks.append((task, Limits(expires_in_ms=one.expires_in, max_wait_s=one.max_wait)))
     return _Batch(tasks, transaction.written(tasks))
 

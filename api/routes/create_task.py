@@ -13,7 +13,7 @@ from api.dependencies import Context, ContextOf
 from api.http.body import JsonBody, check_depth
 from api.http.envelope import Envelope
 from api.middleware.authentication import CallerOf
-from api.routes import access, creation, waiting
+from api.routes import access, creation, receivers, waiting
 from api.routes.waiting import Prefer
 from api.schemas.create_task import CreateTask, TaskCreated
 from api.schemas.fields import unix_ms
@@ -30,7 +30,7 @@ from workflows.domain.role import Role
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
-_LATER = frozenset({"expiresIn", "deadline", "maxWait", "groupId"})
+_LATER = frozenset({"expiresIn", "deadline", "maxWait", "groupId", "webhook"})
 """Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
 
 
@@ -55,7 +55,8 @@ async def create_task(
     await check_depth(body.payload, "payload")
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
-    task = new_task(context, caller, body, idempotency_key, _hash(body), creation.new_trace())
+    signer = await receivers.signer_of(context, caller, [body.webhook])
+    task = new_task(context, caller, body, idempotency_key, _hash(body), creation.new_trace(), signer=signer)
     limits = Limits(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     created = await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
@@ -75,8 +76,13 @@ def new_task(
     request_hash: str | None,
     traceparent: str,
     where: str = "",
+    *,
+    signer: str | None = None,
 ) -> NewTask:
-    """The task that a body describes. Raises BadRequest; `where` is what comes before the field's name in that."""
+    """The task that a body describes. `signer` is the webhook whose secret signs for the caller's tasks.
+
+    Raises BadRequest; `where` is what comes before the field's name in that.
+    """
     settings = context.settings
     priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None, where)
     return NewTask(
@@ -97,6 +103,8 @@ def new_task(
         request_hash=request_hash,
         deadline=clock.moment(body.deadline),
         group_id=body.group_id,
+        webhook=body.webhook,
+        webhook_id=signer if body.webhook else None,
     )
 
 

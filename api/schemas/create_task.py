@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from api.http.errors import refusal
 from api.schemas.fields import GroupId, Int64, Long, Name, Record, Request, UnixMs, sample
+from api.schemas.receivers import Url
 from api.schemas.tasks import PAYLOAD, StoredWait
 from api.schemas.words import ONE_LINE
 from workflows.domain.limits import MAX_EXPIRES_MS, MAX_RETRIES, MAX_TIMEOUT_MS, MAX_WAIT_S
@@ -49,6 +50,12 @@ class CreateTask(Request):
         description="扩展：截止时间，Unix 毫秒，须晚于当前时间；届时未结束的任务（包括执行中的）以 TIMEOUT 结束，"
         "`endReason` 为 DEADLINE",
         examples=[4102444800000],
+    )
+    webhook: Url | None = Field(
+        None,
+        description="扩展：接收该任务 `task.ended` 事件的 URL，以 `POST /webhooks/secret` 生成的密钥签名；"
+        "须先生成密钥。规则与 `POST /webhooks` 的 `url` 相同",
+        examples=["https://example.com/hooks/task"],
     )
     max_wait: Annotated[int, Field(ge=0, le=MAX_WAIT_S)] | None = Field(
         None,

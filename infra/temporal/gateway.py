@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -20,13 +21,15 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from infra import telemetry
 from infra.settings import Settings
+from infra.temporal.access import NoSuchWorkflow
 from infra.temporal.notifications import Granted, Notifications
 from infra.temporal.notifier import Notifier
 from infra.temporal.reachability import CALL, Reachability
 from workflows.gpu_health import GpuHealthWorkflow
-from workflows.messages import GpuHealthState, NodeSignal, OperationInput, TaskInput
+from workflows.messages import GpuHealthState, NodeSignal, OperationInput, TaskInput, WebhookState
 from workflows.operation import OperationWorkflow
 from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID, WAITING, TaskWorkflow
+from workflows.webhook import WebhookWorkflow
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,11 @@ def node_workflow_id(gpu_id: str) -> str:
 def operation_workflow_id(operation_id: str) -> str:
     """The id of a bulk operation's workflow."""
     return f"operation-{operation_id}"
+
+
+def webhook_workflow_id(webhook_id: str) -> str:
+    """The id of a webhook's workflow."""
+    return f"webhook-{webhook_id}"
 
 
 class TemporalGateway:
@@ -145,6 +153,27 @@ class TemporalGateway:
                 static_summary=f"operation {operation_id}",
                 rpc_timeout=CALL,
             )
+
+    async def attend_webhook(self, webhook_id: str) -> None:
+        """Tell a webhook's workflow that something is due, and start it if it does not run. Raises TemporalAway."""
+        async with self.reaching():
+            await self.untraced.start_workflow(
+                WebhookWorkflow.run,
+                WebhookState(webhook_id),
+                id=webhook_workflow_id(webhook_id),
+                task_queue=self._settings.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"webhook {webhook_id}",
+                start_signal="due",
+                rpc_timeout=CALL,
+            )
+
+    async def end_webhook(self, webhook_id: str) -> None:
+        """Tell the workflow of a deleted webhook to look at the row, though it is paused. Raises TemporalAway."""
+        with suppress(NoSuchWorkflow):
+            async with self.reaching():
+                handle = self.client.get_workflow_handle(webhook_workflow_id(webhook_id))
+                await handle.signal(WebhookWorkflow.resume, rpc_timeout=CALL)
 
     async def grant(self, one: Granted) -> None:
         """Tell a task that it has a slot, and begin its workflow if it has not begun. Raises TemporalAway."""

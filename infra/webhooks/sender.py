@@ -29,7 +29,8 @@ from workflows.domain.errors import ForbiddenReceiver
 
 TOTAL_S = 15.0
 """Seconds for a try: look-up, connection, and the head of the answer."""
-LOOK_UP_S = 5.0
+LOOK_UP_S = 2.0
+"""Seconds for a look-up that a caller of the API waits for."""
 AT_ONCE = 10
 """Tries at the same time at one host, by this process."""
 READ_BUFFER = 32 * 1024
@@ -126,7 +127,7 @@ class Sender:
         self._calling: Counter[str] = Counter()
 
     def room(self, host: str) -> int:
-        """How many more tries may begin at a host now."""
+        """How many more tries may begin now at a host, as it is in a URL."""
         return AT_ONCE - self._calling[host]
 
     @property
@@ -145,13 +146,14 @@ class Sender:
             target = parse(url)
         except BadUrl:
             return Answer(trouble=Trouble.URL)
-        self._calling[target.host] += 1
+        host = f"[{target.host}]" if ":" in target.host else target.host
+        self._calling[host] += 1
         try:
             return await self._tried(target, body, headers)
         finally:
-            self._calling[target.host] -= 1
-            if not self._calling[target.host]:
-                del self._calling[target.host]
+            self._calling[host] -= 1
+            if not self._calling[host]:
+                del self._calling[host]
 
     async def close(self) -> None:
         """Close the session."""

@@ -42,4 +42,10 @@ MAY["POST /tasks/batch"] = {"user", "admin"}  # as POST /tasks
 _BULK = ("POST /tasks/cancel", "POST /tasks/retry", "GET /operations/{operationId}")
 MAY |= {call: {"user", "operator", "admin"} for call in _BULK}  # the owner (lists are filtered), operator, admin
 MAY |= {call: {"user", "operator", "admin"} for call in ("GET /events", "GET /stream", "GET /tasks/{taskId}/stream")}
+_WEBHOOKS = (
+    "POST /webhooks", "GET /webhooks", "POST /webhooks/secret", "DELETE /webhooks/{webhookId}",
+    "POST /webhooks/{webhookId}/rotate", "POST /webhooks/{webhookId}/test", "GET /webhooks/{webhookId}/deliveries",
+    "POST /webhooks/{webhookId}/replay", "POST /deliveries/{deliveryId}/replay",
+)  # fmt: skip
+MAY |= {call: {"user", "operator", "admin"} for call in _WEBHOOKS}  # a user their own
 CASES = [(endpoint, role) for endpoint in MAY for role in ROLES]

@@ -55,7 +55,7 @@ async def ask(api: Api, method: str, path: str, **options: Any) -> httpx.Respons
 
 
 def test_all_operations_are_here() -> None:
-    assert len(OPERATIONS) == 42
+    assert len(OPERATIONS) == 51
 
 
 @pytest.mark.parametrize(("method", "path"), [*OPERATIONS, *ELSEWHERE])
@@ -97,8 +97,9 @@ async def test_either_header_will_do_or_both_with_the_same_key(api: Api, shown: 
 OF_A_NAME = {
     "/gpus/register": ("GET", "DELETE"),
     **dict.fromkeys(("/tasks/batch", "/tasks/cancel", "/tasks/retry"), ("GET", "PATCH")),
+    "/webhooks/secret": ("DELETE",),
 }
-"""Methods that mean a node or a task of that name."""
+"""Methods that mean a node, a task or a webhook of that name."""
 
 
 def wrong_methods() -> Iterator[tuple[str, str]]:

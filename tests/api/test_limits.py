@@ -23,6 +23,8 @@ from infra.resilience.token_bucket import ByteRate, Rate, RoleRate
 from infra.settings import Settings
 from infra.temporal.access import connect
 from infra.temporal.gateway import TemporalGateway
+from infra.webhooks.addresses import ReceiverAddresses
+from infra.webhooks.sender import Sender
 from tests.conftest import Api
 from workflows.domain.grants import Grants
 
@@ -44,9 +46,12 @@ async def serve(stack):
             database = Database(stack.services.database_url, connections=10)
             cache = Cache.connect(redis or stack.services.redis_url)
             engine = TemporalGateway(await connect(settings), settings)
-            allowed = AllowList.of_nodes(settings, OwnServices(settings))
+            own = OwnServices(settings)
+            allowed, receivers = AllowList.of_nodes(settings, own), Sender(ReceiverAddresses(settings, own))
             instance = type("Instance", (), {"id": "in the tests", "leads": False})()
-            app = create_app(Context(database, cache, engine, settings, instance, Forecast(database), allowed))
+            app = create_app(
+                Context(database, cache, engine, settings, instance, Forecast(database), allowed, receivers)
+            )
             closing.push_async_callback(database.close)
             closing.push_async_callback(cache.close)
 

@@ -21,7 +21,8 @@ from tests.unit.whole_api import ask, client, document
 DOCUMENT = document()
 CANARY = "zq9-canary"
 UNKNOWN = {"taskId": "task_none", "gpuId": "gpu_none", "alertId": "alert_999999", "taskType": "1",
-           "groupId": "group_none", "operationId": "op_none"}  # fmt: skip
+           "groupId": "group_none", "operationId": "op_none", "webhookId": "wh_none",
+           "deliveryId": "dlv_999999"}  # fmt: skip
 
 TEXTS = {"an integer": "1", "true": "true", "a list": "[]", "an object": "{}", "NUL": rf'"{CANARY}\u0000"',
          "a lone surrogate": rf'"{CANARY}\ud800"', "another": rf'"\udfff{CANARY}"'}  # fmt: skip
@@ -49,9 +50,10 @@ TOO_LARGE = {"payload": json.dumps("密" * (256 * 1024 // 3 + 1)), "metadata": j
              "maxRetries": "101", "progress": "101", "port": "65536", "maxConcurrentTasks": "1025",
              "supportedTaskTypes": json.dumps(list(range(65))), "deadline": "253402300800000",
              "expiresIn": "31536000001", "maxWait": "31536001", "groupId": json.dumps("x" * 129),
-             "reason": json.dumps("手" * 501)}  # fmt: skip
+             "url": json.dumps("https://example.com/" + "x" * 2048), "description": json.dumps("手" * 501),
+             "from": "253402300800000", "to": "253402300800000", "reason": json.dumps("手" * 501)}  # fmt: skip
 TOO_SMALL = {"timeout": "0", "maxRetries": "-1", "progress": "-1", "port": "0", "maxConcurrentTasks": "0",
-             "userId": '""', "app": '""', "gpuId": '""', "hostname": '""', "reason": '" "',
+             "userId": '""', "app": '""', "gpuId": '""', "hostname": '""', "reason": '" "', "from": "0", "to": "0",
              "deadline": "1703123456789", "expiresIn": "0", "maxWait": "-1", "groupId": '""'}  # fmt: skip
 NO_JSON = {"nothing": '""', "half": '"{"', "NaN": '"NaN"', "1e999": '"[1e999]"', "words": f'"{CANARY}"',
            "NUL within": r'"\"\\u0000\""', "deep": json.dumps("[" * 101 + "]" * 101)}  # fmt: skip
@@ -134,6 +136,8 @@ def test_the_table_is_whole() -> None:
         "tasks/task_none/cancel",
         "tasks/task_none/result",
         "tasks/task_none/status",
+        "webhooks",
+        "webhooks/wh_none/replay",
     ]
     assert len(FIELDS) > 150
 

@@ -11,7 +11,7 @@ import pytest
 from activities.retention import BUSY_REST, REST, RetentionSteps
 from infra.settings import Settings
 
-LEFT = {"tasks": 5, "payloads": 0, "operations": 0, "events": 1, "nodes": 2, "alerts": 1, "audit": 9}
+LEFT = {"tasks": 5, "payloads": 0, "operations": 0, "events": 1, "deliveries": 3, "nodes": 2, "alerts": 1, "audit": 9}
 
 
 class Rows:
@@ -64,7 +64,16 @@ async def test_all_that_is_old_goes_by_its_own_period(rests: list[float]) -> Non
     assert await steps(rows).forget_all() == {kind: count for kind, count in LEFT.items() if count}
     assert not any(rows.left.values())
     days = {kind: period.days for kind, period in rows.periods.items()}
-    assert days == {"tasks": 30, "payloads": 7, "operations": 30, "events": 7, "nodes": 30, "alerts": 90, "audit": 365}
+    assert days == {
+        "tasks": 30,
+        "payloads": 7,
+        "operations": 30,
+        "events": 7,
+        "deliveries": 7,
+        "nodes": 30,
+        "alerts": 90,
+        "audit": 365,
+    }
     assert set(rests) == {REST}
 
 
@@ -75,8 +84,8 @@ async def test_it_goes_slower_while_dispatches_are_slow(rests: list[float]) -> N
 
 async def test_a_run_leaves_the_rest_to_the_next_one_and_starves_no_kind(rests: list[float]) -> None:
     rows = Rows()
-    forgotten = await steps(rows, run_s=6.0).forget_all()
+    forgotten = await steps(rows, run_s=7.0).forget_all()
     assert rows.left["tasks"]
     assert rows.left["audit"]
-    assert set(forgotten) == {"tasks", "events", "nodes", "alerts", "audit"}
+    assert set(forgotten) == {"tasks", "events", "deliveries", "nodes", "alerts", "audit"}
     assert rests

@@ -30,6 +30,7 @@ from infra.settings import Settings
 from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
 from tests.db.rows import CREATOR
 from tests.fake_node import FakeNode
+from tests.receiver import Receiver
 from workers.stack.stack import Stack
 from workers.stack.temporal import DYNAMIC_CONFIG
 from workflows.messages import TaskInput
@@ -386,6 +387,47 @@ class Recorder:
         async for run in self.client.list_workflows("WorkflowType='RetentionWorkflow' AND ExecutionStatus='Completed'"):
             await self.keep("retention", run.id)
 
+    async def webhooks(self) -> None:
+        """A webhook that is paused, resumed and deleted, and one that a person cancels."""
+        async with Receiver() as receiver:
+            receiver.answers.append(500)
+            body = {"url": receiver.url(), "events": ["task.ended"]}
+            webhook_id, other = [(await self.api.post("/webhooks", body))["webhookId"] for _ in range(2)]
+            await self.api.post(f"/webhooks/{webhook_id}/test")
+            await asyncio.sleep(6)  # sent again, and the turn has ended
+            await self.keep("webhook_idle", f"webhook-{webhook_id}")
+            handle = self.client.get_workflow_handle(f"webhook-{webhook_id}")
+            for name in ("pause", "resume"):
+                await handle.signal(name)
+                await self.api.post(f"/webhooks/{webhook_id}/test")
+                await asyncio.sleep(4)
+                await self.keep(f"webhook_{name}d", f"webhook-{webhook_id}")
+            await self.api.ask("DELETE", f"/webhooks/{webhook_id}")
+            await handle.result()
+            await self.keep("webhook_deleted", f"webhook-{webhook_id}")
+            receiver.usual = 500
+            await self.api.post(f"/webhooks/{other}/test")
+            await asyncio.sleep(2)
+            handle = self.client.get_workflow_handle(f"webhook-{other}")
+            await handle.cancel()
+            with suppress(WorkflowFailureError):
+                await handle.result()
+            await self.keep("webhook_cancelled", f"webhook-{other}")
+
+    async def webhook_continued(self) -> None:
+        """On a server that soon suggests it: a paused webhook that continues as new."""
+        async with Receiver() as receiver:
+            made = await self.api.post("/webhooks", {"url": receiver.url(), "events": ["task.ended"]})
+            workflow_id = f"webhook-{made['webhookId']}"
+            await self.api.post(f"/webhooks/{made['webhookId']}/test")
+            await asyncio.sleep(2)
+            handle = self.client.get_workflow_handle(workflow_id)
+            while len(runs := await self.runs(workflow_id)) < 2:
+                await handle.signal("pause")
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(1)
+            await self.keep_runs("webhook", workflow_id, runs)
+
     async def continued(self) -> None:
         """On a server that soon suggests it: a task and a node that continue as new in the middle of their lives."""
         api = self.api
@@ -441,6 +483,7 @@ async def main() -> None:
         await usual.handed_back()
         await usual.stopped_beside()
         await usual.retention()
+    await webhooks()
     await continued()
 
 
@@ -519,6 +562,15 @@ async def operation() -> None:
         await hasty.operation_continued()
 
 
+async def webhooks() -> None:
+    """The histories of webhooks."""
+    async with recorder() as usual:
+        await usual.webhooks()
+    DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
+    async with recorder() as hasty:
+        await hasty.webhook_continued()
+
+
 async def continued() -> None:
     """The histories around a continue-as-new, without ones of a thousand events: the server suggests it sooner."""
     DYNAMIC_CONFIG["limit.historyCount.suggestContinueAsNew"] = str(SUGGEST_AFTER)
@@ -528,6 +580,7 @@ async def continued() -> None:
 
 if __name__ == "__main__":
     alone = (
+        webhooks,
         continued,
         granted_falsely,
         claimed,

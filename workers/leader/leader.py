@@ -22,6 +22,7 @@ from workers.leader.promotions import promote_waiting
 from workers.leader.silent_nodes import SilentNodes
 from workers.leader.stuck_workflows import StuckWorkflows
 from workers.leader.unused_slots import assign_unused_slots
+from workers.leader.webhooks import attend_webhooks
 
 Job = Callable[[], Awaitable[None]]
 
@@ -43,6 +44,7 @@ class Leader:
             partial(assign_unused_slots, database, temporal),
             EndedTasks(database, temporal, workflows).tell,
             partial(start_stalled_operations, database, temporal),
+            partial(attend_webhooks, database, temporal),
             SilentNodes(database, temporal, settings).find,
             LateMonitor(database, temporal, settings).find,
             self._stuck_workflows.find,

@@ -98,7 +98,7 @@ class StuckWorkflows:
             await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)
         elif run.workflow == NODE:
             await self._workflows.run_node_anew(run)
-        # the monitor is run again by its schedule, and a task without a row is none
+        # the monitor is run again by its schedule, a webhook by the leader, and a task without a row is none
 
     async def _collected(self, run: StuckRun) -> Drifted | None:
         """The task, after its closed attempt was collected, or None if it has no row."""

@@ -79,6 +79,22 @@ class DeliveryNotFound(DomainError):
     """投递记录不存在"""
 
 
+class WebhookDisabled(DomainError):
+    """Webhook已停用，请重新创建"""
+
+
+class TooManyWebhooks(DomainError):
+    """Webhook数量已达上限（20个）"""
+
+
+class TooManySecrets(DomainError):
+    """24小时内的轮换次数已达上限，请稍后重试"""
+
+
+class TooManyDeliveries(DomainError):
+    """请求参数错误: from 与 to 之间的投递超过 10000 条，请缩小范围"""
+
+
 class IdempotencyConflict(DomainError):
     """Idempotency-Key 已用于不同的请求"""
 

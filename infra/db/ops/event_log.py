@@ -103,6 +103,8 @@ class _Row(Event):  # without an event the fields of one are null
 _NAME = """
     left(encode(sha256(convert_to(epoch || ' ' || (SELECT system_identifier FROM pg_control_system()) || ' '
          || (SELECT oid FROM pg_database WHERE datname = current_database()), 'UTF8')), 'hex'), 8)"""
+NAME = f"(SELECT {_NAME} FROM event_log_state)"
+"""The log's part of the public id of an event."""
 _DONE = "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
 _NEXT = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
 _LOG = f"""

@@ -1,5 +1,32 @@
 -- What the migrations build. `python -m tests.db.schema` writes it; a test compares it.
 
+CREATE FUNCTION public.add_deliveries() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM webhooks WHERE state = 'ACTIVE') THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO deliveries (webhook_id, event_xid, event_no, task_id, url, next_try_at)
+    SELECT w.webhook_id, n.xid, n.id, n.task_id, w.own_url, clock_timestamp()
+      FROM logged n CROSS JOIN LATERAL (
+           SELECT webhook_id, events, NULL AS own_url FROM webhooks
+            WHERE state = 'ACTIVE' AND url IS NOT NULL AND sees_all
+           UNION ALL
+           SELECT webhook_id, events, NULL FROM webhooks
+            WHERE state = 'ACTIVE' AND url IS NOT NULL AND NOT sees_all AND owner = n.user_id
+           UNION ALL
+           SELECT webhook_id, events, NULL FROM webhooks
+            WHERE state = 'ACTIVE' AND url IS NOT NULL AND NOT sees_all AND lineage = n.lineage
+              AND owner IS DISTINCT FROM n.user_id
+           UNION ALL
+           SELECT s.webhook_id, s.events, t.webhook FROM tasks t JOIN webhooks s USING (webhook_id)
+            WHERE t.task_id = n.task_id AND n.type = 'task.ended' AND s.state = 'ACTIVE') w
+     WHERE n.type = ANY (w.events)
+     ORDER BY n.xid, n.id;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.count_alerts() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -264,6 +291,34 @@ CREATE TABLE public.counters (
     n bigint NOT NULL
 );
 
+CREATE TABLE public.deliveries (
+    delivery_id bigint NOT NULL,
+    webhook_id text NOT NULL,
+    event_xid bigint,
+    event_no bigint,
+    event_id text,
+    task_id text,
+    url text,
+    body bytea,
+    state text DEFAULT 'PENDING'::text NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    last_status integer,
+    last_error text,
+    next_try_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT ck_deliveries_is_due CHECK (((next_try_at IS NOT NULL) = (state = 'PENDING'::text))),
+    CONSTRAINT ck_deliveries_state CHECK ((state = ANY (ARRAY['PENDING'::text, 'DELIVERED'::text, 'DEAD'::text])))
+);
+
+ALTER TABLE public.deliveries ALTER COLUMN delivery_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.deliveries_delivery_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.event_log (
     xid bigint NOT NULL,
     id bigint NOT NULL,
@@ -504,6 +559,8 @@ CREATE TABLE public.tasks (
     group_id text,
     retry_of text,
     purged_at timestamp with time zone,
+    webhook text,
+    webhook_id text,
     CONSTRAINT ck_tasks_completed_iff_terminal CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'TIMEOUT'::text])))),
     CONSTRAINT ck_tasks_ends_as CHECK (((end_reason IS NULL) OR ((status = 'FAILED'::text) AND (end_reason = ANY (ARRAY['REJECTED'::text, 'POISON'::text, 'CANCELLED'::text]))) OR ((status = 'TIMEOUT'::text) AND (end_reason = ANY (ARRAY['EXPIRED'::text, 'DEADLINE'::text]))))),
     CONSTRAINT ck_tasks_starts_after_creation CHECK (((started_at IS NULL) OR (started_at >= created_at))),
@@ -518,6 +575,38 @@ ALTER TABLE public.tasks ALTER COLUMN display_id ADD GENERATED ALWAYS AS IDENTIT
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE public.webhook_secrets (
+    id bigint NOT NULL,
+    webhook_id text NOT NULL,
+    secret text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone
+);
+
+ALTER TABLE public.webhook_secrets ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.webhook_secrets_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.webhooks (
+    webhook_id text NOT NULL,
+    owner text NOT NULL,
+    lineage text NOT NULL,
+    sees_all boolean NOT NULL,
+    url text,
+    events text[] NOT NULL,
+    description text,
+    state text DEFAULT 'ACTIVE'::text NOT NULL,
+    disabled_because text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    look_after timestamp with time zone,
+    CONSTRAINT ck_webhooks_state CHECK ((state = ANY (ARRAY['ACTIVE'::text, 'DISABLED'::text, 'DELETED'::text])))
 );
 
 ALTER TABLE ONLY public.alembic_version
@@ -537,6 +626,9 @@ ALTER TABLE ONLY public.audit_log
 
 ALTER TABLE ONLY public.counters
     ADD CONSTRAINT pk_counters PRIMARY KEY (counter, key);
+
+ALTER TABLE ONLY public.deliveries
+    ADD CONSTRAINT pk_deliveries PRIMARY KEY (delivery_id);
 
 ALTER TABLE ONLY public.event_log
     ADD CONSTRAINT pk_event_log PRIMARY KEY (xid, id);
@@ -589,6 +681,12 @@ ALTER TABLE ONLY public.task_results
 ALTER TABLE ONLY public.tasks
     ADD CONSTRAINT pk_tasks PRIMARY KEY (task_id);
 
+ALTER TABLE ONLY public.webhook_secrets
+    ADD CONSTRAINT pk_webhook_secrets PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT pk_webhooks PRIMARY KEY (webhook_id);
+
 ALTER TABLE ONLY public.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
 
@@ -627,6 +725,12 @@ CREATE INDEX ix_audit_log_action ON public.audit_log USING btree (action, id);
 CREATE INDEX ix_audit_log_key ON public.audit_log USING btree (key_id, id);
 
 CREATE INDEX ix_audit_log_owner ON public.audit_log USING btree (owner, id);
+
+CREATE INDEX ix_deliveries_due ON public.deliveries USING btree (webhook_id, next_try_at) WHERE (state = 'PENDING'::text);
+
+CREATE INDEX ix_deliveries_task ON public.deliveries USING btree (task_id) WHERE (task_id IS NOT NULL);
+
+CREATE INDEX ix_deliveries_webhook ON public.deliveries USING btree (webhook_id, created_at, delivery_id);
 
 CREATE INDEX ix_event_log_lineage ON public.event_log USING btree (lineage, type, xid, id) WHERE (lineage IS NOT NULL);
 
@@ -686,6 +790,14 @@ CREATE INDEX ix_tasks_unpurged ON public.tasks USING btree (completed_at) WHERE 
 
 CREATE INDEX ix_tasks_user_kind ON public.tasks USING btree (user_id, task_type, status, display_id) INCLUDE (gpu_id);
 
+CREATE INDEX ix_webhook_secrets_webhook_id ON public.webhook_secrets USING btree (webhook_id);
+
+CREATE INDEX ix_webhooks_all ON public.webhooks USING btree (webhook_id) WHERE ((state = 'ACTIVE'::text) AND (url IS NOT NULL) AND sees_all);
+
+CREATE INDEX ix_webhooks_lineage ON public.webhooks USING btree (lineage);
+
+CREATE INDEX ix_webhooks_owner ON public.webhooks USING btree (owner);
+
 CREATE UNIQUE INDEX uq_attempts_open_slot ON public.attempts USING btree (gpu_id, slot) WHERE (closed_at IS NULL);
 
 CREATE UNIQUE INDEX uq_attempts_open_task ON public.attempts USING btree (task_id) WHERE (closed_at IS NULL);
@@ -695,6 +807,10 @@ CREATE UNIQUE INDEX uq_attempts_success ON public.attempts USING btree (task_id)
 CREATE UNIQUE INDEX uq_operations_idempotency ON public.operations USING btree (lineage, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
 CREATE UNIQUE INDEX uq_tasks_idempotency ON public.tasks USING btree (lineage, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+CREATE UNIQUE INDEX uq_webhooks_of_tasks ON public.webhooks USING btree (owner) WHERE ((url IS NULL) AND (state <> 'DELETED'::text));
+
+CREATE TRIGGER add_deliveries AFTER INSERT ON public.event_log REFERENCING NEW TABLE AS logged FOR EACH STATEMENT EXECUTE FUNCTION public.add_deliveries();
 
 CREATE TRIGGER count_alerts AFTER INSERT OR UPDATE ON public.alerts FOR EACH ROW EXECUTE FUNCTION public.count_alerts();
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -99,6 +100,8 @@ tasks = Table(
     Column("deadline", _timestamp),  # it ends by then
     Column("group_id", Text),
     Column("retry_of", Text),  # the task that this one repeats
+    Column("webhook", Text),  # a URL that gets its end
+    Column("webhook_id", Text),  # whose secret signs that
     Column("purged_at", _timestamp),  # when its payload and result were forgotten
     _one_of("status", TaskStatus),
     CheckConstraint(
@@ -344,6 +347,63 @@ event_log_state = Table(
     Column("cut_id", BigInteger, nullable=False, server_default=text("0")),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("lineage", Text, nullable=False),  # of the key that made it
+    Column("sees_all", Boolean, nullable=False),  # of all tasks, nodes and alerts; else of the owner's tasks
+    Column("url", Text),  # null: the secret for the `webhook` of the owner's tasks
+    Column("events", ARRAY(Text), nullable=False),
+    Column("description", Text),
+    Column("state", Text, nullable=False, server_default=text("'ACTIVE'")),
+    Column("disabled_because", Text),
+    Column("created_at", _timestamp, nullable=False, server_default=_now),
+    Column("look_after", _timestamp),  # until then the leader takes it as attended
+    CheckConstraint("state IN ('ACTIVE', 'DISABLED', 'DELETED')", name="state"),
+    Index("ix_webhooks_owner", "owner"),
+    Index("ix_webhooks_lineage", "lineage"),
+    Index("ix_webhooks_all", "webhook_id", postgresql_where="state = 'ACTIVE' AND url IS NOT NULL AND sees_all"),
+    Index("uq_webhooks_of_tasks", "owner", unique=True, postgresql_where="url IS NULL AND state <> 'DELETED'"),
+)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    # apart from webhooks, so that no list reads them; in plain text, since they sign (docs/adr)
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("webhook_id", Text, nullable=False, index=True),
+    Column("secret", Text, nullable=False),
+    Column("created_at", _timestamp, nullable=False, server_default=_now),
+    Column("expires_at", _timestamp),  # it has a successor
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    # a trigger writes them with the event (migration 0041)
+    Column("delivery_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("webhook_id", Text, nullable=False),
+    Column("event_xid", BigInteger),  # the event's place in the log; null: of none
+    Column("event_no", BigInteger),
+    Column("event_id", Text),  # its public id, kept with the body
+    Column("task_id", Text),
+    Column("url", Text),  # null: the webhook's
+    Column("body", LargeBinary),  # written with the first try
+    Column("state", Text, nullable=False, server_default=text("'PENDING'")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("next_try_at", _timestamp),
+    Column("created_at", _timestamp, nullable=False, server_default=_now),
+    CheckConstraint("state IN ('PENDING', 'DELIVERED', 'DEAD')", name="state"),
+    CheckConstraint("(next_try_at IS NOT NULL) = (state = 'PENDING')", name="is_due"),
+    Index("ix_deliveries_due", "webhook_id", "next_try_at", postgresql_where="state = 'PENDING'"),
+    Index("ix_deliveries_webhook", "webhook_id", "created_at", "delivery_id"),
+    Index("ix_deliveries_task", "task_id", postgresql_where="task_id IS NOT NULL"),
+)
+
 gpus = Table(
     "gpus",
     metadata,
@@ -531,6 +591,7 @@ __all__ = [
     "audit_log",
     "counter_deltas",
     "counters",
+    "deliveries",
     "event_log",
     "event_log_state",
     "first_looks",
@@ -548,4 +609,6 @@ __all__ = [
     "task_events",
     "task_results",
     "tasks",
+    "webhook_secrets",
+    "webhooks",
 ]

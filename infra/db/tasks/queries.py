@@ -91,6 +91,8 @@ class Original:
     max_retries: int
     flow: str | None
     group_id: str | None
+    webhook: str | None
+    webhook_id: str | None
     expires_at: datetime | None
     deadline: datetime | None
     app_granted: bool
@@ -147,7 +149,8 @@ _OWNER = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = %(task_i
 _OWNERS = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = ANY (%(task_ids)s)"
 _ORIGINAL = """
     SELECT user_id, lineage, status, task_type, app, priority, payload, purged_at IS NOT NULL AS purged, env,
-           timeout_ms, max_retries, flow, group_id, clock_timestamp() + (expires_at - created_at) AS expires_at,
+           timeout_ms, max_retries, flow, group_id, webhook, webhook_id,
+           clock_timestamp() + (expires_at - created_at) AS expires_at,
            CASE WHEN deadline > clock_timestamp() THEN deadline END AS deadline,
            EXISTS (SELECT FROM key_grants g
                     WHERE g.lineage = t.lineage AND CAST(g.grants AS jsonb) -> 'apps' ? t.app) AS app_granted

@@ -56,6 +56,8 @@ class NewTask:
     expires_at: datetime | None = None
     deadline: datetime | None = None
     retry_of: str | None = None
+    webhook: str | None = None  # a URL that gets its end
+    webhook_id: str | None = None  # whose secret signs that
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,18 @@ _OLD_TASKS = """
        AND NOT EXISTS (SELECT FROM attempts a WHERE a.task_id = t.task_id AND a.released_at IS NULL)
      ORDER BY completed_at LIMIT %(page)s FOR UPDATE SKIP LOCKED
     """
+# In an order that foreign keys allow.
 _FORGET = tuple(
     f"DELETE FROM {table} WHERE task_id = ANY (%(ids)s)"
-    for table in ("outbox", "late_reports", "task_events", "task_results", "attempts", "tasks")  # as foreign keys allow
+    for table in (
+        "outbox",
+        "deliveries",
+        "late_reports",
+        "task_events",
+        "task_results",
+        "attempts",
+        "tasks",
+    )
 )
 _OLD_PAYLOADS = """
     SELECT task_id FROM tasks WHERE completed_at < %(limit)s AND purged_at IS NULL
@@ -33,8 +42,13 @@ _PURGE = (
     "UPDATE tasks SET payload = '', purged_at = clock_timestamp() WHERE task_id = ANY (%(ids)s)",
     "UPDATE task_results SET result = 'null' WHERE task_id = ANY (%(ids)s)",
     "DELETE FROM late_reports WHERE task_id = ANY (%(ids)s)",
+    "DELETE FROM deliveries WHERE task_id = ANY (%(ids)s)",  # their bodies hold results
 )
 _AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log ORDER BY id LIMIT %(page)s) AND at < %(limit)s"
+_DELIVERIES = (
+    "DELETE FROM deliveries WHERE delivery_id IN (SELECT delivery_id FROM deliveries ORDER BY delivery_id"
+    " LIMIT %(page)s) AND created_at < %(limit)s"
+)
 _ALERTS = (
     "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts ORDER BY seq LIMIT %(page)s) AND raised_at < %(limit)s"
 )
@@ -69,6 +83,11 @@ async def payloads(connection: Connection, period: timedelta, page: int = PAGE) 
 async def audit(connection: Connection, period: timedelta, page: int = PAGE) -> int:
     """Forget entries of the audit log that are older than `period`. Returns their number."""
     return await connection.execute(_AUDIT, {"limit": await _limit(connection, period), "page": page})
+
+
+async def deliveries(connection: Connection, period: timedelta, page: int = PAGE) -> int:
+    """Forget deliveries that are older than `period`, also those that never arrived. Returns their number."""
+    return await connection.execute(_DELIVERIES, {"limit": await _limit(connection, period), "page": page})
 
 
 async def alerts(connection: Connection, period: timedelta, page: int = PAGE) -> int:

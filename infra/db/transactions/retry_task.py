@@ -38,6 +38,8 @@ def again(task_id: str, original: Original, by: Caller, idempotency_key: str | N
         expires_at=original.expires_at,
         deadline=original.deadline,
         retry_of=task_id,
+        webhook=original.webhook,
+        webhook_id=original.webhook_id,
     )
 
 

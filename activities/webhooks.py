@@ -1,0 +1,135 @@
+"""The steps of a webhook's life: send what is due, and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from temporalio import activity
+
+from activities.beating import beating
+from infra.db.connection import Connection
+from infra.db.ops.audit import Actor
+from infra.db.session import Database
+from infra.db.transactions import change_webhook
+from infra.db.webhooks import due
+from infra.db.webhooks.due import Due
+from infra.settings import Settings
+from infra.webhooks import signing
+from infra.webhooks.sender import Answer, Sender
+from workflows.messages import WebhookView
+
+TURN_S = 10.0
+"""Seconds after which a turn takes nothing new. A person's `pause` takes effect then."""
+LINGER_S = 2.0
+"""Seconds without anything due after which a turn ends: what comes meanwhile needs no new one."""
+LOOK_EVERY_S = 0.25
+GONE = 410
+BY_A_PERSON = Actor(None, "temporal", None)
+BY_ITSELF = Actor(None, "system", None)
+
+
+class WebhookSteps:
+    """Implements `workflows.ports.WebhookActivities`."""
+
+    def __init__(self, database: Database, sender: Sender, settings: Settings) -> None:
+        self._database = database
+        self._sender = sender
+        self._delays = settings.webhook_retries
+
+    @activity.defn(name="send_due")
+    async def send_due(self, webhook_id: str) -> WebhookView:
+        """Send what is due for `TURN_S`, a few at a time."""
+        async with beating():
+            return await _Turn(self._database, self._sender, self._delays, webhook_id).run()
+
+    @activity.defn(name="disable_webhook")
+    async def disable_webhook(self, webhook_id: str) -> None:
+        """Disable the webhook; the deliveries that are left are given up."""
+        await self._database.run(lambda c: change_webhook.disable(c, BY_A_PERSON, webhook_id, "TEMPORAL"))
+        await give_up(self._database, webhook_id)
+
+
+async def give_up(database: Database, webhook_id: str) -> None:
+    """Give up what is left to send of a disabled webhook."""
+    while await database.run(lambda c: due.end(c, webhook_id)):
+        pass
+
+
+class _Turn:
+    """One turn of one webhook."""
+
+    def __init__(self, database: Database, sender: Sender, delays: Sequence[float], webhook_id: str) -> None:
+        self._run = database.run
+        self._database = database
+        self._sender = sender
+        self._delays = delays
+        self._webhook_id = webhook_id
+        self._sending: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> WebhookView:
+        """Send until nothing has been due for a while, or the time is over."""
+        try:
+            gone = await self._send_all()
+            for sending in list(self._sending.values()):
+                await sending
+        finally:
+            for sending in self._sending.values():
+                sending.cancel()
+        next_in_s = await self._run(lambda c: due.leave(c, self._webhook_id))
+        return WebhookView(gone, None if next_in_s is None else max(0.0, next_in_s))
+
+    async def _send_all(self) -> bool:
+        """Returns whether the webhook is deleted."""
+        began = idle_since = time.monotonic()
+        while time.monotonic() - began < TURN_S and time.monotonic() - idle_since < LINGER_S:
+            turn = await self._run(
+                lambda c: due.take(c, self._webhook_id, list(self._sending), self._sender.full_hosts)
+            )
+            if turn.state != "ACTIVE":
+                if turn.state is not None:
+                    await give_up(self._database, self._webhook_id)
+                return turn.state is None
+            for one in turn.due:
+                if self._sender.room(one.host):
+                    self._begin(one, turn.secrets)
+            if self._sending:
+                idle_since = time.monotonic()
+                await asyncio.wait(self._sending.values(), timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                self._collect()
+            else:
+                await asyncio.sleep(LOOK_EVERY_S)
+        return False
+
+    def _begin(self, one: Due, secrets: Sequence[str]) -> None:
+        self._sending[one.delivery_id] = asyncio.create_task(self._send(one, secrets))
+
+    async def _send(self, one: Due, secrets: Sequence[str]) -> None:
+        headers = signing.headers(one.event_id, one.body, secrets)
+        answer = await self._sender.send(one.url, one.body, headers)
+        await self._run(partial(self._note, one=one, answer=answer))
+
+    async def _note(self, connection: Connection, *, one: Due, answer: Answer) -> None:
+        wait_s = None if answer.status == GONE else self._pause_s(one.tries, answer)
+        noted = await due.note(
+            connection,
+            one.delivery_id,
+            one.tries,
+            status=answer.status,
+            error=answer.trouble,
+            wait_s=wait_s,
+            accepted=answer.is_accepted,
+        )
+        if noted and answer.status == GONE and one.is_of_webhook:
+            await change_webhook.disable(connection, BY_ITSELF, self._webhook_id, "410")
+
+    def _pause_s(self, tries: int, answer: Answer) -> float | None:
+        """Seconds until the next try, or None after the last one."""
+        return max(self._delays[tries], answer.retry_after_s) if tries < len(self._delays) else None
+
+    def _collect(self) -> None:
+        """Forget those that are done. Raises what the database raised."""
+        for delivery_id in [number for number, task in self._sending.items() if task.done()]:
+            self._sending.pop(delivery_id).result()

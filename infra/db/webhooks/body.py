@@ -1,0 +1,45 @@
+"""The body of a delivery: the event as `GET /events` shows it, with the result if it is small."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from infra.db import clock
+
+MAX_RESULT = 16 * 1024
+"""Bytes of a result that travel with the event. Of a larger one the body says where it is."""
+TEST = "webhook.test"
+
+
+def of_event(
+    event_id: str,
+    kind: str,
+    at: datetime,
+    data: dict[str, Any],
+    *,
+    task_id: str | None = None,
+    gpu_id: str | None = None,
+    alert_id: str | None = None,
+    result: str | None = None,
+) -> bytes:
+    """The bytes that are sent, and sent again."""
+    named = {"taskId": task_id, "gpuId": gpu_id, "alertId": alert_id}
+    event = {
+        "id": event_id,
+        "type": kind,
+        "time": (at - clock.EPOCH) // timedelta(milliseconds=1),
+        **{name: value for name, value in named.items() if value is not None},
+        "data": data | _result(task_id, result),
+    }
+    return msgspec.json.encode(event)
+
+
+def _result(task_id: str | None, result: str | None) -> dict[str, Any]:
+    if result is None:
+        return {}
+    if len(result.encode()) <= MAX_RESULT:
+        return {"result": msgspec.Raw(result.encode())}
+    return {"resultUrl": f"/api/v2/tasks/{task_id}/result"}

@@ -1,0 +1,171 @@
+"""The trigger that writes deliveries, and what is taken of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from infra.db.ops.api_keys import Caller
+from infra.db.session import Database
+from infra.db.transactions import change_webhook
+from infra.db.webhooks import due, subscriptions
+from infra.db.webhooks.subscriptions import MOST, NewWebhook
+from infra.webhooks import signing
+from tests.db import rows
+from tests.db.sessions import Session
+from workflows.domain.errors import TooManySecrets, TooManyWebhooks
+from workflows.domain.role import Role
+
+BY = Caller("k", Role.USER, "u", "k")
+KEY = (
+    "INSERT INTO api_keys (key_id, key_hash, role, owner, lineage)"
+    " VALUES ('hooks_' || %(owner)s, %(owner)s, 'user', %(owner)s, 'k') ON CONFLICT DO NOTHING"
+)
+
+
+@pytest.fixture(autouse=True)
+async def nothing(database: Database) -> AsyncIterator[None]:
+    async def empty(c: Any) -> None:
+        await c.execute(rows.EMPTY)
+        await c.execute("TRUNCATE webhooks, webhook_secrets, deliveries")
+        for owner in ("u", "v"):
+            await c.execute(KEY, {"owner": owner})
+
+    await database.run(empty)
+    yield
+    await database.run(empty)
+    await database.run(lambda c: c.execute("DELETE FROM api_keys WHERE key_id LIKE 'hooks\\_%%'"))
+
+
+def webhook(name: str, owner: str = "u", *, url: str | None = "https://a.example/", **more: Any) -> NewWebhook:
+    chosen: dict[str, Any] = {"lineage": f"k_{owner}", "sees_all": False, "events": ["task.ended"], "description": None}
+    return NewWebhook(name, owner, url=url, secret=signing.new_secret(), **chosen | more)
+
+
+async def make(database: Database, *made: NewWebhook) -> None:
+    for one in made:
+        await database.run(lambda c, one=one: change_webhook.create(c, BY, one))  # type: ignore[misc]
+
+
+async def log(database: Database, *events: dict[str, Any]) -> None:
+    """Events, written in one statement."""
+    usual = {"type": "task.ended", "task_id": None, "user_id": None, "lineage": None}
+    values = [usual | event for event in events]
+    listed = ", ".join(
+        f"(event_stamp(), %(type{n})s, %(task_id{n})s, %(user_id{n})s, %(lineage{n})s, '{{}}')"
+        for n in range(len(values))
+    )
+    bound = {f"{name}{n}": value for n, one in enumerate(values) for name, value in one.items()}
+    statement = f"INSERT INTO event_log (xid, type, task_id, user_id, lineage, data) VALUES {listed}"
+    await database.run(lambda c: c.execute(statement, bound))
+
+
+async def targets(database: Database) -> list[str]:
+    return await database.run(lambda c: c.all(str, "SELECT webhook_id FROM deliveries ORDER BY delivery_id"))
+
+
+async def test_an_event_is_for_those_that_may_see_it_and_asked_for_it(database: Database) -> None:
+    await make(
+        database,
+        webhook("mine"), webhook("theirs", "v"), webhook("all", "op", sees_all=True),
+        webhook("other", events=["task.created"]), webhook("created_it", "v", lineage="acts"),
+    )  # fmt: skip
+    await log(database, {"user_id": "u", "lineage": "acts"})
+    assert sorted(await targets(database)) == ["all", "created_it", "mine"]
+
+
+async def test_nobody_gets_one_event_twice_and_nodes_are_for_operators(database: Database) -> None:
+    await make(database, webhook("mine", lineage="acts"), webhook("all", "op", sees_all=True, events=["node.gone"]))
+    await log(database, {"user_id": "u", "lineage": "acts"}, {"type": "node.gone"})
+    assert sorted(await targets(database)) == ["all", "mine"]
+
+
+async def test_a_rolled_back_event_has_no_delivery(database: Database, connection: Session) -> None:
+    await make(database, webhook("mine"))
+    statement = "INSERT INTO event_log (xid, type, user_id, data) VALUES (event_stamp(), 'task.ended', 'u', '{}')"
+    await connection.execute(statement)
+    assert await connection.scalar("SELECT count(*) FROM deliveries") == 1
+    await connection.rollback()
+    assert await targets(database) == []
+
+
+async def test_a_disabled_or_deleted_webhook_gets_nothing(database: Database) -> None:
+    await make(database, webhook("disabled"), webhook("deleted"))
+    await database.run(lambda c: change_webhook.disable(c, BY, "disabled", "410"))
+    await database.run(lambda c: change_webhook.delete(c, BY, "deleted"))
+    await log(database, {"user_id": "u"})
+    assert await targets(database) == []
+
+
+async def test_what_is_taken_is_kept_as_it_was(database: Database) -> None:
+    await make(database, webhook("mine"))
+    await log(database, {"user_id": "u", "task_id": "t"})
+    first = await database.run(lambda c: due.take(c, "mine", [], []))
+    again = await database.run(lambda c: due.take(c, "mine", [], []))
+    assert first.due == again.due
+    (one,) = first.due
+    assert one.event_id.encode() in one.body
+    assert (await database.run(lambda c: due.take(c, "mine", [one.delivery_id], []))).due == []
+    assert (await database.run(lambda c: due.take(c, "mine", [], ["a.example"]))).due == []
+
+
+async def test_an_outcome_is_noted_once(database: Database) -> None:
+    await make(database, webhook("mine"))
+    await log(database, {"user_id": "u"})
+    ((one),) = (await database.run(lambda c: due.take(c, "mine", [], []))).due
+
+    async def note(**more: Any) -> bool:
+        values: dict[str, Any] = {"status": 500, "error": None, "wait_s": 60.0}
+        return await database.run(lambda c: due.note(c, one.delivery_id, one.tries, **values | more))
+
+    assert await note()
+    assert not await note(accepted=True)
+    assert 50 < (await database.run(lambda c: due.leave(c, "mine")) or 0) <= 60
+
+
+async def test_each_host_gets_its_share(database: Database) -> None:
+    await database.run(lambda c: change_webhook.set_secret_of_tasks(c, BY, webhook("tasks", url=None)))
+    add = (
+        "INSERT INTO deliveries (webhook_id, event_id, body, url, next_try_at)"
+        " SELECT 'tasks', 'evt_' || n, '{}', %(url)s, clock_timestamp() FROM generate_series(1, 50) n"
+    )
+    for url in ("https://a.example/x", "https://[2606:4700::1]:443/y"):
+        await database.run(lambda c, url=url: c.execute(add, {"url": url}))  # type: ignore[misc]
+    hosts = [one.host for one in (await database.run(lambda c: due.take(c, "tasks", [], []))).due]
+    assert (hosts.count("a.example"), hosts.count("[2606:4700::1]")) == (due.AT_ONCE, due.AT_ONCE)
+
+
+async def test_the_leader_is_told_of_what_is_due_and_not_attended(database: Database) -> None:
+    await make(database, webhook("mine"))
+
+    async def unattended() -> list[str]:
+        return await database.run(lambda c: due.unattended(c, 10))
+
+    assert await unattended() == []
+    await log(database, {"user_id": "u"})
+    assert await unattended() == ["mine"]
+    assert await unattended() == []
+    await database.run(lambda c: due.leave(c, "mine"))
+    assert await unattended() == ["mine"]
+    await database.run(lambda c: due.take(c, "mine", [], []))
+    assert await unattended() == []
+
+
+async def test_a_webhook_without_a_live_key_is_disabled(database: Database) -> None:
+    await make(database, webhook("all", "u", sees_all=True))
+    await log(database, {})
+    assert (await database.run(lambda c: due.take(c, "all", [], []))).state == "DISABLED"  # a user's key is not enough
+    assert await database.run(lambda c: due.end(c, "all")) == 1
+
+
+async def test_limits(database: Database) -> None:
+    await make(database, *(webhook(f"w{n}") for n in range(MOST)))
+    with pytest.raises(TooManyWebhooks):
+        await make(database, webhook("more"))
+    for _ in range(subscriptions.MOST_SECRETS - 1):
+        await database.run(lambda c: change_webhook.rotate(c, BY, "w0", signing.new_secret()))
+    assert len(await database.run(lambda c: subscriptions.secrets(c, "w0"))) == subscriptions.MOST_SECRETS
+    with pytest.raises(TooManySecrets):
+        await database.run(lambda c: change_webhook.rotate(c, BY, "w0", signing.new_secret()))
