@@ -51,7 +51,8 @@ async def test_an_old_task_goes_with_all_that_is_its(busy: Life) -> None:
     await two_days_ago(busy)
     assert await forget.tasks(busy.connection, DAY) == 1
     assert {table: await count(busy, table) for table in TABLES} == dict.fromkeys(TABLES, 0)
-    assert not (await counters.read(busy.connection)).tasks
+    for whose in ({}, {"user_id": "u"}, {"gpu_id": "n"}, {"user_id": "u", "gpu_id": "n"}):
+        assert sum((await counters.tasks_by_kind(busy.connection, **whose)).values()) == 0
     assert await forget.tasks(busy.connection, DAY) == 0
 
 

@@ -217,7 +217,7 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     (invariants.ORDERED_TIMES, "failed", ["UPDATE tasks SET completed_at = NULL WHERE task_id = 'failed'"]),
     (invariants.ORDERED_TIMES, "waiting", ["UPDATE tasks SET completed_at = 'infinity' WHERE task_id = 'waiting'"]),
     (invariants.EPOCHS, "running-1", ["UPDATE attempts SET gpu_epoch = 2 WHERE task_id = 'running'"]),
-    (invariants.EPOCHS, "done-1", ["UPDATE attempts SET gpu_id = 'nobody' WHERE task_id = 'done'"]),
+    (invariants.EPOCHS, "running-1", ["UPDATE attempts SET gpu_id = 'nobody'"]),
     (invariants.ACKNOWLEDGED_WHOLE, "a", ["UPDATE alerts SET acknowledged_by = 'me'"]),
     (invariants.ACKNOWLEDGED_WHOLE, "a", ["UPDATE alerts SET status = 'ACKNOWLEDGED'"]),
     (

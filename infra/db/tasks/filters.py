@@ -16,13 +16,14 @@ _CONDITIONS = {
     "app": "t.app = %(app)s",
     "user_id": "t.user_id = %(user_id)s",
     "group_id": "t.group_id = %(group_id)s",
-    "end_reason": "t.status = %(ends_as)s AND t.end_reason IS NOT DISTINCT FROM %(stored_reason)s",
+    "end_reason": "t.status = %(ends_as)s AND t.end_reason IS NULL",  # what the status says is not stored
     "created_after": "t.created_at >= CAST(%(created_from)s AS timestamptz) + interval '1 ms'",
     "created_before": "t.created_at < %(created_until)s",
     "owner": "t.user_id = %(owner)s",
     "task_ids": "t.task_id = ANY (%(task_ids)s)",
 }
 """Of each field that is given."""
+_STORED_REASON = "t.status = %(ends_as)s AND t.end_reason = %(end_reason)s"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class TaskFilter:
     @property
     def where(self) -> str:
         """The condition on `tasks t`; `values` are its parameters."""
-        return " AND ".join(_CONDITIONS[name] for name in self.given) or "true"
+        conditions = {name: _CONDITIONS[name] for name in self.given}
+        if self.end_reason in ENDS_AS:
+            conditions["end_reason"] = _STORED_REASON
+        return " AND ".join(conditions.values()) or "true"
 
     @property
     def values(self) -> dict[str, object]:
@@ -72,7 +76,6 @@ class TaskFilter:
             **self.given,
             "task_ids": list(self.task_ids or ()),
             "ends_as": None if reason is None else ENDS_AS.get(reason, reason),
-            "stored_reason": reason if reason in ENDS_AS else None,
             "created_from": clock.moment(self.created_after),
             "created_until": clock.moment(self.created_before),
         }
