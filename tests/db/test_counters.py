@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from infra.db.ops import counters
+from infra.db.ops import counters, event_log
 from infra.db.ops.counters import Counts
 from infra.db.session import Database
 from infra.db.tasks import transitions as task_transitions
@@ -15,6 +15,7 @@ from infra.db.tasks.transitions import Cause
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.sessions import Sessions
+from workflows.domain.event import EventType
 
 EMPTY = "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, alerts, counters, counter_deltas"
 
@@ -164,3 +165,33 @@ async def test_what_a_user_has_waiting_is_counted_over_all_types(database, folde
         await database.run(counters.fold)
     assert await database.run(lambda c: counters.queued_of(c, "u")) == 6
     assert await database.run(lambda c: counters.queued_of(c, "nobody")) == 0
+
+
+async def test_the_end_of_a_groups_last_task_is_logged_once(database):
+    async def ends() -> list[tuple[str | None, dict[str, object]]]:
+        await database.run(counters.fold)
+        page = await database.single(lambda c: event_log.read(c, None, types=[EventType.GROUP_ENDED]))
+        return [(event.user_id, event.data) for event in page.events]
+
+    async def create(connection) -> None:
+        for task_id, user_id in (("g1", "u: 1"), ("g2", "u: 1"), ("g3", "other")):
+            await rows.task(connection, task_id, user_id=user_id, group_id="名 1")
+
+    async def end(connection, *task_ids) -> None:
+        await connection.execute(
+            "UPDATE tasks SET status = 'FAILED', completed_at = clock_timestamp() WHERE task_id = ANY (%(ids)s)",
+            {"ids": list(task_ids)},
+        )
+
+    await database.run(create)
+    assert await ends() == []
+    await database.run(lambda c: end(c, "g1"))
+    assert await ends() == []
+    await database.run(lambda c: end(c, "g2"))
+    ended = [("u: 1", {"groupId": "名 1", "total": 2})]
+    assert await ends() == await ends() == ended
+    await database.run(lambda c: c.execute("DELETE FROM tasks WHERE task_id = 'g1'"))
+    assert await ends() == ended
+    await database.run(lambda c: rows.task(c, "g4", user_id="u: 1", group_id="名 1"))
+    await database.run(lambda c: end(c, "g4"))
+    assert await ends() == [*ended, *ended]

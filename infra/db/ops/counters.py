@@ -25,14 +25,36 @@ _QUEUED_OF = """
              UNION ALL SELECT key, n FROM counter_deltas WHERE counter = %(counter)s) both_tables
      WHERE key LIKE '%% QUEUED'
 """
-_FOLD = """
+_TERMINAL = ", ".join(f"'{one}'" for one in sorted(TERMINAL))
+
+
+def _has_ended(row: str) -> str:
+    """Whether a row counts tasks that have ended."""
+    return f"split_part({row}.key, ' ', 2) IN ({_TERMINAL})"
+
+
+_FOLD = f"""
     WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n),
+    summed AS (SELECT counter, key, sum(n)::bigint AS n FROM taken GROUP BY counter, key HAVING sum(n) <> 0),
     added AS (
         INSERT INTO counters AS c (counter, key, n)
-        SELECT counter, key, sum(n)::bigint FROM taken GROUP BY counter, key HAVING sum(n) <> 0 ORDER BY counter, key
+        SELECT counter, key, n FROM summed ORDER BY counter, key
             ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n
         RETURNING counter, key, n)
-    SELECT counter, key FROM added WHERE n = 0
+    SELECT counter, key, added.n = 0 AS is_zero,
+           counter LIKE 'user_group:%%' AND summed.n > 0 AND {_has_ended("summed")} AS may_end_group
+      FROM added JOIN summed USING (counter, key)
+    """
+# Of an owner's groups, by their counters 'user_group:LENGTH:USER_ID GROUP_ID'. Only what is folded counts: of two that
+# fold at once the later one sees a group whole.
+_END_GROUPS = f"""
+    INSERT INTO event_log (xid, type, user_id, data)
+    SELECT event_stamp(), 'group.ended', left(named, length),
+           jsonb_build_object('groupId', substr(named, length + 2), 'total', total)
+      FROM (SELECT counter, sum(n) AS total FROM counters c WHERE counter = ANY (%(counters)s) GROUP BY counter
+            HAVING sum(n) > 0 AND sum(n) FILTER (WHERE NOT {_has_ended("c")} AND n <> 0) IS NULL) ended
+     CROSS JOIN LATERAL CAST(split_part(counter, ':', 2) AS integer) AS length
+     CROSS JOIN LATERAL substr(counter, length('user_group::' || length) + 1) AS named
     """
 _DROP_ZEROS = (
     "DELETE FROM counters c USING unnest(CAST(%(counters)s AS text[]), CAST(%(keys)s AS text[])) AS z(counter, key)"
@@ -96,9 +118,11 @@ class _Count(NamedTuple):
     n: int
 
 
-class _Zero(NamedTuple):
+class _Folded(NamedTuple):
     counter: str
     key: str
+    is_zero: bool
+    may_end_group: bool
 
 
 async def read(connection: Connection) -> Counts:
@@ -155,9 +179,11 @@ async def unfinished_by_type(connection: Connection) -> Counter[int]:
 
 
 async def fold(connection: Connection) -> None:
-    """Add the differences up. Two at once do no harm."""
-    zeros = await connection.all(_Zero, _FOLD)
-    if zeros:
+    """Add the differences up, and log the end of groups whose last task has ended. Two at once do no harm."""
+    folded = await connection.all(_Folded, _FOLD)
+    if groups := sorted({row.counter for row in folded if row.may_end_group}):
+        await connection.execute(_END_GROUPS, {"counters": groups})
+    if zeros := [row for row in folded if row.is_zero]:
         values = {"counters": [row.counter for row in zeros], "keys": [row.key for row in zeros]}
         await connection.execute(_DROP_ZEROS, values)
 
