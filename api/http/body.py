@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
@@ -14,7 +15,8 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
-from api.http.errors import BadRequest, TooComplex, TooLarge, TooSlow, of_validation, shown
+from api.http import places
+from api.http.errors import BadRequest, TooComplex, TooLarge, TooSlow, of_validation
 from infra.json import results, shape, strict_json
 from infra.json.off_loop import off_loop
 
@@ -38,6 +40,9 @@ class Size:
     max_bytes: int
     max_values: int
 
+
+_REPEATED = float("nan")
+"""The value of a name that an object has twice: it is no value that JSON has."""
 
 USUAL = Size(MAX_BODY, 20_000)
 BATCH = Size(MAX_BATCH, 50_000)
@@ -71,22 +76,18 @@ def _object(raw: bytes, max_values: int) -> dict[str, Any]:
         shape.check(raw, max_depth=MAX_DEPTH, max_values=max_values)
         if len(raw) > MAX_BODY:
             shape.check_strings(raw, MAX_STRING)
-        value = strict_json.loads(_decoded(raw), strict_json.each_once, strict_json.int64_or_beyond)
+        value = strict_json.loads(_decoded(raw), _marked, strict_json.int64_or_beyond)
     except shape.TooManyValues:
         raise TooComplex(f"含有超过 {max_values} 个JSON值") from None
     except shape.TooDeep:
         raise TooComplex(f"嵌套超过 {MAX_DEPTH} 层") from None
     except shape.TooLong:
         raise TooComplex("含有过长的字符串") from None
-    except strict_json.RepeatedName:
-        raise BadRequest("body", "含有重复的字段") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
         raise BadRequest("body", "不是合法的JSON") from error
     if not isinstance(value, dict):
         raise BadRequest("body", "必须是JSON对象")
-    for key, member in value.items():
-        _check(key, "body")
-        _check(member, shown(key, "body"))
+    _check(value)
     return value
 
 
@@ -169,8 +170,31 @@ def _check_content_type(request: Request) -> None:
         raise BadRequest("Content-Type", "必须是 application/json")
 
 
-def _check(value: Any, field: str) -> None:
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its pairs; a name that comes twice is marked as repeated."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= {name: _REPEATED for name, times in Counter(name for name, _ in pairs).items() if times > 1}
+    return found
+
+
+def _check(body: dict[str, Any]) -> None:
+    """Raise BadRequest for a value or name that cannot be stored, and for a name that an object has twice."""
+    if _holds(strict_json.storable, body):
+        return
+    for fits, detail in ((_comes_once, "存在重复"), (strict_json.storable, "无效")):
+        if not _holds(fits, body):
+            raise BadRequest(places.first(body, partial(_holds, fits)), detail)
+
+
+def _comes_once(part: Any) -> bool:
+    return part is not _REPEATED
+
+
+def _holds(fits: Callable[[Any], bool], value: Any) -> bool:
+    """Whether all that is within `value` fits."""
     try:
-        strict_json.check(value, strict_json.storable)
+        strict_json.check(value, fits)
     except ValueError:
-        raise BadRequest(field, "无效") from None
+        return False
+    return True

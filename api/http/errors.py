@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
+from api.http import places
 from api.http.envelope import failure
 from infra.db.session import is_unavailable
 from workflows.domain import errors as domain
@@ -61,6 +62,7 @@ DETAILS = {
     "missing": "缺失",
     "enum": "不是允许的取值",
     "int_type": "必须是整数",
+    "model_type": "必须是JSON对象",
     "bool_type": "必须是布尔值",
     "string_type": "必须是字符串",
     "string_too_short": "不能为空",
@@ -93,12 +95,6 @@ class BadRequest(ApiError):
         self.field = field
         self.detail = detail
         super().__init__(400, f"请求参数错误: {field} {detail}", headers)
-
-
-def shown(name: str, otherwise: str) -> str:
-    """A caller's own name for a field, if it looks like a field's name. A refusal repeats nothing else of the
-    caller's."""
-    return name if name.isidentifier() and len(name) <= 64 else otherwise
 
 
 class TooLarge(BadRequest):
@@ -225,17 +221,9 @@ def refusal(detail: str) -> PydanticCustomError:
 
 
 def of_validation(error: Mapping[str, Any], where: Sequence[Any]) -> BadRequest:
-    """The refusal for a validation error: it names the outermost field, and of a list of objects the entry's field.
-
-    Of a filter it names the field within.
-    """
-    field = next((part for part in where if isinstance(part, str)), "body")
-    if len(where) > 2 and isinstance(where[1], int) and isinstance(where[2], str):
-        field = f"{field}[{where[1]}].{where[2]}"
-    elif field == "filter" and len(where) > 1:
-        within = shown(str(where[1]), "")
-        field = f"filter.{within}" if within else field
+    """The refusal for a validation error; see `places.of_location`."""
+    field = places.of_location(where, names_entry=error["type"] == "model_type")
     if error["type"] == "extra_forbidden" and len(where) == 1:
-        field = shown(field, "body")
+        field = places.shown(field, "body")
     detail = error["msg"] if error["type"] == REFUSED else DETAILS.get(error["type"], "无效")
     return BadRequest(field, detail)

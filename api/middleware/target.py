@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.errors import BadRequest, shown
+from api.http.errors import BadRequest
+from api.http.places import shown
 
 
 class Utf8Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from typing import Any
 
@@ -21,12 +22,31 @@ def third(**more: Any) -> dict[str, Any]:
     return {"tasks": [TASK, TASK, TASK | more]}
 
 
+def repeated(name: str) -> str:
+    """A body whose third task has a field twice."""
+    return json.dumps(third(**{"app": "twice", name: 1})).replace('"twice"', f'"a", "{name}": 1')
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "nothing": ({}, "tasks 缺失"),
     "an empty batch": ({"tasks": []}, "tasks 元素过少"),
     "1001 tasks": ({"tasks": [TASK] * 1001}, "tasks 元素过多"),
     "an object": ({"tasks": TASK}, "tasks 无效"),
-    "no task": ({"tasks": [TASK, TASK, 7]}, "tasks"),
+    "no task": ({"tasks": [TASK, TASK, 7]}, "tasks[2] 必须是JSON对象"),
+    "null": ({"tasks": [TASK, TASK, None]}, "tasks[2] 必须是JSON对象"),
+    "NUL instead of a task": ({"tasks": [TASK, TASK, "\0"]}, "tasks[2] 无效"),
+    "more than 64 bits": (third(taskType=2**63), "tasks[2].taskType 无效"),
+    "thousands of digits": (third(priority=10**4000), "tasks[2].priority 无效"),
+    "NUL": (third(app="a\0"), "tasks[2].app 无效"),
+    "a lone surrogate": (third(payload="\ud800"), "tasks[2].payload 无效"),
+    "NaN": (third(timeout=math.nan), "tasks[2].timeout 无效"),
+    "NUL within a field": (third(app={"a": ["\0"]}), "tasks[2].app 无效"),
+    "NUL in an unknown field": (third(unknown="\0"), "tasks[2].unknown 无效"),
+    "NUL in a name": (third(**{"a\0": 1}), "tasks[2] 无效"),
+    "NUL in a field that is no name": (third(**{"a b": "\0"}), "tasks[2] 无效"),
+    "NUL in the group": ({"groupId": "\0", **third()}, "groupId 无效"),
+    "a repeated field": (repeated("taskType"), "tasks[2].taskType 存在重复"),
+    "a repeated field that is no name": (repeated("a b"), "tasks[2] 存在重复"),
     "a missing field": ({"tasks": [TASK, TASK, WITHOUT_TYPE]}, "tasks[2].taskType 缺失"),
     "a wrong type": (third(taskType="2"), "tasks[2].taskType 必须是整数"),
     "true": (third(priority=True), "tasks[2].priority 必须是整数"),
@@ -50,7 +70,8 @@ BAD: dict[str, tuple[Any, str]] = {
 async def test_bad_input_names_index_and_field(what: str) -> None:
     body, message = BAD[what]
     async with client("admin", Notifications()) as caller:
-        response = await caller.post("/tasks/batch", json=body)
+        content = body if isinstance(body, str) else json.dumps(body)
+        response = await caller.post("/tasks/batch", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 400
     assert response.json()["message"].startswith(f"请求参数错误: {message}")
 
