@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from api.middleware import rate_limit
 from api.middleware.authentication import CallerOf
 from api.routes import access, creation, receivers
 from api.routes.create_task import new_task, said
-from api.schemas.batches import MOST, CreateBatch
+from api.schemas.batches import MOST, MOST_APPS, MOST_TYPES, CreateBatch
 from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
 from api.schemas.params import IdempotencyKey
 from infra import telemetry
@@ -29,6 +30,7 @@ from infra.db.transactions import node_state
 from infra.db.transactions.create_batch import Entry, where
 from infra.db.transactions.create_task import Limits, NewTask
 from infra.json.off_loop import off_loop
+from workflows.domain import shares
 from workflows.domain.role import Role
 from workflows.messages import TaskInput
 
@@ -45,6 +47,7 @@ TASKS_OF_A_CALL = 10
     response_model=Envelope[list[TaskCreated]],
     summary="扩展 批量创建任务",
     description=f"一次创建最多 {MOST} 个任务，全部成功或全部失败；每一项与创建任务的请求体相同，响应依次与之对应。"
+    f"一个批次最多包含 {MOST_TYPES} 种任务类型；可代他人提交的密钥最多包含 {MOST_APPS} 个应用。"
     "错误信息以 `tasks[2].taskType` 的形式指出第几项（从 0 起）的哪个字段。"
     f"`Idempotency-Key` 对整个批次有效；每 {TASKS_OF_A_CALL} 个任务按一次调用计入频率限制。请求体不超过 8 MiB。",
 )
@@ -100,7 +103,9 @@ def _prepared(
     """Check each task, and complete it. Off the event loop. Raises what the checks of a single creation raise."""
     group = f"batch {body.group_id or ''}".encode()
     request_hash = hashlib.sha256(b"\n".join([group, *map(said, body.tasks)])).hexdigest()
-    tasks = []
+    tasks: list[tuple[NewTask, Limits]] = []
+    types: set[int] = set()
+    flows: set[str] = set()
     for index, one in enumerate(body.tasks):
         at = where(index)
         access.check_creator(caller, one.user_id, at)
@@ -112,8 +117,19 @@ def _prepared(
         key = transaction.key_of(idempotency_key, index)
         trace_of_task = trace or telemetry.new_traceparent()
         task = new_task(context, caller, grouped, key, request_hash, trace_of_task, at, signer=signer)
+        types.add(task.task_type)
+        flows.add(shares.named(task.flow, task.app))
+        _check_variety(at, types, flows)
         tasks.append((task, Limits(expires_in_ms=one.expires_in, max_wait_s=one.max_wait)))
     return _Batch(tasks, transaction.written(tasks))
+
+
+def _check_variety(at: str, types: Collection[int], flows: Collection[str]) -> None:
+    """Check how many types and flows a batch has as far as the task `at`. Raises BadRequest."""
+    if len(types) > MOST_TYPES:
+        raise BadRequest(f"{at}taskType", f"超出每个批次 {MOST_TYPES} 种任务类型的上限")
+    if len(flows) > MOST_APPS:
+        raise BadRequest(f"{at}app", f"超出每个批次 {MOST_APPS} 个应用的上限")
 
 
 async def _entry(context: Context, caller: Caller, task: NewTask, limits: Limits) -> Entry:

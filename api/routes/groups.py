@@ -79,5 +79,5 @@ async def _end_s(context: Context, task_type: int, last: Last | None) -> float |
         return await context.forecast.usual_s(task_type)
     capacity = await context.forecast.of(task_type, vip=last.vip)
     ahead = await context.forecast.ahead(Place(last.queue_class, last.queue_rank, last.display_id), capacity.pool)
-    start_s = until_start_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s)
+    start_s = until_start_s(ahead, capacity.ends_s, capacity.usual_s)
     return None if start_s is None else start_s + capacity.usual_s

@@ -10,6 +10,10 @@ from api.schemas.create_task import CreateTask
 from api.schemas.fields import GroupId, Request, sample, sample_of
 
 MOST = 1000
+MOST_TYPES = 16
+"""Distinct task types of a batch: under their locks its flows are looked up in the pools of all of them."""
+MOST_APPS = 64
+"""Distinct flows of a batch, which are those of its apps where the key acts for others."""
 
 
 class CreateBatch(Request):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,6 +21,11 @@ WITHOUT_TYPE = {key: value for key, value in TASK.items() if key != "taskType"}
 
 def third(**more: Any) -> dict[str, Any]:
     return {"tasks": [TASK, TASK, TASK | more]}
+
+
+def each(field: str, values: Iterable[Any]) -> dict[str, Any]:
+    """A task for each value of a field."""
+    return {"tasks": [TASK | {field: value} for value in values]}
 
 
 def repeated(name: str) -> str:
@@ -60,6 +66,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "a group that fits no path": ({"groupId": "a/b", **third()}, "groupId 含有不允许的字符"),
     "a group with a control character": ({"groupId": "a\x01", **third()}, "groupId 含有控制字符"),
     "a long group": ({"groupId": "g" * 129, **third()}, "groupId 过长"),
+    "17 types": (each("taskType", range(1000)), "tasks[16].taskType 超出每个批次 16 种任务类型的上限"),
+    "65 apps": (each("app", [f"app {n}" for n in range(65)]), "tasks[64].app 超出每个批次 64 个应用的上限"),
     "too many values": ({"tasks": [1] * 50_000}, "body 含有超过 50000 个JSON值"),
     "a long string": ({"tasks": "x" * (2 * 1024 * 1024)}, "body 含有过长的字符串"),
     "more than 8 MiB": ({"tasks": ["x" * 1_000_000] * 9}, "body 超过 8 MiB"),

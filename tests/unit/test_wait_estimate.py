@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.db.slots.capacity import Capacity, Nodes
 from infra.db.slots.wait_estimate import until_start_s
 
 
@@ -20,9 +21,9 @@ from infra.db.slots.wait_estimate import until_start_s
 def test_the_waiting_time_is_that_of_the_slots_served_in_turn(ahead, remaining, free, usual):
     """Against a simulation in which every task takes exactly the usual time and all running ones are shorter."""
     remaining = [min(left, usual) for left in remaining]
-    slots = free + len(remaining)
-    expected = until_start_s(ahead, slots, remaining, usual)
-    if slots == 0:
+    nodes = Nodes(0, 0, 0, 0, 0, 0, 0, 0, 0, free + len(remaining))
+    expected = until_start_s(ahead, Capacity(nodes, [1], remaining, usual).ends_s, usual)
+    if nodes.slots == 0:
         assert expected is None
         return
     ends = [0.0] * free + remaining

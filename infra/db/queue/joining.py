@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order
 
-# As in `order.join`: the head of each type and class, and the last task of each flow.
+# As in `order.join`: the head of each type and class, and the last task of each flow over the types of its pool.
 _HEADS = """
     SELECT types.task_type, classes.queue_class, head.queue_rank
       FROM unnest(CAST(%(types)s AS bigint[])) AS types(task_type)
@@ -27,15 +28,18 @@ _HEADS = """
             ORDER BY q.queue_rank LIMIT 1) head
     """
 _LASTS = f"""
-    SELECT types.task_type, flows.queue_class, flows.flow, last.queue_rank
-      FROM unnest(CAST(%(types)s AS bigint[])) AS types(task_type)
-     CROSS JOIN unnest(CAST(%(classes)s AS integer[]), CAST(%(flows)s AS text[])) AS flows(queue_class, flow)
+    SELECT flows.pool, flows.queue_class, flows.flow, max(last.queue_rank) AS queue_rank
+      FROM unnest(CAST(%(pools)s AS integer[]), CAST(%(classes)s AS integer[]), CAST(%(flows)s AS text[]))
+           AS flows(pool, queue_class, flow)
+      JOIN unnest(CAST(%(numbers)s AS integer[]), CAST(%(types)s AS bigint[])) AS types(pool, task_type)
+           ON types.pool = flows.pool
      CROSS JOIN LATERAL (
            SELECT q.queue_rank FROM tasks q
             WHERE q.task_type = types.task_type AND q.queue_class = flows.queue_class
               AND {order.FLOW.format(task="q")} = flows.flow
               AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL {{but}}
             ORDER BY q.queue_rank DESC LIMIT 1) last
+     GROUP BY flows.pool, flows.queue_class, flows.flow
     """
 _FRONTS = f"""
     SELECT types.task_type, front.queue_class, front.queue_rank
@@ -47,19 +51,48 @@ _FRONTS = f"""
     """
 _BUT_OWN = "AND q.xmin <> CAST(pg_current_xact_id() AS xid)"
 
-Place = tuple[int, float]
+Place = tuple[float, float]
 """A class, negated, and a rank: smaller goes first."""
 
 
 @dataclass(frozen=True)
 class Joins:
-    """A task that joins the queue; `pool`: the types that share a node with its own."""
+    """A task that joins the queue; `pool`: the number of the pool of its type."""
 
     task_type: int
     queue_class: int
     flow: str
     weight: float
-    pool: Collection[int]
+    pool: int
+
+
+class Pools:
+    """The pools of the types of some tasks, numbered. A pool: the types that share a node with one of them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self.of_type: defaultdict[int, list[int]] = defaultdict(list)
+        """The numbers of the pools that have a type."""
+
+    def number(self, types: Iterable[int]) -> int:
+        """The number of a pool, which may be a new one."""
+        pool = tuple(types)
+        number = self._numbers.get(pool)
+        if number is None:
+            number = self._numbers[pool] = len(self._numbers)
+            for task_type in pool:
+                self.of_type[task_type].append(number)
+        return number
+
+    @property
+    def all(self) -> list[tuple[int, ...]]:
+        """The pools by their numbers."""
+        return list(self._numbers)
+
+    @property
+    def types(self) -> list[int]:
+        """The types of all pools."""
+        return sorted(self.of_type)
 
 
 class _Head(NamedTuple):
@@ -69,36 +102,39 @@ class _Head(NamedTuple):
 
 
 class _Last(NamedTuple):
-    task_type: int
+    pool: int
     queue_class: int
     flow: str
     queue_rank: float
 
 
+Lasts = dict[tuple[int, int, str], float]
+"""The rank of the last task of each pool, class and flow."""
+
+
 @dataclass
 class Queues:
-    """The queues of some types, as far as the ranks of new tasks depend on them."""
+    """The queues of some pools, as far as the ranks of new tasks depend on them."""
 
+    _pools: Pools
     _heads: dict[tuple[int, int], float]
-    _lasts: dict[tuple[int, int, str], float]
+    _lasts: Lasts
 
     @classmethod
-    async def read(
-        cls, connection: Connection, types: Collection[int], joining: Iterable[Joins], *, own: bool = True
-    ) -> Queues:
-        """The queues now, with what this transaction has written itself or without."""
-        heads = await connection.all(_Head, _HEADS.format(but="" if own else _BUT_OWN), {"types": list(types)})
-        lasts = await _lasts(connection, types, joining, own=own)
-        return cls({(one.task_type, one.queue_class): one.queue_rank for one in heads}, lasts)
+    async def read(cls, connection: Connection, pools: Pools, joining: Iterable[Joins]) -> Queues:
+        """The queues now. This transaction has written none of these tasks yet."""
+        return cls(pools, await _heads(connection, pools), await _lasts(connection, pools, joining))
 
-    async def is_behind(self, connection: Connection, types: Collection[int], joining: Iterable[Joins]) -> bool:
-        """Whether a flow has got more tasks since, from another transaction."""
-        now = await _lasts(connection, types, joining, own=False)
-        return any(rank > self._lasts.get(key, -inf) for key, rank in now.items())
+    async def moved_on(self, connection: Connection, joining: Iterable[Joins]) -> Queues | None:
+        """The queues now, without what this transaction has written, if a flow has got more tasks since; else None."""
+        lasts = await _lasts(connection, self._pools, joining, but=_BUT_OWN)
+        if not any(rank > self._lasts.get(key, -inf) for key, rank in lasts.items()):
+            return None
+        return Queues(self._pools, await _heads(connection, self._pools, but=_BUT_OWN), lasts)
 
     def ranks(self, joining: Iterable[Joins]) -> list[float]:
         """The ranks of tasks that join now, in this order. The queues stay as they were read."""
-        queues = Queues(self._heads.copy(), self._lasts.copy())
+        queues = Queues(self._pools, self._heads.copy(), self._lasts.copy())
         return [queues.join(one) for one in joining]
 
     def join(self, one: Joins) -> float:
@@ -106,46 +142,62 @@ class Queues:
         own = (one.task_type, one.queue_class)
         virtual_time = self._heads.get(own)
         if virtual_time is None:
-            others = (self._heads[key] for other in one.pool if (key := (other, one.queue_class)) in self._heads)
-            virtual_time = min(others, default=0.0)
-        of_flow = [(other, one.queue_class, one.flow) for other in one.pool]
-        last = max((self._lasts[at] for at in of_flow if at in self._lasts), default=None)
+            of_pool = ((other, one.queue_class) for other in self._pools.all[one.pool])
+            virtual_time = min((self._heads[key] for key in of_pool if key in self._heads), default=0.0)
+        last = self._lasts.get((one.pool, one.queue_class, one.flow))
         rank = order.rank_of(virtual_time, last, one.weight)
-        self._heads[own] = min(self._heads.get(own, rank), rank)
-        self._lasts[*own, one.flow] = max(self._lasts.get((*own, one.flow), rank), rank)
+        self._heads[own] = min(virtual_time, rank) if own in self._heads else rank
+        for pool in self._pools.of_type[one.task_type]:
+            key = (pool, one.queue_class, one.flow)
+            self._lasts[key] = max(self._lasts.get(key, rank), rank)
         return rank
 
 
-async def _lasts(
-    connection: Connection, types: Collection[int], joining: Iterable[Joins], *, own: bool
-) -> dict[tuple[int, int, str], float]:
-    flows = list({(one.queue_class, one.flow) for one in joining})
-    values = {"types": list(types), "classes": [at for at, _ in flows], "flows": [flow for _, flow in flows]}
-    found = await connection.all(_Last, _LASTS.format(but="" if own else _BUT_OWN), values)
-    return {(one.task_type, one.queue_class, one.flow): one.queue_rank for one in found}
+async def _heads(connection: Connection, pools: Pools, but: str = "") -> dict[tuple[int, int], float]:
+    found = await connection.all(_Head, _HEADS.format(but=but), {"types": pools.types})
+    return {(one.task_type, one.queue_class): one.queue_rank for one in found}
+
+
+async def _lasts(connection: Connection, pools: Pools, joining: Iterable[Joins], but: str = "") -> Lasts:
+    """The last tasks of the flows that join, each in its own pool only."""
+    flows = {(one.pool, one.queue_class, one.flow) for one in joining}
+    numbered = [(number, task_type) for number, pool in enumerate(pools.all) for task_type in pool]
+    values = {
+        "pools": [pool for pool, _, _ in flows],
+        "classes": [queue_class for _, queue_class, _ in flows],
+        "flows": [flow for _, _, flow in flows],
+        "numbers": [number for number, _ in numbered],
+        "types": [task_type for _, task_type in numbered],
+    }
+    found = await connection.all(_Last, _LASTS.format(but=but), values)
+    return {(one.pool, one.queue_class, one.flow): one.queue_rank for one in found}
 
 
 class Fronts:
-    """The places at the front of some types' queues, for the estimates of new tasks."""
+    """The places at the front of some pools' queues, for the estimates of new tasks."""
 
-    def __init__(self, found: Iterable[_Head], most: int) -> None:
-        self._most = most
-        self._waiting: defaultdict[int, list[Place]] = defaultdict(list)
-        self._new: defaultdict[int, list[Place]] = defaultdict(list)
+    def __init__(self, found: Iterable[_Head], pools: Pools, most: int) -> None:
+        """`found`: the first `most` places of each type, in order."""
+        self._pools = pools
+        of_type: defaultdict[int, list[Place]] = defaultdict(list)
         for row in found:
-            self._waiting[row.task_type].append((-row.queue_class, row.queue_rank))
+            of_type[row.task_type].append((-row.queue_class, row.queue_rank))
+        self._places: list[list[Place]] = []
+        self._ends: list[Place] = []
+        for pool in pools.all:
+            fronts = [of_type[task_type] for task_type in pool]
+            self._places.append(sorted(chain.from_iterable(fronts)))
+            self._ends.append(min((front[-1] for front in fronts if len(front) >= most), default=(inf, inf)))
 
     @classmethod
-    async def read(cls, connection: Connection, types: Collection[int], most: int) -> Fronts:
+    async def read(cls, connection: Connection, pools: Pools, most: int) -> Fronts:
         """The first `most` places of each type's queue."""
-        return cls(await connection.all(_Head, _FRONTS, {"types": list(types), "limit": most}), most)
+        return cls(await connection.all(_Head, _FRONTS, {"types": pools.types, "limit": most}), pools, most)
 
     def join(self, one: Joins, rank: float) -> tuple[int, bool]:
         """The number of tasks before a new one, and whether there may be more than that."""
-        place, ahead, is_more = (-one.queue_class, rank), 0, False
-        for task_type in one.pool:
-            before = bisect_right(self._waiting[task_type], place)
-            ahead += before + bisect_right(self._new[task_type], place)
-            is_more |= before >= self._most
-        insort(self._new[one.task_type], place)
-        return ahead, is_more
+        place = (-one.queue_class, rank)
+        ahead = bisect_right(self._places[one.pool], place)
+        for pool in self._pools.of_type[one.task_type]:
+            insort(self._places[pool], place)
+        return ahead, place >= self._ends[one.pool]

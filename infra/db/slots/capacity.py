@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from infra.db.connection import Connection
@@ -86,6 +87,12 @@ class Capacity:
     pool: list[int]  # the types that share a node with this one, itself included
     remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
     usual_s: float  # the median of the type's last 50 completed tasks
+
+    @cached_property
+    def ends_s(self) -> list[float]:
+        """Seconds until each slot that the type can use is free, the soonest first."""
+        free = max(self.nodes.slots - len(self.remaining_s), 0)
+        return [0.0] * free + sorted(self.remaining_s) if self.nodes.slots else []
 
 
 class _Running(NamedTuple):

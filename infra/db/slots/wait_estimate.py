@@ -12,22 +12,19 @@ UNKNOWN_WAIT_S = -1
 
 def expected_wait_s(ahead: int, capacity: Capacity) -> int | None:
     """`estimatedWaitTime` of a task with `ahead` others before it, in seconds; None if no ACTIVE node serves it."""
-    wait_s = until_start_s(ahead, capacity.nodes.slots, capacity.remaining_s, capacity.usual_s)
+    wait_s = until_start_s(ahead, capacity.ends_s, capacity.usual_s)
     return None if wait_s is None else round(wait_s)
 
 
-def until_start_s(ahead: int, slots: int, remaining_s: Sequence[float], usual_s: float) -> float | None:
+def until_start_s(ahead: int, ends_s: Sequence[float], usual_s: float) -> float | None:
     """Seconds until a task starts that has `ahead` others before it; None without a slot.
 
-    `slots` are those that it can use, `remaining_s` is what is left of each running attempt on them, and `usual_s` is
-    how long one of the tasks ahead takes.
+    `ends_s`: see `Capacity`; `usual_s` is how long one of the tasks ahead takes.
     """
-    if slots == 0:
+    if not ends_s:
         return None
-    free = max(slots - len(remaining_s), 0)
-    ends = [0.0] * free + sorted(remaining_s)
-    rounds, place = divmod(ahead, len(ends))
-    return ends[place] + rounds * usual_s
+    rounds, place = divmod(ahead, len(ends_s))
+    return ends_s[place] + rounds * usual_s
 
 
 def stored_wait(wait_s: int | None) -> int:

@@ -19,7 +19,7 @@ from infra.db.connection import Connection, columns
 from infra.db.ops import audit, counters
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
-from infra.db.queue.joining import Fronts, Joins, Queues
+from infra.db.queue.joining import Fronts, Joins, Pools, Queues
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
@@ -75,12 +75,11 @@ class Entry:
     weight: float
     capacity: Capacity
 
-    @property
-    def joins(self) -> Joins:
+    def joins(self, pools: Pools) -> Joins:
         """The task as it joins the queue."""
         task = self.task
         flow = shares.named(task.flow, task.app)
-        return Joins(task.task_type, task.queue_class, flow, self.weight, self.capacity.pool)
+        return Joins(task.task_type, task.queue_class, flow, self.weight, pools.number(self.capacity.pool))
 
 
 @dataclass(frozen=True)
@@ -151,18 +150,20 @@ async def create(
     await _check_deadlines(connection, tasks)
     if max_waiting is not None:
         await _check_cap(connection, tasks, max_waiting)
-    joining = [one.joins for one in entries]
-    types = sorted({task_type for one in joining for task_type in one.pool})
-    queues = await Queues.read(connection, types, joining)
+    pools = Pools()
+    joining = [one.joins(pools) for one in entries]
+    queues = await Queues.read(connection, pools, joining)
     ranks = queues.ranks(joining)
-    waits = await _waits(connection, entries, types, ranks, claims_slot=claims_slot)
+    fronts = await Fronts.read(connection, pools, max(1, FRONT // len(pools.types)))
+    unfinished = await counters.unfinished_by_type(connection)
+    ahead = [fronts.join(one, rank) for one, rank in zip(joining, ranks, strict=True)]
+    waits = _waits(entries, ahead, unfinished, claims_slot=claims_slot)
     display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
     if len(display_ids) < len(tasks):  # a program of the version before was faster
         raise IdempotencyConflict
     await _record(connection, by, tasks, display_ids)
-    await locks.types(connection, types)
-    if await queues.is_behind(connection, types, joining):
-        now = await Queues.read(connection, types, joining, own=False)
+    await locks.types(connection, pools.types)
+    if (now := await queues.moved_on(connection, joining)) is not None:
         values = {"task_ids": [task.task_id for task in tasks], "ranks": now.ranks(joining)}
         await connection.execute(_RANK, values)
     rows = zip(tasks, waits, strict=True)
@@ -229,15 +230,12 @@ async def _record(connection: Connection, by: Caller, tasks: Sequence[NewTask], 
     await audit.record(connection, by, Action.TASK_BATCH, tasks[0].task_id, detail)
 
 
-async def _waits(
-    connection: Connection, entries: Sequence[Entry], types: Sequence[int], ranks: Sequence[float], *, claims_slot: bool
+def _waits(
+    entries: Sequence[Entry], before: Sequence[tuple[int, bool]], unfinished: Mapping[int, int], *, claims_slot: bool
 ) -> list[int]:
-    """The stored wait of each task. Raises WaitTooLong."""
-    fronts = await Fronts.read(connection, types, max(1, FRONT // len(types)))
-    unfinished = await counters.unfinished_by_type(connection)
+    """The stored wait of each task; `before`: see `Fronts.join`. Raises WaitTooLong."""
     waits = []
-    for index, (entry, rank) in enumerate(zip(entries, ranks, strict=True)):
-        ahead, is_more = fronts.join(entry.joins, rank)
+    for index, (entry, (ahead, is_more)) in enumerate(zip(entries, before, strict=True)):
         if is_more:
             ahead = max(ahead, unfinished[entry.task.task_type] - len(entry.capacity.remaining_s))
         waits.append(stored_wait(_wait_s(entry, ahead, index, claims_slot=claims_slot)))
