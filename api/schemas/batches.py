@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from api.schemas.create_task import CreateTask
 from api.schemas.fields import GroupId, Request, sample, sample_of
@@ -21,5 +21,5 @@ class CreateBatch(Request):
 
     model_config = sample(tasks=[sample_of(CreateTask), sample_of(CreateTask) | {"priority": 1}], groupId="group_2026")
 
-    tasks: Annotated[list[CreateTask], Field(min_length=1, max_length=MOST)]
+    tasks: Annotated[list[CreateTask], FailFast(), Field(min_length=1, max_length=MOST)]
     group_id: GroupId | None = Field(None, description="扩展：全部任务所属的任务组；任务自身的 groupId 须与之相同")

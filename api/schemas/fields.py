@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
@@ -58,6 +58,22 @@ class Request(BaseModel):
     """Types are taken as sent, never converted; a field that the specification does not know is ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", alias_generator=to_camel)
+
+
+class Exact(Request):
+    """As `Request`, but a field that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown(cls, given: Any) -> Any:
+        """The fields with the first unknown one alone: pydantic makes an error of each, all in one call."""
+        if not isinstance(given, dict):
+            return given
+        known = {field.alias for field in cls.model_fields.values()}
+        first = next((name for name in given if name not in known), None)
+        return {name: value for name, value in given.items() if name in known or name == first}
 
 
 class Record(BaseModel):

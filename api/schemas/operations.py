@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from api.http.errors import refusal
-from api.schemas.fields import GpuId, Int64, Long, Name, Record, Request, UnixMs, sample
+from api.schemas.fields import Exact, GpuId, Int64, Long, Name, Record, UnixMs, sample
 from api.schemas.params import Reason
 from api.schemas.words import ONE_LINE
 from infra.db.tasks.filters import TaskFilter
@@ -30,10 +30,10 @@ def _true(value: bool) -> bool:
     return value
 
 
-class Filter(Request):
+class Filter(Exact):
     """Tasks that fit every given field."""
 
-    model_config = ConfigDict(**sample(app="face_swap_app", status="QUEUED"), extra="forbid")
+    model_config = sample(app="face_swap_app", status="QUEUED")
 
     status: Annotated[TaskStatus, Field(strict=False)] = _absent("任务状态")
     task_type: Int64 = _absent("任务类型")
@@ -59,12 +59,10 @@ class Filter(Request):
         return TaskFilter(**self.model_dump(exclude_unset=True, exclude={"all"}), owner=owner)
 
 
-class Bulk(Request):
+class Bulk(Exact):
     """Which tasks an operation changes: those with these ids, or those that fit the filter."""
 
-    model_config = ConfigDict(
-        **sample(filter={"app": "face_swap_app", "status": "QUEUED"}, dryRun=True), extra="forbid"
-    )
+    model_config = sample(filter={"app": "face_swap_app", "status": "QUEUED"}, dryRun=True)
 
     ids: Annotated[list[OneId], Field(min_length=1, max_length=MAX_IDS)] = _absent(
         "任务ID，最多 1000 个；与 filter 二选一"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from api.schemas.fields import Int64, Request, sample
+from api.schemas.fields import Exact, Int64, Request, sample
 from api.schemas.params import Reason
 
 
@@ -16,9 +16,9 @@ class CancelTask(Request):
     reason: Reason | None = Field(None, description="取消原因，记入 errorMessage")
 
 
-class ChangeTask(Request):
+class ChangeTask(Exact):
     """The change of a task's priority; any other field is refused."""
 
-    model_config = ConfigDict(**sample(priority=3), extra="forbid")
+    model_config = sample(priority=3)
 
     priority: Int64 = Field(description="新的优先级")
