@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from api.http import lists
 from api.http.envelope import JSON
-from api.http.errors import refusal
+from api.http.errors import BadRequest, refusal
 from api.http.lists import Item
 
 T = TypeVar("T")
@@ -75,12 +75,14 @@ class Page:
             del targets["next"]
         return {"X-Total-Count": str(total), "Link": self._links(request, targets)}
 
-    def headers_of_many(self, request: Request, bound: int, *, is_full: bool) -> dict[str, str]:
-        """The headers where more than `bound` rows fit, nobody knows how many. `is_full`: there may be a next page."""
+    def headers_of_many(self, request: Request, bound: int) -> dict[str, str]:
+        """The headers where more than `bound` rows fit, nobody knows how many. Raises BadRequest for a page beyond."""
+        if self.offset >= bound:
+            raise BadRequest("page", f"超出范围: 此列表最多翻至第 {bound} 项，更早的任务请用 createdBefore 获取")
         targets = {"first": 1, "prev": self.page - 1, "next": self.page + 1}
         if self.page <= 1:
             del targets["prev"]
-        if not is_full:
+        if self.offset + self.size >= bound:
             del targets["next"]
         return {"X-Total-Count": str(bound), EXACT: "false", "Link": self._links(request, targets)}
 

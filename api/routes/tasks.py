@@ -35,7 +35,8 @@ router = APIRouter(prefix="/tasks", tags=["任务管理"])
     summary="3.1 获取任务列表",
     description=FITTING
     + f"扩展：按 `app`、`groupId`、`endReason`、创建时间过滤时，总数超过 {MOST_COUNTED} 则 `X-Total-Count` 为 "
-    f"{MOST_COUNTED}，`X-Total-Count-Exact` 为 false。",
+    f"{MOST_COUNTED}，`X-Total-Count-Exact` 为 false，且最多翻至第 {MOST_COUNTED} 项，此后的页返回 400；"
+    "更早的任务可用 `createdBefore` 获取。",
     responses={200: {"headers": INEXACT}},
 )
 async def list_tasks(
@@ -47,7 +48,7 @@ async def list_tasks(
     )
     items = [TaskDO.listed(row) for row in rows]
     if total > MOST_COUNTED and chosen.kept is None:
-        return await lists.answer(items, page.headers_of_many(request, MOST_COUNTED, is_full=len(rows) == page.limit))
+        return await lists.answer(items, page.headers_of_many(request, MOST_COUNTED))
     return await lists.answer(items, {EXACT: "true"} | page.headers(request, total))
 
 

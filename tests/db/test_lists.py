@@ -152,6 +152,6 @@ async def test_conditions_that_no_kept_count_knows(life, connection, monkeypatch
         assert ([row.task_id for row in found], total) == ([f"t{n}" for n in wanted], len(wanted)), filters
     monkeypatch.setattr(task_queries, "MOST_COUNTED", 2)
     chosen = TaskFilter(app="x")
-    for offset, shown in ((0, ["t3", "t2"]), (2, ["t0"]), (3, [])):
+    for offset, shown in ((0, ["t3", "t2"]), (1, ["t2", "t0"]), (2, []), (3, [])):
         found, total = await task_queries.page(connection, chosen, limit=2, offset=offset, room=ROOM)
         assert ([row.task_id for row in found], total) == (shown, 3)

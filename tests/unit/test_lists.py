@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from starlette.datastructures import URL, QueryParams
 from starlette.requests import Request
 
+from api.http.errors import BadRequest
 from api.http.lists import MAX_ANSWER, Item, encode, encoded
-from api.http.paging import Page, WholeOrPage
+from api.http.paging import MAX_PAGE, Page, WholeOrPage
 
 
 def item(number: int, *sizes: int | None, letter: str = "x") -> Item:
@@ -110,3 +111,12 @@ async def test_a_list_that_fits_has_no_neighbours() -> None:
     paged = WholeOrPage(Page(2, 10))
     assert (paged.limit, paged.offset) == (10, 10)
     assert 'rel="prev"' in (await paged.answer(request("page=2&size=10"), [], 30)).headers["Link"]
+
+
+def test_beyond_a_bound_there_is_no_page() -> None:
+    for page, links in ((1, {"first", "next"}), (3, {"first", "prev", "next"}), (4, {"first", "prev"})):
+        headers = Page(page, 30).headers_of_many(request(), 100)
+        assert {link.split('rel="')[1].rstrip('"') for link in headers["Link"].split(", ")} == links
+    for page in (5, MAX_PAGE):
+        with pytest.raises(BadRequest, match="page 超出范围"):
+            Page(page, 30).headers_of_many(request(), 100)

@@ -166,7 +166,7 @@ _PROGRESS = f"""
     """
 _LIMIT = "LIMIT %(limit)s OFFSET %(offset)s"
 MOST_COUNTED = 10_000
-"""The most tasks that a list counts where no count is kept."""
+"""The most tasks that a list counts, and shows on all its pages, where no count is kept."""
 FAR = 100_000
 """Rows beyond which a page is read from the other end of the list if that is nearer.
 
@@ -264,7 +264,8 @@ async def page(
 ) -> tuple[list[ListedTask], int]:
     """One page of tasks, newest first, and their total.
 
-    The total is a kept count where there is one; else a total beyond MOST_COUNTED only says that there are more.
+    The total is a kept count where there is one; else a total beyond MOST_COUNTED only says that there are more, and
+    a page from there on is empty: it would be read from the beginning of the list.
     Payloads and results are `room` bytes at most: the largest are null, and a result that is left out has `has_result`.
     """
     if (kept := chosen.kept) is not None:
@@ -273,7 +274,7 @@ async def page(
     total = await connection.one(int, _count(chosen), chosen.values | {"most": MOST_COUNTED + 1})
     ids = f"SELECT t.display_id FROM tasks t WHERE {chosen.where} ORDER BY t.display_id DESC {_LIMIT}"
     values = chosen.values | {"limit": limit, "offset": offset, "room": room}
-    is_there = offset < total or total > MOST_COUNTED
+    is_there = offset < min(total, MOST_COUNTED)
     return (await connection.all(ListedTask, _page(ids), values) if is_there else []), total
 
 
