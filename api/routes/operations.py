@@ -8,7 +8,7 @@ import logging
 import secrets
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, BackgroundTasks, Depends
 
 from api.dependencies import Context, ContextOf
 from api.http.body import JsonBody
@@ -21,7 +21,6 @@ from infra.db.ops.api_keys import Caller
 from infra.db.tasks import operations
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.filters import TaskFilter
-from infra.db.tasks.operations import Operation
 from infra.db.transactions import begin_operation
 from infra.temporal.access import TemporalAway
 from workflows.domain.errors import OperationNotFound, TaskNotFound
@@ -49,10 +48,11 @@ _HOW = (
 async def cancel_tasks(
     context: ContextOf,
     caller: CallerOf,
+    background: BackgroundTasks,
     body: Annotated[BulkCancel, Depends(JsonBody(BulkCancel))],
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    return await _answer(context, caller, Kind.CANCEL, body, body.reason, idempotency_key)
+    return await _answer(context, caller, background, Kind.CANCEL, body, body.reason, idempotency_key)
 
 
 @router.post(
@@ -67,10 +67,11 @@ async def cancel_tasks(
 async def retry_tasks(
     context: ContextOf,
     caller: CallerOf,
+    background: BackgroundTasks,
     body: Annotated[BulkRetry, Depends(JsonBody(BulkRetry))],
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    return await _answer(context, caller, Kind.RETRY, body, None, idempotency_key)
+    return await _answer(context, caller, background, Kind.RETRY, body, None, idempotency_key)
 
 
 @router.get(
@@ -88,7 +89,13 @@ async def get_operation(context: ContextOf, caller: CallerOf, operation_id: Oper
 
 
 async def _answer(
-    context: Context, caller: Caller, kind: Kind, body: Bulk, reason: str | None, idempotency_key: str | None
+    context: Context,
+    caller: Caller,
+    background: BackgroundTasks,
+    kind: Kind,
+    body: Bulk,
+    reason: str | None,
+    idempotency_key: str | None,
 ) -> dict[str, Any]:
     chosen = await _chosen(context, caller, body)
     if body.dry_run:
@@ -106,7 +113,8 @@ async def _answer(
             request_hash=_hash(kind, body),
         )
     )
-    await _start(context, operation)
+    if operation.state == State.RUNNING:
+        background.add_task(_start, context, operation.operation_id)
     return ok(BulkAnswer(operationId=operation.operation_id, matched=operation.matched))
 
 
@@ -123,13 +131,12 @@ async def _chosen(context: Context, caller: Caller, body: Bulk) -> TaskFilter:
     return TaskFilter(task_ids=tuple(task_ids))
 
 
-async def _start(context: Context, operation: Operation) -> None:
-    """Start its workflow. If that fails the leader does it."""
-    if operation.state == State.RUNNING:
-        try:
-            await context.temporal.start_operation(operation.operation_id)
-        except TemporalAway as error:
-            log.warning("%s will be started by the leader: %s", operation.operation_id, error)
+async def _start(context: Context, operation_id: str) -> None:
+    """Start its workflow, after the answer. If that fails the leader does it."""
+    try:
+        await context.temporal.start_operation(operation_id)
+    except TemporalAway as error:
+        log.warning("%s will be started by the leader: %s", operation_id, error)
 
 
 def new_operation_id() -> str:
