@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from temporalio import activity
 
@@ -22,7 +23,7 @@ from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
-from workflows.domain.errors import DomainError
+from workflows.domain.errors import DomainError, NotInThisState
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.operation import Kind, State
 from workflows.domain.priority import class_of
@@ -74,15 +75,35 @@ class OperationSteps:
 
         Returns False if a task has got a slot meanwhile: it may fit no more.
         """
-        waiting = [turn.task_id for turn in turns if turn.waits]
-        ended = await self._run(lambda c: work_off.cancel_waiting(c, operation, waiting)) if waiting else []
+        has_moved = not await self._cancel_waiting(operation, [turn.task_id for turn in turns if turn.waits])
         others = [turn.task_id for turn in turns if not turn.waits]
-        for first in range(0, len(others), AT_ONCE):
-            some = others[first : first + AT_ONCE]
+        for some in _parts(others, AT_ONCE):
             done = await asyncio.gather(*(self._cancel_one(operation, task_id) for task_id in some))
             running = [task_id for task_id, changed in zip(some, done, strict=True) if changed]
             await self._temporal.deliver(Notifications(ended=running))
-        return len(ended) == len(waiting)
+        return not has_moved
+
+    async def _cancel_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:
+        """In one statement. Where that fails, in one for each: then a row that cannot be ended is given up alone.
+
+        Returns whether all the others have waited until they were ended.
+        """
+        if not task_ids:
+            return True
+        work = partial(work_off.cancel_waiting, operation=operation, task_ids=task_ids)
+        try:
+            return len(await self._run(work)) == len(task_ids)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            activity.logger.warning("could not cancel %d waiting tasks, the first %s: %s", len(task_ids), task_ids[0], error)
+        if len(task_ids) == 1:
+            return True
+        waited = [
+            await asyncio.gather(*(self._cancel_waiting(operation, [task_id]) for task_id in some))
+            for some in _parts(task_ids, AT_ONCE)
+        ]
+        return all(map(all, waited))
 
     async def _cancel_one(self, operation: Operation, task_id: str) -> bool:
         """A row that cannot be ended holds up no other one."""
@@ -101,19 +122,27 @@ class OperationSteps:
         return True
 
     async def _retry_one(self, operation: Operation, turn: Turn) -> str | None:
-        """Returns the new task, if its workflow is started. The reconciler starts the others."""
+        """Returns the new task, if its workflow is started. The reconciler starts the others.
+
+        A row that cannot be retried holds up no other one.
+        """
+        try:
+            return await self._retried(operation, turn)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            log = activity.logger.info if isinstance(error, DomainError) else activity.logger.warning
+            log("%s is not retried: %s", turn.task_id, error)
+        await self._run(lambda c: work_off.give_up(c, operation, turn))
+        return None
+
+    async def _retried(self, operation: Operation, turn: Turn) -> str | None:
         original = await self._run(lambda c: queries.original(c, turn.task_id))
         if original is None or not _may_retry(operation, original):
-            await self._run(lambda c: work_off.give_up(c, operation, turn))
-            return None
+            raise NotInThisState
         task = retry_task.again(turn.task_id, original, operation.by, f"{operation.operation_id}\n{turn.task_id}")
         room = await self._room(task, original)
-        try:
-            created = await self._run(lambda c: work_off.retry(c, operation, turn, task, room))
-        except DomainError as error:
-            activity.logger.info("%s is not retried: %s", turn.task_id, error)
-            await self._run(lambda c: work_off.give_up(c, operation, turn))
-            return None
+        created = await self._run(lambda c: work_off.retry(c, operation, turn, task, room))
         if created.far_back:
             self._forecast.found_long(room.capacity.pool)
         await self._temporal.deliver(Notifications(grants=list(created.others)))
@@ -141,3 +170,7 @@ def _may_retry(operation: Operation, original: Original) -> bool:
     grants = operation.by.grants
     granted = grants.priority(original.priority, original.priority) is not None and grants.allow_app(original.app)
     return granted and original.status in retry_task.RETRIED and not original.purged
+
+
+def _parts(items: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

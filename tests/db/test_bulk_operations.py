@@ -1,0 +1,79 @@
+"""Bulk operations page by page: what one row, one caller or one key does to the others (ADR 0041)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.operations import OperationSteps
+from infra.db.session import Database
+from infra.db.slots.forecast import Forecast
+from infra.db.tasks.filters import TaskFilter
+from infra.db.tasks.operations import Operation
+from infra.db.transactions import begin_operation, retry_task
+from infra.settings import Settings
+from tests.db import rows
+from tests.db.rows import CREATOR, NOW
+from tests.db.sessions import Sessions
+from workflows.domain.operation import Kind, State
+from workflows.messages import OperationInput, OperationProgress
+
+ALL = TaskFilter(app="a")
+LAST = 2**31 - 1
+"""As a task's number of events: its next one cannot be written."""
+
+
+@pytest.fixture
+async def empty(engine: Sessions) -> AsyncIterator[None]:
+    """No tasks and no operations, before and after."""
+    async with engine.begin() as session:
+        await session.execute(rows.EMPTY)
+    yield
+    async with engine.begin() as session:
+        await session.execute(rows.EMPTY)
+
+
+async def add(database: Database, *tasks: dict[str, Any]) -> None:
+    for number, columns in enumerate(tasks):
+        await database.run(lambda c, n=number, more=columns: rows.task(c, f"t{n}", **more))  # type: ignore[misc]
+
+
+async def begin(database: Database, kind: Kind, operation_id: str = "op_1", key: str | None = None) -> Operation:
+    return await database.run(
+        lambda c: begin_operation.begin(
+            c, CREATOR, operation_id, kind, ALL, reason=None, idempotency_key=key, request_hash="h"
+        )
+    )
+
+
+async def page(database: Database, operation_id: str = "op_1") -> OperationProgress:
+    steps = OperationSteps(database, AsyncMock(away=False), Forecast(database), Settings())
+    return await ActivityEnvironment().run(steps.work_off_page, OperationInput(operation_id))
+
+
+async def test_a_waiting_task_that_cannot_be_ended_counts_as_failed(empty: None, database: Database) -> None:
+    waits = {"waiting_since": NOW}
+    await add(database, waits, {**waits, "event_seq": LAST}, waits)
+    assert (await begin(database, Kind.CANCEL)).matched == 3
+    assert await page(database) == OperationProgress(State.DONE, matched=3, done=2, failed=1)
+
+
+async def test_a_task_that_cannot_be_retried_counts_as_failed(
+    empty: None, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: Callable[..., Any] = retry_task.again
+
+    def refuse_one(task_id: str, *rest: Any) -> Any:
+        if task_id == "t1":
+            raise RuntimeError("a bug")
+        return again(task_id, *rest)
+
+    monkeypatch.setattr(retry_task, "again", refuse_one)
+    ended = {"status": "FAILED", "completed_at": NOW}
+    await add(database, ended, ended, ended)
+    assert (await begin(database, Kind.RETRY)).matched == 3
+    assert await page(database) == OperationProgress(State.DONE, matched=3, done=2, failed=1)
