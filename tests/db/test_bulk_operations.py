@@ -17,8 +17,11 @@ from infra.db.tasks.operations import Operation
 from infra.db.transactions import begin_operation, retry_task
 from infra.settings import Settings
 from tests.db import rows
+from tests.db.life import Life
+from tests.db.one_connection import OneConnection
 from tests.db.rows import CREATOR, NOW
 from tests.db.sessions import Sessions
+from workers.leader import operations as leader
 from workflows.domain.operation import Kind, State
 from workflows.messages import OperationInput, OperationProgress
 
@@ -42,7 +45,7 @@ async def add(database: Database, *tasks: dict[str, Any]) -> None:
         await database.run(lambda c, n=number, more=columns: rows.task(c, f"t{n}", **more))  # type: ignore[misc]
 
 
-async def begin(database: Database, kind: Kind, operation_id: str = "op_1", key: str | None = None) -> Operation:
+async def begin(database: Database | Life, kind: Kind, operation_id: str = "op_1", key: str | None = None) -> Operation:
     return await database.run(
         lambda c: begin_operation.begin(
             c, CREATOR, operation_id, kind, ALL, reason=None, idempotency_key=key, request_hash="h"
@@ -77,3 +80,17 @@ async def test_a_task_that_cannot_be_retried_counts_as_failed(
     await add(database, ended, ended, ended)
     assert (await begin(database, Kind.RETRY)).matched == 3
     assert await page(database) == OperationProgress(State.DONE, matched=3, done=2, failed=1)
+
+
+async def test_each_stalled_operation_has_its_turn(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where those before it stay as they are: their workflows run, and wait for a worker."""
+    monkeypatch.setattr(leader, "AT_ONCE", 2)
+    await rows.task(life.connection, "t")
+    for operation_id in ("op_1", "op_2", "op_3"):
+        await begin(life, Kind.CANCEL, operation_id)
+    await life.do("UPDATE operations SET updated_at = clock_timestamp() - interval '1 min'")
+    temporal = AsyncMock()
+    stalled = leader.StalledOperations(OneConnection(life.connection), temporal)
+    for _ in range(2):
+        await stalled.start()
+    assert [one.args[0] for one in temporal.start_operation.await_args_list] == ["op_1", "op_2", "op_3", "op_1"]

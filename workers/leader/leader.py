@@ -17,7 +17,7 @@ from workers.leader.forget_instances import forget_instances
 from workers.leader.held_slots import record_free_slots
 from workers.leader.late_monitor import LateMonitor
 from workers.leader.limits import end_at_limits
-from workers.leader.operations import start_stalled_operations
+from workers.leader.operations import StalledOperations
 from workers.leader.promotions import promote_waiting
 from workers.leader.silent_nodes import SilentNodes
 from workers.leader.stuck_workflows import StuckWorkflows
@@ -43,7 +43,7 @@ class Leader:
             partial(record_free_slots, database),
             partial(assign_unused_slots, database, temporal),
             EndedTasks(database, temporal, workflows).tell,
-            partial(start_stalled_operations, database, temporal),
+            StalledOperations(database, temporal).start,
             partial(attend_webhooks, database, temporal),
             SilentNodes(database, temporal, settings).find,
             LateMonitor(database, temporal, settings).find,

@@ -15,11 +15,20 @@ AT_ONCE = 20
 """Operations in one turn."""
 
 
-async def start_stalled_operations(database: Database, temporal: TemporalGateway) -> None:
-    """Start them. It has no effect on a workflow that runs."""
-    for operation_id in await database.run(lambda c: operations.stalled(c, AT_ONCE)):
-        try:
-            await temporal.start_operation(operation_id)
-        except TemporalAway as error:
-            log.warning("%s will be started later: %s", operation_id, error)
-            return
+class StalledOperations:
+    """Starts them, some in each turn. It has no effect on a workflow that runs."""
+
+    def __init__(self, database: Database, temporal: TemporalGateway) -> None:
+        self._database = database
+        self._temporal = temporal
+        self._last = ""
+
+    async def start(self) -> None:
+        """Go on after the last one that was tried."""
+        for operation_id in await self._database.run(lambda c: operations.stalled(c, self._last, AT_ONCE)):
+            try:
+                await self._temporal.start_operation(operation_id)
+            except TemporalAway as error:
+                log.warning("%s will be started later: %s", operation_id, error)
+                return
+            self._last = operation_id

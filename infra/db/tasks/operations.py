@@ -142,7 +142,7 @@ _STALLED = """
     SELECT operation_id FROM operations
      WHERE state = 'RUNNING' AND updated_at NOT BETWEEN clock_timestamp() - make_interval(secs => %(stalled)s)
                                                     AND clock_timestamp()
-     ORDER BY updated_at LIMIT %(limit)s
+     ORDER BY operation_id <= %(after)s, operation_id LIMIT %(limit)s
     """
 
 
@@ -234,6 +234,9 @@ async def finish(connection: Connection, operation_id: str) -> None:
     await connection.execute(_FINISH, {"operation_id": operation_id})
 
 
-async def stalled(connection: Connection, limit: int) -> list[str]:
-    """Operations that have made no progress for `STALLED_S`: their workflow may not run."""
-    return await connection.all(str, _STALLED, {"stalled": STALLED_S, "limit": limit})
+async def stalled(connection: Connection, after: str, limit: int) -> list[str]:
+    """Operations that have made no progress for `STALLED_S`: their workflow may not run.
+
+    Those with an id after `after` come first, so that each has its turn.
+    """
+    return await connection.all(str, _STALLED, {"stalled": STALLED_S, "after": after, "limit": limit})
