@@ -96,7 +96,9 @@ class OperationSteps:
         except Exception as error:
             if is_unavailable(error):
                 raise
-            activity.logger.warning("could not cancel %d waiting tasks, the first %s: %s", len(task_ids), task_ids[0], error)
+            activity.logger.warning(
+                "could not cancel %d waiting tasks, the first %s: %s", len(task_ids), task_ids[0], error
+            )
         if len(task_ids) == 1:
             return True
         waited = [

@@ -25,7 +25,7 @@ MESSAGES = {400: "请求参数错误", 401: "认证失败", 403: "权限不足",
 TOO_OFTEN = "请求过于频繁，请稍后重试"
 UNAVAILABLE = "服务暂不可用，请稍后重试"
 WAITING_RETRY_S = 5
-"""Seconds until a caller with too many waiting tasks may try again: by then some may have started."""
+"""Seconds until a caller with too many waiting tasks or bulk operations may try again: by then some may be through."""
 
 CODES: dict[type[domain.DomainError], int] = {
     domain.TaskNotFound: 404,
@@ -52,6 +52,7 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.TooManyDeliveries: 400,
     domain.DeadlinePassed: 400,
     domain.TooManyWaiting: 429,
+    domain.TooManyOperations: 429,
     domain.WaitTooLong: 429,
 }
 """HTTP status of each domain error. A class that is missing here is a bug and answers 500."""

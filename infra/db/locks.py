@@ -15,8 +15,8 @@ MIGRATION_BEFORE = "SELECT pg_advisory_xact_lock(7100)"
 """Held by programs of before revision 0011 while they migrate."""
 TRY_MIGRATION = "SELECT pg_try_advisory_lock(7106)"
 """Of the migration's session, not of a transaction."""
-BOOTSTRAP_KEY, OWN_NODES, FLEET, REQUEST, USER, TYPE, FLOW, LATE_REPORTS = (
-    7104, 7108, 7109, 7110, 7105, 7101, 7103, 7107)  # fmt: skip
+BOOTSTRAP_KEY, OWN_NODES, FLEET, OPERATIONS, REQUEST, USER, TYPE, FLOW, LATE_REPORTS = (
+    7104, 7108, 7109, 7111, 7110, 7105, 7101, 7103, 7107)  # fmt: skip
 """In the order in which they are taken."""
 
 TYPES = 64
@@ -34,6 +34,7 @@ def _of_type(task_type: str) -> str:
 _BOOTSTRAP_KEY = f"SELECT pg_advisory_xact_lock({BOOTSTRAP_KEY})"
 _OWN_NODES = f"SELECT pg_advisory_xact_lock({OWN_NODES})"
 _FLEET = f"SELECT pg_advisory_xact_lock({FLEET}, hashtext(%(lineage)s))"
+_OPERATIONS = f"SELECT pg_advisory_xact_lock({OPERATIONS}, hashtext(%(lineage)s))"
 _REQUEST = f"SELECT pg_advisory_xact_lock({REQUEST}, hashtext(%(lineage)s || ' ' || %(idempotency_key)s))"
 _USER = f"SELECT pg_advisory_xact_lock({USER}, hashtext(%(user_id)s))"
 _USERS = f"""
@@ -79,6 +80,11 @@ async def own_nodes(connection: Connection) -> None:
 async def fleet(connection: Connection, lineage: str | None) -> None:
     """Let no two registrations of a lineage pass its limits at once."""
     await connection.execute(_FLEET, {"lineage": lineage})
+
+
+async def bulk_operations(connection: Connection, lineage: str) -> None:
+    """Let no two bulk operations of a lineage pass their bound at once."""
+    await connection.execute(_OPERATIONS, {"lineage": lineage})
 
 
 async def request(connection: Connection, lineage: str, idempotency_key: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from unittest.mock import AsyncMock
@@ -15,6 +16,7 @@ from infra.db.slots.forecast import Forecast
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.operations import Operation
 from infra.db.transactions import begin_operation, retry_task
+from infra.db.transactions.begin_operation import MOST_RUNNING
 from infra.settings import Settings
 from tests.db import rows
 from tests.db.life import Life
@@ -22,6 +24,7 @@ from tests.db.one_connection import OneConnection
 from tests.db.rows import CREATOR, NOW
 from tests.db.sessions import Sessions
 from workers.leader import operations as leader
+from workflows.domain.errors import TooManyOperations
 from workflows.domain.operation import Kind, State
 from workflows.messages import OperationInput, OperationProgress
 
@@ -94,3 +97,15 @@ async def test_each_stalled_operation_has_its_turn(life: Life, monkeypatch: pyte
     for _ in range(2):
         await stalled.start()
     assert [one.args[0] for one in temporal.start_operation.await_args_list] == ["op_1", "op_2", "op_3", "op_1"]
+
+
+async def test_a_caller_has_few_operations_at_once(empty: None, database: Database) -> None:
+    """However many are asked for at the same time; one that was there before is answered as before."""
+    await add(database, {"waiting_since": NOW})
+    first = await begin(database, Kind.CANCEL, "op_first", key="first")
+    calls = [begin(database, Kind.CANCEL, f"op_{number}") for number in range(8)]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(one) for one in found if not isinstance(one, Operation)] == [TooManyOperations] * (9 - MOST_RUNNING)
+    assert await begin(database, Kind.CANCEL, "op_again", key="first") == first
+    await page(database, "op_first")
+    assert (await begin(database, Kind.CANCEL, "op_next")).state == State.DONE

@@ -111,6 +111,10 @@ class TooManyWaiting(DomainError):
     """等待中的任务已达上限，请稍后重试"""
 
 
+class TooManyOperations(DomainError):
+    """进行中的批量操作已达上限，请稍后重试"""
+
+
 class WaitTooLong(DomainError):
     """预计等待时间超过 maxWait，任务未创建，请稍后重试"""
 

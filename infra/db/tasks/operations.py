@@ -121,6 +121,7 @@ _ADD = f"""
     VALUES ({placeholders(Operation)}, CASE WHEN %(state)s = 'DONE' THEN clock_timestamp() END)
         ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     """
+_RUNNING = "SELECT count(*) FROM operations WHERE state = 'RUNNING' AND lineage = %(lineage)s"
 _GET = f"SELECT {columns(Operation)} FROM operations WHERE operation_id = %(operation_id)s"
 _SEEN = (
     f"SELECT {columns(Operation)} FROM operations WHERE lineage = %(lineage)s AND idempotency_key = %(idempotency_key)s"
@@ -183,6 +184,11 @@ def _values(kind: Kind, chosen: TaskFilter, moment: Moment | Operation) -> dict[
         "bound": moment.bound,
         "asked_at": moment.asked_at,
     }
+
+
+async def running(connection: Connection, lineage: str) -> int:
+    """The number of a lineage's operations that are not DONE."""
+    return await connection.one(int, _RUNNING, {"lineage": lineage})
 
 
 async def add(connection: Connection, operation: Operation) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.ops import audit
 from infra.db.ops.api_keys import Caller
@@ -11,9 +12,11 @@ from infra.db.ops.audit import Action
 from infra.db.tasks import operations
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.operations import Operation
-from workflows.domain.errors import IdempotencyConflict
+from workflows.domain.errors import IdempotencyConflict, TooManyOperations
 from workflows.domain.operation import Kind, State
 
+MOST_RUNNING = 4
+"""Operations of a lineage at once: fewer than a worker's pages, so that others have their turn."""
 _ACTIONS = {Kind.CANCEL: Action.TASKS_CANCEL, Kind.RETRY: Action.TASKS_RETRY}
 
 
@@ -35,8 +38,11 @@ async def begin(
 ) -> Operation:
     """Write the operation with an entry in the audit log, or return the earlier one of the same request.
 
-    Raises IdempotencyConflict if the key was used with another request.
+    Raises IdempotencyConflict if the key was used with another request, and TooManyOperations.
     """
+    if idempotency_key is not None and (seen := await operations.seen(connection, by.lineage, idempotency_key)):
+        return _same(seen, request_hash)
+    await _check_bound(connection, by.lineage)  # before the tasks are counted, which may take long
     moment = await operations.now(connection)
     matched = await operations.matched(connection, kind, chosen, moment)
     operation = Operation(
@@ -56,16 +62,30 @@ async def begin(
         matched=matched,
         state=State.RUNNING if matched else State.DONE,
     )
+    if matched:
+        await locks.bulk_operations(connection, by.lineage)
+        await _check_bound(connection, by.lineage)
     if not await operations.add(connection, operation):
         return await _earlier(connection, operation)
     await audit.record(connection, by, _ACTIONS[kind], operation_id, _detail(operation))
     return operation
 
 
+async def _check_bound(connection: Connection, lineage: str) -> None:
+    if await operations.running(connection, lineage) >= MOST_RUNNING:
+        raise TooManyOperations
+
+
 async def _earlier(connection: Connection, operation: Operation) -> Operation:
     assert operation.idempotency_key is not None  # nothing else conflicts
     seen = await operations.seen(connection, operation.lineage, operation.idempotency_key)
-    if seen is None or seen.request_hash != operation.request_hash:
+    if seen is None:
+        raise IdempotencyConflict
+    return _same(seen, operation.request_hash)
+
+
+def _same(seen: Operation, request_hash: str) -> Operation:
+    if seen.request_hash != request_hash:
         raise IdempotencyConflict
     return seen
 
