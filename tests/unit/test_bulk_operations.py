@@ -5,15 +5,28 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
+import pytest
 from fastapi import BackgroundTasks
 
+from api.http.errors import TooManyRequests
 from api.routes import operations as routes
-from api.schemas.operations import BulkCancel
+from api.schemas.operations import BulkCancel, BulkRetry
 from infra.db.ops.api_keys import Caller
 from workflows.domain.operation import State
 from workflows.domain.role import Role
 
+DRY_RUN = {"filter": {"all": True}, "dryRun": True}
 BY = Caller("key_1", Role.USER, "u", "key_1")
+
+
+async def test_a_call_is_charged_before_anything_is_counted() -> None:
+    charge = AsyncMock(side_effect=TooManyRequests(3))
+    request, context = MagicMock(state=MagicMock(charge=charge)), MagicMock()
+    for route, body in ((routes.cancel_tasks, BulkCancel), (routes.retry_tasks, BulkRetry)):
+        with pytest.raises(TooManyRequests):
+            await route(request, context, BY, BackgroundTasks(), body.model_validate(DRY_RUN))  # type: ignore[operator]
+    assert [call.args for call in charge.await_args_list] == [(10,)] * 2
+    context.database.run.assert_not_called()
 
 
 async def test_the_workflow_is_started_after_the_answer() -> None:
@@ -23,7 +36,7 @@ async def test_the_workflow_is_started_after_the_answer() -> None:
     context: Any = MagicMock(database=MagicMock(run=AsyncMock(return_value=operation)))
     context.temporal.start_operation = start
     body = BulkCancel.model_validate({"filter": {"app": "a"}})
-    answer = await routes.cancel_tasks(context, BY, background, body)
+    answer = await routes.cancel_tasks(MagicMock(state=object()), context, BY, background, body)
     assert answer["data"].model_dump(by_alias=True, exclude_unset=True) == {"operationId": "op_1", "matched": 2}
     start.assert_not_awaited()
     await background()
