@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.beating import beating
 from infra.db.session import Database, is_unavailable
@@ -31,6 +33,10 @@ from workflows.messages import OperationInput, OperationProgress, TaskInput
 
 PAGE = {Kind.CANCEL: 500, Kind.RETRY: 50}
 """Tasks of a page: cancels of what waits are one statement, retries are a transaction each."""
+PAGES_AT_ONCE = 6
+"""Pages of all operations that a worker works off at once: its other activities have places and connections."""
+BUSY_PAUSE = timedelta(seconds=1)
+"""Until a page is tried again that found no place. It waits in Temporal, where it takes none."""
 AT_ONCE = 8
 """Transactions at the same time that end tasks which do not wait."""
 
@@ -43,10 +49,24 @@ class OperationSteps:
         self._temporal = temporal
         self._forecast = forecast
         self._settings = settings
+        self._pages = 0
 
     @activity.defn(name="work_off_page")
     async def work_off_page(self, given: OperationInput) -> OperationProgress:
-        """Change the tasks of the next page. Repeating it changes no task twice, and counts none twice."""
+        """Change the tasks of the next page. Repeating it changes no task twice, and counts none twice.
+
+        Raises ApplicationError if this worker is busy with others.
+        """
+        if self._pages >= PAGES_AT_ONCE:
+            benign = ApplicationErrorCategory.BENIGN
+            raise ApplicationError("busy", type="Busy", next_retry_delay=BUSY_PAUSE, category=benign)
+        self._pages += 1
+        try:
+            return await self._next_page(given)
+        finally:
+            self._pages -= 1
+
+    async def _next_page(self, given: OperationInput) -> OperationProgress:
         operation = await self._run(lambda c: operations.get(c, given.operation_id))
         if operation is None:
             return OperationProgress(State.DONE, 0, 0, 0)

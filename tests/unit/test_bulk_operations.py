@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from fastapi import BackgroundTasks
+from temporalio.exceptions import ApplicationError
 
+from activities.operations import BUSY_PAUSE, PAGES_AT_ONCE, OperationSteps
 from api.http.errors import TooManyRequests
 from api.routes import operations as routes
 from api.schemas.operations import BulkCancel, BulkRetry
 from infra.db.ops.api_keys import Caller
+from infra.db.transactions.begin_operation import MOST_RUNNING
+from infra.settings import Settings
 from workflows.domain.operation import State
 from workflows.domain.role import Role
+from workflows.messages import OperationInput
 
 DRY_RUN = {"filter": {"all": True}, "dryRun": True}
 BY = Caller("key_1", Role.USER, "u", "key_1")
@@ -41,3 +47,23 @@ async def test_the_workflow_is_started_after_the_answer() -> None:
     start.assert_not_awaited()
     await background()
     start.assert_awaited_once_with("op_1")
+
+
+async def test_a_worker_keeps_places_for_other_work() -> None:
+    """What finds no place waits in Temporal, and not in one of the worker's."""
+    goes_on = asyncio.Event()
+    steps = OperationSteps(MagicMock(), AsyncMock(), MagicMock(), Settings())
+    steps._next_page = AsyncMock(side_effect=lambda _: goes_on.wait())  # type: ignore[method-assign]
+    given = OperationInput("op_1")
+    pages = [asyncio.create_task(steps.work_off_page(given)) for _ in range(PAGES_AT_ONCE)]
+    await asyncio.sleep(0)
+    with pytest.raises(ApplicationError, match="busy") as refused:
+        await steps.work_off_page(given)
+    assert (refused.value.next_retry_delay, refused.value.non_retryable) == (BUSY_PAUSE, False)
+    goes_on.set()
+    await asyncio.gather(*pages)
+    await steps.work_off_page(given)
+
+
+def test_no_caller_has_all_places_of_a_worker() -> None:
+    assert MOST_RUNNING < PAGES_AT_ONCE
