@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.beating import beating
+from infra.db.ops import api_keys
 from infra.db.session import Database, is_unavailable
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import operations, outbox, queries
@@ -71,7 +72,10 @@ class OperationSteps:
         if operation is None:
             return OperationProgress(State.DONE, 0, 0, 0)
         progress = await self._progress(operation)
-        if progress.state == State.RUNNING:
+        if progress.state == State.RUNNING and await self._run(lambda c: api_keys.is_revoked(c, operation.lineage)):
+            activity.logger.warning("%s ends: %s is revoked", operation.operation_id, operation.key_id)
+            await self._run(lambda c: operations.finish(c, operation.operation_id))
+        elif progress.state == State.RUNNING:
             async with beating():
                 await self._work_off(operation, progress.cursor)
         return (await self._progress(operation)).message()

@@ -41,6 +41,7 @@ async def empty(engine: Sessions) -> AsyncIterator[None]:
     yield
     async with engine.begin() as session:
         await session.execute(rows.EMPTY)
+        await session.execute("DELETE FROM api_keys WHERE lineage = 'k'")
 
 
 async def add(database: Database, *tasks: dict[str, Any]) -> None:
@@ -109,3 +110,20 @@ async def test_a_caller_has_few_operations_at_once(empty: None, database: Databa
     assert await begin(database, Kind.CANCEL, "op_again", key="first") == first
     await page(database, "op_first")
     assert (await begin(database, Kind.CANCEL, "op_next")).state == State.DONE
+
+
+KEY = "INSERT INTO api_keys (key_id, key_hash, role, owner, lineage) VALUES (%(key)s, %(key)s, 'admin', 'test', 'k')"
+REVOKE = "UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = 'test' WHERE key_id = %(key)s"
+
+
+async def test_an_operation_ends_when_its_key_is_revoked(empty: None, database: Database) -> None:
+    """And not while another key of the lineage is live. What it has not reached has failed."""
+    await add(database, {"waiting_since": NOW})
+    for statement, key in ((KEY, "old"), (KEY, "new"), (REVOKE, "old")):
+        await database.run(lambda c, what=statement, which=key: c.execute(what, {"key": which}))  # type: ignore[misc]
+    await begin(database, Kind.CANCEL)
+    assert await page(database) == OperationProgress(State.DONE, matched=1, done=1, failed=0)
+    await database.run(lambda c: rows.task(c, "later", waiting_since=NOW))
+    await begin(database, Kind.CANCEL, "op_2")
+    await database.run(lambda c: c.execute(REVOKE, {"key": "new"}))
+    assert await page(database, "op_2") == OperationProgress(State.DONE, matched=1, done=0, failed=1)

@@ -41,6 +41,11 @@ _LIVE = (
     "SELECT key_id FROM api_keys WHERE key_id = ANY(%(key_ids)s) AND revoked_at IS NULL"
     " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
 )
+_IS_REVOKED = """
+    SELECT count(revoked_at) > 0
+           AND count(*) FILTER (WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())) = 0
+      FROM api_keys WHERE lineage = %(lineage)s
+    """
 _INSERT = """
     INSERT INTO api_keys (key_id, key_hash, role, owner, lineage, acts_for_others, note, expires_at)
     VALUES (%(key_id)s, %(key_hash)s, %(role)s, %(owner)s, %(lineage)s, %(acts_for_others)s, %(note)s, %(expires_at)s)
@@ -187,6 +192,11 @@ async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Calle
 async def live(connection: Connection, key_ids: Sequence[str]) -> set[str]:
     """Those of the keys that are live."""
     return set(await connection.all(str, _LIVE, {"key_ids": list(key_ids)}))
+
+
+async def is_revoked(connection: Connection, lineage: str) -> bool:
+    """Whether a key of the lineage was revoked, and none of it is live."""
+    return await connection.one(bool, _IS_REVOKED, {"lineage": lineage})
 
 
 def _caller(row: _Live) -> Caller | None:
