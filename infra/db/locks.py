@@ -15,8 +15,8 @@ MIGRATION_BEFORE = "SELECT pg_advisory_xact_lock(7100)"
 """Held by programs of before revision 0011 while they migrate."""
 TRY_MIGRATION = "SELECT pg_try_advisory_lock(7106)"
 """Of the migration's session, not of a transaction."""
-BOOTSTRAP_KEY, OWN_NODES, FLEET, OPERATIONS, REQUEST, USER, TYPE, FLOW, LATE_REPORTS = (
-    7104, 7108, 7109, 7111, 7110, 7105, 7101, 7103, 7107)  # fmt: skip
+BOOTSTRAP_KEY, OWN_NODES, FLEET, OPERATIONS, REQUEST, USER, WAITS, TYPE, FLOW, LATE_REPORTS = (
+    7104, 7108, 7109, 7111, 7110, 7105, 7112, 7101, 7103, 7107)  # fmt: skip
 """In the order in which they are taken."""
 
 TYPES = 64
@@ -42,7 +42,7 @@ _USERS = f"""
       FROM (SELECT DISTINCT hashtext(u) AS h FROM unnest(CAST(%(user_ids)s AS text[])) AS users(u) ORDER BY 1) locks
 """
 _TYPES = f"""
-    SELECT pg_advisory_xact_lock({TYPE}, h)
+    SELECT pg_advisory_xact_lock(%(lock)s, h)
       FROM (SELECT DISTINCT {_of_type("t")} AS h FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(t)
              ORDER BY 1) locks
 """
@@ -104,9 +104,14 @@ async def users(connection: Connection, user_ids: Collection[str]) -> None:
     await connection.execute(_USERS, {"user_ids": list(user_ids)})
 
 
+async def waits(connection: Connection, task_types: Collection[int]) -> None:
+    """Let no two batches with a `maxWait` count the same free slots of these types. No release waits for this lock."""
+    await connection.execute(_TYPES, {"lock": WAITS, "task_types": list(task_types)})
+
+
 async def types(connection: Connection, task_types: Collection[int]) -> None:
     """`miss` for several types. With all that share a node held, no two tasks of a flow can get the same place."""
-    await connection.execute(_TYPES, {"task_types": list(task_types)})
+    await connection.execute(_TYPES, {"lock": TYPE, "task_types": list(task_types)})
 
 
 async def miss(connection: Connection, task_type: int) -> None:

@@ -201,6 +201,21 @@ async def test_free_slots_allow_no_wait_at_all(life: Life) -> None:
         await batch(life.connection, [new("z")], at_once[:1], claims_slot=False)
 
 
+async def test_two_batches_at_once_do_not_count_the_same_slots(engine: Sessions) -> None:
+    limits = [Limits(max_wait_s=0)] * 3
+    async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
+        await Life(third).node("n", [1], slots=3)
+        await batch(one, [new(f"one{n}") for n in range(3)], limits)
+        second = asyncio.create_task(batch(other, [new(f"two{n}") for n in range(3)], limits))
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7112 AND NOT granted)"
+        await eventually(lambda: third.one(bool, waits))
+        await one.commit()
+        with pytest.raises(WaitTooLong):
+            await second
+        await other.rollback()
+        await third.execute(rows.EMPTY)
+
+
 async def test_relative_limits_begin_with_the_batch(life: Life) -> None:
     await batch(life.connection, [new("t"), new("u")], [Limits(expires_in_ms=60_000), NO_LIMITS])
     left = "SELECT extract(epoch FROM expires_at - created_at)::float FROM tasks WHERE task_id = 't'"

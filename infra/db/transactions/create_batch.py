@@ -140,7 +140,6 @@ async def create(
     `claims_slot`: the caller assigns free slots after the commit. Raises IdempotencyConflict, TooManyWaiting,
     DeadlinePassed, WaitTooLong: then nothing may be committed.
     """
-    entries = await _up_to_date(connection, entries)
     tasks = [one.task for one in entries]
     await locks.request(connection, tasks[0].lineage, tasks[0].idempotency_key)
     if max_waiting is not None:
@@ -150,6 +149,7 @@ async def create(
     await _check_deadlines(connection, tasks)
     if max_waiting is not None:
         await _check_cap(connection, tasks, max_waiting)
+    entries = await _up_to_date(connection, entries)
     pools = Pools()
     joining = [one.joins(pools) for one in entries]
     queues = await Queues.read(connection, pools, joining)
@@ -171,7 +171,13 @@ async def create(
 
 
 async def _up_to_date(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries, those with a `maxWait` with the fleet as it is now: else it may be half a second old."""
+    """The entries, those with a `maxWait` with the fleet as it is now: else it may be half a second old.
+
+    No other batch with a `maxWait` counts the same slots until the transaction ends.
+    """
+    limited = [entry for entry in entries if entry.limits.max_wait_s is not None]
+    if limited:
+        await locks.waits(connection, {other for entry in limited for other in entry.capacity.pool})
     now: dict[tuple[int, bool], Capacity] = {}
     found = []
     for entry in entries:
