@@ -34,11 +34,20 @@ _HOLD = (
 
 @dataclass(frozen=True)
 class TaskEnd:
-    """Why a task ends: one of `FROM_OUTSIDE`. Users read `message` as errorMessage."""
+    """Why a task ends: one of `FROM_OUTSIDE`. Users read `message` as errorMessage.
+
+    `unless_started`: a task that has started is left alone. None that has started expires.
+    """
 
     reason: EndReason
     actor: str
     message: str
+    unless_started: bool = False
+
+    @property
+    def only_queued(self) -> bool:
+        """Whether it ends QUEUED tasks alone."""
+        return self.unless_started or self.reason is EndReason.EXPIRED
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,10 @@ class _Row:
 
 
 async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
-    """End the task unless it has ended, or was to expire and has started. Repeating it changes nothing."""
+    """End the task unless it has ended, or has started and `how` leaves it alone then. Repeating it changes nothing."""
     while (row := await connection.one_or_none(_Row, _READ, {"task_id": task_id})) is not None:
         status = TaskStatus(row.status)
-        if status in TERMINAL or (how.reason is EndReason.EXPIRED and status is not TaskStatus.QUEUED):
+        if status in TERMINAL or (how.only_queued and status is not TaskStatus.QUEUED):
             return Ended(status, row.end_reason, row.attempts, row.running)
         if row.gpu_id is not None and row.outcome is None:
             if await _close(connection, task_id, row.attempts, how) is Answer.ACCEPTED:
@@ -106,7 +115,7 @@ async def _close(connection: Connection, task_id: str, attempt: int, how: TaskEn
     """Close the open attempt. Its slot is held, so there is nothing to assign."""
     end = End(Outcome.TASK_ENDED, how.message)
     settled = await settle_attempt.settle(
-        connection, task_id, attempt, end, actor=how.actor, unless_accepted=how.reason is EndReason.EXPIRED
+        connection, task_id, attempt, end, actor=how.actor, unless_accepted=how.only_queued
     )
     if settled.answer is Answer.SETTLED:
         await collect_attempt.note(connection, task_id, attempt)

@@ -18,7 +18,7 @@ from infra.db.transactions.cancel_task import CANCELLED
 from infra.db.transactions.create_task import Created, NewTask
 from infra.db.transactions.end_task import Ended, TaskEnd
 from workflows.domain.errors import DomainError
-from workflows.domain.task import EndReason
+from workflows.domain.task import EndReason, TaskStatus
 
 
 class HadItsTurn(DomainError):
@@ -44,7 +44,7 @@ async def cancel_waiting(connection: Connection, operation: Operation, task_ids:
 
 
 async def cancel(connection: Connection, operation: Operation, task_id: str) -> Ended:
-    """Cancel one task, unless it has ended."""
+    """Cancel one task, unless it has ended, or has started where the filter says QUEUED."""
     ended = await end_task.end(connection, task_id, _end(operation))
     if ended.changed:
         await operations.count(connection, operation.operation_id, 1)
@@ -53,7 +53,8 @@ async def cancel(connection: Connection, operation: Operation, task_id: str) -> 
 
 def _end(operation: Operation) -> TaskEnd:
     message = f"{CANCELLED}：{operation.reason}" if operation.reason else CANCELLED
-    return TaskEnd(EndReason.CANCELLED, f"key:{operation.key_id}", message)
+    only_queued = operation.chosen.status is TaskStatus.QUEUED
+    return TaskEnd(EndReason.CANCELLED, f"key:{operation.key_id}", message, unless_started=only_queued)
 
 
 async def retry(connection: Connection, operation: Operation, turn: Turn, task: NewTask, room: Room) -> Created:
