@@ -7,7 +7,9 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
+from infra.db.connection import Connection
 from infra.db.slots import assign
+from infra.db.transactions import end_at_limit
 from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.life import Life
@@ -61,3 +63,18 @@ async def test_a_turn_begins_nothing_once_its_time_is_over(due: Life, monkeypatc
     monkeypatch.undo()
     await turn(due)
     assert await ended(due) == 6
+
+
+async def test_a_row_that_cannot_be_ended_holds_up_no_other_one(due: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    end_one = end_at_limit.end
+
+    async def fails(connection: Connection, *, task_id: str = "", **given: Any) -> Any:
+        if task_id in {"", WAITING[0]}:
+            raise ValueError("a bad row")
+        return await end_one(connection, task_id=task_id, **given)
+
+    monkeypatch.setattr(end_at_limit, "end", fails)
+    monkeypatch.setattr(end_at_limit, "end_waiting", fails)
+    told = await turn(due, turn_s=60)
+    assert sorted(told) == sorted({"runs", *WAITING[1:]})
+    assert await ended(due) == 5

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
-from infra.db.session import Database
+from infra.db.session import Database, is_unavailable
 from infra.db.tasks import limits
 from infra.db.tasks.limits import Due
 from infra.db.transactions import end_at_limit
@@ -61,18 +61,34 @@ class _Turn:
         for reason in MESSAGES:
             waiting = [one.task_id for one in due if one.waits and one.reason == reason]
             for some in _parts(waiting, BATCH):
-                work = partial(end_at_limit.end_waiting, task_ids=some, reason=reason, actor=ACTOR)
-                self.ended_waiting += await self._database.run(work)
-        for others in _parts([one for one in due if not one.waits], AT_ONCE):
+                self.ended_waiting += await self._end_waiting(some, reason)
+        self.ended_on_nodes += await self._end_each([one for one in due if not one.waits])
+        return len(self.ended_waiting) + len(self.ended_on_nodes) > before
+
+    async def _end_waiting(self, task_ids: list[str], reason: EndReason) -> list[str]:
+        """End them in one statement; one by one if that fails, since a single row may be why."""
+        work = partial(end_at_limit.end_waiting, task_ids=task_ids, reason=reason, actor=ACTOR)
+        try:
+            return await self._database.run(work)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            log.warning("could not end %s tasks at once: %s", len(task_ids), error)
+        return await self._end_each([Due(task_id, True, reason) for task_id in task_ids])
+
+    async def _end_each(self, due: list[Due]) -> list[str]:
+        """End them one by one while there is time. Returns those that have ended."""
+        ended: list[str] = []
+        for some in _parts(due, AT_ONCE):
             if self.is_over:
                 break
-            done = await asyncio.gather(*(_end_one(self._database, one) for one in others))
-            self.ended_on_nodes += [one.task_id for one, has_ended in zip(others, done, strict=True) if has_ended]
-        return len(self.ended_waiting) + len(self.ended_on_nodes) > before
+            done = await asyncio.gather(*(_end_one(self._database, one) for one in some))
+            ended += [one.task_id for one, has_ended in zip(some, done, strict=True) if has_ended]
+        return ended
 
 
 async def _end_one(database: Database, one: Due) -> bool:
-    """End one that does not wait. A row that cannot be ended holds up no other one."""
+    """End one. A row that cannot be ended holds up no other one."""
     work = partial(end_at_limit.end, task_id=one.task_id, reason=EndReason(one.reason), actor=ACTOR)
     try:
         ended = await database.run(work)
