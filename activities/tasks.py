@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.node_answers import end_on_node, has_stopped
 from infra import telemetry
@@ -130,7 +131,9 @@ class TaskSteps:
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:
-        """Stop an attempt on its node, best effort: an unreachable or forbidden address is only logged."""
+        """Stop an attempt on its node. A node without an answer is asked again while it is ACTIVE (ApplicationError),
+        and otherwise when it is back. A forbidden address is only logged.
+        """
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         node = await self._database.run(lambda c: dispatch_order.address(c, ref.task_id, ref.attempt, closed=True))
         if node is None:
@@ -139,10 +142,16 @@ class TaskSteps:
             has_stopped = await self._stop(node, f"{ref.task_id}-{ref.attempt}")
         except (NodeUnreachable, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
+            if isinstance(error, NodeUnreachable) and await self._is_on_active_node(ref):
+                words, kind = str(error), type(error).__name__
+                raise ApplicationError(words, type=kind, category=ApplicationErrorCategory.BENIGN) from error
             return
         if has_stopped:
             released = await self._database.run(lambda c: release_attempt.release(c, ref.task_id, ref.attempt))
             await self._temporal.deliver(released)
+
+    async def _is_on_active_node(self, ref: AttemptRef) -> bool:
+        return await self._database.run(lambda c: dispatch_order.is_on_active_node(c, ref.task_id, ref.attempt))
 
     async def _stop(self, node: NodeAddress, run_id: str) -> bool:
         """Whether the process is gone. A node that has never seen the attempt is asked again: the dispatch may have

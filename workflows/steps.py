@@ -59,14 +59,14 @@ async def collect(task_id: str, attempt: int, close_as: Outcome | None) -> Colle
 
 
 async def stop(ref: AttemptRef, gpu_id: str) -> None:
-    """Stop an attempt on its node, best effort."""
+    """Stop an attempt on its node. What cannot be reached in time is stopped when it is back."""
     try:
         await workflow.execute_activity_method(
             TaskActivities.stop_on_node,
             ref,
             start_to_close_timeout=policies.STOP_TRY,
             schedule_to_close_timeout=policies.STOP_TIMEOUT,
-            retry_policy=RetryPolicy(maximum_attempts=2),
+            retry_policy=policies.STOP_RETRY,
             summary=f"stop attempt {ref.attempt} on {gpu_id}",
         )
     except ActivityError:

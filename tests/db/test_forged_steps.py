@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import tasks
@@ -14,10 +15,12 @@ from infra.db.repair import invariants, verify
 from infra.db.transactions import accept_attempt, collect_attempt
 from infra.db.transactions.collect_attempt import DELIVERY_S
 from infra.nodes.answer import Answer
-from infra.nodes.client import NodeUnreachable
+from infra.nodes.client import TOTAL_S, NodeUnreachable
+from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
-from workflows.domain.attempt import End, Outcome
+from workflows import policies
+from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.task import TaskStatus
 from workflows.messages import AttemptRef, Collected, CollectInput
 
@@ -129,6 +132,22 @@ async def test_only_what_is_closed_is_stopped_on_its_node(held: Life) -> None:
     await held.connection.execute("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp()")
     await ActivityEnvironment().run(stop, AttemptRef("t", 1))
     nodes.cancel.assert_called_once()
+
+
+async def test_a_stop_is_repeated_while_an_active_node_gives_no_answer(held: Life) -> None:
+    await held.connection.execute("UPDATE attempts SET outcome = 'TASK_ENDED', closed_at = clock_timestamp()")
+    stop = steps(held, MagicMock(cancel=AsyncMock(side_effect=NodeUnreachable("silent")))).stop_on_node
+    with pytest.raises(ApplicationError, match="silent") as raised:
+        await ActivityEnvironment().run(stop, AttemptRef("t", 1))
+    assert not raised.value.non_retryable
+    await held.do("UPDATE gpus SET status = 'OFFLINE'")
+    await ActivityEnvironment().run(stop, AttemptRef("t", 1))  # it is asked when it is back
+
+
+def test_a_stop_that_is_under_way_ends_before_verify_misses_the_end_of_its_workflow() -> None:
+    longest_s = 2 * TOTAL_S + 2 * STOPPING_S
+    assert longest_s < policies.STOP_TRY.total_seconds() < policies.STOP_TIMEOUT.total_seconds()
+    assert Settings().heartbeat_timeout < policies.STOP_TIMEOUT.total_seconds() < invariants.OVERDUE_S
 
 
 UNSEEN, STOPPED, RUNS = Answer(404, {}), Answer(200, {"stopped": True}), Answer(200, {"stopped": False})

@@ -23,6 +23,10 @@ _ADDRESS = (
     "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
     " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
 )
+_IS_ON_ACTIVE_NODE = (
+    "SELECT EXISTS (SELECT FROM attempts a JOIN gpus g USING (gpu_id) WHERE a.task_id = %(task_id)s"
+    " AND a.attempt = %(attempt)s AND g.status = 'ACTIVE' AND g.gone_at IS NULL)"
+)
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,8 @@ async def address(connection: Connection, task_id: str, attempt: int, *, closed:
     return await connection.one_or_none(
         NodeAddress, _ADDRESS, {"task_id": task_id, "attempt": attempt, "closed": closed}
     )
+
+
+async def is_on_active_node(connection: Connection, task_id: str, attempt: int) -> bool:
+    """Whether the attempt's node is ACTIVE."""
+    return await connection.one(bool, _IS_ON_ACTIVE_NODE, {"task_id": task_id, "attempt": attempt})
