@@ -56,7 +56,7 @@ class NodeSteps:
             questions = asyncio.Semaphore(QUESTIONS_AT_ONCE)
             await asyncio.gather(*(self._ask(node, row, questions) for row in rows if _in_question(node, row)))
             if node.is_back:
-                await self._stop_lost(node, questions)
+                await self._stop_closed(node, questions)
         return await self.attend_node(gpu_id)
 
     async def _ask(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> None:
@@ -71,9 +71,9 @@ class NodeSteps:
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
 
-    async def _stop_lost(self, node: Node, questions: asyncio.Semaphore) -> None:
-        """Stop what was taken from the node while it was silent. It waits for that with new work, for a moment."""
-        rows = await self._database.run(lambda c: attempt_queries.lost_on(c, node.gpu_id))
+    async def _stop_closed(self, node: Node, questions: asyncio.Semaphore) -> None:
+        """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""
+        rows = await self._database.run(lambda c: attempt_queries.to_stop_on(c, node.gpu_id))
         stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
         await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id))
         if all(stopped):

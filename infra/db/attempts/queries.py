@@ -11,9 +11,9 @@ from infra.db.connection import Connection
 _OPEN_ON = (
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND closed_at IS NULL"
 )
-_LOST_ON = (
-    f"SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND {holding.LOST}"
-    " ORDER BY closed_at DESC LIMIT 100"
+_TO_STOP_ON = (
+    "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts"
+    f" WHERE gpu_id = %(gpu_id)s AND {holding.IS_TO_STOP} ORDER BY closed_at DESC LIMIT 100"
 )
 _HOLDERS = """
     SELECT a.token, a.gpu_id, COALESCE(g.lineage = %(lineage)s, CAST(%(lineage)s AS text) IS NULL) AS own
@@ -86,6 +86,6 @@ async def is_any_unaccepted(connection: Connection, age_s: float) -> bool:
     return await connection.one(bool, _IS_ANY_UNACCEPTED, {"age": age_s})
 
 
-async def lost_on(connection: Connection, gpu_id: str) -> list[OnNode]:
-    """The attempts of the last hour that were taken from a node because it was silent, the latest hundred."""
-    return await connection.all(OnNode, _LOST_ON, {"gpu_id": gpu_id})
+async def to_stop_on(connection: Connection, gpu_id: str) -> list[OnNode]:
+    """The closed attempts that a node may still run, and has not confirmed to have stopped: the latest hundred."""
+    return await connection.all(OnNode, _TO_STOP_ON, {"gpu_id": gpu_id})

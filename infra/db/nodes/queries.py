@@ -98,7 +98,7 @@ class Node(NodeInfo):
     older_attempts: int
     """Open attempts of earlier registrations."""
     is_back: bool
-    """It was silent, has lost attempts meanwhile, and has not been asked to stop them yet."""
+    """It gets work again, and has not been asked yet to stop the closed attempts that it may still run."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ _SELECT = f"""
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts,
            g.status = 'ACTIVE' AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
-           AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.LOST}) AS is_back
+           AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.IS_TO_STOP}) AS is_back
       FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
      WHERE g.gone_at IS NULL
 """

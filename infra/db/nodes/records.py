@@ -36,11 +36,11 @@ _CLEAR = (
     f"UPDATE gpus SET {CLEAN} WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
     " AND (failure_count > 0 OR task_failure_count > 0 OR rests > 0 OR hand_backs > 0 OR not_before IS NOT NULL)"
 )
-# After it the node may run what was taken from it while it was silent: it gets work once it has stopped that.
+# Then the node may run what was closed while it could not be reached: it gets work once it has stopped that.
 _WAIT = f"""
     UPDATE gpus SET not_before = GREATEST(not_before, clock_timestamp() + interval '{HELD_S:g} s')
      WHERE gpu_id = %(gpu_id)s AND status = 'ACTIVE'
-       AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = gpus.gpu_id AND {holding.LOST})
+       AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = gpus.gpu_id AND {holding.IS_TO_STOP})
     """
 _END_WAIT = "UPDATE gpus SET not_before = NULL WHERE gpu_id = %(gpu_id)s AND failure_count + rests + hand_backs = 0"
 REASON = 200
@@ -107,7 +107,7 @@ async def write(
 
 
 async def wait_for_stops(connection: Connection, gpu_id: str) -> None:
-    """Give a node that is back no work while it may run what it has lost, at most for `HELD_S`."""
+    """Give a node that is back no work while it may run closed attempts, at most for `HELD_S`."""
     await connection.execute(_WAIT, {"gpu_id": gpu_id})
 
 

@@ -80,7 +80,7 @@ async def come_back(connection: Connection, gpu_id: str) -> Notifications:
 
 
 async def has_stopped(connection: Connection, gpu_id: str) -> Notifications:
-    """Give a node work again that has stopped what it had lost."""
+    """Give a node work again that has stopped what it should."""
     release = await locks.release(connection, gpu_id)
     await hold(connection, gpu_id)
     await node_records.has_stopped(connection, release, gpu_id)
