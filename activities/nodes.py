@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from temporalio import activity
 
@@ -22,12 +23,14 @@ from infra.nodes.client import NodeClient, NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
-from workflows.domain.attempt import CONFIRMED, End, Outcome
+from workflows.domain.attempt import CONFIRMED, HELD_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeCommand, NodeView
 
 QUESTIONS_AT_ONCE = 16
+STOPS_S = HELD_S
+"""How long a node that is back is asked to stop things; it gets work after that in any case."""
 
 
 class NodeSteps:
@@ -74,19 +77,23 @@ class NodeSteps:
     async def _stop_closed(self, node: Node, questions: asyncio.Semaphore) -> None:
         """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""
         rows = await self._database.run(lambda c: attempt_queries.to_stop_on(c, node.gpu_id))
-        stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
+        stopped = [False]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOPS_S):
+                stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
         await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id))
         if all(stopped):
             await self._temporal.deliver(await self._database.run(lambda c: node_state.has_stopped(c, node.gpu_id)))
 
     async def _stop(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> bool:
         address = NodeAddress(row.ip, row.port, node.dispatch_secret)
-        async with questions:
-            try:
-                return await has_stopped(await self._nodes.cancel(address, f"{row.task_id}-{row.attempt}"))
-            except (NodeUnreachable, ForbiddenAddress) as error:
-                activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
-                return False
+        try:
+            async with questions:
+                answer = await self._nodes.cancel(address, f"{row.task_id}-{row.attempt}")
+        except (NodeUnreachable, ForbiddenAddress) as error:
+            activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
+            return False
+        return await has_stopped(answer)
 
     @activity.defn(name="obey")
     async def obey(self, command: NodeCommand) -> None:

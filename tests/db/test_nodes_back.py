@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities import nodes
 from activities.nodes import NodeSteps
 from infra.db.nodes import queries as node_queries
 from infra.db.transactions import node_state, release_attempt
@@ -51,3 +53,16 @@ async def test_it_is_asked_to_stop_what_was_cancelled_while_it_was_cut_off(back:
     assert cancel.await_args.args[1] == "t-1"
     assert await back.scalar("SELECT not_before FROM gpus") is None
     assert not await is_back(back)
+
+
+async def test_one_that_never_answers_is_given_up_in_time(back: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "STOPS_S", 0.01)
+
+    async def never(*_: object) -> Answer:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with asyncio.timeout(10):
+        await confirm(back, never)
+    assert not await is_back(back)
+    assert await back.scalar("SELECT not_before > clock_timestamp() FROM gpus") is True  # until `HELD_S` is over
