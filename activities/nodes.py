@@ -15,7 +15,7 @@ from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.queries import Node
 from infra.db.session import Database
-from infra.db.transactions import attend_node, node_state, obey_command, settle_attempt
+from infra.db.transactions import attend_node, node_state, obey_command, release_attempt, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.address import NodeAddress
 from infra.nodes.answer import Answer
@@ -93,7 +93,11 @@ class NodeSteps:
         except (NodeUnreachable, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
             return False
-        return await has_stopped(answer)
+        if not await has_stopped(answer):
+            return False
+        released = await self._database.run(lambda c: release_attempt.release(c, row.task_id, row.attempt))
+        await self._temporal.deliver(released)
+        return True
 
     @activity.defn(name="obey")
     async def obey(self, command: NodeCommand) -> None:
