@@ -7,8 +7,8 @@ OLDEST := (3, 11)
 # The Python that somebody asks for, if any: an environment of another version is built anew for it.
 ASKED := $(if $(filter file,$(origin PYTHON)),,--python "$(PYTHON)")
 
-# Files of tests at once: one more than the cores of a small machine, since tests wait for a part of their time.
-AT_ONCE := --numprocesses 3 --dist loadfile
+# Files of tests at once: as many as a small machine has cores. With more, the fault run and the fuzzer starve the others.
+AT_ONCE := --numprocesses 2 --dist loadfile
 
 # What bends Python itself is not meant for us; without bytecode each program starts half a second later.
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH PYTHONSTARTUP
