@@ -33,11 +33,13 @@ def may_run(attempt: str) -> str:
 _AT_MOST = f"interval '{HELD_S:g} s'"
 IS_OVER = f"released_at IS NULL AND closed_at IS NOT NULL AND NOT {clock.recent('closed_at', _AT_MOST)}"
 """The attempt holds no slot any more, and nobody has recorded that."""
+DAY = "interval '1 day'"
 IS_UNCONFIRMED = (
     f"(outcome = '{Outcome.LOST}' OR outcome IN ({_STILL})"
     f" AND (released_at IS NULL OR released_at - closed_at >= {_AT_MOST}))"
 )
 """The attempt was closed while its node might run it, and the node has not said within `HELD_S` that it has stopped.
 An index holds these."""
-IS_TO_STOP = IS_UNCONFIRMED + " AND " + clock.recent("closed_at", "interval '1 day'")
-"""The same, of the last day, for which a node remembers what it has run. It may run it still when it is back."""
+IS_TO_STOP = f"{IS_UNCONFIRMED} AND {clock.recent('closed_at', DAY)} AND (a.ip, a.port) = (g.ip, g.port)"
+"""The same of an attempt `a` at the address of its node `g`, of the last day, for which a node remembers what it has
+run. It may run it still when it is back. A node that has moved cannot be asked any more."""

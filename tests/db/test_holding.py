@@ -100,6 +100,9 @@ async def test_the_attempts_to_stop_are_read_from_an_index_that_holds_nothing_el
     await busy.do("SET LOCAL enable_seqscan = off")
     await busy.do("SET LOCAL enable_bitmapscan = off")
     await busy.do("SET LOCAL enable_sort = off")
-    query = f"SELECT 1 FROM attempts WHERE gpu_id = 'n' AND {holding.IS_TO_STOP} ORDER BY closed_at DESC LIMIT 100"
+    query = (
+        "SELECT 1 FROM attempts a JOIN gpus g USING (gpu_id)"
+        f" WHERE a.gpu_id = 'n' AND {holding.IS_TO_STOP} ORDER BY a.closed_at DESC LIMIT 100"
+    )
     plan = await busy.connection.all(str, f"EXPLAIN {query}")
     assert "ix_attempts_unconfirmed" in "\n".join(plan)

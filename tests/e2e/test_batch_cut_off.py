@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import eventually
 from tests.e2e.inside import select
 
-TYPES = {"while it is written": 703, "between commit and answer": 704, "while its workflows are started": 705}
+TYPES = {"while it is written": 860, "between commit and answer": 861, "while its workflows are started": 862}
 COUNT = 300
 
 

@@ -17,7 +17,7 @@ ACTIVATES = "SET status = 'ACTIVE'"
 DEREGISTERS = "SET gone_at = clock_timestamp()"
 CHANGES_PRIORITY = "SET priority ="
 CLAIMS = "FROM gpus g CROSS JOIN LATERAL"
-ENDS = "SELECT status = "
+ENDS = "SELECT true FROM tasks WHERE task_id"
 LOOKS_FOR_SILENCE = "SELECT FROM gpus WHERE gpu_id ="
 
 LOCK_NODE = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"

@@ -59,7 +59,8 @@ async def waits(stack, task_id: str) -> bool:
 async def come_and_go(stack, task_id: str, task_type: int, attempt: int = 1) -> None:
     """A node takes the task and is gone, and nobody tells the task."""
     database = Database(stack.services.database_url, connections=2)
-    node = Registration("unheard", "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
+    gpu_id = f"unheard_{attempt}"
+    node = Registration(gpu_id, "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
     try:
         registered = await database.run(lambda c: node_state.register(c, node))
         assert [granted.task_id for granted in registered.grants] == [task_id]
@@ -68,6 +69,6 @@ async def come_and_go(stack, task_id: str, task_type: int, attempt: int = 1) -> 
             lambda c: settle_attempt.settle(c, task_id, attempt, End(Outcome.DEREGISTERED, "gone"), actor="test")
         )
         assert (settled.notifications.closed, settled.notifications.grants) == ([ClosedAttempt(task_id, attempt)], [])
-        await database.run(lambda c: node_state.deregister(c, "unheard"))
+        await database.run(lambda c: node_state.deregister(c, gpu_id))
     finally:
         await database.close()

@@ -12,8 +12,8 @@ _OPEN_ON = (
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND closed_at IS NULL"
 )
 _TO_STOP_ON = (
-    "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts"
-    f" WHERE gpu_id = %(gpu_id)s AND {holding.IS_TO_STOP} ORDER BY closed_at DESC LIMIT 100"
+    "SELECT a.task_id, a.attempt, a.gpu_epoch, a.slot, a.ip, a.port FROM attempts a JOIN gpus g USING (gpu_id)"
+    f" WHERE a.gpu_id = %(gpu_id)s AND {holding.IS_TO_STOP} ORDER BY a.closed_at DESC LIMIT 100"
 )
 _HOLDERS = """
     SELECT a.token, a.gpu_id, COALESCE(g.lineage = %(lineage)s, CAST(%(lineage)s AS text) IS NULL) AS own

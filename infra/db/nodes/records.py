@@ -38,9 +38,9 @@ _CLEAR = (
 )
 # Then the node may run what was closed while it could not be reached: it gets work once it has stopped that.
 _WAIT = f"""
-    UPDATE gpus SET not_before = GREATEST(not_before, clock_timestamp() + interval '{HELD_S:g} s')
+    UPDATE gpus g SET not_before = GREATEST(not_before, clock_timestamp() + interval '{HELD_S:g} s')
      WHERE gpu_id = %(gpu_id)s AND status = 'ACTIVE'
-       AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = gpus.gpu_id AND {holding.IS_TO_STOP})
+       AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.IS_TO_STOP})
     """
 _END_WAIT = "UPDATE gpus SET not_before = NULL WHERE gpu_id = %(gpu_id)s AND failure_count + rests + hand_backs = 0"
 REASON = 200
