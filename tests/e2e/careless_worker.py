@@ -14,6 +14,7 @@ from typing import Any
 from temporalio import workflow
 
 from workers import cli
+from workflows import steps
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.monitor import MonitorWorkflow
 from workflows.task import TaskWorkflow
@@ -39,7 +40,7 @@ def raises(step: Step) -> Step:
 
 
 CHANGED: dict[Callable[[Step], Step], list[tuple[Any, str]]] = {
-    sleeps: [(TaskWorkflow, "_dispatch"), (GpuHealthWorkflow, "_attend")],
+    sleeps: [(steps, "dispatch"), (GpuHealthWorkflow, "_attend")],
     raises: [(TaskWorkflow, "_slot"), (GpuHealthWorkflow, "_attend"), (MonitorWorkflow, "run")],
 }
 
