@@ -95,7 +95,7 @@ class OperationSteps:
             await self._run(lambda c: operations.finish(c, operation.operation_id))
 
     async def _cancel(self, operation: Operation, turns: Sequence[Turn]) -> bool:
-        """What waits at once, the rest one by one.
+        """Cancel the waiting tasks in one statement, and the others one by one.
 
         Returns False if a task has got a slot meanwhile: it may fit no more.
         """

@@ -63,7 +63,7 @@ class JsonBody(Generic[M]):
 async def read_json(
     request: Request, take: Callable[[dict[str, Any]], T], *, optional: bool = False, size: Size = USUAL
 ) -> T:
-    """What `take` makes of the body, a JSON object. Raises BadRequest."""
+    """The value that `take` builds from the body, which must be a JSON object. Raises BadRequest."""
     raw = await _read(request, size.max_bytes)
     if optional and not raw:
         return take({})

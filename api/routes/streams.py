@@ -134,7 +134,7 @@ async def _nothing() -> AsyncGenerator[bytes]:
 
 
 async def _frames(context: Context, caller: Caller, types: str | None, page: Page) -> AsyncGenerator[bytes]:
-    """What is in the log, then what happens."""
+    """Yield the events of the log, then each new one as it happens."""
     subscription = context.hub.subscribe(topics_of(whose(caller)), caller.key_id, events.types_of(types))
     async with subscription:
         if page.is_reset:

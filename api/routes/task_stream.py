@@ -24,7 +24,7 @@ from workflows.domain.event import EventType
 
 @dataclass(frozen=True)
 class _Beginning:
-    """What a stream begins with, and the cursor behind it. `is_over`: it holds all that has happened."""
+    """The first messages of a stream, and the cursor after them. `is_over`: the task has ended, and no more come."""
 
     frames: bytes
     until: Cursor

@@ -50,7 +50,7 @@ def shown(event: Event, cursor: Cursor) -> bytes:
 
 
 def reset(beginning: Cursor, time_ms: int) -> bytes:
-    """What comes first where a cursor means nothing here: all that is kept follows."""
+    """The event that says that a cursor is unknown here, or too old; everything that is kept follows it."""
     return msgspec.json.encode({"id": str(beginning), "type": RESET, "time": time_ms, "data": {}})
 
 

@@ -41,5 +41,5 @@ IS_UNCONFIRMED = (
 """The attempt was closed while its node might run it, and the node has not said within `HELD_S` that it has stopped.
 An index holds these."""
 IS_TO_STOP = f"{IS_UNCONFIRMED} AND {clock.recent('closed_at', DAY)} AND (a.ip, a.port) = (g.ip, g.port)"
-"""The same of an attempt `a` at the address of its node `g`, of the last day, for which a node remembers what it has
-run. It may run it still when it is back. A node that has moved cannot be asked any more."""
+"""Such an attempt `a`, of the last day, for which a node remembers what it has run, at the address of its node `g`. The
+node may still run it when it is back. A node that has moved cannot be asked any more."""

@@ -714,8 +714,6 @@ CREATE INDEX ix_attempts_compared ON public.attempts USING btree (gpu_id, closed
 
 CREATE INDEX ix_attempts_ended ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text]));
 
-CREATE INDEX ix_attempts_lost ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = 'LOST'::text);
-
 CREATE INDEX ix_attempts_uncollected ON public.attempts USING btree (closed_at) WHERE ((closed_at IS NOT NULL) AND (collected_at IS NULL));
 
 CREATE INDEX ix_attempts_unconfirmed ON public.attempts USING btree (gpu_id, closed_at) WHERE ((outcome = 'LOST'::text) OR ((outcome = ANY (ARRAY['DEREGISTERED'::text, 'DRAINED'::text, 'FAULTY'::text, 'PROTOCOL_ERROR'::text, 'TASK_ENDED'::text, 'TIMED_OUT'::text, 'UNREACHABLE'::text])) AND ((released_at IS NULL) OR ((released_at - closed_at) >= '00:00:10'::interval))));

@@ -279,8 +279,6 @@ attempts = Table(
         "closed_at",
         postgresql_where="outcome IN ('SUCCEEDED', 'FAILED', 'TIMED_OUT')",
     ),
-    # not used any more: for the version before; a later revision drops it
-    Index("ix_attempts_lost", "gpu_id", "closed_at", postgresql_where=f"outcome = '{Outcome.LOST}'"),
     Index("ix_attempts_unconfirmed", "gpu_id", "closed_at", postgresql_where=holding.IS_UNCONFIRMED),
     Index("ix_attempts_uncollected", "closed_at", postgresql_where="closed_at IS NOT NULL AND collected_at IS NULL"),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from infra.db.schema.online import create_index
 
-revision = "0043"
-down_revision = "0042"
+revision = "0038"
+down_revision = "0037"
 branch_labels = None
 depends_on = None
 
