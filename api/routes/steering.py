@@ -86,6 +86,7 @@ async def change_task(
 @router.post(
     "/{taskId}/retry",
     response_model=Envelope[TaskCreated],
+    response_model_exclude_unset=True,
     summary="扩展 重试任务",
     description="以相同的类型、应用、用户、优先级、payload、env、时限、重试次数和分组新建一个任务，"
     "其 `retryOf` 为原任务；原任务不变。仅限 FAILED 或 TIMEOUT 的任务（包括已取消和已过期的），否则返回 400。"

@@ -25,6 +25,7 @@ async def end(api, created):
 async def test_each_task_is_answered_in_order_and_waits(api, make_caller, temporal):
     user = await make_caller("user", "somebody")
     created = await user.post("/tasks/batch", {"tasks": tasks(12), "groupId": "batch_order"})
+    assert list(created[0]) == ["taskId", "displayId", "status", "estimatedWaitTime"]
     assert [one["displayId"] - created[0]["displayId"] for one in created] == list(range(12))
     for number, one in enumerate(created):
         found = await user.get(f"/tasks/{one['taskId']}")

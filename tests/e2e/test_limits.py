@@ -76,6 +76,7 @@ async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_b
     node = await make_node("one_of_many", [740])
     began = await api.create(740)
     await node.next_put()
+    await api.until(began, "PROCESSING")
     turns = asyncio.Semaphore(20)
 
     async def one() -> str:
@@ -100,7 +101,8 @@ async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_b
             " WHERE t.task_type = 740 AND t.end_reason = 'EXPIRED' GROUP BY i.started_at",
         )
     assert back["took_s"] < 2.0, back
-    assert (back["started"], node.puts.empty()) == (0, True)
+    puts = {node.puts.get_nowait().task_id for _ in range(node.puts.qsize())}
+    assert (back["started"], puts - {began}) == (0, set())  # the killed worker's own dispatch may be repeated
     assert (await api.get(f"/tasks/{ids[-1]}"))["endReason"] == "EXPIRED"
     assert (await api.get(f"/tasks/{began}"))["status"] == "PROCESSING"
 

@@ -202,8 +202,8 @@ async def test_what_is_cancelled_before_it_comes_does_not_run(shared: Agent, tmp
     answer = await shared.put("early", DOUBLE, {"log": str(tmp_path / "runs"), "x": 1})
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
     assert (await shared.get("early"))["status"] == "canceled"
-    await shared.put("after", DOUBLE, {"log": str(tmp_path / "runs"), "x": 2})
-    await shared.result("after")
+    await shared.put("later", DOUBLE, {"log": str(tmp_path / "runs"), "x": 2})
+    await shared.result("later")
     assert (tmp_path / "runs").read_text().count("\n") == 1
     assert not logged(folder_of(shared), "early", "accepted")
 
