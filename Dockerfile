@@ -12,6 +12,7 @@ COPY infra ./infra
 COPY activities ./activities
 COPY api ./api
 COPY workers ./workers
+COPY clients ./clients
 RUN pip install --no-deps --no-build-isolation -e . \
  && useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin orchestrator \
  && install -d -o orchestrator -g orchestrator -m 0700 /var/lib/gpu-orchestrator

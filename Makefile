@@ -40,7 +40,7 @@ lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
-	$(BIN)/python -m bandit --quiet --recursive --configfile pyproject.toml workflows activities infra api workers make_venv.py
+	$(BIN)/python -m bandit --quiet --recursive --configfile pyproject.toml workflows activities infra api workers clients make_venv.py
 	files=$$(git ls-files) && echo "$$files" | xargs -P 2 -n 200 $(BIN)/python -m detect_secrets.pre_commit_hook --no-verify --baseline .secrets.baseline
 
 # make_venv.py finds out whether there is anything to do.

@@ -1,0 +1,76 @@
+"""Client of gpu-orchestrator: submit GPU tasks, watch them, take their results."""
+
+from gpu_orchestrator_client.aio import AsyncClient
+from gpu_orchestrator_client.errors import (
+    ApiError,
+    BadAnswer,
+    BadRequest,
+    BadSignature,
+    Forbidden,
+    NotFound,
+    NotYet,
+    OrchestratorError,
+    ServerError,
+    TaskEnded,
+    TaskFailed,
+    TaskTimedOut,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
+from gpu_orchestrator_client.models import (
+    Drain,
+    Event,
+    Group,
+    Node,
+    Operation,
+    Progress,
+    Status,
+    Submitted,
+    Task,
+)
+from gpu_orchestrator_client.new_task import NewTask, TaskOptions
+from gpu_orchestrator_client.sync import Client
+from gpu_orchestrator_client.updates import Attempt, Change, End, Percent, Place, Snapshot, Update
+from gpu_orchestrator_client.webhooks import verify_webhook
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Attempt",
+    "BadAnswer",
+    "BadRequest",
+    "BadSignature",
+    "Change",
+    "Client",
+    "Drain",
+    "End",
+    "Event",
+    "Forbidden",
+    "Group",
+    "NewTask",
+    "Node",
+    "NotFound",
+    "NotYet",
+    "Operation",
+    "OrchestratorError",
+    "Percent",
+    "Place",
+    "Progress",
+    "ServerError",
+    "Snapshot",
+    "Status",
+    "Submitted",
+    "Task",
+    "TaskEnded",
+    "TaskFailed",
+    "TaskOptions",
+    "TaskTimedOut",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+    "Update",
+    "verify_webhook",
+]

@@ -1,0 +1,95 @@
+"""One call: when it is repeated, and what its answer means."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from gpu_orchestrator_client.commands import Lost, Pause, Reply, Send, Steps
+from gpu_orchestrator_client.errors import BY_CODE, BadAnswer, OrchestratorError, ServerError, Unreachable
+
+M = TypeVar("M")
+
+PATIENCE_S = 60.0
+"""Seconds for which a call is repeated, from its first failure."""
+LEAST_TRIES = 3
+"""Tries of a call that gets no answer, however long they take: the process may have been stopped meanwhile."""
+PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+REPEATED = frozenset({429, 502, 503, 504})
+
+
+def call(send: Send, patience_s: float = PATIENCE_S) -> Steps[Reply]:
+    """Make a call, and repeat it while the API is away or busy. Raises ApiError, Unreachable.
+
+    `took_s` of the reply covers all tries and pauses.
+    """
+    total = failing = 0.0
+    tries, pause = 0, PAUSE_S
+    while True:
+        heard = yield send
+        assert heard is not None
+        tries, total = tries + 1, total + heard.took_s
+        if isinstance(heard, Reply) and heard.status == 200:
+            return replace(heard, took_s=total)
+        failing += heard.took_s if tries > 1 else 0
+        next_pause = pause_after(heard, pause)
+        is_early = isinstance(heard, Lost) and tries < LEAST_TRIES
+        if not _may_repeat(send, heard) or (failing + next_pause > patience_s and not is_early):
+            raise error_of(heard)
+        yield Pause(next_pause)
+        total, failing = total + next_pause, failing + next_pause
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _may_repeat(send: Send, heard: Reply | Lost) -> bool:
+    return isinstance(heard, Lost) or heard.status in REPEATED - send.refusals
+
+
+def pause_after(heard: Reply | Lost | None, pause_s: float) -> float:
+    """Seconds until the next try: those that the API asks for, else about `pause_s`."""
+    asked = retry_after_s(heard) if isinstance(heard, Reply) else None
+    jitter = random.uniform(0.5, 1.5)  # nosec B311
+    return pause_s * jitter if asked is None else max(asked, PAUSE_S)
+
+
+def retry_after_s(reply: Reply) -> float | None:
+    """`Retry-After` in seconds, also where it is a date."""
+    value = reply.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date; one without a time zone
+        return None
+
+
+def error_of(heard: Reply | Lost) -> OrchestratorError:
+    """The error that an answer other than 200, or none, is raised as."""
+    if isinstance(heard, Lost):
+        return Unreachable(f"no answer: {heard.error!r}")
+    try:
+        message = str(json.loads(heard.body)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = "no message"
+    return BY_CODE.get(heard.status, ServerError)(heard.status, message, retry_after_s(heard))
+
+
+def parsed(reply: Reply, kind: type[M]) -> M:
+    """The `data` of an answer. Raises BadAnswer."""
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(reply.body)["data"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise BadAnswer(f"not an answer of the API: {error}") from error
+
+
+def get(path: str, kind: type[M], **params: Any) -> Steps[M]:
+    """Read something."""
+    reply = yield from call(Send("GET", path, {name: value for name, value in params.items() if value is not None}))
+    return parsed(reply, kind)

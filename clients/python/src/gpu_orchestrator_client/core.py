@@ -1,0 +1,176 @@
+"""The operations of the API: what to send, and what the answers mean. No input or output."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from gpu_orchestrator_client.calls import PATIENCE_S, call, get, parsed
+from gpu_orchestrator_client.commands import Pause, Send, Steps
+from gpu_orchestrator_client.errors import BadRequest, NotYet, TaskFailed, TaskTimedOut
+from gpu_orchestrator_client.models import Event, Group, Node, Operation, Progress, Result, Status, Submitted, Task
+from gpu_orchestrator_client.new_task import Body, batches, unix_ms
+
+WAIT_S = 30
+"""The longest time that one call waits for a task's end."""
+PAGE = 100
+EVENTS = 1000
+BUSY = frozenset({429})
+
+
+def path(folder: str, name: str, *more: str) -> str:
+    """The path of one thing; its name is no path."""
+    return "/".join(("", folder, quote(name, safe=""), *more))
+
+
+def new_key() -> str:
+    """An Idempotency-Key."""
+    return uuid.uuid4().hex
+
+
+def submit(task: Body, key: str) -> Steps[Submitted]:
+    """Create a task. With `maxWait`, 429 is the answer and not repeated."""
+    send = Send("POST", "/tasks", json=task, headers={"Idempotency-Key": key}, refusals=_refusals([task]))
+    return parsed((yield from call(send)), Submitted)
+
+
+def submit_many(tasks: Sequence[Body], key: str) -> Steps[list[Submitted]]:
+    """Create tasks in order, up to 1,000 in a transaction; each such batch is all or nothing."""
+    created: list[Submitted] = []
+    for number, batch in enumerate(batches(tasks)):
+        headers = {"Idempotency-Key": f"{key}-{number}"}
+        send = Send("POST", "/tasks/batch", json={"tasks": batch}, headers=headers, refusals=_refusals(batch))
+        created += parsed((yield from call(send)), list[Submitted])
+    return created
+
+
+def _refusals(tasks: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+    return BUSY if any("maxWait" in one for one in tasks) else frozenset()
+
+
+def result(task_id: str, timeout_s: float, *, cancel_on_timeout: bool) -> Steps[dict[str, Any] | None]:
+    """Wait for a task's result. Raises TaskFailed, TaskTimedOut, NotYet.
+
+    The last look, at the end of the time, does not wait: whatever the time went to, a task that has ended is seen.
+    """
+    left = timeout_s
+    while True:
+        left = max(0.0, left)
+        found, took_s = yield from _look(task_id, min(left, WAIT_S), min(left, PATIENCE_S))
+        if found.status.is_end:
+            return (yield from _of_ended(found))
+        if left == 0:
+            break
+        left -= took_s
+        if took_s < 1 and left > 0:  # the server does not wait
+            yield Pause(min(1.0, left))
+            left -= 1
+    if cancel_on_timeout:
+        try:
+            yield from cancel(task_id, "the caller's time is over")
+        except BadRequest:  # it has ended in this moment
+            found, _ = yield from _look(task_id, 0, PATIENCE_S)
+            return (yield from _of_ended(found))
+    raise NotYet(task_id, timeout_s)
+
+
+def _look(task_id: str, wait_s: float, patience_s: float) -> Steps[tuple[Result, float]]:
+    headers = {"Prefer": f"wait={math.ceil(wait_s)}"} if wait_s > 0 else {}
+    send = Send("GET", path("tasks", task_id, "result"), headers=headers, timeout_s=Send.timeout_s + wait_s)
+    reply = yield from call(send, patience_s)
+    return parsed(reply, Result), reply.took_s
+
+
+def _of_ended(found: Result) -> Steps[dict[str, Any] | None]:
+    if found.status is Status.COMPLETED:
+        return found.result
+    ended = yield from task(found.task_id)
+    raise (TaskFailed if ended.status is Status.FAILED else TaskTimedOut)(ended)
+
+
+def task(task_id: str) -> Steps[Task]:
+    return get(path("tasks", task_id), Task)
+
+
+def tasks(page: int, filters: Mapping[str, Any]) -> Steps[list[Task]]:
+    """A page of tasks, newest first; the last one has fewer than PAGE."""
+    return get("/tasks", list[Task], page=page, size=PAGE, **filters)
+
+
+def progress(task_id: str) -> Steps[Progress]:
+    return get(path("tasks", task_id, "progress"), Progress)
+
+
+def events(after: str | None, types: Sequence[str] | None) -> Steps[tuple[list[Event], str | None]]:
+    """Events after a cursor, and the next cursor."""
+    reply = yield from call(Send("GET", "/events", {**stream_params(after, types), "limit": EVENTS}))
+    return parsed(reply, list[Event]), reply.headers.get("x-next-cursor", after)
+
+
+def stream_params(after: str | None, types: Sequence[str] | None) -> dict[str, str]:
+    """The parameters of a stream of events."""
+    given = {"after": after, "types": ",".join(types) if types else None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def cancel(task_id: str, reason: str | None = None) -> Steps[None]:
+    """Cancel a task. Raises BadRequest if it has ended otherwise."""
+    yield from call(Send("POST", path("tasks", task_id, "cancel"), json={} if reason is None else {"reason": reason}))
+
+
+def retry(task_id: str, key: str) -> Steps[Submitted]:
+    reply = yield from call(Send("POST", path("tasks", task_id, "retry"), headers={"Idempotency-Key": key}))
+    return parsed(reply, Submitted)
+
+
+def set_priority(task_id: str, priority: int) -> Steps[None]:
+    yield from call(Send("PATCH", path("tasks", task_id), json={"priority": priority}))
+
+
+def bulk(
+    kind: str,
+    ids: Sequence[str] | None,
+    filter: Mapping[str, Any] | None,
+    *,
+    dry_run: bool,
+    reason: str | None = None,
+    key: str,
+) -> Steps[Operation]:
+    """Cancel or retry many tasks: by ids or by a filter. Raises ValueError unless it is one of both."""
+    if (ids is None) == (filter is None):
+        raise ValueError("choose tasks by ids or by a filter")
+    given = {
+        "ids": None if ids is None else list(ids),
+        "filter": filter,
+        "dryRun": dry_run or None,
+        "reason": reason,
+    }
+    body = {name: value for name, value in given.items() if value is not None}
+    reply = yield from call(Send("POST", f"/tasks/{kind}", json=body, headers={"Idempotency-Key": key}))
+    known = {"kind": kind.upper(), "state": "DONE" if dry_run else "RUNNING"}
+    return parsed(reply, Operation).model_copy(update=known)
+
+
+def operation(operation_id: str) -> Steps[Operation]:
+    return get(path("operations", operation_id), Operation)
+
+
+def group(group_id: str) -> Steps[Group]:
+    return get(path("groups", group_id), Group)
+
+
+def nodes() -> Steps[list[Node]]:
+    return get("/gpus", list[Node])
+
+
+def drain(gpu_id: str, reason: str, deadline: datetime | int | None) -> Steps[None]:
+    body = {"reason": reason} | ({} if deadline is None else {"deadline": unix_ms(deadline)})
+    yield from call(Send("POST", path("gpus", gpu_id, "drain"), json=body))
+
+
+def undrain(gpu_id: str) -> Steps[None]:
+    yield from call(Send("POST", path("gpus", gpu_id, "undrain")))

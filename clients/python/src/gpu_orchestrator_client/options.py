@@ -1,0 +1,62 @@
+"""What both clients share: where the API is, and how a call looks to httpx."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import httpx
+
+from gpu_orchestrator_client.commands import Send
+from gpu_orchestrator_client.new_task import Body, NewTask
+
+URL, KEY = "GPU_ORCHESTRATOR_URL", "GPU_ORCHESTRATOR_KEY"
+APP, USER = "GPU_ORCHESTRATOR_APP", "GPU_ORCHESTRATOR_USER"
+CONNECT_S = 5.0
+BASE = "/api/v2"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the API is, whose key is used, and the app and user of tasks that name none."""
+
+    url: str
+    key: str = field(repr=False)
+    app: str
+    user_id: str
+
+    @classmethod
+    def of(cls, url: str | None, key: str | None, app: str | None, user_id: str | None) -> Self:
+        """From what is given, else from the environment. Raises ValueError without a usable URL or key."""
+        found_url = (url or os.environ.get(URL, "")).rstrip("/").removesuffix(BASE)
+        found_key = (key or os.environ.get(KEY, "")).strip()
+        if not found_url.startswith(("http://", "https://")):
+            raise ValueError(f"the API's address begins with http:// or https://: give it to the client, or set {URL}")
+        if not found_key or not found_key.isascii() or not found_key.isprintable():
+            raise ValueError(f"a key is one line of ASCII: give it to the client, or set {KEY}")
+        return cls(
+            found_url,
+            found_key,
+            app or os.environ.get(APP) or "python",
+            user_id or os.environ.get(USER) or "python",
+        )
+
+    def http(self) -> dict[str, Any]:
+        """The arguments of an httpx client."""
+        return {"base_url": f"{self.url}{BASE}", "headers": {"Authorization": f"Bearer {self.key}"}}
+
+    def request(self, send: Send) -> dict[str, Any]:
+        """The arguments of a request. It waits for a free connection as long as it takes."""
+        return {
+            "method": send.method,
+            "url": send.path,
+            "params": dict(send.params),
+            "headers": dict(send.headers),
+            "timeout": httpx.Timeout(send.timeout_s, connect=CONNECT_S, pool=None),
+            **({} if send.json is None else {"json": send.json}),
+        }
+
+    def body(self, task: NewTask) -> Body:
+        """The body of a new task."""
+        return task.body(app=self.app, user_id=self.user_id)

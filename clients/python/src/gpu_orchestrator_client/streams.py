@@ -1,0 +1,128 @@
+"""Server-sent events, and what to do when a stream breaks: no input or output."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from gpu_orchestrator_client.calls import (
+    LEAST_TRIES,
+    LONGEST_PAUSE_S,
+    PATIENCE_S,
+    PAUSE_S,
+    REPEATED,
+    error_of,
+    pause_after,
+)
+from gpu_orchestrator_client.commands import Lost, Reply, Send
+from gpu_orchestrator_client.errors import BadAnswer
+
+T = TypeVar("T")
+
+QUIET_S = 45.0
+"""Seconds without a line after which a stream counts as broken; the API sends a comment every 15."""
+MEDIA_TYPE = "text/event-stream"
+
+
+_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+"""The end of a line. A carriage return that comes last may be half of one."""
+
+
+@dataclass
+class Messages:
+    """Puts bytes together to messages (WHATWG HTML, 9.2.6). An id counts once its message is complete."""
+
+    last_id: str | None = None
+    _rest: bytes = b""
+    _id: str | None = None
+    _kind: str = ""
+    _data: list[str] = field(default_factory=list)
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Kind and data of the messages that become complete. Raises BadAnswer."""
+        *lines, self._rest = _END.split(self._rest + chunk)
+        for line in lines:
+            if line:
+                self._note(line.decode(errors="replace"))
+            elif (message := self._complete()) is not None:
+                yield message
+
+    def _note(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "event":
+            self._kind = value
+        elif name == "data":
+            self._data.append(value)
+        elif name == "id" and "\0" not in value:
+            self._id = value
+
+    def _complete(self) -> tuple[str, dict[str, Any]] | None:
+        kind, data = self._kind, "\n".join(self._data)
+        self.last_id = self.last_id if self._id is None else self._id
+        self._id, self._kind, self._data = None, "", []
+        if not data:
+            return None
+        try:
+            return kind, dict(json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise BadAnswer(f"not a message of the API: {error}") from error
+
+
+@dataclass
+class Stream(Generic[T]):
+    """One stream over as many connections as it takes; `ends_with` is the kind of its last message, if it has one.
+
+    Until its first message it has the patience of a call; after that it goes on for ever.
+    """
+
+    path: str
+    parse: Callable[[str, dict[str, Any]], T | None]
+    params: dict[str, str] = field(default_factory=dict)
+    ends_with: str | None = None
+    ended: bool = False
+    _messages: Messages = field(default_factory=Messages)
+    _began: bool = False
+    _pause_s: float = PAUSE_S
+    _waited_s: float = 0.0
+    _tries: int = 0
+
+    def request(self) -> Send:
+        """The call that opens it, or goes on with it."""
+        last_id = self._messages.last_id
+        self._messages = Messages(last_id)
+        headers = {"Accept": MEDIA_TYPE, **({"Last-Event-ID": last_id} if last_id else {})}
+        return Send("GET", self.path, self.params, headers=headers, timeout_s=QUIET_S)
+
+    def feed(self, chunk: bytes) -> Iterator[T]:
+        """The messages that bytes complete. Raises BadAnswer."""
+        for kind, data in self._messages.feed(chunk):
+            self._pause_s, self._began = PAUSE_S, True
+            self.ended = kind == self.ends_with
+            if (one := self.parse(kind, data)) is not None:
+                yield one
+
+    def pause_s(self, heard: Reply | Lost | None) -> float:
+        """Seconds until the next connection, after one that was refused, broke, or ended. Raises ApiError, Unreachable,
+        BadAnswer."""
+        if isinstance(heard, Reply):
+            check_answer(heard)
+        pause = pause_after(heard, self._pause_s)
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._tries += 1
+        self._waited_s += pause + (0 if heard is None else heard.took_s)
+        is_over = not self._began and self._tries >= LEAST_TRIES and self._waited_s > PATIENCE_S
+        if heard is not None and is_over:
+            raise error_of(heard)
+        return pause
+
+
+def check_answer(reply: Reply) -> None:
+    """Raise what it is no use repeating a stream's call after: ApiError, BadAnswer."""
+    if reply.status == 200 and not reply.headers.get("content-type", "").startswith(MEDIA_TYPE):
+        raise BadAnswer("not an answer of the API: no stream of events")
+    if reply.status != 200 and reply.status not in REPEATED:
+        raise error_of(reply)

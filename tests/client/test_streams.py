@@ -1,0 +1,119 @@
+"""Streams: their messages, and how they resume."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from gpu_orchestrator_client import Attempt, BadAnswer, Change, Client, End, Place, Snapshot, Unauthorized, Unreachable
+from gpu_orchestrator_client.commands import Lost, Reply
+from gpu_orchestrator_client.streams import Stream
+from gpu_orchestrator_client.updates import Update, event_of, update_of
+from tests.client.test_core import TASK
+
+EVENT = {"id": "e1", "type": "task.started", "time": 1703123456789, "data": {"status": "PROCESSING"}}
+CUT = Lost(OSError("reset"), took_s=0.1)
+
+
+def message(kind: str, data: Any, event_id: str | None = None) -> bytes:
+    head = f"id: {event_id}\n" if event_id else ""
+    return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def of_task() -> Stream[Update]:
+    return Stream("/tasks/t1/stream", update_of, ends_with="end")
+
+
+def test_its_messages_have_types() -> None:
+    stream = of_task()
+    found = list(
+        stream.feed(
+            message("snapshot", TASK, "e0")
+            + message("status", EVENT, "e1")
+            + b": still here\n\n"
+            + message("attempt", {"attempt": 1, "gpuId": "g"})
+            + message("place", {"queuePosition": 3, "estimatedWaitTime": None})
+            + message("of a later version", {"a": 1})
+            + message("end", TASK | {"status": "COMPLETED"})
+        )
+    )
+    assert [type(one) for one in found] == [Snapshot, Change, Attempt, Place, End]
+    assert isinstance(found[1], Change)
+    assert (found[1].status, found[1].event.id) == ("PROCESSING", "e1")
+    assert stream.ended
+
+
+def test_it_resumes_after_the_last_whole_message() -> None:
+    stream = of_task()
+    assert "Last-Event-ID" not in stream.request().headers
+    assert len(list(stream.feed(message("status", EVENT, "e1") + b"id: e2\nevent: status\ndata: {"))) == 1
+    assert stream.request().headers["Last-Event-ID"] == "e1"
+    assert len(list(stream.feed(message("status", EVENT, "e2")))) == 1
+
+
+def test_a_snapshot_where_events_were_missed_is_shown() -> None:
+    stream = of_task()
+    list(stream.feed(message("snapshot", TASK, "e1")))
+    stream.request()
+    assert [one.kind for one in stream.feed(message("snapshot", TASK, "e9"))] == ["snapshot"]
+    assert stream.request().headers["Last-Event-ID"] == "e9"
+
+
+def test_a_reset_is_an_event() -> None:
+    stream = Stream("/stream", event_of, {"after": "e1"})
+    reset = {"id": "e5", "type": "reset", "time": 1703123456789, "data": {}}
+    assert [one.type for one in stream.feed(message("reset", reset, "e5"))] == ["reset"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_bytes_may_come_in_any_pieces_and_lines_end_in_any_way(size: int) -> None:
+    place = json.dumps({"queuePosition": 3, "odd": "a\u2028b\x85c名"}, ensure_ascii=False)
+    second = 'event: place\ndata: {\ndata:"queuePosition": 4}\n\n'
+    whole = f"event:place\r\ndata: {place}\r\rretry: 10\n\ndata\n\n{second}".encode()
+    stream = of_task()
+    found = [one for at in range(0, len(whole), size) for one in stream.feed(whole[at : at + size])]
+    assert [one.queue_position for one in found if isinstance(one, Place)] == [3, 4]
+
+
+@pytest.mark.parametrize("data", ["[]", "{", '{"queuePosition": "near"}'])
+def test_nonsense_is_a_bad_answer(data: str) -> None:
+    with pytest.raises(BadAnswer):
+        list(of_task().feed(f"event: place\ndata: {data}\n\n".encode()))
+
+
+def test_pauses_grow_until_a_message_comes() -> None:
+    stream = of_task()
+    stream.request()
+    first, *more = [stream.pause_s(None) for _ in range(6)]
+    assert max(more) > 2 * first
+    list(stream.feed(message("snapshot", TASK, "e1")))
+    assert stream.pause_s(None) < max(more)
+
+
+def test_a_refusal_is_obeyed_or_raised() -> None:
+    stream = of_task()
+    assert stream.pause_s(Reply(429, {"retry-after": "9"}, b"")) == 9
+    with pytest.raises(Unauthorized):
+        stream.pause_s(Reply(401, {}, b'{"message": "no key"}'))
+
+
+def test_before_its_first_message_it_gives_up_and_later_never() -> None:
+    def cut(stream: Stream[Update]) -> float:
+        return sum(stream.pause_s(CUT) for _ in range(100))
+
+    with pytest.raises(Unreachable):
+        cut(of_task())
+    stream = of_task()
+    list(stream.feed(message("snapshot", TASK, "e1")))
+    assert cut(stream) > 100
+
+
+def test_a_page_of_somebody_else_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client("http://127.0.0.1:1", "key") as client:
+        page = httpx.MockTransport(lambda request: httpx.Response(200, html="<p>log in"))
+        monkeypatch.setattr(client, "_http", httpx.Client(base_url="http://127.0.0.1:1", transport=page))
+        with pytest.raises(BadAnswer):
+            list(client.watch("t1"))
