@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
+import gpu_orchestrator_client as package
 from gpu_orchestrator_client import AsyncClient, Client
 
 ROOT = Path(__file__).parents[2]
@@ -58,3 +60,14 @@ def test_both_clients_can_do_the_same() -> None:
     assert methods(Client) == methods(AsyncClient)
     for name in methods(Client):
         assert inspect.getdoc(getattr(Client, name)) == inspect.getdoc(getattr(AsyncClient, name))
+
+
+def test_each_name_is_imported_from_where_it_is() -> None:
+    assert {name: getattr(package, name).__name__ for name in package.__all__ if name != "Update"}
+    assert sorted(name for names in package._MODULES.values() for name in names) == sorted(package.__all__)
+
+
+def test_the_core_waits_for_neither_httpx_nor_pydantic() -> None:
+    look = "import sys, gpu_orchestrator_client.streams; print(*{'httpx', 'pydantic', 'asyncio'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

@@ -1,39 +1,46 @@
-"""Client of gpu-orchestrator: submit GPU tasks, watch them, take their results."""
+"""Client of gpu-orchestrator: submit GPU tasks, watch them, take their results.
 
-from gpu_orchestrator_client.aio import AsyncClient
-from gpu_orchestrator_client.errors import (
-    ApiError,
-    BadAnswer,
-    BadRequest,
-    BadSignature,
-    Forbidden,
-    NotFound,
-    NotYet,
-    OrchestratorError,
-    ServerError,
-    TaskEnded,
-    TaskFailed,
-    TaskTimedOut,
-    TooManyRequests,
-    Unauthorized,
-    Unavailable,
-    Unreachable,
-)
-from gpu_orchestrator_client.models import (
-    Drain,
-    Event,
-    Group,
-    Node,
-    Operation,
-    Progress,
-    Status,
-    Submitted,
-    Task,
-)
-from gpu_orchestrator_client.new_task import NewTask, TaskOptions
-from gpu_orchestrator_client.sync import Client
-from gpu_orchestrator_client.updates import Attempt, Change, End, Percent, Place, Snapshot, Update
-from gpu_orchestrator_client.webhooks import verify_webhook
+A name is imported when it is used: ordinary code waits for no asyncio, the command line for no httpx and no pydantic.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpu_orchestrator_client.aio import AsyncClient
+    from gpu_orchestrator_client.errors import (
+        ApiError,
+        BadAnswer,
+        BadRequest,
+        BadSignature,
+        Forbidden,
+        NotFound,
+        NotYet,
+        OrchestratorError,
+        ServerError,
+        TaskEnded,
+        TaskFailed,
+        TaskTimedOut,
+        TooManyRequests,
+        Unauthorized,
+        Unavailable,
+        Unreachable,
+    )
+    from gpu_orchestrator_client.models import (
+        Drain,
+        Event,
+        Group,
+        Node,
+        Operation,
+        Progress,
+        Status,
+        Submitted,
+        Task,
+    )
+    from gpu_orchestrator_client.new_task import NewTask, TaskOptions
+    from gpu_orchestrator_client.sync import Client
+    from gpu_orchestrator_client.updates import Attempt, Change, End, Percent, Place, Snapshot, Update
+    from gpu_orchestrator_client.webhooks import verify_webhook
 
 __all__ = [
     "ApiError",
@@ -74,3 +81,37 @@ __all__ = [
     "Update",
     "verify_webhook",
 ]
+
+_MODULES = {
+    "aio": ("AsyncClient",),
+    "errors": (
+        "ApiError",
+        "BadAnswer",
+        "BadRequest",
+        "BadSignature",
+        "Forbidden",
+        "NotFound",
+        "NotYet",
+        "OrchestratorError",
+        "ServerError",
+        "TaskEnded",
+        "TaskFailed",
+        "TaskTimedOut",
+        "TooManyRequests",
+        "Unauthorized",
+        "Unavailable",
+        "Unreachable",
+    ),
+    "models": ("Drain", "Event", "Group", "Node", "Operation", "Progress", "Status", "Submitted", "Task"),
+    "new_task": ("NewTask", "TaskOptions"),
+    "sync": ("Client",),
+    "updates": ("Attempt", "Change", "End", "Percent", "Place", "Snapshot", "Update"),
+    "webhooks": ("verify_webhook",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""One call: when it is repeated, and what its answer means."""
+"""One call: when it is repeated, and what a refusal means. The command line imports it, and waits for no pydantic."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
 
 from gpu_orchestrator_client.commands import Lost, Pause, Reply, Send, Steps
-from gpu_orchestrator_client.errors import BY_CODE, BadAnswer, OrchestratorError, ServerError, Unreachable
-
-M = TypeVar("M")
+from gpu_orchestrator_client.errors import BY_CODE, OrchestratorError, ServerError, Unreachable
 
 PATIENCE_S = 60.0
 """Seconds for which a call is repeated, from its first failure."""
@@ -73,23 +68,9 @@ def retry_after_s(reply: Reply) -> float | None:
 def error_of(heard: Reply | Lost) -> OrchestratorError:
     """The error that an answer other than 200, or none, is raised as."""
     if isinstance(heard, Lost):
-        return Unreachable(f"no answer: {heard.error!r}")
+        return Unreachable(f"no answer: {str(heard.error) or repr(heard.error)}")
     try:
         message = str(json.loads(heard.body)["message"])
     except (ValueError, KeyError, TypeError):
         message = "no message"
     return BY_CODE.get(heard.status, ServerError)(heard.status, message, retry_after_s(heard))
-
-
-def parsed(reply: Reply, kind: type[M]) -> M:
-    """The `data` of an answer. Raises BadAnswer."""
-    try:
-        return TypeAdapter(kind).validate_python(json.loads(reply.body)["data"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise BadAnswer(f"not an answer of the API: {error}") from error
-
-
-def get(path: str, kind: type[M], **params: Any) -> Steps[M]:
-    """Read something."""
-    reply = yield from call(Send("GET", path, {name: value for name, value in params.items() if value is not None}))
-    return parsed(reply, kind)

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from gpu_orchestrator_client.calls import PATIENCE_S, call, get, parsed
+from gpu_orchestrator_client.answers import get, parsed
+from gpu_orchestrator_client.calls import PATIENCE_S, call
 from gpu_orchestrator_client.commands import Pause, Send, Steps
 from gpu_orchestrator_client.errors import BadRequest, NotYet, TaskFailed, TaskTimedOut
 from gpu_orchestrator_client.models import Event, Group, Node, Operation, Progress, Result, Status, Submitted, Task

@@ -1,0 +1,28 @@
+"""What an answer holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from gpu_orchestrator_client.calls import call
+from gpu_orchestrator_client.commands import Reply, Send, Steps
+from gpu_orchestrator_client.errors import BadAnswer
+
+M = TypeVar("M")
+
+
+def parsed(reply: Reply, kind: type[M]) -> M:
+    """The `data` of an answer. Raises BadAnswer."""
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(reply.body)["data"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise BadAnswer(f"not an answer of the API: {error}") from error
+
+
+def get(path: str, kind: type[M], **params: Any) -> Steps[M]:
+    """Read something."""
+    reply = yield from call(Send("GET", path, {name: value for name, value in params.items() if value is not None}))
+    return parsed(reply, kind)
