@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import getpass
 import json
-import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,15 +21,14 @@ from infra.db.ops import api_keys
 from infra.db.ops.api_keys import KeyRefused, MadeKey, NewKey, StoredKey
 from infra.db.ops.audit import Actor
 from infra.db.session import Database, DatabaseSilent
-from infra.json.strict_json import INT64
 from infra.settings import Settings, load
+from workers.arguments import ago, count, duration, expiry, int64
 from workflows.domain.grants import Grants
 from workflows.domain.role import Role
 
 T = TypeVar("T")
 
 LONGEST_NAME, LONGEST_NOTE = 128, 500  # characters; an owner is a userId
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 COLUMNS = ("keyId", "role", "owner", "state", "createdAt", "expiresAt", "actsForOthers", "grants", "note")
 UNKNOWN = {"42P01", "42703"}
 """SQLSTATE of a table or a column that is not there: a schema of another version."""
@@ -46,15 +44,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key; its secret is shown this once")
     create.add_argument("--role", required=True, choices=[str(role) for role in Role])
     create.add_argument("--owner", required=True, type=_name, help="of a user's key: the userId of its tasks")
-    create.add_argument("--expires", type=_expiry, metavar="30d|TIME", help="after this time, or at an ISO 8601 time")
+    create.add_argument("--expires", type=expiry, metavar="30d|TIME", help="after this time, or at an ISO 8601 time")
     create.add_argument("--acts-for-others", action="store_true", help="a user's key that creates for any userId")
     users = create.add_argument_group("limits of a user's key; without one there is no limit")
-    users.add_argument("--max-priority", type=_int64, metavar="N", help="of its tasks; from 2 on they are VIP")
+    users.add_argument("--max-priority", type=int64, metavar="N", help="of its tasks; from 2 on they are VIP")
     users.add_argument("--apps", type=_apps, metavar="a,b", help="the apps of its tasks")
     nodes = create.add_argument_group("limits of a node's key and its successors, all GPUs together")
     nodes.add_argument("--types", type=_types, metavar="2,3", help="the task types that they may serve")
-    nodes.add_argument("--max-gpus", type=_count, metavar="N", help="registered at a time")
-    nodes.add_argument("--max-slots", type=_count, metavar="N", help="the sum of their maxConcurrentTasks")
+    nodes.add_argument("--max-gpus", type=count, metavar="N", help="registered at a time")
+    nodes.add_argument("--max-slots", type=count, metavar="N", help="the sum of their maxConcurrentTasks")
     nodes.add_argument("--networks", type=_networks, metavar="CIDR,CIDR", help="where they may be")
     create.add_argument("--note", type=_note, help="for people")
     listing = actions.add_parser("list", help="all keys, without their secrets")
@@ -63,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument("key_id", metavar="KEY_ID", nargs="?")
     which.add_argument(
         "--all-before",
-        type=_moment,
+        type=ago,
         metavar="2h|TIME",
         help="every key made before that, the bootstrap key too: longer ago, or before an ISO 8601 time",
     )
@@ -71,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rotate = actions.add_parser("rotate", help="make a key's successor; its secret is shown this once")
     rotate.add_argument("key_id", metavar="KEY_ID")
     rotate.add_argument(
-        "--overlap", type=_duration, default="24h", help="how long the old one stays valid (%(default)s)"
+        "--overlap", type=duration, default="24h", help="how long the old one stays valid (%(default)s)"
     )
     for one in (create, listing, revoke, rotate):
         one.add_argument("--json", action="store_true", help="print one JSON value")
@@ -225,35 +223,6 @@ def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def _duration(text: str) -> timedelta:
-    """`90s`, `30m`, `24h`, `30d`, `2w`."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration like 24h or 30d")
-    try:
-        duration = timedelta(**{UNITS[match[2]]: int(match[1])})
-        _ = datetime.now(UTC) + duration
-    except OverflowError:
-        raise argparse.ArgumentTypeError(f"{text!r} is too long") from None
-    return duration
-
-
-def _expiry(text: str) -> datetime:
-    """A duration from now, or a time; one without a zone is UTC. Whether it is past, the database's clock says."""
-    if re.fullmatch(r"[0-9]+[a-z]", text):
-        return datetime.now(UTC) + _duration(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a duration like 30d nor an ISO 8601 time") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _moment(text: str) -> timedelta | datetime:
-    """A duration into the past, which the database's clock measures, or a time; one without a zone is UTC."""
-    return _duration(text) if re.fullmatch(r"[0-9]+[a-z]", text) else _expiry(text)
-
-
 def _name(text: str) -> str:
     if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable() or not text.strip():
         raise argparse.ArgumentTypeError(f"must be 1 to {LONGEST_NAME} printable characters")
@@ -270,7 +239,7 @@ def _apps(text: str) -> tuple[str, ...]:
 
 
 def _types(text: str) -> tuple[int, ...]:
-    return _list_of(text, _int64)
+    return _list_of(text, int64)
 
 
 def _networks(text: str) -> tuple[str, ...]:
@@ -282,18 +251,6 @@ def _network(text: str) -> str:
         return str(ip_network(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _int64(text: str) -> int:
-    if re.fullmatch(r"-?[0-9]{1,19}", text) is None or int(text) not in INT64:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 64 bits")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if (number := _int64(text)) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
 
 
 def _note(text: str) -> str:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from workers.arguments import duration, expiry
 from workers.cli import main
-from workers.keys import _duration, _expiry
 
 CREATE = ["keys", "create", "--role", "user", "--owner", "x"]
 
@@ -46,8 +46,8 @@ def test_a_mistake_is_told(words: list[str], says: str, capsys: pytest.CaptureFi
 
 
 def test_times() -> None:
-    assert _duration("90s") == timedelta(seconds=90)
-    assert _duration("2w") == timedelta(days=14)
-    assert _expiry("2030-01-02") == datetime(2030, 1, 2, tzinfo=UTC)
-    assert _expiry("2030-01-02T03:04:05+08:00") == datetime(2030, 1, 1, 19, 4, 5, tzinfo=UTC)
-    assert _expiry("30d") - datetime.now(UTC) == pytest.approx(timedelta(days=30), abs=timedelta(seconds=5))
+    assert duration("90s") == timedelta(seconds=90)
+    assert duration("2w") == timedelta(days=14)
+    assert expiry("2030-01-02") == datetime(2030, 1, 2, tzinfo=UTC)
+    assert expiry("2030-01-02T03:04:05+08:00") == datetime(2030, 1, 1, 19, 4, 5, tzinfo=UTC)
+    assert expiry("30d") - datetime.now(UTC) == pytest.approx(timedelta(days=30), abs=timedelta(seconds=5))
