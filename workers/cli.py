@@ -1,4 +1,4 @@
-"""The command line `gpu-orchestrator`: one program, one subcommand per process of the system."""
+"""The command line `gpu-orchestrator`: the processes of the system, and the commands that call it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ COMMANDS = {
     "keys": ("workers.keys", "make, list, revoke and rotate API keys"),
     "verify": ("workers.verify.run", "check that everything that must hold does hold"),
     "node": ("workers.node.agent", "the reference GPU node agent"),
+    "login": ("workers.command.login", "keep the address of the API and a key, for the commands below"),
+    "submit": ("workers.command.submit", "create a task, and follow it with --watch"),
+    "watch": ("workers.command.watch", "follow a task to its end"),
+    "tasks": ("workers.command.tasks", "list tasks, or show one"),
+    "cancel": ("workers.command.cancel", "end tasks that wait or run"),
+    "retry": ("workers.command.retry", "create tasks anew that have failed or timed out"),
+    "nodes": ("workers.command.nodes", "list the GPU nodes"),
+    "drain": ("workers.command.drain", "give a node no new task"),
+    "undrain": ("workers.command.undrain", "let a node have tasks again"),
+    "top": ("workers.command.top", "the nodes, the queue and what happens, live"),
 }
 
 INTERRUPTED = 130  # the shell's word for an end by SIGINT

@@ -1,0 +1,379 @@
+"""The commands that call the API: what they ask it, what they print, how they end."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.fake_api import FakeApi, serving, sse
+from workers.cli import main
+from workers.command import many, profile, server
+
+CREATED = {"taskId": "task_1", "displayId": 1, "status": "QUEUED", "estimatedWaitTime": 95}
+TASK: dict[str, Any] = {
+    "taskId": "task_1",
+    "taskType": 2,
+    "status": "QUEUED",
+    "app": "cli",
+    "userId": "u",
+    "createdAt": 1000,
+}
+DONE = TASK | {"status": "COMPLETED", "endReason": "COMPLETED", "result": '{"n":1}', "completedAt": 3000}
+WATCHED: dict[str, list[Any]] = {
+    "GET /tasks/task_1/progress": [(200, {"waiting": {"reason": "3 nodes: 3 full"}, "queuePosition": 4})],
+    "GET /tasks/task_1/stream": [
+        sse(
+            ("snapshot", TASK),
+            ("status", {"gpuId": "gpu_001", "data": {"status": "PROCESSING", "attempt": 1}}),
+            ("progress", {"progress": 65, "estimatedRemainingTime": 40}),
+            ("end", {name: value for name, value in DONE.items() if name != "result"}),
+        )
+    ],
+    "GET /tasks/task_1": [(200, DONE)],
+}
+Captured = pytest.CaptureFixture[str]
+Serve = Callable[[dict[str, list[Any]]], FakeApi]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
+    """Serves answers to the commands of this process."""
+    from contextlib import ExitStack
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv(profile.KEY, "secret")
+    monkeypatch.setattr(many, "PAUSES_S", (0.0,))
+    with ExitStack() as opened:
+
+        def serve(answers: dict[str, list[Any]]) -> FakeApi:
+            api = opened.enter_context(serving(FakeApi({name: list(them) for name, them in answers.items()})))
+            monkeypatch.setenv(profile.URL, api.url)
+            return api
+
+        yield serve
+
+
+def job(tmp_path: Path, content: str | bytes = '{"n": 1}') -> str:
+    file = tmp_path / "job.json"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(file)
+
+
+class TestSubmit:
+    def test_prints_the_id_alone(self, serve: Serve, tmp_path: Path, capsys: Captured) -> None:
+        api = serve({"POST /tasks": [(200, CREATED)]})
+        words = [
+            "--priority",
+            "3",
+            "--timeout",
+            "10m",
+            "--max-wait",
+            "30s",
+            "--app",
+            "a",
+            "--user",
+            "u",
+            "--group",
+            "g",
+        ]
+        assert main(["submit", "--type", "2", "-f", job(tmp_path), *words]) == 0
+        assert api.calls[0].body == {
+            "taskType": 2, "userId": "u", "app": "a", "payload": '{"n": 1}', "priority": 3, "timeout": 600_000,
+            "groupId": "g", "maxWait": 30,
+        }  # fmt: skip
+        assert api.calls[0].headers["authorization"] == "Bearer secret"
+        assert api.calls[0].headers["idempotency-key"]
+        assert capsys.readouterr() == ("task_1\n", "starts in about 1 min\n")
+
+    def test_repeats_with_the_same_key(self, serve: Serve, tmp_path: Path, capsys: Captured) -> None:
+        busy = (503, "服务暂不可用", {"Retry-After": "0"})
+        api = serve({"POST /tasks": [busy, (429, "请求过于频繁", {"Retry-After": "0"}), busy, (200, CREATED)]})
+        assert main(["submit", "--type", "2", "-f", job(tmp_path), "--json"]) == 0
+        assert len({one.headers["idempotency-key"] for one in api.calls}) == 1
+        found = capsys.readouterr()
+        assert json.loads(found.out) == CREATED
+        assert "服务暂不可用 (503); trying again" in found.err
+        assert "请求过于频繁 (429); trying again" in found.err
+        assert found.err.endswith("answers again\n")
+
+    def test_a_wait_that_is_too_long_is_an_answer(self, serve: Serve, tmp_path: Path, capsys: Captured) -> None:
+        api = serve({"POST /tasks": [(429, "预计等待过长", {"Retry-After": "90"})]})
+        assert main(["submit", "--type", "2", "--max-wait", "0s", "-f", job(tmp_path)]) == 5
+        assert len(api.calls) == 1
+        assert capsys.readouterr().err == "error: 预计等待过长 (429)\ntry again in 90 s\n"
+
+    @pytest.mark.parametrize("content", ["", "{", "{'a': 1}", "NaN", b"\xff\xfe{}", "[1,]"])
+    def test_a_file_that_is_no_json(self, serve: Serve, tmp_path: Path, content: str | bytes, capsys: Captured) -> None:
+        api = serve({})
+        assert main(["submit", "--type", "2", "-f", job(tmp_path, content)]) == 2
+        assert not api.calls
+        assert "job.json" in capsys.readouterr().err
+
+    def test_a_file_that_is_not_there(self, serve: Serve, capsys: Captured) -> None:
+        assert main(["submit", "--type", "2", "-f", "/nowhere/job.json"]) == 2
+        assert "/nowhere/job.json" in capsys.readouterr().err
+
+    def test_reads_standard_input(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+        api = serve({"POST /tasks": [(200, CREATED)]})
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('\ufeff{"a": "中"}'.encode())))
+        assert main(["submit", "--type", "2", "-f", "-"]) == 0
+        assert api.calls[0].body["payload"] == '{"a": "中"}'
+
+    def test_watches(self, serve: Serve, tmp_path: Path, capsys: Captured) -> None:
+        serve({"POST /tasks": [(200, CREATED)], **WATCHED})
+        assert main(["submit", "--type", "2", "-f", job(tmp_path), "--watch"]) == 0
+        found = capsys.readouterr()
+        assert found.out == '{"n": 1}\n'
+        assert found.err.splitlines() == [
+            "waits, place 4, start unknown, 3 nodes: 3 full",
+            "runs on gpu_001, 0 %",
+            "runs on gpu_001, 65 %, about 40 s left",
+            "COMPLETED after 2 s",
+        ]
+
+
+class TestWatch:
+    def test_json_is_a_value_on_each_line(self, serve: Serve, capsys: Captured) -> None:
+        serve(WATCHED)
+        assert main(["watch", "task_1", "--json"]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["kind"] for one in lines] == ["snapshot", "status", "progress", "end"]
+        assert lines[-1]["data"] == DONE
+
+    @pytest.mark.parametrize(
+        ("status", "reason", "expected"),
+        [("FAILED", "FAILED", 1), ("TIMEOUT", "DEADLINE", 3), ("FAILED", "CANCELLED", 4)],
+    )
+    def test_the_exit_status_is_the_tasks(
+        self, serve: Serve, status: str, reason: str, expected: int, capsys: Captured
+    ) -> None:
+        ended = TASK | {"status": status, "endReason": reason, "errorMessage": "why"}
+        serve(
+            {
+                "GET /tasks/task_1/stream": [sse(("snapshot", ended), ("end", ended))],
+                "GET /tasks/task_1": [(200, ended)],
+            }
+        )
+        assert main(["watch", "task_1"]) == expected
+        assert capsys.readouterr() == ("", f"{reason}: why\n")
+
+    def test_goes_on_where_the_stream_breaks(self, serve: Serve, capsys: Captured) -> None:
+        whole = WATCHED["GET /tasks/task_1/stream"][0]
+        first, rest = whole[: whole.index("id: evt_2")], whole[whole.index("id: evt_2") :]
+        api = serve({**WATCHED, "GET /tasks/task_1/stream": [(503, "重启中", {"Retry-After": "0"}), first, rest]})
+        assert main(["watch", "task_1"]) == 0
+        assert [one.headers.get("last-event-id") for one in api.made("GET", "/tasks/task_1/stream")] == [
+            None,
+            None,
+            "evt_1",
+        ]
+        assert "重启中 (503)" in capsys.readouterr().err
+
+    def test_an_unknown_task(self, serve: Serve, capsys: Captured) -> None:
+        serve({"GET /tasks/a%2Fb/stream": [(404, "任务不存在")]})
+        assert main(["watch", "a/b"]) == 5
+        assert capsys.readouterr().err.startswith("error: 任务不存在 (404)\ngpu-orchestrator tasks")
+
+
+class TestTasks:
+    def test_asks_for_what_fits(self, serve: Serve, capsys: Captured) -> None:
+        api = serve({"GET /tasks": [(200, [TASK], {"X-Total-Count": "7"})]})
+        before = time.time() * 1000
+        assert main(["tasks", "--status", "failed", "--type", "2", "--since", "1h", "--end-reason", "poison"]) == 0
+        query = dict(part.split("=") for part in api.calls[0].path.split("?")[1].split("&"))
+        assert before - 3_600_000 - 1 <= int(query.pop("createdAfter")) <= time.time() * 1000 - 3_600_000
+        assert query == {"status": "FAILED", "taskType": "2", "endReason": "POISON", "page": "1", "size": "20"}
+        found = capsys.readouterr()
+        assert "task_1" in found.out
+        assert "\x1b" not in found.out
+        assert found.err == "1 of 7 tasks\n"
+
+    def test_turns_pages(self, serve: Serve, capsys: Captured) -> None:
+        api = serve({"GET /tasks": [(200, [TASK] * 100), (200, [TASK] * 100), (200, [TASK] * 100)]})
+        assert main(["tasks", "-n", "250", "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)) == 250
+        assert len(api.calls) == 3
+
+    def test_shows_one(self, serve: Serve, capsys: Captured) -> None:
+        serve(WATCHED | {"GET /tasks/task_1": [(200, TASK)]})
+        assert main(["tasks", "task_1"]) == 0
+        assert "waits    3 nodes: 3 full" in capsys.readouterr().out
+        assert main(["tasks", "task_1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == TASK
+
+    def test_a_reader_that_goes_away_is_no_error(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+        serve({"GET /tasks": [(200, [TASK])]})
+
+        class Gone(io.StringIO):
+            def write(self, text: str) -> int:
+                raise BrokenPipeError
+
+            def fileno(self) -> int:
+                import os
+
+                return os.open(os.devnull, os.O_WRONLY)
+
+        monkeypatch.setattr(sys, "stdout", Gone())
+        assert main(["tasks", "--json"]) == 141
+
+
+OPERATION = {"operationId": "op_1", "kind": "RETRY", "state": "DONE", "matched": 3, "done": 2, "failed": 1}
+
+
+class TestMany:
+    def test_a_dry_run_counts(self, serve: Serve, capsys: Captured) -> None:
+        api = serve(
+            {"POST /tasks/retry": [(200, {"matched": 3})], "GET /tasks": [(200, [TASK], {"X-Total-Count": "2"})]}
+        )
+        assert main(["retry", "--failed", "--since", "1h", "--dry-run"]) == 0
+        body = api.made("POST", "/tasks/retry")[0].body
+        assert body["dryRun"] is True
+        assert body["filter"]["status"] == "FAILED"
+        assert "createdAfter" in body["filter"]
+        assert "3 tasks would be retried, 2 of which were cancelled" in capsys.readouterr().err
+        assert main(["retry", "--failed", "--dry-run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"matched": 3}
+
+    def test_waits_for_the_operation(self, serve: Serve, capsys: Captured) -> None:
+        begun = (200, {"operationId": "op_1", "matched": 3})
+        running = (200, OPERATION | {"state": "RUNNING"})
+        api = serve({"POST /tasks/retry": [begun], "GET /operations/op_1": [running, (200, OPERATION)]})
+        assert main(["retry", "--failed"]) == 1  # nobody is asked where there is no terminal
+        call = api.made("POST", "/tasks/retry")[0]
+        assert call.body == {"filter": {"status": "FAILED"}}
+        assert call.headers["idempotency-key"]
+        assert capsys.readouterr().err == "2 of 3 tasks retried, 1 could not be\n"
+
+    @pytest.mark.parametrize(("answer", "calls"), [("y\n", 2), ("n\n", 1), ("\n", 1), ("", 1)])
+    def test_asks_a_person(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, answer: str, calls: int, capsys: Captured
+    ) -> None:
+        ended = OPERATION | {"done": 3, "failed": 0}
+        api = serve(
+            {
+                "POST /tasks/cancel": [(200, {"matched": 3}), (200, {"operationId": "op_1", "matched": 3})],
+                "GET /operations/op_1": [(200, ended)],
+            }
+        )
+        monkeypatch.setattr(many, "is_terminal", lambda: True)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        assert main(["cancel", "--type", "2", "--reason", "wrong model"]) == 0
+        found = api.made("POST", "/tasks/cancel")
+        assert len(found) == calls
+        assert {one.body["reason"] for one in found} == {"wrong model"}
+        said = capsys.readouterr().err
+        assert said.startswith("Cancel 3 tasks? [y/N] ")
+        assert ("3 of 3 tasks cancelled" if calls == 2 else "nothing is changed") in said
+
+    @pytest.mark.parametrize("words", [[], ["task_1", "--all"], ["task_1", "--type", "2"], ["--all", "--user", "u"]])
+    @pytest.mark.parametrize("command", ["cancel", "retry"])
+    def test_a_choice_is_one(self, serve: Serve, command: str, words: list[str], capsys: Captured) -> None:
+        api = serve({})
+        assert main([command, *words]) == 2
+        assert not api.calls
+        assert capsys.readouterr().err.startswith("error: ")
+
+    def test_all_is_said_in_so_many_words(self, serve: Serve) -> None:
+        api = serve({"POST /tasks/cancel": [(200, {"matched": 0})]})
+        assert main(["cancel", "--all", "--dry-run"]) == 0
+        assert api.calls[0].body == {"filter": {"all": True}, "dryRun": True}
+
+    def test_ids(self, serve: Serve, capsys: Captured) -> None:
+        api = serve(
+            {
+                "POST /tasks/task_1/cancel": [(200, "任务已取消")],
+                "POST /tasks/task_1/retry": [(200, CREATED | {"taskId": "task_2"})],
+                "POST /tasks/cancel": [(200, {"operationId": "op_1", "matched": 2})],
+                "GET /operations/op_1": [(200, OPERATION | {"failed": 0})],
+            }
+        )
+        assert main(["cancel", "task_1"]) == 0
+        assert main(["cancel", "task_1", "task_2", "-y"]) == 0
+        assert api.made("POST", "/tasks/cancel")[0].body == {"ids": ["task_1", "task_2"]}
+        assert main(["retry", "task_1"]) == 0
+        found = capsys.readouterr()
+        assert found.out == "task_2\n"
+        assert found.err.startswith("task_1: 任务已取消\n")
+        assert main(["cancel", "task_1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"taskId": "task_1", "message": "任务已取消"}
+
+
+class TestNodes:
+    def test_lists_drains_undrains(self, serve: Serve, capsys: Captured) -> None:
+        node = {
+            "gpuId": "gpu_001",
+            "status": "ACTIVE",
+            "draining": True,
+            "drain": {"remaining": 1, "reason": "更换风扇"},
+        }
+        api = serve(
+            {
+                "GET /gpus": [(200, [node])],
+                "POST /gpus/gpu_001/drain": [(200, "GPU已停止接收新任务")],
+                "POST /gpus/gpu_001/undrain": [(200, "GPU已恢复接收任务")],
+            }
+        )
+        assert main(["nodes"]) == 0
+        assert "1 left: 更换风扇" in capsys.readouterr().out
+        assert main(["nodes", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == [node]
+        assert main(["drain", "gpu_001", "--reason", "fan", "--deadline", "2030-01-01"]) == 0
+        assert api.calls[-1].body == {"reason": "fan", "deadline": 1_893_456_000_000}
+        assert main(["undrain", "gpu_001"]) == 0
+        assert "GPU已恢复接收任务" in capsys.readouterr().err
+
+    def test_a_key_that_may_not(self, serve: Serve, capsys: Captured) -> None:
+        serve({"GET /gpus": [(403, "权限不足")]})
+        assert main(["nodes"]) == 5
+        assert capsys.readouterr().err.startswith("error: 权限不足 (403)\nthe key may not do this")
+
+    def test_the_moment_of_top(self, serve: Serve, capsys: Captured) -> None:
+        node = {"gpuId": "gpu_001", "status": "ACTIVE"}
+        metrics = {"gpu_status_counts": {"ACTIVE": 1}, "task_status_counts": {"QUEUED": 2}, "queue_lengths": {"2": 2}}
+        answers: dict[str, list[Any]] = {
+            "GET /monitoring/metrics": [(200, metrics)],
+            "GET /monitoring/health": [(200, {"overall_health": "HEALTHY"})],
+            "GET /gpus": [(200, [node], {"X-Total-Count": "1"})],
+        }
+        serve(answers)
+        assert main(["top"]) == 0
+        text = capsys.readouterr().out
+        assert "gpu_001" in text
+        assert "2 QUEUED" in text
+        assert main(["top", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["nodes"] == [node]
+
+
+class TestAnswers:
+    def test_a_redirect_is_not_followed(self, serve: Serve, capsys: Captured) -> None:
+        other = serve({"GET /gpus": [(200, [])]})
+        api = serve({"GET /gpus": [(302, "moved", {"Location": f"{other.url}/api/v2/gpus"})]})
+        assert main(["nodes"]) == 5
+        assert len(api.calls) == 1
+        assert not other.calls
+        assert "(302)" in capsys.readouterr().err
+
+    def test_a_server_that_is_not_ours(self, serve: Serve, capsys: Captured) -> None:
+        serve({"GET /gpus": ["<html>"]})
+        assert main(["nodes"]) == 5
+        assert "not as the API does" in capsys.readouterr().err
+
+    def test_nobody_there(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+        monkeypatch.setattr(server.Server.__init__, "__defaults__", (0.5,))
+        monkeypatch.setenv(profile.URL, "http://127.0.0.1:1")
+        assert main(["nodes"]) == 5
+        said = capsys.readouterr().err
+        assert "http://127.0.0.1:1: no answer: [Errno 111] Connection refused; trying again\n" in said
+        assert said.endswith("gpu-orchestrator login URL changes the address\n")
+
+    def test_nobody_is_signed_in(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+        monkeypatch.delenv(profile.KEY)
+        assert main(["nodes"]) == 5
+        assert "gpu-orchestrator login" in capsys.readouterr().err

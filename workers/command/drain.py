@@ -1,0 +1,36 @@
+"""`gpu-orchestrator drain`: give a node no new task."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from workers.arguments import expiry
+from workers.command import exits
+from workers.command.output import say, write_json
+from workers.command.running import add_json, with_server
+from workers.command.server import Server, segment
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.add_argument("gpu_id", metavar="GPU_ID")
+    parser.add_argument("--reason", required=True, help="why; others see it")
+    parser.add_argument("--deadline", type=expiry, metavar="1h|TIME", help="what still runs then is handed back")
+    add_json(parser)
+
+
+def run(args: Namespace) -> int:
+    """0, or as `exits` says."""
+    return with_server(_drain, args)
+
+
+def _drain(server: Server, args: Namespace) -> int:
+    body: dict[str, Any] = {"reason": args.reason}
+    if args.deadline is not None:
+        body["deadline"] = round(args.deadline.timestamp() * 1000)
+    message = server.post(f"/gpus/{segment(args.gpu_id)}/drain", body)
+    if args.json:
+        write_json({"gpuId": args.gpu_id, "message": message})
+    else:
+        say(f"{args.gpu_id}: {message}. What it runs goes on: gpu-orchestrator nodes")
+    return exits.DONE

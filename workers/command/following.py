@@ -1,0 +1,68 @@
+"""Following a task to its end, with the question that Ctrl-C asks."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self
+
+from gpu_orchestrator_client.errors import BadRequest
+from gpu_orchestrator_client.streams import Stream
+from workers.command import exits
+from workers.command.course import Course, Update
+from workers.command.output import asked, is_terminal, say
+from workers.command.server import Server, segment
+
+
+class View(Protocol):
+    """Shows the course of a task while it is entered."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def show(self, update: Update, course: Course) -> None: ...
+    def end(self, task: dict[str, Any]) -> None:
+        """Show how it has ended, with its result; after it was left."""
+
+
+def follow(server: Server, task_id: str, view: View) -> int:
+    """Show a task until it has ended. Its exit status; LEFT if a Ctrl-C has left it."""
+    stream, course = Stream(f"/tasks/{segment(task_id)}/stream", Update, ends_with="end"), Course()
+    while not stream.ended:
+        try:
+            with view:
+                for update in server.follow(stream):
+                    _see(server, task_id, course, update)
+                    view.show(update, course)
+        except KeyboardInterrupt:
+            if _is_left(server, task_id):
+                return exits.LEFT
+    task = server.get(f"/tasks/{segment(task_id)}")
+    view.end(task)
+    return exits.of_task(task)
+
+
+def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
+    course.see(update)
+    if course.status == "QUEUED" and course.reason is None and update.kind in {"snapshot", "place"}:
+        found = server.get(f"/tasks/{segment(task_id)}/progress")
+        course.reason = (found.get("waiting") or {}).get("reason")
+        course.place = course.place or found.get("queuePosition") or None
+
+
+def _is_left(server: Server, task_id: str) -> bool:
+    """Ask whether to cancel; whether to leave."""
+    try:
+        if is_terminal():
+            say("")
+            if asked(f"Cancel {task_id}? Ctrl-C leaves it running."):
+                _cancel(server, task_id)
+            return False
+    except KeyboardInterrupt:
+        say("")
+    say(f"{task_id} goes on: gpu-orchestrator watch {task_id}, or cancel {task_id}")
+    return True
+
+
+def _cancel(server: Server, task_id: str) -> None:
+    try:
+        server.post(f"/tasks/{segment(task_id)}/cancel", {})
+    except BadRequest as error:  # it has ended in this moment
+        say(str(error))

@@ -1,0 +1,96 @@
+"""Cancelling and retrying: one task, or many by a filter, counted first and asked about."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from workers.command import exits
+from workers.command.filters import add_filters, filter_of
+from workers.command.output import asked, is_terminal, say, write_json
+from workers.command.running import add_json
+from workers.command.server import Server
+from workers.command.tasks import newest
+
+PAUSES_S = (0.2, 0.3, 0.5, 1.0)
+"""Seconds between looks at an operation; the last one again and again."""
+
+
+def add_choice(parser: ArgumentParser, statuses: tuple[str, ...]) -> None:
+    """Options for the tasks that a bulk operation is about."""
+    parser.add_argument("task_ids", metavar="TASK_ID", nargs="*")
+    add_filters(parser, statuses)
+    parser.add_argument("--all", action="store_true", help="all that can be")
+    parser.add_argument("--dry-run", action="store_true", help="only count them")
+    parser.add_argument("-y", "--yes", action="store_true", help="don't ask")
+    add_json(parser)
+
+
+def choice_of(args: Namespace) -> dict[str, Any] | None:
+    """`ids` or `filter` for the API; None, and a word about it, where the options say neither or both."""
+    chosen = filter_of(args)
+    if len([True for one in (args.task_ids, chosen, args.all) if one]) != 1:
+        say("error: name tasks, or choose them by options, or all with --all")
+        return None
+    if args.task_ids:
+        return {"ids": args.task_ids}
+    return {"filter": chosen or {"all": True}}
+
+
+def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namespace) -> int:
+    """Count, ask, begin, and wait. `kind` is `cancel` or `retry`. The exit status."""
+    asks = is_terminal() and not args.yes and not args.json and "filter" in choice
+    if args.dry_run or asks:
+        matched = server.post(f"/tasks/{kind}", {**choice, "dryRun": True})["matched"]
+        among = "" if args.json else _cancelled_among(server, kind, choice)
+        if args.dry_run:
+            _show({"matched": matched}, f"{matched} tasks would be {DONE_TO[kind]}{among}", args)
+            return exits.DONE
+        if not matched or not asked(f"{kind.capitalize()} {matched} tasks{among}?"):
+            say("nothing is changed")
+            return exits.DONE
+    begun = server.post(f"/tasks/{kind}", choice, key=uuid.uuid4().hex)
+    try:
+        ended = _until_done(server, begun["operationId"])
+    except KeyboardInterrupt:
+        say(f"\nit goes on in the background: {begun['operationId']}, {begun['matched']} tasks")
+        return exits.LEFT
+    _show(ended, summary(kind, ended), args)
+    return exits.FAILED if ended["failed"] else exits.DONE
+
+
+def _cancelled_among(server: Server, kind: str, choice: Mapping[str, Any]) -> str:
+    """A word about tasks that FAILED because somebody cancelled them: few mean those by a retry."""
+    chosen = choice.get("filter", {})
+    if kind != "retry" or "endReason" in chosen or chosen.get("status") == "TIMEOUT" or not chosen:
+        return ""
+    fitting = {name: value for name, value in chosen.items() if name != "all"} | {"endReason": "CANCELLED"}
+    _, cancelled = newest(server, fitting, 1)
+    return f", {cancelled} of which were cancelled (--end-reason FAILED leaves them out)" if cancelled else ""
+
+
+DONE_TO = {"cancel": "cancelled", "retry": "retried"}
+
+
+def summary(kind: str, operation: Mapping[str, Any]) -> str:
+    """What an operation has done."""
+    text = f"{operation['done']} of {operation['matched']} tasks {DONE_TO[kind]}"
+    return f"{text}, {operation['failed']} could not be" if operation["failed"] else text
+
+
+def _until_done(server: Server, operation_id: str) -> Any:
+    looks = 0
+    while (found := server.get(f"/operations/{operation_id}"))["state"] != "DONE":
+        time.sleep(PAUSES_S[min(looks, len(PAUSES_S) - 1)])
+        looks += 1
+    return found
+
+
+def _show(value: Any, text: str, args: Namespace) -> None:
+    if args.json:
+        write_json(value)
+    else:
+        say(text)

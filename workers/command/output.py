@@ -1,0 +1,56 @@
+"""What the commands write: data to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+_UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it, but the end of a line."""
+
+
+def printable(text: str) -> str:
+    """A text of somebody else, as it can be shown on a terminal."""
+    return _UNSEEN.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def one_line(text: str) -> str:
+    """`printable`, on one line."""
+    return printable(" ".join(text.split()))
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(printable(text) + "\n")
+    sys.stderr.flush()
+
+
+def write(text: str) -> None:
+    """A line on standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def write_json(value: Any, *, indent: int | None = None) -> None:
+    """A value as JSON on standard output."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    write(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def is_terminal() -> bool:
+    """Whether somebody can be asked: reads what we say, and can answer."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def asked(question: str) -> bool:
+    """Ask a person for a yes. Raises KeyboardInterrupt; the end of the input is a no."""
+    sys.stderr.write(f"{printable(question)} [y/N] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
+    return answer.strip().lower() in {"y", "yes"}

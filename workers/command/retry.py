@@ -1,0 +1,39 @@
+"""`gpu-orchestrator retry`: create tasks anew that have failed or timed out."""
+
+from __future__ import annotations
+
+import uuid
+from argparse import ArgumentParser, Namespace
+
+from workers.command import exits
+from workers.command.many import add_choice, carry_out, choice_of
+from workers.command.output import say, write, write_json
+from workers.command.running import with_server
+from workers.command.server import Server, segment
+
+
+def configure(parser: ArgumentParser) -> None:
+    add_choice(parser, ("FAILED", "TIMEOUT"))
+    parser.add_argument(
+        "--failed", action="store_const", const="FAILED", dest="status", help="the same as --status FAILED"
+    )
+
+
+def run(args: Namespace) -> int:
+    """0: they are created; else as `exits` says."""
+    choice = choice_of(args)
+    if choice is None:
+        return exits.USAGE
+    if len(args.task_ids) == 1 and not args.dry_run:
+        return with_server(_one, args)
+    return with_server(lambda server, args: carry_out(server, "retry", choice, args), args)
+
+
+def _one(server: Server, args: Namespace) -> int:
+    created = server.post(f"/tasks/{segment(args.task_ids[0])}/retry", key=uuid.uuid4().hex)
+    if args.json:
+        write_json(created)
+    else:
+        write(created["taskId"])
+        say(f"a new task like {args.task_ids[0]}: gpu-orchestrator watch {created['taskId']}")
+    return exits.DONE

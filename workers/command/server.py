@@ -1,0 +1,153 @@
+"""Calls of the API over the standard library, which is imported in a moment; what is repeated, the client says."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException, HTTPResponse, InvalidURL
+from typing import Any, TypeVar
+from urllib.error import URLError
+from urllib.parse import quote, urlencode
+from urllib.request import HTTPErrorProcessor, Request, build_opener
+
+from gpu_orchestrator_client.calls import PATIENCE_S, call, error_of
+from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
+from gpu_orchestrator_client.errors import BadAnswer, Unreachable
+from gpu_orchestrator_client.streams import Stream, check_answer
+from workers.command.profile import Profile
+
+T = TypeVar("T")
+CHUNK = 64 * 1024
+AGAIN_S = 10.0
+"""Seconds between two words about the same trouble."""
+
+
+class _AsItIs(HTTPErrorProcessor):
+    """Hands over an answer of any status, and follows none elsewhere: the key would go there too."""
+
+    def http_response(self, request: Request, response: Any) -> Any:
+        return response
+
+    https_response = http_response
+
+
+class Server:
+    """The API, with a profile's key. Calls are repeated for a minute while it is away or busy, and `say` says so.
+
+    They raise the errors of `gpu_orchestrator_client.errors`.
+    """
+
+    def __init__(self, profile: Profile, say: Callable[[str], None], patience_s: float = PATIENCE_S) -> None:
+        self.url = profile.url
+        self._say = say
+        self._patience_s = patience_s
+        self._headers = {"Authorization": f"Bearer {profile.key}", "User-Agent": "gpu-orchestrator"}
+        self._open = build_opener(_AsItIs).open
+        self._said: tuple[str, float] = ("", 0.0)
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The `data` of a GET; parameters that are None are left out."""
+        return self.ask(Send("GET", path, {name: value for name, value in params.items() if value is not None}))[0]
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        """The `data` of a POST that may be repeated, or has an Idempotency-Key."""
+        return self.ask(Send("POST", path, json=body, headers={"Idempotency-Key": key} if key else {}))[0]
+
+    def ask(self, send: Send) -> tuple[Any, Mapping[str, str]]:
+        """The `data` and the headers of an answer."""
+        reply = self._run(call(send, self._patience_s))
+        try:
+            return json.loads(reply.body)["data"], reply.headers
+        except (ValueError, KeyError, TypeError):
+            raise BadAnswer(f"{self.url} answers, but not as the API does") from None
+
+    def follow(self, stream: Stream[T]) -> Iterator[T]:
+        """The messages of a stream, over as many connections as it takes."""
+        while not stream.ended:
+            heard: Heard = None
+            began = time.monotonic()
+            try:
+                with self._opened(stream.request()) as answer:
+                    if answer.status == 200:
+                        check_answer(Reply(200, _headers(answer), b""))
+                        self._answered()
+                        yield from _fed(stream, answer)
+                    else:
+                        heard = _reply(answer)
+            except (OSError, HTTPException) as error:
+                heard = _lost(error, time.monotonic() - began)
+            if not stream.ended:
+                self._wait(heard, stream.pause_s(heard))
+
+    def _run(self, steps: Steps[T]) -> T:
+        heard: Heard = None
+        while True:
+            try:
+                command = steps.send(heard)
+            except StopIteration as end:
+                self._answered()
+                return end.value  # type: ignore[no-any-return]
+            if isinstance(command, Send):
+                heard = self._send(command)
+            else:
+                self._wait(heard, command.seconds)
+                heard = None
+
+    def _send(self, send: Send) -> Reply | Lost:
+        began = time.monotonic()
+        try:
+            with self._opened(send) as answer:
+                return _reply(answer, time.monotonic() - began)
+        except (OSError, HTTPException) as error:
+            return _lost(error, time.monotonic() - began)
+
+    def _opened(self, send: Send) -> HTTPResponse:
+        url = f"{self.url}/api/v2{send.path}" + (f"?{urlencode(send.params)}" if send.params else "")
+        body = None if send.json is None else json.dumps(send.json, ensure_ascii=False).encode()
+        headers = {**self._headers, **send.headers, "Content-Type": "application/json"}
+        request = Request(url, body, headers, method=send.method)
+        return self._open(request, timeout=send.timeout_s)  # type: ignore[no-any-return]
+
+    def _wait(self, heard: Heard, seconds: float) -> None:
+        if heard is not None:
+            why = str(error_of(heard))
+            said, at = self._said
+            if why != said or time.monotonic() - at > AGAIN_S:
+                self._say(f"{self.url}: {why}; trying again")
+                self._said = (why, time.monotonic())
+        time.sleep(seconds)
+
+    def _answered(self) -> None:
+        if self._said[0]:
+            self._say(f"{self.url} answers again")
+            self._said = ("", 0.0)
+
+
+def segment(text: str) -> str:
+    """A part of a path, as a user has typed it."""
+    return quote(text, safe="")
+
+
+def _fed(stream: Stream[T], answer: HTTPResponse) -> Iterator[T]:
+    while not stream.ended and (chunk := answer.read1(CHUNK)):
+        yield from stream.feed(chunk)
+
+
+def _headers(answer: HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _reply(answer: HTTPResponse, took_s: float = 0.0) -> Reply:
+    return Reply(answer.status, _headers(answer), answer.read(), took_s)
+
+
+def _lost(error: OSError | HTTPException, took_s: float) -> Lost:
+    """Raises Unreachable if trying again is no use."""
+    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        raise Unreachable(f"the server's certificate is not trusted: {cause.verify_message}") from None
+    if isinstance(cause, InvalidURL):
+        raise Unreachable(str(cause)) from None
+    return Lost(cause, took_s)

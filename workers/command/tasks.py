@@ -1,0 +1,70 @@
+"""`gpu-orchestrator tasks`: list tasks, or show one."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from gpu_orchestrator_client.commands import Send
+from workers.arguments import count
+from workers.command import exits
+from workers.command.filters import add_filters, filter_of
+from workers.command.output import say, write_json
+from workers.command.running import add_json, with_server
+from workers.command.server import Server, segment
+
+PAGE = 100
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.add_argument("task_id", metavar="TASK_ID", nargs="?", help="show this one, with payload and result")
+    add_filters(parser)
+    parser.add_argument("-n", dest="most", type=count, default=20, metavar="N", help="the newest N (%(default)s)")
+    add_json(parser)
+
+
+def run(args: Namespace) -> int:
+    """0, or as `exits` says."""
+    return with_server(_one if args.task_id else _list, args)
+
+
+def _list(server: Server, args: Namespace) -> int:
+    rows, total = newest(server, filter_of(args), args.most)
+    if args.json:
+        write_json(rows)
+        return exits.DONE
+    from workers.command import tables
+
+    if rows:
+        tables.console().print(tables.tasks(rows))
+    if len(rows) < total or not rows:
+        say(f"{len(rows)} of {total} tasks" if rows else "no task")
+    return exits.DONE
+
+
+def newest(server: Server, chosen: Mapping[str, Any], most: int) -> tuple[list[dict[str, Any]], int]:
+    """The newest tasks that fit, and how many there are in all."""
+    rows: list[dict[str, Any]] = []
+    size, total = min(most, PAGE), 0
+    for page in range(1, most // PAGE + 2):
+        found, headers = server.ask(Send("GET", "/tasks", {**chosen, "page": page, "size": size}))
+        rows += found
+        total = int(headers.get("x-total-count", len(rows)))
+        if len(found) < size or len(rows) >= most:
+            break
+    return rows[:most], total
+
+
+def _one(server: Server, args: Namespace) -> int:
+    task = server.get(f"/tasks/{segment(args.task_id)}")
+    if args.json:
+        write_json(task)
+        return exits.DONE
+    from workers.command import tables
+
+    waiting = (
+        server.get(f"/tasks/{segment(args.task_id)}/progress").get("waiting") if task["status"] == "QUEUED" else None
+    )
+    tables.console().print(tables.task(task, waiting))
+    return exits.DONE

@@ -1,0 +1,108 @@
+"""`gpu-orchestrator top`: the nodes, the queue and what happens, live. It asks the API at most once a second."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gpu_orchestrator_client.commands import Send
+from gpu_orchestrator_client.errors import OrchestratorError
+from gpu_orchestrator_client.streams import Stream
+from workers.command import exits, profile
+from workers.command.course import Update
+from workers.command.output import say, write_json
+from workers.command.profile import Profile
+from workers.command.running import add_json, guarded
+from workers.command.server import Server
+
+if TYPE_CHECKING:
+    from workers.command.fleet import Fleet
+
+EVERY_S = 1.0
+"""Seconds between two calls."""
+QUIET_S = 10.0
+"""Seconds until all is read again though nothing has happened."""
+MOST_NODES = 100
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.epilog = "Ctrl-C ends it. Where standard output is no terminal it shows the moment, once."
+    add_json(parser)
+
+
+def run(args: Namespace) -> int:
+    """0, or as `exits` says."""
+    return guarded(lambda: _top(profile.current(), args))
+
+
+def _top(chosen: Profile, args: Namespace) -> int:
+    from workers.command.fleet import Fleet, shown
+
+    fleet = Fleet(chosen.url)
+    if sys.stdout.isatty() and not args.json:
+        return _live(chosen, fleet)
+    server = Server(chosen, say)
+    for read in READS:
+        read(server, fleet)
+    if args.json:
+        write_json({"health": fleet.health, "metrics": fleet.metrics, "nodes": fleet.nodes})
+        return exits.DONE
+    from workers.command import tables
+
+    tables.console().print(shown(fleet, height=1000))
+    return exits.DONE
+
+
+def _live(chosen: Profile, fleet: Fleet) -> int:
+    from rich.live import Live
+
+    from workers.command import tables
+    from workers.command.fleet import shown
+
+    console = tables.console()
+    changed = threading.Event()
+    server = Server(chosen, lambda text: setattr(fleet, "note", text))
+    threading.Thread(target=_follow, args=(chosen, fleet, changed), daemon=True).start()
+    try:
+        with Live(
+            console=console, screen=True, auto_refresh=False, get_renderable=lambda: shown(fleet, console.height)
+        ) as live:
+            while True:
+                changed.clear()
+                for read in READS:
+                    read(server, fleet)
+                    live.refresh()
+                    time.sleep(EVERY_S)
+                changed.wait(QUIET_S)
+    except KeyboardInterrupt:
+        return exits.DONE
+
+
+def _follow(chosen: Profile, fleet: Fleet, changed: threading.Event) -> None:
+    """Note what happens, while the program runs. Without the stream all is read every ten seconds."""
+    try:
+        for update in Server(chosen, lambda _: None).follow(Stream("/stream", Update, {"after": "now"})):
+            fleet.events.append(update)
+            changed.set()
+    except OrchestratorError as error:
+        fleet.note = f"no events: {error}"
+
+
+def _read_metrics(server: Server, fleet: Fleet) -> None:
+    fleet.metrics = server.get("/monitoring/metrics")
+
+
+def _read_health(server: Server, fleet: Fleet) -> None:
+    fleet.health = server.get("/monitoring/health")
+
+
+def _read_nodes(server: Server, fleet: Fleet) -> None:
+    fleet.nodes, headers = server.ask(Send("GET", "/gpus", {"page": 1, "size": MOST_NODES}))
+    fleet.total_nodes = int(headers.get("x-total-count", len(fleet.nodes)))
+
+
+READS: tuple[Callable[[Server, Fleet], None], ...] = (_read_metrics, _read_nodes, _read_health)

@@ -1,0 +1,75 @@
+"""How the course of a task is shown: as JSON, as lines, or as a line with a bar that moves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Self
+
+from workers.command.course import Course, Update, end_of, state_of
+from workers.command.following import View
+from workers.command.output import printable, say, write, write_json
+
+STEP = 10
+"""Percent of progress between two lines."""
+
+
+def view_for(*, as_json: bool) -> View:
+    """JSON where it is asked for, else what standard error can show."""
+    if as_json:
+        return JsonView()
+    if sys.stderr.isatty():
+        from workers.command.live import LiveView
+
+        return LiveView()
+    return LineView()
+
+
+class JsonView:
+    """A JSON value on each line of standard output: each message, and at last `end` with the task and its result."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, update: Update, course: Course) -> None:
+        if update.kind != "end":
+            write_json({"kind": update.kind, "data": update.data})
+
+    def end(self, task: dict[str, Any]) -> None:
+        write_json({"kind": "end", "data": task})
+
+
+class LineView:
+    """A line on standard error for each step, and the result on standard output."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, update: Update, course: Course) -> None:
+        step = (*course.stage, course.place, course.progress // STEP)
+        if step != self._last and not course.has_ended:
+            say(state_of(course))
+        self._last = step
+
+    def end(self, task: dict[str, Any]) -> None:
+        say(end_of(task))
+        write_result(task)
+
+
+def write_result(task: dict[str, Any]) -> None:
+    """A completed task's result on standard output: readable on a terminal, else as it is."""
+    if task.get("status") != "COMPLETED" or task.get("result") is None:
+        return
+    try:
+        write_json(json.loads(task["result"]), indent=2 if sys.stdout.isatty() else None)
+    except ValueError:
+        write(printable(task["result"]))
