@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
+from api.console import routes as console
 from api.dependencies import Context
 from api.http import errors
 from api.middleware.authentication import PREFIX, Authentication
@@ -92,6 +93,7 @@ def create_app(context: Context) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX, dependencies=[Depends(access.check_role)])
     probes.install(app, context)
+    console.install(app, context)
     errors.install(app)
     document.install(app, ROUTERS)
     docs.install(app)
@@ -100,7 +102,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(ByteLimit, cache=context.cache, settings=context.settings)
     app.add_middleware(InFlight)
     app.add_middleware(RateLimit, cache=context.cache, settings=context.settings)
-    app.add_middleware(Authentication, database=context.database)
+    app.add_middleware(Authentication, database=context.database, sessions=context.sessions)
     app.add_middleware(DeclaredSize)
     app.add_middleware(ErrorShield)
     app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())

@@ -10,6 +10,8 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from infra.cache import Cache
+from infra.db.ops import sessions
+from infra.db.ops.keyring import Keyring
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import outbox
@@ -58,6 +60,7 @@ class Context:
         self.starter = Starter(self.temporal, self.started.note)
         self.hub = Hub(self.database)
         self.gauges = Gauges(self.database, self.forecast, self.hub)
+        self.sessions = Keyring(self.database, sessions.find_all)
         self.streams = Allowance(MOST_STREAMS)
         self.waits = Allowance(MOST_WAITS)
 

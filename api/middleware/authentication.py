@@ -1,50 +1,88 @@
-"""Authentication by Bearer token or X-API-Key, on every path below /api/v2, known or not (specification, 认证说明)."""
+"""Authentication by Bearer token or X-API-Key, on every path below /api/v2, known or not (specification, 认证说明).
+
+A browser at the console has a cookie instead: its session's caller is that of the session's key. A cookie counts only
+for calls that the console's own pages make, so that no other page can write in a person's name.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.errors import Unauthorized, answer_to
+from api.http.errors import Forbidden, Unauthorized, answer_to
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.keyring import Keyring
 from infra.db.session import Database
 
 PREFIX = "/api/v2"
+CONSOLE = "/console"
+COOKIE = "console_session"
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BLANKS = " \t"
 
 
 class Authentication:
-    """Answers 401 before anything else is checked, and leaves the caller in the request's state."""
+    """Answers 401 before anything else is checked, and leaves the caller in the request's state.
 
-    def __init__(self, app: ASGIApp, database: Database) -> None:
+    Below /console a call goes on without a caller, to the page where a session begins, or to one that says what failed.
+    """
+
+    def __init__(self, app: ASGIApp, database: Database, sessions: Keyring) -> None:
         self._app = app
         self._keyring = Keyring(database)
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PREFIX}/"):
+        is_console = _is_below(scope, CONSOLE) and not _is_below(scope, f"{CONSOLE}/static")
+        if is_console or _is_below(scope, PREFIX):
             try:
-                scope.setdefault("state", {})["caller"] = await self._caller(Headers(scope=scope))
-            except Exception as error:  # noqa: BLE001  every failure is an answer in the envelope
-                await answer_to(error)(scope, receive, send)
-                return
+                caller = await self._caller(scope, Headers(scope=scope))
+                if caller is None and not is_console:
+                    raise Unauthorized
+            except Exception as error:  # noqa: BLE001  every failure is an answer in the envelope, or a page
+                if not is_console:
+                    await answer_to(error)(scope, receive, send)
+                    return
+                caller, scope.setdefault("state", {})["refused"] = None, error
+            if caller is not None:
+                scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    async def _caller(self, headers: Headers) -> Caller:
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller | None:
         secret = presented(headers)
-        caller = None if secret is None else await self._keyring.caller(secret)
-        if caller is None:
-            raise Unauthorized
+        if secret is not None or "authorization" in headers or "x-api-key" in headers:
+            return None if secret is None else await self._keyring.caller(secret)
+        session = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        if not session:
+            return None
+        caller = await self._sessions.caller(session)
+        if caller is not None and scope["method"] not in READS and not from_own_page(headers):
+            raise Forbidden("权限不足: 仅允许控制台自己的页面使用会话")
         return caller
+
+
+def from_own_page(headers: Headers) -> bool:
+    """Whether a page of this very origin makes the call. Browsers say so; what says nothing is no browser."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
 def caller_in(scope: Scope) -> Caller | None:
     """The caller that `Authentication` left in a request's scope, or None on paths without a key."""
     caller: Caller | None = scope.get("state", {}).get("caller")
     return caller
+
+
+def _is_below(scope: Scope, prefix: str) -> bool:
+    return scope["type"] == "http" and f"{scope['path']}/".startswith(f"{prefix}/")
 
 
 def presented(headers: Headers) -> str | None:

@@ -46,7 +46,9 @@ class Subscription:
     Topics: `("task", id)`, `("user", owner)`, `("lineage", …)`, `ALL`. An event of several of its topics comes once.
     """
 
-    def __init__(self, hub: Hub, topics: Iterable[tuple[str, str]], types: Collection[str] | None, key_id: str) -> None:
+    def __init__(
+        self, hub: Hub, topics: Iterable[tuple[str, str]], types: Collection[str] | None, key_id: str | None
+    ) -> None:
         self.topics = tuple(topics)
         self.key_id = key_id
         self.is_ended = False
@@ -144,9 +146,9 @@ class Hub:
         return len(self._all)
 
     def subscribe(
-        self, topics: Iterable[tuple[str, str]], key_id: str, types: Collection[str] | None = None
+        self, topics: Iterable[tuple[str, str]], key_id: str | None, types: Collection[str] | None = None
     ) -> Subscription:
-        """A subscription of these topics; `types` None: of all types."""
+        """A subscription of these topics; `types` None: of all types; `key_id` None: of this process itself."""
         return Subscription(self, topics, types, key_id)
 
     async def add(self, one: Subscription) -> None:
@@ -170,6 +172,11 @@ class Hub:
             self._topics[topic].pop(one, None)
             if not self._topics[topic]:
                 del self._topics[topic]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the process ends."""
+        return self._is_closed
 
     def close(self) -> None:
         """End every subscription, and those to come."""
@@ -212,7 +219,7 @@ class Hub:
     async def _check_keys(self) -> None:
         while True:
             await asyncio.sleep(KEYS_EVERY_S)
-            key_ids = sorted({one.key_id for one in self._all})
+            key_ids = sorted({one.key_id for one in self._all if one.key_id is not None})
             try:
                 live = await self._database.single(partial(api_keys.live, key_ids=key_ids))
             except Exception as error:

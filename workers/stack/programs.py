@@ -147,6 +147,18 @@ async def is_refused(settings: Settings, key: SecretStr) -> bool:
     return answer.status_code == httpx.codes.UNAUTHORIZED
 
 
+async def console_url(settings: Settings, key: SecretStr) -> str:
+    """A link to the console that signs in once; without the API, or with a key that it refuses, the plain address."""
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False, headers=headers) as client:
+            answer = await client.post(f"{settings.local_url}/console/links")
+    except httpx.HTTPError:
+        return f"{settings.local_url}/console"
+    made = answer.status_code == httpx.codes.OK
+    return settings.local_url + (f"{answer.json()['data']['path']} (signs in once)" if made else "/console")
+
+
 def _polls(settings: Settings, services: Services) -> Callable[[], Awaitable[bool]]:
     """Ready when a worker polls our queue in Temporal for workflow tasks."""
     request = DescribeTaskQueueRequest(

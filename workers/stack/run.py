@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 
 from infra.environment.own_address import http_url
 from infra.settings import load
+from workers.stack import programs
 from workers.stack.stack import Stack
 
 INTERRUPTED_TWICE = 130
@@ -30,7 +31,7 @@ async def serve(stack: Stack) -> int:
     signals = Signals()
     try:
         if await signals.unless_asked(stack.start()):
-            announce(stack)
+            announce(stack, await programs.console_url(stack.settings, stack.api_key.secret))
             await signals.asked.wait()
     finally:
         signals.on_second(stack.kill)
@@ -38,9 +39,10 @@ async def serve(stack: Stack) -> int:
     return INTERRUPTED_TWICE if signals.count > 1 else 0
 
 
-def announce(stack: Stack) -> None:
+def announce(stack: Stack, console_url: str) -> None:
     """Print where everything is. The last line means that a task can be accepted."""
-    lines = [stack.api_key.describe(), f"ready: {http_url(stack.settings.host, stack.settings.port)}"]
+    ready = f"ready: {http_url(stack.settings.host, stack.settings.port)}"
+    lines = [stack.api_key.describe(), f"console: {console_url}", ready]
     if stack.services.temporal_ui_url:
         lines.insert(0, f"Temporal Web UI: {stack.services.temporal_ui_url}")
     sys.stdout.write("".join(line + "\n" for line in lines))

@@ -40,6 +40,7 @@ class Action(StrEnum):
     KEY_CREATE = "key.create"
     KEY_REVOKE = "key.revoke"
     KEY_ROTATE = "key.rotate"
+    CONSOLE_SIGN_IN = "console.sign_in"
 
 
 class Outcome(StrEnum):

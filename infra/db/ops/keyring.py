@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from cachetools import TTLCache
 
+from infra.db.connection import Connection
 from infra.db.ops import api_keys
 from infra.db.ops.api_keys import Caller
 from infra.db.session import Database
@@ -20,12 +22,23 @@ PAUSE_S = 0.02
 a second."""
 MOST = 10_000
 
+Find = Callable[[Connection, list[str]], Awaitable[dict[str, Caller]]]
+
 
 class Keyring:
     """Recently used keys, both valid and refused ones."""
 
-    def __init__(self, database: Database, *, refused_s: float = REFUSED_S, pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        find: Find | None = None,
+        *,
+        refused_s: float = REFUSED_S,
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        """`find` looks up secrets by their hashes: keys by default."""
         self._database = database
+        self._find = find
         self._pause_s = pause_s
         self._known: TTLCache[str, Caller] = TTLCache(MOST, REMEMBERED_S)
         self._refused: TTLCache[str, bool] = TTLCache(MOST, refused_s)
@@ -40,6 +53,13 @@ class Keyring:
             return known
         return await asyncio.shield(self._ask(hashed))
 
+    def forget(self, secret: str) -> None:
+        """Read this one again at its next use."""
+        self._known.pop(api_keys.hash_key(secret), None)
+
+    async def _look_up(self, connection: Connection, hashes: list[str]) -> dict[str, Caller]:
+        return await (self._find or api_keys.find_all)(connection, hashes)
+
     def _ask(self, hashed: str) -> asyncio.Future[Caller | None]:
         if hashed not in self._asked:
             self._asked[hashed] = asyncio.get_running_loop().create_future()
@@ -51,7 +71,7 @@ class Keyring:
         while self._asked:
             asked, self._asked = self._asked, {}
             try:
-                self._answer(asked, await self._database.single(partial(api_keys.find_all, hashes=list(asked))))
+                self._answer(asked, await self._database.single(partial(self._look_up, hashes=list(asked))))
             except Exception as error:  # noqa: BLE001  re-raised to every caller that waits
                 self._fail([*asked.values(), *self._asked.values()], error)
             await asyncio.sleep(self._pause_s)

@@ -278,6 +278,14 @@ ALTER TABLE public.audit_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.console_sessions (
+    session_hash text NOT NULL,
+    key_id text NOT NULL,
+    is_link boolean NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.counter_deltas (
     counter text NOT NULL,
     key text NOT NULL,
@@ -624,6 +632,9 @@ ALTER TABLE ONLY public.attempts
 ALTER TABLE ONLY public.audit_log
     ADD CONSTRAINT pk_audit_log PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.console_sessions
+    ADD CONSTRAINT pk_console_sessions PRIMARY KEY (session_hash);
+
 ALTER TABLE ONLY public.counters
     ADD CONSTRAINT pk_counters PRIMARY KEY (counter, key);
 
@@ -714,6 +725,8 @@ CREATE INDEX ix_attempts_compared ON public.attempts USING btree (gpu_id, closed
 
 CREATE INDEX ix_attempts_ended ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text]));
 
+CREATE INDEX ix_attempts_not_compared ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome <> ALL (ARRAY['FAILED'::text, 'PROTOCOL_ERROR'::text, 'REJECTED'::text, 'SUCCEEDED'::text, 'TIMED_OUT'::text]));
+
 CREATE INDEX ix_attempts_uncollected ON public.attempts USING btree (closed_at) WHERE ((closed_at IS NOT NULL) AND (collected_at IS NULL));
 
 CREATE INDEX ix_attempts_unconfirmed ON public.attempts USING btree (gpu_id, closed_at) WHERE ((outcome = 'LOST'::text) OR ((outcome = ANY (ARRAY['DEREGISTERED'::text, 'DRAINED'::text, 'FAULTY'::text, 'PROTOCOL_ERROR'::text, 'TASK_ENDED'::text, 'TIMED_OUT'::text, 'UNREACHABLE'::text])) AND ((released_at IS NULL) OR ((released_at - closed_at) >= '00:00:10'::interval))));
@@ -725,6 +738,8 @@ CREATE INDEX ix_audit_log_action ON public.audit_log USING btree (action, id);
 CREATE INDEX ix_audit_log_key ON public.audit_log USING btree (key_id, id);
 
 CREATE INDEX ix_audit_log_owner ON public.audit_log USING btree (owner, id);
+
+CREATE INDEX ix_console_sessions_expires_at ON public.console_sessions USING btree (expires_at);
 
 CREATE INDEX ix_deliveries_due ON public.deliveries USING btree (webhook_id, next_try_at) WHERE (state = 'PENDING'::text);
 

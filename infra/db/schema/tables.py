@@ -273,6 +273,12 @@ attempts = Table(
         "closed_at",
         postgresql_where="outcome IN ({})".format(", ".join(f"'{one}'" for one in Outcome if one in COMPARED)),
     ),
+    Index(
+        "ix_attempts_not_compared",
+        "gpu_id",
+        "closed_at",
+        postgresql_where="outcome NOT IN ({})".format(", ".join(f"'{one}'" for one in sorted(COMPARED))),
+    ),
     Index(  # read by the version before alone
         "ix_attempts_ended",
         "gpu_id",
@@ -536,6 +542,16 @@ key_grants = Table(
     Column("grants", JSON, nullable=False),  # workflows.domain.grants
 )
 
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("session_hash", Text, primary_key=True),  # SHA-256 of 32 random bytes, as of a key
+    Column("key_id", Text, nullable=False),  # it lives no longer than its key
+    Column("is_link", Boolean, nullable=False),  # a link begins one session, and is gone then
+    Column("created_at", _timestamp, nullable=False, server_default=_now),
+    Column("expires_at", _timestamp, nullable=False, index=True),
+)
+
 audit_log = Table(
     "audit_log",
     metadata,
@@ -590,6 +606,7 @@ __all__ = [
     "api_keys",
     "attempts",
     "audit_log",
+    "console_sessions",
     "counter_deltas",
     "counters",
     "deliveries",

@@ -1,0 +1,42 @@
+"""Alerts in the person's language. They are stored in the API's; here their kind, by its cause, gives the words."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from api.console.texts import N_
+
+
+class Words(NamedTuple):
+    """The title of a kind of alert, and what to do about it."""
+
+    title: str
+    advice: str
+
+
+KINDS: dict[str, Words] = {
+    "fault": Words(N_("A node is faulty"), N_("Look at its attempts; recover it once it is well.")),
+    "offline": Words(N_("A node is offline"), N_("Its tasks wait again. It comes back with its next beat.")),
+    "rest": Words(N_("A node gets no work for a while"), N_("It failed several times in a row. Look at its attempts.")),
+    "unserved": Words(N_("A type of task has no node"), N_("Start a node that supports it, or undrain one.")),
+    "stuck-workflows": Words(N_("Workflows cannot go on"), N_("Roll the workers back, or mend their version.")),
+    "miscounted": Words(N_("Kept counts were corrected"), N_("Nothing to do; tell us if it comes again.")),
+    "disk": Words(
+        N_("A disk is nearly full"), N_("Free space before it is full: then no task can be created or completed.")
+    ),
+    "fleet-silent": Words(N_("Many nodes fell silent at once"), N_("Look at the network between nodes and API first.")),
+    "unhealthy": Words(N_("The system is unhealthy"), N_("See below which part is.")),
+}
+
+
+def of_cause(cause: str | None) -> Words | None:
+    """The words of a kind of alert, or None if it is unknown here."""
+    return KINDS.get((cause or "").partition(":")[0])
+
+
+def node_of(cause: str | None) -> str | None:
+    """The node that an alert is about."""
+    kind, _, rest = (cause or "").partition(":")
+    if kind in ("fault", "offline"):
+        return rest
+    return rest.partition(":")[2] if kind == "rest" else None

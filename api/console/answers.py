@@ -1,0 +1,138 @@
+"""Answers of the console: pages with their headers, errors as pages."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from api.console import rendering
+from api.console.page import Page
+from api.console.texts import N_, language_of
+from api.http.errors import ApiError, answer_to
+from api.middleware.authentication import COOKIE, caller_in
+from infra.db.ops.api_keys import Caller
+
+log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+THEME = "console_theme"
+THEMES = ("light", "dark")
+WORTH_PACKING = 1500
+"""Bytes from which an answer is compressed."""
+SAFE = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+TELLS = {
+    401: N_("You are signed out"),
+    403: N_("Your key may not see this page"),
+    404: N_("There is nothing here"),
+    503: N_("The database does not answer"),
+    500: N_("This page could not be made"),
+}
+ADVICE = {
+    401: N_("The session has ended, or its key is no longer valid. Nothing was lost. Sign in again."),
+    403: N_("Sign in with a key of another role to see it."),
+    404: N_("It may be gone, or belong to somebody else. Nothing was lost."),
+    503: N_("Nothing was lost. The page comes back by itself as soon as the database answers."),
+    500: N_("The error is in the log of the API. Nothing was changed. Try again, or go to another page."),
+}
+
+
+def html(request: Request, text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A page, compressed where the browser takes that."""
+    body = text.encode()
+    more = {"Cache-Control": "no-store", "Vary": "Accept-Encoding, Accept-Language, Cookie"} | (headers or {})
+    if len(body) >= WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, 5, mtime=0)
+        more["Content-Encoding"] = "gzip"
+    return HTMLResponse(body, status, more)
+
+
+def shell(request: Request, pages: tuple[Page, ...], page: Page | None, content: str, **more: Any) -> str:
+    """A page within the frame that all have: the rail, the switches, the dialogs."""
+    caller = caller_in(request.scope)
+    template = rendering.environment(language_of(request)).get_template("frame.html")
+    return template.render(
+        content=content,
+        page=page,
+        pages=[one for one in pages if caller is not None and caller.role in one.roles and one.is_listed],
+        caller=caller,
+        language=language_of(request),
+        theme=theme_of(request),
+        here=here(request),
+        cluster=request.app.state.context.settings.cluster_id,
+        **{"version": "", "title": None} | more,
+    )
+
+
+def theme_of(request: Request) -> str:
+    """The theme that the person has chosen, or nothing: the browser's."""
+    chosen = request.cookies.get(THEME, "")
+    return chosen if chosen in THEMES else ""
+
+
+def here(request: Request) -> str:
+    """The path and query of the page, to come back to."""
+    query = request.url.query
+    return quote(request.url.path) + (f"?{query}" if query else "")
+
+
+def way_back(path: str | None) -> str:
+    """A path of the console to go on to; never one of somebody else's."""
+    if path and (path == "/console" or path.startswith(("/console/", "/console?"))) and "\\" not in path:
+        return path
+    return "/console"
+
+
+def answered(endpoint: Endpoint, pages: tuple[Page, ...]) -> Endpoint:
+    """The endpoint with the headers of every answer, and errors as pages."""
+
+    async def safely(request: Request) -> Response:
+        try:
+            if (refused := request.scope.get("state", {}).get("refused")) is not None:
+                raise refused
+            answer = await endpoint(request)
+        except Exception as error:  # noqa: BLE001  every failure is a page
+            answer = _failed(request, pages, error)
+        answer.headers.update(SAFE)
+        return answer
+
+    return safely
+
+
+def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -> Response:
+    status = answer_to(error).status_code  # logs what is a bug
+    if status == 401 and request.method == "GET" and "x-part" not in request.headers:
+        return RedirectResponse(f"/console/sign-in?back={quote(here(request), safe='')}", 303)
+    detail = error.message if isinstance(error, ApiError) and status not in TELLS else None
+    content = (
+        rendering.environment(language_of(request))
+        .get_template("error.html")
+        .render(
+            status=status, tells=TELLS.get(status, TELLS[500]), advice=ADVICE.get(status, ADVICE[500]), detail=detail
+        )
+    )
+    return html(request, shell(request, pages, None, content, title=TELLS.get(status, TELLS[500])), status)
+
+
+def signed_in(request: Request) -> Caller | None:
+    """The caller, if there is a session or key, of a role that has a console."""
+    return caller_in(request.scope)
+
+
+def session_in(request: Request) -> str:
+    """The secret of the session, or nothing."""
+    return request.cookies.get(COOKIE, "")

@@ -1,0 +1,72 @@
+"""Charts as numbers for SVG: positions in pixels of the viewBox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 720, 140
+LEFT, BOTTOM = 36, 20
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One minute: two stacked bars."""
+
+    x: float
+    width: float
+    done_y: float
+    done_height: float
+    failed_y: float
+    failed_height: float
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Two stacked series over time, from zero."""
+
+    bars: list[Bar]
+    ticks: list[tuple[float, int]]
+    """Height and value of the lines of the axis."""
+    done: int
+    failed: int
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[int, int]]) -> Bars:
+        """The bars of (done, failed) in each step of time."""
+        top = ceiling(max((done + failed for done, failed in pairs), default=0))
+        step = (WIDTH - LEFT) / max(len(pairs), 1)
+        floor = HEIGHT - BOTTOM
+
+        def height(value: int) -> float:
+            return round((floor - 4) * value / top, 2)
+
+        bars = [
+            Bar(
+                x=round(LEFT + index * step + step * 0.12, 2),
+                width=round(step * 0.76, 2),
+                done_y=round(floor - height(done), 2),
+                done_height=height(done),
+                failed_y=round(floor - height(done) - height(failed), 2),
+                failed_height=height(failed),
+                done=done,
+                failed=failed,
+            )
+            for index, (done, failed) in enumerate(pairs)
+        ]
+        ticks = [(round(floor - height(value), 2), value) for value in (0, top // 2, top)]
+        return cls(bars, ticks, sum(done for done, _ in pairs), sum(failed for _, failed in pairs))
+
+
+def ceiling(value: int) -> int:
+    """The next even 1, 2 or 5 times a power of ten: the top of an axis."""
+    size = 1
+    while True:
+        for factor in (2, 4, 10):
+            if value <= factor * size:
+                return factor * size
+        size *= 10

@@ -1,0 +1,154 @@
+"""Screens: what several people look at is rendered once, at most once a second, and only its changed parts are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import NamedTuple
+
+from cachetools import LRUCache
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from api.console import rendering
+from api.console.page import Asked, Page
+from api.console.rendering import Rendering
+from api.routes.events import whose
+from infra.db.session import is_unavailable
+from infra.events.hub import Hub, Subscription, topics_of
+from workflows.domain.role import Role
+
+log = logging.getLogger(__name__)
+
+LEAST_S, URGENT_S = 1.0, 0.25
+"""Seconds between two renderings of a page, and at least those before one that shows an event of a node or an alert."""
+PING_S = 15.0
+MOST = 500
+"""Screens that are remembered."""
+
+
+class Shown(NamedTuple):
+    """A page as it is sent, and which one that is."""
+
+    html: str
+    version: str
+
+
+class Screen:
+    """One page as one kind of caller sees it."""
+
+    def __init__(self, page: Page, asked: Asked) -> None:
+        self._page = page
+        self._asked = asked
+        self._id = secrets.token_hex(4)
+        self._number = 0
+        self._at = float("-inf")
+        self._now = Rendering()
+        self._html = ""
+        self._shape_at = 0
+        self._changed_at: dict[str, int] = {}
+        self._frames: dict[int, bytes] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._viewers: dict[Subscription, None] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def shown(self, older_s: float = LEAST_S) -> Shown:
+        """The page, at most `older_s` seconds old. Raises what its contents raise."""
+        async with self._one_at_a_time:
+            if time.monotonic() - self._at >= older_s:
+                await self._render()
+        return Shown(self._html, f"{self._id}.{self._number}")
+
+    async def _render(self) -> None:
+        values = await self._page.contents(self._asked)
+        self._at = time.monotonic()
+        new, old = rendering.page(self._page, self._asked, values), self._now
+        changed = [name for name, part in new.parts.items() if old.parts.get(name) != part]
+        if not changed and new.skeleton == old.skeleton and self._number:
+            return
+        self._number += 1
+        self._now, self._html, self._frames = new, new.html(), {}
+        self._changed_at |= dict.fromkeys(changed, self._number)
+        if new.skeleton != old.skeleton:
+            self._shape_at, self._changed_at = self._number, {}
+
+    async def frames(
+        self, hub: Hub, key_id: str, version: str, lives: Callable[[], Awaitable[bool]]
+    ) -> AsyncGenerator[bytes]:
+        """What changes from a version on, while `lives` says so."""
+        seen = self._number_of(version)
+        async with hub.subscribe((), key_id, ()) as viewer:
+            self._viewers[viewer] = None
+            self._keep(hub)
+            try:
+                yield KEEPALIVE_COMMENT
+                while not viewer.is_ended and await lives():
+                    if seen != self._number:
+                        frame, seen = self._frame(seen), self._number
+                        yield frame
+                    await viewer.next(PING_S)
+                    if seen == self._number and not viewer.is_ended:
+                        yield KEEPALIVE_COMMENT
+            finally:
+                self._viewers.pop(viewer, None)
+
+    def _number_of(self, version: str) -> int:
+        name, _, number = version.partition(".")
+        return int(number) if name == self._id and number.isdecimal() and len(number) < 10 else -1
+
+    def _frame(self, since: int) -> bytes:
+        """The parts that have changed since, made once for all; or that the whole page has."""
+        if since not in self._frames:
+            body: dict[str, object] = {"version": f"{self._id}.{self._number}"}
+            if since >= self._shape_at:
+                changed = [name for name, at in self._changed_at.items() if at > since]
+                body["parts"] = {name: self._now.part(name) for name in changed}
+            self._frames[since] = format_sse_event(data_str=json.dumps(body, ensure_ascii=False), event="update")
+        return self._frames[since]
+
+    def _keep(self, hub: Hub) -> None:
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._follow(hub))
+
+    async def _follow(self, hub: Hub) -> None:
+        """Render again after events, and every now and then, while somebody looks."""
+        while self._viewers and not hub.is_closed:
+            try:
+                await self._follow_events(hub)
+            except Exception as error:
+                if not is_unavailable(error):
+                    log.exception("a page of the console could not be rendered: %s", self._page.name)
+                await asyncio.sleep(LEAST_S)
+
+    async def _follow_events(self, hub: Hub) -> None:
+        async with hub.subscribe(topics_of(whose(self._asked.caller)), None, self._page.events) as events:
+            events.listen()
+            while self._viewers and not events.is_ended:
+                found = await events.next(self._page.every_s)
+                urgent = any(not one.event.type.startswith("task.") for one in found)
+                await asyncio.sleep(max(0.0, self._at + (URGENT_S if urgent else LEAST_S) - time.monotonic()))
+                before = self._number
+                await self.shown(URGENT_S)
+                if self._number != before:
+                    for viewer in self._viewers:
+                        viewer.wake()
+
+
+class Screens:
+    """All that is looked at in this process."""
+
+    def __init__(self) -> None:
+        self._all: LRUCache[tuple[object, ...], Screen] = LRUCache(MOST)
+
+    def of(self, page: Page, asked: Asked) -> Screen:
+        """The screen that everybody shares who may see the same."""
+        caller = asked.caller
+        whose_is_it = (caller.owner, caller.lineage) if caller.role is Role.USER else ()
+        key = (page.name, tuple(asked.path.items()), str(asked.query), asked.language, caller.role, *whose_is_it)
+        screen: Screen | None = self._all.get(key)
+        if screen is None:
+            screen = self._all[key] = Screen(page, asked)
+        return screen

@@ -1,0 +1,61 @@
+"""A page of the console: where it is, who may see it, and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from api.console.texts import translations
+from api.dependencies import Context
+from infra.db.ops.api_keys import Caller
+from workflows.domain.event import EventType
+from workflows.domain.role import Role
+
+OPERATORS = frozenset({Role.ADMIN, Role.OPERATOR})
+EVERYBODY = OPERATORS | {Role.USER}
+"""All who can sign in. A node's key cannot."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody asks a page for. People who may see the same share one rendering, so of the caller only role, owner
+    and lineage count."""
+
+    context: Context
+    caller: Caller
+    path: Mapping[str, str]
+    query: QueryParams
+    language: str
+
+    def _(self, text: str) -> str:
+        """The text in the person's language."""
+        return translations(self.language).gettext(text)
+
+
+Contents = Callable[[Asked], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page. `path` is below /console and may have parameters; `name` is that of its template.
+
+    `contents` gives the template's variables, and raises what a route of the API raises. `events` are the types after
+    which it is rendered again; without any it is rendered every `every_s` seconds while somebody looks at it.
+    """
+
+    name: str
+    path: str
+    title: str
+    contents: Contents
+    roles: frozenset[Role] = OPERATORS
+    events: frozenset[EventType] = frozenset()
+    every_s: float = 5.0
+    entry: str | None = None
+    """The entry of the rail that leads here, or to which the page belongs: the path of that page."""
+    is_listed: bool = True
+    """Whether it has an entry of its own in the rail."""
+    key: str = field(default="", kw_only=True)
+    """The letter that leads to it after `g`."""

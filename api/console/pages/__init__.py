@@ -1,0 +1,11 @@
+"""The console's pages, in the order of the rail. Each is a module with a `PAGE`, and a template of its name."""
+
+from __future__ import annotations
+
+from api.console.page import Page
+from api.console.pages import alerts, now
+
+PAGES: tuple[Page, ...] = (
+    now.PAGE,
+    alerts.PAGE,
+)

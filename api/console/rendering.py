@@ -1,0 +1,132 @@
+"""Templates: HTML with every value escaped, in each language, and the parts of a page that are replaced while it is
+open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from api.console import alert_words, assets, marks
+from api.console.page import Asked, Page
+from api.console.paging import with_query
+from api.console.texts import LANGUAGES, ROLES, translations
+
+LONGEST = 120
+"""Characters of a name that are shown at most; the whole is in its title."""
+_PLACE = re.compile("\x00([^\x00]+)\x00")
+
+
+@dataclass
+class Rendering:
+    """A page as HTML, and its live parts by their ids. In `skeleton` and in the parts a part is a placeholder."""
+
+    parts: dict[str, str] = field(default_factory=dict)
+    skeleton: str = ""
+
+    def live(self, name: str, tag: str = "div", kind: str = "", *, caller: Callable[[], str]) -> Markup:
+        """`{% call live("id") %}…{% endcall %}`: an element that is replaced when its content has changed."""
+        self.parts[name] = str(caller())
+        return Markup('<{0} id="{1}" class="{2}" data-live>\x00{1}\x00</{0}>').format(tag, name, kind)
+
+    def part(self, name: str) -> str:
+        """A part's HTML, with the parts inside of it."""
+        return _PLACE.sub(lambda found: self.part(found[1]), self.parts[name])
+
+    def html(self) -> str:
+        """The whole."""
+        return _PLACE.sub(lambda found: self.part(found[1]), self.skeleton)
+
+
+def page(of: Page, asked: Asked, values: dict[str, Any]) -> Rendering:
+    """A page with these values."""
+    rendering = Rendering()
+    template = environment(asked.language).get_template(f"{of.name}.html")
+    rendering.skeleton = template.render(
+        values, live=rendering.live, role=str(asked.caller.role), query=asked.query, language=asked.language
+    )
+    return rendering
+
+
+@cache
+def environment(language: str) -> Environment:
+    """The templates in a language."""
+    env = Environment(
+        loader=PackageLoader("api.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do", "jinja2.ext.loopcontrols"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    env.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]  # of the extension
+    env.filters |= {"number": number, "middle": middle, "name": name, "ago": moment, "duration": duration}
+    env.globals |= {
+        "mark_of": marks.mark_of,
+        "of_task": marks.of_task,
+        "of_node": marks.of_node,
+        "asset": assets.url_of,
+        "languages": LANGUAGES,
+        "roles": ROLES,
+        "alert_words": alert_words.of_cause,
+        "alert_node": alert_words.node_of,
+        "with_query": with_query,
+    }
+    return env
+
+
+def number(value: float | None) -> str:
+    """1234567 as `1,234,567`; a dash where there is none."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def middle(value: str, most: int = 20) -> Markup:
+    """An id, shortened in its middle; the whole on hover and on copy."""
+    head = (most - 1) // 2
+    shown = value if len(value) <= most else f"{value[:head]}…{value[len(value) - (most - 1 - head) :]}"
+    return Markup('<code class="id" title="{}" data-copy="{}">{}</code>').format(_bounded(value), value, shown)
+
+
+def name(value: str | None) -> Markup:
+    """Somebody else's words, isolated from the direction of the text around; long ones are cut."""
+    if value is None or not value:
+        return Markup('<span class="none">–</span>')
+    shown = value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+    return Markup('<bdi title="{}">{}</bdi>').format(_bounded(value), shown)
+
+
+def _bounded(value: str) -> str:
+    return value if len(value) <= 500 else value[:499] + "…"
+
+
+def moment(value: datetime | None) -> Markup:
+    """A time: the browser makes it local and short."""
+    if value is None:
+        return Markup('<span class="none">–</span>')
+    return Markup('<time datetime="{}">{}</time>').format(
+        value.isoformat(timespec="milliseconds"), value.strftime("%Y-%m-%d %H:%M:%SZ")
+    )
+
+
+_UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def duration(seconds: float | None) -> str:
+    """With at most two units: `1 m 12 s`; below ten seconds with a decimal."""
+    if seconds is None:
+        return "–"
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s" if seconds >= 0.0995 else f"{max(seconds, 0) * 1000:.0f} ms"
+    left, parts = round(seconds), list[str]()
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) if parts[1:] and not parts[1].startswith("0 ") else parts[0]

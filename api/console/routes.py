@@ -1,0 +1,120 @@
+"""The console's routes, on the application of the API: `/console` and everything below."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import FastAPI
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, compile_path
+
+from api.console import assets, sign_in
+from api.console.answers import Endpoint, answered, html, session_in, shell
+from api.console.live import Screen, Screens
+from api.console.page import Asked, Page
+from api.console.pages import PAGES
+from api.console.texts import language_of
+from api.dependencies import Context
+from api.http.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
+from api.middleware.authentication import CONSOLE, caller_in
+from api.middleware.in_flight import turn_of
+from api.routes.streams import AT_ONCE, Stream
+from infra.db.ops.api_keys import Caller
+from infra.events.allowance import Spent
+
+_PATHS: list[tuple[Page, re.Pattern[str]]] = [(page, compile_path(CONSOLE + page.path)[0]) for page in PAGES]
+
+
+def install(app: FastAPI, context: Context) -> None:
+    """Add the console."""
+    screens = Screens()
+
+    def add(path: str, endpoint: Endpoint, method: str = "GET") -> None:
+        app.router.routes.append(Route(CONSOLE + path, answered(endpoint, PAGES), methods=[method]))
+
+    add("/static/{name}", assets.asset)
+    add("/sign-in", sign_in.form)
+    add("/sign-in", sign_in.sign_in, "POST")
+    add("/sign-out", sign_in.sign_out, "POST")
+    add("/enter", sign_in.enter)
+    add("/links", sign_in.link, "POST")
+    add("/preferences", sign_in.prefer, "POST")
+    add("/live", _live(context, screens))
+    for page in PAGES:
+        add(page.path, _page(context, screens, page))
+    add("", _first)
+    add("/{rest:path}", _nothing)
+
+
+def _page(context: Context, screens: Screens, page: Page) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        caller = _caller(request, page)
+        asked = Asked(context, caller, dict(request.path_params), request.query_params, language_of(request))
+        shown = await screens.of(page, asked).shown()
+        if "x-part" in request.headers:  # the script asks for the content alone
+            return html(request, shown.html, headers={"X-Version": shown.version})
+        return html(request, shell(request, PAGES, page, shown.html, version=shown.version))
+
+    return endpoint
+
+
+def _live(context: Context, screens: Screens) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        caller = caller_in(request.scope)
+        if caller is None:
+            raise Unauthorized
+        screen = _screen(context, screens, request, caller)
+        try:
+            place = context.streams.take(caller.lineage, AT_ONCE.get(caller.role))
+        except Spent:
+            raise TooManyRequests from None
+        turn_of(request).give_back()
+        secret = session_in(request)
+
+        async def lives() -> bool:
+            return not secret or await context.sessions.caller(secret) is not None
+
+        version = request.query_params.get("version", "")
+        return Stream(screen.frames(context.hub, caller.key_id, version, lives), place)
+
+    return endpoint
+
+
+def _screen(context: Context, screens: Screens, request: Request, caller: Caller) -> Screen:
+    """The screen of the page that the browser shows. Raises NotFound, Forbidden."""
+    of = urlsplit(request.query_params.get("of", ""))
+    for page, pattern in _PATHS:
+        if (found := pattern.match(of.path)) is not None:
+            if caller.role not in page.roles:
+                raise Forbidden
+            query = QueryParams(parse_qsl(of.query, keep_blank_values=True))
+            return screens.of(page, Asked(context, caller, found.groupdict(), query, language_of(request)))
+    raise NotFound
+
+
+def _caller(request: Request, page: Page) -> Caller:
+    """The caller. Raises Unauthorized, Forbidden."""
+    caller = caller_in(request.scope)
+    if caller is None:
+        raise Unauthorized
+    if caller.role not in page.roles:
+        raise Forbidden
+    return caller
+
+
+async def _first(request: Request) -> Response:
+    """The first page that the caller may see."""
+    caller = caller_in(request.scope)
+    if caller is None:
+        raise Unauthorized
+    there = next((page.path for page in PAGES if caller.role in page.roles and page.is_listed), None)
+    if there is None:
+        raise Forbidden
+    return RedirectResponse(CONSOLE + there, 303)
+
+
+async def _nothing(request: Request) -> Response:
+    raise Unauthorized if caller_in(request.scope) is None else NotFound

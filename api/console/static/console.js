@@ -1,0 +1,232 @@
+// The console's only script: live parts, actions, local times, keyboard. Pages are whole without it but for the actions.
+"use strict";
+(() => {
+  const main = document.getElementById("content");
+  const words = document.getElementById("words").dataset;
+  const lang = document.documentElement.lang;
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+
+  // ---- Replace HTML so that focus, selection, scroll and what somebody has typed stay
+  const keyOf = (node) => (node.nodeType === 1 && (node.id || node.dataset.key)) || null;
+  function morph(old, fresh) {
+    const keyed = new Map(all(":scope > [id], :scope > [data-key]", old).map((one) => [keyOf(one), one]));
+    let at = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      const key = keyOf(next);
+      let here = key ? keyed.get(key) : at;
+      while (!key && here && keyOf(here)) here = here.nextSibling;
+      if (here && here.nodeType === next.nodeType && here.nodeName === next.nodeName) {
+        if (here === at) at = at.nextSibling;
+        else old.insertBefore(here, at);
+        same(here, next);
+      } else old.insertBefore(next, at);
+    }
+    while (at) { const after = at.nextSibling; at.remove(); at = after; }
+  }
+  function same(here, next) {
+    if (here.nodeType !== 1) { if (here.data !== next.data) here.data = next.data; return; }
+    if (here.nodeName === "TIME" && here.dateTime === next.dateTime) return;
+    const kept = here.nodeName === "INPUT" || here.nodeName === "TEXTAREA" || here.nodeName === "SELECT";
+    for (const { name } of [...here.attributes])
+      if (!next.hasAttribute(name) && !["open", "aria-busy", "tabindex"].includes(name) && !(kept && name === "checked")) here.removeAttribute(name);
+    for (const { name, value } of [...next.attributes])
+      if (here.getAttribute(name) !== value && !(kept && (name === "value" || name === "checked"))) here.setAttribute(name, value);
+    if (!kept) morph(here, next);
+  }
+  function put(element, html) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    morph(element, template.content);
+    settle(element);
+  }
+
+  // ---- Times: short and local, the exact one on hover
+  const ago = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
+  const exact = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
+  const clock = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const day = new Intl.DateTimeFormat(lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  function shown(time, now) {
+    const s = (now - time) / 1000;
+    if (Math.abs(s) < 5) return ago.format(0, "second");
+    if (Math.abs(s) < 60) return ago.format(-Math.round(s / 5) * 5, "second");
+    if (Math.abs(s) < 3600) return ago.format(-Math.trunc(s / 60), "minute");
+    return (time.toDateString() === now.toDateString() ? clock : day).format(time);
+  }
+  function tellTimes(root) {
+    const now = new Date();
+    for (const one of all("time", root)) {
+      const time = new Date(one.dateTime), text = shown(time, now);
+      if (one.textContent !== text) one.textContent = text;
+      if (!one.title) one.title = exact.format(time);
+    }
+  }
+  setInterval(() => tellTimes(document), 5000);
+
+  // ---- Live: parts that have changed come by an event stream
+  let source = null, wait = 500, last = new Date(), left = false;
+  const stale = document.getElementById("stale");
+  function isStale(it) {
+    stale.hidden = !it;
+    if (it) { const span = $("span", stale); span.textContent = fill(span.dataset.text, { time: last.toLocaleTimeString(lang) }); }
+  }
+  function follow() {
+    if (!main.dataset.version || left) return;
+    const of = location.pathname + location.search;
+    source = new EventSource(`/console/live?of=${encodeURIComponent(of)}&version=${main.dataset.version}`);
+    source.onopen = () => { wait = 500; last = new Date(); isStale(false); };
+    source.addEventListener("update", async (event) => {
+      last = new Date();
+      const { version, parts } = JSON.parse(event.data);
+      if (parts) {
+        for (const [id, html] of Object.entries(parts)) { const part = document.getElementById(id); if (part) put(part, html); }
+        main.dataset.version = version;
+      } else await whole();
+    });
+    source.onerror = () => { source.close(); if (!left) { isStale(true); setTimeout(again, wait); wait = Math.min(wait * 2, 5000); } };
+  }
+  async function again() {
+    if (await whole()) { isStale(false); follow(); } else if (!left) { setTimeout(again, wait); wait = Math.min(wait * 2, 5000); }
+  }
+  async function whole() {
+    let answer;
+    try { answer = await fetch(location.href, { headers: { "X-Part": "1" } }); } catch { return false; }
+    if (answer.status === 401) { location.reload(); return false; }
+    if (answer.status >= 500) return false;
+    put(main, answer.ok ? await answer.text() : new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content").innerHTML);
+    main.dataset.version = answer.headers.get("X-Version") || "";
+    last = new Date();
+    return true;
+  }
+  addEventListener("pagehide", () => { left = true; source?.close(); });
+  addEventListener("pageshow", (event) => { if (event.persisted) { left = false; again(); } });
+
+  // ---- Toasts
+  function toast(text, { bad = false, undo = null } = {}) {
+    const box = document.createElement("div"), span = document.createElement("span");
+    box.className = bad ? "toast bad" : "toast";
+    span.textContent = text;
+    box.append(span);
+    if (undo) {
+      const button = document.createElement("button");
+      button.className = "btn small"; button.textContent = words.undo;
+      button.onclick = async () => { box.remove(); const failed = await send(undo, null); if (failed) toast(failed, { bad: true }); };
+      box.append(button);
+    }
+    document.getElementById("toasts").append(box);
+    setTimeout(() => box.remove(), bad || undo ? 12000 : 6000);
+  }
+
+  // ---- Actions: each is a call of the API with the person's session
+  async function call(what, body) {
+    const [method, path] = what.split(" ");
+    const headers = body === null ? {} : { "Content-Type": "application/json" };
+    return fetch(path, { method, headers, body: body === null ? undefined : JSON.stringify(body) });
+  }
+  async function send(what, body) {
+    let answer;
+    try { answer = await call(what, body); } catch { return words.away; }
+    if (answer.ok) return null;
+    if (answer.status === 401) return words.signedOut;
+    const said = (await answer.json().catch(() => ({}))).message || answer.status;
+    return fill(words.failed, { message: { 403: words.denied, 404: words.gone, 429: words.busy }[answer.status] || said });
+  }
+  const dialog = document.getElementById("ask");
+  function ask(button, count) {
+    const { ask: title, text = "", verb, reason } = button.dataset;
+    $("#ask-title").textContent = fill(title, { n: count });
+    $("#ask-text").textContent = fill(text, { n: count });
+    $("#ask-text").hidden = !text;
+    $("#ask-verb").textContent = fill(verb, { n: count });
+    $("#ask-verb").classList.toggle("danger", button.classList.contains("danger"));
+    const field = $("#ask-reason");
+    field.hidden = !reason;
+    $("input", field).required = Boolean(reason);
+    $("input", field).value = "";
+    dialog.returnValue = "no";
+    dialog.showModal();
+    if (!reason) $("#ask-verb").focus();
+    return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? $("input", field).value.trim() : null), { once: true }));
+  }
+  const ticked = () => all("input.pick[value]:checked", main);
+  async function act(button) {
+    if (button.getAttribute("aria-busy") === "true") return;
+    const rows = "each" in button.dataset ? ticked().map((one) => one.value) : [null];
+    if (!rows.length) return;
+    let reason = null, body = button.dataset.body ? JSON.parse(button.dataset.body) : null, what = button.dataset.call;
+    if (button.dataset.ask && (reason = await ask(button, rows.length)) === null) return button.focus();
+    if (button.dataset.reason === "body") body = { ...body, reason };
+    if (button.dataset.reason === "query") what += (what.includes("?") ? "&" : "?") + "reason=" + encodeURIComponent(reason);
+    button.setAttribute("aria-busy", "true");
+    const failures = [];
+    for (const row of rows) { const failed = await send(fill(what, { id: encodeURIComponent(row ?? "") }), body); if (failed) failures.push(failed); }
+    button.removeAttribute("aria-busy");
+    if (failures.length) toast(rows.length > 1 ? fill(words.some, { done: rows.length - failures.length, all: rows.length, message: failures[0] }) : failures[0], { bad: true });
+    else {
+      toast(fill(button.dataset.done, { n: rows.length }), { undo: button.dataset.undo });
+      ticked().forEach((one) => { one.checked = false; });
+      if (button.dataset.go) { location.assign(button.dataset.go); return; }
+    }
+    if (await whole()) tellTicked();
+    if (document.contains(button)) button.focus(); else main.focus();
+  }
+
+  // ---- Ticked rows, copying, menus
+  function tellTicked() {
+    const count = ticked().length;
+    for (const bar of all("[data-bar]", main)) {
+      bar.hidden = !count;
+      for (const one of all("[data-count]", bar)) one.textContent = fill(one.dataset.count, { n: count });
+    }
+    const every = $("input.every", main), picks = all("input.pick[value]", main);
+    if (every) { every.checked = count > 0 && count === picks.length; every.indeterminate = count > 0 && count < picks.length; }
+  }
+  function settle(root) { tellTimes(root); tellTicked(); }
+  document.addEventListener("change", (event) => {
+    const it = event.target;
+    if (it.matches("input.every")) all("input.pick[value]", main).forEach((one) => { one.checked = it.checked; });
+    if (it.matches(".pick, .every")) tellTicked();
+    if (it.closest("form[data-filter]") && !it.matches("input[type=text], input[type=search], input:not([type])")) it.form.requestSubmit();
+  });
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-filter]")) return;
+    for (const one of event.target.elements) if (one.name && one.value === "") one.disabled = true;
+    setTimeout(() => { for (const one of event.target.elements) one.disabled = false; });
+  });
+  document.addEventListener("click", (event) => {
+    const it = event.target.closest("button[data-call], [data-copy], [data-open], .rail .menu");
+    if (!it) return;
+    if (it.dataset.call) act(it);
+    else if (it.dataset.open) document.getElementById(it.dataset.open).showModal();
+    else if (it.matches(".menu")) it.setAttribute("aria-expanded", String(document.getElementById("rail").classList.toggle("open")));
+    else if (!it.closest("a") && String(getSelection()) === "") navigator.clipboard?.writeText(it.dataset.copy).then(() => toast(words.copied), () => {});
+  });
+
+  // ---- Keyboard
+  let prefix = 0, row = null;
+  const rows = () => all("[data-row]", main).filter((one) => one.offsetParent);
+  function step(by) {
+    const list = rows(), at = list.findIndex((one) => one === row || one.id && one.id === row?.id);
+    row = list[Math.max(0, Math.min(list.length - 1, at + by))];
+    if (row) { row.tabIndex = -1; row.focus(); row.scrollIntoView({ block: "nearest" }); }
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
+    if (event.target.matches("input:not([type=checkbox]), textarea, select")) { if (event.key === "Escape") event.target.blur(); return; }
+    const key = event.key, follows = Date.now() - prefix < 1500;
+    prefix = 0;
+    if (follows) { const link = all(".rail nav a").find((one) => one.dataset.key === key); if (link) { event.preventDefault(); link.click(); return; } }
+    if (key === "g") prefix = Date.now();
+    else if (key === "?") document.getElementById("keys").showModal();
+    else if (key === "/") { const field = $("[data-search]", main); if (field) { event.preventDefault(); field.focus(); field.select?.(); } }
+    else if (key === "j") step(1);
+    else if (key === "k") step(-1);
+    else if (key === "x" && row) { const tick = $("input.pick", row); if (tick) { tick.checked = !tick.checked; tellTicked(); } }
+    else if (key === "Enter" && event.target === row) $("a[href]", row)?.click();
+    else if (key === "Escape") { const rail = document.getElementById("rail"); if (rail?.classList.contains("open")) $(".menu", rail).click(); }
+  });
+
+  settle(document);
+  follow();
+})();

@@ -1,0 +1,53 @@
+"""The console's languages: English is in the code, Chinese in `locale/zh.po`, read at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from gettext import NullTranslations
+from io import BytesIO
+from pathlib import Path
+
+from babel.core import negotiate_locale
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import Translations
+from starlette.requests import Request
+
+from workflows.domain.role import Role
+
+LANGUAGES: Mapping[str, str] = {"zh": "中文", "en": "English"}
+"""Each with its own name; the first one is for those who ask for neither."""
+COOKIE = "console_language"
+FOLDER = Path(__file__).parent / "locale"
+
+
+def N_(text: str) -> str:
+    """Mark a text as one to be translated where it is shown."""
+    return text
+
+
+ROLES = {Role.ADMIN: N_("Administrator"), Role.OPERATOR: N_("Operator"), Role.USER: N_("User")}
+
+
+@cache
+def translations(language: str) -> NullTranslations:
+    """The texts of a language."""
+    if language == "en":
+        return NullTranslations()
+    with (FOLDER / f"{language}.po").open("rb") as file:
+        catalog = read_po(file, locale=language)
+    compiled = BytesIO()
+    write_mo(compiled, catalog)
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+def language_of(request: Request) -> str:
+    """What the person has chosen, else the first of the browser's languages that there is."""
+    chosen = request.cookies.get(COOKIE)
+    if chosen is not None and chosen in LANGUAGES:
+        return chosen
+    wanted = [part.partition(";")[0].strip() for part in request.headers.get("accept-language", "").split(",")]
+    found = negotiate_locale([one.split("-")[0].lower() for one in wanted if one], list(LANGUAGES))
+    return found or next(iter(LANGUAGES))

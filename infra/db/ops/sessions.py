@@ -1,0 +1,89 @@
+"""Sessions of the console: each belongs to a key and ends with it. A link begins one session, once.
+
+Both are 32 random bytes, and stored as their SHA-256.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import NamedTuple
+
+from infra.db.connection import Connection
+from infra.db.ops import api_keys, audit
+from infra.db.ops.api_keys import Caller, hash_key
+from infra.db.ops.audit import Action, By
+
+LASTS_S = 12 * 3600
+"""Seconds that a session lasts."""
+LINK_LASTS_S = 3600
+"""Seconds in which a link can be used."""
+
+_FORGET = "DELETE FROM console_sessions WHERE expires_at <= clock_timestamp()"
+_BEGIN = """
+    INSERT INTO console_sessions (session_hash, key_id, is_link, expires_at)
+    VALUES (%(session_hash)s, %(key_id)s, %(is_link)s, clock_timestamp() + make_interval(secs => %(lasts_s)s))
+ RETURNING expires_at
+    """
+_END = "DELETE FROM console_sessions WHERE session_hash = %(session_hash)s AND NOT is_link"
+_USE_LINK = """
+    DELETE FROM console_sessions
+     WHERE session_hash = %(session_hash)s AND is_link AND expires_at > clock_timestamp() RETURNING key_id
+    """
+_KEYS = """
+    SELECT s.session_hash, k.key_hash FROM console_sessions s JOIN api_keys k USING (key_id)
+     WHERE s.session_hash = ANY (%(hashes)s) AND NOT s.is_link AND s.expires_at > clock_timestamp()
+    """
+_HASH_OF = "SELECT key_hash FROM api_keys WHERE key_id = %(key_id)s"
+
+
+class Session(NamedTuple):
+    """A new session or link. Only this object has its secret."""
+
+    secret: str
+    expires_at: datetime
+
+
+class _KeyOf(NamedTuple):
+    session_hash: str
+    key_hash: str
+
+
+async def begin(connection: Connection, by: By) -> Session:
+    """Begin a session of the caller's key, and forget those that have expired."""
+    await audit.record(connection, by, Action.CONSOLE_SIGN_IN, by.key_id or "")
+    return await _made(connection, by.key_id or "", is_link=False, lasts_s=LASTS_S)
+
+
+async def link(connection: Connection, by: By) -> Session:
+    """A link that begins one session of the caller's key."""
+    return await _made(connection, by.key_id or "", is_link=True, lasts_s=LINK_LASTS_S)
+
+
+async def follow(connection: Connection, secret: str) -> Session | None:
+    """Use a link up. Returns the session, or None if the link is unknown, used, or its key no longer valid."""
+    key_id = await connection.one_or_none(str, _USE_LINK, {"session_hash": hash_key(secret)})
+    if key_id is None:
+        return None
+    key_hash = await connection.one_or_none(str, _HASH_OF, {"key_id": key_id}) or ""
+    caller = (await api_keys.find_all(connection, [key_hash])).get(key_hash)
+    return None if caller is None else await begin(connection, caller)
+
+
+async def end(connection: Connection, secret: str) -> None:
+    """End a session. Repeating it does nothing."""
+    await connection.execute(_END, {"session_hash": hash_key(secret)})
+
+
+async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
+    """The callers behind those sessions that live, by the hashes of the sessions."""
+    keys = {row.session_hash: row.key_hash for row in await connection.all(_KeyOf, _KEYS, {"hashes": hashes})}
+    callers = await api_keys.find_all(connection, sorted(set(keys.values()))) if keys else {}
+    return {session: callers[key] for session, key in keys.items() if key in callers}
+
+
+async def _made(connection: Connection, key_id: str, *, is_link: bool, lasts_s: float) -> Session:
+    await connection.execute(_FORGET)
+    secret = secrets.token_urlsafe(32)
+    values = {"session_hash": hash_key(secret), "key_id": key_id, "is_link": is_link, "lasts_s": lasts_s}
+    return Session(secret, await connection.one(datetime, _BEGIN, values))

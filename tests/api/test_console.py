@@ -1,0 +1,133 @@
+"""Sessions of the console over the wire: who comes in, what they may do, and what ends a session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.db.ops import api_keys
+from infra.db.ops.audit import Actor
+from infra.db.session import Database
+from tests.conftest import TLS, Api, eventually
+
+OWN = {"Sec-Fetch-Site": "same-origin"}
+
+
+@asynccontextmanager
+async def browser(api: Api, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser, signed in if a key is given."""
+    headers = {"Accept-Language": "en"}
+    async with httpx.AsyncClient(
+        base_url=api.stack.api_url, headers=headers, trust_env=False, verify=TLS, timeout=20
+    ) as http:
+        if key is not None:
+            answer = await http.post("/console/sign-in", data={"key": key}, headers=OWN)
+            assert answer.status_code == 303, answer.text
+        yield http
+
+
+async def test_a_session_begins_with_a_key_and_does_what_the_key_may(api, make_caller):
+    async with browser(api) as http:
+        first = await http.get("/console")
+        assert (first.status_code, first.headers["location"]) == (303, "/console/sign-in?back=%2Fconsole")
+        assert (await http.get("/console/sign-in")).status_code == 200
+        assert (await http.post("/console/sign-in", data={"key": "wrong"}, headers=OWN)).status_code == 403
+        assert (await http.post("/console/sign-in", data={"key": api.key})).status_code == 403  # no page of ours asks
+        assert not http.cookies
+        answer = await http.post("/console/sign-in", data={"key": api.key, "back": "/console/alerts"}, headers=OWN)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/alerts")
+        cookie = answer.headers["set-cookie"].lower()
+        assert all(part in cookie for part in ("httponly", "samesite=strict", "max-age=43200", "path=/"))
+        page = await http.get("/console/alerts")
+        assert page.status_code == 200
+        assert "<h1>Alerts</h1>" in page.text
+        assert page.headers["content-security-policy"].startswith("default-src 'self'")
+        assert (await http.get("/api/v2/cluster/status")).status_code == 200
+        assert (await http.post("/api/v2/monitoring/check")).status_code == 403  # of another origin, or of no page
+        assert (await http.post("/api/v2/monitoring/check", headers=OWN)).status_code == 200
+        assert (await http.post("/console/sign-out", headers=OWN)).headers["location"] == "/console/sign-in"
+        assert (await http.get("/api/v2/cluster/status")).status_code == 401
+    done = {(one["action"], one["owner"]) for one in await api.get("/audit?size=5")}
+    assert ("monitor.check", "bootstrap") in done
+
+
+async def test_a_link_signs_in_once(api):
+    async with browser(api) as http:
+        made = await http.post("/console/links", headers={"X-API-Key": api.key})
+        path = made.json()["data"]["path"]
+        assert (await http.head(path)).status_code == 403  # a look ahead does not use it up
+        entered = await http.get(path)
+        assert entered.status_code == 200
+        assert "url=/console" in entered.text
+        assert (await http.get("/console/alerts")).status_code == 200
+    async with browser(api) as other:
+        assert (await other.get(path)).status_code == 403
+        assert (await other.post("/console/links", headers=OWN)).status_code == 401
+        assert (await other.get("/console/alerts")).status_code == 303
+
+
+async def test_a_session_dies_with_its_key(api, make_caller):
+    operator = await make_caller("operator", "console_operator")
+    database = Database(api.stack.services.database_url, connections=1)
+    async with browser(api, operator.key) as http:
+        assert (await http.get("/console/alerts")).status_code == 200
+        by = Actor(None, "tests", None)
+        await database.run(lambda c: api_keys.revoke(c, operator.made.key_id, by))
+
+        async def is_out() -> bool:
+            return (await http.get("/console/alerts")).status_code == 303
+
+        await eventually(is_out, within=2.5)
+        assert (await http.get("/api/v2/cluster/status")).status_code == 401
+    await database.close()
+
+
+async def test_each_role_sees_its_own_pages(api, make_caller):
+    user, node = await make_caller("user", "console_user"), await make_caller("node", "console_node")
+    async with browser(api, user.key) as http:
+        assert (await http.get("/console/alerts")).status_code == 403
+        assert (await http.get("/api/v2/gpus")).status_code == 403
+    async with browser(api) as http:
+        refused = await http.post("/console/sign-in", data={"key": node.key}, headers=OWN)
+        assert refused.status_code == 403
+        assert not http.cookies
+
+
+async def test_what_is_not_there_is_a_page(api):
+    async with browser(api, api.key) as http:
+        answer = await http.get("/console/none")
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "There is nothing here" in answer.text
+        style = re.findall(r'"(/console/static/console.css[^"]*)"', answer.text)[0]
+        found = await http.get(style)
+        assert (found.status_code, found.headers["content-type"]) == (200, "text/css; charset=utf-8")
+        assert (await http.get("/console/static/none.css")).status_code == 404
+
+
+async def test_changes_come_by_the_stream(api, make_caller):
+    async with browser(api, api.key) as http:
+        page = await http.get("/console/alerts", headers={"X-Part": "1"})
+        of = {"of": "/console/alerts", "version": page.headers["X-Version"]}
+        async with http.stream("GET", "/console/live", params=of) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+        assert (await http.get("/console/live", params={"of": "/console/none"})).status_code == 404
+
+
+@pytest.mark.parametrize("version", ["", "x", "x.1", "1.x"])
+async def test_a_stream_from_an_unknown_version_says_that_all_has_changed(api, version: str):
+    async with (
+        browser(api, api.key) as http,
+        http.stream("GET", "/console/live", params={"of": "/console/alerts", "version": version}) as stream,
+    ):
+        found: Any = ""
+        async for text in stream.aiter_text():
+            found += text
+            if "event: update" in found:
+                break
+        assert '"parts"' not in found

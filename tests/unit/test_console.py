@@ -1,0 +1,146 @@
+"""Rendering: what is escaped, cut and isolated, and which parts of a page are sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
+
+import pytest
+from starlette.datastructures import Headers, QueryParams
+
+from api.console import answers, rendering
+from api.console.live import Screen, Screens
+from api.console.page import Asked, Page
+from api.console.pages import PAGES
+from api.console.rendering import duration, middle, name
+from api.middleware.authentication import from_own_page
+from infra.db.ops.api_keys import Caller
+from workflows.domain.role import Role
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+BACKWARDS = "\u202egpj.exe\u2066"
+
+
+def asked(role: Role = Role.ADMIN, owner: str = "o", query: str = "", language: str = "en") -> Asked:
+    caller = Caller(f"key_{owner}", role, owner, f"lineage_{owner}")
+    return Asked(MagicMock(), caller, {}, QueryParams(query), language)
+
+
+def test_somebody_else_s_words_are_escaped_isolated_and_cut() -> None:
+    assert "<img" not in name(HOSTILE)
+    assert str(name(BACKWARDS)).startswith("<bdi ")
+    assert len(name("x" * 10_000)) < 1000
+    assert name("</bdi><script>") == '<bdi title="&lt;/bdi&gt;&lt;script&gt;">&lt;/bdi&gt;&lt;script&gt;</bdi>'
+
+
+def test_an_id_is_shortened_in_its_middle_and_copied_whole() -> None:
+    shown = middle("task_0123456789abcdef0123456789abcdef")
+    assert 'data-copy="task_0123456789abcdef0123456789abcdef"' in shown
+    assert ">task_0123…89abcdef</code>"[-8:] == shown[-8:]
+    assert "…" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 ms"),
+        (0.25, "0.2 s"),
+        (9.9, "9.9 s"),
+        (9.97, "10 s"),
+        (72, "1 m 12 s"),
+        (3600, "1 h"),
+        (90_061, "1 d 1 h"),
+        (None, "–"),
+    ],
+)
+def test_a_duration_has_at_most_two_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def _page(template: str, values: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> Page:
+    env = rendering.environment("en")
+    monkeypatch.setattr(env, "get_template", lambda _: env.from_string(template))
+    return Page("test", "/test", "Test", AsyncMock(side_effect=lambda _: dict(values)))
+
+
+TEMPLATE = "<h1>{{ title }}</h1>{% call live('a') %}{{ a }}{% call live('b', 'p') %}{{ b }}{% endcall %}{% endcall %}"
+
+
+async def test_only_what_has_changed_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"title": "T", "a": 1, "b": HOSTILE}
+    screen = Screen(_page(TEMPLATE, values, monkeypatch), asked())
+    first = await screen.shown(0)
+    assert first.html == (
+        '<h1>T</h1><div id="a" class="" data-live>1<p id="b" class="" data-live>'
+        "&lt;img src=x onerror=alert(1)&gt;</p></div>"
+    )
+    assert (await screen.shown(0)) == first
+    values["b"] = 2
+    second = await screen.shown(0)
+    assert second.version != first.version
+    frame = screen._frame(screen._number_of(first.version)).decode()
+    assert '"parts": {"b": "2"}' in frame
+    values["title"] = "U"
+    await screen.shown(0)
+    assert "parts" not in screen._frame(screen._number_of(second.version)).decode()
+    assert screen._number_of("of another process.1") == -1
+
+
+async def test_a_page_is_rendered_once_for_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _page("{{ n }}", {"n": 1}, monkeypatch)
+    screens, one = Screens(), asked()
+    for _ in range(20):
+        await screens.of(page, one).shown()
+    assert page.contents.await_count == 1  # type: ignore[attr-defined]
+
+
+def test_people_share_a_screen_only_where_they_may_see_the_same() -> None:
+    screens, page = Screens(), PAGES[0]
+    same = screens.of(page, asked(owner="a"))
+    assert screens.of(page, asked(owner="b")) is same
+    assert screens.of(page, asked(owner="b", query="x=1")) is not same
+    assert screens.of(page, asked(language="zh")) is not same
+    assert screens.of(page, asked(Role.USER, "a")) is not screens.of(page, asked(Role.USER, "b"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "own"),
+    [
+        ({"sec-fetch-site": "same-origin"}, True),
+        ({"sec-fetch-site": "same-site", "origin": "http://a:1", "host": "a:1"}, False),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"origin": "http://a:1", "host": "a:1"}, True),
+        ({"origin": "http://a:2", "host": "a:1"}, False),
+        ({"origin": "null", "host": "a:1"}, False),
+        ({}, False),
+    ],
+)
+def test_only_our_own_pages_write(headers: dict[str, str], own: bool) -> None:
+    assert from_own_page(Headers(headers)) is own
+
+
+@pytest.mark.parametrize(
+    ("path", "back"),
+    [
+        (None, "/console"),
+        ("/console/tasks?page=2", "/console/tasks?page=2"),
+        ("//evil.example", "/console"),
+        ("/console\\evil", "/console"),
+        ("https://evil.example/console/", "/console"),
+        ("/consoles", "/console"),
+        ("javascript:alert(1)", "/console"),
+    ],
+)
+def test_the_way_back_stays_in_the_console(path: str | None, back: str) -> None:
+    assert answers.way_back(path) == back
+
+
+def test_pages_are_whole() -> None:
+    """Each has a template, and its path, name and letter are its own."""
+    for page in PAGES:
+        assert rendering.environment("en").get_template(f"{page.name}.html")
+        assert Role.NODE not in page.roles
+    for values in ([p.path for p in PAGES], [p.name for p in PAGES], [p.key for p in PAGES if p.key]):
+        assert len(values) == len(set(values))
