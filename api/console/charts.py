@@ -1,12 +1,11 @@
-"""Charts as numbers for SVG: positions in pixels of the viewBox."""
+"""Charts as numbers for SVG: across in percent of the width, so that a chart fits every screen; up in pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 720, 140
-LEFT, BOTTOM = 36, 20
+HEIGHT, BOTTOM = 140, 20
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,13 @@ class Bars:
     """Height and value of the lines of the axis."""
     done: int
     failed: int
-    width: int = WIDTH
     height: int = HEIGHT
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[int, int]]) -> Bars:
         """The bars of (done, failed) in each step of time."""
         top = ceiling(max((done + failed for done, failed in pairs), default=0))
-        step = (WIDTH - LEFT) / max(len(pairs), 1)
+        step = 100 / max(len(pairs), 1)
         floor = HEIGHT - BOTTOM
 
         def height(value: int) -> float:
@@ -47,7 +45,7 @@ class Bars:
 
         bars = [
             Bar(
-                x=round(LEFT + index * step + step * 0.12, 2),
+                x=round(index * step + step * 0.12, 2),
                 width=round(step * 0.76, 2),
                 done_y=round(floor - height(done), 2),
                 done_height=height(done),

@@ -4,54 +4,81 @@ open."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api.console import alert_words, assets, marks
+from api.console import alert_words, assets, marks, timeline
 from api.console.page import Asked, Page
 from api.console.paging import with_query
 from api.console.texts import LANGUAGES, ROLES, translations
 
 LONGEST = 120
 """Characters of a name that are shown at most; the whole is in its title."""
-_PLACE = re.compile("\x00([^\x00]+)\x00")
+_PLACE = re.compile("\x00([0-9]+)\x00")
 
 
 @dataclass
 class Rendering:
     """A page as HTML, and its live parts by their ids. In `skeleton` and in the parts a part is a placeholder."""
 
+    language: str = "en"
     parts: dict[str, str] = field(default_factory=dict)
     skeleton: str = ""
+    _names: list[str] = field(default_factory=list)
 
     def live(self, name: str, tag: str = "div", kind: str = "", *, caller: Callable[[], str]) -> Markup:
         """`{% call live("id") %}…{% endcall %}`: an element that is replaced when its content has changed."""
-        self.parts[name] = str(caller())
-        return Markup('<{0} id="{1}" class="{2}" data-live>\x00{1}\x00</{0}>').format(tag, name, kind)
+        place = self._put(name, str(caller()))
+        return Markup('<{0} id="{1}" class="{2}" data-live>{3}</{0}>').format(tag, name, kind, place)
+
+    def live_row(self, name: str, row: Hashable) -> Markup:
+        """A row of the fleet as a live part, rendered anew only if it is another one."""
+        place = self._put(name, row_of(self.language, row))
+        return Markup('<div id="{}" class="node" data-live data-row>{}</div>').format(name, place)
+
+    def _put(self, name: str, html: str) -> str:
+        """Keep a part. Returns its placeholder."""
+        self.parts[name] = html
+        self._names.append(name)
+        return f"\x00{len(self._names) - 1}\x00"
 
     def part(self, name: str) -> str:
         """A part's HTML, with the parts inside of it."""
-        return _PLACE.sub(lambda found: self.part(found[1]), self.parts[name])
+        return self._filled(self.parts[name])
 
     def html(self) -> str:
         """The whole."""
-        return _PLACE.sub(lambda found: self.part(found[1]), self.skeleton)
+        return self._filled(self.skeleton)
+
+    def _filled(self, text: str) -> str:
+        return _PLACE.sub(lambda found: self.part(self._names[int(found[1])]), text)
 
 
 def page(of: Page, asked: Asked, values: dict[str, Any]) -> Rendering:
     """A page with these values."""
-    rendering = Rendering()
+    rendering = Rendering(asked.language)
     template = environment(asked.language).get_template(f"{of.name}.html")
     rendering.skeleton = template.render(
-        values, live=rendering.live, role=str(asked.caller.role), query=asked.query, language=asked.language
+        values,
+        live=rendering.live,
+        live_row=rendering.live_row,
+        role=str(asked.caller.role),
+        query=asked.query,
+        language=asked.language,
     )
     return rendering
+
+
+@lru_cache(8192)
+def row_of(language: str, row: Hashable) -> str:
+    """A node of the fleet. Most of a thousand are as they were a second ago."""
+    return environment(language).get_template("fleet_row.html").render(row=row).strip()
 
 
 @cache
@@ -74,6 +101,7 @@ def environment(language: str) -> Environment:
         "of_node": marks.of_node,
         "asset": assets.url_of,
         "languages": LANGUAGES,
+        "outcome_of": timeline.outcome_of,
         "roles": ROLES,
         "alert_words": alert_words.of_cause,
         "alert_node": alert_words.node_of,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from api.console.page import Page
-from api.console.pages import alerts, now
+from api.console.pages import alerts, fleet, node, now, system
 
 PAGES: tuple[Page, ...] = (
     now.PAGE,
+    fleet.PAGE,
+    node.PAGE,
     alerts.PAGE,
+    system.PAGE,
 )

@@ -15,6 +15,7 @@ from api.dependencies import Context
 from api.schemas.alerts import id_of
 from infra.db.connection import Connection
 from infra.db.ops import alerts, counters, health
+from infra.db.ops.alerts import Alert
 from infra.db.ops.health import SystemState
 from infra.db.slots.capacity import Nodes
 from infra.db.tasks import waits
@@ -31,7 +32,7 @@ EXPLAINED = 6
 """Types of which it is said why their work waits."""
 LONG_S = 300.0
 """Seconds after which a wait is worth a sentence."""
-MOST_ALERTS = 5
+MOST_ALERTS, LOOKED_AT = 5, 50
 _MINUTE = timedelta(minutes=1)
 
 
@@ -76,7 +77,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
         by_kind = (await counters.read(connection)).tasks
         chosen = _chosen(by_kind)
         filters: dict[str, object] = {"status": AlertStatus.ACTIVE}
-        opened, total = await alerts.page(connection, filters, limit=MOST_ALERTS, offset=0)
+        opened, total = await alerts.page(connection, filters, limit=LOOKED_AT, offset=0)
         return (
             state,
             by_kind,
@@ -97,7 +98,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "slots": slots,
         "late": [one for one in types if one.waiting and one.oldest_s > LONG_S],
         "why": [(one, await _why(context, one.number)) for one in types if one.waiting][:EXPLAINED],
-        "alerts": [(id_of(row.seq), row) for row in opened],
+        "alerts": [(id_of(row.seq), row) for row in sorted(opened, key=_gravity)[:MOST_ALERTS]],
         "open_alerts": total,
         "critical": state.alerts.get((AlertLevel.CRITICAL, AlertStatus.ACTIVE), 0),
         "level": _level(state, types),
@@ -107,6 +108,10 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "chart": Bars.of([(one.done, one.failed) for one in minutes]),
         "minutes": minutes,
     }
+
+
+def _gravity(alert: Alert) -> int:
+    return list(AlertLevel).index(AlertLevel(alert.level))
 
 
 def _chosen(by_kind: dict[tuple[int, str], int]) -> list[int]:

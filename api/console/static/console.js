@@ -61,6 +61,7 @@
       if (one.textContent !== text) one.textContent = text;
       if (!one.title) one.title = exact.format(time);
     }
+    for (const one of all("[data-clock]", root)) { const text = clock.format(new Date(one.dataset.clock)); if (one.textContent !== text) one.textContent = text; }
   }
   setInterval(() => tellTimes(document), 5000);
 
@@ -217,7 +218,9 @@
     const key = event.key, follows = Date.now() - prefix < 1500;
     prefix = 0;
     if (follows) { const link = all(".rail nav a").find((one) => one.dataset.key === key); if (link) { event.preventDefault(); link.click(); return; } }
-    if (key === "g") prefix = Date.now();
+    const goes = $(`[data-step="${key}"]`, main);
+    if (goes) goes.click();
+    else if (key === "g") prefix = Date.now();
     else if (key === "?") document.getElementById("keys").showModal();
     else if (key === "/") { const field = $("[data-search]", main); if (field) { event.preventDefault(); field.focus(); field.select?.(); } }
     else if (key === "j") step(1);

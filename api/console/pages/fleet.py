@@ -1,0 +1,143 @@
+"""Fleet: every node as a row, its slots as squares in it, by the types that it supports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from api.console import marks
+from api.console.page import Asked, Page
+from api.console.texts import N_
+from infra.db.connection import Connection
+from infra.db.nodes import fleet
+from infra.db.nodes.fleet import FleetNode, HeldSlot
+from workflows.domain.event import EventType
+
+STATUSES = ("ACTIVE", "DRAINING", "OFFLINE", "FAULTY")
+FIRST = ("FAULTY", "OFFLINE", "DRAINING", "ACTIVE")
+"""What is in trouble comes first in its group."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A square: free if it has no task."""
+
+    number: int
+    task_id: str | None = None
+    progress: int | None = None
+    stops: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the fleet shows of a node, and nothing that changes with each beat."""
+
+    gpu_id: str
+    hostname: str
+    model: str | None
+    fault_reason: str | None
+    rests: bool
+    status_since: datetime
+
+
+@dataclass(frozen=True)
+class Row:
+    """A node with its slots; `state` names its mark."""
+
+    node: Shown
+    state: str
+    slots: tuple[Slot, ...]
+    used: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The nodes that support the same types, for the same class."""
+
+    types: tuple[int, ...]
+    names: tuple[str, ...]
+    is_vip: bool
+    rows: list[Row]
+
+    @property
+    def slots(self) -> int:
+        """The slots of its nodes that take work."""
+        return sum(len(one.slots) for one in self.rows if one.state == "ACTIVE")
+
+    @property
+    def used(self) -> int:
+        """Those that tasks hold."""
+        return sum(one.used for one in self.rows)
+
+
+async def contents(asked: Asked) -> dict[str, Any]:
+    async def read(connection: Connection) -> tuple[list[FleetNode], dict[str, list[HeldSlot]]]:
+        return await fleet.nodes(connection), await fleet.held(connection)
+
+    nodes, held = await asked.context.database.run(read)
+    nodes_of = [(node, _row(node, held.get(node.gpu_id, []))) for node in nodes[: fleet.MOST]]
+    rows = [row for _, row in nodes_of]
+    query = asked.query
+    status, model, text = query.get("status", ""), query.get("model", ""), query.get("q", "").strip().lower()
+    shown = [
+        (node, row)
+        for node, row in nodes_of
+        if (not status or row.state == status)
+        and (not model or row.node.model == model)
+        and (not text or text in f"{row.node.gpu_id} {row.node.hostname}".lower())
+    ]
+    return {
+        "groups": _groups(asked, shown),
+        "all": len(rows),
+        "shown": len(shown),
+        "more": len(nodes) > fleet.MOST,
+        "counts": Counter(row.state for row in rows),
+        "models": sorted({row.node.model for row in rows if row.node.model}),
+        "statuses": STATUSES,
+        "status": status,
+        "model": model,
+        "text": query.get("q", ""),
+        "command": f"gpu-orchestrator node --gpu-id gpu_001 --api {asked.context.settings.base_url}"
+        " --key-file node_key --handler 2=my.module:run",
+    }
+
+
+def _row(node: FleetNode, held: list[HeldSlot]) -> Row:
+    by_number = {one.slot: one for one in held}
+    numbers = range(1, max([node.max_concurrent_tasks, *by_number]) + 1)
+    slots = tuple(_slot(number, by_number.get(number)) for number in numbers)
+    shown = Shown(node.gpu_id, node.hostname, node.model, node.fault_reason, node.rests, node.status_since)
+    return Row(shown, marks.of_node(node.status, draining=node.draining), slots, len(held))
+
+
+def _slot(number: int, held: HeldSlot | None) -> Slot:
+    return Slot(number) if held is None else Slot(number, held.task_id, held.progress, held.stops)
+
+
+def _groups(asked: Asked, nodes: list[tuple[FleetNode, Row]]) -> list[Group]:
+    groups: dict[tuple[tuple[int, ...], bool], list[Row]] = {}
+    for node, row in nodes:
+        groups.setdefault((tuple(sorted(node.task_types)), node.priority_queue == "VIP"), []).append(row)
+    known = asked.context.settings.task_types
+    return [
+        Group(
+            types,
+            tuple(known[one].name or "" if one in known else "" for one in types),
+            is_vip,
+            sorted(found, key=lambda row: (FIRST.index(row.state), row.node.gpu_id)),
+        )
+        for (types, is_vip), found in sorted(groups.items())
+    ]
+
+
+PAGE = Page(
+    "fleet",
+    "/fleet",
+    N_("Fleet"),
+    contents,
+    key="f",
+    every_s=3.0,
+    events=frozenset(EventType) - {EventType.TASK_CREATED, EventType.GROUP_ENDED},
+)

@@ -1,0 +1,157 @@
+"""The console's pages over rows with hostile words: nothing of them becomes HTML, in no language."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
+
+import pytest
+from starlette.datastructures import QueryParams
+
+from api.console import alert_words, rendering
+from api.console.page import Asked, Page
+from api.console.pages import alerts, fleet, node, now, system
+from api.console.texts import LANGUAGES
+from infra.db.attempts.of_node import NodeAttempt
+from infra.db.nodes.fleet import FleetNode, HeldSlot
+from infra.db.nodes.queries import Node
+from infra.db.ops import alerts as stored
+from infra.db.ops.alerts import Alert
+from infra.db.ops.api_keys import Caller
+from infra.db.ops.health import SystemState
+from infra.db.ops.instances import ListedInstance
+from infra.db.ops.sizes import Size
+from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.tasks.waits import Minute, Slots, Wait
+from infra.settings import Settings
+from workflows.domain.role import Role
+
+AT = datetime.now(UTC) - timedelta(minutes=7)
+WORDS = [
+    "<img src=x onerror=alert(1)>",
+    "\u202egpj.exe",
+    "x" * 10_000,
+    "'\"><script>alert(1)</script>",
+    "{{ 1234567 * 2 }}",
+]
+VOID = {"input", "br", "meta", "link", "rect", "use", "circle", "line", "path"}
+ISOLATED = {"bdi", "option", "code", "title"}
+"""Elements that keep the direction of their text to themselves."""
+
+
+def asked(answers: list[Any], path: dict[str, str] | None = None, query: str = "", language: str = "en") -> Asked:
+    context = MagicMock(settings=Settings(task_types={2: {"name": "<b>image</b>"}}))
+    context.database.run = AsyncMock(side_effect=list(answers))
+    context.database.single = AsyncMock(return_value=[Minute(AT.replace(second=0, microsecond=0), 12, 3)])
+    context.beats.last = AsyncMock(return_value={})
+    nodes = Nodes(5, 1, 0, 1, 1, 1, 0, 1, 0, 4)
+    context.forecast.of = AsyncMock(return_value=Capacity(nodes, [2], [], 1.0))
+    caller = Caller("key_1", Role.ADMIN, "o", "key_1")
+    return Asked(context, caller, path or {}, QueryParams(query), language)
+
+
+class Tags(HTMLParser):
+    """Every tag and attribute of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.names: list[str] = []
+        self.values: list[str] = []
+        self.said: list[tuple[tuple[str, ...], str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self._open.append(tag)
+        self.names += [name for name, _ in attrs]
+        self.values += [value or "" for name, value in attrs if name in ("href", "src", "action")]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.said.append((tuple(self._open), data))
+
+
+def check(text: str) -> None:
+    found = Tags(text)
+    assert not {"img", "script", "b"} & set(found.tags)
+    assert not [name for name in found.names if name.startswith("on") or name == "style"]
+    assert not [value for value in found.values if not value.startswith(("/", "?", "#"))]
+    assert "2469134" not in text  # no template of theirs was run
+    assert not [tags for tags, said in found.said if "\u202e" in said and not ISOLATED & set(tags)]
+
+
+async def html_of(page: Page, one: Asked) -> str:
+    return rendering.page(page, one, await page.contents(one)).html()
+
+
+def state() -> SystemState:
+    instance = ListedInstance("instance-001", "api", WORDS[0], AT, AT, 1.0, 2.0, 3.0, True, False, True)
+    gpus = {"ACTIVE": 1, "OFFLINE": 1, "FAULTY": 2}
+    tasks = {"QUEUED": 9, "PROCESSING": 1, "COMPLETED": 0, "FAILED": 90, "TIMEOUT": 0}
+    return SystemState(gpus, tasks, {"2": 10}, {("CRITICAL", "ACTIVE"): 1}, {"FAILED": 90}, [instance], stuck=2)
+
+
+def alert(number: int, word: str, cause: str | None = None) -> Alert:
+    return Alert(number, cause, word, word, "CRITICAL", "ACTIVE", word, AT, None, None, 3)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("word", WORDS)
+async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
+    rows = [alert(1, word), alert(2, word, f"fault:{word}"), alert(3, word, f"rest:failures:{word}")]
+    check(await html_of(alerts.PAGE, asked([(rows, 3)], language=language, query="status=" + word[:50])))
+    nodes = [
+        FleetNode(word, word, status, [2], "VIP", 2, AT, draining, word, word, True, AT)
+        for status, draining in (("FAULTY", False), ("ACTIVE", True), ("OFFLINE", False))
+    ]
+    held = {word: [HeldSlot(word, 3, word, 40, True)]}
+    check(await html_of(fleet.PAGE, asked([(nodes, held)], language=language)))
+    check(await html_of(fleet.PAGE, asked([([], {})], language=language, query="q=" + word)))
+    row = Node(
+        gpu_id=word, hostname=word, vast_ins_id=None, ip="10.0.0.1", port=1, task_types=[2], priority_queue="VIP",
+        status="FAULTY", failure_count=1, task_failure_count=2, version=word, max_concurrent_tasks=2, last_beat=AT,
+        current_tasks=1, drained_at=AT, drained_by=word, drain_reason=word, drain_deadline=AT, metadata={word: word},
+        epoch=1, fault_reason=word, dispatch_secret=None, silent_s=0.0, status_age_s=0.0, open_attempts=0,
+        older_attempts=0, is_back=False,
+    )  # fmt: skip
+    attempt = NodeAttempt(word, 2, 1, AT, AT, AT + timedelta(minutes=4), AT, "FAILED", word, 9, 2, word, None)
+    check(await html_of(node.PAGE, asked([(row, [attempt])], {"gpu_id": word}, language=language)))
+    wait = Wait(2, word, AT - timedelta(minutes=9), 1.0, 2.0)
+    read = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
+    check(await html_of(now.PAGE, asked([read], language=language)))
+    check(await html_of(system.PAGE, asked([(state(), None, [Size(word, 5, 6)], 7)], language=language)))
+
+
+async def test_the_first_sentence_is_made_of_data() -> None:
+    wait = Wait(2, "task_1", AT - timedelta(minutes=2, seconds=1), 1.0, 2.0)
+    read = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), [], 0)
+    text = await html_of(now.PAGE, asked([read]))
+    found = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", text.partition("</p>")[0]))
+    assert found.strip() == (
+        "Now 2 nodes are faulty; 1 node is offline; 9 tasks of type 2 wait, the oldest for 9 m; no instance leads; "
+        "2 workflows cannot go on; a disk is nearly full; many of the last tasks failed."
+    )
+
+
+def test_every_kind_of_alert_has_its_words() -> None:
+    causes = [
+        "fault:g",
+        "offline:g",
+        "rest:failures:g",
+        "unhealthy",
+        *(one.cause for one in stored.unserved([(1, "t", True)])),
+    ]
+    causes += [stored.stuck(["w"], []).cause, stored.miscounted(["x"]).cause, stored.fleet_silent(["g"], 2).cause]
+    causes += [stored.disk_nearly_full("h", "/", 1, 2).cause]
+    assert None not in [alert_words.of_cause(cause) for cause in causes]
+    assert alert_words.of_cause("another:x") is None
+    assert [alert_words.node_of(cause) for cause in causes[:4]] == ["g", "g", "g", None]
