@@ -13,7 +13,7 @@ AT_ONCE := --numprocesses 2 --dist loadfile
 # What bends Python itself is not meant for us; without bytecode each program starts half a second later.
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH PYTHONSTARTUP
 
-.PHONY: demo test check run bench faults lint clean $(STAMP)
+.PHONY: demo test check run bench faults test-wheel test-typescript lint clean $(STAMP)
 .NOTPARALLEL:
 
 demo: $(STAMP)
@@ -34,6 +34,14 @@ bench: $(STAMP)
 # The long run: some forty minutes. FAULTS_ARGS="--seed 7 --seconds 75 --tasks 400" is a short one.
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seconds 2400 --tasks 10000 --every 4 --drain 1800 $(FAULTS_ARGS)
+
+# The Python client alone in a bare environment, which fetches what it requires.
+test-wheel: $(STAMP)
+	$(BIN)/python -m tests.client.bare
+
+# Types for TypeScript from the OpenAPI document; it needs Node and npm, which fetches the generator.
+test-typescript: $(STAMP)
+	$(BIN)/python -m tests.client.typescript
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff format --check .

@@ -85,6 +85,7 @@ def create_app(context: Context) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
     )

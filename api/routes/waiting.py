@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any
 
 from fastapi import Header, Request
+from pydantic import WithJsonSchema
 
 from api.dependencies import Context
 from api.middleware.authentication import caller_in
@@ -27,8 +28,9 @@ MOST_S = 60
 AT_ONCE = {Role.USER: 100}
 """Calls of a user's keys that wait in one process."""
 
+_Lines = Annotated[list[str], WithJsonSchema({"type": "string"})]  # one line usually; generators know no list here
 Prefer = Annotated[
-    list[str] | None,
+    _Lines | None,
     Header(description="扩展（可选）：`wait=N` 表示等到任务结束，至多 N 秒（不超过 60），届时按当时的状态返回"),
 ]
 APPLIED = {

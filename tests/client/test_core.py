@@ -166,6 +166,14 @@ def test_a_server_that_does_not_wait_is_asked_once_a_second() -> None:
     assert played.paused == [1, 1, 1]
 
 
+def test_a_result_is_waited_for_while_the_api_is_away() -> None:
+    away = answer(None, 503, retry_after="20")
+    played = Played(*[away] * 20, answer(result_of("COMPLETED", {"n": 1})))
+    assert played.run(core.result("t1", 3600, cancel_on_timeout=False)) == {"n": 1}
+    with pytest.raises(Unavailable):
+        Played(*[away] * 20).run(core.result("t1", 300, cancel_on_timeout=False))
+
+
 def test_the_last_look_does_not_wait() -> None:
     stopped = answer(result_of("QUEUED"), took_s=3600.0)
     played = Played(stopped, answer(result_of("COMPLETED", {"n": 1})))

@@ -23,8 +23,8 @@ def text(name: str) -> str:
 def test_the_commands_are_those_that_there_are() -> None:
     page = text("docs/commands.md")
     assert set(re.findall(r"^\| `gpu-orchestrator (\w+)` \|", page, re.MULTILINE)) == set(COMMANDS)
-    targets = set(re.findall(r"^(\w+):", text("Makefile"), re.MULTILINE))
-    assert set(re.findall(r"^\| `make (\w+)` \|", page, re.MULTILINE)) == targets
+    targets = set(re.findall(r"^([\w-]+):", text("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"^\| `make ([\w-]+)` \|", page, re.MULTILINE)) == targets
 
 
 @pytest.mark.parametrize("name", NAMES)

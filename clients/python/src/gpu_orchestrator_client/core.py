@@ -56,12 +56,13 @@ def _refusals(tasks: Sequence[Mapping[str, Any]]) -> frozenset[int]:
 def result(task_id: str, timeout_s: float, *, cancel_on_timeout: bool) -> Steps[dict[str, Any] | None]:
     """Wait for a task's result. Raises TaskFailed, TaskTimedOut, NotYet.
 
-    The last look, at the end of the time, does not wait: whatever the time went to, a task that has ended is seen.
+    While the API is away it waits on, for as long as the caller does. The last look, at the end of the time, does not
+    wait: whatever the time went to, a task that has ended is seen.
     """
     left = timeout_s
     while True:
         left = max(0.0, left)
-        found, took_s = yield from _look(task_id, min(left, WAIT_S), min(left, PATIENCE_S))
+        found, took_s = yield from _look(task_id, min(left, WAIT_S), left)
         if found.status.is_end:
             return (yield from _of_ended(found))
         if left == 0:
