@@ -10,7 +10,7 @@ from activities.beating import beating
 from activities.reconciler import Reconciler
 from infra.cache import Cache
 from infra.db.connection import Connection
-from infra.db.ops import alerts, health
+from infra.db.ops import alert_ends, alerts, health
 from infra.db.ops.alerts import NewAlert
 from infra.db.repair import drift
 from infra.db.session import Database
@@ -49,10 +49,12 @@ class MonitorSteps:
 
         async def keep(connection: Connection) -> int:
             raised = 0
-            if system is Health.UNHEALTHY:
-                raised += await alerts.raise_alert(connection, _unhealthy())
-            for alert in alerts.unserved(await drift.unserved(connection)):
+            lasting = [_unhealthy()] if system is Health.UNHEALTHY else []
+            lasting += alerts.unserved(await drift.unserved(connection))
+            for alert in lasting:
                 raised += await alerts.raise_alert(connection, alert)
+            for kind in ("unhealthy", "unserved:"):
+                await alert_ends.end_others(connection, kind, [alert.cause for alert in lasting])
             await health.keep(connection, report)
             return raised
 

@@ -32,6 +32,7 @@ from api.routes import (
     events,
     gpus,
     groups,
+    metrics,
     monitoring,
     operations,
     probes,
@@ -93,6 +94,7 @@ def create_app(context: Context) -> FastAPI:
     access.check_complete(ROUTERS)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX, dependencies=[Depends(access.check_role)])
+    app.include_router(metrics.router)
     probes.install(app, context)
     console.install(app, context)
     errors.install(app)

@@ -27,6 +27,7 @@ from infra.environment.types import (
     AnyCase,
     Days,
     Delays,
+    Destinations,
     FromJson,
     Host,
     Key,
@@ -122,6 +123,12 @@ class Settings(BaseSettings):
     comma separated, like `NODE_NETWORKS`. Elsewhere only https at port 443 is allowed."""
     webhook_retries: Delays = Field(default="5,300,1800,7200,18000,36000,50400,72000,86400", validate_default=True)
     """Seconds between the tries of a webhook's delivery, comma separated. It is given up after the last one."""
+
+    notify: Destinations = Field(default="", validate_default=True)
+    """Where alerts are sent: [Apprise](https://appriseit.com/) URLs, separated by blanks. A level before them (`INFO`,
+    `WARNING`, `CRITICAL`) holds for those that follow: they get alerts of that level and above, `WARNING` unless said
+    otherwise. `WARNING dingtalk://TOKEN CRITICAL feishu://TOKEN`; see
+    [messages](monitoring.md#messages)."""
 
     heartbeat_timeout: float = Field(default=40.0, ge=1, le=DAY_S)
     """Seconds of silence until a node is OFFLINE: the grace."""

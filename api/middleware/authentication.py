@@ -1,4 +1,4 @@
-"""Authentication by Bearer token or X-API-Key, on every path below /api/v2, known or not (specification, 认证说明).
+"""Authentication by Bearer token or X-API-Key: on /metrics, and below /api/v2, known or not (specification, 认证说明).
 
 A browser at the console has a cookie instead: its session's caller is that of the session's key. A cookie counts only
 for calls that the console's own pages make, so that no other page can write in a person's name.
@@ -23,6 +23,7 @@ PREFIX = "/api/v2"
 CONSOLE = "/console"
 COOKIE = "console_session"
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+METRICS = "/metrics"
 _BLANKS = " \t"
 
 
@@ -39,7 +40,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_console = _is_below(scope, CONSOLE) and not _is_below(scope, f"{CONSOLE}/static")
-        if is_console or _is_below(scope, PREFIX):
+        if is_console or _is_below(scope, PREFIX) or _is_below(scope, METRICS):
             try:
                 caller = await self._caller(scope, Headers(scope=scope))
                 if caller is None and not is_console:

@@ -105,6 +105,12 @@ async def check_role(request: Request, caller: CallerOf) -> None:
         raise Forbidden
 
 
+async def check_operator(caller: CallerOf) -> None:
+    """`check_role` of what only operators may call, outside of the paths of `ALLOWED`. Raises Forbidden."""
+    if caller.role not in OPERATORS:
+        raise Forbidden
+
+
 def check_complete(routers: Iterable[APIRouter]) -> None:
     """Raise LookupError unless `ALLOWED` lists exactly the endpoints of the routers."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]

@@ -28,6 +28,7 @@ class AlertInfo(Record):
         timestamp=1703123456789,
         acknowledgedAt=None,
         acknowledgedBy=None,
+        resolvedAt=None,
     )
 
     seq: Annotated[str, BeforeValidator(id_of)] = Field(alias="id")
@@ -39,6 +40,7 @@ class AlertInfo(Record):
     raised_at: Moment = Field(alias="timestamp")
     acknowledged_at: Moment | None
     acknowledged_by: str | None
+    resolved_at: Moment | None = Field(None, description="扩展：告警所述情况结束的时间；仍在持续时为 null")
 
     @classmethod
     def of(cls, row: Any) -> Self:

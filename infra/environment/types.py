@@ -21,7 +21,8 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from infra.environment import hosts
+from infra.environment import destinations, hosts
+from infra.environment.destinations import Destination
 from infra.environment.own_address import Network
 from infra.json.strict_json import INT64, each_once, int64_or_beyond, loads
 from workflows.domain.limits import MAX_RETRIES, MAX_TIMEOUT_MS
@@ -153,6 +154,12 @@ PublicUrl = Annotated[str | None, if_set(_public_url)]
 Networks = Annotated[tuple[Network, ...], NoDecode, _from_text(_networks), _as_text()]
 Delays = Annotated[tuple[float, ...], NoDecode, _from_text(_delays), _as_text(lambda seconds: f"{seconds:g}")]
 Ports = Annotated[tuple[InstanceOf[range], ...], NoDecode, _from_text(_port_ranges), _as_text(_span)]
+Destinations = Annotated[
+    tuple[InstanceOf[Destination], ...],
+    NoDecode,
+    _from_text(destinations.parse),
+    PlainSerializer(destinations.text, when_used="json"),
+]
 Origins = Annotated[tuple[str, ...], NoDecode, _from_text(_origins), _as_text()]
 Weight = Annotated[float, Field(ge=0.01, le=100)]
 

@@ -17,9 +17,14 @@ class Allowance:
         self._most = most
         self._open: Counter[str] = Counter()
 
+    @property
+    def taken(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
     def take(self, lineage: str, most: int | None) -> Taken:
         """Count one more; `most` of the lineage, None: no limit of its own. Raises Spent."""
-        if self._open.total() >= self._most or (most is not None and self._open[lineage] >= most):
+        if self.taken >= self._most or (most is not None and self._open[lineage] >= most):
             raise Spent
         self._open[lineage] += 1
         return Taken(self._open, lineage)

@@ -41,7 +41,11 @@ MORE = {
     "failureCount", "taskFailureCount", "version", "metadata",  # the same, and §2.3
     "draining", "drain",  # ours
 }  # fmt: skip
+MORE_OF_ALERT = {"resolvedAt"}  # ours
 MORE_OF_TASK = {"endReason", "retryOf", "groupId", "expiresAt", "deadline", "purged"}  # ours
+
+
+_MORE = {"hostname": MORE, "retryCount": MORE_OF_TASK, "acknowledgedBy": MORE_OF_ALERT}
 
 
 def like(sample: Any, answer: Any, where: str = "data") -> None:
@@ -53,7 +57,7 @@ def like(sample: Any, answer: Any, where: str = "data") -> None:
         return
     assert type(answer) is type(sample), (where, answer)
     if isinstance(sample, dict):
-        more = MORE if "hostname" in sample else MORE_OF_TASK if "retryCount" in sample else set()
+        more = next((names for mark, names in _MORE.items() if mark in sample), set())
         assert set(sample) <= set(answer) <= set(sample) | more, (where, sorted(answer))
         for name, value in sample.items():
             like(value, answer[name], f"{where}.{name}")

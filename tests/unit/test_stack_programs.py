@@ -61,6 +61,7 @@ CHOSEN = {
     "node_ports": "8000-8999,9100",
     "webhook_networks": "10.0.0.0/8,fd00::/8",
     "webhook_retries": "1,2.5",
+    "notify": "CRITICAL json://127.0.0.1:9/a WARNING json://127.0.0.1:9/b",
     "heartbeat_timeout": "2.5",
     "task_timeout": "60000",
     "max_retries": "0",

@@ -9,6 +9,8 @@ from infra.db.session import Database
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows
+from workers.leader.alert_ends import resolve_alerts
+from workers.leader.alert_messages import AlertMessages
 from workers.leader.correct_times import correct_times
 from workers.leader.drain_deadlines import hand_back_at_deadlines
 from workers.leader.ended_tasks import EndedTasks
@@ -17,6 +19,7 @@ from workers.leader.forget_instances import forget_instances
 from workers.leader.held_slots import record_free_slots
 from workers.leader.late_monitor import LateMonitor
 from workers.leader.limits import end_at_limits
+from workers.leader.measures import add_up_measures
 from workers.leader.operations import StalledOperations
 from workers.leader.promotions import promote_waiting
 from workers.leader.silent_nodes import SilentNodes
@@ -33,6 +36,7 @@ class Leader:
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
         workflows = OpenWorkflows(temporal, settings)
         self._stuck_workflows = StuckWorkflows(database, temporal, workflows)
+        self._messages = AlertMessages(database, settings.notify)
         self._jobs: tuple[Job, ...] = (
             partial(end_at_limits, database, temporal),
             partial(hand_back_at_deadlines, database, temporal),
@@ -48,6 +52,9 @@ class Leader:
             SilentNodes(database, temporal, settings).find,
             LateMonitor(database, temporal, settings).find,
             self._stuck_workflows.find,
+            partial(resolve_alerts, database, settings),
+            self._messages.send,
+            partial(add_up_measures, database),
         )
 
     async def turn(self) -> None:
@@ -58,3 +65,4 @@ class Leader:
     def stop(self) -> None:
         """Cancel what a job does in the background."""
         self._stuck_workflows.stop()
+        self._messages.stop()

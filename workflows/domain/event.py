@@ -21,6 +21,7 @@ class EventType(StrEnum):
     NODE_GONE = "node.gone"
     ALERT_RAISED = "alert.raised"
     ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    ALERT_RESOLVED = "alert.resolved"
     GROUP_ENDED = "group.ended"
 
 

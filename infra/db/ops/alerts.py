@@ -17,7 +17,8 @@ from workflows.domain.errors import AlertNotFound
 class NewAlert:
     """An alert to raise. `cause` is its subject, such as the faults of one node.
 
-    With `lasts` it is a state, raised again as long as it lasts, and not one more event each time.
+    With `lasts` it is a state, raised again as long as it lasts, and not one more event each time. A `moment` is over
+    when it is raised.
     """
 
     cause: str
@@ -26,6 +27,7 @@ class NewAlert:
     level: AlertLevel
     source: str
     lasts: bool = False
+    moment: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,12 @@ class Alert:
     acknowledged_by: str | None
     count: int
     """How often it has happened."""
+    resolved_at: datetime | None = None
+    """When what it is about was over; None while it lasts. Whoever acknowledges it changes nothing there."""
 
 
+FLEET_SILENT = "fleet-silent"
+"""The cause of `fleet_silent`."""
 GPU_MONITOR = "gpu_monitor"
 """The source of what is raised about nodes."""
 AGAIN_S = 3600.0
@@ -59,11 +65,13 @@ _RAISE = f"""
     counted AS (
         UPDATE alerts a
            SET count = a.count + CASE WHEN %(lasts)s THEN 0 ELSE 1 END,
-               message = CASE a.status WHEN 'ACTIVE' THEN %(message)s ELSE a.message END
-          FROM last WHERE a.seq = last.seq AND last.holds AND NOT (%(lasts)s AND a.message = %(message)s))
-    INSERT INTO alerts (dedupe_key, cause, title, message, level, source)
+               message = CASE a.status WHEN 'ACTIVE' THEN %(message)s ELSE a.message END,
+               resolved_at = CASE WHEN %(moment)s OR a.status <> 'ACTIVE' THEN a.resolved_at END
+          FROM last WHERE a.seq = last.seq AND last.holds
+           AND NOT (%(lasts)s AND a.message = %(message)s AND (a.resolved_at IS NULL OR a.status <> 'ACTIVE')))
+    INSERT INTO alerts (dedupe_key, cause, title, message, level, source, resolved_at)
     SELECT %(cause)s || '#' || COALESCE((SELECT seq FROM last), 0), %(cause)s, %(title)s, %(message)s, %(level)s,
-           %(source)s
+           %(source)s, CASE WHEN %(moment)s THEN clock_timestamp() END
      WHERE NOT EXISTS (SELECT FROM last WHERE holds) ON CONFLICT (dedupe_key) DO NOTHING
     """
 _ACKNOWLEDGE = (
@@ -127,6 +135,7 @@ def miscounted(wrong: list[str]) -> NewAlert:
         message=f"{len(wrong)} 项统计计数与数据不一致，已按数据校正: " + ", ".join(wrong[:10]),
         level=AlertLevel.WARNING,
         source="system_monitor",
+        moment=True,
     )
 
 
@@ -145,14 +154,14 @@ def disk_nearly_full(hostname: str, path: str, free: int, total: int) -> NewAler
 
 async def raise_alert(connection: Connection, alert: NewAlert) -> bool:
     """(new) → ACTIVE. Returns False if the cause has an ACTIVE alert, or had one within AGAIN_S, which counts it
-    instead."""
+    instead. An ACTIVE one that was resolved lasts again."""
     return await connection.execute(_RAISE, alert.__dict__ | {"again": AGAIN_S}) == 1
 
 
 def fleet_silent(held: list[str], fleet: int) -> NewAlert:
     """Alert: a large part of the fleet fell silent at once, and these nodes are held."""
     return NewAlert(
-        cause="fleet-silent",
+        cause=FLEET_SILENT,
         title="大量GPU同时失联",
         message=f"{fleet} 个GPU节点中有 {len(held)} 个同时失去心跳，疑为系统自身或网络故障，暂缓摘除: "
         + ", ".join(sorted(held)[:20]),

@@ -105,7 +105,7 @@ _NAME = """
          || (SELECT oid FROM pg_database WHERE datname = current_database()), 'UTF8')), 'hex'), 8)"""
 NAME = f"(SELECT {_NAME} FROM event_log_state)"
 """The log's part of the public id of an event."""
-_DONE = "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
+DONE = "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
 _NEXT = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
 _LOG = f"""
     WITH log AS MATERIALIZED (
@@ -116,7 +116,7 @@ _LOG = f"""
                                   >= (cut_xid, cut_id) AND %(xid)s < {_NEXT} AS fits
                           FROM (SELECT {_NAME} AS log, cut_xid, cut_id FROM event_log_state) named) compared) decided)
     """
-_BEHIND = f"(xid, id) > (log.from_xid, log.from_id) AND xid < {_DONE}"
+_BEHIND = f"(xid, id) > (log.from_xid, log.from_id) AND xid < {DONE}"
 
 
 def _some(where: str) -> str:
@@ -146,7 +146,7 @@ _OF_USER = _reading(
     f" {_of_types('lineage = %(lineage)s AND user_id IS DISTINCT FROM %(owner)s')})"
 )
 _OF_TASK = _reading(_some("task_id = %(task_id)s"))
-_NOW = f"SELECT {_NAME} AS log, {_DONE} - 1 AS xid, CAST({2**59} AS bigint) AS id FROM event_log_state"
+_NOW = f"SELECT {_NAME} AS log, {DONE} - 1 AS xid, CAST({2**59} AS bigint) AS id FROM event_log_state"
 
 
 async def now(connection: Connection) -> Cursor:
@@ -189,7 +189,7 @@ async def _page(connection: Connection, statement: str, after: Cursor | None, va
 _LAST_OLD = f"""
     SELECT '' AS log, xid, id
       FROM (SELECT xid, id, bool_and(at < %(limit)s) OVER (ORDER BY xid, id) AS is_old
-              FROM (SELECT xid, id, at FROM event_log WHERE xid < {_DONE} ORDER BY xid, id LIMIT %(page)s) page) prefix
+              FROM (SELECT xid, id, at FROM event_log WHERE xid < {DONE} ORDER BY xid, id LIMIT %(page)s) page) prefix
      WHERE is_old ORDER BY xid DESC, id DESC LIMIT 1
     """
 _CUT = """

@@ -43,6 +43,10 @@ _IS_LATE = (
     f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
 )
 
+_MONITOR_AGE = (
+    "SELECT GREATEST(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM monitor_reports WHERE name = 'last'"
+)
+_DATABASE_BYTES = "SELECT pg_database_size(current_database())"
 _DRAINING = "SELECT count(*) FROM gpus WHERE drained_at IS NOT NULL AND gone_at IS NULL AND status = 'ACTIVE'"
 """Counted in an index that holds draining nodes alone."""
 
@@ -119,7 +123,6 @@ class SystemState:
 async def read(connection: Connection, instance_timeout_s: float) -> SystemState:
     """The state now."""
     counts = await counters.read(connection)
-    stuck = await monitor_reports.read(connection, "stuck", within_s=STUCK_S)
     tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
     for (task_type, status), n in sorted(counts.tasks.items()):
         tasks[status] += n
@@ -132,7 +135,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
         alerts=counts.alerts,
         recent={row.status: row.n for row in await connection.all(_Recent, _RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
-        stuck=0 if stuck is None else stuck["workflows"],
+        stuck=await stuck(connection),
         draining=await connection.one(int, _DRAINING),
     )
 
@@ -150,6 +153,22 @@ async def keep(connection: Connection, report: dict[str, Any]) -> None:
 async def keep_stuck(connection: Connection, workflows: int) -> None:
     """Keep how many workflows are stuck now."""
     await monitor_reports.keep(connection, "stuck", {"workflows": workflows})
+
+
+async def stuck(connection: Connection) -> int:
+    """The number of workflows that were stuck when they were last looked for, lately."""
+    report = await monitor_reports.read(connection, "stuck", within_s=STUCK_S)
+    return 0 if report is None else int(report["workflows"])
+
+
+async def monitor_age_s(connection: Connection) -> float | None:
+    """Seconds since the monitor ran last, or None if it never has."""
+    return await connection.one_or_none(float, _MONITOR_AGE)
+
+
+async def database_bytes(connection: Connection) -> int:
+    """The size of the database: Postgres asks the file system."""
+    return await connection.one(int, _DATABASE_BYTES)
 
 
 async def is_late(connection: Connection, after_s: float) -> bool:

@@ -97,7 +97,9 @@ CREATE FUNCTION public.log_alert_events() RETURNS trigger
     AS $$
 BEGIN
     INSERT INTO event_log (xid, type, alert_id, data)
-    VALUES (event_stamp(), CASE NEW.status WHEN 'ACTIVE' THEN 'alert.raised' ELSE 'alert.acknowledged' END,
+    VALUES (event_stamp(),
+            CASE WHEN TG_OP = 'INSERT' THEN 'alert.raised' WHEN NEW.status <> OLD.status THEN 'alert.acknowledged'
+                 WHEN NEW.resolved_at IS NULL THEN 'alert.raised' ELSE 'alert.resolved' END,
             'alert_' || lpad(NEW.seq::text, GREATEST(3, length(NEW.seq::text)), '0'),
             jsonb_strip_nulls(jsonb_build_object('level', NEW.level, 'title', NEW.title, 'source', NEW.source,
                                                  'acknowledgedBy', NEW.acknowledged_by)));
@@ -203,6 +205,7 @@ CREATE TABLE public.alerts (
     acknowledged_by text,
     cause text,
     count bigint DEFAULT 1 NOT NULL,
+    resolved_at timestamp with time zone,
     CONSTRAINT ck_alerts_acknowledged_whole CHECK ((((acknowledged_at IS NULL) = (acknowledged_by IS NULL)) AND ((acknowledged_at IS NULL) = (status = 'ACTIVE'::text)))),
     CONSTRAINT ck_alerts_level CHECK ((level = ANY (ARRAY['CRITICAL'::text, 'WARNING'::text, 'INFO'::text]))),
     CONSTRAINT ck_alerts_status CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'ACKNOWLEDGED'::text])))
@@ -719,6 +722,8 @@ CREATE INDEX ix_alerts_level ON public.alerts USING btree (level, seq);
 
 CREATE INDEX ix_alerts_status ON public.alerts USING btree (status, seq);
 
+CREATE INDEX ix_alerts_unresolved ON public.alerts USING btree (cause) WHERE (resolved_at IS NULL);
+
 CREATE INDEX ix_api_keys_lineage ON public.api_keys USING btree (lineage);
 
 CREATE INDEX ix_attempts_compared ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text]));
@@ -832,6 +837,8 @@ CREATE TRIGGER count_alerts AFTER INSERT OR UPDATE ON public.alerts FOR EACH ROW
 CREATE TRIGGER count_gpus AFTER INSERT OR UPDATE ON public.gpus FOR EACH ROW EXECUTE FUNCTION public.count_gpus();
 
 CREATE TRIGGER count_tasks AFTER INSERT OR UPDATE ON public.tasks FOR EACH ROW EXECUTE FUNCTION public.count_tasks();
+
+CREATE TRIGGER log_alert_ends AFTER UPDATE ON public.alerts FOR EACH ROW WHEN (((new.status = old.status) AND ((new.resolved_at IS NULL) <> (old.resolved_at IS NULL)))) EXECUTE FUNCTION public.log_alert_events();
 
 CREATE TRIGGER log_alert_events AFTER UPDATE ON public.alerts FOR EACH ROW WHEN ((new.status <> old.status)) EXECUTE FUNCTION public.log_alert_events();
 

@@ -479,6 +479,7 @@ alerts = Table(
     Column("acknowledged_by", Text),
     Column("cause", Text),  # what it is about: one alert of a cause is ACTIVE at most
     Column("count", BigInteger, nullable=False, server_default=text("1")),  # how often it has happened
+    Column("resolved_at", _timestamp),  # when what it is about was over
     _one_of("level", AlertLevel),
     _one_of("status", AlertStatus),
     CheckConstraint(
@@ -488,6 +489,7 @@ alerts = Table(
     Index("ix_alerts_level", "level", "seq"),
     Index("ix_alerts_status", "status", "seq"),
     Index("ix_alerts_cause", "cause", "seq"),
+    Index("ix_alerts_unresolved", "cause", postgresql_where="resolved_at IS NULL"),
 )
 
 instances = Table(

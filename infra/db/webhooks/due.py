@@ -110,11 +110,15 @@ _WRITE_BODY = """
      WHERE delivery_id = %(delivery_id)s AND body IS NULL
     """
 _DONE = """
+    WITH done AS (
     UPDATE deliveries SET tries = tries + 1, last_status = %(status)s, last_error = %(error)s,
            state = CASE WHEN %(accepted)s THEN 'DELIVERED' WHEN CAST(%(wait_s)s AS float8) IS NULL THEN 'DEAD'
                         ELSE 'PENDING' END,
            next_try_at = CASE WHEN NOT %(accepted)s THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END
      WHERE delivery_id = %(delivery_id)s AND state = 'PENDING' AND tries = %(tries)s
+    RETURNING state),
+    counted AS (INSERT INTO counter_deltas SELECT 'ever:deliveries', state, 1 FROM done WHERE state <> 'PENDING')
+    SELECT true FROM done
     """
 _NEXT = """
     SELECT CAST(EXTRACT(epoch FROM next_try_at - clock_timestamp()) AS float8) FROM deliveries
@@ -122,9 +126,14 @@ _NEXT = """
     """
 _LEAVE = "UPDATE webhooks SET look_after = NULL WHERE webhook_id = %(webhook_id)s AND look_after IS NOT NULL"
 _END = f"""
+    WITH ended AS (
     UPDATE deliveries SET state = 'DEAD', next_try_at = NULL
      WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE webhook_id = %(webhook_id)s AND state = 'PENDING'
                             LIMIT {ENDED_AT_ONCE})
+    RETURNING true),
+    counted AS (
+        INSERT INTO counter_deltas SELECT 'ever:deliveries', 'DEAD', count(*) FROM ended HAVING count(*) > 0)
+    SELECT true FROM ended
     """
 _UNATTENDED = f"""
     UPDATE webhooks SET look_after = clock_timestamp() + interval '{UNATTENDED_S} s'

@@ -1,0 +1,67 @@
+"""The text of a message about alerts: one for all that has happened within some seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from workflows.domain.alert import AlertLevel
+
+SHOWN = 20
+"""Alerts that a message describes; of the others it says how many there are."""
+LONGEST = 300
+"""Characters of an alert's text."""
+
+
+class Kind(StrEnum):
+    """What the worst alert of a message is; RESOLVED where all of them are over."""
+
+    CRITICAL = "CRITICAL"
+    WARNING = "WARNING"
+    INFO = "INFO"
+    RESOLVED = "RESOLVED"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An alert that was raised, or is over, as it was last."""
+
+    alert_id: str
+    level: AlertLevel
+    title: str
+    text: str
+    is_over: bool
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.RESOLVED if self.is_over else Kind(self.level)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message to send."""
+
+    kind: Kind
+    title: str
+    body: str
+
+
+_WORDS = {Kind.CRITICAL: "严重", Kind.WARNING: "警告", Kind.INFO: "提示", Kind.RESOLVED: "已恢复"}
+
+
+def about(notices: Sequence[Notice]) -> Message:
+    """The message about these, the worst first."""
+    order = list(Kind)
+    ordered = sorted(notices, key=lambda one: order.index(one.kind))
+    first = ordered[0]
+    more = f"等 {len(ordered)} 条告警" if len(ordered) > 1 else ""
+    lines = [_line(one) for one in ordered[:SHOWN]]
+    if len(ordered) > SHOWN:
+        lines.append(f"另有 {len(ordered) - SHOWN} 条，请查看告警列表")
+    return Message(first.kind, f"[{_WORDS[first.kind]}] {first.title}{more}", "\n".join(lines))
+
+
+def _line(one: Notice) -> str:
+    text = " ".join(one.text.split())
+    return f"[{_WORDS[one.kind]}] {one.title}: {text[:LONGEST]} ({one.alert_id})"

@@ -1,0 +1,79 @@
+"""Alerts reach a receiver on loopback: grouped, once in spite of a bad answer and a kill, and once more when over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Api, eventually, fleet, frontend, stack_settings
+from tests.e2e.inside import select
+from tests.receiver import Got, Receiver
+from workers.stack.stack import Stack
+
+NOTED = """
+    SELECT FROM monitor_reports WHERE name LIKE 'notify:%' AND body ->> 'failures' = '0'
+       AND CAST(body ->> 'not_before' AS timestamptz) < clock_timestamp() + interval '15 s'"""
+"""The second message is noted as sent."""
+NODES = ("notified_1", "notified_2", "notified_3")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+async def stack(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Stack]:
+    url = f"json://user:secret@127.0.0.1:{receiver.port}/in"  # pragma: allowlist secret
+    async with Stack(stack_settings(tmp_path / "data", notify=f"CRITICAL {url}"), nodes=0) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(stack: Stack) -> AsyncIterator[Api]:
+    async with frontend(stack) as caller:
+        yield caller
+
+
+async def message(receiver: Receiver, number: int) -> tuple[str, list[str]]:
+    """Title and lines of a message, and its type: the first is 1."""
+
+    async def came() -> Got | None:
+        return receiver.got[number - 1] if len(receiver.got) >= number else None
+
+    found = json.loads((await eventually(came, within=60)).body)
+    return found["title"], sorted(found["message"].splitlines())
+
+
+async def test_alerts_are_sent_together_and_once_more_when_they_are_over(
+    api: Api, stack: Stack, receiver: Receiver
+) -> None:
+    receiver.answers.append(500)
+    async with fleet(api) as make:
+        for gpu_id in NODES:
+            await make(gpu_id, [880])
+            await api.post(f"/gpus/{gpu_id}/fault?reason=smoke")
+        title, lines = await message(receiver, 1)
+        assert title == "[严重] GPU故障告警等 3 条告警"
+        assert [line.rpartition(" (")[0] for line in lines] == [
+            f"[严重] GPU故障告警: GPU节点 {gpu_id} 检测到故障: smoke" for gpu_id in NODES
+        ]
+        assert await message(receiver, 2) == (title, lines)  # the first was answered 500
+        await eventually(lambda: select(stack, NOTED))
+        for name in ("api", "worker"):
+            stack.part(name).kill()
+        await stack.part("api").until_ready(30)
+        for gpu_id in NODES:
+            await api.post(f"/gpus/{gpu_id}/recover")
+        title, over = await message(receiver, 3)
+        assert title == "[已恢复] GPU故障告警等 3 条告警"
+        assert over == [line.replace("严重", "已恢复") for line in lines]
+        assert len(receiver.got) == 3
+        shown = await api.alerts("notified")
+        assert [(one["status"], one["resolvedAt"] is not None) for one in shown] == [("ACTIVE", True)] * 3
+    for log in (stack.data_dir.root / "logs").iterdir():
+        assert "user:secret" not in log.read_text("utf-8", errors="replace")
