@@ -173,3 +173,17 @@ async def test_the_slot_of_a_timed_out_attempt_is_held_until_its_process_is_gone
     assert (await running(api, "slow_to_stop"), node.puts.empty()) == (1, True)
     node.cancel_hold.set()
     assert (await node.next_put()).task_id == then
+
+
+async def test_a_retry_does_not_wait_for_the_old_node_to_stop(api, make_node):
+    old = await make_node("stops_slowly", [612])
+    old.cancel_hold = asyncio.Event()
+    task_id = await api.create(612, timeout=1500, maxRetries=1)
+    await old.next_put()
+    other = await make_node("goes_on", [612])
+    put = await other.next_put()  # at most ten seconds: the stop is given longer
+    assert put.run_id == f"{task_id}-2"
+    assert (await running(api, "stops_slowly"), old.canceled) == (1, [f"{task_id}-1"])
+    await api.succeed(put, {})
+    await api.until(task_id, "COMPLETED")
+    old.cancel_hold.set()
