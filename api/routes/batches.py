@@ -17,8 +17,8 @@ from api.http.envelope import Envelope, ok
 from api.http.errors import BadRequest
 from api.middleware import rate_limit
 from api.middleware.authentication import CallerOf
-from api.routes import access, creation, receivers
-from api.routes.create_task import new_task, said
+from api.routes import access, receivers
+from api.routes.create_task import new_task, said, weight_of
 from api.schemas.batches import MOST, MOST_APPS, MOST_TYPES, CreateBatch
 from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
 from api.schemas.params import IdempotencyKey
@@ -135,7 +135,7 @@ def _check_variety(at: str, types: Collection[int], flows: Collection[str]) -> N
 
 async def _entry(context: Context, caller: Caller, task: NewTask, limits: Limits) -> Entry:
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
-    weight = creation.weight_of(context, task.flow, task.app, caller.grants.apps)
+    weight = weight_of(context, task.flow, task.app, caller.grants.apps)
     return Entry(task, limits, weight, capacity)
 
 

@@ -1,9 +1,11 @@
-"""Creating a task (specification §3.5)."""
+"""Creating a task (specification §3.5). Retries of tasks share `create`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Container
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,22 +13,27 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api.dependencies import Context, ContextOf
 from api.http.body import JsonBody, check_depth
-from api.http.envelope import Envelope
+from api.http.envelope import Envelope, ok
 from api.middleware.authentication import CallerOf
-from api.routes import access, creation, receivers, waiting
+from api.routes import access, receivers, waiting
 from api.routes.waiting import Prefer
 from api.schemas.create_task import CreateTask, TaskCreated
 from api.schemas.fields import unix_ms
 from api.schemas.params import IdempotencyKey
+from infra import telemetry
 from infra.db import clock
 from infra.db.ops.api_keys import Caller
 from infra.db.tasks import queries as task_queries
-from infra.db.transactions.create_task import Limits, NewTask
+from infra.db.tasks.identity import new_task_id
+from infra.db.transactions import create_task as transaction
+from infra.db.transactions.create_task import NO_LIMITS, Created, Limits, NewTask
+from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import DeadlinePassed
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
 from workflows.domain.role import Role
+from workflows.messages import TaskInput
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
@@ -56,10 +63,10 @@ async def create_task(
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
     signer = await receivers.signer_of(context, caller, [body.webhook])
-    task = new_task(context, caller, body, idempotency_key, _hash(body), creation.new_trace(), signer=signer)
+    task = new_task(context, caller, body, idempotency_key, _hash(body), new_trace(), signer=signer)
     limits = Limits(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
-    created = await creation.create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
+    created = await create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
     task_id = created["data"].task_id
     if applied := await waiting.for_end(request, context, task_id, prefer):
         response.headers.update(applied)
@@ -86,7 +93,7 @@ def new_task(
     settings = context.settings
     priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None, where)
     return NewTask(
-        task_id=creation.new_task_id(),
+        task_id=new_task_id(),
         task_type=body.task_type,
         user_id=body.user_id,
         app=body.app,
@@ -116,3 +123,67 @@ def said(body: CreateTask) -> bytes:
     """All that the body says. A field of `_LATER` counts only where it is given."""
     fields = body.model_dump(mode="json", by_alias=True)
     return json.dumps({k: v for k, v in fields.items() if v is not None or k not in _LATER}, sort_keys=True).encode()
+
+
+def new_trace() -> str:
+    """The trace of a new task: that of the request, if it has one."""
+    return telemetry.current_traceparent() or telemetry.new_traceparent()
+
+
+def weight_of(context: Context, flow: str | None, app: str, apps: Container[str] | None) -> float:
+    """The weight of a flow. `apps` are those granted to the key whose share it is."""
+    return shares.weight(flow, app, apps, context.settings.weight_of)
+
+
+async def create(
+    context: Context,
+    by: Caller,
+    task: NewTask,
+    *,
+    apps: Container[str] | None,
+    max_waiting: int | None,
+    limits: Limits = NO_LIMITS,
+) -> dict[str, Any]:
+    """Create the task and start its workflow. `apps` are those granted to the key whose share it takes.
+
+    Raises what the transaction raises.
+    """
+    capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
+    milestones = await context.forecast.milestones(capacity.pool)
+    weight = weight_of(context, task.flow, task.app, apps)
+    created = await context.database.run(
+        lambda c: transaction.create(
+            c,
+            task,
+            capacity,
+            weight=weight,
+            by=by,
+            max_waiting=max_waiting,
+            limits=limits,
+            claims_slot=not context.temporal.away,  # else it would hold a slot that nobody dispatches to
+            milestones=milestones,
+        )
+    )
+    _learn(context, task, created, capacity.pool)
+    await context.deliver(Notifications(grants=list(created.others)))
+    if created.unstarted:
+        await _start(context, replace(task, task_id=created.row.task_id), created)
+    return ok(TaskCreated.of(created.row))
+
+
+def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -> None:
+    """Pass on what a creation has shown: to the trace, and to the next creations."""
+    telemetry.describe(task_id=created.row.task_id, task_type=task.task_type)
+    if created.grant is not None:
+        telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
+    if created.far_back:
+        context.forecast.found_long(pool)
+
+
+async def _start(context: Context, task: NewTask, created: Created) -> None:
+    """Start the workflow: at once, or in the background if it waits anyway."""
+    started = TaskInput.of(task, waits=created.waits, grant=created.grant)
+    if created.waits:
+        context.starter.start_later(started, task.traceparent)
+    else:
+        await context.starter.start(started)

@@ -10,7 +10,7 @@ from api.dependencies import ContextOf
 from api.http.body import JsonBody
 from api.http.envelope import Envelope, ok, says
 from api.middleware.authentication import CallerOf
-from api.routes import access, creation
+from api.routes import access, create_task
 from api.schemas.create_task import TaskCreated
 from api.schemas.params import IdempotencyKey, TaskId
 from api.schemas.steering import CancelTask, ChangeTask
@@ -68,7 +68,7 @@ async def change_task(
     priority = access.priority_for(caller, body.priority)
     task = await access.read_task(context, caller, task_id, task_queries.original)
     capacity = await context.forecast.of(task.task_type, vip=class_of(priority) is PriorityQueue.VIP)
-    weight = creation.weight_of(context, task.flow, task.app, task.granted_apps)
+    weight = create_task.weight_of(context, task.flow, task.app, task.granted_apps)
     share = Share(shares.named(task.flow, task.app), weight, capacity.pool)
     notifications = await change_priority.change(
         context.database.run,
@@ -103,6 +103,6 @@ async def retry_task(
     if original.purged:
         raise NotInThisState("任务的 payload 已超过保留期，不再保存")
     task = again(task_id, original, caller, key_among(original, caller, idempotency_key))
-    return await creation.create(
+    return await create_task.create(
         context, caller, task, apps=original.granted_apps, max_waiting=context.settings.max_waiting
     )
