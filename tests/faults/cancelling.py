@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from tests.faults.clients import AGAIN_S, AT_ONCE, Clients
+from tests.faults.clients import AGAIN_S, AT_ONCE, Clients, again_s_of
 from tests.faults.work import TYPES, digest
 from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT, Outcome
 
@@ -50,22 +50,26 @@ class Cancelling:
         """Create all tasks, spread over the load's time, and cancel each a random moment later."""
         chance = self.clients.plan.chance("cancels")
         pause_s = ENDS * self.clients.plan.seconds / max(1, self.tasks)
+        turns = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for n in range(FIRST, FIRST + self.tasks):
-                group.create_task(self._live(n, chance.randint(50, LONGEST_MS), chance.uniform(0, WAITS_S)))
+                group.create_task(self._live(n, chance.randint(50, LONGEST_MS), chance.uniform(0, WAITS_S), turns))
                 await asyncio.sleep(pause_s)
 
-    async def _live(self, n: int, ms: int, wait_s: float) -> None:
+    async def _live(self, n: int, ms: int, wait_s: float, turns: asyncio.Semaphore) -> None:
         body = {"taskType": TYPES[n % len(TYPES)], "userId": OWNER, "app": OWNER, "priority": 1 + n % 2,
                 "payload": json.dumps({"n": n, "ms": ms})}  # fmt: skip
         key = {"Idempotency-Key": f"{self.clients.plan.seed}-{n}"}
-        self.accepted[n] = (await self.clients.insist("POST", "/tasks", json=body, headers=key))["taskId"]
+        async with turns:
+            self.accepted[n] = (await self.clients.insist("POST", "/tasks", json=body, headers=key))["taskId"]
         await asyncio.sleep(wait_s)
-        self.answered[n] = await self._cancel(self.accepted[n])
+        async with turns:
+            self.answered[n] = await self._cancel(self.accepted[n])
 
     async def _cancel(self, task_id: str) -> int:
         """Until it is answered 200 or 400."""
         while True:
+            again_s = AGAIN_S
             try:
                 response = await self.clients.http.post(f"/tasks/{task_id}/cancel")
             except httpx.HTTPError as error:
@@ -74,7 +78,8 @@ class Cancelling:
                 self.clients.answers[str(response.status_code)] += 1
                 if response.status_code in {200, 400}:
                     return response.status_code
-            await asyncio.sleep(AGAIN_S)
+                again_s = again_s_of(response)
+            await asyncio.sleep(again_s)
 
     async def check(self, url: str, sound: tuple[str, ...]) -> list[str]:
         """The tasks that ended otherwise than their cancel was answered, and dispatches that our own stops spoiled."""

@@ -22,6 +22,11 @@ AWAY = {429, 503}
 HONEST = "user_"
 
 
+def again_s_of(response: httpx.Response) -> float:
+    """Seconds until a call that was not accepted is repeated: what the answer says."""
+    return float(response.headers.get("Retry-After", AGAIN_S))
+
+
 @dataclass
 class Clients:
     """`accepted` maps the number of a task to its id, `answers` counts statuses, `wrong` says what never may be."""
@@ -69,6 +74,7 @@ class Clients:
     async def insist(self, method: str, path: str, **options: Any) -> Any:
         """Until it is answered 200. What else is no answer of a system that is away for a moment is kept."""
         while True:
+            again_s = AGAIN_S
             try:
                 response = await self.http.request(method, path, **options)
             except httpx.HTTPError as error:
@@ -79,7 +85,8 @@ class Clients:
                     return response.json()["data"]
                 if response.status_code not in AWAY or "Retry-After" not in response.headers:
                     self.wrong.append(f"{method} {path} was answered {response.status_code}: {response.text[:200]}")
-            await asyncio.sleep(AGAIN_S)
+                again_s = again_s_of(response)
+            await asyncio.sleep(again_s)
 
     async def check(self) -> list[str]:
         """The end of each acknowledged task that did not end with its own result."""
