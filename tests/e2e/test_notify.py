@@ -14,7 +14,7 @@ from tests.receiver import Got, Receiver
 from workers.stack.stack import Stack
 
 NOTED = """
-    SELECT FROM monitor_reports WHERE name LIKE 'notify:%' AND body ->> 'failures' = '0'
+    SELECT FROM monitor_reports WHERE starts_with(name, 'notify:') AND body ->> 'failures' = '0'
        AND CAST(body ->> 'not_before' AS timestamptz) < clock_timestamp() + interval '15 s'"""
 """The second message is noted as sent."""
 NODES = ("notified_1", "notified_2", "notified_3")

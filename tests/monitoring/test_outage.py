@@ -154,8 +154,9 @@ async def test_prometheus_sees_an_outage_and_its_end(
         await api.say(put, "FAILED", "bad input", rejected=True)
     await prometheus.fires("GpuoTasksFail")
 
+    lost = await api.create(WORKS)
+    await works.next_put()
     for node in (works, fails):  # nodes are killed while one of them works
-        lost = await api.create(WORKS) if node is works else ""
         node.fall_silent()
         node.hang_up()
     await prometheus.fires("GpuoNodeDown", "GpuoQueueOld", "GpuoNoCapacity")
