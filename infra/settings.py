@@ -39,6 +39,7 @@ from infra.environment.types import (
     TaskType,
     TaskTypeSettings,
     Text,
+    TraceUrl,
     Weight,
     if_set,
 )
@@ -103,6 +104,11 @@ class Settings(BaseSettings):
     """The port of the embedded Temporal server."""
     temporal_ui_port: Port = 8233
     """The port of its Web UI."""
+    temporal_ui_url: PublicUrl = None
+    """Where people reach Temporal's Web UI: the console links to workflows there. That of the embedded server by
+    itself."""
+    trace_url: TraceUrl = None
+    """Where people see a trace, for the console's links: `https://jaeger.example.org/trace/{trace_id}`."""
     task_queue: Text = "gpu-orchestrator"
     """The Temporal task queue."""
     workflow_sandbox: bool = False

@@ -32,7 +32,7 @@ from infra.db import clock
 from infra.db.ops.api_keys import Caller
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import deliveries, subscriptions
-from infra.db.webhooks.subscriptions import NewWebhook
+from infra.db.webhooks.subscriptions import NewWebhook, Webhook
 from infra.webhooks import signing
 from workflows.domain.errors import DeliveryNotFound, WebhookNotFound
 from workflows.domain.event import OF_USERS, EventType
@@ -117,7 +117,7 @@ async def secret_of_tasks(context: ContextOf, caller: CallerOf) -> dict[str, Any
     responses=says("Webhook已删除"),
 )
 async def delete_webhook(context: ContextOf, caller: CallerOf, webhook_id: WebhookId) -> dict[str, Any]:
-    await _check_owner(context, caller, webhook_id)
+    await check_owner(context, caller, webhook_id)
     await context.database.run(lambda c: change_webhook.delete(c, caller, webhook_id))
     return ok("Webhook已删除")
 
@@ -129,7 +129,7 @@ async def delete_webhook(context: ContextOf, caller: CallerOf, webhook_id: Webho
     description="返回新的密钥；24 小时内新旧密钥同时签名。",
 )
 async def rotate_webhook(context: ContextOf, caller: CallerOf, webhook_id: WebhookId) -> dict[str, Any]:
-    await _check_owner(context, caller, webhook_id)
+    await check_owner(context, caller, webhook_id)
     secret = signing.new_secret()
     await context.database.run(lambda c: change_webhook.rotate(c, caller, webhook_id, secret))
     return ok({"secret": secret})
@@ -142,7 +142,7 @@ async def rotate_webhook(context: ContextOf, caller: CallerOf, webhook_id: Webho
     description="投递一个类型为 `webhook.test` 的事件。",
 )
 async def test_webhook(context: ContextOf, caller: CallerOf, webhook_id: WebhookId) -> dict[str, Any]:
-    await _check_owner(context, caller, webhook_id)
+    await check_owner(context, caller, webhook_id)
     number = await context.database.run(lambda c: change_webhook.test(c, caller, webhook_id))
     return ok({"deliveryId": id_of(number)})
 
@@ -156,7 +156,7 @@ async def test_webhook(context: ContextOf, caller: CallerOf, webhook_id: Webhook
 async def list_deliveries(
     request: Request, response: Response, context: ContextOf, caller: CallerOf, page: PageOf, webhook_id: WebhookId
 ) -> dict[str, Any]:
-    await _check_owner(context, caller, webhook_id)
+    await check_owner(context, caller, webhook_id)
     rows, total = await context.database.run(
         lambda c: deliveries.page(c, webhook_id, limit=page.limit, offset=page.offset)
     )
@@ -176,7 +176,7 @@ async def replay_webhook(
     webhook_id: WebhookId,
     body: Annotated[ReplayDeliveries, Depends(JsonBody(ReplayDeliveries))],
 ) -> dict[str, Any]:
-    await _check_owner(context, caller, webhook_id)
+    await check_owner(context, caller, webhook_id)
     since, until = (clock.EPOCH + timedelta(milliseconds=at) for at in (body.since, body.until))
     matched = await context.database.run(
         lambda c: change_webhook.replay_range(c, caller, webhook_id, since, until, failed_only=body.failed_only)
@@ -197,15 +197,16 @@ async def replay_delivery(context: ContextOf, caller: CallerOf, delivery_id: Del
     number = int(found[1])
     webhook_id = await context.database.single(lambda c: deliveries.webhook_of(c, number))
     try:
-        await _check_owner(context, caller, webhook_id or "")
+        await check_owner(context, caller, webhook_id or "")
     except WebhookNotFound:
         raise DeliveryNotFound from None
     matched = await context.database.run(lambda c: change_webhook.replay(c, caller, str(webhook_id), number))
     return ok({"matched": matched})
 
 
-async def _check_owner(context: Context, caller: Caller, webhook_id: str) -> None:
-    """Let users see only their own webhooks. Raises WebhookNotFound."""
+async def check_owner(context: Context, caller: Caller, webhook_id: str) -> Webhook:
+    """The webhook, if the caller may see it: users see their own. Raises WebhookNotFound."""
     found = await context.database.single(lambda c: subscriptions.get(c, webhook_id))
     if found is None or access.owner_seen_by(caller) not in (None, found.owner):
         raise WebhookNotFound
+    return found

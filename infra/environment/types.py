@@ -113,6 +113,13 @@ def _is_origin(text: str) -> bool:
     return port != {"http": 80, "https": 443}[parts.scheme] and text.lower() == f"{parts.scheme}://{host}{shown}"
 
 
+def _trace_url(text: str) -> str:
+    """The address of a trace's page, with `{trace_id}` where its id goes. Raises ValueError."""
+    if not text.startswith(("http://", "https://")) or text.count("{trace_id}") != 1:
+        raise ValueError("must be an address like http://host:port/trace/{trace_id}")
+    return text
+
+
 def _port_ranges(text: str) -> tuple[range, ...]:
     """The ranges of `8000-8999,9100`. Raises ValueError."""
     ranges = []
@@ -150,6 +157,7 @@ FromJson = _from_text(_json)
 AnyCase = _from_text(str.upper)
 Host = Annotated[str, AfterValidator(lambda value: hosts.checked(value) if value else value)]
 Key = Annotated[SecretStr | None, AfterValidator(_key)]
+TraceUrl = Annotated[str | None, if_set(_trace_url)]
 PublicUrl = Annotated[str | None, if_set(_public_url)]
 Networks = Annotated[tuple[Network, ...], NoDecode, _from_text(_networks), _as_text()]
 Delays = Annotated[tuple[float, ...], NoDecode, _from_text(_delays), _as_text(lambda seconds: f"{seconds:g}")]

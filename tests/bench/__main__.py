@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.bench import ageing, batches, burst, fleet, hostile, latency, makespan, queue, reads, streams
+from tests.bench import ageing, batches, burst, console, fleet, hostile, latency, makespan, queue, reads, streams
 from tests.bench.figures import Figure, failure
 from tests.bench.machine import Others, machine, versions
 from tests.bench.plan import FULL, SHORT, Plan
@@ -37,6 +37,7 @@ GROUPS: tuple[dict[str, Measure], ...] = (
     {"ageing": ageing.measure},
     {"hostile": hostile.measure},
     {"streams": streams.measure},
+    {"console": console.measure},
 )
 NAMES = [name for group in GROUPS for name in group]
 

@@ -88,11 +88,11 @@ class Template:
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     """Two databases of the same server, filled by clones of a task that has run."""
-    template = await _finished_task(rig)
-    async with _serving(rig, "bench_few") as few, _serving(rig, "bench_many") as many:
-        await _fill(rig, "bench_few", template, plan.few_rows, UNIFORM)
+    template = await finished_task(rig)
+    async with serving(rig, "bench_few") as few, serving(rig, "bench_many") as many:
+        await fill_database(rig, "bench_few", template, plan.few_rows, UNIFORM)
         say(f"  filling {plan.many_rows:,} rows")
-        await _fill(rig, "bench_many", template, plan.many_rows, VARIED)
+        await fill_database(rig, "bench_many", template, plan.many_rows, VARIED)
         await rig.statistics.execute("CHECKPOINT")
         await _check(few.admin, plan.few_rows + QUEUED, plan.few_rows - plan.few_rows // 1000)
         await _check(many.admin, plan.many_rows + QUEUED, plan.many_rows // 2 - plan.many_rows // 1000)
@@ -106,7 +106,7 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     ]
 
 
-async def _finished_task(rig: Rig) -> Template:
+async def finished_task(rig: Rig) -> Template:
     puts: asyncio.Queue[Put] = asyncio.Queue()
     await rig.node("reads", TYPE, 1, puts.put_nowait)
     task_id = (await rig.create(TYPE)).data["taskId"]
@@ -117,7 +117,7 @@ async def _finished_task(rig: Rig) -> Template:
 
 
 @asynccontextmanager
-async def _serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
+async def serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
     """An API process on a database of its own. Nothing dispatches its tasks."""
     await rig.statistics.execute(f'CREATE DATABASE "{database}"')
     services, port = rig.stack.services, free_port()
@@ -167,7 +167,7 @@ async def _prepare(url: str, bootstrap_key: str) -> str:
         await database.close()
 
 
-async def _fill(rig: Rig, database: str, template: Template, count: int, look: dict[str, str]) -> None:
+async def fill_database(rig: Rig, database: str, template: Template, count: int, look: dict[str, str]) -> None:
     """Insert the rows without their triggers, which would count one by one; then the counts, as the triggers keep
     them."""
     url = rig.stack.services.database_url.replace(f"/{DATABASE}?", f"/{database}?")

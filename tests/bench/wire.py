@@ -117,15 +117,22 @@ class Api:
         self._idle: deque[Connection] = deque()
 
     async def call(
-        self, method: str, path: str, body: Any = None, *, token: str | None = None, once: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        once: str | None = None,
+        below: str = "/api/v2",
     ) -> Reply:
-        """One call below /api/v2; `once` is its Idempotency-Key. Raises WireError unless the answer is 200."""
+        """One call; `once` is its Idempotency-Key. Raises WireError unless the answer is 200."""
         content = b"" if body is None else json.dumps(body).encode()
         own = "" if token is None else f"X-Attempt-Token: {token}\r\n"
         own += "" if once is None else f"Idempotency-Key: {once}\r\n"
         if content:
             own += "Content-Type: application/json\r\n"
-        head = f"{method} /api/v2{path} HTTP/1.1\r\n{self._fixed}{own}Content-Length: {len(content)}\r\n\r\n"
+        head = f"{method} {below}{path} HTTP/1.1\r\n{self._fixed}{own}Content-Length: {len(content)}\r\n\r\n"
         connection = await self._connection()
         reply = await connection.ask(head.encode() + content)
         self._idle.append(connection)

@@ -20,6 +20,7 @@ AT_RUN_TIME = {
     ("ops/alerts", "page"): "the conditions are values of _FILTERS",
     ("ops/event_log", "_page"): "its callers give constants",
     ("ops/audit", "page"): "the conditions are values of _FILTERS",
+    ("ops/audit", "before"): "the conditions are values of _FILTERS",
     ("slots/search", "_candidate"): "its callers give constants",
     ("tasks/transitions", "_moved"): "its callers give constants",
     ("locks", "_release"): "its callers give constants",

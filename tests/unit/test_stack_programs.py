@@ -55,6 +55,8 @@ CHOSEN = {
     "task_queue": "another",
     "temporal_port": "7234",
     "temporal_ui_port": "8234",
+    "temporal_ui_url": "https://temporal.example.org",
+    "trace_url": "https://jaeger.example.org/trace/{trace_id}",
     "workflow_sandbox": "true",
     "demo_nodes": "0",
     "node_networks": "10.0.0.0/8, fd00::/8",

@@ -43,6 +43,7 @@ def environment(settings: Settings, services: Services, data_dir: DataDir, key: 
     kept = {"api_key", "data_dir"}
     chosen = settings.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude=kept)
     overrides = {
+        **({"temporal_ui_url": services.temporal_ui_url} if services.temporal_ui_url else {}),
         **chosen,
         "data_dir": str(data_dir.root),
         "database_url": services.database_url,

@@ -15,6 +15,11 @@ _TO_STOP_ON = (
     "SELECT a.task_id, a.attempt, a.gpu_epoch, a.slot, a.ip, a.port FROM attempts a JOIN gpus g USING (gpu_id)"
     f" WHERE a.gpu_id = %(gpu_id)s AND {holding.IS_TO_STOP} ORDER BY a.closed_at DESC LIMIT 100"
 )
+_OF_TASK = """
+    SELECT attempt, gpu_id, slot, claimed_at, accepted_at, progress, progress_at, closed_at, released_at, outcome,
+           reason, blamed
+      FROM attempts WHERE task_id = %(task_id)s ORDER BY attempt DESC LIMIT %(limit)s
+    """
 _HOLDERS = """
     SELECT a.token, a.gpu_id, COALESCE(g.lineage = %(lineage)s, CAST(%(lineage)s AS text) IS NULL) AS own
       FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = %(task_id)s
@@ -46,6 +51,25 @@ class NamedAttempt:
 
 
 @dataclass(frozen=True)
+class OfTask:
+    """An attempt as a task's history shows it. `progress` is the node's own, in percent; `blamed`: its failure counts
+    against the node."""
+
+    attempt: int
+    gpu_id: str
+    slot: int
+    claimed_at: datetime
+    accepted_at: datetime | None
+    progress: int | None
+    progress_at: datetime | None
+    closed_at: datetime | None
+    released_at: datetime | None
+    outcome: str | None
+    reason: str | None
+    blamed: bool
+
+
+@dataclass(frozen=True)
 class Holder:
     """The node of an attempt; `own`: it is of the lineage in question."""
 
@@ -69,6 +93,11 @@ class OnNode:
 async def find(connection: Connection, task_id: str, token: str) -> NamedAttempt | None:
     """The task's attempt that has this token, or None."""
     return await connection.one_or_none(NamedAttempt, _FIND, {"task_id": task_id, "token": token})
+
+
+async def of_task(connection: Connection, task_id: str, *, limit: int) -> list[OfTask]:
+    """The task's latest attempts, the latest first."""
+    return await connection.all(OfTask, _OF_TASK, {"task_id": task_id, "limit": limit})
 
 
 async def holders(connection: Connection, task_id: str, lineage: str | None) -> list[Holder]:

@@ -126,3 +126,12 @@ async def page(
     )
     entries = await connection.all(Entry, statement, filters | {"limit": limit, "offset": offset})
     return entries, await connection.one(int, f"SELECT count(*) FROM audit_log WHERE {where}", filters)
+
+
+async def before(
+    connection: Connection, filters: dict[str, object], entry_id: int | None, *, limit: int
+) -> list[Entry]:
+    """The entries before one, newest first, or the newest; `filters` as of `page`. It counts nothing."""
+    where = " AND ".join([*(_FILTERS[name] for name in filters), "id < %(before)s"])
+    statement = f"SELECT {columns(Entry)} FROM audit_log WHERE {where} ORDER BY id DESC LIMIT %(limit)s"
+    return await connection.all(Entry, statement, filters | {"before": entry_id or 2**62, "limit": limit})

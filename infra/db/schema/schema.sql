@@ -730,6 +730,8 @@ CREATE INDEX ix_attempts_compared ON public.attempts USING btree (gpu_id, closed
 
 CREATE INDEX ix_attempts_ended ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome = ANY (ARRAY['SUCCEEDED'::text, 'FAILED'::text, 'TIMED_OUT'::text]));
 
+CREATE INDEX ix_attempts_failed ON public.attempts USING btree (closed_at) WHERE (outcome = ANY (ARRAY['FAILED'::text, 'TIMED_OUT'::text, 'REJECTED'::text, 'PROTOCOL_ERROR'::text]));
+
 CREATE INDEX ix_attempts_not_compared ON public.attempts USING btree (gpu_id, closed_at) WHERE (outcome <> ALL (ARRAY['FAILED'::text, 'PROTOCOL_ERROR'::text, 'REJECTED'::text, 'SUCCEEDED'::text, 'TIMED_OUT'::text]));
 
 CREATE INDEX ix_attempts_uncollected ON public.attempts USING btree (closed_at) WHERE ((closed_at IS NOT NULL) AND (collected_at IS NULL));

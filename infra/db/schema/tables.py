@@ -279,6 +279,13 @@ attempts = Table(
         "closed_at",
         postgresql_where="outcome NOT IN ({})".format(", ".join(f"'{one}'" for one in sorted(COMPARED))),
     ),
+    Index(
+        "ix_attempts_failed",
+        "closed_at",
+        postgresql_where="outcome IN ({})".format(
+            ", ".join(f"'{one}'" for one in Outcome if one in COMPARED and one is not Outcome.SUCCEEDED)
+        ),
+    ),
     Index(  # read by the version before alone
         "ix_attempts_ended",
         "gpu_id",

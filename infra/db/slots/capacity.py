@@ -53,6 +53,9 @@ _USUAL = """
                     ORDER BY t.completed_at DESC LIMIT 50) last) recent
      WHERE recent.p50 IS NOT NULL
     """
+_SPREAD = _USUAL.replace("percentile_cont(0.5)", "percentile_cont(CAST(ARRAY[0.25, 0.75] AS float[]))").replace(
+    "p50", "spread"
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class _Usual(NamedTuple):
     p50: float
 
 
+class _Spread(NamedTuple):
+    task_type: int
+    spread: list[float]
+
+
 async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
     """The capacity for a type now, with or without the nodes that serve VIP tasks first.
 
@@ -126,6 +134,12 @@ async def usual_durations(connection: Connection, task_types: list[int]) -> dict
     """The median duration of each type's last 50 completed tasks, in seconds, where there is any."""
     rows = await connection.all(_Usual, _USUAL, {"task_types": task_types})
     return {row.task_type: row.p50 for row in rows}
+
+
+async def spread_durations(connection: Connection, task_types: list[int]) -> dict[int, tuple[float, float]]:
+    """The quartiles of each type's last 50 completed tasks, in seconds, where there is any: the middle half."""
+    rows = await connection.all(_Spread, _SPREAD, {"task_types": task_types})
+    return {row.task_type: (row.spread[0], row.spread[1]) for row in rows}
 
 
 def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:

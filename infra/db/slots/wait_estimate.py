@@ -27,6 +27,19 @@ def until_start_s(ahead: int, ends_s: Sequence[float], usual_s: float) -> float 
     return ends_s[place] + rounds * usual_s
 
 
+def interval_s(ahead: int, capacity: Capacity, spread: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The expected wait as an interval in seconds: if work took as long as its quicker and its slower quarter do.
+
+    None if no ACTIVE node serves the type; `spread`: the quartiles of its duration, None if none has completed.
+    """
+    expected = until_start_s(ahead, capacity.ends_s, capacity.usual_s)
+    if expected is None:
+        return None
+    quick, slow = spread or (capacity.usual_s / 2, capacity.usual_s * 2)
+    usual = max(capacity.usual_s, 0.001)
+    return expected * min(quick / usual, 1.0), expected * max(slow / usual, 1.0)
+
+
 def stored_wait(wait_s: int | None) -> int:
     """The value of `estimated_wait_s` for a wait in seconds."""
     return UNKNOWN_WAIT_S if wait_s is None else wait_s

@@ -145,6 +145,7 @@ _SNAPSHOT = f"""
            SELECT xid, id FROM event_log e WHERE e.task_id = t.task_id ORDER BY xid DESC, id DESC LIMIT 1) e ON true
      WHERE t.task_id = %(task_id)s
     """
+_TRACE = "SELECT traceparent FROM tasks WHERE task_id = %(task_id)s"
 _OWNER = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = %(task_id)s"
 _OWNERS = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = ANY (%(task_ids)s)"
 _ORIGINAL = """
@@ -242,6 +243,11 @@ async def get(connection: Connection, task_id: str) -> Task | None:
 async def snapshot(connection: Connection, task_id: str) -> Snapshot | None:
     """One task, and where its events go on, or None."""
     return await connection.one_or_none(Snapshot, _SNAPSHOT, {"task_id": task_id})
+
+
+async def trace(connection: Connection, task_id: str) -> str | None:
+    """A task's `traceparent`, or None."""
+    return next(iter(await connection.all(str, _TRACE, {"task_id": task_id})), None)
 
 
 async def owner(connection: Connection, task_id: str) -> Owner | None:

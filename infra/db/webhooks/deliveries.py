@@ -28,6 +28,14 @@ class Delivery:
     created_at: datetime
 
 
+@dataclass(frozen=True)
+class OfTask(Delivery):
+    """A delivery of a task's event, and its webhook; `url`: its own one, or the webhook's."""
+
+    webhook_id: str
+    url: str | None
+
+
 EVENT_ID = f"""
     COALESCE(d.event_id, 'evt_' || {event_log.NAME} || '_' || to_hex(d.event_xid) || '_' || to_hex(d.event_no))"""
 """The public id of the event (`event_log.Cursor`)."""
@@ -35,6 +43,13 @@ _PAGE = f"""
     SELECT delivery_id, {EVENT_ID} AS event_id, state, tries, last_status, last_error, next_try_at, created_at
       FROM deliveries d WHERE webhook_id = %(webhook_id)s
      ORDER BY created_at DESC, delivery_id DESC LIMIT %(limit)s OFFSET %(offset)s
+    """
+_OF_TASK = f"""
+    SELECT delivery_id, {EVENT_ID} AS event_id, d.state, tries, last_status, last_error, next_try_at, d.created_at,
+           d.webhook_id, COALESCE(d.url, w.url) AS url
+      FROM deliveries d JOIN webhooks w USING (webhook_id)
+     WHERE d.task_id = %(task_id)s AND (CAST(%(owner)s AS text) IS NULL OR w.owner = %(owner)s)
+     ORDER BY d.delivery_id DESC LIMIT %(limit)s
     """
 _COUNT = f"""
     SELECT count(*) FROM (SELECT FROM deliveries WHERE webhook_id = %(webhook_id)s LIMIT {MOST_COUNTED + 1}) counted
@@ -58,6 +73,11 @@ async def page(connection: Connection, webhook_id: str, *, limit: int, offset: i
     """One page of a webhook's deliveries, newest first, and their number up to `MOST_COUNTED`, or one more."""
     values = {"webhook_id": webhook_id, "limit": limit, "offset": offset}
     return await connection.all(Delivery, _PAGE, values), await connection.one(int, _COUNT, values)
+
+
+async def of_task(connection: Connection, task_id: str, owner: str | None, *, limit: int) -> list[OfTask]:
+    """The latest deliveries of a task's events, to webhooks of an owner, or to all if that is None."""
+    return await connection.all(OfTask, _OF_TASK, {"task_id": task_id, "owner": owner, "limit": limit})
 
 
 async def webhook_of(connection: Connection, delivery_id: int) -> str | None:

@@ -1,0 +1,41 @@
+"""Whose failures they are, by what else happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from workflows.domain.attempt import Outcome
+from workflows.domain.failure_verdict import Evidence, Verdict, judge
+from workflows.domain.fault_attribution import Record
+
+GOOD = Record(50, 0)
+
+
+def evidence(by_node, tasks, *, alike=0, done=0, blamed=99, outcome=Outcome.FAILED, **records):
+    return Evidence(outcome, by_node, tasks, alike, done, blamed, {name: Record(*one) for name, one in records.items()})
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (evidence({"a": 7}, 7, done=7, a=(7, 7), b=(50, 0)), Verdict.NODE),
+        (evidence({"a": 7}, 7, a=(7, 7), b=(50, 0)), Verdict.NODE),  # without a retry nobody completes them
+        (evidence({"a": 3}, 3, a=(4, 3), b=(50, 2)), Verdict.NODE),
+        (evidence({"a": 3, "b": 3}, 3, alike=3, a=(20, 3), b=(20, 3)), Verdict.TASK),
+        (evidence({"a": 9, "b": 8}, 17, a=(9, 9), b=(8, 8)), Verdict.WORK),
+        (evidence({"a": 9}, 9, a=(9, 9)), Verdict.ALONE),
+        (evidence({"a": 5}, 5, blamed=0, outcome=Outcome.TIMED_OUT, a=(9, 5), b=(9, 4)), Verdict.LIMIT),
+        (evidence({"a": 2, "b": 2}, 4, done=4, a=(50, 2), b=(50, 2)), Verdict.CHANCE),
+        (evidence({"a": 2, "b": 2}, 4, a=(50, 2), b=(50, 2)), Verdict.UNKNOWN),
+        (evidence({"a": 2}, 2, a=(2, 2), b=(50, 0)), Verdict.UNKNOWN),
+    ],
+)  # fmt: skip
+def test_a_verdict_fits_its_evidence(given, verdict):
+    assert judge(given).verdict is verdict
+
+
+def test_a_verdict_names_the_node_and_what_the_others_did():
+    found = judge(evidence({"a": 1, "b": 7}, 8, a=(20, 1), b=(7, 7), c=(30, 0)))
+    assert (found.verdict, found.gpu_id, found.own, found.others) == (
+        Verdict.NODE, "b", Record(7, 7), Record(50, 1)
+    )  # fmt: skip
