@@ -13,19 +13,23 @@ AT_ONCE := --numprocesses 2 --dist loadfile
 # What bends Python itself is not meant for us; without bytecode each program starts half a second later.
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH PYTHONSTARTUP
 
-.PHONY: demo test check run bench faults test-wheel test-typescript test-monitoring lint clean $(STAMP)
+.PHONY: demo test test-console check run bench faults test-wheel test-typescript test-monitoring lint clean $(STAMP)
 .NOTPARALLEL:
 
 demo: $(STAMP)
 	@$(BIN)/python -m workers.cli demo $(if $(IMAGES),--images "$$IMAGES")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(AT_ONCE) --no-loadscope-reorder --ignore tests/monitoring
+	$(BIN)/python -m pytest $(AT_ONCE) --no-loadscope-reorder --ignore tests/monitoring --ignore tests/console
 
 # Rules, metrics and dashboard by promtool, and a Prometheus that scrapes a stack through an outage.
 test-monitoring: $(STAMP)
 	@for tool in prometheus promtool; do command -v $$tool >/dev/null || { echo "error: there is no $$tool: install Prometheus (Debian, Ubuntu: apt install prometheus)" >&2; exit 1; }; done
 	$(BIN)/python -m pytest tests/monitoring
+
+# The console in a real browser: needs Chromium (Debian: apt install chromium).
+test-console: $(STAMP)
+	$(BIN)/python -m pytest tests/console
 
 check: lint
 	$(BIN)/python -m pytest $(AT_ONCE) --quiet tests/unit

@@ -45,7 +45,7 @@ LONG = (
 mostly wait begin beside it."""
 
 
-FOLDERS = ("unit", "client", "workflows", "faults", "monitoring", "e2e", "db", "api")
+FOLDERS = ("unit", "client", "workflows", "faults", "monitoring", "e2e", "db", "api", "console")
 """The others by folder: first what needs no stack, so that none idles meanwhile; last the shortest files."""
 
 

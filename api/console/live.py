@@ -123,8 +123,13 @@ class Screen:
                     log.exception("a page of the console could not be rendered: %s", self._page.name)
                 await asyncio.sleep(LEAST_S)
 
+    def _topics(self) -> list[tuple[str, str]]:
+        if self._page.topic is not None:
+            return [("task", self._asked.path[self._page.topic])]
+        return topics_of(whose(self._asked.caller))
+
     async def _follow_events(self, hub: Hub) -> None:
-        async with hub.subscribe(topics_of(whose(self._asked.caller)), None, self._page.events) as events:
+        async with hub.subscribe(self._topics(), None, self._page.events) as events:
             events.listen()
             while self._viewers and not events.is_ended:
                 found = await events.next(self._page.every_s)

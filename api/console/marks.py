@@ -52,6 +52,10 @@ MARKS: dict[str, Mark] = {
     "PENDING": Mark("ring", "grey", N_("Pending")),
     "DELIVERED": Mark("tick", "green", N_("Delivered")),
     "DEAD": Mark("cross", "red", N_("Given up")),
+    # keys, webhooks
+    "LIVE": Mark("dot", "green", N_("Live")),
+    "REVOKED": Mark("slashed", "grey", N_("Revoked")),
+    "DISABLED": Mark("slashed", "amber", N_("Disabled")),
     # health, instances
     "HEALTHY": Mark("tick", "green", N_("Healthy")),
     "DEGRADED": Mark("bang", "amber", N_("Degraded")),

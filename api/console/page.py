@@ -59,3 +59,5 @@ class Page:
     """Whether it has an entry of its own in the rail."""
     key: str = field(default="", kw_only=True)
     """The letter that leads to it after `g`."""
+    topic: str | None = field(default=None, kw_only=True)
+    """The parameter of the path that names the only task whose events matter, or None if those of all do."""

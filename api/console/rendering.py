@@ -21,6 +21,8 @@ from api.console.texts import LANGUAGES, ROLES, translations
 LONGEST = 120
 """Characters of a name that are shown at most; the whole is in its title."""
 _PLACE = re.compile("\x00([0-9]+)\x00")
+_TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that turn the direction of text: unbalanced ones would reach beyond the name."""
 
 
 @dataclass
@@ -126,7 +128,7 @@ def name(value: str | None) -> Markup:
     """Somebody else's words, isolated from the direction of the text around; long ones are cut."""
     if value is None or not value:
         return Markup('<span class="none">–</span>')
-    shown = value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+    shown = _TURNS.sub("\ufffd", value if len(value) <= LONGEST else value[: LONGEST - 1] + "…")
     return Markup('<bdi title="{}">{}</bdi>').format(_bounded(value), shown)
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, compile_path
 
-from api.console import assets, sign_in
+from api.console import assets, pictures, sign_in
 from api.console.answers import Endpoint, answered, html, session_in, shell
 from api.console.live import Screen, Screens
 from api.console.page import Asked, Page
@@ -43,6 +43,7 @@ def install(app: FastAPI, context: Context) -> None:
     add("/links", sign_in.link, "POST")
     add("/preferences", sign_in.prefer, "POST")
     add("/live", _live(context, screens))
+    add("/tasks/{task_id}/pictures/{number:int}", pictures.picture)
     for page in PAGES:
         add(page.path, _page(context, screens, page))
     add("", _first)

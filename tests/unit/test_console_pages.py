@@ -132,7 +132,7 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
 
 
 async def test_the_first_sentence_is_made_of_data() -> None:
-    wait = Wait(2, "task_1", AT - timedelta(minutes=2, seconds=1), 1.0, 2.0)
+    wait = Wait(2, "task_1", datetime.now(UTC) - timedelta(minutes=9, seconds=1), 1.0, 2.0)
     read: tuple[object, ...] = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), [], 0)
     text = await html_of(now.PAGE, asked([read]))
     found = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", text.partition("</p>")[0]))

@@ -26,7 +26,8 @@ def evidence(by_node, tasks, *, alike=0, done=0, blamed=99, outcome=Outcome.FAIL
         (evidence({"a": 9}, 9, a=(9, 9)), Verdict.ALONE),
         (evidence({"a": 5}, 5, blamed=0, outcome=Outcome.TIMED_OUT, a=(9, 5), b=(9, 4)), Verdict.LIMIT),
         (evidence({"a": 2, "b": 2}, 4, done=4, a=(50, 2), b=(50, 2)), Verdict.CHANCE),
-        (evidence({"a": 2, "b": 2}, 4, a=(50, 2), b=(50, 2)), Verdict.UNKNOWN),
+        (evidence({"a": 2, "b": 2}, 4, a=(50, 2), b=(50, 2)), Verdict.CHANCE),
+        (evidence({"a": 4, "b": 4}, 8, a=(10, 4), b=(10, 4)), Verdict.UNKNOWN),
         (evidence({"a": 2}, 2, a=(2, 2), b=(50, 0)), Verdict.UNKNOWN),
     ],
 )  # fmt: skip

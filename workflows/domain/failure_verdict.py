@@ -15,6 +15,8 @@ from workflows.domain.fault_attribution import Record, is_outlier
 NOTHING = Record(0, 0)
 FEW = 3
 """Fewer failures say nothing."""
+RARE = 4
+"""Failures are rare if at most one attempt in this many fails."""
 
 
 class Verdict(StrEnum):
@@ -25,7 +27,7 @@ class Verdict(StrEnum):
     WORK = "WORK"  # no node completes the type
     LIMIT = "LIMIT"  # the limit is short for the type
     ALONE = "ALONE"  # one node alone serves the type: nothing to compare with
-    CHANCE = "CHANCE"  # most succeed elsewhere, and no node stands out
+    CHANCE = "CHANCE"  # no node stands out, and nodes complete most of the type
     UNKNOWN = "UNKNOWN"  # too few to tell
 
 
@@ -59,7 +61,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict. Of NODE and ALONE: `gpu_id`, its record, and that of the others."""
+    """A verdict. Of NODE and ALONE: `gpu_id`, its record, and that of the others; of CHANCE: `others`, all nodes'."""
 
     verdict: Verdict
     gpu_id: str | None = None
@@ -77,9 +79,16 @@ def judge(evidence: Evidence) -> Judged:
         return Judged(Verdict.WORK)
     if evidence.alike * 2 >= evidence.tasks:
         return Judged(Verdict.TASK)
-    return _of_node(evidence) or Judged(
-        Verdict.CHANCE if evidence.done_elsewhere * 2 >= evidence.tasks else Verdict.UNKNOWN
-    )
+    return _of_node(evidence) or _of_chance(evidence) or Judged(Verdict.UNKNOWN)
+
+
+def _of_chance(evidence: Evidence) -> Judged | None:
+    """No node stands out, and most of the failed tasks were completed elsewhere, or most attempts succeed."""
+    total = evidence.others("")
+    rare = len(evidence.by_node) > 1 and total.failed * RARE <= total.ended
+    if rare or evidence.done_elsewhere * 2 >= evidence.tasks:
+        return Judged(Verdict.CHANCE, others=total)
+    return None
 
 
 def _of_node(evidence: Evidence) -> Judged | None:

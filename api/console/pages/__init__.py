@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from api.console.page import Page
-from api.console.pages import alerts, fleet, node, now, system
+from api.console.pages import (
+    alerts,
+    audit,
+    failures,
+    fleet,
+    keys,
+    node,
+    now,
+    queue,
+    system,
+    task,
+    tasks,
+    webhook,
+    webhooks,
+)
 
 PAGES: tuple[Page, ...] = (
     now.PAGE,
     fleet.PAGE,
     node.PAGE,
+    queue.PAGE,
+    tasks.PAGE,
+    task.PAGE,
+    failures.PAGE,
     alerts.PAGE,
+    webhooks.PAGE,
+    webhook.PAGE,
+    keys.PAGE,
+    audit.PAGE,
     system.PAGE,
 )

@@ -104,14 +104,14 @@
   addEventListener("pageshow", (event) => { if (event.persisted) { left = false; again(); } });
 
   // ---- Toasts
-  function toast(text, { bad = false, undo = null } = {}) {
+  function toast(text, { bad = false, undo = null, label = null } = {}) {
     const box = document.createElement("div"), span = document.createElement("span");
     box.className = bad ? "toast bad" : "toast";
     span.textContent = text;
     box.append(span);
     if (undo) {
       const button = document.createElement("button");
-      button.className = "btn small"; button.textContent = words.undo;
+      button.className = "btn small"; button.textContent = label || words.undo;
       button.onclick = async () => { box.remove(); const failed = await send(undo, null); if (failed) toast(failed, { bad: true }); };
       box.append(button);
     }
@@ -125,17 +125,19 @@
     const headers = body === null ? {} : { "Content-Type": "application/json" };
     return fetch(path, { method, headers, body: body === null ? undefined : JSON.stringify(body) });
   }
+  let data = null;  // of the last answer
   async function send(what, body) {
     let answer;
     try { answer = await call(what, body); } catch { return words.away; }
+    const said = await answer.json().catch(() => ({}));
+    data = said.data ?? null;
     if (answer.ok) return null;
     if (answer.status === 401) return words.signedOut;
-    const said = (await answer.json().catch(() => ({}))).message || answer.status;
-    return fill(words.failed, { message: { 403: words.denied, 404: words.gone, 429: words.busy }[answer.status] || said });
+    return fill(words.failed, { message: { 403: words.denied, 404: words.gone, 429: words.busy }[answer.status] || said.message || answer.status });
   }
   const dialog = document.getElementById("ask");
   function ask(button, count) {
-    const { ask: title, text = "", verb, reason } = button.dataset;
+    const { ask: title, text = "", verb, reason, number } = button.dataset;
     $("#ask-title").textContent = fill(title, { n: count });
     $("#ask-text").textContent = fill(text, { n: count });
     $("#ask-text").hidden = !text;
@@ -145,10 +147,16 @@
     field.hidden = !reason;
     $("input", field).required = Boolean(reason);
     $("input", field).value = "";
+    const digits = $("#ask-number");
+    digits.hidden = !number;
+    $("input", digits).required = Boolean(number);
+    $("input", digits).value = button.dataset.value ?? "";
     dialog.returnValue = "no";
     dialog.showModal();
-    if (!reason) $("#ask-verb").focus();
-    return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? $("input", field).value.trim() : null), { once: true }));
+    if (number) $("input", digits).select();
+    else if (!reason) $("#ask-verb").focus();
+    const given = () => number ? $("input", digits).valueAsNumber : $("input", field).value.trim();
+    return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? given() : null), { once: true }));
   }
   const ticked = () => all("input.pick[value]:checked", main);
   async function act(button) {
@@ -158,6 +166,7 @@
     let reason = null, body = button.dataset.body ? JSON.parse(button.dataset.body) : null, what = button.dataset.call;
     if (button.dataset.ask && (reason = await ask(button, rows.length)) === null) return button.focus();
     if (button.dataset.reason === "body") body = { ...body, reason };
+    if (button.dataset.number) body = { ...body, [button.dataset.number]: reason };
     if (button.dataset.reason === "query") what += (what.includes("?") ? "&" : "?") + "reason=" + encodeURIComponent(reason);
     button.setAttribute("aria-busy", "true");
     const failures = [];
@@ -165,20 +174,72 @@
     button.removeAttribute("aria-busy");
     if (failures.length) toast(rows.length > 1 ? fill(words.some, { done: rows.length - failures.length, all: rows.length, message: failures[0] }) : failures[0], { bad: true });
     else {
-      toast(fill(button.dataset.done, { n: rows.length }), { undo: button.dataset.undo });
+      toast(fill(button.dataset.done, { n: rows.length, ...data }), { undo: button.dataset.undo, label: button.dataset.undoLabel });
       ticked().forEach((one) => { one.checked = false; });
-      if (button.dataset.go) { location.assign(button.dataset.go); return; }
+      if (button.dataset.secretTitle) await reveal(button.dataset.secretTitle, data.secret);
+      if (button.dataset.go) { location.assign(fill(button.dataset.go, data ?? {})); return; }
     }
     if (await whole()) tellTicked();
     if (document.contains(button)) button.focus(); else main.focus();
   }
 
+  // ---- Many tasks at once: those that are ticked, or all that match; the number is told before anything is done
+  let everything = false;
+  async function bulk(button) {
+    if (button.getAttribute("aria-busy") === "true") return;
+    const what = button.dataset.bulk, bar = button.closest("[data-bar]");
+    const ids = button.dataset.ids ? JSON.parse(button.dataset.ids) : ticked().map((one) => one.value);
+    const body = bar && everything ? JSON.parse(bar.dataset.filterBody) : { ids };
+    button.setAttribute("aria-busy", "true");
+    let failed = await send(what, { ...body, dryRun: true });
+    const n = data?.matched ?? 0;
+    if (!failed && !n) failed = button.dataset.none;
+    if (!failed && (await ask(button, n)) !== null) {
+      failed = await send(what, body);
+      if (!failed) {
+        toast(fill(button.dataset.done, { n: data.matched }));
+        everything = false;
+        ticked().forEach((one) => { one.checked = false; });
+      }
+    }
+    button.removeAttribute("aria-busy");
+    if (failed) toast(failed, { bad: true });
+    await whole();
+    tellTicked();
+    if (button.checkVisibility()) button.focus(); else main.focus();
+  }
+
+  // ---- Secrets: shown once
+  function reveal(title, secret) {
+    const box = document.getElementById("secret");
+    $("h2", box).textContent = title;
+    $("code", box).textContent = secret;
+    $("[data-copy]", box).dataset.copy = secret;
+    box.showModal();
+    return new Promise((done) => box.addEventListener("close", () => { $("code", box).textContent = ""; $("[data-copy]", box).dataset.copy = ""; done(); }, { once: true }));
+  }
+  async function make(form) {
+    const fields = new FormData(form), body = {};
+    for (const [name, value] of fields) {
+      if (form.elements[name] instanceof RadioNodeList || form.elements[name].type === "checkbox") body[name] = fields.getAll(name);
+      else if (value) body[name] = value;
+    }
+    const failed = await send(form.dataset.send, body);
+    if (failed) { toast(failed, { bad: true }); return; }
+    toast(form.dataset.done);
+    form.reset();
+    if (data?.secret) await reveal(form.dataset.secretTitle, data.secret);
+    await whole();
+  }
+
   // ---- Ticked rows, copying, menus
   function tellTicked() {
     const count = ticked().length;
+    if (!count) everything = false;
     for (const bar of all("[data-bar]", main)) {
       bar.hidden = !count;
-      for (const one of all("[data-count]", bar)) one.textContent = fill(one.dataset.count, { n: count });
+      for (const one of all("[data-count]", bar)) one.textContent = everything ? fill(one.dataset.countAll, { n: Number(one.dataset.total).toLocaleString(lang) }) : fill(one.dataset.count, { n: count });
+      for (const one of all("[data-everything]", bar)) one.setAttribute("aria-pressed", String(everything));
     }
     const every = $("input.every", main), picks = all("input.pick[value]", main);
     if (every) { every.checked = count > 0 && count === picks.length; every.indeterminate = count > 0 && count < picks.length; }
@@ -187,18 +248,21 @@
   document.addEventListener("change", (event) => {
     const it = event.target;
     if (it.matches("input.every")) all("input.pick[value]", main).forEach((one) => { one.checked = it.checked; });
-    if (it.matches(".pick, .every")) tellTicked();
+    if (it.matches(".pick, .every")) { everything = false; tellTicked(); }
     if (it.closest("form[data-filter]") && !it.matches("input[type=text], input[type=search], input:not([type])")) it.form.requestSubmit();
   });
   document.addEventListener("submit", (event) => {
+    if (event.target.matches("form[data-send]")) { event.preventDefault(); make(event.target); return; }
     if (!event.target.matches("form[data-filter]")) return;
     for (const one of event.target.elements) if (one.name && one.value === "") one.disabled = true;
     setTimeout(() => { for (const one of event.target.elements) one.disabled = false; });
   });
   document.addEventListener("click", (event) => {
-    const it = event.target.closest("button[data-call], [data-copy], [data-open], .rail .menu");
+    const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-copy], [data-open], .rail .menu");
     if (!it) return;
     if (it.dataset.call) act(it);
+    else if (it.dataset.bulk) bulk(it);
+    else if ("everything" in it.dataset) { everything = !everything; tellTicked(); }
     else if (it.dataset.open) document.getElementById(it.dataset.open).showModal();
     else if (it.matches(".menu")) it.setAttribute("aria-expanded", String(document.getElementById("rail").classList.toggle("open")));
     else if (!it.closest("a") && String(getSelection()) === "") navigator.clipboard?.writeText(it.dataset.copy).then(() => toast(words.copied), () => {});

@@ -24,12 +24,12 @@ LONGEST = 300
 
 FAILED_OUTCOMES = ", ".join(f"'{one}'" for one in Outcome if one in COMPARED and one is not Outcome.SUCCEEDED)
 _IDS = (
-    "0x[0-9a-f]+|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}"
-    r"|\m[a-z]+_(?=[a-z]*[0-9])[0-9a-f]{{6,}}\M|\m(?=[a-f]*[0-9])[0-9a-f]{{8,}}\M"
-).format()
+    "0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|\m[a-z]+_(?=[a-z]*[0-9])[0-9a-f]{6,}\M|\m(?=[a-f]*[0-9])[0-9a-f]{8,}\M"
+)
 _NUMBERS = r"(?<![0-9])(?<!(code|errno|error|signal|status)[ :=]{1,3})[0-9]+([.][0-9]+)*"
 _MASKED = (
-    f"btrim(regexp_replace(regexp_replace(regexp_replace(left({{reason}}, {LONGEST}), '{_IDS}', '#', 'gi'),"
+    f"btrim(regexp_replace(regexp_replace(regexp_replace(left(COALESCE(f.reason, ''), {LONGEST}), '{_IDS}', '#', 'gi'),"
     f" '{_NUMBERS}', '#', 'gi'), '[[:space:]]+', ' ', 'g'))"
 )
 """A reason without ids and numbers, but for the numbers of errors."""
@@ -42,7 +42,7 @@ _GROUPS = f"""
     WITH failed AS MATERIALIZED ({_FAILED}),
     signed AS MATERIALIZED (
         SELECT f.*, t.task_type, t.status, t.gpu_id AS ended_on,
-               CASE WHEN f.outcome = 'TIMED_OUT' THEN '' ELSE {_MASKED.format(reason="COALESCE(f.reason, '')")} END
+               CASE WHEN f.outcome = 'TIMED_OUT' THEN '' ELSE {_MASKED} END
                AS signature
           FROM failed f
          CROSS JOIN LATERAL (  -- else the planner reads all tasks

@@ -6,8 +6,8 @@ from sqlalchemy import text
 
 from infra.db.schema.online import create_index
 
-revision = "0045"
-down_revision = "0044"
+revision = "0047"
+down_revision = "0046"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,78 @@
+"""Payloads and results as people read them: JSON in lines, long texts shortened, pictures shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+MOST_SHOWN = 20_000
+"""Characters of a document that are shown."""
+LONG = 400
+"""Characters of a text within it that are shown."""
+MOST_PICTURES = 6
+_DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,([A-Za-z0-9+/=\s]+)")
+_STARTS = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
+"""How pictures begin in base64."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: its media type, and its bytes as base64."""
+
+    media_type: str
+    base64: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """`text`: what is shown of it; `is_cut`: there is more; `size`: of the whole, in bytes."""
+
+    text: str
+    is_cut: bool
+    size: int
+    pictures: tuple[Picture, ...] = ()
+    is_json: bool = True
+
+
+def read(text: str) -> Document:
+    """A payload or result. What is no JSON is shown as it is."""
+    size = len(text.encode())
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return Document(text[:MOST_SHOWN], len(text) > MOST_SHOWN, size, is_json=False)
+    pictures = tuple(islice(_pictures(value), MOST_PICTURES))
+    shown = json.dumps(_shortened(value), ensure_ascii=False, indent=2)
+    return Document(shown[:MOST_SHOWN], len(shown) > MOST_SHOWN, size, pictures)
+
+
+def _pictures(value: Any) -> Iterator[Picture]:
+    """The pictures within a value."""
+    if isinstance(value, str):
+        if (found := _picture(value)) is not None:
+            yield found
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _pictures(one)
+
+
+def _picture(text: str) -> Picture | None:
+    if (found := _DATA_URL.fullmatch(text)) is not None:
+        return Picture(f"image/{found[1]}", found[2])
+    kind = next((kind for start, kind in _STARTS.items() if text.startswith(start)), None)
+    is_picture = kind is not None and _BASE64.fullmatch(text) is not None
+    return Picture(f"image/{kind}", text) if is_picture else None
+
+
+def _shortened(value: Any) -> Any:
+    """The value with long texts cut."""
+    if isinstance(value, str):
+        return value if len(value) <= LONG else f"{value[: LONG // 4]}… ({len(value):,})"
+    if isinstance(value, dict):
+        return {_shortened(key): _shortened(one) for key, one in value.items()}
+    return [_shortened(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,178 @@
+"""Queue: the tasks that wait, in the order in which they will run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from api.console import why
+from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.paging import PER_PAGE
+from api.console.texts import N_
+from api.dependencies import Context
+from api.routes import access
+from infra.db.ops import counters
+from infra.db.queue import listing, position
+from infra.db.queue.listing import HEAD, Waiting
+from infra.db.queue.position import Place
+from infra.db.slots import capacity
+from infra.db.slots.capacity import Capacity
+from infra.db.slots.forecast import COUNTED
+from infra.db.slots.wait_estimate import interval_s
+from workflows.domain.event import EventType
+from workflows.domain.shares import DEFAULT_WEIGHT
+from workflows.domain.task import TaskStatus
+
+MOST_TYPES = 12
+"""Types that have a chip: those with the most tasks."""
+MOST_ASKED = 50
+"""Types of which it is asked whether a node serves them."""
+_APP = "app:"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task in the queue. `is_exact`: its place is counted, not estimated; `expected_s`: an interval."""
+
+    task: Waiting
+    place: int
+    is_exact: bool
+    expected_s: tuple[float, float] | None
+    reason: str
+    share: float | None
+
+
+async def contents(asked: Asked) -> dict[str, Any]:
+    context, owner = asked.context, access.owner_seen_by(asked.caller)
+    kinds = await context.database.single(lambda c: counters.tasks_by_kind(c, user_id=owner))
+    queued = Counter({kind: n for (kind, status), n in kinds.items() if status == TaskStatus.QUEUED and n > 0})
+    chosen = _type_in(asked)
+    unserved = await _unserved(context, queued) if chosen is None else []
+    types = sorted(queued.keys() - set(unserved)) or sorted(queued) if chosen is None else [chosen]
+    after = _place_in(asked.query.get("after", ""))
+    tasks = await _page(context, owner, types, after)
+    return {
+        "rows": sorted(await _rows(asked, tasks[:PER_PAGE]), key=_runs_at),
+        "total": queued.total() if chosen is None else queued[chosen],
+        "types": sorted(kind for kind, _ in queued.most_common(MOST_TYPES)),
+        "queued": queued,
+        "unserved": unserved,
+        "chosen": chosen,
+        "is_first": after == HEAD,
+        "next": _text_of(tasks[PER_PAGE - 1].place) if len(tasks) > PER_PAGE else None,
+        "sees_nodes": asked.caller.role in OPERATORS,
+    }
+
+
+async def _unserved(context: Context, queued: Counter[int]) -> list[int]:
+    """Types that no node serves now: their tasks are in nobody's order."""
+    some = [kind for kind, _ in queued.most_common(MOST_ASKED)]
+    return [kind for kind in some if not (await context.forecast.of(kind, vip=True)).ends_s]
+
+
+def _runs_at(row: Row) -> tuple[bool, int]:
+    """Those that compete by their places; the others beside them."""
+    return row.expected_s is None, row.place
+
+
+async def _page(context: Context, owner: str | None, types: list[int], after: Place) -> list[Waiting]:
+    if owner is None:
+        return await context.database.single(lambda c: listing.page(c, types, after, limit=PER_PAGE + 1))
+    return await context.database.single(lambda c: listing.page_of_owner(c, owner, types, after, limit=PER_PAGE + 1))
+
+
+async def _rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
+    context, seen = asked.context, await _capacities(asked.context, tasks)
+    places = await _places(context, tasks, seen)
+    kinds = sorted({(one.task_type, one.queue_class) for one in tasks})
+    flows = await context.database.single(lambda c: listing.flows(c, kinds))
+    types = sorted({one.task_type for one in tasks})
+    spreads = await context.database.single(lambda c: capacity.spread_durations(c, types))
+    found = []
+    for task in tasks:
+        (ahead, is_exact), fleet = places[task.task_id], seen[task.task_type, task.vip]
+        found.append(
+            Row(
+                task,
+                ahead + 1,
+                is_exact,
+                interval_s(ahead, fleet, spreads.get(task.task_type)),
+                why.reason(asked, fleet.nodes, sees_nodes=asked.caller.role in OPERATORS),
+                _share(context, task, flows.get((task.task_type, task.queue_class), [])),
+            )
+        )
+    return found
+
+
+async def _capacities(context: Context, tasks: Iterable[Waiting]) -> dict[tuple[int, bool], Capacity]:
+    kinds = sorted({(one.task_type, one.vip) for one in tasks})
+    return {(task_type, vip): await context.forecast.of(task_type, vip=vip) for task_type, vip in kinds}
+
+
+async def _places(
+    context: Context, tasks: list[Waiting], seen: dict[tuple[int, bool], Capacity]
+) -> dict[str, tuple[int, bool]]:
+    """How many tasks are before each one among those that compete for its slots, and whether that is exact."""
+    pools: dict[tuple[int, ...], list[Waiting]] = {}
+    for task in tasks:
+        pools.setdefault(tuple(seen[task.task_type, task.vip].pool), []).append(task)
+    places: dict[str, tuple[int, bool]] = {}
+    for pool, members in pools.items():
+        places |= await _places_in(context, list(pool), members)
+    return places
+
+
+async def _places_in(context: Context, pool: list[int], tasks: list[Waiting]) -> dict[str, tuple[int, bool]]:
+    ids = [one.task_id for one in tasks]
+    near = await context.database.single(lambda c: position.first(c, pool, ids, limit=COUNTED))
+    places = {task_id: (ahead, True) for task_id, ahead in near.items()}
+    far = [one for one in tasks if one.task_id not in places]
+    if far:
+        context.forecast.found_long(pool)
+        marks = await context.forecast.milestones(pool) or {}
+        places |= {one.task_id: (sum(mark.about(one.place) for mark in marks.values()), False) for one in far}
+    return places
+
+
+def _share(context: Context, task: Waiting, flows: list[str]) -> float | None:
+    """The share of its class that the task's flow has, of 1; None for a task promoted by age, which takes none."""
+    weights = {flow: _weight(context, flow) for flow in flows}
+    return weights[task.flow_name] / sum(weights.values()) if task.flow_name in weights else None
+
+
+def _weight(context: Context, flow: str) -> float:
+    return context.settings.weight_of(flow.removeprefix(_APP)) if flow.startswith(_APP) else DEFAULT_WEIGHT
+
+
+def _type_in(asked: Asked) -> int | None:
+    text = asked.query.get("taskType", "")
+    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 19 else None
+
+
+def _place_in(text: str) -> Place:
+    """The place that the URL goes on after; of nonsense the head of the queue."""
+    parts = text.split("_")
+    try:
+        place = Place(int(parts[0]), float(parts[1]), int(parts[2]))
+    except (ValueError, IndexError):
+        return HEAD
+    is_place = place.queue_class in (0, 1) and math.isfinite(place.rank) and 0 <= place.display_id < 2**62
+    return place if is_place else HEAD
+
+
+def _text_of(place: Place) -> str:
+    return f"{place.queue_class}_{place.rank!r}_{place.display_id}"
+
+
+PAGE = Page(
+    "queue",
+    "/queue",
+    N_("Queue"),
+    contents,
+    roles=EVERYBODY,
+    key="q",
+    events=frozenset({EventType.TASK_CREATED, EventType.TASK_STARTED, EventType.TASK_RETRIED, EventType.TASK_ENDED}),
+)

@@ -1,0 +1,41 @@
+"""The pictures in a task's result, each at an address of its own, so that a page stays small."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.console import documents
+from api.console.page import EVERYBODY
+from api.dependencies import Context
+from api.http.errors import Forbidden, NotFound, Unauthorized
+from api.middleware.authentication import caller_in
+from api.routes import access
+from infra.db.tasks import queries
+from infra.json.off_loop import off_loop
+
+
+async def picture(request: Request) -> Response:
+    """A picture by its number in the result. Raises Unauthorized, Forbidden, TaskNotFound, NotFound."""
+    caller = caller_in(request.scope)
+    if caller is None:
+        raise Unauthorized
+    if caller.role not in EVERYBODY:
+        raise Forbidden
+    context: Context = request.app.state.context
+    task = await access.read_task(context, caller, request.path_params["task_id"], queries.get)
+    result, number = task.result or "", request.path_params["number"]
+    found = await off_loop.run(len(result), lambda: _decoded(result, number))
+    return Response(found[1], media_type=found[0], headers={"Cache-Control": "private, max-age=600"})
+
+
+def _decoded(result: str, number: int) -> tuple[str, bytes]:
+    pictures = documents.read(result).pictures
+    if number >= len(pictures):
+        raise NotFound
+    try:
+        return pictures[number].media_type, b64decode(pictures[number].base64)
+    except ValueError:
+        raise NotFound from None

@@ -1,0 +1,100 @@
+"""A world to look at, a browser, and people who are signed in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page
+
+from tests.browser import NEEDS_CHROMIUM, chromium
+from tests.conftest import Api, fleet
+from tests.console import world
+from tests.console.world import World
+
+DESK = {"width": 1440, "height": 900}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Nothing here runs without a browser."""
+    for item in items:
+        if "tests/console/" in item.path.as_posix():
+            item.add_marker(NEEDS_CHROMIUM)
+
+
+@dataclass
+class Person:
+    """Somebody at the console, and what their browser has complained of."""
+
+    page: Page
+    url: str
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on(
+            "console", lambda one: self.complaints.append(one.text) if one.type in ("error", "warning") else None
+        )
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._check)
+        self.page.set_default_timeout(15_000)
+
+    def _check(self, request: Any) -> None:
+        if not request.url.startswith((self.url, "data:", "blob:")):
+            self.complaints.append(f"asked {request.url}")
+
+    async def open(self, path: str) -> None:
+        """Go to a page of the console, and be there."""
+        answer = await self.page.goto(f"{self.url}/console{path}", wait_until="load")
+        assert answer is not None
+        assert answer.status == 200, (path, answer.status)
+
+
+Visit = Callable[..., Awaitable[Person]]
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+async def the_world(api: Api) -> AsyncIterator[World]:
+    async with fleet(api) as make_node:
+        yield await world.build(api, make_node)
+        await world.forget(api)
+
+
+@pytest.fixture
+async def visit(api: Api, browser: Browser) -> AsyncIterator[Visit]:
+    """People who sign in with a key: the administrator's, unless another one is given."""
+    async with AsyncExitStack() as contexts:
+
+        async def make(language: str = "en", theme: str = "light", *, key: str | None = None, **options: Any) -> Person:
+            context = await browser.new_context(**{"viewport": DESK, **options})
+            contexts.push_async_callback(context.close)
+            await prefer(context, api.stack.api_url, language, theme)
+            person = Person(await context.new_page(), api.stack.api_url)
+            await sign_in(person, key or api.key)
+            return person
+
+        yield make
+
+
+async def prefer(context: BrowserContext, url: str, language: str, theme: str) -> None:
+    """As the switches in the rail do."""
+    chosen = {"console_language": language, "console_theme": theme}
+    await context.add_cookies(
+        [{"name": name, "value": value, "url": f"{url}/console"} for name, value in chosen.items()]
+    )
+
+
+async def sign_in(person: Person, key: str) -> None:
+    """By the form, as people do."""
+    await person.open("/sign-in")
+    await person.page.fill("#key", key)
+    await person.page.click("button.primary")
+    await person.page.wait_for_url("**/console/*")

@@ -1,0 +1,68 @@
+"""Every page in both languages and both themes: for everybody, on every screen, and quiet in the browser."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+
+from api.console.pages import PAGES
+from tests.console.conftest import DESK, Visit
+from tests.console.world import World
+
+PHONE = {"width": 390, "height": 844}
+KINDS = [(language, theme) for language in ("en", "zh") for theme in ("light", "dark")]
+RULES = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+}
+
+
+def path_of(path: str, seen: World) -> str:
+    """A page's address, with what there is of each kind."""
+    return path.format(task_id=seen.completed, gpu_id=seen.node, webhook_id=seen.webhook, node_id=seen.node)
+
+
+@pytest.mark.parametrize(("language", "theme"), KINDS)
+async def test_every_page(visit: Visit, the_world: World, language: str, theme: str) -> None:
+    person = await visit(language, theme)
+    found = {}
+    for page in PAGES:
+        await person.open(path_of(page.path, the_world))
+        results = (await Axe().run(person.page, options=RULES)).response
+        if results["violations"]:
+            found[page.name] = [(one["id"], [node["target"] for node in one["nodes"]]) for one in results["violations"]]
+        await person.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        width = await person.page.evaluate("() => document.scrollingElement.scrollWidth")
+        if width > PHONE["width"]:
+            found[f"{page.name} on a phone"] = [("wide", [[str(width)]])]
+        await person.page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    assert not found, json.dumps(found, indent=1)
+    assert person.complaints == []
+    assert await person.page.evaluate("() => document.documentElement.lang") == {"en": "en", "zh": "zh-CN"}[language]
+
+
+async def test_a_page_for_each_state_of_a_task(visit: Visit, the_world: World) -> None:
+    person = await visit("zh", "dark")
+    for task_id, word in [(the_world.failed, "失败"), (the_world.running, "执行中"), (the_world.waiting, "排队中")]:
+        await person.open(f"/tasks/{task_id}")
+        assert word in await person.page.inner_text("h1")
+        assert (await Axe().run(person.page, options=RULES)).violations_count == 0
+    assert person.complaints == []
+
+
+async def test_a_user_sees_their_own_tasks_and_no_node(visit: Visit, the_world: World, make_caller) -> None:
+    user = await make_caller("user", "user_1")
+    own = await user.create(905, userId="user_1", app="mine")
+    person = await visit(key=user.key)
+    links = await person.page.locator(".rail nav a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    assert links == ["/console/queue", "/console/tasks", "/console/webhooks"]
+    await person.open("/tasks")
+    owners = await person.page.locator("main tbody tr td:nth-child(6)").all_inner_texts()
+    assert owners
+    assert set(owners) == {"user_1"}
+    await person.open(f"/tasks/{own}")
+    for path, status in [(f"/tasks/{the_world.completed}", 404), ("/failures", 403), ("/keys", 403)]:
+        answer = await person.page.goto(f"{person.url}/console{path}")
+        assert answer is not None
+        assert answer.status == status, path
