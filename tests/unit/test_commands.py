@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpu_orchestrator_client.errors import Forbidden, Unavailable
 from tests.unit.fake_api import FakeApi, serving, sse
 from workers.cli import main
-from workers.command import many, profile, server
+from workers.command import many, output, profile, server, top
+from workers.command.fleet import Fleet
 
 CREATED = {"taskId": "task_1", "displayId": 1, "status": "QUEUED", "estimatedWaitTime": 95}
 TASK: dict[str, Any] = {
@@ -27,7 +32,9 @@ TASK: dict[str, Any] = {
 }
 DONE = TASK | {"status": "COMPLETED", "endReason": "COMPLETED", "result": '{"n":1}', "completedAt": 3000}
 WATCHED: dict[str, list[Any]] = {
-    "GET /tasks/task_1/progress": [(200, {"waiting": {"reason": "3 nodes: 3 full"}, "queuePosition": 4})],
+    "GET /tasks/task_1/progress": [
+        (200, {"waiting": {"reason": "3 nodes: 3 full", "estimatedWaitTime": 95}, "queuePosition": 4})
+    ],
     "GET /tasks/task_1/stream": [
         sse(
             ("snapshot", TASK),
@@ -45,8 +52,6 @@ Serve = Callable[[dict[str, list[Any]]], FakeApi]
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serves answers to the commands of this process."""
-    from contextlib import ExitStack
-
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv(profile.KEY, "secret")
     monkeypatch.setattr(many, "PAUSES_S", (0.0,))
@@ -103,6 +108,22 @@ class TestSubmit:
         assert "请求过于频繁 (429); trying again" in found.err
         assert found.err.endswith("answers again\n")
 
+    def test_says_how_to_find_what_may_be_created(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    ) -> None:
+        monkeypatch.setattr(server.Server.__init__, "__defaults__", (0.1,))
+        api = serve({"POST /tasks": [(503, "服务暂不可用")]})
+        assert main(["submit", "--type", "2"]) == 5
+        key = api.calls[0].headers["idempotency-key"]
+        assert f"--idempotency-key {key} with the same options" in capsys.readouterr().err
+        assert main(["submit", "--type", "2", "--idempotency-key", key]) == 5
+        assert {one.headers["idempotency-key"] for one in api.calls} == {key}
+
+    def test_names_the_user_that_the_key_may_not_act_for(self, serve: Serve, capsys: Captured) -> None:
+        serve({"POST /tasks": [(403, "权限不足: userId 必须是密钥的所有者")]})
+        assert main(["submit", "--type", "2", "--user", "somebody"]) == 5
+        assert "somebody is the user of this task; another one: --user" in capsys.readouterr().err
+
     def test_a_wait_that_is_too_long_is_an_answer(self, serve: Serve, tmp_path: Path, capsys: Captured) -> None:
         api = serve({"POST /tasks": [(429, "预计等待过长", {"Retry-After": "90"})]})
         assert main(["submit", "--type", "2", "--max-wait", "0s", "-f", job(tmp_path)]) == 5
@@ -132,7 +153,8 @@ class TestSubmit:
         found = capsys.readouterr()
         assert found.out == '{"n": 1}\n'
         assert found.err.splitlines() == [
-            "waits, place 4, start unknown, 3 nodes: 3 full",
+            "task_1",
+            "waits, place 4, starts in about 1 min, 3 nodes: 3 full",
             "runs on gpu_001, 0 %",
             "runs on gpu_001, 65 %, about 40 s left",
             "COMPLETED after 2 s",
@@ -196,9 +218,10 @@ class TestTasks:
         assert found.err == "1 of 7 tasks\n"
 
     def test_turns_pages(self, serve: Serve, capsys: Captured) -> None:
-        api = serve({"GET /tasks": [(200, [TASK] * 100), (200, [TASK] * 100), (200, [TASK] * 100)]})
+        rows = [TASK | {"taskId": f"task_{number}"} for number in range(299)]
+        api = serve({"GET /tasks": [(200, page) for page in (rows[:100], rows[99:199], rows[199:299])]})
         assert main(["tasks", "-n", "250", "--json"]) == 0
-        assert len(json.loads(capsys.readouterr().out)) == 250
+        assert json.loads(capsys.readouterr().out) == rows[:250]
         assert len(api.calls) == 3
 
     def test_shows_one(self, serve: Serve, capsys: Captured) -> None:
@@ -216,8 +239,6 @@ class TestTasks:
                 raise BrokenPipeError
 
             def fileno(self) -> int:
-                import os
-
                 return os.open(os.devnull, os.O_WRONLY)
 
         monkeypatch.setattr(sys, "stdout", Gone())
@@ -263,7 +284,7 @@ class TestMany:
             }
         )
         monkeypatch.setattr(many, "is_terminal", lambda: True)
-        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        monkeypatch.setattr(output, "_keyboard", lambda: nullcontext(io.StringIO(answer)))
         assert main(["cancel", "--type", "2", "--reason", "wrong model"]) == 0
         found = api.made("POST", "/tasks/cancel")
         assert len(found) == calls
@@ -351,6 +372,25 @@ class TestNodes:
         assert json.loads(capsys.readouterr().out)["nodes"] == [node]
 
 
+def test_top_goes_on_while_the_server_is_away_and_asks_once_a_second() -> None:
+    fleet = Fleet("http://x")
+
+    def away(server: Any, fleet: Fleet) -> None:
+        raise Unavailable(503, "服务暂不可用")
+
+    top._try(away, None, fleet)  # type: ignore[arg-type]
+    assert fleet.note == "服务暂不可用 (503)"
+    top._try(lambda server, fleet: None, None, fleet)  # type: ignore[arg-type]
+    assert fleet.note == ""
+    assert top.EVERY_S >= 1
+
+    def refused(server: Any, fleet: Fleet) -> None:
+        raise Forbidden(403, "权限不足")
+
+    with pytest.raises(Forbidden):
+        top._try(refused, None, fleet)  # type: ignore[arg-type]
+
+
 class TestAnswers:
     def test_a_redirect_is_not_followed(self, serve: Serve, capsys: Captured) -> None:
         other = serve({"GET /gpus": [(200, [])]})
@@ -364,6 +404,16 @@ class TestAnswers:
         serve({"GET /gpus": ["<html>"]})
         assert main(["nodes"]) == 5
         assert "not as the API does" in capsys.readouterr().err
+
+    def test_a_disk_that_is_full(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+        serve({"GET /gpus": [(200, [])]})
+
+        def full(text: str) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(output, "write", full)
+        assert main(["nodes", "--json"]) == 5
+        assert capsys.readouterr().err == "error: No space left on device\n"
 
     def test_nobody_there(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
         monkeypatch.setattr(server.Server.__init__, "__defaults__", (0.5,))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from workers.command import exits
 from workers.command.course import Course, Update, end_of, state_of
-from workers.command.live import moving, title
+from workers.command.live import moving
 from workers.command.output import one_line, printable, write_json
 from workers.command.spans import about, age, span
 
@@ -88,12 +88,6 @@ def test_a_bar_comes_with_the_run() -> None:
     assert "gpu_001" in line
     assert "━" in line
     assert "65 %, about 40 s left" in line
-
-
-def test_the_title_is_not_obeyed() -> None:
-    assert shown(title(SNAPSHOT)) == "task_1  type 2, 换脸应用 of u\n"
-    assert "\x1b" not in title(SNAPSHOT | {"app": "\x1b[31m"}).plain
-    assert "[bold]" in title(SNAPSHOT | {"app": "[bold]"}).plain
 
 
 @pytest.mark.parametrize(

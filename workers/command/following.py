@@ -43,8 +43,10 @@ def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
     course.see(update)
     if course.status == "QUEUED" and course.reason is None and update.kind in {"snapshot", "place"}:
         found = server.get(f"/tasks/{segment(task_id)}/progress")
-        course.reason = (found.get("waiting") or {}).get("reason")
-        course.place = course.place or found.get("queuePosition") or None
+        waiting = found.get("waiting") or {}
+        course.reason = waiting.get("reason")
+        if course.place is None and waiting:
+            course.place, course.wait_s = found.get("queuePosition"), waiting.get("estimatedWaitTime")
 
 
 def _is_left(server: Server, task_id: str) -> bool:
@@ -57,7 +59,8 @@ def _is_left(server: Server, task_id: str) -> bool:
             return False
     except KeyboardInterrupt:
         say("")
-    say(f"{task_id} goes on: gpu-orchestrator watch {task_id}, or cancel {task_id}")
+    say(f"{task_id} goes on; to follow it, or to end it:")
+    say(f"  gpu-orchestrator watch {task_id}\n  gpu-orchestrator cancel {task_id}")
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.command.course import Course, Update, end_of, remaining, state_of, waiting
-from workers.command.output import one_line, printable
+from workers.command.output import one_line
 from workers.command.spans import now_ms, span
 from workers.command.views import write_result
 
@@ -35,7 +36,6 @@ class LiveView:
         self._stage: tuple[object, ...] = ()
         self._spinner = Spinner("dots")
         self._live: Live | None = None
-        self._titled = False
 
     def __enter__(self) -> Self:
         self._live = Live(console=self._console, get_renderable=self._moving, refresh_per_second=4, transient=True)
@@ -49,9 +49,6 @@ class LiveView:
 
     def show(self, update: Update, course: Course) -> None:
         self._course = course
-        if update.kind == "snapshot" and not self._titled:
-            self._titled = True
-            self._console.print(title(course.task))
         if self._stage and course.stage != self._stage and not course.has_ended:
             self._console.print(Text(f"  {state_of(course)}", "dim"))
         self._stage = course.stage
@@ -62,13 +59,7 @@ class LiveView:
         write_result(task)
 
     def _moving(self) -> RenderableType:
-        return moving(self._course, self._spinner)
-
-
-def title(task: Any) -> Text:
-    """Which task it is."""
-    text = f"{task.get('taskId')}  type {task.get('taskType')}, {task.get('app')} of {task.get('userId')}"
-    return Text(printable(text))
+        return Constrain(moving(self._course, self._spinner), self._console.width - len("^C "))  # which is echoed
 
 
 def moving(course: Course, mark: RenderableType, now: float | None = None) -> RenderableType:

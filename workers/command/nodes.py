@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from workers.command import exits
+from workers.command import exits, pages
 from workers.command.output import say, write_json
 from workers.command.running import add_json, with_server
 from workers.command.server import Server
+
+MOST = 10_000
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -20,13 +22,13 @@ def run(args: Namespace) -> int:
 
 
 def _list(server: Server, args: Namespace) -> int:
-    rows = server.get("/gpus")
+    rows, total = pages.read(server, "/gpus", {}, MOST, "gpuId")
     if args.json:
         write_json(rows)
     elif rows:
         from workers.command import tables
 
         tables.console().print(tables.nodes(rows))
-    else:
-        say("no node")
+    if len(rows) < total or not rows:
+        say(f"{len(rows)} of {total} nodes" if rows else "no node")
     return exits.DONE

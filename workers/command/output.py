@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What a terminal obeys instead of showing it, but the end of a line."""
@@ -43,14 +46,31 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
 
 def is_terminal() -> bool:
     """Whether somebody can be asked: reads what we say, and can answer."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    with _keyboard() as keyboard:
+        return keyboard is not None and sys.stderr.isatty()
 
 
 def asked(question: str) -> bool:
     """Ask a person for a yes. Raises KeyboardInterrupt; the end of the input is a no."""
     sys.stderr.write(f"{printable(question)} [y/N] ")
     sys.stderr.flush()
-    answer = sys.stdin.readline()
+    with _keyboard() as keyboard:
+        answer = "" if keyboard is None else keyboard.readline()
     if not answer.endswith("\n"):
         sys.stderr.write("\n")
     return answer.strip().lower() in {"y", "yes"}
+
+
+@contextmanager
+def _keyboard() -> Iterator[IO[str] | None]:
+    """Where a person types: standard input, or the terminal behind a pipe. None if nobody does."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        yield sys.stdin
+        return
+    try:
+        opened = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    with os.fdopen(opened, encoding="utf-8", errors="replace") as keyboard:
+        yield keyboard

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -128,6 +127,8 @@ def _check(file: Path, found: os.stat_result) -> None:
 
 def write(profile: Profile, file: Path) -> None:
     """Keep it, for its user alone. Raises OSError."""
+    import tempfile
+
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = json.dumps({name: value for name, value in asdict(profile).items() if value is not None}) + "\n"
     opened, name = tempfile.mkstemp(dir=file.parent, prefix=".profile-")  # with mode 0600

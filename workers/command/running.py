@@ -58,6 +58,8 @@ def guarded(work: Callable[[], int]) -> int:
         return BROKEN_PIPE
     except NotSignedIn as error:
         say(f"error: {error}")
+    except OSError as error:  # of standard output, as of a disk that is full
+        say(f"error: {error.strerror}")
     except OrchestratorError as error:
         say(f"error: {error}")
         if (advice := advice_for(error)) is not None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from gpu_orchestrator_client.commands import Send
+from gpu_orchestrator_client.errors import Forbidden, Unavailable, Unreachable
 from workers.arguments import duration, expiry, int64
 from workers.command import exits, profile
 from workers.command.output import say, write, write_json
@@ -100,6 +101,7 @@ def _submit(chosen: Profile, args: Namespace, payload: str) -> int:
         from workers.command.following import follow
         from workers.command.views import view_for
 
+        say(created["taskId"])
         return follow(server, created["taskId"], view_for(as_json=args.json))
     if args.json:
         write_json(created)
@@ -121,6 +123,9 @@ def _create(server: Server, body: dict[str, Any], key: str) -> Any:
     send = Send("POST", "/tasks", json=body, headers={"Idempotency-Key": key}, refusals=refusals)
     try:
         return server.ask(send)[0]
-    except KeyboardInterrupt:
-        say(f"\nit may be created all the same; --idempotency-key {key} with the same options finds it")
+    except Forbidden:
+        say(f"{body['userId']} is the user of this task; another one: --user, or login --user")
+        raise
+    except (KeyboardInterrupt, Unreachable, Unavailable):
+        say(f"it may be created all the same: --idempotency-key {key} with the same options finds it, or creates it")
         raise

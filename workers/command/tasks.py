@@ -6,15 +6,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from gpu_orchestrator_client.commands import Send
 from workers.arguments import count
-from workers.command import exits
+from workers.command import exits, pages
 from workers.command.filters import add_filters, filter_of
 from workers.command.output import say, write_json
 from workers.command.running import add_json, with_server
 from workers.command.server import Server, segment
-
-PAGE = 100
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -45,15 +42,7 @@ def _list(server: Server, args: Namespace) -> int:
 
 def newest(server: Server, chosen: Mapping[str, Any], most: int) -> tuple[list[dict[str, Any]], int]:
     """The newest tasks that fit, and how many there are in all."""
-    rows: list[dict[str, Any]] = []
-    size, total = min(most, PAGE), 0
-    for page in range(1, most // PAGE + 2):
-        found, headers = server.ask(Send("GET", "/tasks", {**chosen, "page": page, "size": size}))
-        rows += found
-        total = int(headers.get("x-total-count", len(rows)))
-        if len(found) < size or len(rows) >= most:
-            break
-    return rows[:most], total
+    return pages.read(server, "/tasks", chosen, most, "taskId")
 
 
 def _one(server: Server, args: Namespace) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gpu_orchestrator_client.commands import Send
-from gpu_orchestrator_client.errors import OrchestratorError
+from gpu_orchestrator_client.errors import OrchestratorError, TooManyRequests, Unavailable, Unreachable
 from gpu_orchestrator_client.streams import Stream
 from workers.command import exits, profile
 from workers.command.course import Update
@@ -18,6 +18,7 @@ from workers.command.output import say, write_json
 from workers.command.profile import Profile
 from workers.command.running import add_json, guarded
 from workers.command.server import Server
+from workers.command.spans import now_ms
 
 if TYPE_CHECKING:
     from workers.command.fleet import Fleet
@@ -74,12 +75,21 @@ def _live(chosen: Profile, fleet: Fleet) -> int:
             while True:
                 changed.clear()
                 for read in READS:
-                    read(server, fleet)
+                    _try(read, server, fleet)
                     live.refresh()
                     time.sleep(EVERY_S)
                 changed.wait(QUIET_S)
     except KeyboardInterrupt:
         return exits.DONE
+
+
+def _try(read: Callable[[Server, Fleet], None], server: Server, fleet: Fleet) -> None:
+    """Read a part, or say why it is old. Raises what another try can't change."""
+    try:
+        read(server, fleet)
+        fleet.note = ""
+    except (Unreachable, Unavailable, TooManyRequests) as error:
+        fleet.note = str(error)
 
 
 def _follow(chosen: Profile, fleet: Fleet, changed: threading.Event) -> None:
@@ -89,7 +99,7 @@ def _follow(chosen: Profile, fleet: Fleet, changed: threading.Event) -> None:
             fleet.events.append(update)
             changed.set()
     except OrchestratorError as error:
-        fleet.note = f"no events: {error}"
+        fleet.events.append(Update("no events", {"time": now_ms(), "data": {"reason": str(error)}}))
 
 
 def _read_metrics(server: Server, fleet: Fleet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ def view_for(*, as_json: bool) -> View:
     """JSON where it is asked for, else what standard error can show."""
     if as_json:
         return JsonView()
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         from workers.command.live import LiveView
 
         return LiveView()
