@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from workers.command import exits
 from workers.command.many import add_choice, carry_out, choice_of
 from workers.command.output import say, write_json
+from workers.command.paths import path
 from workers.command.running import with_server
-from workers.command.server import Server, segment
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -30,7 +34,7 @@ def run(args: Namespace) -> int:
 
 def _one(server: Server, args: Namespace) -> int:
     task_id = args.task_ids[0]
-    message = server.post(f"/tasks/{segment(task_id)}/cancel", {} if args.reason is None else {"reason": args.reason})
+    message = server.post(path("tasks", task_id, "cancel"), {} if args.reason is None else {"reason": args.reason})
     if args.json:
         write_json({"taskId": task_id, "message": message})
     else:

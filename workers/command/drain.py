@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workers.arguments import expiry
 from workers.command import exits
 from workers.command.output import say, write_json
+from workers.command.paths import path
 from workers.command.running import add_json, with_server
-from workers.command.server import Server, segment
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -28,7 +31,7 @@ def _drain(server: Server, args: Namespace) -> int:
     body: dict[str, Any] = {"reason": args.reason}
     if args.deadline is not None:
         body["deadline"] = round(args.deadline.timestamp() * 1000)
-    message = server.post(f"/gpus/{segment(args.gpu_id)}/drain", body)
+    message = server.post(path("gpus", args.gpu_id, "drain"), body)
     if args.json:
         write_json({"gpuId": args.gpu_id, "message": message})
     else:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gpu_orchestrator_client.errors import BadRequest
 from gpu_orchestrator_client.streams import Stream
 from workers.command import exits
 from workers.command.course import Course, Update
 from workers.command.output import asked, is_terminal, say
-from workers.command.server import Server, segment
+from workers.command.paths import path
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 
 class View(Protocol):
@@ -24,7 +27,7 @@ class View(Protocol):
 
 def follow(server: Server, task_id: str, view: View) -> int:
     """Show a task until it has ended. Its exit status; LEFT if a Ctrl-C has left it."""
-    stream, course = Stream(f"/tasks/{segment(task_id)}/stream", Update, ends_with="end"), Course()
+    stream, course = Stream(path("tasks", task_id, "stream"), Update, ends_with="end"), Course()
     while not stream.ended:
         try:
             with view:
@@ -34,7 +37,7 @@ def follow(server: Server, task_id: str, view: View) -> int:
         except KeyboardInterrupt:
             if _is_left(server, task_id):
                 return exits.LEFT
-    task = server.get(f"/tasks/{segment(task_id)}")
+    task = server.get(path("tasks", task_id))
     view.end(task)
     return exits.of_task(task)
 
@@ -42,7 +45,7 @@ def follow(server: Server, task_id: str, view: View) -> int:
 def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
     course.see(update)
     if course.status == "QUEUED" and course.reason is None and update.kind in {"snapshot", "place"}:
-        found = server.get(f"/tasks/{segment(task_id)}/progress")
+        found = server.get(path("tasks", task_id, "progress"))
         waiting = found.get("waiting") or {}
         course.reason = waiting.get("reason")
         if course.place is None and waiting:
@@ -66,6 +69,6 @@ def _is_left(server: Server, task_id: str) -> bool:
 
 def _cancel(server: Server, task_id: str) -> None:
     try:
-        server.post(f"/tasks/{segment(task_id)}/cancel", {})
+        server.post(path("tasks", task_id, "cancel"), {})
     except BadRequest as error:  # it has ended in this moment
         say(str(error))

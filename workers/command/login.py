@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from argparse import ArgumentParser, Namespace
 
@@ -10,7 +9,6 @@ from workers.command import exits, profile
 from workers.command.output import say, write_json
 from workers.command.profile import NotSignedIn, Profile
 from workers.command.running import add_json, guarded
-from workers.command.server import Server
 
 URL = "http://127.0.0.1:8080"
 
@@ -38,11 +36,15 @@ def run(args: Namespace) -> int:
 
 def _secret() -> str:
     if sys.stdin.isatty():
-        return getpass.getpass("API key (not shown): ")
+        from getpass import getpass
+
+        return getpass("API key (not shown): ")
     return sys.stdin.readline()
 
 
 def _login(chosen: Profile, args: Namespace) -> int:
+    from workers.command.server import Server
+
     if chosen.is_in_clear:
         say(f"warning: {chosen.url} is not encrypted; whoever is on the way can read the key")
     Server(chosen, say).get("/monitoring/health")  # every key may, but a node's, which can't do anything here

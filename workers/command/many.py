@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-import uuid
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workers.command import exits
 from workers.command.filters import add_filters, filter_of
 from workers.command.output import asked, is_terminal, say, write_json
+from workers.command.paths import new_key
 from workers.command.running import add_json
-from workers.command.server import Server
 from workers.command.tasks import newest
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 PAUSES_S = (0.2, 0.3, 0.5, 1.0)
 """Seconds between looks at an operation; the last one again and again."""
@@ -52,7 +54,7 @@ def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namesp
         if not matched or not asked(f"{kind.capitalize()} {matched} tasks{among}?"):
             say("nothing is changed")
             return exits.DONE
-    begun = server.post(f"/tasks/{kind}", choice, key=uuid.uuid4().hex)
+    begun = server.post(f"/tasks/{kind}", choice, key=new_key())
     try:
         ended = _until_done(server, begun["operationId"])
     except KeyboardInterrupt:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from workers.command import exits, pages
 from workers.command.output import say, write_json
 from workers.command.running import add_json, with_server
-from workers.command.server import Server
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 MOST = 10_000
 

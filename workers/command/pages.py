@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gpu_orchestrator_client.commands import Send
-from workers.command.server import Server
+if TYPE_CHECKING:
+    from workers.command.server import Server
+
 
 PAGE = 100
 
@@ -19,7 +20,7 @@ def read(server: Server, path: str, chosen: Mapping[str, Any], most: int, key: s
     rows: dict[str, dict[str, Any]] = {}
     size, total = min(most, PAGE), 0
     for page in range(1, -(-most // size) + 1):
-        found, headers = server.ask(Send("GET", path, {**chosen, "page": page, "size": size}))
+        found, headers = server.read(path, {**chosen, "page": page, "size": size})
         rows |= {one[key]: one for one in found if one[key] not in rows}
         total = int(headers.get("x-total-count", len(rows)))
         if len(found) < size:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from workers.command import exits
 from workers.command.many import add_choice, carry_out, choice_of
 from workers.command.output import say, write, write_json
+from workers.command.paths import new_key, path
 from workers.command.running import with_server
-from workers.command.server import Server, segment
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -30,7 +33,7 @@ def run(args: Namespace) -> int:
 
 
 def _one(server: Server, args: Namespace) -> int:
-    created = server.post(f"/tasks/{segment(args.task_ids[0])}/retry", key=uuid.uuid4().hex)
+    created = server.post(path("tasks", args.task_ids[0], "retry"), key=new_key())
     if args.json:
         write_json(created)
     else:

@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gpu_orchestrator_client.errors import (
     ApiError,
@@ -21,7 +22,9 @@ from gpu_orchestrator_client.errors import (
 from workers.command import exits, profile
 from workers.command.output import say
 from workers.command.profile import NotSignedIn
-from workers.command.server import Server
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 BROKEN_PIPE = 141
 """The shell's status for it."""
@@ -44,7 +47,13 @@ def add_json(parser: ArgumentParser) -> None:
 
 def with_server(work: Callable[[Server, Namespace], int], args: Namespace) -> int:
     """Run a command with the server of the environment or the profile. Its exit status."""
-    return guarded(lambda: work(Server(profile.current(), say), args))
+    return guarded(lambda: work(_server(), args))
+
+
+def _server() -> Server:
+    from workers.command.server import Server  # not above: `--help` calls nobody
+
+    return Server(profile.current(), say)
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from typing import Any, TypeVar
 from urllib.error import URLError
-from urllib.parse import quote, urlencode
-from urllib.request import HTTPErrorProcessor, Request, build_opener
+from urllib.parse import urlencode
+from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 from gpu_orchestrator_client.calls import PATIENCE_S, call, error_of
 from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
@@ -33,6 +33,14 @@ class _AsItIs(HTTPErrorProcessor):
     https_response = http_response
 
 
+def _opener(*, needs_tls: bool) -> OpenerDirector:
+    """Opens http, and https where it has to (certificates take a while to read), through the environment's proxies."""
+    made = OpenerDirector()
+    for one in (ProxyHandler(), HTTPHandler(), *([HTTPSHandler()] if needs_tls else []), _AsItIs()):
+        made.add_handler(one)
+    return made
+
+
 class Server:
     """The API, with a profile's key. Calls are repeated for a minute while it is away or busy, and `say` says so.
 
@@ -44,19 +52,23 @@ class Server:
         self._say = say
         self._patience_s = patience_s
         self._headers = {"Authorization": f"Bearer {profile.key}", "User-Agent": "gpu-orchestrator"}
-        self._open = build_opener(_AsItIs).open
+        self._open = _opener(needs_tls=profile.url.startswith("https")).open
         self._said: tuple[str, float] = ("", 0.0)
 
-    def get(self, path: str, **params: Any) -> Any:
-        """The `data` of a GET; parameters that are None are left out."""
-        return self.ask(Send("GET", path, {name: value for name, value in params.items() if value is not None}))[0]
+    def get(self, path: str) -> Any:
+        """The `data` of a GET."""
+        return self.read(path, {})[0]
 
-    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
-        """The `data` of a POST that may be repeated, or has an Idempotency-Key."""
-        return self.ask(Send("POST", path, json=body, headers={"Idempotency-Key": key} if key else {}))[0]
+    def read(self, path: str, params: Mapping[str, Any]) -> tuple[Any, Mapping[str, str]]:
+        """The `data` of a GET, and its headers."""
+        return self._ask(Send("GET", path, params))
 
-    def ask(self, send: Send) -> tuple[Any, Mapping[str, str]]:
-        """The `data` and the headers of an answer."""
+    def post(self, path: str, body: Any = None, *, key: str | None = None, refusals: Collection[int] = ()) -> Any:
+        """The `data` of a POST that may be repeated, or has a key for that. `refusals` are no reason to repeat it."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._ask(Send("POST", path, json=body, headers=headers, refusals=frozenset(refusals)))[0]
+
+    def _ask(self, send: Send) -> tuple[Any, Mapping[str, str]]:
         reply = self._run(call(send, self._patience_s))
         try:
             return json.loads(reply.body)["data"], reply.headers
@@ -123,11 +135,6 @@ class Server:
         if self._said[0]:
             self._say(f"{self.url} answers again")
             self._said = ("", 0.0)
-
-
-def segment(text: str) -> str:
-    """A part of a path, as a user has typed it."""
-    return quote(text, safe="")
 
 
 def _fed(stream: Stream[T], answer: HTTPResponse) -> Iterator[T]:

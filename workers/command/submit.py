@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
-import uuid
 from argparse import ArgumentParser, Namespace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gpu_orchestrator_client.commands import Send
 from gpu_orchestrator_client.errors import Forbidden, Unavailable, Unreachable
 from workers.arguments import duration, expiry, int64
 from workers.command import exits, profile
 from workers.command.output import say, write, write_json
+from workers.command.paths import new_key
 from workers.command.profile import Profile
 from workers.command.running import add_json, guarded
-from workers.command.server import Server
 from workers.command.spans import about
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 APP = "cli"
 
@@ -74,7 +74,7 @@ def body_of(args: Namespace, payload: str, chosen: Profile) -> dict[str, Any]:
     """The body of POST /tasks, without what is not given."""
     given = {
         "taskType": args.type,
-        "userId": args.user or chosen.user or getpass.getuser(),
+        "userId": args.user or chosen.user or _account(),
         "app": args.app or chosen.app or APP,
         "payload": payload,
         "priority": args.priority,
@@ -90,13 +90,24 @@ def body_of(args: Namespace, payload: str, chosen: Profile) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _account() -> str:
+    from getpass import getuser
+
+    try:
+        return getuser()
+    except (OSError, KeyError):  # an account without a name, as containers have
+        return APP
+
+
 def _ms(span: timedelta | None) -> int | None:
     return None if span is None else round(span.total_seconds() * 1000)
 
 
 def _submit(chosen: Profile, args: Namespace, payload: str) -> int:
+    from workers.command.server import Server
+
     server = Server(chosen, say)
-    created = _create(server, body_of(args, payload, chosen), args.idempotency_key or uuid.uuid4().hex)
+    created = _create(server, body_of(args, payload, chosen), args.idempotency_key or new_key())
     if args.watch:
         from workers.command.following import follow
         from workers.command.views import view_for
@@ -119,10 +130,8 @@ def _submit(chosen: Profile, args: Namespace, payload: str) -> int:
 
 
 def _create(server: Server, body: dict[str, Any], key: str) -> Any:
-    refusals = frozenset({429}) if "maxWait" in body else frozenset[int]()
-    send = Send("POST", "/tasks", json=body, headers={"Idempotency-Key": key}, refusals=refusals)
     try:
-        return server.ask(send)[0]
+        return server.post("/tasks", body, key=key, refusals={429} if "maxWait" in body else ())
     except Forbidden:
         say(f"{body['userId']} is the user of this task; another one: --user, or login --user")
         raise

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workers.arguments import count
 from workers.command import exits, pages
 from workers.command.filters import add_filters, filter_of
 from workers.command.output import say, write_json
+from workers.command.paths import path
 from workers.command.running import add_json, with_server
-from workers.command.server import Server, segment
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -46,14 +49,12 @@ def newest(server: Server, chosen: Mapping[str, Any], most: int) -> tuple[list[d
 
 
 def _one(server: Server, args: Namespace) -> int:
-    task = server.get(f"/tasks/{segment(args.task_id)}")
+    task = server.get(path("tasks", args.task_id))
     if args.json:
         write_json(task)
         return exits.DONE
     from workers.command import tables
 
-    waiting = (
-        server.get(f"/tasks/{segment(args.task_id)}/progress").get("waiting") if task["status"] == "QUEUED" else None
-    )
+    waiting = server.get(path("tasks", args.task_id, "progress")).get("waiting") if task["status"] == "QUEUED" else None
     tables.console().print(tables.task(task, waiting))
     return exits.DONE

@@ -9,19 +9,17 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gpu_orchestrator_client.commands import Send
 from gpu_orchestrator_client.errors import OrchestratorError, TooManyRequests, Unavailable, Unreachable
-from gpu_orchestrator_client.streams import Stream
 from workers.command import exits, profile
 from workers.command.course import Update
 from workers.command.output import say, write_json
 from workers.command.profile import Profile
 from workers.command.running import add_json, guarded
-from workers.command.server import Server
 from workers.command.spans import now_ms
 
 if TYPE_CHECKING:
     from workers.command.fleet import Fleet
+    from workers.command.server import Server
 
 EVERY_S = 1.0
 """Seconds between two calls."""
@@ -42,6 +40,7 @@ def run(args: Namespace) -> int:
 
 def _top(chosen: Profile, args: Namespace) -> int:
     from workers.command.fleet import Fleet, shown
+    from workers.command.server import Server
 
     fleet = Fleet(chosen.url)
     if sys.stdout.isatty() and not args.json:
@@ -63,6 +62,7 @@ def _live(chosen: Profile, fleet: Fleet) -> int:
 
     from workers.command import tables
     from workers.command.fleet import shown
+    from workers.command.server import Server
 
     console = tables.console()
     changed = threading.Event()
@@ -94,6 +94,9 @@ def _try(read: Callable[[Server, Fleet], None], server: Server, fleet: Fleet) ->
 
 def _follow(chosen: Profile, fleet: Fleet, changed: threading.Event) -> None:
     """Note what happens, while the program runs. Without the stream all is read every ten seconds."""
+    from gpu_orchestrator_client.streams import Stream
+    from workers.command.server import Server
+
     try:
         for update in Server(chosen, lambda _: None).follow(Stream("/stream", Update, {"after": "now"})):
             fleet.events.append(update)
@@ -111,7 +114,7 @@ def _read_health(server: Server, fleet: Fleet) -> None:
 
 
 def _read_nodes(server: Server, fleet: Fleet) -> None:
-    fleet.nodes, headers = server.ask(Send("GET", "/gpus", {"page": 1, "size": MOST_NODES}))
+    fleet.nodes, headers = server.read("/gpus", {"page": 1, "size": MOST_NODES})
     fleet.total_nodes = int(headers.get("x-total-count", len(fleet.nodes)))
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from workers.command import exits
 from workers.command.output import say, write_json
+from workers.command.paths import path
 from workers.command.running import add_json, with_server
-from workers.command.server import Server, segment
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -21,7 +25,7 @@ def run(args: Namespace) -> int:
 
 
 def _undrain(server: Server, args: Namespace) -> int:
-    message = server.post(f"/gpus/{segment(args.gpu_id)}/undrain")
+    message = server.post(path("gpus", args.gpu_id, "undrain"))
     if args.json:
         write_json({"gpuId": args.gpu_id, "message": message})
     else:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from workers.command.running import add_json, with_server
-from workers.command.server import Server
+
+if TYPE_CHECKING:
+    from workers.command.server import Server
 
 
 def configure(parser: ArgumentParser) -> None:
