@@ -18,7 +18,7 @@ import pytest
 from gpu_orchestrator_client.errors import Forbidden, Unavailable
 from tests.unit.fake_api import FakeApi, serving, sse
 from workers.cli import main
-from workers.command import many, output, profile, server, top
+from workers.command import drain, many, output, profile, server, top
 from workers.command.fleet import Fleet
 
 CREATED = {"taskId": "task_1", "displayId": 1, "status": "QUEUED", "estimatedWaitTime": 95}
@@ -55,6 +55,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv(profile.KEY, "secret")
     monkeypatch.setattr(many, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(drain, "PAUSE_S", 0.0)
     with ExitStack() as opened:
 
         def serve(answers: dict[str, list[Any]]) -> FakeApi:
@@ -349,6 +350,18 @@ class TestNodes:
         assert api.calls[-1].body == {"reason": "fan", "deadline": 1_893_456_000_000}
         assert main(["undrain", "gpu_001"]) == 0
         assert "GPU已恢复接收任务" in capsys.readouterr().err
+
+    def test_a_drain_waits_until_a_node_is_empty(self, serve: Serve, capsys: Captured) -> None:
+        def left(number: int) -> tuple[int, Any]:
+            return 200, {"draining": True, "drain": {"remaining": number}}
+
+        undrained = (200, {"draining": False, "drain": None})
+        drained = {"POST /gpus/g/drain": [(200, "GPU已停止接收新任务")]}
+        serve({**drained, "GET /gpus/g": [left(2), left(2), left(1), left(0)]})
+        assert main(["drain", "g", "--reason", "fan", "--wait"]) == 0
+        assert capsys.readouterr().err == "g: 2 left\ng: 1 left\ng: GPU已停止接收新任务\n"
+        serve({**drained, "GET /gpus/g": [left(2), undrained]})
+        assert main(["drain", "g", "--reason", "fan", "--wait"]) == 1
 
     def test_a_key_that_may_not(self, serve: Serve, capsys: Captured) -> None:
         serve({"GET /gpus": [(403, "权限不足")]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,14 @@ from workers.command.running import add_json, with_server
 if TYPE_CHECKING:
     from workers.command.server import Server
 
+PAUSE_S = 2.0
+
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("gpu_id", metavar="GPU_ID")
     parser.add_argument("--reason", required=True, help="why; others see it")
     parser.add_argument("--deadline", type=expiry, metavar="1h|TIME", help="what still runs then is handed back")
+    parser.add_argument("--wait", action="store_true", help="until nothing runs on it any more")
     add_json(parser)
 
 
@@ -32,8 +36,24 @@ def _drain(server: Server, args: Namespace) -> int:
     if args.deadline is not None:
         body["deadline"] = round(args.deadline.timestamp() * 1000)
     message = server.post(path("gpus", args.gpu_id, "drain"), body)
+    if args.wait and not _is_empty(server, args.gpu_id):
+        return exits.FAILED
     if args.json:
         write_json({"gpuId": args.gpu_id, "message": message})
     else:
-        say(f"{args.gpu_id}: {message}. What it runs goes on: gpu-orchestrator nodes")
+        say(f"{args.gpu_id}: {message}")
     return exits.DONE
+
+
+def _is_empty(server: Server, gpu_id: str) -> bool:
+    """Wait until nothing runs on a node. False if somebody undrains it meanwhile."""
+    left = None
+    while (node := server.get(path("gpus", gpu_id)))["draining"]:
+        if (remaining := node["drain"]["remaining"]) == 0:
+            return True
+        if remaining != left:
+            say(f"{gpu_id}: {remaining} left")
+        left = remaining
+        time.sleep(PAUSE_S)
+    say(f"{gpu_id} is not draining any more")
+    return False

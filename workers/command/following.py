@@ -44,7 +44,7 @@ def follow(server: Server, task_id: str, view: View) -> int:
 
 def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
     course.see(update)
-    if course.status == "QUEUED" and course.reason is None and update.kind in {"snapshot", "place"}:
+    if course.status == "QUEUED" and update.kind in {"snapshot", "place"}:
         found = server.get(path("tasks", task_id, "progress"))
         waiting = found.get("waiting") or {}
         course.reason = waiting.get("reason")

@@ -127,7 +127,7 @@ class Server:
             why = str(error_of(heard))
             said, at = self._said
             if why != said or time.monotonic() - at > AGAIN_S:
-                self._say(f"{self.url}: {why}; trying again")
+                self._say(f"{self.url}: {why}; trying again" + (f" in {seconds:.0f} s" if seconds > 1 else ""))
                 self._said = (why, time.monotonic())
         time.sleep(seconds)
 
