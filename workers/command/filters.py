@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +12,8 @@ STATUSES = ("QUEUED", "PROCESSING", "COMPLETED", "FAILED", "TIMEOUT")
 END_REASONS = ("COMPLETED", "FAILED", "TIMEOUT", "REJECTED", "POISON", "CANCELLED", "EXPIRED", "DEADLINE")
 
 
-def add_filters(parser: ArgumentParser, statuses: tuple[str, ...] = STATUSES) -> None:
-    """Add the options."""
+def add_filters(parser: ArgumentParser, statuses: tuple[str, ...] = STATUSES) -> _ArgumentGroup:
+    """Add the options; their group."""
     chosen = parser.add_argument_group("which tasks; with several options those that fit all of them")
     chosen.add_argument("--status", type=str.upper, choices=statuses)
     chosen.add_argument("--type", type=int64, metavar="N", help="of this taskType")
@@ -24,6 +24,7 @@ def add_filters(parser: ArgumentParser, statuses: tuple[str, ...] = STATUSES) ->
     chosen.add_argument("--end-reason", type=str.upper, choices=END_REASONS, metavar="REASON", help="CANCELLED, …")
     chosen.add_argument("--since", type=ago, metavar="1h|TIME", help="created after that: ago, or an ISO 8601 time")
     chosen.add_argument("--before", type=ago, metavar="1h|TIME", help="created before that")
+    return chosen
 
 
 def filter_of(args: Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,15 @@ PAUSES_S = (0.2, 0.3, 0.5, 1.0)
 """Seconds between looks at an operation; the last one again and again."""
 
 
-def add_choice(parser: ArgumentParser, statuses: tuple[str, ...]) -> None:
-    """Options for the tasks that a bulk operation is about."""
+def add_choice(parser: ArgumentParser, statuses: tuple[str, ...]) -> _ArgumentGroup:
+    """Add options for the tasks that a bulk operation is about; the group of the filters."""
     parser.add_argument("task_ids", metavar="TASK_ID", nargs="*")
-    add_filters(parser, statuses)
+    chosen = add_filters(parser, statuses)
     parser.add_argument("--all", action="store_true", help="all that can be")
     parser.add_argument("--dry-run", action="store_true", help="only count them")
     parser.add_argument("-y", "--yes", action="store_true", help="don't ask")
     add_json(parser)
+    return chosen
 
 
 def choice_of(args: Namespace) -> dict[str, Any] | None:

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 
 def configure(parser: ArgumentParser) -> None:
-    add_choice(parser, ("FAILED", "TIMEOUT"))
-    parser.add_argument(
-        "--failed", action="store_const", const="FAILED", dest="status", help="the same as --status FAILED"
-    )
+    chosen = add_choice(parser, ("FAILED", "TIMEOUT"))
+    chosen.add_argument("--failed", action="store_const", const="FAILED", dest="status", help="--status FAILED")
 
 
 def run(args: Namespace) -> int:
