@@ -135,7 +135,7 @@ def test_what_is_no_use_repeating_raises_by_its_code(status: int, kind: type[Orc
     assert len(played.sent) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"data": {}}', b'{"data": 1}'])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"data": {}}', b'{"data": 1}', b"[" * 100_000])
 def test_an_answer_of_somebody_else_says_so(body: bytes) -> None:
     with pytest.raises(BadAnswer):
         Played(Reply(200, {}, body)).run(core.submit({}, "key"))
@@ -289,6 +289,23 @@ def test_bulk_operations_choose_by_ids_or_by_a_filter() -> None:
     for ids, which in ((None, None), (["a"], {"app": "a"})):
         with pytest.raises(ValueError, match="ids or by a filter"):
             played.run(core.bulk("cancel", ids, which, dry_run=False, key="key"))
+
+
+def test_a_moment_that_no_clock_shows_is_a_bad_answer() -> None:
+    with pytest.raises(BadAnswer):
+        Played(answer(TASK | {"createdAt": 10**20})).run(core.task("t1"))
+
+
+@pytest.mark.parametrize("key", ["", " ", "a\nb", "é"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="one line of ASCII"):
+        Played().run(core.submit({}, key))
+
+
+@pytest.mark.parametrize("task_id", ["", ".", ".."])
+def test_what_is_no_id_is_refused(task_id: str) -> None:
+    with pytest.raises(ValueError, match="is no id"):
+        Played().run(core.task(task_id))
 
 
 def test_an_id_is_no_path() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from gpu_orchestrator_client.calls import call
 from gpu_orchestrator_client.commands import Reply, Send, Steps
@@ -18,7 +18,7 @@ def parsed(reply: Reply, kind: type[M]) -> M:
     """The `data` of an answer. Raises BadAnswer."""
     try:
         return TypeAdapter(kind).validate_python(json.loads(reply.body)["data"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadAnswer(f"not an answer of the API: {error}") from error
 
 

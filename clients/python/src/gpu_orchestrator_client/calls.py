@@ -71,6 +71,6 @@ def error_of(heard: Reply | Lost) -> OrchestratorError:
         return Unreachable(f"no answer: {str(heard.error) or repr(heard.error)}")
     try:
         message = str(json.loads(heard.body)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = "no message"
     return BY_CODE.get(heard.status, ServerError)(heard.status, message, retry_after_s(heard))

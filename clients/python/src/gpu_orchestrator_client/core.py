@@ -20,11 +20,15 @@ WAIT_S = 30
 """The longest time that one call waits for a task's end."""
 PAGE = 100
 EVENTS = 1000
+AHEAD = 4000
+"""Tasks that `map` creates ahead of the result that it waits for: many, and fewer than an owner may have waiting."""
 BUSY = frozenset({429})
 
 
 def path(folder: str, name: str, *more: str) -> str:
-    """The path of one thing; its name is no path."""
+    """The path of one thing; its name is no path. Raises ValueError for a name that no thing has."""
+    if name in ("", ".", ".."):
+        raise ValueError(f"{name!r} is no id")
     return "/".join(("", folder, quote(name, safe=""), *more))
 
 
@@ -33,9 +37,15 @@ def new_key() -> str:
     return uuid.uuid4().hex
 
 
+def _once(key: str) -> dict[str, str]:
+    if not (key.isascii() and key.isprintable() and key.strip()):
+        raise ValueError("an Idempotency-Key is one line of ASCII")
+    return {"Idempotency-Key": key}
+
+
 def submit(task: Body, key: str) -> Steps[Submitted]:
     """Create a task. With `maxWait`, 429 is the answer and not repeated."""
-    send = Send("POST", "/tasks", json=task, headers={"Idempotency-Key": key}, refusals=_refusals([task]))
+    send = Send("POST", "/tasks", json=task, headers=_once(key), refusals=_refusals([task]))
     return parsed((yield from call(send)), Submitted)
 
 
@@ -43,10 +53,14 @@ def submit_many(tasks: Sequence[Body], key: str) -> Steps[list[Submitted]]:
     """Create tasks in order, up to 1,000 in a transaction; each such batch is all or nothing."""
     created: list[Submitted] = []
     for number, batch in enumerate(batches(tasks)):
-        headers = {"Idempotency-Key": f"{key}-{number}"}
-        send = Send("POST", "/tasks/batch", json={"tasks": batch}, headers=headers, refusals=_refusals(batch))
-        created += parsed((yield from call(send)), list[Submitted])
+        created += yield from submit_batch(batch, f"{key}-{number}")
     return created
+
+
+def submit_batch(batch: Sequence[Body], key: str) -> Steps[list[Submitted]]:
+    """Create tasks in order in one transaction."""
+    send = Send("POST", "/tasks/batch", json={"tasks": batch}, headers=_once(key), refusals=_refusals(batch))
+    return parsed((yield from call(send)), list[Submitted])
 
 
 def _refusals(tasks: Sequence[Mapping[str, Any]]) -> frozenset[int]:
@@ -125,7 +139,7 @@ def cancel(task_id: str, reason: str | None = None) -> Steps[None]:
 
 
 def retry(task_id: str, key: str) -> Steps[Submitted]:
-    reply = yield from call(Send("POST", path("tasks", task_id, "retry"), headers={"Idempotency-Key": key}))
+    reply = yield from call(Send("POST", path("tasks", task_id, "retry"), headers=_once(key)))
     return parsed(reply, Submitted)
 
 
@@ -152,7 +166,7 @@ def bulk(
         "reason": reason,
     }
     body = {name: value for name, value in given.items() if value is not None}
-    reply = yield from call(Send("POST", f"/tasks/{kind}", json=body, headers={"Idempotency-Key": key}))
+    reply = yield from call(Send("POST", f"/tasks/{kind}", json=body, headers=_once(key)))
     known = {"kind": kind.upper(), "state": "DONE" if dry_run else "RUNNING"}
     return parsed(reply, Operation).model_copy(update=known)
 

@@ -11,7 +11,10 @@ from pydantic.alias_generators import to_camel
 
 
 def _moment(value: object) -> object:
-    return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else value
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else value
+    except (OSError, OverflowError):
+        raise ValueError("no moment that can be told") from None
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]

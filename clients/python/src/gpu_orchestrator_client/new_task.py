@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, TypedDict
 
@@ -83,9 +83,9 @@ class NewTask(BaseModel):
         return {"app": app, "userId": user_id} | given
 
 
-def batches(tasks: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+def batches(tasks: Iterable[Body]) -> Iterator[list[Body]]:
     """The tasks in order, as many at once as the API takes."""
-    batch: list[Mapping[str, Any]] = []
+    batch: list[Body] = []
     size, types, apps = 0, set[Any](), set[Any]()
     for task in tasks:
         length = len(json.dumps(task).encode())

@@ -68,7 +68,7 @@ class Messages:
             return None
         try:
             return kind, dict(json.loads(data))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BadAnswer(f"not a message of the API: {error}") from error
 
 
@@ -76,7 +76,7 @@ class Messages:
 class Stream(Generic[T]):
     """One stream over as many connections as it takes; `ends_with` is the kind of its last message, if it has one.
 
-    Until its first message it has the patience of a call; after that it goes on for ever.
+    Until its first message it has the patience of a call; after that it goes on without end.
     """
 
     path: str

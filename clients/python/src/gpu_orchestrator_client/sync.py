@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -13,7 +14,7 @@ import httpx
 from gpu_orchestrator_client import core
 from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
 from gpu_orchestrator_client.models import Event, Group, Node, Operation, Progress, Submitted, Task
-from gpu_orchestrator_client.new_task import NewTask, TaskOptions
+from gpu_orchestrator_client.new_task import NewTask, TaskOptions, batches
 from gpu_orchestrator_client.options import Options
 from gpu_orchestrator_client.streams import Stream, check_answer
 from gpu_orchestrator_client.updates import Update, event_of, update_of
@@ -51,21 +52,30 @@ class Client:
     ) -> Submitted:
         """Create a task. With the same `key` (an Idempotency-Key) and the same task it is created once."""
         new = NewTask(task_type=task_type, payload=payload, **more)
-        return self._run(core.submit(self._options.body(new), key or core.new_key()))
+        return self._run(core.submit(self._options.body(new), core.new_key() if key is None else key))
 
     def submit_many(self, tasks: Iterable[NewTask], *, key: str | None = None) -> list[Submitted]:
         """Create tasks in order, up to a thousand in a transaction. After an error the same `key` and tasks go on."""
-        return self._run(core.submit_many([self._options.body(one) for one in tasks], key or core.new_key()))
+        return self._run(
+            core.submit_many([self._options.body(one) for one in tasks], core.new_key() if key is None else key)
+        )
 
     def map(
         self, task_type: int, payloads: Iterable[Any], *, timeout: float = 3600.0, **more: Unpack[TaskOptions]
     ) -> Iterator[dict[str, Any] | None]:
         """Create a task for each payload and yield the results in order. Raises at the first task without one.
 
-        `timeout` in seconds, for each result from when it is waited for.
+        It begins with the first result that is asked for, and creates some thousand tasks ahead. `timeout` in seconds,
+        for each result from when it is waited for.
         """
-        created = self.submit_many(NewTask(task_type=task_type, payload=one, **more) for one in payloads)
-        return (self.result(one.task_id, timeout=timeout) for one in created)
+        created = deque[Submitted]()
+        bodies = (self._options.body(NewTask(task_type=task_type, payload=one, **more)) for one in payloads)
+        for batch in batches(bodies):
+            created += self._run(core.submit_batch(batch, core.new_key()))
+            while len(created) > core.AHEAD:
+                yield self.result(created.popleft().task_id, timeout=timeout)
+        while created:
+            yield self.result(created.popleft().task_id, timeout=timeout)
 
     def result(
         self, task_id: str, *, timeout: float = 3600.0, cancel_on_timeout: bool = False
@@ -125,7 +135,7 @@ class Client:
 
     def retry(self, task_id: str, *, key: str | None = None) -> Submitted:
         """Create a task like one that has failed or timed out."""
-        return self._run(core.retry(task_id, key or core.new_key()))
+        return self._run(core.retry(task_id, core.new_key() if key is None else key))
 
     def set_priority(self, task_id: str, priority: int) -> None:
         """Change the priority of a task that waits."""

@@ -26,7 +26,8 @@ def verify_webhook(
     """The event that a webhook carries.
 
     `body` as it came, byte for byte; `secret` as the API gave it (`whsec_…`), or the old and the new one during a
-    rotation. Raises BadSignature if none of them has signed it, or if it was sent more than `tolerance_s` ago.
+    rotation. Raises BadSignature if none of them has signed it, or if it was sent more than `tolerance_s` ago, and
+    ValueError if a secret is none.
     """
     given = {name.lower(): value for name, value in headers.items()}
     try:

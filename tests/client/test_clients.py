@@ -1,0 +1,111 @@
+"""Both clients over an API that is played in process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gpu_orchestrator_client import AsyncClient, Client, core
+from tests.client.test_core import CREATED, TASK
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def ok(data: Any) -> httpx.Response:
+    return httpx.Response(200, json={"code": 200, "message": "成功", "data": data})
+
+
+def everything(handler: Handler, use: Callable[[Any], Any], kind: type) -> list[Any]:
+    """What a method yields, or all that it returns, of either client."""
+    transport = httpx.MockTransport(handler)
+    if kind is Client:
+        with Client("http://api", "key") as client:
+            client._http = httpx.Client(base_url="http://api/api/v2", transport=transport)
+            found: Iterator[Any] = use(client)
+            return list(found)
+
+    async def run() -> list[Any]:
+        async with AsyncClient("http://api", "key") as client:
+            client._http = httpx.AsyncClient(base_url="http://api/api/v2", transport=transport)
+            found: AsyncIterator[Any] = use(client)
+            return [one async for one in found]
+
+    return asyncio.run(run())
+
+
+BOTH = pytest.mark.parametrize("kind", [Client, AsyncClient])
+
+
+@BOTH
+def test_a_map_creates_ahead_but_not_everything(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "AHEAD", 1000)
+    created: list[int] = []
+    most = 0
+
+    def api(request: httpx.Request) -> httpx.Response:
+        nonlocal most
+        if request.method == "POST":
+            numbers = [json.loads(one["payload"]) for one in json.loads(request.content)["tasks"]]
+            created.extend(numbers)
+            return ok([{**CREATED, "taskId": str(n)} for n in numbers])
+        number = int(request.url.path.split("/")[-2])
+        most = max(most, len(created) - number)
+        return ok({"taskId": str(number), "status": "COMPLETED", "result": {"n": number}})
+
+    total = 3500
+    found = everything(api, lambda client: client.map(2, range(total)), kind)
+    assert [one["n"] for one in found] == list(range(total)) == created
+    assert most == 2000
+
+
+@BOTH
+def test_a_task_that_newer_ones_push_to_the_next_page_comes_once(kind: type) -> None:
+    ids = [f"t{n}" for n in range(150)]
+    pages = {"1": ids[:100], "2": ids[97:]}
+
+    def api(request: httpx.Request) -> httpx.Response:
+        assert request.url.params["groupId"] == "g"
+        return ok([{**TASK, "taskId": one} for one in pages[request.url.params["page"]]])
+
+    found = everything(api, lambda client: client.tasks(groupId="g"), kind)
+    assert [one.task_id for one in found] == ids
+
+
+@BOTH
+def test_the_event_log_is_read_to_its_end(kind: type) -> None:
+    def api(request: httpx.Request) -> httpx.Response:
+        first = int(request.url.params.get("after", "0"))
+        events = [{"id": str(n + 1), "type": "task.ended", "time": 1, "data": {}} for n in range(first, 1500)][:1000]
+        answer = ok(events)
+        answer.headers["X-Next-Cursor"] = str(first + len(events))
+        return answer
+
+    found = everything(api, lambda client: client.events(types=["task.ended"]), kind)
+    assert [one.id for one in found] == [str(n + 1) for n in range(1500)]
+
+
+@BOTH
+def test_a_stream_that_breaks_resumes(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpu_orchestrator_client.calls.PAUSE_S", 0.01)
+    monkeypatch.setattr("gpu_orchestrator_client.streams.PAUSE_S", 0.01)
+    asked: list[str | None] = []
+
+    def api(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("Last-Event-ID"))
+        if len(asked) == 1:
+            raise httpx.ConnectError("refused")
+        if len(asked) == 2:
+            return httpx.Response(503, json={"message": "away"})
+        event = f"id: e{len(asked)}\nevent: snapshot\ndata: {json.dumps(TASK)}\n\nid: torn"
+        end = f"event: end\ndata: {json.dumps(TASK)}\n\n"
+        text = end if len(asked) == 4 else event
+        return httpx.Response(200, text=text, headers={"Content-Type": "text/event-stream; charset=utf-8"})
+
+    found = everything(api, lambda client: client.watch("t1"), kind)
+    assert [one.kind for one in found] == ["snapshot", "end"]
+    assert asked == [None, None, None, "e3"]
