@@ -31,7 +31,7 @@ from tests.e2e.inside import select
 HUNDRED = Path(__file__).parents[1] / "client" / "hundred.py"
 TASKS = 100
 KILLS = int(os.environ.get("CLIENT_KILLS", "2"))
-STOPPED_S = float(os.environ.get("CLIENT_STOPPED_S", "3"))
+STOPPED_S = float(os.environ.get("CLIENT_STOPPED_S", "0"))
 PYTHON = os.environ.get("CLIENT_PYTHON", sys.executable)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 from infra.settings import ENV_PREFIX, Settings
 from workers.cli import COMMANDS
 
-COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
 ONLY_FOR_COMPOSE = {"ORCHESTRATOR_PUBLISH"}  # where the API's port is published; no program reads it
 NOT_HANDED_ON = {
     "DATA_DIR": "only the embedded stack has one; the image names a folder",
@@ -123,3 +125,17 @@ def test_dependencies_exist_and_can_be_waited_for(services: dict[str, Any]) -> N
                 assert "healthcheck" in needed
             else:
                 assert needed["restart"].startswith("on-failure")
+
+
+def test_the_image_gets_every_package_and_nothing_that_is_held_back() -> None:
+    recipe = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = {name for line in re.findall(r"^COPY (.+) \S+$", recipe, re.MULTILINE) for name in line.split()}
+    let_through = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE))
+    assert copied == let_through
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"][
+        "find"
+    ]
+    for name in found["include"]:
+        [folder] = [ROOT / where for where in found["where"] if (ROOT / where / name.rstrip("*")).is_dir()]
+        package = folder / name.rstrip("*")
+        assert package.relative_to(ROOT).parts[0] in copied
