@@ -8,7 +8,18 @@ from typing import Any
 import httpx
 import pytest
 
-from gpu_orchestrator_client import Attempt, BadAnswer, Change, Client, End, Place, Snapshot, Unauthorized, Unreachable
+from gpu_orchestrator_client import (
+    Attempt,
+    BadAnswer,
+    Change,
+    Client,
+    End,
+    Place,
+    Snapshot,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
 from gpu_orchestrator_client.commands import Lost, Reply
 from gpu_orchestrator_client.streams import Stream
 from gpu_orchestrator_client.updates import Update, event_of, update_of
@@ -106,6 +117,8 @@ def test_before_its_first_message_it_gives_up_and_later_never() -> None:
 
     with pytest.raises(Unreachable):
         cut(of_task())
+    with pytest.raises(Unavailable):
+        of_task().pause_s(Reply(503, {"retry-after": "3600"}, b""))
     stream = of_task()
     list(stream.feed(message("snapshot", TASK, "e1")))
     assert cut(stream) > 100

@@ -25,8 +25,6 @@ T = TypeVar("T")
 QUIET_S = 45.0
 """Seconds without a line after which a stream counts as broken; the API sends a comment every 15."""
 MEDIA_TYPE = "text/event-stream"
-
-
 _END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 """The end of a line. A carriage return that comes last may be half of one."""
 
@@ -101,7 +99,7 @@ class Stream(Generic[T]):
         """The messages that bytes complete. Raises BadAnswer."""
         for kind, data in self._messages.feed(chunk):
             self._pause_s, self._began = PAUSE_S, True
-            self.ended = kind == self.ends_with
+            self.ended = self.ended or kind == self.ends_with
             if (one := self.parse(kind, data)) is not None:
                 yield one
 
@@ -114,14 +112,14 @@ class Stream(Generic[T]):
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._tries += 1
         self._waited_s += pause + (0 if heard is None else heard.took_s)
-        is_over = not self._began and self._tries >= LEAST_TRIES and self._waited_s > PATIENCE_S
-        if heard is not None and is_over:
+        is_early = self._began or (isinstance(heard, Lost) and self._tries < LEAST_TRIES)
+        if heard is not None and self._waited_s > PATIENCE_S and not is_early:
             raise error_of(heard)
         return pause
 
 
 def check_answer(reply: Reply) -> None:
-    """Raise what it is no use repeating a stream's call after: ApiError, BadAnswer."""
+    """Raise ApiError or BadAnswer where another try is no use."""
     if reply.status == 200 and not reply.headers.get("content-type", "").startswith(MEDIA_TYPE):
         raise BadAnswer("not an answer of the API: no stream of events")
     if reply.status != 200 and reply.status not in REPEATED:
