@@ -75,15 +75,19 @@ async def _last_hour(connection: Connection) -> None:
     await connection.execute(
         """
         INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,
-                           max_retries, queue_rank, gpu_id, created_at, started_at, completed_at, engine_started_at,
+                           max_retries, queue_rank, created_at, started_at, completed_at, engine_started_at,
                            attempts)
         SELECT 'past_' || i, 907 + i %% 3, CASE WHEN i %% 23 = 0 THEN 'FAILED' ELSE 'COMPLETED' END, 'user_' || i %% 7,
-               (ARRAY['studio', 'batch', 'preview'])[1 + i %% 3], 1, 0, '{}', 60000, 0, 0, 'gpu_' || 10 + i %% 12,
+               (ARRAY['studio', 'batch', 'preview'])[1 + i %% 3], 1, 0, '{}', 60000, 0, 0,
                at - make_interval(secs => took + 20), at - make_interval(secs => took), at, at, 1
           FROM (SELECT i, 12 + abs(hashint4(i)) %% 70 AS took,
                        clock_timestamp() - make_interval(secs => 5 + (i / 48) * 92 + abs(hashint4(i + 7)) %% 12) AS at
                   FROM generate_series(1, 1700) i) g
         """
+    )
+    await connection.execute(
+        "UPDATE tasks SET gpu_id = 'gpu_' || 10 + CAST(substr(task_id, 6) AS integer) %% 12"
+        " WHERE task_id ~ '^past_[0-9]+$'"
     )
     await connection.execute(
         """
@@ -93,7 +97,7 @@ async def _last_hour(connection: Connection) -> None:
                started_at, completed_at, completed_at, completed_at,
                CASE status WHEN 'FAILED' THEN 'FAILED' ELSE 'SUCCEEDED' END,
                CASE status WHEN 'FAILED' THEN 'model server closed the connection after ' || display_id || ' ms' END
-          FROM tasks WHERE task_id LIKE 'past\\_%%' AND task_type >= 907
+          FROM tasks WHERE task_id ~ '^past_[0-9]+$'
         """
     )
 

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 
 from api.console.pages import PAGES
-from tests.console.conftest import DESK, Visit
+from tests.console.conftest import DESK, Person, Visit
 from tests.console.world import World
 
 PHONE = {"width": 390, "height": 844}
@@ -18,9 +18,21 @@ RULES = {
 }
 
 
+FEW = {"tasks": "?taskType=905", "queue": "?taskType=905", "audit": "?action=gpu.drain"}
+"""Rows enough: axe looks at each."""
+
+
 def path_of(path: str, seen: World) -> str:
     """A page's address, with what there is of each kind."""
     return path.format(task_id=seen.completed, gpu_id=seen.node, webhook_id=seen.webhook, node_id=seen.node)
+
+
+async def width_on_a_phone(person: Person) -> int:
+    """The width of the page in pixels, where the screen is as narrow as a phone's."""
+    await person.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    width: int = await person.page.evaluate("() => document.scrollingElement.scrollWidth")
+    await person.page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    return width
 
 
 @pytest.mark.parametrize(("language", "theme"), KINDS)
@@ -28,18 +40,27 @@ async def test_every_page(visit: Visit, the_world: World, language: str, theme: 
     person = await visit(language, theme)
     found = {}
     for page in PAGES:
-        await person.open(path_of(page.path, the_world))
+        await person.open(path_of(page.path, the_world) + FEW.get(page.name, ""))
         results = (await Axe().run(person.page, options=RULES)).response
         if results["violations"]:
             found[page.name] = [(one["id"], [node["target"] for node in one["nodes"]]) for one in results["violations"]]
-        await person.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-        width = await person.page.evaluate("() => document.scrollingElement.scrollWidth")
-        if width > PHONE["width"]:
+        if theme == "light" and (width := await width_on_a_phone(person)) > PHONE["width"]:
             found[f"{page.name} on a phone"] = [("wide", [[str(width)]])]
-        await person.page.set_viewport_size(DESK)  # type: ignore[arg-type]
     assert not found, json.dumps(found, indent=1)
     assert person.complaints == []
     assert await person.page.evaluate("() => document.documentElement.lang") == {"en": "en", "zh": "zh-CN"}[language]
+
+
+async def test_the_first_page_is_small(visit: Visit, the_world: World) -> None:
+    """With stylesheet, script and icon, as they come over the wire."""
+    person, sizes = await visit(), []
+    network = await person.page.context.new_cdp_session(person.page)
+    network.on("Network.loadingFinished", lambda one: sizes.append(one["encodedDataLength"]))
+    await network.send("Network.enable")
+    await network.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    await person.open("/now")
+    assert len(sizes) >= 3
+    assert sum(sizes) <= 100 * 1024
 
 
 async def test_a_page_for_each_state_of_a_task(visit: Visit, the_world: World) -> None:

@@ -62,7 +62,7 @@ async def build(api: Api, make_node: MakeNode) -> World:
     waiting = await api.create(WAITS, app="studio")
     bodies = [
         {"taskType": WAITS, "userId": f"user_{n % 3}", "app": f"app_{n % 4}", "payload": "{}", "priority": 1 + n % 2}
-        for n in range(60)
+        for n in range(8)
     ]
     await api.post("/tasks/batch", {"tasks": bodies})
     await api.create(WAITS, app=HOSTILE)
@@ -109,10 +109,12 @@ def _ago(seconds: float) -> Sql:
 
 async def _task(connection: Connection, task_id: str, status: str, gpu_id: str, ended_s: float, **more: object) -> None:
     await rows.task(
-        connection, task_id, task_type=FAILS, status=status, gpu_id=gpu_id, app="studio", user_id="user_1",
+        connection, task_id, task_type=FAILS, status=status, app="studio", user_id="user_1",
         created_at=_ago(ended_s + 30), started_at=_ago(ended_s + 20), completed_at=_ago(ended_s),
         engine_started_at=_ago(ended_s + 30), timeout_ms=60_000, max_retries=1, attempts=1, **more,
     )  # fmt: skip
+    moved = "UPDATE tasks SET gpu_id = %(gpu_id)s WHERE task_id = %(task_id)s"  # as a claim: the counts follow that
+    await connection.execute(moved, {"gpu_id": gpu_id, "task_id": task_id})
 
 
 async def _attempt(
