@@ -54,3 +54,10 @@ def count(text: str) -> int:
     if (number := int64(text)) < 1:
         raise ArgumentTypeError("must be 1 or more")
     return number
+
+
+def word(text: str) -> str:
+    """A word of printable ASCII characters, as headers carry it."""
+    if re.fullmatch(r"[!-~]{1,255}", text) is None:
+        raise ArgumentTypeError("must be 1 to 255 printable ASCII characters without blanks")
+    return text

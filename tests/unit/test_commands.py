@@ -131,7 +131,7 @@ class TestSubmit:
         assert len(api.calls) == 1
         assert capsys.readouterr().err == "error: 预计等待过长 (429)\ntry again in 90 s\n"
 
-    @pytest.mark.parametrize("content", ["", "{", "{'a': 1}", "NaN", b"\xff\xfe{}", "[1,]"])
+    @pytest.mark.parametrize("content", ["", "{", "{'a': 1}", "NaN", b"\xff\xfe{}", "[1,]", "[" * 100_000])
     def test_a_file_that_is_no_json(self, serve: Serve, tmp_path: Path, content: str | bytes, capsys: Captured) -> None:
         api = serve({})
         assert main(["submit", "--type", "2", "-f", job(tmp_path, content)]) == 2
@@ -141,6 +141,12 @@ class TestSubmit:
     def test_a_file_that_is_not_there(self, serve: Serve, capsys: Captured) -> None:
         assert main(["submit", "--type", "2", "-f", "/nowhere/job.json"]) == 2
         assert "/nowhere/job.json" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("key", ["", "a b", "a\nb", "键"])
+    def test_a_key_that_no_header_carries(self, key: str, capsys: Captured) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["submit", "--type", "2", "--idempotency-key", key])
+        assert "printable ASCII" in capsys.readouterr().err
 
     def test_reads_standard_input(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
         api = serve({"POST /tasks": [(200, CREATED)]})

@@ -40,13 +40,14 @@ class Fleet:
 
 def shown(fleet: Fleet, height: int, now: float | None = None) -> RenderableType:
     """The whole screen, `height` lines at most."""
+    events = list(fleet.events)  # at once: another thread adds to them
     queues = sorted(fleet.metrics.get("queue_lengths", {}).items(), key=lambda one: -one[1])
-    rows = max(1, height - AROUND - max(1, min(len(queues), TYPES)) - len(fleet.events))
+    rows = max(1, height - AROUND - max(1, min(len(queues), TYPES)) - len(events))
     parts: list[RenderableType] = [_head(fleet), Text(), _queue(queues), Text()]
     parts.append(tables.nodes(fleet.nodes[:rows], now) if fleet.nodes else Text("no node", "dim"))
     hidden = fleet.total_nodes - len(fleet.nodes[:rows])
     parts.append(Text(f"… {hidden} more" if hidden > 0 else "", "dim"))
-    parts += [event(one) for one in reversed(fleet.events)]
+    parts += [event(one) for one in reversed(events)]
     return Group(*parts)
 
 

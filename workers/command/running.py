@@ -68,7 +68,7 @@ def guarded(work: Callable[[], int]) -> int:
     except NotSignedIn as error:
         say(f"error: {error}")
     except OSError as error:  # of standard output, as of a disk that is full
-        say(f"error: {error.strerror}")
+        say(f"error: {error.strerror or error}")
     except OrchestratorError as error:
         say(f"error: {error}")
         if (advice := advice_for(error)) is not None:

@@ -118,7 +118,7 @@ class Server:
     def _opened(self, send: Send) -> HTTPResponse:
         url = f"{self.url}/api/v2{send.path}" + (f"?{urlencode(send.params)}" if send.params else "")
         body = None if send.json is None else json.dumps(send.json, ensure_ascii=False).encode()
-        headers = {**self._headers, **send.headers, "Content-Type": "application/json"}
+        headers = {**self._headers, **send.headers, **({} if body is None else {"Content-Type": "application/json"})}
         request = Request(url, body, headers, method=send.method)
         return self._open(request, timeout=send.timeout_s)  # type: ignore[no-any-return]
 

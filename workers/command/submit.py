@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from gpu_orchestrator_client.errors import Forbidden, Unavailable, Unreachable
-from workers.arguments import duration, expiry, int64
+from workers.arguments import duration, expiry, int64, word
 from workers.command import exits, profile
 from workers.command.output import say, write, write_json
 from workers.command.paths import new_key
@@ -38,7 +38,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--deadline", type=expiry, metavar="2h|TIME", help="ends by then, running or not")
     parser.add_argument("--max-wait", type=duration, metavar="30s", help="refused if it would wait longer")
     parser.add_argument("--webhook", metavar="URL", help="gets its end")
-    parser.add_argument("--idempotency-key", metavar="KEY", help="the same key and task again: the same task")
+    parser.add_argument(
+        "--idempotency-key", type=word, metavar="KEY", help="the same key and task again: the same task"
+    )
     add_json(parser)
 
 
@@ -46,14 +48,17 @@ def run(args: Namespace) -> int:
     """0: created, or with --watch COMPLETED; else as `exits` says."""
     try:
         payload = payload_of(args.file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         say(f"error: {args.file}: {error}")
         return exits.USAGE
     return guarded(lambda: _submit(profile.current(), args, payload))
 
 
 def payload_of(name: str | None) -> str:
-    """The text of a file, which has to be JSON; an empty object without one. Raises OSError, ValueError."""
+    """The text of a file, which has to be JSON; an empty object without one.
+
+    Raises OSError, ValueError, RecursionError.
+    """
     if name is None:
         return "{}"
     if name == "-":
@@ -118,15 +123,15 @@ def _submit(chosen: Profile, args: Namespace, payload: str) -> int:
         write_json(created)
     else:
         write(created["taskId"])
-        wait_s = created.get("estimatedWaitTime")
-        say(
-            "its start is not known"
-            if wait_s is None
-            else f"starts in about {about(wait_s)}"
-            if wait_s
-            else "starts now"
-        )
+        say(start_of(created.get("estimatedWaitTime")))
     return exits.DONE
+
+
+def start_of(wait_s: int | None) -> str:
+    """When a task starts, as far as that is known."""
+    if wait_s is None:
+        return "its start is not known"
+    return f"starts in about {about(wait_s)}" if wait_s else "starts now"
 
 
 def _create(server: Server, body: dict[str, Any], key: str) -> Any:
