@@ -61,6 +61,8 @@ class Context:
         self.hub = Hub(self.database)
         self.gauges = Gauges(self.database, self.forecast, self.hub)
         self.sessions = Keyring(self.database, sessions.find_all)
+        self.links = Keyring(self.database, sessions.find_links)
+        self.keys = Keyring(self.database)
         self.streams = Allowance(MOST_STREAMS)
         self.waits = Allowance(MOST_WAITS)
 

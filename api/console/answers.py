@@ -17,6 +17,7 @@ from api.console.texts import N_, language_of
 from api.http.errors import ApiError, answer_to
 from api.middleware.authentication import COOKIE, caller_in
 from infra.db.ops.api_keys import Caller
+from infra.json.off_loop import off_loop
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ SAFE = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 TELLS = {
+    400: N_("This address is not understood"),
+    429: N_("Too many calls at once"),
     401: N_("You are signed out"),
     403: N_("Your key may not see this page"),
     404: N_("There is nothing here"),
@@ -43,6 +46,8 @@ TELLS = {
     500: N_("This page could not be made"),
 }
 ADVICE = {
+    400: N_("A filter or a number in it is not possible. Take it away, or begin again."),
+    429: N_("Your key calls more often than it may. Wait a moment, and try again."),
     401: N_("The session has ended, or its key is no longer valid. Nothing was lost. Sign in again."),
     403: N_("Sign in with a key of another role to see it."),
     404: N_("It may be gone, or belong to somebody else. Nothing was lost."),
@@ -51,12 +56,13 @@ ADVICE = {
 }
 
 
-def html(request: Request, text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+async def html(request: Request, text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A page, compressed where the browser takes that."""
     body = text.encode()
     more = {"Cache-Control": "no-store", "Vary": "Accept-Encoding, Accept-Language, Cookie"} | (headers or {})
     if len(body) >= WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
-        body = gzip.compress(body, 5, mtime=0)
+        plain = body
+        body = await off_loop.run(len(plain), lambda: gzip.compress(plain, 5, mtime=0))
         more["Content-Encoding"] = "gzip"
     return HTMLResponse(body, status, more)
 
@@ -106,14 +112,14 @@ def answered(endpoint: Endpoint, pages: tuple[Page, ...]) -> Endpoint:
                 raise refused
             answer = await endpoint(request)
         except Exception as error:  # noqa: BLE001  every failure is a page
-            answer = _failed(request, pages, error)
+            answer = await _failed(request, pages, error)
         answer.headers.update(SAFE)
         return answer
 
     return safely
 
 
-def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -> Response:
+async def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -> Response:
     status = answer_to(error).status_code  # logs what is a bug
     if status == 401 and request.method == "GET" and "x-part" not in request.headers:
         return RedirectResponse(f"/console/sign-in?back={quote(here(request), safe='')}", 303)
@@ -125,7 +131,7 @@ def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -> Resp
             status=status, tells=TELLS.get(status, TELLS[500]), advice=ADVICE.get(status, ADVICE[500]), detail=detail
         )
     )
-    return html(request, shell(request, pages, None, content, title=TELLS.get(status, TELLS[500])), status)
+    return await html(request, shell(request, pages, None, content, title=TELLS.get(status, TELLS[500])), status)
 
 
 def signed_in(request: Request) -> Caller | None:

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cachetools import LRUCache
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -19,15 +19,19 @@ from api.console.rendering import Rendering
 from api.routes.events import whose
 from infra.db.session import is_unavailable
 from infra.events.hub import Hub, Subscription, topics_of
+from infra.json.off_loop import off_loop
 from workflows.domain.role import Role
 
 log = logging.getLogger(__name__)
 
 LEAST_S, URGENT_S = 1.0, 0.25
-"""Seconds between two renderings of a page, and at least those before one that shows an event of a node or an alert."""
+"""Seconds between two renderings of a page, and those before one that shows an event of a node or an alert."""
+SHARE, URGENT_SHARE = 16, 4
+"""The same as multiples of the time that the last rendering took: a page takes a sixteenth of a core at most."""
+BIG = 2**20
 PING_S = 15.0
-MOST = 500
-"""Screens that are remembered."""
+MOST, IDLE_S = 200, 30.0
+"""Screens that are remembered, and seconds for which one is at which nobody looks."""
 
 
 class Shown(NamedTuple):
@@ -46,6 +50,7 @@ class Screen:
         self._id = secrets.token_hex(4)
         self._number = 0
         self._at = float("-inf")
+        self._took_s = 0.0
         self._now = Rendering()
         self._html = ""
         self._shape_at = 0
@@ -65,7 +70,8 @@ class Screen:
     async def _render(self) -> None:
         values = await self._page.contents(self._asked)
         self._at = time.monotonic()
-        new, old = rendering.page(self._page, self._asked, values), self._now
+        new, self._took_s = await off_loop.run(BIG, lambda: _timed(self._page, self._asked, values))
+        old = self._now
         changed = [name for name, part in new.parts.items() if old.parts.get(name) != part]
         if not changed and new.skeleton == old.skeleton and self._number:
             return
@@ -134,12 +140,26 @@ class Screen:
             while self._viewers and not events.is_ended:
                 found = await events.next(self._page.every_s)
                 urgent = any(not one.event.type.startswith("task.") for one in found)
-                await asyncio.sleep(max(0.0, self._at + (URGENT_S if urgent else LEAST_S) - time.monotonic()))
+                await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - time.monotonic()))
                 before = self._number
                 await self.shown(URGENT_S)
                 if self._number != before:
                     for viewer in self._viewers:
                         viewer.wake()
+
+    def _pause_s(self, *, urgent: bool) -> float:
+        return max(URGENT_S, URGENT_SHARE * self._took_s) if urgent else max(LEAST_S, SHARE * self._took_s)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody has looked at it for a while."""
+        return not self._viewers and time.monotonic() - self._at > IDLE_S
+
+
+def _timed(page: Page, asked: Asked, values: dict[str, Any]) -> tuple[Rendering, float]:
+    """The page, and the seconds of CPU that it took."""
+    began = time.thread_time()
+    return rendering.page(page, asked, values), time.thread_time() - began
 
 
 class Screens:
@@ -155,5 +175,7 @@ class Screens:
         key = (page.name, tuple(asked.path.items()), str(asked.query), asked.language, caller.role, *whose_is_it)
         screen: Screen | None = self._all.get(key)
         if screen is None:
+            for idle in [each for each, one in self._all.items() if one.is_idle]:
+                del self._all[idle]
             screen = self._all[key] = Screen(page, asked)
         return screen

@@ -21,6 +21,7 @@ from api.dependencies import Context
 from api.http.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from api.middleware.authentication import CONSOLE, caller_in
 from api.middleware.in_flight import turn_of
+from api.middleware.methods import is_head
 from api.routes.streams import AT_ONCE, Stream
 from infra.db.ops.api_keys import Caller
 from infra.events.allowance import Spent
@@ -56,8 +57,8 @@ def _page(context: Context, screens: Screens, page: Page) -> Endpoint:
         asked = Asked(context, caller, dict(request.path_params), request.query_params, language_of(request))
         shown = await screens.of(page, asked).shown()
         if "x-part" in request.headers:  # the script asks for the content alone
-            return html(request, shown.html, headers={"X-Version": shown.version})
-        return html(request, shell(request, PAGES, page, shown.html, version=shown.version))
+            return await html(request, shown.html, headers={"X-Version": shown.version})
+        return await html(request, shell(request, PAGES, page, shown.html, version=shown.version))
 
     return endpoint
 
@@ -74,6 +75,9 @@ def _live(context: Context, screens: Screens) -> Endpoint:
             raise TooManyRequests from None
         turn_of(request).give_back()
         secret = session_in(request)
+        if is_head(request.scope):
+            place.give_back()
+            return Response(media_type="text/event-stream")
 
         async def lives() -> bool:
             return not secret or await context.sessions.caller(secret) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from urllib.parse import parse_qs, quote
 
 from starlette.requests import Request
@@ -18,7 +17,7 @@ from api.http.envelope import ok
 from api.http.errors import Forbidden, Unauthorized
 from api.middleware.authentication import COOKIE, caller_in, from_own_page
 from api.middleware.methods import is_head
-from infra.db.ops import api_keys, sessions
+from infra.db.ops import sessions
 from infra.db.ops.sessions import LASTS_S, Session
 
 YEAR_S = 31_536_000
@@ -33,15 +32,15 @@ async def form(request: Request) -> Response:
     """The page where a session begins."""
     if caller_in(request.scope) is not None:
         return RedirectResponse(way_back(request.query_params.get("back")), 303)
-    return _form(request, None, 200)
+    return await _form(request, None, 200)
 
 
 async def sign_in(request: Request) -> Response:
     """Begin a session with a key."""
     context, fields = _context(request), await _own_fields(request)
-    caller = await context.database.run(partial(api_keys.find, secret=fields.get("key", "").strip()))
+    caller = await context.keys.caller(fields.get("key", "").strip())
     if caller is None or caller.role not in EVERYBODY:
-        return _form(request, WRONG if caller is None else OF_A_NODE, 403)
+        return await _form(request, WRONG if caller is None else OF_A_NODE, 403)
     session = await context.database.run(lambda c: sessions.begin(c, caller))
     return _begun(request, RedirectResponse(way_back(fields.get("back")), 303), session)
 
@@ -51,12 +50,13 @@ async def enter(request: Request) -> Response:
     not send the cookie, which is strict, along a redirection."""
     if is_head(request.scope) or "prefetch" in request.headers.get("sec-purpose", ""):
         raise Forbidden
-    link = request.query_params.get("link", "")
-    session = await _context(request).database.run(lambda c: sessions.follow(c, link))
+    context, link = _context(request), request.query_params.get("link", "")
+    is_known = await context.links.caller(link) is not None  # reads of wrong links are batched
+    session = await context.database.run(lambda c: sessions.follow(c, link)) if is_known else None
     if session is None:
-        return RedirectResponse("/console", 303) if caller_in(request.scope) else _form(request, USED, 403)
+        return RedirectResponse("/console", 303) if caller_in(request.scope) else await _form(request, USED, 403)
     environment = rendering.environment(language_of(request))
-    return _begun(request, html(request, environment.get_template("entered.html").render()), session)
+    return _begun(request, await html(request, environment.get_template("entered.html").render()), session)
 
 
 async def link(request: Request) -> Response:
@@ -91,10 +91,10 @@ async def prefer(request: Request) -> Response:
     return answer
 
 
-def _form(request: Request, wrong: str | None, status: int) -> Response:
+async def _form(request: Request, wrong: str | None, status: int) -> Response:
     template = rendering.environment(language_of(request)).get_template("sign_in.html")
     content = template.render(wrong=wrong, back=way_back(request.query_params.get("back")))
-    return html(request, shell(request, (), None, content, title=N_("Sign in")), status)
+    return await html(request, shell(request, (), None, content, title=N_("Sign in")), status)
 
 
 def _begun(request: Request, answer: Response, session: Session) -> Response:

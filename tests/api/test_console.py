@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx
 import pytest
 
+from api.console.pages import PAGES
 from infra.db.ops import api_keys
 from infra.db.ops.audit import Actor
 from infra.db.session import Database
 from tests.conftest import TLS, Api, eventually
 
+TYPE = 890
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -110,13 +112,64 @@ async def test_what_is_not_there_is_a_page(api):
         assert (await http.get("/console/static/none.css")).status_code == 404
 
 
-async def test_changes_come_by_the_stream(api, make_caller):
+async def updates(stream: httpx.Response, until: str, within: float = 5.0) -> str:
+    """What a stream of a page says, up to some words."""
+    found = ""
+    async with asyncio.timeout(within):
+        async for text in stream.aiter_text():
+            found += text
+            if until in found:
+                return found
+    raise AssertionError(f"the stream ended without {until}: {found}")
+
+
+async def test_a_node_that_fails_turns_on_the_screen_at_once(api, make_node):
+    await make_node("console_turns", [TYPE])
     async with browser(api, api.key) as http:
-        page = await http.get("/console/alerts", headers={"X-Part": "1"})
-        of = {"of": "/console/alerts", "version": page.headers["X-Version"]}
+        page = await http.get("/console/fleet?q=console_turns", headers={"X-Part": "1"})
+        of = {"of": "/console/fleet?q=console_turns", "version": page.headers["X-Version"]}
         async with http.stream("GET", "/console/live", params=of) as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
+            await api.post("/gpus/console_turns/fault?reason=smoke")
+            said = await updates(stream, "Faulty", within=2.0)  # a second on a machine that has nothing else to do
+            assert '"n-console_turns"' in said
         assert (await http.get("/console/live", params={"of": "/console/none"})).status_code == 404
+        assert (await http.head("/console/live", params=of)).status_code == 200
+    await api.post("/gpus/console_turns/recover")
+
+
+async def test_every_page_shows_what_happens(api, make_node):
+    """With hostile words in rows of a real database; what pages do with them is tested by tests/unit."""
+    node = await make_node("console_pages", [TYPE], metadata={"gpuModel": "<b>GPU</b>"})
+    done = await api.create(TYPE, app="<img src=x onerror=alert(1)>")
+    put = await node.next_put()
+    await api.succeed(put, {"n": 1})
+    await api.until(done, "COMPLETED")
+    runs = await api.create(TYPE)
+    put = await node.next_put()
+    await api.say(put, "PROCESSING", progress=40)
+    waits = await api.create(TYPE)
+    async with browser(api, api.key) as http:
+        fleet = (await http.get("/console/fleet?q=console_pages")).text
+        assert f'href="/console/tasks/{runs}"' in fleet
+        assert "&lt;b&gt;GPU&lt;/b&gt;" in fleet
+        node_page = (await http.get("/console/nodes/console_pages")).text
+        assert f'href="/console/tasks/{done}"' in node_page
+        assert "&lt;img" in node_page
+        assert "<img" not in node_page
+        assert (await http.get("/console/nodes/console_pages?span=15&until=1700000000000")).status_code == 200
+        assert (await http.get("/console/nodes/none")).status_code == 404
+        assert f'id="type-{TYPE}"' in (await http.get("/console/now")).text
+        assert "instance-" in (await http.get("/console/system")).text
+        for page in PAGES:
+            if "{" not in page.path:
+                answer = await http.get(f"/console{page.path}", headers={"Accept-Language": "zh"})
+                assert (answer.status_code, answer.headers["x-frame-options"]) == (200, "DENY"), page.path
+                assert len(answer.content) < 400_000
+    await api.succeed(put, {"n": 2})
+    put = await node.next_put()
+    await api.succeed(put, {"n": 3})
+    await api.until(waits, "COMPLETED")
 
 
 @pytest.mark.parametrize("version", ["", "x", "x.1", "1.x"])
@@ -125,9 +178,4 @@ async def test_a_stream_from_an_unknown_version_says_that_all_has_changed(api, v
         browser(api, api.key) as http,
         http.stream("GET", "/console/live", params={"of": "/console/alerts", "version": version}) as stream,
     ):
-        found: Any = ""
-        async for text in stream.aiter_text():
-            found += text
-            if "event: update" in found:
-                break
-        assert '"parts"' not in found
+        assert '"parts"' not in await updates(stream, '"version"')

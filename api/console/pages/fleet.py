@@ -26,7 +26,8 @@ class Slot:
 
     number: int
     task_id: str | None = None
-    progress: int | None = None
+    tenths: int | None = None
+    """Its progress, as coarse as it is shown: fewer rows change with each report."""
     stops: bool = False
 
 
@@ -113,7 +114,11 @@ def _row(node: FleetNode, held: list[HeldSlot]) -> Row:
 
 
 def _slot(number: int, held: HeldSlot | None) -> Slot:
-    return Slot(number) if held is None else Slot(number, held.task_id, held.progress, held.stops)
+    return (
+        Slot(number)
+        if held is None
+        else Slot(number, held.task_id, None if held.progress is None else held.progress // 10, held.stops)
+    )
 
 
 def _groups(asked: Asked, nodes: list[tuple[FleetNode, Row]]) -> list[Group]:

@@ -112,7 +112,7 @@
     if (undo) {
       const button = document.createElement("button");
       button.className = "btn small"; button.textContent = label || words.undo;
-      button.onclick = async () => { box.remove(); const failed = await send(undo, null); if (failed) toast(failed, { bad: true }); };
+      button.onclick = async () => { box.remove(); const failed = await send(undo, null); if (failed) toast(failed, { bad: true }); await whole(); };
       box.append(button);
     }
     document.getElementById("toasts").append(box);
@@ -258,14 +258,24 @@
     setTimeout(() => { for (const one of event.target.elements) one.disabled = false; });
   });
   document.addEventListener("click", (event) => {
-    const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-copy], [data-open], .rail .menu");
+    const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-copy], [data-open], [data-close], .rail .menu");
     if (!it) return;
     if (it.dataset.call) act(it);
+    else if ("close" in it.dataset) it.closest("dialog").close("no");
     else if (it.dataset.bulk) bulk(it);
     else if ("everything" in it.dataset) { everything = !everything; tellTicked(); }
     else if (it.dataset.open) document.getElementById(it.dataset.open).showModal();
     else if (it.matches(".menu")) it.setAttribute("aria-expanded", String(document.getElementById("rail").classList.toggle("open")));
     else if (!it.closest("a") && String(getSelection()) === "") navigator.clipboard?.writeText(it.dataset.copy).then(() => toast(words.copied), () => {});
+  });
+
+  // ---- A timeline is dragged to the right to go back
+  let from = null;
+  document.addEventListener("pointerdown", (event) => { from = event.target.closest("[data-pan]") && event.clientX; });
+  document.addEventListener("pointerup", (event) => {
+    const dragged = from !== null && event.clientX - from, picture = dragged && $("[data-pan]", main);
+    if (picture && Math.abs(dragged) > 60) $(`[data-step=${dragged > 0 ? "ArrowLeft" : "ArrowRight"}]`, main)?.click();
+    from = null;
   });
 
   // ---- Keyboard
@@ -296,4 +306,5 @@
 
   settle(document);
   follow();
+  if ($("[data-retry]", main)) setTimeout(() => location.reload(), 3000);
 })();

@@ -32,7 +32,7 @@ _USE_LINK = """
     """
 _KEYS = """
     SELECT s.session_hash, k.key_hash FROM console_sessions s JOIN api_keys k USING (key_id)
-     WHERE s.session_hash = ANY (%(hashes)s) AND NOT s.is_link AND s.expires_at > clock_timestamp()
+     WHERE s.session_hash = ANY (%(hashes)s) AND s.is_link = %(is_link)s AND s.expires_at > clock_timestamp()
     """
 _HASH_OF = "SELECT key_hash FROM api_keys WHERE key_id = %(key_id)s"
 
@@ -77,7 +77,17 @@ async def end(connection: Connection, secret: str) -> None:
 
 async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
     """The callers behind those sessions that live, by the hashes of the sessions."""
-    keys = {row.session_hash: row.key_hash for row in await connection.all(_KeyOf, _KEYS, {"hashes": hashes})}
+    return await _callers(connection, hashes, is_link=False)
+
+
+async def find_links(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
+    """The callers whose sessions those of the links begin that can be used, by the hashes of the links."""
+    return await _callers(connection, hashes, is_link=True)
+
+
+async def _callers(connection: Connection, hashes: list[str], *, is_link: bool) -> dict[str, Caller]:
+    rows = await connection.all(_KeyOf, _KEYS, {"hashes": hashes, "is_link": is_link})
+    keys = {row.session_hash: row.key_hash for row in rows}
     callers = await api_keys.find_all(connection, sorted(set(keys.values()))) if keys else {}
     return {session: callers[key] for session, key in keys.items() if key in callers}
 
