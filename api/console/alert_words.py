@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from api.console.texts import N_
@@ -32,6 +33,28 @@ KINDS: dict[str, Words] = {
 def of_cause(cause: str | None) -> Words | None:
     """The words of a kind of alert, or None if it is unknown here."""
     return KINDS.get((cause or "").partition(":")[0])
+
+
+_DETAILS = {
+    "fault": r"检测到故障: (.*)",
+    "offline": r"()已离线$",
+    "rest": r"：(.*)|$",
+    "unserved": r"任务类型 (\d+)|()$",
+    "stuck-workflows": r"^(\d+) 个.*例如 ([^；]*)",
+    "miscounted": r"已按数据校正: (.*)",
+    "disk": r"主机 (\S+) 上 (\S+) 所在磁盘仅剩 (\d+ MiB)",
+    "fleet-silent": r"^(\d+) 个GPU节点中有 (\d+) 个.*摘除: (.*)",
+    "unhealthy": r"()UNHEALTHY$",
+}
+"""What a message says beyond its kind: names and numbers, which need no translation."""
+
+
+def detail_of(cause: str | None, message: str, language: str) -> str:
+    """What an alert says beyond its title: in Chinese its message, else the names and numbers in it."""
+    pattern = _DETAILS.get((cause or "").partition(":")[0])
+    if language == "zh" or pattern is None or (found := re.search(pattern, message, re.DOTALL)) is None:
+        return message
+    return " · ".join(filter(None, found.groups()))
 
 
 def node_of(cause: str | None) -> str | None:

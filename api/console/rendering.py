@@ -106,6 +106,7 @@ def environment(language: str) -> Environment:
         "outcome_of": timeline.outcome_of,
         "roles": ROLES,
         "alert_words": alert_words.of_cause,
+        "alert_detail": alert_words.detail_of,
         "alert_node": alert_words.node_of,
         "with_query": with_query,
     }

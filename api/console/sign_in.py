@@ -40,7 +40,7 @@ async def sign_in(request: Request) -> Response:
     context, fields = _context(request), await _own_fields(request)
     caller = await context.keys.caller(fields.get("key", "").strip())
     if caller is None or caller.role not in EVERYBODY:
-        return await _form(request, WRONG if caller is None else OF_A_NODE, 403)
+        return await _form(request, WRONG if caller is None else OF_A_NODE, 403, fields.get("back"))
     session = await context.database.run(lambda c: sessions.begin(c, caller))
     return _begun(request, RedirectResponse(way_back(fields.get("back")), 303), session)
 
@@ -91,9 +91,9 @@ async def prefer(request: Request) -> Response:
     return answer
 
 
-async def _form(request: Request, wrong: str | None, status: int) -> Response:
+async def _form(request: Request, wrong: str | None, status: int, back: str | None = None) -> Response:
     template = rendering.environment(language_of(request)).get_template("sign_in.html")
-    content = template.render(wrong=wrong, back=way_back(request.query_params.get("back")))
+    content = template.render(wrong=wrong, back=way_back(back or request.query_params.get("back")))
     return await html(request, shell(request, (), None, content, title=N_("Sign in")), status)
 
 

@@ -16,10 +16,11 @@ from api.console.page import Asked, Page
 from api.console.pages import alerts, fleet, node, now, system
 from api.console.texts import LANGUAGES
 from infra.db.attempts.of_node import NodeAttempt
+from infra.db.nodes import transitions
 from infra.db.nodes.fleet import FleetNode, HeldSlot
 from infra.db.nodes.queries import Node
 from infra.db.ops import alerts as stored
-from infra.db.ops.alerts import Alert
+from infra.db.ops.alerts import Alert, NewAlert
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
@@ -155,3 +156,19 @@ def test_every_kind_of_alert_has_its_words() -> None:
     assert None not in [alert_words.of_cause(cause) for cause in causes]
     assert alert_words.of_cause("another:x") is None
     assert [alert_words.node_of(cause) for cause in causes[:4]] == ["g", "g", "g", None]
+
+
+def test_an_alert_in_english_says_names_and_numbers_alone() -> None:
+    def said(alert: NewAlert) -> str:
+        return alert_words.detail_of(alert.cause, alert.message, "en")
+
+    assert said(transitions._fault_alert("g", "Xid: 79")) == "Xid: 79"
+    assert said(transitions._offline_alert("g")) == ""
+    assert said(stored.stuck(["task-1", "task-2"], ["a"])) == "2 · task-1"
+    assert said(stored.fleet_silent(["a", "b"], 9)) == "9 · 2 · a, b"
+    assert said(stored.disk_nearly_full("h", "/data", 1 << 20, 9 << 20)) == "h · /data · 1 MiB"
+    assert said(stored.miscounted(["tasks 2 QUEUED: +1"])) == "tasks 2 QUEUED: +1"
+    assert [said(one) for one in stored.unserved([(7, "t", False)])] == ["7"]
+    assert alert_words.detail_of("rest:refused:g", "GPU节点 g 连续失败：out of memory", "en") == "out of memory"
+    assert alert_words.detail_of("rest:refused:g", "GPU节点 g 连续失败", "en") == ""
+    assert alert_words.detail_of("another", "消息", "en") == alert_words.detail_of("fault:g", "消息", "zh") == "消息"
