@@ -39,7 +39,7 @@ _DETAILS = {
     "fault": r"检测到故障: (.*)",
     "offline": r"()已离线$",
     "rest": r"：(.*)|$",
-    "unserved": r"任务类型 (\d+)|()$",
+    "unserved": r"()",
     "stuck-workflows": r"^(\d+) 个.*例如 ([^；]*)",
     "miscounted": r"已按数据校正: (.*)",
     "disk": r"主机 (\S+) 上 (\S+) 所在磁盘仅剩 (\d+ MiB)",
@@ -55,6 +55,12 @@ def detail_of(cause: str | None, message: str, language: str) -> str:
     if language == "zh" or pattern is None or (found := re.search(pattern, message, re.DOTALL)) is None:
         return message
     return " · ".join(filter(None, found.groups()))
+
+
+def type_of(cause: str | None) -> str | None:
+    """The type of task that an alert is about."""
+    kind, _, rest = (cause or "").partition(":")
+    return rest if kind == "unserved" and rest.isdecimal() else None
 
 
 def node_of(cause: str | None) -> str | None:

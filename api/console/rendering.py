@@ -107,6 +107,7 @@ def environment(language: str) -> Environment:
         "roles": ROLES,
         "alert_words": alert_words.of_cause,
         "alert_detail": alert_words.detail_of,
+        "alert_type": alert_words.type_of,
         "alert_node": alert_words.node_of,
         "with_query": with_query,
     }

@@ -168,7 +168,8 @@ def test_an_alert_in_english_says_names_and_numbers_alone() -> None:
     assert said(stored.fleet_silent(["a", "b"], 9)) == "9 · 2 · a, b"
     assert said(stored.disk_nearly_full("h", "/data", 1 << 20, 9 << 20)) == "h · /data · 1 MiB"
     assert said(stored.miscounted(["tasks 2 QUEUED: +1"])) == "tasks 2 QUEUED: +1"
-    assert [said(one) for one in stored.unserved([(7, "t", False)])] == ["7"]
+    assert [said(one) for one in stored.unserved([(7, "t", False)])] == [""]
+    assert [alert_words.type_of(f"unserved:{name}") for name in ("7", "others")] == ["7", None]
     assert alert_words.detail_of("rest:refused:g", "GPU节点 g 连续失败：out of memory", "en") == "out of memory"
     assert alert_words.detail_of("rest:refused:g", "GPU节点 g 连续失败", "en") == ""
     assert alert_words.detail_of("another", "消息", "en") == alert_words.detail_of("fault:g", "消息", "zh") == "消息"

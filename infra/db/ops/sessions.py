@@ -19,7 +19,15 @@ LASTS_S = 12 * 3600
 LINK_LASTS_S = 3600
 """Seconds in which a link can be used."""
 
+MOST = 100
+"""Sessions and links that a key has at once: a new one ends the oldest."""
+
 _FORGET = "DELETE FROM console_sessions WHERE expires_at <= clock_timestamp()"
+_FORGET_OLDEST = f"""
+    DELETE FROM console_sessions WHERE session_hash IN (
+        SELECT session_hash FROM console_sessions WHERE key_id = %(key_id)s
+         ORDER BY created_at DESC, session_hash OFFSET {MOST - 1})
+    """
 _BEGIN = """
     INSERT INTO console_sessions (session_hash, key_id, is_link, expires_at)
     VALUES (%(session_hash)s, %(key_id)s, %(is_link)s, clock_timestamp() + make_interval(secs => %(lasts_s)s))
@@ -94,6 +102,7 @@ async def _callers(connection: Connection, hashes: list[str], *, is_link: bool) 
 
 async def _made(connection: Connection, key_id: str, *, is_link: bool, lasts_s: float) -> Session:
     await connection.execute(_FORGET)
+    await connection.execute(_FORGET_OLDEST, {"key_id": key_id})
     secret = secrets.token_urlsafe(32)
     values = {"session_hash": hash_key(secret), "key_id": key_id, "is_link": is_link, "lasts_s": lasts_s}
     return Session(secret, await connection.one(datetime, _BEGIN, values))

@@ -1,0 +1,68 @@
+"""Sessions of the console, in the database: what begins, ends and outlives what."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.db.connection import Connection
+from infra.db.ops import api_keys, sessions
+from infra.db.ops.api_keys import NewKey, hash_key
+from infra.db.ops.audit import Actor
+from workflows.domain.role import Role
+
+BY = Actor(None, "tests", None)
+
+
+@pytest.fixture
+async def caller(connection: Connection) -> api_keys.Caller:
+    made = await api_keys.create(connection, NewKey(Role.OPERATOR, "ops"), BY)
+    found = await api_keys.find(connection, made.secret)
+    assert found is not None
+    return found
+
+
+async def is_open(connection: Connection, secret: str) -> bool:
+    return hash_key(secret) in await sessions.find_all(connection, [hash_key(secret)])
+
+
+async def test_a_session_is_its_key_until_either_ends(connection, caller):
+    one, other = await sessions.begin(connection, caller), await sessions.begin(connection, caller)
+    assert (await sessions.find_all(connection, [hash_key(one.secret)]))[hash_key(one.secret)] == caller
+    await sessions.end(connection, one.secret)
+    assert [await is_open(connection, each.secret) for each in (one, other)] == [False, True]
+    await api_keys.revoke(connection, caller.key_id, BY)
+    assert not await is_open(connection, other.secret)
+
+
+async def test_a_session_ends_after_its_time(connection, caller):
+    one = await sessions.begin(connection, caller)
+    await connection.execute("UPDATE console_sessions SET expires_at = clock_timestamp()")
+    assert not await is_open(connection, one.secret)
+    await sessions.begin(connection, caller)
+    assert await connection.one(int, "SELECT count(*) FROM console_sessions") == 1
+
+
+async def test_a_link_is_no_session_and_begins_one(connection, caller):
+    link = await sessions.link(connection, caller)
+    assert not await is_open(connection, link.secret)
+    assert hash_key(link.secret) in await sessions.find_links(connection, [hash_key(link.secret)])
+    made = await sessions.follow(connection, link.secret)
+    assert made is not None
+    assert await is_open(connection, made.secret)
+    assert await sessions.follow(connection, link.secret) is None
+    await sessions.end(connection, link.secret)
+
+
+async def test_a_link_of_a_revoked_key_begins_nothing(connection, caller):
+    link = await sessions.link(connection, caller)
+    await api_keys.revoke(connection, caller.key_id, BY)
+    assert await sessions.find_links(connection, [hash_key(link.secret)]) == {}
+    assert await sessions.follow(connection, link.secret) is None
+
+
+async def test_a_key_has_a_hundred_sessions_at_most(connection, caller):
+    first = await sessions.begin(connection, caller)
+    for _ in range(sessions.MOST):
+        last = await sessions.begin(connection, caller)
+    assert [await is_open(connection, each.secret) for each in (first, last)] == [False, True]
+    assert await connection.one(int, "SELECT count(*) FROM console_sessions") == sessions.MOST
