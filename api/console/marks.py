@@ -30,6 +30,7 @@ MARKS: dict[str, Mark] = {
     "WARNING": Mark("bang", "amber", N_("Warning")),
     "INFO": Mark("info", "blue", N_("Info")),
     "ACKNOWLEDGED": Mark("tick", "grey", N_("Acknowledged")),
+    "OVER": Mark("tick", "green", N_("Over")),
     "OPEN": Mark("dot", "amber", N_("Open")),
     # how an attempt ended
     "RUNNING": Mark("half", "blue", N_("Running")),

@@ -112,8 +112,9 @@ async def contents(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _gravity(alert: Alert) -> int:
-    return list(AlertLevel).index(AlertLevel(alert.level))
+def _gravity(alert: Alert) -> tuple[bool, int]:
+    """What is over comes last, CRITICAL first."""
+    return alert.resolved_at is not None, list(AlertLevel).index(AlertLevel(alert.level))
 
 
 def _chosen(by_kind: dict[tuple[int, str], int]) -> list[int]:
