@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -51,9 +52,9 @@ def unmarked() -> Iterator[str]:
 
 if __name__ == "__main__":
     old, new = translated("zh") if (texts.FOLDER / "zh.po").exists() else Catalog("zh"), found()
-    fresh = Catalog(locale="zh", charset="utf-8")
+    fresh = Catalog(locale="zh", charset="utf-8", creation_date=datetime(2026, 1, 1, tzinfo=UTC))  # no merge conflict
     for message in sorted((one for one in new if one.id), key=lambda one: str(one.id)):
         known = old.get(message.id)
         fresh.add(message.id, known.string if known else "")
     with (texts.FOLDER / "zh.po").open("wb") as file:
-        write_po(file, fresh, omit_header=False, no_location=True, width=0)
+        write_po(file, fresh, no_location=True, width=0)
