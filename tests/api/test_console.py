@@ -15,6 +15,7 @@ from infra.db.ops import api_keys
 from infra.db.ops.audit import Actor
 from infra.db.session import Database
 from tests.conftest import TLS, Api, eventually
+from workers.stack import programs
 
 TYPE = 890
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -60,8 +61,9 @@ async def test_a_session_begins_with_a_key_and_does_what_the_key_may(api, make_c
 
 async def test_a_link_signs_in_once(api):
     async with browser(api) as http:
-        made = await http.post("/console/links", headers={"X-API-Key": api.key})
-        path = made.json()["data"]["path"]
+        printed = await programs.console_url(api.stack.settings, api.stack.api_key.secret)
+        path = printed.removeprefix(api.stack.api_url).removesuffix(" (signs in once)")
+        assert path.startswith("/console/enter?link=")
         assert (await http.head(path)).status_code == 403  # a look ahead does not use it up
         entered = await http.get(path)
         assert entered.status_code == 200

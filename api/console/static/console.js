@@ -50,7 +50,7 @@
   function shown(time, now) {
     const s = (now - time) / 1000;
     if (Math.abs(s) < 5) return ago.format(0, "second");
-    if (Math.abs(s) < 60) return ago.format(-Math.round(s / 5) * 5, "second");
+    if (Math.abs(s) < 60) return ago.format(-Math.floor(s / 5) * 5, "second");
     if (Math.abs(s) < 3600) return ago.format(-Math.trunc(s / 60), "minute");
     return (time.toDateString() === now.toDateString() ? clock : day).format(time);
   }
