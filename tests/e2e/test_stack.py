@@ -232,7 +232,7 @@ async def test_the_key_is_shown_once_and_kept_for_its_owner_alone(tmp_path: Path
             assert re.findall(r"^ready: .*$", running.ready, re.MULTILINE) == ["ready: http://127.0.0.1:8080"]
             assert (
                 "console: http://127.0.0.1:8080/console\n" in running.ready
-            )  # no API runs here that could make a link
+            )  # no API, so no link
             running.process.kill()
             await running.process.wait()
     key = key_file.read_text().strip()
