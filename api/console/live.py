@@ -16,10 +16,12 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from api.console import rendering
 from api.console.page import Asked, Page
 from api.console.rendering import Rendering
+from api.http.errors import ApiError
 from api.routes.events import whose
 from infra.db.session import is_unavailable
 from infra.events.hub import Hub, Subscription, topics_of
 from infra.json.off_loop import off_loop
+from workflows.domain.errors import DomainError
 from workflows.domain.role import Role
 
 log = logging.getLogger(__name__)
@@ -124,6 +126,9 @@ class Screen:
         while self._viewers and not hub.is_closed:
             try:
                 await self._follow_events(hub)
+            except (ApiError, DomainError):
+                self._tell_gone()
+                await asyncio.sleep(PING_S)
             except Exception as error:
                 if not is_unavailable(error):
                     log.exception("a page of the console could not be rendered: %s", self._page.name)
@@ -144,8 +149,18 @@ class Screen:
                 before = self._number
                 await self.shown(URGENT_S)
                 if self._number != before:
-                    for viewer in self._viewers:
-                        viewer.wake()
+                    self._wake()
+
+    def _tell_gone(self) -> None:
+        """Let the viewers ask for the whole page once more, and so learn what has become of it."""
+        if self._now.skeleton:
+            self._number += 1
+            self._shape_at, self._now, self._frames = self._number, Rendering(), {}
+            self._wake()
+
+    def _wake(self) -> None:
+        for viewer in self._viewers:
+            viewer.wake()
 
     def _pause_s(self, *, urgent: bool) -> float:
         return max(URGENT_S, URGENT_SHARE * self._took_s) if urgent else max(LEAST_S, SHARE * self._took_s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fastapi import FastAPI
 from starlette.datastructures import QueryParams
@@ -18,7 +19,7 @@ from api.console.page import Asked, Page
 from api.console.pages import PAGES
 from api.console.texts import language_of
 from api.dependencies import Context
-from api.http.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
+from api.http.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unauthorized
 from api.middleware.authentication import CONSOLE, caller_in
 from api.middleware.in_flight import turn_of
 from api.middleware.methods import is_head
@@ -26,6 +27,7 @@ from api.routes.streams import AT_ONCE, Stream
 from infra.db.ops.api_keys import Caller
 from infra.events.allowance import Spent
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PATHS: list[tuple[Page, re.Pattern[str]]] = [(page, compile_path(CONSOLE + page.path)[0]) for page in PAGES]
 
 
@@ -54,7 +56,7 @@ def install(app: FastAPI, context: Context) -> None:
 def _page(context: Context, screens: Screens, page: Page) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         caller = _caller(request, page)
-        asked = Asked(context, caller, dict(request.path_params), request.query_params, language_of(request))
+        asked = _asked(context, caller, request.path_params, request.query_params, request)
         shown = await screens.of(page, asked).shown()
         if "x-part" in request.headers:  # the script asks for the content alone
             return await html(request, shown.html, headers={"X-Version": shown.version})
@@ -92,12 +94,21 @@ def _screen(context: Context, screens: Screens, request: Request, caller: Caller
     """The screen of the page that the browser shows. Raises NotFound, Forbidden."""
     of = urlsplit(request.query_params.get("of", ""))
     for page, pattern in _PATHS:
-        if (found := pattern.match(of.path)) is not None:
+        if (found := pattern.match(unquote(of.path))) is not None:
             if caller.role not in page.roles:
                 raise Forbidden
             query = QueryParams(parse_qsl(of.query, keep_blank_values=True))
-            return screens.of(page, Asked(context, caller, found.groupdict(), query, language_of(request)))
+            return screens.of(page, _asked(context, caller, found.groupdict(), query, request))
     raise NotFound
+
+
+def _asked(context: Context, caller: Caller, path: Mapping[str, str], query: QueryParams, request: Request) -> Asked:
+    """What is asked for. Raises NotFound and BadRequest for control characters, which no name has."""
+    if any(_CONTROL.search(value) for value in path.values()):
+        raise NotFound
+    if any(_CONTROL.search(value) for _, value in query.multi_items()):
+        raise BadRequest("query", "含有不允许的字符")
+    return Asked(context, caller, dict(path), query, language_of(request))
 
 
 def _caller(request: Request, page: Page) -> Caller:

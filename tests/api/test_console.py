@@ -161,6 +161,8 @@ async def test_every_page_shows_what_happens(api, make_node):
         assert "<img" not in node_page
         assert (await http.get("/console/nodes/console_pages?span=15&until=1700000000000")).status_code == 200
         assert (await http.get("/console/nodes/none")).status_code == 404
+        assert (await http.get("/console/nodes/%00")).status_code == 404
+        assert (await http.get("/console/fleet?q=%00")).status_code == 400
         assert f'id="type-{TYPE}"' in (await http.get("/console/now")).text
         assert "instance-" in (await http.get("/console/system")).text
         for page in PAGES:

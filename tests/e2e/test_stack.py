@@ -230,9 +230,7 @@ async def test_the_key_is_shown_once_and_kept_for_its_owner_alone(tmp_path: Path
         async with run_elsewhere(tmp_path / "data") as running:
             shown.append(running.ready)
             assert re.findall(r"^ready: .*$", running.ready, re.MULTILINE) == ["ready: http://127.0.0.1:8080"]
-            assert (
-                "console: http://127.0.0.1:8080/console\n" in running.ready
-            )  # no API, so no link
+            assert "console: http://127.0.0.1:8080/console\n" in running.ready  # no API, so no link
             running.process.kill()
             await running.process.wait()
     key = key_file.read_text().strip()

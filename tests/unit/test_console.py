@@ -87,6 +87,15 @@ async def test_only_what_has_changed_is_sent_again(monkeypatch: pytest.MonkeyPat
     assert screen._number_of("of another process.1") == -1
 
 
+async def test_a_page_whose_subject_is_gone_is_asked_for_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(_page(TEMPLATE, {"title": "T", "a": 1, "b": 2}, monkeypatch), asked())
+    version = (await screen.shown(0)).version
+    for _ in range(2):
+        screen._tell_gone()
+    assert screen._number == screen._number_of(version) + 1
+    assert "parts" not in screen._frame(screen._number_of(version)).decode()
+
+
 async def test_a_page_is_rendered_once_for_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     page = _page("{{ n }}", {"n": 1}, monkeypatch)
     screens, one = Screens(), asked()
