@@ -174,6 +174,17 @@ def test_a_result_is_waited_for_while_the_api_is_away() -> None:
         Played(*[away] * 20).run(core.result("t1", 300, cancel_on_timeout=False))
 
 
+@pytest.mark.parametrize(("timeout_s", "longest_s"), [(5, 20), (0, 12)])
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_silent_api_does_not_take_the_caller_s_time(timeout_s: float, longest_s: float, *, cancel: bool) -> None:
+    played = Played(*[Lost(TimeoutError("silent"), took_s=1.0)] * 40)
+    with pytest.raises(Unreachable):
+        played.run(core.result("t1", timeout_s, cancel_on_timeout=cancel))
+    assert sum(played.paused) + len(played.sent) < longest_s
+    assert all(one.timeout_s <= timeout_s + core.GRACE_S for one in played.sent)
+    assert (played.sent[-1].path == "/tasks/t1/cancel") is cancel
+
+
 def test_the_last_look_does_not_wait() -> None:
     stopped = answer(result_of("QUEUED"), took_s=3600.0)
     played = Played(stopped, answer(result_of("COMPLETED", {"n": 1})))

@@ -27,3 +27,9 @@ def test_what_cannot_work_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, ur
 
 def test_a_key_is_in_no_text() -> None:
     assert "secret" not in repr(Options.of("http://a", "secret", None, None))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:80"])
+def test_what_goes_to_this_machine_goes_to_no_proxy(host: str) -> None:
+    assert Options.of(f"http://{host}", "key", None, None).http()["trust_env"] is False
+    assert Options.of("http://gpu.example.com", "key", None, None).http()["trust_env"] is True

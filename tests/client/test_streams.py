@@ -20,6 +20,7 @@ from gpu_orchestrator_client import (
     Unavailable,
     Unreachable,
 )
+from gpu_orchestrator_client.calls import PATIENCE_S
 from gpu_orchestrator_client.commands import Lost, Reply
 from gpu_orchestrator_client.streams import Stream
 from gpu_orchestrator_client.updates import Update, event_of, update_of
@@ -109,6 +110,16 @@ def test_a_refusal_is_obeyed_or_raised() -> None:
     assert stream.pause_s(Reply(429, {"retry-after": "9"}, b"")) == 9
     with pytest.raises(Unauthorized):
         stream.pause_s(Reply(401, {}, b'{"message": "no key"}'))
+
+
+@pytest.mark.parametrize("asked", ["86400", "9" * 400])
+def test_a_pause_of_hours_is_raised_before_the_first_message_and_cut_after_it(asked: str) -> None:
+    away = Reply(503, {"retry-after": asked}, b"{}")
+    stream = of_task()
+    with pytest.raises(Unavailable):
+        stream.pause_s(away)
+    list(stream.feed(message("snapshot", TASK, "e1")))
+    assert stream.pause_s(away) == PATIENCE_S
 
 
 def test_before_its_first_message_it_gives_up_and_later_never() -> None:

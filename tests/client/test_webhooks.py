@@ -45,6 +45,7 @@ def test_both_secrets_of_a_rotation_count() -> None:
         lambda: signed() | {"Webhook-Signature": ""},
         lambda: signed() | {"Webhook-Signature": "v1,ü"},
         lambda: signed() | {"Webhook-Timestamp": "soon"},
+        lambda: signed() | {"Webhook-Timestamp": "9" * 400},
         dict,
     ],
 )
@@ -56,3 +57,9 @@ def test_anything_else_is_refused(headers: Callable[[], dict[str, str]]) -> None
 def test_a_body_that_was_changed_is_refused() -> None:
     with pytest.raises(BadSignature):
         verify_webhook(BODY.replace("task.ended", "task.created").encode(), signed(), SECRET)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!", ["whsec_"]])
+def test_what_is_no_secret_verifies_nothing(secret: str | list[str]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        verify_webhook(BODY.encode(), signed(), secret)

@@ -56,6 +56,8 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     monkeypatch.setenv(profile.KEY, "secret")
     monkeypatch.setattr(many, "PAUSES_S", (0.0,))
     monkeypatch.setattr(drain, "PAUSE_S", 0.0)
+    monkeypatch.setattr(output, "_keyboard", lambda: nullcontext(None))  # nobody is asked
+    monkeypatch.setattr(output, "_screen", lambda: nullcontext(sys.stderr))
     with ExitStack() as opened:
 
         def serve(answers: dict[str, list[Any]]) -> FakeApi:
@@ -279,9 +281,16 @@ class TestMany:
         assert call.headers["idempotency-key"]
         assert capsys.readouterr().err == "2 of 3 tasks retried, 1 could not be\n"
 
+    @pytest.mark.parametrize("words", [[], ["--json"]])
     @pytest.mark.parametrize(("answer", "calls"), [("y\n", 2), ("n\n", 1), ("\n", 1), ("", 1)])
     def test_asks_a_person(
-        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, answer: str, calls: int, capsys: Captured
+        self,
+        serve: Serve,
+        monkeypatch: pytest.MonkeyPatch,
+        words: list[str],
+        answer: str,
+        calls: int,
+        capsys: Captured,
     ) -> None:
         ended = OPERATION | {"done": 3, "failed": 0}
         api = serve(
@@ -290,15 +299,26 @@ class TestMany:
                 "GET /operations/op_1": [(200, ended)],
             }
         )
-        monkeypatch.setattr(many, "is_terminal", lambda: True)
         monkeypatch.setattr(output, "_keyboard", lambda: nullcontext(io.StringIO(answer)))
-        assert main(["cancel", "--type", "2", "--reason", "wrong model"]) == 0
+        assert main(["cancel", "--type", "2", "--reason", "wrong model", *words]) == 0
         found = api.made("POST", "/tasks/cancel")
         assert len(found) == calls
         assert {one.body["reason"] for one in found} == {"wrong model"}
-        said = capsys.readouterr().err
+        out, said = capsys.readouterr()
         assert said.startswith("Cancel 3 tasks? [y/N] ")
-        assert ("3 of 3 tasks cancelled" if calls == 2 else "nothing is changed") in said
+        if calls == 1:
+            assert "nothing is changed" in said
+        elif words:
+            assert json.loads(out)["done"] == 3
+        else:
+            assert "3 of 3 tasks cancelled" in said
+
+    def test_a_key_that_is_no_header_is_a_wrong_command(self, serve: Serve, tmp_path: Path, capsys: Captured) -> None:
+        api = serve({})
+        for key in ("ключ", "a\nb"):
+            assert main(["submit", "--type", "2", "-f", job(tmp_path), "--idempotency-key", key]) == 2
+            assert capsys.readouterr().err.startswith("error: ")
+        assert not api.calls
 
     @pytest.mark.parametrize("words", [[], ["task_1", "--all"], ["task_1", "--type", "2"], ["--all", "--user", "u"]])
     @pytest.mark.parametrize("command", ["cancel", "retry"])
@@ -446,3 +466,12 @@ class TestAnswers:
         monkeypatch.delenv(profile.KEY)
         assert main(["nodes"]) == 5
         assert "gpu-orchestrator login" in capsys.readouterr().err
+
+
+def test_what_goes_to_this_machine_goes_to_no_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # nobody listens there
+    monkeypatch.delenv("no_proxy", raising=False)
+    api = serve({"POST /tasks/cancel": [(200, {"matched": 0})]})
+    assert main(["cancel", "--all", "--dry-run"]) == 0
+    assert api.calls

@@ -8,7 +8,7 @@ from gpu_orchestrator_client.errors import BadRequest
 from gpu_orchestrator_client.streams import Stream
 from workers.command import exits
 from workers.command.course import Course, Update
-from workers.command.output import asked, is_terminal, say
+from workers.command.output import asked, can_ask, say
 from workers.command.paths import path
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
 def _is_left(server: Server, task_id: str) -> bool:
     """Ask whether to cancel; whether to leave."""
     try:
-        if is_terminal():
+        if can_ask():
             say("")
             if asked(f"Cancel {task_id}? Ctrl-C leaves it running."):
                 _cancel(server, task_id)

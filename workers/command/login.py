@@ -31,6 +31,9 @@ def run(args: Namespace) -> int:
     except ValueError as error:
         say(f"error: {error}")
         return exits.USAGE
+    except EOFError:
+        say("error: no key was given")
+        return exits.USAGE
     return guarded(lambda: _login(chosen, args))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.command import exits
 from workers.command.filters import add_filters, filter_of
-from workers.command.output import asked, is_terminal, say, write_json
+from workers.command.output import asked, can_ask, say, write_json
 from workers.command.paths import new_key
 from workers.command.running import add_json
 from workers.command.tasks import newest
@@ -45,10 +45,10 @@ def choice_of(args: Namespace) -> dict[str, Any] | None:
 
 def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namespace) -> int:
     """Count, ask, begin, and wait. `kind` is `cancel` or `retry`. The exit status."""
-    asks = is_terminal() and not args.yes and not args.json and "filter" in choice
+    asks = "filter" in choice and not args.yes and can_ask()
     if args.dry_run or asks:
         matched = server.post(f"/tasks/{kind}", {**choice, "dryRun": True})["matched"]
-        among = "" if args.json else _cancelled_among(server, kind, choice)
+        among = "" if args.json and args.dry_run else _cancelled_among(server, kind, choice)
         if args.dry_run:
             _show({"matched": matched}, f"{matched} tasks would be {DONE_TO[kind]}{among}", args)
             return exits.DONE

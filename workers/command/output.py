@@ -40,25 +40,41 @@ def write(text: str) -> None:
 
 def write_json(value: Any, *, indent: int | None = None) -> None:
     """A value as JSON on standard output."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
     write(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
-def is_terminal() -> bool:
-    """Whether somebody can be asked: reads what we say, and can answer."""
+def can_ask() -> bool:
+    """Whether somebody can be asked, also where the output goes elsewhere."""
     with _keyboard() as keyboard:
-        return keyboard is not None and sys.stderr.isatty()
+        return keyboard is not None
 
 
 def asked(question: str) -> bool:
     """Ask a person for a yes. Raises KeyboardInterrupt; the end of the input is a no."""
-    sys.stderr.write(f"{printable(question)} [y/N] ")
-    sys.stderr.flush()
-    with _keyboard() as keyboard:
+    with _keyboard() as keyboard, _screen() as screen:
+        screen.write(f"{printable(question)} [y/N] ")
+        screen.flush()
         answer = "" if keyboard is None else keyboard.readline()
-    if not answer.endswith("\n"):
-        sys.stderr.write("\n")
+        if not answer.endswith("\n"):
+            screen.write("\n")
     return answer.strip().lower() in {"y", "yes"}
+
+
+@contextmanager
+def _screen() -> Iterator[IO[str]]:
+    """Where a person reads: standard error, or the terminal if that goes elsewhere."""
+    if sys.stderr.isatty():
+        yield sys.stderr
+        return
+    try:
+        opened = os.open("/dev/tty", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        yield sys.stderr
+        return
+    with os.fdopen(opened, "w", encoding="utf-8", errors="replace") as screen:
+        yield screen
 
 
 @contextmanager

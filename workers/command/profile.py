@@ -35,10 +35,14 @@ class Profile:
     app: str | None = None
 
     @property
+    def is_local(self) -> bool:
+        """Whether the API is on this machine."""
+        return urlsplit(self.url).hostname in LOOPBACK
+
+    @property
     def is_in_clear(self) -> bool:
         """Whether the key travels unencrypted over a network."""
-        parts = urlsplit(self.url)
-        return parts.scheme == "http" and parts.hostname not in LOOPBACK
+        return urlsplit(self.url).scheme == "http" and not self.is_local
 
 
 def url_of(text: str) -> str:

@@ -69,6 +69,9 @@ def guarded(work: Callable[[], int]) -> int:
         say(f"error: {error}")
     except OSError as error:  # of standard output, as of a disk that is full
         say(f"error: {error.strerror or error}")
+    except ValueError as error:  # what no call can carry, as a header of two lines or half a character
+        say(f"error: {error}")
+        return exits.USAGE
     except OrchestratorError as error:
         say(f"error: {error}")
         if (advice := advice_for(error)) is not None:

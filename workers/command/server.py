@@ -33,10 +33,18 @@ class _AsItIs(HTTPErrorProcessor):
     https_response = http_response
 
 
-def _opener(*, needs_tls: bool) -> OpenerDirector:
-    """Opens http, and https where it has to (certificates take a while to read), through the environment's proxies."""
+def _opener(*, needs_tls: bool, is_local: bool) -> OpenerDirector:
+    """Opens http, and https where it has to (certificates take a while to read), through the environment's proxies.
+
+    What goes to this machine goes to no proxy, which would read the key.
+    """
     made = OpenerDirector()
-    for one in (ProxyHandler(), HTTPHandler(), *([HTTPSHandler()] if needs_tls else []), _AsItIs()):
+    for one in (
+        ProxyHandler({} if is_local else None),
+        HTTPHandler(),
+        *([HTTPSHandler()] if needs_tls else []),
+        _AsItIs(),
+    ):
         made.add_handler(one)
     return made
 
@@ -52,7 +60,7 @@ class Server:
         self._say = say
         self._patience_s = patience_s
         self._headers = {"Authorization": f"Bearer {profile.key}", "User-Agent": "gpu-orchestrator"}
-        self._open = _opener(needs_tls=profile.url.startswith("https")).open
+        self._open = _opener(needs_tls=profile.url.startswith("https"), is_local=profile.is_local).open
         self._said: tuple[str, float] = ("", 0.0)
 
     def get(self, path: str) -> Any:

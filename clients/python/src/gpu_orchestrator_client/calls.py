@@ -19,7 +19,7 @@ PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 REPEATED = frozenset({429, 502, 503, 504})
 
 
-def call(send: Send, patience_s: float = PATIENCE_S) -> Steps[Reply]:
+def call(send: Send, patience_s: float = PATIENCE_S, least_tries: int = LEAST_TRIES) -> Steps[Reply]:
     """Make a call, and repeat it while the API is away or busy. Raises ApiError, Unreachable.
 
     `took_s` of the reply covers all tries and pauses.
@@ -34,7 +34,7 @@ def call(send: Send, patience_s: float = PATIENCE_S) -> Steps[Reply]:
             return replace(heard, took_s=total)
         failing += heard.took_s if tries > 1 else 0
         next_pause = pause_after(heard, pause)
-        is_early = isinstance(heard, Lost) and tries < LEAST_TRIES
+        is_early = isinstance(heard, Lost) and tries < least_tries
         if not _may_repeat(send, heard) or (failing + next_pause > patience_s and not is_early):
             raise error_of(heard)
         yield Pause(next_pause)

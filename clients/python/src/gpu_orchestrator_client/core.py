@@ -12,17 +12,28 @@ from urllib.parse import quote
 from gpu_orchestrator_client.answers import get, parsed
 from gpu_orchestrator_client.calls import PATIENCE_S, call
 from gpu_orchestrator_client.commands import Pause, Send, Steps
-from gpu_orchestrator_client.errors import BadRequest, NotYet, TaskFailed, TaskTimedOut
+from gpu_orchestrator_client.errors import (
+    BadRequest,
+    NotYet,
+    TaskFailed,
+    TaskTimedOut,
+    TooManyRequests,
+    Unavailable,
+    Unreachable,
+)
 from gpu_orchestrator_client.models import Event, Group, Node, Operation, Progress, Result, Status, Submitted, Task
 from gpu_orchestrator_client.new_task import Body, batches, unix_ms
 
 WAIT_S = 30
 """The longest time that one call waits for a task's end."""
+GRACE_S = 5.0
+"""How much longer than the caller's time a call may take."""
 PAGE = 100
 EVENTS = 1000
 AHEAD = 4000
 """Tasks that `map` creates ahead of the result that it waits for: many, and fewer than an owner may have waiting."""
 BUSY = frozenset({429})
+AWAY = (Unreachable, Unavailable, TooManyRequests)
 
 
 def path(folder: str, name: str, *more: str) -> str:
@@ -71,33 +82,48 @@ def result(task_id: str, timeout_s: float, *, cancel_on_timeout: bool) -> Steps[
     """Wait for a task's result. Raises TaskFailed, TaskTimedOut, NotYet.
 
     While the API is away it waits on, for as long as the caller does. The last look, at the end of the time, does not
-    wait: whatever the time went to, a task that has ended is seen.
+    wait: whatever the time went to, a task that has ended is seen. It may take GRACE_S longer, and so may the cancel.
+    An API that stays away raises Unreachable, Unavailable or TooManyRequests: nothing is known of the task, and nothing
+    is cancelled.
     """
     left = timeout_s
-    while True:
-        left = max(0.0, left)
-        found, took_s = yield from _look(task_id, min(left, WAIT_S), left)
+    while left > 0:
+        try:
+            found, took_s = yield from _look(task_id, min(left, WAIT_S), left)
+        except AWAY:
+            break
         if found.status.is_end:
             return (yield from _of_ended(found))
-        if left == 0:
-            break
         left -= took_s
         if took_s < 1 and left > 0:  # the server does not wait
             yield Pause(min(1.0, left))
             left -= 1
-    if cancel_on_timeout:
-        try:
-            yield from cancel(task_id, "the caller's time is over")
-        except BadRequest:  # it has ended in this moment
-            found, _ = yield from _look(task_id, 0, PATIENCE_S)
+    try:
+        found, _ = yield from _look(task_id, 0, 0)
+        if found.status.is_end:
             return (yield from _of_ended(found))
+    except AWAY:
+        if not cancel_on_timeout:
+            raise
+    if cancel_on_timeout and (yield from _has_ended_meanwhile(task_id)):
+        return (yield from _of_ended((yield from get(path("tasks", task_id, "result"), Result))))
     raise NotYet(task_id, timeout_s)
 
 
+def _has_ended_meanwhile(task_id: str) -> Steps[bool]:
+    """Cancel a task for which nobody waits any more. Returns whether it had ended."""
+    try:
+        yield from cancel(task_id, "the caller's time is over", patience_s=GRACE_S)
+    except BadRequest:
+        return True
+    return False
+
+
 def _look(task_id: str, wait_s: float, patience_s: float) -> Steps[tuple[Result, float]]:
+    """The result as it is, and the seconds that it took."""
     headers = {"Prefer": f"wait={math.ceil(wait_s)}"} if wait_s > 0 else {}
-    send = Send("GET", path("tasks", task_id, "result"), headers=headers, timeout_s=Send.timeout_s + wait_s)
-    reply = yield from call(send, patience_s)
+    send = Send("GET", path("tasks", task_id, "result"), headers=headers, timeout_s=wait_s + GRACE_S)
+    reply = yield from call(send, patience_s, least_tries=1)
     return parsed(reply, Result), reply.took_s
 
 
@@ -133,9 +159,11 @@ def stream_params(after: str | None, types: Sequence[str] | None) -> dict[str, s
     return {name: value for name, value in given.items() if value is not None}
 
 
-def cancel(task_id: str, reason: str | None = None) -> Steps[None]:
+def cancel(task_id: str, reason: str | None = None, *, patience_s: float = PATIENCE_S) -> Steps[None]:
     """Cancel a task. Raises BadRequest if it has ended otherwise."""
-    yield from call(Send("POST", path("tasks", task_id, "cancel"), json={} if reason is None else {"reason": reason}))
+    body = {} if reason is None else {"reason": reason}
+    send = Send("POST", path("tasks", task_id, "cancel"), json=body, timeout_s=min(Send.timeout_s, patience_s))
+    yield from call(send, patience_s)
 
 
 def retry(task_id: str, key: str) -> Steps[Submitted]:

@@ -15,6 +15,7 @@ URL, KEY = "GPU_ORCHESTRATOR_URL", "GPU_ORCHESTRATOR_KEY"
 APP, USER = "GPU_ORCHESTRATOR_APP", "GPU_ORCHESTRATOR_USER"
 CONNECT_S = 5.0
 BASE = "/api/v2"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,12 @@ class Options:
         )
 
     def http(self) -> dict[str, Any]:
-        """The arguments of an httpx client."""
-        return {"base_url": f"{self.url}{BASE}", "headers": {"Authorization": f"Bearer {self.key}"}}
+        """The arguments of an httpx client. What goes to this machine goes to no proxy, which would read the key."""
+        return {
+            "base_url": f"{self.url}{BASE}",
+            "headers": {"Authorization": f"Bearer {self.key}"},
+            "trust_env": httpx.URL(self.url).host not in LOOPBACK,
+        }
 
     def request(self, send: Send) -> dict[str, Any]:
         """The arguments of a request. It waits for a free connection as long as it takes."""

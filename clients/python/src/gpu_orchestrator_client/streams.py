@@ -115,7 +115,7 @@ class Stream(Generic[T]):
         is_early = self._began or (isinstance(heard, Lost) and self._tries < LEAST_TRIES)
         if heard is not None and self._waited_s > PATIENCE_S and not is_early:
             raise error_of(heard)
-        return pause
+        return min(pause, PATIENCE_S)
 
 
 def check_answer(reply: Reply) -> None:

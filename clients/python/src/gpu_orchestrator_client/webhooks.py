@@ -33,7 +33,7 @@ def verify_webhook(
     try:
         message_id, sent, signatures = (given[f"webhook-{name}"] for name in ("id", "timestamp", "signature"))
         age_s = abs(time.time() - int(sent))
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise BadSignature("a webhook has the headers webhook-id, webhook-timestamp and webhook-signature") from None
     if age_s > tolerance_s:
         raise BadSignature(f"it was sent {age_s:.0f} s ago, or the clocks differ")
@@ -50,5 +50,7 @@ def verify_webhook(
 
 
 def _signature(secret: str, signed: bytes) -> str:
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+    key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    if not key:
+        raise ValueError("a secret is not empty")
     return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
