@@ -12,7 +12,11 @@ MOST = 2000
 """Attempts that are read at most: the latest ones."""
 
 _COMPARED = ", ".join(f"'{one}'" for one in sorted(COMPARED))
-_CLOSED = "a.gpu_id = %(gpu_id)s AND a.closed_at >= %(since)s AND a.claimed_at < %(until)s"
+# No attempt takes longer than a day: so a look far back reads a day more, and not all that came since.
+_CLOSED = (
+    "a.gpu_id = %(gpu_id)s AND a.closed_at >= %(since)s AND a.closed_at < %(until)s + interval '1 day'"
+    " AND a.claimed_at < %(until)s"
+)
 # Each part reads its own index, the latest first.
 _WITHIN = f"""
     WITH found AS (
