@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -55,8 +56,8 @@ async def test_alerts_are_sent_together_and_once_more_when_they_are_over(
     receiver.answers.append(500)
     async with fleet(api) as make:
         for gpu_id in NODES:
-            await make(gpu_id, [880])
-            await api.post(f"/gpus/{gpu_id}/fault?reason=smoke")
+            await make(gpu_id, [882])
+        await asyncio.gather(*(api.post(f"/gpus/{gpu_id}/fault?reason=smoke") for gpu_id in NODES))
         title, lines = await message(receiver, 1)
         assert title == "[严重] GPU故障告警等 3 条告警"
         assert [line.rpartition(" (")[0] for line in lines] == [
@@ -67,8 +68,7 @@ async def test_alerts_are_sent_together_and_once_more_when_they_are_over(
         for name in ("api", "worker"):
             stack.part(name).kill()
         await stack.part("api").until_ready(30)
-        for gpu_id in NODES:
-            await api.post(f"/gpus/{gpu_id}/recover")
+        await asyncio.gather(*(api.post(f"/gpus/{gpu_id}/recover") for gpu_id in NODES))
         title, over = await message(receiver, 3)
         assert title == "[已恢复] GPU故障告警等 3 条告警"
         assert over == [line.replace("严重", "已恢复") for line in lines]
