@@ -22,7 +22,7 @@ router = APIRouter(dependencies=[Depends(check_operator)])
 async def metrics(context: ContextOf) -> Response:
     timeout_s = context.settings.instance_timeout
     found = await context.database.run(partial(fleet.read, instance_timeout_s=timeout_s))
-    body = await asyncio.to_thread(exposition.text, list(_families(context, found)))
+    body = await asyncio.to_thread(exposition.text, _families(context, found))
     return Response(body, media_type=exposition.CONTENT_TYPE)
 
 
