@@ -51,8 +51,8 @@ async def test_one_task_is_cancelled_retried_and_moved(visit: Visit, api: Api, t
     await person.page.locator("main").get_by_role("button", name="Retry", exact=True).click()
     await person.page.wait_for_url(re.compile(rf"/console/tasks/(?!{task})"))
     await expect(person.page.locator("h1")).to_contain_text("Queued")
-    await expect(person.page.locator(".facts")).to_contain_text("Retry of")
-    entries = await api.get("/audit?action=task.cancel&size=5")
+    await expect(person.page.locator("main .facts")).to_contain_text("Retry of")
+    entries = await api.get("/audit?action=task.cancel&size=100")
     assert task in [one["subject"] for one in entries]
 
 
