@@ -83,7 +83,8 @@ async def test_a_user_sees_their_own_tasks_and_no_node(visit: Visit, the_world: 
     assert owners
     assert set(owners) == {"user_1"}
     await person.open(f"/tasks/{own}")
-    for path, status in [(f"/tasks/{the_world.completed}", 404), ("/failures", 403), ("/keys", 403)]:
+    strange = [("/tasks/%00", 404), ("/tasks?taskId=%00", 400), ("/tasks?taskType=x", 200)]
+    for path, status in [(f"/tasks/{the_world.completed}", 404), ("/failures", 403), ("/keys", 403), *strange]:
         answer = await person.page.goto(f"{person.url}/console{path}")
         assert answer is not None
         assert answer.status == status, path
