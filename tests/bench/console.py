@@ -22,7 +22,7 @@ PAGES = {
     "Fleet": "/fleet?n={}",
     "Queue": "/queue?n={}",
     "Tasks": "/tasks?n={}",
-    "Tasks that have failed": "/tasks?status=FAILED&n={}",
+    "Tasks by status": "/tasks?status=COMPLETED&n={}",
     "Tasks of a type, page 100": f"/tasks?taskType={COMMON_TYPE}&page=100&n={{}}",
     "Tasks of an app": "/tasks?app=bench&n={}",
     "a task": "/tasks/bench_{}",
