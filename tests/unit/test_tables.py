@@ -109,7 +109,8 @@ def test_the_fleet_fits_its_screen() -> None:
             assert max(map(cell_len, found)) <= 80
             assert len(found) <= max(height, 22)
     found = plain(shown(fleet(100, 100, 100), 30, NOW))
-    assert found[0].endswith("DEGRADED")
+    assert found[0] == "DEGRADED  http://127.0.0.1:8080"
+    assert max(map(len, lines(shown(fleet(1, 1, 1), 30, NOW), tables.UNBOUNDED, color_system=None))) < 200
     assert "1156 COMPLETED" in found[2]
     assert found[5].startswith("99    99          ━━━")
     assert "… 90 more" in "\n".join(found)

@@ -53,10 +53,10 @@ def shown(fleet: Fleet, height: int, now: float | None = None) -> RenderableType
 
 def _head(fleet: Fleet) -> RenderableType:
     health = str(fleet.health.get("overall_health", "…"))
-    line = Table.grid(expand=True)
-    line.add_column(no_wrap=True, overflow="ellipsis")
-    line.add_column(justify="right", no_wrap=True)
-    line.add_row(cell(fleet.note or fleet.url, "yellow" if fleet.note else ""), cell(health, COLOURS.get(health, "")))
+    line = Text.assemble(
+        cell(health, COLOURS.get(health, "")), "  ", cell(fleet.note or fleet.url, "yellow" if fleet.note else "")
+    )
+    line.no_wrap, line.overflow = True, "ellipsis"
     return Group(line, _counts("nodes", "gpu_status_counts", fleet), _counts("tasks", "task_status_counts", fleet))
 
 
