@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api.console import routes as console
+from api.console.error_pages import ErrorPages
 from api.dependencies import Context
 from api.http import errors
 from api.middleware.authentication import PREFIX, Authentication
@@ -108,6 +109,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Authentication, database=context.database, sessions=context.sessions)
     app.add_middleware(DeclaredSize)
     app.add_middleware(ErrorShield)
+    app.add_middleware(ErrorPages)
     app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())
     app.add_middleware(Cors, origins=context.settings.cors_origins)
     app.add_middleware(HeadAsGet)

@@ -14,9 +14,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from api.console import rendering
 from api.console.page import Page
 from api.console.texts import N_, language_of
-from api.http.errors import ApiError, answer_to
+from api.http.errors import answer_to
 from api.middleware.authentication import COOKIE, caller_in
-from infra.db.ops.api_keys import Caller
 from infra.json.off_loop import off_loop
 
 log = logging.getLogger(__name__)
@@ -26,6 +25,8 @@ THEME = "console_theme"
 THEMES = ("light", "dark")
 WORTH_PACKING = 1500
 """Bytes from which an answer is compressed."""
+AGAIN_S = 5
+"""Seconds after which a browser asks again for a page that could not be had for a while, unless the error says more."""
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self';"
     " frame-ancestors 'none'; object-src 'none'",
@@ -47,7 +48,7 @@ TELLS = {
 }
 ADVICE = {
     400: N_("A filter or a number in it is not possible. Take it away, or begin again."),
-    429: N_("Your key calls more often than it may. Wait a moment, and try again."),
+    429: N_("Your key calls more often than it may. The page comes back by itself in a moment."),
     401: N_("The session has ended, or its key is no longer valid. Nothing was lost. Sign in again."),
     403: N_("Sign in with a key of another role to see it."),
     404: N_("It may be gone, or belong to somebody else. Nothing was lost."),
@@ -120,23 +121,23 @@ def answered(endpoint: Endpoint, pages: tuple[Page, ...]) -> Endpoint:
 
 
 async def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -> Response:
-    status = answer_to(error).status_code  # logs what is a bug
-    if status == 401 and request.method == "GET" and "x-part" not in request.headers:
+    refused = answer_to(error)  # logs what is a bug
+    if refused.status_code == 401 and request.method == "GET" and "x-part" not in request.headers:
         return RedirectResponse(f"/console/sign-in?back={quote(here(request), safe='')}", 303)
-    detail = error.message if isinstance(error, ApiError) and status not in TELLS else None
-    content = (
-        rendering.environment(language_of(request))
-        .get_template("error.html")
-        .render(
-            status=status, tells=TELLS.get(status, TELLS[500]), advice=ADVICE.get(status, ADVICE[500]), detail=detail
-        )
-    )
-    return await html(request, shell(request, pages, None, content, title=TELLS.get(status, TELLS[500])), status)
+    return await error_page(request, pages, refused)
 
 
-def signed_in(request: Request) -> Caller | None:
-    """The caller, if there is a session or key, of a role that has a console."""
-    return caller_in(request.scope)
+async def error_page(request: Request, pages: tuple[Page, ...], refused: Response) -> Response:
+    """What the API refuses, as a page. What passes by itself is asked for again by the browser."""
+    status, headers = refused.status_code, dict[str, str]()
+    if (again := refused.headers.get("retry-after")) is not None:
+        headers["Retry-After"] = again
+        if request.method == "GET":
+            headers["Refresh"] = str(max(int(again), AGAIN_S))
+    title = TELLS.get(status, TELLS[500])
+    template = rendering.environment(language_of(request)).get_template("error.html")
+    content = template.render(status=status, tells=title, advice=ADVICE.get(status, ADVICE[500]))
+    return await html(request, shell(request, pages, None, content, title=title), status, headers)
 
 
 def session_in(request: Request) -> str:

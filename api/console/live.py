@@ -82,6 +82,7 @@ class Screen:
         self._changed_at |= dict.fromkeys(changed, self._number)
         if new.skeleton != old.skeleton:
             self._shape_at, self._changed_at = self._number, {}
+        self._wake()
 
     async def frames(
         self, hub: Hub, key_id: str, version: str, lives: Callable[[], Awaitable[bool]]
@@ -122,7 +123,8 @@ class Screen:
             self._keeper = asyncio.create_task(self._follow(hub))
 
     async def _follow(self, hub: Hub) -> None:
-        """Render again after events, and every now and then, while somebody looks."""
+        """Render again after events, and every now and then, while somebody looks. A bug ends the streams: it is logged
+        once, and each browser asks for the page again, ever more slowly."""
         while self._viewers and not hub.is_closed:
             try:
                 await self._follow_events(hub)
@@ -132,6 +134,9 @@ class Screen:
             except Exception as error:
                 if not is_unavailable(error):
                     log.exception("a page of the console could not be rendered: %s", self._page.name)
+                    for viewer in self._viewers:
+                        viewer.end()
+                    return
                 await asyncio.sleep(LEAST_S)
 
     def _topics(self) -> list[tuple[str, str]]:
@@ -146,10 +151,7 @@ class Screen:
                 found = await events.next(self._page.every_s)
                 urgent = any(not one.event.type.startswith("task.") for one in found)
                 await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - time.monotonic()))
-                before = self._number
                 await self.shown(URGENT_S)
-                if self._number != before:
-                    self._wake()
 
     def _tell_gone(self) -> None:
         """Let the viewers ask for the whole page once more, and so learn what has become of it."""

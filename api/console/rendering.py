@@ -73,6 +73,7 @@ def page(of: Page, asked: Asked, values: dict[str, Any]) -> Rendering:
         role=str(asked.caller.role),
         query=asked.query,
         language=asked.language,
+        api_url=asked.context.settings.base_url,
     )
     return rendering
 

@@ -14,6 +14,8 @@ NARROW = 0.12
 ROOM = 2.2
 """Percent of the width from which a bar has room for its symbol."""
 TICKS = 6
+MOST = 64
+"""Slots that are drawn of a node, here and in the fleet."""
 CROSSED_OUT = frozenset({"LOST", "TASK_ENDED", "FAULTY", "DEREGISTERED", "UNREACHABLE", "DRAINED"})
 """Outcomes that are hatched: the work was given up, whoever caused that."""
 
@@ -30,7 +32,9 @@ class Bar:
     has_room: bool
     task_id: str
     task_type: int
-    took_s: float
+    attempt: int
+    took_s: float | None
+    """None while it runs."""
     count: int = 1
 
 
@@ -43,16 +47,18 @@ class Lanes:
     bars: list[Bar]
     ticks: list[tuple[float, datetime]]
     height: int
+    left_out: int
+    """Slots that are not drawn."""
     lane: int = LANE
 
 
 def of(attempts: Sequence[NodeAttempt], slots: int, since: datetime, until: datetime) -> Lanes:
     """The attempts between two times."""
     count = max([slots, *(one.slot for one in attempts)])
-    lanes = [(number, TOP + (number - 1) * (LANE + GAP)) for number in range(1, count + 1)]
+    lanes = [(number, TOP + (number - 1) * (LANE + GAP)) for number in range(1, min(count, MOST) + 1)]
     bars: list[Bar] = []
     last: dict[int, int] = {}
-    for one in sorted(attempts, key=lambda each: each.claimed_at):
+    for one in sorted((one for one in attempts if one.slot <= MOST), key=lambda each: each.claimed_at):
         bar = _bar(one, lanes[one.slot - 1][1], since, until)
         before = bars[last[one.slot]] if one.slot in last else None
         if before is not None and _are_one(before, bar):
@@ -62,7 +68,7 @@ def of(attempts: Sequence[NodeAttempt], slots: int, since: datetime, until: date
             bars.append(bar)
     step = (until - since) / TICKS
     ticks = [(round(100 * n / TICKS, 2), since + n * step) for n in range(TICKS + 1)]
-    return Lanes(lanes, bars, ticks, lanes[-1][1] + LANE + 22)
+    return Lanes(lanes, bars, ticks, lanes[-1][1] + LANE + 22, max(count - MOST, 0))
 
 
 def _bar(one: NodeAttempt, y: int, since: datetime, until: datetime) -> Bar:
@@ -78,7 +84,8 @@ def _bar(one: NodeAttempt, y: int, since: datetime, until: datetime) -> Bar:
         width >= ROOM,
         one.task_id,
         one.task_type,
-        ((one.closed_at or until) - one.claimed_at).total_seconds(),
+        one.attempt,
+        None if one.closed_at is None else (one.closed_at - one.claimed_at).total_seconds(),
     )
 
 
@@ -106,6 +113,7 @@ def _joined(before: Bar, bar: Bar) -> Bar:
         width >= ROOM,
         before.task_id,
         before.task_type,
-        before.took_s + bar.took_s,
+        before.attempt,
+        (before.took_s or 0.0) + (bar.took_s or 0.0),
         before.count + bar.count,
     )

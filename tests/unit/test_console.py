@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
@@ -96,6 +98,27 @@ async def test_a_page_whose_subject_is_gone_is_asked_for_once_more(monkeypatch: 
     assert "parts" not in screen._frame(screen._number_of(version)).decode()
 
 
+async def test_who_looks_is_told_whoever_has_asked_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"title": "T", "a": 1, "b": 2}
+    screen, viewer = Screen(_page(TEMPLATE, values, monkeypatch), asked()), MagicMock()
+    screen._viewers[viewer] = None
+    for a, told in ((1, 1), (1, 1), (3, 2)):
+        values["a"] = a
+        await screen.shown(0)
+        assert viewer.wake.call_count == told
+
+
+async def test_a_bug_ends_the_streams_of_a_page_and_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen, viewer = Screen(PAGES[0], asked()), MagicMock()
+    screen._viewers[viewer] = None
+    monkeypatch.setattr(screen, "_follow_events", AsyncMock(side_effect=KeyError))
+    await screen._follow(MagicMock(is_closed=False))
+    viewer.end.assert_called_once_with()
+    assert len(caplog.records) == 1
+
+
 async def test_a_page_is_rendered_once_for_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     page = _page("{{ n }}", {"n": 1}, monkeypatch)
     screens, one = Screens(), asked()
@@ -153,3 +176,12 @@ def test_pages_are_whole() -> None:
         assert Role.NODE not in page.roles
     for values in ([p.path for p in PAGES], [p.name for p in PAGES], [p.key for p in PAGES if p.key]):
         assert len(values) == len(set(values))
+
+
+def test_templates_import_what_they_use() -> None:
+    folder = Path(rendering.__file__).parent / "templates"
+    for path in folder.glob("*.html"):
+        text = path.read_text()
+        for line, names in re.findall(r'({% from "[^"]+" import ([^%]+?) %})', text):
+            unused = [one for one in names.split(", ") if not re.search(rf"\b{one}\(", text.replace(line, ""))]
+            assert not unused, path.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.datastructures import QueryParams
 
 from api.console import alert_words, rendering
 from api.console.page import Asked, Page
-from api.console.pages import alerts, fleet, node, now, system
+from api.console.pages import alerts, fleet, node, now, queue, system, tasks, webhook
 from api.console.texts import LANGUAGES
 from infra.db.attempts.of_node import NodeAttempt
 from infra.db.nodes import transitions
@@ -111,25 +112,76 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
     rows = [alert(1, word), alert(2, word, f"fault:{word}"), alert(3, word, f"rest:failures:{word}")]
     check(await html_of(alerts.PAGE, asked([(rows, 3)], language=language, query="status=" + word[:50])))
     nodes = [
-        FleetNode(word, word, status, [2], "VIP", 2, AT, draining, word, word, True, AT)
+        FleetNode(word, word, status, [2], "VIP", 2, AT, draining, word, word, True)
         for status, draining in (("FAULTY", False), ("ACTIVE", True), ("OFFLINE", False))
     ]
     held = {word: [HeldSlot(word, 3, word, 40, True)]}
     check(await html_of(fleet.PAGE, asked([(nodes, held)], language=language)))
     check(await html_of(fleet.PAGE, asked([([], {})], language=language, query="q=" + word)))
-    row = Node(
+    attempt = NodeAttempt(word, 2, 1, AT, AT, AT + timedelta(minutes=4), AT, "FAILED", word, 9, 2, word, None)
+    check(await html_of(node.PAGE, asked([(node_of(word), [attempt])], {"gpu_id": word}, language=language)))
+    wait = Wait(2, word, AT - timedelta(minutes=9), 1.0, 2.0)
+    read = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
+    check(await html_of(now.PAGE, asked([read], language=language)))
+    check(await html_of(system.PAGE, asked([(state(), None, [Size(word, 5, 6)], 7)], language=language)))
+
+
+def node_of(word: str) -> Node:
+    return Node(
         gpu_id=word, hostname=word, vast_ins_id=None, ip="10.0.0.1", port=1, task_types=[2], priority_queue="VIP",
         status="FAULTY", failure_count=1, task_failure_count=2, version=word, max_concurrent_tasks=2, last_beat=AT,
         current_tasks=1, drained_at=AT, drained_by=word, drain_reason=word, drain_deadline=AT, metadata={word: word},
         epoch=1, fault_reason=word, dispatch_secret=None, silent_s=0.0, status_age_s=0.0, open_attempts=0,
         older_attempts=0, is_back=False,
     )  # fmt: skip
-    attempt = NodeAttempt(word, 2, 1, AT, AT, AT + timedelta(minutes=4), AT, "FAILED", word, 9, 2, word, None)
-    check(await html_of(node.PAGE, asked([(row, [attempt])], {"gpu_id": word}, language=language)))
-    wait = Wait(2, word, AT - timedelta(minutes=9), 1.0, 2.0)
-    read = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
-    check(await html_of(now.PAGE, asked([read], language=language)))
-    check(await html_of(system.PAGE, asked([(state(), None, [Size(word, 5, 6)], 7)], language=language)))
+
+
+async def skeleton_of(page: Page, one: Asked) -> str:
+    return rendering.page(page, one, await page.contents(one)).skeleton
+
+
+async def test_numbers_and_time_leave_the_skeleton_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else everybody who looks fetches the whole page at each change."""
+    found: dict[str, set[str]] = defaultdict(set)
+    hook = MagicMock(webhook_id="w", events=[], url="u", owner="o", state="ACTIVE", disabled_because=None)
+    monkeypatch.setattr(webhook, "check_owner", AsyncMock(return_value=hook))
+    for n in (1, 2):
+        found["node"].add(
+            await skeleton_of(node.PAGE, asked([(node_of("g"), [])], {"gpu_id": "g"}, query=f"until={n}"))
+        )
+        found["system"].add(await skeleton_of(system.PAGE, asked([(state(), None, [Size("t", n, n)], n)])))
+        one = asked([])
+        kinds = {(2, "QUEUED"): n}
+        monkeypatch.setattr(one.context.database, "single", AsyncMock(return_value=kinds))
+        monkeypatch.setattr(queue, "_page", AsyncMock(return_value=[]))
+        found["queue"].add(await skeleton_of(queue.PAGE, one))
+        one = asked([([], n)], query="since=900")
+        monkeypatch.setattr(one.context.database, "single", AsyncMock(return_value=kinds))
+        monkeypatch.setattr("time.time", lambda n=n: 60.0 * n)
+        found["tasks"].add(await skeleton_of(tasks.PAGE, one))
+        found["webhook"].add(await skeleton_of(webhook.PAGE, asked([([], n)], {"webhook_id": "w"})))
+    assert {name: len(some) for name, some in found.items()} == dict.fromkeys(found, 1)
+
+
+async def test_the_picture_of_a_node_stays_for_some_seconds() -> None:
+    at = datetime(2026, 1, 1, 12, 0, 0, 1, UTC)
+    ends = {node._ceiling(at + timedelta(seconds=s), timedelta(seconds=5)) for s in (0, 1, 4.9)}
+    assert ends == {datetime(2026, 1, 1, 12, 0, 5, tzinfo=UTC)}
+
+
+async def test_a_node_of_very_many_slots_is_a_short_row() -> None:
+    large = FleetNode("g", "h", "ACTIVE", [2], "NORMAL", 1024, AT, False, None, None, False)
+    text = await html_of(fleet.PAGE, asked([([large], {})]))
+    row = text.partition('id="n-g"')[2].partition("</div>")[0]
+    assert row.count('<i class="s"') == 64
+    assert "+960" in row
+    assert "0 of 1,024 slots used" in text
+
+
+async def test_the_call_that_creates_a_task_goes_to_this_api() -> None:
+    for page, one in ((now.PAGE, asked([((state(), {}, {}, {}, Slots(0, 0), [], 0))])),):
+        one.context.settings = Settings(public_url="https://gpus.example:8443")
+        assert "POST https://gpus.example:8443/api/v2/tasks" in await html_of(page, one)
 
 
 async def test_the_first_sentence_is_made_of_data() -> None:

@@ -55,6 +55,18 @@ def test_many_short_attempts_of_one_outcome_are_one_bar() -> None:
     assert [(bar.outcome, bar.count) for bar in lanes.bars] == [("SUCCEEDED", 600), ("FAILED", 1)]
 
 
+def test_a_node_of_very_many_slots_is_drawn_in_part() -> None:
+    lanes = timeline.of([attempt(64, 0, 9), attempt(65, 0, 9)], 1024, SINCE, UNTIL)
+    assert (len(lanes.lanes), len(lanes.bars), lanes.left_out) == (64, 1, 960)
+
+
+def test_a_bar_keeps_its_name_while_others_leave() -> None:
+    tries = [attempt(1, 0, 360), attempt(1, 900, 1800), attempt(2, 1800, None, None)]
+    early, late = (timeline.of(some, 2, SINCE, UNTIL).bars for some in (tries, tries[1:]))
+    assert [(bar.task_id, bar.attempt) for bar in early[1:]] == [(bar.task_id, bar.attempt) for bar in late]
+    assert late[-1].took_s is None
+
+
 def test_an_attempt_on_a_slot_that_is_gone_has_a_lane() -> None:
     assert len(timeline.of([attempt(5, 0, 9)], 2, SINCE, UNTIL).lanes) == 5
     assert len(timeline.of([], 2, SINCE, UNTIL).lanes) == 2

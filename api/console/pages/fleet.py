@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from api.console import marks
+from api.console import marks, timeline
 from api.console.page import Asked, Page
 from api.console.texts import N_
 from infra.db.connection import Connection
@@ -45,11 +45,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """A node with its slots; `state` names its mark."""
+    """A node with its first slots, of `count`; `state` names its mark."""
 
     node: Shown
     state: str
     slots: tuple[Slot, ...]
+    count: int
     used: int
 
 
@@ -65,7 +66,7 @@ class Group:
     @property
     def slots(self) -> int:
         """The slots of its nodes that take work."""
-        return sum(len(one.slots) for one in self.rows if one.state == "ACTIVE")
+        return sum(one.count for one in self.rows if one.state == "ACTIVE")
 
     @property
     def used(self) -> int:
@@ -107,10 +108,10 @@ async def contents(asked: Asked) -> dict[str, Any]:
 
 def _row(node: FleetNode, held: list[HeldSlot]) -> Row:
     by_number = {one.slot: one for one in held}
-    numbers = range(1, max([node.max_concurrent_tasks, *by_number]) + 1)
-    slots = tuple(_slot(number, by_number.get(number)) for number in numbers)
+    count = max([node.max_concurrent_tasks, *by_number])
+    slots = tuple(_slot(number, by_number.get(number)) for number in range(1, min(count, timeline.MOST) + 1))
     shown = Shown(node.gpu_id, node.hostname, node.model, node.fault_reason, node.rests, node.status_since)
-    return Row(shown, marks.of_node(node.status, draining=node.draining), slots, len(held))
+    return Row(shown, marks.of_node(node.status, draining=node.draining), slots, count, len(held))
 
 
 def _slot(number: int, held: HeldSlot | None) -> Slot:

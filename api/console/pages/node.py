@@ -19,6 +19,8 @@ from workflows.domain.errors import GpuNotFound
 from workflows.domain.event import EventType
 
 SPANS = {"15": timedelta(minutes=15), "60": timedelta(hours=1), "360": timedelta(hours=6)}
+STEPS = 720
+"""The picture of the present moves on in steps of this part of it."""
 LISTED = 25
 MOST_METADATA = 30
 
@@ -28,7 +30,8 @@ async def contents(asked: Asked) -> dict[str, Any]:
     span = SPANS.get(asked.query.get("span", ""), SPANS["60"])
     until = _until(asked.query.get("until", ""))
     now = datetime.now(UTC)
-    end = until or now
+    present = _ceiling(now, span / STEPS)
+    end = until or present
 
     async def read(connection: Connection) -> tuple[Node | None, list[NodeAttempt]]:
         node = await node_queries.get(connection, gpu_id)
@@ -39,7 +42,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
         raise GpuNotFound
     beats = await asked.context.beats.last([gpu_id])
     seen = max(filter(None, (node.last_beat, moment(beats.get(gpu_id)))), default=None)
-    back = min(end, now) - span
+    back = min(end, present) - span
     ahead = None if until is None else until + span
     return {
         "node": node,
@@ -53,8 +56,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "spans": [(name, one == span) for name, one in SPANS.items()],
         "before": with_query(asked.query, until=str(_ms(back))),
         "after": with_query(asked.query, until="" if ahead is None or ahead >= now else str(_ms(ahead))),
-        "since": end - span,
-        "until": end,
         "most": of_node.MOST,
     }
 
@@ -62,6 +63,11 @@ async def contents(asked: Asked) -> dict[str, Any]:
 def _until(text: str) -> datetime | None:
     """The end of the stretch that is shown, or None for now."""
     return moment(int(text)) if text.isdecimal() and len(text) < 15 else None
+
+
+def _ceiling(at: datetime, step: timedelta) -> datetime:
+    """The next whole step: the picture is the same until then."""
+    return at + (datetime.min.replace(tzinfo=UTC) - at) % step
 
 
 def _ms(at: datetime) -> int:

@@ -108,7 +108,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "full": [one for one in state.instances if one.alive and one.disk_nearly_full],
         "chart": Bars.of([(one.done, one.failed) for one in minutes]),
         "minutes": minutes,
-        "base": context.settings.local_url,
     }
 
 

@@ -12,6 +12,8 @@
   const keyOf = (node) => (node.nodeType === 1 && (node.id || node.dataset.key)) || null;
   function morph(old, fresh) {
     const keyed = new Map(all(":scope > [id], :scope > [data-key]", old).map((one) => [keyOf(one), one]));
+    const kept = new Set([...fresh.childNodes].map(keyOf));
+    for (const [key, one] of keyed) if (!kept.has(key)) one.remove();  // before others move: what moves loses the focus
     let at = old.firstChild;
     for (const next of [...fresh.childNodes]) {
       const key = keyOf(next);
@@ -38,7 +40,9 @@
   function put(element, html) {
     const template = document.createElement("template");
     template.innerHTML = html;
+    const focused = document.activeElement;
     morph(element, template.content);
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
     settle(element);
   }
 
@@ -61,47 +65,68 @@
       if (one.textContent !== text) one.textContent = text;
       if (!one.title) one.title = exact.format(time);
     }
-    for (const one of all("[data-clock]", root)) { const text = clock.format(new Date(one.dataset.clock)); if (one.textContent !== text) one.textContent = text; }
+    for (const one of all("[data-clock]", root)) { const text = fill(one.dataset.text || "{time}", { time: clock.format(new Date(one.dataset.clock)) }); if (one.textContent !== text) one.textContent = text; }
   }
   setInterval(() => tellTimes(document), 5000);
 
   // ---- Live: parts that have changed come by an event stream
-  let source = null, wait = 500, last = new Date(), left = false;
+  let source = null, timer = 0, wait = 500, last = new Date(), away = document.hidden;
   const stale = document.getElementById("stale");
   function isStale(it) {
     stale.hidden = !it;
     if (it) { const span = $("span", stale); span.textContent = fill(span.dataset.text, { time: last.toLocaleTimeString(lang) }); }
   }
+  let queue = Promise.resolve();  // of what is put into the page: one after the other, so that nothing older comes last
+  const inTurn = (work) => (queue = queue.then(work, work));
+  function isNewer(version) {
+    const [screen, number] = version.split("."), [here, at] = main.dataset.version.split(".");
+    return screen !== here || Number(number) > Number(at);
+  }
   function follow() {
-    if (!main.dataset.version || left) return;
+    source?.close();
+    if (!main.dataset.version || away) return;
     const of = location.pathname + location.search;
-    source = new EventSource(`/console/live?of=${encodeURIComponent(of)}&version=${main.dataset.version}`);
+    const mine = source = new EventSource(`/console/live?of=${encodeURIComponent(of)}&version=${main.dataset.version}`);
     source.onopen = () => { wait = 500; last = new Date(); isStale(false); };
-    source.addEventListener("update", async (event) => {
-      last = new Date();
+    source.addEventListener("update", (event) => inTurn(async () => {
       const { version, parts } = JSON.parse(event.data);
-      if (parts) {
-        for (const [id, html] of Object.entries(parts)) { const part = document.getElementById(id); if (part) put(part, html); }
-        main.dataset.version = version;
-      } else await whole();
-    });
-    source.onerror = () => { source.close(); if (!left) { isStale(true); setTimeout(again, wait); wait = Math.min(wait * 2, 5000); } };
+      if (mine !== source || !isNewer(version)) return;
+      if (!parts) { if (!await read()) later(); return; }
+      for (const [id, html] of Object.entries(parts)) { const part = document.getElementById(id); if (part) put(part, html); }
+      main.dataset.version = version;
+      last = new Date();
+    }));
+    source.onerror = () => { if (mine === source) later(); };
+  }
+  function later() {
+    source?.close();
+    clearTimeout(timer);
+    if (away) return;
+    isStale(true);
+    timer = setTimeout(again, wait);
+    wait = Math.min(wait * 2, 5000);
   }
   async function again() {
-    if (await whole()) { isStale(false); follow(); } else if (!left) { setTimeout(again, wait); wait = Math.min(wait * 2, 5000); }
+    clearTimeout(timer);
+    if (await whole()) { isStale(false); follow(); } else later();
   }
-  async function whole() {
-    let answer;
-    try { answer = await fetch(location.href, { headers: { "X-Part": "1" } }); } catch { return false; }
+  const whole = () => inTurn(read);
+  async function read() {
+    let answer, html;
+    try { answer = await fetch(location.href, { headers: { "X-Part": "1" } }); html = await answer.text(); } catch { return false; }
     if (answer.status === 401) { location.reload(); return false; }
-    if (answer.status >= 500) return false;
-    put(main, answer.ok ? await answer.text() : new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content").innerHTML);
+    if (answer.status === 429 || answer.status >= 500 || !answer.headers.get("Content-Type")?.startsWith("text/html")) return false;
+    put(main, answer.ok ? html : new DOMParser().parseFromString(html, "text/html").getElementById("content").innerHTML);
     main.dataset.version = answer.headers.get("X-Version") || "";
+    if (!main.dataset.version) source?.close();
     last = new Date();
     return true;
   }
-  addEventListener("pagehide", () => { left = true; source?.close(); });
-  addEventListener("pageshow", (event) => { if (event.persisted) { left = false; again(); } });
+  function leave() { away = true; clearTimeout(timer); source?.close(); }  // a browser has few connections for all its tabs
+  function comeBack() { if (away && !document.hidden) { away = false; again(); } }
+  addEventListener("pagehide", leave);
+  addEventListener("pageshow", comeBack);
+  document.addEventListener("visibilitychange", () => document.hidden ? leave() : comeBack());
 
   // ---- Toasts
   function toast(text, { bad = false, undo = null, label = null } = {}) {
@@ -189,7 +214,7 @@
     if (button.getAttribute("aria-busy") === "true") return;
     const what = button.dataset.bulk, bar = button.closest("[data-bar]");
     const ids = button.dataset.ids ? JSON.parse(button.dataset.ids) : ticked().map((one) => one.value);
-    const body = bar && everything ? JSON.parse(bar.dataset.filterBody) : { ids };
+    const body = bar && everything ? JSON.parse($("[data-filter-body]", bar).dataset.filterBody) : { ids };
     button.setAttribute("aria-busy", "true");
     let failed = await send(what, { ...body, dryRun: true });
     const n = data?.matched ?? 0;
@@ -261,10 +286,10 @@
     const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-copy], [data-open], [data-close], .rail .menu");
     if (!it) return;
     if (it.dataset.call) act(it);
-    else if ("close" in it.dataset) it.closest("dialog").close("no");
     else if (it.dataset.bulk) bulk(it);
     else if ("everything" in it.dataset) { everything = !everything; tellTicked(); }
     else if (it.dataset.open) document.getElementById(it.dataset.open).showModal();
+    else if ("close" in it.dataset) it.closest("dialog").close("no");
     else if (it.matches(".menu")) it.setAttribute("aria-expanded", String(document.getElementById("rail").classList.toggle("open")));
     else if (!it.closest("a") && String(getSelection()) === "") navigator.clipboard?.writeText(it.dataset.copy).then(() => toast(words.copied), () => {});
   });
@@ -306,5 +331,4 @@
 
   settle(document);
   follow();
-  if ($("[data-retry]", main)) setTimeout(() => location.reload(), 3000);
 })();

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from infra.db import clock, holding
+from infra.db import holding
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
 
@@ -15,8 +15,8 @@ MOST = 2000
 _NODES = f"""
     SELECT g.gpu_id, g.hostname, g.status, g.task_types, g.priority_queue, g.max_concurrent_tasks, g.status_since,
            g.drained_at IS NOT NULL AS draining, g.fault_reason, left(g.metadata ->> 'gpuModel', 100) AS model,
-           {eligibility.rests("g")} AS rests, {clock.known("b.at")} AS last_beat
-      FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
+           {eligibility.rests("g")} AS rests
+      FROM gpus g
      WHERE g.gone_at IS NULL ORDER BY g.gpu_id LIMIT {MOST + 1}
     """
 _SLOTS = f"""
@@ -41,7 +41,6 @@ class FleetNode:
     model: str | None
     rests: bool
     """It gets no work for a while, after failures in a row."""
-    last_beat: datetime | None
 
 
 @dataclass(frozen=True)
