@@ -91,7 +91,7 @@ def environment(language: str) -> Environment:
         loader=PackageLoader("api.console"),
         autoescape=True,
         undefined=StrictUndefined,
-        extensions=["jinja2.ext.i18n", "jinja2.ext.do", "jinja2.ext.loopcontrols"],
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -113,6 +113,13 @@ def environment(language: str) -> Environment:
         "with_query": with_query,
     }
     return env
+
+
+def warm() -> None:
+    """Read the texts, and compile what is rendered on the event loop; pages are compiled where they are rendered."""
+    for language in LANGUAGES:
+        for name in ("frame", "symbols", "parts", "sign_in", "error"):
+            environment(language).get_template(f"{name}.html")
 
 
 def number(value: float | None) -> str:

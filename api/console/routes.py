@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, compile_path
 
-from api.console import assets, pictures, sign_in
+from api.console import assets, pictures, rendering, sign_in
 from api.console.answers import Endpoint, answered, html, session_in, shell
 from api.console.live import Screen, Screens
 from api.console.page import Asked, Page
@@ -34,6 +34,7 @@ _PATHS: list[tuple[Page, re.Pattern[str]]] = [(page, compile_path(CONSOLE + page
 def install(app: FastAPI, context: Context) -> None:
     """Add the console."""
     screens = Screens()
+    rendering.warm()
 
     def add(path: str, endpoint: Endpoint, method: str = "GET") -> None:
         app.router.routes.append(Route(CONSOLE + path, answered(endpoint, PAGES), methods=[method]))

@@ -15,7 +15,7 @@ from babel.messages.pofile import read_po, write_po
 from api.console import texts
 
 CONSOLE = Path(texts.__file__).parent
-OPTIONS = {"trimmed": "true", "newstyle_gettext": "true", "extensions": "jinja2.ext.do,jinja2.ext.loopcontrols"}
+OPTIONS = {"trimmed": "true", "newstyle_gettext": "true", "extensions": "jinja2.ext.do"}
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
 
 _NOT_SAID = (r"{#.*?#}", r"{% trans.*?{% endtrans %}", r"{%.*?%}", r"{{.*?}}", r"<(code|kbd|title)\b.*?</\1>")
