@@ -26,6 +26,9 @@ KINDS: dict[str, Words] = {
         N_("A disk is nearly full"), N_("Free space before it is full: then no task can be created or completed.")
     ),
     "fleet-silent": Words(N_("Many nodes fell silent at once"), N_("Look at the network between nodes and API first.")),
+    "notify": Words(
+        N_("A message about alerts was given up"), N_("Look at the service, the token and each recipient of the URL.")
+    ),
     "unhealthy": Words(N_("The system is unhealthy"), N_("See below which part is.")),
 }
 
@@ -44,6 +47,7 @@ _DETAILS = {
     "miscounted": r"已按数据校正: (.*)",
     "disk": r"主机 (\S+) 上 (\S+) 所在磁盘仅剩 (\d+ MiB)",
     "fleet-silent": r"^(\d+) 个GPU节点中有 (\d+) 个.*摘除: (.*)",
+    "notify": r"^(NOTIFY URL \d+ \(.*?\))",
     "unhealthy": r"()UNHEALTHY$",
 }
 """What a message says beyond its kind: names and numbers, which need no translation."""

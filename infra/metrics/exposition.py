@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +21,4 @@ class _Given(Collector):
 
 def text(families: Iterable[Metric]) -> bytes:
     """The families as text. It takes some milliseconds for each hundred types: not for the event loop."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Given(families))
-    return generate_latest(registry)
+    return generate_latest(_Given(families))

@@ -124,7 +124,7 @@ def _named(counts: Counts) -> list[int]:
     totals = Counter[int]()
     for (task_type, _), n in counts.tasks.items():
         totals[task_type] += n
-    return sorted(task_type for task_type, _ in totals.most_common(MOST_TYPES))
+    return sorted(sorted(totals, key=lambda task_type: (-totals[task_type], task_type))[:MOST_TYPES])
 
 
 def _labels(counts: Counts) -> dict[int, str]:

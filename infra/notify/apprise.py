@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
-from infra.notify.message import Kind, Message
+from infra.notify import message
+from infra.notify.message import Kind, Notice
 
 if TYPE_CHECKING:
     import apprise
@@ -19,8 +22,11 @@ def understands(url: str) -> bool:
     return _instance(url) is not None
 
 
-def send(url: str, message: Message) -> bool:
-    """Send a message. Returns whether the service has taken it. It blocks, at most for some of Apprise's 4 s limits."""
+def send(url: str, notices: Sequence[Notice]) -> bool:
+    """Send a message about these. Returns whether each of the URL's targets has accepted it.
+
+    It blocks: each target may take a connection and some answers, 4 s each, or 15 s each of a mail server.
+    """
     import apprise
 
     service = _instance(url)
@@ -34,8 +40,9 @@ def send(url: str, message: Message) -> bool:
         return False
     found = apprise.Apprise(asset=_asset())
     found.add(service)
+    text = message.about(notices, service.body_maxlen)
     sent = found.notify(
-        body=message.body, title=message.title, notify_type=kinds[message.kind], body_format=apprise.NotifyFormat.TEXT
+        body=text.body, title=text.title, notify_type=kinds[text.kind], body_format=apprise.NotifyFormat.TEXT
     )
     return bool(sent)
 
@@ -43,10 +50,18 @@ def send(url: str, message: Message) -> bool:
 def _instance(url: str) -> apprise.NotifyBase | None:
     import apprise
 
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    _prepare()
     found = apprise.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
     return found if isinstance(found, apprise.NotifyBase) else None
+
+
+@cache
+def _prepare() -> None:
+    from infra.notify import services
+
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    services.use()
 
 
 def _asset() -> apprise.AppriseAsset:

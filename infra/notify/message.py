@@ -9,7 +9,7 @@ from enum import StrEnum
 from workflows.domain.alert import AlertLevel
 
 SHOWN = 20
-"""Alerts that a message describes; of the others it says how many there are."""
+"""Alerts that a message describes, at most; of the others it says how many there are."""
 LONGEST = 300
 """Characters of an alert's text."""
 
@@ -50,18 +50,30 @@ class Message:
 _WORDS = {Kind.CRITICAL: "严重", Kind.WARNING: "警告", Kind.INFO: "提示", Kind.RESOLVED: "已恢复"}
 
 
-def about(notices: Sequence[Notice]) -> Message:
-    """The message about these, the worst first."""
+def about(notices: Sequence[Notice], size: int) -> Message:
+    """The message about these, the worst first: title and body have at most `size` bytes."""
     order = list(Kind)
     ordered = sorted(notices, key=lambda one: order.index(one.kind))
     first = ordered[0]
     more = f"等 {len(ordered)} 条告警" if len(ordered) > 1 else ""
-    lines = [_line(one) for one in ordered[:SHOWN]]
-    if len(ordered) > SHOWN:
-        lines.append(f"另有 {len(ordered) - SHOWN} 条，请查看告警列表")
-    return Message(first.kind, f"[{_WORDS[first.kind]}] {first.title}{more}", "\n".join(lines))
+    title = f"[{_WORDS[first.kind]}] {first.title}{more}"
+    return Message(first.kind, title, _body([_line(one) for one in ordered], size - _size(f"{title}\r\n")))
 
 
 def _line(one: Notice) -> str:
     text = " ".join(one.text.split())
     return f"[{_WORDS[one.kind]}] {one.title}: {text[:LONGEST]} ({one.alert_id})"
+
+
+def _body(lines: list[str], size: int) -> str:
+    """The first lines for which there is room, and the number of the others."""
+    for shown in range(min(len(lines), SHOWN), 0, -1):
+        others = len(lines) - shown
+        body = "\n".join([*lines[:shown], *([f"另有 {others} 条，请查看告警列表"] if others else [])])
+        if _size(body) <= size:
+            return body
+    return lines[0].encode()[: max(size, 0)].decode(errors="ignore")
+
+
+def _size(text: str) -> int:
+    return len(text.encode())

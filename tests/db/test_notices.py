@@ -59,9 +59,10 @@ class Reader:
         await self._database.run(lambda c: notices.sent(c, self._name, due))
         return [(one.title, one.is_over) for one in due.notices]
 
-    async def failed(self) -> None:
-        await eventually(self.take)
-        await self._database.run(lambda c: notices.failed(c, self._name))
+    async def failed(self) -> bool:
+        due = await eventually(self.take)
+        given_up: bool = await self._database.run(lambda c: notices.failed(c, self._name, due))
+        return given_up
 
 
 async def test_each_alert_is_sent_once_from_the_first_look_on(database: Database) -> None:
@@ -112,9 +113,44 @@ async def test_what_could_not_be_sent_comes_with_what_follows(
     reader = Reader(database)
     await reader.take()
     await database.run(lambda c: alerts.raise_alert(c, alert("a")))
-    await reader.failed()
+    assert not await reader.failed()
     await database.run(lambda c: alerts.raise_alert(c, alert("b")))
     assert await reader.got() == [("title of a", False), ("title of b", False)]
+
+
+async def test_a_message_is_given_up_and_the_next_one_is_tried_as_often(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "backoff_s", lambda _: 0.0)
+    reader = Reader(database)
+    await reader.take()
+    for cause in ("a", "b"):
+        await database.run(partial(alerts.raise_alert, alert=alert(cause)))
+        assert not await reader.failed()
+        assert [await reader.failed() for _ in range(notices.TRIES - 1)] == [False] * (notices.TRIES - 2) + [True]
+    assert await reader.take() is None
+    await database.run(lambda c: alerts.raise_alert(c, alert("c")))
+    assert not await reader.failed()
+    await database.run(lambda c: alerts.raise_alert(c, alert("d")))  # after the first message: it has tries of its own
+    assert [await reader.failed() for _ in range(notices.TRIES - 1)][-1]
+    assert await reader.got() == [("title of d", False)]
+
+
+async def test_a_place_moves_on_while_nothing_happens(database: Database, engine: Sessions) -> None:
+    """Else the log would be cut behind it, and what happens then would be skipped."""
+    reader = Reader(database)
+    await reader.take()
+    async with engine.begin() as session:
+        before = await session.scalar("SELECT body ->> 'cursor' FROM monitor_reports WHERE name = 'notify:d'")
+        assert await reader.take() is None
+        assert before == await session.scalar("SELECT body ->> 'cursor' FROM monitor_reports WHERE name = 'notify:d'")
+    async with engine.begin() as session:
+        await session.execute("UPDATE monitor_reports SET at = at - interval '7 h' WHERE name = 'notify:d'")
+    assert await reader.take() is None
+    async with engine.begin() as session:
+        assert before != await session.scalar("SELECT body ->> 'cursor' FROM monitor_reports WHERE name = 'notify:d'")
+    await database.run(lambda c: alerts.raise_alert(c, alert("a")))
+    assert await reader.got() == [("title of a", False)]
 
 
 async def test_what_happens_within_seconds_is_one_message(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +186,7 @@ async def test_a_nodes_alert_lasts_as_long_as_its_state(life: Life) -> None:
     await session.execute("UPDATE gpus SET rests = 1 WHERE gpu_id = 'a:b'")
     await alerts.raise_alert(session, alert("rest:FAILS:a:b"))
     await alerts.raise_alert(session, alert("miscounted", moment=True))
+    await session.execute("UPDATE alerts SET resolved_at = NULL WHERE cause = 'miscounted'")  # of the version before
     await end(session)
     assert await lasting(session) == ["fault:n2", "offline:n1", "rest:FAILS:a:b"]
     await node_state.recover(session, "n2")
@@ -161,6 +198,14 @@ async def test_a_nodes_alert_lasts_as_long_as_its_state(life: Life) -> None:
     assert await lasting(session) == []
     statuses = await session.all(str, "SELECT DISTINCT status FROM alerts")
     assert statuses == ["ACTIVE"]  # until somebody acknowledges them
+
+
+async def test_a_moment_is_over_though_it_was_raised_by_the_version_before(life: Life) -> None:
+    session = life.connection
+    await alerts.raise_alert(session, alert("moment"))
+    assert await lasting(session) == ["moment"]
+    await alerts.raise_alert(session, alert("moment", moment=True))
+    assert await lasting(session) == []
 
 
 async def test_an_acknowledged_alert_that_happens_again_within_the_hour_stays_over(life: Life) -> None:

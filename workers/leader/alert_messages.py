@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from infra.db.ops import notices
+from infra.db.connection import Connection
+from infra.db.ops import alert_ends, alerts, notices
+from infra.db.ops.notices import Due
 from infra.db.session import Database, is_unavailable
 from infra.environment.destinations import Destination
-from infra.notify import apprise, message
+from infra.notify import apprise
+from infra.notify.threads import aside
 
 log = logging.getLogger(__name__)
-
-AT_ONCE = 4
-"""Messages that are sent at once."""
-LIMIT_S = 30.0
-"""How long sending may take: Apprise's own limits are 4 s for each connection and each read."""
 
 
 class AlertMessages:
@@ -27,12 +25,9 @@ class AlertMessages:
         self._database = database
         self._destinations = destinations
         self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._threads = ThreadPoolExecutor(
-            AT_ONCE, thread_name_prefix="notify"
-        )  # apart from those that others wait for
 
     async def send(self) -> None:
-        """Begin to send what is due."""
+        """Begin to send what is due. A destination whose last message is under way waits, however long that takes."""
         for one in self._destinations:
             last = self._under_way.get(one.digest)
             if last is None or last.done():
@@ -42,26 +37,37 @@ class AlertMessages:
         """Stop waiting for what is under way. The next leader repeats what is not noted as sent."""
         for one in self._under_way.values():
             one.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _tell(self, one: Destination) -> None:
         try:
             due = await self._database.run(lambda c: notices.take(c, one.digest, one.level))
             if due is None:
                 return
-            if await self._send(one, message.about(due.notices)):
-                await self._database.run(lambda c: notices.sent(c, one.digest, due))
+            if await self._send(one, due):
+                await self._database.run(partial(self._note_sent, one=one, due=due))
+            elif await self._database.run(partial(_note_failed, one=one, due=due)):
+                log.error("%s: a message about %s alerts is given up", one, len(due.notices))
             else:
-                log.warning("%s has not taken a message about %s alerts", one, len(due.notices))
-                await self._database.run(lambda c: notices.failed(c, one.digest))
+                log.warning("%s has not accepted a message about %s alerts", one, len(due.notices))
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("%s could not be told of alerts", one)
 
-    async def _send(self, one: Destination, text: message.Message) -> bool:
-        sending = asyncio.get_running_loop().run_in_executor(self._threads, apprise.send, one.url, text)
+    async def _send(self, one: Destination, due: Due) -> bool:
         try:
-            return await asyncio.wait_for(sending, LIMIT_S)
+            return await aside(lambda: apprise.send(one.url, due.notices))
         except Exception as error:  # noqa: BLE001  its text may hold the URL
             log.warning("%s: %s", one, type(error).__name__)
             return False
+
+    async def _note_sent(self, connection: Connection, one: Destination, due: Due) -> None:
+        await notices.sent(connection, one.digest, due)
+        others = [alerts.undelivered(str(other), other.digest).cause for other in self._destinations if other != one]
+        await alert_ends.end_others(connection, alerts.UNDELIVERED, others)
+
+
+async def _note_failed(connection: Connection, one: Destination, due: Due) -> bool:
+    given_up = await notices.failed(connection, one.digest, due)
+    if given_up:
+        await alerts.raise_alert(connection, alerts.undelivered(str(one), one.digest))
+    return given_up

@@ -22,7 +22,6 @@ class SilentNodes:
         self._database = database
         self._temporal = temporal
         self._grace_s = settings.heartbeat_timeout
-        self._holds = True  # until it is found out, after a change of leader
         self._signalled: dict[tuple[str, int], float] = {}  # (gpu id, epoch) -> when
 
     async def find(self) -> None:
@@ -33,10 +32,8 @@ class SilentNodes:
         if found.held:
             alert = alerts.fleet_silent(found.held, found.fleet)
             await self._database.run(lambda c: alerts.raise_alert(c, alert))
-            self._holds = True
-        elif self._holds:
+        else:  # each time: another instance may have raised it
             await self._database.run(lambda c: alert_ends.end_others(c, alerts.FLEET_SILENT))
-            self._holds = False
 
     def _not_signalled_lately(self, silent: list[tuple[str, int]]) -> list[tuple[str, int]]:
         now = time.monotonic()

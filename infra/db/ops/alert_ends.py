@@ -8,6 +8,7 @@ from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops.health import STUCK_S
 
+# A moment is over at once, also one that a version without ends has raised.
 # Of alerts whose state the database has. Alert and state are written in one transaction, so both are seen or neither.
 _OF_NODE = "SELECT FROM gpus g WHERE g.gpu_id = {named} AND g.gone_at IS NULL AND {lasts}"
 _RESTS = "g.failure_count + g.rests + g.hand_backs > 0"
@@ -22,6 +23,7 @@ _END = f"""
        WHEN 'rest' THEN NOT EXISTS ({_OF_NODE.format(named=_REST_OF, lasts=_RESTS)})
        WHEN 'disk' THEN NOT EXISTS ({_REPORTED.format(name="cause", lately=_LATELY["timeout"])})
        WHEN 'stuck-workflows' THEN NOT EXISTS ({_REPORTED.format(name="'stuck'", lately=_LATELY["stuck"])})
+       WHEN 'miscounted' THEN true
        ELSE false END
     """
 _END_OTHERS = """

@@ -52,6 +52,8 @@ class Alert:
 
 FLEET_SILENT = "fleet-silent"
 """The cause of `fleet_silent`."""
+UNDELIVERED = "notify:"
+"""What the causes of `undelivered` begin with."""
 GPU_MONITOR = "gpu_monitor"
 """The source of what is raised about nodes."""
 AGAIN_S = 3600.0
@@ -66,7 +68,8 @@ _RAISE = f"""
         UPDATE alerts a
            SET count = a.count + CASE WHEN %(lasts)s THEN 0 ELSE 1 END,
                message = CASE a.status WHEN 'ACTIVE' THEN %(message)s ELSE a.message END,
-               resolved_at = CASE WHEN %(moment)s OR a.status <> 'ACTIVE' THEN a.resolved_at END
+               resolved_at = CASE WHEN a.status <> 'ACTIVE' THEN a.resolved_at
+                                  WHEN %(moment)s THEN COALESCE(a.resolved_at, clock_timestamp()) END
           FROM last WHERE a.seq = last.seq AND last.holds
            AND NOT (%(lasts)s AND a.message = %(message)s AND (a.resolved_at IS NULL OR a.status <> 'ACTIVE')))
     INSERT INTO alerts (dedupe_key, cause, title, message, level, source, resolved_at)
@@ -147,6 +150,18 @@ def disk_nearly_full(hostname: str, path: str, free: int, total: int) -> NewAler
         message=f"主机 {hostname} 上 {path} 所在磁盘仅剩 {free >> 20} MiB（共 {total >> 20} MiB），"
         "写满后任务将无法创建和完成",
         level=AlertLevel.CRITICAL,
+        source="system_monitor",
+        lasts=True,
+    )
+
+
+def undelivered(destination: str, digest: str) -> NewAlert:
+    """A destination of NOTIFY has not accepted a message, which was given up."""
+    return NewAlert(
+        cause=f"{UNDELIVERED}{digest}",
+        title="告警消息未送达",
+        message=f"{destination} 多次未接收告警消息，已放弃发送；请检查该地址及其每个接收者",
+        level=AlertLevel.WARNING,
         source="system_monitor",
         lasts=True,
     )

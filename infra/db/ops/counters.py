@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -112,7 +113,9 @@ class Counts:
     alerts: dict[tuple[str, str], int] = field(default_factory=dict)  # by (level, status)
 
 
-class _Count(NamedTuple):
+class Count(NamedTuple):
+    """The sum of a counter for a key."""
+
     counter: str
     key: str
     n: int
@@ -125,10 +128,15 @@ class _Folded(NamedTuple):
     may_end_group: bool
 
 
+async def sums(connection: Connection, names: Sequence[str]) -> list[Count]:
+    """The counters of these names, key by key, without those that are zero."""
+    return await connection.all(Count, _READ, {"counters": names})
+
+
 async def read(connection: Connection) -> Counts:
     """The counts that the monitoring endpoints show."""
     counts = Counts()
-    for row in await connection.all(_Count, _READ, {"counters": _GENERAL}):
+    for row in await sums(connection, _GENERAL):
         if row.counter == "tasks":
             counts.tasks[_type_and_status(row.key)] = row.n
         elif row.counter == "gpus":
@@ -143,14 +151,14 @@ async def tasks_by_kind(
     connection: Connection, *, gpu_id: str | None = None, user_id: str | None = None
 ) -> dict[tuple[int, str], int]:
     """The number of tasks of a user, of a node or of both, by type and status."""
-    rows = await connection.all(_Count, _READ, {"counters": [_counter_of(user_id, gpu_id)]})
+    rows = await sums(connection, [_counter_of(user_id, gpu_id)])
     return {_type_and_status(row.key): row.n for row in rows}
 
 
 async def of_group(connection: Connection, group_id: str, user_id: str | None) -> dict[tuple[int, str], int]:
     """The number of tasks of a group by type and status: of one owner, or of all together."""
     counter = f"group:{group_id}" if user_id is None else f"user_group:{len(user_id)}:{user_id} {group_id}"
-    rows = await connection.all(_Count, _READ, {"counters": [counter]})
+    rows = await sums(connection, [counter])
     return {_type_and_status(row.key): row.n for row in rows}
 
 
@@ -200,7 +208,7 @@ async def recount(connection: Connection) -> list[str]:
     """
     await connection.execute(_LIMIT)
     began = await connection.one(datetime, _CLOCK)
-    wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.all(_Count, _RECOUNT)]
+    wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.all(Count, _RECOUNT)]
     ended = await connection.one(datetime, _CLOCK)
     await monitor_reports.keep(connection, "recount", {"took_s": (ended - began).total_seconds()})
     return wrong

@@ -6,13 +6,12 @@ event counts exactly once, and a transition costs nothing more.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from infra.db.connection import Connection
-from infra.db.ops import event_log
+from infra.db.ops import counters, event_log, monitor_reports
 from workflows.domain.attempt import Outcome
 
 PAGE = 2000
@@ -36,11 +35,7 @@ GPU_SECONDS = {
 LOST = "lost"
 
 _LOG = f"SELECT {event_log.NAME}"
-_PLACE = "SELECT body FROM monitor_reports WHERE name = 'measures' FOR UPDATE"
-_MOVE = """
-    INSERT INTO monitor_reports AS m (name, body) VALUES ('measures', %(body)s)
-        ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()
-    """
+_NAME = "measures"
 _KINDS = " ".join(
     f"WHEN a.outcome = '{outcome}' THEN '{kind}'" for kind, outcomes in GPU_SECONDS.items() for outcome in outcomes
 )
@@ -66,15 +61,19 @@ _ADD = f"""
                data ->> 'status' AS status, data ->> 'endReason' AS end_reason
           FROM event_log WHERE (xid, id) > (%(xid)s, %(id)s) AND xid < {event_log.DONE}
          ORDER BY xid, id LIMIT {PAGE}),
-    known AS (SELECT DISTINCT split_part(key, ' ', 1) AS label FROM counters WHERE counter = 'ever:ended'),
+    known AS (
+        SELECT DISTINCT split_part(key, ' ', 1) AS label FROM counters
+         WHERE counter = 'ever:ended' OR (counter = 'ever:wait' AND key LIKE '%% sum')),
     labels AS MATERIALIZED (
         SELECT task_type,
-               CASE WHEN task_type IN (SELECT label FROM known)
-                      OR EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[CAST(task_type AS bigint)])
-                      OR (SELECT count(*) FROM known) + row_number() OVER (ORDER BY task_type) <= %(most_types)s
+               CASE WHEN is_named OR (SELECT count(*) FROM known)
+                                     + row_number() OVER (PARTITION BY is_named ORDER BY task_type) <= %(most_types)s
                     THEN task_type ELSE '{OTHER}' END AS label
-          FROM (SELECT DISTINCT task_type FROM page
-                 WHERE type IN ('task.started', 'task.retried', 'task.ended')) types),
+          FROM (SELECT task_type, task_type IN (SELECT label FROM known)
+                       OR EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[CAST(task_type AS bigint)])
+                       AS is_named
+                  FROM (SELECT DISTINCT task_type FROM page
+                         WHERE type IN ('task.started', 'task.retried', 'task.ended')) types) named),
     happened AS MATERIALIZED (
         SELECT p.type, p.task_id, p.seq, p.status, p.end_reason, l.label, e.from_status, e.attempt
           FROM page p JOIN labels l USING (task_type)
@@ -113,12 +112,6 @@ _ADD = f"""
             ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n)
     SELECT xid, id FROM page ORDER BY xid DESC, id DESC LIMIT 1
     """
-_READ = """
-    SELECT counter, key, sum(n)::bigint AS n
-      FROM (SELECT counter, key, n FROM counters WHERE counter = ANY (%(counters)s)
-             UNION ALL SELECT counter, key, n FROM counter_deltas WHERE counter = ANY (%(counters)s)) both_tables
-     GROUP BY counter, key
-    """
 _NEXT = f"""
     SELECT true FROM event_log WHERE (xid, id) > (%(xid)s, %(id)s) AND xid < {event_log.DONE}
      ORDER BY xid, id LIMIT 1
@@ -155,29 +148,24 @@ class _Place(NamedTuple):
     id: int
 
 
-class _Count(NamedTuple):
-    counter: str
-    key: str
-    n: int
-
-
 async def add_up(connection: Connection) -> None:
     """Add the next events up, at most PAGE. Two at once do no harm."""
     log = await connection.one(str, _LOG)
-    place: dict[str, Any] = await connection.one_or_none(dict, _PLACE) or {}
+    kept = await monitor_reports.hold(connection, _NAME)
+    place = {} if kept is None else kept.body
     if place.get("log") != log:  # that of another database: a restore has begun the log anew
         place = {"xid": 0, "id": 0}
     values = _BOUNDS | {"xid": place["xid"], "id": place["id"], "most_types": MOST_TYPES}
     if await connection.one_or_none(bool, _NEXT, values) is None:
         return  # what follows costs ten times as much
     last = await connection.one(_Place, _ADD, values)
-    await connection.execute(_MOVE, {"body": json.dumps({"log": log, **last._asdict()})})
+    await monitor_reports.keep(connection, _NAME, {"log": log, **last._asdict()})
 
 
 async def read(connection: Connection) -> Measures:
     """The measures; the cost grows with the number of types."""
     found = Measures()
-    for counter, key, n in await connection.all(_Count, _READ, {"counters": _COUNTERS}):
+    for counter, key, n in await counters.sums(connection, _COUNTERS):
         name = counter.removeprefix("ever:")
         label, _, rest = key.partition(" ")
         if name == "ended":

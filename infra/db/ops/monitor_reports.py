@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection
@@ -16,6 +17,14 @@ _READ = (
     "SELECT body FROM monitor_reports WHERE name = %(name)s"
     f" AND (CAST(%(within)s AS float) IS NULL OR {clock.recent('at', clock.seconds('within'))})"
 )
+_HOLD = "SELECT body, at FROM monitor_reports WHERE name = %(name)s FOR UPDATE"
+
+
+class Report(NamedTuple):
+    """A report, and when it was kept."""
+
+    body: dict[str, Any]
+    at: datetime
 
 
 async def keep(connection: Connection, name: str, body: dict[str, Any]) -> None:
@@ -26,3 +35,8 @@ async def keep(connection: Connection, name: str, body: dict[str, Any]) -> None:
 async def read(connection: Connection, name: str, *, within_s: float | None = None) -> dict[str, Any] | None:
     """The last report of this name; None without one, or if it is older than `within_s` seconds."""
     return await connection.one_or_none(dict, _READ, {"name": name, "within": within_s})
+
+
+async def hold(connection: Connection, name: str) -> Report | None:
+    """The last report of this name; nobody else holds or keeps one until the end of the transaction."""
+    return await connection.one_or_none(Report, _HOLD, {"name": name})

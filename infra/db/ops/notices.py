@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from infra.db.connection import Connection
-from infra.db.ops import event_log
+from infra.db.ops import event_log, monitor_reports
 from infra.db.ops.event_log import Cursor, Event
 from infra.notify.message import Notice
 from workflows.domain.alert import AlertLevel
 from workflows.domain.event import EventType
-from workflows.domain.retry import backoff_s
+from workflows.domain.retry import BACKOFF_CAP_S, backoff_s
 
 TOGETHER_S = 5.0
 """What happens within this time after the first makes one message."""
@@ -22,27 +21,33 @@ PAUSE_S = 10.0
 """Seconds between two messages to one destination, at least."""
 SENDING_S = 60.0
 """Seconds after which a message counts as not sent whose sender has said nothing."""
+TRIES = 12
+"""How often a message is tried: that takes an hour. A URL may have several targets: those that accept a message get it
+again each time that another one does not."""
+LONGEST_PAUSE_S = 10 * BACKOFF_CAP_S
+"""The pauses after failures grow to this."""
+MOVES = timedelta(hours=6)
+"""How long a place may stay behind while nothing happens, so that it is never cut off from the log."""
 MOST = 500
 """Events of one message."""
 
 _TYPES = [EventType.ALERT_RAISED, EventType.ALERT_RESOLVED]
 _LEVELS = (AlertLevel.CRITICAL, AlertLevel.WARNING, AlertLevel.INFO)
 _NOW = "SELECT clock_timestamp()"
-_KEPT = "SELECT body FROM monitor_reports WHERE name = %(name)s FOR UPDATE"
-_KEEP = """
-    INSERT INTO monitor_reports AS m (name, body) VALUES (%(name)s, %(body)s)
-        ON CONFLICT (name) DO UPDATE SET body = excluded.body, at = clock_timestamp()
-    """
 _TEXTS = "SELECT seq, message FROM alerts WHERE seq = ANY (%(seqs)s)"
 
 
 @dataclass(frozen=True)
 class Place:
-    """How far a destination knows the log, and when it may get the next message."""
+    """How far a destination knows the log, and when it may get the next message.
+
+    After failures, `first` is how far the first message went that it has not accepted.
+    """
 
     cursor: str
     not_before: str | None = None
     failures: int = 0
+    first: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,27 +68,29 @@ async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | 
 
     A destination that is new, or whose place is lost, gets what happens from now on.
     """
-    place = await _read(connection, digest)
+    kept = await monitor_reports.hold(connection, _name(digest))
     now = await connection.one(datetime, _NOW)
-    if place is None:
-        await _begin(connection, digest)
+    end = await event_log.now(connection)  # before the page: what comes in between is behind it
+    if kept is None:
+        await _write(connection, digest, Place(str(end)))
         return None
+    place = Place(**kept.body)
     if place.not_before is not None and now < datetime.fromisoformat(place.not_before) <= now + _longest():
         return None
     page = await event_log.read(connection, Cursor.of(place.cursor), limit=MOST, types=_TYPES)
     if page.is_reset:
-        await _begin(connection, digest)
+        await _write(connection, digest, Place(str(end)))
         return None
     wanted = [one for one in page.events if _LEVELS.index(AlertLevel(one.data["level"])) <= _LEVELS.index(level)]
-    behind = Place(str(page.until))
     if not wanted:
-        if page.events:
-            await _write(connection, digest, behind)
+        if page.events or now - kept.at > MOVES:
+            await _write(connection, digest, Place(str(page.until if page.events else end)))
         return None
     if now < wanted[0].at + timedelta(seconds=TOGETHER_S) and wanted[0].at <= now:
         return None
-    await _write(connection, digest, Place(place.cursor, _after(now, SENDING_S), place.failures))
-    return Due(await _notices(connection, wanted), Place(behind.cursor, None, place.failures))
+    await _write(connection, digest, replace(place, not_before=_after(now, SENDING_S)))
+    after = str(page.until)
+    return Due(await _notices(connection, wanted), Place(after, None, place.failures, place.first or after))
 
 
 async def sent(connection: Connection, digest: str, due: Due) -> None:
@@ -92,12 +99,24 @@ async def sent(connection: Connection, digest: str, due: Due) -> None:
     await _write(connection, digest, Place(due.place.cursor, _after(now, PAUSE_S)))
 
 
-async def failed(connection: Connection, digest: str) -> None:
-    """Note that it could not be sent: that is tried later, with what has happened by then."""
-    place, now = await _read(connection, digest), await connection.one(datetime, _NOW)
-    if place is not None:
-        failures = place.failures + 1
-        await _write(connection, digest, Place(place.cursor, _after(now, PAUSE_S + backoff_s(failures)), failures))
+async def failed(connection: Connection, digest: str, due: Due) -> bool:
+    """Note that it could not be sent: that is tried later, with what has happened by then.
+
+    Returns whether it is given up: the destination goes on behind the first of these messages.
+    """
+    now, failures = await connection.one(datetime, _NOW), due.place.failures + 1
+    if failures >= TRIES:
+        await _write(connection, digest, Place(due.place.first or due.place.cursor, _after(now, PAUSE_S)))
+        return True
+    kept = await monitor_reports.hold(connection, _name(digest))
+    if kept is not None:
+        not_before = _after(now, PAUSE_S + 10 * backoff_s(failures))
+        await _write(
+            connection,
+            digest,
+            replace(Place(**kept.body), not_before=not_before, failures=failures, first=due.place.first),
+        )
+    return False
 
 
 async def _notices(connection: Connection, events: Sequence[Event]) -> list[Notice]:
@@ -118,17 +137,12 @@ async def _notices(connection: Connection, events: Sequence[Event]) -> list[Noti
     ]
 
 
-async def _begin(connection: Connection, digest: str) -> None:
-    await _write(connection, digest, Place(str(await event_log.now(connection))))
-
-
-async def _read(connection: Connection, digest: str) -> Place | None:
-    body: dict[str, Any] | None = await connection.one_or_none(dict, _KEPT, {"name": f"notify:{digest}"})
-    return None if body is None else Place(**body)
-
-
 async def _write(connection: Connection, digest: str, place: Place) -> None:
-    await connection.execute(_KEEP, {"name": f"notify:{digest}", "body": json.dumps(asdict(place))})
+    await monitor_reports.keep(connection, _name(digest), asdict(place))
+
+
+def _name(digest: str) -> str:
+    return f"notify:{digest}"
 
 
 def _after(now: datetime, seconds: float) -> str:
@@ -137,4 +151,4 @@ def _after(now: datetime, seconds: float) -> str:
 
 def _longest() -> timedelta:
     """A moment that lies further ahead was set before the clock was set back."""
-    return timedelta(seconds=PAUSE_S + SENDING_S + 60.0)
+    return timedelta(seconds=PAUSE_S + SENDING_S + LONGEST_PAUSE_S)

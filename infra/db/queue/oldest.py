@@ -8,14 +8,14 @@ from typing import NamedTuple
 from infra.db.connection import Connection
 
 AMONG = 20
-"""The tasks of a type that are looked at, the first created ones: retries among them have waited for less."""
+"""The waiting tasks of a type that are looked at, the first created ones: retries among them have waited for less."""
 _OLDEST = f"""
     SELECT types.task_type, max(extract(epoch FROM clock_timestamp() - q.waiting_since))::float8 AS waited_s
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types (task_type)
      CROSS JOIN LATERAL (
            SELECT waiting_since FROM tasks t WHERE t.task_type = types.task_type AND t.status = 'QUEUED'
+              AND t.waiting_since IS NOT NULL
             ORDER BY t.display_id LIMIT {AMONG}) q
-     WHERE q.waiting_since IS NOT NULL
      GROUP BY types.task_type
     """
 

@@ -1,0 +1,46 @@
+"""The alert of a silent fleet ends, whichever instance has raised it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from infra.db.nodes import liveness
+from infra.db.ops import alert_ends, alerts
+from infra.settings import Settings
+from workers.leader.silent_nodes import SilentNodes
+
+
+async def test_it_ends_also_after_the_leader_has_changed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str] = []
+    held: list[str] = []
+
+    async def run(work: Callable[[Any], Awaitable[Any]]) -> Any:
+        return await work(None)
+
+    async def deliver(_: object) -> None: ...
+
+    async def find(*_: object) -> object:
+        return SimpleNamespace(held=list(held), fleet=9, lapsed=[])
+
+    async def raise_alert(_: object, alert: alerts.NewAlert) -> None:
+        noted.append(f"raised {alert.cause}")
+
+    async def end_others(_: object, kind: str) -> None:
+        noted.append(f"ended {kind}")
+
+    monkeypatch.setattr(liveness, "find", find)
+    monkeypatch.setattr(alerts, "raise_alert", raise_alert)
+    monkeypatch.setattr(alert_ends, "end_others", end_others)
+    database, temporal = SimpleNamespace(run=run), SimpleNamespace(deliver=deliver)
+    one, other = (SilentNodes(cast(Any, database), cast(Any, temporal), Settings()) for _ in range(2))
+    await one.find()
+    held[:] = ["n"]
+    await other.find()
+    held.clear()
+    noted.clear()
+    await one.find()
+    assert noted == ["ended fleet-silent"]
