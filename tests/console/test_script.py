@@ -41,12 +41,12 @@ class Server:
         self.calls: list[object] = []
         self.over = asyncio.Event()
 
-    async def open(self, content: str) -> None:
-        """Go to a page with this content, of version x.1."""
+    async def open(self, content: str, version: str = "x.1") -> None:
+        """Go to a page with this content."""
         template = rendering.environment("en").get_template("frame.html")
         self._html = template.render(
             content=content, page=None, pages=[], language="en", theme="", here="/console/p", cluster="c",
-            caller=MagicMock(owner="o", key_id="k", role=Role.ADMIN), version="x.1", title=None,
+            caller=MagicMock(owner="o", key_id="k", role=Role.ADMIN), version=version, title=None,
         )  # fmt: skip
         await self.page.route(f"{HOST}/**", self._answer)
         await self.page.goto(f"{HOST}/console/p")
@@ -128,18 +128,28 @@ async def test_nothing_older_comes_last(server: Server) -> None:
     await expect(server.page.locator("#newer")).to_have_count(0)
 
 
+SEE = """(isSeen) => {
+    Object.defineProperty(document, "hidden", { value: !isSeen, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
 async def test_a_tab_that_nobody_sees_has_no_stream(server: Server) -> None:
     await server.open(f'<div id="part">{rows("old")}</div>')
-    await server.page.evaluate(
-        "Object.defineProperty(document, 'hidden', { get: () => window.isAway, configurable: true })"
-    )
-    see = "(isAway) => { window.isAway = isAway; document.dispatchEvent(new Event('visibilitychange')); }"
     async with server.page.expect_event("requestfailed", lambda one: "/console/live" in one.url):
-        await server.page.evaluate(see, True)
+        await server.page.evaluate(SEE, False)
     server.parts.put_nowait((200, f'<div id="part">{rows("new")}</div>', "x.2"))
     async with server.page.expect_request("**/console/live?*version=x.2"):
-        await server.page.evaluate(see, False)
+        await server.page.evaluate(SEE, True)
     await expect(server.page.locator("#new")).to_be_visible()
+
+
+async def test_a_page_that_is_not_live_is_left_as_it_is(server: Server) -> None:
+    await server.open("<p>Sign in</p>", version="")
+    for is_seen in (False, True):
+        await server.page.evaluate(SEE, is_seen)
+    await server.page.evaluate("new Promise((done) => setTimeout(done))")
+    assert not [one for one in server.asked if one.endswith("part") or one == "/console/live"]
 
 
 async def test_enter_in_a_reason_does_what_was_asked(server: Server) -> None:

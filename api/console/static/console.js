@@ -123,7 +123,7 @@
     return true;
   }
   function leave() { away = true; clearTimeout(timer); source?.close(); }  // a browser has few connections for all its tabs
-  function comeBack() { if (away && !document.hidden) { away = false; again(); } }
+  function comeBack() { if (away && !document.hidden) { away = false; if (main.dataset.version) again(); } }
   addEventListener("pagehide", leave);
   addEventListener("pageshow", comeBack);
   document.addEventListener("visibilitychange", () => document.hidden ? leave() : comeBack());
