@@ -116,10 +116,17 @@ def environment(language: str) -> Environment:
 
 
 def warm() -> None:
-    """Read the texts, and compile what is rendered on the event loop; pages are compiled where they are rendered."""
+    """Read the texts, and compile what is rendered on the event loop."""
     for language in LANGUAGES:
         for name in ("frame", "symbols", "parts", "sign_in", "error"):
             environment(language).get_template(f"{name}.html")
+
+
+@cache
+def compile_all(language: str) -> None:
+    """Compile every page, so that no rendering pays for it."""
+    for name in environment(language).list_templates(["html"]):
+        environment(language).get_template(name)
 
 
 def number(value: float | None) -> str:
