@@ -106,7 +106,9 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(ByteLimit, cache=context.cache, settings=context.settings)
     app.add_middleware(InFlight)
     app.add_middleware(RateLimit, cache=context.cache, settings=context.settings)
-    app.add_middleware(Authentication, database=context.database, sessions=context.sessions)
+    app.add_middleware(
+        Authentication, keys=context.keys, sessions=context.sessions, public_url=context.settings.public_url
+    )
     app.add_middleware(DeclaredSize)
     app.add_middleware(ErrorShield)
     app.add_middleware(ErrorPages)

@@ -15,7 +15,8 @@ from api.console import rendering
 from api.console.page import Page
 from api.console.texts import N_, language_of
 from api.http.errors import answer_to
-from api.middleware.authentication import COOKIE, caller_in
+from api.middleware import authentication
+from api.middleware.authentication import caller_in
 from infra.json.off_loop import off_loop
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,9 @@ def answered(endpoint: Endpoint, pages: tuple[Page, ...]) -> Endpoint:
 async def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -> Response:
     refused = answer_to(error)  # logs what is a bug
     if refused.status_code == 401 and request.method == "GET" and "x-part" not in request.headers:
+        if request.headers.get("sec-fetch-site") == "cross-site":  # it may be signed in: no cookie came along
+            template = rendering.environment(language_of(request)).get_template("again.html")
+            return await html(request, template.render(here=here(request)))
         return RedirectResponse(f"/console/sign-in?back={quote(here(request), safe='')}", 303)
     return await error_page(request, pages, refused)
 
@@ -130,6 +134,8 @@ async def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -
 async def error_page(request: Request, pages: tuple[Page, ...], refused: Response) -> Response:
     """What the API refuses, as a page. What passes by itself is asked for again by the browser."""
     status, headers = refused.status_code, dict[str, str]()
+    if "connection" in refused.headers:  # the rest of its body is not read
+        headers["Connection"] = refused.headers["connection"]
     if (again := refused.headers.get("retry-after")) is not None:
         headers["Retry-After"] = again
         if request.method == "GET":
@@ -142,4 +148,4 @@ async def error_page(request: Request, pages: tuple[Page, ...], refused: Respons
 
 def session_in(request: Request) -> str:
     """The secret of the session, or nothing."""
-    return request.cookies.get(COOKIE, "")
+    return authentication.session_in(request.scope, request.app.state.context.settings.public_url)

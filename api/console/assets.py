@@ -15,6 +15,7 @@ from api.http.errors import NotFound
 
 FOLDER = Path(__file__).parent / "static"
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+KEEPS = "public, max-age=31536000, immutable"
 
 
 class Asset(NamedTuple):
@@ -42,11 +43,12 @@ def url_of(name: str) -> str:
 
 
 async def asset(request: Request) -> Response:
-    """A file. Raises NotFound."""
+    """A file; browsers keep it if they asked for these very contents. Raises NotFound."""
     found = _all().get(request.path_params["name"])
     if found is None:
         raise NotFound
-    headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+    keeps = KEEPS if request.query_params.get("v") == found.digest else "no-cache"
+    headers = {"Cache-Control": keeps, "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(found.compressed, headers=headers | {"Content-Encoding": "gzip"}, media_type=found.media_type)
     return Response(found.plain, headers=headers, media_type=found.media_type)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -17,6 +18,7 @@ MOST_PICTURES = 6
 _DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,([A-Za-z0-9+/=\s]+)")
 _STARTS = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
 """How pictures begin in base64."""
+_IN_LINES = json.JSONEncoder(ensure_ascii=False, indent=2)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 
 
@@ -39,16 +41,28 @@ class Document:
     is_json: bool = True
 
 
+@lru_cache(16)
 def read(text: str) -> Document:
-    """A payload or result. What is no JSON is shown as it is."""
+    """A payload or result. What is no JSON is shown as it is. A page that is open asks for the same again and again."""
     size = len(text.encode())
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return Document(text[:MOST_SHOWN], len(text) > MOST_SHOWN, size, is_json=False)
     pictures = tuple(islice(_pictures(value), MOST_PICTURES))
-    shown = json.dumps(_shortened(value), ensure_ascii=False, indent=2)
+    shown = "".join(_first(_IN_LINES.iterencode(_shortened(value, iter(range(MOST_SHOWN))))))
+    shown = shown.encode(errors="replace").decode()  # JSON can escape half a surrogate pair
     return Document(shown[:MOST_SHOWN], len(shown) > MOST_SHOWN, size, pictures)
+
+
+def _first(pieces: Iterable[str]) -> Iterator[str]:
+    """Pieces until there are more characters than are shown."""
+    count = 0
+    for piece in pieces:
+        yield piece
+        count += len(piece)
+        if count > MOST_SHOWN:
+            return
 
 
 def _pictures(value: Any) -> Iterator[Picture]:
@@ -69,10 +83,14 @@ def _picture(text: str) -> Picture | None:
     return Picture(f"image/{kind}", text) if is_picture else None
 
 
-def _shortened(value: Any) -> Any:
-    """The value with long texts cut."""
-    if isinstance(value, str):
-        return value if len(value) <= LONG else f"{value[: LONG // 4]}… ({len(value):,})"
+def _shortened(value: Any, room: Iterator[int]) -> Any:
+    """The value with long texts cut, and as many values as `room` has: none that follows would be shown."""
     if isinstance(value, dict):
-        return {_shortened(key): _shortened(one) for key, one in value.items()}
-    return [_shortened(one) for one in value] if isinstance(value, list) else value
+        return {_cut(key): _shortened(one, room) for _, (key, one) in zip(room, value.items(), strict=False)}
+    if isinstance(value, list):
+        return [_shortened(one, room) for _, one in zip(room, value, strict=False)]
+    return _cut(value) if isinstance(value, str) else value
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONG else f"{text[: LONG // 4]}… ({len(text):,})"

@@ -32,6 +32,8 @@ SHARE, URGENT_SHARE = 16, 4
 """The same as multiples of the time that the last rendering took: a page takes a sixteenth of a core at most."""
 BIG = 2**20
 PING_S = 15.0
+STILL_S = 15.0
+"""Seconds between two renderings of a page that says that it is still, without events."""
 MOST, IDLE_S = 200, 30.0
 """Screens that are remembered, and seconds for which one is at which nobody looks."""
 
@@ -52,6 +54,7 @@ class Screen:
         self._id = secrets.token_hex(4)
         self._number = 0
         self._at = float("-inf")
+        self._every_s = page.every_s
         self._took_s = 0.0
         self._now = Rendering()
         self._html = ""
@@ -74,6 +77,7 @@ class Screen:
         self._at = time.monotonic()
         new, self._took_s = await off_loop.run(BIG, lambda: _timed(self._page, self._asked, values))
         old = self._now
+        self._every_s = STILL_S if values.get("is_still") else self._page.every_s
         changed = [name for name, part in new.parts.items() if old.parts.get(name) != part]
         if not changed and new.skeleton == old.skeleton and self._number:
             return
@@ -148,7 +152,7 @@ class Screen:
         async with hub.subscribe(self._topics(), None, self._page.events) as events:
             events.listen()
             while self._viewers and not events.is_ended:
-                found = await events.next(self._page.every_s)
+                found = await events.next(self._every_s)
                 urgent = any(not one.event.type.startswith("task.") for one in found)
                 await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - time.monotonic()))
                 await self.shown(URGENT_S)

@@ -43,7 +43,8 @@ class Page:
     """A page. `path` is below /console and may have parameters; `name` is that of its template.
 
     `contents` gives the template's variables, and raises what a route of the API raises. `events` are the types after
-    which it is rendered again; without any it is rendered every `every_s` seconds while somebody looks at it.
+    which it is rendered again; without any it is rendered every `every_s` seconds while somebody looks at it, or
+    rarely if the contents say `is_still`.
     """
 
     name: str

@@ -15,6 +15,7 @@ from api.middleware.authentication import caller_in
 from api.routes import access
 from infra.db.tasks import queries
 from infra.json.off_loop import off_loop
+from infra.json.strict_json import UNPRINTABLE
 
 
 async def picture(request: Request) -> Response:
@@ -25,10 +26,12 @@ async def picture(request: Request) -> Response:
     if caller.role not in EVERYBODY:
         raise Forbidden
     context: Context = request.app.state.context
-    task = await access.read_task(context, caller, request.path_params["task_id"], queries.get)
-    result, number = task.result or "", request.path_params["number"]
+    task_id, number = request.path_params["task_id"], request.path_params["number"]
+    if UNPRINTABLE.search(task_id):
+        raise NotFound
+    result = (await access.read_task(context, caller, task_id, queries.get)).result or ""
     found = await off_loop.run(len(result), lambda: _decoded(result, number))
-    return Response(found[1], media_type=found[0], headers={"Cache-Control": "private, max-age=600"})
+    return Response(found[1], media_type=found[0], headers={"Cache-Control": "no-store"})
 
 
 def _decoded(result: str, number: int) -> tuple[str, bytes]:

@@ -4,6 +4,7 @@ open."""
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +21,9 @@ from api.console.texts import LANGUAGES, ROLES, translations
 
 LONGEST = 120
 """Characters of a name that are shown at most; the whole is in its title."""
-_PLACE = re.compile("\x00([0-9]+)\x00")
+_MARK = secrets.token_hex(8)
+_PLACE = re.compile(f"\x00{_MARK}.([0-9]+)\x00")
+"""A placeholder. Nobody else can write one."""
 _TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that turn the direction of text: unbalanced ones would reach beyond the name."""
 
@@ -48,7 +51,7 @@ class Rendering:
         """Keep a part. Returns its placeholder."""
         self.parts[name] = html
         self._names.append(name)
-        return f"\x00{len(self._names) - 1}\x00"
+        return f"\x00{_MARK}.{len(self._names) - 1}\x00"
 
     def part(self, name: str) -> str:
         """A part's HTML, with the parts inside of it."""

@@ -23,11 +23,14 @@ from api.http.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Un
 from api.middleware.authentication import CONSOLE, caller_in
 from api.middleware.in_flight import turn_of
 from api.middleware.methods import is_head
-from api.routes.streams import AT_ONCE, Stream
+from api.routes.streams import Stream
 from infra.db.ops.api_keys import Caller
 from infra.events.allowance import Spent
+from infra.json.strict_json import UNPRINTABLE
+from workflows.domain.role import Role
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+AT_ONCE = {Role.USER: 8}
+"""Open pages of a user's keys in one process: each may be a screen of its own, rendered up to once a second."""
 _PATHS: list[tuple[Page, re.Pattern[str]]] = [(page, compile_path(CONSOLE + page.path)[0]) for page in PAGES]
 
 
@@ -44,6 +47,7 @@ def install(app: FastAPI, context: Context) -> None:
     add("/sign-in", sign_in.sign_in, "POST")
     add("/sign-out", sign_in.sign_out, "POST")
     add("/enter", sign_in.enter)
+    add("/enter", sign_in.follow, "POST")
     add("/links", sign_in.link, "POST")
     add("/preferences", sign_in.prefer, "POST")
     add("/live", _live(context, screens))
@@ -72,8 +76,9 @@ def _live(context: Context, screens: Screens) -> Endpoint:
         if caller is None:
             raise Unauthorized
         screen = _screen(context, screens, request, caller)
+        await screen.shown()  # what cannot be shown has no stream
         try:
-            place = context.streams.take(caller.lineage, AT_ONCE.get(caller.role))
+            place = context.streams.take(f"console {caller.lineage}", AT_ONCE.get(caller.role))
         except Spent:
             raise TooManyRequests from None
         turn_of(request).give_back()
@@ -105,9 +110,9 @@ def _screen(context: Context, screens: Screens, request: Request, caller: Caller
 
 def _asked(context: Context, caller: Caller, path: Mapping[str, str], query: QueryParams, request: Request) -> Asked:
     """What is asked for. Raises NotFound and BadRequest for control characters, which no name has."""
-    if any(_CONTROL.search(value) for value in path.values()):
+    if any(UNPRINTABLE.search(value) for value in path.values()):
         raise NotFound
-    if any(_CONTROL.search(value) for _, value in query.multi_items()):
+    if any(map(UNPRINTABLE.search, [*query.keys(), *query.values()])):
         raise BadRequest("query", "含有不允许的字符")
     return Asked(context, caller, dict(path), query, language_of(request))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
 from urllib.parse import parse_qs, quote
 
 from starlette.requests import Request
@@ -13,14 +15,28 @@ from api.console.page import EVERYBODY
 from api.console.texts import COOKIE as LANGUAGE
 from api.console.texts import LANGUAGES, N_, language_of
 from api.dependencies import Context
+from api.http.body import read_bytes
 from api.http.envelope import ok
-from api.http.errors import Forbidden, Unauthorized
-from api.middleware.authentication import COOKIE, caller_in, from_own_page
-from api.middleware.methods import is_head
+from api.http.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
+from api.middleware.authentication import (
+    COOKIE,
+    SECURE_COOKIE,
+    caller_in,
+    from_own_page,
+    is_presented,
+    is_secure,
+)
+from api.middleware.rate_limit import LocalBuckets
 from infra.db.ops import sessions
-from infra.db.ops.sessions import LASTS_S, Session
+from infra.db.ops.sessions import LASTS_S
+from infra.resilience.token_bucket import Rate
 
 YEAR_S = 31_536_000
+MOST_BYTES = 16 * 1024
+"""Of a form."""
+OFTEN = Rate(rate=1, burst=30)
+"""Sessions that a lineage begins in a process: each is a row, and an entry in the audit log."""
+_begun = LocalBuckets()
 WRONG = N_("This key is not valid: it is unknown, expired or revoked.")
 OF_A_NODE = N_(
     "This is the key of a node. The console is for people: use the key of a user, an operator or an administrator."
@@ -30,54 +46,66 @@ USED = N_("This link has been used, or is older than an hour. Sign in with a key
 
 async def form(request: Request) -> Response:
     """The page where a session begins."""
-    if caller_in(request.scope) is not None:
-        return RedirectResponse(way_back(request.query_params.get("back")), 303)
-    return await _form(request, None, 200)
+    back = request.query_params.get("back")
+    is_in = caller_in(request.scope) is not None
+    return RedirectResponse(way_back(back), 303) if is_in else await _form(request, back)
 
 
 async def sign_in(request: Request) -> Response:
     """Begin a session with a key."""
     context, fields = _context(request), await _own_fields(request)
+    back = fields.get("back")
     caller = await context.keys.caller(fields.get("key", "").strip())
     if caller is None or caller.role not in EVERYBODY:
-        return await _form(request, WRONG if caller is None else OF_A_NODE, 403, fields.get("back"))
-    session = await context.database.run(lambda c: sessions.begin(c, caller))
-    return _begun(request, RedirectResponse(way_back(fields.get("back")), 303), session)
+        return await _form(request, back, WRONG if caller is None else OF_A_NODE)
+    if (wait := _begun.take(caller.lineage, OFTEN)) > 0:
+        raise TooManyRequests(math.ceil(wait))
+    session = await context.database.run(lambda c: sessions.begin(c, caller, session_in(request)))
+    return _signed_in(request, back, session)
 
 
 async def enter(request: Request) -> Response:
-    """Begin a session with a link. The next page is asked for by our own page: a browser that came from elsewhere would
-    not send the cookie, which is strict, along a redirection."""
-    if is_head(request.scope) or "prefetch" in request.headers.get("sec-purpose", ""):
-        raise Forbidden
-    context, link = _context(request), request.query_params.get("link", "")
-    is_known = await context.links.caller(link) is not None  # reads of wrong links are batched
-    session = await context.database.run(lambda c: sessions.follow(c, link)) if is_known else None
-    if session is None:
-        return RedirectResponse("/console", 303) if caller_in(request.scope) else await _form(request, USED, 403)
-    environment = rendering.environment(language_of(request))
-    return _begun(request, await html(request, environment.get_template("entered.html").render()), session)
+    """Whose session a link begins. The person says whether to begin it: a program that looks at links does not."""
+    link = request.query_params.get("link", "")
+    caller = await _context(request).links.caller(link)
+    if caller is None:
+        is_in = caller_in(request.scope) is not None
+        return RedirectResponse("/console", 303) if is_in else await _form(request, wrong=USED)
+    template = rendering.environment(language_of(request)).get_template("enter.html")
+    content = template.render(owner=caller.owner, role=caller.role, link=link)
+    return await html(request, shell(request, (), None, content, title=N_("Sign in")))
+
+
+async def follow(request: Request) -> Response:
+    """Begin a session with a link."""
+    context, link = _context(request), (await _own_fields(request)).get("link", "")
+    session = None
+    if await context.links.caller(link) is not None:
+        session = await context.database.run(lambda c: sessions.follow(c, link, session_in(request)))
+        context.links.forget(link)
+    return await _form(request, wrong=USED) if session is None else _signed_in(request, None, session)
 
 
 async def link(request: Request) -> Response:
-    """A link for the owner of a key: `make run` prints one."""
+    """A link for the owner of a key: `make run` prints one. A session has none: it would outlive itself."""
     caller = caller_in(request.scope)
     if caller is None:
         raise Unauthorized
-    if caller.role not in EVERYBODY:
+    if caller.role not in EVERYBODY or not is_presented(request.headers):
         raise Forbidden
-    made = await _context(request).database.run(lambda c: sessions.link(c, caller))
-    return JSONResponse(ok({"path": f"/console/enter?link={quote(made.secret)}"}))
+    secret = await _context(request).database.run(lambda c: sessions.link(c, caller))
+    return JSONResponse(ok({"path": f"/console/enter?link={quote(secret)}"}))
 
 
 async def sign_out(request: Request) -> Response:
     """End the session."""
     await _own_fields(request)
     context, secret = _context(request), session_in(request)
-    await context.database.run(lambda c: sessions.end(c, secret))
-    context.sessions.forget(secret)
+    if caller_in(request.scope) is not None:
+        await context.database.run(lambda c: sessions.end(c, secret))
+        context.sessions.forget(secret)
     answer = RedirectResponse("/console/sign-in", 303)
-    answer.delete_cookie(COOKIE, path="/", secure=_is_secure(request), httponly=True, samesite="strict")
+    answer.delete_cookie(**_cookie(request))
     return answer
 
 
@@ -91,32 +119,35 @@ async def prefer(request: Request) -> Response:
     return answer
 
 
-async def _form(request: Request, wrong: str | None, status: int, back: str | None = None) -> Response:
+async def _form(request: Request, back: str | None = None, wrong: str | None = None) -> Response:
     template = rendering.environment(language_of(request)).get_template("sign_in.html")
-    content = template.render(wrong=wrong, back=way_back(back or request.query_params.get("back")))
-    return await html(request, shell(request, (), None, content, title=N_("Sign in")), status)
+    content = template.render(wrong=wrong, back=way_back(back))
+    return await html(request, shell(request, (), None, content, title=N_("Sign in")), 403 if wrong else 200)
 
 
-def _begun(request: Request, answer: Response, session: Session) -> Response:
-    answer.set_cookie(
-        COOKIE, session.secret, max_age=LASTS_S, path="/", secure=_is_secure(request), httponly=True, samesite="strict"
-    )
-    answer.headers["Cache-Control"] = "no-store"
+def _signed_in(request: Request, back: str | None, session: str) -> Response:
+    answer = RedirectResponse(way_back(back), 303, {"Cache-Control": "no-store"})
+    answer.set_cookie(value=session, max_age=LASTS_S, **_cookie(request))
+    _context(request).sessions.forget(session_in(request))
     return answer
 
 
-def _is_secure(request: Request) -> bool:
-    public = _context(request).settings.public_url or ""
-    forwarded = request.headers.get("x-forwarded-proto", "")
-    return request.url.scheme == "https" or forwarded == "https" or public.startswith("https://")
+def _cookie(request: Request) -> dict[str, Any]:
+    safe = is_secure(request.scope, _context(request).settings.public_url)
+    key = SECURE_COOKIE if safe else COOKIE
+    return {"key": key, "path": "/", "secure": safe, "httponly": True, "samesite": "strict"}
 
 
 async def _own_fields(request: Request) -> dict[str, str]:
-    """The fields of a form of our own pages. Raises Forbidden."""
+    """The fields of a form of our own pages. Raises Forbidden, BadRequest."""
     if not from_own_page(request.headers):
         raise Forbidden
-    body = (await request.body()).decode(errors="replace")
-    return {name: values[-1] for name, values in parse_qs(body, keep_blank_values=True, max_num_fields=10).items()}
+    body = (await read_bytes(request, MOST_BYTES)).decode(errors="replace")
+    try:
+        fields = parse_qs(body, keep_blank_values=True, max_num_fields=10)
+    except ValueError:
+        raise BadRequest("body", "无效") from None
+    return {name: values[-1] for name, values in fields.items()}
 
 
 def _context(request: Request) -> Context:

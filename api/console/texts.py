@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from gettext import NullTranslations
@@ -48,6 +49,19 @@ def language_of(request: Request) -> str:
     chosen = request.cookies.get(COOKIE)
     if chosen is not None and chosen in LANGUAGES:
         return chosen
-    wanted = [part.partition(";")[0].strip() for part in request.headers.get("accept-language", "").split(",")]
-    found = negotiate_locale([one.split("-")[0].lower() for one in wanted if one], list(LANGUAGES))
+    found = negotiate_locale(_wanted(request.headers.get("accept-language", "")), list(LANGUAGES))
     return found or next(iter(LANGUAGES))
+
+
+def _wanted(header: str) -> list[str]:
+    """The languages of an Accept-Language, the most wanted first."""
+    wanted: dict[str, float] = {}
+    for part in header.split(","):
+        name, _, weight = part.replace(" ", "").partition(";q=")
+        language = name.split("-")[0].lower()
+        wanted[language] = max(wanted.get(language, 0.0), _weight(weight))
+    return [language for language in sorted(wanted, key=lambda one: -wanted[one]) if language and wanted[language]]
+
+
+def _weight(text: str) -> float:
+    return float(text or 1) if re.fullmatch(r"([01](\.[0-9]{0,3})?)?", text) else 0.0

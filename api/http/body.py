@@ -64,7 +64,7 @@ async def read_json(
     request: Request, take: Callable[[dict[str, Any]], T], *, optional: bool = False, size: Size = USUAL
 ) -> T:
     """The value that `take` builds from the body, which must be a JSON object. Raises BadRequest."""
-    raw = await _read(request, size.max_bytes)
+    raw = await read_bytes(request, size.max_bytes)
     if optional and not raw:
         return take({})
     _check_content_type(request)
@@ -143,7 +143,8 @@ def check_declared(headers: Headers, most: int) -> None:
         raise TooLarge(most)
 
 
-async def _read(request: Request, most: int) -> bytes:
+async def read_bytes(request: Request, most: int) -> bytes:
+    """The body. Raises TooLarge, TooSlow."""
     try:
         async with asyncio.timeout(BODY_S):
             return await _bounded(request, most)

@@ -102,7 +102,9 @@ class TooLarge(BadRequest):
     """400, since the specification has no 413."""
 
     def __init__(self, most: int) -> None:
-        super().__init__("body", f"超过 {most // (1024 * 1024)} MiB")
+        super().__init__(
+            "body", f"超过 {most // (1024 * 1024)} MiB" if most >= 1024 * 1024 else f"超过 {most // 1024} KiB"
+        )
 
 
 class TooComplex(BadRequest):

@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import Forbidden, Unauthorized, answer_to
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.keyring import Keyring
-from infra.db.session import Database
 
 PREFIX = "/api/v2"
 CONSOLE = "/console"
-COOKIE = "console_session"
+COOKIE, SECURE_COOKIE = "console_session", "__Host-console_session"
+"""Of a session; behind https one that no other host of the domain can set."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 METRICS = "/metrics"
 _BLANKS = " \t"
@@ -33,10 +33,11 @@ class Authentication:
     Below /console a call goes on without a caller, to the page where a session begins, or to one that says what failed.
     """
 
-    def __init__(self, app: ASGIApp, database: Database, sessions: Keyring) -> None:
+    def __init__(self, app: ASGIApp, keys: Keyring, sessions: Keyring, public_url: str | None = None) -> None:
         self._app = app
-        self._keyring = Keyring(database)
+        self._keys = keys
         self._sessions = sessions
+        self._public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_console = _is_below(scope, CONSOLE) and not _is_below(scope, f"{CONSOLE}/static")
@@ -56,15 +57,27 @@ class Authentication:
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller | None:
         secret = presented(headers)
-        if secret is not None or "authorization" in headers or "x-api-key" in headers:
-            return None if secret is None else await self._keyring.caller(secret)
-        session = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        if secret is not None or is_presented(headers):
+            return None if secret is None else await self._keys.caller(secret)
+        session = session_in(scope, self._public_url)
         if not session:
             return None
         caller = await self._sessions.caller(session)
         if caller is not None and scope["method"] not in READS and not from_own_page(headers):
             raise Forbidden("权限不足: 仅允许控制台自己的页面使用会话")
         return caller
+
+
+def session_in(scope: Scope, public_url: str | None) -> str:
+    """The secret of the browser's session, or nothing."""
+    name = SECURE_COOKIE if is_secure(scope, public_url) else COOKIE
+    return cookie_parser(Headers(scope=scope).get("cookie", "")).get(name, "")
+
+
+def is_secure(scope: Scope, public_url: str | None) -> bool:
+    """Whether the browser uses https, perhaps to a proxy before us."""
+    forwarded = Headers(scope=scope).get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return "https" in (scope["scheme"], forwarded) or (public_url or "").startswith("https://")
 
 
 def from_own_page(headers: Headers) -> bool:
@@ -102,6 +115,12 @@ def presented(headers: Headers) -> str | None:
             return None
     found.discard("")
     return found.pop() if len(found) == 1 else None
+
+
+def is_presented(headers: Headers) -> bool:
+    """Whether a key is meant to be presented, valid or not. A proxy's Authorization of another scheme is none."""
+    schemes = [value.split()[:1] for value in headers.getlist("authorization")]
+    return "x-api-key" in headers or any(scheme and scheme[0].lower() == "bearer" for scheme in schemes)
 
 
 async def _of_request(request: Request) -> Caller:  # async: FastAPI would run it in a thread

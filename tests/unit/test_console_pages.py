@@ -118,7 +118,7 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
     held = {word: [HeldSlot(word, 3, word, 40, True)]}
     check(await html_of(fleet.PAGE, asked([(nodes, held)], language=language)))
     check(await html_of(fleet.PAGE, asked([([], {})], language=language, query="q=" + word)))
-    attempt = NodeAttempt(word, 2, 1, AT, AT, AT + timedelta(minutes=4), AT, "FAILED", word, 9, 2, word, None)
+    attempt = NodeAttempt(word, 2, 1, AT, AT + timedelta(minutes=4), "FAILED", word, 9, 2, word, None)
     check(await html_of(node.PAGE, asked([(node_of(word), [attempt])], {"gpu_id": word}, language=language)))
     wait = Wait(2, word, AT - timedelta(minutes=9), 1.0, 2.0)
     read = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)

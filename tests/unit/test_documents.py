@@ -58,3 +58,21 @@ def test_what_is_no_json_is_shown_as_it_is() -> None:
 
 def test_a_name_keeps_its_direction_to_itself() -> None:
     assert str(name("a\u202eb\u2066c")) == '<bdi title="a\u202eb\u2066c">a\ufffdb\ufffdc</bdi>'
+
+
+def test_what_json_escapes_can_be_sent() -> None:
+    shown = documents.read('{"a\\ud800": "\\udfff", "b": "\\u0000\\ud83d\\ude00"}')
+    assert shown.text.encode()
+    assert "😀" in shown.text
+    assert "\x00" not in shown.text
+
+
+def test_only_what_is_shown_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "[" * 90 + ",".join(["1"] * 200_000) + "]" * 90
+    made: list[str] = []
+    first = documents._first
+    monkeypatch.setattr(documents, "_first", lambda pieces: first(made.append(piece) or piece for piece in pieces))  # type: ignore[func-returns-value]
+    shown = documents.read(deep)
+    assert (len(shown.text), shown.is_cut, shown.size) == (MOST_SHOWN, True, len(deep))
+    assert sum(map(len, made)) < MOST_SHOWN + 1000
+    assert documents.read(deep) is shown

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock, patch
+from unittest.mock import AsyncMock, MagicMock
 
 import httpx
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.middleware import authentication
 from infra.db.ops.api_keys import Caller, hash_key
 from infra.db.ops.keyring import Keyring
 from workflows.domain.role import Role
@@ -44,11 +43,12 @@ def _served() -> tuple[Nothing, FastAPI]:
     temporal = AsyncMock(reaching=MagicMock())
     temporal.client.get_schedule_handle = MagicMock(return_value=AsyncMock())
     context = MagicMock(database=Nothing(), cache=AsyncMock(), temporal=temporal, deliver=AsyncMock())
+    context.keys = Keyring(context.database, pause_s=0)  # each call brings a new key
+    context.settings.public_url = None
     context.settings.rate_of.return_value = None
     context.settings.bytes_of.return_value = None
     app = create_app(context)
-    with patch.object(authentication, "Keyring", partial(Keyring, pause_s=0)):  # each call brings a new key
-        app.middleware_stack = app.build_middleware_stack()
+    app.middleware_stack = app.build_middleware_stack()
     return context.database, app
 
 

@@ -53,6 +53,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "found": len(attempts),
         "lanes": timeline.of(attempts, node.max_concurrent_tasks, end - span, end),
         "is_live": until is None,
+        "is_still": until is not None,
         "spans": [(name, one == span) for name, one in SPANS.items()],
         "before": with_query(asked.query, until=str(_ms(back))),
         "after": with_query(asked.query, until="" if ahead is None or ahead >= now else str(_ms(ahead))),

@@ -70,6 +70,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "result": await _document(task.result),
         "progress": await _progress(asked, task),
         "is_over": task.status in TERMINAL,
+        "is_still": task.status in TERMINAL,
         "can_retry": task.status in RETRIED and not task.purged,
         "has_slot": any(one.closed_at is None for one in attempts),
         "sees_nodes": caller.role in OPERATORS,

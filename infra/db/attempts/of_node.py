@@ -12,9 +12,9 @@ MOST = 2000
 """Attempts that are read at most: the latest ones."""
 
 _COMPARED = ", ".join(f"'{one}'" for one in sorted(COMPARED))
-# No attempt takes longer than a day: so a look far back reads a day more, and not all that came since.
+# No attempt takes much longer than a day: so a look far back reads a day more, and not all that came since.
 _CLOSED = (
-    "a.gpu_id = %(gpu_id)s AND a.closed_at >= %(since)s AND a.closed_at < %(until)s + interval '1 day'"
+    "a.gpu_id = %(gpu_id)s AND a.closed_at >= %(since)s AND a.closed_at < %(until)s + interval '25 hours'"
     " AND a.claimed_at < %(until)s"
 )
 # Each part reads its own index, the latest first.
@@ -28,8 +28,8 @@ _WITHIN = f"""
         UNION ALL
         (SELECT a.* FROM attempts a WHERE {_CLOSED} AND a.outcome NOT IN ({_COMPARED})
           ORDER BY a.closed_at DESC LIMIT {MOST}))
-    SELECT f.task_id, f.attempt, f.slot, f.claimed_at, f.accepted_at, f.closed_at, f.released_at, f.outcome, f.reason,
-           f.progress, t.task_type, t.app, t.end_reason
+    SELECT f.task_id, f.attempt, f.slot, f.claimed_at, f.closed_at, f.outcome, f.reason, f.progress,
+           t.task_type, t.app, t.end_reason
       FROM found f JOIN tasks t USING (task_id)
      ORDER BY f.claimed_at DESC, f.task_id, f.attempt LIMIT {MOST}
     """
@@ -43,9 +43,7 @@ class NodeAttempt:
     attempt: int
     slot: int
     claimed_at: datetime
-    accepted_at: datetime | None
     closed_at: datetime | None
-    released_at: datetime | None
     outcome: str | None
     reason: str | None
     progress: int | None

@@ -41,6 +41,7 @@ class Action(StrEnum):
     KEY_REVOKE = "key.revoke"
     KEY_ROTATE = "key.rotate"
     CONSOLE_SIGN_IN = "console.sign_in"
+    CONSOLE_LINK = "console.link"
 
 
 class Outcome(StrEnum):

@@ -6,7 +6,6 @@ Both are 32 random bytes, and stored as their SHA-256.
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
 from typing import NamedTuple
 
 from infra.db.connection import Connection
@@ -18,7 +17,6 @@ LASTS_S = 12 * 3600
 """Seconds that a session lasts."""
 LINK_LASTS_S = 3600
 """Seconds in which a link can be used."""
-
 MOST = 100
 """Sessions and links that a key has at once: a new one ends the oldest."""
 
@@ -31,7 +29,6 @@ _FORGET_OLDEST = f"""
 _BEGIN = """
     INSERT INTO console_sessions (session_hash, key_id, is_link, expires_at)
     VALUES (%(session_hash)s, %(key_id)s, %(is_link)s, clock_timestamp() + make_interval(secs => %(lasts_s)s))
- RETURNING expires_at
     """
 _END = "DELETE FROM console_sessions WHERE session_hash = %(session_hash)s AND NOT is_link"
 _USE_LINK = """
@@ -45,37 +42,32 @@ _KEYS = """
 _HASH_OF = "SELECT key_hash FROM api_keys WHERE key_id = %(key_id)s"
 
 
-class Session(NamedTuple):
-    """A new session or link. Only this object has its secret."""
-
-    secret: str
-    expires_at: datetime
-
-
 class _KeyOf(NamedTuple):
     session_hash: str
     key_hash: str
 
 
-async def begin(connection: Connection, by: By) -> Session:
-    """Begin a session of the caller's key, and forget those that have expired."""
+async def begin(connection: Connection, by: By, former: str = "") -> str:
+    """Begin a session of the caller's key, and end the one that the browser had before. Returns the secret."""
     await audit.record(connection, by, Action.CONSOLE_SIGN_IN, by.key_id or "")
+    await end(connection, former)
     return await _made(connection, by.key_id or "", is_link=False, lasts_s=LASTS_S)
 
 
-async def link(connection: Connection, by: By) -> Session:
-    """A link that begins one session of the caller's key."""
+async def link(connection: Connection, by: By) -> str:
+    """The secret of a link that begins one session of the caller's key."""
+    await audit.record(connection, by, Action.CONSOLE_LINK, by.key_id or "")
     return await _made(connection, by.key_id or "", is_link=True, lasts_s=LINK_LASTS_S)
 
 
-async def follow(connection: Connection, secret: str) -> Session | None:
-    """Use a link up. Returns the session, or None if the link is unknown, used, or its key no longer valid."""
+async def follow(connection: Connection, secret: str, former: str = "") -> str | None:
+    """Use a link up, and begin its session. Returns None if the link is unknown or used, or its key no longer valid."""
     key_id = await connection.one_or_none(str, _USE_LINK, {"session_hash": hash_key(secret)})
     if key_id is None:
         return None
     key_hash = await connection.one_or_none(str, _HASH_OF, {"key_id": key_id}) or ""
     caller = (await api_keys.find_all(connection, [key_hash])).get(key_hash)
-    return None if caller is None else await begin(connection, caller)
+    return None if caller is None else await begin(connection, caller, former)
 
 
 async def end(connection: Connection, secret: str) -> None:
@@ -100,9 +92,10 @@ async def _callers(connection: Connection, hashes: list[str], *, is_link: bool) 
     return {session: callers[key] for session, key in keys.items() if key in callers}
 
 
-async def _made(connection: Connection, key_id: str, *, is_link: bool, lasts_s: float) -> Session:
+async def _made(connection: Connection, key_id: str, *, is_link: bool, lasts_s: float) -> str:
     await connection.execute(_FORGET)
     await connection.execute(_FORGET_OLDEST, {"key_id": key_id})
     secret = secrets.token_urlsafe(32)
     values = {"session_hash": hash_key(secret), "key_id": key_id, "is_link": is_link, "lasts_s": lasts_s}
-    return Session(secret, await connection.one(datetime, _BEGIN, values))
+    await connection.execute(_BEGIN, values)
+    return secret
