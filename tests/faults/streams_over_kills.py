@@ -42,9 +42,9 @@ class Follower:
                 headers = {} if last is None else {"Last-Event-ID": last}
                 try:
                     async with aconnect_sse(http, "GET", f"/tasks/{self.task_id}/stream", headers=headers) as source:
-                        async for one in source.aiter_sse():
+                        async for one in source.aiter_sse():  # after a comment too, without data
                             last = one.id or last
-                            if self._takes(one.event, json.loads(one.data), one.id):
+                            if one.data and self._takes(one.event, json.loads(one.data), one.id):
                                 return
                 except httpx.HTTPError:
                     await asyncio.sleep(0.1)
