@@ -83,6 +83,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "GET /cluster/status": OPERATORS,
     "GET /cluster/instances": OPERATORS,
     "GET /audit": ADMIN,
+    "GET /keys": ADMIN,
     "GET /events": OPERATORS | USERS,  # a user those of their own tasks, here and in the streams
     "GET /stream": OPERATORS | USERS,
     "GET /tasks/{taskId}/stream": OPERATORS | USERS,

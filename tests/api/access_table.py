@@ -5,7 +5,11 @@ from __future__ import annotations
 from tests.api.specification import SECTIONS
 
 ROLES = ("admin", "operator", "user", "node")
-EVENTS, AUDIT = "GET /tasks/{taskId}/events", "GET /audit"  # extensions; the timeline is a read of a task
+EVENTS, AUDIT, KEYS = (
+    "GET /tasks/{taskId}/events",
+    "GET /audit",
+    "GET /keys",
+)  # extensions; the timeline is a read of a task
 DRAIN, UNDRAIN = "POST /gpus/{gpuId}/drain", "POST /gpus/{gpuId}/undrain"
 
 _TABLE = [
@@ -32,7 +36,7 @@ MAY: dict[str, set[str]] = {
     f"{SECTIONS[section].method} {SECTIONS[section].path}": set(roles.split())
     for sections, roles in _TABLE
     for section in sections.split()
-} | {EVENTS: {"user", "operator", "admin"}, AUDIT: {"admin"}}
+} | {EVENTS: {"user", "operator", "admin"}, AUDIT: {"admin"}, KEYS: {"admin"}}
 MAY |= {DRAIN: {"operator", "admin", "node"}, UNDRAIN: {"operator", "admin"}}
 _STEERING = ("POST /tasks/{taskId}/cancel", "POST /tasks/{taskId}/retry", "PATCH /tasks/{taskId}")
 MAY |= {

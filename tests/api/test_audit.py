@@ -6,6 +6,7 @@ import json
 import time
 
 from tests.conftest import eventually
+from workflows.domain.grants import Grants
 
 
 async def entries(api, **filters):
@@ -63,6 +64,16 @@ async def test_keys_and_refusals(api, make_caller):
     assert entry["detail"] == "user audit nobody"
     assert {one["action"] for one in created} == {"key.create"}
     assert [one["action"] for one in await entries(api, owner="audit nobody")] == ["task.create"]
+
+
+async def test_keys_are_listed_without_their_secrets(api, make_caller):
+    node = await make_caller("node", "listed", grants=Grants(types=(2, 3), max_gpus=8))
+    answer = await api.http.get("/keys?size=100")
+    assert int(answer.headers["X-Total-Count"]) >= 2
+    (found,) = [one for one in answer.json()["data"] if one["keyId"] == node.made.key_id]
+    assert (found["role"], found["owner"], found["state"]) == ("node", "listed", "live")
+    assert found["grants"] == {"types": [2, 3], "maxGpus": 8}
+    assert node.key not in answer.text
 
 
 async def test_a_repeated_create_is_one_entry(api, make_caller):

@@ -99,5 +99,5 @@ async def test_deliveries_audit_and_keys_in_pages(life: Life) -> None:
     assert [one.subject for one in await audit.before(life.connection, {"owner": "me"}, middle.id, limit=9)] == ["g0"]
     assert await audit.before(life.connection, {"owner": "you"}, None, limit=9) == []
     assert await deliveries.of_task(life.connection, "t", None, limit=5) == []
-    keys = await api_keys.page(life.connection, limit=1, offset=0)
-    assert len(keys) <= 1
+    keys, total = await api_keys.page(life.connection, limit=1, offset=0)
+    assert len(keys) == min(total, 1)

@@ -14,8 +14,8 @@ from infra.db.ops import api_keys
 async def contents(asked: Asked) -> dict[str, Any]:
     number = Pager.number_in(asked.query)
     offset = (number - 1) * PER_PAGE
-    keys = await asked.context.database.single(lambda c: api_keys.page(c, limit=PER_PAGE + 1, offset=offset))
-    return {"keys": keys[:PER_PAGE], "pager": Pager(number, offset + len(keys), asked.query)}
+    keys, total = await asked.context.database.run(lambda c: api_keys.page(c, limit=PER_PAGE, offset=offset))
+    return {"keys": keys, "pager": Pager(number, total, asked.query)}
 
 
 PAGE = Page("keys", "/keys", N_("Keys"), contents, roles=ADMIN, key="k", every_s=10.0)

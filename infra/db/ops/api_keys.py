@@ -59,6 +59,7 @@ _COLUMNS = """
 """
 _LIST = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, key_id"
 _PAGE = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at DESC, key_id LIMIT %(limit)s OFFSET %(offset)s"
+_COUNT = "SELECT count(*) FROM api_keys"
 _LOCK = f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = %(key_id)s FOR UPDATE"
 _IS_PAST = "SELECT CAST(%(moment)s AS timestamptz) <= clock_timestamp()"
 _REVOKE = "UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = %(by)s WHERE key_id = %(key_id)s"
@@ -214,9 +215,10 @@ async def list_all(connection: Connection) -> list[StoredKey]:
     return await connection.all(StoredKey, _LIST)
 
 
-async def page(connection: Connection, *, limit: int, offset: int) -> list[StoredKey]:
-    """One page of keys, newest first, without secrets and hashes."""
-    return await connection.all(StoredKey, _PAGE, {"limit": limit, "offset": offset})
+async def page(connection: Connection, *, limit: int, offset: int) -> tuple[list[StoredKey], int]:
+    """One page of keys, newest first, without secrets and hashes; and how many there are."""
+    keys = await connection.all(StoredKey, _PAGE, {"limit": limit, "offset": offset})
+    return keys, await connection.one(int, _COUNT)
 
 
 async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
