@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import signal
 import struct
 import termios
 from asyncio.subprocess import Process
@@ -69,7 +70,12 @@ async def terminal(*command: str, env: Mapping[str, str]) -> AsyncIterator[Termi
     fd, inner = os.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     os.set_blocking(fd, False)
-    process = await asyncio.create_subprocess_exec(*command, env=env, preexec_fn=lambda: os.login_tty(os.dup(inner)))
+
+    def prepare() -> None:
+        os.login_tty(os.dup(inner))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
+
+    process = await asyncio.create_subprocess_exec(*command, env=env, preexec_fn=prepare)
     os.close(inner)
     made = Terminal(process, fd)
     loop = asyncio.get_running_loop()

@@ -73,16 +73,16 @@ async def test_with_every_worker_away_it_expires_in_time_and_never_starts(api, s
 
 async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_back(api, stack, make_node, temporal):
     """Nothing else leads meanwhile, and free slots are there for what must not start."""
-    node = await make_node("one_of_many", [740])
-    began = await api.create(740)
+    node = await make_node("one_of_many", [863])
+    began = await api.create(863)
     await node.next_put()
     await api.until(began, "PROCESSING")
-    created = await api.post("/tasks/batch", {"tasks": [body(740, expiresIn=3_600_000)] * 1000})
+    created = await api.post("/tasks/batch", {"tasks": [body(863, expiresIn=3_600_000)] * 1000})
     async with stopped(stack, "api", SIGKILL):
         async with stopped(stack, "worker", SIGKILL):
             await change(
                 stack,
-                "UPDATE tasks SET expires_at = clock_timestamp() WHERE task_type = 740 AND expires_at IS NOT NULL",
+                "UPDATE tasks SET expires_at = clock_timestamp() WHERE task_type = 863 AND expires_at IS NOT NULL",
                 "UPDATE gpus SET max_concurrent_tasks = 100 WHERE gpu_id = 'one_of_many'",
                 "DELETE FROM leader_lease",  # it would have run out
             )
@@ -92,7 +92,7 @@ async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_b
             "SELECT extract(epoch FROM max(t.completed_at) - i.started_at)::float AS took_s,"
             " count(*) FILTER (WHERE t.attempts > 0) AS started"
             " FROM tasks t, (SELECT max(started_at) AS started_at FROM instances WHERE kind = 'worker') i"
-            " WHERE t.task_type = 740 AND t.end_reason = 'EXPIRED' GROUP BY i.started_at",
+            " WHERE t.task_type = 863 AND t.end_reason = 'EXPIRED' GROUP BY i.started_at",
         )
     assert back["took_s"] < 2.0, back
     puts = {node.puts.get_nowait().task_id for _ in range(node.puts.qsize())}
@@ -101,7 +101,7 @@ async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_b
     assert (await api.get(f"/tasks/{began}"))["status"] == "PROCESSING"
 
     async def told() -> bool:
-        running = await temporal.count_workflows("TaskType = 740 AND ExecutionStatus = 'Running'")
+        running = await temporal.count_workflows("TaskType = 863 AND ExecutionStatus = 'Running'")
         return running.count == 1
 
     await eventually(told, within=60)
@@ -171,7 +171,7 @@ async def test_an_unknown_wait_is_refused(api):
 
 
 async def counted(stack, many):
-    (row,) = await select(stack, "SELECT count(*) AS n FROM tasks WHERE task_type = 740 AND end_reason = 'EXPIRED'")
+    (row,) = await select(stack, "SELECT count(*) AS n FROM tasks WHERE task_type = 863 AND end_reason = 'EXPIRED'")
     return row["n"] == many
 
 
