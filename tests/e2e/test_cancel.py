@@ -34,7 +34,7 @@ async def running(api, gpu_id):
 
 
 async def test_a_waiting_task_is_cancelled(api, temporal):
-    task_id = await api.create(601)
+    task_id = await api.create(942)
     assert await cancel(api, task_id) == "任务已取消"
     task = await api.get(f"/tasks/{task_id}")
     assert (task["status"], task["endReason"], task["errorMessage"]) == ("FAILED", "CANCELLED", "任务已取消")
@@ -164,10 +164,10 @@ async def test_a_node_that_does_not_say_stopped_is_given_two_seconds(api, make_n
 
 
 async def test_the_slot_of_a_timed_out_attempt_is_held_until_its_process_is_gone(api, make_node):
-    node = await make_node("slow_to_stop", [611])
+    node = await make_node("slow_to_stop", [943])
     node.cancel_hold = asyncio.Event()
-    late = await api.create(611, timeout=500, maxRetries=0)
-    then = await api.create(611)
+    late = await api.create(943, timeout=500, maxRetries=0)
+    then = await api.create(943)
     await node.next_put()
     await api.until(late, "TIMEOUT")
     assert (await running(api, "slow_to_stop"), node.puts.empty()) == (1, True)

@@ -45,8 +45,8 @@ async def waiting(api: Api, task_id: str) -> dict[str, Any]:
 
 
 async def test_a_draining_node_ends_what_it_has_and_gets_nothing_new(api, make_node):
-    node = await make_node("drained", [760], maxConcurrentTasks=2)
-    running = await api.create(760)
+    node = await make_node("drained", [946], maxConcurrentTasks=2)
+    running = await api.create(946)
     put = await node.next_put()
     before = in_ms(0)
     for _ in range(2):
@@ -57,7 +57,7 @@ async def test_a_draining_node_ends_what_it_has_and_gets_nothing_new(api, make_n
     assert before - 1000 <= since <= in_ms(1)
     assert gpu["drain"] == {"by": "bootstrap", "reason": "fan", "deadline": None, "remaining": 1}
 
-    late = await api.create(760)
+    late = await api.create(946)
     found = await waiting(api, late)
     assert (found["reason"], found["draining"], found["estimatedWaitTime"]) == ("1 nodes: 1 draining", 1, None)
     await api.succeed(put, {})
@@ -77,25 +77,25 @@ async def test_a_draining_node_ends_what_it_has_and_gets_nothing_new(api, make_n
 
 
 async def test_a_drain_outlives_its_registration(api, make_node):
-    node = await make_node("returning", [761])
+    node = await make_node("returning", [947])
     await api.post("/gpus/returning/drain", FAN | {"deadline": (deadline := in_ms(3600))})
     told = (await api.get("/gpus/returning"))["drain"]
     assert told["deadline"] == deadline
-    await api.register(node, [761])
+    await api.register(node, [947])
     assert (await api.get("/gpus/returning"))["drain"] == told
     await api.ask("DELETE", "/gpus/returning")
     for call in ("drain", "undrain"):
         await api.post(f"/gpus/returning/{call}", FAN, code=404)
-    await api.register(node, [761])
+    await api.register(node, [947])
     assert (await api.get("/gpus/returning"))["drain"] == told
-    task = await api.create(761)
+    task = await api.create(947)
     assert (await waiting(api, task))["draining"] == 1
     await api.post("/gpus/returning/undrain")
     assert (await node.next_put()).task_id == task
 
 
 async def test_silence_and_faults_leave_a_drain_as_it_is(api, make_node):
-    node = await make_node("dozing", [762])
+    node = await make_node("dozing", [948])
     await api.post("/gpus/dozing/drain", FAN)
     node.fall_silent()
     await api.gpu_until("dozing", "OFFLINE", within=30)

@@ -81,11 +81,11 @@ async def failed_steps(temporal: Client, workflow_id: str) -> list[str]:
 
 
 async def test_fault_and_recover_do_what_the_rest_calls_do(api, temporal, make_node):
-    node = await make_node("signalled", [720])
-    task = await api.create(720)
+    node = await make_node("signalled", [920])
+    task = await api.create(920)
     first = await node.next_put()
     await api.until(task, "PROCESSING")
-    other = await make_node("signalled_other", [720])
+    other = await make_node("signalled_other", [920])
     await signal(temporal, "signalled", "fault", {"reason": "ECC errors"})
     await api.gpu_until("signalled", "FAULTY")
     assert (await other.next_put()).task_id == task  # its attempt is closed, and the task handed over
@@ -99,7 +99,7 @@ async def test_fault_and_recover_do_what_the_rest_calls_do(api, temporal, make_n
         ("gpu.fault", "ECC errors", "DONE"),
         ("gpu.recover", "memory replaced", "DONE"),
     ]
-    await api.create(720)
+    await api.create(920)
     await node.next_put()  # it works again
     assert await failed_steps(temporal, "gpu-signalled") == []
 
@@ -124,7 +124,7 @@ INPUTS: list[tuple[Sequence[Any], str]] = [
 
 
 async def test_whatever_the_input_holds_no_workflow_task_fails(api, temporal, make_node):
-    await make_node("mistyped", [721])
+    await make_node("mistyped", [921])
     for inputs, _ in INPUTS:
         await signal(temporal, "mistyped", "fault", *inputs)
         await api.gpu_until("mistyped", "FAULTY")
@@ -136,22 +136,22 @@ async def test_whatever_the_input_holds_no_workflow_task_fails(api, temporal, ma
 
 
 async def test_a_signal_that_means_nothing_does_no_harm(api, temporal, make_node):
-    node = await make_node("teased", [722])
+    node = await make_node("teased", [922])
     for name in ("register", "heartbeat", "silent", "deregister", "explode", "FAULT", "fault", "recover"):
         for inputs in ([], [{"epoch": 1}], [{"epoch": 1}, 2], [raw(b"{")]):
             if inputs or name not in ("fault", "recover"):
                 await signal(temporal, "teased", name, *inputs)
     await signal(temporal, "teased", "recover")
     await eventually(lambda: audited(api, "teased"))
-    task = await api.create(722)
+    task = await api.create(922)
     await api.succeed(await node.next_put(), {})
     await api.until(task, "COMPLETED")
     assert await failed_steps(temporal, "gpu-teased") == []
 
 
 async def test_a_node_tells_its_state(api, temporal, make_node):
-    node = await make_node("asked", [728])
-    await api.create(728)
+    node = await make_node("asked", [928])
+    await api.create(928)
     await node.next_put()
     await signal(temporal, "asked", "recover")  # changes nothing, but it looks
 
@@ -165,8 +165,8 @@ async def test_a_node_tells_its_state(api, temporal, make_node):
 
 
 async def test_a_task_tells_its_state(api, temporal, make_node):
-    node = await make_node("answering", [729])
-    first, second = [await api.create(729) for _ in range(2)]
+    node = await make_node("answering", [929])
+    first, second = [await api.create(929) for _ in range(2)]
     put = await node.next_put()
     await api.until(first, "PROCESSING")
 
@@ -187,8 +187,8 @@ async def test_a_task_tells_its_state(api, temporal, make_node):
 
 async def test_a_task_takes_no_harm_by_signals(api, temporal, make_node):
     """Anyone with access to Temporal may send the program's own signals with any input."""
-    node = await make_node("unharmed", [730])
-    task = await api.create(730)
+    node = await make_node("unharmed", [930])
+    task = await api.create(930)
     put = await node.next_put()
     handle = temporal.get_workflow_handle(f"task-{task}")
     for name in ("granted", "settled", "look", "explode"):
@@ -206,10 +206,10 @@ async def test_a_waiting_task_takes_no_harm_by_grants_of_strangers(api, temporal
 
     Such signals begin nothing; they are read with its grant, or after a retry at once.
     """
-    node = await make_node("unmoved", [731])
-    retried = await api.create(731)
+    node = await make_node("unmoved", [931])
+    retried = await api.create(931)
     first = await node.next_put()
-    other, unbegun = [await api.create(731) for _ in range(2)]
+    other, unbegun = [await api.create(931) for _ in range(2)]
     await api.say(first, "FAILED", "boom")
     running = await node.next_put()
     assert running.task_id == other
@@ -267,7 +267,7 @@ async def described(handle: WorkflowHandle[Any, Any]) -> Any:
 
 
 async def test_a_repeated_command_changes_nothing(api, temporal, make_node):
-    await make_node("twice_told", [724])
+    await make_node("twice_told", [924])
     for name in ("fault", "fault", "recover", "recover"):
         await signal(temporal, "twice_told", name)
 
@@ -286,7 +286,7 @@ async def test_a_repeated_command_changes_nothing(api, temporal, make_node):
 
 
 async def test_a_command_waits_for_postgres(stack, api, temporal, make_node):
-    await make_node("patient", [725])
+    await make_node("patient", [925])
     async with without(stack, "postgres"):
         await signal(temporal, "patient", "fault", {"reason": "fan"})
         await asyncio.sleep(1)  # some tries fail
@@ -296,7 +296,7 @@ async def test_a_command_waits_for_postgres(stack, api, temporal, make_node):
 
 async def test_unknown_and_deregistered_nodes(api, temporal, make_node):
     """Their workflows don't run: Temporal says so, and nothing else happens."""
-    await make_node("gone_soon", [726])
+    await make_node("gone_soon", [926])
     await api.ask("DELETE", "/gpus/gone_soon")
 
     async def not_found() -> bool:
@@ -315,7 +315,7 @@ async def test_unknown_and_deregistered_nodes(api, temporal, make_node):
 
 async def test_a_signal_and_a_rest_call_at_once_count_in_their_order(api, temporal, make_node):
     """Whatever the order: the last that is recorded is what the node is."""
-    await make_node("contested", [727])
+    await make_node("contested", [927])
     for _ in range(3):
         await asyncio.gather(
             signal(temporal, "contested", "fault", {"reason": "fan"}), api.post("/gpus/contested/recover")

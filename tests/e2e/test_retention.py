@@ -52,7 +52,7 @@ async def test_payloads_are_forgotten_and_later_the_tasks(api, make_node, stack,
 
 
 async def test_a_task_without_its_payload_is_not_retried(api, stack, temporal):
-    task_id = await api.create(801)
+    task_id = await api.create(949)
     await api.post(f"/tasks/{task_id}/cancel")
     await eventually(lambda: is_told(stack, task_id))
     await aged(stack, task_id, 8)

@@ -36,8 +36,8 @@ async def test_a_node_that_was_cut_off_during_a_cancel_is_asked_to_stop_before_i
 
 
 async def test_a_stop_is_repeated_while_its_node_is_cut_off_for_a_moment(api, make_node):
-    node = await make_node("cut_off_shortly", [841])
-    task_id = await api.create(841)
+    node = await make_node("cut_off_shortly", [941])
+    task_id = await api.create(941)
     put = await node.next_put()
     await api.until(task_id, "PROCESSING")
     node.hang_up()

@@ -83,10 +83,10 @@ async def web_ui(api: Api) -> AsyncIterator[WebUi]:
 
 
 async def test_an_operator_faults_a_node_and_recovers_it(api, web_ui, make_node):
-    node = await make_node("in_the_ui", [740])
-    task = await api.create(740)
+    node = await make_node("in_the_ui", [944])
+    task = await api.create(944)
     await node.next_put()
-    other = await make_node("beside_it", [740])
+    other = await make_node("beside_it", [944])
     await web_ui.signal("gpu-in_the_ui", "fault", '{"reason": "ECC errors"}')
     await web_ui.shows("fault by a person's signal")
     await api.gpu_until("in_the_ui", "FAULTY")
@@ -102,8 +102,8 @@ async def test_an_operator_faults_a_node_and_recovers_it(api, web_ui, make_node)
 
 
 async def test_the_list_tells_how_tasks_ended(api, web_ui, make_node):
-    node = await make_node("listed", [741])
-    completed, failed = [await api.create(741, maxRetries=0) for _ in range(2)]
+    node = await make_node("listed", [945])
+    completed, failed = [await api.create(945, maxRetries=0) for _ in range(2)]
     for _ in range(2):
         put = await node.next_put()
         if put.task_id == completed:
