@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gpu_orchestrator_client.errors import BadRequest
@@ -13,6 +14,10 @@ from workers.command.paths import path
 
 if TYPE_CHECKING:
     from workers.command.server import Server
+
+
+SEEN_ANEW_S = 1.5
+"""Seconds after which the API looks at its nodes again."""
 
 
 class View(Protocol):
@@ -46,6 +51,9 @@ def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
     course.see(update)
     if course.status == "QUEUED" and update.kind in {"snapshot", "place"}:
         found = server.get(path("tasks", task_id, "progress"))
+        if (found.get("waiting") or {}).get("free"):  # nobody waits for a free slot: the API saw it some time ago
+            time.sleep(SEEN_ANEW_S)
+            found = server.get(path("tasks", task_id, "progress"))
         waiting = found.get("waiting") or {}
         course.reason = waiting.get("reason")
         if course.place is None and waiting:
