@@ -50,11 +50,11 @@ _DETAILS = {
     "notify": r"^(NOTIFY URL \d+ \(.*?\))",
     "unhealthy": r"()UNHEALTHY$",
 }
-"""What a message says beyond its kind: names and numbers, which need no translation."""
+"""Where a message holds its names and numbers. They need no translation."""
 
 
 def detail_of(cause: str | None, message: str, language: str) -> str:
-    """What an alert says beyond its title: in Chinese its message, else the names and numbers in it."""
+    """The line below an alert's title: in Chinese its message, else the names and numbers in it."""
     pattern = _DETAILS.get((cause or "").partition(":")[0])
     if language == "zh" or pattern is None or (found := re.search(pattern, message, re.DOTALL)) is None:
         return message

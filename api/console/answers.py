@@ -132,7 +132,7 @@ async def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -
 
 
 async def error_page(request: Request, pages: tuple[Page, ...], refused: Response) -> Response:
-    """What the API refuses, as a page. What passes by itself is asked for again by the browser."""
+    """A refusal of the API as a page. The browser reloads it if the refusal is temporary."""
     status, headers = refused.status_code, dict[str, str]()
     if "connection" in refused.headers:  # the rest of its body is not read
         headers["Connection"] = refused.headers["connection"]

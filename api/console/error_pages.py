@@ -1,4 +1,4 @@
-"""What the middleware refuses below /console, and what no route takes, is a page for people like all other errors."""
+"""Refusals of the middleware and unknown paths below /console are pages too, like all other errors."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Screen:
     async def frames(
         self, hub: Hub, key_id: str, version: str, lives: Callable[[], Awaitable[bool]]
     ) -> AsyncGenerator[bytes]:
-        """What changes from a version on, while `lives` says so."""
+        """The changes since a version, as long as `lives` returns True."""
         seen = self._number_of(version)
         async with hub.subscribe((), key_id, ()) as viewer:
             self._viewers[viewer] = None

@@ -21,8 +21,8 @@ EVERYBODY = OPERATORS | {Role.USER}
 
 @dataclass(frozen=True)
 class Asked:
-    """What somebody asks a page for. People who may see the same share one rendering, so of the caller only role, owner
-    and lineage count."""
+    """A request for a page. People who may see the same share one rendering, so a page may use only the caller's role,
+    owner and lineage."""
 
     context: Context
     caller: Caller

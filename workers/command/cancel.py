@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from gpu_orchestrator_client.naming import path
 from workers.command import exits
 from workers.command.many import add_choice, carry_out, choice_of
 from workers.command.output import say, write_json
-from workers.command.paths import path
 from workers.command.running import with_server
 
 if TYPE_CHECKING:

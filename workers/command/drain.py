@@ -6,10 +6,10 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from gpu_orchestrator_client.naming import path
 from workers.arguments import expiry
 from workers.command import exits
 from workers.command.output import say, write_json
-from workers.command.paths import path
 from workers.command.running import add_json, with_server
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gpu_orchestrator_client.errors import BadRequest
+from gpu_orchestrator_client.naming import path
 from gpu_orchestrator_client.streams import Stream
 from workers.command import exits
 from workers.command.course import Course, Update
 from workers.command.output import asked, can_ask, say
-from workers.command.paths import path
 
 if TYPE_CHECKING:
     from workers.command.server import Server

@@ -7,10 +7,10 @@ from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gpu_orchestrator_client.naming import new_key
 from workers.command import exits
 from workers.command.filters import add_filters, filter_of
 from workers.command.output import asked, can_ask, say, write_json
-from workers.command.paths import new_key
 from workers.command.running import add_json
 from workers.command.tasks import newest
 

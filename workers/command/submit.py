@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from gpu_orchestrator_client.errors import Forbidden, Unavailable, Unreachable
+from gpu_orchestrator_client.naming import new_key
 from workers.arguments import duration, expiry, int64, word
 from workers.command import exits, profile
 from workers.command.output import say, write, write_json
-from workers.command.paths import new_key
 from workers.command.profile import Profile
 from workers.command.running import add_json, guarded
 from workers.command.spans import about

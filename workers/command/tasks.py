@@ -6,11 +6,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gpu_orchestrator_client.naming import path
 from workers.arguments import count
 from workers.command import exits, pages
 from workers.command.filters import add_filters, filter_of
 from workers.command.output import say, write_json
-from workers.command.paths import path
 from workers.command.running import add_json, with_server
 
 if TYPE_CHECKING:

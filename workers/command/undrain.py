@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from gpu_orchestrator_client.naming import path
 from workers.command import exits
 from workers.command.output import say, write_json
-from workers.command.paths import path
 from workers.command.running import add_json, with_server
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from workflows.domain.event import EventType
 
 STATUSES = ("ACTIVE", "DRAINING", "OFFLINE", "FAULTY")
 FIRST = ("FAULTY", "OFFLINE", "DRAINING", "ACTIVE")
-"""What is in trouble comes first in its group."""
+"""Nodes in trouble come first in their group."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the fleet shows of a node, and nothing that changes with each beat."""
+    """A node as the fleet shows it, without anything that changes with each beat."""
 
     gpu_id: str
     hostname: str

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from gpu_orchestrator_client.answers import get, parsed
 from gpu_orchestrator_client.calls import PATIENCE_S, call
@@ -22,6 +20,8 @@ from gpu_orchestrator_client.errors import (
     Unreachable,
 )
 from gpu_orchestrator_client.models import Event, Group, Node, Operation, Progress, Result, Status, Submitted, Task
+from gpu_orchestrator_client.naming import new_key as new_key
+from gpu_orchestrator_client.naming import path as path
 from gpu_orchestrator_client.new_task import Body, batches, unix_ms
 
 WAIT_S = 30
@@ -34,18 +34,6 @@ AHEAD = 4000
 """Tasks that `map` creates ahead of the result that it waits for: many, and fewer than an owner may have waiting."""
 BUSY = frozenset({429})
 AWAY = (Unreachable, Unavailable, TooManyRequests)
-
-
-def path(folder: str, name: str, *more: str) -> str:
-    """The path of one thing; its name is no path. Raises ValueError for a name that no thing has."""
-    if name in ("", ".", ".."):
-        raise ValueError(f"{name!r} is no id")
-    return "/".join(("", folder, quote(name, safe=""), *more))
-
-
-def new_key() -> str:
-    """An Idempotency-Key."""
-    return uuid.uuid4().hex
 
 
 def _once(key: str) -> dict[str, str]:
