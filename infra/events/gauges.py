@@ -22,6 +22,8 @@ from infra.events.hub import Hub, Subscription
 log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
+NEVER = (-1, -1)
+"""Where the hub was at the last two turns, if there were none."""
 FIRST = 1000
 """Tasks of a queue whose place is shown; further back nobody waits for the next one."""
 
@@ -45,10 +47,10 @@ class Watch:
     ) -> None:
         self._gauges.remove(self)
 
-    def show(self, kind: str, value: dict[str, Any], by: str) -> None:
-        """Note a value; it is news if its member `by` has changed."""
-        if self._shown.get(kind) != value[by]:
-            self._shown[kind] = value[by]
+    def show(self, kind: str, value: dict[str, Any], *by: str) -> None:
+        """Note a value; it is news if one of its members `by` has changed."""
+        if self._shown.get(kind) != (key := [value[one] for one in by]):
+            self._shown[kind] = key
             self.news[kind] = value
             self._subscription.wake()
 
@@ -59,7 +61,10 @@ class Watch:
 
 
 class Gauges:
-    """Reads while there are watches, and only if something has happened, or a task runs."""
+    """Reads while there are watches, and only if something has happened, or a task runs.
+
+    It reads twice after each event, because the capacity may be from before it.
+    """
 
     def __init__(self, database: Database, forecast: Forecast, hub: Hub) -> None:
         self._database = database
@@ -67,7 +72,7 @@ class Gauges:
         self._hub = hub
         self._watches: dict[Watch, None] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._seen = -1
+        self._turns = NEVER
 
     def watch(self, task_id: str, subscription: Subscription) -> Watch:
         """A watch of a task, to be entered."""
@@ -76,7 +81,7 @@ class Gauges:
     def add(self, one: Watch) -> None:
         """Begin to read for it."""
         self._watches[one] = None
-        self._seen = -1
+        self._turns = NEVER
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
 
@@ -94,14 +99,14 @@ class Gauges:
             await asyncio.sleep(EVERY_S)
 
     async def _turn(self) -> None:
-        if self._seen == self._hub.seen:
-            return
         seen = self._hub.seen
+        if self._turns == (seen, seen):
+            return
         watches: dict[str, list[Watch]] = defaultdict(list)
         for one in self._watches:
             watches[one.task_id].append(one)
         rows = await self._database.single(partial(task_queries.progress_of_all, task_ids=sorted(watches)))
-        self._seen = -1 if any(row.status == "PROCESSING" for row in rows) else seen
+        self._turns = NEVER if any(row.status == "PROCESSING" for row in rows) else (self._turns[1], seen)
         waiting: dict[tuple[int, ...], list[tuple[Progress, Capacity]]] = defaultdict(list)
         for row in rows:
             capacity = await self._forecast.of(row.task_type, vip=row.vip)
@@ -119,12 +124,16 @@ class Gauges:
 
 def _show_attempt(one: Watch, row: Progress, capacity: Capacity) -> None:
     if row.attempt is not None and row.gpu_id is not None:
-        one.show("attempt", {"attempt": row.attempt, "gpuId": row.gpu_id}, by="attempt")
+        one.show("attempt", {"attempt": row.attempt, "gpuId": row.gpu_id}, "attempt")
     if row.status == "PROCESSING":
         percent, remaining_s = progress_estimate.of(row, capacity, ahead=0)
-        one.show("progress", {"progress": percent, "estimatedRemainingTime": remaining_s}, by="progress")
+        one.show("progress", {"progress": percent, "estimatedRemainingTime": remaining_s}, "progress")
 
 
 def _show_place(one: Watch, ahead: int, capacity: Capacity) -> None:
-    value = {"queuePosition": ahead + 1, "estimatedWaitTime": expected_wait_s(ahead, capacity)}
-    one.show("place", value, by="queuePosition")
+    value = {
+        "queuePosition": ahead + 1,
+        "estimatedWaitTime": expected_wait_s(ahead, capacity),
+        "reason": capacity.nodes.reason(),
+    }
+    one.show("place", value, "queuePosition", "reason")

@@ -42,6 +42,11 @@ async def take(stream: AsyncIterator[ServerSentEvent], until: str, within: float
     raise AssertionError(f"the stream ended after {[one.event for one in found]}")
 
 
+async def until_reason(stream: AsyncIterator[ServerSentEvent], part: str) -> None:
+    while part not in json.loads((await take(stream, "place"))[-1].data)["reason"]:
+        pass
+
+
 async def now(api: Api) -> str:
     return (await api.http.get("/events?after=now")).headers["X-Next-Cursor"]
 
@@ -114,6 +119,21 @@ async def test_a_waiting_task_s_place_is_told(api):
         assert json.loads((await take(stream, "place"))[-1].data)["queuePosition"] == 1
         await api.post(f"/tasks/{second}/cancel")
         assert json.loads((await take(stream, "end"))[-1].data)["endReason"] == "CANCELLED"
+
+
+async def test_a_waiting_task_s_reason_follows_the_fleet(api, make_node):
+    node = await make_node("streams_full", [TYPE], maxConcurrentTasks=1)
+    await api.create(TYPE)
+    put = await node.next_put()
+    waiting = await api.create(TYPE)
+    async with opened(api, f"/tasks/{waiting}/stream") as stream:
+        await until_reason(stream, "1 full")
+        await api.post(f"/gpus/{node.gpu_id}/drain", {"reason": "fan"})
+        await until_reason(stream, "1 draining")
+        await api.post(f"/gpus/{node.gpu_id}/fault?reason=fan")
+        await until_reason(stream, "1 faulty")
+    for task_id in (waiting, put.task_id):
+        await api.post(f"/tasks/{task_id}/cancel")
 
 
 async def test_users_follow_their_own(make_caller):

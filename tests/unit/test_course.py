@@ -39,6 +39,10 @@ HALF = ("progress", {"progress": 65, "estimatedRemainingTime": 40})
         ([], "waits"),
         ([WAITING], "waits, place 4, starts in about 1 min"),
         ([("place", {"queuePosition": 1, "estimatedWaitTime": None})], "waits, place 1, start unknown"),
+        (
+            [("place", {"queuePosition": 1, "estimatedWaitTime": None, "reason": "1 nodes: 1 full"})],
+            "waits, place 1, start unknown, 1 nodes: 1 full",
+        ),
         ([WAITING, started()], "runs on gpu_001, 0 %"),
         ([started(2), HALF], "runs on gpu_001, attempt 2, 65 %, about 40 s left"),
         ([started(), HALF, ("status", {"data": {"status": "QUEUED", "attempt": 1}})], "waits"),

@@ -48,6 +48,7 @@ class Course:
                 self.attempt, self.gpu_id = data.get("attempt"), data.get("gpuId")
             case "place":
                 self.place, self.wait_s = data.get("queuePosition"), data.get("estimatedWaitTime")
+                self.reason = data.get("reason", self.reason)
             case "progress":
                 self.progress, self.remaining_s = data.get("progress") or 0, data.get("estimatedRemainingTime")
             case _:

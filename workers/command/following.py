@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gpu_orchestrator_client.errors import BadRequest
@@ -14,10 +13,6 @@ from workers.command.output import asked, can_ask, say
 
 if TYPE_CHECKING:
     from workers.command.server import Server
-
-
-SEEN_ANEW_S = 1.5
-"""Seconds after which the API looks at its nodes again."""
 
 
 class View(Protocol):
@@ -49,15 +44,11 @@ def follow(server: Server, task_id: str, view: View) -> int:
 
 def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
     course.see(update)
-    if course.status == "QUEUED" and update.kind in {"snapshot", "place"}:
+    if course.status == "QUEUED" and update.kind == "snapshot":  # the stream has the places of the first thousand only
         found = server.get(path("tasks", task_id, "progress"))
-        if (found.get("waiting") or {}).get("free"):  # nobody waits for a free slot: the API saw it some time ago
-            time.sleep(SEEN_ANEW_S)
-            found = server.get(path("tasks", task_id, "progress"))
-        waiting = found.get("waiting") or {}
-        course.reason = waiting.get("reason")
-        if course.place is None and waiting:
+        if waiting := found.get("waiting"):
             course.place, course.wait_s = found.get("queuePosition"), waiting.get("estimatedWaitTime")
+            course.reason = waiting.get("reason")
 
 
 def _is_left(server: Server, task_id: str) -> bool:

@@ -28,11 +28,7 @@ class EventType(StrEnum):
 RESET = "reset"
 """The type of what a reader gets first whose cursor is of another log, or older than what is kept. Never stored."""
 
-OF_USERS = (
-    EventType.TASK_CREATED,
-    EventType.TASK_STARTED,
-    EventType.TASK_RETRIED,
-    EventType.TASK_ENDED,
-    EventType.GROUP_ENDED,
-)
+OF_TASKS = (EventType.TASK_CREATED, EventType.TASK_STARTED, EventType.TASK_RETRIED, EventType.TASK_ENDED)
+"""The types that are about one task."""
+OF_USERS = (*OF_TASKS, EventType.GROUP_ENDED)
 """The types that are about somebody's tasks."""

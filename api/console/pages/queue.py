@@ -22,7 +22,7 @@ from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.forecast import COUNTED
 from infra.db.slots.wait_estimate import interval_s
-from workflows.domain.event import EventType
+from workflows.domain.event import OF_TASKS
 from workflows.domain.shares import DEFAULT_WEIGHT
 from workflows.domain.task import TaskStatus
 
@@ -174,5 +174,5 @@ PAGE = Page(
     contents,
     roles=EVERYBODY,
     key="q",
-    events=frozenset({EventType.TASK_CREATED, EventType.TASK_STARTED, EventType.TASK_RETRIED, EventType.TASK_ENDED}),
+    events=frozenset(OF_TASKS),
 )

@@ -25,7 +25,7 @@ from infra.db.tasks.timeline import Event
 from infra.db.transactions.retry_task import RETRIED
 from infra.db.webhooks import deliveries
 from infra.json.off_loop import off_loop
-from workflows.domain.event import EventType
+from workflows.domain.event import OF_TASKS
 from workflows.domain.task import TERMINAL, TaskStatus
 
 MOST_EVENTS = 200
@@ -69,7 +69,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "payload": await _document(task.payload),
         "result": await _document(task.result),
         "progress": await _progress(asked, task),
-        "is_over": task.status in TERMINAL,
         "is_still": task.status in TERMINAL,
         "can_retry": task.status in RETRIED and not task.purged,
         "has_slot": any(one.closed_at is None for one in attempts),
@@ -147,5 +146,5 @@ PAGE = Page(
     is_listed=False,
     every_s=2.0,
     topic="task_id",
-    events=frozenset({EventType.TASK_CREATED, EventType.TASK_STARTED, EventType.TASK_RETRIED, EventType.TASK_ENDED}),
+    events=frozenset(OF_TASKS),
 )

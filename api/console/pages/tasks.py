@@ -18,7 +18,7 @@ from infra.db.ops import counters
 from infra.db.tasks import queries
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.queries import MOST_COUNTED
-from workflows.domain.event import EventType
+from workflows.domain.event import OF_TASKS
 from workflows.domain.task import EndReason, TaskStatus
 
 FIELDS = ("app", "userId", "groupId", "gpuId", "taskType")
@@ -100,5 +100,5 @@ PAGE = Page(
     contents,
     roles=EVERYBODY,
     key="t",
-    events=frozenset({EventType.TASK_CREATED, EventType.TASK_STARTED, EventType.TASK_RETRIED, EventType.TASK_ENDED}),
+    events=frozenset(OF_TASKS),
 )

@@ -38,11 +38,12 @@ class Attempt(Record):
 
 
 class Place(Record):
-    """The place in the queue, from 1; `estimated_wait_s` is None if it is unknown."""
+    """The place in the queue, from 1, and why the task waits; `estimated_wait_s` is None if it is unknown."""
 
     kind: Literal["place"]
     queue_position: int
     estimated_wait_s: int | None = Field(None, alias="estimatedWaitTime")
+    reason: str | None = None
 
 
 class Percent(Record):
