@@ -27,7 +27,7 @@ class TaskActivities(Protocol):
 
     @activity.defn(name="select_slot")
     async def select_slot(self, task_id: str) -> Selection:
-        """Claim a fitting slot, or wait for one to be handed over. Repeating it returns the same grant."""
+        """Claim a fitting slot, or wait for one to be assigned. Repeating it returns the same grant."""
         ...
 
     @activity.defn(name="dispatch")
@@ -37,7 +37,7 @@ class TaskActivities(Protocol):
 
     @activity.defn(name="collect")
     async def collect(self, request: CollectInput) -> Collected:
-        """Read how an attempt ended and write the task's own edge. Repeating it returns the same answer."""
+        """Read how an attempt ended and write the task's own transition. Repeating it returns the same answer."""
         ...
 
     @activity.defn(name="stop_on_node")

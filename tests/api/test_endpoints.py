@@ -155,8 +155,8 @@ async def test_3_a_task_from_its_creation_to_its_result(api, make_node):
     assert read["result"] == {**json.loads(result["result"]), "gpuId": node.gpu_id}
     assert read["completedAt"] == done["completedAt"]
     assert (await api.get(f"/tasks/{task_id}/progress"))["progress"] == 100
-    edges = [(one["from"], one["to"]) for one in await api.get(f"/tasks/{task_id}/events")]
-    assert edges == [(None, "QUEUED"), ("QUEUED", "PROCESSING"), ("PROCESSING", "COMPLETED")]
+    transitions = [(one["from"], one["to"]) for one in await api.get(f"/tasks/{task_id}/events")]
+    assert transitions == [(None, "QUEUED"), ("QUEUED", "PROCESSING"), ("PROCESSING", "COMPLETED")]
 
     for query in (f"gpuId={node.gpu_id}", "taskType=201&status=COMPLETED", "taskType=201&page=1&size=1"):
         assert await seen(api, "3.1", f"/tasks?{query}") == [done]

@@ -29,7 +29,7 @@ async def close(life: Life, outcome: Outcome) -> None:
     assert settled.answer is settle_attempt.Answer.SETTLED
 
 
-async def edges(life: Life) -> list[str]:
+async def statuses(life: Life) -> list[str]:
     rows = await life.scalar("SELECT array_agg(to_status ORDER BY seq) FROM task_events WHERE task_id = 't'")
     return list(rows)
 
@@ -39,23 +39,23 @@ async def test_a_success_is_completed_in_one_statement_and_once(life: Life) -> N
     assert await collect_attempt.complete(life.connection, "t", 1) == DONE
     assert await collect_attempt.complete(life.connection, "t", 1) is None
     assert await collect_attempt.collect(life.connection, "t", 1) == DONE  # what a repeated step is answered
-    assert await edges(life) == ["QUEUED", "PROCESSING", "COMPLETED"]
+    assert await statuses(life) == ["QUEUED", "PROCESSING", "COMPLETED"]
     assert await life.scalar("SELECT collected_at IS NOT NULL FROM attempts WHERE task_id = 't'")
     assert (await life.task("t")).completed_at is not None
 
 
 async def test_an_open_attempt_is_left_alone(life: Life) -> None:
     assert await collect_attempt.complete(life.connection, "t", 1) is None
-    assert await edges(life) == ["QUEUED"]
+    assert await statuses(life) == ["QUEUED"]
     assert await life.scalar("SELECT collected_at IS NULL FROM attempts WHERE task_id = 't'")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.REJECTED, Outcome.TIMED_OUT, Outcome.HANDED_BACK])
 async def test_any_other_end_is_left_to_collect(life: Life, outcome: Outcome) -> None:
     await close(life, outcome)
-    before = await edges(life)
+    before = await statuses(life)
     assert await collect_attempt.complete(life.connection, "t", 1) is None
-    assert await edges(life) == before
+    assert await statuses(life) == before
     assert (await collect_attempt.collect(life.connection, "t", 1)).outcome is outcome
 
 

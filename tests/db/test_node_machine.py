@@ -158,5 +158,5 @@ def machine(stack: Stack) -> Iterator[type[Nodes]]:
         yield here
 
 
-def test_a_node_takes_the_edges_of_the_table_and_no_other(machine: type[Nodes]) -> None:
+def test_a_node_takes_the_transitions_of_the_table_and_no_other(machine: type[Nodes]) -> None:
     drive(machine, runs=40, steps=25)

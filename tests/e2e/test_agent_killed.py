@@ -85,8 +85,8 @@ async def test_its_task_finishes_on_the_other_node(api: Api, pair: Pair, tmp_pat
 
     task = await api.until(task_id, "COMPLETED", within=SLOW)
     assert (task["gpuId"], task["retryCount"]) == (heir, 0)
-    edges = [event["to"] for event in await api.get(f"/tasks/{task_id}/events")]
-    assert edges == ["QUEUED", "PROCESSING", "QUEUED", "PROCESSING", "COMPLETED"]
+    statuses = [event["to"] for event in await api.get(f"/tasks/{task_id}/events")]
+    assert statuses == ["QUEUED", "PROCESSING", "QUEUED", "PROCESSING", "COMPLETED"]
     assert (await api.get(f"/gpus/{victim}"))["status"] == "OFFLINE"
     assert [(one["level"], one["title"]) for one in await api.alerts(victim)] == [("WARNING", "GPU离线告警")]
 

@@ -1,4 +1,4 @@
-"""Two API processes and a worker on the same services: one truth, one leader, one edge for the same call at once."""
+"""Two API processes and a worker on the same services: one truth, one leader, one transition for equal calls."""
 
 from __future__ import annotations
 
@@ -183,11 +183,11 @@ async def test_fault_recover_and_return_are_one_edge_each(cluster, make_node):
 async def test_fault_and_recover_that_wait_for_one_lock_are_one_edge_each(cluster, make_node):
     """The same call at both processes, proven to be under way together."""
     await make_node("crossed", [1])
-    for call, edge in (("fault?reason=fan", FAULTS), ("recover", ACTIVATES)):
+    for call, transition in (("fault?reason=fan", FAULTS), ("recover", ACTIVATES)):
         async with held(cluster.stack) as lock:
             await lock.lock_node("crossed")
             calls = [asyncio.create_task(api.post(f"/gpus/crossed/{call}")) for api in cluster.callers]
-            await lock.until_waiting(edge, edge)
+            await lock.until_waiting(transition, transition)
             await lock.commit()
             await asyncio.gather(*calls)
 

@@ -41,16 +41,16 @@ async def test_a_poison_task_ends_after_the_usual_retries_and_leaves_the_nodes_a
 
 
 async def _tells_the_whole_story(api: Api, task_id: str, tried: list[str]) -> None:
-    """Every edge with its attempt, node, reason and actor, in order."""
+    """Every transition with its attempt, node, reason and actor, in order."""
     events = await api.get(f"/tasks/{task_id}/events")
     assert [event["seq"] for event in events] == list(range(1, 10))
     assert [event["at"] for event in events] == sorted(event["at"] for event in events)
-    edges = [(event["from"], event["to"], event["attempt"], event["gpuId"]) for event in events]
+    transitions = [(event["from"], event["to"], event["attempt"], event["gpuId"]) for event in events]
     expected: list[tuple[str | None, str, int | None, str | None]] = [(None, "QUEUED", None, None)]
     for attempt, gpu_id in enumerate(tried, 1):
         expected.append(("QUEUED", "PROCESSING", attempt, gpu_id))
         expected.append(("PROCESSING", "FAILED" if attempt == 4 else "QUEUED", attempt, gpu_id))
-    assert edges == expected
+    assert transitions == expected
     ends = [event for event in events if event["from"] == "PROCESSING"]
     assert [event["reason"] for event in ends[:3]] == [f"segmentation fault at 0x7f{n}" for n in range(3)]
     assert ends[-1]["reason"].startswith("segmentation fault at 0x7f3")

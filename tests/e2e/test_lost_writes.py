@@ -151,7 +151,7 @@ async def test_rows_and_workflows_converge(lossy, make_node, monkeypatch):
         await eventually(partial(has_ended, client, task_id, KINDS[kind]))
         assert (await api.get(f"/tasks/{task_id}"))["status"] == KINDS[kind]
         entries += repairs(await api.get(f"/tasks/{task_id}/events"))
-    assert entries["edge"] >= 1
+    assert entries["transition"] >= 1
     assert entries["note"] >= 1
     for node in nodes:
         assert (await api.get(f"/gpus/{node.gpu_id}"))["currentTasks"] == 0
@@ -171,11 +171,11 @@ async def has_ended(client: Client, task_id: str, status: str) -> bool:
 
 
 def repairs(events: list[dict[str, Any]]) -> Counter[str]:
-    """How many edges and notes the reconciler has written; the whole timeline is checked on the way."""
+    """How many transitions and notes the reconciler has written; the whole timeline is checked on the way."""
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert all(before["to"] == after["from"] for before, after in pairwise(events))
     for event in events:
         is_note = event["from"] == event["to"]
         assert is_note or (event["from"], event["to"]) in TRANSITIONS
         assert not is_note or (event["actor"], bool(event["reason"])) == ("reconciler", True)
-    return Counter("note" if e["from"] == e["to"] else "edge" for e in events if e["actor"] == "reconciler")
+    return Counter("note" if e["from"] == e["to"] else "transition" for e in events if e["actor"] == "reconciler")

@@ -244,7 +244,7 @@ async def test_events_are_legal_and_without_a_gap(api, make_node):
     node = await make_node("life_events", [113])
     task_id = await api.create(113)
     put = await node.next_put()
-    await api.until(task_id, "PROCESSING")  # a report that is quicker than the acceptance has no edge before it
+    await api.until(task_id, "PROCESSING")  # a report that is quicker than the acceptance has no transition before it
     await api.say(put, "QUEUED")
     await api.succeed(await node.next_put(), {})
     await api.until(task_id, "COMPLETED")

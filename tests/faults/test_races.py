@@ -70,7 +70,7 @@ async def running(api: Any, node: Any, task_type: int, **more: Any) -> Any:
     return put
 
 
-async def edges(api: Any, task_id: str) -> list[str]:
+async def statuses(api: Any, task_id: str) -> list[str]:
     return [event["to"] for event in await api.get(f"/tasks/{task_id}/events")]
 
 
@@ -94,7 +94,7 @@ async def test_a_result_that_waits_behind_the_timeout_is_late(api, make_node, st
     await tell(temporal, put.task_id)
     await api.until(put.task_id, "TIMEOUT")
     await api.succeed(put, {}, code=400)
-    assert await edges(api, put.task_id) == ["QUEUED", "PROCESSING", "TIMEOUT"]
+    assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "TIMEOUT"]
     assert await late(stack, put.task_id) == LATE_RESULT
 
 
@@ -107,7 +107,7 @@ async def test_two_equal_results_at_once_are_both_answered_200(api, make_node, s
         await lock.commit()
         await asyncio.gather(*results)
     await api.until(put.task_id, "COMPLETED")
-    assert await edges(api, put.task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
+    assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
     assert await late(stack, put.task_id) == []
 
 
@@ -157,7 +157,7 @@ async def test_the_result_first_leaves_the_rescuer_nothing(api, make_node, stack
         await result
         assert await rescuer is None
     await api.until(put.task_id, "COMPLETED")
-    assert await edges(api, put.task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
+    assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
     assert await late(stack, put.task_id) == []
 
 
@@ -295,7 +295,7 @@ async def test_a_dispatch_that_lands_after_the_fault_is_late(api, make_node, sta
     await api.succeed(await heir.next_put(SLOW), {})
     task = await api.until(task_id, "COMPLETED")
     assert (task["gpuId"], task["retryCount"]) == ("race_dispatch_2", 0)
-    assert await edges(api, task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
+    assert await statuses(api, task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
 
 
 async def test_the_offline_timer_that_waits_behind_recover_does_nothing(api, make_node, stack, database):

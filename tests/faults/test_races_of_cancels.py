@@ -28,7 +28,7 @@ from tests.db.rows import CREATOR
 from tests.e2e.inside import select
 from tests.e2e.test_cancel import cancel, closed
 from tests.faults.contention import DEREGISTERS, ENDS, SETTLES, held
-from tests.faults.test_races import LATE_RESULT, edges, late, running, settle, tell
+from tests.faults.test_races import LATE_RESULT, late, running, settle, statuses, tell
 from workflows.domain.attempt import Outcome
 from workflows.messages import TaskInput
 from workflows.task import TaskWorkflow
@@ -70,7 +70,7 @@ async def test_a_result_that_waits_behind_the_cancel_is_late(api, make_node, sta
         await result
     assert await late(stack, put.task_id) == LATE_RESULT
     assert await ended(stack, put.task_id) == CANCELLED
-    assert await edges(api, put.task_id) == ["QUEUED", "PROCESSING", "FAILED"]
+    assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "FAILED"]
     assert await closed(temporal, put.task_id) is CANCELED  # the leader has told it
 
 
@@ -85,7 +85,7 @@ async def test_a_cancel_that_waits_behind_the_result_is_refused(api, make_node, 
         await lock.commit()
         await asyncio.gather(result, cancelling)
     assert (await api.until(put.task_id, "COMPLETED"))["endReason"] == "COMPLETED"
-    assert await edges(api, put.task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
+    assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "COMPLETED"]
 
 
 async def test_a_timeout_that_waits_behind_the_cancel_does_nothing(api, make_node, stack, database):
@@ -177,7 +177,7 @@ async def test_two_cancels_at_once_are_both_answered_200_and_one_has_changed_som
         await lock.until_waiting(SETTLES, SETTLES)
         await lock.commit()
         await asyncio.gather(*both)
-    assert await edges(api, put.task_id) == ["QUEUED", "PROCESSING", "FAILED"]
+    assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "FAILED"]
     entries = await api.get("/audit?action=task.cancel&size=100")
     assert [one["outcome"] for one in entries if one["subject"] == put.task_id] == ["UNCHANGED", "DONE"]
     assert await closed(temporal, put.task_id) is CANCELED

@@ -1,4 +1,4 @@
-"""The pure core: edges, retry policy, priority classes."""
+"""The pure core: transitions, retry policy, priority classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATUSES = [None, *TaskStatus]
 def test_terminal_states_absorb(before, after):
     if before in TERMINAL:
         with pytest.raises(IllegalTransition):
-            task.check_edge(before, after)
+            task.check_transition(before, after)
 
 
 @given(st.lists(st.sampled_from(list(TaskStatus)), max_size=30))
@@ -29,7 +29,7 @@ def test_a_walk_never_leaves_a_terminal_state(wanted):
     status = None
     for after in wanted:
         try:
-            task.check_edge(status, after)
+            task.check_transition(status, after)
         except IllegalTransition:
             continue
         assert status not in TERMINAL
@@ -49,10 +49,10 @@ def test_an_attempt_whose_task_has_ended_is_not_judged():
 
 
 @given(st.sampled_from(JUDGED), st.integers(0, 10), st.integers(0, 10))
-def test_the_verdict_on_an_attempt_is_a_legal_edge(outcome, retry_count, max_retries):
+def test_the_verdict_on_an_attempt_is_a_legal_transition(outcome, retry_count, max_retries):
     verdict = judge(outcome, retry_count=retry_count, max_retries=max_retries)
     if verdict.status is not TaskStatus.QUEUED or outcome not in REQUEUES:
-        task.check_edge(TaskStatus.PROCESSING, verdict.status)
+        task.check_transition(TaskStatus.PROCESSING, verdict.status)
     used = verdict.retry_count - retry_count
     assert used == int(outcome in USES_RETRY and retry_count < max_retries)
 

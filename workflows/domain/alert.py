@@ -1,4 +1,4 @@
-"""An alert's levels, states and legal edges (INVARIANTS; specification, AlertInfo)."""
+"""An alert's levels, states and legal transitions (INVARIANTS; specification, AlertInfo)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU node's states and legal edges (INVARIANTS, "Legal transitions"; specification, GpuNodeInfo.status)."""
+"""A GPU node's states and legal transitions (INVARIANTS, "Legal transitions"; specification, GpuNodeInfo.status)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TRANSITIONS: frozenset[tuple[GpuStatus | None, GpuStatus | None]] = frozenset(
 )
 
 
-def check_edge(before: GpuStatus | None, after: GpuStatus | None) -> None:
-    """Raise IllegalTransition unless `before` → `after` is an edge of the table (None: not registered)."""
+def check_transition(before: GpuStatus | None, after: GpuStatus | None) -> None:
+    """Raise IllegalTransition unless `before` → `after` is a transition of the table (None: not registered)."""
     if (before, after) not in TRANSITIONS:
         raise IllegalTransition(f"{before or '-'} → {after or '-'}")
 

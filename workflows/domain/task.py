@@ -1,4 +1,4 @@
-"""A task's states and legal edges (INVARIANTS, "Legal transitions"; specification, TaskDO.status)."""
+"""A task's states and legal transitions (INVARIANTS, "Legal transitions"; specification, TaskDO.status)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ TRANSITIONS: frozenset[tuple[TaskStatus | None, TaskStatus]] = frozenset(
 )
 
 
-def check_edge(before: TaskStatus | None, after: TaskStatus) -> None:
-    """Raise IllegalTransition unless `before` → `after` is an edge of the table."""
+def check_transition(before: TaskStatus | None, after: TaskStatus) -> None:
+    """Raise IllegalTransition unless `before` → `after` is a transition of the table."""
     if (before, after) not in TRANSITIONS:
         raise IllegalTransition(f"{before or '-'} → {after}")

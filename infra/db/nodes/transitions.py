@@ -13,14 +13,14 @@ from infra.db.ops import alerts
 from infra.db.ops.alerts import NewAlert
 from infra.temporal.notifications import NodeEvent, Notifications
 from workflows.domain.alert import AlertLevel
-from workflows.domain.gpu import GpuStatus, check_edge
+from workflows.domain.gpu import GpuStatus, check_transition
 
 
 def _transition(
     before: tuple[GpuStatus, ...], after: GpuStatus, assignments: str, where: str = "gone_at IS NULL"
 ) -> str:
     for state in before:
-        check_edge(state, after)
+        check_transition(state, after)
     states = ", ".join(f"'{state}'" for state in before)
     return (
         f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"

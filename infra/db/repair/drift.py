@@ -20,14 +20,14 @@ ACTOR = "reconciler"
 _ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
 # What was repaired without a visible effect is repaired again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
-_LAST_MEND = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
+_LAST_REPAIR = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
 _RESTED = f"""
     NOT EXISTS (
         SELECT FROM task_events e
          WHERE e.task_id = t.task_id AND e.actor = 'reconciler' AND e.from_status = e.to_status
-           AND e.seq > (SELECT max(edge.seq) FROM task_events edge WHERE edge.task_id = t.task_id
-                           AND edge.from_status IS DISTINCT FROM edge.to_status)
-        HAVING {clock.recent(_LAST_MEND, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
+           AND e.seq > (SELECT max(last.seq) FROM task_events last WHERE last.task_id = t.task_id
+                           AND last.from_status IS DISTINCT FROM last.to_status)
+        HAVING {clock.recent(_LAST_REPAIR, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
 """
 _NOT_STARTED = f"""
     SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM outbox o JOIN tasks t USING (task_id)

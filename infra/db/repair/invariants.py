@@ -57,7 +57,7 @@ ONE_TASK_PER_KEY = Check(
 )
 LEGAL_EVENTS = Check(
     2,
-    "every event is a legal edge from where the last one led, and names its actor",
+    "every event is a legal transition from where the last one led, and names its actor",
     "task_events",
     f"""
     SELECT task_id || ' #' || seq || ': ' || COALESCE(from_status, '-') || ' to ' || to_status

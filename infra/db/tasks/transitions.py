@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from infra.db.connection import Connection
 from infra.db.tasks import outbox
 from workflows.domain.attempt import Outcome
-from workflows.domain.task import ENDS_AS, EndReason, TaskStatus, check_edge
+from workflows.domain.task import ENDS_AS, EndReason, TaskStatus, check_transition
 
 _CAUSE = (
     "SELECT CAST(%(task_id)s AS text) AS task_id, CAST(%(attempt)s AS integer) AS attempt,"
@@ -36,7 +36,7 @@ def _transition(
 
     `guard` is checked on the row as it is once it is locked. `also` are further CTEs, of rows that have `moved`.
     """
-    check_edge(before, after)
+    check_transition(before, after)
     return f"""
         WITH cause AS ({cause}),
         moved AS (
@@ -44,7 +44,7 @@ def _transition(
                SET status = '{after}', event_seq = event_seq + 1, updated_at = clock_timestamp(), {assignments}
               FROM cause WHERE tasks.task_id = cause.task_id AND status = '{before}' AND {guard}
          RETURNING cause.*, event_seq),
-        told AS (
+        recorded AS (
             INSERT INTO task_events (task_id, seq, from_status, to_status, attempt, gpu_id, actor, reason)
             SELECT task_id, event_seq, '{before}', '{after}', attempt, gpu_id, actor, reason FROM moved){also}
         {answer}
@@ -175,5 +175,5 @@ async def end_waiting(
     return await connection.all(str, _END_WAITING[ENDS_AS[end_reason]], values)
 
 
-async def _moved(connection: Connection, edge: str, values: Mapping[str, object]) -> bool:
-    return await connection.one_or_none(bool, edge, values) is True
+async def _moved(connection: Connection, transition: str, values: Mapping[str, object]) -> bool:
+    return await connection.one_or_none(bool, transition, values) is True

@@ -87,7 +87,7 @@ async def complete(connection: Connection, task_id: str, attempt: int) -> Collec
 
 
 async def collect(connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
-    """Write the task's edge for a closed attempt. Repeating it changes nothing and answers the same.
+    """Write the task's transition for a closed attempt. Repeating it changes nothing and answers the same.
 
     An attempt without a row (the database is a restored copy) counts as open; a task without one has failed.
     """
