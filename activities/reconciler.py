@@ -138,7 +138,7 @@ class Reconciler:
         if standing is Standing.RUNNING:
             if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
                 return False
-            await self._tell(row)  # it may have missed even that
+            await self._send_grant(row)  # it may have missed even that
             await self._temporal.settled(row.task_id, row.attempt)
             return True
         if standing in RETURNED and await self._collect(row, standing):
@@ -169,12 +169,12 @@ class Reconciler:
         else:
             repaired = accepted or await self._note(row, "再次通知工作流：已获得槽位")
             if repaired:
-                await self._tell(row)
+                await self._send_grant(row)
         if accepted:
             await self._run(lambda c: accept_attempt.accept(c, row.task_id, row.attempt, actor=ACTOR))
         return repaired
 
-    async def _tell(self, row: Held) -> None:
+    async def _send_grant(self, row: Held) -> None:
         """Send the task's grant once more."""
         await self._temporal.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
 

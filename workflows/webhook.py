@@ -1,7 +1,7 @@
 """A webhook's deliveries, one workflow for its whole life: `webhook-{webhookId}`.
 
 Level-triggered, as a node's: a signal says that something may be due, `send_due` looks at the rows and sends it, and
-tells when the next try is. So a signal that is lost, doubled or late changes nothing but the moment.
+returns when the next try is. So a signal that is lost, doubled or late changes nothing but the moment.
 """
 
 from __future__ import annotations

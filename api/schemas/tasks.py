@@ -8,11 +8,11 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from api.http.lists import Item
 from api.schemas.fields import Long, Moment, Record, sample
-from infra.db.slots.wait_estimate import told_wait_s
+from infra.db.slots.wait_estimate import wait_of
 from workflows.domain.task import EndReason, TaskStatus
 
 EstimatedWait = Annotated[Long | None, Field(description="秒；没有接收新任务的 ACTIVE 节点支持该任务类型时为 null")]
-StoredWait = Annotated[EstimatedWait, BeforeValidator(told_wait_s)]
+StoredWait = Annotated[EstimatedWait, BeforeValidator(wait_of)]
 PAYLOAD = '{"input": "image.jpg", "output": "result.jpg"}'
 
 

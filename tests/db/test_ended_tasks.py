@@ -38,7 +38,7 @@ async def cancelled(life: Life) -> Life:
     return life
 
 
-async def told(life: Life, *answers: object) -> list[str]:
+async def notified(life: Life, *answers: object) -> list[str]:
     """The tasks whose workflows are asked to cancel, in order."""
     return (await calls(life, Standing.RUNNING, *answers))[0]
 
@@ -47,7 +47,7 @@ async def calls(life: Life, standing: Standing, *answers: object) -> tuple[list[
     """The tasks whose workflows are asked to cancel, and those that are run again before."""
     end, start = AsyncMock(side_effect=answers or None), AsyncMock()
     temporal, workflows = MagicMock(end=end, start_task=start), MagicMock(standing=AsyncMock(return_value=standing))
-    await EndedTasks(OneConnection(life.connection), temporal, workflows).tell()
+    await EndedTasks(OneConnection(life.connection), temporal, workflows).notify()
     return [call.args[0] for call in end.await_args_list], [call.args[0].task_id for call in start.await_args_list]
 
 
@@ -81,16 +81,16 @@ async def test_what_a_node_may_still_run_is_told_first_then_the_oldest(
     cancelled: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ended_tasks, "AT_ONCE", 2)
-    assert await told(cancelled) == ["on node", "first"]
-    assert await told(cancelled) == ["second"]
-    assert await told(cancelled) == []
+    assert await notified(cancelled) == ["on node", "first"]
+    assert await notified(cancelled) == ["second"]
+    assert await notified(cancelled) == []
 
 
 async def test_one_that_could_not_be_told_is_told_again(cancelled: Life) -> None:
-    assert len(await told(cancelled, TemporalAway(), NoSuchWorkflow(), None)) == 3
-    assert await told(cancelled) == ["on node"]
+    assert len(await notified(cancelled, TemporalAway(), NoSuchWorkflow(), None)) == 3
+    assert await notified(cancelled) == ["on node"]
 
 
 async def test_the_notification_after_the_commit_has_a_moment_to_arrive(cancelled: Life) -> None:
     await cancelled.do("UPDATE outbox_ends SET ended_at = clock_timestamp()")
-    assert await outbox.untold_ends(cancelled.connection, 10) == []
+    assert await outbox.pending_ends(cancelled.connection, 10) == []

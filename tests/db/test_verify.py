@@ -270,7 +270,7 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     ),
     (
         invariants.OVERDUE,
-        "failed has ended, and its workflow is not told",
+        "failed has ended, and its workflow is not notified",
         [f"INSERT INTO outbox_ends VALUES ('failed', {LONG_AGO})"],
     ),
     (
@@ -330,10 +330,10 @@ async def test_what_has_stayed_in_the_outbox_is_overdue(
 
 
 @pytest.mark.parametrize(("age_s", "overdue"), [(100, False), (130, True)])
-async def test_after_many_ends_at_one_moment_each_is_told_in_its_turn(
+async def test_after_many_ends_at_one_moment_each_is_notified_in_its_turn(
     books: Books, connection: Session, age_s: int, overdue: bool
 ) -> None:
-    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * invariants.TOLD_PER_S
+    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * invariants.ENDS_PER_S
     await books.sql(
         "CREATE TABLE copied AS SELECT * FROM tasks WHERE task_id = 'failed'",
         f"UPDATE copied SET idempotency_key = NULL, end_reason = 'CANCELLED', completed_at = {moment},"
@@ -343,7 +343,7 @@ async def test_after_many_ends_at_one_moment_each_is_told_in_its_turn(
         f"INSERT INTO outbox_ends VALUES ('many 7', {moment})",
     )
     found = await verify.find(connection, invariants.OVERDUE)
-    assert ("many 7 has ended, and its workflow is not told" in found.examples) == overdue
+    assert ("many 7 has ended, and its workflow is not notified" in found.examples) == overdue
     assert await verify.closes_within_s(connection, "many 7") == 120
     assert await verify.closes_within_s(connection, "done") == 60
 

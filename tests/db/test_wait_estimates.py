@@ -9,7 +9,7 @@ import pytest
 from infra.db.ops import health
 from infra.db.ops.health import ESTIMATES_OF, WaitEstimates
 from infra.db.slots import capacity
-from infra.db.slots.wait_estimate import UNKNOWN_WAIT_S, expected_wait_s, told_wait_s
+from infra.db.slots.wait_estimate import UNKNOWN_WAIT_S, expected_wait_s, wait_of
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
 from workflows.domain.queue_policy import QueuePolicy
@@ -93,7 +93,7 @@ async def test_the_wait_is_unknown_where_no_active_node_serves_the_type(life, ch
 
 async def test_a_task_that_has_its_slot_at_once_waits_0_s(life):
     await life.node("n", [1])
-    assert told_wait_s(await life.create("t", claims_slot=True)) == 0
+    assert wait_of(await life.create("t", claims_slot=True)) == 0
     assert await life.running() == {"t": "n"}
 
 

@@ -37,7 +37,7 @@ class Around:
         self.done.append(f"start {run.workflow_id}")
 
     async def run(self, work: Any) -> None:
-        self.done.append("tell")
+        self.done.append("record")
 
 
 @pytest.fixture
@@ -56,19 +56,19 @@ async def test_each_is_run_anew_and_not_again_within_an_hour(around):
     one = StuckWorkflows(around, around, around)
     await looked(one)
     anew = ["end gpu-gpu_001", "start gpu-gpu_001", f"end {MONITOR.workflow_id}"]
-    assert around.done == ["tell", *anew]
+    assert around.done == ["record", *anew]
     around.now += EVERY_S / 2
     await looked(one)
-    assert around.done == ["tell", *anew]
+    assert around.done == ["record", *anew]
     around.now += EVERY_S
     await looked(one)
-    assert around.done == ["tell", *anew, "tell"]
+    assert around.done == ["record", *anew, "record"]
     around.now += REPLACED_AGAIN_S
     await looked(one)
-    assert around.done == ["tell", *anew, "tell", "tell", *anew]
+    assert around.done == ["record", *anew, "record", "record", *anew]
 
 
-async def test_nothing_is_told_of_nothing(around):
+async def test_nothing_is_recorded_of_nothing(around):
     around.found = []
     await looked(StuckWorkflows(around, around, around))
     assert around.done == []
@@ -80,7 +80,7 @@ async def test_one_that_cannot_be_helped_holds_up_no_other(around, monkeypatch, 
 
     monkeypatch.setattr(around, "run_node_anew", fails)
     await looked(StuckWorkflows(around, around, around))
-    assert around.done == ["tell", "end gpu-gpu_001", f"end {MONITOR.workflow_id}"]
+    assert around.done == ["record", "end gpu-gpu_001", f"end {MONITOR.workflow_id}"]
     assert "gpu-gpu_001 is stuck, and could not be helped" in caplog.text
 
 
@@ -95,10 +95,10 @@ async def test_one_that_could_not_be_ended_is_tried_again_at_the_next_look(aroun
     monkeypatch.setattr(around, "terminate", is_away)
     one = StuckWorkflows(around, around, around)
     await looked(one)
-    assert around.done == ["tell"]
+    assert around.done == ["record"]
     around.now += EVERY_S
     await looked(one)
-    assert around.done == ["tell", "tell", "end gpu-gpu_001", "start gpu-gpu_001", f"end {MONITOR.workflow_id}"]
+    assert around.done == ["record", "record", "end gpu-gpu_001", "start gpu-gpu_001", f"end {MONITOR.workflow_id}"]
 
 
 def test_the_causes_are_read_from_what_the_server_says():

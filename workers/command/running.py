@@ -1,4 +1,4 @@
-"""What all commands that call the API share: their options, a server, and errors told with what to do next."""
+"""What all commands that call the API share: their options, a server, and error messages with what to do next."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _server() -> Server:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """Run a command, and tell its errors."""
+    """Run a command, and print its errors."""
     try:
         status = work()
         sys.stdout.flush()

@@ -31,14 +31,14 @@ class AlertMessages:
         for one in self._destinations:
             last = self._under_way.get(one.digest)
             if last is None or last.done():
-                self._under_way[one.digest] = asyncio.create_task(self._tell(one))
+                self._under_way[one.digest] = asyncio.create_task(self._send_due(one))
 
     def stop(self) -> None:
         """Stop waiting for what is under way. The next leader repeats what is not noted as sent."""
         for one in self._under_way.values():
             one.cancel()
 
-    async def _tell(self, one: Destination) -> None:
+    async def _send_due(self, one: Destination) -> None:
         try:
             due = await self._database.run(lambda c: notices.take(c, one.digest, one.level))
             if due is None:
@@ -51,7 +51,7 @@ class AlertMessages:
                 log.warning("%s has not accepted a message about %s alerts", one, len(due.notices))
         except Exception as error:
             if not is_unavailable(error):
-                log.exception("%s could not be told of alerts", one)
+                log.exception("%s could not be sent alerts", one)
 
     async def _send(self, one: Destination, due: Due) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Telling workflows that their tasks were ended from outside, where the notification after the commit was lost."""
+"""Notify workflows that their tasks were ended from outside, where the notification after the commit was lost."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import asyncio
 from infra.db.repair import drift
 from infra.db.session import Database
 from infra.db.tasks import outbox
-from infra.db.tasks.outbox import UntoldEnd
+from infra.db.tasks.outbox import PendingEnd
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows, Standing
 from workflows.messages import TaskInput
 
 AT_ONCE = 200
-"""Workflows told in one turn: each costs the server a workflow task."""
-NOT_TOLD = frozenset({Standing.CUT_OFF, Standing.ABSENT})
-"""Runs that heard nothing of the end: a person has terminated the last one, or there was none."""
+"""Workflows notified in one turn: each costs the server a workflow task."""
+UNREACHED = frozenset({Standing.CUT_OFF, Standing.ABSENT})
+"""Runs that a notification cannot reach: a person has terminated the last one, or there was none."""
 
 
 class EndedTasks:
@@ -27,19 +27,20 @@ class EndedTasks:
         self._temporal = temporal
         self._workflows = workflows
 
-    async def tell(self) -> None:
-        """Tell the first of those that have not been told."""
-        ends = await self._database.run(lambda c: outbox.untold_ends(c, AT_ONCE))
-        told = await asyncio.gather(*map(self._told, ends))
-        await self._database.run(lambda c: outbox.clear_ends(c, [one for one in told if one]))
+    async def notify(self) -> None:
+        """Notify the first of those whose notification is pending."""
+        ends = await self._database.run(lambda c: outbox.pending_ends(c, AT_ONCE))
+        notified = await asyncio.gather(*map(self._notify, ends))
+        await self._database.run(lambda c: outbox.clear_ends(c, [one for one in notified if one]))
 
-    async def _told(self, end: UntoldEnd) -> str | None:
+    async def _notify(self, end: PendingEnd) -> str | None:
+        """The task's id if no notification is pending any more, or None if Temporal is away."""
         try:
-            if end.was_on_node and await self._workflows.standing(end.task_id) in NOT_TOLD:
+            if end.was_on_node and await self._workflows.standing(end.task_id) in UNREACHED:
                 await self._run_again(end.task_id)
             await self._temporal.end(end.task_id)
         except NoSuchWorkflow:
-            return end.task_id  # it ended before its workflow was started, which tells it in that case
+            return end.task_id  # it ended before its workflow was started, which enters the end again
         except TemporalAway:
             return None
         return end.task_id

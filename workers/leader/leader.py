@@ -46,7 +46,7 @@ class Leader:
             partial(promote_waiting, database, settings),
             partial(record_free_slots, database),
             partial(assign_unused_slots, database, temporal),
-            EndedTasks(database, temporal, workflows).tell,
+            EndedTasks(database, temporal, workflows).notify,
             StalledOperations(database, temporal).start,
             partial(attend_webhooks, database, temporal),
             SilentNodes(database, temporal, settings).find,

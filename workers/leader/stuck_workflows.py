@@ -63,7 +63,7 @@ class StuckWorkflows:
         try:
             found = await self._workflows.stuck(LIMIT)
             if found:
-                await self._run(lambda c: _tell(c, found))
+                await self._run(lambda c: _record(c, found))
             for one in found:
                 await self._tried(one)
         except Exception as error:  # the next search begins anew
@@ -121,7 +121,7 @@ def _is_away(error: Exception) -> bool:
     return isinstance(error, TemporalAway) or is_unavailable(error)
 
 
-async def _tell(connection: Connection, found: list[StuckRun]) -> None:
+async def _record(connection: Connection, found: list[StuckRun]) -> None:
     """Keep their number for health, and raise an alert that names one."""
     causes = sorted(frozenset().union(*(one.causes for one in found)))
     await health.keep_stuck(connection, len(found))

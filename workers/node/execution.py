@@ -40,7 +40,7 @@ class Execution:
         self.stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its process is gone and its slot is free."""
-        self._told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holds = 0
         self._records = records
         self._log = log
@@ -81,13 +81,13 @@ class Execution:
         """Wait until the end is reported, or is to be answered; at most for `seconds`, and until the caller is gone."""
         self._holds += 1
         try:
-            await asyncio.wait((self._told, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((self._reported, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._holds -= 1
 
-    def tell(self) -> None:
+    def mark_reported(self) -> None:
         """The end is reported, or is to be answered."""
-        self._told.set_result(None)
+        self._reported.set_result(None)
 
     def stop(self, outcome: Outcome) -> None:
         """Kill it and let it end so; the first order counts."""

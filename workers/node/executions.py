@@ -222,7 +222,7 @@ class Executions:
             self._store_reported(record)
         elif not record.reported:
             await self._deliver(record)
-        execution.tell()
+        execution.mark_reported()
 
     async def _deliver(self, record: Record) -> None:
         await deliver(self._orchestrator, self._gpu_id, record)

@@ -45,7 +45,7 @@ class Agreement:
             runs[one.task_id].append(one)
         for task_id, listed in runs.items():
             if (
-                task_id not in tasks or not tasks[task_id].mended
+                task_id not in tasks or not tasks[task_id].repaired
             ):  # the reconciler may have run it again: the last counts
                 await self._count(task_id, [one for one in listed if one.counts])
         turns = asyncio.Semaphore(AT_ONCE)

@@ -121,7 +121,7 @@ async def clear(connection: Connection, _: Release, gpu_id: str) -> bool:
     return await connection.execute(_CLEAR, {"gpu_id": gpu_id}) == 1
 
 
-async def tell(connection: Connection, gpu_id: str, rest: Rest, reason: str | None) -> None:
+async def raise_rest_alert(connection: Connection, gpu_id: str, rest: Rest, reason: str | None) -> None:
     """Raise the alert of a rest that people should know of."""
     words = f"：{reason[:REASON]}" if reason else ""
     alert = NewAlert(

@@ -23,7 +23,7 @@ _RECENT = f"""
              ORDER BY completed_at DESC LIMIT 100) counted
      GROUP BY status
     """
-# The wait told at creation against the wait until a node first had the task; a synchronous node accepts nothing.
+# The wait estimated at creation against the wait until a node first had the task; a synchronous node accepts nothing.
 _WAIT_ESTIMATES = """
     SELECT count(*) AS samples,
            round(percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(error_s))::numeric, 3)::float AS median_error_s,
@@ -36,7 +36,7 @@ _WAIT_ESTIMATES = """
                    SELECT min(COALESCE(a.accepted_at, a.claimed_at)) AS had_at FROM attempts a
                     WHERE a.task_id = last.task_id
                       AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
-             WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) told
+             WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) errors
     """
 _IS_LATE = (
     "SELECT EXISTS (SELECT FROM monitor_reports"

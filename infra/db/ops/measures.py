@@ -81,13 +81,13 @@ _ADD = f"""
          WHERE p.type IN ('task.started', 'task.retried', 'task.ended')),
     started AS MATERIALIZED (
         SELECT h.label, {_IS_FIRST} AS is_first, {_seconds(_HAD_AT, "t.created_at")} AS wait_s,
-               NULLIF(t.estimated_wait_s, -1)::float8 AS told_s, a.accepted_at IS NOT NULL AS is_accepted,
+               NULLIF(t.estimated_wait_s, -1)::float8 AS eta_s, a.accepted_at IS NOT NULL AS is_accepted,
                {_seconds("a.accepted_at", "a.claimed_at")} AS dispatch_s
           FROM happened h {_TASK} {_ATTEMPT}
          WHERE h.type = 'task.started'),
     measured (name, label, s) AS (
         SELECT 'wait', label, wait_s FROM started WHERE is_first
-        UNION ALL SELECT 'eta_error', label, abs(told_s - wait_s) FROM started WHERE is_first AND told_s IS NOT NULL
+        UNION ALL SELECT 'eta_error', label, abs(eta_s - wait_s) FROM started WHERE is_first AND eta_s IS NOT NULL
         UNION ALL SELECT 'dispatch', label, dispatch_s FROM started WHERE is_accepted
         UNION ALL SELECT 'run', h.label, {_seconds("t.completed_at", "t.started_at")}
                     FROM happened h {_TASK}

@@ -20,9 +20,9 @@ from workflows.domain.task import TERMINAL, TRANSITIONS
 LONGEST_LEASE = "1 h"
 OVERDUE_S = 60
 """Seconds that the reconciler and the workflows may take for their work."""
-TOLD_PER_S = 50
+ENDS_PER_S = 50
 """Ends from outside of which the leader notifies workflows in a second, at the least."""
-TOLD_IN_ORDER_FOR = "interval '10 min'"
+ENDS_IN_ORDER_FOR = "interval '10 min'"
 """How much older an end is at most that is still in front of another one."""
 
 
@@ -218,7 +218,7 @@ COUNTS = Check(
 )
 OVERDUE = Check(
     3,
-    f"nothing that the engine has to act on has lain for {OVERDUE_S} s",
+    f"nothing that Temporal has to act on has lain for {OVERDUE_S} s",
     "tasks",
     f"""
     SELECT o.task_id || ' is not started' FROM outbox o JOIN tasks t USING (task_id)
@@ -231,12 +231,12 @@ OVERDUE = Check(
     SELECT task_id || '-' || attempt || ' holds its slot' FROM attempts
      WHERE released_at IS NULL AND closed_at < clock_timestamp() - interval '{OVERDUE_S} s'
      UNION ALL
-    SELECT o.task_id || ' has ended, and its workflow is not told'
+    SELECT o.task_id || ' has ended, and its workflow is not notified'
       FROM outbox_ends o LEFT JOIN (
            SELECT task_id,
-                  count(*) OVER (ORDER BY completed_at RANGE BETWEEN {TOLD_IN_ORDER_FOR} PRECEDING AND CURRENT ROW) AS n
+                  count(*) OVER (ORDER BY completed_at RANGE BETWEEN {ENDS_IN_ORDER_FOR} PRECEDING AND CURRENT ROW) AS n
              FROM tasks WHERE end_reason IN ({FROM_OUTSIDE})) turn USING (task_id)
-     WHERE o.ended_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + COALESCE(turn.n, 0) / {TOLD_PER_S}.0)
+     WHERE o.ended_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + COALESCE(turn.n, 0) / {ENDS_PER_S}.0)
      UNION ALL
     SELECT operation_id || ' is not worked off' FROM operations
      WHERE state = 'RUNNING' AND updated_at < clock_timestamp() - interval '{OVERDUE_S} s'

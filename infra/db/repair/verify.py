@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.nodes import liveness
-from infra.db.repair.invariants import FROM_OUTSIDE, OVERDUE_S, TOLD_IN_ORDER_FOR, TOLD_PER_S, Check
+from infra.db.repair.invariants import ENDS_IN_ORDER_FOR, ENDS_PER_S, FROM_OUTSIDE, OVERDUE_S, Check
 from workflows.domain.task import EndReason
 
 EXAMPLES = 5
@@ -33,7 +33,7 @@ class Finding:
 
 
 class TaskRow(NamedTuple):
-    """A task as Temporal must know it: ended `ended_s` seconds ago (0: not yet), `mended` by the reconciler.
+    """A task as Temporal must know it: ended `ended_s` seconds ago (0: not yet), `repaired` by the reconciler.
 
     `unbegun`: it was ended from outside before any node had it, perhaps before its workflow was started.
     """
@@ -42,7 +42,7 @@ class TaskRow(NamedTuple):
     status: str
     started: bool
     ended_s: float
-    mended: bool
+    repaired: bool
     unbegun: bool = False
     cancelled: bool = False
 
@@ -71,15 +71,15 @@ _TASKS = f"""
     SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
            COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
            EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status
-                    AND e.actor = 'reconciler') AS mended,
+                    AND e.actor = 'reconciler') AS repaired,
            t.attempts <= 1 AND t.started_at IS NULL AND COALESCE(t.end_reason IN ({FROM_OUTSIDE}), false) AS unbegun,
            COALESCE(t.end_reason = '{EndReason.CANCELLED}', false) AS cancelled
       FROM tasks t WHERE CAST(%(task_id)s AS text) IS NULL OR task_id = %(task_id)s
     """
 _CLOSES_WITHIN_S = f"""
-    SELECT ({OVERDUE_S} + count(*) / {TOLD_PER_S}.0)::float
+    SELECT ({OVERDUE_S} + count(*) / {ENDS_PER_S}.0)::float
       FROM tasks t
-      JOIN tasks before ON before.completed_at BETWEEN t.completed_at - {TOLD_IN_ORDER_FOR} AND t.completed_at
+      JOIN tasks before ON before.completed_at BETWEEN t.completed_at - {ENDS_IN_ORDER_FOR} AND t.completed_at
      WHERE t.task_id = %(task_id)s AND t.end_reason IN ({FROM_OUTSIDE}) AND before.end_reason IN ({FROM_OUTSIDE})
     """
 _RESULTS = (

@@ -45,6 +45,6 @@ def stored_wait(wait_s: int | None) -> int:
     return UNKNOWN_WAIT_S if wait_s is None else wait_s
 
 
-def told_wait_s(stored: int) -> int | None:
-    """The wait in seconds that a value of `estimated_wait_s` stands for."""
+def wait_of(stored: int) -> int | None:
+    """The wait in seconds that a stored `estimated_wait_s` means, or None if it is unknown."""
     return None if stored == UNKNOWN_WAIT_S else stored

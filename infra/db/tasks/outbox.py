@@ -1,4 +1,4 @@
-"""The outboxes: tasks whose workflow must be started (ADR 0030), and ended tasks whose workflow must hear of it.
+"""The outboxes: tasks whose workflow must be started (ADR 0030), and ended tasks whose workflow must be notified.
 
 A creation writes its entry in its own transaction. The start is sent after the commit, and the entry is deleted a
 moment later, with others. What stays is sent by the reconciler. It is a table apart from `tasks`, because an assignment
@@ -30,20 +30,20 @@ _CLEAR_ENDED = (
     "DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.task_id = o.task_id AND t.completed_at IS NULL)"
 )
 ADD_ENDS = f""",
-        untold AS (
+        added_ends AS (
             INSERT INTO outbox_ends (task_id)
             SELECT task_id FROM moved WHERE %(end_reason)s IN ({_FROM_OUTSIDE}) ON CONFLICT DO NOTHING)"""
 """Part of the statement that ends tasks."""
 _WAS_ON_NODE = f"EXISTS (SELECT FROM attempts a WHERE a.task_id = o.task_id AND a.outcome = '{Outcome.TASK_ENDED}')"
-_UNTOLD_ENDS = f"""
+_PENDING_ENDS = f"""
     SELECT o.task_id, {_WAS_ON_NODE} AS was_on_node FROM outbox_ends o
      WHERE {clock.long_ago("o.ended_at", "interval '2 s'")}
-     ORDER BY was_on_node DESC, o.ended_at LIMIT %(limit)s  -- a node stops its work only when the workflow is told
+     ORDER BY was_on_node DESC, o.ended_at LIMIT %(limit)s  -- a node stops its work only when the workflow is notified
     """
 _CLEAR_ENDS = "DELETE FROM outbox_ends WHERE task_id = ANY (%(task_ids)s)"
 
 
-class UntoldEnd(NamedTuple):
+class PendingEnd(NamedTuple):
     """A task that was ended from outside; `was_on_node`: a node had it then, and may still run it."""
 
     task_id: str
@@ -60,14 +60,14 @@ async def clear_ended(connection: Connection) -> None:
     await connection.execute(_CLEAR_ENDED)
 
 
-async def untold_ends(connection: Connection, limit: int) -> list[UntoldEnd]:
-    """The ends of which the workflow may not have been told: first of tasks that a node had, then the oldest.
+async def pending_ends(connection: Connection, limit: int) -> list[PendingEnd]:
+    """Ends whose workflow may not have been notified: first of tasks that a node had, then the oldest.
 
     The notification after the commit has two seconds to arrive.
     """
-    return await connection.all(UntoldEnd, _UNTOLD_ENDS, {"limit": limit})
+    return await connection.all(PendingEnd, _PENDING_ENDS, {"limit": limit})
 
 
 async def clear_ends(connection: Connection, task_ids: Iterable[str]) -> None:
-    """Delete the entries of ends of which the workflow has been told."""
+    """Delete the entries of ends whose workflow has been notified."""
     await connection.execute(_CLEAR_ENDS, {"task_ids": list(task_ids)})

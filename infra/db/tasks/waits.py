@@ -20,7 +20,7 @@ MOST_OF_A_MINUTE = 20_000
 _OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
 # The oldest is the first of its type and status in `ix_tasks_kind`.
 _WAITS = f"""
-    SELECT types.task_type, oldest.task_id AS oldest_id, oldest.created_at AS oldest_at, told.p50, told.p90
+    SELECT types.task_type, oldest.task_id AS oldest_id, oldest.created_at AS oldest_at, waited.p50, waited.p90
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
       LEFT JOIN LATERAL (
            SELECT task_id, created_at FROM tasks t WHERE t.task_type = types.task_type AND t.status = 'QUEUED'
@@ -30,7 +30,7 @@ _WAITS = f"""
                   percentile_cont(0.9) WITHIN GROUP (ORDER BY waited_s) AS p90
              FROM (SELECT extract(epoch FROM t.started_at - t.created_at)::float AS waited_s FROM tasks t
                     WHERE t.task_type = types.task_type AND t.status = 'COMPLETED' AND t.completed_at IS NOT NULL
-                    ORDER BY t.completed_at DESC LIMIT {LAST}) last) told
+                    ORDER BY t.completed_at DESC LIMIT {LAST}) last) waited
     """
 _SLOTS = f"""
     SELECT types.task_type, sum(node.slots)::bigint AS slots, sum(least(node.used, node.slots))::bigint AS used

@@ -138,7 +138,7 @@ async def _close(connection: Connection, row: _Row, end: End, actor: str) -> Non
     )
     await node_records.write(connection, row.gpu_id, row.record, now, rest)
     if rest is not None and (rest.alerts or end.needs_people):
-        await node_records.tell(connection, row.gpu_id, rest, reason)
+        await node_records.raise_rest_alert(connection, row.gpu_id, rest, reason)
 
 
 async def _free(connection: Connection, _: Release, gpu_id: str) -> list[Granted]:
