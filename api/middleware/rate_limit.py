@@ -76,7 +76,7 @@ async def charge(request: Request, calls: int) -> None:
 def registrations(caller: Caller) -> Rate:
     """How often a node's key may register GPUs: all of a host or of a granted fleet at once, then one a second.
 
-    A registration costs more than other calls: it locks types, hands slots over and writes to the audit log.
+    A registration costs more than other calls: it locks types, assigns slots and writes to the audit log.
     """
     return Rate(rate=1, burst=max(REGISTRATIONS_AT_ONCE, caller.grants.max_gpus or 0))
 

@@ -1,4 +1,4 @@
-"""A busy slot with a hundred and with ten thousand tasks waiting: the gap, the hand-over, and the cost of waiting."""
+"""A busy slot with a hundred and with ten thousand tasks waiting: the gap, the assignment, and the cost of waiting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Depth:
     """Measurements with a given number of tasks waiting; milliseconds."""
 
     gap: Samples  # result accepted → next dispatch received
-    hand_over: Samples  # POST of the result
+    assignment: Samples  # POST of the result
     bare: Samples
     create: Samples  # POST /tasks
     position: Samples  # GET /tasks/{id}/progress of the last in the queue
@@ -149,7 +149,7 @@ def _growth(shallow: Depth, deep: Depth, plan: Plan) -> list[Figure]:
     note = f"POST of a result: settles, claims for the next task, commits; {rows}"
     drift = f"a bare workflow took {shallow.bare.p50:.1f} ms then, {deep.bare.p50:.1f} ms now"
     return [
-        grown("hand-over", deep.hand_over, shallow.hand_over, at_most(1.5), note),
+        grown("assignment", deep.assignment, shallow.assignment, at_most(1.5), note),
         grown("idle gap", deep.gap, shallow.gap, at_most(1.5), drift),
         grown("POST /tasks", deep.create, shallow.create, None, f"{CREATORS} clients at once"),
         grown("queue position (progress)", deep.position, shallow.position, None, "of the last task in the queue"),

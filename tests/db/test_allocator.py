@@ -146,8 +146,8 @@ class Allocator(DatabaseMachine):
 
     @rule(number=st.integers(0, 50))
     def the_freed_slot_goes_to_the_best(self, number: int) -> None:
-        """Alone, a hand-over is exact: class, then rank, then age."""
-        self.runner.run(self._hand_over(number))
+        """Alone, an assignment is exact: class, then rank, then age."""
+        self.runner.run(self._assign(number))
 
     @invariant()
     def books_balance(self) -> None:
@@ -165,7 +165,7 @@ class Allocator(DatabaseMachine):
 
         return await self.database.run(slowly)
 
-    async def _hand_over(self, number: int) -> None:
+    async def _assign(self, number: int) -> None:
         attempt = await self._open(number)
         if attempt is None:
             return

@@ -1,4 +1,4 @@
-"""Draining nodes on the database: what they are given, what is said of them, and what is handed over in the end."""
+"""Draining nodes on the database: what they are given, what is said of them, and what is assigned at the end."""
 
 from __future__ import annotations
 

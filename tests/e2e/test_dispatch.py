@@ -71,7 +71,7 @@ async def test_an_address_that_is_no_longer_allowed_is_not_called(api: Api, make
     task_id = await api.create(134, maxRetries=0)
     await eventually(refused)
     assert node.puts.empty()
-    assert (await api.get(f"/tasks/{task_id}"))["retryCount"] == 0  # the task is not to blame
+    assert (await api.get(f"/tasks/{task_id}"))["retryCount"] == 0  # the fault is not the task's
     await sql("UPDATE gpus SET port = %s WHERE gpu_id = %s", node.port, node.gpu_id)
     await api.succeed(await node.next_put(), {})
     await api.until(task_id, "COMPLETED")

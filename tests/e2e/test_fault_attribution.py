@@ -233,7 +233,7 @@ async def test_a_node_that_hands_everything_back_gets_ever_less_and_an_alert(api
     assert (await api.get(f"/tasks/{task_id}"))["status"] == "QUEUED"
 
 
-async def test_short_limits_end_their_tasks_and_blame_no_node(api: Api, make_node: MakeNode) -> None:
+async def test_short_limits_end_their_tasks_and_are_no_fault_of_a_node(api: Api, make_node: MakeNode) -> None:
     node = await make_node("hurried", [858])
     for _ in range(4):
         task_id = await api.create(858, timeout=1, maxRetries=0)

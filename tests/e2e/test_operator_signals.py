@@ -88,7 +88,7 @@ async def test_fault_and_recover_do_what_the_rest_calls_do(api, temporal, make_n
     other = await make_node("signalled_other", [920])
     await signal(temporal, "signalled", "fault", {"reason": "ECC errors"})
     await api.gpu_until("signalled", "FAULTY")
-    assert (await other.next_put()).task_id == task  # its attempt is closed, and the task handed over
+    assert (await other.next_put()).task_id == task  # its attempt is closed, and the task assigned elsewhere
     await api.succeed(first, {}, code=400)
     (alert,) = [one for one in await api.alerts("signalled ") if one["level"] == "CRITICAL"]
     assert "ECC errors" in alert["message"]

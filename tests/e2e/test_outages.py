@@ -138,7 +138,7 @@ class Work:
         self.worker = self.api.stack.part("worker").pid
 
     async def end(self) -> None:
-        """Every task completes, the one that ran on the attempt that it had; nobody was evicted or blamed."""
+        """Every task completes, the one that ran on the attempt that it had; no node was evicted or found at fault."""
         todo = set(self.created)
         put: Put | None = self.running
         while todo:

@@ -11,8 +11,10 @@ from workflows.domain.fault_attribution import Record
 GOOD = Record(50, 0)
 
 
-def evidence(by_node, tasks, *, alike=0, done=0, blamed=99, outcome=Outcome.FAILED, **records):
-    return Evidence(outcome, by_node, tasks, alike, done, blamed, {name: Record(*one) for name, one in records.items()})
+def evidence(by_node, tasks, *, alike=0, done=0, attributed=99, outcome=Outcome.FAILED, **records):
+    return Evidence(
+        outcome, by_node, tasks, alike, done, attributed, {name: Record(*one) for name, one in records.items()}
+    )
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ def evidence(by_node, tasks, *, alike=0, done=0, blamed=99, outcome=Outcome.FAIL
         (evidence({"a": 3, "b": 3}, 3, alike=3, a=(20, 3), b=(20, 3)), Verdict.TASK),
         (evidence({"a": 9, "b": 8}, 17, a=(9, 9), b=(8, 8)), Verdict.WORK),
         (evidence({"a": 9}, 9, a=(9, 9)), Verdict.ALONE),
-        (evidence({"a": 5}, 5, blamed=0, outcome=Outcome.TIMED_OUT, a=(9, 5), b=(9, 4)), Verdict.LIMIT),
+        (evidence({"a": 5}, 5, attributed=0, outcome=Outcome.TIMED_OUT, a=(9, 5), b=(9, 4)), Verdict.LIMIT),
         (evidence({"a": 2, "b": 2}, 4, done=4, a=(50, 2), b=(50, 2)), Verdict.CHANCE),
         (evidence({"a": 2, "b": 2}, 4, a=(50, 2), b=(50, 2)), Verdict.CHANCE),
         (evidence({"a": 4, "b": 4}, 8, a=(10, 4), b=(10, 4)), Verdict.UNKNOWN),

@@ -55,10 +55,10 @@ def test_only_distinct_nodes_count_and_only_those_that_failed_alike():
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=6))
-def test_the_first_node_is_always_blamed_and_nobody_after_another_failed_alike(nodes):
+def test_the_first_node_is_always_at_fault_and_none_after_another_failed_alike(nodes):
     for number, gpu_id in enumerate(nodes):
-        blamed = is_nodes_failure([failed(one) for one in nodes[:number]], failed(gpu_id))
-        assert blamed is (set(nodes[:number]) <= {gpu_id})
+        at_fault = is_nodes_failure([failed(one) for one in nodes[:number]], failed(gpu_id))
+        assert at_fault is (set(nodes[:number]) <= {gpu_id})
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ AGAIN_S = 10.0
 
 
 class _AsItIs(HTTPErrorProcessor):
-    """Hands over an answer of any status, and follows none elsewhere: the key would go there too."""
+    """Returns an answer of any status, and follows no redirect: the key would be sent there too."""
 
     def http_response(self, request: Request, response: Any) -> Any:
         return response

@@ -81,7 +81,7 @@ class HandlerProcess:
             raise SetupFailed(f"{self.target} is not ready: {reason}")
 
     async def work(self, assignment: Assignment, progress: Callable[[int], None], stopped: asyncio.Future[Any]) -> None:
-        """Hand over the one job and wait for its end; raises Stopped where the order to stop came before it."""
+        """Send the one job and wait for its end; raises Stopped where the order to stop came before it."""
         self._progress = progress
         job = f'{{"environment":{json.dumps(assignment.environment())},"input":{assignment.input_json}}}\n'
         self._child.send(job.encode())

@@ -84,7 +84,7 @@ async def _prepare(data_dir: DataDir, programs: Path, account: Account | None) -
 
 
 def _own_folder(folder: Path, account: Account | None) -> None:
-    """Make a folder that only Postgres can pass. One from another account (a restored copy) is handed over."""
+    """Make a folder that only Postgres can pass. One from another account (a restored copy) changes its owner."""
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(stat.S_IRWXU)
     if account is None or folder.stat().st_uid == account.uid:

@@ -36,8 +36,8 @@ class Evidence:
     """What is known of failures alike of one type.
 
     `by_node`: failures of each node; `tasks`: distinct ones, of which `alike` failed so on several nodes and
-    `done_elsewhere` were completed by another node; `blamed`: failures that count against their node. `records`: how
-    the last attempts of the type ended, by node, on these nodes and on peers.
+    `done_elsewhere` were completed by another node; `attributed`: failures that count against their node.
+    `records`: how the last attempts of the type ended, by node, on these nodes and on peers.
     """
 
     outcome: Outcome
@@ -45,7 +45,7 @@ class Evidence:
     tasks: int
     alike: int
     done_elsewhere: int
-    blamed: int
+    attributed: int
     records: Mapping[str, Record]
 
     @property
@@ -73,7 +73,7 @@ def judge(evidence: Evidence) -> Judged:
     """The verdict that the evidence allows. A task that fails on several nodes accuses none of them."""
     if evidence.failures < FEW:
         return Judged(Verdict.UNKNOWN)
-    if evidence.outcome is Outcome.TIMED_OUT and evidence.blamed * 2 < evidence.failures and not evidence.alike:
+    if evidence.outcome is Outcome.TIMED_OUT and evidence.attributed * 2 < evidence.failures and not evidence.alike:
         return Judged(Verdict.LIMIT)
     if all(record.failed == record.ended for record in evidence.records.values()) and len(evidence.records) > 1:
         return Judged(Verdict.WORK)

@@ -103,7 +103,7 @@ def _of_type(groups: list[FailureGroup], records: Records) -> OfType:
         tasks,
         sum(one.alike for one in groups) // 2,
         sum(one.done_elsewhere for one in groups),
-        sum(one.blamed for one in groups),
+        sum(one.attributed for one in groups),
         {gpu_id: record for (gpu_id, kind), record in records.items() if kind == task_type},
     )
     lost = sorted({task_id for one in groups for task_id in one.lost_ids})[:MAX_IDS]

@@ -17,7 +17,7 @@ _TO_STOP_ON = (
 )
 _OF_TASK = """
     SELECT attempt, gpu_id, slot, claimed_at, accepted_at, progress, progress_at, closed_at, released_at, outcome,
-           reason, blamed
+           reason
       FROM attempts WHERE task_id = %(task_id)s ORDER BY attempt DESC LIMIT %(limit)s
     """
 _HOLDERS = """
@@ -52,8 +52,7 @@ class NamedAttempt:
 
 @dataclass(frozen=True)
 class OfTask:
-    """An attempt as a task's history shows it. `progress` is the node's own, in percent; `blamed`: its failure counts
-    against the node."""
+    """An attempt as a task's history shows it. `progress` is the node's own, in percent."""
 
     attempt: int
     gpu_id: str
@@ -66,7 +65,6 @@ class OfTask:
     released_at: datetime | None
     outcome: str | None
     reason: str | None
-    blamed: bool
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _MASKED = (
 )
 """A reason without ids and numbers, but for the numbers of errors."""
 _FAILED = f"""
-    SELECT task_id, gpu_id, outcome, reason, blamed, closed_at FROM attempts
+    SELECT task_id, gpu_id, outcome, reason, blamed AS attributed, closed_at FROM attempts
      WHERE outcome IN ({FAILED_OUTCOMES}) AND closed_at >= clock_timestamp() - interval '{WITHIN_H} h'
      ORDER BY closed_at DESC LIMIT {MOST}
     """
@@ -50,7 +50,7 @@ _GROUPS = f"""
     alike AS (
         SELECT outcome, signature, task_id FROM signed GROUP BY 1, 2, 3 HAVING count(DISTINCT gpu_id) > 1)
     SELECT s.outcome, s.signature, s.task_type, s.gpu_id, count(*) AS failures,
-           count(*) FILTER (WHERE s.blamed) AS blamed, count(DISTINCT s.task_id) AS tasks,
+           count(*) FILTER (WHERE s.attributed) AS attributed, count(DISTINCT s.task_id) AS tasks,
            count(DISTINCT s.task_id) FILTER (WHERE s.status = 'COMPLETED' AND s.ended_on <> s.gpu_id) AS done_elsewhere,
            count(DISTINCT s.task_id) FILTER (WHERE s.status IN ('FAILED', 'TIMEOUT')) AS lost,
            COALESCE((array_agg(DISTINCT s.task_id) FILTER (WHERE s.status IN ('FAILED', 'TIMEOUT')))[1:{MOST_LOST}],
@@ -85,7 +85,7 @@ _RECORDS = f"""
 class FailureGroup:
     """Failures of one signature and type on one node.
 
-    `blamed`: those that count against the node; `tasks`: distinct ones, of which `done_elsewhere` were completed by
+    `attributed`: those that count against the node; `tasks`: distinct ones, of which `done_elsewhere` were completed by
     another node, `lost` ended without (`lost_ids`: some of them), and `alike` failed so on other nodes too. `reason`,
     `task_id`: of the last one.
     """
@@ -95,7 +95,7 @@ class FailureGroup:
     task_type: int
     gpu_id: str
     failures: int
-    blamed: int
+    attributed: int
     tasks: int
     done_elsewhere: int
     lost: int

@@ -90,7 +90,7 @@ tasks = Table(
     # bookkeeping
     Column("attempts", Integer, nullable=False, server_default=text("0")),  # the number of the last attempt
     Column("event_seq", Integer, nullable=False, server_default=text("0")),
-    Column("engine_started_at", _timestamp),  # read by the version before alone
+    Column("engine_started_at", _timestamp),  # read only by the version before
     Column("traceparent", Text),
     Column("lineage", Text),  # of the API key that created it
     Column("idempotency_key", Text),
@@ -131,7 +131,7 @@ tasks = Table(
         "display_id",
         postgresql_where="waiting_since IS NOT NULL",
     ),
-    Index(  # read by the version before alone
+    Index(  # read only by the version before
         "ix_tasks_flow",
         "task_type",
         "queue_class",
@@ -151,7 +151,7 @@ tasks = Table(
     Index("ix_tasks_durations", "task_type", "completed_at", postgresql_where="status = 'COMPLETED'"),
     Index("ix_tasks_ended", "completed_at", postgresql_where="completed_at IS NOT NULL"),
     Index("ix_tasks_unpurged", "completed_at", postgresql_where="completed_at IS NOT NULL AND purged_at IS NULL"),
-    # read by the version before alone
+    # read only by the version before
     Index("ix_tasks_not_started", "created_at", postgresql_where="engine_started_at IS NULL"),
     Index("ix_tasks_idle", "updated_at", postgresql_where="status = 'QUEUED' AND waiting_since IS NULL"),
     Index("ix_tasks_status", "status", "display_id"),
@@ -179,7 +179,7 @@ tasks = Table(
 outbox = Table(
     "outbox",
     metadata,
-    # apart from tasks: who writes here must not lock a row that a hand-over would skip then
+    # apart from tasks: a writer must not lock the row of a waiting task, which an assignment would then skip
     Column("task_id", Text, primary_key=True),  # of a task whose workflow is to be started
     Column("created_at", _timestamp, nullable=False, server_default=_now),
 )
@@ -187,7 +187,7 @@ outbox = Table(
 outbox_ends = Table(
     "outbox_ends",
     metadata,
-    Column("task_id", Text, primary_key=True),  # ended from outside of its workflow, which is to be told
+    Column("task_id", Text, primary_key=True),  # ended from outside of its workflow, which is to be notified
     Column("ended_at", _timestamp, nullable=False, server_default=_now),
 )
 
@@ -286,7 +286,7 @@ attempts = Table(
             ", ".join(f"'{one}'" for one in Outcome if one in COMPARED and one is not Outcome.SUCCEEDED)
         ),
     ),
-    Index(  # read by the version before alone
+    Index(  # read only by the version before
         "ix_attempts_ended",
         "gpu_id",
         "closed_at",

@@ -1,14 +1,13 @@
 """A task's search for a slot. One way for all: a node with a free slot takes the best waiting task.
 
 `assign` gives the free slots of one node to the best waiting tasks; it runs in the transaction that frees them. `find`
-is a task's own search, at its creation and before a retry: it hands over the best free node that the task may use, so
-that the task never overtakes a better one, and sees whether a slot fell to it.
+is a task's own search, at its creation and before a retry: it assigns the slots of the best free node that the task may
+use, so that the task never overtakes a better one, and sees whether it got one of them.
 
 No grant is lost, by construction. A task searches while it holds its type's lock exclusively, from before it is
 enqueued until it commits; a transaction that frees capacity holds the same lock shared from before it frees until it
 has looked for a waiting task and committed. So of a miss and a release one sees the other. A slot can't be claimed
-twice: every claim inserts its attempt while it holds the node's row, and a partial unique index on (node, slot) stands
-behind that.
+twice: every claim inserts its attempt while it holds the node's row, and a unique index on (node, slot) forbids it.
 
 `locks` has the order of the locks.
 """
@@ -45,7 +44,7 @@ _CANDIDATE_AT_ONCE = _CANDIDATE_AT_LAST + " SKIP LOCKED"
 
 @dataclass(frozen=True)
 class Claim:
-    """The result of a task's search for a slot: its own grant, and those that fell to better tasks on the way.
+    """The result of a task's search for a slot: its own grant, and those of better tasks on the way.
 
     `settled` is a closed attempt that its workflow has not collected. `waiting`: there is certainly no slot. `past`: a
     limit of the task that has passed, so the task is to be ended. `running`: the last attempt of a task that has ended,
@@ -85,7 +84,7 @@ class Seeker:
 async def find(connection: Connection, row: Seeker) -> Claim:
     """Find a slot for a task that this transaction has enqueued, under its type's lock. Waits for no node's row.
 
-    Hands over one free node after the other, until a slot falls to this task.
+    Assigns the slots of one free node after another, until this task gets one.
     """
     found = Claim(TaskStatus(row.status))
     tried: list[str] = []
@@ -101,7 +100,7 @@ async def find(connection: Connection, row: Seeker) -> Claim:
 
 
 async def one_more(connection: Connection, row: Seeker, tried: list[str]) -> Claim:
-    """Hand over one more node, waiting for its row; `waiting` if there is none."""
+    """Assign the slots of one more node, waiting for its row; `waiting` if there is none."""
     found = Claim(TaskStatus(row.status))
     gpu_id = await _candidate(connection, _CANDIDATE_AT_LAST, row, tried)
     if gpu_id is None:

@@ -21,7 +21,7 @@ _RECORD = f"""
 
 
 async def release(connection: Connection, task_id: str, attempt: int) -> Notifications:
-    """Free the slot of a closed attempt, and hand it over. Does nothing if it is free."""
+    """Free the slot of a closed attempt, and assign it. Does nothing if it is free."""
     key = {"task_id": task_id, "attempt": attempt}
     gpu_id = await connection.one_or_none(str, _GPU_ID, key)
     if gpu_id is None:

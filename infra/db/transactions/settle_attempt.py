@@ -87,7 +87,7 @@ async def settle(
     node_is: tuple[str, int] | None = None,
     unless_accepted: bool = False,
 ) -> Settled:
-    """Close an open attempt, free its slot and hand it over.
+    """Close an open attempt, free its slot and assign it.
 
     Where its node may still run it (`NODE_STILL_RUNS_IT`) the slot is held until that is over (`release_attempt`).
 
