@@ -32,7 +32,7 @@ from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Granted, Notifications
-from infra.temporal.open_workflows import OpenWorkflows, Standing
+from infra.temporal.open_workflows import OpenWorkflows, RunStatus
 from workflows.domain.attempt import CONFIRMED, End, Outcome
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
@@ -52,7 +52,7 @@ UNHEARD_S = 1800.0
 the failure is not the node's."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
-RETURNED = {Standing.COMPLETED: {TaskStatus.COMPLETED}, Standing.FAILED: set(FAILURE_TYPES)}
+RETURNED = {RunStatus.COMPLETED: {TaskStatus.COMPLETED}, RunStatus.FAILED: set(FAILURE_TYPES)}
 """The statuses of a task whose workflow has ended by itself."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
 AT_ONCE = 16
@@ -109,7 +109,7 @@ class Reconciler:
         if row.waits:
             await self._temporal.start_task(TaskInput.of(row, waits=True), row.traceparent)
         else:
-            runs = await self._workflows.standing(row.task_id) is Standing.RUNNING
+            runs = await self._workflows.run_status(row.task_id) is RunStatus.RUNNING
             if not runs and not await self._run_again(row, "工作流尚未启动，由监控启动"):
                 return False
         await self._run(lambda c: outbox.clear(c, [row.task_id]))
@@ -134,18 +134,18 @@ class Reconciler:
 
     async def _settle(self, row: Uncollected) -> bool:
         """Have a closed attempt collected."""
-        standing = await self._workflows.standing(row.task_id)
-        if standing is Standing.RUNNING:
+        status = await self._workflows.run_status(row.task_id)
+        if status is RunStatus.RUNNING:
             if row.closed_for_s < SIGNAL_S or not await self._note(row, "再次通知工作流：该次执行已结束"):
                 return False
             await self._send_grant(row)  # it may have missed even that
             await self._temporal.settled(row.task_id, row.attempt)
             return True
-        if standing in RETURNED and await self._collect(row, standing):
+        if status in RETURNED and await self._collect(row, status):
             return True
         return await self._run_again(row, "工作流已结束而执行结果未被收取，由监控重新运行")
 
-    async def _collect(self, row: Held, reached: Standing) -> bool:
+    async def _collect(self, row: Held, reached: RunStatus) -> bool:
         """Write the end that the workflow has reached. Returns False if the row leads to another, or to no end."""
 
         async def work(connection: Connection) -> None:
@@ -163,8 +163,8 @@ class Reconciler:
     async def _grant(self, row: OnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was lost, or the acceptance was not written."""
         accepted = await self._accepted(row)
-        standing = await self._workflows.standing(row.task_id)
-        if standing is not Standing.RUNNING:
+        status = await self._workflows.run_status(row.task_id)
+        if status is not RunStatus.RUNNING:
             repaired = await self._run_again(row, "工作流未在运行而任务已获得槽位，由监控重新运行")
         else:
             repaired = accepted or await self._note(row, "再次通知工作流：已获得槽位")
@@ -185,7 +185,7 @@ class Reconciler:
 
     async def _queue(self, row: Drifted) -> bool:
         """Search a slot for a task that neither waits nor runs: its own search was lost."""
-        if await self._workflows.standing(row.task_id) is not Standing.RUNNING:
+        if await self._workflows.run_status(row.task_id) is not RunStatus.RUNNING:
             return await self._run_again(row, "工作流未在运行而任务仍在排队，由监控重新运行")
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
@@ -196,7 +196,7 @@ class Reconciler:
 
     async def _restart(self, row: Drifted) -> bool:
         """Run the workflow of an unfinished task if it does not run."""
-        if await self._workflows.standing(row.task_id) is Standing.RUNNING:
+        if await self._workflows.run_status(row.task_id) is RunStatus.RUNNING:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 

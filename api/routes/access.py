@@ -20,7 +20,7 @@ from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import NodeStatus
 from infra.db.ops.api_keys import Caller
-from infra.db.tasks.operations import Standing
+from infra.db.tasks.operations import OperationRow
 from workflows.domain.errors import BeyondGrants, GpuOfAnotherKey, TaskNotFound
 from workflows.domain.priority import DEFAULT_PRIORITY
 from workflows.domain.role import Role
@@ -140,7 +140,7 @@ async def read_task(context: Context, caller: Caller, task_id: str, read: Read[T
     return row
 
 
-def may_see_operation(caller: Caller, operation: Standing) -> bool:
+def may_see_operation(caller: Caller, operation: OperationRow) -> bool:
     """Users see the operations that they have asked for."""
     return caller.role is not Role.USER or caller.owner == operation.owner or caller.lineage == operation.lineage
 

@@ -92,7 +92,7 @@ async def retry_tasks(
     "各任务的工作流随后以有限的速率结束。",
 )
 async def get_operation(context: ContextOf, caller: CallerOf, operation_id: OperationId) -> dict[str, Any]:
-    found = await context.database.single(lambda c: operations.standing(c, operation_id))
+    found = await context.database.single(lambda c: operations.row(c, operation_id))
     if found is None or not access.may_see_operation(caller, found):
         raise OperationNotFound
     return ok(OperationDO.of(found))

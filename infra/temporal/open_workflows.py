@@ -30,11 +30,11 @@ WITH_PROBLEMS = f"{PROBLEMS.name} IN ('category=WorkflowTaskFailed', 'category=W
 _CAUSE = "cause=WorkflowTaskFailedCause"
 PAGE = 1000
 """Workflows on one page of a list: the most that the server gives."""
-STUCK = "stuck: its workflow task failed again and again; a new run goes on with what stands in the database"
+STUCK = "stuck: its workflow task failed again and again; a new run goes on with what is in the database"
 
 
-class Standing(Enum):
-    """How a task's workflow stands."""
+class RunStatus(Enum):
+    """The state of the last run of a task's workflow."""
 
     RUNNING = auto()
     COMPLETED = auto()  # as its task; runs of the version before also where their task has failed
@@ -44,11 +44,11 @@ class Standing(Enum):
     ABSENT = auto()  # never started, or forgotten by Temporal
 
 
-_STANDING: dict[WorkflowExecutionStatus | None, Standing] = {
-    WorkflowExecutionStatus.RUNNING: Standing.RUNNING,
-    WorkflowExecutionStatus.COMPLETED: Standing.COMPLETED,
-    WorkflowExecutionStatus.FAILED: Standing.FAILED,
-    WorkflowExecutionStatus.CANCELED: Standing.CANCELED,
+_RUN_STATUS: dict[WorkflowExecutionStatus | None, RunStatus] = {
+    WorkflowExecutionStatus.RUNNING: RunStatus.RUNNING,
+    WorkflowExecutionStatus.COMPLETED: RunStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED: RunStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED: RunStatus.CANCELED,
 }
 
 
@@ -84,15 +84,15 @@ class OpenWorkflows:
         self._temporal = temporal
         self._settings = settings
 
-    async def standing(self, task_id: str) -> Standing:
-        """How the last run of a task's workflow stands."""
+    async def run_status(self, task_id: str) -> RunStatus:
+        """The state of the last run of a task's workflow."""
         handle = self._temporal.client.get_workflow_handle(task_workflow_id(task_id))
         try:
             async with self._temporal.reaching():
                 found = await handle.describe(rpc_timeout=CALL)
         except NoSuchWorkflow:
-            return Standing.ABSENT
-        return _STANDING.get(found.status, Standing.CUT_OFF)
+            return RunStatus.ABSENT
+        return _RUN_STATUS.get(found.status, RunStatus.CUT_OFF)
 
     async def is_idle(self, task_id: str) -> bool:
         """Whether the task's workflow runs and has nothing to do. Raises NoSuchWorkflow."""

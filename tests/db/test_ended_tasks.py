@@ -11,7 +11,7 @@ from infra.db.tasks import outbox
 from infra.db.transactions import claim_slot, end_task
 from infra.db.transactions.end_task import TaskEnd
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
-from infra.temporal.open_workflows import Standing
+from infra.temporal.open_workflows import RunStatus
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -40,31 +40,31 @@ async def cancelled(life: Life) -> Life:
 
 async def notified(life: Life, *answers: object) -> list[str]:
     """The tasks whose workflows are asked to cancel, in order."""
-    return (await calls(life, Standing.RUNNING, *answers))[0]
+    return (await calls(life, RunStatus.RUNNING, *answers))[0]
 
 
-async def calls(life: Life, standing: Standing, *answers: object) -> tuple[list[str], list[str]]:
+async def calls(life: Life, status: RunStatus, *answers: object) -> tuple[list[str], list[str]]:
     """The tasks whose workflows are asked to cancel, and those that are run again before."""
     end, start = AsyncMock(side_effect=answers or None), AsyncMock()
-    temporal, workflows = MagicMock(end=end, start_task=start), MagicMock(standing=AsyncMock(return_value=standing))
+    temporal, workflows = MagicMock(end=end, start_task=start), MagicMock(run_status=AsyncMock(return_value=status))
     await EndedTasks(OneConnection(life.connection), temporal, workflows).notify()
     return [call.args[0] for call in end.await_args_list], [call.args[0].task_id for call in start.await_args_list]
 
 
 @pytest.mark.parametrize(
-    ("standing", "again"),
+    ("status", "again"),
     [
-        (Standing.RUNNING, []),
-        (Standing.CANCELED, []),
-        (Standing.FAILED, []),
-        (Standing.CUT_OFF, ["on node"]),
-        (Standing.ABSENT, ["on node"]),
+        (RunStatus.RUNNING, []),
+        (RunStatus.CANCELED, []),
+        (RunStatus.FAILED, []),
+        (RunStatus.CUT_OFF, ["on node"]),
+        (RunStatus.ABSENT, ["on node"]),
     ],
 )
 async def test_where_no_run_has_heard_of_it_a_new_one_stops_the_node(
-    cancelled: Life, standing: Standing, again: list[str]
+    cancelled: Life, status: RunStatus, again: list[str]
 ) -> None:
-    asked, started = await calls(cancelled, standing)
+    asked, started = await calls(cancelled, status)
     assert (sorted(asked), started) == (["first", "on node", "second"], again)
     claim = await claim_slot.claim(cancelled.run, "on node")
     assert (claim.cancelled, claim.running) == (True, Grant(1, "n"))

@@ -9,7 +9,7 @@ from temporalio.common import WorkflowIDReusePolicy
 
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Granted
-from infra.temporal.open_workflows import OpenWorkflows, Standing
+from infra.temporal.open_workflows import OpenWorkflows, RunStatus
 from tests.conftest import eventually
 from tests.e2e.test_reconcile import SLOW, age, update
 from workflows.messages import Grant, TaskInput
@@ -74,7 +74,7 @@ async def test_what_ended_failed_is_not_run_again(api, make_node, temporal, stac
     engine, task = TemporalGateway(temporal, stack.settings), TaskInput(task_id, 442, "u", "a", 1, 1000)
     await engine.start_task(task)
     await engine.grant(Granted(task, Grant(1, "ends_once")))
-    assert await OpenWorkflows(engine, stack.settings).standing(task_id) is Standing.FAILED
+    assert await OpenWorkflows(engine, stack.settings).run_status(task_id) is RunStatus.FAILED
     assert await runs_of(temporal, task_id) == 1
 
 

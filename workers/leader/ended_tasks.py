@@ -10,12 +10,12 @@ from infra.db.tasks import outbox
 from infra.db.tasks.outbox import PendingEnd
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.open_workflows import OpenWorkflows, Standing
+from infra.temporal.open_workflows import OpenWorkflows, RunStatus
 from workflows.messages import TaskInput
 
 AT_ONCE = 200
 """Workflows notified in one turn: each costs the server a workflow task."""
-UNREACHED = frozenset({Standing.CUT_OFF, Standing.ABSENT})
+UNREACHED = frozenset({RunStatus.CUT_OFF, RunStatus.ABSENT})
 """Runs that a notification cannot reach: a person has terminated the last one, or there was none."""
 
 
@@ -36,7 +36,7 @@ class EndedTasks:
     async def _notify(self, end: PendingEnd) -> str | None:
         """The task's id if no notification is pending any more, or None if Temporal is away."""
         try:
-            if end.was_on_node and await self._workflows.standing(end.task_id) in UNREACHED:
+            if end.was_on_node and await self._workflows.run_status(end.task_id) in UNREACHED:
                 await self._run_again(end.task_id)
             await self._temporal.end(end.task_id)
         except NoSuchWorkflow:

@@ -14,7 +14,7 @@ import httpx
 
 from workers.node.detect import Hardware
 from workers.node.options import Options
-from workers.node.orchestrator import Orchestrator, Standing, retry_after
+from workers.node.orchestrator import BeatAnswer, Orchestrator, retry_after
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +91,13 @@ class Membership:
             due = max(due + interval, clock())  # beats that are late do not come in a bunch
             await asyncio.sleep(due - clock())
             try:
-                standing = await self._orchestrator.beat(self._gpu_id, self._name)
+                answer = await self._orchestrator.beat(self._gpu_id, self._name)
             except httpx.HTTPError as error:
                 log.warning("heartbeat lost: %s", error or repr(error))
                 continue
-            if standing is Standing.OUTDATED:
+            if answer is BeatAnswer.OUTDATED:
                 await self._give_way(interval)
-            if standing is not Standing.KNOWN:
+            if answer is not BeatAnswer.KNOWN:
                 log.warning("%s is not registered any more: registering again", self._gpu_id)
                 await self.join()
 
@@ -115,7 +115,7 @@ class Membership:
     async def leave(self) -> None:
         """Deregister, if the orchestrator can be reached, and says to a last beat that the registration is ours."""
         try:
-            if await self._orchestrator.beat(self._gpu_id, self._name) is Standing.KNOWN:
+            if await self._orchestrator.beat(self._gpu_id, self._name) is BeatAnswer.KNOWN:
                 await self._orchestrator.deregister(self._gpu_id)
         except httpx.HTTPError as error:
             log.warning("not deregistered: %s", error or repr(error))

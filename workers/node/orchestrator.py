@@ -21,8 +21,8 @@ REGISTRATION, OUTDATED = "X-Registration", "outdated"
 _LONGEST_WAIT = 60.0  # seconds of Retry-After that are honoured
 
 
-class Standing(Enum):
-    """What a beat is answered."""
+class BeatAnswer(Enum):
+    """The answer to a beat."""
 
     KNOWN = auto()
     UNKNOWN = auto()  # not registered (any more)
@@ -59,16 +59,16 @@ class Orchestrator:
         name: str | None = answer.headers.get(REGISTRATION)
         return name
 
-    async def beat(self, gpu_id: str, registration: str | None) -> Standing:
+    async def beat(self, gpu_id: str, registration: str | None) -> BeatAnswer:
         """§2.5, for the registration of this name."""
         headers = {REGISTRATION: registration} if registration else {}
         answer = await self._http.post(f"{self._gpu(gpu_id)}/heartbeat", headers=headers)
         if answer.status_code == 404:
-            return Standing.UNKNOWN
+            return BeatAnswer.UNKNOWN
         if answer.status_code == 400 and answer.headers.get(REGISTRATION) == OUTDATED:
-            return Standing.OUTDATED
+            return BeatAnswer.OUTDATED
         _check(answer)
-        return Standing.KNOWN
+        return BeatAnswer.KNOWN
 
     async def is_free(self, gpu_id: str) -> bool:
         """§2.2: whether nobody beats for this gpuId."""

@@ -97,7 +97,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Standing(Progress):
+class OperationRow(Progress):
     """An operation as it is shown, and who asked for it."""
 
     operation_id: str
@@ -127,7 +127,7 @@ _SEEN = (
     f"SELECT {columns(Operation)} FROM operations WHERE lineage = %(lineage)s AND idempotency_key = %(idempotency_key)s"
 )
 _PROGRESS = f"SELECT {columns(Progress)} FROM operations WHERE operation_id = %(operation_id)s"
-_STANDING = f"SELECT {columns(Standing)} FROM operations WHERE operation_id = %(operation_id)s"
+_ROW = f"SELECT {columns(OperationRow)} FROM operations WHERE operation_id = %(operation_id)s"
 _UPDATE = "UPDATE operations SET updated_at = clock_timestamp(),"
 _COUNT = f"{_UPDATE} done = done + %(done)s WHERE operation_id = %(operation_id)s"
 _PASS = f"""
@@ -207,9 +207,9 @@ async def seen(connection: Connection, lineage: str, idempotency_key: str) -> Op
     return await connection.one_or_none(Operation, _SEEN, {"lineage": lineage, "idempotency_key": idempotency_key})
 
 
-async def standing(connection: Connection, operation_id: str) -> Standing | None:
+async def row(connection: Connection, operation_id: str) -> OperationRow | None:
     """An operation as it is shown, or None."""
-    return await connection.one_or_none(Standing, _STANDING, {"operation_id": operation_id})
+    return await connection.one_or_none(OperationRow, _ROW, {"operation_id": operation_id})
 
 
 async def progress(connection: Connection, operation_id: str) -> Progress:

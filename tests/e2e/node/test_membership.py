@@ -106,14 +106,14 @@ async def test_a_displaced_agent_does_not_deregister_the_other(orchestrator: Fak
     assert not orchestrator.of("deregister")
 
 
-@pytest.mark.parametrize(("standing", "deregisters"), [("outdated", 0), ("known", 1)])
+@pytest.mark.parametrize(("registration", "deregisters"), [("outdated", 0), ("known", 1)])
 async def test_an_agent_that_ends_before_its_next_beat_asks_whether_it_was_displaced(
-    orchestrator: FakeOrchestrator, tmp_path: Path, standing: str, deregisters: int
+    orchestrator: FakeOrchestrator, tmp_path: Path, registration: str, deregisters: int
 ) -> None:
     extra = ("--deregister-on-exit", "--heartbeat-interval", "600")
     options = [*arguments(orchestrator.url, "gpu_1", *work(PROGRAM)), *extra]
     async with running(orchestrator, tmp_path, options) as agent:
-        if standing == "outdated":
+        if registration == "outdated":
             orchestrator.script("heartbeat", 400, headers={"X-Registration": "outdated"})
         agent.process.terminate()
         assert await agent.exit() == 0
