@@ -90,7 +90,7 @@ def test_pauses_grow_and_obey_retry_after() -> None:
     assert max(played.paused) <= 1.5 * LONGEST_PAUSE_S + 7
 
 
-def test_it_gives_up_after_its_patience() -> None:
+def test_it_gives_up_after_its_repeats() -> None:
     with pytest.raises(Unreachable):
         Played(*[CUT] * 1000).run(core.submit({}, "key"))
     with pytest.raises(Unavailable) as raised:

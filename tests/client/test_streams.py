@@ -20,7 +20,7 @@ from gpu_orchestrator_client import (
     Unavailable,
     Unreachable,
 )
-from gpu_orchestrator_client.calls import PATIENCE_S
+from gpu_orchestrator_client.calls import REPEAT_FOR_S
 from gpu_orchestrator_client.commands import Lost, Reply
 from gpu_orchestrator_client.streams import Stream
 from gpu_orchestrator_client.updates import Update, event_of, update_of
@@ -119,7 +119,7 @@ def test_a_pause_of_hours_is_raised_before_the_first_message_and_cut_after_it(as
     with pytest.raises(Unavailable):
         stream.pause_s(away)
     list(stream.feed(message("snapshot", TASK, "e1")))
-    assert stream.pause_s(away) == PATIENCE_S
+    assert stream.pause_s(away) == REPEAT_FOR_S
 
 
 def test_before_its_first_message_it_gives_up_and_later_never() -> None:

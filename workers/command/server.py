@@ -12,7 +12,7 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-from gpu_orchestrator_client.calls import PATIENCE_S, call, error_of
+from gpu_orchestrator_client.calls import REPEAT_FOR_S, call, error_of
 from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
 from gpu_orchestrator_client.errors import BadAnswer, Unreachable
 from gpu_orchestrator_client.streams import Stream, check_answer
@@ -55,10 +55,10 @@ class Server:
     They raise the errors of `gpu_orchestrator_client.errors`.
     """
 
-    def __init__(self, profile: Profile, say: Callable[[str], None], patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, profile: Profile, say: Callable[[str], None], repeat_for_s: float = REPEAT_FOR_S) -> None:
         self.url = profile.url
         self._say = say
-        self._patience_s = patience_s
+        self._repeat_for_s = repeat_for_s
         self._headers = {"Authorization": f"Bearer {profile.key}", "User-Agent": "gpu-orchestrator"}
         self._open = _opener(needs_tls=profile.url.startswith("https"), is_local=profile.is_local).open
         self._said: tuple[str, float] = ("", 0.0)
@@ -77,7 +77,7 @@ class Server:
         return self._ask(Send("POST", path, json=body, headers=headers, refusals=frozenset(refusals)))[0]
 
     def _ask(self, send: Send) -> tuple[Any, Mapping[str, str]]:
-        reply = self._run(call(send, self._patience_s))
+        reply = self._run(call(send, self._repeat_for_s))
         try:
             return json.loads(reply.body)["data"], reply.headers
         except (ValueError, KeyError, TypeError):

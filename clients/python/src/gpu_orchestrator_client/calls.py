@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from gpu_orchestrator_client.commands import Lost, Pause, Reply, Send, Steps
 from gpu_orchestrator_client.errors import BY_CODE, OrchestratorError, ServerError, Unreachable
 
-PATIENCE_S = 60.0
+REPEAT_FOR_S = 60.0
 """Seconds for which a call is repeated, from its first failure."""
 LEAST_TRIES = 3
 """Tries of a call that gets no answer, however long they take: the process may have been stopped meanwhile."""
@@ -19,7 +19,7 @@ PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 REPEATED = frozenset({429, 502, 503, 504})
 
 
-def call(send: Send, patience_s: float = PATIENCE_S, least_tries: int = LEAST_TRIES) -> Steps[Reply]:
+def call(send: Send, repeat_for_s: float = REPEAT_FOR_S, least_tries: int = LEAST_TRIES) -> Steps[Reply]:
     """Make a call, and repeat it while the API is away or busy. Raises ApiError, Unreachable.
 
     `took_s` of the reply covers all tries and pauses.
@@ -35,7 +35,7 @@ def call(send: Send, patience_s: float = PATIENCE_S, least_tries: int = LEAST_TR
         failing += heard.took_s if tries > 1 else 0
         next_pause = pause_after(heard, pause)
         is_early = isinstance(heard, Lost) and tries < least_tries
-        if not _may_repeat(send, heard) or (failing + next_pause > patience_s and not is_early):
+        if not _may_repeat(send, heard) or (failing + next_pause > repeat_for_s and not is_early):
             raise error_of(heard)
         yield Pause(next_pause)
         total, failing = total + next_pause, failing + next_pause

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gpu_orchestrator_client.answers import get, parsed
-from gpu_orchestrator_client.calls import PATIENCE_S, call
+from gpu_orchestrator_client.calls import REPEAT_FOR_S, call
 from gpu_orchestrator_client.commands import Pause, Send, Steps
 from gpu_orchestrator_client.errors import (
     BadRequest,
@@ -101,17 +101,17 @@ def result(task_id: str, timeout_s: float, *, cancel_on_timeout: bool) -> Steps[
 def _has_ended_meanwhile(task_id: str) -> Steps[bool]:
     """Cancel a task for which nobody waits any more. Returns whether it had ended."""
     try:
-        yield from cancel(task_id, "the caller's time is over", patience_s=GRACE_S)
+        yield from cancel(task_id, "the caller's time is over", repeat_for_s=GRACE_S)
     except BadRequest:
         return True
     return False
 
 
-def _look(task_id: str, wait_s: float, patience_s: float) -> Steps[tuple[Result, float]]:
+def _look(task_id: str, wait_s: float, repeat_for_s: float) -> Steps[tuple[Result, float]]:
     """The result as it is, and the seconds that it took."""
     headers = {"Prefer": f"wait={math.ceil(wait_s)}"} if wait_s > 0 else {}
     send = Send("GET", path("tasks", task_id, "result"), headers=headers, timeout_s=wait_s + GRACE_S)
-    reply = yield from call(send, patience_s, least_tries=1)
+    reply = yield from call(send, repeat_for_s, least_tries=1)
     return parsed(reply, Result), reply.took_s
 
 
@@ -147,11 +147,11 @@ def stream_params(after: str | None, types: Sequence[str] | None) -> dict[str, s
     return {name: value for name, value in given.items() if value is not None}
 
 
-def cancel(task_id: str, reason: str | None = None, *, patience_s: float = PATIENCE_S) -> Steps[None]:
+def cancel(task_id: str, reason: str | None = None, *, repeat_for_s: float = REPEAT_FOR_S) -> Steps[None]:
     """Cancel a task. Raises BadRequest if it has ended otherwise."""
     body = {} if reason is None else {"reason": reason}
-    send = Send("POST", path("tasks", task_id, "cancel"), json=body, timeout_s=min(Send.timeout_s, patience_s))
-    yield from call(send, patience_s)
+    send = Send("POST", path("tasks", task_id, "cancel"), json=body, timeout_s=min(Send.timeout_s, repeat_for_s))
+    yield from call(send, repeat_for_s)
 
 
 def retry(task_id: str, key: str) -> Steps[Submitted]:

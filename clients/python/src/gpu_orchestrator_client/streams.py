@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from gpu_orchestrator_client.calls import (
     LEAST_TRIES,
     LONGEST_PAUSE_S,
-    PATIENCE_S,
     PAUSE_S,
+    REPEAT_FOR_S,
     REPEATED,
     error_of,
     pause_after,
@@ -74,7 +74,7 @@ class Messages:
 class Stream(Generic[T]):
     """One stream over as many connections as it takes; `ends_with` is the kind of its last message, if it has one.
 
-    Until its first message it has the patience of a call; after that it goes on without end.
+    Until its first message it is repeated as long as a call; after that without end.
     """
 
     path: str
@@ -113,9 +113,9 @@ class Stream(Generic[T]):
         self._tries += 1
         self._waited_s += pause + (0 if heard is None else heard.took_s)
         is_early = self._began or (isinstance(heard, Lost) and self._tries < LEAST_TRIES)
-        if heard is not None and self._waited_s > PATIENCE_S and not is_early:
+        if heard is not None and self._waited_s > REPEAT_FOR_S and not is_early:
             raise error_of(heard)
-        return min(pause, PATIENCE_S)
+        return min(pause, REPEAT_FOR_S)
 
 
 def check_answer(reply: Reply) -> None:
