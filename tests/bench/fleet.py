@@ -27,7 +27,7 @@ LOOK_S = 1.0
 SAMPLED = 40  # histories that are looked at before and after
 CYCLE_WITHIN_S = 30.0
 TOUCHED = ("api", "postgres", "redis")  # by a beat; worker and Temporal should not notice it
-ENGINE = ("worker", "temporal")
+TEMPORAL = ("worker", "temporal")
 
 Event = tuple[str, datetime]
 
@@ -139,8 +139,8 @@ def _costs(quiet: Usage, beating: Usage, latencies: Samples, plan: Plan) -> list
     without = f" ({rows} of them rows without a workflow)" if rows else ""
     note = (
         f"{beats} beats of {plan.fleet_nodes:,} nodes{without}, each every {BEAT_S:g} s, less what a quiet fleet uses;"
-        f" all together {per_second(beating, *PRODUCT):.0f} ms of CPU per second, of it {ENGINE[0]} and {ENGINE[1]}"
-        f" {per_second(beating, *ENGINE):.0f} ms ({per_second(quiet, *ENGINE):.0f} ms when no node beats)"
+        f" all together {per_second(beating, *PRODUCT):.0f} ms of CPU per second, of it {TEMPORAL[0]} and {TEMPORAL[1]}"
+        f" {per_second(beating, *TEMPORAL):.0f} ms ({per_second(quiet, *TEMPORAL):.0f} ms when no node beats)"
     )
     whole = sum(per_beat(beating.cpu[name], quiet.cpu[name]) for name in TOUCHED)
     return [

@@ -1,4 +1,4 @@
-"""Steps with arguments that no workflow of ours would send: somebody who reaches the engine can ask for them."""
+"""Steps with arguments that no workflow of ours would send: somebody who reaches Temporal can ask for them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ async def held(life: Life) -> Life:
 
 
 def steps(life: Life, nodes: Any = None) -> TaskSteps:
-    engine = MagicMock(deliver=AsyncMock())
+    gateway = MagicMock(deliver=AsyncMock())
     nodes = nodes or MagicMock(status=AsyncMock(side_effect=NodeUnreachable))
-    return TaskSteps(OneConnection(life.connection), engine, nodes)
+    return TaskSteps(OneConnection(life.connection), gateway, nodes)
 
 
 async def collect(life: Life, close_as: Outcome | None, attempt: int = 1) -> Collected:

@@ -35,8 +35,8 @@ async def back(life: Life) -> Life:
 
 
 async def confirm(life: Life, cancel: Callable[..., Awaitable[Answer]]) -> None:
-    engine = MagicMock(deliver=AsyncMock())
-    steps = NodeSteps(OneConnection(life.connection), engine, MagicMock(cancel=cancel), Settings())
+    gateway = MagicMock(deliver=AsyncMock())
+    steps = NodeSteps(OneConnection(life.connection), gateway, MagicMock(cancel=cancel), Settings())
     await ActivityEnvironment().run(steps.confirm_attempts, "n")
 
 

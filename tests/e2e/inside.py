@@ -1,4 +1,4 @@
-"""The inside of the system: rows of the database, and histories of the engine."""
+"""The inside of the system: rows of the database, and histories of Temporal."""
 
 from __future__ import annotations
 

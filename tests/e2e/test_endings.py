@@ -71,10 +71,10 @@ async def test_what_ended_failed_is_not_run_again(api, make_node, temporal, stac
     node = await make_node("ends_once", [442])
     task_id = await failed(api, node, 442)
     await closed(temporal, task_id)
-    engine, task = TemporalGateway(temporal, stack.settings), TaskInput(task_id, 442, "u", "a", 1, 1000)
-    await engine.start_task(task)
-    await engine.grant(Granted(task, Grant(1, "ends_once")))
-    assert await OpenWorkflows(engine, stack.settings).run_status(task_id) is RunStatus.FAILED
+    gateway, task = TemporalGateway(temporal, stack.settings), TaskInput(task_id, 442, "u", "a", 1, 1000)
+    await gateway.start_task(task)
+    await gateway.grant(Granted(task, Grant(1, "ends_once")))
+    assert await OpenWorkflows(gateway, stack.settings).run_status(task_id) is RunStatus.FAILED
     assert await runs_of(temporal, task_id) == 1
 
 

@@ -39,16 +39,16 @@ class Waiting:
 async def test_it_is_heard_wherever_the_workflow_is(temporal: Client, begins: str) -> None:
     name = uuid4().hex
     task = TaskInput(name, 1, "u", "a", 1, 1000, waits=True)
-    engine = TemporalGateway(temporal, Settings(task_queue=name))
+    gateway = TemporalGateway(temporal, Settings(task_queue=name))
     runner = UnsandboxedWorkflowRunner()
     async with Worker(temporal, task_queue=name, workflows=[Waiting], workflow_runner=runner):
         if begins != "never":
             delay = timedelta(hours=1) if begins == "in an hour" else None
             await temporal.start_workflow(Waiting.run, task, id=f"task-{name}", task_queue=name, start_delay=delay)
         for _ in range(2):  # one that is repeated begins nothing more
-            await engine.grant(Granted(task, GRANT))
+            await gateway.grant(Granted(task, GRANT))
         handle = temporal.get_workflow_handle(f"task-{name}", result_type=Grant)
         assert await handle.result() == GRANT
-        await engine.grant(Granted(task, GRANT))
+        await gateway.grant(Granted(task, GRANT))
     runs = [run async for run in temporal.list_workflows(f"WorkflowId='task-{name}'")]
     assert len(runs) <= 1

@@ -186,7 +186,7 @@ async def round_of(stack):
 
 
 async def forget(temporal, task_id):
-    """As if the engine had never heard of the task."""
+    """As if Temporal had never heard of the task."""
     named = WorkflowExecution(workflow_id=f"task-{task_id}")
     await temporal.workflow_service.delete_workflow_execution(
         DeleteWorkflowExecutionRequest(namespace=temporal.namespace, workflow_execution=named)

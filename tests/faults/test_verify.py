@@ -1,4 +1,4 @@
-"""`gpu-orchestrator verify` against the engine, and as a program: each disagreement is made by hand and found."""
+"""`gpu-orchestrator verify` against Temporal, and as a program: each disagreement is made by hand and found."""
 
 from __future__ import annotations
 

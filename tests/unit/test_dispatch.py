@@ -18,7 +18,7 @@ ASKED = {"Prefer": f"wait={WAIT_S}"}
 
 
 def test_an_unclear_answer_is_one_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """The engine's worker logs the traceback of a failure, unless it is benign."""
+    """Temporal's worker logs the traceback of a failure, unless it is benign."""
     environment = ActivityEnvironment()
     environment.info = replace(environment.default_info(), scheduled_time=datetime.now(UTC))
     with pytest.raises(ApplicationError, match="no answer: refused") as raised:

@@ -20,10 +20,10 @@ NODES = [NodeEvent("n", "fault", 1)]
 
 
 class Recording(TemporalGateway):
-    """An engine whose notifications are noted, and sent nowhere; grants hang until `heard`."""
+    """A gateway whose notifications are noted, and sent nowhere; grants hang until `heard`."""
 
-    def __init__(self, engine: TemporalGateway, settings: Settings) -> None:
-        super().__init__(engine.client, settings)
+    def __init__(self, gateway: TemporalGateway, settings: Settings) -> None:
+        super().__init__(gateway.client, settings)
         self.sent: list[str] = []
         self.heard = asyncio.Event()
 
@@ -47,47 +47,47 @@ class Recording(TemporalGateway):
 
 
 @pytest.fixture
-async def engine() -> Recording:
+async def gateway() -> Recording:
     settings = Settings(temporal_address="127.0.0.1:9")  # nobody listens there, and nobody is called
     return Recording(TemporalGateway(await connect(settings), settings), settings)
 
 
-async def test_an_engine_that_does_not_answer_is_away(engine: Recording) -> None:
+async def test_a_gateway_that_does_not_answer_is_away(gateway: Recording) -> None:
     """A creation then claims no slot: nobody would dispatch to it."""
     for _ in range(FAILURES):
-        assert not engine.away
+        assert not gateway.away
         with pytest.raises(TemporalAway):
-            await TemporalGateway.settled(engine, "ended", 1)
-    assert engine.away
+            await TemporalGateway.settled(gateway, "ended", 1)
+    assert gateway.away
 
 
-async def test_a_grant_is_under_way_at_once_and_the_others_follow_it(engine: Recording) -> None:
-    await engine.deliver(Notifications(GRANTS, CLOSED, NODES), but="other")
-    assert engine.sent == ["grant next"]
-    engine.heard.set()
-    assert await engine.has_sent(3) == ["grant next", "settled ended 2", "fault n"]
+async def test_a_grant_is_under_way_at_once_and_the_others_follow_it(gateway: Recording) -> None:
+    await gateway.deliver(Notifications(GRANTS, CLOSED, NODES), but="other")
+    assert gateway.sent == ["grant next"]
+    gateway.heard.set()
+    assert await gateway.has_sent(3) == ["grant next", "settled ended 2", "fault n"]
 
 
 @pytest.mark.parametrize("one", [Notifications(closed=CLOSED), Notifications(GRANTS), Notifications(nodes=NODES)])
-async def test_what_comes_alone_is_sent_at_once(engine: Recording, one: Notifications) -> None:
-    await engine.deliver(one, but="other")
-    assert len(await engine.has_sent(1)) == 1
-    engine.heard.set()
+async def test_what_comes_alone_is_sent_at_once(gateway: Recording, one: Notifications) -> None:
+    await gateway.deliver(one, but="other")
+    assert len(await gateway.has_sent(1)) == 1
+    gateway.heard.set()
 
 
 async def test_a_grant_that_fails_keeps_no_other_from_being_sent(
-    engine: Recording, monkeypatch: pytest.MonkeyPatch
+    gateway: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
         raise TemporalAway
 
-    monkeypatch.setattr(engine, "grant", fail)
-    await engine.deliver(Notifications(GRANTS, CLOSED), but="other")
-    assert await engine.has_sent(1) == ["settled ended 2"]
+    monkeypatch.setattr(gateway, "grant", fail)
+    await gateway.deliver(Notifications(GRANTS, CLOSED), but="other")
+    assert await gateway.has_sent(1) == ["settled ended 2"]
 
 
-async def test_what_is_under_way_is_sent_before_the_end(engine: Recording) -> None:
-    await engine.deliver(Notifications(GRANTS, CLOSED), but="other")
-    asyncio.get_running_loop().call_later(0.05, engine.heard.set)
-    await engine.close()
-    assert engine.sent == ["grant next", "settled ended 2"]
+async def test_what_is_under_way_is_sent_before_the_end(gateway: Recording) -> None:
+    await gateway.deliver(Notifications(GRANTS, CLOSED), but="other")
+    asyncio.get_running_loop().call_later(0.05, gateway.heard.set)
+    await gateway.close()
+    assert gateway.sent == ["grant next", "settled ended 2"]

@@ -20,7 +20,7 @@ MONITOR = StuckRun("monitor-2026-11-29T09:00:00Z", "run", "MonitorWorkflow", fro
 
 
 class Around:
-    """The clock, the engine and the database, as far as they are asked."""
+    """The clock, Temporal and the database, as far as they are asked."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Takes the histories that `test_replay` replays from the real engine: `python -m tests.workflows.record`.
+"""Takes the histories that `test_replay` replays from the real Temporal: `python -m tests.workflows.record`.
 
 With a word it takes only some: `continued` those around a continue-as-new, `claimed` the one of a task that gets its
 slot with its creation, `short` those of short work, `waiting` those of tasks that wait in a workflow that has begun,

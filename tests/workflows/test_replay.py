@@ -1,6 +1,6 @@
 """Committed histories replay with the production converter and sandbox: a change of commands is caught here.
 
-The histories were taken from the real engine by `python -m tests.workflows.record`.
+The histories were taken from the real Temporal by `python -m tests.workflows.record`.
 """
 
 from __future__ import annotations
