@@ -21,7 +21,7 @@ class MonitorWorkflow:
     async def run(self) -> MonitorReport:
         """Returns what was found and repaired."""
         once = RetryPolicy(maximum_attempts=3)
-        mended = await workflow.execute_activity_method(
+        repaired = await workflow.execute_activity_method(
             MonitorActivities.reconcile,
             start_to_close_timeout=policies.MONITOR_STEP,
             heartbeat_timeout=policies.MONITOR_BEAT,
@@ -33,5 +33,5 @@ class MonitorWorkflow:
             heartbeat_timeout=policies.MONITOR_BEAT,
             retry_policy=once,
         )
-        workflow.set_current_details(f"{report.overall_health}; mended: {mended or 'nothing'}")
-        return replace(report, mended=mended)
+        workflow.set_current_details(f"{report.overall_health}; repaired: {repaired or 'nothing'}")
+        return replace(report, mended=repaired)

@@ -219,7 +219,7 @@ async def _put_of(node):
     return None if node.puts.empty() else node.puts.get_nowait()
 
 
-async def test_an_operator_watches_and_mends(api, make_caller, make_node):
+async def test_an_operator_watches_and_repairs(api, make_caller, make_node):
     operator = await make_caller("operator", "roles ops")
     await make_node("ops_gpu", [229])
     task_id = await api.create(230)

@@ -265,7 +265,7 @@ async def test_the_reconciler_finds_what_is_dated_ahead(fresh: Life) -> None:
     assert [row.gpu_id for row in await drift.unattended(fresh.connection, 5)] == ["n"]
 
 
-async def test_what_was_mended_in_time_to_come_is_mended_again(fresh: Life) -> None:
+async def test_what_was_repaired_in_time_to_come_is_repaired_again(fresh: Life) -> None:
     await fresh.create("t")
     await fresh.do("UPDATE outbox SET created_at = clock_timestamp() - interval '1 min'")
     note = "INSERT INTO task_events VALUES ('t', 2, 'QUEUED', 'QUEUED', NULL, NULL, 'reconciler', 'r', {at})"

@@ -24,7 +24,7 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
         await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a test")
 
     async def with_an_accepted_result():
-        node = await make_node("mend_result", [401])
+        node = await make_node("repair_result", [401])
         task_id = await api.create(401)
         put = await node.next_put()
         await api.until(task_id, "PROCESSING")
@@ -34,7 +34,7 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
         assert node.puts.empty()
 
     async def with_a_failure():
-        node = await make_node("mend_failure", [402])
+        node = await make_node("repair_failure", [402])
         task_id = await api.create(402, maxRetries=1)
         put = await node.next_put()
         await api.until(task_id, "PROCESSING")
@@ -44,7 +44,7 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
         assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 1
 
     async def past_its_deadline():
-        node = await make_node("mend_deadline", [403])
+        node = await make_node("repair_deadline", [403])
         task_id = await api.create(403, timeout=500, maxRetries=0)
         await node.next_put()
         await terminate(task_id)
@@ -55,7 +55,7 @@ async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_ne
         task_id = await api.create(404)
         await eventually(lambda: is_started(temporal, task_id))
         await terminate(task_id)
-        node = await make_node("mend_waiting", [404])
+        node = await make_node("repair_waiting", [404])
         await api.succeed(await node.next_put(SLOW), {})
         assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
@@ -68,7 +68,7 @@ async def _has_notes(api, task_id):
     return [e["reason"] for e in events if (e["actor"], e["from"]) == ("reconciler", e["to"])]
 
 
-async def test_a_mend_without_effect_is_repeated_at_growing_intervals(api, temporal, stack):
+async def test_a_repair_without_effect_is_repeated_at_growing_intervals(api, temporal, stack):
     """Its workflow is terminated again and again, faster than the monitor can look: two entries in as many looks."""
     task_id = await api.create(406)
     handle = temporal.get_workflow_handle(f"task-{task_id}")
@@ -107,7 +107,7 @@ async def test_a_lost_look_for_a_slot_is_done_by_the_monitor(api, make_node, tem
     await eventually(lambda: is_started(temporal, task_id))
     await update(stack, "UPDATE tasks SET waiting_since = NULL WHERE task_id = %s", task_id)
     await age(stack, task_id)
-    node = await make_node("mend_look", [407])
+    node = await make_node("repair_look", [407])
     await api.succeed(await node.next_put(SLOW), {})
     await api.until(task_id, "COMPLETED")
     assert await _has_notes(api, task_id) == ["任务既未等待也未执行，由监控重新排队"]
@@ -115,7 +115,7 @@ async def test_a_lost_look_for_a_slot_is_done_by_the_monitor(api, make_node, tem
 
 async def test_a_completed_workflow_whose_row_is_behind(api, make_node, temporal, stack):
     """The last write is undone, as a restored copy would: the end is written again, or the work is done again."""
-    node = await make_node("mend_behind", [408], maxConcurrentTasks=2)
+    node = await make_node("repair_behind", [408], maxConcurrentTasks=2)
     ids = [await api.create(408) for _ in range(2)]
     for _ in ids:
         await api.succeed(await node.next_put(), {"n": 1})
