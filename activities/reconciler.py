@@ -1,6 +1,6 @@
 """Repair of drift between the database and Temporal (docs/architecture.md, "Reconciliation").
 
-The row decides how a task is, and its workflow is made to follow: it is notified again, or run again if it has
+The row is the truth about a task, and its workflow is made to follow: it is notified again, or run again if it has
 ended, for whatever reason. The row follows only if the workflow has gone further because a write of its own was
 lost. Each repair leaves an entry in the task's timeline, written before anything is done. If the task has moved since
 the drift was found the entry fails, and nothing is done.

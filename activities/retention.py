@@ -1,4 +1,4 @@
-"""The step of the retention: page by page, at the expense of nobody."""
+"""The retention's step: forgets page by page, and rests so that other work is not slowed."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class TaskSteps:
 
     @activity.defn(name="cancel_task")
     async def cancel_task(self, task_id: str) -> Cancelled:
-        """End the task as cancelled, unless it has ended, and tell how it stands."""
+        """End the task as cancelled, unless it has ended; returns its state afterwards."""
         telemetry.describe(task_id=task_id)
         run_id = activity.info().workflow_run_id or ""
         ended = await self._database.run(lambda c: cancel_task.cancel_by_workflow(c, task_id, run_id))

@@ -41,7 +41,7 @@ class TaskInput:
 
     @classmethod
     def of(cls, task: Any, *, waits: bool = False, grant: Grant | None = None) -> TaskInput:
-        """From whatever has a task's columns as its attributes."""
+        """From an object that has a task's columns as attributes."""
         started = cls(task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms)
         return replace(started, waits=waits, grant=grant)
 
@@ -79,7 +79,7 @@ class AttemptRef:
 class Selection:
     """The answer of `select_slot`: a grant, or that the task waits for one; `status` None means that there is no row.
 
-    `settled` is a closed attempt that nobody has collected: it comes before any new one. `cancelled`: the task was.
+    `settled` is a closed attempt that has not been collected: it comes before any new one. `cancelled`: the task was.
     `running`: the last attempt of a task that has ended, where its node may still run it.
     """
 
@@ -131,7 +131,7 @@ class Collected:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """How a task stands after its cancel: `cancelled` unless it had ended otherwise; `status` None: it has no row.
+    """A task's state after its cancel: `cancelled` unless it had ended otherwise; `status` None: it has no row.
 
     `running` is the last attempt where its node may still run it.
     """

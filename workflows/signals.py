@@ -1,7 +1,7 @@
-"""Signal handlers that no input can fail: anyone with access to Temporal may send any number of any kind.
+"""Signal handlers that ignore unfit input: anyone with access to Temporal may send any number of inputs of any type.
 
-The SDK calls a handler with as many inputs as came. One that does not fit the parameters is a TypeError, which fails
-the workflow task, again and again: the workflow stands still.
+The SDK calls a handler with all inputs that were sent. If they do not fit its parameters, the TypeError fails the
+workflow task again and again, and the workflow is stuck.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ ENDS_AS_ITS_TASK = "ends-as-its-task"
 WAITS_FOR_ITS_GRANT = "waits-for-its-grant"
 CANCEL_CANCELS = "cancel-cancels"
 STOPS_BESIDE = "stops-beside"
-WAITING = "waiting: no slot is free; GET /api/v2/tasks/{task_id}/progress tells why"
+WAITING = "waiting: no slot is free; GET /api/v2/tasks/{task_id}/progress says why"
 
 
 @workflow.defn(name="TaskWorkflow")
@@ -148,7 +148,7 @@ class TaskWorkflow:
     @workflow.update(description=INTERNAL)
     @of_its_inputs
     def grant_slot(self, grant: Grant) -> None:
-        """The same; sent by versions before 2026-11-30."""
+        """As `granted`; sent by versions before 2026-11-30."""
         self.granted(grant)
 
     @workflow.signal(description=INTERNAL)
@@ -160,7 +160,7 @@ class TaskWorkflow:
     @workflow.signal(description="Look for a slot again, or for the end of the task. Input: none")
     @of_its_inputs
     def look(self) -> None:
-        """Look at the row again, whatever it waits for."""
+        """Read the row again, in any state."""
         self._look = True
 
     async def _slot(self) -> Selection:
@@ -239,7 +239,7 @@ class TaskWorkflow:
         return await steps.collect(self._task.task_id, attempt, None)
 
     async def _pause(self, grant: Grant, ended: Collected) -> None:
-        """Back off before the next attempt. What the node may still be running is stopped beside that."""
+        """Back off before the next attempt. Meanwhile the node stops what it may still be running."""
         self._describe(f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome}; next in {ended.pause_s:g} s")
         waits = []
         if ended.outcome in NODE_STILL_RUNS_IT:
@@ -257,7 +257,7 @@ class TaskWorkflow:
         await steps.stop(self._ref(grant), grant.gpu_id)
 
     async def _until_stopped(self) -> None:
-        """Wait for the stops that go on beside: one that is under way ends with its run."""
+        """Wait for the stops in the background: the end of the run would cancel them."""
         await workflow.wait_condition(self._have_stopped)
 
     def _have_stopped(self) -> bool:

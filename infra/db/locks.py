@@ -115,7 +115,7 @@ async def types(connection: Connection, task_types: Collection[int]) -> None:
 
 
 async def miss(connection: Connection, task_type: int) -> None:
-    """Take the type's lock exclusively: from now on nobody frees a slot for this type (see `slots.search`)."""
+    """Take the type's lock exclusively: until the commit nothing can free a slot for this type (see `slots.search`)."""
     await connection.execute(_TYPE, {"task_type": task_type})
 
 

@@ -56,7 +56,7 @@ PREPARE_THRESHOLD = 2
 
 
 def conninfo(url: str) -> str:
-    """The same for libpq; `url` is `postgresql+psycopg://…` or `postgresql://…`."""
+    """`url` (`postgresql+psycopg://…` or `postgresql://…`) as a connection string for libpq."""
     return make_conninfo(**service_urls.postgres_options(url))
 
 

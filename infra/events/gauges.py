@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 NEVER = (-1, -1)
-"""Where the hub was at the last two turns, if there were none."""
+"""The hub's position at the last two turns, before there were any."""
 FIRST = 1000
-"""Tasks of a queue whose place is shown; further back nobody waits for the next one."""
+"""Tasks of a queue whose place is shown; further back a place says little."""
 
 
 class Watch:

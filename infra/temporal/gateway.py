@@ -180,13 +180,13 @@ class TemporalGateway:
         await self._signal_with_start(one.task, one.traceparent, "granted", one.grant)
 
     async def settled(self, task_id: str, attempt: int) -> None:
-        """Tell a task that its attempt is closed. Raises TemporalAway, NoSuchWorkflow."""
+        """Signal a task's workflow that an attempt is closed. Raises TemporalAway, NoSuchWorkflow."""
         handle = self.client.get_workflow_handle(task_workflow_id(task_id))
         async with self.reaching():
             await handle.signal(TaskWorkflow.settled, attempt, rpc_timeout=CALL)
 
     async def end(self, task_id: str) -> None:
-        """Tell a task's workflow that the task has ended, whatever it waits for. Raises TemporalAway, NoSuchWorkflow.
+        """Cancel the workflow of a task that has ended, in any state. Raises TemporalAway, NoSuchWorkflow.
 
         A request to cancel begins also a run whose first step is put off. The run ends as the row says, Canceled only
         if the task was cancelled.

@@ -117,7 +117,7 @@ async def test_a_change_without_a_guard(shop, make_node):
 
 
 async def test_a_bug_in_every_workflow(shop, make_node):
-    """No monitor runs, and no new run gets further: what was accepted is collected, and the rest waits for the repair."""
+    """No monitor runs and no new run gets further: what was accepted is collected; the rest waits for the repair."""
     api = shop.api
     node = await make_node("broken", [TYPE + 1], maxConcurrentTasks=2)
     task_id = await api.create(TYPE + 1)

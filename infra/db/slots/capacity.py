@@ -1,4 +1,4 @@
-"""What stands between a task type and its start: nodes, their slots, what runs on them, how long it usually takes."""
+"""Capacity for a task type: its nodes, their slots, the attempts on them, and how long these usually take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Capacity by task type and class, and places in long queues. Each process reads them at most once in a while."""
+"""Capacity by task type and class, and places in long queues, cached by each process for `FRESH_S`."""
 
 from __future__ import annotations
 

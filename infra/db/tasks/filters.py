@@ -8,7 +8,7 @@ from infra.db import clock
 from workflows.domain.task import ENDS_AS, EndReason, TaskStatus
 
 PLAN_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
-"""Before a statement with conditions: which index is best depends on their values."""
+"""Run before a statement with conditions: which index is best depends on their values."""
 _CONDITIONS = {
     "status": "t.status = %(status)s",
     "task_type": "t.task_type = %(task_type)s",

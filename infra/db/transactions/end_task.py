@@ -52,7 +52,7 @@ class TaskEnd:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a task stands after it was to be ended; `status` None: there is no such task.
+    """A task's state after a request to end it; `status` None: there is no such task.
 
     `changed`: this call has ended it. `running`: its last attempt, where the node may still run that.
     """
