@@ -164,18 +164,6 @@ def test_a_test_that_a_page_names_exists() -> None:
     assert named <= there | modules
 
 
-def test_the_code_map_names_files_and_folders_that_exist() -> None:
-    named = re.findall(r"`([\w/]+(?:\.py|/))`", (ROOT / "docs/code-map.md").read_text("utf-8"))
-    assert len(named) > 20
-    assert [name for name in named if not (ROOT / name).exists()] == []
-
-
-def test_the_code_map_names_the_folders_of_the_tests() -> None:
-    (row,) = re.findall(r"^\| `tests/` \| (.*) \|$", (ROOT / "docs/code-map.md").read_text("utf-8"), re.MULTILINE)
-    there = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("_")}
-    assert set(re.findall(r"`(\w+)`", row)) == there
-
-
 def test_the_index_of_decisions_is_what_the_records_say() -> None:
     folder = ROOT / "docs/adr"
     rows = re.findall(
