@@ -24,7 +24,6 @@ from api.middleware.target import Utf8Target
 from api.middleware.tracing import Tracing
 from api.openapi import docs, document
 from api.routes import (
-    access,
     alerts,
     audit,
     batches,
@@ -39,6 +38,7 @@ from api.routes import (
     operations,
     probes,
     reports,
+    roles,
     steering,
     streams,
     tasks,
@@ -94,9 +94,9 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
-    access.check_complete(ROUTERS)
+    roles.check_complete(ROUTERS)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX, dependencies=[Depends(access.check_role)])
+        app.include_router(router, prefix=PREFIX, dependencies=[Depends(roles.check_role)])
     app.include_router(metrics.router)
     probes.install(app, context)
     console.install(app, context)

@@ -17,8 +17,8 @@ from api.http.envelope import Envelope, ok
 from api.http.errors import BadRequest
 from api.middleware import rate_limit
 from api.middleware.authentication import CallerOf
-from api.routes import access, receivers
-from api.routes.create_task import new_task, said, weight_of
+from api.routes import receivers
+from api.routes.create_task import check_app, check_creator, new_task, said, weight_of
 from api.schemas.batches import MOST, MOST_APPS, MOST_TYPES, CreateBatch
 from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
 from api.schemas.params import IdempotencyKey
@@ -109,8 +109,8 @@ def _prepared(
     flows: set[str] = set()
     for index, one in enumerate(body.tasks):
         at = where(index)
-        access.check_creator(caller, one.user_id, at)
-        access.check_app(caller, one.app, at)
+        check_creator(caller, one.user_id, at)
+        check_app(caller, one.app, at)
         check_depth_here(one.payload, f"{at}payload")
         if body.group_id is not None and one.group_id not in (None, body.group_id):
             raise BadRequest(f"{at}groupId", "与批次的 groupId 不同")

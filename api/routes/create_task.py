@@ -14,8 +14,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from api.dependencies import Context, ContextOf
 from api.http.body import JsonBody, check_depth
 from api.http.envelope import Envelope, ok
+from api.http.errors import BadRequest, Forbidden
 from api.middleware.authentication import CallerOf
-from api.routes import access, receivers, waiting
+from api.routes import receivers, waiting
 from api.routes.waiting import Prefer
 from api.schemas.create_task import CreateTask, TaskCreated
 from api.schemas.fields import unix_ms
@@ -29,9 +30,9 @@ from infra.db.transactions import create_task as transaction
 from infra.db.transactions.create_task import NO_LIMITS, Created, Limits, NewTask
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
-from workflows.domain.errors import DeadlinePassed
+from workflows.domain.errors import BeyondGrants, DeadlinePassed
 from workflows.domain.gpu import PriorityQueue
-from workflows.domain.priority import class_of
+from workflows.domain.priority import DEFAULT_PRIORITY, class_of
 from workflows.domain.role import Role
 from workflows.messages import TaskInput
 
@@ -57,8 +58,8 @@ async def create_task(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> dict[str, Any]:
-    access.check_creator(caller, body.user_id)
-    access.check_app(caller, body.app)
+    check_creator(caller, body.user_id)
+    check_app(caller, body.app)
     await check_depth(body.payload, "payload")
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
@@ -73,6 +74,29 @@ async def create_task(
         now = await context.database.single(lambda c: task_queries.get(c, task_id))
         created["data"] = created["data"] if now is None else TaskCreated.of(now)
     return created
+
+
+def check_creator(caller: Caller, user_id: str, where: str = "") -> None:
+    """Let users create only tasks of their own, unless the key may act for others. Raises Forbidden.
+
+    `where`, here and below, is what comes before a field's name in the refusal.
+    """
+    if caller.role is Role.USER and caller.owner != user_id and not caller.acts_for_others:
+        raise Forbidden(f"权限不足: {where}userId 必须是密钥的所有者")
+
+
+def check_app(caller: Caller, app: str, where: str = "") -> None:
+    """Check that the key was granted the app. Raises BeyondGrants."""
+    if not caller.grants.allow_app(app):
+        raise BeyondGrants(f"{where}app 不在密钥的授权范围内")
+
+
+def priority_for(caller: Caller, asked: int | None, where: str = "") -> int:
+    """The priority of a new task; `asked` is None if the field is missing. Raises BadRequest."""
+    priority = caller.grants.priority(asked, DEFAULT_PRIORITY)
+    if priority is None:
+        raise BadRequest(f"{where}priority", "超出密钥允许的最大值")
+    return priority
 
 
 def new_task(
@@ -91,7 +115,7 @@ def new_task(
     Raises BadRequest; `where` is what comes before the field's name in that.
     """
     settings = context.settings
-    priority = access.priority_for(caller, body.priority if "priority" in body.model_fields_set else None, where)
+    priority = priority_for(caller, body.priority if "priority" in body.model_fields_set else None, where)
     return NewTask(
         task_id=new_task_id(),
         task_type=body.task_type,

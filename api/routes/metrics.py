@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 
 from api.dependencies import Context, ContextOf
 from api.middleware.authentication import METRICS
-from api.routes.access import check_operator
+from api.routes.roles import check_operator
 from infra.metrics import exposition, fleet, process
 from infra.metrics.fleet import Fleet
 

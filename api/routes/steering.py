@@ -65,7 +65,7 @@ async def change_task(
     task_id: TaskId,
     body: Annotated[ChangeTask, Depends(JsonBody(ChangeTask))],
 ) -> dict[str, Any]:
-    priority = access.priority_for(caller, body.priority)
+    priority = create_task.priority_for(caller, body.priority)
     task = await access.read_task(context, caller, task_id, task_queries.original)
     capacity = await context.forecast.of(task.task_type, vip=class_of(priority) is PriorityQueue.VIP)
     weight = create_task.weight_of(context, task.flow, task.app, task.granted_apps)
@@ -96,8 +96,8 @@ async def retry_task(
     context: ContextOf, caller: CallerOf, task_id: TaskId, idempotency_key: IdempotencyKey = None
 ) -> dict[str, Any]:
     original = await access.read_task(context, caller, task_id, task_queries.original)
-    access.check_app(caller, original.app)
-    access.priority_for(caller, original.priority)
+    create_task.check_app(caller, original.app)
+    create_task.priority_for(caller, original.priority)
     if original.status not in RETRIED:
         raise NotInThisState(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
     if original.purged:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.routes.access import ALLOWED
+from api.routes.roles import ALLOWED
 from workers.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""The roles of keys (INVARIANTS, "Who may call what"); the endpoints of each role are in `api.routes.access`."""
+"""The roles of keys (INVARIANTS, "Who may call what"); the endpoints of each role are in `api.routes.roles`."""
 
 from __future__ import annotations
 

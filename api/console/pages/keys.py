@@ -7,7 +7,7 @@ from typing import Any
 from api.console.page import Asked, Page
 from api.console.paging import PER_PAGE, Pager
 from api.console.texts import N_
-from api.routes.access import ADMIN
+from api.routes.roles import ADMIN
 from infra.db.ops import api_keys
 
 

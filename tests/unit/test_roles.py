@@ -1,4 +1,4 @@
-"""Access: every endpoint with every role, through the whole application on a database of nothing."""
+"""Roles: every endpoint with every role, through the whole application on a database of nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from api.app import ROUTERS
 from api.routes import gpus, tasks
-from api.routes.access import ALLOWED, check_complete
+from api.routes.roles import ALLOWED, check_complete
 from tests.api.access_table import CASES, MAY, ROLES
 from tests.api.specification import SECTIONS
 from tests.unit.whole_api import ask
