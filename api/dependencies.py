@@ -22,8 +22,9 @@ from infra.events.hub import Hub
 from infra.nodes.address_policy import AllowList
 from infra.nodes.beats import Beats
 from infra.settings import Settings
-from infra.temporal.gateway import Starter, TemporalGateway
+from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
+from infra.temporal.task_workflows import Starter
 from infra.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra.temporal.gateway import task_workflow_id
+from infra.temporal.task_workflows import task_workflow_id
 from workflows.domain.task import FAILURE_TYPES
 from workflows.messages import TaskSummary
 from workflows.task import TASK_STATUS

@@ -16,8 +16,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from infra.settings import Settings
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
-from infra.temporal.gateway import TemporalGateway, node_workflow_id, task_workflow_id
+from infra.temporal.gateway import TemporalGateway, node_workflow_id
 from infra.temporal.reachability import CALL
+from infra.temporal.task_workflows import task_workflow_id
 from workflows.messages import GpuHealthState
 
 log = logging.getLogger(__name__)

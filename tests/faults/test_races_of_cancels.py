@@ -21,7 +21,7 @@ from temporalio.client import WorkflowExecutionStatus
 from infra.db.session import Database
 from infra.db.tasks import outbox
 from infra.db.transactions import cancel_task
-from infra.temporal.gateway import UNTIL_ITS_GRANT, task_workflow_id
+from infra.temporal.task_workflows import UNTIL_ITS_GRANT, task_workflow_id
 from tests.conftest import eventually
 from tests.db.life import Life
 from tests.db.rows import CREATOR

@@ -22,8 +22,8 @@ from infra.db.repair import verify
 from infra.db.session import Database
 from infra.settings import ENV_PREFIX, Settings
 from infra.temporal import executions
-from infra.temporal.gateway import task_workflow_id
 from infra.temporal.schedules import MONITOR
+from infra.temporal.task_workflows import task_workflow_id
 from tests.conftest import eventually
 from tests.e2e.inside import is_started
 from workers.stack.process import run_to_end

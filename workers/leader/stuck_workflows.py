@@ -21,8 +21,9 @@ from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import collect_attempt, judge_nodes
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
-from infra.temporal.gateway import TemporalGateway, task_workflow_id
+from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import NODE, TASK, OpenWorkflows, StuckRun
+from infra.temporal.task_workflows import task_workflow_id
 from workflows.messages import TaskInput
 
 EVERY_S = 5.0

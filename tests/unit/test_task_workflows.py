@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from infra.temporal.access import TemporalAway
-from infra.temporal.gateway import Starter
+from infra.temporal.task_workflows import Starter
 from tests.conftest import eventually
 from workflows.messages import Grant, TaskInput
 
