@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from msgspec import Raw
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.node_answers import end_of
+from activities.short_work import ShortWork
 from infra import telemetry
 from infra.db.attempts import dispatch_order
 from infra.db.attempts.dispatch_order import Order
 from infra.db.session import Database
-from infra.db.slots.forecast import Forecast
 from infra.db.transactions import accept_attempt, end_at_limit, settle_attempt
 from infra.db.transactions.collect_attempt import ACTOR
 from infra.db.transactions.report import Report, take_result
-from infra.json import strict_json
 from infra.nodes.address import NodeAddress
 from infra.nodes.answer import Answer
 from infra.nodes.client import NO_HTTP, NodeClient, NodeUnreachable
@@ -32,17 +28,12 @@ from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import AttemptRef, Delivery, Dispatched
-from workflows.policies import DISPATCH_WINDOW, FIRST_DISPATCH
+from workflows.policies import DISPATCH_WINDOW
 
 ANSWERS = 3
 """Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
 NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
 """Readiness states that waiting does not clear (node protocol, `/health-check`)."""
-WAIT_S = 1
-AT_ONCE = 50
-"""Answers that a process waits for at the same time: each holds a workflow task, of which a worker has a hundred."""
-SPARE_S = 0.5
-"""Time that a first try needs beside the wait: to connect, and to store the result."""
 
 
 class Dispatch:
@@ -81,8 +72,8 @@ class Dispatch:
                 answer = await self._nodes.put(
                     NodeAddress(order.ip, order.port, order.secret),
                     f"{ref.task_id}-{ref.attempt}",
-                    _body(order, self._base_url),
-                    _headers(order) | preference,
+                    order.body(self._base_url),
+                    order.headers() | preference,
                 )
         except ForbiddenAddress:
             return await self._settle(ref, End(Outcome.UNREACHABLE, "节点地址不再被允许"))
@@ -152,39 +143,6 @@ class Dispatch:
         return Dispatched(Delivery.RUNNING if settled.answer is settle_attempt.Answer.ACCEPTED else Delivery.CLOSED)
 
 
-class ShortWork:
-    """Has short work answered in its dispatch (ADR 0031), which saves a signal, a timer and a workflow task."""
-
-    def __init__(self, forecast: Forecast) -> None:
-        self._forecast = forecast
-        self._waiting = 0
-
-    @asynccontextmanager
-    async def preference(self, order: Order) -> AsyncIterator[dict[str, str]]:
-        """The headers with which a node is asked to hold its answer; none if it is not to be held."""
-        if self._waiting >= AT_ONCE or not await self._is_short(order):
-            yield {}
-            return
-        self._waiting += 1
-        try:
-            yield {"Prefer": f"wait={WAIT_S}"}
-        finally:
-            self._waiting -= 1
-
-    async def _is_short(self, order: Order) -> bool:
-        """Only a first try waits, for at most half of the task's timeout, if the work usually ends within that time."""
-        if not activity.info().is_local or _left_s() < WAIT_S + SPARE_S or order.timeout_ms < 2000 * WAIT_S:
-            return False
-        if order.expires_soon:
-            return False
-        return await self._forecast.usual_s(order.task_type) <= WAIT_S
-
-
-def _left_s() -> float:
-    """Seconds left for this try; they count from the moment in which it was scheduled."""
-    return (activity.info().scheduled_time + FIRST_DISPATCH - datetime.now(UTC)).total_seconds()
-
-
 def _unclear(detail: str) -> Dispatched:
     """Raise DispatchAmbiguous, to be tried again, until the window since the first try has passed."""
     info = activity.info()
@@ -197,34 +155,3 @@ def _repeat(detail: str) -> NoReturn:
     message = f"the node's answer leaves the attempt open: {detail}"
     activity.logger.warning("%s", message)
     raise ApplicationError(message, type="DispatchAmbiguous", category=ApplicationErrorCategory.BENIGN)
-
-
-def _input(payload: str) -> Raw | dict[str, str]:
-    """A JSON object as it was written; anything else as a string (NODE_PROTOCOL)."""
-    try:
-        strict_json.check_text(payload)
-    except ValueError:
-        return {"payload": payload}
-    return Raw(payload) if payload.lstrip().startswith("{") else {"payload": payload}
-
-
-def _body(order: Order, base_url: str) -> dict[str, Any]:
-    return {
-        "input": _input(order.payload),
-        "context": {
-            "taskId": order.task_id,
-            "attempt": order.attempt,
-            "taskType": order.task_type,
-            "app": order.app,
-            "userId": order.user_id,
-            "env": order.env,
-            "timeout": order.timeout_ms,
-        },
-        "webhook": f"{base_url}/api/v2/tasks/{order.task_id}",
-    }
-
-
-def _headers(order: Order) -> dict[str, str]:
-    headers = {"X-Attempt-Token": order.token}
-    traceparent = telemetry.traceparent_in(order.traceparent)
-    return headers | ({"traceparent": traceparent} if traceparent else {})

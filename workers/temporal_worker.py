@@ -16,12 +16,13 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.dispatch import Dispatch, ShortWork
+from activities.dispatch import Dispatch
 from activities.monitor import MonitorSteps
 from activities.nodes import NodeSteps
 from activities.operations import OperationSteps
 from activities.reconciler import Reconciler
 from activities.retention import RetentionSteps
+from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from activities.webhooks import WebhookSteps
 from infra import telemetry

@@ -11,9 +11,10 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.dispatch import Dispatch, ShortWork
+from activities.dispatch import Dispatch
 from activities.nodes import NodeSteps
 from activities.reconciler import DELIVERY_S, OVERDUE_S, UNHEARD_S, Reconciler
+from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from infra.db.repair import drift
 from infra.db.transactions import accept_attempt, settle_attempt

@@ -6,7 +6,7 @@ import time
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from activities.dispatch import WAIT_S
+from activities.short_work import WAIT_S
 from tests.conftest import Api, MakeNode, eventually
 from tests.e2e.inside import signals, steps_of
 from tests.fake_node import FakeNode

@@ -1,11 +1,16 @@
-"""What a dispatch needs to know, in one read."""
+"""What a dispatch needs to know, in one read, and what the node is sent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from msgspec import Raw
+
+from infra import telemetry
 from infra.db.connection import Connection
 from infra.db.tasks import limits
+from infra.json import strict_json
 from infra.nodes.address import NodeAddress
 
 ANSWER_S = 5.0
@@ -50,6 +55,27 @@ class Order:
     past: str | None = None  # the limit of the task that has passed, while no node has accepted the attempt
     expires_soon: bool = False
 
+    def body(self, base_url: str) -> dict[str, Any]:
+        """The body of the dispatch (NODE_PROTOCOL)."""
+        return {
+            "input": _input(self.payload),
+            "context": {
+                "taskId": self.task_id,
+                "attempt": self.attempt,
+                "taskType": self.task_type,
+                "app": self.app,
+                "userId": self.user_id,
+                "env": self.env,
+                "timeout": self.timeout_ms,
+            },
+            "webhook": f"{base_url}/api/v2/tasks/{self.task_id}",
+        }
+
+    def headers(self) -> dict[str, str]:
+        """Its headers: the attempt's token, and the trace that the node joins."""
+        traceparent = telemetry.traceparent_in(self.traceparent)
+        return {"X-Attempt-Token": self.token} | ({"traceparent": traceparent} if traceparent else {})
+
 
 async def order(connection: Connection, task_id: str, attempt: int) -> Order | None:
     """The dispatch of an open attempt; None where it is closed."""
@@ -66,3 +92,12 @@ async def address(connection: Connection, task_id: str, attempt: int, *, closed:
 async def is_on_active_node(connection: Connection, task_id: str, attempt: int) -> bool:
     """Whether the attempt's node is ACTIVE."""
     return await connection.one(bool, _IS_ON_ACTIVE_NODE, {"task_id": task_id, "attempt": attempt})
+
+
+def _input(payload: str) -> Raw | dict[str, str]:
+    """A JSON object as it was written; anything else as a string (NODE_PROTOCOL)."""
+    try:
+        strict_json.check_text(payload)
+    except ValueError:
+        return {"payload": payload}
+    return Raw(payload) if payload.lstrip().startswith("{") else {"payload": payload}
