@@ -21,7 +21,6 @@ AT_RUN_TIME = {
     ("ops/event_log", "_page"): "its callers give constants",
     ("ops/audit", "page"): "the conditions are values of _FILTERS",
     ("ops/audit", "before"): "the conditions are values of _FILTERS",
-    ("slots/search", "_candidate"): "its callers give constants",
     ("tasks/transitions", "_moved"): "its callers give constants",
     ("locks", "_release"): "its callers give constants",
     ("transactions/forget", "_each"): "its callers give constants",

@@ -13,10 +13,11 @@ from infra.db.ops.audit import Action
 from infra.db.queue import order
 from infra.db.session import Transaction
 from infra.db.slots import eligibility, search
-from infra.db.slots.search import Claim, Seeker
+from infra.db.slots.search import Seeker
 from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import claim_slot
+from infra.db.transactions.claim_slot import Claim
 from infra.temporal.notifications import Granted, Notifications
 from workflows.domain.errors import NotInThisState, TaskNotFound
 from workflows.domain.gpu import PriorityQueue
@@ -56,6 +57,7 @@ class Share:
 
 @dataclass(frozen=True)
 class _Task(Seeker):
+    status: str
     user_id: str
     app: str
     priority: int
@@ -121,7 +123,9 @@ async def _change(
     await audit.record(connection, by, Action.TASK_PRIORITY, task_id, detail)
     task = await _read(connection, task_id)
     searches = claims_slot and task.waiting_since is not None
-    return _Changed(task, await search.find(connection, task)) if searches else _Changed(task)
+    if not searches:
+        return _Changed(task)
+    return _Changed(task, Claim.of(task.status, await search.find(connection, task)))
 
 
 async def _read(connection: Connection, task_id: str) -> _Task:

@@ -9,8 +9,8 @@ from functools import partial
 from infra.db import holding, locks
 from infra.db.connection import Connection
 from infra.db.session import Transaction
-from infra.db.slots import eligibility, search
-from infra.db.slots.search import Claim, Seeker
+from infra.db.slots import assign, eligibility, search
+from infra.db.slots.search import Found, Seeker
 from infra.db.tasks import limits
 from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
@@ -29,7 +29,36 @@ _ENQUEUE = (  # `attempts` is as it was read: so a claim that came in between is
 
 
 @dataclass(frozen=True)
+class Claim(Found):
+    """The result of a task's search for a slot, and what else may have become of the task.
+
+    `settled` is a closed attempt that its workflow has not collected. `past`: a limit of the task that has passed, so
+    the task is to be ended. `running`: the last attempt of a task that has ended, where its node may still run it.
+    With none of the five the search is not over, or the task is unknown or has ended.
+    """
+
+    status: TaskStatus | None = None
+    settled: Grant | None = None
+    cancelled: bool = False
+    past: EndReason | None = None
+    running: Grant | None = None
+    tried: str | None = None  # the node that was waited for
+
+    @classmethod
+    def of(cls, status: str, found: Found, tried: str | None = None) -> Claim:
+        """What a search has found for a task of this status."""
+        return cls(found.grant, found.others, found.waiting, TaskStatus(status), tried=tried)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to look for."""
+        ended = self.status is None or self.status in TERMINAL
+        return ended or self.waiting or any(one is not None for one in (self.grant, self.settled, self.past))
+
+
+@dataclass(frozen=True)
 class _Task(Seeker):
+    status: str
     end_reason: str | None
     waiting_since: datetime | None
     attempts: int
@@ -69,14 +98,19 @@ async def _search(connection: Connection, task_id: str) -> Claim:
         return found
     if row.waiting_since is None:
         await connection.execute(_ENQUEUE, {"task_id": task_id, "attempts": row.attempts})
-    return await search.find(connection, row)
+    return Claim.of(row.status, await search.find(connection, row))
 
 
 async def _search_on(connection: Connection, task_id: str, tried: list[str]) -> Claim:
+    """Assign the slots of one more node, waiting for its row; `waiting` if there is none."""
     row, found = await _hold(connection, task_id)
     if row is None or found.over:
         return found
-    return await search.one_more(connection, row, tried)
+    gpu_id = await search.candidate(connection, row, tried, skip_locked=False)
+    if gpu_id is None:
+        return Claim.of(row.status, Found(waiting=True))
+    granted = await assign.assign(connection, gpu_id)
+    return Claim.of(row.status, Found().after(task_id, granted), gpu_id)
 
 
 async def _hold(connection: Connection, task_id: str) -> tuple[_Task | None, Claim]:
@@ -96,7 +130,7 @@ def _found(row: _Task | None) -> Claim:
     """The claim that the row of a task and its last attempt show."""
     if row is None:
         return Claim()
-    found = Claim(TaskStatus(row.status), cancelled=row.end_reason == EndReason.CANCELLED)
+    found = Claim(status=TaskStatus(row.status), cancelled=row.end_reason == EndReason.CANCELLED)
     if row.attempt is None or row.gpu_id is None:
         return replace(found, past=None if row.past is None else EndReason(row.past))
     last = Grant(row.attempt, row.gpu_id)

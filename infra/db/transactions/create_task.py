@@ -15,7 +15,7 @@ from infra.db.queue import order, position
 from infra.db.queue.position import Milestones, Place
 from infra.db.slots import search
 from infra.db.slots.capacity import Capacity
-from infra.db.slots.search import Claim, Seeker
+from infra.db.slots.search import Found, Seeker
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
 from infra.db.tasks import outbox
 from infra.temporal.notifications import Granted
@@ -185,9 +185,9 @@ async def create(
         seen = await _seen(connection, task)
         assert seen is not None  # nothing else conflicts, and no task is ever removed
         return _earlier(seen)
-    found = Claim(waiting=not free)
+    found = Found(waiting=not free)
     if free and claims_slot:
-        seeker = Seeker(row.task_id, row.status, task.task_type, vip, failed_on=[], barred_on=[])
+        seeker = Seeker(row.task_id, task.task_type, vip, failed_on=[], barred_on=[])
         found = await search.find(connection, seeker)
     if found.grant is None and (found.waiting or not claims_slot):  # else nobody knows yet
         limits.check_wait(wait_s)
