@@ -16,10 +16,11 @@ from infra.db.ops import api_keys
 from infra.db.session import Database, is_unavailable
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import operations, outbox, queries
+from infra.db.tasks.new_task import NewTask
 from infra.db.tasks.operations import Operation, Progress, Turn
 from infra.db.tasks.queries import Original
 from infra.db.transactions import retry_task, work_off
-from infra.db.transactions.create_task import Created, NewTask
+from infra.db.transactions.create_task import Created
 from infra.db.transactions.work_off import Room
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway

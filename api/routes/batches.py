@@ -25,10 +25,10 @@ from api.schemas.params import IdempotencyKey
 from infra import telemetry
 from infra.db.ops.api_keys import Caller
 from infra.db.slots import assign
+from infra.db.tasks.new_task import NewTask, TimeBounds
 from infra.db.transactions import create_batch as transaction
 from infra.db.transactions import node_state
 from infra.db.transactions.create_batch import Entry, where
-from infra.db.transactions.create_task import Limits, NewTask
 from infra.json.off_loop import off_loop
 from workflows.domain import shares
 from workflows.domain.role import Role
@@ -65,7 +65,7 @@ async def create_batch(
     size = sum(len(task.payload) for task in body.tasks) + MAX_PAYLOAD
     signer = await receivers.signer_of(context, caller, [one.webhook for one in body.tasks])
     batch = await off_loop.run(size, lambda: _prepared(context, caller, body, idempotency_key, trace, signer))
-    entries = [await _entry(context, caller, task, limits) for task, limits in batch.tasks]
+    entries = [await _entry(context, caller, task, bounds) for task, bounds in batch.tasks]
     claims_slot = not context.temporal.away
     created = await context.database.run(
         lambda c: transaction.create(
@@ -89,7 +89,7 @@ async def create_batch(
 class _Batch:
     """The tasks of a batch, and their rows as they are written."""
 
-    tasks: list[tuple[NewTask, Limits]]
+    tasks: list[tuple[NewTask, TimeBounds]]
     rows: list[str]
 
 
@@ -104,7 +104,7 @@ def _prepared(
     """Check each task, and complete it. Off the event loop. Raises what the checks of a single creation raise."""
     group = f"batch {body.group_id or ''}".encode()
     request_hash = hashlib.sha256(b"\n".join([group, *map(said, body.tasks)])).hexdigest()
-    tasks: list[tuple[NewTask, Limits]] = []
+    tasks: list[tuple[NewTask, TimeBounds]] = []
     types: set[int] = set()
     flows: set[str] = set()
     for index, one in enumerate(body.tasks):
@@ -121,7 +121,7 @@ def _prepared(
         types.add(task.task_type)
         flows.add(shares.named(task.flow, task.app))
         _check_variety(at, types, flows)
-        tasks.append((task, Limits(expires_in_ms=one.expires_in, max_wait_s=one.max_wait)))
+        tasks.append((task, TimeBounds(expires_in_ms=one.expires_in, max_wait_s=one.max_wait)))
     return _Batch(tasks, transaction.written(tasks))
 
 
@@ -133,10 +133,10 @@ def _check_variety(at: str, types: Collection[int], flows: Collection[str]) -> N
         raise BadRequest(f"{at}app", f"超出每个批次 {MOST_APPS} 个应用的上限")
 
 
-async def _entry(context: Context, caller: Caller, task: NewTask, limits: Limits) -> Entry:
+async def _entry(context: Context, caller: Caller, task: NewTask, bounds: TimeBounds) -> Entry:
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
     weight = weight_of(context, task.flow, task.app, caller.grants.apps)
-    return Entry(task, limits, weight, capacity)
+    return Entry(task, bounds, weight, capacity)
 
 
 async def _assign_free_slots(context: Context, task_types: list[int]) -> None:

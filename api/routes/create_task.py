@@ -26,8 +26,9 @@ from infra.db import clock
 from infra.db.ops.api_keys import Caller
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.identity import new_task_id
+from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds
 from infra.db.transactions import create_task as transaction
-from infra.db.transactions.create_task import NO_LIMITS, Created, Limits, NewTask
+from infra.db.transactions.create_task import Created
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import BeyondGrants, DeadlinePassed
@@ -65,9 +66,9 @@ async def create_task(
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
     signer = await receivers.signer_of(context, caller, [body.webhook])
     task = new_task(context, caller, body, idempotency_key, _hash(body), new_trace(), signer=signer)
-    limits = Limits(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
+    bounds = TimeBounds(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
-    created = await create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, limits=limits)
+    created = await create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, bounds=bounds)
     task_id = created["data"].task_id
     if applied := await waiting.for_end(request, context, task_id, prefer):
         response.headers.update(applied)
@@ -166,7 +167,7 @@ async def create(
     *,
     apps: Container[str] | None,
     max_waiting: int | None,
-    limits: Limits = NO_LIMITS,
+    bounds: TimeBounds = NO_BOUNDS,
 ) -> dict[str, Any]:
     """Create the task and start its workflow. `apps` are those granted to the key whose share it takes.
 
@@ -183,7 +184,7 @@ async def create(
             weight=weight,
             by=by,
             max_waiting=max_waiting,
-            limits=limits,
+            bounds=bounds,
             claims_slot=not context.temporal.away,  # else it would hold a slot that nobody dispatches to
             milestones=milestones,
         )

@@ -12,6 +12,7 @@ from infra.db.queue import position
 from infra.db.queue.position import Place
 from infra.db.slots import capacity
 from infra.db.tasks import queries as task_queries
+from infra.db.tasks.new_task import NewTask
 from infra.db.transactions import (
     claim_slot,
     collect_attempt,
@@ -21,7 +22,6 @@ from infra.db.transactions import (
     release_attempt,
     settle_attempt,
 )
-from infra.db.transactions.create_task import NewTask
 from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.sessions import Session

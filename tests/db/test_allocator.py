@@ -24,8 +24,8 @@ from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
 from infra.db.repair.invariants import DRAINED
 from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.tasks.new_task import NewTask
 from infra.db.transactions import claim_slot, collect_attempt, create_task, node_state, release_attempt, settle_attempt
-from infra.db.transactions.create_task import NewTask
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
 from tests.db.sessions import untyped

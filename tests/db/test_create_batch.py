@@ -15,9 +15,10 @@ import pytest
 from infra.db.ops import counters
 from infra.db.session import Database
 from infra.db.slots import capacity
+from infra.db.tasks import new_task
+from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds
 from infra.db.transactions import create_batch, create_task
 from infra.db.transactions.create_batch import CreatedBatch, Entry
-from infra.db.transactions.create_task import NO_LIMITS, Limits, NewTask
 from tests.conftest import eventually
 from tests.db import rows
 from tests.db.life import Life
@@ -34,15 +35,15 @@ def new(name: str, task_type: int = 1, app: str = "a", *, vip: bool = False, **m
 
 
 async def batch(
-    connection: Any, tasks: list[NewTask], limits: list[Limits] | None = None, **options: Any
+    connection: Any, tasks: list[NewTask], bounds: list[TimeBounds] | None = None, **options: Any
 ) -> CreatedBatch:
-    limits = limits or [NO_LIMITS] * len(tasks)
+    bounds = bounds or [NO_BOUNDS] * len(tasks)
     seen = {one: await capacity.read(connection, one) for one in {task.task_type for task in tasks}}
     entries = [
-        Entry(task, limit, WEIGHTS.get(task.app, 1.0), seen[task.task_type])
-        for task, limit in zip(tasks, limits, strict=True)
+        Entry(task, bound, WEIGHTS.get(task.app, 1.0), seen[task.task_type])
+        for task, bound in zip(tasks, bounds, strict=True)
     ]
-    pieces = create_batch.written(list(zip(tasks, limits, strict=True)))
+    pieces = create_batch.written(list(zip(tasks, bounds, strict=True)))
     return await create_batch.create(connection, entries, pieces, by=rows.CREATOR, **options)
 
 
@@ -184,13 +185,13 @@ async def test_a_fault_names_its_index(life: Life) -> None:
     with pytest.raises(DeadlinePassed, match=r"tasks\[2\]\.deadline 必须"):
         await batch(life.connection, [new(f"t{n}", deadline=past if n > 1 else None) for n in range(4)])
     with pytest.raises(WaitTooLong, match=r"tasks\[1\]\.maxWait") as refused:
-        await batch(life.connection, [new("x"), new("y")], [NO_LIMITS, Limits(max_wait_s=5)])
-    assert refused.value.retry_after_s == create_task.UNKNOWN_RETRY_S
+        await batch(life.connection, [new("x"), new("y")], [NO_BOUNDS, TimeBounds(max_wait_s=5)])
+    assert refused.value.retry_after_s == new_task.UNKNOWN_RETRY_S
 
 
 async def test_free_slots_allow_no_wait_at_all(life: Life) -> None:
     await life.node("n", [1], slots=3)
-    at_once = [Limits(max_wait_s=0)] * 4
+    at_once = [TimeBounds(max_wait_s=0)] * 4
     with pytest.raises(WaitTooLong, match=r"tasks\[3\]"):
         await batch(life.connection, [new(f"t{n}") for n in range(4)], at_once)
     await life.do("DELETE FROM outbox")
@@ -202,11 +203,11 @@ async def test_free_slots_allow_no_wait_at_all(life: Life) -> None:
 
 
 async def test_two_batches_at_once_do_not_count_the_same_slots(engine: Sessions) -> None:
-    limits = [Limits(max_wait_s=0)] * 3
+    bounds = [TimeBounds(max_wait_s=0)] * 3
     async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
         await Life(third).node("n", [1], slots=3)
-        await batch(one, [new(f"one{n}") for n in range(3)], limits)
-        second = asyncio.create_task(batch(other, [new(f"two{n}") for n in range(3)], limits))
+        await batch(one, [new(f"one{n}") for n in range(3)], bounds)
+        second = asyncio.create_task(batch(other, [new(f"two{n}") for n in range(3)], bounds))
         waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7112 AND NOT granted)"
         await eventually(lambda: third.one(bool, waits))
         await one.commit()
@@ -217,7 +218,7 @@ async def test_two_batches_at_once_do_not_count_the_same_slots(engine: Sessions)
 
 
 async def test_relative_limits_begin_with_the_batch(life: Life) -> None:
-    await batch(life.connection, [new("t"), new("u")], [Limits(expires_in_ms=60_000), NO_LIMITS])
+    await batch(life.connection, [new("t"), new("u")], [TimeBounds(expires_in_ms=60_000), NO_BOUNDS])
     left = "SELECT extract(epoch FROM expires_at - created_at)::float FROM tasks WHERE task_id = 't'"
     assert 59.9 < await life.scalar(left) < 60.1
     assert (await life.task("u")).expires_at is None

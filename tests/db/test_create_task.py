@@ -10,8 +10,9 @@ from infra.db.queue import position
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity, Nodes
 from infra.db.tasks import outbox
+from infra.db.tasks.new_task import NewTask
 from infra.db.transactions import create_task
-from infra.db.transactions.create_task import Created, NewTask
+from infra.db.transactions.create_task import Created
 from tests.db import rows
 from tests.db.life import Life
 from workflows.domain.queue_policy import QueuePolicy

@@ -10,8 +10,9 @@ from typing import Any
 from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.slots.capacity import Capacity
+from infra.db.tasks.new_task import NewTask
 from infra.db.transactions import claim_slot, create_task, settle_attempt
-from infra.db.transactions.create_task import Created, NewTask
+from infra.db.transactions.create_task import Created
 from infra.temporal.notifications import Notifications
 from tests.conftest import eventually
 from tests.db import rows

@@ -10,8 +10,8 @@ from infra.db.attempts import dispatch_order
 from infra.db.connection import only
 from infra.db.slots import assign, capacity
 from infra.db.tasks import limits
+from infra.db.tasks.new_task import NewTask, TimeBounds
 from infra.db.transactions import accept_attempt, claim_slot, create_task, end_at_limit, end_task
-from infra.db.transactions.create_task import Limits, NewTask
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.rows import NOW, Sql
@@ -149,7 +149,7 @@ async def create(life: Life, task: NewTask, **options: Any) -> create_task.Creat
 
 
 async def test_an_expiry_counts_from_the_creation_by_the_database_s_clock(life: Life) -> None:
-    await create(life, new("t"), limits=Limits(expires_in_ms=60_000))
+    await create(life, new("t"), bounds=TimeBounds(expires_in_ms=60_000))
     away = await life.scalar("SELECT extract(epoch FROM expires_at - created_at)::float FROM tasks")
     assert away == pytest.approx(60, abs=1)
 
@@ -166,21 +166,21 @@ async def test_a_past_deadline_is_refused_unless_the_same_request_came_before(li
 @pytest.mark.parametrize(("max_wait_s", "retry_after_s"), [(0, 60), (1, 60)])
 async def test_an_unknown_wait_is_too_long(life: Life, max_wait_s: int, retry_after_s: int) -> None:
     await rows.task(life.connection, "earlier", lineage="k", idempotency_key="key", request_hash="key")
-    asked = Limits(max_wait_s=max_wait_s)
+    asked = TimeBounds(max_wait_s=max_wait_s)
     with pytest.raises(WaitTooLong) as refused:
-        await create(life, new("t"), limits=asked)
+        await create(life, new("t"), bounds=asked)
     assert refused.value.retry_after_s == retry_after_s
-    assert (await create(life, new("t", "key"), limits=asked)).row.task_id == "earlier"
+    assert (await create(life, new("t", "key"), bounds=asked)).row.task_id == "earlier"
 
 
 async def test_a_wait_is_taken_or_refused_by_its_estimate(life: Life) -> None:
     await life.node("n", [1])
-    assert (await create(life, new("first"), limits=Limits(max_wait_s=0))).grant is not None
-    estimate = (await create(life, new("waits"), limits=Limits(max_wait_s=MAX_WAIT_S))).row.estimated_wait_s
+    assert (await create(life, new("first"), bounds=TimeBounds(max_wait_s=0))).grant is not None
+    estimate = (await create(life, new("waits"), bounds=TimeBounds(max_wait_s=MAX_WAIT_S))).row.estimated_wait_s
     assert estimate > 1
     for max_wait_s in (0, 1):
         with pytest.raises(WaitTooLong) as refused:
-            await create(life, new(f"refused {max_wait_s}"), limits=Limits(max_wait_s=max_wait_s))
+            await create(life, new(f"refused {max_wait_s}"), bounds=TimeBounds(max_wait_s=max_wait_s))
         assert refused.value.retry_after_s >= estimate - max_wait_s
     assert await life.scalar("SELECT count(*) FROM tasks") == 2
 
@@ -189,13 +189,13 @@ async def test_where_the_free_slot_falls_to_a_better_task_it_is_refused(life: Li
     await rows.task(life.connection, "better", priority=2, queue_class=1, **OPEN)
     await rows.node(life.connection, "n", task_types=[1])
     with pytest.raises(WaitTooLong):
-        await create(life, new("t"), limits=Limits(max_wait_s=0))
+        await create(life, new("t"), bounds=TimeBounds(max_wait_s=0))
 
 
 async def test_without_an_engine_no_slot_is_free_at_once(life: Life) -> None:
     await life.node("n", [1])
     with pytest.raises(WaitTooLong):
-        await create(life, new("t"), limits=Limits(max_wait_s=0), claims_slot=False)
+        await create(life, new("t"), bounds=TimeBounds(max_wait_s=0), claims_slot=False)
 
 
 def test_every_limit_has_its_message() -> None:

@@ -10,8 +10,8 @@ from infra.db.ops.alerts import NewAlert
 from infra.db.repair import invariants, verify
 from infra.db.repair.invariants import Check
 from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.tasks.new_task import NewTask
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, create_task, node_state, settle_attempt
-from infra.db.transactions.create_task import NewTask
 from infra.settings import Settings
 from tests.db.one_connection import OneConnection
 from tests.db.rows import CREATOR

@@ -24,7 +24,7 @@ from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
 from infra.db.tasks import outbox
-from infra.db.transactions.create_task import Limits, NewTask, StoredTask
+from infra.db.tasks.new_task import NewTask, StoredTask, TimeBounds
 from workflows.domain import shares
 from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting, WaitTooLong
 
@@ -71,7 +71,7 @@ class Entry:
     """A task of a batch, with the fleet as it sees it."""
 
     task: NewTask
-    limits: Limits
+    bounds: TimeBounds
     weight: float
     capacity: Capacity
 
@@ -107,7 +107,7 @@ def key_of(idempotency_key: str | None, index: int) -> str | None:
     return idempotency_key if idempotency_key is None or index == 0 else f"{idempotency_key}\t{index}"
 
 
-def written(tasks: Sequence[tuple[NewTask, Limits]]) -> list[str]:
+def written(tasks: Sequence[tuple[NewTask, TimeBounds]]) -> list[str]:
     """The rows as JSON, in pieces. Takes a while: not for the event loop."""
     pieces: list[list[bytes]] = [[]]
     size = 0
@@ -120,9 +120,9 @@ def written(tasks: Sequence[tuple[NewTask, Limits]]) -> list[str]:
     return [f"[{b','.join(piece).decode()}]" for piece in pieces]
 
 
-def _rows(tasks: Sequence[tuple[NewTask, Limits]]) -> Iterator[bytes]:
-    for n, (task, limits) in enumerate(tasks, 1):
-        expires_in_s = None if limits.expires_in_ms is None else limits.expires_in_ms / 1000
+def _rows(tasks: Sequence[tuple[NewTask, TimeBounds]]) -> Iterator[bytes]:
+    for n, (task, bounds) in enumerate(tasks, 1):
+        expires_in_s = None if bounds.expires_in_ms is None else bounds.expires_in_ms / 1000
         yield msgspec.json.encode({**task.__dict__, "n": n, "expires_in_s": expires_in_s})
 
 
@@ -175,13 +175,13 @@ async def _up_to_date(connection: Connection, entries: Sequence[Entry]) -> list[
 
     No other batch with a `maxWait` counts the same slots until the transaction ends.
     """
-    limited = [entry for entry in entries if entry.limits.max_wait_s is not None]
+    limited = [entry for entry in entries if entry.bounds.max_wait_s is not None]
     if limited:
         await locks.waits(connection, {other for entry in limited for other in entry.capacity.pool})
     now: dict[tuple[int, bool], Capacity] = {}
     found = []
     for entry in entries:
-        if entry.limits.max_wait_s is not None:
+        if entry.bounds.max_wait_s is not None:
             vip = connection.policy.on_vip_nodes(vip=entry.task.queue_class > 0)
             key = (entry.task.task_type, vip)
             now[key] = now.get(key) or await capacity.read(connection, key[0], vip_nodes=vip)
@@ -258,7 +258,7 @@ def _wait_s(entry: Entry, ahead: int, index: int, *, claims_slot: bool) -> int |
     free = seen.nodes.slots - len(seen.remaining_s) if seen.nodes.free and claims_slot else 0
     if ahead >= free:
         try:
-            entry.limits.check_wait(wait_s)
+            entry.bounds.check_wait(wait_s)
         except WaitTooLong as error:
             raise WaitTooLong(error.retry_after_s, where(index)) from None
     return wait_s

@@ -18,76 +18,16 @@ from infra.db.slots.capacity import Capacity
 from infra.db.slots.search import Found, Seeker
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
 from infra.db.tasks import outbox
+from infra.db.tasks.new_task import NO_BOUNDS, NewTask, StoredTask, TimeBounds
 from infra.temporal.notifications import Granted
 from workflows.domain import shares
-from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting, WaitTooLong
+from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting
 from workflows.messages import Grant
 
 LAST = 2**62  # after every display id
 ESTIMATE_COUNTS = 500
 """The most tasks per type and class that a new task's estimate counts, so that creating costs the same at any
 length."""
-
-
-UNKNOWN_RETRY_S = 60
-"""Seconds until a caller may try again whose wait is unknown: a node that serves the type may be there then."""
-
-
-@dataclass(frozen=True)
-class NewTask:
-    """What a caller asks for, completed by the limits of its type."""
-
-    task_id: str
-    task_type: int
-    user_id: str
-    app: str
-    priority: int
-    queue_class: int
-    payload: str
-    env: str | None
-    timeout_ms: int
-    max_retries: int
-    traceparent: str | None
-    lineage: str
-    idempotency_key: str | None
-    request_hash: str | None
-    flow: str | None = None  # workflows.domain.shares
-    group_id: str | None = None
-    expires_at: datetime | None = None
-    deadline: datetime | None = None
-    retry_of: str | None = None
-    webhook: str | None = None  # a URL that gets its end
-    webhook_id: str | None = None  # whose secret signs that
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a caller asks for that counts from the creation on. `max_wait_s` 0: a slot at once."""
-
-    expires_in_ms: int | None = None
-    max_wait_s: int | None = None
-
-    def check_wait(self, wait_s: int | None) -> None:
-        """Check the wait of a task that has no slot; `wait_s` is None if it is unknown. Raises WaitTooLong."""
-        if self.max_wait_s is None:
-            return
-        if wait_s is None:
-            raise WaitTooLong(UNKNOWN_RETRY_S)
-        if self.max_wait_s == 0 or wait_s > self.max_wait_s:
-            raise WaitTooLong(wait_s - self.max_wait_s)
-
-
-NO_LIMITS = Limits()
-
-
-@dataclass(frozen=True)
-class StoredTask:
-    """What a creation answers with."""
-
-    task_id: str
-    display_id: int
-    status: str
-    estimated_wait_s: int
 
 
 @dataclass(frozen=True)
@@ -148,7 +88,7 @@ async def create(
     weight: float,
     by: Caller,
     max_waiting: int | None = None,
-    limits: Limits = NO_LIMITS,
+    bounds: TimeBounds = NO_BOUNDS,
     claims_slot: bool = True,
     audited: bool = True,
     milestones: Mapping[int, Milestones] | None = None,
@@ -166,10 +106,10 @@ async def create(
     vip = task.queue_class > 0
     flow = shares.named(task.flow, task.app)
     await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
-    may_refuse = task.deadline is not None or limits.max_wait_s is not None
+    may_refuse = task.deadline is not None or bounds.max_wait_s is not None
     if may_refuse and (seen := await _seen(connection, task)) is not None:
         return _earlier(seen)  # however its deadline and the wait are now
-    task = await _with_limits(connection, task, limits)
+    task = await _with_expiry(connection, task, bounds)
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
         free = await search.is_any_free(connection, task.task_type, vip=vip)
@@ -177,7 +117,7 @@ async def create(
     ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
     if not free:
-        limits.check_wait(wait_s)
+        bounds.check_wait(wait_s)
     values = task.__dict__ | {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "actor": f"key:{by.key_id}"}
     values |= _entry(by, task) | {"audited": audited}
     row = await connection.one_or_none(StoredTask, _CREATE, values)
@@ -190,7 +130,7 @@ async def create(
         seeker = Seeker(row.task_id, task.task_type, vip, failed_on=[], barred_on=[])
         found = await search.find(connection, seeker)
     if found.grant is None and (found.waiting or not claims_slot):  # else nobody knows yet
-        limits.check_wait(wait_s)
+        bounds.check_wait(wait_s)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
 
 
@@ -201,11 +141,11 @@ def _entry(by: Caller, task: NewTask) -> dict[str, object]:
     return audit.values(by, Action.TASK_CREATE, task.task_id, f"type {task.task_type}, user {task.user_id}")
 
 
-async def _with_limits(connection: Connection, task: NewTask, limits: Limits) -> NewTask:
-    """The task with its limits by the database's clock. Raises DeadlinePassed."""
-    if limits.expires_in_ms is None and task.deadline is None:
+async def _with_expiry(connection: Connection, task: NewTask, bounds: TimeBounds) -> NewTask:
+    """The task with its expiry by the database's clock. Raises DeadlinePassed."""
+    if bounds.expires_in_ms is None and task.deadline is None:
         return task
-    expires_in_s = None if limits.expires_in_ms is None else limits.expires_in_ms / 1000
+    expires_in_s = None if bounds.expires_in_ms is None else bounds.expires_in_ms / 1000
     values = {"expires_in": expires_in_s, "deadline": task.deadline}
     found = await connection.one(_Moments, _MOMENTS, values)
     if found.is_past:

@@ -7,8 +7,8 @@ import hashlib
 from infra import telemetry
 from infra.db.ops.api_keys import Caller
 from infra.db.tasks.identity import new_task_id
+from infra.db.tasks.new_task import NewTask
 from infra.db.tasks.queries import Original
-from infra.db.transactions.create_task import NewTask
 from workflows.domain.gpu import PriorityQueue
 from workflows.domain.priority import class_of
 from workflows.domain.task import TaskStatus

@@ -12,10 +12,11 @@ from infra.db.connection import Connection
 from infra.db.queue.position import Milestones
 from infra.db.slots.capacity import Capacity
 from infra.db.tasks import operations
+from infra.db.tasks.new_task import NewTask
 from infra.db.tasks.operations import Operation, Turn
 from infra.db.transactions import create_task, end_task
 from infra.db.transactions.cancel_task import CANCELLED
-from infra.db.transactions.create_task import Created, NewTask
+from infra.db.transactions.create_task import Created
 from infra.db.transactions.end_task import Ended, TaskEnd
 from workflows.domain.errors import DomainError
 from workflows.domain.task import EndReason, TaskStatus

@@ -1,0 +1,68 @@
+"""What a creation takes and answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from workflows.domain.errors import WaitTooLong
+
+UNKNOWN_RETRY_S = 60
+"""Seconds until a caller may try again whose wait is unknown: a node that serves the type may be there then."""
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """What a caller asks for, completed by the limits of its type."""
+
+    task_id: str
+    task_type: int
+    user_id: str
+    app: str
+    priority: int
+    queue_class: int
+    payload: str
+    env: str | None
+    timeout_ms: int
+    max_retries: int
+    traceparent: str | None
+    lineage: str
+    idempotency_key: str | None
+    request_hash: str | None
+    flow: str | None = None  # workflows.domain.shares
+    group_id: str | None = None
+    expires_at: datetime | None = None
+    deadline: datetime | None = None
+    retry_of: str | None = None
+    webhook: str | None = None  # a URL that gets its end
+    webhook_id: str | None = None  # whose secret signs that
+
+
+@dataclass(frozen=True)
+class TimeBounds:
+    """What a caller asks for that counts from the creation on. `max_wait_s` 0: a slot at once."""
+
+    expires_in_ms: int | None = None
+    max_wait_s: int | None = None
+
+    def check_wait(self, wait_s: int | None) -> None:
+        """Check the wait of a task that has no slot; `wait_s` is None if it is unknown. Raises WaitTooLong."""
+        if self.max_wait_s is None:
+            return
+        if wait_s is None:
+            raise WaitTooLong(UNKNOWN_RETRY_S)
+        if self.max_wait_s == 0 or wait_s > self.max_wait_s:
+            raise WaitTooLong(wait_s - self.max_wait_s)
+
+
+NO_BOUNDS = TimeBounds()
+
+
+@dataclass(frozen=True)
+class StoredTask:
+    """What a creation answers with."""
+
+    task_id: str
+    display_id: int
+    status: str
+    estimated_wait_s: int
