@@ -19,7 +19,7 @@ from api.schemas import task_progress, task_result
 from api.schemas.params import TaskId
 from api.schemas.task_filter import FilterOf
 from api.schemas.tasks import TaskDO, TaskEvent, TaskProgress, TaskResult
-from infra.db.queue.position import Place
+from infra.db.queue.order import Place
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
 from infra.db.tasks.queries import MOST_COUNTED
@@ -68,8 +68,7 @@ async def get_progress(context: ContextOf, caller: CallerOf, task_id: TaskId) ->
     row = await access.read_task(context, caller, task_id, task_queries.progress)
     capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
-        place = Place(row.queue_class, row.queue_rank, row.display_id)
-        ahead = await context.forecast.ahead(place, capacity.pool)
+        ahead = await context.forecast.ahead(Place.of(row), capacity.pool)
     return ok(task_progress.shown(row, capacity, ahead))
 
 

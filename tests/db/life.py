@@ -9,7 +9,7 @@ from typing import Any
 from infra.db.connection import only
 from infra.db.nodes.queries import Registration
 from infra.db.queue import position
-from infra.db.queue.position import Place
+from infra.db.queue.order import Place
 from infra.db.slots import capacity
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.new_task import NewTask
@@ -111,8 +111,7 @@ class Life:
         seen = await capacity.read(
             self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)
         )
-        place = Place(row.queue_class, row.queue_rank, row.display_id)
-        return await position.ahead(self.connection, place, seen.pool) + 1
+        return await position.ahead(self.connection, Place.of(row), seen.pool, limit=None) + 1
 
     async def waits_for(self, task_id: str) -> str:
         """The text of `waiting`."""

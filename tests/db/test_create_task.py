@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.db.queue import position
-from infra.db.slots import capacity
+from infra.db.slots import ahead_of_new, capacity
 from infra.db.slots.capacity import Capacity, Nodes
 from infra.db.tasks import outbox
 from infra.db.tasks.new_task import NewTask
@@ -111,7 +111,7 @@ async def long_queue(life: Life) -> dict[str, Any]:
 
 
 async def test_far_back_the_estimate_comes_from_milestones(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(create_task, "ESTIMATE_COUNTS", 5)
+    monkeypatch.setattr(ahead_of_new, "COUNTED", 5)
     long = await long_queue(life)
     last = await create(life, "last", app="long", **long)
     assert last.far_back
@@ -119,7 +119,7 @@ async def test_far_back_the_estimate_comes_from_milestones(life: Life, monkeypat
 
 
 async def test_near_the_head_the_estimate_is_counted(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(create_task, "ESTIMATE_COUNTS", 5)
+    monkeypatch.setattr(ahead_of_new, "COUNTED", 5)
     long = await long_queue(life)
     head = await create(life, "head", app="other", **long)
     assert (head.row.estimated_wait_s, head.far_back) == (10, False)  # one before it, by the order of the queue

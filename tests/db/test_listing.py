@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.db.queue import listing
-from infra.db.queue.position import Place
+from infra.db.queue.order import Place
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Session

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from infra.db.queue import aging
-from infra.db.queue import order as queue_order
+from infra.db.queue import aging, ranks
 from infra.db.slots import assign
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
@@ -95,7 +94,7 @@ async def test_the_last_of_a_flow_is_read_from_its_index(life):
     await waiting(life, "a1")
     await life.do("SET LOCAL enable_seqscan = off")
     values = {"task_type": 1, "queue_class": 0, "flow": "app:a", "pool": [1]}
-    plan = await life.connection.all(str, f"EXPLAIN {queue_order._PLACE}", values)
+    plan = await life.connection.all(str, f"EXPLAIN {ranks._PLACE}", values)
     assert "ix_tasks_share" in "".join(plan)
 
 

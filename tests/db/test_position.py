@@ -7,7 +7,7 @@ import time
 import pytest
 
 from infra.db.queue import position
-from infra.db.queue.position import Place
+from infra.db.queue.order import Place
 from infra.db.slots.forecast import COUNTED, LONG_S, MILESTONE_EVERY, Forecast
 from tests.db.one_connection import OneConnection
 from tests.db.sessions import Session
@@ -81,4 +81,4 @@ async def test_what_leaves_behind_a_milestone_is_seen_at_once(connection: Sessio
     before = await forecast.ahead(last, [1, 2])
     await connection.execute("UPDATE tasks SET waiting_since = NULL WHERE task_id = 't2998'")
     assert await forecast.ahead(last, [1, 2]) == before - 1
-    assert await position.ahead(connection, last, [1, 2]) == before - 1
+    assert await position.ahead(connection, last, [1, 2], limit=None) == before - 1

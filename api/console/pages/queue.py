@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from api.console import why
@@ -17,7 +17,7 @@ from api.routes import access
 from infra.db.ops import counters
 from infra.db.queue import listing, position
 from infra.db.queue.listing import HEAD, Waiting
-from infra.db.queue.position import Place
+from infra.db.queue.order import Place
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.forecast import COUNTED
@@ -154,17 +154,17 @@ def _type_in(asked: Asked) -> int | None:
 
 def _place_in(text: str) -> Place:
     """The place that the URL goes on after; of nonsense the head of the queue."""
-    parts = text.split("_")
+    kinds: list[Any] = [type(field) for field in astuple(HEAD)]
     try:
-        place = Place(int(parts[0]), float(parts[1]), int(parts[2]))
-    except (ValueError, IndexError):
+        place = Place(*(kind(part) for kind, part in zip(kinds, text.split("_"), strict=True)))
+    except ValueError:
         return HEAD
     is_place = place.queue_class in (0, 1) and math.isfinite(place.rank) and 0 <= place.display_id < 2**62
     return place if is_place else HEAD
 
 
 def _text_of(place: Place) -> str:
-    return f"{place.queue_class}_{place.rank!r}_{place.display_id}"
+    return "_".join(map(repr, astuple(place)))
 
 
 PAGE = Page(

@@ -16,7 +16,7 @@ from api.schemas import task_progress
 from api.schemas.webhooks import id_of
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OfTask
-from infra.db.queue.position import Place
+from infra.db.queue.order import Place
 from infra.db.slots import capacity
 from infra.db.slots.wait_estimate import interval_s
 from infra.db.tasks import queries, timeline
@@ -109,7 +109,7 @@ async def _progress(asked: Asked, task: Task) -> dict[str, Any] | None:
         return None
     fleet, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:
-        ahead = await context.forecast.ahead(Place(row.queue_class, row.queue_rank, row.display_id), fleet.pool)
+        ahead = await context.forecast.ahead(Place.of(row), fleet.pool)
     spread = await context.database.single(lambda c: capacity.spread_durations(c, [row.task_type]))
     return {
         **task_progress.shown(row, fleet, ahead),

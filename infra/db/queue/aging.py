@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infra.db import clock
 from infra.db.connection import Connection
+from infra.db.queue import order
 
 WEIGHT = 0.25
 """The share of all promoted tasks of a type together in the VIP class, where a flow weighs 1."""
@@ -13,7 +14,7 @@ SMALL_STEP_S = 10.0
 # finds them, however many wait: it takes bounds that are fixed for the statement, which `clock_timestamp()` is not.
 _PROMOTE = f"""
     WITH aged AS (
-        SELECT task_id, task_type, queue_rank, display_id FROM tasks
+        SELECT task_id, task_type, {order.in_class("tasks")} FROM tasks
          WHERE task_id IN (
                (SELECT task_id FROM tasks
                  WHERE queue_class = 0 AND waiting_since < statement_timestamp() - {clock.seconds("aging")}
@@ -26,7 +27,7 @@ _PROMOTE = f"""
          ORDER BY waiting_since LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
     numbered AS (
         SELECT task_id, task_type,
-               row_number() OVER (PARTITION BY task_type ORDER BY queue_rank, display_id) - 1 AS n
+               row_number() OVER (PARTITION BY task_type ORDER BY {order.in_class("aged")}) - 1 AS n
           FROM aged),
     flows AS (
         SELECT types.task_type,

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order
+from infra.db.queue.ranks import rank_of
 
-# As in `order.join`: the head of each type and class, and the last task of each flow over the types of its pool.
+# As in `ranks.join`: the head of each type and class, and the last task of each flow over the types of its pool.
 _HEADS = """
     SELECT types.task_type, classes.queue_class, head.queue_rank
       FROM unnest(CAST(%(types)s AS bigint[])) AS types(task_type)
@@ -145,7 +146,7 @@ class Queues:
             of_pool = ((other, one.queue_class) for other in self._pools.all[one.pool])
             virtual_time = min((self._heads[key] for key in of_pool if key in self._heads), default=0.0)
         last = self._lasts.get((one.pool, one.queue_class, one.flow))
-        rank = order.rank_of(virtual_time, last, one.weight)
+        rank = rank_of(virtual_time, last, one.weight)
         self._heads[own] = min(virtual_time, rank) if own in self._heads else rank
         for pool in self._pools.of_type[one.task_type]:
             key = (pool, one.queue_class, one.flow)

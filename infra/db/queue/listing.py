@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order
-from infra.db.queue.position import Place
+from infra.db.queue.order import Place
 from infra.db.slots import eligibility
 from workflows.domain import shares
 
@@ -22,7 +22,7 @@ HEAD = Place(queue_class=2, rank=-inf, display_id=0)
 """Before the first place."""
 
 _COLUMNS = f"""
-    t.task_id, t.display_id, t.task_type, t.user_id, t.app, t.flow, t.priority, t.queue_class, t.queue_rank,
+    t.task_id, {order.columns("t")}, t.task_type, t.user_id, t.app, t.flow, t.priority,
     {eligibility.VIP.format(task="t")} AS vip, t.promoted_at IS NOT NULL AS promoted, t.waiting_since, t.retry_count
 """
 # Each type is a stretch of an index in this order, so a page costs the same however many tasks wait.
@@ -31,8 +31,8 @@ _PAGE = f"""
      CROSS JOIN LATERAL (
           (SELECT {_COLUMNS} FROM tasks t
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL AND t.queue_class = %(queue_class)s
-              AND (t.queue_rank, t.display_id) > (%(rank)s, %(display_id)s)
-            ORDER BY t.queue_rank, t.display_id LIMIT %(limit)s)
+              AND {order.after("t")}
+            ORDER BY {order.in_class("t")} LIMIT %(limit)s)
             UNION ALL
           (SELECT {_COLUMNS} FROM tasks t
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL AND t.queue_class < %(queue_class)s
@@ -47,7 +47,7 @@ _OF_OWNER = f"""
               AND t.waiting_since IS NOT NULL
             ORDER BY t.display_id LIMIT {MOST_OF_OWNER}) q
      WHERE q.queue_class < %(queue_class)s
-        OR q.queue_class = %(queue_class)s AND (q.queue_rank, q.display_id) > (%(rank)s, %(display_id)s)
+        OR q.queue_class = %(queue_class)s AND {order.after("q")}
      ORDER BY {order.in_order("q")} LIMIT %(limit)s
     """
 _NEXT_FLOW = f"""
@@ -91,7 +91,7 @@ class Waiting:
     @property
     def place(self) -> Place:
         """Its place in the queue."""
-        return Place(self.queue_class, self.queue_rank, self.display_id)
+        return Place.of(self)
 
     @property
     def flow_name(self) -> str:

@@ -1,85 +1,80 @@
-"""The order of the queue: classes, then ranks, then age. A task joins it with a rank that it keeps.
+"""The order of the queue: VIP before NORMAL, then by rank (`infra.db.queue.ranks`), then by age.
 
-VIP goes before NORMAL. Within a class the flows (`workflows.domain.shares`) share by start-time fair queueing: a
-task's rank is its virtual start time, the tasks of a flow lie `1 / weight` apart, and a flow that joins starts where
-the queue is now. So two flows take turns however many tasks each has, and the tasks of one flow go oldest first.
+The one definition, in SQL fragments for rows `task` of tasks that wait, and as a `Place` for what is compared here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from infra.db.connection import Connection
+from typing import Protocol
 
 FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
 """The flow of a task (workflows.domain.shares)."""
 
-
-def in_order(task: str) -> str:
-    """The order of the queue, for rows `task` of tasks that wait: class, then rank, then age."""
-    return f"{task}.queue_class DESC, {task}.queue_rank, {task}.display_id"
+Mark = tuple[float, int]
+"""A place within a class: a rank and a display id."""
 
 
-# Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
-# among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
-# its work has one share, however many types it is spread over.
-_PLACE = f"""
-    SELECT COALESCE(
-           (SELECT q.queue_rank FROM tasks q
-             WHERE q.task_type = %(task_type)s AND q.queue_class = %(queue_class)s AND q.waiting_since IS NOT NULL
-             ORDER BY q.queue_rank LIMIT 1),
-           (SELECT min(head.queue_rank)
-              FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
-             CROSS JOIN LATERAL (
-                   SELECT q.queue_rank FROM tasks q
-                    WHERE q.task_type = types.task_type AND q.queue_class = %(queue_class)s
-                      AND q.waiting_since IS NOT NULL
-                    ORDER BY q.queue_rank LIMIT 1) head),
-           0) AS virtual_time,
-           (SELECT max(last.queue_rank)
-              FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
-             CROSS JOIN LATERAL (
-                   SELECT q.queue_rank FROM tasks q
-                    WHERE q.task_type = types.task_type AND q.queue_class = %(queue_class)s
-                      AND {FLOW.format(task="q")} = %(flow)s
-                      AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
-                    ORDER BY q.queue_rank DESC LIMIT 1) last) AS last_of_flow,
-           NOT EXISTS (
-               SELECT FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
-                 JOIN tasks q ON q.task_type = types.task_type AND q.waiting_since IS NOT NULL) AS alone
-    """
+class Ranked(Protocol):
+    """A row with the columns of the order."""
+
+    @property
+    def queue_class(self) -> int: ...
+    @property
+    def queue_rank(self) -> float: ...
+    @property
+    def display_id(self) -> int: ...
 
 
 @dataclass(frozen=True)
-class Joined:
-    """The place of a new task in its class; `alone` if no waiting task could go before it."""
+class Place:
+    """A place in the queue. Its fields are the parameters of `before` and `after`."""
 
+    queue_class: int
     rank: float
-    alone: bool
+    display_id: int
+
+    @classmethod
+    def of(cls, row: Ranked) -> Place:
+        """The place of a task."""
+        return cls(row.queue_class, row.queue_rank, row.display_id)
+
+    @classmethod
+    def of_new(cls, queue_class: int, rank: float) -> Place:
+        """The place of a new task of this rank, which has no display id yet: it is the youngest."""
+        return cls(queue_class, rank, 2**62)
+
+    @property
+    def mark(self) -> Mark:
+        """The place within its class."""
+        return self.rank, self.display_id
 
 
-class _Place(NamedTuple):
-    virtual_time: float
-    last_of_flow: float | None
-    alone: bool
+def columns(task: str) -> str:
+    """The columns of `Ranked`."""
+    return f"{task}.queue_class, {in_class(task)}"
 
 
-def rank_of(virtual_time: float, last_of_flow: float | None, weight: float) -> float:
-    """The rank of a task that joins the queue.
-
-    `virtual_time` is the rank at the head of the queue, `last_of_flow` that of the last waiting task of the same flow.
-    """
-    return virtual_time if last_of_flow is None else max(virtual_time, last_of_flow + 1 / weight)
+def in_order(task: str) -> str:
+    """The whole order: class, then rank, then age."""
+    return f"{task}.queue_class DESC, {in_class(task)}"
 
 
-async def join(
-    connection: Connection, task_type: int, queue_class: int, flow: str, weight: float, pool: list[int]
-) -> Joined:
-    """The place of a new task. The caller holds its flow's lock, so that no two places are equal.
+def in_class(task: str) -> str:
+    """The order within a class."""
+    return f"{task}.queue_rank, {task}.display_id"
 
-    `pool` are the types that share a node with this one.
-    """
-    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow, "pool": pool}
-    row = await connection.one(_Place, _PLACE, values)
-    return Joined(rank_of(row.virtual_time, row.last_of_flow, weight), row.alone)
+
+def backwards(task: str) -> str:
+    """The order from its end, as the index of groups has it: of equal ranks either may come first."""
+    return f"{task}.queue_class, {task}.queue_rank DESC"
+
+
+def before(task: str) -> str:
+    """The task is before a place of its class."""
+    return f"({in_class(task)}) < (%(rank)s, %(display_id)s)"
+
+
+def after(task: str) -> str:
+    """The task is after a place of its class."""
+    return f"({in_class(task)}) > (%(rank)s, %(display_id)s)"

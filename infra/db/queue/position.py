@@ -9,9 +9,11 @@ from math import inf
 from typing import NamedTuple
 
 from infra.db.connection import Connection
+from infra.db.queue import order
+from infra.db.queue.order import Mark, Place
 
 # Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
-_AHEAD = """
+_AHEAD = f"""
     SELECT COALESCE(sum(more.n), 0)::bigint
       FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
@@ -20,51 +22,36 @@ _AHEAD = """
                       AND q.queue_class > %(queue_class)s LIMIT CAST(%(limit)s AS bigint)) above)
                 + (SELECT count(*) FROM (
                    SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                      AND q.queue_class = %(queue_class)s AND (q.queue_rank, q.display_id) < (%(rank)s, %(display_id)s)
+                      AND q.queue_class = %(queue_class)s AND {order.before("q")}
                     LIMIT CAST(%(limit)s AS bigint)) before) AS n) more
     """
-_MILESTONES = """
-    SELECT queue_class, queue_rank, display_id, waiting
-      FROM (SELECT queue_class, queue_rank, display_id, count(*) OVER (PARTITION BY queue_class) AS waiting,
-                   row_number() OVER (PARTITION BY queue_class ORDER BY queue_rank, display_id) - 1 AS n
-              FROM tasks WHERE task_type = %(task_type)s AND waiting_since IS NOT NULL) numbered
+_MILESTONES = f"""
+    SELECT {order.columns("numbered")}, waiting
+      FROM (SELECT {order.columns("t")}, count(*) OVER (PARTITION BY t.queue_class) AS waiting,
+                   row_number() OVER (PARTITION BY t.queue_class ORDER BY {order.in_class("t")}) - 1 AS n
+              FROM tasks t WHERE t.task_type = %(task_type)s AND t.waiting_since IS NOT NULL) numbered
      WHERE n %% %(every)s = 0 ORDER BY queue_class, n
     """
-_BETWEEN = """
+_BETWEEN = f"""
     SELECT COALESCE(sum(behind.n), 0)::bigint
       FROM unnest(CAST(%(task_types)s AS bigint[]), CAST(%(ranks)s AS float[]), CAST(%(display_ids)s AS bigint[]))
            AS mark(task_type, rank, display_id)
      CROSS JOIN LATERAL (
            SELECT count(*) AS n FROM tasks q
             WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND q.queue_class = %(queue_class)s
-              AND (q.queue_rank, q.display_id) >= (mark.rank, mark.display_id)
-              AND (q.queue_rank, q.display_id) < (%(rank)s, %(display_id)s)) behind
+              AND ({order.in_class("q")}) >= (mark.rank, mark.display_id) AND {order.before("q")}) behind
     """
 
-# The order is that of `_AHEAD`.
-_FIRST = """
+_FIRST = f"""
     SELECT task_id, n - 1 AS ahead
-      FROM (SELECT q.task_id, row_number() OVER (ORDER BY q.queue_class DESC, q.queue_rank, q.display_id) AS n
+      FROM (SELECT q.task_id, row_number() OVER (ORDER BY {order.in_order("q")}) AS n
               FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
              CROSS JOIN LATERAL (
-                   SELECT task_id, queue_class, queue_rank, display_id FROM tasks t
+                   SELECT t.task_id, {order.columns("t")} FROM tasks t
                     WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
-                    ORDER BY queue_class DESC, queue_rank, display_id LIMIT %(limit)s) q) numbered
+                    ORDER BY {order.in_order("t")} LIMIT %(limit)s) q) numbered
      WHERE n <= %(limit)s AND task_id = ANY(CAST(%(task_ids)s AS text[]))
     """
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place in the queue: class, then rank, then age."""
-
-    queue_class: int
-    rank: float
-    display_id: int
-
-
-Mark = tuple[float, int]
-"""A rank and a display id."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,7 @@ class Milestones:
         """The number of tasks before the last mark ahead of a place, and that mark."""
         above = sum(count for queue_class, count in self.waiting.items() if queue_class > place.queue_class)
         marks = self.marks.get(place.queue_class, [])
-        passed = bisect_right(marks, (place.rank, place.display_id))
+        passed = bisect_right(marks, place.mark)
         if passed == 0:
             return above, (-inf, 0)
         return above + (passed - 1) * self.every, marks[passed - 1]
@@ -106,7 +93,7 @@ class _Milestone(NamedTuple):
     waiting: int
 
 
-async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None = None) -> int:
+async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None) -> int:
     """The number of tasks that wait before this place for slots that it can use, at most `limit` per type and class."""
     values = {**place.__dict__, "pool": pool, "limit": limit}
     return await connection.one(int, _AHEAD, values)
@@ -123,7 +110,7 @@ async def milestones(connection: Connection, task_type: int, *, every: int) -> M
     found = Milestones(every, {}, {})
     for row in await connection.all(_Milestone, _MILESTONES, {"task_type": task_type, "every": every}):
         found.waiting[row.queue_class] = row.waiting
-        found.marks.setdefault(row.queue_class, []).append((row.queue_rank, row.display_id))
+        found.marks.setdefault(row.queue_class, []).append(Place.of(row).mark)
     return found
 
 

@@ -7,7 +7,8 @@ import asyncio
 from cachetools import TTLCache
 
 from infra.db.queue import position
-from infra.db.queue.position import Milestones, Place
+from infra.db.queue.order import Place
+from infra.db.queue.position import Milestones
 from infra.db.session import Database
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infra.db.connection import Connection
+from infra.db.queue import order
+from infra.db.slots import eligibility
 
 # The last of each type in the order of the queue, from an index that holds the waiting tasks of groups alone. Those of
 # other owners' groups of the same name are skipped.
-_LAST = """
-    SELECT types.task_type, last.queue_class, last.queue_rank, last.display_id, last.vip
+_LAST = f"""
+    SELECT types.task_type, {order.columns("last")}, last.vip
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
-           SELECT t.queue_class, t.queue_rank, t.display_id, t.queue_class > 0 AND t.promoted_at IS NULL AS vip
+           SELECT {order.columns("t")}, {eligibility.VIP.format(task="t")} AS vip
              FROM tasks t
             WHERE t.group_id = %(group_id)s AND t.task_type = types.task_type AND t.waiting_since IS NOT NULL
               AND (CAST(%(user_id)s AS text) IS NULL OR t.user_id = %(user_id)s)
-            ORDER BY t.queue_class, t.queue_rank DESC LIMIT 1) last
+            ORDER BY {order.backwards("t")} LIMIT 1) last
     """
 
 

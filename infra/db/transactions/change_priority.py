@@ -10,7 +10,7 @@ from infra.db.connection import Connection
 from infra.db.ops import audit
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
-from infra.db.queue import order
+from infra.db.queue import ranks
 from infra.db.session import Transaction
 from infra.db.slots import eligibility, search
 from infra.db.slots.search import Seeker
@@ -143,7 +143,7 @@ async def _write(connection: Connection, before: _Task, priority: int, queue_cla
     elif class_of(before.priority) is class_of(priority):
         written = await connection.execute(_CHANGE, values)
     else:
-        joined = await order.join(connection, before.task_type, queue_class, share.flow, share.weight, share.pool)
+        joined = await ranks.join(connection, before.task_type, queue_class, share.flow, share.weight, share.pool)
         written = await connection.execute(_CHANGE_CLASS, {**values, "queue_class": queue_class, "rank": joined.rank})
     if not written:
         raise NotInThisState("任务已获得槽位，不能再修改优先级")

@@ -11,9 +11,10 @@ from infra.db.connection import Connection, columns, placeholders
 from infra.db.ops import audit, counters
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
-from infra.db.queue import order, position
-from infra.db.queue.position import Milestones, Place
-from infra.db.slots import search
+from infra.db.queue import ranks
+from infra.db.queue.order import Place
+from infra.db.queue.position import Milestones
+from infra.db.slots import ahead_of_new, search
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.search import Found, Seeker
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
@@ -23,11 +24,6 @@ from infra.temporal.notifications import Granted
 from workflows.domain import shares
 from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting
 from workflows.messages import Grant
-
-LAST = 2**62  # after every display id
-ESTIMATE_COUNTS = 500
-"""The most tasks per type and class that a new task's estimate counts, so that creating costs the same at any
-length."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +109,9 @@ async def create(
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
         free = await search.is_any_free(connection, task.task_type, vip=vip)
-    joined = await order.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
-    ahead = 0 if joined.alone else await _ahead(connection, task, joined.rank, capacity, milestones)
+    joined = await ranks.join(connection, task.task_type, task.queue_class, flow, weight, capacity.pool)
+    place = Place.of_new(task.queue_class, joined.rank)
+    ahead = 0 if joined.alone else await ahead_of_new.count(connection, task.task_type, place, capacity, milestones)
     wait_s = 0 if free and joined.alone else expected_wait_s(ahead, capacity)
     if not free:
         bounds.check_wait(wait_s)
@@ -131,7 +128,7 @@ async def create(
         found = await search.find(connection, seeker)
     if found.grant is None and (found.waiting or not claims_slot):  # else nobody knows yet
         bounds.check_wait(wait_s)
-    return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ESTIMATE_COUNTS)
+    return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ahead_of_new.COUNTED)
 
 
 def _entry(by: Caller, task: NewTask) -> dict[str, object]:
@@ -161,19 +158,6 @@ async def _within_cap(connection: Connection, task: NewTask, max_waiting: int) -
     if await counters.queued_of(connection, task.user_id) >= max_waiting:
         raise TooManyWaiting
     return None
-
-
-async def _ahead(
-    connection: Connection, task: NewTask, rank: float, capacity: Capacity, milestones: Mapping[int, Milestones] | None
-) -> int:
-    """The number of tasks before a new task of this rank; large numbers are estimates."""
-    place = Place(task.queue_class, rank, LAST)
-    if milestones is not None and (about := sum(one.about(place) for one in milestones.values())) >= ESTIMATE_COUNTS:
-        return about
-    ahead = await position.ahead(connection, place, capacity.pool, limit=ESTIMATE_COUNTS)
-    if ahead < ESTIMATE_COUNTS:
-        return ahead
-    return max(ahead, (await counters.unfinished_by_type(connection))[task.task_type] - len(capacity.remaining_s))
 
 
 def _earlier(row: _Seen) -> Created:
