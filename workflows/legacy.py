@@ -7,6 +7,10 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+with workflow.unsafe.imports_passed_through():
+    from workflows.messages import Grant
+    from workflows.signals import INTERNAL, of_its_inputs
+
 BACKSTOP = timedelta(minutes=10)
 
 
@@ -17,3 +21,22 @@ async def heard_in_time(has_heard: Callable[[], bool]) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+class Updates:
+    """The updates that versions before 2026-11-30 sent to a task's workflow."""
+
+    def granted(self, grant: Grant) -> None:
+        """A slot was claimed for this task while it waited."""
+        raise NotImplementedError
+
+    @workflow.update(description=INTERNAL)
+    @of_its_inputs
+    def grant_slot(self, grant: Grant) -> None:
+        """The same as the signal `granted`."""
+        self.granted(grant)
+
+
+def attempt_before(attempt: int, before: int) -> int:
+    """The attempt that a reopened one goes back to: `before`, the last one known before it, as of 2026-11."""
+    return before if workflow.patched("as-before") else attempt - 1

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import (
     ApplicationError,
     ApplicationErrorCategory,
@@ -32,23 +31,17 @@ with workflow.unsafe.imports_passed_through():
         TaskState,
         TaskSummary,
     )
+    from workflows.shown import WAITING, Shown
     from workflows.signals import INTERNAL, of_its_inputs
-
-TASK_STATUS = SearchAttributeKey.for_keyword("TaskStatus")
-TASK_TYPE = SearchAttributeKey.for_int("TaskType")
-GPU_ID = SearchAttributeKey.for_keyword("GpuId")
-USER_ID = SearchAttributeKey.for_keyword("UserId")
-APP = SearchAttributeKey.for_keyword("App")
 
 ENDS_AS_ITS_TASK = "ends-as-its-task"
 WAITS_FOR_ITS_GRANT = "waits-for-its-grant"
 CANCEL_CANCELS = "cancel-cancels"
 STOPS_BESIDE = "stops-beside"
-WAITING = "waiting: no slot is free; GET /api/v2/tasks/{task_id}/progress says why"
 
 
 @workflow.defn(name="TaskWorkflow")
-class TaskWorkflow:
+class TaskWorkflow(legacy.Updates):
     """One task, `task-{taskId}`. What is true of it is in its row; this decides what happens next."""
 
     @workflow.init
@@ -59,7 +52,7 @@ class TaskWorkflow:
         self._attempt = task.attempt
         self._look = False
         self._waits = task.waits  # the row says so since the creation; later it has to be asked
-        self._state = TaskState(TaskStatus.QUEUED, task.attempt, None, "begins")
+        self._shown = Shown(task.attempt)
         self._stopping: list[asyncio.Task[None]] = []  # on nodes of earlier attempts
 
     @workflow.run
@@ -86,18 +79,18 @@ class TaskWorkflow:
             else:
                 return await self._found_ended(slot)
             before, self._attempt = self._attempt, grant.attempt
-            self._show(ended.status, None if ended.status is TaskStatus.QUEUED else grant.gpu_id)
+            self._shown.status(ended.status, None if ended.status is TaskStatus.QUEUED else grant.gpu_id)
             if ended.cancelled:
                 await self._until_asked_to_cancel()
             if ended.status in TERMINAL:
-                self._describe(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
+                self._shown.details(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
                 if ended.outcome in NODE_STILL_RUNS_IT:
                     await self._stop(grant)
                 await self._until_stopped()
                 summary = TaskSummary(ended.status, grant.attempt, grant.gpu_id)
                 return _ended(summary, f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome or ended.status}")
             if ended.outcome is None and workflow.patched("open-again"):
-                self._reopen(grant.attempt, before if workflow.patched("as-before") else grant.attempt - 1)
+                self._reopen(grant.attempt, legacy.attempt_before(grant.attempt, before))
             await self._pause(grant, ended)
             self._renew()
 
@@ -109,32 +102,32 @@ class TaskWorkflow:
             await self._stop(found.running)
         await self._until_stopped()
         if workflow.patched(ENDS_AS_ITS_TASK):
-            self._show(found.status or TaskStatus.FAILED, None)
+            self._shown.status(found.status or TaskStatus.FAILED, None)
         how = f"found {found.status}" if found.status else "it has no row"
         return _ended(TaskSummary(found.status or TaskStatus.FAILED, self._attempt), how)
 
     async def _until_asked_to_cancel(self) -> NoReturn:
         """The task was cancelled. A run ends Canceled only if that was asked of it, and the request is on its way."""
-        self._describe("cancelled")
+        self._shown.details("cancelled")
         await workflow.wait_condition(lambda: False)
         raise AssertionError("unreachable")
 
     async def _cancel(self) -> TaskSummary:
         """Cancel the task, by REST or by a person here, and stop what its node may still run."""
         found = await steps.cancel(self._task.task_id)
-        self._show(found.status or TaskStatus.FAILED, found.running.gpu_id if found.running else None)
+        self._shown.status(found.status or TaskStatus.FAILED, found.running.gpu_id if found.running else None)
         if found.running is not None:
             await self._stop(found.running)
         await self._until_stopped()
         if found.status is None or found.cancelled:
-            self._describe("cancelled")
+            self._shown.details("cancelled")
             raise CancelledError("the task was cancelled")
         return _ended(TaskSummary(found.status, found.attempt), f"found {found.status}")
 
     @workflow.query(description="Status, last attempt and its node, and what the task waits for.")
     def state(self) -> TaskState:
         """What is known of the task."""
-        return self._state
+        return self._shown.state
 
     @workflow.signal(description=INTERNAL)
     @of_its_inputs
@@ -144,12 +137,6 @@ class TaskWorkflow:
             return
         if self._granted is None or grant.attempt > self._granted.attempt:
             self._granted = grant
-
-    @workflow.update(description=INTERNAL)
-    @of_its_inputs
-    def grant_slot(self, grant: Grant) -> None:
-        """As `granted`; sent by versions before 2026-11-30."""
-        self.granted(grant)
 
     @workflow.signal(description=INTERNAL)
     @of_its_inputs
@@ -178,7 +165,7 @@ class TaskWorkflow:
                 if not selection.waiting:
                     return selection
             is_enqueued = False
-            self._describe(WAITING.format(task_id=self._task.task_id))
+            self._shown.details(WAITING.format(task_id=self._task.task_id))
             if await self._heard() and (grant := self._grant()) is not None:
                 return Selection(TaskStatus.QUEUED, grant)
             self._renew()
@@ -204,14 +191,14 @@ class TaskWorkflow:
         `before` is the last attempt that was known before it.
         """
         self._attempt = before
-        self._state = replace(self._state, attempt=before, gpu_id=None)
+        self._shown.attempt(before, None)
         self._settled = min(self._settled, attempt - 1)
         if self._granted is not None and self._granted.attempt <= attempt:
             self._granted = None
 
     async def _run_attempt(self, grant: Grant) -> Collected:
-        self._state = replace(self._state, attempt=grant.attempt, gpu_id=grant.gpu_id)
-        self._describe(f"dispatching attempt {grant.attempt} to {grant.gpu_id}")
+        self._shown.attempt(grant.attempt, grant.gpu_id)
+        self._shown.details(f"dispatching attempt {grant.attempt} to {grant.gpu_id}")
         dispatched = await steps.dispatch(self._ref(grant))
         if dispatched.delivery is Delivery.CLOSED:
             return await steps.collect(self._task.task_id, grant.attempt, None)
@@ -220,8 +207,8 @@ class TaskWorkflow:
             if ended.outcome is not None:
                 return ended
             # else the node itself has said meanwhile that it runs it
-        self._show(TaskStatus.PROCESSING, grant.gpu_id)
-        self._describe(f"running on {grant.gpu_id}, attempt {grant.attempt}")
+        self._shown.status(TaskStatus.PROCESSING, grant.gpu_id)
+        self._shown.details(f"running on {grant.gpu_id}, attempt {grant.attempt}")
         return await self._report(grant.attempt, dispatched.watched_ms)
 
     async def _report(self, attempt: int, watched_ms: int) -> Collected:
@@ -240,7 +227,7 @@ class TaskWorkflow:
 
     async def _pause(self, grant: Grant, ended: Collected) -> None:
         """Back off before the next attempt. Meanwhile the node stops what it may still be running."""
-        self._describe(f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome}; next in {ended.pause_s:g} s")
+        self._shown.details(f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome}; next in {ended.pause_s:g} s")
         waits = []
         if ended.outcome in NODE_STILL_RUNS_IT:
             stopping = asyncio.create_task(self._stop(grant))
@@ -270,16 +257,6 @@ class TaskWorkflow:
         """A task that waits for weeks starts a fresh history; its row carries all there is to know."""
         if policies.history_is_long(workflow.info()) and self._grant() is None and self._have_stopped():
             workflow.continue_as_new(replace(self._task, attempt=self._attempt, waits=False, grant=None))
-
-    def _show(self, status: TaskStatus, gpu_id: str | None) -> None:
-        self._state = replace(self._state, status=status)
-        updates: list[SearchAttributeUpdate[Any]] = [TASK_STATUS.value_set(status.value)]
-        updates.append(GPU_ID.value_set(gpu_id) if gpu_id else GPU_ID.value_unset())
-        workflow.upsert_search_attributes(updates)
-
-    def _describe(self, details: str) -> None:
-        self._state = replace(self._state, now=details)
-        workflow.set_current_details(details)
 
 
 def _ended(summary: TaskSummary, how: str) -> TaskSummary:

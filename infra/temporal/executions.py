@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from infra.temporal.task_workflows import task_workflow_id
 from workflows.domain.task import FAILURE_TYPES
 from workflows.messages import TaskSummary
-from workflows.task import TASK_STATUS
+from workflows.shown import TASK_STATUS
 
 CALL = timedelta(seconds=10)
 _PREFIX = task_workflow_id("")

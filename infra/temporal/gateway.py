@@ -17,7 +17,7 @@ from infra.temporal.task_workflows import TaskWorkflows
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, NodeSignal, OperationInput, WebhookState
 from workflows.operation import OperationWorkflow
-from workflows.task import GPU_ID
+from workflows.shown import GPU_ID
 from workflows.webhook import WebhookWorkflow
 
 

@@ -9,7 +9,7 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.task import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID
+from workflows.shown import APP, GPU_ID, TASK_STATUS, TASK_TYPE, USER_ID
 
 log = logging.getLogger(__name__)
 

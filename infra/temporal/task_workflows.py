@@ -17,7 +17,8 @@ from infra.temporal.calls import TemporalCalls
 from infra.temporal.notifications import Granted
 from infra.temporal.reachability import CALL
 from workflows.messages import TaskInput
-from workflows.task import APP, TASK_STATUS, TASK_TYPE, USER_ID, WAITING, TaskWorkflow
+from workflows.shown import APP, TASK_STATUS, TASK_TYPE, USER_ID, WAITING
+from workflows.task import TaskWorkflow
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from tests.conftest import Api, MakeNode, eventually
 from tests.e2e.inside import is_started, steps_of
 from tests.fake_node import FakeNode
-from workflows.task import WAITING
+from workflows.shown import WAITING
 
 
 async def says(api: Api, task_id: str, end: str) -> None:
