@@ -28,9 +28,7 @@ from infra.temporal.gateway import TemporalGateway
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import DomainError, NotInThisState
-from workflows.domain.gpu import PriorityQueue
 from workflows.domain.operation import Kind, State
-from workflows.domain.priority import class_of
 from workflows.messages import OperationInput, OperationProgress, TaskInput
 
 PAGE = {Kind.CANCEL: 500, Kind.RETRY: 50}
@@ -176,8 +174,7 @@ class OperationSteps:
         return await self._start(replace(task, task_id=created.row.task_id), created)
 
     async def _room(self, task: NewTask, original: Original) -> Room:
-        vip = class_of(task.priority) is PriorityQueue.VIP
-        capacity = await self._forecast.of(task.task_type, vip=vip)
+        capacity = await self._forecast.of(task.task_type, vip=task.queue_class > 0)
         milestones = await self._forecast.milestones(capacity.pool)
         weight = shares.weight(task.flow, task.app, original.granted_apps, self._settings.weight_of)
         return Room(capacity, weight, self._settings.max_waiting, not self._temporal.away, milestones)

@@ -99,6 +99,11 @@ def new_traceparent() -> str:
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
+def trace_of_new() -> str:
+    """The traceparent of a new task: the current one, else a new one."""
+    return current_traceparent() or new_traceparent()
+
+
 def traceparent_in(stored: str | None) -> str | None:
     """The current traceparent if it is in the stored one's trace, else the stored one."""
     current = current_traceparent()

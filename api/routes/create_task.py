@@ -32,8 +32,7 @@ from infra.db.transactions.create_task import Created
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import BeyondGrants, DeadlinePassed
-from workflows.domain.gpu import PriorityQueue
-from workflows.domain.priority import DEFAULT_PRIORITY, class_of
+from workflows.domain.priority import DEFAULT_PRIORITY, queue_class
 from workflows.domain.role import Role
 from workflows.messages import TaskInput
 
@@ -65,7 +64,7 @@ async def create_task(
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
     signer = await receivers.signer_of(context, caller, [body.webhook])
-    task = new_task(context, caller, body, idempotency_key, _hash(body), new_trace(), signer=signer)
+    task = new_task(context, caller, body, idempotency_key, _hash(body), telemetry.trace_of_new(), signer=signer)
     bounds = TimeBounds(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
     created = await create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, bounds=bounds)
@@ -123,7 +122,7 @@ def new_task(
         user_id=body.user_id,
         app=body.app,
         priority=priority,
-        queue_class=int(class_of(priority) is PriorityQueue.VIP),
+        queue_class=queue_class(priority),
         payload=body.payload,
         env=body.env,
         timeout_ms=body.timeout if body.timeout is not None else settings.timeout_for(body.task_type),
@@ -148,11 +147,6 @@ def said(body: CreateTask) -> bytes:
     """All that the body says. A field of `_LATER` counts only where it is given."""
     fields = body.model_dump(mode="json", by_alias=True)
     return json.dumps({k: v for k, v in fields.items() if v is not None or k not in _LATER}, sort_keys=True).encode()
-
-
-def new_trace() -> str:
-    """The trace of a new task: that of the request, if it has one."""
-    return telemetry.current_traceparent() or telemetry.new_traceparent()
 
 
 def weight_of(context: Context, flow: str | None, app: str, apps: Container[str] | None) -> float:

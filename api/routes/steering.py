@@ -22,8 +22,7 @@ from infra.db.transactions.retry_task import RETRIED, again, key_among
 from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import NotInThisState
-from workflows.domain.gpu import PriorityQueue
-from workflows.domain.priority import class_of
+from workflows.domain.priority import queue_class
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
@@ -67,7 +66,7 @@ async def change_task(
 ) -> dict[str, Any]:
     priority = create_task.priority_for(caller, body.priority)
     task = await access.read_task(context, caller, task_id, task_queries.original)
-    capacity = await context.forecast.of(task.task_type, vip=class_of(priority) is PriorityQueue.VIP)
+    capacity = await context.forecast.of(task.task_type, vip=queue_class(priority) > 0)
     weight = create_task.weight_of(context, task.flow, task.app, task.granted_apps)
     share = Share(shares.named(task.flow, task.app), weight, capacity.pool)
     notifications = await change_priority.change(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -95,6 +95,11 @@ def columns(row: type[DataclassInstance]) -> str:
 def placeholders(row: type[DataclassInstance]) -> str:
     """The parameters of a row, for its INSERT."""
     return ", ".join(f"%({field.name})s" for field in fields(row))
+
+
+def listed(values: Iterable[object]) -> str:
+    """Constants as SQL literals, for `IN`."""
+    return ", ".join(f"'{value}'" for value in sorted(map(str, values)))
 
 
 def only(rows: Sequence[T]) -> T:

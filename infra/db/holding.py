@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from infra.db import clock
+from infra.db.connection import listed
 from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT, Outcome
 
-_STILL = ", ".join(f"'{outcome}'" for outcome in sorted(NODE_STILL_RUNS_IT))
+_STILL = listed(NODE_STILL_RUNS_IT)
 
 
 def holds(attempt: str) -> str:

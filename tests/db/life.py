@@ -26,8 +26,7 @@ from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.sessions import Session
 from workflows.domain.attempt import End, Outcome
-from workflows.domain.gpu import PriorityQueue
-from workflows.domain.priority import class_of
+from workflows.domain.priority import queue_class
 from workflows.domain.task import TERMINAL
 from workflows.messages import Collected
 
@@ -55,7 +54,7 @@ class Life:
         claims_slot: bool = False,
     ) -> int:
         """`estimated_wait_s` of the new task."""
-        vip = class_of(priority) is PriorityQueue.VIP
+        vip = queue_class(priority) > 0
         task = NewTask(task_id, task_type, "u", app, priority, int(vip), "{}", None, 1000, max_retries, None, "k",
                        None, None, flow)  # fmt: skip
         seen = await capacity.read(self.connection, task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=vip))

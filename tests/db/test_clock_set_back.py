@@ -197,11 +197,11 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.create("t")
     await fresh.do("UPDATE gpus SET not_before = clock_timestamp() + interval '59 s'")
     assert await fresh.claim("t") is None
-    assert (await capacity.read(fresh.connection, 1)).nodes.backed_off == 1
+    assert (await capacity.read(fresh.connection, 1, vip_nodes=True)).nodes.backed_off == 1
     assert list(await assign.with_unused_slots(fresh.connection)) == []
     await fresh.do(f"UPDATE gpus SET not_before = {AHEAD}")
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
-    assert (await capacity.read(fresh.connection, 1)).nodes.free == 1
+    assert (await capacity.read(fresh.connection, 1, vip_nodes=True)).nodes.free == 1
     assert list(await assign.with_unused_slots(fresh.connection)) == ["n"]
     assert await search.is_any_free(fresh.connection, 1, vip=False)
     assert await fresh.claim("t") == "n"

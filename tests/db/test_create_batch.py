@@ -38,7 +38,7 @@ async def batch(
     connection: Any, tasks: list[NewTask], bounds: list[TimeBounds] | None = None, **options: Any
 ) -> CreatedBatch:
     bounds = bounds or [NO_BOUNDS] * len(tasks)
-    seen = {one: await capacity.read(connection, one) for one in {task.task_type for task in tasks}}
+    seen = {one: await capacity.read(connection, one, vip_nodes=True) for one in {task.task_type for task in tasks}}
     entries = [
         Entry(task, bound, WEIGHTS.get(task.app, 1.0), seen[task.task_type])
         for task, bound in zip(tasks, bounds, strict=True)
@@ -48,7 +48,7 @@ async def batch(
 
 
 async def single(life: Life, task: NewTask) -> create_task.Created:
-    seen = await capacity.read(life.connection, task.task_type)
+    seen = await capacity.read(life.connection, task.task_type, vip_nodes=True)
     weight = WEIGHTS.get(task.app, 1.0)
     return await create_task.create(life.connection, task, seen, weight=weight, by=rows.CREATOR, claims_slot=False)
 

@@ -31,7 +31,7 @@ async def create(
     **options: Any,
 ) -> Created:
     task = NewTask(task_id, 1, "u", app, priority, priority - 1, "{}", None, 1000, 3, None, "k", key, key)
-    seen = seen or await capacity.read(life.connection, 1)
+    seen = seen or await capacity.read(life.connection, 1, vip_nodes=True)
     return await create_task.create(life.connection, task, seen, weight=1.0, by=rows.CREATOR, **options)
 
 

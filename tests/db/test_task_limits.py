@@ -144,7 +144,7 @@ def new(task_id: str, key: str | None = None, **more: Any) -> NewTask:
 
 
 async def create(life: Life, task: NewTask, **options: Any) -> create_task.Created:
-    seen = await capacity.read(life.connection, 1)
+    seen = await capacity.read(life.connection, 1, vip_nodes=True)
     return await create_task.create(life.connection, task, seen, weight=1.0, by=rows.CREATOR, **options)
 
 

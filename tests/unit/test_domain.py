@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from workflows.domain import gpu, task
 from workflows.domain.attempt import REQUEUES, RULES, USES_RETRY, ForTask, Outcome
 from workflows.domain.errors import IllegalTransition
-from workflows.domain.gpu import GpuStatus, PriorityQueue
-from workflows.domain.priority import class_of
+from workflows.domain.gpu import GpuStatus
+from workflows.domain.priority import queue_class
 from workflows.domain.retry import BACKOFF_CAP_S, backoff_s, judge
 from workflows.domain.task import TERMINAL, TaskStatus
 
@@ -77,4 +77,4 @@ def test_backoff_doubles_up_to_its_cap(count):
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_two_and_more_is_vip(priority):
-    assert class_of(priority) is (PriorityQueue.VIP if priority >= 2 else PriorityQueue.NORMAL)
+    assert queue_class(priority) == int(priority >= 2)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from workflows.domain.gpu import PriorityQueue
-
 DEFAULT_PRIORITY = 1
 VIP_FROM = 2
 """The smallest priority of the VIP class; below is NORMAL."""
 
 
-def class_of(priority: int) -> PriorityQueue:
-    """The class that a task of this priority waits in."""
-    return PriorityQueue.VIP if priority >= VIP_FROM else PriorityQueue.NORMAL
+def queue_class(priority: int) -> int:
+    """The class that a task of this priority waits in: 1 is VIP, 0 NORMAL."""
+    return int(priority >= VIP_FROM)

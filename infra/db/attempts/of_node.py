@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from infra.db.connection import Connection
+from infra.db.connection import Connection, listed
 from workflows.domain.attempt import COMPARED
 
 MOST = 2000
 """Attempts that are read at most: the latest ones."""
 
-_COMPARED = ", ".join(f"'{one}'" for one in sorted(COMPARED))
+_COMPARED = listed(COMPARED)
 # No attempt takes much longer than a day: so a look far back reads a day more, and not all that came since.
 _CLOSED = (
     "a.gpu_id = %(gpu_id)s AND a.closed_at >= %(since)s AND a.closed_at < %(until)s + interval '25 hours'"

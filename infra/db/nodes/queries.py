@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from infra.db import clock, holding
 from infra.db.connection import Connection
+from infra.db.slots import eligibility
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,10 @@ class NodeStatus:
     lineage: str | None
 
 
-_OWN = """g.gpu_id, g.hostname, g.vast_ins_id, g.ip, g.port, g.task_types, g.priority_queue, g.status,
-           g.failure_count, g.task_failure_count, g.version, g.max_concurrent_tasks,
-           g.drained_at, g.drained_by, g.drain_reason, g.drain_deadline"""
-_INFO = f"""{_OWN}, {clock.known("b.at")} AS last_beat,
-           (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.holds("a")}) AS current_tasks"""
+_COMPUTED = {"last_beat": clock.known("b.at"), "current_tasks": eligibility.used("g")}
+"""Fields of a `NodeInfo` that are no columns of its row."""
+_OWN = ", ".join(f"g.{one.name}" for one in fields(NodeInfo) if one.name not in _COMPUTED)
+_INFO = ", ".join([_OWN, *(f"{value} AS {name}" for name, value in _COMPUTED.items())])
 _SELECT = f"""
     SELECT {_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
            COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
@@ -133,7 +133,7 @@ _OF_LINEAGE = " AND (CAST(%(lineage)s AS text) IS NULL OR g.lineage = %(lineage)
 _GET = _SELECT + _OF_LINEAGE + " AND g.gpu_id = %(gpu_id)s"
 _LISTED = "g.gone_at IS NULL" + _OF_LINEAGE
 _OF_TYPE = (
-    " AND g.task_types @> ARRAY[CAST(%(task_type)s AS bigint)]"
+    f" AND {eligibility.runs('g', '%(task_type)s')}"
     " AND (CAST(%(priority)s AS text) IS NULL OR g.priority_queue = %(priority)s)"
 )
 
@@ -159,6 +159,10 @@ _PAGE_OF_TYPE, _COUNT_OF_TYPE = (
     _page(_LISTED + _OF_TYPE),
     f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}",
 )
+FORGOTTEN = "forgotten_nodes"
+"""The name of the report that keeps the last epoch of the nodes that were forgotten."""
+LAST_EPOCH = f"(SELECT CAST(body ->> 'epoch' AS bigint) FROM monitor_reports WHERE name = '{FORGOTTEN}')"
+"""SQL: no forgotten node had a later epoch; null if none is forgotten."""
 _LOCK = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
 _STATUS = "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from infra.db import clock
-from infra.db.connection import Connection
+from infra.db.connection import Connection, listed
 from infra.db.ops import monitor_reports
 from workflows.domain.task import TERMINAL
 
@@ -26,7 +26,7 @@ _QUEUED_OF = """
              UNION ALL SELECT key, n FROM counter_deltas WHERE counter = %(counter)s) both_tables
      WHERE key LIKE '%% QUEUED'
 """
-_TERMINAL = ", ".join(f"'{one}'" for one in sorted(TERMINAL))
+_TERMINAL = listed(TERMINAL)
 
 
 def _has_ended(row: str) -> str:

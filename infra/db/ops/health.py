@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from infra.db import clock
-from infra.db.connection import Connection
+from infra.db.connection import Connection, listed
 from infra.db.ops import counters, instances, monitor_reports
 from infra.db.ops.instances import ListedInstance
 from workflows.domain.gpu import GpuStatus
@@ -19,7 +19,7 @@ _RECENT = f"""
       FROM (SELECT status FROM (
                    SELECT status, end_reason, completed_at FROM tasks WHERE completed_at <= statement_timestamp()
                     ORDER BY completed_at DESC LIMIT 1000) last
-             WHERE end_reason IS NULL OR end_reason NOT IN ({", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))})
+             WHERE end_reason IS NULL OR end_reason NOT IN ({listed(FROM_OUTSIDE)})
              ORDER BY completed_at DESC LIMIT 100) counted
      GROUP BY status
     """

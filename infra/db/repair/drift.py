@@ -14,6 +14,7 @@ from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops import monitor_reports
 from infra.db.queue import order
+from infra.db.slots import eligibility
 
 ACTOR = "reconciler"
 """The reconciler's name in a task's timeline."""
@@ -113,7 +114,7 @@ _REGISTERED = (
 )
 _UNSERVED = f"""
     SELECT types.task_type, first.task_id,
-           EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.task_types @> ARRAY[types.task_type]) AS drained
+           EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND {eligibility.runs("g", "types.task_type")}) AS drained
       FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
              WHERE counter = 'tasks' AND key LIKE '%% QUEUED' AND n > 0) types
      CROSS JOIN LATERAL (
@@ -121,8 +122,8 @@ _UNSERVED = f"""
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
             ORDER BY {order.in_order("t")} LIMIT 1) first
      WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.drained_at IS NULL
-                          AND g.task_types @> ARRAY[types.task_type])
-     ORDER BY EXISTS (SELECT FROM gpus g WHERE g.task_types @> ARRAY[types.task_type]) DESC, first.created_at,
+                          AND {eligibility.runs("g", "types.task_type")})
+     ORDER BY EXISTS (SELECT FROM gpus g WHERE {eligibility.runs("g", "types.task_type")}) DESC, first.created_at,
               types.task_type
     """
 

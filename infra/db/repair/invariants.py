@@ -6,10 +6,10 @@ is overdue by `OVERDUE_S` counts as a violation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from infra.db import holding
+from infra.db.connection import listed
 from infra.db.ops import counters
 from infra.db.slots import eligibility
 from workflows.domain import task
@@ -36,13 +36,9 @@ class Check:
     broken: str = field(repr=False)
 
 
-def _listed(values: Iterable[object]) -> str:
-    return ", ".join(f"'{value}'" for value in sorted(map(str, values)))
-
-
 _LEGAL = ", ".join(f"('{before or ''}', '{after}')" for before, after in sorted(TRANSITIONS, key=str))
-_TERMINAL = _listed(TERMINAL)
-FROM_OUTSIDE = _listed(task.FROM_OUTSIDE)
+_TERMINAL = listed(TERMINAL)
+FROM_OUTSIDE = listed(task.FROM_OUTSIDE)
 
 ONE_TASK_PER_KEY = Check(
     1,
@@ -126,7 +122,7 @@ RETRIES = Check(
     f"""
     SELECT t.task_id FROM tasks t
      WHERE t.retry_count > t.max_retries OR t.max_retries + 1 < (
-           SELECT count(*) FROM attempts a WHERE a.task_id = t.task_id AND a.outcome IN ({_listed(USES_RETRY)}))
+           SELECT count(*) FROM attempts a WHERE a.task_id = t.task_id AND a.outcome IN ({listed(USES_RETRY)}))
     """,
 )
 STATUS_OF_ATTEMPT = Check(
@@ -262,9 +258,10 @@ IDLE = Check(
     f"no task has waited for {OVERDUE_S} s beside a free slot that is its",
     "gpus",
     f"""
-    SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id FROM tasks t JOIN gpus g ON t.task_type = ANY (g.task_types)
+    SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id
+      FROM tasks t JOIN gpus g ON {eligibility.runs("g", "t.task_type")}
      WHERE t.waiting_since < clock_timestamp() - interval '{OVERDUE_S} s'
-       AND {eligibility.works("g")} AND g.priority_queue = 'NORMAL'
+       AND {eligibility.works("g")} AND {eligibility.serves_those("g", "false")}
        AND NOT g.gpu_id = ANY (t.barred_on)
        AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - interval '{OVERDUE_S} s'
        AND COALESCE(g.not_before, '-infinity') < clock_timestamp() - interval '{OVERDUE_S} s'

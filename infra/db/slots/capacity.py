@@ -10,6 +10,8 @@ from infra.db.connection import Connection
 from infra.db.slots import eligibility
 from workflows.domain.task import USUAL_DURATION_S
 
+_RUNS = eligibility.runs("g", "%(task_type)s")
+_SERVES = eligibility.serves_those("g", "%(vip_nodes)s")
 _NODES = f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
@@ -22,25 +24,21 @@ _NODES = f"""
            count(*) FILTER (WHERE fits AND works AND NOT resting AND used < open_slots) AS free,
            COALESCE(sum(slots) FILTER (WHERE fits AND works), 0)::bigint AS slots
       FROM (SELECT g.status, g.max_concurrent_tasks AS slots, {eligibility.works("g")} AS works,
-                   {eligibility.runs("g", "%(task_type)s")} AS runs_type,
-                   {eligibility.runs("g", "%(task_type)s")}
-                   AND (%(vip_nodes)s OR g.priority_queue = 'NORMAL') AS fits,
+                   {_RUNS} AS runs_type, {_RUNS} AND {_SERVES} AS fits,
                    {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
                    {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
 _POOL = (
-    "SELECT DISTINCT unnest(task_types) AS task_type FROM gpus"
-    " WHERE gone_at IS NULL AND drained_at IS NULL AND task_types @> ARRAY[CAST(%(task_type)s AS bigint)]"
-    " AND (%(vip_nodes)s OR priority_queue = 'NORMAL')"
+    "SELECT DISTINCT unnest(g.task_types) AS task_type FROM gpus g"
+    f" WHERE g.gone_at IS NULL AND g.drained_at IS NULL AND {_RUNS} AND {_SERVES}"
 )
 _RUNNING = f"""
     SELECT t.task_type, a.progress,
            GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
            AS elapsed_s
       FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
-     WHERE {eligibility.works("g")} AND {eligibility.runs("g", "%(task_type)s")}
-       AND (%(vip_nodes)s OR g.priority_queue = 'NORMAL')
+     WHERE {eligibility.works("g")} AND {_RUNS} AND {_SERVES}
     """
 _USUAL = """
     SELECT types.task_type, recent.p50
@@ -114,7 +112,7 @@ class _Spread(NamedTuple):
     spread: list[float]
 
 
-async def read(connection: Connection, task_type: int, *, vip_nodes: bool = True) -> Capacity:
+async def read(connection: Connection, task_type: int, *, vip_nodes: bool) -> Capacity:
     """The capacity for a type now, with or without the nodes that serve VIP tasks first.
 
     The cost grows with its nodes: callers share one answer for a moment.

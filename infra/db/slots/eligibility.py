@@ -39,7 +39,12 @@ def runs(node: str, task_type: str) -> str:
 
 def serves(node: str, vip: str) -> str:
     """It serves the class of the task; `vip` says whether that is VIP by its own priority."""
-    return f"({node}.priority_queue = 'NORMAL' OR {vip} OR NOT %(strict)s)"
+    return serves_those(node, f"{vip} OR NOT %(strict)s")
+
+
+def serves_those(node: str, on_vip_nodes: str) -> str:
+    """It serves tasks of which `on_vip_nodes` says whether VIP nodes serve them too (`QueuePolicy.on_vip_nodes`)."""
+    return f"({node}.priority_queue = 'NORMAL' OR {on_vip_nodes})"
 
 
 def another_could_take(task_type: str, vip: str, but: str) -> str:

@@ -13,17 +13,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from infra.db import clock
-from infra.db.connection import Connection
+from infra.db.connection import Connection, listed
 from workflows.domain.attempt import Outcome
 from workflows.domain.task import FROM_OUTSIDE
 
 ADD = "INSERT INTO outbox (task_id) SELECT task_id FROM created"
 """Part of the statement that creates a task."""
-_FROM_OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
 _CLEAR = f"""
     WITH cleared AS (DELETE FROM outbox WHERE task_id = ANY (%(task_ids)s))
     INSERT INTO outbox_ends (task_id)  -- an end before the start reached no workflow
-    SELECT task_id FROM tasks WHERE task_id = ANY (%(task_ids)s) AND end_reason IN ({_FROM_OUTSIDE})
+    SELECT task_id FROM tasks WHERE task_id = ANY (%(task_ids)s) AND end_reason IN ({listed(FROM_OUTSIDE)})
         ON CONFLICT DO NOTHING
     """
 _CLEAR_ENDED = (
@@ -32,7 +31,7 @@ _CLEAR_ENDED = (
 ADD_ENDS = f""",
         added_ends AS (
             INSERT INTO outbox_ends (task_id)
-            SELECT task_id FROM moved WHERE %(end_reason)s IN ({_FROM_OUTSIDE}) ON CONFLICT DO NOTHING)"""
+            SELECT task_id FROM moved WHERE %(end_reason)s IN ({listed(FROM_OUTSIDE)}) ON CONFLICT DO NOTHING)"""
 """Part of the statement that ends tasks."""
 _WAS_ON_NODE = f"EXISTS (SELECT FROM attempts a WHERE a.task_id = o.task_id AND a.outcome = '{Outcome.TASK_ENDED}')"
 _PENDING_ENDS = f"""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from infra.db import holding
-from infra.db.connection import Connection
+from infra.db.connection import Connection, listed
 from infra.db.slots import eligibility
 from workflows.domain.task import FROM_OUTSIDE
 
@@ -17,7 +17,6 @@ LAST = 200
 MOST_OF_A_MINUTE = 20_000
 """Tasks that are counted of one minute at most."""
 
-_OUTSIDE = ", ".join(f"'{one}'" for one in sorted(FROM_OUTSIDE))
 # The oldest is the first of its type and status in `ix_tasks_kind`.
 _WAITS = f"""
     SELECT types.task_type, oldest.task_id AS oldest_id, oldest.created_at AS oldest_at, waited.p50, waited.p90
@@ -47,8 +46,8 @@ _ALL_SLOTS = f"""
     """
 _ENDED = f"""
     SELECT minute.at, count(*) FILTER (WHERE one.status = 'COMPLETED') AS done,
-           count(*) FILTER (WHERE one.status <> 'COMPLETED' AND COALESCE(one.end_reason, '') NOT IN ({_OUTSIDE}))
-           AS failed
+           count(*) FILTER (WHERE one.status <> 'COMPLETED'
+                              AND COALESCE(one.end_reason, '') NOT IN ({listed(FROM_OUTSIDE)})) AS failed
       FROM unnest(CAST(%(minutes)s AS timestamptz[])) AS minute(at)
      CROSS JOIN LATERAL (
            SELECT status, end_reason FROM tasks t

@@ -19,9 +19,8 @@ from infra.db.tasks.transitions import Cause
 from infra.db.transactions import claim_slot
 from infra.db.transactions.claim_slot import Claim
 from infra.temporal.notifications import Granted, Notifications
+from workflows.domain import priority as priorities
 from workflows.domain.errors import NotInThisState, TaskNotFound
-from workflows.domain.gpu import PriorityQueue
-from workflows.domain.priority import class_of
 from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.messages import Grant, TaskInput
 
@@ -108,7 +107,7 @@ async def _change(
     *,
     claims_slot: bool,
 ) -> _Changed:
-    queue_class = int(class_of(priority) is PriorityQueue.VIP)
+    queue_class = priorities.queue_class(priority)
     await locks.type_and_flow(connection, task_type, queue_class, share.flow)
     before = await _read(connection, task_id)
     if before.status in TERMINAL:
@@ -140,7 +139,7 @@ async def _write(connection: Connection, before: _Task, priority: int, queue_cla
     values = {"task_id": before.task_id, "priority": priority, "attempts": before.attempts}
     if before.status != TaskStatus.QUEUED or before.has_slot:
         written = 0
-    elif class_of(before.priority) is class_of(priority):
+    elif priorities.queue_class(before.priority) == queue_class:
         written = await connection.execute(_CHANGE, values)
     else:
         joined = await ranks.join(connection, before.task_type, queue_class, share.flow, share.weight, share.pool)

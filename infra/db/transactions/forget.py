@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from infra.db import clock
 from infra.db.connection import Connection
+from infra.db.nodes import queries as node_queries
 from infra.db.ops import event_log, monitor_reports
 
 PAGE = 500
@@ -61,9 +62,6 @@ _GONE = "gone_at < %(limit)s AND status <> 'FAULTY' AND drained_at IS NULL"
 _LAST_EPOCH = f"SELECT COALESCE(max(epoch), 0) FROM gpus WHERE {_GONE}"
 _GONE_NODES = f"SELECT gpu_id FROM gpus WHERE {_GONE} AND epoch <= %(epoch)s LIMIT %(page)s FOR UPDATE SKIP LOCKED"
 _FORGET_NODES = tuple(f"DELETE FROM {table} WHERE gpu_id = ANY (%(ids)s)" for table in ("gpu_beats", "gpus"))
-_FORGOTTEN_NODES = "forgotten_nodes"
-LAST_EPOCH = f"(SELECT CAST(body ->> 'epoch' AS bigint) FROM monitor_reports WHERE name = '{_FORGOTTEN_NODES}')"
-"""SQL: no forgotten node had a later epoch; null if none is forgotten."""
 
 
 async def tasks(connection: Connection, period: timedelta, page: int = PAGE) -> int:
@@ -112,13 +110,13 @@ async def nodes(connection: Connection, period: timedelta, page: int = PAGE) -> 
     forgotten by the call after the one that found it.
     """
     limit = await _limit(connection, period)
-    known = await monitor_reports.read(connection, _FORGOTTEN_NODES)
+    known = await monitor_reports.read(connection, node_queries.FORGOTTEN)
     epoch = known["epoch"] if known else 0
     ids = await connection.all(str, _GONE_NODES, {"limit": limit, "epoch": epoch, "page": page})
     count = await _each(connection, _FORGET_NODES, ids)
     last = await connection.one(int, _LAST_EPOCH, {"limit": limit})
     if last > epoch:
-        await monitor_reports.keep(connection, _FORGOTTEN_NODES, {"epoch": last})
+        await monitor_reports.keep(connection, node_queries.FORGOTTEN, {"epoch": last})
     return count
 
 

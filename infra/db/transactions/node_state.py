@@ -13,10 +13,9 @@ from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.drains import Drain
 from infra.db.nodes.liveness import NOW_BEAT
-from infra.db.nodes.queries import Registration, hold, status_of
+from infra.db.nodes.queries import LAST_EPOCH, Registration, hold, status_of
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
-from infra.db.transactions.forget import LAST_EPOCH
 from infra.temporal.notifications import NodeEvent, Notifications
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey

@@ -9,8 +9,7 @@ from infra.db.ops.api_keys import Caller
 from infra.db.tasks.identity import new_task_id
 from infra.db.tasks.new_task import NewTask
 from infra.db.tasks.queries import Original
-from workflows.domain.gpu import PriorityQueue
-from workflows.domain.priority import class_of
+from workflows.domain.priority import queue_class
 from workflows.domain.task import TaskStatus
 
 RETRIED = (TaskStatus.FAILED, TaskStatus.TIMEOUT)
@@ -24,12 +23,12 @@ def again(task_id: str, original: Original, by: Caller, idempotency_key: str | N
         user_id=original.user_id,
         app=original.app,
         priority=original.priority,
-        queue_class=int(class_of(original.priority) is PriorityQueue.VIP),
+        queue_class=queue_class(original.priority),
         payload=original.payload,
         env=original.env,
         timeout_ms=original.timeout_ms,
         max_retries=original.max_retries,
-        traceparent=telemetry.current_traceparent() or telemetry.new_traceparent(),
+        traceparent=telemetry.trace_of_new(),
         lineage=original.lineage or by.lineage,
         idempotency_key=idempotency_key,
         flow=original.flow,
