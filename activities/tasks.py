@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.node_answers import end_on_node, has_stopped
 from infra import telemetry
-from infra.db.attempts import dispatch_order
+from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.transactions import (
@@ -120,7 +120,7 @@ class TaskSteps:
         if request.close_as is not Outcome.TIMED_OUT:
             return None
         node = await self._database.single(
-            lambda c: dispatch_order.address(c, request.task_id, request.attempt, closed=False)
+            lambda c: attempt_queries.address(c, request.task_id, request.attempt, closed=False)
         )
         if node is None:
             return None
@@ -135,7 +135,7 @@ class TaskSteps:
         and otherwise when it is back. A forbidden address is only logged.
         """
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
-        node = await self._database.run(lambda c: dispatch_order.address(c, ref.task_id, ref.attempt, closed=True))
+        node = await self._database.run(lambda c: attempt_queries.address(c, ref.task_id, ref.attempt, closed=True))
         if node is None:
             return
         try:
@@ -151,7 +151,7 @@ class TaskSteps:
             await self._temporal.deliver(released)
 
     async def _is_on_active_node(self, ref: AttemptRef) -> bool:
-        return await self._database.run(lambda c: dispatch_order.is_on_active_node(c, ref.task_id, ref.attempt))
+        return await self._database.run(lambda c: attempt_queries.is_on_active_node(c, ref.task_id, ref.attempt))
 
     async def _stop(self, node: NodeAddress, run_id: str) -> bool:
         """Whether the process is gone. A node that has never seen the attempt is asked again: the dispatch may have

@@ -11,7 +11,6 @@ from infra import telemetry
 from infra.db.connection import Connection
 from infra.db.tasks import limits
 from infra.json import strict_json
-from infra.nodes.address import NodeAddress
 
 ANSWER_S = 5.0
 """How close the expiry of a task may be for its node to hold the answer: until the answer the task has not started."""
@@ -24,14 +23,6 @@ _ORDER = f"""
       FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
      WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND a.closed_at IS NULL
     """
-_ADDRESS = (
-    "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
-    " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
-)
-_IS_ON_ACTIVE_NODE = (
-    "SELECT EXISTS (SELECT FROM attempts a JOIN gpus g USING (gpu_id) WHERE a.task_id = %(task_id)s"
-    " AND a.attempt = %(attempt)s AND g.status = 'ACTIVE' AND g.gone_at IS NULL)"
-)
 
 
 @dataclass(frozen=True)
@@ -80,18 +71,6 @@ class Order:
 async def order(connection: Connection, task_id: str, attempt: int) -> Order | None:
     """The dispatch of an open attempt; None where it is closed."""
     return await connection.one_or_none(Order, _ORDER, {"task_id": task_id, "attempt": attempt})
-
-
-async def address(connection: Connection, task_id: str, attempt: int, *, closed: bool) -> NodeAddress | None:
-    """The address of an attempt's node; None unless the attempt is `closed`, or open, as the caller expects."""
-    return await connection.one_or_none(
-        NodeAddress, _ADDRESS, {"task_id": task_id, "attempt": attempt, "closed": closed}
-    )
-
-
-async def is_on_active_node(connection: Connection, task_id: str, attempt: int) -> bool:
-    """Whether the attempt's node is ACTIVE."""
-    return await connection.one(bool, _IS_ON_ACTIVE_NODE, {"task_id": task_id, "attempt": attempt})
 
 
 def _input(payload: str) -> Raw | dict[str, str]:

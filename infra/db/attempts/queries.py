@@ -7,6 +7,7 @@ from datetime import datetime
 
 from infra.db import clock, holding
 from infra.db.connection import Connection
+from infra.nodes.address import NodeAddress
 
 _OPEN_ON = (
     "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND closed_at IS NULL"
@@ -34,6 +35,14 @@ _IS_ANY_UNACCEPTED = f"""
     SELECT EXISTS (SELECT FROM attempts WHERE released_at IS NULL AND closed_at IS NULL AND accepted_at IS NULL
                       AND {clock.long_ago("claimed_at", clock.seconds("age"))})
     """
+_ADDRESS = (
+    "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
+    " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
+)
+_IS_ON_ACTIVE_NODE = (
+    "SELECT EXISTS (SELECT FROM attempts a JOIN gpus g USING (gpu_id) WHERE a.task_id = %(task_id)s"
+    " AND a.attempt = %(attempt)s AND g.status = 'ACTIVE' AND g.gone_at IS NULL)"
+)
 
 
 @dataclass(frozen=True)
@@ -116,3 +125,15 @@ async def is_any_unaccepted(connection: Connection, age_s: float) -> bool:
 async def to_stop_on(connection: Connection, gpu_id: str) -> list[OnNode]:
     """The closed attempts that a node may still run, and has not confirmed to have stopped: the latest hundred."""
     return await connection.all(OnNode, _TO_STOP_ON, {"gpu_id": gpu_id})
+
+
+async def address(connection: Connection, task_id: str, attempt: int, *, closed: bool) -> NodeAddress | None:
+    """The address of an attempt's node; None unless the attempt is `closed`, or open, as the caller expects."""
+    return await connection.one_or_none(
+        NodeAddress, _ADDRESS, {"task_id": task_id, "attempt": attempt, "closed": closed}
+    )
+
+
+async def is_on_active_node(connection: Connection, task_id: str, attempt: int) -> bool:
+    """Whether the attempt's node is ACTIVE."""
+    return await connection.one(bool, _IS_ON_ACTIVE_NODE, {"task_id": task_id, "attempt": attempt})
