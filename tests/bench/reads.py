@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from api.middleware.authentication import METRICS
 from infra.data_dir.embedded import DATABASE
 from infra.db.ops import api_keys, counters
 from infra.db.ops.api_keys import NewKey
@@ -213,6 +214,7 @@ def paths() -> dict[str, tuple[str, bool]]:
     return {
         "GET /monitoring/overview": ("/monitoring/overview", False),
         "GET /monitoring/metrics": ("/monitoring/metrics", False),
+        "GET /metrics": (METRICS, False),
         "GET /tasks/{id}": ("/tasks/bench_{}", False),
         **pages,
         **{f"GET /tasks{_shown(pair)}, page 1": (_list(pair, 1), False) for pair in PAIRS},
@@ -229,7 +231,8 @@ async def _read_all(few: Readers, many: Readers, repeats: int) -> dict[str, tupl
         for name, (path, as_user) in paths().items():
             for readers, samples in zip((many, few), reversed(taken[name]), strict=True):
                 api = readers.user if as_user else readers.admin
-                took = (await api.call("GET", path.format(1 + number * 97))).took
+                below = "" if path == METRICS else "/api/v2"
+                took = (await api.call("GET", path.format(1 + number * 97), below=below)).took
                 if number:
                     samples.append(1000 * took)
     return {name: (Samples.of(small), Samples.of(large)) for name, (small, large) in taken.items()}

@@ -64,6 +64,29 @@ def test_a_map_creates_ahead_but_not_everything(kind: type, monkeypatch: pytest.
 
 
 @BOTH
+def test_a_map_makes_room_where_its_owner_has_too_many_waiting(kind: type) -> None:
+    waiting: set[int] = set()
+    keys: dict[str, int] = {}
+
+    def api(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            numbers = [json.loads(one["payload"]) for one in json.loads(request.content)["tasks"]]
+            key = request.headers["Idempotency-Key"]
+            assert keys.setdefault(key, numbers[0]) == numbers[0]
+            if len(waiting) + len(numbers) > 1500:
+                return httpx.Response(429, json={"code": 429, "message": "排队任务过多", "data": None})
+            waiting.update(numbers)
+            return ok([{**CREATED, "taskId": str(n)} for n in numbers])
+        number = int(request.url.path.split("/")[-2])
+        waiting.discard(number)
+        return ok({"taskId": str(number), "status": "COMPLETED", "result": {"n": number}})
+
+    found = everything(api, lambda client: client.map(2, range(3500)), kind)
+    assert [one["n"] for one in found] == list(range(3500))
+    assert sorted(keys.values()) == [0, 1000, 2000, 3000]
+
+
+@BOTH
 def test_a_task_that_newer_ones_push_to_the_next_page_comes_once(kind: type) -> None:
     ids = [f"t{n}" for n in range(150)]
     pages = {"1": ids[:100], "2": ids[97:]}

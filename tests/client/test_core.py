@@ -83,11 +83,11 @@ def test_a_creation_is_repeated_with_its_key() -> None:
 
 
 def test_pauses_grow_and_obey_retry_after() -> None:
-    played = Played(*[answer(None, 503)] * 6, answer(None, 429, retry_after="7"), answer(CREATED))
+    played = Played(*[answer(None, 503)] * 6, answer(None, 429, retry_after="9"), answer(CREATED))
     played.run(core.submit({}, "key"))
-    assert played.paused[-1] == 7
+    assert played.paused[-1] == 9
     assert played.paused[5] > 3 * played.paused[0]
-    assert max(played.paused) <= 1.5 * LONGEST_PAUSE_S + 7
+    assert max(played.paused[:-1]) <= 1.5 * LONGEST_PAUSE_S
 
 
 def test_it_gives_up_after_its_repeats() -> None:
@@ -115,14 +115,22 @@ def test_a_refusal_for_its_wait_is_the_answer(many: bool) -> None:
     assert len(played.sent) == 2
 
 
-def test_a_pause_asked_for_as_a_date_is_made_and_none_is_too_short() -> None:
+def test_a_pause_asked_for_as_a_date_is_made_by_the_servers_clock() -> None:
     then = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
-    assert 15 < (retry_after_s(answer(None, 503, retry_after=then)) or 0) <= 20
-    for odd in ("-1", "²", "soon", "Sun, 06 Nov 1994 08:49:37", ""):
+    for undated in ({}, {"date": "now"}):
+        assert 15 < (retry_after_s(Reply(503, {"retry-after": then, **undated}, b"")) or 0) <= 20
+    dated = {"date": "Sun, 06 Nov 1994 08:49:37 GMT", "retry-after": "Sun, 06 Nov 1994 08:49:47 GMT"}
+    assert retry_after_s(Reply(503, dated, b"")) == 10
+    for odd in ("-1", "²", "soon", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 99999999999999999999 08:49:37 GMT", ""):
         assert retry_after_s(answer(None, 503, retry_after=odd)) is None
-    played = Played(answer(None, 503, retry_after="0"), answer(CREATED))
+
+
+@pytest.mark.parametrize("asked", ["0", "Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_no_pause_is_shorter_than_the_backoff(asked: str) -> None:
+    played = Played(*[answer(None, 503, retry_after=asked)] * 7, answer(CREATED))
     played.run(core.submit({}, "key"))
-    assert played.paused == [PAUSE_S]
+    assert played.paused[0] >= PAUSE_S / 2
+    assert played.paused[-1] >= LONGEST_PAUSE_S / 2
 
 
 @pytest.mark.parametrize(
@@ -172,6 +180,15 @@ def test_a_result_is_waited_for_while_the_api_is_away() -> None:
     assert played.run(core.result("t1", 3600, cancel_on_timeout=False)) == {"n": 1}
     with pytest.raises(Unavailable):
         Played(*[away] * 20).run(core.result("t1", 300, cancel_on_timeout=False))
+
+
+@pytest.mark.parametrize("away", [answer(None, 503, retry_after="3600"), answer(None, 429), CUT])
+def test_a_result_is_waited_for_as_long_as_its_caller_says(away: Reply | Lost) -> None:
+    played = Played(*[away] * 1000)
+    with pytest.raises((Unavailable, TooManyRequests, Unreachable)):
+        played.run(core.result("t1", 300, cancel_on_timeout=False))
+    calls_s = sum(one.took_s for one in [away] * (len(played.sent) - 1))  # the last look is beyond the time
+    assert sum(played.paused) + calls_s == pytest.approx(300, abs=0.2)
 
 
 @pytest.mark.parametrize(("timeout_s", "longest_s"), [(5, 20), (0, 12)])
@@ -256,6 +273,16 @@ def test_a_batch_has_no_more_types_and_apps_than_the_api_takes() -> None:
     played = Played(*[answer([])] * 9)
     played.run(core.submit_many([*types, *apps], "key"))
     assert [len(one.json["tasks"]) for one in played.sent] == [16, 16, 64, 2]
+
+
+def test_a_batch_waits_for_room_only_where_nothing_else_makes_it() -> None:
+    full = answer(None, 429, retry_after="5")
+    played = Played(full)
+    assert played.run(core.submit_ahead([{}], "key", 1)) is None
+    assert not played.paused
+    assert Played(full, answer([CREATED])).run(core.submit_ahead([{}], "key", 0))
+    with pytest.raises(TooManyRequests):
+        Played(full).run(core.submit_ahead([{"maxWait": 1}], "key", 1))
 
 
 def test_a_payload_is_text_or_becomes_json() -> None:

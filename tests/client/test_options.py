@@ -12,11 +12,19 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GPU_ORCHESTRATOR_KEY", " theirs\n")
     monkeypatch.setenv("GPU_ORCHESTRATOR_USER", "eve")
     assert Options.of(None, None, None, None) == Options("http://there:1", "theirs", "python", "eve")
-    assert Options.of("https://here", "ours", "app", "ada") == Options("https://here", "ours", "app", "ada")
+    assert Options.of(" https://here\n", "ours", "app", "ada") == Options("https://here", "ours", "app", "ada")
 
 
 @pytest.mark.parametrize(
-    ("url", "key"), [(None, "key"), ("localhost:8080", "key"), ("http://a", None), ("http://a", "é")]
+    ("url", "key"),
+    [
+        *[(url, "key") for url in (None, "localhost:8080", "http://", "http://:80", "http://a:99999", "http://a b")],
+        *[
+            (url, "key")
+            for url in ("http://me@a", "http://me:secret@a", "http://:secret@a", "http://a?b", "http://a#b")
+        ],
+        *[("http://a", key) for key in (None, "é", "a b", "a\nb")],
+    ],
 )
 def test_what_cannot_work_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, url: str | None, key: str | None) -> None:
     monkeypatch.delenv("GPU_ORCHESTRATOR_URL", raising=False)

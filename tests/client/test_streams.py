@@ -135,6 +135,34 @@ def test_before_its_first_message_it_gives_up_and_later_never() -> None:
     assert cut(stream) > 100
 
 
+@pytest.mark.parametrize("stream", [Stream("/stream", event_of), of_task()])
+def test_a_quiet_stream_has_begun(stream: Stream[Any]) -> None:
+    refused = Lost(OSError("refused"))
+    assert stream.pause_s(refused) > 0
+    list(stream.feed(b": ping\n\n"))
+    assert stream.pause_s(Lost(OSError("reset"), took_s=7200)) > 0
+    for _ in range(50):
+        assert stream.pause_s(refused) > 0
+        assert stream.pause_s(Reply(503, {}, b"{}")) > 0
+
+
+@pytest.mark.parametrize("chunk", [b"", b": ping\n\n"])
+def test_a_stream_that_ends_before_its_first_message_is_no_answer(chunk: bytes) -> None:
+    def pauses(stream: Stream[Any]) -> list[float]:
+        found = []
+        for _ in range(100):
+            list(stream.feed(chunk) if chunk else ())
+            found.append(stream.pause_s(None))
+        return found
+
+    with pytest.raises(Unreachable, match="ended before its first message"):
+        pauses(of_task())
+    assert min(pauses(Stream("/stream", event_of))[10:]) > 2  # it may be quiet
+    begun = of_task()
+    list(begun.feed(message("snapshot", TASK, "e1")))
+    assert len(pauses(begun)) == 100
+
+
 def test_a_page_of_somebody_else_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     with Client("http://127.0.0.1:1", "key") as client:
         page = httpx.MockTransport(lambda request: httpx.Response(200, html="<p>log in"))

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from gpu_orchestrator_client.errors import Forbidden, Unavailable
+from gpu_orchestrator_client import naming
+from gpu_orchestrator_client.errors import Forbidden, TooManyRequests, Unavailable
 from tests.unit.fake_api import FakeApi, serving, sse
 from workers.cli import main
-from workers.command import drain, many, output, profile, server, top
+from workers.command import drain, following, many, output, profile, server, top, views
 from workers.command.fleet import Fleet
 
 CREATED = {"taskId": "task_1", "displayId": 1, "status": "QUEUED", "estimatedWaitTime": 95}
@@ -53,7 +55,7 @@ Serve = Callable[[dict[str, list[Any]]], FakeApi]
 def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serves answers to the commands of this process."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv(profile.KEY, "secret")
+    monkeypatch.setenv(naming.KEY, "secret")
     monkeypatch.setattr(many, "PAUSES_S", (0.0,))
     monkeypatch.setattr(drain, "PAUSE_S", 0.0)
     monkeypatch.setattr(output, "_keyboard", lambda: nullcontext(None))  # nobody is asked
@@ -62,10 +64,15 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
 
         def serve(answers: dict[str, list[Any]]) -> FakeApi:
             api = opened.enter_context(serving(FakeApi({name: list(them) for name, them in answers.items()})))
-            monkeypatch.setenv(profile.URL, api.url)
+            monkeypatch.setenv(naming.URL, api.url)
             return api
 
         yield serve
+
+
+def interrupted(*_: Any) -> Any:
+    """Somebody presses Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def job(tmp_path: Path, content: str | bytes = '{"n": 1}') -> str:
@@ -121,6 +128,17 @@ class TestSubmit:
         assert f"--idempotency-key {key} with the same options" in capsys.readouterr().err
         assert main(["submit", "--type", "2", "--idempotency-key", key]) == 5
         assert {one.headers["idempotency-key"] for one in api.calls} == {key}
+
+    def test_says_the_deadline_that_the_key_belongs_to(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    ) -> None:
+        monkeypatch.setattr(server.Server.__init__, "__defaults__", (0.1,))
+        api = serve({"POST /tasks": [(503, "服务暂不可用")]})
+        assert main(["submit", "--type", "2", "--deadline", "2h"]) == 5
+        again = re.search(r"--idempotency-key \S+ with the same options, --deadline (\S+) ", capsys.readouterr().err)
+        assert again is not None
+        assert main(["submit", "--type", "2", "--deadline", again[1]]) == 5
+        assert len({one.body["deadline"] for one in api.calls}) == 1
 
     def test_names_the_user_that_the_key_may_not_act_for(self, serve: Serve, capsys: Captured) -> None:
         serve({"POST /tasks": [(403, "权限不足: userId 必须是密钥的所有者")]})
@@ -206,6 +224,30 @@ class TestWatch:
             "evt_1",
         ]
         assert "重启中 (503)" in capsys.readouterr().err
+
+    def test_an_end_that_was_seen_is_the_exit_status(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    ) -> None:
+        monkeypatch.setattr(server.Server.__init__, "__defaults__", (0.1,))
+        away = {"GET /tasks/task_1/progress": [(500, "内部错误")], "GET /tasks/task_1": [(503, "服务暂不可用")]}
+        serve({**WATCHED, **away})
+        assert main(["watch", "task_1"]) == 0
+        assert capsys.readouterr().err.endswith("its result can't be read: 服务暂不可用 (503)\nCOMPLETED after 2 s\n")
+        assert main(["watch", "task_1", "--json"]) == 0
+        end = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (end["kind"], end["data"]["status"]) == ("end", "COMPLETED")
+
+    @pytest.mark.parametrize(("pressed_at", "state"), [("asked", "goes on"), ("_cancel", "may be cancelled")])
+    def test_a_second_ctrl_c_says_what_is_known(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, pressed_at: str, state: str, capsys: Captured
+    ) -> None:
+        serve(WATCHED)
+        monkeypatch.setattr(views.LineView, "show", interrupted)
+        monkeypatch.setattr(following, "can_ask", lambda: True)
+        monkeypatch.setattr(following, "asked", lambda _: True)
+        monkeypatch.setattr(following, pressed_at, interrupted)
+        assert main(["watch", "task_1"]) == 130
+        assert f"task_1 {state}; to follow it, or to end it:" in capsys.readouterr().err
 
     def test_an_unknown_task(self, serve: Serve, capsys: Captured) -> None:
         serve({"GET /tasks/a%2Fb/stream": [(404, "任务不存在")]})
@@ -308,10 +350,50 @@ class TestMany:
         assert said.startswith("Cancel 3 tasks? [y/N] ")
         if calls == 1:
             assert "nothing is changed" in said
+            assert (out and json.loads(out)) == ({"matched": 3} if words else "")
         elif words:
             assert json.loads(out)["done"] == 3
         else:
             assert "3 of 3 tasks cancelled" in said
+
+    def test_ctrl_c_says_what_goes_on(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+        begun = {"operationId": "op_1", "matched": 3}
+        serve({"POST /tasks/retry": [(200, begun)]})
+        monkeypatch.setattr(many, "_until_done", interrupted)
+        assert main(["retry", "--failed", "--json"]) == 130
+        out, said = capsys.readouterr()
+        assert json.loads(out) == begun
+        assert "it goes on in the background: op_1, 3 tasks" in said
+
+    @pytest.mark.parametrize("words", [["task_1"], ["task_1", "task_2"], ["--failed", "--since", "1h"]])
+    def test_what_may_be_done_is_found_by_its_key(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, words: list[str], capsys: Captured
+    ) -> None:
+        api = serve({})
+        with monkeypatch.context() as pressed:
+            pressed.setattr(server.Server, "_send", interrupted)
+            assert main(["retry", *words]) == 130
+        again = re.search(r"--idempotency-key (\S+) with the same options(, --since \S+)? ", capsys.readouterr().err)
+        assert again is not None
+        since = (again[2] or "").strip(", ").split()
+        monkeypatch.setattr(server.Server.__init__, "__defaults__", (0.1,))
+        for name in ("POST /tasks/task_1/retry", "POST /tasks/retry"):
+            api.answers[name] = [(503, "服务暂不可用")]
+        for _ in range(2):
+            assert main(["retry", *words, *since, "--idempotency-key", again[1], "-y"]) == 5
+        assert {one.headers["idempotency-key"] for one in api.calls} == {again[1]}
+        assert len({json.dumps(one.body) for one in api.calls}) == 1
+        assert f"--idempotency-key {again[1]} with the same options" in capsys.readouterr().err
+
+    def test_an_operation_is_found_when_none_of_its_tasks_is_left(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    ) -> None:
+        answers = [(200, {"matched": 0}), (200, {"operationId": "op_1", "matched": 3})]
+        ended = (200, OPERATION | {"done": 3, "failed": 0})
+        serve({"POST /tasks/cancel": answers, "GET /operations/op_1": [ended]})
+        monkeypatch.setattr(output, "_keyboard", lambda: nullcontext(io.StringIO("y\n")))
+        assert main(["cancel", "--type", "2", "--idempotency-key", "k"]) == 0
+        assert "3 of 3 tasks cancelled" in capsys.readouterr().err
 
     def test_half_a_character_is_a_wrong_command(self, serve: Serve, capsys: Captured) -> None:
         api = serve({})
@@ -386,7 +468,18 @@ class TestNodes:
         assert main(["drain", "g", "--reason", "fan", "--wait"]) == 0
         assert capsys.readouterr().err == "g: 2 left\ng: 1 left\ng: GPU已停止接收新任务\n"
         serve({**drained, "GET /gpus/g": [left(2), undrained]})
-        assert main(["drain", "g", "--reason", "fan", "--wait"]) == 1
+        assert main(["drain", "g", "--reason", "fan", "--wait", "--json"]) == 1
+        assert json.loads(capsys.readouterr().out) == {"gpuId": "g", "message": "not draining any more"}
+
+    def test_ctrl_c_leaves_a_node_draining(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    ) -> None:
+        serve({"POST /gpus/g/drain": [(200, "GPU已停止接收新任务")]})
+        monkeypatch.setattr(drain, "_is_empty", interrupted)
+        assert main(["drain", "g", "--reason", "fan", "--wait"]) == 130
+        assert capsys.readouterr().err == "g: goes on draining; gpu-orchestrator undrain g ends that\n"
+        assert main(["drain", "g", "--reason", "fan", "--wait", "--json"]) == 130
+        assert "goes on draining" in json.loads(capsys.readouterr().out)["message"]
 
     def test_a_key_that_may_not(self, serve: Serve, capsys: Captured) -> None:
         serve({"GET /gpus": [(403, "权限不足")]})
@@ -416,17 +509,43 @@ def test_top_goes_on_while_the_server_is_away_and_asks_once_a_second() -> None:
     def away(server: Any, fleet: Fleet) -> None:
         raise Unavailable(503, "服务暂不可用")
 
-    top._try(away, None, fleet)  # type: ignore[arg-type]
+    assert top._try(away, None, fleet) == top.EVERY_S  # type: ignore[arg-type]
     assert fleet.note == "服务暂不可用 (503)"
-    top._try(lambda server, fleet: None, None, fleet)  # type: ignore[arg-type]
+    assert top._try(lambda server, fleet: None, None, fleet) == top.EVERY_S  # type: ignore[arg-type]
     assert fleet.note == ""
     assert top.EVERY_S >= 1
+
+    def busy(server: Any, fleet: Fleet) -> None:
+        raise TooManyRequests(429, "请求过于频繁", 7)
+
+    assert top._try(busy, None, fleet) == 7  # type: ignore[arg-type]
+    assert fleet.note == "请求过于频繁 (429); trying again in 7 s"
 
     def refused(server: Any, fleet: Fleet) -> None:
         raise Forbidden(403, "权限不足")
 
     with pytest.raises(Forbidden):
         top._try(refused, None, fleet)  # type: ignore[arg-type]
+
+
+def test_top_draws_at_once_and_after_each_refusal(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = serve({"GET /monitoring/metrics": [(503, "服务暂不可用")]})
+    fleet, notes = Fleet(api.url), []
+
+    class Screen(nullcontext[Any]):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(self)
+
+        def refresh(self) -> None:
+            notes.append(fleet.note)
+
+    monkeypatch.setattr("rich.live.Live", Screen)
+    monkeypatch.setattr(top, "_follow", lambda *_: None)
+    monkeypatch.setattr(top, "EVERY_S", 0.0)
+    monkeypatch.setattr(top, "READS", (top._read_metrics, interrupted))
+    assert top._live(profile.current(), fleet) == 0
+    assert notes == ["", "服务暂不可用 (503)"]
+    assert len(api.calls) == 1
 
 
 class TestAnswers:
@@ -455,14 +574,14 @@ class TestAnswers:
 
     def test_nobody_there(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
         monkeypatch.setattr(server.Server.__init__, "__defaults__", (0.5,))
-        monkeypatch.setenv(profile.URL, "http://127.0.0.1:1")
+        monkeypatch.setenv(naming.URL, "http://127.0.0.1:1")
         assert main(["nodes"]) == 5
         said = capsys.readouterr().err
         assert "http://127.0.0.1:1: no answer: [Errno 111] Connection refused; trying again\n" in said
         assert said.endswith("gpu-orchestrator login URL changes the address\n")
 
     def test_nobody_is_signed_in(self, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-        monkeypatch.delenv(profile.KEY)
+        monkeypatch.delenv(naming.KEY)
         assert main(["nodes"]) == 5
         assert "gpu-orchestrator login" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_orchestrator_client import naming
 from tests.unit.fake_api import FakeApi, serving
 from workers.cli import main
 from workers.command import profile
@@ -21,7 +22,7 @@ KEPT = Profile("https://gpu.example.com", "abc", "user_001", "shop")
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    for name in (profile.URL, profile.KEY, profile.USER, profile.APP):
+    for name in (naming.URL, naming.KEY, naming.USER, naming.APP):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "gpu-orchestrator" / "profile.json"
 
@@ -75,34 +76,46 @@ def test_the_environment_overrides_and_needs_no_file(file: Path, monkeypatch: py
     with pytest.raises(NotSignedIn, match="login"):
         profile.current()
     profile.write(KEPT, file)
-    monkeypatch.setenv(profile.KEY, "other")
+    monkeypatch.setenv(naming.KEY, "other")
     assert profile.current().key == "other"
     file.chmod(0o644)
-    monkeypatch.setenv(profile.URL, "http://localhost:1/api/v2/")
+    monkeypatch.setenv(naming.URL, "http://localhost:1/api/v2/")
     assert profile.current() == Profile("http://localhost:1", "other")
 
 
 def test_a_key_is_sent_to_its_own_server_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile.write(KEPT, file)
-    monkeypatch.setenv(profile.URL, "http://evil.example.com")
+    monkeypatch.setenv(naming.URL, "http://evil.example.com")
     with pytest.raises(NotSignedIn, match="the kept key is for"):
         profile.current()
-    monkeypatch.setenv(profile.URL, KEPT.url + "/")
+    monkeypatch.setenv(naming.URL, KEPT.url + "/")
     assert profile.current() == KEPT
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gpu.example.com", "ftp://x", "http://", "http://a:b@x", "http://x?y=1", "http://x:99999", "http://ü"]
+    "text",
+    [
+        "",
+        "gpu.example.com",
+        "ftp://x",
+        "http://",
+        "http://a:b@x",
+        "http://:b@x",
+        "http://@x",
+        "http://x?y=1",
+        "http://x:99999",
+        "http://ü",
+    ],
 )
 def test_what_can_be_no_address(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        profile.url_of(text)
+        naming.url_of(text)
 
 
 @pytest.mark.parametrize("text", ["", " ", "a b", "a\nb", "a\r\nX-Evil: 1", "é"])
 def test_what_can_be_no_key(text: str) -> None:
     with pytest.raises(ValueError, match="key"):
-        profile.key_of(text)
+        naming.key_of(text)
 
 
 class TestLogin:

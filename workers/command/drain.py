@@ -36,13 +36,18 @@ def _drain(server: Server, args: Namespace) -> int:
     if args.deadline is not None:
         body["deadline"] = round(args.deadline.timestamp() * 1000)
     message = server.post(path("gpus", args.gpu_id, "drain"), body)
-    if args.wait and not _is_empty(server, args.gpu_id):
-        return exits.FAILED
+    status = exits.DONE
+    if args.wait:
+        try:
+            if not _is_empty(server, args.gpu_id):
+                status, message = exits.FAILED, "not draining any more"
+        except KeyboardInterrupt:
+            status, message = exits.LEFT, f"goes on draining; gpu-orchestrator undrain {args.gpu_id} ends that"
     if args.json:
         write_json({"gpuId": args.gpu_id, "message": message})
     else:
         say(f"{args.gpu_id}: {message}")
-    return exits.DONE
+    return status
 
 
 def _is_empty(server: Server, gpu_id: str) -> bool:
@@ -55,5 +60,4 @@ def _is_empty(server: Server, gpu_id: str) -> bool:
             say(f"{gpu_id}: {remaining} left")
         left = remaining
         time.sleep(PAUSE_S)
-    say(f"{gpu_id} is not draining any more")
     return False

@@ -27,12 +27,12 @@ BAR = 40
 
 @dataclass
 class Fleet:
-    """What was read last of each part."""
+    """What was read last of each part, if anything was."""
 
     url: str
     metrics: Mapping[str, Any] = field(default_factory=dict)
     health: Mapping[str, Any] = field(default_factory=dict)
-    nodes: list[Mapping[str, Any]] = field(default_factory=list)
+    nodes: list[Mapping[str, Any]] | None = None
     total_nodes: int = 0
     events: deque[Update] = field(default_factory=lambda: deque(maxlen=EVENTS))
     note: str = ""
@@ -41,11 +41,12 @@ class Fleet:
 def shown(fleet: Fleet, height: int, now: float | None = None) -> RenderableType:
     """The whole screen, `height` lines at most."""
     events = list(fleet.events)  # at once: another thread adds to them
+    nodes = fleet.nodes or []
     queues = sorted(fleet.metrics.get("queue_lengths", {}).items(), key=lambda one: -one[1])
     rows = max(1, height - AROUND - max(1, min(len(queues), TYPES)) - len(events))
-    parts: list[RenderableType] = [_head(fleet), Text(), _queue(queues), Text()]
-    parts.append(tables.nodes(fleet.nodes[:rows], now) if fleet.nodes else Text("no node", "dim"))
-    hidden = fleet.total_nodes - len(fleet.nodes[:rows])
+    parts: list[RenderableType] = [_head(fleet), Text(), _queue(queues, is_read=bool(fleet.metrics)), Text()]
+    parts.append(tables.nodes(nodes[:rows], now) if nodes else Text("…" if fleet.nodes is None else "no node", "dim"))
+    hidden = fleet.total_nodes - len(nodes[:rows])
     parts.append(Text(f"… {hidden} more" if hidden > 0 else "", "dim"))
     parts += [event(one) for one in reversed(events)]
     return Group(*parts)
@@ -67,14 +68,14 @@ def _counts(name: str, key: str, fleet: Fleet) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _queue(queues: list[tuple[str, int]]) -> RenderableType:
+def _queue(queues: list[tuple[str, int]], *, is_read: bool) -> RenderableType:
     """Unfinished tasks by type, the most first."""
     made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for name in ("TYPE", "UNFINISHED", ""):
         made.add_column(name)
     for task_type, number in queues[:TYPES]:
         made.add_row(cell(task_type), cell(number), ProgressBar(max(1, queues[0][1]), number, width=BAR))
-    return made if queues else Text("no task waits or runs", "dim")
+    return made if queues else Text("no task waits or runs" if is_read else "…", "dim")
 
 
 def event(one: Update) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from gpu_orchestrator_client.errors import BadRequest
+from gpu_orchestrator_client.errors import BadRequest, OrchestratorError
 from gpu_orchestrator_client.naming import path
 from gpu_orchestrator_client.streams import Stream
 from workers.command import exits
@@ -37,7 +37,7 @@ def follow(server: Server, task_id: str, view: View) -> int:
         except KeyboardInterrupt:
             if _is_left(server, task_id):
                 return exits.LEFT
-    task = server.get(path("tasks", task_id))
+    task = _ended(server, task_id, course)
     view.end(task)
     return exits.of_task(task)
 
@@ -45,23 +45,38 @@ def follow(server: Server, task_id: str, view: View) -> int:
 def _see(server: Server, task_id: str, course: Course, update: Update) -> None:
     course.see(update)
     if course.status == "QUEUED" and update.kind == "snapshot":  # the stream has the places of the first thousand only
-        found = server.get(path("tasks", task_id, "progress"))
+        try:
+            found = server.get(path("tasks", task_id, "progress"))
+        except OrchestratorError:  # the stream goes on without
+            return
         if waiting := found.get("waiting"):
             course.place, course.wait_s = found.get("queuePosition"), waiting.get("estimatedWaitTime")
             course.reason = waiting.get("reason")
 
 
+def _ended(server: Server, task_id: str, course: Course) -> dict[str, Any]:
+    """The task with its result; without, where that can't be read."""
+    try:
+        found: dict[str, Any] = server.get(path("tasks", task_id))
+        return found
+    except OrchestratorError as error:
+        say(f"its result can't be read: {error}")
+        return dict(course.task)
+
+
 def _is_left(server: Server, task_id: str) -> bool:
     """Ask whether to cancel; whether to leave."""
+    state = "goes on"
     try:
         if can_ask():
             say("")
             if asked(f"Cancel {task_id}? Ctrl-C leaves it running."):
+                state = "may be cancelled"
                 _cancel(server, task_id)
             return False
     except KeyboardInterrupt:
         say("")
-    say(f"{task_id} goes on; to follow it, or to end it:")
+    say(f"{task_id} {state}; to follow it, or to end it:")
     say(f"  gpu-orchestrator watch {task_id}\n  gpu-orchestrator cancel {task_id}")
     return True
 

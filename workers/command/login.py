@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
+from gpu_orchestrator_client import naming
 from workers.command import exits, profile
 from workers.command.output import say, write_json
 from workers.command.profile import NotSignedIn, Profile
@@ -16,7 +17,7 @@ URL = "http://127.0.0.1:8080"
 def configure(parser: ArgumentParser) -> None:
     parser.description = (
         "Keep the address of the API and a key. The key is asked for, or read from standard input; never an option,"
-        f" which others could see. {profile.URL} and {profile.KEY} override what is kept."
+        f" which others could see. {naming.URL} and {naming.KEY} override what is kept."
     )
     parser.add_argument("url", metavar="URL", nargs="?", default=URL, help="default: %(default)s")
     parser.add_argument("--user", metavar="USER_ID", help="of the tasks that `submit` creates")
@@ -27,7 +28,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """0: kept; 2: an address or a key that can't be one; else as `exits` says."""
     try:
-        chosen = Profile(profile.url_of(args.url), profile.key_of(_secret()), args.user, args.app)
+        chosen = Profile(naming.url_of(args.url), naming.key_of(_secret()), args.user, args.app)
     except ValueError as error:
         say(f"error: {error}")
         return exits.USAGE

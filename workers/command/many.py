@@ -7,9 +7,9 @@ from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gpu_orchestrator_client.naming import new_key
 from workers.command import exits
 from workers.command.filters import add_filters, filter_of
+from workers.command.once import add_key, once
 from workers.command.output import asked, can_ask, say, write_json
 from workers.command.running import add_json
 from workers.command.tasks import newest
@@ -28,6 +28,7 @@ def add_choice(parser: ArgumentParser, statuses: tuple[str, ...]) -> _ArgumentGr
     parser.add_argument("--all", action="store_true", help="all that can be")
     parser.add_argument("--dry-run", action="store_true", help="only count them")
     parser.add_argument("-y", "--yes", action="store_true", help="don't ask")
+    add_key(parser, "operation")
     add_json(parser)
     return chosen
 
@@ -52,17 +53,24 @@ def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namesp
         if args.dry_run:
             _show({"matched": matched}, f"{matched} tasks would be {DONE_TO[kind]}{among}", args)
             return exits.DONE
-        if not matched or not asked(f"{kind.capitalize()} {matched} tasks{among}?"):
-            say("nothing is changed")
-            return exits.DONE
-    begun = server.post(f"/tasks/{kind}", choice, key=new_key())
+        is_nothing = not matched and args.idempotency_key is None  # with its key, it may be done already
+        if is_nothing or not asked(f"{kind.capitalize()} {matched} tasks{among}?"):
+            return _left({"matched": matched}, "nothing is changed", args, exits.DONE)
+    begun = _begin(server, kind, choice, args)
     try:
         ended = _until_done(server, begun["operationId"])
     except KeyboardInterrupt:
-        say(f"\nit goes on in the background: {begun['operationId']}, {begun['matched']} tasks")
-        return exits.LEFT
+        text = f"\nit goes on in the background: {begun['operationId']}, {begun['matched']} tasks"
+        return _left(begun, text, args, exits.LEFT)
     _show(ended, summary(kind, ended), args)
     return exits.FAILED if ended["failed"] else exits.DONE
+
+
+def _begin(server: Server, kind: str, choice: Mapping[str, Any], args: Namespace) -> Any:
+    chosen = choice.get("filter", {})
+    moments = {"--since": chosen.get("createdAfter"), "--before": chosen.get("createdBefore")}
+    with once(args, "running", "begins", moments) as key:
+        return server.post(f"/tasks/{kind}", choice, key=key)
 
 
 def _cancelled_among(server: Server, kind: str, choice: Mapping[str, Any]) -> str:
@@ -90,6 +98,14 @@ def _until_done(server: Server, operation_id: str) -> Any:
         time.sleep(PAUSES_S[min(looks, len(PAUSES_S) - 1)])
         looks += 1
     return found
+
+
+def _left(value: Any, text: str, args: Namespace, status: int) -> int:
+    """Say that nothing is changed, or what goes on; with JSON too. The exit status."""
+    say(text)
+    if args.json:
+        write_json(value)
+    return status
 
 
 def _show(value: Any, text: str, args: Namespace) -> None:

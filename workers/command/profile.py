@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-URL, KEY = "GPU_ORCHESTRATOR_URL", "GPU_ORCHESTRATOR_KEY"
-USER, APP = "GPU_ORCHESTRATOR_USER", "GPU_ORCHESTRATOR_APP"
-"""All are the Python client's too."""
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+from gpu_orchestrator_client.naming import APP, KEY, URL, USER, is_local, key_of, url_of
+
 MOST = 64 * 1024
 """Bytes of the file."""
 
@@ -37,34 +33,12 @@ class Profile:
     @property
     def is_local(self) -> bool:
         """Whether the API is on this machine."""
-        return urlsplit(self.url).hostname in LOOPBACK
+        return is_local(self.url)
 
     @property
     def is_in_clear(self) -> bool:
         """Whether the key travels unencrypted over a network."""
-        return urlsplit(self.url).scheme == "http" and not self.is_local
-
-
-def url_of(text: str) -> str:
-    """An address of the API, without its path. Raises ValueError."""
-    given = text.strip().rstrip("/").removesuffix("/api/v2")
-    try:
-        parts = urlsplit(given)
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not re.fullmatch(r"[!-~]+", given):
-        raise ValueError(f"{text!r} is no address like https://gpu.example.com")
-    if parts.username or parts.query or parts.fragment:
-        raise ValueError("an address of the API has no user, query or fragment")
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-
-def key_of(text: str) -> str:
-    """A key as it was pasted. Raises ValueError."""
-    if not re.fullmatch(r"[!-~]{1,512}", text.strip()):
-        raise ValueError("a key is a word of printable ASCII characters")
-    return text.strip()
+        return self.url.startswith("http://") and not self.is_local
 
 
 def path() -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from gpu_orchestrator_client.naming import new_key, path
+from gpu_orchestrator_client.naming import path
 from workers.command import exits
 from workers.command.many import add_choice, carry_out, choice_of
+from workers.command.once import once
 from workers.command.output import say, write, write_json
 from workers.command.running import with_server
 
@@ -31,7 +32,8 @@ def run(args: Namespace) -> int:
 
 
 def _one(server: Server, args: Namespace) -> int:
-    created = server.post(path("tasks", args.task_ids[0], "retry"), key=new_key())
+    with once(args, "created", "creates", {}) as key:
+        created = server.post(path("tasks", args.task_ids[0], "retry"), key=key)
     if args.json:
         write_json(created)
     else:

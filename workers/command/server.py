@@ -6,6 +6,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from typing import Any, TypeVar
 from urllib.error import URLError
@@ -15,6 +16,7 @@ from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, Opener
 from gpu_orchestrator_client.calls import REPEAT_FOR_S, call, error_of
 from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
 from gpu_orchestrator_client.errors import BadAnswer, Unreachable
+from gpu_orchestrator_client.naming import BASE
 from gpu_orchestrator_client.streams import Stream, check_answer
 from workers.command.profile import Profile
 
@@ -52,13 +54,22 @@ def _opener(*, needs_tls: bool, is_local: bool) -> OpenerDirector:
 class Server:
     """The API, with a profile's key. Calls are repeated for a minute while it is away or busy, and `say` says so.
 
-    They raise the errors of `gpu_orchestrator_client.errors`.
+    `once_within_s`: each call is made once, and given up after that. They raise the errors of
+    `gpu_orchestrator_client.errors`.
     """
 
-    def __init__(self, profile: Profile, say: Callable[[str], None], repeat_for_s: float = REPEAT_FOR_S) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        say: Callable[[str], None],
+        repeat_for_s: float = REPEAT_FOR_S,
+        *,
+        once_within_s: float | None = None,
+    ) -> None:
         self.url = profile.url
         self._say = say
         self._repeat_for_s = repeat_for_s
+        self._once_within_s = once_within_s
         self._headers = {"Authorization": f"Bearer {profile.key}", "User-Agent": "gpu-orchestrator"}
         self._open = _opener(needs_tls=profile.url.startswith("https"), is_local=profile.is_local).open
         self._said: tuple[str, float] = ("", 0.0)
@@ -77,7 +88,11 @@ class Server:
         return self._ask(Send("POST", path, json=body, headers=headers, refusals=frozenset(refusals)))[0]
 
     def _ask(self, send: Send) -> tuple[Any, Mapping[str, str]]:
-        reply = self._run(call(send, self._repeat_for_s))
+        if self._once_within_s is None:
+            steps = call(send, self._repeat_for_s)
+        else:
+            steps = call(replace(send, timeout_s=self._once_within_s), 0, least_tries=1)
+        reply = self._run(steps)
         try:
             return json.loads(reply.body)["data"], reply.headers
         except (ValueError, KeyError, TypeError):
@@ -124,7 +139,7 @@ class Server:
             return _lost(error, time.monotonic() - began)
 
     def _opened(self, send: Send) -> HTTPResponse:
-        url = f"{self.url}/api/v2{send.path}" + (f"?{urlencode(send.params)}" if send.params else "")
+        url = f"{self.url}{BASE}{send.path}" + (f"?{urlencode(send.params)}" if send.params else "")
         body = None if send.json is None else json.dumps(send.json, ensure_ascii=False).encode()
         headers = {**self._headers, **send.headers, **({} if body is None else {"Content-Type": "application/json"})}
         request = Request(url, body, headers, method=send.method)

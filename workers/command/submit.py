@@ -8,10 +8,10 @@ from argparse import ArgumentParser, Namespace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from gpu_orchestrator_client.errors import Forbidden, Unavailable, Unreachable
-from gpu_orchestrator_client.naming import new_key
-from workers.arguments import duration, expiry, int64, word
+from gpu_orchestrator_client.errors import Forbidden
+from workers.arguments import duration, expiry, int64
 from workers.command import exits, profile
+from workers.command.once import add_key, once
 from workers.command.output import say, write, write_json
 from workers.command.profile import Profile
 from workers.command.running import add_json, guarded
@@ -38,9 +38,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--deadline", type=expiry, metavar="2h|TIME", help="ends by then, running or not")
     parser.add_argument("--max-wait", type=duration, metavar="30s", help="refused if it would wait longer")
     parser.add_argument("--webhook", metavar="URL", help="gets its end")
-    parser.add_argument(
-        "--idempotency-key", type=word, metavar="KEY", help="the same key and task again: the same task"
-    )
+    add_key(parser, "task")
     add_json(parser)
 
 
@@ -112,7 +110,7 @@ def _submit(chosen: Profile, args: Namespace, payload: str) -> int:
     from workers.command.server import Server
 
     server = Server(chosen, say)
-    created = _create(server, body_of(args, payload, chosen), args.idempotency_key or new_key())
+    created = _create(server, args, body_of(args, payload, chosen))
     if args.watch:
         from workers.command.following import follow
         from workers.command.views import view_for
@@ -134,12 +132,10 @@ def start_of(wait_s: int | None) -> str:
     return f"starts in about {about(wait_s)}" if wait_s else "starts now"
 
 
-def _create(server: Server, body: dict[str, Any], key: str) -> Any:
+def _create(server: Server, args: Namespace, body: dict[str, Any]) -> Any:
     try:
-        return server.post("/tasks", body, key=key, refusals={429} if "maxWait" in body else ())
+        with once(args, "created", "creates", {"--deadline": body.get("deadline")}) as key:
+            return server.post("/tasks", body, key=key, refusals={429} if "maxWait" in body else ())
     except Forbidden:
         say(f"{body['userId']} is the user of this task; another one: --user, or login --user")
-        raise
-    except (KeyboardInterrupt, Unreachable, Unavailable):
-        say(f"it may be created all the same: --idempotency-key {key} with the same options finds it, or creates it")
         raise

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gpu_orchestrator_client.errors import OrchestratorError, TooManyRequests, Unavailable, Unreachable
+from gpu_orchestrator_client.errors import ApiError, OrchestratorError, TooManyRequests, Unavailable, Unreachable
 from workers.command import exits, profile
 from workers.command.course import Update
 from workers.command.output import say, write_json
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0
 """Seconds between two calls."""
+LONGEST_S = 60.0
+"""The longest pause that the API may ask for."""
+READ_S = 5.0
+"""Seconds after which a call is given up."""
 QUIET_S = 10.0
 """Seconds until all is read again though nothing has happened."""
 MOST_NODES = 100
@@ -66,30 +70,35 @@ def _live(chosen: Profile, fleet: Fleet) -> int:
 
     console = tables.console()
     changed = threading.Event()
-    server = Server(chosen, lambda text: setattr(fleet, "note", text))
+    server = Server(chosen, lambda _: None, once_within_s=READ_S)  # it is called again here
     threading.Thread(target=_follow, args=(chosen, fleet, changed), daemon=True).start()
     try:
         with Live(
             console=console, screen=True, auto_refresh=False, get_renderable=lambda: shown(fleet, console.height)
         ) as live:
+            live.refresh()
             while True:
                 changed.clear()
                 for read in READS:
-                    _try(read, server, fleet)
+                    pause_s = _try(read, server, fleet)
                     live.refresh()
-                    time.sleep(EVERY_S)
+                    time.sleep(pause_s)
                 changed.wait(QUIET_S)
     except KeyboardInterrupt:
         return exits.DONE
 
 
-def _try(read: Callable[[Server, Fleet], None], server: Server, fleet: Fleet) -> None:
-    """Read a part, or say why it is old. Raises what another try can't change."""
+def _try(read: Callable[[Server, Fleet], None], server: Server, fleet: Fleet) -> float:
+    """Read a part, or say why it is old. Seconds until the next call. Raises what another try can't change."""
     try:
         read(server, fleet)
-        fleet.note = ""
     except (Unreachable, Unavailable, TooManyRequests) as error:
-        fleet.note = str(error)
+        asked_s = (error.retry_after_s or 0) if isinstance(error, ApiError) else 0
+        pause_s = min(max(EVERY_S, asked_s), LONGEST_S)
+        fleet.note = str(error) + (f"; trying again in {pause_s:.0f} s" if pause_s > EVERY_S else "")
+        return pause_s
+    fleet.note = ""
+    return EVERY_S
 
 
 def _follow(chosen: Profile, fleet: Fleet, changed: threading.Event) -> None:
@@ -114,8 +123,8 @@ def _read_health(server: Server, fleet: Fleet) -> None:
 
 
 def _read_nodes(server: Server, fleet: Fleet) -> None:
-    fleet.nodes, headers = server.read("/gpus", {"page": 1, "size": MOST_NODES})
-    fleet.total_nodes = int(headers.get("x-total-count", len(fleet.nodes)))
+    nodes, headers = server.read("/gpus", {"page": 1, "size": MOST_NODES})
+    fleet.nodes, fleet.total_nodes = nodes, int(headers.get("x-total-count", len(nodes)))
 
 
 READS: tuple[Callable[[Server, Fleet], None], ...] = (_read_metrics, _read_nodes, _read_health)

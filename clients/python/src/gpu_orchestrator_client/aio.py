@@ -72,7 +72,11 @@ class AsyncClient:
         created = deque[Submitted]()
         bodies = (self._options.body(NewTask(task_type=task_type, payload=one, **more)) for one in payloads)
         for batch in batches(bodies):
-            created += await self._run(core.submit_batch(batch, core.new_key()))
+            key = core.new_key()
+            while (made := await self._run(core.submit_ahead(batch, key, len(created)))) is None:
+                for _ in range(min(core.ROOM, len(created))):
+                    yield await self.result(created.popleft().task_id, timeout=timeout)
+            created += made
             while len(created) > core.AHEAD:
                 yield await self.result(created.popleft().task_id, timeout=timeout)
         while created:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -20,49 +19,55 @@ REPEATED = frozenset({429, 502, 503, 504})
 
 
 def call(send: Send, repeat_for_s: float = REPEAT_FOR_S, least_tries: int = LEAST_TRIES) -> Steps[Reply]:
-    """Make a call, and repeat it while the API is away or busy. Raises ApiError, Unreachable.
-
-    `took_s` of the reply covers all tries and pauses.
-    """
-    total = failing = 0.0
+    """Make a call, and repeat it while the API is away or busy. Raises ApiError, Unreachable."""
+    failing = 0.0
     tries, pause = 0, PAUSE_S
     while True:
         heard = yield send
         assert heard is not None
-        tries, total = tries + 1, total + heard.took_s
+        tries += 1
         if isinstance(heard, Reply) and heard.status == 200:
-            return replace(heard, took_s=total)
+            return heard
         failing += heard.took_s if tries > 1 else 0
         next_pause = pause_after(heard, pause)
         is_early = isinstance(heard, Lost) and tries < least_tries
-        if not _may_repeat(send, heard) or (failing + next_pause > repeat_for_s and not is_early):
+        if not may_repeat(send, heard) or (failing + next_pause > repeat_for_s and not is_early):
             raise error_of(heard)
         yield Pause(next_pause)
-        total, failing = total + next_pause, failing + next_pause
+        failing += next_pause
         pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def _may_repeat(send: Send, heard: Reply | Lost) -> bool:
+def may_repeat(send: Send, heard: Reply | Lost) -> bool:
+    """Whether a call that has failed may be made again."""
     return isinstance(heard, Lost) or heard.status in REPEATED - send.refusals
 
 
 def pause_after(heard: Reply | Lost | None, pause_s: float) -> float:
-    """Seconds until the next try: those that the API asks for, else about `pause_s`."""
+    """Seconds until the next try: about `pause_s`, or more where the API asks for more."""
     asked = retry_after_s(heard) if isinstance(heard, Reply) else None
     jitter = random.uniform(0.5, 1.5)  # nosec B311
-    return pause_s * jitter if asked is None else max(asked, PAUSE_S)
+    return max(asked or 0.0, pause_s * jitter)
 
 
 def retry_after_s(reply: Reply) -> float | None:
-    """`Retry-After` in seconds, also where it is a date."""
+    """`Retry-After` in seconds, also where it is a date: then by the clock of the server that has dated the reply."""
     value = reply.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date; one without a time zone
+    if (until := _moment(value)) is None:
         return None
+    now = _moment(reply.headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _moment(date: str) -> datetime | None:
+    """A date of a header; None for what is none, or is one without a time zone."""
+    try:
+        moment = parsedate_to_datetime(date)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo else None
 
 
 def error_of(heard: Reply | Lost) -> OrchestratorError:

@@ -8,8 +8,16 @@ from datetime import datetime
 from typing import Any
 
 from gpu_orchestrator_client.answers import get, parsed
-from gpu_orchestrator_client.calls import REPEAT_FOR_S, call
-from gpu_orchestrator_client.commands import Pause, Send, Steps
+from gpu_orchestrator_client.calls import (
+    LONGEST_PAUSE_S,
+    PAUSE_S,
+    REPEAT_FOR_S,
+    call,
+    error_of,
+    may_repeat,
+    pause_after,
+)
+from gpu_orchestrator_client.commands import Lost, Pause, Reply, Send, Steps
 from gpu_orchestrator_client.errors import (
     BadRequest,
     NotYet,
@@ -32,6 +40,8 @@ PAGE = 100
 EVENTS = 1000
 AHEAD = 4000
 """Tasks that `map` creates ahead of the result that it waits for: many, and fewer than an owner may have waiting."""
+ROOM = 100
+"""Results that `map` yields between two tries of a batch for which there is no room."""
 BUSY = frozenset({429})
 AWAY = (Unreachable, Unavailable, TooManyRequests)
 
@@ -56,10 +66,20 @@ def submit_many(tasks: Sequence[Body], key: str) -> Steps[list[Submitted]]:
     return created
 
 
-def submit_batch(batch: Sequence[Body], key: str) -> Steps[list[Submitted]]:
+def submit_batch(batch: Sequence[Body], key: str, refusals: frozenset[int] = frozenset()) -> Steps[list[Submitted]]:
     """Create tasks in order in one transaction."""
-    send = Send("POST", "/tasks/batch", json={"tasks": batch}, headers=_once(key), refusals=_refusals(batch))
+    send = Send("POST", "/tasks/batch", json={"tasks": batch}, headers=_once(key), refusals=refusals | _refusals(batch))
     return parsed((yield from call(send)), list[Submitted])
+
+
+def submit_ahead(batch: Sequence[Body], key: str, ahead: int) -> Steps[list[Submitted] | None]:
+    """Create tasks behind `ahead` others. None while there is no room, and the ends of those may make some."""
+    if not ahead or _refusals(batch):
+        return (yield from submit_batch(batch, key))
+    try:
+        return (yield from submit_batch(batch, key, BUSY))
+    except TooManyRequests:
+        return None
 
 
 def _refusals(tasks: Sequence[Mapping[str, Any]]) -> frozenset[int]:
@@ -71,23 +91,12 @@ def result(task_id: str, timeout_s: float, *, cancel_on_timeout: bool) -> Steps[
 
     While the API is away it waits on, for as long as the caller does. The last look, at the end of the time, does not
     wait: whatever the time went to, a task that has ended is seen. It may take GRACE_S longer, and so may the cancel.
-    An API that stays away raises Unreachable, Unavailable or TooManyRequests: nothing is known of the task, and nothing
-    is cancelled.
+    An API that is away at the end raises Unreachable, Unavailable or TooManyRequests: nothing is known of the task.
     """
-    left = timeout_s
-    while left > 0:
-        try:
-            found, took_s = yield from _look(task_id, min(left, WAIT_S), left)
-        except AWAY:
-            break
-        if found.status.is_end:
-            return (yield from _of_ended(found))
-        left -= took_s
-        if took_s < 1 and left > 0:  # the server does not wait
-            yield Pause(min(1.0, left))
-            left -= 1
+    if (ended := (yield from _end_within(task_id, timeout_s))) is not None:
+        return (yield from _of_ended(ended))
     try:
-        found, _ = yield from _look(task_id, 0, 0)
+        found = parsed((yield from call(_look(task_id, 0), 0, least_tries=1)), Result)
         if found.status.is_end:
             return (yield from _of_ended(found))
     except AWAY:
@@ -96,6 +105,26 @@ def result(task_id: str, timeout_s: float, *, cancel_on_timeout: bool) -> Steps[
     if cancel_on_timeout and (yield from _has_ended_meanwhile(task_id)):
         return (yield from _of_ended((yield from get(path("tasks", task_id, "result"), Result))))
     raise NotYet(task_id, timeout_s)
+
+
+def _end_within(task_id: str, left_s: float) -> Steps[Result | None]:
+    """Look until a task has ended. None if that takes longer, or the API is away."""
+    backoff_s = PAUSE_S
+    while left_s > 0:
+        send = _look(task_id, min(left_s, WAIT_S))
+        heard = yield send
+        assert heard is not None
+        left_s -= heard.took_s
+        if (found := _found(send, heard)) is None:
+            pause_s, backoff_s = pause_after(heard, backoff_s), min(2 * backoff_s, LONGEST_PAUSE_S)
+        elif found.status.is_end:
+            return found
+        else:
+            pause_s, backoff_s = (1.0 if heard.took_s < 1 else 0.0), PAUSE_S  # a server that does not wait
+        if (pause_s := min(pause_s, left_s)) > 0:
+            yield Pause(pause_s)
+            left_s -= pause_s
+    return None
 
 
 def _has_ended_meanwhile(task_id: str) -> Steps[bool]:
@@ -107,12 +136,18 @@ def _has_ended_meanwhile(task_id: str) -> Steps[bool]:
     return False
 
 
-def _look(task_id: str, wait_s: float, repeat_for_s: float) -> Steps[tuple[Result, float]]:
-    """The result as it is, and the seconds that it took."""
+def _look(task_id: str, wait_s: float) -> Send:
     headers = {"Prefer": f"wait={math.ceil(wait_s)}"} if wait_s > 0 else {}
-    send = Send("GET", path("tasks", task_id, "result"), headers=headers, timeout_s=wait_s + GRACE_S)
-    reply = yield from call(send, repeat_for_s, least_tries=1)
-    return parsed(reply, Result), reply.took_s
+    return Send("GET", path("tasks", task_id, "result"), headers=headers, timeout_s=wait_s + GRACE_S)
+
+
+def _found(send: Send, heard: Reply | Lost) -> Result | None:
+    """The result as it is; None while the API is away or busy."""
+    if isinstance(heard, Reply) and heard.status == 200:
+        return parsed(heard, Result)
+    if not may_repeat(send, heard):
+        raise error_of(heard)
+    return None
 
 
 def _of_ended(found: Result) -> Steps[dict[str, Any] | None]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
 
 from gpu_orchestrator_client.commands import Send
+from gpu_orchestrator_client.naming import APP, BASE, KEY, URL, USER, is_local, key_of, url_of
 from gpu_orchestrator_client.new_task import Body, NewTask
 
-URL, KEY = "GPU_ORCHESTRATOR_URL", "GPU_ORCHESTRATOR_KEY"
-APP, USER = "GPU_ORCHESTRATOR_APP", "GPU_ORCHESTRATOR_USER"
 CONNECT_S = 5.0
-BASE = "/api/v2"
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True)
@@ -30,15 +28,9 @@ class Options:
     @classmethod
     def of(cls, url: str | None, key: str | None, app: str | None, user_id: str | None) -> Self:
         """From what is given, else from the environment. Raises ValueError without a usable URL or key."""
-        found_url = (url or os.environ.get(URL, "")).rstrip("/").removesuffix(BASE)
-        found_key = (key or os.environ.get(KEY, "")).strip()
-        if not found_url.startswith(("http://", "https://")):
-            raise ValueError(f"the API's address begins with http:// or https://: give it to the client, or set {URL}")
-        if not found_key or not found_key.isascii() or not found_key.isprintable():
-            raise ValueError(f"a key is one line of ASCII: give it to the client, or set {KEY}")
         return cls(
-            found_url,
-            found_key,
+            _checked(url_of, url, URL),
+            _checked(key_of, key, KEY),
             app or os.environ.get(APP) or "python",
             user_id or os.environ.get(USER) or "python",
         )
@@ -48,7 +40,7 @@ class Options:
         return {
             "base_url": f"{self.url}{BASE}",
             "headers": {"Authorization": f"Bearer {self.key}"},
-            "trust_env": httpx.URL(self.url).host not in LOOPBACK,
+            "trust_env": not is_local(self.url),
         }
 
     def request(self, send: Send) -> dict[str, Any]:
@@ -65,3 +57,10 @@ class Options:
     def body(self, task: NewTask) -> Body:
         """The body of a new task."""
         return task.body(app=self.app, user_id=self.user_id)
+
+
+def _checked(check: Callable[[str], str], given: str | None, name: str) -> str:
+    try:
+        return check(given or os.environ.get(name, ""))
+    except ValueError as error:
+        raise ValueError(f"{error}: give it to the client, or set {name}") from None

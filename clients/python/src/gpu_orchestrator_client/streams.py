@@ -74,7 +74,8 @@ class Messages:
 class Stream(Generic[T]):
     """One stream over as many connections as it takes; `ends_with` is the kind of its last message, if it has one.
 
-    Until its first message it is repeated as long as a call; after that without end.
+    Until its first bytes it is repeated as long as a call; after that without end. One that `ends_with` a
+    message has one: a connection that ends before the first is no answer.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Stream(Generic[T]):
     ended: bool = False
     _messages: Messages = field(default_factory=Messages)
     _began: bool = False
+    _is_empty: bool = True
     _pause_s: float = PAUSE_S
     _waited_s: float = 0.0
     _tries: int = 0
@@ -97,8 +99,9 @@ class Stream(Generic[T]):
 
     def feed(self, chunk: bytes) -> Iterator[T]:
         """The messages that bytes complete. Raises BadAnswer."""
+        self._began = True
         for kind, data in self._messages.feed(chunk):
-            self._pause_s, self._began = PAUSE_S, True
+            self._pause_s, self._is_empty = PAUSE_S, False
             self.ended = self.ended or kind == self.ends_with
             if (one := self.parse(kind, data)) is not None:
                 yield one
@@ -110,12 +113,18 @@ class Stream(Generic[T]):
             check_answer(heard)
         pause = pause_after(heard, self._pause_s)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-        self._tries += 1
-        self._waited_s += pause + (0 if heard is None else heard.took_s)
-        is_early = self._began or (isinstance(heard, Lost) and self._tries < LEAST_TRIES)
-        if heard is not None and self._waited_s > REPEAT_FOR_S and not is_early:
-            raise error_of(heard)
+        if heard is None and self.ends_with is not None and self._is_empty:
+            self._count(Lost(EOFError("the stream ended before its first message")), pause)
+        elif heard is not None and not self._began:
+            self._count(heard, pause)
         return min(pause, REPEAT_FOR_S)
+
+    def _count(self, heard: Reply | Lost, pause: float) -> None:
+        self._tries += 1
+        self._waited_s += pause + heard.took_s
+        is_early = isinstance(heard, Lost) and self._tries < LEAST_TRIES
+        if self._waited_s > REPEAT_FOR_S and not is_early:
+            raise error_of(heard)
 
 
 def check_answer(reply: Reply) -> None:
