@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gpu_orchestrator_client import AsyncClient, Client, core
+from gpu_orchestrator_client import AsyncClient, Client, NewTask, core
 from tests.client.test_core import CREATED, TASK
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -97,6 +97,25 @@ def test_a_task_that_newer_ones_push_to_the_next_page_comes_once(kind: type) -> 
 
     found = everything(api, lambda client: client.tasks(groupId="g"), kind)
     assert [one.task_id for one in found] == ids
+
+
+def test_what_creates_has_a_key_of_its_own_or_the_callers() -> None:
+    keys: list[str] = []
+
+    def api(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["Idempotency-Key"].removesuffix("-0"))
+        return ok([CREATED] if request.url.path.endswith("batch") else {**CREATED, "operationId": "op", "matched": 1})
+
+    with Client("http://api", "key") as client:
+        client._http = httpx.Client(base_url="http://api/api/v2", transport=httpx.MockTransport(api))
+        for key in ("mine", None):
+            client.submit(2, {}, key=key)
+            client.submit_many([NewTask(task_type=2)], key=key)
+            client.retry("t1", key=key)
+            client.retry_many(ids=["t1"], key=key)
+            client.cancel_many(ids=["t1"], key=key)
+    assert keys[:5] == ["mine"] * 5
+    assert len(set(keys)) == 6
 
 
 @BOTH

@@ -320,6 +320,7 @@ def test_bulk_operations_choose_by_ids_or_by_a_filter() -> None:
     begun = played.run(core.bulk("cancel", ["a"], None, dry_run=False, reason="over", key="key"))
     assert (begun.operation_id, begun.matched, begun.state, begun.kind) == ("op_1", 3, "RUNNING", "CANCEL")
     assert played.run(core.bulk("retry", None, {"app": "a"}, dry_run=True, key="key")).matched == 2
+    assert {one.headers["Idempotency-Key"] for one in played.sent} == {"key"}
     assert [one.json for one in played.sent] == [
         {"ids": ["a"], "reason": "over"},
         {"filter": {"app": "a"}, "dryRun": True},

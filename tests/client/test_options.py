@@ -19,10 +19,7 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
     ("url", "key"),
     [
         *[(url, "key") for url in (None, "localhost:8080", "http://", "http://:80", "http://a:99999", "http://a b")],
-        *[
-            (url, "key")
-            for url in ("http://me@a", "http://me:secret@a", "http://:secret@a", "http://a?b", "http://a#b")
-        ],
+        *[(url, "key") for url in ("http://me@a", "http://:b@a", "http://a?b", "http://a#b")],
         *[("http://a", key) for key in (None, "é", "a b", "a\nb")],
     ],
 )

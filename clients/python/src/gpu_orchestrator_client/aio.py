@@ -53,13 +53,11 @@ class AsyncClient:
     ) -> Submitted:
         """Create a task. With the same `key` (an Idempotency-Key) and the same task it is created once."""
         new = NewTask(task_type=task_type, payload=payload, **more)
-        return await self._run(core.submit(self._options.body(new), core.new_key() if key is None else key))
+        return await self._run(core.submit(self._options.body(new), key))
 
     async def submit_many(self, tasks: Iterable[NewTask], *, key: str | None = None) -> list[Submitted]:
         """Create tasks in order, up to a thousand in a transaction. After an error the same `key` and tasks go on."""
-        return await self._run(
-            core.submit_many([self._options.body(one) for one in tasks], core.new_key() if key is None else key)
-        )
+        return await self._run(core.submit_many([self._options.body(one) for one in tasks], key))
 
     async def map(
         self, task_type: int, payloads: Iterable[Any], *, timeout: float = 3600.0, **more: Unpack[TaskOptions]
@@ -142,7 +140,7 @@ class AsyncClient:
 
     async def retry(self, task_id: str, *, key: str | None = None) -> Submitted:
         """Create a task like one that has failed or timed out."""
-        return await self._run(core.retry(task_id, core.new_key() if key is None else key))
+        return await self._run(core.retry(task_id, key))
 
     async def set_priority(self, task_id: str, priority: int) -> None:
         """Change the priority of a task that waits."""
@@ -155,15 +153,21 @@ class AsyncClient:
         filter: Mapping[str, Any] | None = None,
         dry_run: bool = False,
         reason: str | None = None,
+        key: str | None = None,
     ) -> Operation:
         """Cancel tasks by id or by filter, in the background; with `dry_run` only count them (`matched`)."""
-        return await self._run(core.bulk("cancel", ids, filter, dry_run=dry_run, reason=reason, key=core.new_key()))
+        return await self._run(core.bulk("cancel", ids, filter, dry_run=dry_run, reason=reason, key=key))
 
     async def retry_many(
-        self, *, ids: Sequence[str] | None = None, filter: Mapping[str, Any] | None = None, dry_run: bool = False
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        filter: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        key: str | None = None,
     ) -> Operation:
         """Retry tasks by id or by filter, in the background; with `dry_run` only count them (`matched`)."""
-        return await self._run(core.bulk("retry", ids, filter, dry_run=dry_run, key=core.new_key()))
+        return await self._run(core.bulk("retry", ids, filter, dry_run=dry_run, key=key))
 
     async def operation(self, operation_id: str) -> Operation:
         """How far a bulk operation is."""

@@ -46,21 +46,23 @@ BUSY = frozenset({429})
 AWAY = (Unreachable, Unavailable, TooManyRequests)
 
 
-def _once(key: str) -> dict[str, str]:
+def _once(key: str | None) -> dict[str, str]:
+    key = new_key() if key is None else key
     if not (key.isascii() and key.isprintable() and key.strip()):
         raise ValueError("an Idempotency-Key is one line of ASCII")
     return {"Idempotency-Key": key}
 
 
-def submit(task: Body, key: str) -> Steps[Submitted]:
+def submit(task: Body, key: str | None = None) -> Steps[Submitted]:
     """Create a task. With `maxWait`, 429 is the answer and not repeated."""
     send = Send("POST", "/tasks", json=task, headers=_once(key), refusals=_refusals([task]))
     return parsed((yield from call(send)), Submitted)
 
 
-def submit_many(tasks: Sequence[Body], key: str) -> Steps[list[Submitted]]:
+def submit_many(tasks: Sequence[Body], key: str | None = None) -> Steps[list[Submitted]]:
     """Create tasks in order, up to 1,000 in a transaction; each such batch is all or nothing."""
     created: list[Submitted] = []
+    key = new_key() if key is None else key
     for number, batch in enumerate(batches(tasks)):
         created += yield from submit_batch(batch, f"{key}-{number}")
     return created
@@ -189,7 +191,7 @@ def cancel(task_id: str, reason: str | None = None, *, repeat_for_s: float = REP
     yield from call(send, repeat_for_s)
 
 
-def retry(task_id: str, key: str) -> Steps[Submitted]:
+def retry(task_id: str, key: str | None = None) -> Steps[Submitted]:
     reply = yield from call(Send("POST", path("tasks", task_id, "retry"), headers=_once(key)))
     return parsed(reply, Submitted)
 
@@ -205,7 +207,7 @@ def bulk(
     *,
     dry_run: bool,
     reason: str | None = None,
-    key: str,
+    key: str | None = None,
 ) -> Steps[Operation]:
     """Cancel or retry many tasks: by ids or by a filter. Raises ValueError unless it is one of both."""
     if (ids is None) == (filter is None):

@@ -52,13 +52,11 @@ class Client:
     ) -> Submitted:
         """Create a task. With the same `key` (an Idempotency-Key) and the same task it is created once."""
         new = NewTask(task_type=task_type, payload=payload, **more)
-        return self._run(core.submit(self._options.body(new), core.new_key() if key is None else key))
+        return self._run(core.submit(self._options.body(new), key))
 
     def submit_many(self, tasks: Iterable[NewTask], *, key: str | None = None) -> list[Submitted]:
         """Create tasks in order, up to a thousand in a transaction. After an error the same `key` and tasks go on."""
-        return self._run(
-            core.submit_many([self._options.body(one) for one in tasks], core.new_key() if key is None else key)
-        )
+        return self._run(core.submit_many([self._options.body(one) for one in tasks], key))
 
     def map(
         self, task_type: int, payloads: Iterable[Any], *, timeout: float = 3600.0, **more: Unpack[TaskOptions]
@@ -139,7 +137,7 @@ class Client:
 
     def retry(self, task_id: str, *, key: str | None = None) -> Submitted:
         """Create a task like one that has failed or timed out."""
-        return self._run(core.retry(task_id, core.new_key() if key is None else key))
+        return self._run(core.retry(task_id, key))
 
     def set_priority(self, task_id: str, priority: int) -> None:
         """Change the priority of a task that waits."""
@@ -152,15 +150,21 @@ class Client:
         filter: Mapping[str, Any] | None = None,
         dry_run: bool = False,
         reason: str | None = None,
+        key: str | None = None,
     ) -> Operation:
         """Cancel tasks by id or by filter, in the background; with `dry_run` only count them (`matched`)."""
-        return self._run(core.bulk("cancel", ids, filter, dry_run=dry_run, reason=reason, key=core.new_key()))
+        return self._run(core.bulk("cancel", ids, filter, dry_run=dry_run, reason=reason, key=key))
 
     def retry_many(
-        self, *, ids: Sequence[str] | None = None, filter: Mapping[str, Any] | None = None, dry_run: bool = False
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        filter: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        key: str | None = None,
     ) -> Operation:
         """Retry tasks by id or by filter, in the background; with `dry_run` only count them (`matched`)."""
-        return self._run(core.bulk("retry", ids, filter, dry_run=dry_run, key=core.new_key()))
+        return self._run(core.bulk("retry", ids, filter, dry_run=dry_run, key=key))
 
     def operation(self, operation_id: str) -> Operation:
         """How far a bulk operation is."""
