@@ -35,7 +35,13 @@ class Fleet:
     nodes: list[Mapping[str, Any]] | None = None
     total_nodes: int = 0
     events: deque[Update] = field(default_factory=lambda: deque(maxlen=EVENTS))
-    note: str = ""
+    notes: dict[object, str] = field(default_factory=dict)
+    """Why a part is old, by what reads it."""
+
+    @property
+    def note(self) -> str:
+        """Why something is old; empty if nothing is."""
+        return next(iter(self.notes.values()), "")
 
 
 def shown(fleet: Fleet, height: int, now: float | None = None) -> RenderableType:

@@ -83,7 +83,7 @@ def _live(chosen: Profile, fleet: Fleet) -> int:
                     pause_s = _try(read, server, fleet)
                     live.refresh()
                     time.sleep(pause_s)
-                changed.wait(QUIET_S)
+                changed.wait(0 if fleet.note else QUIET_S)
     except KeyboardInterrupt:
         return exits.DONE
 
@@ -95,9 +95,9 @@ def _try(read: Callable[[Server, Fleet], None], server: Server, fleet: Fleet) ->
     except (Unreachable, Unavailable, TooManyRequests) as error:
         asked_s = (error.retry_after_s or 0) if isinstance(error, ApiError) else 0
         pause_s = min(max(EVERY_S, asked_s), LONGEST_S)
-        fleet.note = str(error) + (f"; trying again in {pause_s:.0f} s" if pause_s > EVERY_S else "")
+        fleet.notes[read] = str(error) + (f"; trying again in {pause_s:.0f} s" if pause_s > EVERY_S else "")
         return pause_s
-    fleet.note = ""
+    fleet.notes.pop(read, None)
     return EVERY_S
 
 
