@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from activities.node_answers import end_of
 from activities.short_work import ShortWork
 from infra import telemetry
 from infra.db.attempts import dispatch_order
+from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.dispatch_order import Order
 from infra.db.session import Database
 from infra.db.transactions import accept_attempt
@@ -80,7 +82,7 @@ class Dispatch:
         ref = AttemptRef(order.task_id, order.attempt)
         status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
-            return await self._accepted(ref)
+            return await self._accepted(order)
         if (end := end_of(answer)) is not None:
             return await self._ends.take(order, end, took_s)
         if status in {409, 503}:
@@ -89,12 +91,20 @@ class Dispatch:
             return await self._ends.settle(ref, End(Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）"))
         return await self._ends.outside_of_protocol(ref, status)
 
-    async def _accepted(self, ref: AttemptRef) -> Dispatched:
+    async def _accepted(self, order: Order) -> Dispatched:
         """Record that the node runs the attempt; if it was closed before that, it is to be collected."""
-        accepted = await self._database.single(
-            lambda c: accept_attempt.accept(c, ref.task_id, ref.attempt, actor=ACTOR)
-        )
-        return Dispatched(Delivery.RUNNING if accepted else Delivery.CLOSED)
+        key = order.task_id, order.attempt
+        if await self._database.single(lambda c: accept_attempt.accept(c, *key, actor=ACTOR)):
+            return Dispatched(Delivery.RUNNING)
+        if await self._database.single(lambda c: attempt_queries.is_closed_without_its_node(c, *key)):
+            await self._stop_late(order)
+        return Dispatched(Delivery.CLOSED)
+
+    async def _stop_late(self, order: Order) -> None:
+        """Ask the node once to stop what it has just accepted: the stop may have reached it before the PUT."""
+        node = NodeAddress(order.ip, order.port, order.secret)
+        with suppress(NodeUnreachable, ForbiddenAddress):
+            await self._nodes.cancel(node, f"{order.task_id}-{order.attempt}")
 
 
 def _unclear(detail: str) -> Dispatched:

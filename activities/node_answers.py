@@ -13,6 +13,10 @@ from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 
 
+class NotStopped(Exception):
+    """The node has answered a cancel, and the answer does not say that the process is gone."""
+
+
 def end_of(answer: Answer) -> End | None:
     """The end of the attempt according to an answer; None if the work still runs, or the answer does not say."""
     if answer.status not in {200, 201}:
@@ -40,17 +44,18 @@ async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End 
     return None if end is None or end.outcome is Outcome.HANDED_BACK else end
 
 
-async def has_stopped(answer: Answer) -> bool:
-    """Whether the process is gone, by the answer to a cancel; a node that does not say is given a moment.
+async def until_stopped(answer: Answer) -> None:
+    """Return once the process is gone, by the answer to a cancel. A node without the field `stopped` is given a moment.
 
-    404: the node has never seen the attempt.
+    404: the node has never seen the attempt. Raises NotStopped.
     """
-    if answer.status != 200:
-        return answer.status == 404
-    if "stopped" not in answer.body:
-        await asyncio.sleep(STOPPING_S)
-        return True
-    return answer.body["stopped"] is True
+    if answer.status not in {200, 404}:
+        raise NotStopped(f"HTTP {answer.status}")
+    if answer.status == 404 or answer.body.get("stopped") is True:
+        return
+    if "stopped" in answer.body:
+        raise NotStopped("it still runs")
+    await asyncio.sleep(STOPPING_S)
 
 
 async def ask(nodes: NodeClient, node: NodeAddress, run_id: str) -> Answer | None:

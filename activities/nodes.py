@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from temporalio import activity
 
-from activities.node_answers import ask, end_of, has_stopped
+from activities.node_answers import NotStopped, ask, end_of, until_stopped
 from infra.db.attempts import progress
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OnNode
@@ -31,6 +31,8 @@ from workflows.messages import NodeCommand, NodeView
 QUESTIONS_AT_ONCE = 16
 STOPS_S = HELD_S
 """How long a node that is back is asked to stop things; it gets work after that in any case."""
+ASK_AGAIN_S = 1.0
+"""Seconds between two cancels of one attempt in that time."""
 
 
 class NodeSteps:
@@ -77,24 +79,33 @@ class NodeSteps:
     async def _stop_closed(self, node: Node, questions: asyncio.Semaphore) -> None:
         """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""
         rows = await self._database.run(lambda c: attempt_queries.to_stop_on(c, node.gpu_id))
-        stopped = [False]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOPS_S):
-                stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
+        stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
         await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id))
         if all(stopped):
             await self._temporal.deliver(await self._database.run(lambda c: node_state.has_stopped(c, node.gpu_id)))
 
     async def _stop(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> bool:
+        """Whether the node has said within `STOPS_S` that the process is gone."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOPS_S):
+                return await self._insist(node, row, questions)
+        return False
+
+    async def _insist(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> bool:
+        """Ask until the node says that the process is gone, and release the attempt. False where the address is not
+        allowed any more."""
         address = NodeAddress(row.ip, row.port, node.dispatch_secret)
-        try:
-            async with questions:
-                answer = await self._nodes.cancel(address, f"{row.task_id}-{row.attempt}")
-        except (NodeUnreachable, ForbiddenAddress) as error:
-            activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
-            return False
-        if not await has_stopped(answer):
-            return False
+        while True:
+            try:
+                async with questions:
+                    answer = await self._nodes.cancel(address, f"{row.task_id}-{row.attempt}")
+                await until_stopped(answer)
+                break
+            except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
+                activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
+                if isinstance(error, ForbiddenAddress):
+                    return False
+            await asyncio.sleep(ASK_AGAIN_S)
         released = await self._database.run(lambda c: release_attempt.release(c, row.task_id, row.attempt))
         await self._temporal.deliver(released)
         return True

@@ -8,7 +8,7 @@ from contextlib import suppress
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.node_answers import end_on_node, has_stopped
+from activities.node_answers import NotStopped, end_on_node, until_stopped
 from infra import telemetry
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
@@ -131,36 +131,35 @@ class TaskSteps:
 
     @activity.defn(name="stop_on_node")
     async def stop_on_node(self, ref: AttemptRef) -> None:
-        """Stop an attempt on its node. A node without an answer is asked again while it is ACTIVE (ApplicationError),
-        and otherwise when it is back. A forbidden address is only logged.
+        """Stop an attempt on its node. Until the node says that it has, it is asked again while it is ACTIVE
+        (ApplicationError), and otherwise when it is back. A forbidden address is only logged.
         """
         telemetry.describe(task_id=ref.task_id, task_attempt=ref.attempt)
         node = await self._database.run(lambda c: attempt_queries.address(c, ref.task_id, ref.attempt, closed=True))
         if node is None:
             return
         try:
-            has_stopped = await self._stop(node, f"{ref.task_id}-{ref.attempt}")
-        except (NodeUnreachable, ForbiddenAddress) as error:
+            await self._stop(node, f"{ref.task_id}-{ref.attempt}")
+        except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
-            if isinstance(error, NodeUnreachable) and await self._is_on_active_node(ref):
+            if not isinstance(error, ForbiddenAddress) and await self._is_on_active_node(ref):
                 words, kind = str(error), type(error).__name__
                 raise ApplicationError(words, type=kind, category=ApplicationErrorCategory.BENIGN) from error
             return
-        if has_stopped:
-            released = await self._database.run(lambda c: release_attempt.release(c, ref.task_id, ref.attempt))
-            await self._temporal.deliver(released)
+        released = await self._database.run(lambda c: release_attempt.release(c, ref.task_id, ref.attempt))
+        await self._temporal.deliver(released)
 
     async def _is_on_active_node(self, ref: AttemptRef) -> bool:
         return await self._database.run(lambda c: attempt_queries.is_on_active_node(c, ref.task_id, ref.attempt))
 
-    async def _stop(self, node: NodeAddress, run_id: str) -> bool:
-        """Whether the process is gone. A node that has never seen the attempt is asked again: the dispatch may have
-        been under way."""
+    async def _stop(self, node: NodeAddress, run_id: str) -> None:
+        """Until the process is gone. A node that has never seen the attempt is asked again: the dispatch may have been
+        under way."""
         answer = await self._nodes.cancel(node, run_id)
         if answer.status == 404:
             await asyncio.sleep(STOPPING_S)
             answer = await self._nodes.cancel(node, run_id)
-        return await has_stopped(answer)
+        await until_stopped(answer)
 
     @activity.defn(name="cancel_task")
     async def cancel_task(self, task_id: str) -> Cancelled:

@@ -27,8 +27,8 @@ DISPATCH_RETRY = RetryPolicy(
 STOP_TRY = timedelta(seconds=15)
 STOP_TIMEOUT = timedelta(seconds=45)
 STOP_RETRY = RetryPolicy(backoff_coefficient=2, maximum_interval=timedelta(seconds=8))
-"""Asking a node to stop an attempt. It takes up to 13 s, and is repeated while an ACTIVE node gives no answer: by
-default for longer than its grace. A thousand at one moment have their turn within half of the time; `verify` expects
+"""Asking a node to stop an attempt. It takes up to 13 s, and is repeated while an ACTIVE node does not say that it has:
+by default for longer than its grace. A thousand at one moment have their turn within half of the time; `verify` expects
 that the workflow of a task that has ended closes within 60 s."""
 
 ASK_TIMEOUT = timedelta(seconds=30)

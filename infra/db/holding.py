@@ -31,9 +31,19 @@ def may_run(attempt: str) -> str:
     )
 
 
+def left_s(attempt: str) -> str:
+    """Seconds for which a closed attempt that holds its slot still does; null if it is open."""
+    return (
+        f"CASE WHEN {attempt}.closed_at IS NOT NULL"
+        f" THEN GREATEST({HELD_S:g} - extract(epoch FROM {clock.NOW} - {attempt}.closed_at), 0)::float END"
+    )
+
+
 _AT_MOST = f"interval '{HELD_S:g} s'"
 IS_OVER = f"released_at IS NULL AND closed_at IS NOT NULL AND NOT {clock.recent('closed_at', _AT_MOST)}"
 """The attempt holds no slot any more, and nobody has recorded that."""
+IS_CLOSED_WITHOUT_ITS_NODE = f"outcome IN ({_STILL}, '{Outcome.LOST}')"
+"""Somebody else than its node has closed the attempt."""
 DAY = "interval '1 day'"
 IS_UNCONFIRMED = (
     f"(outcome = '{Outcome.LOST}' OR outcome IN ({_STILL})"

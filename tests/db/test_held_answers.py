@@ -41,9 +41,10 @@ async def held(life: Life) -> Life:
     return life
 
 
-async def dispatch(life: Life, put: Any) -> Dispatched:
+async def dispatch(life: Life, put: Any, cancel: Any = None) -> Dispatched:
     forecast = MagicMock(usual_s=AsyncMock(return_value=0.1))
-    step = Dispatch(OneConnection(life.connection), GATEWAY, MagicMock(put=put), ShortWork(forecast), Settings())
+    nodes = MagicMock(put=put, cancel=cancel)
+    step = Dispatch(OneConnection(life.connection), GATEWAY, nodes, ShortWork(forecast), Settings())
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, is_local=True, scheduled_time=datetime.now(UTC))
     return await environment.run(step.dispatch, AttemptRef("t", 1))
@@ -69,6 +70,23 @@ async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -
     assert (await dispatch(held, closed_meanwhile)).delivery is Delivery.CLOSED
     assert await outcome(held) == "LOST"
     assert await held.scalar("SELECT body FROM late_reports WHERE task_id = 't'") == '{"n":1}'
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(202, {"status": "starting"}), Answer(200, {"status": "processing"})], ids=str
+)
+@pytest.mark.parametrize("how", [Outcome.TASK_ENDED, Outcome.LOST, Outcome.SUCCEEDED])
+async def test_what_a_node_accepts_after_its_stop_is_stopped(held: Life, answer: Answer, how: Outcome) -> None:
+    """It had never seen the attempt when it was asked to stop it. What it has ended itself is left alone."""
+
+    async def closed_meanwhile(*_: Any) -> Answer:
+        await held.do("UPDATE attempts SET outcome = %(how)s, closed_at = clock_timestamp()", how=how)
+        await held.do("UPDATE attempts SET released_at = closed_at")
+        return answer
+
+    cancel = AsyncMock(side_effect=NodeUnreachable("once is enough"))
+    assert (await dispatch(held, closed_meanwhile, cancel)).delivery is Delivery.CLOSED
+    assert [call.args[1] for call in cancel.await_args_list] == ([] if how is Outcome.SUCCEEDED else ["t-1"])
 
 
 async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
@@ -14,6 +15,7 @@ from activities.nodes import NodeSteps
 from infra.db.nodes import queries as node_queries
 from infra.db.transactions import node_state, release_attempt
 from infra.nodes.answer import Answer
+from infra.nodes.client import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -51,6 +53,18 @@ async def test_it_is_asked_to_stop_what_was_cancelled_while_it_was_cut_off(back:
     await confirm(back, cancel)
     assert cancel.await_args is not None
     assert cancel.await_args.args[1] == "t-1"
+    assert await back.scalar("SELECT not_before FROM gpus") is None
+    assert not await is_back(back)
+
+
+@pytest.mark.parametrize(
+    "first", [NodeUnreachable("silent"), Answer(500, {}), Answer(200, {"stopped": False})], ids=str
+)
+async def test_it_is_asked_until_it_says_that_it_has_stopped(
+    back: Life, monkeypatch: pytest.MonkeyPatch, first: Any
+) -> None:
+    monkeypatch.setattr(nodes, "ASK_AGAIN_S", 0.0)
+    await confirm(back, AsyncMock(side_effect=[first, first, Answer(200, {"stopped": True})]))
     assert await back.scalar("SELECT not_before FROM gpus") is None
     assert not await is_back(back)
 

@@ -22,9 +22,12 @@ ANSWERS: dict[str, tuple[int, dict[str, Any]]] = {
     "broken": (500, STOPPED),
     "wordy": (200, {"stopped": "yes"}),
     "huge": (200, STOPPED | {"why": "x" * 200_000}),
+    "at_first_broken": (500, STOPPED),
+    "at_first_running": (200, {"stopped": False}),
 }
 SLOW_S = 2.5
-FREE_WITHIN_S = {"slow": (2.3, 8), "huge": (1.9, 8), "mute": (9.5, 16), "broken": (9.5, 16), "wordy": (9.5, 16)}
+FREE_WITHIN_S = {"slow": (2.3, 8), "huge": (1.9, 8), "mute": (9.5, 16), "broken": (9.5, 16), "wordy": (9.5, 16),
+                 "at_first_broken": (0.9, 8), "at_first_running": (0.9, 8)}  # fmt: skip
 """From the cancel to the next dispatch, on a machine that is busy. An answer that is too long does not say anything."""
 
 
@@ -40,12 +43,16 @@ async def test_the_slot_is_free_after_ten_seconds_whatever_the_node_answers(api,
         await cancel(api, task_id)
         if kind == "slow":
             asyncio.get_running_loop().call_later(SLOW_S, node.cancel_hold.set)
+        if kind.startswith("at_first"):
+            await eventually(lambda: asyncio.sleep(0, node.canceled))
+            node.cancel_answer = (200, STOPPED)
         assert (await node.next_put(40)).task_id == then
         least, most = FREE_WITHIN_S[kind]
         assert least < asyncio.get_running_loop().time() - began < most, kind
         assert (await api.get(f"/gpus/{node.gpu_id}"))["status"] == "ACTIVE"
 
-    await asyncio.gather(*(one(671 + n, kind) for n, kind in enumerate(ANSWERS)))
+    task_types = (671, 672, 673, 674, 675, 950, 951)
+    await asyncio.gather(*(one(number, kind) for number, kind in zip(task_types, ANSWERS, strict=True)))
 
 
 async def test_many_cancels_at_once(api, make_node, temporal, stack):

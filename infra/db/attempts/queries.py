@@ -43,6 +43,10 @@ _IS_ON_ACTIVE_NODE = (
     "SELECT EXISTS (SELECT FROM attempts a JOIN gpus g USING (gpu_id) WHERE a.task_id = %(task_id)s"
     " AND a.attempt = %(attempt)s AND g.status = 'ACTIVE' AND g.gone_at IS NULL)"
 )
+_IS_CLOSED_WITHOUT_ITS_NODE = (
+    "SELECT EXISTS (SELECT FROM attempts WHERE task_id = %(task_id)s AND attempt = %(attempt)s"
+    f" AND {holding.IS_CLOSED_WITHOUT_ITS_NODE})"
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,11 @@ async def address(connection: Connection, task_id: str, attempt: int, *, closed:
     return await connection.one_or_none(
         NodeAddress, _ADDRESS, {"task_id": task_id, "attempt": attempt, "closed": closed}
     )
+
+
+async def is_closed_without_its_node(connection: Connection, task_id: str, attempt: int) -> bool:
+    """Whether somebody else than its node has closed the attempt: the node may not know of it."""
+    return await connection.one(bool, _IS_CLOSED_WITHOUT_ITS_NODE, {"task_id": task_id, "attempt": attempt})
 
 
 async def is_on_active_node(connection: Connection, task_id: str, attempt: int) -> bool:
