@@ -17,8 +17,8 @@ NODE = {"epoch": 1, "status": "ACTIVE", "hostname": "h", "ip": "127.0.0.1", "por
         "priority_queue": "NORMAL", "version": "1", "max_concurrent_tasks": 1, "metadata": "{}"}  # fmt: skip
 ATTEMPT = {"attempt": 1, "gpu_id": "g", "gpu_epoch": 1, "slot": 1, "ip": "127.0.0.1", "port": 1}
 
-ALL_TAKEN = Nodes(1, 0, 0, 0, 0, 0, 0, full=1, free=0, slots=1)
-ONE_FREE = Nodes(1, 0, 0, 0, 0, 0, 0, full=0, free=1, slots=1)
+ALL_TAKEN = Nodes(1, 0, 0, 0, 0, 0, 0, full=1, free=0, slots=1, free_slots=0)
+ONE_FREE = Nodes(1, 0, 0, 0, 0, 0, 0, full=0, free=1, slots=1, free_slots=1)
 
 CREATOR = Caller("k", Role.ADMIN, "test", "k")
 

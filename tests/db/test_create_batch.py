@@ -202,6 +202,16 @@ async def test_free_slots_allow_no_wait_at_all(life: Life) -> None:
         await batch(life.connection, [new("z")], at_once[:1], claims_slot=False)
 
 
+async def test_what_is_held_or_rests_is_no_free_slot(life: Life) -> None:
+    await life.node("n", [1], slots=2)
+    await life.node("rests", [1], slots=5)
+    await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '30 s' WHERE gpu_id = 'rests'")
+    await life.create("held", claims_slot=True)
+    await life.do("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp()")
+    with pytest.raises(WaitTooLong, match=r"tasks\[1\]"):
+        await batch(life.connection, [new("x"), new("y")], [TimeBounds(max_wait_s=0)] * 2)
+
+
 async def test_two_batches_at_once_do_not_count_the_same_slots(engine: Sessions) -> None:
     bounds = [TimeBounds(max_wait_s=0)] * 3
     async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:

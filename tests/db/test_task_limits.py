@@ -9,6 +9,7 @@ import pytest
 from infra.db.attempts import dispatch_order
 from infra.db.connection import only
 from infra.db.slots import assign, capacity
+from infra.db.slots.capacity import Capacity
 from infra.db.tasks import limits
 from infra.db.tasks.new_task import NewTask, TimeBounds
 from infra.db.transactions import accept_attempt, claim_slot, create_task, end_at_limit, end_task
@@ -143,8 +144,8 @@ def new(task_id: str, key: str | None = None, **more: Any) -> NewTask:
     return NewTask(task_id, 1, "u", "a", 1, 0, "{}", None, 1000, 3, None, "k", key, key, **more)
 
 
-async def create(life: Life, task: NewTask, **options: Any) -> create_task.Created:
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+async def create(life: Life, task: NewTask, *, seen: Capacity | None = None, **options: Any) -> create_task.Created:
+    seen = seen or await capacity.read(life.connection, 1, vip_nodes=True)
     return await create_task.create(life.connection, task, seen, weight=1.0, by=rows.CREATOR, **options)
 
 
@@ -183,6 +184,20 @@ async def test_a_wait_is_taken_or_refused_by_its_estimate(life: Life) -> None:
             await create(life, new(f"refused {max_wait_s}"), bounds=TimeBounds(max_wait_s=max_wait_s))
         assert refused.value.retry_after_s >= estimate - max_wait_s
     assert await life.scalar("SELECT count(*) FROM tasks") == 2
+
+
+async def test_a_wait_is_judged_by_the_fleet_as_it_is(life: Life) -> None:
+    asked = TimeBounds(max_wait_s=5)
+    before = await capacity.read(life.connection, 1, vip_nodes=True)
+    await life.node("n", [1])
+    await life.create("first", claims_slot=True)
+    await life.do("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp() - interval '8 s',"
+                  " claimed_at = claimed_at - interval '1 h'")  # fmt: skip
+    assert (await create(life, new("t"), seen=before, bounds=asked)).row.estimated_wait_s == 2
+    before = await capacity.read(life.connection, 1, vip_nodes=True)
+    await life.do("UPDATE gpus SET status = 'OFFLINE'")
+    with pytest.raises(WaitTooLong):
+        await create(life, new("refused"), seen=before, bounds=asked)
 
 
 async def test_where_the_free_slot_falls_to_a_better_task_it_is_refused(life: Life) -> None:

@@ -71,7 +71,7 @@ class Books:
 
     async def create(self, task_id: str, task_type: int = 1) -> None:
         task = NewTask(task_id, task_type, "u", "a", 1, 0, "{}", None, 1000, 0, None, "k", task_id, task_id)
-        capacity = Capacity(Nodes(*[0] * 10), [1], [], 1.0)
+        capacity = Capacity(Nodes(*[0] * 11), [1], [], 1.0)
         await create_task.create(self.connection, task, capacity, weight=1.0, by=CREATOR)
 
     async def running(self, task_id: str) -> None:

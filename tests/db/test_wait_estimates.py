@@ -11,8 +11,9 @@ from infra.db.ops.health import ESTIMATES_OF, WaitEstimates
 from infra.db.slots import capacity
 from infra.db.slots.wait_estimate import UNKNOWN_WAIT_S, expected_wait_s, wait_of
 from tests.db.life import Life
-from workflows.domain.attempt import Outcome
+from workflows.domain.attempt import HELD_S, Outcome
 from workflows.domain.queue_policy import QueuePolicy
+from workflows.domain.task import USUAL_DURATION_S
 
 
 async def ended(life: Life, task_id: str, told_s: int, waited_s: float) -> None:
@@ -89,6 +90,29 @@ async def test_the_wait_is_unknown_where_no_active_node_serves_the_type(life, ch
     assert (await life.create("second") != UNKNOWN_WAIT_S) is known
     seen = await capacity.read(life.connection, 1, vip_nodes=False)
     assert (expected_wait_s(5, seen) is not None) is known
+
+
+async def test_a_slot_that_is_held_or_rests_is_free_when_that_is_over(life):
+    await life.node("n", [1], slots=3)
+    for task_id in ("held", "runs"):
+        await life.create(task_id, claims_slot=True)
+    await life.do(
+        "UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp() - interval '4 s',"
+        " claimed_at = claimed_at - interval '1 h' WHERE task_id = 'held'"
+    )
+    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    assert seen.ends_s == pytest.approx([0, HELD_S - 4, USUAL_DURATION_S], abs=2)
+    assert (len(seen.remaining_s), seen.nodes.free_slots) == (1, 1)
+    await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '55 s', rests = 1")
+    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    assert seen.ends_s == pytest.approx(sorted([55, 55, max(55, USUAL_DURATION_S)]), abs=2)
+    assert (len(seen.remaining_s), seen.nodes.free_slots) == (1, 0)
+    await life.do("UPDATE gpus SET not_before = clock_timestamp() - interval '1 s'")
+    assert (await capacity.read(life.connection, 1, vip_nodes=True)).nodes.free_slots == 0  # a probe: one at a time
+    await life.do(
+        "UPDATE gpus SET not_before = clock_timestamp() + interval '1 h', rests = 0"
+    )  # the clock was set back
+    assert (await capacity.read(life.connection, 1, vip_nodes=True)).nodes.free_slots == 1
 
 
 async def test_a_task_that_has_its_slot_at_once_waits_0_s(life):

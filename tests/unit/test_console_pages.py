@@ -49,7 +49,7 @@ def asked(answers: list[Any], path: dict[str, str] | None = None, query: str = "
     context.database.run = AsyncMock(side_effect=list(answers))
     context.database.single = AsyncMock(return_value=[Minute(AT.replace(second=0, microsecond=0), 12, 3)])
     context.beats.last = AsyncMock(return_value={})
-    nodes = Nodes(5, 1, 0, 1, 1, 1, 0, 1, 0, 4)
+    nodes = Nodes(5, 1, 0, 1, 1, 1, 0, 1, 0, 4, 0)
     context.forecast.of = AsyncMock(return_value=Capacity(nodes, [2], [], 1.0))
     caller = Caller("key_1", Role.ADMIN, "o", "key_1")
     return Asked(context, caller, path or {}, QueryParams(query), language)

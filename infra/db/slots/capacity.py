@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from infra.db import holding
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
 from workflows.domain.task import USUAL_DURATION_S
@@ -22,7 +23,9 @@ _NODES = f"""
            count(*) FILTER (WHERE fits AND works AND resting) AS backed_off,
            count(*) FILTER (WHERE fits AND works AND NOT resting AND used >= open_slots) AS full,
            count(*) FILTER (WHERE fits AND works AND NOT resting AND used < open_slots) AS free,
-           COALESCE(sum(slots) FILTER (WHERE fits AND works), 0)::bigint AS slots
+           COALESCE(sum(slots) FILTER (WHERE fits AND works), 0)::bigint AS slots,
+           COALESCE(sum(GREATEST(open_slots - used, 0)) FILTER (WHERE fits AND works AND NOT resting), 0)::bigint
+           AS free_slots
       FROM (SELECT g.status, g.max_concurrent_tasks AS slots, {eligibility.works("g")} AS works,
                    {_RUNS} AS runs_type, {_RUNS} AND {_SERVES} AS fits,
                    {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
@@ -33,12 +36,17 @@ _POOL = (
     "SELECT DISTINCT unnest(g.task_types) AS task_type FROM gpus g"
     f" WHERE g.gone_at IS NULL AND g.drained_at IS NULL AND {_RUNS} AND {_SERVES}"
 )
-_RUNNING = f"""
+_TAKEN = f"""
+    WITH fits AS (
+        SELECT g.gpu_id, g.max_concurrent_tasks AS slots, {eligibility.rest_s("g")} AS rest_s FROM gpus g
+         WHERE {eligibility.works("g")} AND {_RUNS} AND {_SERVES})
     SELECT t.task_type, a.progress,
            GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
-           AS elapsed_s
-      FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id AND a.closed_at IS NULL JOIN tasks t USING (task_id)
-     WHERE {eligibility.works("g")} AND {_RUNS} AND {_SERVES}
+           AS elapsed_s, {holding.left_s("a")} AS left_s, fits.rest_s
+      FROM fits JOIN attempts a ON a.gpu_id = fits.gpu_id AND {holding.holds("a")} JOIN tasks t USING (task_id)
+     UNION ALL
+    SELECT NULL, NULL, 0, 0, fits.rest_s
+      FROM fits CROSS JOIN generate_series(1, fits.slots - {eligibility.used("fits")}) WHERE fits.rest_s > 0
     """
 _USUAL = """
     SELECT types.task_type, recent.p50
@@ -70,6 +78,7 @@ class Nodes:
     full: int
     free: int
     slots: int
+    free_slots: int
 
     def reason(self) -> str:
         """For people: "12 nodes: 7 other type, 3 full, 2 draining"."""
@@ -88,18 +97,24 @@ class Capacity:
     pool: list[int]  # the types that share a node with this one, itself included
     remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
     usual_s: float  # the median of the type's last 50 completed tasks
+    held_s: list[float] = field(default_factory=list)  # what is left until each other slot that is not free is
 
     @cached_property
     def ends_s(self) -> list[float]:
         """Seconds until each slot that the type can use is free, the soonest first."""
-        free = max(self.nodes.slots - len(self.remaining_s), 0)
-        return [0.0] * free + sorted(self.remaining_s) if self.nodes.slots else []
+        taken_s = sorted(self.remaining_s + self.held_s)
+        free = max(self.nodes.slots - len(taken_s), 0)
+        return [0.0] * free + taken_s if self.nodes.slots else []
 
 
-class _Running(NamedTuple):
-    task_type: int
+class _Taken(NamedTuple):
+    """A slot that an attempt holds, or that rests."""
+
+    task_type: int | None
     progress: int | None
     elapsed_s: float
+    left_s: float | None  # null while the attempt runs
+    rest_s: float
 
 
 class _Usual(NamedTuple):
@@ -121,11 +136,14 @@ async def read(connection: Connection, task_type: int, *, vip_nodes: bool) -> Ca
     nodes = await connection.one(Nodes, _NODES, key)
     pool = sorted({task_type, *await connection.all(int, _POOL, key)})
     usual = await usual_durations(connection, pool)
-    remaining = [
-        _remaining_s(row.elapsed_s, row.progress, usual.get(row.task_type, USUAL_DURATION_S))
-        for row in await connection.all(_Running, _RUNNING, key)
-    ]
-    return Capacity(nodes, pool, remaining, usual.get(task_type, USUAL_DURATION_S))
+    remaining_s, held_s = [], []
+    for row in await connection.all(_Taken, _TAKEN, key):
+        if row.task_type is None or row.left_s is not None:
+            held_s.append(max(row.left_s or 0.0, row.rest_s))
+        else:
+            usual_s = usual.get(row.task_type, USUAL_DURATION_S)
+            remaining_s.append(max(_remaining_s(row.elapsed_s, row.progress, usual_s), row.rest_s))
+    return Capacity(nodes, pool, remaining_s, usual.get(task_type, USUAL_DURATION_S), held_s)
 
 
 async def usual_durations(connection: Connection, task_types: list[int]) -> dict[int, float]:

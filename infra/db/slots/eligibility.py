@@ -22,6 +22,11 @@ def rests(node: str) -> str:
     return clock.rests(f"{node}.not_before")
 
 
+def rest_s(node: str) -> str:
+    """Seconds until it gets something; 0 if it does not rest."""
+    return f"CASE WHEN {rests(node)} THEN extract(epoch FROM {node}.not_before - {clock.NOW})::float ELSE 0 END"
+
+
 def slots(node: str) -> str:
     """Its slots; one while it runs probes (workflows.domain.node_record)."""
     return f"CASE WHEN {node}.rests > 0 THEN 1 ELSE {node}.max_concurrent_tasks END"

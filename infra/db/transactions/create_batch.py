@@ -255,7 +255,7 @@ def _wait_s(entry: Entry, ahead: int, index: int, *, claims_slot: bool) -> int |
     """
     seen = entry.capacity
     wait_s = expected_wait_s(ahead, seen)
-    free = seen.nodes.slots - len(seen.remaining_s) if seen.nodes.free and claims_slot else 0
+    free = seen.nodes.free_slots if claims_slot else 0
     if ahead >= free:
         try:
             entry.bounds.check_wait(wait_s)

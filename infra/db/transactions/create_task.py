@@ -15,6 +15,7 @@ from infra.db.queue import ranks
 from infra.db.queue.order import Place
 from infra.db.queue.position import Milestones
 from infra.db.slots import ahead_of_new, search
+from infra.db.slots import capacity as capacities
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.search import Found, Seeker
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
@@ -106,6 +107,9 @@ async def create(
     if may_refuse and (seen := await _seen(connection, task)) is not None:
         return _earlier(seen)  # however its deadline and the wait are now
     task = await _with_expiry(connection, task, bounds)
+    if bounds.max_wait_s is not None:
+        seen_by = connection.policy.on_vip_nodes(vip=vip)
+        capacity = await capacities.read(connection, task.task_type, vip_nodes=seen_by)
     free = capacity.nodes.free > 0  # true a moment ago
     if not free:
         free = await search.is_any_free(connection, task.task_type, vip=vip)
