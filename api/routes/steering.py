@@ -55,7 +55,8 @@ async def cancel_task(
     response_model=Envelope[str],
     summary="扩展 修改优先级",
     description="修改排队中任务的 `priority`：类别改变时，任务按新类别重新排队，并立即尝试获得槽位。"
-    "仅限尚未获得槽位的任务（排队中，或正在等待重试），否则返回 400；重复提交相同的值返回 200。其他字段不可修改。",
+    "仅限尚未获得槽位的任务（排队中，或正在等待重试），否则返回 400；在此期间重复提交相同的值返回 200。"
+    "其他字段不可修改。",
     responses=says("任务优先级已更新"),
 )
 async def change_task(

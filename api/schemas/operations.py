@@ -37,7 +37,7 @@ class Filter(Exact):
 
     status: Annotated[TaskStatus, Field(strict=False)] = _absent("任务状态")
     task_type: Int64 = _absent("任务类型")
-    gpu_id: GpuId = _absent("当前或最后一次执行所在的 GPU")
+    gpu_id: GpuId = _absent("当前或最后一次执行所在的 GPU；节点接受任务后才计入")
     app: Name = _absent("应用")
     user_id: Name = _absent("用户；普通用户的操作仅限自己的任务")
     group_id: Name = _absent("任务组")

@@ -15,7 +15,7 @@ from workflows.domain.task import EndReason, TaskStatus
 async def _filter_of(  # async: FastAPI would run it in a thread
     status: Annotated[TaskStatus | None, Query(description="任务状态过滤")] = None,
     task_type: Annotated[Integer | None, Query(alias="taskType", description="任务类型过滤")] = None,
-    gpu_id: Annotated[Line | None, Query(alias="gpuId", description="GPU ID过滤")] = None,
+    gpu_id: Annotated[Line | None, Query(alias="gpuId", description="GPU ID过滤；节点接受任务后才计入")] = None,
     app: Annotated[Line | None, Query(description="扩展：应用过滤")] = None,
     user_id: Annotated[Line | None, Query(alias="userId", description="扩展：用户过滤")] = None,
     group_id: Annotated[Line | None, Query(alias="groupId", description="扩展：任务组过滤")] = None,

@@ -9,7 +9,7 @@ import pytest
 from infra.db.queue import aging
 from infra.db.slots import capacity
 from infra.db.tasks import timeline
-from infra.db.transactions import change_priority
+from infra.db.transactions import accept_attempt, change_priority
 from infra.db.transactions.change_priority import Share
 from infra.temporal.notifications import Notifications
 from tests.db import rows
@@ -136,14 +136,20 @@ async def test_a_task_with_a_slot_keeps_its_priority(life: Life) -> None:
     await life.node("n", [1])
     await life.create("t")
     assert await life.claim("t") == "n"
-    with pytest.raises(NotInThisState):
-        await change(life, "t", 3)
-    assert not (await change(life, "t", 1))  # what it has already
+    await refused(life, "t")
+    await accept_attempt.accept(life.connection, "t", 1, actor="test")
+    assert (await life.task("t")).status == "PROCESSING"
+    await refused(life, "t")
     await life.end("t")
+    await refused(life, "t")
+
+
+async def refused(life: Life, task_id: str) -> None:
+    """Also the priority that it has."""
     for priority in (1, 3):
         with pytest.raises(NotInThisState):
-            await change(life, "t", priority)
-    assert (await life.task("t")).priority == 1
+            await change(life, task_id, priority)
+    assert (await life.task(task_id)).priority == 1
 
 
 async def test_a_task_that_pauses_before_a_retry_goes_on_pausing(life: Life) -> None:

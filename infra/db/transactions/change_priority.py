@@ -89,7 +89,7 @@ async def change(
     """Change the priority, and with it the place in the queue. Repeating it changes nothing.
 
     With `claims_slot` a task that waits searches for a slot, as at its creation: it may use other nodes now. Raises
-    TaskNotFound, and NotInThisState if the task has ended, or has a slot and another priority.
+    TaskNotFound, and NotInThisState if the task has ended or has a slot.
     """
     changed = await transaction(lambda c: _change(c, by, task_id, task_type, priority, share, claims_slot=claims_slot))
     found = await claim_slot.go_on(transaction, task_id, changed.found)
@@ -112,6 +112,8 @@ async def _change(
     before = await _read(connection, task_id)
     if before.status in TERMINAL:
         raise NotInThisState(f"任务已以 {before.status} 结束")
+    if before.status != TaskStatus.QUEUED or before.has_slot:
+        raise _has_slot()
     if before.priority == priority:
         await audit.record(connection, by, Action.TASK_PRIORITY, task_id, f"{priority}", changed=False)
         return _Changed(before)
@@ -135,14 +137,16 @@ async def _read(connection: Connection, task_id: str) -> _Task:
 
 
 async def _write(connection: Connection, before: _Task, priority: int, queue_class: int, share: Share) -> None:
-    """Write the new priority. Raises NotInThisState if the task has a slot."""
+    """Write the new priority. Raises NotInThisState if the task has got a slot meanwhile."""
     values = {"task_id": before.task_id, "priority": priority, "attempts": before.attempts}
-    if before.status != TaskStatus.QUEUED or before.has_slot:
-        written = 0
-    elif priorities.queue_class(before.priority) == queue_class:
+    if priorities.queue_class(before.priority) == queue_class:
         written = await connection.execute(_CHANGE, values)
     else:
         joined = await ranks.join(connection, before.task_type, queue_class, share.flow, share.weight, share.pool)
         written = await connection.execute(_CHANGE_CLASS, {**values, "queue_class": queue_class, "rank": joined.rank})
     if not written:
-        raise NotInThisState("任务已获得槽位，不能再修改优先级")
+        raise _has_slot()
+
+
+def _has_slot() -> NotInThisState:
+    return NotInThisState("任务已获得槽位，不能再修改优先级")
