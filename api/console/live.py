@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 from cachetools import LRUCache
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import format_sse_event
 
 from api.console import rendering
 from api.console.page import Asked, Page
@@ -32,6 +32,8 @@ SHARE, URGENT_SHARE = 16, 4
 """The same as multiples of the time that the last rendering took: a page takes a sixteenth of a core at most."""
 BIG = 2**20
 PING_S = 15.0
+PING = format_sse_event(data_str="", event="ping")
+"""An event, since a browser does not show its script comments: by these it knows that the stream lives."""
 STILL_S = 15.0
 """Seconds between two renderings of a page that says that it is still, without events."""
 MOST, IDLE_S = 200, 30.0
@@ -97,14 +99,14 @@ class Screen:
             self._viewers[viewer] = None
             self._keep(hub)
             try:
-                yield KEEPALIVE_COMMENT
+                yield PING
                 while not viewer.is_ended and await lives():
                     if seen != self._number:
                         frame, seen = self._frame(seen), self._number
                         yield frame
                     await viewer.next(PING_S)
                     if seen == self._number and not viewer.is_ended:
-                        yield KEEPALIVE_COMMENT
+                        yield PING
             finally:
                 self._viewers.pop(viewer, None)
 

@@ -19,6 +19,8 @@ class Pager:
     number: int
     total: int
     query: QueryParams
+    is_exact: bool = True
+    """Or else there are more rows than `total`."""
 
     @staticmethod
     def number_in(query: QueryParams) -> int:
@@ -41,6 +43,11 @@ class Pager:
     @property
     def after(self) -> str | None:
         return self._to(self.number + 1) if self.last < self.total and self.number < LAST else None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more rows, and no page for them."""
+        return self.after is None and (self.last < self.total or not self.is_exact)
 
     def _to(self, number: int) -> str:
         return with_query(self.query, page=str(number))

@@ -108,6 +108,15 @@ async def test_who_looks_is_told_whoever_has_asked_for_the_page(monkeypatch: pyt
         assert viewer.wake.call_count == told
 
 
+async def test_a_stream_says_by_an_event_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser hides comments from its script."""
+    screen = Screen(_page(TEMPLATE, {"title": "T", "a": 1, "b": 2}, monkeypatch), asked())
+    version = (await screen.shown(0)).version
+    frames = screen.frames(MagicMock(), "k", version, AsyncMock(return_value=True))
+    assert await anext(frames) == b"event: ping\ndata: \n\n"
+    await frames.aclose()
+
+
 async def test_a_bug_ends_the_streams_of_a_page_and_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -178,6 +178,22 @@ async def test_a_node_of_very_many_slots_is_a_short_row() -> None:
     assert "0 of 1,024 slots used" in text
 
 
+@pytest.mark.parametrize(
+    ("found", "number", "said"),
+    [
+        (10_001, 1, ["more than 10,000 match", "1 to 50 of more than 10,000", 'data-count-all="All that match"']),
+        (10_001, 200, ["9,951 to 10,000 of more than 10,000", "the last page that can be opened"]),
+        (10_000, 200, ["9,951 to 10,000 of 10,000</span>", 'data-count-all="All {n} that match"']),
+    ],
+)
+async def test_a_total_that_is_not_counted_to_its_end_is_not_a_number(found: int, number: int, said: list[str]) -> None:
+    row = MagicMock(task_id="t", status="FAILED", app="a", user_id="u", gpu_id=None, error_message=None, created_at=AT)
+    row.configure_mock(started_at=None, completed_at=None, retry_count=0, end_reason=None)
+    text = await html_of(tasks.PAGE, asked([([row], found)], query=f"since=900&page={number}"))
+    assert [one for one in said if one not in text] == []
+    assert text.index("data-everything") < text.index("<form")  # beside the total
+
+
 async def test_the_call_that_creates_a_task_goes_to_this_api() -> None:
     for page, one in ((now.PAGE, asked([((state(), {}, {}, {}, Slots(0, 0), [], 0))])),):
         one.context.settings = Settings(public_url="https://gpus.example:8443")

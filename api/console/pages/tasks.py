@@ -62,7 +62,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "tasks": rows,
         "total": total,
         "is_exact": is_exact,
-        "pager": Pager(number, total, asked.query),
+        "pager": Pager(number, total, asked.query, is_exact),
         "counts": await _counts(asked, chosen),
         "bulk": {"ids": [task_id]} if task_id else {"filter": given or {"all": True}},
     }

@@ -22,13 +22,13 @@ async def contents(asked: Asked) -> dict[str, Any]:
     rows, total = await context.database.run(
         lambda c: deliveries.page(c, webhook_id, limit=PER_PAGE, offset=(number - 1) * PER_PAGE)
     )
+    is_exact = total <= deliveries.MOST_COUNTED
     now = int(time.time()) // 60 * 60_000 + 60_000
     return {
         "webhook": webhook,
         "deliveries": [(id_of(row.delivery_id), row) for row in rows],
         "total": total,
-        "is_exact": total <= deliveries.MOST_COUNTED,
-        "pager": Pager(number, min(total, deliveries.MOST_COUNTED), asked.query),
+        "pager": Pager(number, min(total, deliveries.MOST_COUNTED), asked.query, is_exact),
         "last_day": {"from": now - DAY_MS, "to": now, "failedOnly": True},
     }
 

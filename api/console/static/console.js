@@ -35,15 +35,34 @@
       if (!next.hasAttribute(name) && !["open", "aria-busy", "tabindex"].includes(name) && !(kept && name === "checked")) here.removeAttribute(name);
     for (const { name, value } of [...next.attributes])
       if (here.getAttribute(name) !== value && !(kept && (name === "value" || name === "checked"))) here.setAttribute(name, value);
-    if (!kept) morph(here, next);
+    if (!kept && !hold(here, next)) morph(here, next);
   }
-  function put(element, html) {
-    const template = document.createElement("template");
-    template.innerHTML = html;
+  function put(element, fresh) {
     const focused = document.activeElement;
-    morph(element, template.content);
+    morph(element, fresh);
     if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
     settle(element);
+  }
+  function take(element, html) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    if (hold(element, template.content)) tellTicked(); else put(element, template.content);
+  }
+
+  // ---- A list stands still while something in it is ticked: what comes meanwhile is held back, until it is asked for
+  const held = new Map();  // the newest contents of live parts, by id
+  const ticked = () => all("input.pick[value]:checked", main);
+  let everything = false;  // whether all that match are meant, and not the ticked rows
+  function hold(here, next) {
+    if (!("live" in here.dataset)) return false;
+    const holds = $("input.pick", here) !== null && (everything || ticked().length > 0);
+    if (holds) held.set(here.id, next); else held.delete(here.id);
+    return holds;
+  }
+  function show() {
+    const waiting = [...held];
+    held.clear();
+    for (const [id, fresh] of waiting) { const part = document.getElementById(id); if (part) put(part, fresh); }
   }
 
   // ---- Times: short and local, the exact one on hover
@@ -70,7 +89,8 @@
   setInterval(() => tellTimes(document), 5000);
 
   // ---- Live: parts that have changed come by an event stream
-  let source = null, timer = 0, wait = 500, last = new Date(), away = document.hidden;
+  const SILENT_MS = 40_000, READ_MS = 10_000;  // a stream says something every 15 s
+  let source = null, timer = 0, watchdog = 0, wait = 500, last = new Date(), away = document.hidden;
   const stale = document.getElementById("stale");
   function isStale(it) {
     stale.hidden = !it;
@@ -82,25 +102,28 @@
     const [screen, number] = version.split("."), [here, at] = main.dataset.version.split(".");
     return screen !== here || Number(number) > Number(at);
   }
+  function heard() { last = new Date(); clearTimeout(watchdog); watchdog = setTimeout(later, SILENT_MS); }
+  function stop() { source?.close(); clearTimeout(timer); clearTimeout(watchdog); }
   function follow() {
-    source?.close();
+    stop();
     if (!main.dataset.version || away) return;
     const of = location.pathname + location.search;
     const mine = source = new EventSource(`/console/live?of=${encodeURIComponent(of)}&version=${main.dataset.version}`);
-    source.onopen = () => { wait = 500; last = new Date(); isStale(false); };
+    heard();
+    source.onopen = () => { wait = 500; heard(); isStale(false); };
+    source.addEventListener("ping", heard);
     source.addEventListener("update", (event) => inTurn(async () => {
       const { version, parts } = JSON.parse(event.data);
       if (mine !== source || !isNewer(version)) return;
+      heard();
       if (!parts) { if (!await read()) later(); return; }
-      for (const [id, html] of Object.entries(parts)) { const part = document.getElementById(id); if (part) put(part, html); }
+      for (const [id, html] of Object.entries(parts)) { const part = document.getElementById(id); if (part) take(part, html); }
       main.dataset.version = version;
-      last = new Date();
     }));
     source.onerror = () => { if (mine === source) later(); };
   }
   function later() {
-    source?.close();
-    clearTimeout(timer);
+    stop();
     if (away) return;
     isStale(true);
     timer = setTimeout(again, wait);
@@ -113,53 +136,66 @@
   const whole = () => inTurn(read);
   async function read() {
     let answer, html;
-    try { answer = await fetch(location.href, { headers: { "X-Part": "1" } }); html = await answer.text(); } catch { return false; }
+    try { answer = await fetch(location.href, { headers: { "X-Part": "1" }, signal: AbortSignal.timeout(READ_MS) }); html = await answer.text(); } catch { return false; }
     if (answer.status === 401) { location.reload(); return false; }
     if (answer.status === 429 || answer.status >= 500 || !answer.headers.get("Content-Type")?.startsWith("text/html")) return false;
-    put(main, answer.ok ? html : new DOMParser().parseFromString(html, "text/html").getElementById("content").innerHTML);
+    take(main, answer.ok ? html : new DOMParser().parseFromString(html, "text/html").getElementById("content").innerHTML);
     main.dataset.version = answer.headers.get("X-Version") || "";
-    if (!main.dataset.version) source?.close();
+    if (!main.dataset.version) stop();
     last = new Date();
     return true;
   }
-  function leave() { away = true; clearTimeout(timer); source?.close(); }  // a browser has few connections for all its tabs
+  function leave() { away = true; stop(); }  // a browser has few connections for all its tabs
   function comeBack() { if (away && !document.hidden) { away = false; if (main.dataset.version) again(); } }
   addEventListener("pagehide", leave);
   addEventListener("pageshow", comeBack);
   document.addEventListener("visibilitychange", () => document.hidden ? leave() : comeBack());
 
-  // ---- Toasts
-  function toast(text, { bad = false, undo = null, label = null } = {}) {
-    const box = document.createElement("div"), span = document.createElement("span");
-    box.className = bad ? "toast bad" : "toast";
-    span.textContent = text;
+  // ---- Toasts: beside the page, or in the dialog that covers it
+  function toast(text, { bad = false, undo = null, label = null, stays = false } = {}) {
+    const box = document.createElement("div"), span = document.createElement("span"), open = $("dialog[open]");
+    const say = (words, isBad) => { if (span.textContent !== words) span.textContent = words; box.className = isBad ? "toast bad" : "toast"; };
+    const fade = () => setTimeout(() => box.remove(), box.matches(".bad") || undo ? 12000 : 6000);
+    say(text, bad);
     box.append(span);
     if (undo) {
       const button = document.createElement("button");
       button.className = "btn small"; button.textContent = label || words.undo;
-      button.onclick = async () => { box.remove(); const failed = await send(undo, null); if (failed) toast(failed, { bad: true }); await whole(); };
+      button.onclick = async () => { box.remove(); const { failed } = await send(undo, null); if (failed) toast(failed, { bad: true }); await whole(); };
       box.append(button);
     }
-    document.getElementById("toasts").append(box);
-    setTimeout(() => box.remove(), bad || undo ? 12000 : 6000);
+    if (open) box.setAttribute("role", "alert");
+    (open ?? document.getElementById("toasts")).append(box);
+    if (!stays) fade();
+    return { box, say, fade };
   }
 
   // ---- Actions: each is a call of the API with the person's session
-  async function call(what, body) {
+  const CALL_MS = 35_000;  // longer than the database may take for a statement
+  async function send(what, body) {  // what came of it: words of a failure, or data
     const [method, path] = what.split(" ");
     const headers = body === null ? {} : { "Content-Type": "application/json" };
-    return fetch(path, { method, headers, body: body === null ? undefined : JSON.stringify(body) });
+    let answer, said = {};
+    try { answer = await fetch(path, { method, headers, body: body === null ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(CALL_MS) }); }
+    catch (error) { return { failed: error.name === "TimeoutError" ? words.late : words.away }; }
+    try { said = await answer.json(); } catch (error) { if (error.name === "TimeoutError") return { failed: words.late }; }
+    if (answer.ok) return { failed: null, data: said.data ?? {} };
+    if (answer.status === 401) return { failed: words.signedOut };
+    return { failed: fill(words.failed, { message: why(answer.status, said.message) }) };
   }
-  let data = null;  // of the last answer
-  async function send(what, body) {
-    let answer;
-    try { answer = await call(what, body); } catch { return words.away; }
-    const said = await answer.json().catch(() => ({}));
-    data = said.data ?? null;
-    if (answer.ok) return null;
-    if (answer.status === 401) return words.signedOut;
-    return fill(words.failed, { message: { 403: words.denied, 404: words.gone, 429: words.busy }[answer.status] || said.message || answer.status });
+  function why(status, message) {  // a refusal in the page's language: the API's own words are Chinese
+    const ours = { 403: words.denied, 404: words.gone, 429: words.busy }[status];
+    if (ours || lang !== "en" && message) return ours || message;
+    if (status >= 500) return status === 503 ? words.unavailable : fill(words.broken, { status });
+    const field = /: ([\w.[\]]+)/.exec(message)?.[1];
+    return field ? fill(words.invalid, { field }) : words.conflict;
   }
+  async function busy(button, work) {
+    if (button.getAttribute("aria-busy") === "true") return;
+    button.setAttribute("aria-busy", "true");
+    try { await work(button); } finally { button.removeAttribute("aria-busy"); }
+  }
+  const focusAgain = (button) => (button.checkVisibility() ? button : main).focus();
   const dialog = document.getElementById("ask");
   function ask(button, count) {
     const { ask: title, text = "", verb, reason, number } = button.dataset;
@@ -183,55 +219,67 @@
     const given = () => number ? $("input", digits).valueAsNumber : $("input", field).value.trim();
     return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? given() : null), { once: true }));
   }
-  const ticked = () => all("input.pick[value]:checked", main);
   async function act(button) {
-    if (button.getAttribute("aria-busy") === "true") return;
-    const rows = "each" in button.dataset ? ticked().map((one) => one.value) : [null];
+    const rows = "each" in button.dataset ? ticked() : [null];
     if (!rows.length) return;
-    let reason = null, body = button.dataset.body ? JSON.parse(button.dataset.body) : null, what = button.dataset.call;
+    let reason = null, data = {}, body = button.dataset.body ? JSON.parse(button.dataset.body) : null, what = button.dataset.call;
     if (button.dataset.ask && (reason = await ask(button, rows.length)) === null) return button.focus();
     if (button.dataset.reason === "body") body = { ...body, reason };
     if (button.dataset.number) body = { ...body, [button.dataset.number]: reason };
     if (button.dataset.reason === "query") what += (what.includes("?") ? "&" : "?") + "reason=" + encodeURIComponent(reason);
-    button.setAttribute("aria-busy", "true");
     const failures = [];
-    for (const row of rows) { const failed = await send(fill(what, { id: encodeURIComponent(row ?? "") }), body); if (failed) failures.push(failed); }
-    button.removeAttribute("aria-busy");
+    for (const row of rows) {
+      const said = await send(fill(what, { id: encodeURIComponent(row?.value ?? "") }), body);
+      if (said.failed) { failures.push(said.failed); continue; }
+      data = said.data;
+      if (row) row.checked = false;
+    }
     if (failures.length) toast(rows.length > 1 ? fill(words.some, { done: rows.length - failures.length, all: rows.length, message: failures[0] }) : failures[0], { bad: true });
     else {
       toast(fill(button.dataset.done, { n: rows.length, ...data }), { undo: button.dataset.undo, label: button.dataset.undoLabel });
-      ticked().forEach((one) => { one.checked = false; });
       if (button.dataset.secretTitle) await reveal(button.dataset.secretTitle, data.secret);
-      if (button.dataset.go) { location.assign(fill(button.dataset.go, data ?? {})); return; }
+      if (button.dataset.go) { location.assign(fill(button.dataset.go, data)); return; }
     }
-    if (await whole()) tellTicked();
-    if (document.contains(button)) button.focus(); else main.focus();
+    if (await whole()) show();
+    tellTicked();
+    focusAgain(button);
   }
 
   // ---- Many tasks at once: those that are ticked, or all that match; the number is told before anything is done
-  let everything = false;
   async function bulk(button) {
-    if (button.getAttribute("aria-busy") === "true") return;
     const what = button.dataset.bulk, bar = button.closest("[data-bar]");
     const ids = button.dataset.ids ? JSON.parse(button.dataset.ids) : ticked().map((one) => one.value);
     const body = bar && everything ? JSON.parse($("[data-filter-body]", bar).dataset.filterBody) : { ids };
-    button.setAttribute("aria-busy", "true");
-    let failed = await send(what, { ...body, dryRun: true });
+    let { failed, data } = await send(what, { ...body, dryRun: true });
     const n = data?.matched ?? 0;
     if (!failed && !n) failed = button.dataset.none;
     if (!failed && (await ask(button, n)) !== null) {
-      failed = await send(what, body);
+      ({ failed, data } = await send(what, body));
       if (!failed) {
-        toast(fill(button.dataset.done, { n: data.matched }));
+        reportOperation(data, fill(button.dataset.done, { n: data.matched }));
         everything = false;
         ticked().forEach((one) => { one.checked = false; });
       }
     }
-    button.removeAttribute("aria-busy");
     if (failed) toast(failed, { bad: true });
     await whole();
     tellTicked();
-    if (button.checkVisibility()) button.focus(); else main.focus();
+    focusAgain(button);
+  }
+  async function reportOperation({ operationId, matched }, text) {
+    const { box, say, fade } = toast(text, { stays: true }), all = matched.toLocaleString(lang);
+    box.setAttribute("aria-busy", "true");  // a screen reader reads the end alone
+    for (let seconds = 0; seconds < 600; seconds++) {
+      await new Promise((done) => setTimeout(done, 1000));
+      if (away) continue;
+      const { failed, data } = await send(`GET /api/v2/operations/${operationId}`, null);
+      if (failed) break;
+      const isOver = data.state === "DONE", isBad = isOver && data.failed > 0;
+      say(fill(isBad ? words.outcome : words.progress, { done: data.done.toLocaleString(lang), all, failed: data.failed.toLocaleString(lang) }), isBad);
+      if (isOver) break;
+    }
+    box.removeAttribute("aria-busy");
+    fade();
   }
 
   // ---- Secrets: shown once
@@ -249,27 +297,53 @@
       if (form.elements[name] instanceof RadioNodeList || form.elements[name].type === "checkbox") body[name] = fields.getAll(name);
       else if (value) body[name] = value;
     }
-    const failed = await send(form.dataset.send, body);
+    const { failed, data } = await send(form.dataset.send, body);
     if (failed) { toast(failed, { bad: true }); return; }
     toast(form.dataset.done);
     form.reset();
-    if (data?.secret) await reveal(form.dataset.secretTitle, data.secret);
+    if (data.secret) await reveal(form.dataset.secretTitle, data.secret);
     await whole();
   }
 
-  // ---- Ticked rows, copying, menus
+  // ---- Copying: what is shortened is copied whole, and also where a page has no clipboard, over plain http
+  function copyBySelection(text, beside) {
+    const field = document.createElement("textarea"), focused = document.activeElement;
+    field.className = "sr";
+    field.value = text;
+    (beside.closest("dialog") ?? document.body).append(field);  // outside of an open dialog nothing can be selected
+    field.select();
+    const isDone = document.execCommand("copy");
+    field.remove();
+    focused?.focus({ preventScroll: true });
+    return isDone;
+  }
+  async function copy(text, button) {
+    const isDone = await (navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => true, () => copyBySelection(text, button));
+    toast(isDone ? words.copied : words.notCopied, { bad: !isDone });
+  }
+  document.addEventListener("copy", (event) => {
+    const chosen = getSelection(), text = String(chosen), ids = all(".id[data-copy]").filter((one) => chosen.containsNode(one, true));
+    const full = ids.reduce((said, one) => said.replace(one.textContent, () => one.dataset.copy), text);
+    if (full === text) return;
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", full);
+  });
+
+  // ---- Ticked rows, forms, menus
   function tellTicked() {
     const count = ticked().length;
-    if (!count) everything = false;
+    if (!count && !everything) show();
+    const news = [...held.values()].flatMap((fresh) => all("[data-row]", fresh)).filter((one) => !document.getElementById(one.id)).length;
     for (const bar of all("[data-bar]", main)) {
-      bar.hidden = !count;
+      bar.hidden = !count && !everything;
       for (const one of all("[data-count]", bar)) one.textContent = everything ? fill(one.dataset.countAll, { n: Number(one.dataset.total).toLocaleString(lang) }) : fill(one.dataset.count, { n: count });
-      for (const one of all("[data-everything]", bar)) one.setAttribute("aria-pressed", String(everything));
+      for (const one of all("[data-show]", bar)) { one.hidden = !held.size; one.textContent = news ? fill(one.dataset.new, { n: news }) : one.dataset.show; }
     }
+    for (const one of all("[data-everything]", main)) one.setAttribute("aria-pressed", String(everything));
     const every = $("input.every", main), picks = all("input.pick[value]", main);
     if (every) { every.checked = count > 0 && count === picks.length; every.indeterminate = count > 0 && count < picks.length; }
   }
-  function settle(root) { tellTimes(root); tellTicked(); }
+  function settle(root) { tellTimes(root); tellTicked(); settleLanes(); }
   document.addEventListener("change", (event) => {
     const it = event.target;
     if (it.matches("input.every")) all("input.pick[value]", main).forEach((one) => { one.checked = it.checked; });
@@ -277,21 +351,22 @@
     if (it.closest("form[data-filter]") && !it.matches("input[type=text], input[type=search], input:not([type])")) it.form.requestSubmit();
   });
   document.addEventListener("submit", (event) => {
-    if (event.target.matches("form[data-send]")) { event.preventDefault(); make(event.target); return; }
+    if (event.target.matches("form[data-send]")) { event.preventDefault(); busy(event.submitter ?? event.target, () => make(event.target)); return; }
     if (!event.target.matches("form[data-filter]")) return;
     for (const one of event.target.elements) if (one.name && one.value === "") one.disabled = true;
     setTimeout(() => { for (const one of event.target.elements) one.disabled = false; });
   });
   document.addEventListener("click", (event) => {
-    const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-copy], [data-open], [data-close], .rail .menu");
+    const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-show], [data-copy], [data-open], [data-close], .rail .menu");
     if (!it) return;
-    if (it.dataset.call) act(it);
-    else if (it.dataset.bulk) bulk(it);
+    if (it.dataset.call) busy(it, act);
+    else if (it.dataset.bulk) busy(it, bulk);
     else if ("everything" in it.dataset) { everything = !everything; tellTicked(); }
+    else if ("show" in it.dataset) show();
     else if (it.dataset.open) document.getElementById(it.dataset.open).showModal();
     else if ("close" in it.dataset) it.closest("dialog").close("no");
     else if (it.matches(".menu")) it.setAttribute("aria-expanded", String(document.getElementById("rail").classList.toggle("open")));
-    else if (!it.closest("a") && String(getSelection()) === "") navigator.clipboard?.writeText(it.dataset.copy).then(() => toast(words.copied), () => {});
+    else if (!it.closest("a") && String(getSelection()) === "") copy(it.dataset.copy, it);
   });
 
   // ---- A timeline is dragged to the right to go back
@@ -303,12 +378,32 @@
     from = null;
   });
 
+  // ---- Each lane of a timeline is one Tab stop, arrow keys go along it, and the words of the bar in focus are shown
+  const barOf = (it) => it.closest("[data-lane] a");
+  function settleLanes() {
+    for (const lane of all("[data-lane]", main)) { const bars = all("a", lane); rove(bars, bars.find((one) => one.getAttribute("tabindex") === "0") ?? bars.at(-1)); }
+    captionBar();
+  }
+  function rove(bars, here) { for (const one of bars) one.setAttribute("tabindex", one === here ? "0" : "-1"); }
+  function captionBar() {
+    const bar = barOf(document.activeElement), caption = $("[data-caption]", main);
+    if (caption) caption.textContent = bar ? $("title", bar).textContent : "";
+  }
+  function alongLane(bar, by) {
+    const bars = all("a", bar.parentNode), next = bars[within(bars, bars.indexOf(bar) + by)];
+    rove(bars, next);
+    next.focus();
+  }
+  document.addEventListener("focusin", captionBar);
+  document.addEventListener("focusout", captionBar);
+
   // ---- Keyboard
   let prefix = 0, row = null;
+  const within = (list, at) => Math.max(0, Math.min(list.length - 1, at));
   const rows = () => all("[data-row]", main).filter((one) => one.offsetParent);
   function step(by) {
     const list = rows(), at = list.findIndex((one) => one === row || one.id && one.id === row?.id);
-    row = list[Math.max(0, Math.min(list.length - 1, at + by))];
+    row = list[within(list, at + by)];
     if (row) { row.tabIndex = -1; row.focus(); row.scrollIntoView({ block: "nearest" }); }
   }
   document.addEventListener("keydown", (event) => {
@@ -317,14 +412,16 @@
     const key = event.key, follows = Date.now() - prefix < 1500;
     prefix = 0;
     if (follows) { const link = all(".rail nav a").find((one) => one.dataset.key === key); if (link) { event.preventDefault(); link.click(); return; } }
-    const goes = $(`[data-step="${key}"]`, main);
+    const bar = barOf(event.target), by = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[key];
+    if (bar && by) { event.preventDefault(); alongLane(bar, by); return; }
+    const goes = $(`[data-step="${CSS.escape(key)}"]`, main);
     if (goes) goes.click();
     else if (key === "g") prefix = Date.now();
     else if (key === "?") document.getElementById("keys").showModal();
     else if (key === "/") { const field = $("[data-search]", main); if (field) { event.preventDefault(); field.focus(); field.select?.(); } }
     else if (key === "j") step(1);
     else if (key === "k") step(-1);
-    else if (key === "x" && row) { const tick = $("input.pick", row); if (tick) { tick.checked = !tick.checked; tellTicked(); } }
+    else if (key === "x" && row?.isConnected) $("input.pick", row)?.click();
     else if (key === "Enter" && event.target === row) $("a[href]", row)?.click();
     else if (key === "Escape") { const rail = document.getElementById("rail"); if (rail?.classList.contains("open")) $(".menu", rail).click(); }
   });
