@@ -124,7 +124,7 @@ class NodeSteps:
         return node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout
 
     async def _take(self, node: Node, row: OnNode) -> None:
-        """Close the attempt, unless the node has come back or registered anew in the meantime."""
+        """Close the attempt, unless the node has come back or registered again in the meantime."""
         if node.status == GpuStatus.OFFLINE:
             end = End(Outcome.LOST, "节点失去联系")
         else:

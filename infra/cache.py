@@ -29,7 +29,7 @@ AT_ONCE = 50
 PAUSE_S = 1.0
 """Seconds between tries while Redis does not answer, so that its absence does not slow every call."""
 RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
-"""Open a connection anew if Redis has been replaced, but do not repeat a call that timed out."""
+"""Open a new connection if Redis has been replaced, but do not repeat a call that timed out."""
 
 # `token_bucket.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst, count. The answer is the time to
 # wait, in s. No bucket takes longer to fill than an empty one: such a time was written while the clock was ahead.

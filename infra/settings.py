@@ -125,8 +125,8 @@ class Settings(BaseSettings):
     always refused."""
 
     webhook_networks: Networks = Field(default="", validate_default=True)
-    """Where receivers of [webhooks](webhooks.md) may be besides the public addresses, by http and at any port: CIDRs,
-    comma separated, like `NODE_NETWORKS`. Elsewhere only https at port 443 is allowed."""
+    """Where receivers of [webhooks](webhooks.md) may be in addition to public addresses, by http and at any port:
+    CIDRs, comma separated, like `NODE_NETWORKS`. Elsewhere only https at port 443 is allowed."""
     webhook_retries: Delays = Field(default="5,300,1800,7200,18000,36000,50400,72000,86400", validate_default=True)
     """Seconds between the tries of a webhook's delivery, comma separated. It is given up after the last one."""
 
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     retain_audit: Days = 365
     """Days that an entry of the audit log is kept."""
     retain_alerts: Days = 90
-    """Days that an alert is kept; what is still so is raised anew."""
+    """Days that an alert is kept; a condition that lasts is raised again."""
 
     monitor_interval: float = Field(default=30.0, ge=1, le=DAY_S)
     """Seconds between two runs of the monitor."""
@@ -215,7 +215,7 @@ class Settings(BaseSettings):
 
     @property
     def local_url(self) -> str:
-        """Where this machine reaches the API, whatever address it listens on."""
+        """Where this machine reaches the API, for any address that it listens on."""
         here = own_address.loopback(self.host) if own_address.is_wildcard(self.host) else self.host
         return own_address.http_url(here, self.port)
 

@@ -92,7 +92,7 @@ def traceparent_of(span: Span) -> str | None:
 
 
 def new_traceparent() -> str:
-    """A traceparent for a trace that nobody has begun, so that the events of one task can be joined.
+    """A traceparent for a task without a trace, so that the events of one task can be joined.
 
     It is marked as sampled: otherwise a node that exports its traces while we do not would drop them.
     """

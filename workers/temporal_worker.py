@@ -59,7 +59,7 @@ WORKFLOWS = [
     WebhookWorkflow,
 ]
 PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
-"""Our own pure modules: the sandbox need not load them anew for every workflow."""
+"""Our own pure modules: the sandbox need not load them again for every workflow."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -34,7 +34,7 @@ class GpuHealthWorkflow:
         self._pending = list(state.pending)  # what happened since the row was last looked at
         self._commands = list(state.commands)  # of persons, not carried out yet
         self._taken = 0  # commands that this run has received
-        self._drains = 0  # signals that tell of a drain or its end
+        self._drains = 0  # signals about a drain or its end
         self._seen_at: str | None = None
         self._deadline: asyncio.Task[None] | None = None
 
@@ -142,7 +142,7 @@ class GpuHealthWorkflow:
         return f"{known.status}{drain}, epoch {known.epoch}, {known.open_attempts} running"
 
     async def _obey(self) -> list[str]:
-        """Carry out what persons have told it, in order; what that was."""
+        """Carry out the operators' signals in order. Returns them."""
         done = []
         while self._commands:
             one = self._commands[0]
@@ -174,7 +174,7 @@ class GpuHealthWorkflow:
         )
 
     def _arm(self) -> None:
-        """One deadline timer, set anew only after it has fired: a beat never touches it."""
+        """One deadline timer, set again only after it has fired: a beat never touches it."""
         if self._deadline is None or self._deadline.done():
             held = self._state.status is GpuStatus.OFFLINE and self._state.open_attempts > 0
             seconds = (

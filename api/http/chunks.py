@@ -9,7 +9,7 @@ class Chunks:
     def __init__(self) -> None:
         self.framing = 0  # bytes of sizes, extensions and trailers
         self.over = False
-        self._left = 0  # bytes of the chunk, and of the line break behind it
+        self._left = 0  # bytes of the chunk, and of the line break after it
         self._line = b""
         self._in_trailers = False
 

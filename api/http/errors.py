@@ -170,7 +170,7 @@ async def _handle(request: Request, error: Exception) -> JSONResponse:
 
 
 def _log_refusal(request: Request) -> None:
-    caller, route = request.state.caller, request.scope["route"].path  # behind the authentication, and below a route
+    caller, route = request.state.caller, request.scope["route"].path  # after the authentication, and within a route
     log.warning("refused: %s (%s %s) may not %s %s", caller.key_id, caller.role, caller.owner, request.method, route)
 
 
@@ -196,7 +196,7 @@ def _known(error: Exception) -> ApiError | None:
     if isinstance(error, HTTPException):
         return _of_http(error)
     if isinstance(error, ClientDisconnect):
-        return ApiError(400, MESSAGES[400])  # nobody reads it
+        return ApiError(400, MESSAGES[400])  # the client is gone
     return Unavailable() if is_unavailable(error) else None
 
 

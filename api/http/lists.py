@@ -21,7 +21,7 @@ _NULL = b"null"
 LONG = 256 * 1024
 """Characters of text beyond which encoding would hold the event loop for more than a millisecond or two."""
 _NAMES = 128
-"""Bytes of an item besides its values: the names of its large fields, `omitted`, commas."""
+"""Bytes of an item in addition to its values: the names of its large fields, `omitted`, commas."""
 
 
 class Item(NamedTuple):

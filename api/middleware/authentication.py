@@ -102,7 +102,7 @@ def _is_below(scope: Scope, prefix: str) -> bool:
 def presented(headers: Headers) -> str | None:
     """The one key of a request, or None if it has no key or two different ones.
 
-    Blanks around a key are ignored. An Authorization of another scheme, perhaps a proxy's, is ignored beside an
+    Blanks around a key are ignored. An Authorization of another scheme, perhaps a proxy's, is ignored next to an
     X-API-Key.
     """
     found = {value.strip(_BLANKS) for value in headers.getlist("x-api-key")} - {""}

@@ -13,7 +13,7 @@ from api.http.places import shown
 
 class Utf8Target:
     """Raise BadRequest for another encoding, which would be stored as replacement characters, and for a repeated
-    parameter, since nobody can tell which of the two is meant."""
+    parameter, since it is ambiguous which of the two is meant."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -179,7 +179,7 @@ async def create(
             by=by,
             max_waiting=max_waiting,
             bounds=bounds,
-            claims_slot=not context.temporal.away,  # else it would hold a slot that nobody dispatches to
+            claims_slot=not context.temporal.away,  # else it would hold a slot to which nothing is dispatched
             milestones=milestones,
         )
     )

@@ -64,7 +64,7 @@ def _unfinished_types(kinds: dict[tuple[int, str], int]) -> list[int]:
 
 
 async def _remaining_s(context: Context, group_id: str, owner: str | None, task_types: list[int]) -> int | None:
-    """Seconds until the last task of these types has ended, or None if nobody knows."""
+    """Seconds until the last task of these types has ended, or None if that is unknown."""
     if len(task_types) > MOST_TYPES:
         return None
     waiting = await context.database.single(lambda c: groups.last_waiting(c, group_id, owner, task_types))

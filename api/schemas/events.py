@@ -16,7 +16,7 @@ from infra.db.ops.event_log import CURSOR, BadCursor, Cursor, Event
 from workflows.domain.event import RESET, EventType
 
 NOW = "now"
-"""The cursor behind all that has happened so far."""
+"""The cursor after all that has happened so far."""
 
 _EXAMPLE = "evt_5f0c2a91_2f81_1c04"
 

@@ -21,13 +21,13 @@ def postgres_url(data_dir: DataDir, database: str = DATABASE) -> str:
 
 
 def foreign_prefixes(settings: Settings) -> tuple[str, ...]:
-    """Prefixes of variables to ignore, since nobody has set the address of an embedded service."""
+    """Prefixes of variables to ignore: those of services that are embedded."""
     embedded = {LIBPQ: settings.database_url is None, TEMPORAL: settings.temporal_address is None}
     return tuple(prefix for prefix, is_ours in embedded.items() if is_ours)
 
 
 def forget_foreign(settings: Settings) -> None:
-    """Remove such variables from this process: libpq would fill in from them whatever an address leaves out."""
+    """Remove such variables from this process: libpq would fill in from them what an address leaves out."""
     for name in list(os.environ):
         if name.startswith(foreign_prefixes(settings)):
             del os.environ[name]

@@ -22,7 +22,7 @@ FIRST_START_BYTES, LATER_START_BYTES = 200 * 2**20, 32 * 2**20
 
 
 def shown(path: Path) -> str:
-    """A path as it can be printed and pasted into a shell, whatever its bytes."""
+    """A path as it can be printed and pasted into a shell; it may have any bytes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return text if text.isprintable() else repr(text)[1:-1]
 
@@ -65,8 +65,8 @@ def require_space(folder: Path, setting: str, *, first: bool) -> None:
     """Raise FolderUnusable if a start would fill the disk."""
     needed = FIRST_START_BYTES if first else LATER_START_BYTES
     if (free := shutil.disk_usage(folder).free) < needed:
-        told = f"{shown(folder)} has {free >> 20} MiB of free space, a start needs {needed >> 20} MiB"
-        raise FolderUnusable(f"{told}: make room, or set {setting} to another folder")
+        free_text = f"{shown(folder)} has {free >> 20} MiB of free space, a start needs {needed >> 20} MiB"
+        raise FolderUnusable(f"{free_text}: make room, or set {setting} to another folder")
 
 
 def _trees(folder: Path, names: Collection[str], owned: str | None) -> Iterator[Path]:

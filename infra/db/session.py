@@ -98,8 +98,8 @@ class Database:
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = ANSWER_S) -> T:
         """Run `work` in one READ COMMITTED transaction, again if the database asks for that.
 
-        `work` must use nothing but the connection, since it may run more than once. Raises psycopg.Error, and
-        DatabaseSilent after `within_s`. Then, as after any lost connection, nobody knows whether the transaction was
+        `work` must use only the connection, since it may run more than once. Raises psycopg.Error, and
+        DatabaseSilent after `within_s`. Then, as after any lost connection, it is unknown whether the transaction was
         committed.
         """
 
@@ -167,7 +167,7 @@ class Database:
         try:
             return await work(opened)
         except asyncio.CancelledError:
-            await opened.close()  # nobody knows what it is doing
+            await opened.close()  # its state is unknown
             raise
         finally:
             self._lent -= 1

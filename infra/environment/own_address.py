@@ -44,7 +44,7 @@ def towards(networks: Iterable[Network], host: str) -> str | None:
 
 
 def _somebody_in(network: Network) -> str:
-    """An address for finding a route. In a network as large as the Internet the first addresses belong to nobody."""
+    """An address for finding a route. In a network as large as the Internet the first addresses are unused."""
     if network.prefixlen < 8:
         return "192.0.2.1" if network.version == 4 else "2001:db8::1"
     return str(network[min(1, network.num_addresses - 1)])

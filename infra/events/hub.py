@@ -73,10 +73,10 @@ class Subscription:
         self._listens = True
 
     def begins_behind(self, cursor: Cursor) -> None:
-        """Drop what is not behind this cursor: it was read from the log."""
-        behind = (cursor.xid, cursor.id)
-        self._last = max(self._last, behind)
-        self._buffer = deque(one for one in self._buffer if _place(one.event) > behind)
+        """Drop events up to this cursor: they were read from the log."""
+        start = (cursor.xid, cursor.id)
+        self._last = max(self._last, start)
+        self._buffer = deque(one for one in self._buffer if _place(one.event) > start)
 
     def offer(self, one: Handed) -> None:
         """Buffer an event, or end the subscription if its buffer is full."""

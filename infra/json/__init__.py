@@ -1,1 +1,1 @@
-"""JSON from callers, nodes and work: strict, bounded, and checked beside the event loop."""
+"""JSON from callers, nodes and work: strict, bounded, and checked off the event loop."""

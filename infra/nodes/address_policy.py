@@ -28,7 +28,7 @@ NEVER = tuple(
             "::/128",
             "::ffff:0:0/96",  # IPv4-mapped
             "::ffff:0:0:0/96",  # IPv4-translated
-            "64:ff9b:1::/48",  # NAT64 for local use: what lies behind it can't be judged
+            "64:ff9b:1::/48",  # NAT64 for local use: the address that it leads to can't be judged
             "fd00:ec2::/32",  # metadata services
             "fd20:ce::/32",
             "fe80::/10",  # link-local
@@ -36,7 +36,7 @@ NEVER = tuple(
         ),
     )
 )
-"""Networks that are refused whatever the operator allows."""
+"""Networks that are refused even if the operator allows them."""
 
 SPECIAL = tuple(
     map(

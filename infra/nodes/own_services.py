@@ -67,7 +67,7 @@ def _of_redis(url: str) -> Iterator[tuple[str, int]]:
 
 
 class OwnServices:
-    """The endpoints with their names resolved. Questions are answered without waiting; a refresh runs beside them."""
+    """The endpoints with their names resolved. Questions are answered without waiting, by the last refresh."""
 
     def __init__(self, settings: Settings) -> None:
         self._endpoints = endpoints(settings)

@@ -52,12 +52,12 @@ class Execution:
 
     @property
     def counts(self) -> bool:
-        """Whether no other run may exist beside it. A run that was cut off, or reset, may be replaced."""
+        """Whether no other run may exist at the same time. A run that was cut off, or reset, may be replaced."""
         return self.runs or (self.ended_by_itself and not self.reset)
 
 
 async def every(client: Client) -> AsyncIterator[Execution]:
-    """All visible runs. Visibility may lag behind."""
+    """All visible runs. Visibility may lag."""
     async for one in client.list_workflows("WorkflowType = 'TaskWorkflow'", page_size=1000):
         yield _execution(one)
 

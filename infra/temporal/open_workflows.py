@@ -111,7 +111,7 @@ class OpenWorkflows:
         return [OpenTask(one.id.removeprefix(task_workflow_id("")), one.start_time) for one in listed]
 
     async def of_nodes(self) -> set[str]:
-        """Nodes whose workflow is open. The list may lag behind by a second."""
+        """Nodes whose workflow is open. The list may lag by a second."""
         listed = await self._listed(f"WorkflowType = '{NODE}'")
         return {one.id.removeprefix(node_workflow_id("")) for one in listed}
 

@@ -37,7 +37,7 @@ class Reachability:
     async def reaching(self) -> AsyncIterator[None]:
         """A context for one call. Raises TemporalAway, NoSuchWorkflow instead of the client's errors.
 
-        The client's own limit, `rpc_timeout`, is one for each of the tries that it makes: where nobody listens they
+        The client's own limit, `rpc_timeout`, is one for each of the tries that it makes: where nothing listens they
         take 10 s.
         """
         if self._circuit.is_open:

@@ -69,7 +69,7 @@ class Answer:
 
 
 _LOOK_UPS = ThreadPoolExecutor(8, "look-up")
-"""Threads of their own: names that nobody answers for hold up no other work."""
+"""Threads of their own: names that no server resolves hold up no other work."""
 
 
 async def look_up(host: str) -> list[str]:
@@ -202,7 +202,7 @@ class Sender:
         return self._session
 
     def _socket(self, info: AddrInfoType) -> socket.socket:
-        """The socket of a connection, if its address is allowed: whatever form the URL had, this is where it leads."""
+        """The socket of a connection, if its address is allowed: in any form of the URL this is where it leads."""
         family, kind, proto, _, place = info
         self._allowed.check(_target.get(), str(place[0]))
         return socket.socket(family, kind, proto)

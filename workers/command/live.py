@@ -28,7 +28,7 @@ def console(*, stderr: bool = True) -> Console:
 
 
 class LiveView:
-    """The step at hand on a line that moves; what is over stays above it."""
+    """The current step on a line that moves; finished steps stay above it."""
 
     def __init__(self, on: Console | None = None) -> None:
         self._console = on or console()
@@ -63,7 +63,7 @@ class LiveView:
 
 
 def moving(course: Course, mark: RenderableType, now: float | None = None) -> RenderableType:
-    """The step at hand: place, time and reason while it waits, a bar while it runs."""
+    """The current step: place, time and reason while it waits, a bar while it runs."""
     if course.status == "PROCESSING":
         return _running(course, mark)
     if course.has_ended or not course.task:

@@ -86,7 +86,7 @@ def read(file: Path) -> Profile | None:
         found = json.loads(content)
         return Profile(url_of(found["url"]), key_of(found["key"]), found.get("user"), found.get("app"))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise NotSignedIn(f"{file} can't be read: gpu-orchestrator login writes it anew") from None
+        raise NotSignedIn(f"{file} can't be read: gpu-orchestrator login writes a new one") from None
 
 
 def _check(file: Path, found: os.stat_result) -> None:

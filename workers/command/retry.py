@@ -1,4 +1,4 @@
-"""`gpu-orchestrator retry`: create tasks anew that have failed or timed out."""
+"""`gpu-orchestrator retry`: create tasks that have failed or timed out again."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def with_server(work: Callable[[Server, Namespace], int], args: Namespace) -> in
 
 
 def _server() -> Server:
-    from workers.command.server import Server  # not above: `--help` calls nobody
+    from workers.command.server import Server  # not above: `--help` makes no call
 
     return Server(profile.current(), say)
 

@@ -64,7 +64,7 @@ class Board:
         return Group(_line(summary(tasks)), self._bar(done, len(tasks)), table)
 
     def _bar(self, done: int, total: int) -> Table:
-        """A bar in a row of its own: rich ends no line after a bar, so the next text would stand beside a short one."""
+        """A bar in a row of its own: rich ends no line after a bar, so the next text would follow on its line."""
         row = Table.grid()
         row.add_column(width=min(BAR, self._console.width))
         row.add_row(ProgressBar(total=max(total, 1), completed=done))

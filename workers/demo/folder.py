@@ -114,7 +114,7 @@ class Folder:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Give the same answer for every reason, so that nobody learns which files there are."""
+    """Give the same answer for every reason, so that a caller can't learn which files there are."""
     try:
         yield
     except (OSError, ValueError) as error:

@@ -41,7 +41,7 @@ INTERRUPTED = 130
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the demo. Its stack is its own, beside any other."""
+    """Add the options of the demo. Its stack is its own, apart from any other."""
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="pictures to work on; default: made up")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument("--keep", action="store_true", help="keep the stack's data and logs")
@@ -88,7 +88,7 @@ def _fresh_work_folder(out: Path) -> Path:
 
 
 class _Chosen(Settings):
-    """Settings from arguments alone, whatever the environment says."""
+    """Settings from arguments alone, without the environment."""
 
     @classmethod
     def settings_customise_sources(

@@ -1,4 +1,4 @@
-"""Sending alerts to the destinations of NOTIFY: beside the leader's other jobs, each destination by itself."""
+"""Send alerts to the destinations of NOTIFY: in the background, each destination by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class AlertMessages:
-    """Begins, in each turn, what is due for each destination. A receiver that hangs holds up nothing but itself."""
+    """Begins, in each turn, what is due for each destination. A receiver that hangs delays no other."""
 
     def __init__(self, database: Database, destinations: Sequence[Destination]) -> None:
         self._database = database

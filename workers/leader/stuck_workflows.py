@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class StuckWorkflows:
-    """Searches once per `EVERY_S`, beside the leader's other jobs."""
+    """Searches once per `EVERY_S`, in the background."""
 
     def __init__(self, database: Database, temporal: TemporalGateway, workflows: OpenWorkflows) -> None:
         self._run = database.run
@@ -67,7 +67,7 @@ class StuckWorkflows:
                 await self._run(lambda c: _record(c, found))
             for one in found:
                 await self._tried(one)
-        except Exception as error:  # the next search begins anew
+        except Exception as error:  # the next search starts again
             if not _is_away(error):
                 log.exception("the search for stuck workflows failed")
 

@@ -28,7 +28,7 @@ LINE_LIMIT = results.MAX_REPORT + 64  # bytes of a line on stdout: a result in i
 STDERR_LINE_LIMIT = 2000
 _DRAIN = 1.0  # seconds to read what is left in the pipes of a dead process
 _SUPERVISOR_GRACE = 5.0  # seconds beyond GRACE; a supervisor that its own work has stopped is killed then
-_START_TIMEOUT = 30.0  # seconds until a supervisor tells that the program runs
+_START_TIMEOUT = 30.0  # seconds until a supervisor reports that the program runs
 _SWEEP_TIMEOUT = 3.0  # seconds to wait for strays that have been killed
 # As a module, not as a script: so it is compiled once, and not for each attempt.
 _RUN = "import sys; sys.path.append(sys.argv[1]); import supervise; supervise.run(*sys.argv[2:])"
@@ -149,7 +149,7 @@ class Launcher:
         self._start_timeout = start_timeout
         self._sweep_timeout = sweep_timeout
         self._children: set[Child] = set()
-        self._unkillable: set[int] = set()  # strays that nobody waits for any more
+        self._unkillable: set[int] = set()  # strays that are not waited for any more
         self._starting = asyncio.Lock()  # held while there is a child of ours that is not among `_children` yet
         self._adopts = adopts and sys.platform == "linux"
         if self._adopts:
@@ -180,7 +180,7 @@ class Launcher:
     async def close(self, child: Child) -> int:
         """End a child, if it has not ended, with all that is left of it; its exit status (negative: the signal)."""
         status = await child.close()
-        if self._adopts:  # whatever the status: the work can end its supervisor in any way, which spares its orphans
+        if self._adopts:  # with any status: the work can end its supervisor in any way, which spares its orphans
             await self._sweep()
         return status
 
@@ -227,7 +227,7 @@ class Launcher:
         try:
             async with asyncio.timeout(self._start_timeout):
                 said = (await asyncio.get_running_loop().sock_recv(control, 16)).strip()
-        except TimeoutError:  # its work may have stopped it before it could tell
+        except TimeoutError:  # its work may have stopped it before it could report
             said = b""
         if said == b"0":
             return
@@ -236,7 +236,7 @@ class Launcher:
         raise OSError(number, os.strerror(number) if number else "no word of its supervisor", program)
 
     async def _sweep(self) -> None:
-        """Kill the children of ours that nobody started: what a supervisor left behind, however it ended."""
+        """Kill children that we have not started: what a supervisor left behind, however it ended."""
         if _children() <= self._own():
             return
         clock, step = asyncio.get_running_loop().time, STEP

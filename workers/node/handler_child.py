@@ -1,4 +1,4 @@
-"""The process that a `--handler` callable runs in; run as a program, it needs nothing but the standard library.
+"""The process that a `--handler` callable runs in; run as a program, it needs only the standard library.
 
 It imports the callable, says so, waits for one job (a line of JSON on stdin), runs it and ends. What it says to
 the agent travels over the pipe that was its standard output; what the user's code prints goes to standard error.

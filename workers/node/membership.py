@@ -102,7 +102,7 @@ class Membership:
                 await self.join()
 
     async def _give_way(self, interval: float) -> None:
-        """Wait until nobody else beats for our gpuId; what runs goes on, and reports by its attempts' tokens."""
+        """Wait until no other agent beats for our gpuId; what runs goes on, and reports by its attempts' tokens."""
         log.error("another agent has registered as %s: giving way until it is OFFLINE", self._gpu_id)
         while True:
             await asyncio.sleep(interval * _jitter())

@@ -114,7 +114,7 @@ def _key(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
 
 
 def read_key_file(path: Path) -> str:
-    """The key in a file that nobody but its owner, who is us or root, may read. Raises BadOption."""
+    """The key in a file that only its owner, us or root, may read. Raises BadOption."""
     try:
         with path.open("rb") as file:
             entry = os.fstat(file.fileno())

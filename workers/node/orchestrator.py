@@ -71,7 +71,7 @@ class Orchestrator:
         return BeatAnswer.KNOWN
 
     async def is_free(self, gpu_id: str) -> bool:
-        """§2.2: whether nobody beats for this gpuId."""
+        """§2.2: whether no agent beats for this gpuId."""
         answer = await self._http.get(self._gpu(gpu_id))
         if answer.status_code == 404:
             return True
@@ -88,7 +88,7 @@ class Orchestrator:
     async def report(
         self, address: ReportAddress, kind: str, body: Mapping[str, object], seconds: float | None = None
     ) -> httpx.Response:
-        """§3.6 (kind `status`) and §3.7 (kind `result`): the answer, whatever it is, within `seconds`."""
+        """§3.6 (kind `status`) and §3.7 (kind `result`): any answer, within `seconds`."""
         headers = {"X-Attempt-Token": address.token, "traceparent": address.traceparent}
         return await self._http.post(
             f"{self._origin}{address.path}/{kind}",
@@ -120,7 +120,7 @@ class Orchestrator:
 
 
 def message_of(answer: httpx.Response) -> str:
-    """The `message` of the envelope, or the start of whatever came instead."""
+    """The `message` of the envelope, or the start of what came instead."""
     try:
         return str(answer.json()["message"])[:500]
     except (ValueError, KeyError, TypeError):

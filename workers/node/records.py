@@ -147,7 +147,7 @@ class Records:
         self._store(self._by_id[id])
 
     def unreported(self) -> list[Record]:
-        """Finished attempts whose last report nobody has answered."""
+        """Finished attempts whose last report has not been answered."""
         return [record for record in self._by_id.values() if record.finished and not record.reported]
 
     def unfinished(self) -> list[Record]:

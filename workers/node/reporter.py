@@ -1,4 +1,4 @@
-"""What the node tells the orchestrator about its attempts: progress as it comes, the end until it is heard."""
+"""The node's reports on its attempts: progress as it comes, and the end until it is answered."""
 
 from __future__ import annotations
 

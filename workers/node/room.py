@@ -23,7 +23,7 @@ class Room:
 
 
 def _is_full(folder: Path) -> bool:
-    """False where the disk does not tell."""
+    """False if the disk does not report it."""
     try:
         disk = os.statvfs(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs one attempt to its outcome, whatever kind of work its type is."""
+"""Runs one attempt to its outcome, for every kind of work."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Runner:
         output = CommandOutput(assignment.id, watch.progress)
         watch.begin()
         try:
-            with tempfile.TemporaryFile() as stdin:  # a file, so that a program that does not read blocks nobody
+            with tempfile.TemporaryFile() as stdin:  # a file, so that a program that does not read does not block us
                 stdin.write(assignment.input_json.encode())
                 stdin.seek(0)
                 child = await self._launcher.launch(argv, slot, assignment.environment(), output, stdin)

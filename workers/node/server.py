@@ -56,7 +56,7 @@ def create_app(executions: Executions, secret: str) -> Starlette:
 class DispatchSecret:
     """401 for whoever does not show the secret that this node registered.
 
-    The health check is open: by the protocol it answers 200 always. It tells others nothing but one word.
+    The health check is open: by the protocol it answers 200 always. Callers without the secret see only that word.
     """
 
     def __init__(self, app: ASGIApp, secret: str) -> None:
@@ -142,7 +142,7 @@ class NodeServer(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, so that nobody is refused from here on; raises OSError."""
+    """A listening socket, so that no connection is refused from here on; raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -62,7 +62,7 @@ class StateDir:
         self._records.append(json.dumps(record.to_json()))
 
     def rewrite(self, records: Iterable[Record]) -> None:
-        """Replace all lines; the old ones stay where there is no room for new ones beside them."""
+        """Replace all lines; the old ones stay where there is no room for the new ones as well."""
         fresh = self.path / "records.jsonl.new"
         try:
             with open(fresh, "w", opener=private) as file:

@@ -130,7 +130,7 @@ def _become(argv: list[str], user: list[int]) -> int:
 
 
 def _give_streams(uid: int, gid: int) -> None:
-    """Let the work open `/dev/stdin` and the like anew: by pipes and unlinked files that are its own."""
+    """Let the work open `/dev/stdin`, `/dev/stdout` and `/dev/stderr`: by pipes and unlinked files that are its own."""
     for descriptor in (0, 1, 2):
         status = os.fstat(descriptor)
         if stat.S_ISFIFO(status.st_mode) or status.st_nlink == 0:

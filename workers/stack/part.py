@@ -150,7 +150,7 @@ class Part:
         try:
             await self.spec.prepare()
             status = await self._run()
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not end the supervision
+        except Exception as error:  # noqa: BLE001  no error may end the supervision
             return f"cannot be started ({error or repr(error)})"
         if self.spec.once and status == 0:
             self._ready.set()

@@ -12,11 +12,10 @@ from workers.stack.errors import CannotListen, PortTaken
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, that nobody else is given, and that no outgoing connection takes while this
-    process lives.
+    """A port that no process listens on. While this process lives no other caller gets it, and no outgoing connection.
 
     A socket holds it that is bound and does not listen. Linux lets a server with SO_REUSEADDR, as every server sets it,
-    bind beside that. Elsewhere the port is not held, so use it soon.
+    bind to it all the same. Elsewhere the port is not held, so use it soon.
     """
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

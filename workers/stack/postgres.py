@@ -117,7 +117,7 @@ async def _clear_lock_file(folder: Path) -> None:
 
     Postgres refuses to start while the process named in postmaster.pid lives, though after a restart of the machine or
     container that may be any other. It is the old Postgres only if it works in this very folder. That one is stopped:
-    the lock of the data directory is ours, so nobody else has just started it.
+    the lock of the data directory is ours, so no other process has just started it.
     """
     lock = folder / "postmaster.pid"
     try:

@@ -72,7 +72,7 @@ def embedded_ports(settings: Settings) -> list[Port]:
 async def running_services(
     data_dir: Path, *, temporal_namespace: str = "default", log: Log | None = None
 ) -> AsyncIterator[Services]:
-    """The services alone, all embedded and on free ports, whatever the environment says; for tests.
+    """The services alone, all embedded and on free ports, without reading the environment; for tests.
 
     Raises StackError if one does not come up.
     """

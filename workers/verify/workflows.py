@@ -68,7 +68,7 @@ class Agreement:
         ]
 
     async def _count(self, task_id: str, listed: list[Execution]) -> None:
-        """Count the runs that exist beside one another: a list that lags may show one that has been continued as
+        """Count the runs that exist at the same time: a list that lags may show one that has been continued as
         new."""
         if len(listed) > 1:
             looked = [await executions.describe(self.client, task_id, one.run_id) for one in listed]

@@ -28,7 +28,7 @@ class Verdict(StrEnum):
     LIMIT = "LIMIT"  # the limit is short for the type
     ALONE = "ALONE"  # one node alone serves the type: nothing to compare with
     CHANCE = "CHANCE"  # no node stands out, and nodes complete most of the type
-    UNKNOWN = "UNKNOWN"  # too few to tell
+    UNKNOWN = "UNKNOWN"  # too few to say
 
 
 @dataclass(frozen=True)

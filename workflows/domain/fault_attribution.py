@@ -30,7 +30,7 @@ ROOM = 3.0
 """A limit is short where it is less than this many times the usual duration of the type."""
 
 RECENT = 20
-"""The last attempts of a node that are compared, since it was registered anew or recovered."""
+"""The last attempts of a node that are compared, since it last registered or was recovered."""
 RECENT_OF_PEER = 50
 PEERS = 20
 """A node is compared with at most this many others that share a task type with it."""

@@ -21,7 +21,7 @@ class Grants:
     apps: tuple[str, ...] | None = None
     types: tuple[int, ...] | None = None
     max_gpus: int | None = None
-    """GPUs that are registered at a time, in whatever state."""
+    """GPUs that are registered at a time, in any state."""
     max_slots: int | None = None
     """The sum of their `maxConcurrentTasks`."""
     networks: tuple[str, ...] | None = None

@@ -84,5 +84,5 @@ def cluster_health(
 
 
 def is_nearly_full(free: int, total: int) -> bool:
-    """Whether a file system has little left, in bytes; one that doesn't tell its size is not judged."""
+    """Whether a file system has little left, in bytes; one that doesn't report its size is not judged."""
     return total > 0 and free < min(DISK_SHARE * total, DISK_BYTES)

@@ -66,7 +66,7 @@ def after(
     """The record after an attempt, and the rest that begins.
 
     `attributed`: a failure is the node's. `since_rest`: the attempt was claimed after the node's last rest; what ran
-    beside the one that began it is counted, and lets the node rest no longer.
+    at the same time as the one that began it is counted, and does not extend the rest.
     """
     match RULES[outcome].node:
         case ForNode.WELL:

@@ -57,7 +57,7 @@ UNDELIVERED = "notify:"
 GPU_MONITOR = "gpu_monitor"
 """The source of what is raised about nodes."""
 AGAIN_S = 3600.0
-"""How long after an acknowledgement the same cause may be raised anew."""
+"""How long after an acknowledgement the same cause may be raised again."""
 
 # Named after the one before it, so that two processes that find the same raise one.
 _RAISE = f"""

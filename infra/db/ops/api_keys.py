@@ -175,13 +175,13 @@ def hash_key(secret: str) -> str:
 
 
 async def find(connection: Connection, secret: str) -> Caller | None:
-    """The caller behind a live key, or None."""
+    """The caller of a live key, or None."""
     hashed = hash_key(secret)
     return (await find_all(connection, [hashed])).get(hashed)
 
 
 async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-    """The callers behind those of the keys that are live, by their hashes.
+    """The callers of the live ones among these keys, by their hashes.
 
     A key with a grant that a later version wrote opens nothing: this version cannot enforce it.
     """

@@ -84,7 +84,7 @@ KEPT = """
 """
 """Every count in COUNTED, as the counters have it, without those of a later version."""
 # Also one statement: of a change that is made meanwhile it sees the row and its difference, or neither. So it appends
-# exactly what is missing, and locks nobody out.
+# exactly what is missing, and blocks no other transaction.
 _RECOUNT = f"""
     WITH counted AS ({COUNTED}), kept AS ({KEPT})
     INSERT INTO counter_deltas (counter, key, n)

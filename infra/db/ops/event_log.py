@@ -64,7 +64,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Page:
-    """Events behind a cursor, in order.
+    """Events after a cursor, in order.
 
     `since` is the cursor, or, where that is of another log or older than what is kept, the beginning of the log; then
     `is_reset`. `until` is the cursor to go on with.
@@ -99,7 +99,7 @@ class _Row(Event):  # without an event the fields of one are null
     is_reset: bool
 
 
-# A dump that is restored elsewhere has another system or database; its transactions are counted anew.
+# A dump that is restored elsewhere has another system or database; its transactions are counted from the start.
 _NAME = """
     left(encode(sha256(convert_to(epoch || ' ' || (SELECT system_identifier FROM pg_control_system()) || ' '
          || (SELECT oid FROM pg_database WHERE datname = current_database()), 'UTF8')), 'hex'), 8)"""
@@ -150,7 +150,7 @@ _NOW = f"SELECT {_NAME} AS log, {DONE} - 1 AS xid, CAST({2**59} AS bigint) AS id
 
 
 async def now(connection: Connection) -> Cursor:
-    """The cursor behind all that can be read now."""
+    """The cursor after all that can be read now."""
     return await connection.one(Cursor, _NOW)
 
 
@@ -162,7 +162,7 @@ async def read(
     types: Sequence[EventType] | None = None,
     whose: Whose | None = None,
 ) -> Page:
-    """Events behind a cursor; without one, from the beginning of what is kept.
+    """Events after a cursor; without one, from the beginning of what is kept.
 
     `types` None: of all types. `whose` None: of all tasks, and of nodes and alerts.
     """
@@ -174,7 +174,7 @@ async def read(
 
 
 async def read_task(connection: Connection, task_id: str, after: Cursor | None) -> Page:
-    """The events of one task behind a cursor."""
+    """The events of one task after a cursor."""
     return await _page(connection, _OF_TASK, after, {"task_id": task_id, "limit": MOST})
 
 

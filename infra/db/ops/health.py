@@ -1,4 +1,4 @@
-"""The state of the whole system from kept counts and instance beats: a few rows, whatever the history."""
+"""The state of the whole system from kept counts and instance beats: a few rows, however long the history."""
 
 from __future__ import annotations
 

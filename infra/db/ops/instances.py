@@ -36,7 +36,7 @@ _BEAT = f"""
     """
 _LEAVE = "DELETE FROM instances WHERE instance_id = %(instance_id)s"
 _YIELD = "UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = %(instance_id)s"
-# Of an instance whose last beat is yet to come: it has a timeout from now on, and listens anew.
+# Of an instance whose last beat is yet to come: it has a timeout from now on, and starts to listen again.
 _SET_RIGHT = (
     "UPDATE instances SET last_beat = clock_timestamp(), listening_since = clock_timestamp()"
     " WHERE last_beat > clock_timestamp()"
@@ -85,7 +85,7 @@ async def join(connection: Connection, *, kind: str, hostname: str, pid: int, ve
 async def beat(connection: Connection, instance_id: str, load: Load, deaf_s: float) -> bool:
     """Record that the instance is alive, and its load. Returns False if it was forgotten and must join again.
 
-    After more than `deaf_s` without a beat of its own it starts to listen anew: it may have missed the nodes' beats
+    After more than `deaf_s` without a beat of its own it starts to listen again: it may have missed the nodes' beats
     too. It also does so if its own last beat lies in the future, since nothing is known of theirs then.
     """
     values = load.__dict__ | {"instance_id": instance_id, "deaf": deaf_s}

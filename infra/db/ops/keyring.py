@@ -46,7 +46,7 @@ class Keyring:
         self._reader: asyncio.Task[None] | None = None
 
     async def caller(self, secret: str) -> Caller | None:
-        """The caller behind a live key, or None. Raises what the database raises."""
+        """The caller of a live key, or None. Raises what the database raises."""
         hashed = api_keys.hash_key(secret)
         known = self._known.get(hashed)
         if known is not None or hashed in self._refused:

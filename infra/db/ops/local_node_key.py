@@ -29,7 +29,7 @@ async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Seq
 
 
 async def _made(connection: Connection, owner: str) -> str:
-    """Make a key. A lost one is revoked first, so that nobody can use it and its gpuIds are free for the new one."""
+    """Make a key. A lost one is revoked first, so that it is useless and its gpuIds are free for the new one."""
     by = Actor(None, "system", None)
     for key_id in await connection.all(str, _LIVE, {"owner": owner}):
         await api_keys.revoke(connection, key_id, by)

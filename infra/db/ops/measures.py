@@ -17,7 +17,7 @@ from workflows.domain.attempt import Outcome
 PAGE = 2000
 """Events that one call adds up."""
 MOST_TYPES = 200
-"""Task types with a label of their own, besides those that nodes serve; callers may invent any number."""
+"""Task types with a label of their own, in addition to those that nodes serve; callers may invent any number."""
 OTHER = "other"
 """The label of all other types."""
 
@@ -153,7 +153,7 @@ async def add_up(connection: Connection) -> None:
     log = await connection.one(str, _LOG)
     kept = await monitor_reports.hold(connection, _NAME)
     place = {} if kept is None else kept.body
-    if place.get("log") != log:  # that of another database: a restore has begun the log anew
+    if place.get("log") != log:  # that of another database: a restore has started another log
         place = {"xid": 0, "id": 0}
     values = _BOUNDS | {"xid": place["xid"], "id": place["id"], "most_types": MOST_TYPES}
     if await connection.one_or_none(bool, _NEXT, values) is None:

@@ -38,5 +38,5 @@ async def read(connection: Connection, name: str, *, within_s: float | None = No
 
 
 async def hold(connection: Connection, name: str) -> Report | None:
-    """The last report of this name; nobody else holds or keeps one until the end of the transaction."""
+    """The last report of this name; no other transaction holds or keeps one until the end of the transaction."""
     return await connection.one_or_none(Report, _HOLD, {"name": name})

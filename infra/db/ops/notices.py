@@ -27,7 +27,7 @@ again each time that another one does not."""
 LONGEST_PAUSE_S = 10 * BACKOFF_CAP_S
 """The pauses after failures grow to this."""
 MOVES = timedelta(hours=6)
-"""How long a place may stay behind while nothing happens, so that it is never cut off from the log."""
+"""How long a place may lag while nothing happens, so that it is never cut off from the log."""
 MOST = 500
 """Events of one message."""
 
@@ -64,13 +64,13 @@ class _Text(NamedTuple):
 
 
 async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | None:
-    """What is due for a destination, or None. It is nobody else's for `SENDING_S`.
+    """What is due for a destination, or None. No other turn gets it for `SENDING_S`.
 
     A destination that is new, or whose place is lost, gets what happens from now on.
     """
     kept = await monitor_reports.hold(connection, _name(digest))
     now = await connection.one(datetime, _NOW)
-    end = await event_log.now(connection)  # before the page: what comes in between is behind it
+    end = await event_log.now(connection)  # before the page: what comes in between is after it
     if kept is None:
         await _write(connection, digest, Place(str(end)))
         return None
@@ -102,7 +102,7 @@ async def sent(connection: Connection, digest: str, due: Due) -> None:
 async def failed(connection: Connection, digest: str, due: Due) -> bool:
     """Note that it could not be sent: that is tried later, with what has happened by then.
 
-    Returns whether it is given up: the destination goes on behind the first of these messages.
+    Returns whether it is given up: the destination goes on after the first of these messages.
     """
     now, failures = await connection.one(datetime, _NOW), due.place.failures + 1
     if failures >= TRIES:

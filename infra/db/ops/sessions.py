@@ -76,7 +76,7 @@ async def end(connection: Connection, secret: str) -> None:
 
 
 async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-    """The callers behind those sessions that live, by the hashes of the sessions."""
+    """The callers of the live ones among these sessions, by the hashes of the sessions."""
     return await _callers(connection, hashes, is_link=False)
 
 

@@ -357,7 +357,7 @@ event_log_state = Table(
     metadata,
     # one row
     Column("epoch", Text, primary_key=True, server_default=text("gen_random_uuid()::text")),  # cursors belong to it
-    Column("cut_xid", BigInteger, nullable=False, server_default=text("0")),  # what is kept lies behind this place
+    Column("cut_xid", BigInteger, nullable=False, server_default=text("0")),  # what is kept comes after this place
     Column("cut_id", BigInteger, nullable=False, server_default=text("0")),
 )
 

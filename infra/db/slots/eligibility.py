@@ -53,7 +53,7 @@ def serves_those(node: str, on_vip_nodes: str) -> str:
 
 
 def another_could_take(task_type: str, vip: str, but: str) -> str:
-    """A node beside those in the array `but` works and serves such tasks; it may rest or be full."""
+    """A node other than those in the array `but` works and serves such tasks; it may rest or be full."""
     return (
         f"EXISTS (SELECT FROM gpus o WHERE {works('o')} AND {runs('o', task_type)} AND {serves('o', vip)}"
         f" AND o.gpu_id <> ALL ({but}))"

@@ -56,8 +56,8 @@ class Forecast:
         async with self._one_at_a_time:
             before = {task_type: (await self._milestones_of(task_type)).before(place) for task_type in pool}
         marks = {task_type: mark for task_type, (_, mark) in before.items()}
-        behind = await self._database.run(lambda c: position.between(c, marks, place))
-        return sum(count for count, _ in before.values()) + behind
+        after = await self._database.run(lambda c: position.between(c, marks, place))
+        return sum(count for count, _ in before.values()) + after
 
     async def usual_s(self, task_type: int) -> float:
         """The usual run time of the type in seconds: the median of its last tasks."""

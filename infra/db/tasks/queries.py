@@ -74,7 +74,7 @@ class Owner:
 class Original:
     """What a retry takes over from the task that it repeats, and whose share of the queue that takes.
 
-    `expires_at` begins anew; a `deadline` that is past is None. `app_granted`: the key that created it was granted the
+    `expires_at` starts again; a `deadline` that is past is None. `app_granted`: the key that created it was granted the
     app.
     """
 
@@ -180,7 +180,7 @@ class _Choice(NamedTuple):
     """The tasks that a list shows."""
 
     columns: tuple[str, ...]  # that must be equal
-    by_kind: bool  # besides, the type and the status are among `:types` and `:statuses`
+    by_kind: bool  # also, the type and the status are among `:types` and `:statuses`
 
     @classmethod
     def of(cls, filters: Collection[str]) -> _Choice:

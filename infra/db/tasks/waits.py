@@ -1,4 +1,4 @@
-"""How long people wait, by type; and how much ended in each minute. Each read is bounded, whatever the history."""
+"""How long people wait, by type; and how much ended in each minute. Each read is bounded, however long the history."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def delete(connection: Connection, by: By, webhook_id: str) -> None:
 
 
 async def rotate(connection: Connection, by: By, webhook_id: str, secret: str) -> None:
-    """Let a new secret sign beside those before. Raises WebhookNotFound, TooManySecrets."""
+    """Let a new secret sign in addition to the earlier ones. Raises WebhookNotFound, TooManySecrets."""
     await _lock(connection, webhook_id)
     if len(await subscriptions.secrets(connection, webhook_id)) >= MOST_SECRETS:
         raise TooManySecrets
@@ -48,7 +48,7 @@ async def rotate(connection: Connection, by: By, webhook_id: str, secret: str) -
 
 
 async def set_secret_of_tasks(connection: Connection, by: By, new: NewWebhook) -> str:
-    """Make the secret for the `webhook` of an owner's tasks anew. Returns its id. Raises TooManySecrets."""
+    """Make a new secret for the `webhook` of an owner's tasks. Returns its id. Raises TooManySecrets."""
     await locks.user(connection, new.owner)
     known = await subscriptions.of_tasks(connection, new.owner)
     if known is None:

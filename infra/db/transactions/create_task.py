@@ -130,7 +130,7 @@ async def create(
     if free and claims_slot:
         seeker = Seeker(row.task_id, task.task_type, vip, failed_on=[], barred_on=[])
         found = await search.find(connection, seeker)
-    if found.grant is None and (found.waiting or not claims_slot):  # else nobody knows yet
+    if found.grant is None and (found.waiting or not claims_slot):  # else it is not known yet
         bounds.check_wait(wait_s)
     return Created(row, True, found.waiting, found.grant, found.others, far_back=ahead >= ahead_of_new.COUNTED)
 

@@ -1,4 +1,4 @@
-"""Forgetting what is older than a period (RETAIN_TASKS and the like): each call forgets one page, the oldest first."""
+"""Forgetting what is older than a period (`RETAIN_…`): each call forgets one page, the oldest first."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def deliveries(connection: Connection, period: timedelta, page: int = PAGE
 
 
 async def alerts(connection: Connection, period: timedelta, page: int = PAGE) -> int:
-    """Forget alerts raised longer ago than `period`: what is still so is raised anew. Returns their number."""
+    """Forget alerts raised longer ago than `period`: a condition that lasts is raised again. Returns their number."""
     return await connection.execute(_ALERTS, {"limit": await _limit(connection, period), "page": page})
 
 

@@ -28,9 +28,9 @@ from workflows.domain.fault_attribution import (
 from workflows.domain.gpu import GpuStatus
 
 SEEN = 10
-"""For each attempt that is compared at most this many are read: passed deadlines that count for nobody are many."""
-# Only work that has been completed counts, or may still be: what nobody completes says nothing about a node. A failure
-# counts against the node itself only once another one has completed the task, and for a peer in any case.
+"""For each attempt that is compared at most this many are read, since passed deadlines may count against no node."""
+# Only work counts that has been completed or still may be: other work says nothing about a node. A failure counts
+# against the node itself only once another one has completed the task, and for a peer in any case.
 _RECORDS = f"""
     WITH compared AS (
         SELECT gpu_id, judged_since, CAST(%(recent)s AS integer) AS last FROM gpus WHERE gpu_id = %(gpu_id)s

@@ -14,7 +14,7 @@ from infra.db.connection import Connection, columns
 MOST = 20
 """Webhooks of one owner."""
 OVERLAP_H = 24
-"""Hours that a secret signs beside its successor."""
+"""Hours that a secret still signs once it has a successor."""
 MOST_SECRETS = 5
 """Secrets that may sign at once: each is a signature in a header."""
 

@@ -130,7 +130,7 @@ def _end_within(task_id: str, left_s: float) -> Steps[Result | None]:
 
 
 def _has_ended_meanwhile(task_id: str) -> Steps[bool]:
-    """Cancel a task for which nobody waits any more. Returns whether it had ended."""
+    """Cancel a task whose result is not waited for any more. Returns whether it had ended."""
     try:
         yield from cancel(task_id, "the caller's time is over", repeat_for_s=GRACE_S)
     except BadRequest:

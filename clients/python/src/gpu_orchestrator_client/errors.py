@@ -51,7 +51,7 @@ class TooManyRequests(ApiError):
 
 
 class Unavailable(ApiError):
-    """502, 503, 504: something behind the API is away; nothing was lost."""
+    """502, 503, 504: a service that the API needs is away; nothing was lost."""
 
 
 class ServerError(ApiError):

@@ -14,7 +14,7 @@ def _moment(value: object) -> object:
     try:
         return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else value
     except (OSError, OverflowError):
-        raise ValueError("no moment that can be told") from None
+        raise ValueError("no moment in the range of datetime") from None
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]

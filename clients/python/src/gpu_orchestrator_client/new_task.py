@@ -39,7 +39,7 @@ Deadline = Annotated[AwareDatetime | int, PlainSerializer(unix_ms)]
 
 
 class TaskOptions(TypedDict, total=False):
-    """What a task may say besides its type and payload; what is missing or None is left to the API.
+    """Options of a task; an option that is missing or None is left to the API.
 
     `timeout_ms` is the limit of one attempt; `deadline` an aware datetime, or Unix milliseconds.
     """

@@ -11,14 +11,14 @@ from gpu_orchestrator_client.models import Event, Record, Status, Task
 
 
 class Snapshot(Record):
-    """The task as it is, without payload and result. It comes first, and anew where events were missed."""
+    """The task as it is, without payload and result. It comes first, and again where events were missed."""
 
     kind: Literal["snapshot"]
     task: Task
 
 
 class Change(Record):
-    """An event of the task: it was created, started, is tried anew, has ended."""
+    """An event of the task: it was created, was started, is tried again, has ended."""
 
     kind: Literal["status"]
     event: Event
