@@ -13,7 +13,7 @@ BEAT_EVERY_S = 2.0
 
 @asynccontextmanager
 async def beating() -> AsyncIterator[None]:
-    """Tell Temporal that the step is under way; the SDK sends no more of it than is needed."""
+    """Report to Temporal that the step is under way; the SDK sends no more of it than is needed."""
 
     async def for_ever() -> None:
         while True:

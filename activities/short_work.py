@@ -16,7 +16,7 @@ WAIT_S = 1
 AT_ONCE = 50
 """Answers that a process waits for at the same time: each holds a workflow task, of which a worker has a hundred."""
 SPARE_S = 0.5
-"""Time that a first try needs beside the wait: to connect, and to store the result."""
+"""Time that a first try needs in addition to the wait: to connect, and to store the result."""
 
 
 class ShortWork:

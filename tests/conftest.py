@@ -42,7 +42,7 @@ LONG = (
     "e2e/test_tracing", "e2e/test_web_ui", "e2e/test_redis_loss",
 )  # fmt: skip
 """The files that take longest; most have stacks of their own. The fuzzer asks as much as it can in its time: files that
-mostly wait begin beside it."""
+mostly wait begin together with it."""
 
 
 FOLDERS = ("unit", "client", "workflows", "faults", "monitoring", "e2e", "db", "api", "console")

@@ -1,4 +1,4 @@
-"""A GPU node that does what a test tells it to: time and failure must be controlled here."""
+"""A GPU node that does what a test asks for: time and failure must be controlled here."""
 
 from __future__ import annotations
 

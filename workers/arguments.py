@@ -1,4 +1,4 @@
-"""Types of options of the command line; argparse tells the user the ArgumentTypeError that they raise."""
+"""Types of options of the command line; argparse prints the ArgumentTypeError that they raise."""
 
 from __future__ import annotations
 

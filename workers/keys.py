@@ -184,8 +184,8 @@ def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
         sys.stdout.write(json.dumps({"secret": made.secret, **shown}, ensure_ascii=False) + "\n")
         return
     sys.stdout.write(f"{made.secret}\n")
-    told = ", ".join(f"{name} {_cell(value)}" for name, value in shown.items() if value not in (None, False, {}))
-    sys.stderr.write(f"{told}; the secret is shown this once\n")
+    words = ", ".join(f"{name} {_cell(value)}" for name, value in shown.items() if value not in (None, False, {}))
+    sys.stderr.write(f"{words}; the secret is shown this once\n")
 
 
 def _shown(row: StoredKey) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Delivery(StrEnum):
     """The outcome of a dispatch."""
 
     RUNNING = "RUNNING"  # the node runs it
-    CLOSED = "CLOSED"  # the attempt is closed: `collect` tells how
+    CLOSED = "CLOSED"  # the attempt is closed: `collect` reads how
     UNCLEAR = "UNCLEAR"  # the node gave no clear answer, however often it was asked
 
 

@@ -171,14 +171,14 @@ class TaskWorkflow(legacy.Updates):
             self._renew()
 
     async def _heard(self) -> bool:
-        """Wait, without a timer, for a grant, or for anything that tells that the row says something else.
+        """Wait, without a timer, for a grant, or for a sign that the row says something else.
 
         A lost grant is repeated by the reconciler.
         """
         if not workflow.patched(WAITS_FOR_ITS_GRANT):
             return await legacy.heard_in_time(lambda: self._grant() is not None or self._look)
         await workflow.wait_condition(lambda: self._grant() is not None or self._look or self._settled > self._attempt)
-        self._settled = min(self._settled, self._attempt)  # of an attempt that was not granted here: the row tells
+        self._settled = min(self._settled, self._attempt)  # of an attempt that was not granted here: the row says which
         return True
 
     def _grant(self) -> Grant | None:

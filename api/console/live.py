@@ -135,7 +135,7 @@ class Screen:
             try:
                 await self._follow_events(hub)
             except (ApiError, DomainError):
-                self._tell_gone()
+                self._reload_viewers()
                 await asyncio.sleep(PING_S)
             except Exception as error:
                 if not is_unavailable(error):
@@ -159,7 +159,7 @@ class Screen:
                 await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - time.monotonic()))
                 await self.shown(URGENT_S)
 
-    def _tell_gone(self) -> None:
+    def _reload_viewers(self) -> None:
         """Let the viewers ask for the whole page once more, and so learn what has become of it."""
         if self._now.skeleton:
             self._number += 1

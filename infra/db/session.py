@@ -19,7 +19,7 @@ from infra.resilience.circuit_breaker import CircuitBreaker
 from workflows.domain.queue_policy import QueuePolicy
 
 log = logging.getLogger(__name__)
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it tells of each request, and of each try to connect
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it logs each request, and each try to connect
 
 T = TypeVar("T")
 
@@ -199,7 +199,7 @@ class Database:
             raise DatabaseSilent(f"no connection: {self._refusal}") from self._refusal
 
     def _tried(self, refusal: psycopg.Error | None) -> None:
-        """Note whether a connection could be opened, and tell the callers that wait for one."""
+        """Note whether a connection could be opened, and notify the callers that wait for one."""
         if refusal is None:
             self._circuit.answered()
             return

@@ -61,13 +61,13 @@ class TemporalGateway(TaskWorkflows):
         await self._begin(self.untraced, OperationWorkflow.run, argument, workflow_id, static_summary=summary)
 
     async def attend_webhook(self, webhook_id: str) -> None:
-        """Tell a webhook's workflow that something is due, and start it if it does not run. Raises TemporalAway."""
+        """Signal a webhook's workflow that something is due, and start it if it does not run. Raises TemporalAway."""
         options = {"static_summary": f"webhook {webhook_id}", "start_signal": "due"}
         workflow_id = webhook_workflow_id(webhook_id)
         await self._begin(self.untraced, WebhookWorkflow.run, WebhookState(webhook_id), workflow_id, **options)
 
     async def end_webhook(self, webhook_id: str) -> None:
-        """Tell the workflow of a deleted webhook to look at the row, though it is paused. Raises TemporalAway."""
+        """Signal the workflow of a deleted webhook to look at the row, though it is paused. Raises TemporalAway."""
         with suppress(NoSuchWorkflow):
             async with self.reaching():
                 handle = self.client.get_workflow_handle(webhook_workflow_id(webhook_id))

@@ -1,7 +1,7 @@
 """Calls to receivers: to checked addresses only, bounded in time and size.
 
 A name is looked up once for each try, every address that it leads to is checked, and the connection is made to one of
-those. No connection outlives its try, so the next one is checked anew. No redirect is followed, no proxy from the
+those. No connection outlives its try, so the next one is checked again. No redirect is followed, no proxy from the
 environment is used, no cookie is kept. Of an answer only the head is read.
 """
 

@@ -1,1 +1,1 @@
-"""`make bench`: what the system costs, each figure beside a reference measured in the same run on the same server."""
+"""`make bench`: what the system costs, each figure against a reference measured in the same run on the same server."""

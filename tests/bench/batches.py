@@ -1,4 +1,4 @@
-"""A batch of a thousand tasks beside single creations of the same, in turn."""
+"""A batch of a thousand tasks against single creations of the same, in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A burst over twenty slots: throughput beside bare workflows and DBOS, and what one task costs each process."""
+"""A burst over twenty slots: throughput against bare workflows and DBOS, and what one task costs each process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPE = 12
 ACCEPTED_TYPE = 17  # of nodes that answer every dispatch with 202
 NODES = 5
 CREATORS = 8  # clients that create at once
-STATISTICS_LAG_S = 11.0  # Postgres' backends tell of their transactions at most 10 s later
+STATISTICS_LAG_S = 11.0  # Postgres' backends report their transactions at most 10 s later
 IDLE_S = 4.0
 HISTORIES = 50
 

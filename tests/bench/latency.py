@@ -1,4 +1,4 @@
-"""Create → dispatch on an idle fleet, each sample beside a bare workflow of the same moment."""
+"""Create → dispatch on an idle fleet, each sample against a bare workflow of the same moment."""
 
 from __future__ import annotations
 

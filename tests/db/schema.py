@@ -1,4 +1,4 @@
-"""The whole schema as SQL. `python -m tests.db.schema` writes anew what the migrations build."""
+"""The whole schema as SQL. `python -m tests.db.schema` rewrites it from what the migrations build."""
 
 from __future__ import annotations
 

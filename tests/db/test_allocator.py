@@ -2,7 +2,7 @@
 
 Each step runs several operations at once, each in a session of its own, as several API and worker
 processes would. After each step the books must balance, and no task that has asked for a slot may wait
-beside a free one that it could use.
+while one that it could use is free.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ async def test_the_end_of_an_open_attempt_comes(fresh: Life) -> None:
     )
     assert await fresh.scalar("SELECT count(accepted_at) FROM attempts") == 1
     due = await due_in_s(fresh.connection, "accepted", 1, Outcome.TIMED_OUT)
-    assert due == pytest.approx(1, abs=1)  # its timeout is a second, which begins anew
+    assert due == pytest.approx(1, abs=1)  # its timeout is a second, which starts again
     await fresh.do(
         "UPDATE attempts SET accepted_at = accepted_at - interval '30 s', claimed_at = claimed_at - interval '300 s'"
     )

@@ -43,7 +43,7 @@ async def test_it_gets_the_free_slot_and_an_entry_in_the_outbox(life: Life) -> N
     assert await life.running() == {"new": "n"}
     task = await life.task("new")
     assert (task.status, task.attempts, task.waiting_since) == ("QUEUED", 1, None)
-    assert await life.claim("new") == "n"  # what its workflow finds where it was not told
+    assert await life.claim("new") == "n"  # what its workflow finds if no grant arrived
     assert await life.scalar("SELECT count(*) FROM outbox WHERE task_id = 'new'") == 1
     await outbox.clear(life.connection, ["new"])
     assert await life.scalar("SELECT count(*) FROM outbox WHERE task_id = 'new'") == 0

@@ -1,4 +1,4 @@
-"""The leader tells workflows of the ends of their tasks that came from outside."""
+"""The leader notifies workflows of the ends of their tasks that came from outside."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ async def test_every_combination_of_filters(connection, some, monkeypatch, far):
 
 
 async def test_a_task_that_moves_stays_in_the_list(connection, some, monkeypatch):
-    """Between the counts, which tell the types, and the page."""
+    """Between the counts, which give the types, and the page."""
     count = counters.tasks_by_kind
 
     async def count_and_move(*args, **whose):

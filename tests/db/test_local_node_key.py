@@ -1,4 +1,4 @@
-"""The key of the stack's own nodes: one lineage, kept, and made anew when it is dead."""
+"""The key of the stack's own nodes: one lineage, kept, and replaced when it is dead."""
 
 from __future__ import annotations
 

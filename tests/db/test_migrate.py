@@ -1,4 +1,4 @@
-"""Migrations beside programs that run: what waits, what is repeated, what an interruption leaves."""
+"""Migrations while programs run: what waits, what is repeated, what an interruption leaves."""
 
 from __future__ import annotations
 

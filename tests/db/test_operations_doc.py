@@ -26,7 +26,7 @@ def block(words: str) -> str:
 
 @pytest.fixture
 async def session(stack: Stack, engine: Sessions) -> psycopg.AsyncConnection:
-    """A connection to the tests' own database; `engine` has made it."""
+    """A connection to the tests' own database, which the other fixture has made."""
     url = embedded.postgres_url(stack.data_dir, NAME).replace("postgresql+psycopg", "postgresql")
     return await psycopg.AsyncConnection.connect(url, autocommit=True)
 

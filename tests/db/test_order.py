@@ -24,7 +24,7 @@ async def busy(life: Life, gpu_id: str = "n", types: tuple[int, ...] = (1,), **m
 
 
 async def told_and_run(life: Life, *names: str) -> list[str]:
-    """Drain the queue; the order run, having compared it with the places told."""
+    """Drain the queue; the order run, having compared it with the places shown."""
     places = {name: await life.position(name) for name in names}
     order = await life.drain()
     assert order == sorted(names, key=places.__getitem__)

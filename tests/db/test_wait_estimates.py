@@ -1,4 +1,4 @@
-"""The waits that were told: unknown where no node serves the type, and compared with the real ones."""
+"""The waits that were estimated: unknown where no node serves the type, and compared with the real ones."""
 
 from __future__ import annotations
 

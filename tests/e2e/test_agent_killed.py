@@ -139,7 +139,7 @@ async def test_paused_past_its_grace_it_reports_too_late_and_is_back(api: Api, p
     heir = pair.other(victim)
     pair.processes[victim].send_signal(signal.SIGSTOP)
     await until_exists(tmp_path / "overtaken.here")
-    go.touch()  # both may end now; the paused one's child does, and its agent tells so once it goes on
+    go.touch()  # both may end now; the paused one's child does, and its agent reports it once it goes on
     task = await api.until(task_id, "COMPLETED", within=SLOW)
     assert (task["gpuId"], task["retryCount"]) == (heir, 0)
     assert (await api.get(f"/gpus/{victim}"))["status"] == "OFFLINE"

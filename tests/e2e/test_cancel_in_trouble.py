@@ -96,7 +96,7 @@ async def test_a_cancel_while_temporal_is_away_ends_the_row_at_once(api, make_no
 
 
 async def test_a_cancel_outlives_a_restart_of_postgres_and_of_every_program(api, make_node, temporal, stack):
-    """The leader is among them. What it had to tell is in the rows."""
+    """The leader is among them. What it had to send is in the rows."""
     node = await make_node("restarted", [678])
     node.cancel_hold = asyncio.Event()
     task_id, then = await api.create(678), await api.create(678)

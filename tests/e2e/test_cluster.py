@@ -58,7 +58,7 @@ class Cluster:
 
 
 def second_api(stack: Stack) -> tuple[Part, str]:
-    """One more API process beside the stack's own, and its URL."""
+    """One more API process next to the stack's own, and its URL."""
     settings = stack.settings.model_copy(update={"port": free_port()})
     env = programs.environment(settings, stack.services, stack.data_dir, stack.api_key.secret)
     (spec,) = [one for wave in programs.programs(settings, stack.services, env) for one in wave if one.name == "api"]

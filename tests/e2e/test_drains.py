@@ -1,4 +1,4 @@
-"""Nodes that drain: by REST and in Temporal's Web UI, until their deadline, and with everything started anew."""
+"""Nodes that drain: by REST and in Temporal's Web UI, until their deadline, and with everything started again."""
 
 from __future__ import annotations
 

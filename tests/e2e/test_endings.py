@@ -1,4 +1,4 @@
-"""A task's workflow ends as its task did, so that the Web UI's colours and its list of failures tell the truth."""
+"""A task's workflow ends as its task did, so that the Web UI's colours and its list of failures are true."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ async def statuses(api: Api, nodes: list[FakeNode]) -> set[str]:
 
 
 async def all_heard(api: Api, nodes: list[FakeNode]) -> bool:
-    """Whether each has beaten within the last second or so, as the others tell."""
+    """Whether each has beaten within the last second or so, as the others show."""
     found = await beats(api, nodes)
     return max(found) - min(found) < 1000 * GRACE_S / 2
 

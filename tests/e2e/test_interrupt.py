@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 START = "import sys; from workers import cli; cli.COMMANDS['slow'] = ('slow', ''); sys.exit(cli.main(['slow']))"
-# What libraries do on import: they take any error for a missing extra, or tell it as another one.
+# What libraries do on import: they take any error for a missing extra, or raise it as another one.
 IMPORTING = """
 import time
 try:

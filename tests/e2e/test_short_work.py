@@ -102,7 +102,7 @@ async def test_the_wait_counts_towards_the_timeout(api: Api, make_node: MakeNode
 
 
 async def test_an_answer_that_is_lost_is_given_again(api: Api, make_node: MakeNode) -> None:
-    """The node dies while it holds its answer, and is asked once more: nothing else tells how the work has ended."""
+    """The node dies while it holds its answer, and is asked once more: nothing else knows how the work has ended."""
     node = await make_node("short_6", [156])
     await known_as_short(api, node, 156)
     node.answer, node.garbled = DONE, b" "

@@ -147,7 +147,7 @@ async def test_a_bug_in_every_workflow(shop, make_node):
 
 
 async def test_a_node_whose_workflow_is_stuck(shop, make_node):
-    """Its new run does what the node's row demands, and what a person told the old one."""
+    """Its new run does what the node's row demands, and what a person asked of the old one."""
     api = shop.api
     node = await make_node("ailing", [TYPE + 2])
     await make_node("doubted", [TYPE + 3])

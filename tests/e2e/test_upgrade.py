@@ -121,7 +121,7 @@ async def test_an_upgrade_a_step_back_and_an_upgrade(tmp_path: Path) -> None:
             waiting = [await api.create(TYPE) for _ in range(5)]
             running = await node.next_put(WITHIN_S)
             await both.migrate()
-            assert await api.succeed(running, {}) is not None  # the old programs go on beside the new schema
+            assert await api.succeed(running, {}) is not None  # the old programs go on with the new schema
             await api.until(running.task_id, "COMPLETED")
             await both.put("worker", old=True)  # and one that restarts in the middle of it
             await end(api, node, *waiting)

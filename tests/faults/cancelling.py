@@ -1,4 +1,4 @@
-"""Users who cancel their own tasks at a random moment, beside the honest ones."""
+"""Users who cancel their own tasks at a random moment, among the honest ones."""
 
 from __future__ import annotations
 

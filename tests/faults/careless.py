@@ -1,4 +1,4 @@
-"""A careless user beside the honest ones: inputs that no node can do, limits that nobody can keep, apps made up."""
+"""A careless user among the honest ones: inputs that no node can do, limits that nobody can keep, apps made up."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ async def waits(stack, task_id: str) -> bool:
 
 
 async def come_and_go(stack, task_id: str, task_type: int, attempt: int = 1) -> None:
-    """A node takes the task and is gone, and nobody tells the task."""
+    """A node takes the task and is gone, and the task is not notified."""
     database = Database(stack.services.database_url, connections=2)
     gpu_id = f"unheard_{attempt}"
     node = Registration(gpu_id, "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")

@@ -71,7 +71,7 @@ async def test_a_result_that_waits_behind_the_cancel_is_late(api, make_node, sta
     assert await late(stack, put.task_id) == LATE_RESULT
     assert await ended(stack, put.task_id) == CANCELLED
     assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "FAILED"]
-    assert await closed(temporal, put.task_id) is CANCELED  # the leader has told it
+    assert await closed(temporal, put.task_id) is CANCELED  # the leader has notified it
 
 
 async def test_a_cancel_that_waits_behind_the_result_is_refused(api, make_node, stack):
@@ -202,11 +202,11 @@ async def test_a_cancel_and_the_start_of_the_workflow(api, stack, temporal, data
         await start()
     assert (await database.run(lambda c: cancel_task.cancel(c, CREATOR, task_id, None))).changed
     if not start_first:
-        await eventually(lambda: _told(stack, task_id))  # nobody was there to be told
+        await eventually(lambda: _notified(stack, task_id))  # no workflow was there to be notified
         await start()
     await database.run(lambda c: outbox.clear(c, [task_id]))
     assert await closed(temporal, task_id) is CANCELED
 
 
-async def _told(stack: Any, task_id: str) -> bool:
+async def _notified(stack: Any, task_id: str) -> bool:
     return not await select(stack, "SELECT FROM outbox_ends WHERE task_id = %s", task_id)

@@ -21,7 +21,7 @@ def digest(n: int) -> str:
 
 
 def run(input: dict[str, Any], report: Callable[[int], None]) -> dict[str, Any]:
-    """Take `ms` milliseconds, and tell what came of it; or go wrong as the input says."""
+    """Take `ms` milliseconds, and return what came of it; or go wrong as the input says."""
     if input.get("goes") == "wrong":
         raise ValueError(RAISED)
     if input.get("goes") == "to no node":

@@ -1,6 +1,6 @@
 """A fleet in simulated time under the rules of fault attribution: what becomes of its nodes and of everybody's tasks.
 
-`python -m tests.unit.fleet_simulation` prints the figures of docs/adr/0026. Selection and hand-over are those of the
+`python -m tests.unit.fleet_simulation` prints the figures of docs/adr/0026. Selection and assignment are those of the
 product in short: the oldest task of the flow whose turn it is, on the node with the fewest failures in a row.
 """
 

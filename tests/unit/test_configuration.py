@@ -1,4 +1,4 @@
-"""docs/configuration.md is what the settings' code says. Write it anew: `python -m tests.unit.test_configuration`."""
+"""docs/configuration.md is what the settings' code says. Write it again: `python -m tests.unit.test_configuration`."""
 
 from __future__ import annotations
 

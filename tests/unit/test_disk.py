@@ -22,7 +22,7 @@ MIB, GIB = 2**20, 2**30
         (600 * MIB, 10 * GIB, False),  # little, but 6 %
         (500 * MIB, 10 * GIB, True),
         (0, 10 * GIB, True),
-        (0, 0, False),  # some file systems tell nothing
+        (0, 0, False),  # some file systems report nothing
     ],
 )
 def test_both_a_share_and_a_size_must_be_undercut(free: int, total: int, *, nearly_full: bool) -> None:

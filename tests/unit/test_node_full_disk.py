@@ -104,7 +104,7 @@ def test_the_attempt_log_stays_whole(tmp_path: Path) -> None:
         (15 * MIB, 100_000 * MIB, True),
         (1 * MIB, 10 * MIB, False),
         (MIB // 4, 10 * MIB, True),
-        (0, 0, False),  # some file systems tell nothing
+        (0, 0, False),  # some file systems report nothing
     ],
 )
 def test_a_disk_is_full_by_share_and_size(

@@ -31,6 +31,22 @@ PHRASES = {
     r"\bwakes? nobody\b|\bnobody but who\b": "name the subject",
 }
 """Pattern → what to write instead."""
+OLD_WORDS = {
+    r"\bedges?\b": "transition",
+    r"\btold\b(?! apart)|\btells? (?:a|an|its|the|that|workflows?|people)\b": "notify, signal, send, report, print",
+    r"\bblam(?:e|es|ed|ing)\b": "attribute",
+    r"\bmend(?:s|ed|ing|ers?)?\b": "repair",
+    r"\bhand(?:s|ed|ing)?(?: \w+){0,2} over\b|\bhand-overs?\b": "assign",
+    r"\bpatien(?:ce|t|tly)\b": "backoff, deadline, limit",
+    r"\bengines?\b": "Temporal; the gateway",
+    r"\bwakeups?\b": "notification",
+    r"\bwrite-through\b": "write-behind",
+    r"\bstanding\b": "state, status",
+    r"\bat hand\b": "current",
+}
+"""Words of earlier versions for things that the glossary names otherwise → what to write instead."""
+PICTURES = {"workers/demo/filters.py", "tests/unit/test_prose.py"}
+"""Programs about pictures, which have edges."""
 
 
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
@@ -39,6 +55,15 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
         for one in getattr(node, "body", ()) if isinstance(getattr(node, "body", ()), list) else ():
             if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str):
                 yield one.lineno, one.value.value
+
+
+def names(path: Path) -> Iterator[str]:
+    """What a program's classes, functions and parameters are called."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
 
 
 def paragraphs(path: Path) -> Iterator[tuple[int, str]]:
@@ -60,6 +85,11 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROGRAMS = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
+def is_dated(place: str) -> bool:
+    """Whether a text keeps the words of its time: decisions and migrations."""
+    return place.startswith(("docs/adr/", "infra/db/schema/versions/"))
+
+
 @cache
 def texts() -> list[tuple[str, str]]:
     """Everything that is read, each text with its place."""
@@ -75,3 +105,27 @@ def test_nobody_writes(pattern: str) -> None:
     phrase = re.compile(pattern, re.IGNORECASE if pattern.islower() else 0)
     found = [f"{place}: {match[0]!r}" for place, text in texts() if (match := phrase.search(text))]
     assert not found, f"write instead: {PHRASES[pattern]}"
+
+
+@pytest.mark.parametrize("pattern", OLD_WORDS)
+def test_old_words_do_not_return(pattern: str) -> None:
+    word = re.compile(pattern, re.IGNORECASE)
+    found = [
+        f"{place}: {match[0]!r}"
+        for place, text in texts()
+        if not is_dated(place) and place.partition(":")[0] not in PICTURES
+        if (match := word.search(re.sub(r"\]\([^)]*\)", "]", text)))
+    ]
+    assert not found, f"write instead: {OLD_WORDS[pattern]}"
+
+
+def test_old_words_are_no_names() -> None:
+    old = re.compile(r"edges?|tell|told|untold|blamed?|mend|mended|hand_?over|patience|standing")
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in PROGRAMS
+        if not is_dated(str(path.relative_to(ROOT))) and path.parts[len(ROOT.parts)] != "tests"
+        for name in names(path)
+        if any(old.fullmatch(word) for word in re.split(r"_|(?<=[a-z])(?=[A-Z])", name) for word in [word.lower()])
+    ]
+    assert not found

@@ -1,4 +1,4 @@
-"""The leader's help for workflows that can't go on: each is run anew, and not again within an hour."""
+"""The leader's help for workflows that can't go on: each gets a new run, and no other within an hour."""
 
 from __future__ import annotations
 

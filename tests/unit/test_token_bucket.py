@@ -1,4 +1,4 @@
-"""The token bucket: never more than it holds and fills, never less, and the time it tells is true."""
+"""The token bucket: never more than it holds and fills, never less, and the time it names is true."""
 
 from __future__ import annotations
 

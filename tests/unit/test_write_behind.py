@@ -14,7 +14,7 @@ from infra.db.write_behind import WriteBehind
 
 
 class Books:
-    """A database that fails or hangs when told to."""
+    """A database that fails or hangs on demand."""
 
     def __init__(self) -> None:
         self.written: list[dict[str, float]] = []

@@ -119,7 +119,7 @@ class Recorder:
     async def short(self) -> None:
         """Work that is answered in its dispatch, or waited for there in vain."""
         node = await self.node("quick", 6)
-        first = await self.api.create(6)  # it tells how long such work takes
+        first = await self.api.create(6)  # it shows how long such work takes
         await self.api.succeed(await node.next_put(), {})
         await self.api.until(first, "COMPLETED")
         accepted, node.answer = node.answer, (200, {"status": "succeeded", "output": {}})
@@ -281,7 +281,7 @@ class Recorder:
     async def granted_first(self) -> None:
         """A task is granted a slot before its workflow's first step."""
         node = await self.node("brisk", 4)
-        first = await self.api.create(4)  # tells how long such work takes
+        first = await self.api.create(4)  # shows how long such work takes
         await self.api.succeed(await node.next_put(), {})
         await self.api.until(first, "COMPLETED")
         await self.api.create(4)

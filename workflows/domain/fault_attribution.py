@@ -1,7 +1,7 @@
 """Fault attribution: whose failure a failed attempt is, and when a node is known to be broken (docs/adr/0026).
 
 `attempt.RULES` says what follows from each outcome, `node_record` what follows from several in a row. Here is what
-only a comparison can tell. Two failures of a task are *alike* where both passed their deadline, or where both nodes
+only a comparison shows. Two failures of a task are *alike* where both passed their deadline, or where both nodes
 gave the same reason.
 
 - A failure is not the node's where another node has failed the task alike before, and a passed deadline is not where

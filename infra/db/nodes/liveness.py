@@ -1,7 +1,7 @@
 """Beats of nodes, which nodes have fallen silent, and whether to believe it.
 
 Silence counts from the last beat, but not from before somebody listened. An API process that was down, paused or cut
-off from the database starts to listen anew, as it does after a clock that was ahead.
+off from the database starts to listen again, as it does after a clock that was ahead.
 
 If a large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
 held for a while (the fleet guard). A beat in the future counts as one of now: the leader corrects it

@@ -7,7 +7,7 @@ from infra.db.connection import Connection
 from infra.db.ops.instances import LIVES_S
 
 # A lease that lasts longer than this instance's own is another's whose setting differs, or was taken while the clock
-# was ahead. The holder's beat tells: it is then ahead as well.
+# was ahead. The holder's beat shows it: it is then ahead as well.
 _UNEXPIRED = f"""
     (l.expires_at > {clock.NOW}
      AND (l.expires_at <= {clock.NOW} + {clock.seconds("lease")}

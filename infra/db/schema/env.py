@@ -16,8 +16,8 @@ def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
 
 
 def _applied(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
-    if (told := context.config.attributes.get("on_applied")) is not None and not step.is_stamp:
-        told(step.up_revision_id)
+    if (on_applied := context.config.attributes.get("on_applied")) is not None and not step.is_stamp:
+        on_applied(step.up_revision_id)
 
 
 def _migrate() -> None:

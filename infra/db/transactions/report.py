@@ -190,7 +190,7 @@ async def _check_holder(connection: Connection, report: Report, held: list[Holde
 
 
 def _only_token(held: list[Holder]) -> str | None:
-    """The token of the caller's only attempt of the task. With several attempts nobody can tell which one is meant."""
+    """The token of the caller's only attempt of the task. With several attempts it is ambiguous which one is meant."""
     own = [one.token for one in held if one.own]
     return own[0] if len(own) == 1 else None
 

@@ -86,7 +86,7 @@ class Agent:
         return json.loads((await self.orchestrator.reported("result", task)).body["result"])
 
     async def reason(self) -> str | None:
-        """Why work could not be started, as told to who shows the dispatch secret."""
+        """Why work could not be started, as shown to a caller with the dispatch secret."""
         return (await self.http.get("/health-check")).json().get("reason")
 
     async def failure(self, task: str) -> str:
@@ -152,7 +152,7 @@ async def running(
 
 
 async def until(holds: Callable[[], bool | Awaitable[bool]], what: str) -> None:
-    """Wait for something outside of this process, which nobody tells us of."""
+    """Wait for something outside of this process, of which we get no notice."""
     async with asyncio.timeout(DEADLINE):
         while True:
             found = holds()

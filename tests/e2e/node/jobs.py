@@ -1,4 +1,4 @@
-"""The work of these tests' agents. Files tell it to go on, and tell what it did."""
+"""The work of these tests' agents. Files let it go on, and record what it did."""
 
 from __future__ import annotations
 
