@@ -1,7 +1,6 @@
-"""Every advisory lock, in the order in which a transaction takes them. Each is held until its transaction ends.
+"""Every advisory lock. Each is held until its transaction ends.
 
-After them come the rows: node, attempt, task; then the lock of the task's late reports; then rows of alerts and
-counters. A transaction that waits for a type's lock or a node's row holds no node's row yet.
+`README.md` of this folder has the order in which a transaction takes them, and the rows.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ enqueued until it commits; a transaction that frees capacity holds the same lock
 has looked for a waiting task and committed. So of a miss and a release one sees the other. A slot can't be claimed
 twice: every claim inserts its attempt while it holds the node's row, and a unique index on (node, slot) forbids it.
 
-`locks` has the order of the locks.
+`README.md` of `infra/db` has the order of the locks.
 """
 
 from __future__ import annotations
