@@ -21,7 +21,7 @@ COMMANDS = {
     "watch": ("workers.command.watch", "follow a task to its end"),
     "tasks": ("workers.command.tasks", "list tasks, or show one"),
     "cancel": ("workers.command.cancel", "end tasks that wait or run"),
-    "retry": ("workers.command.retry", "create tasks anew that have failed or timed out"),
+    "retry": ("workers.command.retry", "create new tasks like those that failed or timed out"),
     "nodes": ("workers.command.nodes", "list the GPU nodes"),
     "drain": ("workers.command.drain", "give a node no new task"),
     "undrain": ("workers.command.undrain", "let a node have tasks again"),

@@ -138,7 +138,7 @@ class Database:
         return task.result()
 
     def _give_up(self, task: asyncio.Task[Any]) -> None:
-        """Let it give its connection up, which may take as long again: nobody waits for that.
+        """Let it give its connection up, without waiting: that may take as long again.
 
         One that is giving its connection back is left alone: cut off in that, it would be lost to the pool.
         """

@@ -1,4 +1,4 @@
-"""`gpu-orchestrator retry`: create tasks that have failed or timed out again."""
+"""`gpu-orchestrator retry`: create new tasks like those that failed or timed out."""
 
 from __future__ import annotations
 

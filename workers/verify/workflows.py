@@ -1,6 +1,6 @@
 """Whether Temporal agrees: one workflow per task, closed if and only if the row is final, with the same status.
 
-The list of workflows is one read of all of them, and lags behind. Whatever looks wrong there is read again by itself,
+The list of workflows is one read of all of them, and lags. What looks wrong in it is read again by itself,
 Temporal first and then the row, before it counts.
 """
 

@@ -95,8 +95,8 @@ def has_room(timeout_ms: int, usual_s: float | None) -> bool:
 def is_outlier(own: Mapping[Kind, Record], peers: Mapping[Kind, Record]) -> bool:
     """Whether a node fails what its peers complete, far more than they fail work of the same kinds.
 
-    Only kinds count of which the node has failed something: so work that fails now and then wherever it runs accuses
-    nobody, however much of it a node happens to get. All kinds count together, and each by itself.
+    Only kinds count of which the node has failed something: so work that fails now and then on every node accuses
+    none, however much of it a node happens to get. All kinds count together, and each by itself.
     """
     kinds = {kind: record for kind, record in own.items() if record.failed}
     chances = {kind: _chances(record.ended, peers.get(kind, Record(0, 0))) for kind, record in kinds.items()}

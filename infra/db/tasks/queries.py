@@ -171,7 +171,7 @@ MOST_COUNTED = 10_000
 FAR = 100_000
 """Rows beyond which a page is read from the other end of the list if that is nearer.
 
-The total says where it begins then. The total may change between the two statements, which nobody notices that far
+The total then says where the page begins. It may change between the two statements, which does not matter that far
 back.
 """
 
