@@ -93,7 +93,7 @@ async def test_a_page_whose_subject_is_gone_is_asked_for_once_more(monkeypatch: 
     screen = Screen(_page(TEMPLATE, {"title": "T", "a": 1, "b": 2}, monkeypatch), asked())
     version = (await screen.shown(0)).version
     for _ in range(2):
-        screen._tell_gone()
+        screen._reload_viewers()
     assert screen._number == screen._number_of(version) + 1
     assert "parts" not in screen._frame(screen._number_of(version)).decode()
 

@@ -56,7 +56,7 @@ def create_app(executions: Executions, secret: str) -> Starlette:
 class DispatchSecret:
     """401 for whoever does not show the secret that this node registered.
 
-    The health check is open: by the protocol it answers 200 always. Callers without the secret see only that word.
+    The health check is open: by the protocol it answers 200 always. Callers without the secret see only its status.
     """
 
     def __init__(self, app: ASGIApp, secret: str) -> None:
