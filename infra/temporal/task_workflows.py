@@ -46,7 +46,7 @@ class TaskWorkflows(TemporalCalls):
         await self._start(task, traceparent, id_reuse_policy=reuse, **put_off)
 
     async def grant(self, one: Granted) -> None:
-        """Tell a task that it has a slot, and begin its workflow if it has not begun. Raises TemporalAway.
+        """Signal a task that it has a slot, and begin its workflow if it has not begun. Raises TemporalAway.
 
         Only a signal with start ends the start delay.
         """

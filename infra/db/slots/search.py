@@ -96,7 +96,7 @@ async def is_any_free(connection: Connection, task_type: int, *, vip: bool) -> b
 
 
 async def candidate(connection: Connection, row: Seeker, tried: list[str], *, skip_locked: bool) -> str | None:
-    """The node that suits the task best, beside those tried, with its row held."""
+    """The node that suits the task best among those not tried, with its row held."""
     values = _values(connection, row, tried) | {"failed_on": row.failed_on}
     return await connection.one_or_none(str, _CANDIDATES[skip_locked], values)
 
