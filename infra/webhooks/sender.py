@@ -226,6 +226,6 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float:
         return min(float(text[:9]), MAX_RETRY_AFTER_S)
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return min(max(at.timestamp() - time.time(), 0.0), MAX_RETRY_AFTER_S)

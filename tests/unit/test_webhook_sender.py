@@ -97,7 +97,8 @@ async def test_an_endless_answer_is_not_read(make: Make) -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 @pytest.mark.parametrize(("value", "least", "most"), [("7", 7, 7), ("999999999999", 86_400, 86_400), ("soon", 0, 0),
-                                                      ("-5", 0, 0), (None, 50, 60)])  # fmt: skip
+                                                      ("-5", 0, 0), ("6 Nov 99999999999999999999 08:49:37 GMT", 0, 0),
+                                                      (None, 50, 60)])  # fmt: skip
 async def test_a_receiver_that_asks_for_time(make: Make, status: int, value: str, least: float, most: float) -> None:
     header = value or formatdate(time.time() + 60, usegmt=True)
     async with Receiver(status, header=f"Retry-After: {header}\r\n") as receiver:
