@@ -51,16 +51,16 @@ def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namesp
         matched = server.post(f"/tasks/{kind}", {**choice, "dryRun": True})["matched"]
         among = "" if args.json and args.dry_run else _cancelled_among(server, kind, choice)
         if args.dry_run:
-            _show({"matched": matched}, f"{matched} tasks would be {DONE_TO[kind]}{among}", args)
+            _show({"matched": matched}, f"{_tasks(matched)} would be {DONE_TO[kind]}{among}", args)
             return exits.DONE
         is_nothing = not matched and args.idempotency_key is None  # with its key, it may be done already
-        if is_nothing or not asked(f"{kind.capitalize()} {matched} tasks{among}?"):
+        if is_nothing or not asked(f"{kind.capitalize()} {_tasks(matched)}{among}?"):
             return _left({"matched": matched}, "nothing is changed", args, exits.DONE)
     begun = _begin(server, kind, choice, args)
     try:
         ended = _until_done(server, begun["operationId"])
     except KeyboardInterrupt:
-        text = f"\nit goes on in the background: {begun['operationId']}, {begun['matched']} tasks"
+        text = f"\nit goes on in the background: {begun['operationId']}, {_tasks(begun['matched'])}"
         return _left(begun, text, args, exits.LEFT)
     _show(ended, summary(kind, ended), args)
     return exits.FAILED if ended["failed"] else exits.DONE
@@ -86,9 +86,13 @@ def _cancelled_among(server: Server, kind: str, choice: Mapping[str, Any]) -> st
 DONE_TO = {"cancel": "cancelled", "retry": "retried"}
 
 
+def _tasks(number: int) -> str:
+    return f"{number} task" if number == 1 else f"{number} tasks"
+
+
 def summary(kind: str, operation: Mapping[str, Any]) -> str:
     """What an operation has done."""
-    text = f"{operation['done']} of {operation['matched']} tasks {DONE_TO[kind]}"
+    text = f"{operation['done']} of {_tasks(operation['matched'])} {DONE_TO[kind]}"
     return f"{text}, {operation['failed']} could not be" if operation["failed"] else text
 
 
