@@ -41,7 +41,7 @@ def left_s(attempt: str) -> str:
 
 _AT_MOST = f"interval '{HELD_S:g} s'"
 IS_OVER = f"released_at IS NULL AND closed_at IS NOT NULL AND NOT {clock.recent('closed_at', _AT_MOST)}"
-"""The attempt holds no slot any more, and nobody has recorded that."""
+"""The attempt holds no slot any more, and that is not recorded yet."""
 IS_CLOSED_WITHOUT_ITS_NODE = f"outcome IN ({_STILL}, '{Outcome.LOST}')"
 """Somebody else than its node has closed the attempt."""
 DAY = "interval '1 day'"

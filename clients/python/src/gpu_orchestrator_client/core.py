@@ -92,7 +92,7 @@ def result(task_id: str, timeout_s: float, *, cancel_on_timeout: bool) -> Steps[
     """Wait for a task's result. Raises TaskFailed, TaskTimedOut, NotYet.
 
     While the API is away it waits on, for as long as the caller does. The last look, at the end of the time, does not
-    wait: whatever the time went to, a task that has ended is seen. It may take GRACE_S longer, and so may the cancel.
+    wait, so that a task that has ended is always seen. It may take GRACE_S longer, and so may the cancel.
     An API that is away at the end raises Unreachable, Unavailable or TooManyRequests: nothing is known of the task.
     """
     if (ended := (yield from _end_within(task_id, timeout_s))) is not None:
