@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
+import psycopg
 from temporalio import activity
 
 from activities.beating import beating
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
-from infra.db.session import Database
+from infra.db.session import Database, DatabaseSilent
 from infra.db.transactions import forget
 from infra.settings import Settings
 
+log = logging.getLogger(__name__)
+
 Forget = Callable[[Connection, timedelta, int], Awaitable[int]]
 
+TOO_SLOW = (DatabaseSilent, psycopg.errors.QueryCanceled)
+"""Errors after which a page is tried again with half as many."""
 RUN_S = 1800.0
 """Seconds after which a run leaves the rest to the next one."""
 REST = 4.0
@@ -43,7 +50,10 @@ class RetentionSteps:
             "payloads": (forget.payloads, settings.retain_payloads),
             "events": (forget.events, settings.retain_events),
             "operations": (forget.operations, settings.retain_tasks),
-            "deliveries": (forget.deliveries, settings.retain_payloads),
+            "deliveries": (
+                partial(forget.deliveries, pending=timedelta(days=settings.retain_tasks)),
+                settings.retain_payloads,
+            ),
             "nodes": (forget.nodes, settings.retain_tasks),
             "alerts": (forget.alerts, settings.retain_alerts),
             "audit": (forget.audit, settings.retain_audit),
@@ -56,24 +66,45 @@ class RetentionSteps:
             return await self.forget_all()
 
     async def forget_all(self) -> dict[str, int]:
-        """`forget`, outside an activity too."""
+        """`forget`, outside an activity too. A kind that fails stops no other one.
+
+        Raises the first failure, after all kinds.
+        """
         forgotten: Counter[str] = Counter()
+        failures: list[Exception] = []
         until = time.monotonic() + self._run_s
-        left = list(self._kinds)
-        while left and time.monotonic() < until:
-            for kind in list(left):
+        pages = dict.fromkeys(self._kinds, self._page)
+        while pages and time.monotonic() < until:
+            for kind in list(pages):
                 began = time.monotonic()
-                count = await self._forget(kind)
-                forgotten[kind] += count
-                if count < self._page:
-                    left.remove(kind)
-                else:
+                pages[kind] = await self._forget(kind, pages[kind], forgotten, failures)
+                if pages[kind]:
                     await asyncio.sleep((time.monotonic() - began) * await self._rest())
+                else:
+                    del pages[kind]
+        if failures:
+            raise failures[0]
         return {kind: count for kind, count in forgotten.items() if count}
 
-    async def _forget(self, kind: str) -> int:
+    async def _forget(self, kind: str, page: int, forgotten: Counter[str], failures: list[Exception]) -> int:
+        """Forget a page of a kind. Returns the size of the next one, or 0 after the last one."""
         forget_page, days = self._kinds[kind]
-        return await self._run(lambda c: forget_page(c, timedelta(days=days), self._page))
+        try:
+            count = await self._run(lambda c: forget_page(c, timedelta(days=days), page))
+        except TOO_SLOW as error:
+            log.warning("forgetting %d %s takes too long: %s", page, kind, error)
+            if page == 1:
+                failures.append(error)
+            return page // 2
+        except Exception as error:
+            log.exception("%s could not be forgotten", kind)
+            failures.append(error)
+            return 0
+        forgotten[kind] += count
+        return page if count >= page else 0
 
     async def _rest(self) -> float:
-        return BUSY_REST if await self._run(lambda c: attempt_queries.is_any_unaccepted(c, SLOW_S)) else REST
+        try:
+            return BUSY_REST if await self._run(lambda c: attempt_queries.is_any_unaccepted(c, SLOW_S)) else REST
+        except (DatabaseSilent, psycopg.Error):
+            return BUSY_REST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -18,8 +19,10 @@ from infra.db.webhooks import due
 from infra.db.webhooks.due import Due
 from infra.settings import Settings
 from infra.webhooks import signing
-from infra.webhooks.sender import Answer, Sender
+from infra.webhooks.sender import Answer, Sender, Trouble
 from workflows.messages import WebhookView
+
+log = logging.getLogger(__name__)
 
 TURN_S = 10.0
 """Seconds after which a turn takes nothing new. A person's `pause` takes effect then."""
@@ -107,9 +110,18 @@ class _Turn:
         self._sending[one.delivery_id] = asyncio.create_task(self._send(one, secrets))
 
     async def _send(self, one: Due, secrets: Sequence[str]) -> None:
-        headers = signing.headers(one.event_id, one.body, secrets)
-        answer = await self._sender.send(one.url, one.body, headers)
-        await self._run(partial(self._note, one=one, answer=answer))
+        answer = await self._answer(one, secrets)
+        if answer.counts:
+            await self._run(partial(self._note, one=one, answer=answer))
+
+    async def _answer(self, one: Due, secrets: Sequence[str]) -> Answer:
+        """What the receiver says. Whatever goes wrong is the outcome of this try, and of no other one."""
+        try:
+            headers = signing.headers(one.event_id, one.body, secrets)
+            return await self._sender.send(one.url, one.body, headers)
+        except Exception:
+            log.exception("a try of delivery %s failed unexpectedly", one.delivery_id)
+            return Answer(trouble=Trouble.ERROR)
 
     async def _note(self, connection: Connection, *, one: Due, answer: Answer) -> None:
         wait_s = None if answer.status == GONE else self._pause_s(one.tries, answer)

@@ -35,6 +35,7 @@ class Receiver:
     usual: int = 200
     answers: deque[int] = field(default_factory=deque)
     header: str = ""
+    before: str = ""  # what comes before the answer
     endless: bool = False  # the answer's body has no end
     tls: ssl.SSLContext | None = None
     got: list[Got] = field(default_factory=list)
@@ -94,7 +95,9 @@ class Receiver:
             return
         body = "" if status == 204 else "ok"
         length = "" if self.endless or not body else f"Content-Length: {len(body)}\r\n"
-        writer.write(f"HTTP/1.1 {status} X\r\n{length}{self.header}Connection: close\r\n\r\n{body}".encode())
+        writer.write(
+            f"{self.before}HTTP/1.1 {status} X\r\n{length}{self.header}Connection: close\r\n\r\n{body}".encode()
+        )
         while self.endless:
             writer.write(b"x" * 65536)
             await writer.drain()

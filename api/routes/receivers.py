@@ -38,7 +38,11 @@ async def signer_of(context: Context, caller: Caller, urls: Iterable[str | None]
     found = await context.database.single(lambda c: subscriptions.of_tasks(c, caller.owner))
     if found is None:
         raise BadRequest("webhook", "需要先通过 POST /webhooks/secret 生成密钥")
-    return found
+    if found.state != "ACTIVE":
+        raise BadRequest(
+            "webhook", f"密钥已停用（{found.disabled_because}），需要先通过 POST /webhooks/secret 重新生成"
+        )
+    return found.webhook_id
 
 
 async def _check_name(context: Context, target: Target) -> None:

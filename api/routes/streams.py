@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import format_sse_event
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -159,7 +159,12 @@ async def _live(subscription: Subscription) -> AsyncGenerator[bytes]:
     while not subscription.is_ended:
         found = await subscription.next(PING_S)
         if not subscription.is_ended:
-            yield b"".join(map(_shared_frame, found)) or KEEPALIVE_COMMENT
+            yield b"".join(map(_shared_frame, found)) or _ping(subscription.taken)
+
+
+def _ping(cursor: Cursor | None) -> bytes:
+    """A comment, with the id to resume after: without one, a stream without events would lose its place in the log."""
+    return format_sse_event(comment="ping", id=None if cursor is None else str(cursor))
 
 
 def _shared_frame(one: Handed) -> bytes:

@@ -98,15 +98,15 @@ async def list_webhooks(
 
 @router.post(
     "/webhooks/secret",
-    response_model=Envelope[NewSecret],
+    response_model=Envelope[WebhookCreated],
     summary="扩展 生成任务Webhook密钥",
     description="生成调用者的密钥，用于签名其任务 `webhook` 的投递；之前的密钥在 24 小时内继续签名。"
-    "`secret` 仅在此返回一次。",
+    "`secret` 仅在此返回一次；以 `webhookId` 查看投递记录。",
 )
 async def secret_of_tasks(context: ContextOf, caller: CallerOf) -> dict[str, Any]:
     new = _new(caller, None, [EventType.TASK_ENDED])
-    await context.database.run(lambda c: change_webhook.set_secret_of_tasks(c, caller, new))
-    return ok({"secret": new.secret})
+    webhook_id = await context.database.run(lambda c: change_webhook.set_secret_of_tasks(c, caller, new))
+    return ok(WebhookCreated(webhook_id=webhook_id, secret=new.secret).model_dump(by_alias=True))
 
 
 @router.delete(

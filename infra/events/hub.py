@@ -74,7 +74,7 @@ class Subscription:
 
     def begins_behind(self, cursor: Cursor) -> None:
         """Drop events up to this cursor: they were read from the log."""
-        start = (cursor.xid, cursor.id)
+        start = _at(cursor)
         self._last = max(self._last, start)
         self._buffer = deque(one for one in self._buffer if _place(one.event) > start)
 
@@ -96,6 +96,12 @@ class Subscription:
         self.is_ended = True
         self._buffer.clear()
         self._woken.set()
+
+    @property
+    def taken(self) -> Cursor | None:
+        """How far the log was handed out, if nothing of that is still buffered."""
+        cursor = self._hub.cursor
+        return cursor if cursor is not None and not self._buffer and _at(cursor) >= self._last else None
 
     def wake(self) -> None:
         """Let `next` return now."""
@@ -119,6 +125,10 @@ def _place(event: Event) -> Place:
     return event.xid, event.id
 
 
+def _at(cursor: Cursor) -> Place:
+    return cursor.xid, cursor.id
+
+
 ALL = ("all", "")
 
 
@@ -137,7 +147,8 @@ class Hub:
         self._starting = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._checker: asyncio.Task[None] | None = None
-        self._cursor: Cursor | None = None
+        self.cursor: Cursor | None = None
+        """All events up to it were handed out."""
         self._is_closed = False
         self.seen = 0
         """Events that were handed out so far."""
@@ -186,14 +197,14 @@ class Hub:
     async def _start(self) -> None:
         async with self._starting:
             if self._reader is None or self._reader.done():
-                self._cursor = await self._database.single(event_log.now)
+                self.cursor = await self._database.single(event_log.now)
                 self._checker = asyncio.create_task(self._check_keys())
                 self._reader = asyncio.create_task(self._read(self._checker))
 
     async def _read(self, checker: asyncio.Task[None]) -> None:
         while self._all:
             try:
-                page = await self._database.single(partial(event_log.read, after=self._cursor))
+                page = await self._database.single(partial(event_log.read, after=self.cursor))
             except Exception as error:
                 if not is_unavailable(error):
                     log.exception("the event log could not be read")
@@ -203,7 +214,7 @@ class Hub:
                 self._end(list(self._all))
             for event in page.events:
                 self._hand_out(Handed(page.of(event), event, {}))
-            self._cursor = page.until
+            self.cursor = page.until
             if len(page.events) < event_log.MOST:
                 await asyncio.sleep(max(LEAST_S, min(FOR_EACH_S * len(self._all), MOST_S)))
         checker.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
     ScheduleUpdate,
+    ScheduleUpdateInput,
 )
 
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
@@ -31,7 +33,7 @@ RETENTION_INTERVAL_S = 600.0
 
 
 async def register(client: Client, task_queue: str, monitor_interval_s: float) -> None:
-    """Make the schedules, or update them: the settings may have changed. Raises RPCError."""
+    """Make the schedules, or update them, since the settings may have changed; a pause stays. Raises RPCError."""
     await _register(client, MONITOR, MonitorWorkflow, task_queue, monitor_interval_s)
     await _register(client, RETENTION, RetentionWorkflow, task_queue, RETENTION_INTERVAL_S)
 
@@ -45,7 +47,11 @@ async def _register(client: Client, name: str, workflow: Any, task_queue: str, i
     try:
         await client.create_schedule(name, schedule)
     except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(name).update(lambda _: ScheduleUpdate(schedule))
+        await client.get_schedule_handle(name).update(lambda known: _updated(known, schedule))
+
+
+def _updated(known: ScheduleUpdateInput, schedule: Schedule) -> ScheduleUpdate:
+    return ScheduleUpdate(replace(schedule, state=known.description.schedule.state))
 
 
 async def trigger_monitor(temporal: TemporalGateway) -> None:

@@ -1,6 +1,6 @@
 """Calls to receivers: to checked addresses only, bounded in time and size.
 
-A name is looked up once for each try, every address that it leads to is checked, and the connection is made to one of
+A name is looked up for each try, every address that it leads to is checked, and the connection is made to one of
 those. No connection outlives its try, so the next one is checked again. No redirect is followed, no proxy from the
 environment is used, no cookie is kept. Of an answer only the head is read.
 """
@@ -14,16 +14,19 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import AddrInfoType
 
 from infra.webhooks.addresses import ReceiverAddresses
+from infra.webhooks.names import Names, NotBegun
 from infra.webhooks.target import BadUrl, Target, parse
 from workflows.domain.errors import ForbiddenReceiver
 
@@ -33,14 +36,14 @@ LOOK_UP_S = 2.0
 """Seconds for a look-up that a caller of the API waits for."""
 AT_ONCE = 10
 """Tries at the same time at one host, by this process."""
-READ_BUFFER = 32 * 1024
-"""Bytes; aiohttp stops reading at twice as many: 64 KiB."""
+MOST_READ = 64 * 1024
+"""Bytes of an answer, those before its final head among them. The connection ends there."""
 MAX_RETRY_AFTER_S = 86_400.0
 ASKS_FOR_TIME = frozenset({429, 502, 503, 504})
 """Statuses whose Retry-After counts."""
 
 LookUp = Callable[[str], Awaitable[Sequence[str]]]
-"""The addresses of a name. Raises OSError."""
+"""The addresses of a name. Raises OSError, NotBegun."""
 
 
 class Trouble(StrEnum):
@@ -52,6 +55,7 @@ class Trouble(StrEnum):
     TLS = "TLS"
     CONNECTION = "CONNECTION"
     TIMEOUT = "TIMEOUT"
+    ERROR = "ERROR"  # ours, which the log describes
 
 
 @dataclass(frozen=True)
@@ -61,22 +65,13 @@ class Answer:
     status: int | None = None
     trouble: Trouble | None = None
     retry_after_s: float = 0.0
+    counts: bool = True
+    """False if the try had not begun: no thread was free for its look-up."""
 
     @property
     def is_accepted(self) -> bool:
         """Whether the receiver has the event."""
         return self.status is not None and 200 <= self.status < 300
-
-
-_LOOK_UPS = ThreadPoolExecutor(8, "look-up")
-"""Threads of their own: names that no server resolves hold up no other work."""
-
-
-async def look_up(host: str) -> list[str]:
-    """The addresses that this machine's resolver knows. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(_LOOK_UPS, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 class _Checked(AbstractResolver):
@@ -104,6 +99,31 @@ class _Checked(AbstractResolver):
         """Nothing to close."""
 
 
+class _BoundedAnswer(ResponseHandler):
+    """Reads an answer up to `MOST_READ`."""
+
+    _left = MOST_READ
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        if self._left > 0:
+            super().data_received(data[: self._left])
+        self._left -= len(data)
+        if self._left < 0 and self.transport is not None:
+            self.transport.abort()
+
+
+_ANSWER: type[ResponseHandler] = _BoundedAnswer
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections whose answers are bounded; aiohttp bounds the lines of a head, not the head."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(_ANSWER, loop=self._loop)
+
+
 _target: ContextVar[Target] = ContextVar("target")
 """What the current task calls."""
 
@@ -115,12 +135,12 @@ class Sender:
         self,
         allowed: ReceiverAddresses,
         *,
-        names: LookUp = look_up,
+        names: LookUp | None = None,
         tls: ssl.SSLContext | None = None,
         total_s: float = TOTAL_S,
     ) -> None:
         self._allowed = allowed
-        self._names = names
+        self._names = names or Names().look_up
         self._tls = tls
         self._total_s = total_s
         self._session: aiohttp.ClientSession | None = None
@@ -137,8 +157,11 @@ class Sender:
 
     async def check(self, target: Target) -> None:
         """Look the receiver's name up and check each address. Raises ForbiddenReceiver, OSError, TimeoutError."""
-        async with asyncio.timeout(LOOK_UP_S):
-            await self._addresses(target)
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                await self._addresses(target)
+        except NotBegun as error:
+            raise TimeoutError from error
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """One try."""
@@ -167,6 +190,8 @@ class Sender:
                 return Answer(response.status, retry_after_s=_retry_after_s(response))
         except ForbiddenReceiver:
             return Answer(trouble=Trouble.ADDRESS)
+        except NotBegun:
+            return Answer(trouble=Trouble.TIMEOUT, counts=False)
         except TimeoutError:
             return Answer(trouble=Trouble.TIMEOUT)
         except (aiohttp.ClientConnectorDNSError, aiohttp.InvalidURL):
@@ -189,8 +214,7 @@ class Sender:
                 trust_env=False,
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=None),
-                read_bufsize=READ_BUFFER,
-                connector=aiohttp.TCPConnector(
+                connector=_Connector(
                     limit=0,
                     force_close=True,
                     use_dns_cache=False,
@@ -225,7 +249,7 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float:
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER_S)
     try:
-        at = email.utils.parsedate_to_datetime(text)
+        at = email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):
         return 0.0
-    return min(max(at.timestamp() - time.time(), 0.0), MAX_RETRY_AFTER_S)
+    return min(max(at - time.time(), 0.0), MAX_RETRY_AFTER_S)

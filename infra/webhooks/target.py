@@ -11,6 +11,8 @@ from yarl import URL
 MAX_URL = 2048
 """Characters."""
 HTTPS_PORT = 443
+MAX_NAME = 253
+LABEL = r"[^.]{1,63}"
 
 
 class BadUrl(ValueError):
@@ -53,22 +55,24 @@ def parse(text: str) -> Target:
         raise BadUrl("不是有效的 URL") from None
     if scheme not in ("http", "https"):
         raise BadUrl("必须是 https 地址")
-    if not host or not port or not url.absolute or _is_another_spelling(host):
+    if not host or not port or not url.absolute or not _is_host(host):
         raise BadUrl("不是有效的 URL")
     if url.raw_user is not None or url.raw_password is not None:
         raise BadUrl("不能包含用户名或密码")
     return Target(url.with_fragment(None), scheme, host, port)
 
 
-def _is_another_spelling(host: str) -> bool:
-    """Whether a host is an address in a form of its own, such as 127.1, 0x7f000001 or one with a zone."""
+def _is_host(host: str) -> bool:
+    """Whether a host is a name, or an address as usual: not 127.1, 0x7f000001, or one with a zone."""
     if ":" in host:
-        return "%" in host
-    last = host.rstrip(".").rpartition(".")[2]
-    if not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last):
+        return "%" not in host
+    name = host.removesuffix(".")
+    if len(name) > MAX_NAME or not re.fullmatch(rf"{LABEL}(\.{LABEL})*", name):
         return False
+    if not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]):
+        return True
     try:
         ip_address(host)
     except ValueError:
-        return True
-    return False
+        return False
+    return True

@@ -202,7 +202,7 @@ async def test_a_cursor_that_means_nothing_here_begins_anew(database):
         assert page.is_reset
         assert [event.task_id for event in page.events] == ["t"]
     page = await database.single(lambda c: event_log.read(c, right))
-    assert (page.is_reset, page.events, page.until) == (False, [], right)
+    assert (page.is_reset, page.events, page.until >= right) == (False, [], True)
 
 
 async def test_a_cursor_behind_what_was_cut_begins_anew(database):
@@ -217,6 +217,33 @@ async def test_a_cursor_behind_what_was_cut_begins_anew(database):
         page = await database.single(lambda c, cursor=cursor: event_log.read(c, cursor))
         assert page.is_reset is is_reset
         assert [event.task_id for event in page.events] == ([] if cursor is third else ["t2"])
+
+
+@pytest.mark.parametrize(
+    "asked", [{"types": [EventType.NODE_GONE]}, {"whose": Whose("ann", "key_ann")}], ids=["types", "a user's"]
+)
+async def test_a_reader_that_is_up_to_date_is_not_cut_off(database, asked):
+    """What it does not ask for is forgotten: it has looked at that."""
+    reader = Reader(database, **asked)
+    for task_id in ("t0", "t1"):
+        await database.run(lambda c, task_id=task_id: create(c, task_id, user_id="bob"))
+        assert await reader.read() == []
+    everything = Reader(database)
+    await everything.read()
+    await database.run(lambda c: event_log.cut(c, everything.cursor))
+    assert not (await database.single(lambda c: event_log.read(c, reader.cursor, **asked))).is_reset
+    await database.run(lambda c: create(c, "hers", user_id="ann"))
+    await database.run(lambda c: rows.node(c, "g"))
+    await database.run(lambda c: c.execute("UPDATE gpus SET status = 'OFFLINE', gone_at = clock_timestamp()"))
+    await reader.read()
+    assert len(reader.events) == 1
+
+
+async def test_a_full_page_ends_with_its_last_event(database):
+    for task_id in ("t0", "t1"):
+        await database.run(lambda c, task_id=task_id: create(c, task_id))
+    page = await database.single(lambda c: event_log.read(c, None, limit=1))
+    assert page.until == page.of(page.events[0])
 
 
 async def test_now_is_behind_everything(database, engine):

@@ -184,6 +184,65 @@ async def test_events_go_in_the_order_of_their_log_and_leave_no_hole(database: D
         await connection.execute(rows.EMPTY)
 
 
+DATED = """
+    INSERT INTO event_log (xid, type, task_id, data, at)
+    SELECT i, 'task.created', i::text, '{}', clock_timestamp() + make_interval(days => days)
+      FROM unnest(CAST(%(days)s AS int[])) WITH ORDINALITY AS dated (days, i)
+    """
+
+
+@pytest.mark.parametrize(
+    ("days", "cut"),
+    [
+        ([-9, 9, 9, -9, 0, -9], [2, 2, 0]),
+        ([9, 9, 9, -9, -9], [2, 2, 1]),
+        ([9, 9, 9, 0, -9], [0]),
+        ([-9, 9, 9], [1, 0]),
+        ([9], [0]),
+    ],
+)
+async def test_an_event_in_the_future_is_as_old_as_the_next_one(
+    database: Database, engine: Sessions, days: list[int], cut: list[int]
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(rows.EMPTY)
+        await connection.execute(DATED, {"days": days})
+    assert [await database.run(lambda c: forget.events(c, DAY, 2)) for _ in cut] == cut
+    async with engine.begin() as connection:
+        await connection.execute(rows.EMPTY)
+
+
+async def delivery(life: Life, name: str, *, days: int, task_id: str | None = None) -> None:
+    """One in the state that is the first part of its name."""
+    await life.do(
+        "INSERT INTO deliveries (webhook_id, event_id, body, task_id, state, next_try_at, created_at)"
+        " SELECT 'w', %(name)s, '{}', %(task_id)s, state, CASE WHEN state = 'PENDING' THEN clock_timestamp() END,"
+        " clock_timestamp() - make_interval(days => %(days)s) FROM split_part(%(name)s, ' ', 1) AS state",
+        name=name, task_id=task_id, days=days,
+    )  # fmt: skip
+
+
+async def test_a_delivery_that_is_still_to_be_sent_stays(busy: Life) -> None:
+    await finished(busy, "old")
+    for state in ("PENDING", "DELIVERED", "DEAD"):
+        await delivery(busy, f"{state} of a task", days=2, task_id="old")
+        await delivery(busy, f"{state} old", days=2)
+        await delivery(busy, f"{state} older", days=4)
+    await delivery(busy, "DEAD young", days=0)
+    await two_days_ago(busy)
+
+    async def left() -> set[str]:
+        return set(await busy.connection.all(str, "SELECT event_id FROM deliveries"))
+
+    assert await forget.payloads(busy.connection, DAY) == 1
+    assert {one for one in await left() if one.endswith("task")} == {"PENDING of a task"}
+    pages = [await forget.deliveries(busy.connection, DAY, 2, pending=3 * DAY) for _ in range(4)]
+    assert pages == [2, 2, 1, 0]
+    assert await left() == {"PENDING of a task", "PENDING old", "DEAD young"}
+    assert await forget.tasks(busy.connection, DAY) == 1
+    assert await left() == {"PENDING old", "DEAD young"}
+
+
 async def test_bulk_operations_that_have_ended(life: Life) -> None:
     for name, state, days in (("old", "DONE", 2), ("young", "DONE", 0), ("running", "RUNNING", 2)):
         await life.do(

@@ -9,13 +9,14 @@ import pytest
 
 from infra.db.ops.api_keys import Caller
 from infra.db.session import Database
-from infra.db.transactions import change_webhook
+from infra.db.tasks import queries as task_queries
+from infra.db.transactions import change_webhook, retry_task
 from infra.db.webhooks import due, subscriptions
 from infra.db.webhooks.subscriptions import MOST, NewWebhook
 from infra.webhooks import signing
 from tests.db import rows
 from tests.db.sessions import Session
-from workflows.domain.errors import TooManySecrets, TooManyWebhooks
+from workflows.domain.errors import NotInThisState, TooManySecrets, TooManyWebhooks
 from workflows.domain.role import Role
 
 BY = Caller("k", Role.USER, "u", "k")
@@ -169,3 +170,48 @@ async def test_limits(database: Database) -> None:
     assert len(await database.run(lambda c: subscriptions.secrets(c, "w0"))) == subscriptions.MOST_SECRETS
     with pytest.raises(TooManySecrets):
         await database.run(lambda c: change_webhook.rotate(c, BY, "w0", signing.new_secret()))
+
+
+async def test_a_result_that_is_purged_is_not_sent_as_null(database: Database) -> None:
+    await make(database, webhook("mine"))
+
+    async def ended(c: Any) -> None:
+        await rows.node(c, "g")
+        await rows.task(c, "t", user_id="u")
+        await rows.attempt(c, "t", gpu_id="g", attempt=1)
+        await c.execute("INSERT INTO task_results (task_id, attempt, gpu_id, result) VALUES ('t', 1, 'g', 'null')")
+        await c.execute("UPDATE tasks SET purged_at = clock_timestamp() WHERE task_id = 't'")
+
+    await database.run(ended)
+    await log(database, {"user_id": "u", "task_id": "t"})
+    (one,) = (await database.run(lambda c: due.take(c, "mine", [], []))).due
+    assert b'"data":{}' in one.body
+
+
+async def test_a_disabled_secret_is_known_and_a_new_one_enables_it(database: Database) -> None:
+    new = webhook("tasks", url=None)
+    assert await database.run(lambda c: change_webhook.set_secret_of_tasks(c, BY, new)) == "tasks"
+
+    async def task(c: Any) -> None:
+        await rows.task(c, "t")
+        await c.execute("UPDATE tasks SET webhook = 'https://a.example/', webhook_id = 'tasks'")
+
+    await database.run(task)
+
+    async def states() -> tuple[Any, Any]:
+        signer = await database.single(lambda c: subscriptions.of_tasks(c, "u"))
+        original = await database.single(lambda c: task_queries.original(c, "t"))
+        assert signer is not None
+        assert original is not None
+        if original.webhook_state == "ACTIVE":
+            assert retry_task.again("t", original, BY, None).webhook_id == "tasks"
+        else:
+            with pytest.raises(NotInThisState, match="webhook"):
+                retry_task.again("t", original, BY, None)
+        return (signer.state, signer.disabled_because), original.webhook_state
+
+    assert await states() == (("ACTIVE", None), "ACTIVE")
+    await database.run(lambda c: change_webhook.disable(c, BY, "tasks", "KEY"))
+    assert await states() == (("DISABLED", "KEY"), "DISABLED")
+    assert await database.run(lambda c: change_webhook.set_secret_of_tasks(c, BY, new)) == "tasks"
+    assert await states() == (("ACTIVE", None), "ACTIVE")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from infra.temporal import schedules
 from infra.temporal.schedules import RETENTION
 from tests.conftest import eventually
 from tests.e2e.inside import select
+from workflows.retention import RetentionWorkflow
 
 AGE = """
     UPDATE tasks SET created_at = created_at - age, started_at = started_at - age, completed_at = completed_at - age
@@ -63,3 +65,19 @@ async def test_a_task_without_its_payload_is_not_retried(api, stack, temporal):
 
     await eventually(is_forgotten)
     await api.ask("POST", f"/tasks/{task_id}/retry", code=400)
+
+
+async def test_a_pause_of_a_schedule_outlives_the_start_of_a_worker(temporal):
+    async def registered(interval_s):
+        await schedules._register(temporal, "paused_by_a_person", RetentionWorkflow, "nobody", interval_s)
+        return (await handle.describe()).schedule
+
+    handle = temporal.get_schedule_handle("paused_by_a_person")
+    assert not (await registered(3600)).state.paused
+    try:
+        await handle.pause(note="maintenance")
+        schedule = await registered(7200)
+        assert (schedule.state.paused, schedule.state.note) == (True, "maintenance")
+        assert [each.every.total_seconds() for each in schedule.spec.intervals] == [7200]
+    finally:
+        await handle.delete()

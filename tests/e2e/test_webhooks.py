@@ -266,7 +266,8 @@ async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret
     async with Receiver() as receiver:
         task = {"taskType": 793, "userId": "user_of_tasks", "app": "a", "payload": "{}", "webhook": receiver.url("/t")}
         await caller.post("/tasks", task, code=400)  # there is no secret yet
-        secret = (await caller.post("/webhooks/secret"))["secret"]
+        signer = await caller.post("/webhooks/secret")
+        secret = signer["secret"]
         await caller.post("/tasks", task | {"webhook": "https://10.0.0.1/"}, code=403)
         await caller.post("/tasks", task | {"webhook": "ftp://a.example/"}, code=400)
         made = [await caller.post("/tasks", task)]
@@ -275,6 +276,8 @@ async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret
             await api.say(await node.next_put(), "FAILED", "boom", rejected=True)
         came = await got(receiver, 2)
         assert {json.loads(each.body)["taskId"] for each in came} == {one["taskId"] for one in made[:2]}
+        listed = await caller.get(f"/webhooks/{signer['webhookId']}/deliveries")
+        assert {one["eventId"] for one in listed} == {each.id for each in came}
         again = (await caller.post("/webhooks/secret"))["secret"]
         retried = await caller.post(f"/tasks/{made[0]['taskId']}/retry")
         await api.succeed(await node.next_put(), {"n": 1})

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from api.routes import streams
 from infra.db.ops.event_log import Cursor, Event, Page
 from infra.events import hub as hubs
 from infra.events.allowance import Allowance, Spent
 from infra.events.hub import ALL, Hub, Subscription
+from tests.conftest import eventually
 
 
 def event(place: int, task_id: str = "t", *, type_: str = "task.started", user_id: str = "u") -> Event:
@@ -27,6 +30,7 @@ class Log:
         self.keys = {"k"}
         self.is_reset = False
         self.reads = 0
+        self.looked = Cursor("00000000", 0, 0)
 
     async def single(self, work: Callable[[Any], Any]) -> Any:
         name = getattr(work, "func", work).__name__
@@ -36,7 +40,9 @@ class Log:
             return self.keys
         self.reads += 1
         after = work.keywords["after"]  # type: ignore[attr-defined]
-        return Page(after, self.is_reset, [one for one in self.events if one.xid > after.xid])
+        found = [one for one in self.events if one.xid > after.xid]
+        last = [Cursor("00000000", one.xid, one.id) for one in found[-1:]]
+        return Page(after, self.is_reset, found, max(after, self.looked, *last))
 
 
 @pytest.fixture
@@ -141,3 +147,28 @@ def test_an_allowance_counts_by_lineage_and_in_all():
     first.give_back()
     first.give_back()
     allowance.take("a", 2)
+
+
+async def test_a_subscriber_without_events_knows_how_far_the_log_was_read(hub, log):
+    async with hub.subscribe([("task", "t1")], "k") as one, hub.subscribe([ALL], "k") as other:
+        one.listen()
+        other.listen()
+        log.events = [event(5, "t2")]
+        assert await got(other, 1) == [5]
+        log.looked = Cursor("00000000", 7, 7)
+        await eventually(lambda: asyncio.sleep(0, one.taken == log.looked))
+        log.events.append(event(8, "t1"))
+        await eventually(lambda: asyncio.sleep(0, one.taken is None))  # the event is not taken yet
+        assert await got(one, 1) == [8]
+        one.begins_behind(Cursor("00000000", 100, 0))  # read from the log already
+        assert one.taken is None
+
+
+async def test_a_ping_has_the_id_to_resume_after(hub, log, monkeypatch):
+    monkeypatch.setattr(streams, "PING_S", 0.001)
+    async with hub.subscribe([("task", "t1")], "k") as one:
+        one.listen()
+        log.looked = Cursor("00000000", 7, 7)
+        await eventually(lambda: asyncio.sleep(0, one.taken == log.looked))
+        async with aclosing(streams._live(one)) as frames:
+            assert await anext(frames) == b": ping\nid: evt_00000000_7_7\n\n"

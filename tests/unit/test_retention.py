@@ -6,9 +6,11 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from activities.retention import BUSY_REST, REST, RetentionSteps
+from infra.db.session import DatabaseSilent
 from infra.settings import Settings
 
 LEFT = {"tasks": 5, "payloads": 0, "operations": 0, "events": 1, "deliveries": 3, "nodes": 2, "alerts": 1, "audit": 9}
@@ -21,6 +23,9 @@ class Rows:
         self.left = dict(LEFT)
         self.busy = busy
         self.periods: dict[str, timedelta] = {}
+        self.fails: dict[str, Exception] = {}
+        self.most = 10**6
+        self.pages: list[int] = []
 
     async def run(self, work: Any) -> Any:
         return await work(self)
@@ -43,11 +48,16 @@ def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def steps(rows: Rows, **options: Any) -> RetentionSteps:
-    found = RetentionSteps(rows, Settings(), page=2, **options)  # type: ignore[arg-type]
+def steps(rows: Rows, page: int = 2, **options: Any) -> RetentionSteps:
+    found = RetentionSteps(rows, Settings(), page=page, **options)  # type: ignore[arg-type]
 
     def of(kind: str) -> Any:
         async def forget(_: Any, period: timedelta, page: int) -> int:
+            if kind in rows.fails:
+                raise rows.fails[kind]
+            if page > rows.most:
+                raise psycopg.errors.QueryCanceled
+            rows.pages.append(page)
             count = min(page, rows.left[kind])
             rows.left[kind] -= count
             rows.periods[kind] = period
@@ -89,3 +99,18 @@ async def test_a_run_leaves_the_rest_to_the_next_one_and_starves_no_kind(rests: 
     assert rows.left["audit"]
     assert set(forgotten) == {"tasks", "events", "deliveries", "nodes", "alerts", "audit"}
     assert rests
+
+
+async def test_a_kind_that_fails_stops_no_other_one(rests: list[float]) -> None:
+    rows = Rows()
+    rows.fails = {"tasks": ValueError("broken"), "events": DatabaseSilent("no answer")}
+    with pytest.raises(ValueError, match="broken"):
+        await steps(rows).forget_all()
+    assert {kind for kind, count in rows.left.items() if count} == {"tasks", "events"}
+
+
+async def test_a_page_that_takes_too_long_is_halved(rests: list[float]) -> None:
+    rows = Rows()
+    rows.most = 2
+    assert sum((await steps(rows, page=8).forget_all()).values()) == sum(LEFT.values())
+    assert set(rows.pages) == {2}

@@ -19,7 +19,8 @@ from infra.nodes.own_services import OwnServices
 from infra.settings import Settings
 from infra.webhooks import signing
 from infra.webhooks.addresses import ReceiverAddresses
-from infra.webhooks.sender import AT_ONCE, Answer, Sender, Trouble
+from infra.webhooks.names import NotBegun
+from infra.webhooks.sender import AT_ONCE, MOST_READ, Answer, Sender, Trouble
 from infra.webhooks.target import parse
 from tests.conftest import eventually
 from tests.lying_dns import LyingDns
@@ -97,12 +98,25 @@ async def test_an_endless_answer_is_not_read(make: Make) -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 @pytest.mark.parametrize(("value", "least", "most"), [("7", 7, 7), ("999999999999", 86_400, 86_400), ("soon", 0, 0),
-                                                      ("-5", 0, 0), ("6 Nov 99999999999999999999 08:49:37 GMT", 0, 0),
-                                                      (None, 50, 60)])  # fmt: skip
+                                                      ("-5", 0, 0), (None, 50, 60),
+                                                      ("6 Nov 99999999999999999999 08:49:37 GMT", 0, 0),
+                                                      ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400, 86_400)])  # fmt: skip
 async def test_a_receiver_that_asks_for_time(make: Make, status: int, value: str, least: float, most: float) -> None:
     header = value or formatdate(time.time() + 60, usegmt=True)
     async with Receiver(status, header=f"Retry-After: {header}\r\n") as receiver:
         assert least <= (await send(make(), receiver.url())).retry_after_s <= most
+
+
+HINT = "HTTP/1.1 103 Early Hints\r\n\r\n"
+
+
+@pytest.mark.parametrize(("before", "header"), [(3000 * HINT, ""), ("", f"X: {'x' * 8000}\r\n" * 10)])
+async def test_the_head_of_an_answer_is_bounded(make: Make, before: str, header: str) -> None:
+    assert len(before + header) > MOST_READ
+    async with Receiver(before=before, header=header) as receiver:
+        assert await send(make(), receiver.url()) == Answer(trouble=Trouble.CONNECTION)
+    async with Receiver(before=3 * HINT) as receiver:
+        assert (await send(make(), receiver.url())).is_accepted
 
 
 async def test_others_are_not_given_time(make: Make) -> None:
@@ -160,6 +174,16 @@ async def test_a_name_that_nobody_knows(make: Make) -> None:
         raise OSError("Name or service not known")
 
     assert (await send(make(names=nobody), "https://gone.example/")).trouble is Trouble.NAME
+
+
+async def test_a_try_counts_only_if_its_look_up_has_begun(make: Make) -> None:
+    async def no_thread(_: str) -> list[str]:
+        raise NotBegun
+
+    sender = make(names=no_thread)
+    assert await send(sender, "https://busy.example/") == Answer(trouble=Trouble.TIMEOUT, counts=False)
+    with pytest.raises(TimeoutError):
+        await sender.check(parse("https://busy.example/"))
 
 
 INSIDE = (

@@ -29,6 +29,11 @@ BAD = {
     "an address with a dot": "https://127.0.0.1./",
     "a zone": "https://[fe80::1%25eth0]/",
     "half an address": "https://[::1/",
+    "an empty label": "https://a..b/",
+    "an empty first label": "https://.example.com/",
+    "two dots at the end": "https://example.com../",
+    "a long label": f"https://{'a' * 64}.example/",
+    "a long name": f"https://{'a.' * 126}aa/",
     "a length": "https://example.com/" + "x" * (MAX_URL - 19),
 }
 
@@ -48,4 +53,6 @@ def test_what_is_one() -> None:
     assert (target.scheme, target.host, target.port) == ("https", "example.com", 8443)
     assert str(target.url) == "https://example.com:8443/a%2Fb?c=d"
     assert parse("https://[2606:4700::1111]/").ip == "2606:4700::1111"
+    assert parse(f"https://{'a' * 63}.example./").host == f"{'a' * 63}.example."
+    assert parse(f"https://{'a.' * 126}a/").is_usual
     assert parse("https://münchen.example/").host == "xn--mnchen-3ya.example"

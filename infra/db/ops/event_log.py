@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from infra.db import clock
 from infra.db.connection import Connection, columns
 from workflows.domain.event import OF_USERS, EventType
 
@@ -26,7 +27,7 @@ class BadCursor(ValueError):
     """A text that is no cursor."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Cursor:
     """A place in a log. Its text is the public id of the event there."""
 
@@ -67,16 +68,13 @@ class Page:
     """Events after a cursor, in order.
 
     `since` is the cursor, or, where that is of another log or older than what is kept, the beginning of the log; then
-    `is_reset`. `until` is the cursor to go on with.
+    `is_reset`. `until` is the cursor to go on with: the last event of a full page, else where the reading has looked.
     """
 
     since: Cursor
     is_reset: bool
     events: list[Event]
-
-    @property
-    def until(self) -> Cursor:
-        return self.of(self.events[-1]) if self.events else self.since
+    until: Cursor
 
     def of(self, event: Event) -> Cursor:
         """The public id of one of the events."""
@@ -97,6 +95,7 @@ class _Row(Event):  # without an event the fields of one are null
     from_xid: int
     from_id: int
     is_reset: bool
+    looked_xid: int
 
 
 # A dump that is restored elsewhere has another system or database; its transactions are counted from the start.
@@ -109,13 +108,15 @@ DONE = "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
 _NEXT = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
 _LOG = f"""
     WITH log AS MATERIALIZED (
-        SELECT log, is_reset, CASE WHEN goes_on THEN %(xid)s ELSE cut_xid END AS from_xid,
+        SELECT log, is_reset, {DONE} - 1 AS looked_xid, CASE WHEN goes_on THEN %(xid)s ELSE cut_xid END AS from_xid,
                CASE WHEN goes_on THEN %(id)s ELSE cut_id END AS from_id
           FROM (SELECT *, CAST(%(log)s AS text) IS NOT NULL AND NOT fits AS is_reset, COALESCE(fits, false) AS goes_on
                   FROM (SELECT *, %(log)s = log AND (CAST(%(xid)s AS bigint), CAST(%(id)s AS bigint))
                                   >= (cut_xid, cut_id) AND %(xid)s < {_NEXT} AS fits
                           FROM (SELECT {_NAME} AS log, cut_xid, cut_id FROM event_log_state) named) compared) decided)
     """
+_LAST_ID = 2**59
+"""Behind every event of a transaction."""
 _BEHIND = f"(xid, id) > (log.from_xid, log.from_id) AND xid < {DONE}"
 
 
@@ -133,7 +134,7 @@ def _of_types(where: str) -> str:
 
 def _reading(source: str) -> str:
     return (
-        f"{_LOG} SELECT log, from_xid, from_id, is_reset, {columns(Event)}"
+        f"{_LOG} SELECT log, from_xid, from_id, is_reset, looked_xid, {columns(Event)}"
         f" FROM log LEFT JOIN LATERAL (SELECT * FROM {source} e ORDER BY xid, id LIMIT %(limit)s) e ON true"
         " ORDER BY xid, id"
     )
@@ -146,7 +147,7 @@ _OF_USER = _reading(
     f" {_of_types('lineage = %(lineage)s AND user_id IS DISTINCT FROM %(owner)s')})"
 )
 _OF_TASK = _reading(_some("task_id = %(task_id)s"))
-_NOW = f"SELECT {_NAME} AS log, {DONE} - 1 AS xid, CAST({2**59} AS bigint) AS id FROM event_log_state"
+_NOW = f"SELECT {_NAME} AS log, {DONE} - 1 AS xid, CAST({_LAST_ID} AS bigint) AS id FROM event_log_state"
 
 
 async def now(connection: Connection) -> Cursor:
@@ -183,14 +184,30 @@ async def _page(connection: Connection, statement: str, after: Cursor | None, va
     rows = await connection.all(_Row, statement, values | place)
     first = rows[0]
     events: list[Event] = [row for row in rows if row.id is not None]
-    return Page(Cursor(first.log, first.from_xid, first.from_id), first.is_reset, events)
+    since = Cursor(first.log, first.from_xid, first.from_id)
+    if len(events) < values["limit"]:
+        until = max(since, Cursor(first.log, first.looked_xid, _LAST_ID))
+    else:
+        until = Cursor(first.log, events[-1].xid, events[-1].id)
+    return Page(since, first.is_reset, events, until)
 
 
+# The time of an event in the future is unknown: it is as old as the first one behind it whose time is known.
 _LAST_OLD = f"""
-    SELECT '' AS log, xid, id
-      FROM (SELECT xid, id, bool_and(at < %(limit)s) OVER (ORDER BY xid, id) AS is_old
-              FROM (SELECT xid, id, at FROM event_log WHERE xid < {DONE} ORDER BY xid, id LIMIT %(page)s) page) prefix
-     WHERE is_old ORDER BY xid DESC, id DESC LIMIT 1
+    WITH page AS MATERIALIZED (
+         SELECT xid, id, at FROM event_log WHERE xid < {DONE} ORDER BY xid, id LIMIT %(page)s),
+         last AS (SELECT xid, id FROM page ORDER BY xid DESC, id DESC LIMIT 1),
+         behind AS (
+         SELECT e.xid, e.id, e.at FROM event_log e, last
+          WHERE (e.xid, e.id) > (last.xid, last.id) AND e.xid < {DONE} AND e.at <= {clock.NOW}
+          ORDER BY e.xid, e.id LIMIT 1),
+         old AS (
+         SELECT xid, id
+           FROM (SELECT *, bool_and({clock.long_ago("at", "%(period)s")}) OVER (ORDER BY xid, id) AS is_prefix
+                   FROM (TABLE page UNION ALL TABLE behind) seen) marked
+          WHERE is_prefix AND at <= {clock.NOW} ORDER BY xid DESC, id DESC LIMIT 1)
+    SELECT '' AS log, page.xid, page.id FROM page, old WHERE (page.xid, page.id) <= (old.xid, old.id)
+     ORDER BY page.xid DESC, page.id DESC LIMIT 1
     """
 _CUT = """
     WITH state AS (
@@ -204,7 +221,7 @@ async def cut(connection: Connection, up_to: Cursor) -> int:
     return await connection.execute(_CUT, {"xid": up_to.xid, "id": up_to.id})
 
 
-async def cut_old(connection: Connection, limit: datetime, page: int) -> int:
-    """Forget events from the beginning of the log up to the first one after `limit`, at most `page`."""
-    last = await connection.one_or_none(Cursor, _LAST_OLD, {"limit": limit, "page": page})
+async def cut_old(connection: Connection, period: timedelta, page: int) -> int:
+    """Forget events from the beginning of the log up to the first one younger than `period`, at most `page`."""
+    last = await connection.one_or_none(Cursor, _LAST_OLD, {"period": period, "page": page})
     return 0 if last is None else await cut(connection, last)

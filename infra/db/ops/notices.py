@@ -84,7 +84,7 @@ async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | 
     wanted = [one for one in page.events if _LEVELS.index(AlertLevel(one.data["level"])) <= _LEVELS.index(level)]
     if not wanted:
         if page.events or now - kept.at > MOVES:
-            await _write(connection, digest, Place(str(page.until if page.events else end)))
+            await _write(connection, digest, Place(str(page.until)))
         return None
     if now < wanted[0].at + timedelta(seconds=TOGETHER_S) and wanted[0].at <= now:
         return None

@@ -93,6 +93,7 @@ class Original:
     group_id: str | None
     webhook: str | None
     webhook_id: str | None
+    webhook_state: str | None  # null if it is forgotten
     expires_at: datetime | None
     deadline: datetime | None
     app_granted: bool
@@ -151,6 +152,7 @@ _OWNERS = "SELECT user_id, lineage, event_seq FROM tasks WHERE task_id = ANY (%(
 _ORIGINAL = """
     SELECT user_id, lineage, status, task_type, app, priority, payload, purged_at IS NOT NULL AS purged, env,
            timeout_ms, max_retries, flow, group_id, webhook, webhook_id,
+           (SELECT state FROM webhooks w WHERE w.webhook_id = t.webhook_id) AS webhook_state,
            clock_timestamp() + (expires_at - created_at) AS expires_at,
            CASE WHEN deadline > clock_timestamp() THEN deadline END AS deadline,
            EXISTS (SELECT FROM key_grants g

@@ -55,9 +55,9 @@ async def set_secret_of_tasks(connection: Connection, by: By, new: NewWebhook) -
         await subscriptions.add(connection, new)
         await audit.record(connection, by, Action.WEBHOOK_CREATE, new.webhook_id, "tasks")
         return new.webhook_id
-    await rotate(connection, by, known, new.secret)
-    await subscriptions.set_state(connection, known, "ACTIVE")
-    return known
+    await rotate(connection, by, known.webhook_id, new.secret)
+    await subscriptions.set_state(connection, known.webhook_id, "ACTIVE")
+    return known.webhook_id
 
 
 async def disable(connection: Connection, by: By, webhook_id: str, because: str) -> bool:

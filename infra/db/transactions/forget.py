@@ -43,12 +43,13 @@ _PURGE = (
     "UPDATE tasks SET payload = '', purged_at = clock_timestamp() WHERE task_id = ANY (%(ids)s)",
     "UPDATE task_results SET result = 'null' WHERE task_id = ANY (%(ids)s)",
     "DELETE FROM late_reports WHERE task_id = ANY (%(ids)s)",
-    "DELETE FROM deliveries WHERE task_id = ANY (%(ids)s)",  # their bodies hold results
+    "DELETE FROM deliveries WHERE task_id = ANY (%(ids)s) AND state <> 'PENDING'",  # their bodies hold results
 )
 _AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log ORDER BY id LIMIT %(page)s) AND at < %(limit)s"
 _DELIVERIES = (
-    "DELETE FROM deliveries WHERE delivery_id IN (SELECT delivery_id FROM deliveries ORDER BY delivery_id"
-    " LIMIT %(page)s) AND created_at < %(limit)s"
+    "DELETE FROM deliveries WHERE delivery_id IN (SELECT delivery_id FROM deliveries"
+    " WHERE state <> 'PENDING' OR created_at < %(pending)s ORDER BY delivery_id LIMIT %(page)s)"
+    " AND created_at < %(limit)s"
 )
 _ALERTS = (
     "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts ORDER BY seq LIMIT %(page)s) AND raised_at < %(limit)s"
@@ -83,9 +84,10 @@ async def audit(connection: Connection, period: timedelta, page: int = PAGE) -> 
     return await connection.execute(_AUDIT, {"limit": await _limit(connection, period), "page": page})
 
 
-async def deliveries(connection: Connection, period: timedelta, page: int = PAGE) -> int:
-    """Forget deliveries that are older than `period`, also those that never arrived. Returns their number."""
-    return await connection.execute(_DELIVERIES, {"limit": await _limit(connection, period), "page": page})
+async def deliveries(connection: Connection, period: timedelta, page: int = PAGE, *, pending: timedelta) -> int:
+    """Forget deliveries that are older than `period`; those still to send, than `pending`. Returns their number."""
+    limits = {"limit": await _limit(connection, period), "pending": await _limit(connection, pending)}
+    return await connection.execute(_DELIVERIES, limits | {"page": page})
 
 
 async def alerts(connection: Connection, period: timedelta, page: int = PAGE) -> int:
@@ -95,7 +97,7 @@ async def alerts(connection: Connection, period: timedelta, page: int = PAGE) ->
 
 async def events(connection: Connection, period: timedelta, page: int = PAGE) -> int:
     """Forget events older than `period`, in the order of their log and without a hole. Returns their number."""
-    return await event_log.cut_old(connection, await _limit(connection, period), page)
+    return await event_log.cut_old(connection, period, page)
 
 
 async def operations(connection: Connection, period: timedelta, page: int = PAGE) -> int:

@@ -9,14 +9,19 @@ from infra.db.ops.api_keys import Caller
 from infra.db.tasks.identity import new_task_id
 from infra.db.tasks.new_task import NewTask
 from infra.db.tasks.queries import Original
+from workflows.domain.errors import NotInThisState
 from workflows.domain.priority import queue_class
 from workflows.domain.task import TaskStatus
 
+_OF_SECRET = {"DISABLED": "任务的 webhook 密钥已停用，需要先通过 POST /webhooks/secret 重新生成"}
+_FORGOTTEN = "任务的 webhook 密钥已删除，无法重试"
 RETRIED = (TaskStatus.FAILED, TaskStatus.TIMEOUT)
 
 
 def again(task_id: str, original: Original, by: Caller, idempotency_key: str | None) -> NewTask:
-    """The new task. `idempotency_key` is one of the task's lineage (`key_among`)."""
+    """The new task. `idempotency_key` is one of the task's lineage (`key_among`). Raises NotInThisState."""
+    if original.webhook is not None and original.webhook_state != "ACTIVE":
+        raise NotInThisState(_OF_SECRET.get(original.webhook_state or "", _FORGOTTEN))
     return NewTask(
         task_id=new_task_id(),
         task_type=original.task_type,

@@ -103,6 +103,7 @@ _DUE = f"""
              WHERE d.host <> ALL (CAST(%(full)s AS text[]))) d
       LEFT JOIN event_log e ON e.xid = d.event_xid AND e.id = d.event_no
       LEFT JOIN task_results r ON r.task_id = e.task_id AND e.type = 'task.ended' AND d.body IS NULL
+            AND EXISTS (SELECT FROM tasks t WHERE t.task_id = r.task_id AND t.purged_at IS NULL)
      WHERE d.place <= {AT_ONCE} ORDER BY d.next_try_at, d.delivery_id LIMIT {5 * AT_ONCE}
     """
 _WRITE_BODY = """

@@ -47,6 +47,15 @@ class NewWebhook:
     secret: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Signer:
+    """The webhook that signs for an owner's tasks."""
+
+    webhook_id: str
+    state: str
+    disabled_because: str | None
+
+
 _IS_THERE = "state <> 'DELETED'"
 _GET = f"SELECT {columns(Webhook)} FROM webhooks WHERE webhook_id = %(webhook_id)s AND {_IS_THERE}"
 _LISTED = f"{_IS_THERE} AND url IS NOT NULL AND (CAST(%(owner)s AS text) IS NULL OR owner = %(owner)s)"
@@ -55,7 +64,7 @@ _PAGE = (
     " LIMIT %(limit)s OFFSET %(offset)s"
 )
 _COUNT = f"SELECT count(*) FROM webhooks WHERE {_LISTED}"
-_OF_TASKS = f"SELECT webhook_id FROM webhooks WHERE owner = %(owner)s AND url IS NULL AND {_IS_THERE}"
+_OF_TASKS = f"SELECT {columns(Signer)} FROM webhooks WHERE owner = %(owner)s AND url IS NULL AND {_IS_THERE}"
 _INSERT = """
     INSERT INTO webhooks (webhook_id, owner, lineage, sees_all, url, events, description)
     VALUES (%(webhook_id)s, %(owner)s, %(lineage)s, %(sees_all)s, %(url)s, %(events)s, %(description)s)
@@ -95,9 +104,9 @@ async def count(connection: Connection, owner: str) -> int:
     return await connection.one(int, _COUNT, {"owner": owner})
 
 
-async def of_tasks(connection: Connection, owner: str) -> str | None:
+async def of_tasks(connection: Connection, owner: str) -> Signer | None:
     """The webhook that signs for the tasks of an owner, or None."""
-    return await connection.one_or_none(str, _OF_TASKS, {"owner": owner})
+    return await connection.one_or_none(Signer, _OF_TASKS, {"owner": owner})
 
 
 async def add(connection: Connection, new: NewWebhook) -> None:
