@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from api.console import system_words
 from api.console.texts import N_
 
 
@@ -58,7 +59,7 @@ def detail_of(cause: str | None, message: str, language: str) -> str:
     pattern = _DETAILS.get((cause or "").partition(":")[0])
     if language == "zh" or pattern is None or (found := re.search(pattern, message, re.DOTALL)) is None:
         return message
-    return " · ".join(filter(None, found.groups()))
+    return " · ".join(system_words.said(language, one) or "" for one in found.groups() if one)
 
 
 def type_of(cause: str | None) -> str | None:

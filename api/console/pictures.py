@@ -1,8 +1,9 @@
-"""The pictures in a task's result, each at an address of its own, so that a page stays small."""
+"""The pictures in a task's input and result, each at an address of its own, so that a page stays small."""
 
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,12 +15,18 @@ from api.http.errors import Forbidden, NotFound, Unauthorized
 from api.middleware.authentication import caller_in
 from api.routes import access
 from infra.db.tasks import queries
+from infra.db.tasks.queries import Task
 from infra.json.off_loop import off_loop
 from infra.json.strict_json import UNPRINTABLE
 
+_DOCUMENTS: dict[str, Callable[[Task], str | None]] = {
+    "input": lambda task: task.payload,
+    "result": lambda task: task.result,
+}
+
 
 async def picture(request: Request) -> Response:
-    """A picture by its number in the result. Raises Unauthorized, Forbidden, TaskNotFound, NotFound."""
+    """A picture by its number in one of a task's documents. Raises Unauthorized, Forbidden, TaskNotFound, NotFound."""
     caller = caller_in(request.scope)
     if caller is None:
         raise Unauthorized
@@ -27,15 +34,16 @@ async def picture(request: Request) -> Response:
         raise Forbidden
     context: Context = request.app.state.context
     task_id, number = request.path_params["task_id"], request.path_params["number"]
-    if UNPRINTABLE.search(task_id):
+    of = _DOCUMENTS.get(request.path_params["document"])
+    if of is None or UNPRINTABLE.search(task_id):
         raise NotFound
-    result = (await access.read_task(context, caller, task_id, queries.get)).result or ""
-    found = await off_loop.run(len(result), lambda: _decoded(result, number))
+    text = of(await access.read_task(context, caller, task_id, queries.get)) or ""
+    found = await off_loop.run(len(text), lambda: _decoded(text, number))
     return Response(found[1], media_type=found[0], headers={"Cache-Control": "no-store"})
 
 
-def _decoded(result: str, number: int) -> tuple[str, bytes]:
-    pictures = documents.read(result).pictures
+def _decoded(text: str, number: int) -> tuple[str, bytes]:
+    pictures = documents.read(text).pictures
     if number >= len(pictures):
         raise NotFound
     try:

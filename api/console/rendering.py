@@ -8,19 +8,21 @@ import secrets
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api.console import alert_words, assets, marks, timeline
+from api.console import alert_words, assets, marks, system_words, timeline
 from api.console.page import Asked, Page
 from api.console.paging import with_query
 from api.console.texts import LANGUAGES, ROLES, translations
 
 LONGEST = 120
 """Characters of a name that are shown at most; the whole is in its title."""
+FOLDED = 300
+"""Characters from which a text that is shown whole is folded."""
 _MARK = secrets.token_hex(8)
 _PLACE = re.compile(f"\x00{_MARK}.([0-9]+)\x00")
 """A placeholder. Nobody else can write one."""
@@ -101,6 +103,7 @@ def environment(language: str) -> Environment:
     )
     env.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]  # of the extension
     env.filters |= {"number": number, "middle": middle, "name": name, "ago": moment, "duration": duration}
+    env.filters |= {"whole": whole, "said": partial(system_words.said, language)}
     env.globals |= {
         "mark_of": marks.mark_of,
         "of_task": marks.of_task,
@@ -150,6 +153,16 @@ def name(value: str | None) -> Markup:
         return Markup('<span class="none">–</span>')
     shown = _TURNS.sub("\ufffd", value if len(value) <= LONGEST else value[: LONGEST - 1] + "…")
     return Markup('<bdi title="{}">{}</bdi>').format(_bounded(value), shown)
+
+
+def whole(value: str) -> Markup:
+    """Somebody else's words, isolated as a name is, but uncut and in their lines; long ones are folded."""
+    shown = _TURNS.sub("\ufffd", value)
+    if len(shown) <= FOLDED:
+        return Markup('<bdi class="uncut">{}</bdi>').format(shown)
+    return Markup(
+        '<details class="folded"><summary><bdi>{}…</bdi></summary><bdi class="uncut">{}</bdi></details>'
+    ).format(shown[: LONGEST - 1], shown)
 
 
 def _bounded(value: str) -> str:

@@ -51,7 +51,7 @@ def install(app: FastAPI, context: Context) -> None:
     add("/links", sign_in.link, "POST")
     add("/preferences", sign_in.prefer, "POST")
     add("/live", _live(context, screens))
-    add("/tasks/{task_id}/pictures/{number:int}", pictures.picture)
+    add("/tasks/{task_id}/pictures/{document}/{number:int}", pictures.picture)
     for page in PAGES:
         add(page.path, _page(context, screens, page))
     add("", _first)

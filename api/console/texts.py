@@ -28,7 +28,7 @@ def N_(text: str) -> str:
     return text
 
 
-ROLES = {Role.ADMIN: N_("Administrator"), Role.OPERATOR: N_("Operator"), Role.USER: N_("User")}
+ROLES = {Role.ADMIN: N_("Administrator"), Role.OPERATOR: N_("Operator"), Role.USER: N_("User"), Role.NODE: N_("Node")}
 
 
 @cache

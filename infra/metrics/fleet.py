@@ -107,10 +107,11 @@ async def read(connection: Connection, instance_timeout_s: float) -> Fleet:
     """The fleet now: some statements, each of which costs as much as there are types, nodes or instances."""
     counts = await counters.read(connection)
     queued = {task_type for (task_type, status), n in counts.tasks.items() if status == TaskStatus.QUEUED and n > 0}
+    waiting = await oldest(connection, [one for one in _named(counts) if one in queued])
     return Fleet(
         counts=counts,
         measures=await measures.read(connection),
-        oldest_s=await oldest(connection, [one for one in _named(counts) if one in queued]),
+        oldest_s={kind: one.waited_s for kind, one in waiting.items()},
         nodes=await usage.nodes(connection),
         instances=await instances.list_all(connection, instance_timeout_s),
         monitor_age_s=await health.monitor_age_s(connection),

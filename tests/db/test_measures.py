@@ -220,7 +220,18 @@ async def test_a_scrape_reads_no_large_table_in_whole(database: Database, connec
          WHERE display_id IN (SELECT display_id FROM tasks WHERE task_type = 2 AND status = 'QUEUED'
                                ORDER BY display_id LIMIT 30)"""
     await connection.execute(claimed)
-    assert (await oldest.oldest(connection, [2]))[2] == pytest.approx(3600, abs=60)
+    assert (await oldest.oldest(connection, [2]))[2].waited_s == pytest.approx(3600, abs=60)
+
+
+async def test_the_oldest_has_waited_longest_not_lived_longest(connection: Session) -> None:
+    """A retry waits anew; between its attempts it waits for nothing."""
+    for task_id, minutes in (("retried", 1), ("waits", 9), ("new", 5)):
+        since = rows.Sql(f"clock_timestamp() - interval '{minutes} min'")
+        await rows.task(connection, task_id, task_type=2, waiting_since=since)
+    await rows.task(connection, "rests", task_type=3)
+    found = await oldest.oldest(connection, [2, 3])
+    assert (found[2].task_id, list(found)) == ("waits", [2])
+    assert found[2].waited_s == pytest.approx(540, abs=60)
 
 
 async def test_a_plan_for_any_place_reads_no_large_table_in_whole(connection: Session) -> None:

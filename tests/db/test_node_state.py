@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from infra.db.nodes import queries as node_queries
 from infra.db.transactions import node_state
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
@@ -31,6 +32,19 @@ async def test_a_faulty_node_that_leaves_and_comes_back_is_faulty_until_it_is_re
     assert await life.running() == {"t": "n"}
     await leave_and_come_back(life, "n")
     assert (await life.gpu("n")).status == "ACTIVE"
+
+
+async def test_a_node_that_is_gone_is_known_as_such(life):
+    await life.node("n", [1])
+    await life.node("stays", [1])
+    assert await node_queries.gone(life.connection, "n") is None
+    await node_state.fault(life.connection, "n", "ECC")
+    await node_state.deregister(life.connection, "n")
+    gone = await node_queries.gone(life.connection, "n")
+    assert gone is not None
+    assert (gone.fault_reason, gone.gone_at is not None) == ("ECC", True)
+    assert await node_queries.get(life.connection, "n") is None
+    assert await node_queries.states(life.connection, ["n", "stays"]) == {"stays": "ACTIVE"}
 
 
 async def test_failures_in_a_row_outlast_a_deregistration(life):

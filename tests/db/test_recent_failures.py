@@ -68,6 +68,26 @@ async def test_tasks_that_fail_alike_elsewhere_and_those_that_are_lost(life: Lif
     assert {one.gpu_id: one.lost_ids for one in found} == {"a": ["everywhere"], "b": ["everywhere"]}
 
 
+async def test_groups_that_are_left_out_are_counted(life: Life) -> None:
+    kinds = recent_failures.MOST_GROUPS + 50
+    await life.do("""
+        INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,
+                           max_retries, queue_rank, completed_at)
+        SELECT 't' || n, 1, 'COMPLETED', 'u', 'a', 1, 0, '{}', 1, 0, n, clock_timestamp()
+          FROM generate_series(1, 260) n""")
+    await life.do(f"""
+        INSERT INTO attempts (task_id, attempt, gpu_id, gpu_epoch, slot, token, ip, port, closed_at, outcome, reason,
+                              released_at)
+        SELECT 't' || n, 1, 'g' || mod(n, 2), 1, 1, 't' || n, 'h', 1, clock_timestamp(), 'FAILED',
+               translate(mod(n, {kinds})::text, '0123456789', 'klmnopqrst'), clock_timestamp()
+          FROM generate_series(1, 260) n""")
+    found = await recent_failures.groups(life.connection)
+    assert len(found) == recent_failures.MOST_GROUPS
+    assert {(one.of_all, one.signatures) for one in found} == {(260, kinds)}
+    assert {one.gpu_id: one.of_node for one in found} == {"g0": 130, "g1": 130}
+    assert {one.of_signature for one in found} == {1, 2}
+
+
 async def test_only_failures_are_read(life: Life) -> None:
     await life.do("SET LOCAL enable_seqscan = off")
     plan = "".join(await life.connection.all(str, f"EXPLAIN {recent_failures._GROUPS}"))

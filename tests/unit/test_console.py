@@ -15,7 +15,7 @@ from api.console import answers, rendering
 from api.console.live import Screen, Screens
 from api.console.page import Asked, Page
 from api.console.pages import PAGES
-from api.console.rendering import duration, middle, name
+from api.console.rendering import duration, middle, name, whole
 from api.middleware.authentication import from_own_page
 from infra.db.ops.api_keys import Caller
 from workflows.domain.role import Role
@@ -34,6 +34,28 @@ def test_somebody_else_s_words_are_escaped_isolated_and_cut() -> None:
     assert str(name(BACKWARDS)).startswith("<bdi ")
     assert len(name("x" * 10_000)) < 1000
     assert name("</bdi><script>") == '<bdi title="&lt;/bdi&gt;&lt;script&gt;">&lt;/bdi&gt;&lt;script&gt;</bdi>'
+
+
+def test_a_text_is_shown_whole_and_folded_where_it_is_long() -> None:
+    short, long = whole(HOSTILE + BACKWARDS + "\n2"), whole("x" * 4096)
+    assert short == '<bdi class="uncut">&lt;img src=x onerror=alert(1)&gt;\ufffdgpj.exe\ufffd\n2</bdi>'
+    assert long.startswith("<details")
+    assert f">{'x' * 4096}</bdi>" in long
+
+
+def test_a_question_names_what_it_is_about() -> None:
+    words = "{% from 'words.html' import cancel, priority %}{{ cancel('task_1') }}{{ priority('task_1', 1) }}"
+    asks = re.findall('data-ask="([^"]*)"', rendering.environment("en").from_string(words).render())
+    assert asks == ["Cancel task_1?", "Change the priority of task_1?"]
+
+
+def test_a_button_never_becomes_one_for_another_call() -> None:
+    """The script keeps an element by its key."""
+    words = (
+        "{% from 'parts.html' import action %}{{ action('Do', 'POST /a', 'Done') }}{{ action('Do', 'POST /b', '') }}"
+    )
+    text = rendering.environment("en").from_string(words).render()
+    assert re.findall('data-key="([^"]*)"', text) == re.findall('data-call="([^"]*)"', text) == ["POST /a", "POST /b"]
 
 
 def test_an_id_is_shortened_in_its_middle_and_copied_whole() -> None:

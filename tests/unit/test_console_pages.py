@@ -14,21 +14,26 @@ from starlette.datastructures import QueryParams
 
 from api.console import alert_words, rendering
 from api.console.page import Asked, Page
-from api.console.pages import alerts, fleet, node, now, queue, system, tasks, webhook
+from api.console.pages import alerts, audit, fleet, node, now, queue, system, task, tasks, webhook
 from api.console.texts import LANGUAGES
+from api.routes import access
 from infra.db.attempts.of_node import NodeAttempt
 from infra.db.nodes import transitions
 from infra.db.nodes.fleet import FleetNode, HeldSlot
-from infra.db.nodes.queries import Node
+from infra.db.nodes.queries import GoneNode, Node
 from infra.db.ops import alerts as stored
 from infra.db.ops.alerts import Alert, NewAlert
 from infra.db.ops.api_keys import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
 from infra.db.ops.sizes import Size
+from infra.db.queue.oldest import Oldest
 from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.tasks.queries import Owner, Task
+from infra.db.tasks.timeline import Event
 from infra.db.tasks.waits import Minute, Slots, Wait
 from infra.settings import Settings
+from workflows.domain.health import Health
 from workflows.domain.role import Role
 
 AT = datetime.now(UTC) - timedelta(minutes=7)
@@ -39,6 +44,7 @@ WORDS = [
     "'\"><script>alert(1)</script>",
     "{{ 1234567 * 2 }}",
 ]
+WAIT = Wait(2, 1.0, 2.0)
 VOID = {"input", "br", "meta", "link", "rect", "use", "circle", "line", "path"}
 ISOLATED = {"bdi", "option", "code", "title"}
 """Elements that keep the direction of their text to themselves."""
@@ -119,9 +125,9 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
     check(await html_of(fleet.PAGE, asked([(nodes, held)], language=language)))
     check(await html_of(fleet.PAGE, asked([([], {})], language=language, query="q=" + word)))
     attempt = NodeAttempt(word, 2, 1, AT, AT + timedelta(minutes=4), "FAILED", word, 9, 2, word, None)
-    check(await html_of(node.PAGE, asked([(node_of(word), [attempt])], {"gpu_id": word}, language=language)))
-    wait = Wait(2, word, AT - timedelta(minutes=9), 1.0, 2.0)
-    read = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
+    check(await html_of(node.PAGE, asked([(node_of(word), AT, [attempt])], {"gpu_id": word}, language=language)))
+    first = Oldest(2, word, AT - timedelta(minutes=9), 540.0)
+    read = (state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
     check(await html_of(now.PAGE, asked([read], language=language)))
     check(await html_of(system.PAGE, asked([(state(), None, [Size(word, 5, 6)], 7)], language=language)))
 
@@ -136,6 +142,41 @@ def node_of(word: str) -> Node:
     )  # fmt: skip
 
 
+async def test_a_node_that_is_gone_is_shown_without_actions() -> None:
+    gone = GoneNode(**node_of("g").__dict__, gone_at=AT)
+    text = await html_of(node.PAGE, asked([(gone, AT, [])], {"gpu_id": "g"}))
+    assert "Gone" in text
+    assert "deregistered" in text
+    assert "data-call" not in text
+    assert "data-call" in await html_of(node.PAGE, asked([(node_of("g"), AT, [])], {"gpu_id": "g"}))
+
+
+async def test_an_empty_log_is_not_a_filter_that_matches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for query, title in (("", "Nothing here"), ("owner=o", "No entry matches"), ("before=1", "No older entry")):
+        one = asked([], query=query)
+        monkeypatch.setattr(one.context.database, "single", AsyncMock(return_value=[]))
+        assert f"<h3>{title}</h3>" in await html_of(audit.PAGE, one)
+
+
+@pytest.mark.parametrize("word", WORDS)
+async def test_a_task_says_the_whole_of_why_it_failed(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = f"{word}\n{'y' * 3000} the end"
+    row = Task(
+        "t", 1, 2, "FAILED", word, word, 1, "g", said, 0, 0, 1000, 0, AT, AT, AT, AT, None, None, word, None, None,
+        True, None, None, None,
+    )  # fmt: skip
+    monkeypatch.setattr(access, "read_task", AsyncMock(side_effect=[row, Owner(word, None, 1)]))
+    one = asked([], {"task_id": "t"})
+    steps = [Event(1, "PROCESSING", "FAILED", 1, "g", "gpu:g", said, AT)]
+    one.context.settings = Settings()
+    monkeypatch.setattr(one.context.database, "single", AsyncMock(side_effect=[steps, [], [], None]))
+    text = await html_of(task.PAGE, one)
+    check(text)
+    assert text.count("the end") == 2
+    assert text.count("Forgotten:") == 2
+    assert 'href="/console/tasks?status=QUEUED&amp;app=' in text
+
+
 async def skeleton_of(page: Page, one: Asked) -> str:
     return rendering.page(page, one, await page.contents(one)).skeleton
 
@@ -147,7 +188,7 @@ async def test_numbers_and_time_leave_the_skeleton_as_it_is(monkeypatch: pytest.
     monkeypatch.setattr(webhook, "check_owner", AsyncMock(return_value=hook))
     for n in (1, 2):
         found["node"].add(
-            await skeleton_of(node.PAGE, asked([(node_of("g"), [])], {"gpu_id": "g"}, query=f"until={n}"))
+            await skeleton_of(node.PAGE, asked([(node_of("g"), AT, [])], {"gpu_id": "g"}, query=f"until={n}"))
         )
         found["system"].add(await skeleton_of(system.PAGE, asked([(state(), None, [Size("t", n, n)], n)])))
         one = asked([])
@@ -195,20 +236,57 @@ async def test_a_total_that_is_not_counted_to_its_end_is_not_a_number(found: int
 
 
 async def test_the_call_that_creates_a_task_goes_to_this_api() -> None:
-    for page, one in ((now.PAGE, asked([((state(), {}, {}, {}, Slots(0, 0), [], 0))])),):
+    for page, one in ((now.PAGE, asked([((state(), {}, {}, {}, {}, Slots(0, 0), [], 0))])),):
         one.context.settings = Settings(public_url="https://gpus.example:8443")
         assert "POST https://gpus.example:8443/api/v2/tasks" in await html_of(page, one)
 
 
+def sentence_in(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", text.partition("</p>")[0])).strip()
+
+
 async def test_the_first_sentence_is_made_of_data() -> None:
-    wait = Wait(2, "task_1", datetime.now(UTC) - timedelta(minutes=9, seconds=1), 1.0, 2.0)
-    read: tuple[object, ...] = (state(), {(2, "QUEUED"): 9}, {2: wait}, {2: Slots(4, 2)}, Slots(4, 2), [], 0)
+    first = Oldest(2, "task_1", AT, 541.0)
+    read: tuple[Any, ...] = (state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), [], 0)
     text = await html_of(now.PAGE, asked([read]))
-    found = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", text.partition("</p>")[0]))
-    assert found.strip() == (
+    assert 'href="/console/queue?taskType=2">9 tasks' in text
+    assert sentence_in(text) == (
         "Now 2 nodes are faulty; 1 node is offline; 9 tasks of type 2 wait, the oldest for 9 m; no instance leads; "
         "2 workflows cannot go on; a disk is nearly full; many of the last tasks failed."
     )
+
+
+STATES = [
+    (gpus, draining, queued, recent, alive, stuck, alerts_)
+    for gpus in ({}, {"ACTIVE": 1}, {"ACTIVE": 9, "OFFLINE": 1}, {"FAULTY": 1}, {"OFFLINE": 2})
+    for draining in (0, 1)
+    for queued in (0, 1, 101, 901)
+    for recent in ({}, {"FAILED": 2, "COMPLETED": 10})
+    for alive in (True, False)
+    for stuck in (0, 1)
+    for alerts_ in ({}, {("WARNING", "ACTIVE"): 1})
+    if draining <= gpus.get("ACTIVE", 0)
+]
+
+
+async def test_all_is_well_only_if_health_says_so() -> None:
+    said = set()
+    for gpus, draining, queued, recent, alive, stuck, alerts_ in STATES:
+        instance = ListedInstance("i", "api", "1", AT, AT, 1.0, 2.0, 3.0, alive, True, False)
+        gpus = {"ACTIVE": 0, "OFFLINE": 0, "FAULTY": 0} | gpus
+        tasks = {"QUEUED": queued, "PROCESSING": 0}
+        one = SystemState(gpus, tasks, {}, alerts_, recent, [instance], stuck=stuck, draining=draining)
+        working = gpus["ACTIVE"] - draining
+        slots = {2: Slots(working, 0)} if working else {}
+        counts = {(2, "QUEUED"): queued}
+        read: tuple[Any, ...] = (one, counts, {2: WAIT}, {}, slots, Slots(working, 0), [], len(alerts_))
+        found = sentence_in(await html_of(now.PAGE, asked([read])))
+        is_well = found.startswith(("Now All well", "Now No node yet"))
+        assert not is_well or (one.levels.system is Health.HEALTHY and not alerts_), (found, one)
+        said.add(found)
+    assert "Now 1 warning is open." in said
+    assert "Now Every active node is draining." in said
+    assert "Now More than 100 tasks wait for each node." in said
 
 
 def test_every_kind_of_alert_has_its_words() -> None:

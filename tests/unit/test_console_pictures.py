@@ -1,14 +1,20 @@
-"""The console's charts: where bars lie, what is joined, and that an axis begins at zero."""
+"""The console's charts and pictures: where bars lie, what is joined, and that an axis begins at zero."""
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from api.console import charts, timeline
+from api.console import charts, pictures, timeline
 from api.console.charts import Bars
+from api.http.errors import NotFound
+from api.routes import access
 from infra.db.attempts.of_node import NodeAttempt
+from workflows.domain.role import Role
 
 UNTIL = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SINCE = UNTIL - timedelta(hours=1)
@@ -30,6 +36,24 @@ def attempt(slot: int, begins_s: float, ends_s: float | None, outcome: str | Non
         app="a",
         **values,
     )
+
+
+@pytest.mark.parametrize(("document", "found"), [("input", b"in"), ("result", b"out"), ("env", None)])
+async def test_a_picture_is_one_of_the_input_or_of_the_result(
+    document: str, found: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def picture(content: bytes) -> str:
+        return json.dumps({"image": f"data:image/png;base64,{b64encode(content).decode()}"})
+
+    task = MagicMock(payload=picture(b"in"), result=picture(b"out"))
+    monkeypatch.setattr(pictures, "caller_in", lambda _: MagicMock(role=Role.USER))
+    monkeypatch.setattr(access, "read_task", AsyncMock(return_value=task))
+    request = MagicMock(path_params={"task_id": "t", "document": document, "number": 0})
+    if found is None:
+        with pytest.raises(NotFound):
+            await pictures.picture(request)
+    else:
+        assert (await pictures.picture(request)).body == found
 
 
 def test_a_bar_lies_where_its_attempt_was() -> None:

@@ -14,7 +14,7 @@ from infra.db.attempts.of_node import NodeAttempt
 from infra.db.clock import moment
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
-from infra.db.nodes.queries import Node
+from infra.db.nodes.queries import GoneNode, Node
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.event import EventType
 
@@ -31,22 +31,24 @@ async def contents(asked: Asked) -> dict[str, Any]:
     until = _until(asked.query.get("until", ""))
     now = datetime.now(UTC)
     present = _ceiling(now, span / STEPS)
-    end = until or present
 
-    async def read(connection: Connection) -> tuple[Node | None, list[NodeAttempt]]:
-        node = await node_queries.get(connection, gpu_id)
-        return node, [] if node is None else await of_node.within(connection, gpu_id, end - span, end)
+    async def read(connection: Connection) -> tuple[Node, datetime, list[NodeAttempt]]:
+        node = await node_queries.get(connection, gpu_id) or await node_queries.gone(connection, gpu_id)
+        if node is None:
+            raise GpuNotFound
+        end = until or (node.gone_at if isinstance(node, GoneNode) else present)
+        return node, end, await of_node.within(connection, gpu_id, end - span, end)
 
-    node, attempts = await asked.context.database.run(read)
-    if node is None:
-        raise GpuNotFound
+    node, end, attempts = await asked.context.database.run(read)
+    gone_at = node.gone_at if isinstance(node, GoneNode) else None
     beats = await asked.context.beats.last([gpu_id])
     seen = max(filter(None, (node.last_beat, moment(beats.get(gpu_id)))), default=None)
     back = min(end, present) - span
     ahead = None if until is None else until + span
     return {
         "node": node,
-        "state": marks.of_node(node.status, draining=node.draining),
+        "gone_at": gone_at,
+        "state": "GONE" if gone_at else marks.of_node(node.status, draining=node.draining),
         "last_beat": seen,
         "metadata": _shown(node.metadata),
         "attempts": attempts[:LISTED],

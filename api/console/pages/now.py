@@ -17,6 +17,7 @@ from infra.db.connection import Connection
 from infra.db.ops import alerts, counters, health
 from infra.db.ops.alerts import Alert
 from infra.db.ops.health import SystemState
+from infra.db.queue.oldest import Oldest, oldest
 from infra.db.slots.capacity import Nodes
 from infra.db.tasks import waits
 from infra.db.tasks.waits import Minute, Slots, Wait
@@ -45,8 +46,13 @@ class TypeNow:
     waiting: int
     running: int
     wait: Wait
-    oldest_s: float
+    oldest: Oldest | None
+    """None if none waits for a slot: those that wait may rest before their next attempt."""
     slots: Slots
+
+    @property
+    def is_late(self) -> bool:
+        return self.oldest is not None and self.oldest.waited_s > LONG_S
 
 
 class LastHour:
@@ -82,26 +88,30 @@ async def contents(asked: Asked) -> dict[str, Any]:
             state,
             by_kind,
             await waits.by_type(connection, chosen),
+            await oldest(connection, chosen),
             await waits.slots_by_type(connection),
             await waits.all_slots(connection),
             opened,
             total,
         )
 
-    state, by_kind, wait_of, slots_of, slots, opened, total = await context.database.run(read)
-    now = datetime.now(UTC)
-    types = [_type_now(context, by_kind, number, wait, slots_of, now) for number, wait in wait_of.items()]
+    state, by_kind, wait_of, oldest_of, slots_of, slots, opened, total = await context.database.run(read)
+    types = [
+        _type_now(context, by_kind, wait, oldest_of.get(number), slots_of.get(number, Slots(0, 0)))
+        for number, wait in wait_of.items()
+    ]
     minutes = await _last_hour.read(context)
     return {
         "state": state,
         "types": types,
         "slots": slots,
         "unserved": [one for one in types if one.waiting and not one.slots.slots],
-        "late": [one for one in types if one.waiting and one.slots.slots and one.oldest_s > LONG_S],
+        "late": [one for one in types if one.is_late and one.slots.slots],
         "why": [(one, await _why(context, one.number)) for one in types if one.waiting][:EXPLAINED],
         "alerts": [(id_of(row.seq), row) for row in sorted(opened, key=_gravity)[:MOST_ALERTS]],
         "open_alerts": total,
         "critical": state.alerts.get((AlertLevel.CRITICAL, AlertStatus.ACTIVE), 0),
+        "warnings": state.alerts.get((AlertLevel.WARNING, AlertStatus.ACTIVE), 0),
         "level": _level(state, types),
         "leaderless": not any(one.leads for one in state.instances if one.alive),
         "gone": [one for one in state.instances if not one.alive],
@@ -126,13 +136,9 @@ def _chosen(by_kind: dict[tuple[int, str], int]) -> list[int]:
 
 
 def _type_now(
-    context: Context,
-    by_kind: dict[tuple[int, str], int],
-    number: int,
-    wait: Wait,
-    slots_of: dict[int, Slots],
-    now: datetime,
+    context: Context, by_kind: dict[tuple[int, str], int], wait: Wait, first: Oldest | None, slots: Slots
 ) -> TypeNow:
+    number = wait.task_type
     settings = context.settings.task_types.get(number)
     return TypeNow(
         number,
@@ -140,8 +146,8 @@ def _type_now(
         by_kind.get((number, TaskStatus.QUEUED), 0),
         by_kind.get((number, TaskStatus.PROCESSING), 0),
         wait,
-        0.0 if wait.oldest_at is None else max((now - wait.oldest_at).total_seconds(), 0.0),
-        slots_of.get(number, Slots(0, 0)),
+        first,
+        slots,
     )
 
 

@@ -11,6 +11,9 @@ from infra.db.ops import health, sizes
 from infra.db.ops.health import SystemState
 from infra.db.ops.sizes import Size
 
+PROGRAMS = {"api": N_("API"), "worker": N_("Worker")}
+"""Kinds of instances."""
+
 
 async def contents(asked: Asked) -> dict[str, Any]:
     settings = asked.context.settings
@@ -45,6 +48,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
             (N_("Alerts"), settings.retain_alerts, "RETAIN_ALERTS"),
         ],
         "cluster": settings.cluster_id,
+        "programs": PROGRAMS,
     }
 
 

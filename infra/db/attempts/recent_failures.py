@@ -57,7 +57,11 @@ _GROUPS = f"""
                     '{{}}') AS lost_ids,
            count(DISTINCT a.task_id) AS alike, max(s.closed_at) AS last_at,
            (array_agg(left(s.reason, {LONGEST}) ORDER BY s.closed_at DESC))[1] AS reason,
-           (array_agg(s.task_id ORDER BY s.closed_at DESC))[1] AS task_id
+           (array_agg(s.task_id ORDER BY s.closed_at DESC))[1] AS task_id,
+           sum(count(*)) OVER ()::bigint AS of_all,
+           sum(count(*)) OVER (PARTITION BY s.outcome, s.signature)::bigint AS of_signature,
+           sum(count(*)) OVER (PARTITION BY s.gpu_id)::bigint AS of_node,
+           (SELECT count(*) FROM (SELECT DISTINCT outcome, signature FROM signed) one) AS signatures
       FROM signed s LEFT JOIN alike a USING (outcome, signature, task_id)
      GROUP BY 1, 2, 3, 4 ORDER BY failures DESC, last_at DESC LIMIT {MOST_GROUPS}
     """
@@ -87,7 +91,8 @@ class FailureGroup:
 
     `attributed`: those that count against the node; `tasks`: distinct ones, of which `done_elsewhere` were completed by
     another node, `lost` ended without (`lost_ids`: some of them), and `alike` failed so on other nodes too. `reason`,
-    `task_id`: of the last one.
+    `task_id`: of the last one. `of_all`, `of_signature`, `of_node`: all failures, those of its signature and those on
+    its node, and `signatures`: how many there are, also in groups that are left out.
     """
 
     outcome: str
@@ -104,6 +109,10 @@ class FailureGroup:
     last_at: datetime
     reason: str | None
     task_id: str
+    of_all: int
+    of_signature: int
+    of_node: int
+    signatures: int
 
 
 class _Record(NamedTuple):

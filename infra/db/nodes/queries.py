@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -103,6 +104,18 @@ class Node(NodeInfo):
 
 
 @dataclass(frozen=True)
+class GoneNode(Node):
+    """A deregistered node, as it was."""
+
+    gone_at: datetime
+
+
+class _State(NamedTuple):
+    gpu_id: str
+    status: str
+
+
+@dataclass(frozen=True)
 class NodeStatus:
     """What a beat needs to know of a node."""
 
@@ -117,20 +130,18 @@ _COMPUTED = {"last_beat": clock.known("b.at"), "current_tasks": eligibility.used
 """Fields of a `NodeInfo` that are no columns of its row."""
 _OWN = ", ".join(f"g.{one.name}" for one in fields(NodeInfo) if one.name not in _COMPUTED)
 _INFO = ", ".join([_OWN, *(f"{value} AS {name}" for name, value in _COMPUTED.items())])
-_SELECT = f"""
-    SELECT {_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
+_WHOLE = f"""{_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
            COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
            {clock.age_s("g.status_since")} AS status_age_s,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS open_attempts,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts,
            g.status = 'ACTIVE' AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
-           AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.IS_TO_STOP}) AS is_back
-      FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id)
-     WHERE g.gone_at IS NULL
-"""
+           AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.IS_TO_STOP}) AS is_back"""
+_FROM = "FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id) WHERE g.gpu_id = %(gpu_id)s"
 _OF_LINEAGE = " AND (CAST(%(lineage)s AS text) IS NULL OR g.lineage = %(lineage)s)"
-_GET = _SELECT + _OF_LINEAGE + " AND g.gpu_id = %(gpu_id)s"
+_GET = f"SELECT {_WHOLE} {_FROM} AND g.gone_at IS NULL{_OF_LINEAGE}"
+_GONE = f"SELECT {_WHOLE}, g.gone_at {_FROM} AND g.gone_at IS NOT NULL"
 _LISTED = "g.gone_at IS NULL" + _OF_LINEAGE
 _OF_TYPE = (
     f" AND {eligibility.runs('g', '%(task_type)s')}"
@@ -164,6 +175,7 @@ FORGOTTEN = "forgotten_nodes"
 LAST_EPOCH = f"(SELECT CAST(body ->> 'epoch' AS bigint) FROM monitor_reports WHERE name = '{FORGOTTEN}')"
 """SQL: no forgotten node had a later epoch; null if none is forgotten."""
 _LOCK = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
+_STATES = "SELECT gpu_id, status FROM gpus WHERE gpu_id = ANY (CAST(%(gpu_ids)s AS text[])) AND gone_at IS NULL"
 _STATUS = "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
 
 
@@ -182,6 +194,17 @@ async def page(
 async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Node | None:
     """One registered node, or None, also if it is not of the given lineage."""
     return await connection.one_or_none(Node, _GET, {"gpu_id": gpu_id, "lineage": lineage})
+
+
+async def gone(connection: Connection, gpu_id: str) -> GoneNode | None:
+    """One deregistered node, as long as it is remembered, or None."""
+    return await connection.one_or_none(GoneNode, _GONE, {"gpu_id": gpu_id})
+
+
+async def states(connection: Connection, gpu_ids: Collection[str]) -> dict[str, str]:
+    """The statuses of those of the nodes that are registered."""
+    rows = await connection.all(_State, _STATES, {"gpu_ids": list(gpu_ids)})
+    return {row.gpu_id: row.status for row in rows}
 
 
 async def page_of_type(

@@ -17,13 +17,9 @@ LAST = 200
 MOST_OF_A_MINUTE = 20_000
 """Tasks that are counted of one minute at most."""
 
-# The oldest is the first of its type and status in `ix_tasks_kind`.
 _WAITS = f"""
-    SELECT types.task_type, oldest.task_id AS oldest_id, oldest.created_at AS oldest_at, waited.p50, waited.p90
+    SELECT types.task_type, waited.p50, waited.p90
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
-      LEFT JOIN LATERAL (
-           SELECT task_id, created_at FROM tasks t WHERE t.task_type = types.task_type AND t.status = 'QUEUED'
-            ORDER BY display_id LIMIT 1) oldest ON true
      CROSS JOIN LATERAL (
            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY waited_s) AS p50,
                   percentile_cont(0.9) WITHIN GROUP (ORDER BY waited_s) AS p90
@@ -59,11 +55,9 @@ _ENDED = f"""
 
 @dataclass(frozen=True)
 class Wait:
-    """How long the tasks of a type wait: the oldest that waits now, and the last ones that were completed, in s."""
+    """How long the last completed tasks of a type have waited, in s."""
 
     task_type: int
-    oldest_id: str | None
-    oldest_at: datetime | None
     p50: float | None
     p90: float | None
 
