@@ -32,7 +32,7 @@ async def test_a_bulk_cancel_says_its_number_first(visit: Visit, the_world: Worl
     await expect(verb).to_have_text("Cancel 57 tasks")
     assert int((await api.http.get("/tasks?app=bulk&status=QUEUED")).headers["X-Total-Count"]) == 57
     await verb.click()
-    await expect(person.page.locator(".toast")).to_contain_text("57")
+    await expect(person.page.locator(".toast")).to_have_text("57 of 57 done", timeout=20_000)
     await expect(person.page.locator("#total")).to_contain_text("0 match", timeout=20_000)
     assert person.complaints == []
 

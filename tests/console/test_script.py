@@ -245,7 +245,7 @@ BULK = (
 
 
 @pytest.mark.parametrize(("failed", "text"), [(20, "480 of 500 done; 20 were not"), (0, "500 of 500 done")])
-async def test_the_outcome_of_an_operation_is_told(server: Server, failed: int, text: str) -> None:
+async def test_a_toast_follows_an_operation_to_its_end(server: Server, failed: int, text: str) -> None:
     await server.open(BULK)
     steps = [{"state": "RUNNING", "done": 200, "failed": 0}, {"state": "DONE", "done": 500 - failed, "failed": failed}]
     begun = [{"matched": 500}, {"matched": 500, "operationId": "op_1"}]
@@ -260,7 +260,7 @@ async def test_the_outcome_of_an_operation_is_told(server: Server, failed: int, 
     assert len([one for one in server.asked if one == "/api/v2/operations/op_1"]) == 2
 
 
-async def test_the_outcome_is_asked_for_until_the_api_is_away(server: Server) -> None:
+async def test_a_toast_follows_an_operation_until_the_api_is_away(server: Server) -> None:
     await server.open(BULK)
     server.answers += [(200, "success", {"matched": 5, "operationId": "op_1"})] * 2 + [(503, "", None)]
     await server.page.clock.install()
@@ -308,6 +308,17 @@ async def test_a_double_click_makes_one_and_its_secret_can_be_copied_without_htt
     await page.evaluate("document.querySelector('#secret').showModal()")
     await page.locator("#secret").get_by_role("button", name="Copy").click()
     await expect(page.locator("#secret .toast.bad")).to_contain_text("Not copied")
+
+
+async def test_a_double_click_sends_a_form_once(server: Server) -> None:
+    await server.open('<form method="post" action="/console/enter"><button>Sign in</button></form>', version="")
+    await server.page.evaluate(
+        "addEventListener('submit', (event) => { window.sent = [...window.sent ?? [], event]; })"
+    )
+    button = server.page.get_by_role("button", name="Sign in")
+    await server.page.route("**/console/enter", lambda route: route.fulfill(status=204))
+    await button.dblclick()
+    assert await server.page.evaluate("sent.map((one) => one.defaultPrevented)") == [False, True]
 
 
 async def test_a_shortened_id_is_copied_whole(server: Server) -> None:

@@ -112,10 +112,10 @@
     heard();
     source.onopen = () => { wait = 500; heard(); isStale(false); };
     source.addEventListener("ping", heard);
+    source.addEventListener("update", heard);
     source.addEventListener("update", (event) => inTurn(async () => {
       const { version, parts } = JSON.parse(event.data);
       if (mine !== source || !isNewer(version)) return;
-      heard();
       if (!parts) { if (!await read()) later(); return; }
       for (const [id, html] of Object.entries(parts)) { const part = document.getElementById(id); if (part) take(part, html); }
       main.dataset.version = version;
@@ -352,10 +352,15 @@
   });
   document.addEventListener("submit", (event) => {
     if (event.target.matches("form[data-send]")) { event.preventDefault(); busy(event.submitter ?? event.target, () => make(event.target)); return; }
+    if (event.target.matches("form[method=post]")) {  // what is sent twice may be refused the second time: a link works once
+      if (event.target.hasAttribute("aria-busy")) event.preventDefault();
+      event.target.setAttribute("aria-busy", "true");
+    }
     if (!event.target.matches("form[data-filter]")) return;
     for (const one of event.target.elements) if (one.name && one.value === "") one.disabled = true;
     setTimeout(() => { for (const one of event.target.elements) one.disabled = false; });
   });
+  addEventListener("pageshow", () => all("form[method=post]").forEach((one) => one.removeAttribute("aria-busy")));
   document.addEventListener("click", (event) => {
     const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-show], [data-copy], [data-open], [data-close], .rail .menu");
     if (!it) return;
