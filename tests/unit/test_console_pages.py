@@ -29,9 +29,10 @@ from infra.db.ops.instances import ListedInstance
 from infra.db.ops.sizes import Size
 from infra.db.queue.oldest import Oldest
 from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.slots.usage import Slots
 from infra.db.tasks.queries import Owner, Task
 from infra.db.tasks.timeline import Event
-from infra.db.tasks.waits import Minute, Slots, Wait
+from infra.db.tasks.waits import Minute, Wait
 from infra.settings import Settings
 from workflows.domain.health import Health
 from workflows.domain.role import Role

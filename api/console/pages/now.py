@@ -18,9 +18,11 @@ from infra.db.ops import alerts, counters, health
 from infra.db.ops.alerts import Alert
 from infra.db.ops.health import SystemState
 from infra.db.queue.oldest import Oldest, oldest
+from infra.db.slots import usage
 from infra.db.slots.capacity import Nodes
+from infra.db.slots.usage import Slots
 from infra.db.tasks import waits
-from infra.db.tasks.waits import Minute, Slots, Wait
+from infra.db.tasks.waits import Minute, Wait
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.event import EventType
 from workflows.domain.health import Health
@@ -89,8 +91,8 @@ async def contents(asked: Asked) -> dict[str, Any]:
             by_kind,
             await waits.by_type(connection, chosen),
             await oldest(connection, chosen),
-            await waits.slots_by_type(connection),
-            await waits.all_slots(connection),
+            await usage.by_type(connection),
+            await usage.of_fleet(connection),
             opened,
             total,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from infra.db import holding
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
 
@@ -18,6 +20,19 @@ _NODES = f"""
               FROM gpus g WHERE g.gone_at IS NULL) nodes
      ORDER BY gpu_id
     """
+_SLOTS = f"""
+    SELECT types.task_type, sum(node.slots)::bigint AS slots, sum(least(node.used, node.slots))::bigint AS used
+      FROM (SELECT g.task_types, {eligibility.used("g")} AS used,
+                   CASE WHEN {eligibility.works("g")} THEN g.max_concurrent_tasks ELSE 0 END AS slots
+              FROM gpus g WHERE g.gone_at IS NULL) node
+     CROSS JOIN LATERAL unnest(node.task_types) AS types(task_type)
+     GROUP BY 1
+    """
+_ALL_SLOTS = f"""
+    SELECT COALESCE(sum(g.max_concurrent_tasks) FILTER (WHERE {eligibility.works("g")}), 0)::bigint AS slots,
+           (SELECT count(*) FROM attempts a WHERE {holding.holds("a")}) AS used
+      FROM gpus g WHERE g.gone_at IS NULL
+    """
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,19 @@ class Node:
     slots: int
     busy: int
     rest: str
+
+
+class Slots(NamedTuple):
+    """Slots of the nodes that take work, and those that are held."""
+
+    slots: int
+    used: int
+
+
+class _OfType(NamedTuple):
+    task_type: int
+    slots: int
+    used: int
 
 
 async def nodes(connection: Connection) -> list[Node]:
@@ -43,3 +71,13 @@ def by_state(fleet: list[Node]) -> dict[str, int]:
         counts["busy"] += node.busy
         counts[node.rest] += node.slots - node.busy
     return counts
+
+
+async def by_type(connection: Connection) -> dict[int, Slots]:
+    """The slots that each type can use. A slot of a node for several types counts for each."""
+    return {row.task_type: Slots(row.slots, row.used) for row in await connection.all(_OfType, _SLOTS)}
+
+
+async def of_fleet(connection: Connection) -> Slots:
+    """The slots of the fleet."""
+    return await connection.one(Slots, _ALL_SLOTS)
