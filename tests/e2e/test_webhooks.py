@@ -19,6 +19,7 @@ from infra.db.ops.audit import Actor
 from infra.db.session import Database
 from infra.temporal.gateway import webhook_workflow_id
 from tests.conftest import Api, MakeNode, eventually
+from tests.e2e.inside import select
 from tests.receiver import HANG, RESET, Got, Receiver
 
 ENDED = ["task.ended"]
@@ -260,7 +261,7 @@ async def test_an_operator_cancels_it_in_temporal_and_another_run_follows_a_term
     assert len(receiver.got) == 2
 
 
-async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret(make_caller, make_node, api):
+async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret(make_caller, make_node, api, stack):
     caller = await make_caller("user", "user_of_tasks")
     node = await make_node("hooks_793", [793])
     async with Receiver() as receiver:
@@ -289,6 +290,14 @@ async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret
         assert Webhook(one).verify(last.body, last.headers)
     assert {each.path for each in receiver.got} == {"/t"}
     assert await caller.get("/webhooks") == []
+    disable = "UPDATE webhooks SET state = 'DISABLED', disabled_because = 'KEY' WHERE webhook_id = %s RETURNING state"
+    assert await select(stack, disable, signer["webhookId"])
+    await caller.post("/tasks", task, code=400)
+    await caller.post("/tasks/batch", {"tasks": [task]}, code=400)
+    await caller.post(f"/tasks/{made[0]['taskId']}/retry", code=400)
+    assert (await caller.post("/webhooks/secret"))["webhookId"] == signer["webhookId"]
+    for new in (await caller.post("/tasks", task), await caller.post(f"/tasks/{made[0]['taskId']}/retry")):
+        await caller.post(f"/tasks/{new['taskId']}/cancel")
 
 
 async def test_what_is_no_webhook(user, api):

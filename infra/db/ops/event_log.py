@@ -192,15 +192,15 @@ async def _page(connection: Connection, statement: str, after: Cursor | None, va
     return Page(since, first.is_reset, events, until)
 
 
-# The time of an event in the future is unknown: it is as old as the first one behind it whose time is known.
+# The time of an event in the future is unknown: it counts as old as the next event whose time is known.
 _LAST_OLD = f"""
     WITH page AS MATERIALIZED (
          SELECT xid, id, at FROM event_log WHERE xid < {DONE} ORDER BY xid, id LIMIT %(page)s),
          last AS (SELECT xid, id FROM page ORDER BY xid DESC, id DESC LIMIT 1),
          behind AS (
-         SELECT e.xid, e.id, e.at FROM event_log e, last
-          WHERE (e.xid, e.id) > (last.xid, last.id) AND e.xid < {DONE} AND e.at <= {clock.NOW}
-          ORDER BY e.xid, e.id LIMIT 1),
+         SELECT xid, id, at FROM event_log
+          WHERE (xid, id) > ((SELECT xid FROM last), (SELECT id FROM last)) AND xid < {DONE} AND at <= {clock.NOW}
+          ORDER BY xid, id LIMIT 1),
          old AS (
          SELECT xid, id
            FROM (SELECT *, bool_and({clock.long_ago("at", "%(period)s")}) OVER (ORDER BY xid, id) AS is_prefix
