@@ -92,6 +92,7 @@ async def test_the_nodes_that_fail_most_are_named_first(page) -> None:
     text = await page(groups, {"gpu_07": "ACTIVE"})
     line = re.sub(r"<[^>]*>", "", text.partition("Most:")[2].partition("</p>")[0])
     assert line.strip() == "gpu_07 17 of 40 (The node), gpu_02 6"
+    assert "（节点问题）" in await page(groups, {"gpu_07": "ACTIVE"}, "zh")
 
 
 async def test_failures_in_groups_that_are_left_out_count_too(page) -> None:
