@@ -56,3 +56,13 @@ async def _insert(connection: Connection | AsyncConnection, table: str, values: 
     bound = {name: value for name, value in values.items() if not isinstance(value, Sql)}
     execute = connection.execute if isinstance(connection, Connection) else connection.exec_driver_sql
     await execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", bound)
+
+
+async def crowd(connection: Connection) -> None:
+    """3,000 tasks of type 1 that wait, for plans: those of an empty table depend on when it was analysed."""
+    await connection.execute(
+        "INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,"
+        " max_retries, queue_rank, waiting_since) SELECT 't' || n, 1, 'QUEUED', 'u', 'a', 1, 0, '{}', 1, 0, n,"
+        " clock_timestamp() FROM generate_series(1, 3000) n"
+    )
+    await connection.execute("ANALYZE tasks")

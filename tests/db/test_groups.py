@@ -50,7 +50,8 @@ async def test_the_last_of_each_type_is_found_by_the_order_of_the_queue(life: Li
 
 
 async def test_it_is_read_from_its_index(life: Life) -> None:
-    await life.do("SET LOCAL enable_seqscan = off")
+    await rows.task(life.connection, "t", group_id="g", waiting_since=rows.NOW)
+    await rows.crowd(life.connection)
     values = {"task_types": [1], "group_id": "g", "user_id": "u"}
     plan = "".join(await life.connection.all(str, f"EXPLAIN {groups._LAST}", values))
     assert "ix_tasks_group_queue" in plan

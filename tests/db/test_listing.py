@@ -55,7 +55,7 @@ async def test_the_flows_that_wait_are_found_in_their_index(life: Life) -> None:
 
 
 async def test_no_row_is_sorted_that_is_not_shown(life: Life) -> None:
-    await life.do("SET LOCAL enable_seqscan = off")
+    await rows.crowd(life.connection)
     values = {**Place(1, 0.0, 5).__dict__, "task_types": [1, 2], "limit": 50}
     plan = "".join(await life.connection.all(str, f"EXPLAIN {listing._PAGE}", values))
     assert plan.count("ix_tasks_queue") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infra.db.queue import aging, ranks
 from infra.db.slots import assign
+from tests.db import rows
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
 from workflows.domain.queue_policy import QueuePolicy
@@ -92,7 +93,7 @@ async def test_an_owner_s_flow_is_no_app_s(life):
 async def test_the_last_of_a_flow_is_read_from_its_index(life):
     await busy(life)
     await waiting(life, "a1")
-    await life.do("SET LOCAL enable_seqscan = off")
+    await rows.crowd(life.connection)
     values = {"task_type": 1, "queue_class": 0, "flow": "app:a", "pool": [1]}
     plan = await life.connection.all(str, f"EXPLAIN {ranks._PLACE}", values)
     assert "ix_tasks_share" in "".join(plan)
@@ -132,12 +133,7 @@ async def age(life: Life, *names: str) -> None:
 
 
 async def test_those_that_have_not_waited_too_long_are_not_read(life):
-    await life.do(
-        "INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,"
-        " max_retries, queue_rank, waiting_since) SELECT 't' || n, 1, 'QUEUED', 'u', 'a', 1, 0, '{}', 1, 0, n,"
-        " clock_timestamp() FROM generate_series(1, 3000) n"
-    )
-    await life.do("ANALYZE tasks")
+    await rows.crowd(life.connection)
     values = {"aging": 600, "limit": 100, "spacing": 1.0}
     plan = await life.connection.all(str, f"EXPLAIN (ANALYZE) {aging._PROMOTE}", values)
     assert "Rows Removed" not in "".join(plan)

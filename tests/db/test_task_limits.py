@@ -127,12 +127,7 @@ async def test_a_pause_before_a_retry_expires(life: Life) -> None:
 
 
 async def test_many_are_found_by_their_indexes(life: Life) -> None:
-    await life.do(
-        "INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,"
-        " max_retries, queue_rank, waiting_since) SELECT 't' || n, 1, 'QUEUED', 'u', 'a', 1, 0, '{}', 1, 0, n,"
-        " clock_timestamp() FROM generate_series(1, 3000) n"
-    )
-    await life.do("ANALYZE tasks")
+    await rows.crowd(life.connection)
     plan = await life.connection.rows(f"EXPLAIN {limits._DUE}", {"limit": 10})
     text = "\n".join(only(row) if isinstance(row, tuple) else str(row) for row in plan)
     for index in ("ix_tasks_expiry", "ix_tasks_deadline"):

@@ -20,6 +20,8 @@ RUNS_ON_S = (0.3, 2.5)
 IDLE_WITHIN_S = 20.0 + HELD_S
 """After the deadline: a leader that is killed has a successor by then, and a silent node holds its slots no longer."""
 AGAIN_S = 0.2
+LEAST = 3
+"""Drains of a run, however short it is."""
 _CLAIMED = (
     "SELECT task_id || '-' || attempt FROM attempts"
     " WHERE gpu_id = %s AND claimed_at BETWEEN to_timestamp(%s) AND to_timestamp(%s)"
@@ -46,13 +48,13 @@ class Operator:
     wrong: list[str] = field(default_factory=list)
 
     async def work(self, seconds: float) -> None:
-        """Drain one node after the other for `seconds`.
+        """Drain one node after the other for `seconds`, and on a busy machine until `LEAST` are drained.
 
         They take turns: a call that a paused API carries out late must not meet the same node's next drain.
         """
         over = time.monotonic() + seconds
         turns = itertools.cycle(self.nodes)
-        while time.monotonic() < over:
+        while time.monotonic() < over or len(self.drained) < LEAST:
             await asyncio.sleep(self.chance.uniform(*PAUSE_S))
             await self._drain(next(turns), self.chance.uniform(*RUNS_ON_S))
 
