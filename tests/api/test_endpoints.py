@@ -203,8 +203,9 @@ async def test_4_alerts(api, make_node):
 
 async def test_5_cluster(api):
     status = await seen(api, "5.1", "/cluster/status")
-    assert status["total_instances"] == status["active_instances"] == len(status["instances"]) == 2
+    assert status["total_instances"] == len(status["instances"])  # those that a test has killed are listed for a while
+    assert status["active_instances"] == [one["status"] for one in status["instances"]].count("ACTIVE") == 2
     assert [one["instance_id"] for one in status["instances"] if one["role"] == "LEADER"] == [status["leader_instance"]]
     instances = await seen(api, "5.2", "/cluster/instances")
-    assert {one["status"] for one in instances} == {"ACTIVE"}
+    assert [one["status"] for one in instances] == [one["status"] for one in status["instances"]]
     assert [one["instance_id"] for one in instances] == [one["instance_id"] for one in status["instances"]]
