@@ -115,7 +115,7 @@ class _Turn:
             await self._run(partial(self._note, one=one, answer=answer))
 
     async def _answer(self, one: Due, secrets: Sequence[str]) -> Answer:
-        """What the receiver says. Whatever goes wrong is the outcome of this try, and of no other one."""
+        """Return the receiver's answer. An error is the outcome of this try only."""
         try:
             headers = signing.headers(one.event_id, one.body, secrets)
             return await self._sender.send(one.url, one.body, headers)

@@ -1,4 +1,4 @@
-"""What a dispatch needs to know, in one read, and what the node is sent."""
+"""The data of a dispatch, read at once, and the request that the node gets."""
 
 from __future__ import annotations
 

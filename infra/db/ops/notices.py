@@ -64,7 +64,7 @@ class _Text(NamedTuple):
 
 
 async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | None:
-    """What is due for a destination, or None. No other turn gets it for `SENDING_S`.
+    """The notices that are due for a destination, or None. No other turn gets it for `SENDING_S`.
 
     A destination that is new, or whose place is lost, gets what happens from now on.
     """

@@ -45,7 +45,7 @@ _CANDIDATES = {True: _CANDIDATE + " SKIP LOCKED", False: _CANDIDATE}
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found: the task's own grant, and those of better tasks on the way.
+    """The result of a search: the task's own grant, and those of better tasks on the way.
 
     `waiting`: there is certainly no slot. With neither it is not over: somebody holds the row of a node.
     """

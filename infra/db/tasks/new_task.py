@@ -1,4 +1,4 @@
-"""What a creation takes and answers with."""
+"""The input and the result of a creation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNKNOWN_RETRY_S = 60
 
 @dataclass(frozen=True)
 class NewTask:
-    """What a caller asks for, completed by the limits of its type."""
+    """A caller's request, completed by the limits of its type."""
 
     task_id: str
     task_type: int
@@ -40,7 +40,7 @@ class NewTask:
 
 @dataclass(frozen=True)
 class TimeBounds:
-    """What a caller asks for that counts from the creation on. `max_wait_s` 0: a slot at once."""
+    """A caller's limits, counted from the creation. `max_wait_s` 0: a slot at once."""
 
     expires_in_ms: int | None = None
     max_wait_s: int | None = None

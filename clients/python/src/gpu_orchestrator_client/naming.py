@@ -1,4 +1,4 @@
-"""What calls are made of: addresses, paths and keys. The command line imports it, and nothing else for its help."""
+"""Addresses, paths and keys of calls. For its help the command line imports this module only."""
 
 from __future__ import annotations
 
