@@ -32,8 +32,13 @@ class Names:
         running = self._running.get(host)
         if running is None:
             running = self._running[host] = asyncio.create_task(self._found(host))
-            running.add_done_callback(lambda _: self._running.pop(host))
+            running.add_done_callback(lambda ended: self._forget(host, ended))
         return await asyncio.shield(running)
+
+    def _forget(self, host: str, ended: asyncio.Task[list[str]]) -> None:
+        del self._running[host]
+        if not ended.cancelled():
+            ended.exception()  # callers may have given up: then asyncio would log it as never retrieved
 
     async def _found(self, host: str) -> list[str]:
         try:
