@@ -1,7 +1,7 @@
 """Builds `.venv` for the Makefile: with what `requirements.lock` names, and this checkout as an editable package.
 
 Standard library only: nothing else is there yet. A finished environment has a stamp, which names the folder, the Python
-and the requirements it was built for. Without a stamp (an interrupted attempt, somebody else's environment) and after a
+and the requirements it was built for. Without a stamp (an interrupted attempt, a foreign environment) and after a
 change of folder or Python the environment is built anew; after a change of the requirements only they are installed.
 """
 
@@ -177,7 +177,7 @@ def clean() -> dict[str, str]:
 
 
 def stamp() -> list[bytes]:
-    """What the environment was built for; empty if it was never finished."""
+    """The inputs that the environment was built for; empty if it was never finished."""
     try:
         return STAMP.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):

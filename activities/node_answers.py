@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from infra.json import results
 from infra.json.strict_json import Unfit
 from infra.nodes.address import NodeAddress
 from infra.nodes.answer import Answer
-from infra.nodes.client import NodeClient, NodeUnreachable
+from infra.nodes.client import NodeClient
+from infra.nodes.http import NodeUnreachable
 from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 
@@ -44,11 +46,24 @@ async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End 
     return None if end is None or end.outcome is Outcome.HANDED_BACK else end
 
 
-async def until_stopped(answer: Answer) -> None:
-    """Return once the process is gone, by the answer to a cancel. A node without the field `stopped` is given a moment.
+async def stop(
+    nodes: NodeClient,
+    node: NodeAddress,
+    run_id: str,
+    *,
+    turn: AbstractAsyncContextManager[object] | None = None,
+    unseen_s: float | None = None,
+) -> None:
+    """Cancel an attempt on its node, in this `turn`, and return once the process is gone.
 
-    404: the node has never seen the attempt. Raises NotStopped.
+    A node that has never seen the attempt (404) is asked again after `unseen_s`: the dispatch may be under way. One
+    without the field `stopped` is given a moment. Raises NodeUnreachable, NotStopped, ForbiddenAddress.
     """
+    async with turn or nullcontext():
+        answer = await nodes.cancel(node, run_id)
+    if answer.status == 404 and unseen_s is not None:
+        await asyncio.sleep(unseen_s)
+        answer = await nodes.cancel(node, run_id)
     if answer.status not in {200, 404}:
         raise NotStopped(f"HTTP {answer.status}")
     if answer.status == 404 or answer.body.get("stopped") is True:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from temporalio import activity
 
-from activities.node_answers import NotStopped, ask, end_of, until_stopped
+from activities.node_answers import NotStopped, ask, end_of, stop
 from infra.db.attempts import progress
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OnNode
@@ -18,15 +18,15 @@ from infra.db.session import Database
 from infra.db.transactions import attend_node, node_state, obey_command, release_attempt, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.address import NodeAddress
-from infra.nodes.answer import Answer
-from infra.nodes.client import NodeClient, NodeUnreachable
+from infra.nodes.client import NodeClient
+from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Notifications
-from workflows.domain.attempt import CONFIRMED, HELD_S, End, Outcome
+from workflows.domain.attempt import HELD_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeCommand, NodeView
+from workflows.notifications import Notifications
 
 QUESTIONS_AT_ONCE = 16
 STOPS_S = HELD_S
@@ -46,7 +46,7 @@ class NodeSteps:
 
     @activity.defn(name="attend_node")
     async def attend_node(self, gpu_id: str) -> NodeView:
-        """In one transaction, mark a silent node OFFLINE, or close the attempts of a faulty or deregistered one."""
+        """Mark a silent node OFFLINE, or close the attempts of a faulty or deregistered one, in one transaction."""
         grace_s = self._settings.heartbeat_timeout
         node, notifications = await self._database.run(lambda c: attend_node.attend(c, gpu_id, grace_s))
         await self._temporal.deliver(notifications)
@@ -71,7 +71,7 @@ class NodeSteps:
         end = None if answer is None else end_of(answer)
         if end is not None and end.result is not None:
             await self._close(row, end)  # its dispatch may have missed it, and then the node reports nothing
-        elif not _confirms(answer) or self._hold_is_over(node):
+        elif answer is None or not answer.confirms or self._hold_is_over(node):
             await self._take(node, row)
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
@@ -97,9 +97,7 @@ class NodeSteps:
         address = NodeAddress(row.ip, row.port, node.dispatch_secret)
         while True:
             try:
-                async with questions:
-                    answer = await self._nodes.cancel(address, f"{row.task_id}-{row.attempt}")
-                await until_stopped(answer)
+                await stop(self._nodes, address, f"{row.task_id}-{row.attempt}", turn=questions)
                 break
             except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
                 activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
@@ -152,10 +150,6 @@ class NodeSteps:
             check_every_s=grace,
             draining=node.draining,
         )
-
-
-def _confirms(answer: Answer | None) -> bool:
-    return answer is not None and answer.status == 200 and str(answer.body.get("status")) in CONFIRMED
 
 
 def _in_question(node: Node, row: OnNode) -> bool:

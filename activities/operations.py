@@ -12,31 +12,31 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.beating import beating
-from infra.db.ops import api_keys
+from infra.db.ops import callers
 from infra.db.session import Database, is_unavailable
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import operations, outbox, queries
 from infra.db.tasks.new_task import NewTask
-from infra.db.tasks.operations import Operation, Progress, Turn
+from infra.db.tasks.operations import Operation, Turn
 from infra.db.tasks.queries import Original
-from infra.db.transactions import retry_task, work_off
+from infra.db.transactions import process_operation, retry_task
 from infra.db.transactions.create_task import Created
-from infra.db.transactions.work_off import Room
+from infra.db.transactions.process_operation import Room
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import DomainError, NotInThisState
 from workflows.domain.operation import Kind, State
 from workflows.messages import OperationInput, OperationProgress, TaskInput
+from workflows.notifications import Notifications
 
 PAGE = {Kind.CANCEL: 500, Kind.RETRY: 50}
 """Tasks of a page: cancels of what waits are one statement, retries are a transaction each."""
 PAGES_AT_ONCE = 6
-"""Pages of all operations that a worker works off at once: its other activities have places and connections."""
+"""Pages of all operations that a worker processes at once: its other activities have places and connections."""
 BUSY_PAUSE = timedelta(seconds=1)
-"""Until a page is tried again that found no place. It waits in Temporal, where it takes none."""
+"""Pause before a page that found no place is tried again. It waits in Temporal and takes no place there."""
 AT_ONCE = 8
 """Transactions at the same time that end tasks which do not wait."""
 
@@ -67,24 +67,23 @@ class OperationSteps:
             self._pages -= 1
 
     async def _next_page(self, given: OperationInput) -> OperationProgress:
-        operation = await self._run(lambda c: operations.get(c, given.operation_id))
+        operation = await self._get(given)
         if operation is None:
             return OperationProgress(State.DONE, 0, 0, 0)
-        progress = await self._progress(operation)
-        if progress.state == State.RUNNING and await self._run(lambda c: api_keys.is_revoked(c, operation.lineage)):
+        if operation.state == State.RUNNING and await self._run(lambda c: callers.is_revoked(c, operation.lineage)):
             activity.logger.warning("%s ends: %s is revoked", operation.operation_id, operation.key_id)
             await self._run(lambda c: operations.finish(c, operation.operation_id))
-        elif progress.state == State.RUNNING:
+        elif operation.state == State.RUNNING:
             async with beating():
-                await self._work_off(operation, progress.cursor)
-        return (await self._progress(operation)).message()
+                await self._process(operation)
+        return (await self._get(given) or operation).progress
 
-    async def _progress(self, operation: Operation) -> Progress:
-        return await self._run(lambda c: operations.progress(c, operation.operation_id))
+    async def _get(self, given: OperationInput) -> Operation | None:
+        return await self._run(lambda c: operations.get(c, given.operation_id))
 
-    async def _work_off(self, operation: Operation, cursor: int) -> None:
+    async def _process(self, operation: Operation) -> None:
         size = PAGE[operation.kind]
-        turns = await self._run(lambda c: operations.page(c, operation, cursor, size))
+        turns = await self._run(lambda c: operations.page(c, operation, size))
         is_whole = await (self._cancel if operation.kind == Kind.CANCEL else self._retry)(operation, turns)
         if not is_whole:
             return  # the page is repeated
@@ -96,7 +95,7 @@ class OperationSteps:
     async def _cancel(self, operation: Operation, turns: Sequence[Turn]) -> bool:
         """Cancel the waiting tasks in one statement, and the others one by one.
 
-        Returns False if a task has got a slot meanwhile: it may fit no more.
+        Returns False if a task has got a slot since: it may fit no more.
         """
         has_moved = not await self._cancel_waiting(operation, [turn.task_id for turn in turns if turn.waits])
         others = [turn.task_id for turn in turns if not turn.waits]
@@ -107,13 +106,14 @@ class OperationSteps:
         return not has_moved
 
     async def _cancel_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:
-        """In one statement. Where that fails, in one for each: then a row that cannot be ended is given up alone.
+        """End the tasks in one statement. If that fails, end each in its own, and give up only a row that cannot be
+        ended.
 
         Returns whether all the others have waited until they were ended.
         """
         if not task_ids:
             return True
-        work = partial(work_off.cancel_waiting, operation=operation, task_ids=task_ids)
+        work = partial(process_operation.cancel_waiting, operation=operation, task_ids=task_ids)
         try:
             return len(await self._run(work)) == len(task_ids)
         except Exception as error:
@@ -133,7 +133,7 @@ class OperationSteps:
     async def _cancel_one(self, operation: Operation, task_id: str) -> bool:
         """A row that cannot be ended holds up no other one."""
         try:
-            return (await self._run(lambda c: work_off.cancel(c, operation, task_id))).changed
+            return (await self._run(lambda c: process_operation.cancel(c, operation, task_id))).changed
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -158,7 +158,7 @@ class OperationSteps:
                 raise
             log = activity.logger.info if isinstance(error, DomainError) else activity.logger.warning
             log("%s is not retried: %s", turn.task_id, error)
-        await self._run(lambda c: work_off.give_up(c, operation, turn))
+        await self._run(lambda c: process_operation.give_up(c, operation, turn))
         return None
 
     async def _retried(self, operation: Operation, turn: Turn) -> str | None:
@@ -167,17 +167,14 @@ class OperationSteps:
             raise NotInThisState
         task = retry_task.again(turn.task_id, original, operation.by, f"{operation.operation_id}\n{turn.task_id}")
         room = await self._room(task, original)
-        created = await self._run(lambda c: work_off.retry(c, operation, turn, task, room))
-        if created.far_back:
-            self._forecast.found_long(room.capacity.pool)
+        created = await self._run(lambda c: process_operation.retry(c, operation, turn, task, room))
         await self._temporal.deliver(Notifications(grants=list(created.others)))
         return await self._start(replace(task, task_id=created.row.task_id), created)
 
     async def _room(self, task: NewTask, original: Original) -> Room:
-        capacity = await self._forecast.of(task.task_type, vip=task.queue_class > 0)
-        milestones = await self._forecast.milestones(capacity.pool)
+        outlook = await self._forecast.for_new(task.task_type, vip=task.queue_class > 0)
         weight = shares.weight(task.flow, task.app, original.granted_apps, self._settings.weight_of)
-        return Room(capacity, weight, self._settings.max_waiting, not self._temporal.away, milestones)
+        return Room(outlook, weight, self._settings.max_waiting, not self._temporal.away)
 
     async def _start(self, task: NewTask, created: Created) -> str | None:
         started = TaskInput.of(task, waits=created.waits, grant=created.grant)
@@ -190,9 +187,9 @@ class OperationSteps:
 
 
 def _may_retry(operation: Operation, original: Original) -> bool:
-    """Whether the one who asked could retry it alone."""
-    grants = operation.by.grants
-    granted = grants.priority(original.priority, original.priority) is not None and grants.allow_app(original.app)
+    """Whether the caller could retry just this one."""
+    limits = operation.by.limits
+    granted = limits.priority(original.priority, original.priority) is not None and limits.allow_app(original.app)
     return granted and original.status in retry_task.RETRIED and not original.purged
 
 

@@ -31,11 +31,11 @@ from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Granted, Notifications
 from infra.temporal.open_workflows import OpenWorkflows, RunStatus
-from workflows.domain.attempt import CONFIRMED, End, Outcome
+from workflows.domain.attempt import End, Outcome
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
+from workflows.notifications import Granted, Notifications
 
 T = TypeVar("T")
 
@@ -162,7 +162,8 @@ class Reconciler:
 
     async def _grant(self, row: OnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was lost, or the acceptance was not written."""
-        accepted = await self._accepted(row)
+        answer = await ask(self._nodes, *_run_on_node(row))
+        accepted = answer is not None and answer.confirms
         status = await self._workflows.run_status(row.task_id)
         if status is not RunStatus.RUNNING:
             repaired = await self._run_again(row, "工作流未在运行而任务已获得槽位，由监控重新运行")
@@ -176,12 +177,7 @@ class Reconciler:
 
     async def _send_grant(self, row: Held) -> None:
         """Send the task's grant once more."""
-        await self._temporal.grant(_granted(row, Grant(row.attempt, row.gpu_id)))
-
-    async def _accepted(self, row: OnNode) -> bool:
-        """Whether the node says that it has the attempt."""
-        answer = await ask(self._nodes, *_run_on_node(row))
-        return answer is not None and answer.status == 200 and answer.body.get("status") in CONFIRMED
+        await self._temporal.grant(Granted.of(row, Grant(row.attempt, row.gpu_id)))
 
     async def _queue(self, row: Drifted) -> bool:
         """Search a slot for a task that neither waits nor runs: its own search was lost."""
@@ -190,7 +186,7 @@ class Reconciler:
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
         found = await claim_slot.claim(self._run, row.task_id)
-        granted = list(found.others) + ([_granted(row, found.grant)] if found.grant else [])
+        granted = list(found.others) + ([Granted.of(row, found.grant)] if found.grant else [])
         await self._temporal.deliver(Notifications(grants=granted))
         return True
 
@@ -201,7 +197,7 @@ class Reconciler:
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
     async def _ended(self) -> list[Ended]:
-        """Of the next `ROUND` open workflows, the latest first, those of tasks that have ended."""
+        """Tasks that have ended, of the next `ROUND` open workflows, the latest first."""
         try:
             opened = await self._workflows.of_tasks(self._before, ROUND)
         except TemporalAway as error:  # the other repairs do not need the list
@@ -276,10 +272,6 @@ def _overdue(row: Expired) -> End:
 
 class _NotTheEnd(Exception):
     """Rolls the transaction back."""
-
-
-def _granted(row: Drifted, grant: Grant) -> Granted:
-    return Granted(TaskInput.of(row, waits=True), grant, row.traceparent)
 
 
 def _cause(row: Drifted, reason: str) -> Cause:

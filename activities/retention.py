@@ -19,6 +19,7 @@ from infra.db.connection import Connection
 from infra.db.session import Database, DatabaseSilent
 from infra.db.transactions import forget
 from infra.settings import Settings
+from infra.temporal.schedules import RETENTION_INTERVAL_S
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,11 @@ Forget = Callable[[Connection, timedelta, int], Awaitable[int]]
 
 TOO_SLOW = (DatabaseSilent, psycopg.errors.QueryCanceled)
 """Errors after which a page is tried again with half as many."""
-RUN_S = 1800.0
-"""Seconds after which a run leaves the rest to the next one."""
+EVENTS = 10
+"""Events that are forgotten with each task: one costs a tenth of a task."""
+RUN_S = 3 * RETENTION_INTERVAL_S - 60
+"""Seconds after which a run leaves the rest to the next one. One that ended just after a turn of the schedule would
+leave the time until the next turn unused."""
 REST = 4.0
 """Rest after a page, as a multiple of its duration: a fifth of the time is spent on forgetting."""
 BUSY_REST = 19.0
@@ -45,15 +49,13 @@ class RetentionSteps:
         self._run = database.run
         self._page = page
         self._run_s = run_s
+        whole = timedelta(days=settings.retain_tasks)
         self._kinds: dict[str, tuple[Forget, float]] = {
             "tasks": (forget.tasks, settings.retain_tasks),
-            "payloads": (forget.payloads, settings.retain_payloads),
+            "payloads": (partial(forget.payloads, whole=whole), settings.retain_payloads),
             "events": (forget.events, settings.retain_events),
             "operations": (forget.operations, settings.retain_tasks),
-            "deliveries": (
-                partial(forget.deliveries, pending=timedelta(days=settings.retain_tasks)),
-                settings.retain_payloads,
-            ),
+            "deliveries": (partial(forget.deliveries, pending=whole), settings.retain_payloads),
             "nodes": (forget.nodes, settings.retain_tasks),
             "alerts": (forget.alerts, settings.retain_alerts),
             "audit": (forget.audit, settings.retain_audit),
@@ -73,7 +75,7 @@ class RetentionSteps:
         forgotten: Counter[str] = Counter()
         failures: list[Exception] = []
         until = time.monotonic() + self._run_s
-        pages = dict.fromkeys(self._kinds, self._page)
+        pages = dict.fromkeys(self._kinds, self._page) | {"events": EVENTS * self._page}
         while pages and time.monotonic() < until:
             for kind in list(pages):
                 began = time.monotonic()
@@ -92,7 +94,7 @@ class RetentionSteps:
         try:
             count = await self._run(lambda c: forget_page(c, timedelta(days=days), page))
         except TOO_SLOW as error:
-            log.warning("forgetting %d %s takes too long: %s", page, kind, error)
+            log.warning("could not forget %d %s in time: %s", page, kind, error)
             if page == 1:
                 failures.append(error)
             return page // 2

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from temporalio import activity
 
-from infra.db.attempts.dispatch_order import Order
+from infra.db.attempts.dispatch_request import DispatchRequest
 from infra.db.slots.forecast import Forecast
 from workflows.policies import FIRST_DISPATCH
 
@@ -20,16 +20,16 @@ SPARE_S = 0.5
 
 
 class ShortWork:
-    """Has short work answered in its dispatch, which saves a signal, a timer and a workflow task."""
+    """Lets nodes answer short work in its dispatch, which saves a signal, a timer and a workflow task."""
 
     def __init__(self, forecast: Forecast) -> None:
         self._forecast = forecast
         self._waiting = 0
 
     @asynccontextmanager
-    async def preference(self, order: Order) -> AsyncIterator[dict[str, str]]:
+    async def preference(self, request: DispatchRequest) -> AsyncIterator[dict[str, str]]:
         """The headers with which a node is asked to hold its answer; none if it is not to be held."""
-        if self._waiting >= AT_ONCE or not await self._is_short(order):
+        if self._waiting >= AT_ONCE or not await self._is_short(request):
             yield {}
             return
         self._waiting += 1
@@ -38,13 +38,13 @@ class ShortWork:
         finally:
             self._waiting -= 1
 
-    async def _is_short(self, order: Order) -> bool:
+    async def _is_short(self, request: DispatchRequest) -> bool:
         """Only a first try waits, for at most half of the task's timeout, if the work usually ends within that time."""
-        if not activity.info().is_local or _left_s() < WAIT_S + SPARE_S or order.timeout_ms < 2000 * WAIT_S:
+        if not activity.info().is_local or _left_s() < WAIT_S + SPARE_S or request.timeout_ms < 2000 * WAIT_S:
             return False
-        if order.expires_soon:
+        if request.expires_soon:
             return False
-        return await self._forecast.usual_s(order.task_type) <= WAIT_S
+        return await self._forecast.usual_s(request.task_type) <= WAIT_S
 
 
 def _left_s() -> float:

@@ -1,4 +1,4 @@
-"""The steps of a task's life but its dispatch: find a slot, collect an attempt, stop one on its node."""
+"""The steps of a task's life other than its dispatch: find a slot, collect an attempt, stop one on its node."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from contextlib import suppress
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.node_answers import NotStopped, end_on_node, until_stopped
+from activities.node_answers import NotStopped, end_on_node, stop
 from infra import telemetry
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
 from infra.db.session import Database
+from infra.db.slots.search import NoSlot, Undecided
 from infra.db.transactions import (
     cancel_task,
     claim_slot,
@@ -22,15 +23,16 @@ from infra.db.transactions import (
     release_attempt,
     settle_attempt,
 )
+from infra.db.transactions.claim_slot import PastLimit, TaskEnded, Uncollected
 from infra.db.transactions.collect_attempt import ACTOR
-from infra.nodes.address import NodeAddress
-from infra.nodes.client import NodeClient, NodeUnreachable
+from infra.nodes.client import NodeClient
+from infra.nodes.http import NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL, EndReason
-from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Selection
+from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Grant, Selection
+from workflows.notifications import Notifications
 
 NO_SLOT = "no slot is free"
 ASK_S = 1.0
@@ -52,13 +54,19 @@ class TaskSteps:
         """Claim a fitting slot, or enqueue the task: it is granted one later."""
         telemetry.describe(task_id=task_id)
         found = await claim_slot.claim(self._database.run, task_id)
-        if found.grant is not None:
-            telemetry.describe(task_attempt=found.grant.attempt, gpu_id=found.grant.gpu_id)
         await self._temporal.deliver(Notifications(grants=list(found.others)))
-        if found.past is not None:
-            return await self._end_at_limit(task_id, found.past)
-        waiting = NO_SLOT if found.waiting else ""
-        return Selection(found.status, found.grant, found.settled, waiting, found.cancelled, found.running)
+        match found.result:
+            case Grant() as grant:
+                telemetry.describe(task_attempt=grant.attempt, gpu_id=grant.gpu_id)
+                return Selection(found.status, grant)
+            case Uncollected(attempt):
+                return Selection(found.status, settled=attempt)
+            case TaskEnded(cancelled, running):
+                return Selection(found.status, cancelled=cancelled, running=running)
+            case PastLimit(reason):
+                return await self._end_at_limit(task_id, reason)
+            case NoSlot() | Undecided():
+                return Selection(found.status, waiting=NO_SLOT)
 
     async def _end_at_limit(self, task_id: str, reason: EndReason) -> Selection:
         """End a task that is past its limit. One that cannot be ended any more waits to be notified."""
@@ -139,7 +147,7 @@ class TaskSteps:
         if node is None:
             return
         try:
-            await self._stop(node, f"{ref.task_id}-{ref.attempt}")
+            await stop(self._nodes, node, f"{ref.task_id}-{ref.attempt}", unseen_s=STOPPING_S)
         except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
             if not isinstance(error, ForbiddenAddress) and await self._is_on_active_node(ref):
@@ -151,15 +159,6 @@ class TaskSteps:
 
     async def _is_on_active_node(self, ref: AttemptRef) -> bool:
         return await self._database.run(lambda c: attempt_queries.is_on_active_node(c, ref.task_id, ref.attempt))
-
-    async def _stop(self, node: NodeAddress, run_id: str) -> None:
-        """Until the process is gone. A node that has never seen the attempt is asked again: the dispatch may have been
-        under way."""
-        answer = await self._nodes.cancel(node, run_id)
-        if answer.status == 404:
-            await asyncio.sleep(STOPPING_S)
-            answer = await self._nodes.cancel(node, run_id)
-        await until_stopped(answer)
 
     @activity.defn(name="cancel_task")
     async def cancel_task(self, task_id: str) -> Cancelled:

@@ -73,20 +73,10 @@ ROUTERS = tuple(
 
 def create_app(context: Context) -> FastAPI:
     """The API over its dependencies. The caller starts and stops those."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        writer = asyncio.create_task(context.write_behind_forever(WRITE_BEHIND_EVERY_S))
-        yield
-        writer.cancel()
-        await asyncio.gather(writer, return_exceptions=True)
-        await context.temporal.close()
-        await context.write_behind()
-
     app = FastAPI(
         title="分布式任务调度系统 API",
         version="2.0.0",
-        lifespan=lifespan,
+        lifespan=lambda _: _writing_behind(context),
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
         generate_unique_id_function=lambda route: route.name,
@@ -118,3 +108,13 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Cors, origins=context.settings.cors_origins)
     app.add_middleware(HeadAsGet)
     return app
+
+
+@asynccontextmanager
+async def _writing_behind(context: Context) -> AsyncIterator[None]:
+    writer = asyncio.create_task(context.write_behind_forever(WRITE_BEHIND_EVERY_S))
+    yield
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    await context.temporal.close()
+    await context.write_behind()

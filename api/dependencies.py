@@ -23,9 +23,9 @@ from infra.nodes.address_policy import AllowList
 from infra.nodes.beats import Beats
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Notifications
 from infra.temporal.task_workflows import Starter
 from infra.webhooks.sender import Sender
+from workflows.notifications import Notifications
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ class Self(Protocol):
     """This API process as an instance of the cluster."""
 
     id: str
-    leads: bool
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, RedisError
 
 from infra.resilience.circuit_breaker import CircuitBreaker
@@ -18,11 +19,13 @@ from infra.resilience.token_bucket import ByteRate, Rate
 
 log = logging.getLogger(__name__)
 
-_BEATS = "gpu-orchestrator:beats"
+_BEAT = "gpu-orchestrator:beat:"
 _REPORT = "gpu-orchestrator:monitor-report"
 _BUCKET = "gpu-orchestrator:bucket:"
 _BYTES = "gpu-orchestrator:bytes:"
 REPORT_TTL_S = 300
+BEAT_TTL_S = 86_400
+"""Nodes come and go under ever new names."""
 ANSWER_S = 0.5  # what takes longer counts as no answer
 AT_ONCE = 50
 """Concurrent calls to Redis. Further calls wait, since the client raises when its connections are used up."""
@@ -31,13 +34,16 @@ PAUSE_S = 1.0
 RETRY = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
 """Open a new connection if Redis has been replaced, but do not repeat a call that timed out."""
 
-# `token_bucket.take`, by Redis' own clock: KEYS a bucket; ARGV rate, burst, count. The answer is the time to
-# wait, in s. No bucket takes longer to fill than an empty one: such a time was written while the clock was ahead.
-_TAKE = """
+# Scripts of buckets, by Redis' own clock: KEYS a bucket; ARGV rate, burst, count.
+_READ = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
+"""
+# `token_bucket.take`. The answer is the time to wait, in s. No bucket takes longer to fill than an empty one: such a
+# time was written while the clock was ahead.
+_TAKE = f"""{_READ}
 if full_at > now + burst / rate + 1 then
     full_at = now
 end
@@ -50,14 +56,9 @@ redis.call('SET', KEYS[1], string.format('%.6f', after), 'PX', math.ceil((after 
 return '0'
 """
 
-
-# `token_bucket.charge`, likewise: KEYS a bucket; ARGV rate, burst, count. The answer is the time to credit, in s.
-# What was charged at once may exceed the burst, but not by 128 MiB and ten minutes.
-_CHARGE = """
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
+# `token_bucket.charge`. The answer is the time to credit, in s. What was charged at once may exceed the burst, but not
+# by 128 MiB and ten minutes.
+_CHARGE = f"""{_READ}
 if full_at > now + (burst + 134217728) / rate + 600 then
     full_at = now
 end
@@ -94,11 +95,11 @@ class Cache:
 
     async def beat(self, gpu_id: str, at_ms: int) -> None:
         """Store a node's last beat."""
-        await self._ask("hset", _BEATS, gpu_id, at_ms)
+        await self._ask("set", _BEAT + gpu_id, at_ms, ex=BEAT_TTL_S)
 
     async def beats(self, gpu_ids: list[str]) -> dict[str, int]:
         """The stored last beats, in ms since the epoch."""
-        values = await self._ask("hmget", _BEATS, gpu_ids) if gpu_ids else None
+        values = await self._ask("mget", [_BEAT + gpu_id for gpu_id in gpu_ids]) if gpu_ids else None
         return {gpu_id: int(value) for gpu_id, value in zip(gpu_ids, values or [], strict=False) if value is not None}
 
     async def keep_report(self, report: dict[str, Any]) -> None:
@@ -112,17 +113,11 @@ class Cache:
 
     async def take(self, name: str, limit: Rate, count: int = 1) -> float | None:
         """Take tokens of a bucket. Returns 0, or the seconds until it has them, or None while Redis is away."""
-        if self._take is None:
-            return None
-        answer = await self._answer(self._take(keys=[_BUCKET + name], args=[limit.rate, limit.burst, count]))
-        return None if answer is None else float(answer)
+        return await self._run(self._take, _BUCKET + name, limit, count)
 
     async def charge(self, name: str, limit: ByteRate, count: int) -> float | None:
         """Take bytes of a bucket. Returns the seconds until it is in credit, or None while Redis is away."""
-        if self._charge is None:
-            return None
-        answer = await self._answer(self._charge(keys=[_BYTES + name], args=[limit.rate, limit.burst, count]))
-        return None if answer is None else float(answer)
+        return await self._run(self._charge, _BYTES + name, limit, count)
 
     async def ping(self) -> None:
         """Raise unless Redis answers."""
@@ -133,6 +128,12 @@ class Cache:
         """Close the connections."""
         if self._redis is not None:
             await self._redis.aclose()
+
+    async def _run(self, script: AsyncScript | None, bucket: str, limit: Rate | ByteRate, count: int) -> float | None:
+        if script is None:
+            return None
+        answer = await self._answer(script(keys=[bucket], args=[limit.rate, limit.burst, count]))
+        return None if answer is None else float(answer)
 
     async def _ask(self, command: str, *arguments: object, **options: object) -> Any:
         return None if self._redis is None else await self._answer(getattr(self._redis, command)(*arguments, **options))

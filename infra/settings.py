@@ -12,7 +12,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -195,11 +194,6 @@ class Settings(BaseSettings):
             production.check(self.api_key, {name: getattr(self, name) for name in production.ADDRESSES})
         return self
 
-    @property
-    def grace(self) -> timedelta:
-        """How long a node may stay silent before it is OFFLINE."""
-        return timedelta(seconds=self.heartbeat_timeout)
-
     @cached_property
     def base_url(self) -> str:
         """Where nodes report to: PUBLIC_URL, or HOST and PORT; if HOST means every address, a guess that is logged."""
@@ -210,7 +204,7 @@ class Settings(BaseSettings):
         url = own_address.http_url(
             own_address.towards(self.node_networks, self.host) or own_address.loopback(self.host), self.port
         )
-        log.warning("nodes are told to report to %s, a guess: set %sPUBLIC_URL if they can't", url, ENV_PREFIX)
+        log.warning("%sPUBLIC_URL is unset; nodes will report to %s (guessed)", ENV_PREFIX, url)
         return url
 
     @property

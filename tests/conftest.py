@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from infra.db.ops.api_keys import MadeKey, NewKey
 from infra.db.ops.audit import Actor
 from infra.db.session import Database
 from infra.settings import Settings
+from tests import begun
 from tests.contract import Contract
 from tests.fake_node import FakeNode
 from workers.stack import postgres
@@ -33,25 +36,48 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")  # how fast an example is says how busy the machine is
 
 GRACE_S = 3.0
+ANYBODYS = {*range(100), 903, 904, 905, 999}  # the pages of the console show one world
+"""Task types that several files use, since nothing depends on which node gets such a task."""
+TYPES_IN_USE: dict[tuple[str, int], str] = {}
+"""The file of tests that uses a task type, by stack and type."""
 TLS = ssl.create_default_context()  # of all clients: to make one costs more than many calls
 
 
 LONG = (
-    "fuzz/test_fuzz", "e2e/test_stuck_workflows", "e2e/test_outages", "e2e/test_stack", "faults/test_nemesis",
-    "e2e/test_restart", "e2e/test_upgrade", "e2e/test_lost_writes", "e2e/test_cluster", "e2e/test_secrets",
-    "e2e/test_tracing", "e2e/test_web_ui", "e2e/test_redis_loss",
+    "fuzz/test_fuzz", "e2e/test_stuck_workflows", "faults/test_nemesis", "e2e/test_notify", "e2e/test_restart",
+    "e2e/test_operations_killed", "e2e/test_lost_writes", "e2e/test_upgrade", "e2e/test_cluster",
+    "faults/test_webhook_storm", "e2e/test_stack", "e2e/test_secrets", "e2e/test_tracing",
 )  # fmt: skip
-"""The files that take longest; most have stacks of their own. The fuzzer asks as much as it can in its time: files that
-mostly wait begin together with it."""
+"""The files with stacks of their own, the longest first: the stack that the others share costs a tenth of a core even
+while nothing uses it. The fuzzer and the fault run ask as much as they can in their time: files that mostly wait begin
+together with them."""
 
 
 FOLDERS = ("unit", "client", "workflows", "faults", "monitoring", "e2e", "db", "api", "console")
-"""The others by folder: first what needs no stack, so that none idles meanwhile; last the shortest files."""
+"""The others by folder: first what needs no stack, so that none idles; last the shortest files."""
 
 
-def pytest_configure() -> None:
-    """Spare the disk: a Postgres that is killed loses nothing by it, only one whose machine goes down."""
+BEGUN = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Spare the disk: a Postgres that is killed loses nothing by it, only one whose machine goes down.
+
+    The processes of a run share the folder with what their stacks begin with.
+    """
     postgres.OPTIONS["fsync"] = "off"
+    if worker := getattr(config, "workerinput", None):
+        begun.home = Path(worker["begun"])
+    else:
+        folder = tempfile.TemporaryDirectory(prefix="gpu-orchestrator-begun-")
+        config.stash[BEGUN] = folder.name
+        config.add_cleanup(folder.cleanup)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a process of the run the folder with what its stacks begin with."""
+    node.workerinput["begun"] = node.config.stash[BEGUN]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,11 +103,16 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
-    """The first true answer of `check`; fails with the last one after `within` seconds."""
-    deadline = asyncio.get_running_loop().time() + within
+    """The first true answer of `check`; fails with the last one after `within` seconds.
+
+    What takes longer is asked about less often: most calls cost the machine 10 ms, which others wait for.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
     while not (answer := await check()):
-        assert asyncio.get_running_loop().time() < deadline, f"still {answer!r} after {within} s"
-        await asyncio.sleep(0.05)
+        waited = clock() - began
+        assert waited < within, f"still {answer!r} after {within} s"
+        await asyncio.sleep(min(0.05 + waited / 20, 0.25))
     return answer
 
 
@@ -112,16 +143,27 @@ class Api:
         return await self.ask("POST", path, json=body, **options)
 
     async def create(self, task_type: int, payload: str = '{"n": 1}', **more: Any) -> str:
+        self._own(task_type)
         body = {"taskType": task_type, "userId": "user_001", "app": "tests", "payload": payload, **more}
         task_id: str = (await self.post("/tasks", body))["taskId"]
         return task_id
+
+    def _own(self, task_type: int) -> None:
+        """Fail where another file of tests uses the type on this stack: its nodes would get what this one leaves."""
+        file = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
+        owner = TYPES_IN_USE.setdefault((self.stack.api_url, task_type), file)
+        assert file == owner or task_type in ANYBODYS, f"{file} and {owner} both use {task_type}"
 
     async def until(self, task_id: str, *statuses: str, within: float = 20.0) -> Any:
         async def check() -> Any:
             task = await self.get(f"/tasks/{task_id}")
             return task if task["status"] in statuses else None
 
-        return await eventually(check, within=within)
+        try:
+            return await eventually(check, within=within)
+        except AssertionError as error:
+            timeline = await self.get(f"/tasks/{task_id}/timeline?size=100")
+            raise AssertionError("\n".join(map(str, (f"{task_id} is not {statuses}:", *timeline)))) from error
 
     async def gpu_until(self, gpu_id: str, status: str, within: float = 20.0) -> Any:
         async def check() -> Any:
@@ -147,6 +189,8 @@ class Api:
             "metadata": {"gpuModel": "RTX 4090"},
             **more,
         }
+        for task_type in types:
+            self._own(task_type)
         assert await self.post("/gpus/register", body) == "GPU注册成功"
 
     async def report(self, put: Any, kind: str, body: Any, *, code: int = 200, token: bool = True) -> Any:
@@ -186,15 +230,20 @@ def stack_settings(data_dir: Path, **more: Any) -> Settings:
 async def frontend(stack: Stack, url: str | None = None, key: str | None = None) -> AsyncIterator[Api]:
     """A caller of the stack's API, or of another API process at `url`; an administrator, unless a key is given."""
     key = key or stack.api_key.secret.get_secret_value()
-    async with httpx.AsyncClient(
-        base_url=f"{url or stack.api_url}/api/v2",
+    async with connected(url or stack.api_url, key) as http:
+        document = (await http.get(f"{stack.api_url}/openapi.json")).json()
+        yield Api(http, stack, key, Contract(document))
+
+
+def connected(url: str, key: str) -> httpx.AsyncClient:
+    """A client of the API at `url`; it has up to a hundred connections at once."""
+    return httpx.AsyncClient(
+        base_url=f"{url}/api/v2",
         headers={"Authorization": f"Bearer {key}"},
         trust_env=False,
         timeout=20,
         verify=TLS,
-    ) as http:
-        document = (await http.get(f"{stack.api_url}/openapi.json")).json()
-        yield Api(http, stack, key, Contract(document))
+    )
 
 
 @asynccontextmanager
@@ -216,27 +265,31 @@ async def callers(stack: Stack, url: str | None = None) -> AsyncIterator[MakeCal
 
 @asynccontextmanager
 async def fleet(api: Api) -> AsyncIterator[MakeNode]:
-    """Makes nodes written by somebody else: they beat, and are deregistered at the end."""
+    """Makes foreign nodes: they beat, and are deregistered at the end."""
     nodes: list[FakeNode] = []
+    # Beats have connections of their own: a burst of a test's own calls would hold them up until the nodes seem silent.
+    async with connected(api.stack.api_url, api.key) as beating:
 
-    async def make(gpu_id: str, types: list[int], *, beats: bool = True, **more: Any) -> FakeNode:
-        node = FakeNode(gpu_id)
-        await node.start()
-        nodes.append(node)
-        await api.register(node, types, **more)
-        if beats:
-            node.beat_with(lambda: api.http.post(f"/gpus/{gpu_id}/heartbeat"))
-        return node
+        async def make(gpu_id: str, types: list[int], *, beats: bool = True, **more: Any) -> FakeNode:
+            node = FakeNode(gpu_id)
+            await node.start()
+            nodes.append(node)
+            await api.register(node, types, **more)
+            if beats:
+                node.beat_with(lambda: beating.post(f"/gpus/{gpu_id}/heartbeat"))
+            return node
 
-    yield make
-    for node in nodes:
-        await node.stop()
-        await api.http.delete(f"/gpus/{node.gpu_id}")
+        try:
+            yield make
+        finally:
+            for node in nodes:
+                await node.stop()
+                await api.http.delete(f"/gpus/{node.gpu_id}")
 
 
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with Stack(stack_settings(tmp_path_factory.mktemp("stack")), nodes=0) as running:
+    async with Stack(stack_settings(begun.begun(tmp_path_factory.mktemp("stack"))), nodes=0) as running:
         yield running
 
 

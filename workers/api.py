@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
+import uvloop
 
 from api.app import create_app
 from api.dependencies import Context
 from api.http.connections import Limits, within_the_files
-from api.http.protocol import serving
+from api.http.small_reads import serving
 from infra import telemetry
 from infra.cache import Cache
 from infra.db.slots.forecast import Forecast
@@ -25,14 +26,10 @@ from infra.temporal.access import connect
 from infra.temporal.gateway import TemporalGateway
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.sender import Sender
-from workers.serving import event_loop, garbage
+from workers.serving import garbage
 from workers.serving.instance import Instance
 from workers.serving.schema import open_database
 from workers.stack.ports import require_free
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options: all settings come from the environment."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     telemetry.log_to_stderr(settings.log_level)
     require_free(settings.host, settings.port, f"{ENV_PREFIX}PORT")
     with telemetry.exported("gpu-orchestrator-api"):
-        event_loop.run(serve(settings))
+        uvloop.run(serve(settings))
     return 0
 
 

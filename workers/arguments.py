@@ -13,7 +13,7 @@ def duration(text: str) -> timedelta:
     """`90s`, `30m`, `24h`, `30d`, `2w`."""
     match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
     if match is None:
-        raise ArgumentTypeError(f"{text!r} is no duration like 24h or 30d")
+        raise ArgumentTypeError(f"{text!r} is not a duration like 24h or 30d")
     try:
         found = timedelta(**{UNITS[match[2]]: int(match[1])})
         _ = datetime.now(UTC) + found
@@ -45,7 +45,7 @@ def _is_duration(text: str) -> bool:
 def int64(text: str) -> int:
     """A whole number of 64 bits."""
     if re.fullmatch(r"-?[0-9]{1,19}", text) is None or not -(2**63) <= int(text) < 2**63:
-        raise ArgumentTypeError(f"{text!r} is no whole number of 64 bits")
+        raise ArgumentTypeError(f"{text!r} is not a 64-bit integer")
     return int(text)
 
 

@@ -6,7 +6,7 @@ import io
 import sys
 from types import ModuleType
 
-# subcommand -> (module with `configure(parser)` and `run(args) -> exit status`, one-line help)
+# subcommand -> (module with `configure(parser)`, if it has options, and `run(args) -> exit status`, one-line help)
 COMMANDS = {
     "run": ("workers.stack.run", "start the embedded stack and serve until Ctrl-C"),
     "demo": ("workers.demo.run", "run a batch of real work on the embedded stack, killing one node on the way"),
@@ -55,7 +55,8 @@ def _run(arguments: list[str]) -> int:
         command = commands.add_parser(name, help=summary, description=summary)
         if name in arguments[:1]:
             module = _import_quickly(path)
-            module.configure(command)
+            if hasattr(module, "configure"):
+                module.configure(command)
     args = parser.parse_args(arguments)
     assert module is not None  # argparse has refused an unknown name
     from infra.environment.bad_settings import CannotStart

@@ -23,7 +23,7 @@ from infra.db.ops.audit import Actor
 from infra.db.session import Database, DatabaseSilent
 from infra.settings import Settings, load
 from workers.arguments import ago, count, duration, expiry, int64
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 from workflows.domain.role import Role
 
 T = TypeVar("T")
@@ -44,17 +44,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key; its secret is shown this once")
     create.add_argument("--role", required=True, choices=[str(role) for role in Role])
     create.add_argument("--owner", required=True, type=_name, help="of a user's key: the userId of its tasks")
-    create.add_argument("--expires", type=expiry, metavar="30d|TIME", help="after this time, or at an ISO 8601 time")
+    create.add_argument("--expires", type=expiry, metavar="30d|TIME", help="valid that long, or until an ISO 8601 time")
     create.add_argument("--acts-for-others", action="store_true", help="a user's key that creates for any userId")
     users = create.add_argument_group("limits of a user's key; without one there is no limit")
-    users.add_argument("--max-priority", type=int64, metavar="N", help="of its tasks; from 2 on they are VIP")
-    users.add_argument("--apps", type=_apps, metavar="a,b", help="the apps of its tasks")
+    users.add_argument("--max-priority", type=int64, metavar="N", help="the highest of its tasks; 2 and more: VIP")
+    users.add_argument("--apps", type=_list_of(_name), metavar="a,b", help="the apps of its tasks")
     nodes = create.add_argument_group("limits of a node's key and its successors, all GPUs together")
-    nodes.add_argument("--types", type=_types, metavar="2,3", help="the task types that they may serve")
-    nodes.add_argument("--max-gpus", type=count, metavar="N", help="registered at a time")
+    nodes.add_argument("--types", type=_list_of(int64), metavar="2,3", help="the task types that they may serve")
+    nodes.add_argument("--max-gpus", type=count, metavar="N", help="how many may be registered at a time")
     nodes.add_argument("--max-slots", type=count, metavar="N", help="the sum of their maxConcurrentTasks")
-    nodes.add_argument("--networks", type=_networks, metavar="CIDR,CIDR", help="where they may be")
-    create.add_argument("--note", type=_note, help="for people")
+    nodes.add_argument(
+        "--networks", type=_list_of(_network), metavar="CIDR,CIDR", help="the networks where they may be"
+    )
+    create.add_argument("--note", type=_note, help="a note for people")
     listing = actions.add_parser("list", help="all keys, without their secrets")
     revoke = actions.add_parser("revoke", help="end a key, or all older ones, everywhere within 2 s")
     which = revoke.add_mutually_exclusive_group(required=True)
@@ -90,14 +92,13 @@ class NoDatabase(Exception):
 
 
 async def _create(args: argparse.Namespace) -> None:
-    grants = Grants(args.max_priority, args.apps, args.types, args.max_gpus, args.max_slots, args.networks)
-    key = NewKey(Role(args.role), args.owner, args.expires, args.acts_for_others, args.note, grants)
+    limits = KeyLimits(args.max_priority, args.apps, args.types, args.max_gpus, args.max_slots, args.networks)
+    key = NewKey(Role(args.role), args.owner, args.expires, args.acts_for_others, args.note, limits)
     _show_secret(await _in_database(lambda c: api_keys.create(c, key, _actor())), args)
 
 
 async def _list(args: argparse.Namespace) -> None:
-    rows = [_shown(row) for row in await _in_database(api_keys.list_all)]
-    sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n" if args.json else _table(rows))
+    _print(await _in_database(api_keys.list_all), args)
 
 
 async def _revoke(args: argparse.Namespace) -> None:
@@ -116,10 +117,9 @@ async def _revoke_before(args: argparse.Namespace) -> None:
     when, spared = args.all_before, args.spared or ()
     moment, age_s = (None, when.total_seconds()) if isinstance(when, timedelta) else (when, 0.0)
     found = await _in_database(lambda c: api_keys.revoke_before(c, moment, _actor(), age_s=age_s, spared=spared))
-    rows = [_shown(row) for row in found]
-    sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n" if args.json else _table(rows))
-    sys.stderr.write(f"{len(rows)} keys are revoked\n")
-    if any(row["owner"] == api_keys.BOOTSTRAP for row in rows):
+    _print(found, args)
+    sys.stderr.write(f"{len(found)} keys are revoked\n")
+    if any(row.owner == api_keys.BOOTSTRAP for row in found):
         sys.stderr.write("the bootstrap key is one of them: set another ORCHESTRATOR_API_KEY, then migrate\n")
 
 
@@ -168,7 +168,7 @@ def _actor() -> Actor:
 
 
 def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
-    """The secret alone on standard output, for `KEY=$(…)`; all of it as JSON where that is asked for."""
+    """Only the secret on standard output, for `KEY=$(…)`; all of it as JSON where that is asked for."""
     key = made.key
     shown = {
         "keyId": made.key_id,
@@ -176,7 +176,7 @@ def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
         "owner": key.owner,
         "expiresAt": _iso(key.expires_at),
         "actsForOthers": key.acts_for_others,
-        "grants": key.grants.shown(),
+        "grants": key.limits.shown(),
         "note": key.note,
         **more,
     }
@@ -186,6 +186,11 @@ def _show_secret(made: MadeKey, args: argparse.Namespace, **more: Any) -> None:
     sys.stdout.write(f"{made.secret}\n")
     words = ", ".join(f"{name} {_cell(value)}" for name, value in shown.items() if value not in (None, False, {}))
     sys.stderr.write(f"{words}; the secret is shown this once\n")
+
+
+def _print(found: Iterable[StoredKey], args: argparse.Namespace) -> None:
+    rows = [_shown(row) for row in found]
+    sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n" if args.json else _table(rows))
 
 
 def _shown(row: StoredKey) -> dict[str, Any]:
@@ -229,21 +234,9 @@ def _name(text: str) -> str:
     return text
 
 
-def _list_of(text: str, parse: Callable[[str], T]) -> tuple[T, ...]:
-    """`a,b`, each once; an empty one is a mistake, not a list of nothing."""
-    return tuple(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
-
-
-def _apps(text: str) -> tuple[str, ...]:
-    return _list_of(text, _name)
-
-
-def _types(text: str) -> tuple[int, ...]:
-    return _list_of(text, int64)
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    return _list_of(text, _network)
+def _list_of(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """The type of `a,b`, each once; an empty one is a mistake, not a list of nothing."""
+    return lambda text: tuple(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
 
 
 def _network(text: str) -> str:

@@ -9,17 +9,13 @@ import logging
 from pydantic import SecretStr
 
 from infra import telemetry
-from infra.db.ops import api_keys
+from infra.db.ops import bootstrap_key
 from infra.db.schema.migrate import SchemaMismatch, migrate
 from infra.db.session import Database, is_unavailable
 from infra.resilience.retry import until_there
 from infra.settings import Settings, load
 
 log = logging.getLogger(__name__)
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options: all settings come from the environment."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +45,7 @@ async def _make_valid(database: Database, key: SecretStr | None) -> None:
     if key is None:
         return
     secret = key.get_secret_value()
-    if not await database.run(lambda c: api_keys.ensure_bootstrap(c, secret)):
+    if not await database.run(lambda c: bootstrap_key.ensure(c, secret)):
         log.warning(
             "the value of ORCHESTRATOR_API_KEY is not made the bootstrap key: it is another key's, or was replaced or"
             " revoked before, and what has ended never lives again. Set the current value or a new one"

@@ -6,8 +6,11 @@ import argparse
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import uvloop
 from temporalio.worker import (
     PollerBehaviorAutoscaling,
     UnsandboxedWorkflowRunner,
@@ -27,6 +30,7 @@ from activities.tasks import TaskSteps
 from activities.webhooks import WebhookSteps
 from infra import telemetry
 from infra.cache import Cache
+from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.nodes.address_policy import AllowList
 from infra.nodes.client import NodeClient
@@ -38,7 +42,7 @@ from infra.temporal.access import connect, is_away
 from infra.temporal.gateway import TemporalGateway
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.sender import Sender
-from workers.serving import event_loop, garbage
+from workers.serving import garbage, outage_logs
 from workers.serving.instance import Instance
 from workers.serving.schema import open_database
 from workflows.gpu_health import GpuHealthWorkflow
@@ -62,16 +66,13 @@ PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "
 """Our own pure modules: the sandbox need not load them again for every workflow."""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options: all settings come from the environment."""
-
-
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then let running activities end."""
     settings = load("database_url", "temporal_address")
     telemetry.log_to_stderr(settings.log_level)
+    outage_logs.install()
     with telemetry.exported("gpu-orchestrator-worker"):
-        event_loop.run(serve(settings))
+        uvloop.run(serve(settings))
     return 0
 
 
@@ -90,6 +91,31 @@ async def set_up_temporal(settings: Settings) -> TemporalGateway:
     return TemporalGateway(client, settings)
 
 
+def activities(
+    settings: Settings, database: Database, cache: Cache, temporal: TemporalGateway, nodes: NodeClient
+) -> list[Callable[..., Any]]:
+    """The activities of all workflows but those of webhooks."""
+    forecast = Forecast(database)
+    tasks = TaskSteps(database, temporal, nodes)
+    dispatch = Dispatch(database, temporal, nodes, ShortWork(forecast), settings)
+    node_steps = NodeSteps(database, temporal, nodes, settings)
+    monitor = MonitorSteps(database, cache, Reconciler(database, temporal, nodes, settings), settings)
+    return [
+        tasks.select_slot,
+        dispatch.dispatch,
+        tasks.collect,
+        tasks.stop_on_node,
+        tasks.cancel_task,
+        node_steps.attend_node,
+        node_steps.confirm_attempts,
+        node_steps.obey,
+        monitor.reconcile,
+        monitor.check_health,
+        RetentionSteps(database, settings).forget,
+        OperationSteps(database, temporal, forecast, settings).work_off_page,
+    ]
+
+
 async def serve(settings: Settings) -> None:
     """Assemble the worker and run it."""
     database = await open_database(settings)
@@ -99,33 +125,13 @@ async def serve(settings: Settings) -> None:
     await own.refresh()
     nodes = NodeClient(AllowList.of_nodes(settings, own))
     temporal = await until_there("Temporal", lambda: set_up_temporal(settings), is_away)
-    tasks = TaskSteps(database, temporal, nodes)
-    forecast = Forecast(database)
-    dispatch = Dispatch(database, temporal, nodes, ShortWork(forecast), settings)
-    bulk = OperationSteps(database, temporal, forecast, settings)
-    node_steps = NodeSteps(database, temporal, nodes, settings)
-    monitor = MonitorSteps(database, cache, Reconciler(database, temporal, nodes, settings), settings)
     sender = Sender(ReceiverAddresses(settings, own))
     webhooks = WebhookSteps(database, sender, settings)
     worker = Worker(
         temporal.client,
         task_queue=settings.task_queue,
         workflows=WORKFLOWS,
-        activities=[
-            tasks.select_slot,
-            dispatch.dispatch,
-            tasks.collect,
-            tasks.stop_on_node,
-            tasks.cancel_task,
-            node_steps.attend_node,
-            node_steps.confirm_attempts,
-            node_steps.obey,
-            monitor.reconcile,
-            monitor.check_health,
-            RetentionSteps(database, settings).forget,
-            bulk.work_off_page,
-            webhooks.disable_webhook,
-        ],
+        activities=[*activities(settings, database, cache, temporal, nodes), webhooks.disable_webhook],
         workflow_runner=workflow_runner(settings),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
@@ -140,9 +146,7 @@ async def serve(settings: Settings) -> None:
     )
     instance = Instance("worker", database, temporal, settings)
     background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     try:
         garbage.leave_out_what_is_loaded()
         async with worker, deliverer:
@@ -156,3 +160,11 @@ async def serve(settings: Settings) -> None:
         await sender.close()
         await cache.close()
         await database.close()
+
+
+def _stop_signal() -> asyncio.Event:
+    """Is set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

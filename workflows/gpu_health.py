@@ -117,13 +117,13 @@ class GpuHealthWorkflow:
             self._take(Command(name), said)
 
     def _hear_of_drain(self, name: str, given: RawValue) -> None:
-        """A patch of its own for each: the version before ignored these signals, perhaps in this run."""
+        """A patch of its own for each: the previous version ignored these signals, perhaps in this run."""
         self._drains += 1
         if workflow.patched(f"drain-{self._drains}"):
             self._hear(name, given)
 
     def _take(self, wanted: Command, said: Any) -> None:
-        """A person's command. A patch of its own for each: the version before ignored some, perhaps in this run."""
+        """A person's command. A patch of its own for each: the previous version ignored some, perhaps in this run."""
         self._taken += 1
         if workflow.patched(f"command-{self._taken}"):
             signal = f"{workflow.info().run_id}/{self._taken}"

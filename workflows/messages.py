@@ -41,7 +41,7 @@ class TaskInput:
 
     @classmethod
     def of(cls, task: Any, *, waits: bool = False, grant: Grant | None = None) -> TaskInput:
-        """From an object that has a task's columns as attributes."""
+        """The message from an object that has a task's columns as attributes."""
         started = cls(task.task_id, task.task_type, task.user_id, task.app, task.priority, task.timeout_ms)
         return replace(started, waits=waits, grant=grant)
 
@@ -91,7 +91,7 @@ class Selection:
     running: Grant | None = None
 
 
-class Delivery(StrEnum):
+class DispatchResult(StrEnum):
     """The outcome of a dispatch."""
 
     RUNNING = "RUNNING"  # the node runs it
@@ -103,7 +103,7 @@ class Delivery(StrEnum):
 class Dispatched:
     """The answer of `dispatch`. `watched_ms`: how long the node has held its answer, for work that is usually short."""
 
-    delivery: Delivery
+    delivery: DispatchResult
     watched_ms: int = 0
 
 

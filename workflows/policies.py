@@ -43,7 +43,7 @@ RETENTION_RETRY = RetryPolicy(maximum_interval=timedelta(minutes=1))
 
 OPERATION_PAGE = timedelta(seconds=60)
 OPERATION_BEAT = timedelta(seconds=10)
-"""A page of a bulk operation takes about a second; one that has not beaten for this long is worked off again."""
+"""A page of a bulk operation takes about a second; one that has not beaten for this long is repeated."""
 
 WEBHOOK_TURN = timedelta(seconds=60)
 WEBHOOK_BEAT = timedelta(seconds=10)

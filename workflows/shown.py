@@ -1,4 +1,4 @@
-"""What a task's workflow shows of its task: search attributes, current details, and the answer to a query."""
+"""The state that a task's workflow shows: search attributes, current details, and the answer to a query."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAITING = "waiting: no slot is free; GET /api/v2/tasks/{task_id}/progress says w
 
 
 class Shown:
-    """What is shown of a task now."""
+    """The state of a task that is shown now."""
 
     def __init__(self, attempt: int) -> None:
         self.state = TaskState(TaskStatus.QUEUED, attempt, None, "begins")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
@@ -12,15 +15,24 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Dispatched, Selection
     from workflows.ports import TaskActivities
 
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+async def _transaction(step: Callable[[Any, A], Awaitable[R]], argument: A, summary: str | None = None) -> R:
+    """A step that is one short transaction, as a local activity."""
+    return await workflow.execute_local_activity_method(
+        step,
+        argument,
+        start_to_close_timeout=policies.DATABASE_STEP,
+        retry_policy=policies.DATABASE_RETRY,
+        summary=summary,
+    )
+
 
 async def select_slot(task_id: str) -> Selection:
     """Claim a slot, or enqueue the task."""
-    return await workflow.execute_local_activity_method(
-        TaskActivities.select_slot,
-        task_id,
-        start_to_close_timeout=policies.DATABASE_STEP,
-        retry_policy=policies.DATABASE_RETRY,
-    )
+    return await _transaction(TaskActivities.select_slot, task_id)
 
 
 async def dispatch(ref: AttemptRef) -> Dispatched:
@@ -49,13 +61,8 @@ async def dispatch(ref: AttemptRef) -> Dispatched:
 
 async def collect(task_id: str, attempt: int, close_as: Outcome | None) -> Collected:
     """Collect an attempt; with `close_as`, close it first if it is due."""
-    return await workflow.execute_local_activity_method(
-        TaskActivities.collect,
-        CollectInput(task_id, attempt, close_as),
-        start_to_close_timeout=policies.DATABASE_STEP,
-        retry_policy=policies.DATABASE_RETRY,
-        summary=f"attempt {attempt}",
-    )
+    request = CollectInput(task_id, attempt, close_as)
+    return await _transaction(TaskActivities.collect, request, summary=f"attempt {attempt}")
 
 
 async def stop(ref: AttemptRef, gpu_id: str) -> None:
@@ -75,9 +82,4 @@ async def stop(ref: AttemptRef, gpu_id: str) -> None:
 
 async def cancel(task_id: str) -> Cancelled:
     """End the task as cancelled, unless it has ended."""
-    return await workflow.execute_local_activity_method(
-        TaskActivities.cancel_task,
-        task_id,
-        start_to_close_timeout=policies.DATABASE_STEP,
-        retry_policy=policies.DATABASE_RETRY,
-    )
+    return await _transaction(TaskActivities.cancel_task, task_id)

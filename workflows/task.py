@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import (
         AttemptRef,
         Collected,
-        Delivery,
+        DispatchResult,
         Grant,
         Selection,
         TaskInput,
@@ -84,9 +84,7 @@ class TaskWorkflow(legacy.Updates):
                 await self._until_asked_to_cancel()
             if ended.status in TERMINAL:
                 self._shown.details(f"{ended.status} on {grant.gpu_id}, attempt {grant.attempt}")
-                if ended.outcome in NODE_STILL_RUNS_IT:
-                    await self._stop(grant)
-                await self._until_stopped()
+                await self._stop(grant if ended.outcome in NODE_STILL_RUNS_IT else None)
                 summary = TaskSummary(ended.status, grant.attempt, grant.gpu_id)
                 return _ended(summary, f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome or ended.status}")
             if ended.outcome is None and workflow.patched("open-again"):
@@ -95,12 +93,10 @@ class TaskWorkflow(legacy.Updates):
             self._renew()
 
     async def _found_ended(self, found: Selection) -> TaskSummary:
-        """What an earlier run has ended, or somebody else, is over; and so is a task without a row."""
+        """End at once if the task has already ended or has no row."""
         if found.cancelled:
             await self._until_asked_to_cancel()
-        if found.running is not None:
-            await self._stop(found.running)
-        await self._until_stopped()
+        await self._stop(found.running)
         if workflow.patched(ENDS_AS_ITS_TASK):
             self._shown.status(found.status or TaskStatus.FAILED, None)
         how = f"found {found.status}" if found.status else "it has no row"
@@ -116,9 +112,7 @@ class TaskWorkflow(legacy.Updates):
         """Cancel the task, by REST or by a person here, and stop what its node may still run."""
         found = await steps.cancel(self._task.task_id)
         self._shown.status(found.status or TaskStatus.FAILED, found.running.gpu_id if found.running else None)
-        if found.running is not None:
-            await self._stop(found.running)
-        await self._until_stopped()
+        await self._stop(found.running)
         if found.status is None or found.cancelled:
             self._shown.details("cancelled")
             raise CancelledError("the task was cancelled")
@@ -126,7 +120,7 @@ class TaskWorkflow(legacy.Updates):
 
     @workflow.query(description="Status, last attempt and its node, and what the task waits for.")
     def state(self) -> TaskState:
-        """What is known of the task."""
+        """The known state of the task."""
         return self._shown.state
 
     @workflow.signal(description=INTERNAL)
@@ -186,7 +180,7 @@ class TaskWorkflow(legacy.Updates):
         return self._granted if self._granted is not None and self._granted.attempt > self._attempt else None
 
     def _reopen(self, attempt: int, before: int) -> None:
-        """It was said to be closed, or granted, and is not: what was said of it does not count.
+        """Discard notifications for an attempt that the database does not know as closed.
 
         `before` is the last attempt that was known before it.
         """
@@ -200,9 +194,9 @@ class TaskWorkflow(legacy.Updates):
         self._shown.attempt(grant.attempt, grant.gpu_id)
         self._shown.details(f"dispatching attempt {grant.attempt} to {grant.gpu_id}")
         dispatched = await steps.dispatch(self._ref(grant))
-        if dispatched.delivery is Delivery.CLOSED:
+        if dispatched.delivery is DispatchResult.CLOSED:
             return await steps.collect(self._task.task_id, grant.attempt, None)
-        if dispatched.delivery is Delivery.UNCLEAR:
+        if dispatched.delivery is DispatchResult.UNCLEAR:
             ended = await steps.collect(self._task.task_id, grant.attempt, Outcome.UNREACHABLE)
             if ended.outcome is not None:
                 return ended
@@ -214,7 +208,7 @@ class TaskWorkflow(legacy.Updates):
     async def _report(self, attempt: int, watched_ms: int) -> Collected:
         """Wait for the attempt to be settled; at its deadline settle it here. One timer per attempt.
 
-        Of its time `watched_ms` have passed within the dispatch.
+        `watched_ms` of its time have passed within the dispatch.
         """
         timeout = timedelta(milliseconds=self._task.timeout_ms - watched_ms)
         try:
@@ -230,7 +224,7 @@ class TaskWorkflow(legacy.Updates):
         self._shown.details(f"attempt {grant.attempt} on {grant.gpu_id}: {ended.outcome}; next in {ended.pause_s:g} s")
         waits = []
         if ended.outcome in NODE_STILL_RUNS_IT:
-            stopping = asyncio.create_task(self._stop(grant))
+            stopping = asyncio.create_task(steps.stop(self._ref(grant), grant.gpu_id))
             if workflow.patched(STOPS_BESIDE):
                 self._stopping.append(stopping)
             else:
@@ -240,11 +234,10 @@ class TaskWorkflow(legacy.Updates):
         if waits:
             await asyncio.gather(*waits)
 
-    async def _stop(self, grant: Grant) -> None:
-        await steps.stop(self._ref(grant), grant.gpu_id)
-
-    async def _until_stopped(self) -> None:
-        """Wait for the stops in the background: the end of the run would cancel them."""
+    async def _stop(self, last: Grant | None) -> None:
+        """Stop the last attempt on its node, and wait for earlier ones: the end of the run would cancel their stops."""
+        if last is not None:
+            await steps.stop(self._ref(last), last.gpu_id)
         await workflow.wait_condition(self._have_stopped)
 
     def _have_stopped(self) -> bool:
@@ -260,7 +253,7 @@ class TaskWorkflow(legacy.Updates):
 
 
 def _ended(summary: TaskSummary, how: str) -> TaskSummary:
-    """Close as the row says. `how` holds ids, enums and numbers alone: no node's words. Raises ApplicationError."""
+    """Close as the row says. `how` holds only ids, enums and numbers: no node's words. Raises ApplicationError."""
     kind = FAILURE_TYPES.get(summary.status)
     if kind is None or not workflow.patched(ENDS_AS_ITS_TASK):
         return summary

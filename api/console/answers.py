@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any
 from urllib.parse import quote
 
@@ -14,10 +14,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from api.console import rendering
 from api.console.page import Page
 from api.console.texts import N_, language_of
-from api.http.errors import answer_to
+from api.http.errors import Forbidden, Unauthorized, answer_to
 from api.middleware import authentication
 from api.middleware.authentication import caller_in
+from infra.db.ops.callers import Caller
 from infra.json.off_loop import off_loop
+from workflows.domain.role import Role
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ ADVICE = {
     429: N_("Your key calls more often than it may. The page comes back by itself in a moment."),
     401: N_("The session has ended, or its key is no longer valid. Nothing was lost. Sign in again."),
     403: N_("Sign in with a key of another role to see it."),
-    404: N_("It may be gone, or belong to somebody else. Nothing was lost."),
+    404: N_("It may be gone, or belong to another user. Nothing was lost."),
     503: N_("Nothing was lost. The page comes back by itself as soon as the database answers."),
     500: N_("The error is in the log of the API. Nothing was changed. Try again, or go to another page."),
 }
@@ -99,7 +101,7 @@ def here(request: Request) -> str:
 
 
 def way_back(path: str | None) -> str:
-    """A path of the console to go on to; never one of somebody else's."""
+    """A path of the console to go on to; never one elsewhere."""
     if path and (path == "/console" or path.startswith(("/console/", "/console?"))) and "\\" not in path:
         return path
     return "/console"
@@ -144,6 +146,16 @@ async def error_page(request: Request, pages: tuple[Page, ...], refused: Respons
     template = rendering.environment(language_of(request)).get_template("error.html")
     content = template.render(status=status, tells=title, advice=ADVICE.get(status, ADVICE[500]))
     return await html(request, shell(request, pages, None, content, title=title), status, headers)
+
+
+def caller_of(request: Request, roles: Container[Role] = frozenset(Role)) -> Caller:
+    """The caller, who must have one of the roles. Raises Unauthorized, Forbidden."""
+    caller = caller_in(request.scope)
+    if caller is None:
+        raise Unauthorized
+    if caller.role not in roles:
+        raise Forbidden
+    return caller
 
 
 def session_in(request: Request) -> str:

@@ -38,7 +38,7 @@ def _read(path: Path) -> Asset:
 
 
 def url_of(name: str) -> str:
-    """Where a file is."""
+    """The URL of a file."""
     return f"/console/static/{name}?v={_all()[name].digest}"
 
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 HEIGHT, BOTTOM = 140, 20
+MINUTES = 60
+"""The minutes of an hour."""
+
+
+def last_hour() -> list[datetime]:
+    """When each minute of the last hour began, the oldest first."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    return [now - timedelta(minutes=back) for back in range(MINUTES - 1, -1, -1)]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ LONG = 400
 MOST_PICTURES = 6
 _DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,([A-Za-z0-9+/=\s]+)")
 _STARTS = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
-"""How pictures begin in base64."""
+"""The starts of pictures in base64."""
 _IN_LINES = json.JSONEncoder(ensure_ascii=False, indent=2)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 

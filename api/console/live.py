@@ -129,7 +129,7 @@ class Screen:
             self._keeper = asyncio.create_task(self._follow(hub))
 
     async def _follow(self, hub: Hub) -> None:
-        """Render again after events, and every now and then, while somebody looks. A bug ends the streams: it is logged
+        """Render again after events, and every now and then, while anyone looks. A bug ends the streams: it is logged
         once, and each browser asks for the page again, ever more slowly."""
         while self._viewers and not hub.is_closed:
             try:

@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 
 from api.console.texts import translations
 from api.dependencies import Context
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from workflows.domain.event import EventType
 from workflows.domain.role import Role
 
@@ -43,7 +43,7 @@ class Page:
     """A page. `path` is below /console and may have parameters; `name` is that of its template.
 
     `contents` gives the template's variables, and raises what a route of the API raises. `events` are the types after
-    which it is rendered again; without any it is rendered every `every_s` seconds while somebody looks at it, or
+    which it is rendered again; without any it is rendered every `every_s` seconds while anyone looks at it, or
     rarely if the contents say `is_still`.
     """
 

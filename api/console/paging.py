@@ -20,7 +20,7 @@ class Pager:
     total: int
     query: QueryParams
     is_exact: bool = True
-    """Or else there are more rows than `total`."""
+    """False if there are more rows than `total`."""
 
     @staticmethod
     def number_in(query: QueryParams) -> int:

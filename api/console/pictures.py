@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console import documents
+from api.console.answers import caller_of
 from api.console.page import EVERYBODY
 from api.dependencies import Context
-from api.http.errors import Forbidden, NotFound, Unauthorized
-from api.middleware.authentication import caller_in
+from api.http.errors import NotFound
 from api.routes import access
 from infra.db.tasks import queries
 from infra.db.tasks.queries import Task
@@ -27,11 +27,7 @@ _DOCUMENTS: dict[str, Callable[[Task], str | None]] = {
 
 async def picture(request: Request) -> Response:
     """A picture by its number in one of a task's documents. Raises Unauthorized, Forbidden, TaskNotFound, NotFound."""
-    caller = caller_in(request.scope)
-    if caller is None:
-        raise Unauthorized
-    if caller.role not in EVERYBODY:
-        raise Forbidden
+    caller = caller_of(request, EVERYBODY)
     context: Context = request.app.state.context
     task_id, number = request.path_params["task_id"], request.path_params["number"]
     of = _DOCUMENTS.get(request.path_params["document"])

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api.console import alert_words, assets, marks, system_words, timeline
+from api.console import alert_words, assets, codes, marks, system_words, timeline
 from api.console.page import Asked, Page
 from api.console.paging import with_query
 from api.console.texts import LANGUAGES, ROLES, translations
@@ -45,7 +45,7 @@ class Rendering:
         return Markup('<{0} id="{1}" class="{2}" data-live>{3}</{0}>').format(tag, name, kind, place)
 
     def live_row(self, name: str, row: Hashable) -> Markup:
-        """A row of the fleet as a live part, rendered anew only if it is another one."""
+        """A row of the fleet as a live part, rendered again only if it has changed."""
         place = self._put(name, row_of(self.language, row))
         return Markup('<div id="{}" class="node" data-live data-row>{}</div>').format(name, place)
 
@@ -112,6 +112,8 @@ def environment(language: str) -> Environment:
         "languages": LANGUAGES,
         "outcome_of": timeline.outcome_of,
         "roles": ROLES,
+        "codes": codes,
+        "word_of": codes.word,
         "alert_words": alert_words.of_cause,
         "alert_detail": alert_words.detail_of,
         "alert_type": alert_words.type_of,
@@ -148,7 +150,7 @@ def middle(value: str, most: int = 20) -> Markup:
 
 
 def name(value: str | None) -> Markup:
-    """Somebody else's words, isolated from the direction of the text around; long ones are cut."""
+    """Foreign words, isolated from the direction of the text around; long ones are cut."""
     if value is None or not value:
         return Markup('<span class="none">–</span>')
     shown = _TURNS.sub("\ufffd", value if len(value) <= LONGEST else value[: LONGEST - 1] + "…")
@@ -156,7 +158,7 @@ def name(value: str | None) -> Markup:
 
 
 def whole(value: str) -> Markup:
-    """Somebody else's words, isolated as a name is, but uncut and in their lines; long ones are folded."""
+    """Foreign words, isolated as a name is, but uncut and in their lines; long ones are folded."""
     shown = _TURNS.sub("\ufffd", value)
     if len(shown) <= FOLDED:
         return Markup('<bdi class="uncut">{}</bdi>').format(shown)
@@ -182,7 +184,7 @@ _UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def duration(seconds: float | None) -> str:
-    """With at most two units: `1 m 12 s`; below ten seconds with a decimal."""
+    """A duration in at most two units: `1 m 12 s`; below ten seconds with a decimal."""
     if seconds is None:
         return "–"
     if seconds < 9.95:

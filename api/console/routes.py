@@ -13,18 +13,18 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, compile_path
 
 from api.console import assets, pictures, rendering, sign_in
-from api.console.answers import Endpoint, answered, html, session_in, shell
+from api.console.answers import Endpoint, answered, caller_of, html, session_in, shell
 from api.console.live import Screen, Screens
 from api.console.page import Asked, Page
 from api.console.pages import PAGES
 from api.console.texts import language_of
 from api.dependencies import Context
-from api.http.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unauthorized
-from api.middleware.authentication import CONSOLE, caller_in
+from api.http.errors import BadRequest, Forbidden, NotFound, TooManyRequests
+from api.middleware.authentication import CONSOLE
 from api.middleware.in_flight import turn_of
 from api.middleware.methods import is_head
 from api.routes.streams import Stream
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.events.allowance import Spent
 from infra.json.strict_json import UNPRINTABLE
 from workflows.domain.role import Role
@@ -60,10 +60,10 @@ def install(app: FastAPI, context: Context) -> None:
 
 def _page(context: Context, screens: Screens, page: Page) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        caller = _caller(request, page)
+        caller = caller_of(request, page.roles)
         asked = _asked(context, caller, request.path_params, request.query_params, request)
         shown = await screens.of(page, asked).shown()
-        if "x-part" in request.headers:  # the script asks for the content alone
+        if "x-part" in request.headers:  # the script asks only for the content
             return await html(request, shown.html, headers={"X-Version": shown.version})
         return await html(request, shell(request, PAGES, page, shown.html, version=shown.version))
 
@@ -72,9 +72,7 @@ def _page(context: Context, screens: Screens, page: Page) -> Endpoint:
 
 def _live(context: Context, screens: Screens) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        caller = caller_in(request.scope)
-        if caller is None:
-            raise Unauthorized
+        caller = caller_of(request)
         screen = _screen(context, screens, request, caller)
         await screen.shown()  # what cannot be shown has no stream
         try:
@@ -84,7 +82,7 @@ def _live(context: Context, screens: Screens) -> Endpoint:
         turn_of(request).give_back()
         secret = session_in(request)
         if is_head(request.scope):
-            place.give_back()
+            place.close()
             return Response(media_type="text/event-stream")
 
         async def lives() -> bool:
@@ -109,7 +107,7 @@ def _screen(context: Context, screens: Screens, request: Request, caller: Caller
 
 
 def _asked(context: Context, caller: Caller, path: Mapping[str, str], query: QueryParams, request: Request) -> Asked:
-    """What is asked for. Raises NotFound and BadRequest for control characters, which no name has."""
+    """The page that is asked for. Raises NotFound and BadRequest for control characters, which no name has."""
     if any(UNPRINTABLE.search(value) for value in path.values()):
         raise NotFound
     if any(map(UNPRINTABLE.search, [*query.keys(), *query.values()])):
@@ -117,21 +115,9 @@ def _asked(context: Context, caller: Caller, path: Mapping[str, str], query: Que
     return Asked(context, caller, dict(path), query, language_of(request))
 
 
-def _caller(request: Request, page: Page) -> Caller:
-    """The caller. Raises Unauthorized, Forbidden."""
-    caller = caller_in(request.scope)
-    if caller is None:
-        raise Unauthorized
-    if caller.role not in page.roles:
-        raise Forbidden
-    return caller
-
-
 async def _first(request: Request) -> Response:
     """The first page that the caller may see."""
-    caller = caller_in(request.scope)
-    if caller is None:
-        raise Unauthorized
+    caller = caller_of(request)
     there = next((page.path for page in PAGES if caller.role in page.roles and page.is_listed), None)
     if there is None:
         raise Forbidden
@@ -139,4 +125,5 @@ async def _first(request: Request) -> Response:
 
 
 async def _nothing(request: Request) -> Response:
-    raise Unauthorized if caller_in(request.scope) is None else NotFound
+    caller_of(request)
+    raise NotFound

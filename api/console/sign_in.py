@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from api.console import rendering
-from api.console.answers import THEME, THEMES, html, session_in, shell, way_back
+from api.console.answers import THEME, THEMES, caller_of, html, session_in, shell, way_back
 from api.console.page import EVERYBODY
 from api.console.texts import COOKIE as LANGUAGE
 from api.console.texts import LANGUAGES, N_, language_of
 from api.dependencies import Context
 from api.http.body import read_bytes
 from api.http.envelope import ok
-from api.http.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
+from api.http.errors import BadRequest, Forbidden, TooManyRequests
 from api.middleware.authentication import (
     COOKIE,
     SECURE_COOKIE,
@@ -33,7 +33,7 @@ from infra.resilience.token_bucket import Rate
 
 YEAR_S = 31_536_000
 MOST_BYTES = 16 * 1024
-"""Of a form."""
+"""The largest form that is read."""
 OFTEN = Rate(rate=1, burst=30)
 """Sessions that a lineage begins in a process: each is a row, and an entry in the audit log."""
 _begun = LocalBuckets()
@@ -65,7 +65,7 @@ async def sign_in(request: Request) -> Response:
 
 
 async def enter(request: Request) -> Response:
-    """Whose session a link begins. The person says whether to begin it: a program that looks at links does not."""
+    """Show whose session the link starts; require a click, because link scanners fetch URLs."""
     link = request.query_params.get("link", "")
     caller = await _context(request).links.caller(link)
     if caller is None:
@@ -88,10 +88,8 @@ async def follow(request: Request) -> Response:
 
 async def link(request: Request) -> Response:
     """A link for the owner of a key: `make run` prints one. A session has none: it would outlive itself."""
-    caller = caller_in(request.scope)
-    if caller is None:
-        raise Unauthorized
-    if caller.role not in EVERYBODY or not is_presented(request.headers):
+    caller = caller_of(request, EVERYBODY)
+    if not is_presented(request.headers):
         raise Forbidden
     secret = await _context(request).database.run(lambda c: sessions.link(c, caller))
     return JSONResponse(ok({"path": f"/console/enter?link={quote(secret)}"}))

@@ -45,7 +45,7 @@ def translations(language: str) -> NullTranslations:
 
 
 def language_of(request: Request) -> str:
-    """What the person has chosen, else the first of the browser's languages that there is."""
+    """The language that the person chose, else the first of the browser's languages that the console has."""
     chosen = request.cookies.get(COOKIE)
     if chosen is not None and chosen in LANGUAGES:
         return chosen

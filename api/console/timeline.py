@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from infra.db.attempts.of_node import NodeAttempt
@@ -17,7 +17,7 @@ TICKS = 6
 MOST = 64
 """Slots that are drawn of a node, here and in the fleet."""
 CROSSED_OUT = frozenset({"LOST", "TASK_ENDED", "FAULTY", "DEREGISTERED", "UNREACHABLE", "DRAINED"})
-"""Outcomes that are hatched: the work was given up, whoever caused that."""
+"""Outcomes that are hatched: the work was given up, whatever the cause."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,5 @@ def _are_one(before: Bar, bar: Bar) -> bool:
 
 def _joined(before: Bar, bar: Bar) -> Bar:
     width = round(bar.x + bar.width - before.x, 3)
-    return Bar(
-        before.x,
-        width,
-        before.y,
-        before.outcome,
-        before.is_hatched,
-        width >= ROOM,
-        before.task_id,
-        before.task_type,
-        before.attempt,
-        (before.took_s or 0.0) + (bar.took_s or 0.0),
-        before.count + bar.count,
-    )
+    took_s = (before.took_s or 0.0) + (bar.took_s or 0.0)
+    return replace(before, width=width, has_room=width >= ROOM, took_s=took_s, count=before.count + bar.count)

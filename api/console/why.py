@@ -1,4 +1,4 @@
-"""Why tasks wait, in a person's words (`Nodes.reason` of the API is English alone)."""
+"""Why tasks wait, in a person's words (`Nodes.reason` of the API is only in English)."""
 
 from __future__ import annotations
 

@@ -136,10 +136,15 @@ def _may_be_deep(text: str) -> bool:
     return text.count("[") + text.count("{") > strict_json.MAX_DEPTH
 
 
+def declared(headers: Headers) -> int:
+    """The bytes that Content-Length declares, 0 without one; more than any body has for more than ten digits."""
+    length = headers.get("content-length", "")
+    return 0 if not length.isdecimal() else int(length) if len(length) <= 10 else 10**10
+
+
 def check_declared(headers: Headers, most: int) -> None:
     """Raise TooLarge if Content-Length declares more than `most` bytes."""
-    length = headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > 10 or int(length) > most):
+    if declared(headers) > most:
         raise TooLarge(most)
 
 

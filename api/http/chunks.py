@@ -1,4 +1,4 @@
-"""Where a chunked body ends (RFC 9112, 7.1), and how much of it is framing."""
+"""The end of a chunked body (RFC 9112, 7.1), and how much of it is framing."""
 
 from __future__ import annotations
 

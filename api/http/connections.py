@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import resource
 import select
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -76,9 +75,9 @@ class Connections:
 
     def bound_unsent(self) -> None:
         """Cut the readers that have stalled the longest, as long as too much waits to be read."""
-        behind = [one for one in self._open if one.out.unsent]
+        behind = self._behind()
         total = sum(one.out.unsent for one in behind)
-        for one in sorted(behind, key=lambda one: one.out.since):
+        for one in behind:
             if total <= self.limits.unsent:
                 return
             total -= one.out.unsent
@@ -87,20 +86,19 @@ class Connections:
     def _make_room(self) -> bool:
         """Close the connection that has been idle the longest, else cut the reader that has stalled the longest."""
         quiet = (one for one in self._resting if not one.out.unsent and not one.out.has_unread())
-        victim = next(quiet, None) or _longest_stalled(self._open)
+        victim = next(quiet, None) or next(iter(self._behind()), None)
         if victim is None:
             return False
         self._cut(victim)
         return True
 
+    def _behind(self) -> list[Connection]:
+        """The connections whose readers have not taken all, first the one that has stalled the longest."""
+        return sorted((one for one in self._open if one.out.unsent), key=lambda one: one.out.since)
+
     def _cut(self, connection: Connection) -> None:
         self.leaves(connection)
         connection.out.abort()
-
-
-def _longest_stalled(connections: Iterable[Connection]) -> Connection | None:
-    behind = [one for one in connections if one.out.unsent]
-    return min(behind, key=lambda one: one.out.since, default=None)
 
 
 class Outgoing:

@@ -37,13 +37,12 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.DeliveryNotFound: 404,
     domain.NotTheHolder: 403,
     domain.GpuOfAnotherKey: 403,
-    domain.BeyondGrants: 403,
+    domain.BeyondKeyLimits: 403,
     domain.ForbiddenReceiver: 403,
     domain.IllegalTransition: 400,
     domain.NotInThisState: 400,
     domain.LateReport: 400,
     domain.ConflictingResult: 400,
-    domain.ConflictingRegistration: 400,
     domain.ForbiddenAddress: 400,
     domain.IdempotencyConflict: 400,
     domain.WebhookDisabled: 400,
@@ -136,7 +135,7 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """404. Also for what exists but belongs to somebody else."""
+    """404. Also for what exists but belongs to another user."""
 
     def __init__(self) -> None:
         super().__init__(404, MESSAGES[404])
@@ -150,10 +149,10 @@ class TooManyRequests(ApiError):
 
 
 class Unavailable(ApiError):
-    """503: a dependency is down and nothing was lost; `retry_after` in seconds."""
+    """503: a dependency is down and nothing was lost."""
 
-    def __init__(self, retry_after: int = 1) -> None:
-        super().__init__(503, UNAVAILABLE, {"Retry-After": str(retry_after)})
+    def __init__(self) -> None:
+        super().__init__(503, UNAVAILABLE, {"Retry-After": "1"})
 
 
 def install(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""Where in a body a fault lies, as a refusal names it: `app`, `tasks[2].taskType`, `filter.app`."""
+"""The place of a fault in a body, as a refusal names it: `app`, `tasks[2].taskType`, `filter.app`."""
 
 from __future__ import annotations
 

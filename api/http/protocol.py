@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.http.chunks import Chunks
-from api.http.connections import Connections, Limits, Outgoing
+from api.http.connections import Connections, Outgoing
 from api.http.envelope import failure
-from api.http.errors import MESSAGES, UNAVAILABLE
+from api.http.errors import MESSAGES, ApiError, Unavailable
 
 MAX_HEAD = 32 * 1024
 """Bytes of a request line and its headers, and of the framing of a chunked body: sizes, extensions, trailers."""
@@ -26,8 +25,6 @@ MOST_DROPPED = 1024 * 1024
 """Bytes of an unread body after its request was answered. With more of them the connection ends."""
 NO_HTTP = "不是合法的HTTP请求"
 
-_READ = memoryview(bytearray(MAX_HEAD))
-"""The buffer into which every connection reads in turn. Each read is copied from it before the next one begins."""
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _HEAD_END = b"\r\n\r\n"
 
@@ -79,7 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._all.admit(self):
             self._within(self._limits.head_s)
         else:
-            self.transport.write(self._refusal(503, UNAVAILABLE, {"Retry-After": "1"}))
+            self.transport.write(self._refusal(Unavailable()))
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         while self._ahead and self._listens():
             end = self._end(self._ahead)
             if not end:  # the parser sees no end where we see one
-                self._refuse(400, f"{MESSAGES[400]}: {NO_HTTP}")
+                self._refuse(NO_HTTP)
                 return
             piece, self._ahead = self._ahead[:end], self._ahead[end:]
             self._parse(piece)
@@ -132,7 +129,7 @@ class BoundedProtocol(HttpToolsProtocol):
         before, self._whole = self._part, False
         if before is _Part.BODY:
             if self._chunks.framing > MAX_HEAD:
-                self._refuse(400, f"{MESSAGES[400]}: body 分块的开销超过 {MAX_HEAD // 1024} KiB")
+                self._refuse(f"body 分块的开销超过 {MAX_HEAD // 1024} KiB")
             else:
                 self._count_dropped(len(piece))
                 if not self._refused:
@@ -144,7 +141,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._part is _Part.LINE and piece.endswith(b"\n"):
             self._part = _Part.HEAD
         if self._head >= MAX_HEAD and self._part is not _Part.BODY and not self._whole and not self._refused:
-            self._refuse(400, f"{MESSAGES[400]}: 请求头 超过 {MAX_HEAD // 1024} KiB")
+            self._refuse(f"请求头 超过 {MAX_HEAD // 1024} KiB")
 
     def _count_dropped(self, size: int) -> None:
         self._dropped = 0 if self._answering else self._dropped + size
@@ -187,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._rest()
 
     def on_response_complete(self) -> None:
-        """As in uvicorn, whose queue of parsed requests is always empty here."""
+        """Do as uvicorn does; its queue of parsed requests is always empty here."""
         if not self._refused:
             self._rest()
         self.server_state.total_requests += 1
@@ -205,10 +202,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """`msg` is the parser's, for the log; the caller gets our own text."""
-        self._refuse(400, f"{MESSAGES[400]}: {self._reason}")
+        self._refuse(self._reason)
 
-    def _refuse(self, code: int, message: str, **headers: str) -> None:
-        """Send the last answer on this connection, and drop all further input."""
+    def _refuse(self, detail: str) -> None:
+        """Answer 400, the last answer on this connection, and drop all further input."""
         if self._answering:
             begun = self.cycle.response_started
             self.cycle.disconnected = True
@@ -217,7 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refused, self._ahead = True, b""
                 self.transport.close()
                 return
-        self.transport.write(self._refusal(code, message, headers))
+        self.transport.write(self._refusal(ApiError(400, f"{MESSAGES[400]}: {detail}")))
         self._hang_up()
 
     def end(self) -> None:
@@ -259,12 +256,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         return self._part is _Part.BETWEEN and not self._head and self.cycle is not None and not self._refused
 
-    def _refusal(self, code: int, message: str, more: dict[str, str]) -> bytes:
-        answer = failure(code, message, {"Connection": "close"} | more)
+    def _refusal(self, error: ApiError) -> bytes:
+        answer = failure(error.code, error.message, {"Connection": "close", **(error.headers or {})})
         headers = [*self.server_state.default_headers, *answer.raw_headers]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        phrase = b"Bad Request" if code == 400 else b"Service Unavailable"
-        return b"HTTP/1.1 %d %s\r\n" % (code, phrase) + head + b"\r\n" + bytes(answer.body)
+        phrase = b"Bad Request" if error.code == 400 else b"Service Unavailable"
+        return b"HTTP/1.1 %d %s\r\n" % (error.code, phrase) + head + b"\r\n" + bytes(answer.body)
 
 
 class _Answer:
@@ -279,32 +276,6 @@ class _Answer:
     def close(self) -> None:
         """See `asyncio.Transport`."""
         self._protocol.end()
-
-
-class SmallReads(asyncio.BufferedProtocol):
-    """Hands a protocol at most MAX_HEAD bytes at a time, so that no more can arrive ahead of what is parsed."""
-
-    def __init__(self, protocol: BoundedProtocol) -> None:
-        self._protocol = protocol
-        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
-        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
-        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._protocol.connection_made(transport)  # type: ignore[arg-type]
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return _READ
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._protocol.data_received(bytes(_READ[:nbytes]))
-
-
-def serving(limits: Limits) -> Callable[..., SmallReads]:
-    """The factory for uvicorn's `Config(http=…)`, which makes one protocol for each connection."""
-    connections = Connections(limits)
-    return lambda **given: SmallReads(BoundedProtocol(**given, connections=connections))
 
 
 def _ascii(piece: bytes) -> bytes:

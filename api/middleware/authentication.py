@@ -15,13 +15,13 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import Forbidden, Unauthorized, answer_to
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.ops.keyring import Keyring
 
 PREFIX = "/api/v2"
 CONSOLE = "/console"
 COOKIE, SECURE_COOKIE = "console_session", "__Host-console_session"
-"""Of a session; behind https one that no other host of the domain can set."""
+"""Cookies of a session. Behind HTTPS it has the prefix that no other host of the domain can set."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 METRICS = "/metrics"
 _BLANKS = " \t"

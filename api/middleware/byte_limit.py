@@ -10,6 +10,7 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.body import declared
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import caller_in
 from api.middleware.declared_size import largest_body
@@ -53,18 +54,18 @@ class ByteLimit:
             await self._app(scope, receive, send)
             return
         account = self._account(caller.lineage)
-        declared = _declared(Headers(scope=scope), largest_body(scope))
+        most = _most(Headers(scope=scope), largest_body(scope))
         wait = account.blocked_until - time.monotonic()
-        if wait > 0 and (caller.role is not Role.NODE or not is_beat(scope) or declared):  # a node beats on
+        if wait > 0 and (caller.role is not Role.NODE or not is_beat(scope) or most):  # a node beats on
             await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
             return
-        await self._counted(caller.lineage, limit, declared, scope, receive, send)
+        await self._counted(caller.lineage, limit, most, scope, receive, send)
 
     async def _counted(
-        self, lineage: str, limit: ByteRate, declared: int, scope: Scope, receive: Receive, send: Send
+        self, lineage: str, limit: ByteRate, most: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Charge the declared size at once, since many calls may be in flight, and correct it at the end."""
-        moved = -declared
+        """Charge `most` bytes at once, since many calls may be in flight, and correct that at the end."""
+        moved = -most
 
         async def receiving() -> Message:
             nonlocal moved
@@ -80,7 +81,7 @@ class ByteLimit:
                 count, moved = moved, 0
                 await self._charge(lineage, limit, count)
 
-        await self._charge(lineage, limit, declared)
+        await self._charge(lineage, limit, most)
         try:
             await self._app(scope, receiving, sending)
         finally:
@@ -102,9 +103,6 @@ class ByteLimit:
         return account
 
 
-def _declared(headers: Headers, most: int) -> int:
+def _most(headers: Headers, most: int) -> int:
     """The most bytes that a body can have; the limit itself for a chunked body, and for one that is too large."""
-    length = headers.get("content-length", "")
-    if "transfer-encoding" in headers or (length.isdecimal() and len(length) > 10):
-        return most
-    return min(int(length), most) if length.isdecimal() else 0
+    return most if "transfer-encoding" in headers else min(declared(headers), most)

@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.json.off_loop import lineage
 from workflows.domain.role import Role
 
 AT_ONCE = {Role.USER: 16, Role.NODE: 32}
 """A user's reads occupy at most 16 of the 20 connections to Postgres. A node's key may serve a fleet that uploads."""
 TURN_S = 2.0
-"""Seconds that a call waits for its turn. A burst within the rate limit is worked off in that time."""
+"""Seconds that a call waits for its turn. A burst within the rate limit is served in that time."""
 
 
 class Turn:
@@ -36,7 +36,7 @@ class Turn:
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[None]:
-        """Let another call begin meanwhile, and take a turn again at the end."""
+        """Let another call begin, and take a turn again at the end."""
         turns = self._turns
         self.give_back()
         yield

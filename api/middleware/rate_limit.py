@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
 from infra.cache import Cache
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.resilience.token_bucket import Rate, take
 from infra.settings import Settings
 from workflows.domain.role import Role
@@ -39,14 +39,10 @@ class RateLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = caller_in(scope)
         limit = None if caller is None else self._settings.rate_of(caller.role)
-        if (
-            caller is not None
-            and limit is not None
-            and (wait := await self._wait(caller, limit, registers=_registers(scope, caller))) > 0
-        ):
-            await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
-            return
         if caller is not None and limit is not None:
+            if (wait := await self._wait(caller, limit, registers=_registers(scope, caller))) > 0:
+                await answer_to(TooManyRequests(math.ceil(wait)))(scope, receive, send)
+                return
             scope["state"]["charge"] = partial(self._charge, caller.lineage, limit)
         await self._app(scope, receive, send)
 
@@ -78,7 +74,7 @@ def registrations(caller: Caller) -> Rate:
 
     A registration costs more than other calls: it locks types, assigns slots and writes to the audit log.
     """
-    return Rate(rate=1, burst=max(REGISTRATIONS_AT_ONCE, caller.grants.max_gpus or 0))
+    return Rate(rate=1, burst=max(REGISTRATIONS_AT_ONCE, caller.limits.max_gpus or 0))
 
 
 def _registers(scope: Scope, caller: Caller) -> bool:

@@ -136,7 +136,7 @@ def _complete(operation: Object, route: APIRoute) -> None:
         parameter["schema"] = _without_null(parameter["schema"])
     _complete_success(operation["responses"]["200"], route)
     for code in _codes(operation):
-        own = operation["responses"].get(str(code), {}).get("headers")  # headers of this endpoint alone
+        own = operation["responses"].get(str(code), {}).get("headers")  # headers of only this endpoint
         refusal = {"$ref": f"#/components/responses/{code}"}
         operation["responses"][str(code)] = _error(code) | {"headers": own} if own else refusal
 

@@ -13,8 +13,8 @@ from api.schemas.params import NodeId
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import NodeStatus
-from infra.db.ops.api_keys import Caller
-from infra.db.tasks.operations import OperationRow
+from infra.db.ops.callers import Caller
+from infra.db.tasks.operations import Operation
 from workflows.domain.errors import GpuOfAnotherKey, TaskNotFound
 from workflows.domain.role import Role
 
@@ -52,7 +52,7 @@ async def read_task(context: Context, caller: Caller, task_id: str, read: Read[T
     return row
 
 
-def may_see_operation(caller: Caller, operation: OperationRow) -> bool:
+def may_see_operation(caller: Caller, operation: Operation) -> bool:
     """Users see the operations that they have asked for."""
     return caller.role is not Role.USER or caller.owner == operation.owner or caller.lineage == operation.lineage
 

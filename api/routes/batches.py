@@ -18,13 +18,13 @@ from api.http.errors import BadRequest
 from api.middleware import rate_limit
 from api.middleware.authentication import CallerOf
 from api.routes import receivers
-from api.routes.create_task import check_app, check_creator, new_task, said, weight_of
+from api.routes.create_task import check_app, check_creator, new_task
 from api.schemas.batches import MOST, MOST_APPS, MOST_TYPES, CreateBatch
 from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
 from api.schemas.params import IdempotencyKey
 from infra import telemetry
-from infra.db.ops.api_keys import Caller
-from infra.db.slots import assign
+from infra.db.ops.callers import Caller
+from infra.db.slots import free_nodes
 from infra.db.tasks.new_task import NewTask, TimeBounds
 from infra.db.transactions import create_batch as transaction
 from infra.db.transactions import node_state
@@ -79,7 +79,7 @@ async def create_batch(
     )
     if created.is_new:
         for task, _ in batch.tasks:
-            context.starter.start_later(TaskInput.of(task, waits=True), task.traceparent)
+            await context.starter.start(TaskInput.of(task, waits=True), task.traceparent)
         if claims_slot:
             background.add_task(_assign_free_slots, context, sorted({task.task_type for task, _ in batch.tasks}))
     return ok([TaskCreated.of(row) for row in created.rows])
@@ -103,7 +103,7 @@ def _prepared(
 ) -> _Batch:
     """Check each task, and complete it. Off the event loop. Raises what the checks of a single creation raise."""
     group = f"batch {body.group_id or ''}".encode()
-    request_hash = hashlib.sha256(b"\n".join([group, *map(said, body.tasks)])).hexdigest()
+    request_hash = hashlib.sha256(b"\n".join([group, *(one.canonical_json() for one in body.tasks)])).hexdigest()
     tasks: list[tuple[NewTask, TimeBounds]] = []
     types: set[int] = set()
     flows: set[str] = set()
@@ -135,14 +135,14 @@ def _check_variety(at: str, types: Collection[int], flows: Collection[str]) -> N
 
 async def _entry(context: Context, caller: Caller, task: NewTask, bounds: TimeBounds) -> Entry:
     capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
-    weight = weight_of(context, task.flow, task.app, caller.grants.apps)
+    weight = shares.weight(task.flow, task.app, caller.limits.apps, context.settings.weight_of)
     return Entry(task, bounds, weight, capacity)
 
 
 async def _assign_free_slots(context: Context, task_types: list[int]) -> None:
     """Assign slots that were free when the batch came. What this misses the leader does within a second or two."""
     try:
-        for gpu_id in await context.database.run(lambda c: assign.with_free_slots(c, task_types)):
+        for gpu_id in await context.database.run(lambda c: free_nodes.with_free_slots(c, task_types)):
             await context.deliver(await context.database.run(partial(node_state.assign_unused_slots, gpu_id=gpu_id)))
     except Exception as error:  # noqa: BLE001  the batch is committed: nothing is lost
         log.warning("free slots will be assigned by the leader: %s", error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Container
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,23 +22,18 @@ from api.schemas.fields import unix_ms
 from api.schemas.params import IdempotencyKey
 from infra import telemetry
 from infra.db import clock
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.tasks import queries as task_queries
-from infra.db.tasks.identity import new_task_id
-from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds
+from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds, new_task_id
 from infra.db.transactions import create_task as transaction
-from infra.db.transactions.create_task import Created
-from infra.temporal.notifications import Notifications
 from workflows.domain import shares
-from workflows.domain.errors import BeyondGrants, DeadlinePassed
+from workflows.domain.errors import BeyondKeyLimits, DeadlinePassed
 from workflows.domain.priority import DEFAULT_PRIORITY, queue_class
 from workflows.domain.role import Role
 from workflows.messages import TaskInput
+from workflows.notifications import Notifications
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
-
-_LATER = frozenset({"expiresIn", "deadline", "maxWait", "groupId", "webhook"})
-"""Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
 
 
 @router.post(
@@ -64,10 +58,11 @@ async def create_task(
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
     signer = await receivers.signer_of(context, caller, [body.webhook])
-    task = new_task(context, caller, body, idempotency_key, _hash(body), telemetry.trace_of_new(), signer=signer)
+    request_hash = hashlib.sha256(body.canonical_json()).hexdigest()
+    task = new_task(context, caller, body, idempotency_key, request_hash, telemetry.trace_of_new(), signer=signer)
     bounds = TimeBounds(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
     cap = context.settings.max_waiting if caller.role is Role.USER else None
-    created = await create(context, caller, task, apps=caller.grants.apps, max_waiting=cap, bounds=bounds)
+    created = await create(context, caller, task, apps=caller.limits.apps, max_waiting=cap, bounds=bounds)
     task_id = created["data"].task_id
     if applied := await waiting.for_end(request, context, task_id, prefer):
         response.headers.update(applied)
@@ -86,14 +81,14 @@ def check_creator(caller: Caller, user_id: str, where: str = "") -> None:
 
 
 def check_app(caller: Caller, app: str, where: str = "") -> None:
-    """Check that the key was granted the app. Raises BeyondGrants."""
-    if not caller.grants.allow_app(app):
-        raise BeyondGrants(f"{where}app 不在密钥的授权范围内")
+    """Check that the key was granted the app. Raises BeyondKeyLimits."""
+    if not caller.limits.allow_app(app):
+        raise BeyondKeyLimits(f"{where}app 不在密钥的授权范围内")
 
 
 def priority_for(caller: Caller, asked: int | None, where: str = "") -> int:
     """The priority of a new task; `asked` is None if the field is missing. Raises BadRequest."""
-    priority = caller.grants.priority(asked, DEFAULT_PRIORITY)
+    priority = caller.limits.priority(asked, DEFAULT_PRIORITY)
     if priority is None:
         raise BadRequest(f"{where}priority", "超出密钥允许的最大值")
     return priority
@@ -139,21 +134,6 @@ def new_task(
     )
 
 
-def _hash(body: CreateTask) -> str:
-    return hashlib.sha256(said(body)).hexdigest()
-
-
-def said(body: CreateTask) -> bytes:
-    """All that the body says. A field of `_LATER` counts only where it is given."""
-    fields = body.model_dump(mode="json", by_alias=True)
-    return json.dumps({k: v for k, v in fields.items() if v is not None or k not in _LATER}, sort_keys=True).encode()
-
-
-def weight_of(context: Context, flow: str | None, app: str, apps: Container[str] | None) -> float:
-    """The weight of a flow. `apps` are those granted to the key whose share it is."""
-    return shares.weight(flow, app, apps, context.settings.weight_of)
-
-
 async def create(
     context: Context,
     by: Caller,
@@ -167,42 +147,26 @@ async def create(
 
     Raises what the transaction raises.
     """
-    capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
-    milestones = await context.forecast.milestones(capacity.pool)
-    weight = weight_of(context, task.flow, task.app, apps)
+    outlook = await context.forecast.for_new(task.task_type, vip=task.queue_class > 0)
+    weight = shares.weight(task.flow, task.app, apps, context.settings.weight_of)
     created = await context.database.run(
         lambda c: transaction.create(
             c,
             task,
-            capacity,
+            outlook,
             weight=weight,
             by=by,
             max_waiting=max_waiting,
             bounds=bounds,
             claims_slot=not context.temporal.away,  # else it would hold a slot to which nothing is dispatched
-            milestones=milestones,
         )
     )
-    _learn(context, task, created, capacity.pool)
-    await context.deliver(Notifications(grants=list(created.others)))
-    if created.unstarted:
-        await _start(context, replace(task, task_id=created.row.task_id), created)
-    return ok(TaskCreated.of(created.row))
-
-
-def _learn(context: Context, task: NewTask, created: Created, pool: list[int]) -> None:
-    """Pass on what a creation has shown: to the trace, and to the next creations."""
     telemetry.describe(task_id=created.row.task_id, task_type=task.task_type)
     if created.grant is not None:
         telemetry.describe(task_attempt=created.grant.attempt, gpu_id=created.grant.gpu_id)
-    if created.far_back:
-        context.forecast.found_long(pool)
-
-
-async def _start(context: Context, task: NewTask, created: Created) -> None:
-    """Start the workflow: at once, or in the background if it waits anyway."""
-    started = TaskInput.of(task, waits=created.waits, grant=created.grant)
-    if created.waits:
-        context.starter.start_later(started, task.traceparent)
-    else:
-        await context.starter.start(started)
+    await context.deliver(Notifications(grants=list(created.others)))
+    if created.unstarted:
+        task = replace(task, task_id=created.row.task_id)
+        started = TaskInput.of(task, waits=created.waits, grant=created.grant)
+        await context.starter.start(started, task.traceparent)
+    return ok(TaskCreated.of(created.row))

@@ -14,7 +14,7 @@ from api.middleware.authentication import CallerOf
 from api.schemas import events
 from api.schemas.events import NOW, After, EventDO, Limit, Types
 from infra.db.ops import event_log
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.ops.event_log import Cursor, Page, Whose
 from infra.nodes.beats import now_ms
 from workflows.domain.role import Role
@@ -45,7 +45,7 @@ async def list_events(
 
 
 def whose(caller: Caller) -> Whose | None:
-    """Whose tasks a caller sees, or None for all."""
+    """The user whose tasks a caller sees, or None for all tasks."""
     return Whose(caller.owner, caller.lineage) if caller.role is Role.USER else None
 
 

@@ -19,7 +19,9 @@ from api.schemas.gpus import DrainGpu, GpuNodeInfo, GpuSummary, RegisterGpu
 from api.schemas.params import Integer, NodeId, Reason
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import ListedNode, Registration
+from infra.db.ops.callers import Caller
 from infra.db.transactions import change_node, node_state, register_node
+from workflows.domain.command import Command
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.gpu import PriorityQueue
 
@@ -150,6 +152,12 @@ async def heartbeat(
     return ok("心跳更新成功")
 
 
+async def _carry_out(context: Context, caller: Caller, command: Command, gpu_id: str, *said: Any) -> None:
+    await context.deliver(
+        await context.database.run(lambda c: change_node.carry_out(c, caller, command, gpu_id, *said))
+    )
+
+
 @router.post(
     "/{gpuId}/fault",
     response_model=Envelope[str],
@@ -163,13 +171,13 @@ async def fault(
     gpu_id: NodeId,
     reason: Annotated[Reason, Query(description="故障原因")],
 ) -> dict[str, Any]:
-    await context.deliver(await context.database.run(lambda c: change_node.fault(c, caller, gpu_id, reason)))
+    await _carry_out(context, caller, Command.FAULT, gpu_id, reason)
     return ok("GPU已标记为故障")
 
 
 @router.post("/{gpuId}/recover", response_model=Envelope[str], summary="2.7 恢复GPU", responses=says("GPU恢复成功"))
 async def recover(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
-    await context.deliver(await context.database.run(lambda c: change_node.recover(c, caller, gpu_id)))
+    await _carry_out(context, caller, Command.RECOVER, gpu_id)
     return ok("GPU恢复成功")
 
 
@@ -186,9 +194,7 @@ async def recover(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[
 async def drain(
     context: ContextOf, caller: CallerOf, gpu_id: NodeId, body: Annotated[DrainGpu, Depends(JsonBody(DrainGpu))]
 ) -> dict[str, Any]:
-    await context.deliver(
-        await context.database.run(lambda c: change_node.drain(c, caller, gpu_id, body.reason, body.deadline))
-    )
+    await _carry_out(context, caller, Command.DRAIN, gpu_id, body.reason, body.deadline)
     return ok("GPU已停止接收新任务")
 
 
@@ -200,7 +206,7 @@ async def drain(
     description="结束 drain，空闲槽位立即分配给等待中的任务。节点未处于 drain 时同样返回 200。",
 )
 async def undrain(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
-    await context.deliver(await context.database.run(lambda c: change_node.undrain(c, caller, gpu_id)))
+    await _carry_out(context, caller, Command.UNDRAIN, gpu_id)
     return ok("GPU已恢复接收任务")
 
 

@@ -14,7 +14,6 @@ from api.routes import access
 from api.schemas.groups import Group
 from api.schemas.params import GroupName
 from infra.db.ops import counters
-from infra.db.queue.order import Place
 from infra.db.slots.wait_estimate import until_start_s
 from infra.db.tasks import groups
 from infra.db.tasks.groups import Last
@@ -78,6 +77,6 @@ async def _end_s(context: Context, task_type: int, last: Last | None) -> float |
     if last is None:
         return await context.forecast.usual_s(task_type)
     capacity = await context.forecast.of(task_type, vip=last.vip)
-    ahead = await context.forecast.ahead(Place.of(last), capacity.pool)
+    ahead = await context.forecast.ahead(last.place, capacity.pool)
     start_s = until_start_s(ahead, capacity.ends_s, capacity.usual_s)
     return None if start_s is None else start_s + capacity.usual_s

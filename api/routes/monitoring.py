@@ -22,8 +22,8 @@ from api.schemas.monitoring import (
 )
 from infra.db.ops import audit
 from infra.db.ops import health as system_health
-from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
+from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState, WaitEstimates
 from infra.nodes.beats import now_ms
 from infra.temporal import schedules
@@ -31,7 +31,7 @@ from infra.temporal.access import TemporalAway
 
 router = APIRouter(prefix="/monitoring", tags=["监控"])
 
-# An unknown name is 404, as of any resource: the enums are for the document alone.
+# An unknown name is 404, as of any resource: the enums are only for the document.
 ComponentName = Annotated[str, Path(description="组件名称", json_schema_extra={"enum": list(get_args(Component))})]
 MetricName = Annotated[str, Path(description="指标键名", json_schema_extra={"enum": list(get_args(MetricKey))})]
 

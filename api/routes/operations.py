@@ -18,7 +18,7 @@ from api.middleware.authentication import CallerOf
 from api.routes import access
 from api.schemas.operations import Bulk, BulkAnswer, BulkCancel, BulkRetry, OperationDO
 from api.schemas.params import IdempotencyKey, OperationId
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.tasks import operations
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.filters import TaskFilter
@@ -92,7 +92,7 @@ async def retry_tasks(
     "各任务的工作流随后以有限的速率结束。",
 )
 async def get_operation(context: ContextOf, caller: CallerOf, operation_id: OperationId) -> dict[str, Any]:
-    found = await context.database.single(lambda c: operations.row(c, operation_id))
+    found = await context.database.single(lambda c: operations.get(c, operation_id))
     if found is None or not access.may_see_operation(caller, found):
         raise OperationNotFound
     return ok(OperationDO.of(found))
@@ -155,6 +155,6 @@ def new_operation_id() -> str:
 
 
 def _hash(kind: Kind, body: Bulk) -> str:
-    """Of all that the body says."""
+    """A hash of everything that the body says."""
     said = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return hashlib.sha256(f"{kind} {json.dumps(said, sort_keys=True)}".encode()).hexdigest()

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from api.dependencies import Context
 from api.http.errors import BadRequest
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.webhooks import subscriptions
 from infra.webhooks.target import Target, parse
 

@@ -15,9 +15,9 @@ from api.middleware.authentication import CallerOf
 from api.routes import access
 from api.schemas.params import AttemptToken, TaskId
 from api.schemas.reports import UpdateResult, UpdateStatus
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.transactions import report as reports
-from infra.db.transactions.report import Heard, Report, Said
+from infra.db.transactions.report import Report, ReportOutcome, StatusReport
 from workflows.domain.task import TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
@@ -27,10 +27,10 @@ def _report(caller: Caller, task_id: str, token: str | None, gpu_id: str | None)
     return Report(task_id, token or None, gpu_id, access.lineage_of_node(caller))
 
 
-async def _answer(context: Context, heard: Heard, message: str) -> dict[str, Any]:
-    await context.deliver(heard.notifications)
-    if heard.refusal is not None:
-        raise heard.refusal
+async def _answer(context: Context, outcome: ReportOutcome, message: str) -> dict[str, Any]:
+    await context.deliver(outcome.notifications)
+    if outcome.refusal is not None:
+        raise outcome.refusal
     return ok(message)
 
 
@@ -45,9 +45,9 @@ async def update_status(
     x_attempt_token: AttemptToken = None,
 ) -> dict[str, Any]:
     report = _report(caller, task_id, x_attempt_token, body.gpu_id)
-    said = Said(TaskStatus(body.status), body.message, body.progress, rejected=body.rejected is True)
-    heard = await context.database.run(lambda c: reports.status(c, report, said))
-    return await _answer(context, heard, "任务状态更新成功")
+    said = StatusReport(TaskStatus(body.status), body.message, body.progress, rejected=body.rejected is True)
+    outcome = await context.database.run(lambda c: reports.status(c, report, said))
+    return await _answer(context, outcome, "任务状态更新成功")
 
 
 async def _fails_its_attempt(
@@ -85,5 +85,5 @@ async def update_result(
 ) -> dict[str, Any]:
     await check_json_text(body.result, "result")
     report = _report(caller, task_id, x_attempt_token, None)
-    heard = await reports.take_result(context.database, report, body.result)
-    return await _answer(context, heard, "任务结果更新成功")
+    outcome = await reports.take_result(context.database, report, body.result)
+    return await _answer(context, outcome, "任务结果更新成功")

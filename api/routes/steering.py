@@ -19,10 +19,10 @@ from infra.db.transactions import cancel_task as cancels
 from infra.db.transactions import change_priority
 from infra.db.transactions.change_priority import Share
 from infra.db.transactions.retry_task import RETRIED, again, key_among
-from infra.temporal.notifications import Notifications
 from workflows.domain import shares
 from workflows.domain.errors import NotInThisState
 from workflows.domain.priority import queue_class
+from workflows.notifications import Notifications
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
@@ -68,7 +68,7 @@ async def change_task(
     priority = create_task.priority_for(caller, body.priority)
     task = await access.read_task(context, caller, task_id, task_queries.original)
     capacity = await context.forecast.of(task.task_type, vip=queue_class(priority) > 0)
-    weight = create_task.weight_of(context, task.flow, task.app, task.granted_apps)
+    weight = shares.weight(task.flow, task.app, task.granted_apps, context.settings.weight_of)
     share = Share(shares.named(task.flow, task.app), weight, capacity.pool)
     notifications = await change_priority.change(
         context.database.run,

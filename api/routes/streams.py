@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack, aclosing
 
 from fastapi import APIRouter, Request
 from fastapi.sse import format_sse_event
@@ -22,11 +22,11 @@ from api.schemas import events
 from api.schemas.events import After, LastEventId, Types
 from api.schemas.params import TaskId
 from infra.db.ops import event_log
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.ops.event_log import Cursor, Event, Page
 from infra.db.session import is_unavailable
 from infra.db.tasks import queries as task_queries
-from infra.events.allowance import Allowance, Spent, Taken
+from infra.events.allowance import Allowance, Spent
 from infra.events.hub import Handed, Subscription, topics_of
 from infra.nodes.beats import now_ms
 from workflows.domain.errors import DomainError
@@ -35,8 +35,9 @@ from workflows.domain.role import Role
 router = APIRouter(tags=["事件"])
 
 AT_ONCE = {Role.USER: 256}
-"""Streams of a user's keys in one process. Operators are bounded by the process alone."""
+"""Streams of a user's keys in one process. Operators are bounded only by the process."""
 PING_S = 15.0
+BEGINS = {"X-Next-Cursor": {"description": "流的起点，重置时没有", "required": False, "schema": {"type": "string"}}}
 
 
 class Stream(StreamingResponse):
@@ -48,16 +49,20 @@ class Stream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes], place: Taken) -> None:
+    def __init__(
+        self, frames: AsyncGenerator[bytes], place: ExitStack, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._frames = _while_there(frames)
-        super().__init__(self._frames, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(
+            self._frames, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
+        )
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._place.give_back()
+            self._place.close()
             await self._frames.aclose()
 
 
@@ -67,7 +72,9 @@ class Stream(StreamingResponse):
     status_code=200,
     summary="扩展 订阅事件",
     description="以 server-sent events 推送 `GET /events` 的事件：`id` 为事件ID，`event` 为类型，`data` 为同样的JSON；"
-    "断线后以 `Last-Event-ID` 继续。每 15 秒有一行注释。同时打开的流过多时返回 429。",
+    "断线后以 `Last-Event-ID` 继续；尚未收到 `id` 时，以响应头 `X-Next-Cursor` 继续。"
+    "每 15 秒有一行注释。同时打开的流过多时返回 429。",
+    responses={200: {"headers": BEGINS}},
 )
 async def stream(
     request: Request,
@@ -81,9 +88,11 @@ async def stream(
     try:
         first = await read(context, caller, await start(context, last_event_id or after), types)
     except BaseException:
-        place.give_back()
+        place.close()
         raise
-    return _opened(request, _frames(context, caller, types, first), place)
+    # A reader without an id yet goes on from here; `after=now` would be a later moment. One to be reset asks again.
+    begins = {} if first.is_reset else {"X-Next-Cursor": str(first.since)}
+    return _opened(request, _frames(context, caller, types, first), place, begins)
 
 
 @router.get(
@@ -104,7 +113,7 @@ async def task_stream(
     return _opened(request, frames_of_task(context, caller, task_id, after, PING_S), place)
 
 
-def _take(streams: Allowance, caller: Caller) -> Taken:
+def _take(streams: Allowance, caller: Caller) -> ExitStack:
     """A place among the open streams. Raises TooManyRequests."""
     try:
         return streams.take(caller.lineage, AT_ONCE.get(caller.role))
@@ -112,9 +121,11 @@ def _take(streams: Allowance, caller: Caller) -> Taken:
         raise TooManyRequests(message="同时打开的事件流过多，请稍后重试") from None
 
 
-def _opened(request: Request, frames: AsyncGenerator[bytes], place: Taken) -> Stream:
+def _opened(
+    request: Request, frames: AsyncGenerator[bytes], place: ExitStack, headers: Mapping[str, str] | None = None
+) -> Stream:
     turn_of(request).give_back()
-    return Stream(_nothing() if is_head(request.scope) else frames, place)
+    return Stream(_nothing() if is_head(request.scope) else frames, place, headers)
 
 
 async def _while_there(frames: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -12,7 +12,7 @@ from api.dependencies import Context
 from api.schemas import events
 from api.schemas.tasks import TaskDO
 from infra.db.ops import event_log
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.ops.event_log import Cursor, Event, Page
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.queries import Snapshot
@@ -38,7 +38,10 @@ async def frames_of_task(
     subscription = context.hub.subscribe([("task", task_id)], caller.key_id)
     async with subscription:
         subscription.listen()
-        page = await context.database.single(lambda c: event_log.read_task(c, task_id, after))
+        page = await _page(context, task_id, after)
+        while after is not None and not page.is_reset and len(page.events) == event_log.MOST:
+            yield b"".join(_status(page.of(one), one) for one in page.events)
+            page = await _page(context, task_id, page.until)
         row = await _row(context, task_id)
         begun = _resumed(page, row) if after is not None and not page.is_reset else _begun(page.since, row)
         if begun.frames:
@@ -79,10 +82,14 @@ def _begun(log: Cursor, row: Snapshot) -> _Beginning:
     return _Beginning(_message("snapshot", _shown(row), cursor), cursor or log, row.completed_at is not None)
 
 
+async def _page(context: Context, task_id: str, after: Cursor | None) -> Page:
+    return await context.database.single(lambda c: event_log.read_task(c, task_id, after))
+
+
 async def _row(context: Context, task_id: str) -> Snapshot:
     row = await context.database.single(lambda c: task_queries.snapshot(c, task_id))
     if row is None:
-        raise TaskNotFound  # it was forgotten meanwhile
+        raise TaskNotFound  # it has just been forgotten
     return row
 
 

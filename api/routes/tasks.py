@@ -19,10 +19,10 @@ from api.schemas import task_progress, task_result
 from api.schemas.params import TaskId
 from api.schemas.task_filter import FilterOf
 from api.schemas.tasks import TaskDO, TaskEvent, TaskProgress, TaskResult
-from infra.db.queue.order import Place
+from infra.db.tasks import lists as task_lists
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
-from infra.db.tasks.queries import MOST_COUNTED
+from infra.db.tasks.lists import MOST_COUNTED
 from infra.json.off_loop import off_loop
 from workflows.domain.task import TaskStatus
 
@@ -44,7 +44,7 @@ async def list_tasks(
 ) -> Response:
     chosen = replace(chosen, owner=access.owner_seen_by(caller))
     rows, total = await context.database.run(
-        lambda c: task_queries.page(c, chosen, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
+        lambda c: task_lists.page(c, chosen, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
     items = [TaskDO.listed(row) for row in rows]
     if total > MOST_COUNTED and chosen.kept is None:
@@ -68,7 +68,7 @@ async def get_progress(context: ContextOf, caller: CallerOf, task_id: TaskId) ->
     row = await access.read_task(context, caller, task_id, task_queries.progress)
     capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
-        ahead = await context.forecast.ahead(Place.of(row), capacity.pool)
+        ahead = await context.forecast.ahead(row.place, capacity.pool)
     return ok(task_progress.shown(row, capacity, ahead))
 
 

@@ -1,7 +1,7 @@
 """`Prefer: wait=N` (RFC 7240): an answer once the task has ended, or after N seconds as it is.
 
-A call that waits holds neither a connection to the database nor its caller's turn. One too many is answered at once,
-without `Preference-Applied`.
+A call that waits holds neither a connection to the database nor its caller's turn. A call above the limit is answered
+at once, without `Preference-Applied`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import WithJsonSchema
 from api.dependencies import Context
 from api.middleware.authentication import caller_in
 from api.middleware.in_flight import turn_of
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.session import is_unavailable
 from infra.db.tasks import queries as task_queries
 from infra.events.allowance import Spent
@@ -37,7 +37,7 @@ APPLIED = {
     "Preference-Applied": {"description": "扩展：已等待时为 `wait=N`", "required": False, "schema": {"type": "string"}}
 }
 
-_WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(;.*)?", re.IGNORECASE)
+_WAIT = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,18})\"?\s*(;.*)?", re.IGNORECASE)
 
 
 def wait_s(prefer: Sequence[str] | None) -> int | None:

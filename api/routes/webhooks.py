@@ -29,7 +29,7 @@ from api.schemas.webhooks import (
 )
 from api.schemas.words import Line
 from infra.db import clock
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import deliveries, subscriptions
 from infra.db.webhooks.subscriptions import NewWebhook, Webhook
@@ -54,16 +54,12 @@ DeliveryId = Annotated[Line, Path(alias="deliveryId", description="投递ID")]
 async def create_webhook(
     context: ContextOf, caller: CallerOf, body: Annotated[CreateWebhook, Depends(JsonBody(CreateWebhook))]
 ) -> dict[str, Any]:
-    if not _sees_all(caller) and not set(body.events) <= set(OF_USERS):
+    if caller.role is Role.USER and not set(body.events) <= set(OF_USERS):
         raise BadRequest("events", "包含仅供运维人员和管理员订阅的事件")
     await receivers.check(context, [body.url])
     new = _new(caller, body.url, body.events, body.description)
     await context.database.run(lambda c: change_webhook.create(c, caller, new))
-    return ok(WebhookCreated(webhook_id=new.webhook_id, secret=new.secret).model_dump(by_alias=True))
-
-
-def _sees_all(caller: Caller) -> bool:
-    return caller.role is not Role.USER
+    return ok({"webhookId": new.webhook_id, "secret": new.secret})
 
 
 def _new(caller: Caller, url: str | None, events: list[EventType], description: str | None = None) -> NewWebhook:
@@ -71,7 +67,7 @@ def _new(caller: Caller, url: str | None, events: list[EventType], description: 
         webhook_id=f"wh_{secrets.token_hex(6)}",
         owner=caller.owner,
         lineage=caller.lineage,
-        sees_all=url is not None and _sees_all(caller),
+        sees_all=url is not None and caller.role is not Role.USER,
         url=url,
         events=events,
         description=description,
@@ -106,7 +102,7 @@ async def list_webhooks(
 async def secret_of_tasks(context: ContextOf, caller: CallerOf) -> dict[str, Any]:
     new = _new(caller, None, [EventType.TASK_ENDED])
     webhook_id = await context.database.run(lambda c: change_webhook.set_secret_of_tasks(c, caller, new))
-    return ok(WebhookCreated(webhook_id=webhook_id, secret=new.secret).model_dump(by_alias=True))
+    return ok({"webhookId": webhook_id, "secret": new.secret})
 
 
 @router.delete(

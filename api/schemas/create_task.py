@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -17,6 +18,9 @@ from workflows.domain.task import TaskStatus
 
 MAX_PAYLOAD = 256 * 1024
 """Bytes of UTF-8."""
+
+_LATER = frozenset({"expiresIn", "deadline", "maxWait", "groupId", "webhook"})
+"""Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
 
 Milliseconds = Annotated[int, Field(gt=0, le=MAX_TIMEOUT_MS, json_schema_extra={"format": "int64"})]
 
@@ -64,6 +68,11 @@ class CreateTask(Request):
         examples=[30],
     )
     group_id: GroupId | None = Field(None, description="扩展：所属的任务组", examples=["group_2026"])
+
+    def canonical_json(self) -> bytes:
+        """The body as canonical JSON. A field of `_LATER` counts only where it is given."""
+        given = self.model_dump(mode="json", by_alias=True).items()
+        return json.dumps({k: v for k, v in given if v is not None or k not in _LATER}, sort_keys=True).encode()
 
 
 class TaskCreated(Record):

@@ -22,7 +22,7 @@ _EXAMPLE = "evt_5f0c2a91_2f81_1c04"
 
 
 class EventDO(BaseModel):
-    """An event; `time` in Unix milliseconds. Of the ids it has those that it is about."""
+    """An event; `time` in Unix milliseconds. It names only the ids that it is about."""
 
     model_config = sample(
         id=_EXAMPLE,

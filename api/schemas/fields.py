@@ -51,6 +51,8 @@ Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHE
 Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
 GroupId = Annotated[Name, Field(pattern=r"^[^/]*$")]
 """A name that fits a path."""
+DISTINCT = AfterValidator(lambda values: list(dict.fromkeys(values)))
+"""A list with each of its values once."""
 GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
 
 
@@ -61,14 +63,14 @@ class Request(BaseModel):
 
 
 class Exact(Request):
-    """As `Request`, but a field that is not known is refused."""
+    """Like `Request`, but a field that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _one_unknown(cls, given: Any) -> Any:
-        """The fields with the first unknown one alone: pydantic makes an error of each, all in one call."""
+        """The fields with only the first unknown one: pydantic makes an error of each, all in one call."""
         if not isinstance(given, dict):
             return given
         known = {field.alias for field in cls.model_fields.values()}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from api.http.errors import refusal
-from api.schemas.fields import Deadline, GpuId, Int64, Long, Moment, Record, Request, sample
+from api.schemas.fields import DISTINCT, Deadline, GpuId, Int64, Long, Moment, Record, Request, sample
 from api.schemas.params import Reason
 from api.schemas.words import ONE_LINE
 from workflows.domain.gpu import GpuStatus, PriorityQueue
@@ -23,10 +23,6 @@ def _metadata_fits(metadata: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA:
         raise refusal("超过 16 KiB")
     return metadata
-
-
-def _distinct(task_types: list[int]) -> list[int]:
-    return list(dict.fromkeys(task_types))
 
 
 class RegisterGpu(Request):
@@ -51,7 +47,7 @@ class RegisterGpu(Request):
     task_types: Annotated[
         list[Int64],
         Field(min_length=1, max_length=MAX_TASK_TYPES, alias="supportedTaskTypes"),
-        AfterValidator(_distinct),
+        DISTINCT,
     ]
     priority_queue: Annotated[PriorityQueue, Field(strict=False, alias="supportedTaskPriority")] = PriorityQueue.NORMAL
     version: Annotated[str, Field(max_length=64), ONE_LINE] = ""

@@ -41,7 +41,7 @@ def _worded(text: str) -> str:
 
 
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON), ONE_LINE, AfterValidator(_worded)]
-"""Not blank."""
+"""A text that is not blank."""
 
 _Key = Annotated[str, Field(min_length=1, max_length=255), ONE_LINE_HEADER, AfterValidator(_worded)]
 IdempotencyKey = Annotated[

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field, model_validator
 
 from api.http.errors import refusal
-from api.schemas.fields import Long, Moment, Record, Request, UnixMs, sample
+from api.schemas.fields import DISTINCT, Long, Moment, Record, Request, UnixMs, sample
 from api.schemas.receivers import Url
 from api.schemas.words import ONE_LINE
 from workflows.domain.event import EventType
 
 MAX_DESCRIPTION = 500
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # nosec B105  # pragma: allowlist secret
-
-
-def _each_once(events: list[EventType]) -> list[EventType]:
-    return list(dict.fromkeys(events))
 
 
 def id_of(number: int | str) -> str:
@@ -32,9 +27,9 @@ class CreateWebhook(Request):
     model_config = sample(url="https://example.com/hooks/gpu", events=["task.ended"], description="生产环境")
 
     url: Url
-    events: Annotated[
-        list[Annotated[EventType, Field(strict=False)]], Field(min_length=1, max_length=64), AfterValidator(_each_once)
-    ] = Field(description="订阅的事件类型；用户只能订阅任务和分组的事件")
+    events: Annotated[list[Annotated[EventType, Field(strict=False)]], Field(min_length=1, max_length=64), DISTINCT] = (
+        Field(description="订阅的事件类型；用户只能订阅任务和分组的事件")
+    )
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION), ONE_LINE] | None = None
 
 
@@ -54,11 +49,7 @@ class ReplayDeliveries(Request):
         return self
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-
-class WebhookCreated(_Answer):
+class WebhookCreated(Record):
     """The secret is shown this once."""
 
     model_config = sample(webhookId="wh_6f1c0a9b2d3e", secret=SECRET)
@@ -67,7 +58,7 @@ class WebhookCreated(_Answer):
     secret: str
 
 
-class NewSecret(_Answer):
+class NewSecret(Record):
     """A new secret, shown this once."""
 
     model_config = sample(secret=SECRET)
@@ -121,7 +112,7 @@ class DeliveryInfo(Record):
     next_try_at: Moment | None
 
 
-class DeliveryMade(_Answer):
+class DeliveryMade(Record):
     """A delivery that was made for a test."""
 
     model_config = sample(deliveryId="dlv_1002")
@@ -129,7 +120,7 @@ class DeliveryMade(_Answer):
     delivery_id: str
 
 
-class Replayed(_Answer):
+class Replayed(Record):
     """How many deliveries are sent again."""
 
     model_config = sample(matched=3)

@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ HARMLESS = re.compile(r"[A-Za-z0-9/._-]*")
 
 @dataclass(frozen=True, slots=True)
 class DataDir:
-    """The paths of the data directory. Each folder is ours alone; as root, others can pass the outer two, but not
+    """The paths of the data directory. Each folder is only ours; as root, others can pass the outer two, but not
     list them."""
 
     root: Path
@@ -91,19 +91,31 @@ class DataDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory for this process; the kernel releases it however we end.
+        """Hold the directory for this process; the kernel releases it however we end. Meanwhile there is the folder of
+        the sockets.
 
         Raises DataDirInUse, or DataDirError if there can be no lock.
         """
         with explained(self.root, SETTING):
             descriptor = self._lock()
         try:
-            _socket_folder(self.root)
+            with self._socket_folder():
+                yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _socket_folder(self) -> Iterator[None]:
+        if self.sockets == self.run:
+            yield
+            return
+        with explained(self.root, SETTING):
+            _make(self.sockets, _passable())
+            _require_trusted(self.sockets, self.root)
+        try:
             yield
         finally:
-            if self.sockets != self.run:
-                shutil.rmtree(self.sockets, ignore_errors=True)
-            os.close(descriptor)
+            shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _lock(self) -> int:
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -133,21 +145,26 @@ def _make(folder: Path, mode: int) -> None:
 def _socket_folder(root: Path) -> Path:
     """The run folder, or one of our own below a temporary folder if its path is too long or unsafe for sockets.
 
-    Its name follows from the data directory, so that a restart finds it again, also as root. Raises DataDirError if
-    somebody else owns that name.
+    Its name follows from the data directory, so that a restart finds it again, also as root. It is made with the lock,
+    and goes with it. Raises DataDirError if another user owns that name.
     """
     if _carries_sockets(root / "run"):
         return root / "run"
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
     folder = _temporary_folder() / f"gpu-orchestrator-{root.stat().st_uid}-{digest}"
-    _make(folder, _passable())
+    with suppress(FileNotFoundError):
+        _require_trusted(folder, root)
+    return folder
+
+
+def _require_trusted(folder: Path, root: Path) -> None:
+    """Raise DataDirError if another user owns the folder, or it is a link, and FileNotFoundError if there is none."""
     entry = folder.lstat()
     trusted = {os.geteuid()} | ({root.stat().st_uid} if os.geteuid() == 0 else set())
     if not stat.S_ISDIR(entry.st_mode) or entry.st_uid not in trusted:
         raise DataDirError(
-            f"{folder} is somebody else's: remove it, or set {SETTING} to a shorter path of plain letters"
+            f"{folder} belongs to another user: remove it, or set {SETTING} to a shorter path of plain letters"
         )
-    return folder
 
 
 def _carries_sockets(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """Whether a folder and its contents are ours to use: checked before anything is started, reported in one line.
 
-A start by root leaves files that nobody else may change; so does a copy of somebody else's folder.
+A start by root leaves files that nobody else may change; so does a copy of another user's folder.
 """
 
 from __future__ import annotations

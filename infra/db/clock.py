@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from infra.db.connection import Connection
 from workflows.domain.retry import BACKOFF_CAP_S
 
 NOW = "clock_timestamp()"
 EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+_READ = f"SELECT {NOW}"
+
+
+async def now(connection: Connection) -> datetime:
+    """The time by the database's clock."""
+    return await connection.one(datetime, _READ)
 
 
 def moment(unix_ms: int | None) -> datetime | None:

@@ -29,7 +29,7 @@ class Opened(psycopg.AsyncConnection[Any]):
     """A connection to Postgres that knows when it was opened, and reports each try to open one."""
 
     opened_at = 0.0
-    """By the monotonic clock."""
+    """The time of opening by the monotonic clock."""
 
     @classmethod
     async def connect(  # type: ignore[override]  # the pool hands on what it was given

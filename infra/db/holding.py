@@ -1,4 +1,4 @@
-"""Which attempts hold a slot, in SQL (ADR 0034)."""
+"""The attempts that hold a slot, in SQL (ADR 0034)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STILL = listed(NODE_STILL_RUNS_IT)
 def holds(attempt: str) -> str:
     """The attempt holds its slot: it is open, or was closed less than `HELD_S` ago and its node may still run it.
 
-    Programs of the version before write no `released_at`, so their closes hold a slot by these rules too.
+    Programs of the previous version write no `released_at`, so their closes hold a slot by these rules too.
     """
     return (
         f"{attempt}.released_at IS NULL AND ({attempt}.closed_at IS NULL OR {attempt}.outcome IN ({_STILL})"
@@ -43,7 +43,7 @@ _AT_MOST = f"interval '{HELD_S:g} s'"
 IS_OVER = f"released_at IS NULL AND closed_at IS NOT NULL AND NOT {clock.recent('closed_at', _AT_MOST)}"
 """The attempt holds no slot any more, and that is not recorded yet."""
 IS_CLOSED_WITHOUT_ITS_NODE = f"outcome IN ({_STILL}, '{Outcome.LOST}')"
-"""Somebody else than its node has closed the attempt."""
+"""The attempt was closed, but not by its node."""
 DAY = "interval '1 day'"
 IS_UNCONFIRMED = (
     f"(outcome = '{Outcome.LOST}' OR outcome IN ({_STILL})"

@@ -18,7 +18,6 @@ from infra.environment import service_urls
 from infra.resilience.circuit_breaker import CircuitBreaker
 from workflows.domain.queue_policy import QueuePolicy
 
-log = logging.getLogger(__name__)
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it logs each request, and each try to connect
 
 T = TypeVar("T")
@@ -49,7 +48,7 @@ OPTIONS: dict[str, Any] = {
     "application_name": "gpu-orchestrator",
     "options": " ".join(f"-c {setting}" for setting in SESSION),
 }
-"""Of every connection."""
+"""Options of every connection."""
 USUAL = QueuePolicy()
 PREPARE_THRESHOLD = 2
 """A statement is prepared when it comes for the third time: our statements are few."""

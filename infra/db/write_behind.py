@@ -38,7 +38,7 @@ class WriteBehind:
             batch, self._moments = self._moments, {}
             try:
                 await self._database.run(lambda c: self._record(c, _ages(batch)))
-            except BaseException:  # also where the program ends meanwhile
+            except BaseException:  # also if the program ends
                 self._moments = batch | self._moments
                 raise
 

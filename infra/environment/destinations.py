@@ -57,7 +57,7 @@ def text(destinations: Iterable[Destination]) -> str:
 def _check(found: Iterable[Destination]) -> None:
     for one in found:
         if not apprise.understands(one.url):
-            raise ValueError(f"URL {one.number} ({_scheme(one.url)}://…) is none that Apprise understands")
+            raise ValueError(f"URL {one.number} ({_scheme(one.url)}://…) is not a URL that Apprise supports")
 
 
 def _scheme(url: str) -> str:

@@ -28,7 +28,7 @@ def check(api_key: SecretStr | None, addresses: Mapping[str, str | None]) -> Non
     if len(api_key.get_secret_value()) < LEAST_KEY:
         raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY of at least {LEAST_KEY} characters")
     if _is_placeholder(api_key.get_secret_value()):
-        raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY that is no placeholder")
+        raise ValueError(f"production mode needs a {ENV_PREFIX}API_KEY that is not a placeholder")
     for name, address in addresses.items():
         if _has_default_password(address or ""):
             raise ValueError(f"production mode needs another password in {ENV_PREFIX}{name.upper()}")

@@ -63,7 +63,7 @@ def _key(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
     if not fits_a_header(value.get_secret_value()):
-        raise ValueError(f"must be 1 to {MAX_KEY} visible ASCII characters without blanks: no header carries others")
+        raise ValueError(f"must be 1 to {MAX_KEY} visible ASCII characters without blanks, as headers require")
     return value
 
 
@@ -93,7 +93,7 @@ def _origins(text: str) -> tuple[str, ...]:
     """The origins as browsers write them; an empty text has none."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if "*" in parts and len(parts) > 1:
-        raise ValueError("must be * alone, or origins")
+        raise ValueError("must be only *, or origins")
     if not all(part == "*" or _is_origin(part) for part in parts):
         raise ValueError("must be * or origins like https://host:port, comma separated: no path, no slash at the end")
     return tuple(part.lower() for part in parts)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import defaultdict
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 from infra.db.queue import position
@@ -42,9 +41,7 @@ class Watch:
         self._gauges.add(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._gauges.remove(self)
 
     def show(self, kind: str, value: dict[str, Any], *by: str) -> None:

@@ -11,10 +11,9 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable
 from functools import partial
-from types import TracebackType
 from typing import NamedTuple, Self
 
-from infra.db.ops import api_keys, event_log
+from infra.db.ops import callers, event_log
 from infra.db.ops.event_log import Cursor, Event, Whose
 from infra.db.session import Database, is_unavailable
 
@@ -41,7 +40,7 @@ class Handed(NamedTuple):
 
 
 class Subscription:
-    """What one subscriber gets. To be entered; leaving it ends it.
+    """The events for one subscriber. Enter it to begin; leaving it ends it.
 
     Topics: `("task", id)`, `("user", owner)`, `("lineage", …)`, `ALL`. An event of several of its topics comes once.
     """
@@ -63,9 +62,7 @@ class Subscription:
         await self._hub.add(self)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._hub.remove(self)
 
     def listen(self) -> None:
@@ -108,7 +105,7 @@ class Subscription:
         self._woken.set()
 
     async def next(self, within_s: float) -> list[Handed]:
-        """What has happened since the last call; empty after `within_s`, after `wake`, and once it is ended."""
+        """The events since the last call; empty after `within_s`, after `wake`, and once it has ended."""
         if not self._buffer and not self.is_ended:
             try:
                 async with asyncio.timeout(within_s):
@@ -232,7 +229,7 @@ class Hub:
             await asyncio.sleep(KEYS_EVERY_S)
             key_ids = sorted({one.key_id for one in self._all if one.key_id is not None})
             try:
-                live = await self._database.single(partial(api_keys.live, key_ids=key_ids))
+                live = await self._database.single(partial(callers.live, key_ids=key_ids))
             except Exception as error:
                 if not is_unavailable(error):
                     log.exception("the keys of streams could not be checked")

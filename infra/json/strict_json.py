@@ -1,7 +1,7 @@
 """JSON that every reader accepts: what Python's parser lets through and others refuse is refused here too.
 
 A body is parsed to objects, after `infra.json.shape` has bounded it. JSON text inside a string (`payload`, `result`) is
-limited by its bytes alone: `check_text` checks it without making objects.
+limited only by its bytes: `check_text` checks it without making objects.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def encodable(part: Any) -> bool:
 
 
 def storable(part: Any) -> bool:
-    """As `encodable`, and an integer has at most 64 bits."""
+    """Like `encodable`, and an integer has at most 64 bits."""
     return part in INT64 if isinstance(part, int) else encodable(part)
 
 
@@ -163,7 +163,7 @@ def loads(
     as_object: Callable[[list[tuple[str, Any]]], Any] | None = None,
     as_integer: Callable[[str], Any] | None = None,
 ) -> Any:
-    """As `json.loads`, but raises ValueError for every text that it cannot read; `check` refuses NaN and the like.
+    """Like `json.loads`, but raises ValueError for every text that it cannot read; `check` refuses NaN and the like.
 
     `as_object` makes an object from its pairs, `as_integer` an integer from its digits.
     """

@@ -12,7 +12,7 @@ from typing import TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from infra.db.connection import Connection
-from infra.db.ops import counters, health, instances, measures
+from infra.db.ops import counters, health, instances, measures, sizes
 from infra.db.ops.counters import Counts
 from infra.db.ops.instances import ListedInstance
 from infra.db.ops.measures import HISTOGRAMS, MOST_TYPES, OTHER, Histogram, Measures
@@ -28,7 +28,7 @@ _MEANS = {
     "wait": "Seconds from the creation of a task until a node first had it.",
     "run": "Seconds from the start to the end of COMPLETED tasks.",
     "dispatch": "Seconds from the claim of a slot until the node has accepted the attempt.",
-    "eta_error": "Difference of the wait told at the creation of a task and its real wait, in seconds.",
+    "eta_error": "Difference between the estimated wait at the creation of a task and its real wait, in seconds.",
 }
 
 
@@ -116,7 +116,7 @@ async def read(connection: Connection, instance_timeout_s: float) -> Fleet:
         instances=await instances.list_all(connection, instance_timeout_s),
         monitor_age_s=await health.monitor_age_s(connection),
         stuck=await health.stuck(connection),
-        database_bytes=await health.database_bytes(connection),
+        database_bytes=await sizes.total(connection),
     )
 
 

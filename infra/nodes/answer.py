@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from infra.json import strict_json
+from workflows.domain.attempt import CONFIRMED
 
 MAX_ANSWER = 64 * 1024  # bytes
 MAX_ERROR = 500  # characters
@@ -29,6 +30,11 @@ class Answer:
     status: int
     body: dict[str, Any]
     output: str | None = None  # JSON text as the node wrote it, if there is one
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the node holds the attempt, or has done it."""
+        return self.status == 200 and self.body.get("status") in CONFIRMED
 
     @property
     def error(self) -> str | None:

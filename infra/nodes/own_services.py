@@ -83,7 +83,7 @@ class OwnServices:
         try:
             self._interfaces = await asyncio.to_thread(_interfaces)
         except OSError as error:
-            log.warning("this machine's addresses are not to be had: %s", error)
+            log.warning("cannot list local addresses: %s", error)
             return False
         names = [host for host in self._found if not is_wildcard(host) and not _literal(host)]
         return all(await asyncio.gather(*map(self._resolve, names)))
@@ -101,7 +101,7 @@ class OwnServices:
             async with asyncio.timeout(RESOLVE_S):
                 answers = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)  # in a thread
         except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
-            log.warning("%s, a service of ours, has no address now: %s", host, error or "timeout")
+            log.warning("cannot resolve %s, one of our services: %s", host, error or "timeout")
             return False
         self._found[host] = frozenset(_address(str(answer[4][0])) for answer in answers)
         return True

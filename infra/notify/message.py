@@ -15,7 +15,7 @@ LONGEST = 300
 
 
 class Kind(StrEnum):
-    """What the worst alert of a message is; RESOLVED where all of them are over."""
+    """The level of a message's worst alert; RESOLVED if all of its alerts are over."""
 
     CRITICAL = "CRITICAL"
     WARNING = "WARNING"

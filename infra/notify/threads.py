@@ -1,4 +1,4 @@
-"""Calls that may block for long, each in a thread of its own, which the end of the process does not wait for."""
+"""Calls that may block for a long time, each in a thread of its own, which the end of the process does not wait for."""
 
 from __future__ import annotations
 

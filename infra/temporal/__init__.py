@@ -1,1 +1,1 @@
-"""The gateway to Temporal, access to it, and the notifications that workflows get after a commit."""
+"""The gateway to Temporal, access to it, and how workflows are notified."""

@@ -1,7 +1,7 @@
 """Access to Temporal: TLS, API key and namespace come from the SDK's own environment configuration.
 
 The variables TEMPORAL_TLS…, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE and TEMPORAL_GRPC_META_… count. A configuration file
-counts only if TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE asks for one: a profile for the `temporal` command in somebody's
+counts only if TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE asks for one: a profile for the `temporal` command in a user's
 home is not meant for us. The address is ORCHESTRATOR_TEMPORAL_ADDRESS and nothing else: it also says that Temporal is
 not embedded, and where no node may be.
 """

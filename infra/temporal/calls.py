@@ -1,4 +1,4 @@
-"""What all calls that start and notify workflows share: the clients, and how a workflow is started."""
+"""The common parts of all calls that start and notify workflows: the clients, and how a workflow is started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.temporal.reachability import CALL, Reachability
 A = TypeVar("A")
 
 
-class TemporalCalls:
+class TemporalCalls(Reachability):
     """The clients of Temporal.
 
     `untraced` is the same client without tracing: a node's workflow lives for months, and all its steps would join the
@@ -22,22 +22,11 @@ class TemporalCalls:
     """
 
     def __init__(self, client: Client, settings: Settings) -> None:
-        self.client = client
+        super().__init__(client)
         config = client.config()
         config["interceptors"] = []
         self.untraced = Client(**config)
         self._settings = settings
-        self._reachability = Reachability(client)
-        self.reaching = self._reachability.reaching
-
-    @property
-    def away(self) -> bool:
-        """Whether it has not answered lately."""
-        return self._reachability.away
-
-    async def ping(self) -> None:
-        """Raise RPCError or RuntimeError unless Temporal answers."""
-        await self._reachability.ping()
 
     async def _begin(
         self, client: Client, run: Callable[[Any, A], Awaitable[Any]], argument: A, workflow_id: str, **options: Any

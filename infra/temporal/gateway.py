@@ -10,12 +10,12 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from infra.settings import Settings
 from infra.temporal.access import NoSuchWorkflow
-from infra.temporal.notifications import Notifications
 from infra.temporal.notifier import Notifier
 from infra.temporal.reachability import CALL
 from infra.temporal.task_workflows import TaskWorkflows
 from workflows.gpu_health import GpuHealthWorkflow
 from workflows.messages import GpuHealthState, NodeSignal, OperationInput, WebhookState
+from workflows.notifications import Notifications
 from workflows.operation import OperationWorkflow
 from workflows.shown import GPU_ID
 from workflows.webhook import WebhookWorkflow

@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from infra.temporal.access import NoSuchWorkflow
-from infra.temporal.notifications import Granted, Notifications
 from workflows.messages import NodeSignal
+from workflows.notifications import Granted, Notifications
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,6 @@ async def _tried(call: Call) -> None:
     try:
         await call
     except NoSuchWorkflow:
-        log.debug("a notification found no workflow: one that starts later looks for itself")
+        log.debug("a notification found no workflow: one that starts later reads the row")
     except Exception as error:  # noqa: BLE001
         log.warning("a notification was not delivered, the reconciler will repeat it: %s", error)

@@ -38,7 +38,7 @@ class RunStatus(Enum):
     """The state of the last run of a task's workflow."""
 
     RUNNING = auto()
-    COMPLETED = auto()  # as its task; runs of the version before also where their task has failed
+    COMPLETED = auto()  # as its task; runs of the previous version also where their task has failed
     FAILED = auto()  # as its task
     CANCELED = auto()  # as its task, or by a person who has reached only an earlier version
     CUT_OFF = auto()  # terminated or timed out: it says nothing about the task
@@ -123,7 +123,7 @@ class OpenWorkflows:
             cause = error.__cause__
             if not isinstance(cause, RPCError) or cause.status is not RPCStatusCode.INVALID_ARGUMENT:
                 raise
-            log.debug("this server does not tell which workflows are stuck: %s", error)
+            log.debug("this server does not list stuck workflows: %s", error)
             return []
 
     async def _listed(self, query: str, limit: int | None = None) -> list[WorkflowExecution]:

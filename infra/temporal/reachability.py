@@ -24,7 +24,7 @@ class Reachability:
     """Watches the calls of a client, each within `reaching()`."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
         self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=FAILURES)
         self._probing: asyncio.Task[None] | None = None
 
@@ -60,7 +60,7 @@ class Reachability:
 
     async def ping(self) -> None:
         """Raise RPCError or RuntimeError unless Temporal answers."""
-        await self._client.service_client.check_health(timeout=CALL)
+        await self.client.service_client.check_health(timeout=CALL)
         self._circuit.answered()
 
     def _missed(self) -> None:

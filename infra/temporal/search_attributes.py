@@ -44,7 +44,7 @@ async def _expect_all(client: Client, refusal: RPCError) -> None:
         command = f"\n  temporal operator search-attribute create --namespace {client.namespace}"
         commands = "".join(f"{command} --name {name} --type {WANTED[name]}" for name in missing)
         raise SystemExit(f"Temporal lets us add no search attributes ({refusal.message}); add them yourself:{commands}")
-    log.info("Temporal lets us add no search attributes (%s); all of them are there", refusal.message)
+    log.info("Temporal does not let us add search attributes (%s); all of them exist", refusal.message)
 
 
 async def _is_there(client: Client, name: str) -> bool:

@@ -14,9 +14,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from infra import telemetry
 from infra.temporal.calls import TemporalCalls
-from infra.temporal.notifications import Granted
 from infra.temporal.reachability import CALL
 from workflows.messages import TaskInput
+from workflows.notifications import Granted
 from workflows.shown import APP, TASK_STATUS, TASK_TYPE, USER_ID, WAITING
 from workflows.task import TaskWorkflow
 
@@ -108,21 +108,25 @@ class Starter:
         self._later: deque[tuple[TaskInput, str | None]] = deque()
         self._starting: asyncio.Task[None] | None = None
 
-    async def start(self, task: TaskInput, traceparent: str | None = None) -> None:
-        """Start a workflow now."""
-        try:
-            await self._gateway.start_task(task, traceparent)
-        except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
-            log.warning("%s will be started by the reconciler: %s", task.task_id, error)
-        else:
-            self._started(task.task_id)
+    async def start(self, task: TaskInput, traceparent: str | None) -> None:
+        """Start a workflow: now, or in the background if the task waits anyway, which leaves room for what is urgent.
 
-    def start_later(self, task: TaskInput, traceparent: str | None) -> None:
-        """Start a workflow in the background, in order and one at a time: that leaves room for what is urgent."""
+        Those in the background join the trace of `traceparent`, and are started in order and one at a time.
+        """
+        if not task.waits:
+            return await self._start(task)
         self._later.append((task, traceparent))
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start_all())
 
     async def _start_all(self) -> None:
         while self._later:
-            await self.start(*self._later.popleft())
+            await self._start(*self._later.popleft())
+
+    async def _start(self, task: TaskInput, traceparent: str | None = None) -> None:
+        try:
+            await self._gateway.start_task(task, traceparent)
+        except Exception as error:  # noqa: BLE001  the row is committed: nothing is lost
+            log.warning("%s will be started by the reconciler: %s", task.task_id, error)
+        else:
+            self._started(task.task_id)

@@ -1,4 +1,4 @@
-"""Where a receiver of webhooks may be: the rules for nodes' addresses, and https alone outside of WEBHOOK_NETWORKS."""
+"""Where a receiver of webhooks may be: the rules for nodes' addresses, and only https outside of WEBHOOK_NETWORKS."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class NotBegun(Exception):
 
 
 class Names:
-    """Looks names up, each once at a time: callers that ask for the same name meanwhile share the look-up.
+    """Looks names up, each once at a time: concurrent callers for one name share the look-up.
 
     The resolver can't be interrupted, so a look-up keeps its thread until the resolver gives up.
     """

@@ -2,7 +2,7 @@
 
 A name is looked up for each try, every address that it leads to is checked, and the connection is made to one of
 those. No connection outlives its try, so the next one is checked again. No redirect is followed, no proxy from the
-environment is used, no cookie is kept. Of an answer only the head is read.
+environment is used, no cookie is kept. Only the head of an answer is read.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 _target: ContextVar[Target] = ContextVar("target")
-"""What the current task calls."""
+"""The target that the current task calls."""
 
 
 class Sender:

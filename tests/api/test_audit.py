@@ -6,7 +6,7 @@ import json
 import time
 
 from tests.conftest import eventually
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 
 
 async def entries(api, **filters):
@@ -67,7 +67,7 @@ async def test_keys_and_refusals(api, make_caller):
 
 
 async def test_keys_are_listed_without_their_secrets(api, make_caller):
-    node = await make_caller("node", "listed", grants=Grants(types=(2, 3), max_gpus=8))
+    node = await make_caller("node", "listed", limits=KeyLimits(types=(2, 3), max_gpus=8))
     answer = await api.http.get("/keys?size=100")
     assert int(answer.headers["X-Total-Count"]) >= 2
     (found,) = [one for one in answer.json()["data"] if one["keyId"] == node.made.key_id]

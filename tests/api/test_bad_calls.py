@@ -49,7 +49,7 @@ KEYS: dict[str, list[tuple[str, str | bytes]]] = {
 
 
 async def ask(api: Api, method: str, path: str, **options: Any) -> httpx.Response:
-    """Without the key that `api` always shows."""
+    """Ask without the key that `api` always shows."""
     async with httpx.AsyncClient(base_url=api.stack.api_url, trust_env=False, verify=TLS) as http:
         return await http.request(method, path, **options)
 
@@ -77,7 +77,7 @@ async def test_blanks_and_another_scheme_beside_a_key_do_not_count(api: Api) -> 
 
 
 def raw_status(url: str, headers: list[tuple[str, str]]) -> int:
-    """Of a call with headers that httpx does not send as they are."""
+    """The status of a call with headers that httpx does not send as they are."""
     connection = HTTPConnection(urlsplit(url).netloc)
     connection.putrequest("GET", f"{PREFIX}/gpus")
     for name, value in headers:

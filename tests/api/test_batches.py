@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.conftest import eventually
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 
-WAITS, RUNS = 701, 702
+WAITS, RUNS = 969, 970
 
 
 def tasks(count, task_type=WAITS, **more):
@@ -74,7 +74,7 @@ async def test_all_or_none(api, make_caller):
     [({"userId": "another"}, 403, "userId"), ({"app": "b"}, 403, "app"), ({"priority": 5}, 400, "priority")],
 )
 async def test_the_limits_of_the_key_hold_for_each_task(make_caller, more, code, field):
-    user = await make_caller("user", "somebody", grants=Grants(apps=("a",), max_priority=2))
+    user = await make_caller("user", "somebody", limits=KeyLimits(apps=("a",), max_priority=2))
     refused = await user.http.post("/tasks/batch", json={"tasks": [*tasks(1), *tasks(1, **more)]})
     assert (refused.status_code, f"tasks[1].{field}" in refused.text) == (code, True)
 
@@ -96,7 +96,7 @@ async def test_no_slot_is_idle_while_a_batch_waits(api, make_node):
 
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_eight_mebibytes_are_taken(api, chunked):
-    """With payloads of Chinese, which are the longest to decode."""
+    """Payloads of Chinese are the longest to decode."""
     large = [one | {"payload": "密" * 66_000} for one in tasks(41)]
     content = json.dumps({"tasks": large}, ensure_ascii=False).encode()
     assert 8_100_000 < len(content) < 8 * 1024 * 1024

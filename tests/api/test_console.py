@@ -117,7 +117,7 @@ async def test_what_is_not_there_is_a_page(api):
 
 
 async def updates(texts: AsyncIterator[str], until: str, within: float = 10.0) -> str:
-    """What a stream of a page says, up to some words."""
+    """The text of a page's stream, up to some words."""
     found = ""
     async with asyncio.timeout(within):
         async for text in texts:
@@ -147,7 +147,7 @@ async def test_a_node_that_fails_turns_on_the_screen_at_once(api, make_node):
 
 
 async def test_every_page_shows_what_happens(api, make_node):
-    """With hostile words in rows of a real database; what pages do with them is tested by tests/unit."""
+    """Rows of a real database have hostile words; tests/unit shows that pages render them harmless."""
     node = await make_node("console_pages", [TYPE], metadata={"gpuModel": "<b>GPU</b>"})
     done = await api.create(TYPE, app="<img src=x onerror=alert(1)>")
     put = await node.next_put()

@@ -1,4 +1,4 @@
-"""Payloads and results travel as they were written, and are bounded by their bytes alone."""
+"""Payloads and results travel as they were written, and are bounded only by their bytes."""
 
 from __future__ import annotations
 

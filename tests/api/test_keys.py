@@ -16,7 +16,7 @@ from unittest.mock import patch
 import psycopg
 import pytest
 
-from infra.db.ops import api_keys
+from infra.db.ops import callers
 from tests.conftest import eventually, frontend
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode
@@ -66,7 +66,7 @@ async def status_of(stack, secret, path="/monitoring/health"):
 
 
 async def test_the_secret_is_alone_on_standard_output(stack):
-    """As a program of its own, which the other tests spare themselves."""
+    """This one runs as a program of its own."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "workers.cli", "keys", "create", "--role", "user", "--owner", "cli user"),
         env=environment_of(stack),
@@ -82,7 +82,7 @@ async def test_the_secret_is_alone_on_standard_output(stack):
     assert await status_of(stack, secret, "/gpus") == 403
     (row,) = await select(stack, "SELECT * FROM api_keys WHERE owner = 'cli user'")
     assert secret not in map(str, row.values())
-    assert row["key_hash"] == api_keys.hash_key(secret)
+    assert row["key_hash"] == callers.hash_key(secret)
 
 
 async def test_a_list_has_no_secrets(stack, cli, made):
@@ -100,7 +100,7 @@ async def test_a_list_has_no_secrets(stack, cli, made):
     assert (status, one["keyId"] in table, "网关" in table) == (0, True, True)
     for text in (out, table):
         assert one["secret"] not in text
-        assert api_keys.hash_key(one["secret"]) not in text
+        assert callers.hash_key(one["secret"]) not in text
 
 
 @pytest.mark.parametrize(

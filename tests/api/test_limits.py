@@ -26,7 +26,7 @@ from infra.temporal.gateway import TemporalGateway
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.sender import Sender
 from tests.conftest import Api
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 
 SMALL = {"rate_limits": {"user": {"rate": 0.001, "burst": 5}, "node": {"rate": 0.001, "burst": 3}}}
 MESSAGE = {"code": 429, "message": "请求过于频繁，请稍后重试", "data": None}
@@ -71,7 +71,7 @@ async def statuses(caller, count, path="/monitoring/health"):
 
 
 async def test_a_batch_counts_as_a_call_for_each_ten_tasks(serve, make_caller, api):
-    """At most as the whole bucket."""
+    """A batch never counts as more than the whole bucket."""
     user, other = [await make_caller("user", "somebody") for _ in range(2)]
     task = {"taskType": 706, "userId": "somebody", "app": "a", "payload": "{}"}
     caller = await (await serve(**SMALL))(user.key)
@@ -212,11 +212,11 @@ async def test_a_task_that_runs_waits_no_more(serve, make_caller, make_node, api
 
 
 async def test_registrations_have_a_rate_of_their_own(serve, make_caller, monkeypatch):
-    """Before the body is looked at; a granted fleet may start at once, and nothing else is refused with it."""
+    """The rate is checked before the body; a granted fleet may start at once, and nothing else is refused with it."""
     monkeypatch.setattr(limits, "REGISTRATIONS_AT_ONCE", 2)
     serving = await serve()
     small = await serving((await make_caller("node", "limits")).key)
-    large = await serving((await make_caller("node", "limits", grants=Grants(max_gpus=4))).key)
+    large = await serving((await make_caller("node", "limits", limits=KeyLimits(max_gpus=4))).key)
     for client, burst in ((small, 2), (large, 4)):
         answers = [await client.http.post("/gpus/register", json={}) for _ in range(burst + 1)]
         assert [answer.status_code for answer in answers] == [400] * burst + [429]
@@ -266,7 +266,7 @@ async def chunks(size):
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_bytes_have_a_rate_too(serve, make_caller, chunked):
-    """Of all API processes together, and of the keys of one lineage; what is refused is paid for as well."""
+    """The rate holds for all API processes together, and for the keys of one lineage; refused bytes count as well."""
     user, other = [await make_caller("user", "limits") for _ in range(2)]
     one, two = await serve(**FEW_BYTES), await serve(**FEW_BYTES)
     here, there = await one(user.key), await two(user.key)

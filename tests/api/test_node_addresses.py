@@ -10,7 +10,7 @@ from tests.conftest import Api
 
 
 def registration(**fields: Any) -> dict[str, Any]:
-    node = {"gpuId": "address_1", "hostname": "host", "ip": "127.0.0.1", "port": 9, "supportedTaskTypes": [130]}
+    node = {"gpuId": "address_1", "hostname": "host", "ip": "127.0.0.1", "port": 9, "supportedTaskTypes": [978]}
     return node | fields
 
 

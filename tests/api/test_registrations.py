@@ -1,4 +1,4 @@
-"""Whose beats count, where a gpuId is registered more than once (NODE_PROTOCOL, `X-Registration`)."""
+"""Beats of a gpuId that is registered more than once (NODE_PROTOCOL, `X-Registration`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADER = "X-Registration"
 
 
 def body(gpu_id: str, port: int = 9) -> dict[str, Any]:
-    return {"gpuId": gpu_id, "hostname": "h", "ip": "127.0.0.1", "port": port, "supportedTaskTypes": [131]}
+    return {"gpuId": gpu_id, "hostname": "h", "ip": "127.0.0.1", "port": port, "supportedTaskTypes": [976]}
 
 
 async def register(api: Api, gpu_id: str, port: int = 9) -> str:
@@ -99,11 +99,11 @@ async def test_outdated_beats_keep_nobody_active_and_bring_nobody_back(api: Api,
 
 
 async def test_a_report_with_its_token_is_not_judged_by_the_registration(api: Api, make_node: MakeNode) -> None:
-    node: FakeNode = await make_node("registered_reports", [132])
-    task_id = await api.create(132)
+    node: FakeNode = await make_node("registered_reports", [977])
+    task_id = await api.create(977)
     put = await node.next_put()
     node.known[put.run_id] = "processing"  # it is asked after a registration
-    await api.register(node, [132])
+    await api.register(node, [977])
     headers = {"X-Attempt-Token": put.token, HEADER: "outdated"}
     await api.post(f"/tasks/{task_id}/result", {"result": "{}"}, headers=headers)
     await api.until(task_id, "COMPLETED")

@@ -1,4 +1,4 @@
-"""Whose tasks, whose GPUs: what a role may do, and with whose things (INVARIANTS, "Who may call what")."""
+"""Calls that each role may make, and on whose tasks and GPUs (INVARIANTS, "Who may call what")."""
 
 from __future__ import annotations
 

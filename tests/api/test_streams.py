@@ -13,10 +13,11 @@ import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from api.routes.streams import AT_ONCE
-from infra.db.ops import api_keys
+from infra.db.ops import api_keys, event_log
 from infra.db.ops.audit import Actor
 from infra.db.session import Database
 from tests.conftest import TLS, Api, eventually
+from tests.e2e.inside import change
 from workflows.domain.role import Role
 
 TYPE = 761
@@ -136,6 +137,24 @@ async def test_a_waiting_task_s_reason_follows_the_fleet(api, make_node):
         await api.post(f"/tasks/{task_id}/cancel")
 
 
+MANY = """
+    INSERT INTO event_log (xid, type, task_id, data)
+    SELECT event_stamp(), 'task.retried', '{}', '{{}}' FROM generate_series(1, {})
+    """
+
+
+async def test_a_task_s_stream_makes_up_for_more_than_a_page(api, stack):
+    """A task can be handed back any number of times."""
+    task_id = await api.create(TYPE)
+    cursor = await now(api)
+    await change(stack, MANY.format(task_id, 2 * event_log.MOST + 7))
+    await api.post(f"/tasks/{task_id}/cancel")
+    async with opened(api, f"/tasks/{task_id}/stream", last=cursor) as stream:
+        seen = await take(stream, "end")
+    kinds = [json.loads(one.data)["type"] for one in seen if one.event == "status"]
+    assert (kinds.count("task.retried"), kinds[-1]) == (2 * event_log.MOST + 7, "task.ended")
+
+
 async def test_users_follow_their_own(make_caller):
     alice, bob = await make_caller("user", "streams alice"), await make_caller("user", "streams bob")
     cursor = await now(alice)
@@ -149,6 +168,17 @@ async def test_users_follow_their_own(make_caller):
 async def test_a_foreign_cursor_is_reset(api):
     async with opened(api, "/stream?after=evt_00000000_1_1") as stream:
         assert (await anext(stream)).event == "reset"
+
+
+async def test_a_stream_that_breaks_before_its_first_event_has_a_place_to_resume(api):
+    async with api.http.stream("GET", "/stream?after=now") as broken:
+        place = broken.headers["X-Next-Cursor"]
+    task_id = await api.create(TYPE)
+    async with opened(api, "/stream?after=now&types=task.created", last=place) as stream:
+        assert json.loads((await anext(stream)).data)["taskId"] == task_id
+    async with api.http.stream("GET", "/stream?after=evt_00000000_1_1") as reset:
+        assert "X-Next-Cursor" not in reset.headers
+    await api.post(f"/tasks/{task_id}/cancel")
 
 
 @pytest.mark.parametrize("query", ["after=5", "types=task.done"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.conftest import Api
 
-TYPE = 762
+TYPE, UNSERVED = 762, 972
 
 
 async def result(api: Api, task_id: str, wait: str) -> tuple[Any, str | None]:
@@ -33,12 +33,12 @@ async def test_a_creation_waits_for_the_end(api, make_node):
 
 
 async def test_after_that_time_the_answer_is_as_it_is(api):
-    task_id = await api.create(TYPE + 1)
+    task_id = await api.create(UNSERVED)
     began = time.monotonic()
     found, applied = await result(api, task_id, "respond-async, wait=1; foo")
     assert 1.0 <= time.monotonic() - began < 10
     assert (found["status"], found["result"], applied) == ("QUEUED", None, "wait=1")
-    body = {"taskType": TYPE + 1, "userId": "user_001", "app": "tests", "payload": "{}"}
+    body = {"taskType": UNSERVED, "userId": "user_001", "app": "tests", "payload": "{}"}
     created = await api.post("/tasks", body, headers={"Prefer": "wait=0"})
     assert (created["status"], created["result"], created["errorMessage"]) == ("QUEUED", None, None)
     for one in (task_id, created["taskId"]):
@@ -48,7 +48,7 @@ async def test_after_that_time_the_answer_is_as_it_is(api):
 async def test_many_wait_for_one_task(make_caller):
     """More than have turns: they hold none."""
     caller = await make_caller("user", "waits many")
-    task_id = await caller.create(TYPE + 1, userId="waits many")
+    task_id = await caller.create(UNSERVED, userId="waits many")
     waiting = [asyncio.create_task(result(caller, task_id, "wait=30")) for _ in range(40)]
     await caller.get("/tasks")
     await caller.post(f"/tasks/{task_id}/cancel")
@@ -56,7 +56,7 @@ async def test_many_wait_for_one_task(make_caller):
 
 
 async def test_what_is_no_preference_is_ignored(api):
-    task_id = await api.create(TYPE + 1)
+    task_id = await api.create(UNSERVED)
     for prefer in ("wait", "wait=x", "wait=-1", "return=minimal", ""):
         assert (await result(api, task_id, prefer))[1] is None
     await api.post(f"/tasks/{task_id}/cancel")

@@ -67,7 +67,7 @@ async def test_head_says_what_get_would(api, path):
 
 
 async def test_head_and_options_of_the_api(api, make_caller):
-    """With the roles of GET; the connection goes on behind them."""
+    """The roles are those of GET; the connection goes on after these calls."""
     user = await make_caller("user")
     for caller, path, status in [(api, "/tasks?size=1", 200), (api, "/none", 404), (user, "/gpus", 403)]:
         get, head = await caller.http.get(path), await caller.http.head(path)

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--full] [--only NAME,…] [--aged N]`.
+"""`python -m tests.bench [--full] [--only NAME,…] [--aged N] [--waiting N]`.
 
 Progress goes to standard error, the table and, last, one line of JSON to standard output.
 """
@@ -15,7 +15,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.bench import ageing, batches, burst, console, fleet, hostile, latency, makespan, queue, reads, streams
+from tests.bench import (
+    ageing,
+    batches,
+    burst,
+    console,
+    fleet,
+    hostile,
+    latency,
+    makespan,
+    queue,
+    reads,
+    streams,
+    waiting,
+)
 from tests.bench.figures import Figure, failure
 from tests.bench.machine import Others, machine, versions
 from tests.bench.plan import FULL, SHORT, Plan
@@ -34,6 +47,7 @@ GROUPS: tuple[dict[str, Measure], ...] = (
         "fleet": fleet.measure,
     },
     {"queue": queue.measure, "batches": batches.measure},
+    {"waiting": waiting.measure},
     {"ageing": ageing.measure},
     {"hostile": hostile.measure},
     {"streams": streams.measure},
@@ -67,12 +81,14 @@ def _arguments() -> tuple[Plan, list[str]]:
     parser.add_argument("--full", action="store_true", help="more of everything: twenty minutes instead of three")
     parser.add_argument("--only", metavar="NAME,…", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--aged", type=int, metavar="N", help="tasks that age in each round of ageing")
+    parser.add_argument("--waiting", type=int, metavar="N", help="tasks that wait while the idle stack is measured")
     args = parser.parse_args()
     chosen = args.only.split(",") if args.only else NAMES
     if unknown := set(chosen) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     plan = FULL if args.full else SHORT
-    return replace(plan, aged_tasks=args.aged or plan.aged_tasks), chosen
+    aged, waits = args.aged or plan.aged_tasks, args.waiting or plan.waiting_tasks
+    return replace(plan, aged_tasks=aged, waiting_tasks=waits), chosen
 
 
 async def _measure_all(plan: Plan, chosen: list[str]) -> list[Figure]:

@@ -20,7 +20,12 @@ SIZE = (
     "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
     " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 )
-LEFT = "task_id LIKE 'aged_%%'"
+LARGEST = """
+    SELECT string_agg(relname || ' ' || size / 1048576, ', ' ORDER BY size DESC)
+      FROM (SELECT relname, pg_total_relation_size(oid) AS size FROM pg_class
+             WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 2 DESC LIMIT 4) largest
+    """
+LEFT = "SELECT EXISTS (SELECT FROM {} WHERE task_id LIKE 'aged_%')"
 AGED = {
     "task_id": "'aged_%d_' || i",
     "created_at": "now() - interval '31 d'",
@@ -28,6 +33,9 @@ AGED = {
     "completed_at": "now() - interval '31 d'",
     "gpu_id": "NULL",  # triggers count by node what moves to one, and this begins there
 }
+AGED_LOG = "UPDATE event_log SET at = now() - interval '31 d'"  # it is cut in its order, as far as all are old
+AGED_OWN = "UPDATE tasks SET completed_at = now() - interval '31 d' WHERE completed_at IS NOT NULL AND task_id <> %s"
+"""Ages the tasks that the callers have created since the last round, but not the one that they read."""
 TOKEN = {"token": "'aged_%d_' || i"}
 FORGOTTEN_S = 3_600.0
 PAUSE_S = 0.02
@@ -45,14 +53,16 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     sizes, took = [], []
     busy: dict[str, list[float]] = {name: [] for name in quiet}
     for number in range(plan.ageing_rounds):
+        await rig.database.execute(AGED_OWN, (task_id,))
         await _age(rig, rows, number, plan.aged_tasks)
         began = time.perf_counter()
         for name, samples in (await _measured(callers, lambda: _forgotten(rig))).items():
             busy[name] += samples
         took.append(time.perf_counter() - began)
         await fill.vacuum(rig.database, *TABLES, "event_log", "counters", "counter_deltas")
-        sizes.append(await _size(rig))
-        say(f"  round {number + 1}: forgotten in {took[-1]:.0f} s, {sizes[-1] / 2**20:.0f} MiB")
+        sizes.append(int(await _read(rig, SIZE)))
+        size, largest = sizes[-1] / 2**20, await _read(rig, LARGEST)
+        say(f"  round {number + 1}: forgotten in {took[-1]:.0f} s, {size:.0f} MiB ({largest})")
     return [
         Figure("size of the database after the last round", sizes[-1] / 2**20, "MiB", sizes[1] / 2**20,
                "after the second round", at_most(1.1), len(sizes), f"rounds of {plan.aged_tasks:,} tasks"),
@@ -83,7 +93,7 @@ async def _rows(rig: Rig, table: str, task_id: str) -> list[str]:
 
 
 async def _age(rig: Rig, rows: dict[str, list[str]], number: int, count: int) -> None:
-    """As many tasks as came and ended 31 days ago, with all that is theirs."""
+    """Create as many tasks as came and ended 31 days ago, with all that is theirs."""
     own = {name: expression % number if "%d" in expression else expression for name, expression in AGED.items()}
     for table, templates in rows.items():
         differ = own if table == "tasks" else {"task_id": own["task_id"]}
@@ -93,22 +103,24 @@ async def _age(rig: Rig, rows: dict[str, list[str]], number: int, count: int) ->
             differ |= {"at": AGED["completed_at"]}  # a trigger writes each to the event log too
         for template in templates:
             await fill.clone(rig.database, table, template, count, differ=differ)
-    await fill.vacuum(rig.database, *TABLES)
+    await rig.database.execute(AGED_LOG)
+    await fill.vacuum(rig.database, *TABLES, "event_log")
 
 
 async def _forgotten(rig: Rig) -> None:
     await rig.temporal.get_schedule_handle(RETENTION).trigger()
 
     async def none_left() -> bool:
-        return await rig.count(LEFT) == 0
+        left = [await rig.database.execute(LEFT.format(table)) for table in ("tasks", "event_log")]
+        return [await one.fetchone() for one in left] == [(False,), (False,)]
 
     await eventually(none_left, within=FORGOTTEN_S, step=1.0)
 
 
-async def _size(rig: Rig) -> int:
-    row = await (await rig.database.execute(SIZE)).fetchone()
+async def _read(rig: Rig, query: str) -> str:
+    row = await (await rig.database.execute(query)).fetchone()
     assert row is not None
-    return int(str(row[0]))
+    return str(row[0])
 
 
 def _callers(

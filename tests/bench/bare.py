@@ -19,13 +19,14 @@ import time
 from datetime import timedelta
 from uuid import uuid4
 
+import uvloop
 from temporalio import activity, workflow
 from temporalio.client import Client, GrpcCompression
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from tests.bench.companion import Companion, serve
 from tests.bench.stats import Samples
-from workers.serving import event_loop, garbage
+from workers.serving import garbage
 
 QUEUE = "bench-bare"
 STEP = timedelta(seconds=10)
@@ -155,5 +156,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    event_loop.run(main())
+    uvloop.run(main())
     os._exit(0)  # the SDK's own threads may outlive the interpreter, which then ends with an abort

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from tests.bench.burst import AtOnce
 from tests.bench.figures import Figure, Of, at_most
 from tests.bench.plan import Plan
-from tests.bench.reads import COMMON_TYPE, UNIFORM, VARIED, Readers, fill_database, finished_task, serving
+from tests.bench.reads import COMMON_TYPE, VARIED, Readers, fill_database, finished_task, serving
 from tests.bench.rig import Rig, say
 from tests.bench.stats import Samples
 
@@ -32,7 +32,13 @@ PAGES = {
     "Webhooks": "/webhooks?n={}",
     "System": "/system?n={}",
 }
-"""With a number that makes each a page of its own: what several people look at is rendered once a second."""
+"""Paths with a number that makes each a page of its own: a page that several people look at is rendered once a
+second."""
+HISTORY = VARIED | {
+    name: f"clock_timestamp() - i * interval '500 ms' - interval '{age_s} s'"
+    for name, age_s in {"completed_at": 0, "started_at": 2, "created_at": 4}.items()
+}
+"""Two tasks a second for as long as the rows last: the last hour of both databases is the same, and one is older."""
 LOOKED_AT = ("/now", "/fleet", "/queue", "/tasks")
 
 
@@ -40,9 +46,9 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     """Pages of two databases in turn, then viewers of a stack that works."""
     template = await finished_task(rig)
     async with serving(rig, "bench_console_few") as few, serving(rig, "bench_console_many") as many:
-        await fill_database(rig, "bench_console_few", template, plan.few_rows, UNIFORM)
+        await fill_database(rig, "bench_console_few", template, plan.few_rows, HISTORY)
         say(f"  filling {plan.many_rows:,} rows")
-        await fill_database(rig, "bench_console_many", template, plan.many_rows, VARIED)
+        await fill_database(rig, "bench_console_many", template, plan.many_rows, HISTORY)
         await rig.statistics.execute("CHECKPOINT")
         taken = await _pages(few, many, plan.read_repeats)
     for database in ("bench_console_few", "bench_console_many"):

@@ -12,8 +12,9 @@ import asyncio
 import time
 from typing import Any
 
+import uvloop
+
 from tests.bench.companion import serve
-from workers.serving import event_loop
 
 WARM_UP = 20
 
@@ -96,4 +97,4 @@ class Peer:
 
 
 if __name__ == "__main__":
-    event_loop.run(main())
+    uvloop.run(main())

@@ -52,7 +52,7 @@ def durations(count: int) -> list[float]:
 
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
-    """From the first POST until the last result is accepted."""
+    """The time from the first POST until the last result is accepted."""
     sleepers = Sleepers(rig)
     for number in range(NODES):
         await rig.node(f"batch-{number}", TYPE, plan.batch_slots // NODES, sleepers.on_put)

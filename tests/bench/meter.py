@@ -54,7 +54,7 @@ class Meter:
         return Usage({name: self._cpu(name) for name in self._processes}, time.perf_counter())
 
     def rss_mib(self, name: str) -> float:
-        """Resident memory of one process alone."""
+        """Resident memory of one process."""
         return float(self._processes[name].memory_info().rss) / 2**20
 
     def _cpu(self, name: str) -> float:

@@ -16,9 +16,9 @@ class Plan:
     burst_rounds: int
     batch_tasks: int
     gap_samples: int
-    deep_tasks_are_real: bool  # the queue of 10,000 through REST, each with its workflow; else most are rows alone
+    deep_tasks_are_real: bool  # the queue of 10,000 through REST, each with its workflow; else most are only rows
     created_at_depth: int  # tasks created through REST while 10,000 wait
-    fleet_registered: int  # nodes registered through REST, each with its workflow; the others are rows alone
+    fleet_registered: int  # nodes registered through REST, each with its workflow; the others are only rows
     fleet_quiet_s: float
     fleet_window_s: float
     many_rows: int
@@ -26,6 +26,8 @@ class Plan:
     aged_tasks: int  # of each round
     ageing_rounds: int
     ageing_quiet_s: float  # of the time before, in which nothing is old
+    waiting_tasks: int
+    waiting_window_s: float  # in which the idle stack's CPU is measured
     hostile_s: float  # of each attack, and of the quiet time before it
 
     slots: int = 20
@@ -54,6 +56,8 @@ SHORT = Plan(
     aged_tasks=5_000,
     ageing_rounds=3,
     ageing_quiet_s=10,
+    waiting_tasks=2_000,
+    waiting_window_s=20,
     hostile_s=1,
 )
 FULL = Plan(
@@ -74,5 +78,7 @@ FULL = Plan(
     aged_tasks=40_000,
     ageing_rounds=5,
     ageing_quiet_s=120,
+    waiting_tasks=20_000,
+    waiting_window_s=120,
     hostile_s=10,
 )

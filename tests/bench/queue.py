@@ -39,7 +39,7 @@ class Depth:
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     """Measure on one node with one slot. A new task for each dispatch keeps the queue's length."""
-    slot = Slot(rig)
+    slot = Slot(rig, TYPE)
     await rig.node("queue", TYPE, 1, slot.puts.put_nowait)
     await rig.bare.warm_up(plan.warm_up)
     await slot.warm_up(plan.warm_up)
@@ -59,7 +59,8 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
 class Slot:
     """The one slot: it holds a dispatch until `turn` reports it."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, task_type: int) -> None:
+        self._type = task_type
         self.puts: asyncio.Queue[Put] = asyncio.Queue()
         self._rig = rig
         self._held: Put | None = None
@@ -67,13 +68,13 @@ class Slot:
     async def warm_up(self, count: int) -> None:
         """Serve tasks one by one, without measuring."""
         for _ in range(count):
-            created = await self._rig.create(TYPE)
+            created = await self._rig.create(self._type)
             await report(self._rig.api, await self._next())
             await self._rig.completed(created.data["taskId"])
 
     async def occupy(self) -> None:
         """Begin a task and hold it."""
-        await self._rig.create(TYPE)
+        await self._rig.create(self._type)
         self._held = await self._next()
 
     async def turn(self) -> tuple[float, float]:

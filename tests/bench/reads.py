@@ -13,7 +13,7 @@ from functools import partial
 
 from api.middleware.authentication import METRICS
 from infra.data_dir.embedded import DATABASE
-from infra.db.ops import api_keys, counters
+from infra.db.ops import api_keys, bootstrap_key, counters
 from infra.db.ops.api_keys import NewKey
 from infra.db.ops.audit import Actor
 from infra.db.schema.migrate import migrate
@@ -156,12 +156,12 @@ async def serving(rig: Rig, database: str) -> AsyncIterator[Readers]:
         await drain()
 
 
-async def _prepare(url: str, bootstrap_key: str) -> str:
+async def _prepare(url: str, secret: str) -> str:
     """Make the tables, an administrator's key, and a user's key, whose secret is returned."""
     database = Database(url)
     try:
         await migrate(database)
-        await database.run(lambda c: api_keys.ensure_bootstrap(c, bootstrap_key))
+        await database.run(lambda c: bootstrap_key.ensure(c, secret))
         key = NewKey(Role.USER, COMMON_USER)
         return (await database.run(lambda c: api_keys.create(c, key, Actor(None, "bench", None)))).secret
     finally:

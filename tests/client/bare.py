@@ -43,7 +43,7 @@ def _pip(python: Path | str, *words: str) -> None:
 
 
 def packages(python: Path) -> set[str]:
-    """What is installed, without pip and what came with it."""
+    """Installed packages, without pip and what came with it."""
     listed = subprocess.check_output(
         [python, "-I", "-m", "pip", "--disable-pip-version-check", "list", "--format=json"]
     )

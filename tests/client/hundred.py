@@ -1,4 +1,4 @@
-"""What a script with nothing but the client does: `python hundred.py TYPE NUMBER` prints the result of each task.
+"""A script that uses nothing but the client: `python hundred.py TYPE NUMBER` prints the result of each task.
 
 Its address and key are in the environment. It runs in an environment of its own, so it imports nothing else of ours.
 """

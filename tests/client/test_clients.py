@@ -21,7 +21,7 @@ def ok(data: Any) -> httpx.Response:
 
 
 def everything(handler: Handler, use: Callable[[Any], Any], kind: type) -> list[Any]:
-    """What a method yields, or all that it returns, of either client."""
+    """All items that a method of either client yields or returns."""
     transport = httpx.MockTransport(handler)
     if kind is Client:
         with Client("http://api", "key") as client:

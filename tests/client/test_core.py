@@ -1,4 +1,4 @@
-"""What the client repeats, and what it makes of answers; nothing is sent."""
+"""Repetitions of the client, and how it reads answers; nothing is sent."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize("task_id", ["", ".", ".."])
 def test_what_is_no_id_is_refused(task_id: str) -> None:
-    with pytest.raises(ValueError, match="is no id"):
+    with pytest.raises(ValueError, match="invalid id"):
         Played().run(core.task(task_id))
 
 

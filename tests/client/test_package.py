@@ -1,4 +1,4 @@
-"""What the package needs, and that both clients can do the same."""
+"""The package's dependencies, and that both clients can do the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
+
+import pytest
 
 import gpu_orchestrator_client as package
 from gpu_orchestrator_client import AsyncClient, Client
@@ -64,11 +66,25 @@ def test_both_clients_can_do_the_same() -> None:
 
 
 def test_each_name_is_imported_from_where_it_is() -> None:
-    assert {name: getattr(package, name).__name__ for name in package.__all__ if name != "Update"}
-    assert sorted(name for names in package._MODULES.values() for name in names) == sorted(package.__all__)
+    assert {getattr(package, name).__name__ for name in package.__all__ if name != "Update"} == {*package.__all__} - {
+        "Update"
+    }
+    for name in ("json", "Record", "BY_CODE"):
+        assert not hasattr(package, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "unneeded"), [("BadRequest", "httpx pydantic asyncio"), ("Task", "httpx asyncio"), ("Client", "asyncio")]
+)
+def test_a_name_is_imported_without_what_it_does_not_need(name: str, unneeded: str) -> None:
+    assert loaded(f"from gpu_orchestrator_client import {name}", unneeded) == []
+
+
+def loaded(statement: str, names: str) -> list[str]:
+    """The modules among `names` that a statement imports, in an interpreter of its own."""
+    look = f"import sys; {statement}; print(*{{*{names.split()!r}}} & {{*sys.modules}})"
+    return subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_the_core_waits_for_neither_httpx_nor_pydantic() -> None:
-    look = "import sys, gpu_orchestrator_client.streams; print(*{'httpx', 'pydantic', 'asyncio'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
+    assert loaded("import gpu_orchestrator_client.streams", "httpx pydantic asyncio") == []

@@ -22,7 +22,7 @@ from gpu_orchestrator_client import (
 )
 from gpu_orchestrator_client.calls import REPEAT_FOR_S
 from gpu_orchestrator_client.commands import Lost, Reply
-from gpu_orchestrator_client.streams import Stream
+from gpu_orchestrator_client.streams import MEDIA_TYPE, Stream
 from gpu_orchestrator_client.updates import Update, event_of, update_of
 from tests.client.test_core import TASK
 
@@ -64,6 +64,13 @@ def test_it_resumes_after_the_last_whole_message() -> None:
     assert len(list(stream.feed(message("status", EVENT, "e1") + b"id: e2\nevent: status\ndata: {"))) == 1
     assert stream.request().headers["Last-Event-ID"] == "e1"
     assert len(list(stream.feed(message("status", EVENT, "e2")))) == 1
+
+
+def test_before_its_first_id_it_resumes_where_it_began() -> None:
+    stream = Stream("/stream", event_of, {"after": "now"})
+    for cursor in ("e3", "e7"):
+        stream.opened(Reply(200, {"content-type": MEDIA_TYPE, "x-next-cursor": cursor}, b""))
+        assert stream.request().headers["Last-Event-ID"] == "e3"
 
 
 def test_a_snapshot_where_events_were_missed_is_shown() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.browser import NEEDS_CHROMIUM, chromium
@@ -16,6 +17,10 @@ from tests.console import world
 from tests.console.world import World
 
 DESK = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+RULES = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,9 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(NEEDS_CHROMIUM)
 
 
+WIDEST = """() => Math.max(...[document.scrollingElement, ...document.querySelectorAll("dialog[open]")]
+    .map((one) => one.scrollWidth))"""
+
+
 @dataclass
 class Person:
-    """Somebody at the console, and what their browser has complained of."""
+    """A person at the console, and what their browser has complained of."""
 
     page: Page
     url: str
@@ -50,6 +59,21 @@ class Person:
         answer = await self.page.goto(f"{self.url}/console{path}", wait_until="load")
         assert answer is not None
         assert answer.status == 200, (path, answer.status)
+
+    async def faults(self, *, on_phone: bool = True) -> list[tuple[str, list[Any]]]:
+        """Faults of the page by axe, and whether it is wider than a phone."""
+        results = (await Axe().run(self.page, options=RULES)).response
+        found = [(one["id"], [node["target"] for node in one["nodes"]]) for one in results["violations"]]
+        if on_phone and (width := await self._width_on_a_phone()) > PHONE["width"]:
+            found.append(("wide", [width]))
+        return found
+
+    async def _width_on_a_phone(self) -> int:
+        """The width of what is shown in pixels, where the screen is as narrow as a phone's."""
+        await self.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        width: int = await self.page.evaluate(WIDEST)
+        await self.page.set_viewport_size(DESK)  # type: ignore[arg-type]
+        return width
 
 
 Visit = Callable[..., Awaitable[Person]]
@@ -85,7 +109,7 @@ async def visit(api: Api, browser: Browser) -> AsyncIterator[Visit]:
 
 
 async def prefer(context: BrowserContext, url: str, language: str, theme: str) -> None:
-    """As the switches in the rail do."""
+    """Set preferences as the switches in the rail do."""
     chosen = {"console_language": language, "console_theme": theme}
     await context.add_cookies(
         [{"name": name, "value": value, "url": f"{url}/console"} for name, value in chosen.items()]
@@ -93,7 +117,7 @@ async def prefer(context: BrowserContext, url: str, language: str, theme: str) -
 
 
 async def sign_in(person: Person, key: str) -> None:
-    """By the form, as people do."""
+    """Sign in by the form, as people do."""
     await person.open("/sign-in")
     await person.page.fill("#key", key)
     await person.page.click("button.primary")

@@ -15,10 +15,10 @@ from playwright.async_api import Browser
 from api.console.pages import PAGES
 from infra.db.connection import Connection
 from tests.browser import chromium
-from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, callers, fleet, frontend, stack_settings
 from tests.console import world
-from tests.console.conftest import DESK, Person, prefer, sign_in
-from tests.console.test_pages import PHONE, path_of
+from tests.console.conftest import DESK, PHONE, Person, prefer, sign_in
+from tests.console.test_pages import path_of
 from tests.console.world import World
 from workers.stack.stack import Stack
 
@@ -31,7 +31,9 @@ async def take(folder: Path) -> None:
     """Start a stack, fill it, and look at it."""
     with tempfile.TemporaryDirectory() as data_dir:
         settings = stack_settings(Path(data_dir), heartbeat_timeout=40.0, cluster_id="studio-eu")
-        async with Stack(settings, nodes=0) as stack, frontend(stack) as api, fleet(api) as make_node:
+        async with (
+            Stack(settings, nodes=0) as stack, frontend(stack) as api, fleet(api) as make_node, callers(stack) as make
+        ):  # fmt: skip
             api.contract = None
             seen = await world.build(api, make_node)
             async with AsyncExitStack() as held:
@@ -40,6 +42,7 @@ async def take(folder: Path) -> None:
                 async with chromium() as browser:
                     for language, theme in LOOKS:
                         await _look(api, browser, seen, folder, language, theme)
+                        await _look_as_user(api, browser, (await make("user", "user_1")).key, folder, language, theme)
 
 
 async def _crowd(api: Api, make_node: MakeNode, held: AsyncExitStack) -> None:
@@ -122,6 +125,16 @@ async def _look(api: Api, browser: Browser, seen: World, folder: Path, language:
             await person.open(path)
             await person.page.wait_for_timeout(150)
             await person.page.screenshot(path=folder / f"{page}-{name}-{language}-{theme}.png", full_page=True)
+        await context.close()
+
+
+async def _look_as_user(api: Api, browser: Browser, key: str, folder: Path, language: str, theme: str) -> None:
+    for name, viewport in (("desk", DESK), ("phone", PHONE)):
+        context = await browser.new_context(viewport=viewport, device_scale_factor=1)  # type: ignore[arg-type]
+        await prefer(context, api.stack.api_url, language, theme)
+        person = Person(await context.new_page(), api.stack.api_url)
+        await sign_in(person, key)
+        await person.page.screenshot(path=folder / f"now_of_user-{name}-{language}-{theme}.png", full_page=True)
         await context.close()
 
 

@@ -1,20 +1,23 @@
-"""What a person does at the console, by mouse and keyboard, and what happens to them."""
+"""Actions of a person at the console, by mouse and keyboard, and their effects."""
 
 from __future__ import annotations
 
 import re
+import signal
 
 from playwright.async_api import expect
 
 from infra.db.connection import Connection
-from infra.db.ops import api_keys
+from infra.db.ops import alerts, api_keys
+from infra.db.ops.alerts import NewAlert
 from infra.db.ops.audit import Actor
-from tests.conftest import Api
+from tests.conftest import Api, MakeNode
 from tests.console import world
 from tests.console.conftest import Visit
 from tests.console.world import HOSTILE, World
+from workflows.domain.alert import AlertLevel
 
-BULK = 906
+BULK, STEERED = 906, 910
 
 
 async def test_a_bulk_cancel_says_its_number_first(visit: Visit, the_world: World, api: Api) -> None:
@@ -144,3 +147,75 @@ async def test_the_page_stays_while_the_api_is_away(visit: Visit, the_world: Wor
     await expect(person.page.locator("#stale")).to_be_hidden(timeout=20_000)
     task = await api.create(BULK, app="after")
     await expect(person.page.locator(f"#t-{task}")).to_be_visible(timeout=10_000)
+
+
+async def test_a_page_says_that_the_api_is_silent(visit: Visit, the_world: World, api: Api) -> None:
+    person = await visit()
+    await person.page.clock.install()
+    await person.open(f"/tasks?taskType={BULK}&app=silent")
+    stale = person.page.locator("#stale")
+    api.stack.part("api").kill(signal.SIGSTOP)
+    try:
+        await person.page.clock.fast_forward(41_000)
+        await expect(stale).to_contain_text("Live updates stopped")
+        await expect(person.page.locator("h1")).to_have_text("Tasks")
+    finally:
+        api.stack.part("api").kill(signal.SIGCONT)
+    await expect(stale).to_be_hidden(timeout=20_000)
+    task = await api.create(BULK, app="silent")
+    await expect(person.page.locator(f"#t-{task}")).to_be_visible(timeout=10_000)
+
+
+async def test_a_node_is_drained_marked_as_faulty_and_recovered(visit: Visit, make_node: MakeNode, api: Api) -> None:
+    await make_node("gpu_40", [STEERED])
+    person = await visit()
+    await person.open("/nodes/gpu_40")
+    page, state = person.page, person.page.locator("#node-head .st").first
+
+    async def do(name: str, reason: str | None = None) -> None:
+        await page.locator("#node-head").get_by_role("button", name=name, exact=True).click()
+        if reason is not None:
+            await page.fill("#ask-reason input", reason)
+        if await page.locator("#ask").is_visible():
+            await page.click("#ask-verb")
+
+    await do("Drain", "new driver")
+    await expect(state).to_have_text("Draining")
+    await expect(page.locator("#node-said")).to_contain_text("new driver")
+    await page.locator(".toast").get_by_role("button", name="Undo").click()
+    await expect(state).to_have_text("Active")
+    await expect(page.locator(".toast")).to_have_count(0)
+    await do("Mark as faulty", "ECC errors")
+    await expect(state).to_have_text("Faulty")
+    await expect(page.locator("#node-said")).to_contain_text("ECC errors")
+    await do("Recover")
+    await expect(state).to_have_text("Active")
+    entries = await api.get("/audit?size=100")
+    done = [one["action"] for one in entries if one["subject"] == "gpu_40"]
+    assert [one for one in done[::-1] if one != "gpu.register"] == [
+        "gpu.drain",
+        "gpu.undrain",
+        "gpu.fault",
+        "gpu.recover",
+    ]
+    assert person.complaints == []
+
+
+async def test_many_alerts_are_acknowledged_at_once(visit: Visit, the_world: World, api: Api) -> None:
+    async def raise_some(connection: Connection) -> None:
+        for n in range(3):
+            await alerts.raise_alert(connection, NewAlert(f"test:{n}", f"alert {n}", "m", AlertLevel.INFO, "test"))
+
+    await world.with_database(api, raise_some)
+    person = await visit()
+    await person.open("/alerts?level=INFO")
+    page = person.page
+    for n in range(3):
+        await page.locator("tr", has_text=f"alert {n}").locator("input.pick").check()
+    bar = page.locator("[data-bar]")
+    await expect(bar.locator("strong")).to_have_text("3 ticked")
+    await bar.get_by_role("button", name="Acknowledge").click()
+    await expect(page.locator(".toast")).to_have_text("3 alerts acknowledged")
+    await expect(page.locator("tr", has_text="alert ")).to_have_count(0)
+    await expect(bar).to_be_hidden()
+    assert person.complaints == []

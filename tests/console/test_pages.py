@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import expect
 
 from api.console.pages import PAGES
-from tests.console.conftest import DESK, Person, Visit
+from tests.console.conftest import Visit
 from tests.console.world import World
 
-PHONE = {"width": 390, "height": 844}
 KINDS = [(language, theme) for language in ("en", "zh") for theme in ("light", "dark")]
-RULES = {
-    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-}
-
-
 FEW = {"tasks": "?taskType=905", "queue": "?taskType=905", "audit": "?action=gpu.drain"}
 """Rows enough: axe looks at each."""
 
@@ -27,32 +21,21 @@ def path_of(path: str, seen: World) -> str:
     return path.format(task_id=seen.completed, gpu_id=seen.node, webhook_id=seen.webhook, node_id=seen.node)
 
 
-async def width_on_a_phone(person: Person) -> int:
-    """The width of the page in pixels, where the screen is as narrow as a phone's."""
-    await person.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    width: int = await person.page.evaluate("() => document.scrollingElement.scrollWidth")
-    await person.page.set_viewport_size(DESK)  # type: ignore[arg-type]
-    return width
-
-
 @pytest.mark.parametrize(("language", "theme"), KINDS)
 async def test_every_page(visit: Visit, the_world: World, language: str, theme: str) -> None:
     person = await visit(language, theme)
     found = {}
     for page in PAGES:
         await person.open(path_of(page.path, the_world) + FEW.get(page.name, ""))
-        results = (await Axe().run(person.page, options=RULES)).response
-        if results["violations"]:
-            found[page.name] = [(one["id"], [node["target"] for node in one["nodes"]]) for one in results["violations"]]
-        if theme == "light" and (width := await width_on_a_phone(person)) > PHONE["width"]:
-            found[f"{page.name} on a phone"] = [("wide", [[str(width)]])]
+        if wrong := await person.faults(on_phone=theme == "light"):
+            found[page.name] = wrong
     assert not found, json.dumps(found, indent=1)
     assert person.complaints == []
     assert await person.page.evaluate("() => document.documentElement.lang") == {"en": "en", "zh": "zh-CN"}[language]
 
 
 async def test_the_first_page_is_small(visit: Visit, the_world: World) -> None:
-    """With stylesheet, script and icon, as they come over the wire."""
+    """The first page includes stylesheet, script and icon, as they come over the wire."""
     person, sizes = await visit(), []
     network = await person.page.context.new_cdp_session(person.page)
     network.on("Network.loadingFinished", lambda one: sizes.append(one["encodedDataLength"]))
@@ -68,7 +51,7 @@ async def test_a_page_for_each_state_of_a_task(visit: Visit, the_world: World) -
     for task_id, word in [(the_world.failed, "失败"), (the_world.running, "执行中"), (the_world.waiting, "排队中")]:
         await person.open(f"/tasks/{task_id}")
         assert word in await person.page.inner_text("h1")
-        assert (await Axe().run(person.page, options=RULES)).violations_count == 0
+        assert await person.faults() == []
     assert person.complaints == []
 
 
@@ -77,7 +60,9 @@ async def test_a_user_sees_their_own_tasks_and_no_node(visit: Visit, the_world: 
     own = await user.create(905, userId="user_1", app="mine")
     person = await visit(key=user.key)
     links = await person.page.locator(".rail nav a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
-    assert links == ["/console/queue", "/console/tasks", "/console/webhooks"]
+    assert links == ["/console/now", "/console/queue", "/console/tasks", "/console/webhooks"]
+    assert person.page.url.endswith("/console/now")
+    await expect(person.page.locator("#health")).to_contain_text("tasks of type 905 wait: no node runs this type")
     await person.open("/tasks")
     owners = await person.page.locator("main tbody tr td:nth-child(6)").all_inner_texts()
     assert owners

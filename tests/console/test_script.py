@@ -1,4 +1,4 @@
-"""The console's script alone: pages, streams and answers are made here, so that each can be late, lost or refused."""
+"""Only the console's script: pages, streams and answers are made here, so that each can be late, lost or refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(*names: str) -> str:
 
 
 class Server:
-    """What the browser reaches. A stream or page waits until there is an answer for it."""
+    """The server that the browser reaches. A stream or page waits until there is an answer for it."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -177,7 +177,8 @@ BAR = f"<div data-bar hidden>{COUNT}{PARTS.held()}</div>"  # type: ignore[attr-d
 
 def picks(*names: str) -> str:
     """The content of a live list, of rows that can be ticked."""
-    return "".join(f'<p id="{name}" data-row><input type="checkbox" class="pick" value="{name}"></p>' for name in names)
+    box = '<input type="checkbox" class="pick" value="{0}"><time datetime="2026-01-01T00:00:00Z">2026</time>'
+    return "".join(f'<p id="{name}" data-row>{box.format(name)}</p>' for name in names)
 
 
 def live(*names: str, total: int = 57) -> str:
@@ -210,6 +211,20 @@ async def test_what_is_held_back_is_shown_when_asked_for(server: Server) -> None
     await server.page.get_by_role("button", name="Show 1 new").click()
     await expect(server.page.locator("#three")).to_be_visible()
     await expect(server.page.locator("#two input")).to_be_checked()
+
+
+async def test_only_what_has_changed_is_held_back(server: Server) -> None:
+    page, show = server.page, server.page.locator("[data-show]")
+    await server.open(live("one", "two"))
+    await page.check("#one input")
+    server.streams.put_nowait((429, ""))
+    server.parts.put_nowait((200, live("one", "two", total=58), "x.2"))
+    await expect(page.locator("#total")).to_contain_text("58")
+    await expect(show).to_be_hidden()
+    server.update("x.3", list=picks("one", "two", "three"))
+    await expect(show).to_be_visible()
+    server.parts.put_nowait((200, live("one", "two"), "x.4"))
+    await expect(show).to_be_hidden()
 
 
 async def test_all_that_match_stay_chosen_while_rows_go(server: Server) -> None:

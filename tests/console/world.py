@@ -35,7 +35,7 @@ def picture(width: int = 96, height: int = 64) -> str:
 
 @dataclass(frozen=True)
 class World:
-    """What a test can name."""
+    """The things that a test can name."""
 
     completed: str
     failed: str

@@ -1,4 +1,4 @@
-"""Lives of tasks and nodes on the database alone, in one transaction: what API, workflows and nodes would do."""
+"""Lives of tasks and nodes on only the database, in one transaction: what API, workflows and nodes would do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 from infra.db.connection import only
 from infra.db.nodes.queries import Registration
 from infra.db.queue import position
-from infra.db.queue.order import Place
 from infra.db.slots import capacity
+from infra.db.slots.outlook import Outlook
 from infra.db.tasks import queries as task_queries
-from infra.db.tasks.new_task import NewTask
 from infra.db.transactions import (
     claim_slot,
     collect_attempt,
@@ -22,13 +21,13 @@ from infra.db.transactions import (
     release_attempt,
     settle_attempt,
 )
-from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.sessions import Session
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.priority import queue_class
 from workflows.domain.task import TERMINAL
 from workflows.messages import Collected
+from workflows.notifications import Notifications
 
 
 @dataclass
@@ -55,14 +54,21 @@ class Life:
     ) -> int:
         """`estimated_wait_s` of the new task."""
         vip = queue_class(priority) > 0
-        task = NewTask(task_id, task_type, "u", app, priority, int(vip), "{}", None, 1000, max_retries, None, "k",
-                       None, None, flow)  # fmt: skip
+        task = rows.new_task(
+            task_id,
+            task_type,
+            app=app,
+            priority=priority,
+            queue_class=int(vip),
+            max_retries=max_retries,
+            flow=flow,
+        )
         seen = await capacity.read(self.connection, task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=vip))
         weight = self.weights.get(app, 1.0)
         created = await create_task.create(
             self.connection,
             task,
-            seen,
+            Outlook(seen),
             weight=weight,
             by=rows.CREATOR,
             claims_slot=claims_slot,
@@ -95,7 +101,7 @@ class Life:
         return attempt
 
     async def review(self, task_id: str) -> Notifications:
-        """As `TaskSteps.collect` does once a task has ended."""
+        """Judge the nodes as `TaskSteps.collect` does once a task has ended."""
         return await judge_nodes.review(self.run, task_id)
 
     async def running(self) -> dict[str, str]:
@@ -110,7 +116,7 @@ class Life:
         seen = await capacity.read(
             self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)
         )
-        return await position.ahead(self.connection, Place.of(row), seen.pool, limit=None) + 1
+        return await position.ahead(self.connection, row.place, seen.pool, limit=None) + 1
 
     async def waits_for(self, task_id: str) -> str:
         """The text of `waiting`."""

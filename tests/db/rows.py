@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.connection import Connection
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.slots.capacity import Nodes
+from infra.db.tasks.new_task import NewTask
 from workflows.domain.role import Role
 
 TASK = {"task_type": 1, "status": "QUEUED", "user_id": "u", "app": "a", "priority": 1, "queue_class": 0,
@@ -26,6 +27,14 @@ EMPTY = (
     "TRUNCATE tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counter_deltas,"
     " audit_log, outbox, outbox_ends, monitor_reports, event_log, operations"
 )
+
+
+def new_task(task_id: str, task_type: int = 1, **more: Any) -> NewTask:
+    """A task to create."""
+    usual: dict[str, Any] = {"user_id": "u", "app": "a", "priority": 1, "queue_class": 0, "payload": "{}", "env": None,
+                             "timeout_ms": 1000, "max_retries": 3, "traceparent": None, "lineage": "k",
+                             "idempotency_key": None, "request_hash": None}  # fmt: skip
+    return NewTask(task_id=task_id, task_type=task_type, **usual | more)
 
 
 class Sql(str):
@@ -58,11 +67,15 @@ async def _insert(connection: Connection | AsyncConnection, table: str, values: 
     await execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", bound)
 
 
+CROWD = (
+    "INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,"
+    " max_retries, queue_rank, waiting_since) SELECT 't' || n, 1, 'QUEUED', 'u', 'a', 1, 0, '{}', 1, 0, n,"
+    " clock_timestamp() FROM generate_series(1, 3000) n"
+)
+"""3,000 tasks of type 1 that wait."""
+
+
 async def crowd(connection: Connection) -> None:
-    """3,000 tasks of type 1 that wait, for plans: those of an empty table depend on when it was analysed."""
-    await connection.execute(
-        "INSERT INTO tasks (task_id, task_type, status, user_id, app, priority, queue_class, payload, timeout_ms,"
-        " max_retries, queue_rank, waiting_since) SELECT 't' || n, 1, 'QUEUED', 'u', 'a', 1, 0, '{}', 1, 0, n,"
-        " clock_timestamp() FROM generate_series(1, 3000) n"
-    )
+    """Insert `CROWD` for plans: those of an empty table depend on when it was analysed."""
+    await connection.execute(CROWD)
     await connection.execute("ANALYZE tasks")

@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from infra.db.schema import migrate
+from infra.db.schema.migrate import WRITTEN, migrate
 from infra.db.session import Database
 from tests.conftest import stack_settings
 from workers.stack.stack import Stack
 
-WRITTEN = migrate.MIGRATIONS / "schema.sql"
 HEAD = "-- What the migrations build. `python -m tests.db.schema` writes it; a test compares it.\n\n"
 _NOISE = re.compile(r"--.*|SET .*|SELECT pg_catalog\.set_config.*|\\(un)?restrict .*")
 
@@ -37,7 +36,7 @@ async def _write() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with Stack(stack_settings(Path(folder)), with_programs=False) as stack:
             url = stack.services.database_url
-            await migrate.migrate(Database(url))
+            await migrate(Database(url))
             WRITTEN.write_text(await dumped(stack, url), "utf-8")
 
 

@@ -19,7 +19,7 @@ async def untyped(connection: Connection, statement: str, parameters: Mapping[st
 
 
 class Session(Connection):
-    """In a transaction from its first statement on."""
+    """A connection in a transaction from its first statement on."""
 
     async def commit(self) -> None:
         await self._opened.commit()

@@ -24,7 +24,7 @@ from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
 from infra.db.repair.invariants import DRAINED
 from infra.db.slots.capacity import Capacity, Nodes
-from infra.db.tasks.new_task import NewTask
+from infra.db.slots.outlook import Outlook
 from infra.db.transactions import claim_slot, collect_attempt, create_task, node_state, release_attempt, settle_attempt
 from tests.db import rows
 from tests.db.machine import DatabaseMachine, drive, over
@@ -183,16 +183,15 @@ class Allocator(DatabaseMachine):
 
         best, settled = await self.database.run(finish)
         if best is not None and settled.grants:
-            assert best in [one.task_id for one in settled.grants]
+            assert best in [one.task.task_id for one in settled.grants]
 
     async def create(self, task_type: int, app: str, priority: int, seen: Nodes) -> None:
         """`seen` is what the process believes of the fleet, which may have been true a moment ago."""
         task_id = f"t{len(self.created)}"
         self.created.append(task_id)
-        task = NewTask(task_id, task_type, "u", app, priority, int(priority >= 2), "{}", None, 1000, 3, None, "k",
-                       None, None)  # fmt: skip
-        capacity = Capacity(seen, list(TYPES), [], 1.0)
-        created = await self.session(lambda c: create_task.create(c, task, capacity, weight=1.0, by=rows.CREATOR))
+        task = rows.new_task(task_id, task_type, app=app, priority=priority, queue_class=int(priority >= 2))
+        outlook = Outlook(Capacity(seen, list(TYPES), [], 1.0))
+        created = await self.session(lambda c: create_task.create(c, task, outlook, weight=1.0, by=rows.CREATOR))
         if created.grant is None and not created.waits:  # as its workflow does then
             await claim_slot.claim(self.session, task_id)
 

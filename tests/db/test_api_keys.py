@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.db.ops import api_keys
+from infra.db.ops import api_keys, bootstrap_key, callers
 from infra.db.ops.api_keys import KeyRefused, NewKey
 from infra.db.ops.audit import Actor
 from workflows.domain.role import Role
@@ -15,40 +15,40 @@ BY = Actor(None, "tests", None)
 
 
 async def lineage_of(connection, secret):
-    """Of the key with this secret, where it opens the API."""
-    found = await api_keys.find(connection, secret)
+    """The lineage of the key with this secret, if it opens the API."""
+    found = await callers.find(connection, secret)
     return None if found is None else found.lineage
 
 
 async def test_a_changed_api_key_ends_the_old_one(connection):
-    """And has what was the old one's."""
-    assert await api_keys.ensure_bootstrap(connection, "first")
+    """The new key has everything that was the old one's."""
+    assert await bootstrap_key.ensure(connection, "first")
     lineage = await lineage_of(connection, "first")
-    assert await api_keys.ensure_bootstrap(connection, "second")
-    assert await api_keys.ensure_bootstrap(connection, "second")
+    assert await bootstrap_key.ensure(connection, "second")
+    assert await bootstrap_key.ensure(connection, "second")
     assert await lineage_of(connection, "first") is None
     assert await lineage_of(connection, "second") == lineage is not None
 
 
 async def test_an_old_api_key_brings_nothing_back(connection):
-    """Nor does it end what has replaced it: somebody has started a program with an environment of before."""
+    """It does not end its successor either: a program was started with an old environment."""
     for secret in ("first", "second", "third"):
-        await api_keys.ensure_bootstrap(connection, secret)
+        await bootstrap_key.ensure(connection, secret)
     for secret in ("first", "second", "first"):
-        assert not await api_keys.ensure_bootstrap(connection, secret)
+        assert not await bootstrap_key.ensure(connection, secret)
         assert await lineage_of(connection, secret) is None
         assert await lineage_of(connection, "third") is not None
 
 
 async def test_a_revoked_bootstrap_key_stays_revoked(connection):
-    await api_keys.ensure_bootstrap(connection, "first")
-    caller = await api_keys.find(connection, "first")
+    await bootstrap_key.ensure(connection, "first")
+    caller = await callers.find(connection, "first")
     assert caller is not None
     assert await api_keys.revoke(connection, caller.key_id, BY)
-    assert not await api_keys.ensure_bootstrap(connection, "first")
-    assert await api_keys.find(connection, "first") is None
-    assert await api_keys.ensure_bootstrap(connection, "second")
-    assert not await api_keys.ensure_bootstrap(connection, "first")
+    assert not await bootstrap_key.ensure(connection, "first")
+    assert await callers.find(connection, "first") is None
+    assert await bootstrap_key.ensure(connection, "second")
+    assert not await bootstrap_key.ensure(connection, "first")
     assert await lineage_of(connection, "second") is not None
 
 
@@ -99,7 +99,7 @@ async def test_a_key_that_has_ended_is_not_rotated(connection, end):
 
 
 async def test_all_keys_made_before_a_time_are_revoked(connection):
-    await api_keys.ensure_bootstrap(connection, "the bootstrap key")
+    await bootstrap_key.ensure(connection, "the bootstrap key")
     (bootstrap,) = [row.key_id for row in await api_keys.list_all(connection) if row.state == "live"]
     old, spared, new = [await made(connection) for _ in range(3)]
     backdated = "UPDATE api_keys SET created_at = created_at - interval '2 h' WHERE key_id = ANY(%(ids)s)"
@@ -113,7 +113,7 @@ async def test_all_keys_made_before_a_time_are_revoked(connection):
     assert [states[one] for one in (old, bootstrap, spared, new)] == ["revoked", "revoked", "live", "live"]
     found = await api_keys.revoke_before(connection, datetime.now(UTC) + timedelta(minutes=1), BY)
     assert {row.key_id for row in found} == {spared, new}
-    assert not await api_keys.ensure_bootstrap(connection, "the bootstrap key")
+    assert not await bootstrap_key.ensure(connection, "the bootstrap key")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ async def test_what_can_t_be_made(connection, key, says):
 
 
 async def test_the_bootstrap_key_is_rotated_by_its_setting_alone(connection):
-    await api_keys.ensure_bootstrap(connection, "first")
-    caller = await api_keys.find(connection, "first")
+    await bootstrap_key.ensure(connection, "first")
+    caller = await callers.find(connection, "first")
     assert caller is not None
     with pytest.raises(KeyRefused, match="API_KEY"):
         await api_keys.rotate(connection, caller.key_id, 0, BY)
@@ -139,8 +139,8 @@ async def test_the_bootstrap_key_is_rotated_by_its_setting_alone(connection):
 
 async def test_another_key_is_not_raised_to_an_administrator_s(connection):
     made = await api_keys.create(connection, NewKey(Role.USER, "u"), BY)
-    assert not await api_keys.ensure_bootstrap(connection, made.secret)
-    caller = await api_keys.find(connection, made.secret)
+    assert not await bootstrap_key.ensure(connection, made.secret)
+    caller = await callers.find(connection, made.secret)
     assert caller is not None
     assert caller.role is Role.USER
 
@@ -174,8 +174,8 @@ async def test_a_key_with_an_unknown_grant_opens_nothing_and_shuts_no_other_out(
     one, other = [await api_keys.create(connection, NewKey(Role.USER, "u"), BY) for _ in range(2)]
     values = {"lineage": one.key_id, "grants": grants}
     await connection.execute("INSERT INTO key_grants VALUES (%(lineage)s, CAST(%(grants)s AS json))", values)
-    hashes = [api_keys.hash_key(made.secret) for made in (one, other)]
-    found = await api_keys.find_all(connection, hashes)
+    hashes = [callers.hash_key(made.secret) for made in (one, other)]
+    found = await callers.find_all(connection, hashes)
     assert [caller.key_id for caller in found.values()] == [other.key_id]
     assert one.key_id in caplog.text
     assert one.secret not in caplog.text

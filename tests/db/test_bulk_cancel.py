@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from infra.db.tasks.operations import Operation
-from infra.db.transactions import accept_attempt, work_off
+from infra.db.transactions import accept_attempt, process_operation
 from tests.db.life import Life
 from workflows.domain.operation import Kind, State
 from workflows.domain.role import Role
@@ -31,5 +31,5 @@ async def test_what_has_started_is_left_alone_by_a_cancel_of_what_is_queued(
     await life.create("t", claims_slot=True)
     if started:
         await accept_attempt.accept(life.connection, "t", 1, actor="test")
-    assert (await work_off.cancel(life.connection, operation(chosen), "t")).changed == ends
+    assert (await process_operation.cancel(life.connection, operation(chosen), "t")).changed == ends
     assert await life.scalar("SELECT closed_at IS NOT NULL FROM attempts") == ends

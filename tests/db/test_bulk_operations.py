@@ -30,7 +30,7 @@ from workflows.messages import OperationInput, OperationProgress
 
 ALL = TaskFilter(app="a")
 LAST = 2**31 - 1
-"""As a task's number of events: its next one cannot be written."""
+"""A number of events after which the task's next one cannot be written."""
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_a_task_that_cannot_be_retried_counts_as_failed(
 
 
 async def test_each_stalled_operation_has_its_turn(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where those before it stay as they are: their workflows run, and wait for a worker."""
+    """Earlier operations may stay as they are: their workflows run, and wait for a worker."""
     monkeypatch.setattr(leader, "AT_ONCE", 2)
     await rows.task(life.connection, "t")
     for operation_id in ("op_1", "op_2", "op_3"):
@@ -117,7 +117,7 @@ REVOKE = "UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = 'test
 
 
 async def test_an_operation_ends_when_its_key_is_revoked(empty: None, database: Database) -> None:
-    """And not while another key of the lineage is live. What it has not reached has failed."""
+    """It goes on while another key of the lineage is live. Tasks that it has not reached have failed."""
     await add(database, {"waiting_since": NOW})
     for statement, key in ((KEY, "old"), (KEY, "new"), (REVOKE, "old")):
         await database.run(lambda c, what=statement, which=key: c.execute(what, {"key": which}))  # type: ignore[misc]

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
 from infra.db.connection import Connection
-from infra.db.ops import api_keys, counters
+from infra.db.ops import bootstrap_key, callers, counters
 from infra.db.schema.migrate import alembic_config, create_engine
 from infra.db.session import USUAL
 from workers.stack.stack import Stack
@@ -19,8 +19,8 @@ from workers.stack.stack import Stack
 NAME = "carried_over"
 BEFORE = [
     "INSERT INTO api_keys (key_id, key_hash, role, owner) VALUES"
-    f" ('key_admin', '{api_keys.hash_key('admin')}', 'admin', 'bootstrap'),"
-    f" ('key_node', '{api_keys.hash_key('node')}', 'node', 'n')",
+    f" ('key_admin', '{callers.hash_key('admin')}', 'admin', 'bootstrap'),"
+    f" ('key_node', '{callers.hash_key('node')}', 'node', 'n')",
     *(
         "INSERT INTO gpus (gpu_id, epoch, status, hostname, ip, port, task_types, priority_queue, version,"
         f" max_concurrent_tasks, metadata, key_id) VALUES ('{gpu_id}', 1, 'ACTIVE', 'h', '::1', 1, '{{1}}', 'NORMAL',"
@@ -63,7 +63,7 @@ async def native(connection: AsyncConnection) -> Connection:
 
 async def test_keys_gpus_and_counts_are_carried_over(before):
     await before.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0013"))  # what `keys` reads
-    caller = await api_keys.find(await native(before), "node")
+    caller = await callers.find(await native(before), "node")
     assert caller is not None
     found = caller.key_id, caller.lineage, caller.role, caller.acts_for_others
     assert found == ("key_node", "key_node", "node", False)
@@ -83,8 +83,8 @@ async def test_keys_gpus_and_counts_are_carried_over(before):
             kinds = await counters.tasks_by_kind(await native(before), gpu_id=filters.get("gpu_id"), user_id=user)
             of = {name: filters.get(name) for name in ("status", "task_type")}
             assert counters.matching(kinds, **of) == its_total
-    assert await api_keys.ensure_bootstrap(await native(before), "another")
-    assert await api_keys.find(await native(before), "admin") is None
-    bootstrap = await api_keys.find(await native(before), "another")
+    assert await bootstrap_key.ensure(await native(before), "another")
+    assert await callers.find(await native(before), "admin") is None
+    bootstrap = await callers.find(await native(before), "another")
     assert bootstrap is not None
     assert bootstrap.lineage == "key_admin"

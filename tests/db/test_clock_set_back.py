@@ -20,7 +20,8 @@ from infra.db.ops.instances import Load
 from infra.db.queue import aging
 from infra.db.repair import drift
 from infra.db.repair.invariants import DRAINED
-from infra.db.slots import assign, capacity, search
+from infra.db.slots import capacity, free_nodes, search
+from infra.db.slots.search import Seeker
 from infra.db.transactions import node_state
 from infra.db.transactions.collect_attempt import due_in_s
 from infra.resilience.token_bucket import ByteRate, Rate
@@ -198,12 +199,12 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.do("UPDATE gpus SET not_before = clock_timestamp() + interval '59 s'")
     assert await fresh.claim("t") is None
     assert (await capacity.read(fresh.connection, 1, vip_nodes=True)).nodes.backed_off == 1
-    assert list(await assign.with_unused_slots(fresh.connection)) == []
+    assert list(await free_nodes.with_unused_slots(fresh.connection)) == []
     await fresh.do(f"UPDATE gpus SET not_before = {AHEAD}")
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
     assert (await capacity.read(fresh.connection, 1, vip_nodes=True)).nodes.free == 1
-    assert list(await assign.with_unused_slots(fresh.connection)) == ["n"]
-    assert await search.is_any_free(fresh.connection, 1, vip=False)
+    assert list(await free_nodes.with_unused_slots(fresh.connection)) == ["n"]
+    assert await search.is_any_free(fresh.connection, Seeker("new", 1, vip=False, failed_on=[], barred_on=[]))
     assert await fresh.claim("t") == "n"
 
 
@@ -217,7 +218,7 @@ async def test_a_task_that_waits_since_a_time_to_come_is_served_and_ages(fresh: 
         await fresh.node(gpu_id, [1])
     await fresh.do("UPDATE gpus SET max_concurrent_tasks = 1, priority_queue = 'NORMAL'")
     await fresh.do(f"UPDATE tasks SET waiting_since = {AHEAD}")
-    assert set(await assign.with_unused_slots(fresh.connection)) == {"n", "other"}
+    assert set(await free_nodes.with_unused_slots(fresh.connection)) == {"n", "other"}
     await node_state.assign_unused_slots(fresh.connection, "n")
     assert await fresh.running() == {"t": "n"}  # it avoids a node for 30 s, not for hours
 

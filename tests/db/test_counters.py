@@ -1,4 +1,4 @@
-"""Kept counts that differ from the rows are corrected, and a change that is made meanwhile is not lost."""
+"""Kept counts that differ from the rows are corrected, and a concurrent change is not lost."""
 
 from __future__ import annotations
 
@@ -195,3 +195,8 @@ async def test_the_end_of_a_groups_last_task_is_logged_once(database):
     await database.run(lambda c: rows.task(c, "g4", user_id="u: 1", group_id="名 1"))
     await database.run(lambda c: end(c, "g4"))
     assert await ends() == [*ended, *ended]
+    await database.run(lambda c: rows.task(c, "g5", user_id="u: 1", group_id="名 1"))
+    assert await ends() == [*ended, *ended]
+    await database.run(lambda c: end(c, "g5"))
+    await database.run(lambda c: c.execute("DELETE FROM tasks WHERE task_id = 'g2'"))  # forgotten in the same second
+    assert await ends() == [*ended, *ended, *ended]

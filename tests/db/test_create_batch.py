@@ -15,6 +15,7 @@ import pytest
 from infra.db.ops import counters
 from infra.db.session import Database
 from infra.db.slots import capacity
+from infra.db.slots.outlook import Outlook
 from infra.db.tasks import new_task
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds
 from infra.db.transactions import create_batch, create_task
@@ -30,8 +31,7 @@ WEIGHTS = {"heavy": 3.0}
 
 
 def new(name: str, task_type: int = 1, app: str = "a", *, vip: bool = False, **more: Any) -> NewTask:
-    task = NewTask(name, task_type, "u", app, 1 + vip, int(vip), "{}", None, 1000, 3, None, "k", None, None)
-    return replace(task, **more)
+    return rows.new_task(name, task_type, app=app, priority=1 + vip, queue_class=int(vip), **more)
 
 
 async def batch(
@@ -48,9 +48,9 @@ async def batch(
 
 
 async def single(life: Life, task: NewTask) -> create_task.Created:
-    seen = await capacity.read(life.connection, task.task_type, vip_nodes=True)
+    outlook = Outlook(await capacity.read(life.connection, task.task_type, vip_nodes=True))
     weight = WEIGHTS.get(task.app, 1.0)
-    return await create_task.create(life.connection, task, seen, weight=weight, by=rows.CREATOR, claims_slot=False)
+    return await create_task.create(life.connection, task, outlook, weight=weight, by=rows.CREATOR, claims_slot=False)
 
 
 async def places(life: Life, prefix: str) -> list[tuple[float, int, int]]:
@@ -143,7 +143,7 @@ async def test_two_at_once_with_one_key_make_one_batch(engine: Sessions, databas
 
 
 async def test_a_single_creation_with_the_key_of_a_batch_waits_without_a_type_s_lock(engine: Sessions) -> None:
-    """Else each would wait for the other, and releases with them, until Postgres ends one."""
+    """Otherwise each would wait for the other, and releases with them, until Postgres ends one."""
     async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
         await batch(one, [new("batched", idempotency_key="both", request_hash="h")])
         alone = new("alone", idempotency_key="both", request_hash="other")

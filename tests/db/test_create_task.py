@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from infra.db.queue import position
-from infra.db.slots import ahead_of_new, capacity
+from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.slots.outlook import Outlook
 from infra.db.tasks import outbox
-from infra.db.tasks.new_task import NewTask
 from infra.db.transactions import create_task
 from infra.db.transactions.create_task import Created
 from tests.db import rows
@@ -27,12 +27,15 @@ async def create(
     priority: int = NORMAL,
     key: str | None = None,
     seen: Capacity | None = None,
+    outlook: Outlook | None = None,
     app: str = "a",
     **options: Any,
 ) -> Created:
-    task = NewTask(task_id, 1, "u", app, priority, priority - 1, "{}", None, 1000, 3, None, "k", key, key)
-    seen = seen or await capacity.read(life.connection, 1, vip_nodes=True)
-    return await create_task.create(life.connection, task, seen, weight=1.0, by=rows.CREATOR, **options)
+    task = rows.new_task(
+        task_id, app=app, priority=priority, queue_class=priority - 1, idempotency_key=key, request_hash=key
+    )
+    outlook = outlook or Outlook(seen or await capacity.read(life.connection, 1, vip_nodes=True))
+    return await create_task.create(life.connection, task, outlook, weight=1.0, by=rows.CREATOR, **options)
 
 
 async def test_it_gets_the_free_slot_and_an_entry_in_the_outbox(life: Life) -> None:
@@ -62,7 +65,7 @@ async def test_a_better_task_that_waits_gets_it_first(life: Life) -> None:
     await rows.node(life.connection, "n", task_types=[1])  # free, and nobody has looked yet
     created = await create(life, "new")
     assert created.grant is None
-    assert [(one.task_id, one.grant.gpu_id) for one in created.others] == [("vip", "n")]
+    assert [(one.task.task_id, one.grant.gpu_id) for one in created.others] == [("vip", "n")]
     assert (await life.task("new")).waiting_since is not None
 
 
@@ -102,27 +105,30 @@ async def test_a_vip_node_is_left_to_vip_work_where_that_is_strict(life: Life) -
     assert (await create(life, "urgent", priority=VIP)).grant is not None
 
 
-async def long_queue(life: Life) -> dict[str, Any]:
-    """Twenty tasks of the app `long` wait, each of which takes ten seconds; how a process knows them."""
+async def long_queue(life: Life, found: list[str]) -> Outlook:
+    """Twenty tasks of the app `long` wait, each of which takes ten seconds; how a process knows them.
+
+    `found` gets a word for each new task that finds the queue long.
+    """
     for number in range(20):
         await life.create(f"t{number}", app="long")
     known = {1: await position.milestones(life.connection, 1, every=4)}
-    return {"seen": Capacity(rows.ALL_TAKEN, [1], [], 10.0), "milestones": known}
+    return Outlook(Capacity(rows.ALL_TAKEN, [1], [], 10.0), known, lambda: found.append("long"))
 
 
 async def test_far_back_the_estimate_comes_from_milestones(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead_of_new, "COUNTED", 5)
-    long = await long_queue(life)
-    last = await create(life, "last", app="long", **long)
-    assert last.far_back
+    monkeypatch.setattr(position, "COUNTED", 5)
+    found: list[str] = []
+    last = await create(life, "last", app="long", outlook=await long_queue(life, found))
+    assert found == ["long"]
     assert last.row.estimated_wait_s == 180  # 16 up to the last milestone, and half of the four from there
 
 
 async def test_near_the_head_the_estimate_is_counted(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead_of_new, "COUNTED", 5)
-    long = await long_queue(life)
-    head = await create(life, "head", app="other", **long)
-    assert (head.row.estimated_wait_s, head.far_back) == (10, False)  # one before it, by the order of the queue
+    monkeypatch.setattr(position, "COUNTED", 5)
+    found: list[str] = []
+    head = await create(life, "head", app="other", outlook=await long_queue(life, found))
+    assert (head.row.estimated_wait_s, found) == (10, [])  # one before it, by the order of the queue
 
 
 async def test_a_slot_that_is_there_is_no_wait(life: Life) -> None:

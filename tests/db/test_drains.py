@@ -46,13 +46,13 @@ async def test_undrain_hands_over_in_its_transaction(life: Life) -> None:
         await life.create(task)
         assert await life.claim(task) is None
     notifications = await node_state.undrain(life.connection, "n")
-    assert [one.task_id for one in notifications.grants] == ["first", "second"]
+    assert [one.task.task_id for one in notifications.grants] == ["first", "second"]
     assert await life.running() == {"first": "n", "second": "n"}
     assert not await node_state.undrain(life.connection, "n")
 
 
 async def test_another_node_goes_first_and_alone(life: Life) -> None:
-    """What a draining node has rejected or failed is not kept for it."""
+    """A task that a draining node has rejected or failed is not kept for it."""
     await life.node("a", [1])
     await life.node("b", [1])
     await drain(life, "a")

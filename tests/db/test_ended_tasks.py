@@ -9,6 +9,7 @@ import pytest
 from infra.db.slots import assign
 from infra.db.tasks import outbox
 from infra.db.transactions import claim_slot, end_task
+from infra.db.transactions.claim_slot import TaskEnded
 from infra.db.transactions.end_task import TaskEnd
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.open_workflows import RunStatus
@@ -67,12 +68,12 @@ async def test_where_no_run_has_heard_of_it_a_new_one_stops_the_node(
     asked, started = await calls(cancelled, status)
     assert (sorted(asked), started) == (["first", "on node", "second"], again)
     claim = await claim_slot.claim(cancelled.run, "on node")
-    assert (claim.cancelled, claim.running) == (True, Grant(1, "n"))
+    assert claim.result == TaskEnded(cancelled=True, running=Grant(1, "n"))
 
 
 async def test_a_node_is_asked_to_stop_also_after_its_slot_was_freed_by_the_clock(cancelled: Life) -> None:
     await cancelled.do("UPDATE attempts SET released_at = clock_timestamp()")
-    assert (await claim_slot.claim(cancelled.run, "on node")).running == Grant(1, "n")
+    assert (await claim_slot.claim(cancelled.run, "on node")).result == TaskEnded(cancelled=True, running=Grant(1, "n"))
     assert (await end_task.end(cancelled.connection, "on node", CANCELLED)).running == Grant(1, "n")
     assert (await end_task.end(cancelled.connection, "first", CANCELLED)).running is None
 

@@ -53,7 +53,7 @@ async def end(connection, task_id) -> bool:
 
 
 class Reader:
-    """Somebody who reads on from where they were."""
+    """A reader that goes on from where it was."""
 
     def __init__(self, database: Database, **asked) -> None:
         self._database = database
@@ -62,7 +62,7 @@ class Reader:
         self.events: list[Event] = []
 
     async def read(self) -> list[str]:
-        """What is new, as the ids of tasks."""
+        """Read the new events, and return the ids of their tasks."""
         page = await self._database.single(lambda c: event_log.read(c, self.cursor, **self._asked))
         self.cursor = page.until
         self.events += page.events
@@ -211,8 +211,8 @@ async def test_a_cursor_behind_what_was_cut_begins_anew(database):
         await database.run(lambda c, task_id=task_id: create(c, task_id))
         await reader.read()
     first, second, third = (Cursor(reader.cursor.log, event.xid, event.id) for event in reader.events)
-    assert await database.run(lambda c: event_log.cut(c, second)) == 2
-    assert await database.run(lambda c: event_log.cut(c, first)) == 0
+    assert await database.run(lambda c: event_log.cut(c, second, 9)) == 2
+    assert await database.run(lambda c: event_log.cut(c, first, 9)) == 0
     for cursor, is_reset in ((first, True), (second, False), (third, False), (None, False)):
         page = await database.single(lambda c, cursor=cursor: event_log.read(c, cursor))
         assert page.is_reset is is_reset
@@ -223,14 +223,14 @@ async def test_a_cursor_behind_what_was_cut_begins_anew(database):
     "asked", [{"types": [EventType.NODE_GONE]}, {"whose": Whose("ann", "key_ann")}], ids=["types", "a user's"]
 )
 async def test_a_reader_that_is_up_to_date_is_not_cut_off(database, asked):
-    """What it does not ask for is forgotten: it has looked at that."""
+    """Only events that it does not ask for are forgotten: it has looked at those."""
     reader = Reader(database, **asked)
     for task_id in ("t0", "t1"):
         await database.run(lambda c, task_id=task_id: create(c, task_id, user_id="bob"))
         assert await reader.read() == []
     everything = Reader(database)
     await everything.read()
-    await database.run(lambda c: event_log.cut(c, everything.cursor))
+    await database.run(lambda c: event_log.cut(c, everything.cursor, 99))
     assert not (await database.single(lambda c: event_log.read(c, reader.cursor, **asked))).is_reset
     await database.run(lambda c: create(c, "hers", user_id="ann"))
     await database.run(lambda c: rows.node(c, "g"))
@@ -273,3 +273,16 @@ def test_a_malformed_cursor_is_refused(text):
 def test_a_cursor_is_its_text():
     cursor = Cursor("0a1b2c3d", 4711, 12)
     assert Cursor.of(str(cursor)) == cursor
+
+
+async def test_a_page_is_cut_by_the_index_though_one_transaction_has_written_it_all(database):
+    async def plan(connection) -> str:
+        await connection.execute(
+            "INSERT INTO event_log (xid, type, at, data) SELECT event_stamp(), 'task.created', clock_timestamp(), '{}'"
+            " FROM generate_series(1, 20000)"
+        )
+        await connection.execute("ANALYZE event_log")
+        values = {"xid": await connection.one(int, "SELECT max(xid) FROM event_log"), "id": 2**40, "page": 500}
+        return "\n".join(await connection.all(str, f"EXPLAIN {event_log._CUT}", values))
+
+    assert "Seq Scan on event_log " not in await database.run(plan)

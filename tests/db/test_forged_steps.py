@@ -1,4 +1,4 @@
-"""Steps with arguments that no workflow of ours would send: somebody who reaches Temporal can ask for them."""
+"""Steps with arguments that no workflow of ours would send: anyone who reaches Temporal can ask for them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import node_answers, tasks
 from activities.tasks import SOON_S, TaskSteps
-from infra.db.repair import invariants, verify
+from infra.db.repair import invariants, overdue, verify
 from infra.db.transactions import accept_attempt, collect_attempt
 from infra.db.transactions.collect_attempt import DELIVERY_S
 from infra.nodes.answer import Answer
-from infra.nodes.client import NO_HTTP, TOTAL_S, NodeUnreachable
+from infra.nodes.http import NO_HTTP, TOTAL_S, NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
@@ -168,7 +168,7 @@ async def test_a_node_without_the_field_has_stopped_a_moment_after_its_answer(
 def test_a_stop_that_is_under_way_ends_before_verify_misses_the_end_of_its_workflow() -> None:
     longest_s = 2 * TOTAL_S + 2 * STOPPING_S
     assert longest_s < policies.STOP_TRY.total_seconds() < policies.STOP_TIMEOUT.total_seconds()
-    assert Settings().heartbeat_timeout < policies.STOP_TIMEOUT.total_seconds() < invariants.OVERDUE_S
+    assert Settings().heartbeat_timeout < policies.STOP_TIMEOUT.total_seconds() < overdue.OVERDUE_S
 
 
 @pytest.mark.parametrize("answers", [[UNSEEN, UNSEEN], [UNSEEN, STOPPED]])

@@ -1,4 +1,4 @@
-"""What is forgotten, and what stays."""
+"""Rows that are forgotten, and rows that stay."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from infra.db.ops import counters, event_log
 from infra.db.repair import invariants, verify
 from infra.db.session import Database
+from infra.db.tasks import lists as task_lists
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.filters import TaskFilter
 from infra.db.transactions import cancel_task, forget, node_state
@@ -61,7 +62,7 @@ async def test_what_is_young_or_has_not_ended_stays(busy: Life) -> None:
     await busy.create("running", claims_slot=True)
     await busy.create("waiting")
     await busy.do("UPDATE tasks SET created_at = created_at - interval '9 d' WHERE completed_at IS NULL")
-    assert await forget.tasks(busy.connection, DAY) == await forget.payloads(busy.connection, DAY) == 0
+    assert await forget.tasks(busy.connection, DAY) == await forget.payloads(busy.connection, DAY, whole=9 * DAY) == 0
     assert await count(busy, "tasks") == 3
 
 
@@ -96,20 +97,27 @@ async def test_a_forgotten_payload_is_null_and_the_task_says_so(busy: Life) -> N
     assert before is not None
     assert (before.payload, before.result, before.purged) == ("{}", "{}", False)
     await two_days_ago(busy)
-    assert await forget.payloads(busy.connection, DAY) == 1
+    assert await forget.payloads(busy.connection, DAY, whole=9 * DAY) == 1
     after = await task_queries.get(busy.connection, "old")
     assert after is not None
     assert (after.payload, after.result, after.purged) == (None, None, True)
     assert await count(busy, "late_reports") == 0
-    assert await forget.payloads(busy.connection, DAY) == 0
-    (listed,), total = await task_queries.page(busy.connection, TaskFilter(), limit=10, offset=0, room=1000)
+    assert await forget.payloads(busy.connection, DAY, whole=9 * DAY) == 0
+    (listed,), total = await task_lists.page(busy.connection, TaskFilter(), limit=10, offset=0, room=1000)
     assert (listed.payload, listed.has_result, listed.purged, total) == (None, False, True, 1)
+
+
+async def test_a_task_that_is_forgotten_whole_is_not_purged_before(busy: Life) -> None:
+    await finished(busy, "old")
+    await two_days_ago(busy)
+    assert await forget.payloads(busy.connection, DAY / 2, whole=DAY) == 0
+    assert await forget.tasks(busy.connection, DAY) == 1
 
 
 async def test_the_invariants_hold_after_forgetting(busy: Life) -> None:
     await finished(busy, "purged", "young")
     await two_days_ago(busy, "purged")
-    assert await forget.payloads(busy.connection, DAY) == 1
+    assert await forget.payloads(busy.connection, DAY, whole=9 * DAY) == 1
     for check in (*invariants.ALWAYS, invariants.NOTHING_IN_FLIGHT):
         assert (await verify.find(busy.connection, check)).violations == 0, check.name
 
@@ -234,7 +242,7 @@ async def test_a_delivery_that_is_still_to_be_sent_stays(busy: Life) -> None:
     async def left() -> set[str]:
         return set(await busy.connection.all(str, "SELECT event_id FROM deliveries"))
 
-    assert await forget.payloads(busy.connection, DAY) == 1
+    assert await forget.payloads(busy.connection, DAY, whole=9 * DAY) == 1
     assert {one for one in await left() if one.endswith("task")} == {"PENDING of a task"}
     pages = [await forget.deliveries(busy.connection, DAY, 2, pending=3 * DAY) for _ in range(4)]
     assert pages == [2, 2, 1, 0]

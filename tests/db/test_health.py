@@ -1,4 +1,4 @@
-"""What counts for the health of tasks."""
+"""Outcomes that count for the health of tasks."""
 
 from __future__ import annotations
 

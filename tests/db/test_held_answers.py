@@ -19,12 +19,12 @@ from activities.tasks import TaskSteps
 from infra.db.repair import drift
 from infra.db.transactions import accept_attempt, settle_attempt
 from infra.nodes.answer import Answer
-from infra.nodes.client import NodeUnreachable
+from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows.domain.attempt import End, Outcome
-from workflows.messages import AttemptRef, CollectInput, Delivery, Dispatched
+from workflows.messages import AttemptRef, CollectInput, Dispatched, DispatchResult
 
 TIMEOUT_S = 100.0
 DONE = Answer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
@@ -57,7 +57,7 @@ async def outcome(life: Life) -> str | None:
 
 async def test_the_result_is_stored_and_does_not_travel_through_temporal(held: Life) -> None:
     dispatched = await dispatch(held, AsyncMock(return_value=DONE))
-    assert replace(dispatched, watched_ms=0) == Dispatched(Delivery.CLOSED)
+    assert replace(dispatched, watched_ms=0) == Dispatched(DispatchResult.CLOSED)
     assert await held.scalar("SELECT result FROM task_results") == '{"n":1}'
     assert (await held.task("t")).status == "PROCESSING"
 
@@ -67,7 +67,7 @@ async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -
         await settle_attempt.settle(held.connection, "t", 1, End(Outcome.LOST, "x"), actor="test")
         return DONE
 
-    assert (await dispatch(held, closed_meanwhile)).delivery is Delivery.CLOSED
+    assert (await dispatch(held, closed_meanwhile)).delivery is DispatchResult.CLOSED
     assert await outcome(held) == "LOST"
     assert await held.scalar("SELECT body FROM late_reports WHERE task_id = 't'") == '{"n":1}'
 
@@ -85,7 +85,7 @@ async def test_what_a_node_accepts_after_its_stop_is_stopped(held: Life, answer:
         return answer
 
     cancel = AsyncMock(side_effect=NodeUnreachable("once is enough"))
-    assert (await dispatch(held, closed_meanwhile, cancel)).delivery is Delivery.CLOSED
+    assert (await dispatch(held, closed_meanwhile, cancel)).delivery is DispatchResult.CLOSED
     assert [call.args[1] for call in cancel.await_args_list] == ([] if how is Outcome.SUCCEEDED else ["t-1"])
 
 
@@ -94,7 +94,7 @@ async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> Non
         await settle_attempt.settle(held.connection, "t", 1, End(Outcome.SUCCEEDED, result='{"n":1}'), actor="gpu:n")
         return DONE
 
-    assert (await dispatch(held, reported_meanwhile)).delivery is Delivery.CLOSED
+    assert (await dispatch(held, reported_meanwhile)).delivery is DispatchResult.CLOSED
     assert await held.scalar("SELECT count(*) FROM late_reports") == 0
 
 

@@ -1,4 +1,4 @@
-"""What holds a slot: an open attempt, and for a moment one that is closed and that its node may still run."""
+"""Attempts that hold a slot: an open one, and for a moment a closed one that its node may still run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNCONFIRMED = sorted(NODE_STILL_RUNS_IT | {Outcome.LOST})
 
 
 async def close(life: Life, outcome: Outcome, age_s: float = 0) -> None:
-    """As a program of the version before: without a word about the release."""
+    """Close as a program of the previous version does: without a word about the release."""
     await life.do(
         "UPDATE attempts SET outcome = %(outcome)s, closed_at = clock_timestamp() - make_interval(secs => %(age)s),"
         " claimed_at = claimed_at - interval '1 h', collected_at = clock_timestamp()",

@@ -10,12 +10,12 @@ import pytest
 from infra.db.connection import Connection
 from infra.db.slots import assign
 from infra.db.transactions import end_at_limit
-from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from tests.db.rows import NOW, Sql
 from workers.leader import limits
+from workflows.notifications import Notifications
 
 PAST = Sql("clock_timestamp() - interval '1 s'")
 WAITING = [f"waits-{n}" for n in range(5)]

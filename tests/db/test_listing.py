@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.db.queue import listing
-from infra.db.queue.order import Place
+from infra.db.queue.order import HEAD, Place
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Session
@@ -19,7 +19,7 @@ FILL = """
 
 async def pages(read):
     """All pages, one after the other."""
-    found, after = [], listing.HEAD
+    found, after = [], HEAD
     while page := await read(after):
         found += page
         after = page[-1].place

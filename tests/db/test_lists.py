@@ -9,6 +9,7 @@ import pytest
 
 from infra.db.nodes import queries as node_queries
 from infra.db.ops import counters
+from infra.db.tasks import lists as task_lists
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
 from infra.db.tasks.filters import TaskFilter
@@ -35,14 +36,14 @@ async def some(life, connection):
 
 async def page(connection, filters, limit=100, offset=0, room=ROOM):
     chosen = TaskFilter(**filters)
-    found, total = await task_queries.page(connection, chosen, limit=limit, offset=offset, room=room)
+    found, total = await task_lists.page(connection, chosen, limit=limit, offset=offset, room=room)
     return [row.display_id for row in found], total
 
 
-@pytest.mark.parametrize("far", [task_queries.FAR, 0])
+@pytest.mark.parametrize("far", [task_lists.FAR, 0])
 async def test_every_combination_of_filters(connection, some, monkeypatch, far):
-    """And each from both ends."""
-    monkeypatch.setattr(task_queries, "FAR", far)
+    """Each combination is read from both ends."""
+    monkeypatch.setattr(task_lists, "FAR", far)
     names = ("user_id", "gpu_id", "status", "task_type")
     for chosen in product((None, "u", "w"), (None, "g", "x"), (None, "QUEUED", "FAILED"), (None, 2, 9)):
         filters = {name: value for name, value in zip(names, chosen, strict=True) if value is not None}
@@ -82,7 +83,7 @@ async def test_the_largest_payloads_and_results_stay_where_they_are(life, connec
         (600, [(None, None), (30, None), (None, 20), (10, 500)]),
         (0, [(None, None)] * 4),
     ]:
-        found, _ = await task_queries.page(connection, TaskFilter(), limit=10, offset=0, room=room)
+        found, _ = await task_lists.page(connection, TaskFilter(), limit=10, offset=0, room=room)
         sizes = [
             tuple(None if part is None else len(part.encode()) for part in (row.payload, row.result)) for row in found
         ]
@@ -148,10 +149,10 @@ async def test_conditions_that_no_kept_count_knows(life, connection, monkeypatch
         ({"task_ids": ("t4", "t0", "t9")}, [4, 0]),
     ]
     for filters, wanted in cases:
-        found, total = await task_queries.page(connection, TaskFilter(**filters), limit=9, offset=0, room=ROOM)
+        found, total = await task_lists.page(connection, TaskFilter(**filters), limit=9, offset=0, room=ROOM)
         assert ([row.task_id for row in found], total) == ([f"t{n}" for n in wanted], len(wanted)), filters
-    monkeypatch.setattr(task_queries, "MOST_COUNTED", 2)
+    monkeypatch.setattr(task_lists, "MOST_COUNTED", 2)
     chosen = TaskFilter(app="x")
     for offset, shown in ((0, ["t3", "t2"]), (1, ["t2", "t0"]), (2, []), (3, [])):
-        found, total = await task_queries.page(connection, chosen, limit=2, offset=offset, room=ROOM)
+        found, total = await task_lists.page(connection, chosen, limit=2, offset=offset, room=ROOM)
         assert ([row.task_id for row in found], total) == (shown, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infra.db.nodes import queries as node_queries
-from infra.db.ops import api_keys
+from infra.db.ops import api_keys, callers
 from infra.db.ops.api_keys import NewKey
 from infra.db.ops.audit import Actor
 from infra.db.transactions import node_state
@@ -42,9 +42,9 @@ async def test_it_is_kept_and_made_anew_when_it_is_dead(engine, database, tmp_pa
 
     async def ensure():
         await ensure_node_key(url, path, ["local_1"])
-        return await database.run(lambda c: api_keys.find(c, path.read_text().strip()))
+        return await database.run(lambda c: callers.find(c, path.read_text().strip()))
 
-    assert await registers(database, None)  # by an administrator's key, as the version before did
+    assert await registers(database, None)  # by an administrator's key, as the previous version did
     first = await ensure()
     assert (first.role, path.stat().st_mode & 0o777) == (Role.NODE, 0o600)
     assert await registers(database, first.lineage)
@@ -75,7 +75,7 @@ async def test_nobody_elses_gpu_is_taken(engine, database, tmp_path):
     assert await registers(database, theirs.key_id, "theirs")
     assert await registers(database, None, "admins")
     await ensure_node_key(url, tmp_path / "node_key", ["theirs"])
-    own = await database.run(lambda c: api_keys.find(c, (tmp_path / "node_key").read_text().strip()))
+    own = await database.run(lambda c: callers.find(c, (tmp_path / "node_key").read_text().strip()))
     assert not await registers(database, own.lineage, "theirs")
     assert not await registers(database, own.lineage, "admins")
 
@@ -87,4 +87,4 @@ async def test_another_data_directory_leaves_a_key_alone(engine, database, tmp_p
         await ensure_node_key(url, tmp_path / name / "node_key", [])
     for name in ("one", "other"):
         secret = (tmp_path / name / "node_key").read_text().strip()
-        assert await database.run(lambda c, secret=secret: api_keys.find(c, secret))
+        assert await database.run(lambda c, secret=secret: callers.find(c, secret))

@@ -1,4 +1,4 @@
-"""What has ever happened is counted once, exactly, and never falls."""
+"""Everything that happens is counted once, exactly, and no count falls."""
 
 from __future__ import annotations
 

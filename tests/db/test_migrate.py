@@ -16,7 +16,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.data_dir import embedded
-from infra.db.ops import api_keys
+from infra.db.ops import api_keys, bootstrap_key
 from infra.db.schema import migrate as migrating
 from infra.db.schema import revision as schema_revision
 from infra.db.schema.migrate import SchemaMismatch, alembic_config, create_engine, migrate
@@ -91,7 +91,7 @@ def with_one_more(folder: Path, source: str) -> list[Path]:
 
 @asynccontextmanager
 async def in_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Somebody's transaction that has written to `tasks`, and goes on."""
+    """A transaction that has written to `tasks`, and goes on."""
     async with engine.connect() as connection:
         await connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
         await rows.task(connection, "held")
@@ -252,7 +252,7 @@ async def test_a_program_that_is_too_old_says_so_and_ends(database: Database, tm
 async def test_a_program_writes_no_keys(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> None:
     """It may have been started with an environment of before: it says so."""
     await migrate(database)
-    await database.run(lambda c: api_keys.ensure_bootstrap(c, "the-current-one"))
+    await database.run(lambda c: bootstrap_key.ensure(c, "the-current-one"))
     before = await database.run(api_keys.list_all)
     for key, warnings in [("the-current-one", 0), ("another-one", 1)]:
         caplog.clear()

@@ -1,4 +1,4 @@
-"""What a node keeps over a deregistration, and what `recover` ends."""
+"""State that a node keeps over a deregistration, and that `recover` ends."""
 
 from __future__ import annotations
 

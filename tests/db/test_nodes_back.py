@@ -15,7 +15,7 @@ from activities.nodes import NodeSteps
 from infra.db.nodes import queries as node_queries
 from infra.db.transactions import node_state, release_attempt
 from infra.nodes.answer import Answer
-from infra.nodes.client import NodeUnreachable
+from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection

@@ -1,4 +1,4 @@
-"""What a destination of NOTIFY gets: each alert once, with its end, in few messages."""
+"""Messages to a destination of NOTIFY: each alert once, with its end, in few messages."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_a_message_is_given_up_and_the_next_one_is_tried_as_often(
 
 
 async def test_a_place_moves_on_while_nothing_happens(database: Database, engine: Sessions) -> None:
-    """Else the log would be cut behind it, and what happens then would be skipped."""
+    """Otherwise the log would be cut behind it, and it would skip what happens then."""
     reader = Reader(database)
     await reader.take()
     async with engine.begin() as session:
@@ -186,7 +186,7 @@ async def test_a_nodes_alert_lasts_as_long_as_its_state(life: Life) -> None:
     await session.execute("UPDATE gpus SET rests = 1 WHERE gpu_id = 'a:b'")
     await alerts.raise_alert(session, alert("rest:FAILS:a:b"))
     await alerts.raise_alert(session, alert("miscounted", moment=True))
-    await session.execute("UPDATE alerts SET resolved_at = NULL WHERE cause = 'miscounted'")  # of the version before
+    await session.execute("UPDATE alerts SET resolved_at = NULL WHERE cause = 'miscounted'")  # of the previous version
     await end(session)
     assert await lasting(session) == ["fault:n2", "offline:n1", "rest:FAILS:a:b"]
     await node_state.recover(session, "n2")

@@ -12,12 +12,12 @@ import pytest
 from infra.db.nodes import queries as node_queries
 from infra.db.ops import audit
 from infra.db.session import Database
-from infra.db.transactions import node_state, obey_command
-from infra.temporal.notifications import Notifications
+from infra.db.transactions import change_node, node_state, obey_command
 from tests.db import rows
 from workflows.domain.command import Command
 from workflows.domain.errors import GpuNotFound
 from workflows.messages import NodeCommand
+from workflows.notifications import Notifications
 
 NODE = node_queries.Registration("n1", "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 1, {}, None, None)
 
@@ -74,7 +74,7 @@ async def test_what_changes_nothing_is_recorded_as_that(database: Database) -> N
 
 
 async def test_one_that_is_tried_again_after_its_commit_does_nothing(database: Database) -> None:
-    """Also where the node was recovered in between: the second try is not a second fault."""
+    """The second try is not a second fault, even if the node was recovered in between."""
     await obey(database, Command.FAULT, "run/1")
     await recover(database)
     assert not await obey(database, Command.FAULT, "run/1")
@@ -119,11 +119,11 @@ async def test_of_a_node_that_has_gone_nothing_is_written(database: Database) ->
 
 
 def test_every_command_is_known() -> None:
-    assert set(obey_command.COMMANDS) == set(Command)
+    assert set(change_node.COMMANDS) == set(Command)
 
 
 async def drain(database: Database, signal: str, deadline_ms: int | None = None) -> tuple[Any, ...] | None:
-    """What the node shows of the drain after it was asked for."""
+    """The drain that the node shows after it was asked for."""
     one = NodeCommand("n1", Command.DRAIN, "fan", signal, deadline_ms)
     await database.run(lambda c: obey_command.obey(c, one))
     node = await database.run(lambda c: node_queries.get(c, "n1"))

@@ -9,7 +9,7 @@ from tests.db import rows
 
 
 async def test_a_look_into_the_past_reads_what_ran_then(connection):
-    """And of what ended later only what can have begun before."""
+    """An attempt that ended later is read only if it can have begun before."""
     await connection.execute(rows.EMPTY)
     await rows.node(connection, "g")
     until = datetime(2026, 1, 2, tzinfo=UTC)

@@ -79,7 +79,7 @@ async def test_many_types_of_one_fleet_make_no_more_shares(life):
 
 
 async def test_an_owner_s_flow_is_no_app_s(life):
-    """Whatever it is called; a row of the version before, without a flow, is in its app's."""
+    """Whatever it is called; a row of the previous version, without a flow, is in its app's."""
     await busy(life)
     await waiting(life, "a1", "a2", app="owner:x")
     await waiting(life, "x1", flow="owner:x")
@@ -94,8 +94,8 @@ async def test_the_last_of_a_flow_is_read_from_its_index(life):
     await busy(life)
     await waiting(life, "a1")
     await rows.crowd(life.connection)
-    values = {"task_type": 1, "queue_class": 0, "flow": "app:a", "pool": [1]}
-    plan = await life.connection.all(str, f"EXPLAIN {ranks._PLACE}", values)
+    values = {"task_type": 1, "queue_class": 0, "flow": "app:a", "pool": [1], "spacing": 1.0}
+    plan = await life.connection.all(str, f"EXPLAIN {ranks._JOIN}", values)
     assert "ix_tasks_share" in "".join(plan)
 
 

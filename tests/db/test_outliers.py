@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from infra.db.transactions import node_state
-from infra.temporal.notifications import Notifications
 from infra.temporal.open_workflows import StuckRun
 from tests.db.life import Life
 from workers.leader.stuck_workflows import StuckWorkflows
 from workflows.domain.attempt import Outcome
+from workflows.notifications import Notifications
 
 
 @pytest.mark.parametrize(("timeout_ms", "usual_s", "attributed"), [
@@ -55,7 +55,7 @@ async def fail_and_be_outdone(life: Life, task_id: str) -> None:
 
 
 async def alternate(life: Life, rounds: int) -> None:
-    """Of each two tasks `bad` fails one: never three in a row."""
+    """Let `bad` fail one of each two tasks: never three in a row."""
     for number in range(rounds):
         await start_on_bad(life, f"well {number}")
         await life.end(f"well {number}")

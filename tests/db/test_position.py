@@ -6,9 +6,11 @@ import time
 
 import pytest
 
-from infra.db.queue import position
+from infra.db.queue import listing, position
 from infra.db.queue.order import Place
-from infra.db.slots.forecast import COUNTED, LONG_S, MILESTONE_EVERY, Forecast
+from infra.db.queue.position import COUNTED
+from infra.db.slots.forecast import LONG_S, MILESTONE_EVERY, Forecast
+from tests.db import rows
 from tests.db.one_connection import OneConnection
 from tests.db.sessions import Session
 
@@ -18,9 +20,9 @@ FILL = """
     SELECT 't' || i, 1 + i %% 2, 'QUEUED', 'u', 'a', 1, (i %% 10 = 0)::int, '{}', 1, 0, i / 5, clock_timestamp()
       FROM generate_series(1, 3000) i
     """
-LAST = "SELECT queue_class, queue_rank AS rank, display_id FROM tasks WHERE task_id = 't2999'"
+LAST = "SELECT queue_class, queue_rank, display_id FROM tasks WHERE task_id = 't2999'"
 WAITING = (
-    "SELECT queue_class, queue_rank AS rank, display_id FROM tasks"
+    "SELECT queue_class, queue_rank, display_id FROM tasks"
     " WHERE task_type = ANY (%(pool)s) AND waiting_since IS NOT NULL"
 )
 
@@ -29,7 +31,7 @@ WAITING = (
 async def test_every_place_is_told_exactly(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
     rows = await connection.all(Place, WAITING, {"pool": pool})
-    ordered = sorted(rows, key=lambda place: (-place.queue_class, place.rank, place.display_id))
+    ordered = sorted(rows, key=lambda place: (-place.queue_class, place.queue_rank, place.display_id))
     forecast = Forecast(OneConnection(connection))
     some = [*range(0, len(ordered), 97), *range(COUNTED - 2, COUNTED + 3), len(ordered) - 1]
     for number in some:
@@ -42,12 +44,9 @@ async def test_every_place_is_told_exactly(connection: Session, pool: list[int])
 async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
     rows = await connection.all(Place, WAITING, {"pool": pool})
-    ordered = sorted(rows, key=lambda place: (-place.queue_class, place.rank, place.display_id))
+    ordered = sorted(rows, key=lambda place: (-place.queue_class, place.queue_rank, place.display_id))
     forecast = Forecast(OneConnection(connection))
-    assert await forecast.milestones(pool) is None  # nothing says that it is worth the reading
-    forecast.found_long(pool)
-    found = await forecast.milestones(pool)
-    assert found is not None
+    found = await forecast._milestones_of(pool)
     off = MILESTONE_EVERY / 2 * len(pool) + 1
     for number in range(0, len(ordered), 29):
         place = ordered[number]
@@ -55,14 +54,27 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session
     assert [one.about(Place(2, 0.0, 0)) for one in found.values()] == [0] * len(pool)
 
 
+async def test_places_of_a_page_are_exact_near_the_head(connection: Session) -> None:
+    await connection.execute(FILL)
+    tasks = await listing.page(connection, [1, 2], limit=3000)
+    found = await Forecast(OneConnection(connection)).places([1, 2], {one.task_id: one.place for one in tasks})
+    for number, one in enumerate(tasks):
+        ahead, is_exact = found[one.task_id]
+        assert is_exact is (number < COUNTED)
+        assert abs(ahead - number) <= (0 if is_exact else MILESTONE_EVERY + 1)
+
+
 async def test_a_queue_is_long_only_for_a_while(connection: Session) -> None:
-    database = OneConnection(connection)
-    forecast = Forecast(database)
-    forecast.found_long([1])
-    assert await forecast.milestones([1, 2]) is not None
-    assert await forecast.milestones([2, 3]) is None
+    """So is that of a type that shares a node with it."""
+    for gpu_id, types in (("n", [1, 2]), ("m", [3])):
+        await rows.node(connection, gpu_id, task_types=types)
+    forecast = Forecast(OneConnection(connection))
+    new = await forecast.for_new(1, vip=False)
+    assert new.milestones is None  # nothing says that they are worth the reading
+    new.found_long()
+    assert [(await forecast.for_new(kind, vip=False)).milestones is None for kind in (1, 2, 3)] == [False, False, True]
     forecast._long.expire(time.monotonic() + LONG_S + 1)
-    assert await forecast.milestones([1, 2]) is None
+    assert (await forecast.for_new(1, vip=False)).milestones is None
 
 
 async def test_many_reads_share_the_milestones(connection: Session) -> None:

@@ -11,7 +11,6 @@ from infra.db.slots import capacity
 from infra.db.tasks import timeline
 from infra.db.transactions import accept_attempt, change_priority
 from infra.db.transactions.change_priority import Share
-from infra.temporal.notifications import Notifications
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.test_order import busy, told_and_run, waiting
@@ -19,6 +18,7 @@ from workflows.domain import shares
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import NotInThisState
 from workflows.domain.queue_policy import QueuePolicy
+from workflows.notifications import Notifications
 
 AT_ONCE = -1.0
 
@@ -108,7 +108,7 @@ async def test_a_vip_node_that_is_free_takes_it_at_once(life: Life) -> None:
     await waiting(life, "normal")
     assert (await change(life, "normal", 0)).grants == []
     (granted,) = (await change(life, "normal", 2)).grants
-    assert (granted.task_id, granted.task.priority, granted.task.waits, granted.grant.gpu_id) == (
+    assert (granted.task.task_id, granted.task.priority, granted.task.waits, granted.grant.gpu_id) == (
         "normal",
         2,
         True,
@@ -145,7 +145,7 @@ async def test_a_task_with_a_slot_keeps_its_priority(life: Life) -> None:
 
 
 async def refused(life: Life, task_id: str) -> None:
-    """Also the priority that it has."""
+    """A task refuses even the priority that it has."""
     for priority in (1, 3):
         with pytest.raises(NotInThisState):
             await change(life, task_id, priority)

@@ -14,7 +14,7 @@ from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.transactions import report as reports
 from infra.db.transactions import settle_attempt
-from infra.db.transactions.report import Heard, Report, Said
+from infra.db.transactions.report import Report, ReportOutcome, StatusReport
 from infra.json.off_loop import off_loop
 from tests.conftest import eventually
 from tests.db import rows
@@ -31,21 +31,21 @@ WAITS_FOR_A_ROW = (
 )
 
 
-async def says_result(connection: Connection, report: Report) -> Heard:
+async def says_result(connection: Connection, report: Report) -> ReportOutcome:
     return await reports.result(connection, report, "{}")
 
 
-async def says_failed(connection: Connection, report: Report) -> Heard:
-    return await reports.status(connection, report, Said(TaskStatus.FAILED))
+async def says_failed(connection: Connection, report: Report) -> ReportOutcome:
+    return await reports.status(connection, report, StatusReport(TaskStatus.FAILED))
 
 
-async def says_processing(connection: Connection, report: Report) -> Heard:
-    return await reports.status(connection, report, Said(TaskStatus.PROCESSING, progress=50))
+async def says_processing(connection: Connection, report: Report) -> ReportOutcome:
+    return await reports.status(connection, report, StatusReport(TaskStatus.PROCESSING, progress=50))
 
 
 @pytest.mark.parametrize("says", [says_result, says_failed, says_processing])
 async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> None:
-    """The node has a new type meanwhile, whose lock somebody holds who waits for the node's row in turn."""
+    """The node has a new type, whose lock is held by a transaction that waits for the node's row in turn."""
     task_id = f"reported-{says.__name__}"
     settled, held, committed, answered = (asyncio.Event() for _ in range(4))
 
@@ -148,11 +148,11 @@ async def test_without_a_token_the_same_result_is_answered_the_same_twice(fleet:
 async def test_work_that_rejects_its_input_says_so_as_often_as_it_likes(fleet: Session, rejected, outcome) -> None:
     await attempt_of(fleet, 2, "a")
     report = Report("t", "token-2", "a", "k")
-    said = Said(TaskStatus.FAILED, "no face", rejected=rejected)
+    said = StatusReport(TaskStatus.FAILED, "no face", rejected=rejected)
     assert [(await reports.status(fleet, report, said)).refusal for _ in range(2)] == [None, None]
     found = await fleet.rows("SELECT outcome, reason FROM attempts WHERE attempt = 2")
     assert found == [(outcome, "no face")]
-    other = await reports.status(fleet, report, Said(TaskStatus.FAILED, rejected=not rejected))
+    other = await reports.status(fleet, report, StatusReport(TaskStatus.FAILED, rejected=not rejected))
     assert isinstance(other.refusal, LateReport)
 
 

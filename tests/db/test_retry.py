@@ -1,4 +1,4 @@
-"""What a retry takes over from the task that it repeats (ADR 0036)."""
+"""Fields that a retry takes over from the task that it repeats (ADR 0036)."""
 
 from __future__ import annotations
 

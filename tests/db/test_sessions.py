@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 
 from infra.db.connection import Connection
-from infra.db.ops import api_keys, sessions
-from infra.db.ops.api_keys import NewKey, hash_key
+from infra.db.ops import api_keys, callers, sessions
+from infra.db.ops.api_keys import NewKey
 from infra.db.ops.audit import Actor
+from infra.db.ops.callers import hash_key
 from workflows.domain.role import Role
 
 BY = Actor(None, "tests", None)
 
 
 @pytest.fixture
-async def caller(connection: Connection) -> api_keys.Caller:
+async def caller(connection: Connection) -> callers.Caller:
     made = await api_keys.create(connection, NewKey(Role.OPERATOR, "ops"), BY)
-    found = await api_keys.find(connection, made.secret)
+    found = await callers.find(connection, made.secret)
     assert found is not None
     return found
 

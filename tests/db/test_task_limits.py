@@ -1,4 +1,4 @@
-"""What is past a limit of its own never starts, and is found and ended (ADR 0037)."""
+"""A task that is past a limit of its own never starts; it is found and ended (ADR 0037)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from infra.db.attempts import dispatch_order
+from infra.db.attempts.dispatch_request import read_request
 from infra.db.connection import only
 from infra.db.slots import assign, capacity
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.outlook import Outlook
 from infra.db.tasks import limits
 from infra.db.tasks.new_task import NewTask, TimeBounds
 from infra.db.transactions import accept_attempt, claim_slot, create_task, end_at_limit, end_task
+from infra.db.transactions.claim_slot import PastLimit
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.rows import NOW, Sql
@@ -49,11 +51,11 @@ async def test_what_is_past_a_limit_is_not_assigned_and_its_workflow_is_to_end_i
     await life.node("n", [1])
     assert await life.running() == {}
     claim = await claim_slot.claim(life.run, "late")
-    assert (claim.past, claim.grant, claim.waiting) == (reason, None, False)
+    assert claim.result == PastLimit(reason)
     assert await found(life) == {"late": (reason, True)}
     await rows.task(life.connection, "in time", expires_at=LATER, deadline=LATER, **OPEN)
     granted = await assign.assign(life.connection, "n")
-    assert [one.task_id for one in granted] == ["in time"]
+    assert [one.task.task_id for one in granted] == ["in time"]
     assert await life.scalar("SELECT claimed_at < expires_at FROM attempts JOIN tasks USING (task_id)")
     assert await end_at_limit.end_waiting(life.connection, ["late", "in time"], reason, actor="test") == ["late"]
     task = await life.task("late")
@@ -69,19 +71,19 @@ async def granted(life: Life, **columns: Any) -> None:
 
 async def test_a_grant_that_no_node_has_accepted_expires_and_its_slot_is_held(life: Life) -> None:
     await granted(life, expires_at=SOON)
-    order = await dispatch_order.order(life.connection, "t", 1)
-    assert order is not None
-    assert (order.past, order.expires_soon) == (None, True)
+    request = await read_request(life.connection, "t", 1)
+    assert request is not None
+    assert (request.past, request.expires_soon) == (None, True)
     await life.do("UPDATE tasks SET expires_at = clock_timestamp() WHERE task_id = 't'")
-    order = await dispatch_order.order(life.connection, "t", 1)
-    assert order is not None
-    assert order.past == EXPIRED
+    request = await read_request(life.connection, "t", 1)
+    assert request is not None
+    assert request.past == EXPIRED
     assert await found(life) == {"t": (EXPIRED, False)}
     assert await end_at_limit.end_waiting(life.connection, ["t"], EXPIRED, actor="test") == []
     ended = await end_at_limit.end(life.connection, "t", EXPIRED, actor="test")
     assert (ended.changed, ended.status) == (True, "TIMEOUT")
     assert ended.running is not None
-    assert await dispatch_order.order(life.connection, "t", 1) is None
+    assert await read_request(life.connection, "t", 1) is None
     assert (await life.gpu("n")).task_failure_count == 0
 
 
@@ -89,9 +91,9 @@ async def test_what_a_node_has_accepted_does_not_expire_and_has_a_deadline(life:
     await granted(life, expires_at=LATER)
     assert await accept_attempt.accept(life.connection, "t", 1, actor="test")
     await life.do("UPDATE tasks SET expires_at = clock_timestamp() WHERE task_id = 't'")
-    order = await dispatch_order.order(life.connection, "t", 1)
-    assert order is not None
-    assert order.past is None
+    request = await read_request(life.connection, "t", 1)
+    assert request is not None
+    assert request.past is None
     assert await found(life) == {}
     ended = await end_at_limit.end(life.connection, "t", EXPIRED, actor="test")
     assert (ended.changed, ended.status) == (False, "PROCESSING")
@@ -136,12 +138,12 @@ async def test_many_are_found_by_their_indexes(life: Life) -> None:
 
 
 def new(task_id: str, key: str | None = None, **more: Any) -> NewTask:
-    return NewTask(task_id, 1, "u", "a", 1, 0, "{}", None, 1000, 3, None, "k", key, key, **more)
+    return rows.new_task(task_id, idempotency_key=key, request_hash=key, **more)
 
 
 async def create(life: Life, task: NewTask, *, seen: Capacity | None = None, **options: Any) -> create_task.Created:
     seen = seen or await capacity.read(life.connection, 1, vip_nodes=True)
-    return await create_task.create(life.connection, task, seen, weight=1.0, by=rows.CREATOR, **options)
+    return await create_task.create(life.connection, task, Outlook(seen), weight=1.0, by=rows.CREATOR, **options)
 
 
 async def test_an_expiry_counts_from_the_creation_by_the_database_s_clock(life: Life) -> None:

@@ -7,14 +7,14 @@ import pytest
 from infra.db.nodes.queries import Registration
 from infra.db.ops import alerts, counters
 from infra.db.ops.alerts import NewAlert
-from infra.db.repair import invariants, verify
-from infra.db.repair.invariants import Check
+from infra.db.repair import invariants, overdue, times, verify
+from infra.db.repair.check import Check
 from infra.db.slots.capacity import Capacity, Nodes
-from infra.db.tasks.new_task import NewTask
+from infra.db.slots.outlook import Outlook
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, create_task, node_state, settle_attempt
 from infra.settings import Settings
 from tests.db.one_connection import OneConnection
-from tests.db.rows import CREATOR
+from tests.db.rows import CREATOR, new_task
 from tests.db.sessions import Session
 from workers.verify import rows
 from workflows.domain.alert import AlertLevel
@@ -70,9 +70,9 @@ class Books:
             await self.connection.execute(statement)
 
     async def create(self, task_id: str, task_type: int = 1) -> None:
-        task = NewTask(task_id, task_type, "u", "a", 1, 0, "{}", None, 1000, 0, None, "k", task_id, task_id)
+        task = new_task(task_id, task_type, max_retries=0, idempotency_key=task_id, request_hash=task_id)
         capacity = Capacity(Nodes(*[0] * 11), [1], [], 1.0)
-        await create_task.create(self.connection, task, capacity, weight=1.0, by=CREATOR)
+        await create_task.create(self.connection, task, Outlook(capacity), weight=1.0, by=CREATOR)
 
     async def running(self, task_id: str) -> None:
         await self.create(task_id)
@@ -120,7 +120,7 @@ async def test_settled_books_have_nothing_in_flight(books: Books, connection: Se
 
 
 async def reading(connection: Session, *, settled: bool) -> rows.Snapshot:
-    """All checks, without the snapshot: these rows are seen by this transaction alone."""
+    """All checks, without the snapshot: these rows are seen only by this transaction."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify, "take_snapshot", lambda _: _nothing())
         return await rows.read(connection, Settings(), settled=settled, gpu_ids=["g1", "g2"])
@@ -212,10 +212,10 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     (invariants.END_REASON, "failed-1", ["UPDATE attempts SET outcome = 'TASK_ENDED' WHERE task_id = 'failed'"]),
     (invariants.END_REASON, "done-1", [f"UPDATE tasks SET expires_at = {LONG_AGO} WHERE task_id = 'done'"]),
     (invariants.SLOTS, "g", ["DELETE FROM gpus"]),
-    (invariants.ORDERED_TIMES, "done", [f"UPDATE tasks SET completed_at = {LONG_AGO} WHERE task_id = 'done'"]),
-    (invariants.ORDERED_TIMES, "running", [f"UPDATE tasks SET started_at = {LONG_AGO} WHERE task_id = 'running'"]),
-    (invariants.ORDERED_TIMES, "failed", ["UPDATE tasks SET completed_at = NULL WHERE task_id = 'failed'"]),
-    (invariants.ORDERED_TIMES, "waiting", ["UPDATE tasks SET completed_at = 'infinity' WHERE task_id = 'waiting'"]),
+    (times.ORDERED_TIMES, "done", [f"UPDATE tasks SET completed_at = {LONG_AGO} WHERE task_id = 'done'"]),
+    (times.ORDERED_TIMES, "running", [f"UPDATE tasks SET started_at = {LONG_AGO} WHERE task_id = 'running'"]),
+    (times.ORDERED_TIMES, "failed", ["UPDATE tasks SET completed_at = NULL WHERE task_id = 'failed'"]),
+    (times.ORDERED_TIMES, "waiting", ["UPDATE tasks SET completed_at = 'infinity' WHERE task_id = 'waiting'"]),
     (invariants.EPOCHS, "running-1", ["UPDATE attempts SET gpu_epoch = 2 WHERE task_id = 'running'"]),
     (invariants.EPOCHS, "running-1", ["UPDATE attempts SET gpu_id = 'nobody'"]),
     (invariants.ACKNOWLEDGED_WHOLE, "a", ["UPDATE alerts SET acknowledged_by = 'me'"]),
@@ -230,12 +230,12 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
         "tasks 1 COMPLETED: 2 kept, 1 there",
         ["INSERT INTO counter_deltas VALUES ('tasks', '1 COMPLETED', 1)"],
     ),
-    (invariants.PAST, "tasks waiting", [f"UPDATE tasks SET waiting_since = {AHEAD} WHERE task_id = 'waiting'"]),
-    (invariants.PAST, "attempts done-1", [f"UPDATE attempts SET closed_at = {AHEAD} WHERE task_id = 'done'"]),
-    (invariants.PAST, "gpu_beats g1", [f"UPDATE gpu_beats SET at = {AHEAD} WHERE gpu_id = 'g1'"]),
-    (invariants.PAST, "gpus g1", [f"UPDATE gpus SET status_since = {AHEAD} WHERE gpu_id = 'g1'"]),
-    (invariants.PAST, "gpus g1 rests", [f"UPDATE gpus SET not_before = {AHEAD} WHERE gpu_id = 'g1'"]),
-    (invariants.PAST, "leader lease", [f"INSERT INTO leader_lease VALUES ('leader', 'i', 1, {AHEAD})"]),
+    (times.PAST, "tasks waiting", [f"UPDATE tasks SET waiting_since = {AHEAD} WHERE task_id = 'waiting'"]),
+    (times.PAST, "attempts done-1", [f"UPDATE attempts SET closed_at = {AHEAD} WHERE task_id = 'done'"]),
+    (times.PAST, "gpu_beats g1", [f"UPDATE gpu_beats SET at = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (times.PAST, "gpus g1", [f"UPDATE gpus SET status_since = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (times.PAST, "gpus g1 rests", [f"UPDATE gpus SET not_before = {AHEAD} WHERE gpu_id = 'g1'"]),
+    (times.PAST, "leader lease", [f"INSERT INTO leader_lease VALUES ('leader', 'i', 1, {AHEAD})"]),
     (invariants.COUNTS, "gpus ACTIVE: 3 kept, 2 there", ["INSERT INTO counter_deltas VALUES ('gpus', 'ACTIVE', 1)"]),
     (
         invariants.COUNTS,
@@ -244,38 +244,38 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     ),
     (invariants.COUNTS, "alerts WARNING ACTIVE: 0 kept, 1 there", ["DELETE FROM counters WHERE counter = 'alerts'"]),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "waiting is not started",
         [f"UPDATE outbox SET created_at = {LONG_AGO}"],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "running-1 is not collected",
         [f"UPDATE attempts SET closed_at = {LONG_AGO} WHERE task_id = 'running'"],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "running-1 holds its slot",
         [f"UPDATE attempts SET closed_at = {LONG_AGO} WHERE task_id = 'running'"],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "waiting has expired",
         [f"UPDATE tasks SET expires_at = {LONG_AGO} WHERE task_id = 'waiting'"],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "running is past its own deadline",
         [f"UPDATE tasks SET deadline = {LONG_AGO} WHERE task_id = 'running'"],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "failed has ended, and its workflow is not notified",
         [f"INSERT INTO outbox_ends VALUES ('failed', {LONG_AGO})"],
     ),
     (
-        invariants.OVERDUE,
-        "op_1 is not worked off",
+        overdue.OVERDUE,
+        "op_1 makes no progress",
         [
             "INSERT INTO operations (operation_id, kind, filter, key_id, owner, role, lineage, grants, request_hash,"
             " asked_at, bound, matched, state, updated_at) SELECT 'op_1', 'CANCEL', '{}', 'k', 'o', 'user', 'k', '{}',"
@@ -283,22 +283,22 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
         ],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "running-1 is past its deadline",
         [f"UPDATE attempts SET claimed_at = {LONG_AGO} WHERE task_id = 'running'"],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "running-1 is held by g",
         [f"UPDATE gpus SET gone_at = {LONG_AGO}"],
     ),
     (
-        invariants.OVERDUE,
+        overdue.OVERDUE,
         "running-1 is held by g",
         [f"UPDATE gpus SET status = 'FAULTY', status_since = {LONG_AGO}"],
     ),
     (
-        invariants.IDLE,
+        overdue.IDLE,
         "waiting beside g1",
         [
             f"UPDATE tasks SET waiting_since = {LONG_AGO} WHERE task_id = 'waiting'",
@@ -320,20 +320,20 @@ async def test_a_violation_is_found(
     assert any(example.startswith(subject) for example in found.examples), found
 
 
-@pytest.mark.parametrize(("age_s", "overdue"), [(50, False), (70, True)])
+@pytest.mark.parametrize(("age_s", "is_overdue"), [(50, False), (70, True)])
 async def test_what_has_stayed_in_the_outbox_is_overdue(
-    books: Books, connection: Session, age_s: int, overdue: bool
+    books: Books, connection: Session, age_s: int, is_overdue: bool
 ) -> None:
     await books.sql(f"UPDATE outbox SET created_at = clock_timestamp() - interval '{age_s} s'")
-    found = await verify.find(connection, invariants.OVERDUE)
-    assert ("waiting is not started" in found.examples) == overdue
+    found = await verify.find(connection, overdue.OVERDUE)
+    assert ("waiting is not started" in found.examples) == is_overdue
 
 
-@pytest.mark.parametrize(("age_s", "overdue"), [(100, False), (130, True)])
+@pytest.mark.parametrize(("age_s", "is_overdue"), [(100, False), (130, True)])
 async def test_after_many_ends_at_one_moment_each_is_notified_in_its_turn(
-    books: Books, connection: Session, age_s: int, overdue: bool
+    books: Books, connection: Session, age_s: int, is_overdue: bool
 ) -> None:
-    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * invariants.ENDS_PER_S
+    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * overdue.ENDS_PER_S
     await books.sql(
         "CREATE TABLE copied AS SELECT * FROM tasks WHERE task_id = 'failed'",
         f"UPDATE copied SET idempotency_key = NULL, end_reason = 'CANCELLED', completed_at = {moment},"
@@ -342,8 +342,8 @@ async def test_after_many_ends_at_one_moment_each_is_notified_in_its_turn(
         f" 'many ' || n, 'display_id', 100000 + n))).* FROM copied c, generate_series(1, {many}) n",
         f"INSERT INTO outbox_ends VALUES ('many 7', {moment})",
     )
-    found = await verify.find(connection, invariants.OVERDUE)
-    assert ("many 7 has ended, and its workflow is not notified" in found.examples) == overdue
+    found = await verify.find(connection, overdue.OVERDUE)
+    assert ("many 7 has ended, and its workflow is not notified" in found.examples) == is_overdue
     assert await verify.closes_within_s(connection, "many 7") == 120
     assert await verify.closes_within_s(connection, "done") == 60
 

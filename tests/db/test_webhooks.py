@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import change_webhook, retry_task

@@ -105,7 +105,7 @@ async def hundred(stack):
 
 
 async def trouble(stack, work, script):
-    """Kill the API whenever a part of the work is done; in the middle the script is stopped meanwhile."""
+    """Kill the API whenever a part of the work is done; in the middle the script is stopped."""
     api = stack.part("api")
     for turn in range(1, KILLS + 1):
         await work.move(due=TASKS * turn // (KILLS + 1))

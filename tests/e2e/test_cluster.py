@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.begun import begun
 from tests.conftest import Api, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select, signals
 from tests.faults.contention import ACTIVATES, FAULTS, held
@@ -67,7 +68,7 @@ def second_api(stack: Stack) -> tuple[Part, str]:
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    settings = stack_settings(tmp_path_factory.mktemp("cluster"), leader_lease=LEASE_S, instance_timeout=4)
+    settings = stack_settings(begun(tmp_path_factory.mktemp("cluster")), leader_lease=LEASE_S, instance_timeout=4)
     async with Stack(settings, nodes=0) as stack:
         part, url = second_api(stack)
         part.start()
@@ -214,7 +215,7 @@ async def test_the_first_acknowledgement_stays(cluster, make_node):
     assert (first["status"], first["acknowledgedBy"]) == ("ACKNOWLEDGED", "bootstrap")
 
     async def same() -> Any:
-        """What both say. Another alert may be raised between the two calls."""
+        """The answer that both give. Another alert may be raised between the two calls."""
         stats = [await api.get("/monitoring/alerts/stats") for api in cluster.callers]
         return stats[0] if stats[0] == stats[1] else None
 

@@ -55,7 +55,7 @@ async def test_users_read_the_error_of_a_failed_attempt_and_nothing_else(
 
 
 async def test_an_address_that_is_no_longer_allowed_is_not_called(api: Api, make_node: MakeNode) -> None:
-    """As if the operator had narrowed NODE_NETWORKS since the node registered: it now is where our own API is."""
+    """The operator has, in effect, narrowed NODE_NETWORKS since the node registered: it now is where our own API is."""
     node = await make_node("dispatch_forbidden", [134])
 
     async def sql(statement: str, *values: object) -> list[tuple[object, ...]]:

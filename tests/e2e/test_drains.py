@@ -39,7 +39,7 @@ async def remaining(api: Api, gpu_id: str) -> int | None:
 
 
 async def waiting(api: Api, task_id: str) -> dict[str, Any]:
-    """What a waiting task waits for; the fleet is seen with half a second's delay."""
+    """The reason why a task waits; the fleet is seen with half a second's delay."""
     found = (await api.get(f"/tasks/{task_id}/progress")).get("waiting")
     return found or {}
 

@@ -8,11 +8,11 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDReusePolicy
 
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Granted
 from infra.temporal.open_workflows import OpenWorkflows, RunStatus
 from tests.conftest import eventually
 from tests.e2e.test_reconcile import SLOW, age, update
 from workflows.messages import Grant, TaskInput
+from workflows.notifications import Granted
 from workflows.task import TaskWorkflow
 
 COMPLETED, FAILED = WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.FAILED

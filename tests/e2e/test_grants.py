@@ -12,8 +12,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Granted
 from workflows.messages import Grant, TaskInput
+from workflows.notifications import Granted
 
 GRANT = Grant(1, "n")
 

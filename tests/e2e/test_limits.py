@@ -72,7 +72,7 @@ async def test_with_every_worker_away_it_expires_in_time_and_never_starts(api, s
 
 
 async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_back(api, stack, make_node, temporal):
-    """Nothing else leads meanwhile, and free slots are there for what must not start."""
+    """Nothing else leads, and free slots are there for what must not start."""
     node = await make_node("one_of_many", [863])
     began = await api.create(863)
     await node.next_put()

@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from infra.temporal import executions
 from infra.temporal.access import DATA_CONVERTER
+from tests.begun import begun
 from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put
@@ -52,7 +53,7 @@ class Lossy:
 @pytest.fixture(scope="module")
 async def lossy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lossy]:
     folder = tmp_path_factory.mktemp("lossy")
-    async with Stack(stack_settings(folder / "data", heartbeat_timeout=40), nodes=0) as stack:
+    async with Stack(stack_settings(begun(folder / "data"), heartbeat_timeout=40), nodes=0) as stack:
         await stack.part("worker").stop()
         log = folder / "losses"
         env = programs.environment(stack.settings, stack.services, stack.data_dir, stack.api_key.secret)
@@ -86,7 +87,7 @@ class Obedient(FakeNode):
         return super()._answer(method, path, headers, content)
 
     async def work(self, api: Api) -> None:
-        """Until cancelled. An attempt may be closed by the time that it is reported: 400."""
+        """Work until cancelled. An attempt may be closed by the time that it is reported: 400."""
         while True:
             put = await self.puts.get()
             path, body = self._report(put)

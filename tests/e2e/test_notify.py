@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.begun import begun
 from tests.conftest import Api, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
 from tests.receiver import Got, Receiver
@@ -30,7 +31,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture
 async def stack(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Stack]:
     url = f"json://user:secret@127.0.0.1:{receiver.port}/in"  # pragma: allowlist secret
-    async with Stack(stack_settings(tmp_path / "data", notify=f"CRITICAL {url}"), nodes=0) as running:
+    async with Stack(stack_settings(begun(tmp_path / "data"), notify=f"CRITICAL {url}"), nodes=0) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""Bulk cancels and retries: by ids or by a filter, counted first, worked off in the background (ADR 0041)."""
+"""Bulk cancels and retries: by ids or by a filter, counted first, processed in the background (ADR 0041)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from tests.conftest import eventually
 from tests.e2e.inside import select
 from tests.e2e.test_cancel import CANCELED, closed
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 
 SLOW = 30.0
 
@@ -130,7 +130,7 @@ async def test_what_cannot_be_retried_counts_as_failed(api, make_caller):
     tasks = [await owner.create(724, userId="bulk granted", app=app) for app in ("a", "b")]
     urgent = await owner.create(724, userId="bulk granted", app="a", priority=5)
     await bulk(owner, "cancel", filter={"taskType": 724})
-    small = await make_caller("user", "bulk granted", grants=Grants(apps=("a",), max_priority=3))
+    small = await make_caller("user", "bulk granted", limits=KeyLimits(apps=("a",), max_priority=3))
     answer, found = await bulk(small, "retry", ids=[*tasks, urgent])
     assert (answer["matched"], found["done"], found["failed"]) == (3, 1, 2)
     await bulk(owner, "cancel", filter={"taskType": 724})

@@ -28,7 +28,7 @@ CAME_BETWEEN = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMM
 
 
 def raw(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
-    """An input as somebody may send it, whatever its encoding promises."""
+    """An input as anyone may send it, whatever its encoding promises."""
     return RawValue(Payload(metadata={"encoding": encoding}, data=data))
 
 
@@ -202,7 +202,7 @@ async def test_a_task_takes_no_harm_by_signals(api, temporal, make_node):
 
 
 async def test_a_waiting_task_takes_no_harm_by_grants_of_strangers(api, temporal, make_node):
-    """Of an attempt that there is not, and of one that there can't be: its own grant is heard all the same.
+    """Grants of an unknown attempt, and of an impossible one, do not keep a task from its own grant.
 
     Such signals begin nothing; they are read with its grant, or after a retry at once.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 
 
 async def change(api, task_id, priority=3, code=200):
@@ -50,7 +50,7 @@ async def test_a_task_that_pauses_before_a_retry(api, make_node):
 
 
 async def test_who_may_and_how_far(api, make_caller):
-    owner = await make_caller("user", "raiser", grants=Grants(max_priority=4))
+    owner = await make_caller("user", "raiser", limits=KeyLimits(max_priority=4))
     task_id = await owner.create(652, userId="raiser")
     await change(owner, task_id, 4)
     await change(owner, task_id, 5, code=400)

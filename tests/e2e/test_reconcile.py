@@ -75,7 +75,7 @@ async def test_a_repair_without_effect_is_repeated_at_growing_intervals(api, tem
     await eventually(lambda: is_started(temporal, task_id))
 
     async def lose():
-        """As if it had died before it enqueued its task."""
+        """Let the process die, in effect, before it enqueued its task."""
         await handle.terminate("by a test")
         await update(stack, "UPDATE tasks SET waiting_since = NULL WHERE task_id = %s", task_id)
         await age(stack, task_id)
@@ -160,7 +160,7 @@ async def update(stack, statement, *values):
 
 
 async def age(stack, task_id):
-    """As if nothing had happened to it for a long time."""
+    """Let a task look as if nothing had happened to it for a long time."""
     await update(
         stack,
         "UPDATE tasks SET updated_at = updated_at - interval '5 min', created_at = created_at - interval '6 min'"
@@ -186,7 +186,7 @@ async def round_of(stack):
 
 
 async def forget(temporal, task_id):
-    """As if Temporal had never heard of the task."""
+    """Let Temporal forget the task."""
     named = WorkflowExecution(workflow_id=f"task-{task_id}")
     await temporal.workflow_service.delete_workflow_execution(
         DeleteWorkflowExecutionRequest(namespace=temporal.namespace, workflow_execution=named)
@@ -209,7 +209,7 @@ async def _waits(stack, task_id):
 
 
 async def test_what_stays_in_the_outbox_is_started(api, temporal, stack):
-    """As after a process that died between the commit and the start."""
+    """A process has died between the commit and the start."""
     task_id = await api.create(410)
     await eventually(lambda: _is_cleared(stack, task_id))
     await forget(temporal, task_id)
@@ -224,7 +224,7 @@ async def _is_cleared(stack, task_id):
 
 
 async def test_a_repeated_request_starts_what_was_never_started(api, temporal, stack):
-    """As after a process that died between the commit and the start: its client need not wait for the monitor."""
+    """A process has died between the commit and the start: its client need not wait for the monitor."""
     body = {"taskType": 409, "userId": "u", "app": "a", "payload": "{}"}
     once = {"Idempotency-Key": "started by its repeat"}
     task_id = (await api.post("/tasks", body, headers=once))["taskId"]

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
-from tests.conftest import GRACE_S, Api, MakeNode, eventually, fleet, frontend
+from tests.conftest import GRACE_S, TLS, Api, MakeNode, eventually, fleet, frontend
 from workers.stack.part import Part
 from workers.stack.stack import Stack
 
@@ -62,7 +63,7 @@ async def redis(stack: Stack) -> AsyncIterator[Part]:
 
 
 async def is_ready(stack: Stack) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=TLS) as http:
         return (await http.get(f"{stack.api_url}/readyz")).status_code == 200
 
 
@@ -160,3 +161,10 @@ async def test_in_trouble_for_a_while(caller, make_node, redis, watch, stack, tr
     await work.end()
     assert watch.statuses == {200}
     assert watch.slowest_s < PROMPT_S
+
+
+async def test_nothing_in_redis_stays_for_ever(stack, make_node):
+    await make_node("redis_ages", [952])
+    async with Redis.from_url(stack.services.redis_url, decode_responses=True) as client:
+        await eventually(lambda: client.exists("gpu-orchestrator:beat:redis_ages"))
+        assert [key async for key in client.scan_iter() if await client.ttl(key) == -1] == []

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from infra.settings import Settings
+from tests.begun import begun
 from tests.conftest import Api, MakeNode, callers, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put
@@ -35,7 +36,7 @@ class Machine:
         await self.stack.start()
 
     async def restart(self) -> None:
-        """In good order."""
+        """Restart in good order."""
         await self.stack.stop()
         await self.begin()
 
@@ -63,7 +64,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 async def machine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machine]:
-    machine = Machine(stack_settings(tmp_path_factory.mktemp("restart"), heartbeat_timeout=40))
+    machine = Machine(stack_settings(begun(tmp_path_factory.mktemp("restart")), heartbeat_timeout=40))
     try:
         await machine.begin()
         yield machine
@@ -200,7 +201,7 @@ async def test_goes_on_where_it_was(machine, caller, make_node, end, agents_anew
 
 
 async def test_a_user_reaches_no_file_outside_the_demos_folder(machine: Machine, caller: Api) -> None:
-    """And the stack's own node has a node's key, for its own node alone."""
+    """The stack's own node has a node's key, for its own node only."""
     folder = machine.stack.data_dir.root
     (sample,) = folder.glob("demo/landscape.png")
     secret = folder / "secret.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.inside import select
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 
 SAME = ("taskType", "userId", "app", "priority", "payload", "timeout", "maxRetries")
 
@@ -83,9 +83,9 @@ async def test_a_retry_belongs_to_the_owner_whoever_asks(api, make_caller, stack
     other = await make_caller("user", "somebody else")
     await retry(other, old, code=404)
     await retry(await make_caller("node"), old, code=403)
-    small = await make_caller("user", "retry owner", grants=Grants(max_priority=0))
+    small = await make_caller("user", "retry owner", limits=KeyLimits(max_priority=0))
     await retry(small, old, code=400)
-    await retry(await make_caller("user", "retry owner", grants=Grants(apps=("another",))), old, code=403)
+    await retry(await make_caller("user", "retry owner", limits=KeyLimits(apps=("another",))), old, code=403)
 
 
 @pytest.mark.parametrize("role", ["user", "operator"])

@@ -20,6 +20,7 @@ import pytest
 from pydantic import SecretStr
 from temporalio.client import Client
 
+from tests.begun import begun
 from tests.collector import Collector
 from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
 from tests.fake_node import FakeNode
@@ -68,7 +69,7 @@ class Watched:
             await connection.execute(statement)
 
     async def histories(self) -> dict[str, bytes]:
-        """As bytes: in JSON every message would be hidden in Base64."""
+        """Histories as bytes: in JSON every message would be hidden in Base64."""
         client = await Client.connect(self.api.stack.services.temporal_address)
         found = [one async for one in client.list_workflows()]
         handles = [client.get_workflow_handle(one.id, run_id=one.run_id) for one in found]
@@ -84,7 +85,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
-    collector, folder = Collector(), tmp_path_factory.mktemp("secrets")
+    collector, folder = Collector(), begun(tmp_path_factory.mktemp("secrets"))
     await collector.start()
     with pytest.MonkeyPatch.context() as environment:  # read when the stack is put together
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)

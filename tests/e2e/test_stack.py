@@ -27,16 +27,17 @@ from infra.data_dir.errors import DataDirInUse
 from infra.settings import Settings
 from infra.temporal import search_attributes
 from workers.stack.ports import free_port
-from workers.stack.services import Services, running_services
+from workers.stack.services import Services
 from workers.stack.stack import Stack
-from workers.stack.waiting import until
+from workers.waiting import until
 
 NAMESPACE = "stack-test"
 STOP_LIMIT = 10.0  # s, the contract of Ctrl-C
 
 
-def own_settings(data_dir: Path) -> Settings:
-    return Settings(
+def services_in(data_dir: Path) -> Stack:
+    """The services only, all embedded and on free ports."""
+    settings = Settings(
         data_dir=data_dir,
         database_url=None,
         redis_url=None,
@@ -45,12 +46,12 @@ def own_settings(data_dir: Path) -> Settings:
         temporal_port=free_port(),
         temporal_ui_port=free_port(),
     )
+    return Stack(settings, with_programs=False)
 
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    settings = own_settings(tmp_path_factory.mktemp("stack") / "c++, 50%25 & a#b")
-    async with Stack(settings, with_programs=False) as running:
+    async with services_in(tmp_path_factory.mktemp("stack") / "c++, 50%25 & a#b") as running:
         yield running
 
 
@@ -113,12 +114,12 @@ async def test_killed_services_come_back_at_the_same_address_with_their_state(st
 
 async def test_a_second_stack_on_the_same_data_directory_is_refused(stack: Stack) -> None:
     with pytest.raises(DataDirInUse, match=f"in use by the stack of process {os.getpid()}"):
-        async with running_services(stack.data_dir.root):
+        async with services_in(stack.data_dir.root):
             pass
 
 
 def names(processes: list[psutil.Process]) -> Iterator[str]:
-    """Of those that still run: Postgres' workers come and go."""
+    """Names of the processes that still run: Postgres' workers come and go."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             yield process.name()
@@ -126,7 +127,7 @@ def names(processes: list[psutil.Process]) -> Iterator[str]:
 
 async def test_services_stop_in_time_and_leave_no_process(tmp_path: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
-    async with running_services(tmp_path / "data"):
+    async with services_in(tmp_path / "data"):
         started = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
         assert {"postgres", "redis-server", "temporal"} <= set(names(started))
         asked = time.monotonic()
@@ -174,7 +175,7 @@ FOREIGN = {
     "REDIS_URL": "redis://192.0.2.1",
     "DATABASE_URL": "postgresql://192.0.2.1/theirs",
 }
-"""The shell's variables of somebody who works with services of their own."""
+"""The shell's variables of a user with services of their own."""
 
 
 def environment(data_dir: Path, **settings: object) -> dict[str, str]:
@@ -219,7 +220,7 @@ async def test_kill_9_of_the_supervisor_leaves_nothing_and_the_next_start_works(
         running.process.kill()
         await running.process.wait()
         assert await until(lambda: not running.survivors(), within=STOP_LIMIT), running.survivors()
-    async with running_services(tmp_path / "data") as services, await database(services) as connection:
+    async with services_in(tmp_path / "data") as stack, await database(stack.services) as connection:
         await connection.execute("SELECT 1")
 
 

@@ -1,4 +1,4 @@
-"""What was closed while its node could not be reached is stopped when the node is back, before it gets new work."""
+"""Attempts that were closed while their node was away are stopped when it is back, before it gets new work."""
 
 from __future__ import annotations
 

@@ -11,15 +11,18 @@ from functools import partial
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from tests.begun import begun
 from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select
-from workers.stack import programs
+from workers.stack import programs, temporal
 from workers.stack.logs import console
 from workers.stack.part import Part
 from workers.stack.stack import Stack
 
 TYPE = 611
-STUCK_S = 60.0  # the server names a workflow after some 20 s
+STUCK_S = 60.0
+NAMED_AFTER = "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute"
+"""Failures in a row after which the server calls a workflow stuck: three take 20 s, two 10 s."""
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -40,7 +43,7 @@ class Shop:
         return await self.health() == "DEGRADED"
 
     async def calm_down(self) -> None:
-        """As if nothing had been found stuck for a while."""
+        """Let it look as if nothing had been found stuck for a while."""
         await select(
             self.stack,
             "WITH done AS (UPDATE monitor_reports SET at = at - interval '1 h' WHERE name = 'stuck' RETURNING 1)"
@@ -51,15 +54,18 @@ class Shop:
         return (await self.temporal.get_workflow_handle(workflow_id).describe()).status
 
     async def reasons(self, task_id: str) -> list[str]:
-        """Of the notes in its timeline."""
+        """The reasons of the notes in its timeline."""
         events = await self.api.get(f"/tasks/{task_id}/events")
         return [event["reason"] for event in events if event["from"] == event["to"]]
 
 
 @pytest.fixture(scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    settings = stack_settings(tmp_path_factory.mktemp("shop"), heartbeat_timeout=40)
-    async with Stack(settings, nodes=0) as stack, frontend(stack) as api:
+    settings = stack_settings(begun(tmp_path_factory.mktemp("shop")), heartbeat_timeout=40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(temporal.DYNAMIC_CONFIG, NAMED_AFTER, "2")
+        made = Stack(settings, nodes=0)
+    async with made as stack, frontend(stack) as api:
         env = programs.environment(stack.settings, stack.services, stack.data_dir, stack.api_key.secret)
 
         @asynccontextmanager

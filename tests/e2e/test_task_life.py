@@ -1,4 +1,4 @@
-"""A life of tasks through nodes written by somebody else, on the real stack."""
+"""A life of tasks through foreign nodes, on the real stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mutual TLS to Temporal by the SDK's variables alone, and a Temporal that lets us add no search attributes."""
+"""Mutual TLS to Temporal by only the SDK's variables, and a Temporal that lets us add no search attributes."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from temporalio.worker import Replayer
 
 from infra.settings import Settings
 from infra.temporal.access import DATA_CONVERTER
+from tests.begun import begun
 from tests.collector import Collector, Span
 from tests.conftest import Api, eventually
 from workers.stack.ports import free_port
@@ -60,7 +61,7 @@ async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trac
     collector = Collector()
     await collector.start()
     settings = Settings(
-        data_dir=tmp_path_factory.mktemp("traced"),
+        data_dir=begun(tmp_path_factory.mktemp("traced")),
         port=free_port(),
         temporal_port=free_port(),
         temporal_ui_port=free_port(),

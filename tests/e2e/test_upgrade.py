@@ -1,4 +1,4 @@
-"""The version before, this one, and back again, on one database with tasks under way: none of them is lost."""
+"""The previous version, this one, and back again, on one database with tasks under way: none of them is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHIN_S = 40
 
 
 def before(folder: Path) -> Path:
-    """The programs of the version before, in a folder of their own."""
+    """The programs of the previous version, in a folder of their own."""
     archive = subprocess.run(("git", "-C", str(ROOT), "archive", BEFORE), capture_output=True, check=False)
     if archive.returncode:
         pytest.skip(f"the history does not reach back to {BEFORE}")
@@ -38,7 +38,7 @@ def before(folder: Path) -> Path:
 
 
 def of_before(spec: PartSpec, folder: Path) -> PartSpec:
-    """The same program of the version before: `-P` leaves our own folder out of the path.
+    """The same program of the previous version: `-P` leaves our own folder out of the path.
 
     One of its waiting tasks looks for a slot at once, and the first steps of the others are put off by 15 min or more.
     """
@@ -97,7 +97,7 @@ async def programs_over(folder: Path) -> AsyncIterator[Programs]:
 
 
 async def end(api: Api, node: FakeNode, *expected: str) -> Put:
-    """The node's next task succeeds; the API may be starting meanwhile."""
+    """The node's next task succeeds; the API may still be starting."""
     put = await node.next_put(WITHIN_S)
     assert put.task_id in expected
     assert await api.succeed(put, {"of": put.task_id}) is not None
@@ -131,7 +131,7 @@ async def test_an_upgrade_a_step_back_and_an_upgrade(tmp_path: Path) -> None:
             waiting.append(await api.create(TYPE, '{"by": "the new version"}'))
             await both.put_both(old=True)
             await end(api, node, *waiting)
-            waiting.append(await api.create(TYPE, '{"by": "the version before"}'))
+            waiting.append(await api.create(TYPE, '{"by": "the previous version"}'))
             await end(api, node, *waiting)
             await both.migrate()
             await both.put_both(old=False)

@@ -20,6 +20,7 @@ from infra.db.session import Database
 from infra.temporal.gateway import webhook_workflow_id
 from tests.conftest import Api, MakeNode, eventually
 from tests.e2e.inside import select
+from tests.fake_node import FakeNode, Put
 from tests.receiver import HANG, RESET, Got, Receiver
 
 ENDED = ["task.ended"]
@@ -261,6 +262,13 @@ async def test_an_operator_cancels_it_in_temporal_and_another_run_follows_a_term
     assert len(receiver.got) == 2
 
 
+async def rejected(api: Api, node: FakeNode) -> Put:
+    """The node's next PUT, whose input it rejects."""
+    put = await node.next_put()
+    await api.say(put, "FAILED", "boom", rejected=True)
+    return put
+
+
 async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret(make_caller, make_node, api, stack):
     caller = await make_caller("user", "user_of_tasks")
     node = await make_node("hooks_793", [793])
@@ -273,15 +281,18 @@ async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret
         await caller.post("/tasks", task | {"webhook": "ftp://a.example/"}, code=400)
         made = [await caller.post("/tasks", task)]
         made += await caller.post("/tasks/batch", {"tasks": [task, {**task, "webhook": None}]})
-        for _ in made:
-            await api.say(await node.next_put(), "FAILED", "boom", rejected=True)
+        puts = [await rejected(api, node) for _ in made]
+        assert {put.task_id for put in puts} == {one["taskId"] for one in made}
         came = await got(receiver, 2)
         assert {json.loads(each.body)["taskId"] for each in came} == {one["taskId"] for one in made[:2]}
         listed = await caller.get(f"/webhooks/{signer['webhookId']}/deliveries")
         assert {one["eventId"] for one in listed} == {each.id for each in came}
         again = (await caller.post("/webhooks/secret"))["secret"]
         retried = await caller.post(f"/tasks/{made[0]['taskId']}/retry")
-        await api.succeed(await node.next_put(), {"n": 1})
+        last_put = await node.next_put()
+        assert last_put.task_id == retried["taskId"]
+        await api.succeed(last_put, {"n": 1})
+        await caller.until(retried["taskId"], "COMPLETED")
         last = (await got(receiver, 3))[-1]
     assert json.loads(last.body)["taskId"] == retried["taskId"]
     for each in came:

@@ -52,7 +52,7 @@ class BadNode:
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def work(self) -> None:
-        """Until cancelled: serve, register, beat."""
+        """Serve, register and beat until cancelled."""
         app = web.Application(client_max_size=2**21)
         app.router.add_put("/predictions/{id}", self._put)
         app.router.add_get("/predictions/{id}", self._get)

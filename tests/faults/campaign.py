@@ -37,7 +37,7 @@ from workers.stack.logs import Log
 from workflows.domain.role import Role
 
 JOINS = 0.15
-"""Of the time of the load: then the bad nodes come."""
+"""The share of the load's time after which the bad nodes join."""
 CARELESS = 4
 """Honest tasks for each careless one."""
 CANCELLED = 4
@@ -106,7 +106,7 @@ class Campaign:
             await asyncio.gather(bad_nodes, return_exceptions=True)
 
     async def _work_badly(self) -> None:
-        """Until cancelled; they come once it is known how long honest tasks take without them."""
+        """Run the bad nodes until cancelled; first it is measured how long honest tasks take without them."""
         await asyncio.sleep(JOINS * self._plan.seconds)
         self._joined_at = time.time()
         await asyncio.gather(*(node.work() for node in self._bad_nodes))

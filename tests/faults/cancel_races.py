@@ -40,7 +40,7 @@ from workflows.domain.attempt import End, Outcome
 LANES = 6
 """Races at once, each on a node of its own."""
 WITHIN_S = {"cancel": 0.006, "result": 0.004, "timeout": 0.009}
-"""Of the beginning of a race each begins: so each wins about as often."""
+"""Each call of a race begins within this time, so that each wins about as often."""
 _TOKEN = "SELECT token FROM attempts WHERE task_id = %(task_id)s AND attempt = 1"
 _STANDS = """
     SELECT t.status || ' ' || COALESCE(t.end_reason, '-') || ' ' || a.outcome || ' '
@@ -59,7 +59,8 @@ _ENDS = {
     "result": "COMPLETED - SUCCEEDED 1 0",
     "timeout": "TIMEOUT - TIMED_OUT 0 0",
 }
-"""By the winner: status, reason, the attempt's outcome, the number of results, and of entries for the workflow."""
+"""The end by the winner: status, reason, the attempt's outcome, the numbers of results and of entries for the
+workflow."""
 _DEADLOCKS = "SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -122,7 +123,7 @@ class Races:
         return heard.refusal is None
 
     async def _timeout(self, task_id: str, *, in_two: bool) -> bool:
-        """By its workflow in one transaction, or by the reconciler and then its workflow, in two."""
+        """Time out by the workflow in one transaction, or by the reconciler and then the workflow, in two."""
 
         async def close(connection: Connection) -> bool:
             end = End(Outcome.TIMED_OUT, "r")
@@ -137,7 +138,7 @@ class Races:
         return won
 
     async def _check(self, races: int) -> None:
-        """What the races have left, and every check of `verify`."""
+        """Check the rows that the races have left, and all that `verify` checks."""
         cancels, results = self.won["cancel"], self.won["result"]
         wanted = dict(zip(_TRACES, (cancels, races - results, 0), strict=True))
         for what, statement in _TRACES.items():
@@ -186,7 +187,7 @@ async def race(url: str, races: int, seed: int) -> Races:
 
 
 async def _alone(races: int, seed: int) -> Races:
-    """On a Postgres of their own."""
+    """Run the races on a Postgres of their own."""
     with tempfile.TemporaryDirectory(prefix="gpu-orchestrator-races-") as folder:
         layout = DataDir.create(Path(folder))
         async with Supervisor(layout, [[postgres.part(layout)]], log=lambda name, line: None):

@@ -18,7 +18,7 @@ from workflows.domain.attempt import HELD_S, NODE_STILL_RUNS_IT, Outcome
 OWNER = "cancelling"
 FIRST = 20_000_000  # tasks are numbered from there: their results are nobody else's
 ENDS = 0.9
-"""Of the time of the load."""
+"""The share of the load's time after which cancelling ends."""
 LONGEST_MS = 1500
 WAITS_S = 2.0
 """The longest time from the creation to the cancel: some tasks have ended by then."""
@@ -67,7 +67,7 @@ class Cancelling:
             self.answered[n] = await self._cancel(self.accepted[n])
 
     async def _cancel(self, task_id: str) -> int:
-        """Until it is answered 200 or 400."""
+        """Cancel until the answer is 200 or 400."""
         while True:
             again_s = AGAIN_S
             try:

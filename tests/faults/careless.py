@@ -16,7 +16,7 @@ from tests.faults.work import BY_CHANCE, RAISED, REFUSED, TYPES, digest
 OWNER = "careless"
 FIRST = 10_000_000  # tasks are numbered from there: their results are nobody else's
 BEGINS, ENDS = 0.2, 0.4
-"""Of the time of the load."""
+"""The shares of the load's time at which it begins and ends."""
 TIME_LIMIT = "超时"
 BY_ANSWER = "节点拒绝该任务的输入"  # a 400 or 422: the node's own words are not shown
 OF_BAD_NODES = (BROKEN, FLAKY)

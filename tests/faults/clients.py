@@ -72,7 +72,8 @@ class Clients:
         return task_id
 
     async def insist(self, method: str, path: str, **options: Any) -> Any:
-        """Until it is answered 200. What else is no answer of a system that is away for a moment is kept."""
+        """Repeat a call until the answer is 200. Answers that a system which is away for a moment does not give are
+        kept."""
         while True:
             again_s = AGAIN_S
             try:

@@ -45,7 +45,7 @@ class Held:
         await self.connection.execute(LOCK_NODE, {"gpu_id": gpu_id})
 
     async def until_waiting(self, *statements: str) -> None:
-        """Until for each of these (named twice: for two of them) a backend waits; that is the proof of the race."""
+        """Wait until a backend waits for each of these (named twice: two of them), which proves the race."""
 
         async def all_of_them() -> bool:
             async with self._engine.connect() as watcher:

@@ -56,7 +56,7 @@ class Figures:
         drained_s: float,
         **counts: Any,
     ) -> Figures:
-        """From what the parts of the harness saw."""
+        """Figures from what the parts of the harness saw."""
         checks = {check["name"]: check for check in verified["checks"]}
         broken = [f"{name}: {', '.join(check['examples'])}" for name, check in checks.items() if check["violations"]]
         in_flight = [one for name, check in checks.items() if name.startswith(IN_FLIGHT) for one in check["examples"]]

@@ -16,9 +16,10 @@ from workflows.domain.attempt import HELD_S
 
 PAUSE_S = (0.5, 2.0)
 RUNS_ON_S = (0.3, 2.5)
-"""From a drain to its deadline."""
+"""Seconds from a drain to its deadline."""
 IDLE_WITHIN_S = 20.0 + HELD_S
-"""After the deadline: a leader that is killed has a successor by then, and a silent node holds its slots no longer."""
+"""Seconds after the deadline: a leader that is killed has a successor by then, and a silent node holds its slots no
+longer."""
 AGAIN_S = 0.2
 LEAST = 3
 """Drains of a run, however short it is."""
@@ -106,7 +107,7 @@ class Operator:
         return int(drain["remaining"])
 
     async def check(self, url: str) -> list[str]:
-        """What was claimed on a node while it drained, out of the database at `url`, and what was wrong before."""
+        """Claims on nodes while they drained, out of the database at `url`, and what was wrong before."""
         async with await psycopg.AsyncConnection.connect(url) as connection:
             for one in self.drained:
                 cursor = await connection.execute(_CLAIMED, (one.gpu_id, one.since, one.until))

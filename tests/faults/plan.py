@@ -33,7 +33,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fault:
-    """At `at_s` seconds from the beginning of the load one part is killed, or paused for `pause_s`."""
+    """A kill of one part, or a pause of `pause_s`, at `at_s` seconds from the beginning of the load."""
 
     at_s: float
     part: str

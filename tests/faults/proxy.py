@@ -1,6 +1,6 @@
 """A proxy of our own between two parts, which delays, cuts the connection, or drops the answer to what was done.
 
-It carries HTTP and Postgres' protocol alike, since it looks at pieces of the stream alone: a piece from the client is
+It carries HTTP and Postgres' protocol alike, since it looks only at pieces of the stream: a piece from the client is
 taken for a request where `asks` says so, and the first piece after it from the server is the beginning of the answer.
 """
 
@@ -114,7 +114,7 @@ class Proxy:
             await writer.drain()
 
     def _choose(self) -> str | None:
-        """At most one fault per request."""
+        """Choose at most one fault per request."""
         point = self._chance.random()
         for name in ("delay", "reset", "drop"):
             point -= getattr(self._chances, name)

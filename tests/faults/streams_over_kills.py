@@ -20,11 +20,11 @@ from tests.conftest import TLS, Api, fleet, frontend, stack_settings
 from tests.e2e.inside import select
 from workers.stack.stack import Stack
 
-TASK_TYPE = 764
+TASK_TYPE = 971
 
 
 class Follower:
-    """Somebody who follows one task, and goes on behind the last id after each break."""
+    """A client that follows one task, and goes on behind the last id after each break."""
 
     def __init__(self, api: Api, task_id: str) -> None:
         self._api = api

@@ -50,7 +50,7 @@ class System:
 
 @asynccontextmanager
 async def running(plan: Plan, folder: Path, log: Log) -> AsyncIterator[System]:
-    """From the first start to the last stop."""
+    """Run from the first start to the last stop."""
     settings = _settings(folder)
     layout = DataDir.create(settings.data_dir)
     services = addresses(settings, layout)
@@ -62,7 +62,7 @@ async def running(plan: Plan, folder: Path, log: Log) -> AsyncIterator[System]:
         upstream = layout.sockets / "postgres" / SOCKET
         postgres = Proxy([to_path(upstream)], POSTGRES, plan.chance("postgres"), is_commit)
         between = layout.sockets / "proxy"
-        between.mkdir(mode=0o700, exist_ok=True)
+        between.mkdir(mode=0o700, parents=True, exist_ok=True)
         await postgres.listen_on_path(between / SOCKET)
         held.push_async_callback(postgres.close)
         proxied = replace(services, database_url=services.database_url.replace(str(upstream.parent), str(between)))
@@ -79,7 +79,7 @@ async def running(plan: Plan, folder: Path, log: Log) -> AsyncIterator[System]:
 
 
 def _settings(folder: Path) -> Settings:
-    """In a hurry: what takes minutes by default takes seconds here."""
+    """Settings in a hurry: what takes minutes by default takes seconds here."""
     chosen: dict[str, Any] = {
         "data_dir": folder / "data",
         "mode": "development",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from infra.db.nodes.queries import Registration
 from infra.db.session import Database
 from infra.db.transactions import node_state, settle_attempt
-from infra.temporal.notifications import ClosedAttempt
 from tests.conftest import eventually
 from tests.e2e.inside import is_started, select
 from workflows.domain.attempt import End, Outcome
+from workflows.notifications import ClosedAttempt
 
 SLOW = 60.0
 WAITS = "SELECT waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s"
@@ -63,7 +63,7 @@ async def come_and_go(stack, task_id: str, task_type: int, attempt: int = 1) -> 
     node = Registration(gpu_id, "h", None, "127.0.0.1", 9, [task_type], "NORMAL", "1", 1, {}, None, "k")
     try:
         registered = await database.run(lambda c: node_state.register(c, node))
-        assert [granted.task_id for granted in registered.grants] == [task_id]
+        assert [granted.task.task_id for granted in registered.grants] == [task_id]
         await database.run(lambda c: c.execute(RESTS))  # so that nobody else gets the slot
         settled = await database.run(
             lambda c: settle_attempt.settle(c, task_id, attempt, End(Outcome.DEREGISTERED, "gone"), actor="test")

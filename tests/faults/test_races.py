@@ -83,7 +83,7 @@ LATE_RESULT = [{"attempt": 1, "kind": "result"}]
 
 
 async def test_a_result_that_waits_behind_the_timeout_is_late(api, make_node, stack, temporal):
-    put = await running(api, await make_node("race_timeout", [701]), 701, maxRetries=0)
+    put = await running(api, await make_node("race_timeout", [960]), 960, maxRetries=0)
     async with held(stack) as timeout:
         assert await settle(timeout.connection, put, Outcome.TIMED_OUT) is not None
         result = asyncio.create_task(api.succeed(put, {}, code=400))
@@ -99,7 +99,7 @@ async def test_a_result_that_waits_behind_the_timeout_is_late(api, make_node, st
 
 
 async def test_two_equal_results_at_once_are_both_answered_200(api, make_node, stack):
-    put = await running(api, await make_node("race_equal", [702]), 702)
+    put = await running(api, await make_node("race_equal", [961]), 961)
     async with held(stack) as lock:
         await lock.lock_node("race_equal")
         results = [asyncio.create_task(api.succeed(put, {"n": 1})) for _ in range(2)]
@@ -112,7 +112,7 @@ async def test_two_equal_results_at_once_are_both_answered_200(api, make_node, s
 
 
 async def test_of_two_different_results_at_once_the_first_counts(api, make_node, stack):
-    put = await running(api, await make_node("race_different", [703]), 703)
+    put = await running(api, await make_node("race_different", [962]), 962)
     async with held(stack) as lock:
         await lock.lock_node("race_different")
         first = asyncio.create_task(api.succeed(put, {"n": 1}))
@@ -127,7 +127,7 @@ async def test_of_two_different_results_at_once_the_first_counts(api, make_node,
 
 
 async def test_the_rescuer_first_makes_the_result_late(api, make_node, stack, temporal):
-    put = await running(api, await make_node("race_rescued", [704]), 704)
+    put = await running(api, await make_node("race_rescued", [963]), 963)
     async with held(stack) as rescuer:
         assert await settle(rescuer.connection, put, Outcome.LOST) is not None
         result = asyncio.create_task(api.succeed(put, {}, code=400))
@@ -136,7 +136,7 @@ async def test_the_rescuer_first_makes_the_result_late(api, make_node, stack, te
         await result
     assert await late(stack, put.task_id) == LATE_RESULT
     await tell(temporal, put.task_id)
-    heir = await make_node("race_rescued_2", [704])
+    heir = await make_node("race_rescued_2", [963])
     await api.ask("DELETE", "/gpus/race_rescued")
     again = await heir.next_put(SLOW)
     await api.succeed(again, {"n": 2})
@@ -145,7 +145,7 @@ async def test_the_rescuer_first_makes_the_result_late(api, make_node, stack, te
 
 
 async def test_the_result_first_leaves_the_rescuer_nothing(api, make_node, stack, database):
-    put = await running(api, await make_node("race_in_time", [705]), 705)
+    put = await running(api, await make_node("race_in_time", [964]), 964)
     assert await database.run(lambda c: attempt_queries.open_on(c, "race_in_time"))  # the rescuer has read it
     async with held(stack) as lock:
         await lock.lock_node("race_in_time")
@@ -162,7 +162,7 @@ async def test_the_result_first_leaves_the_rescuer_nothing(api, make_node, stack
 
 
 async def test_a_beat_that_crosses_the_fault_does_not_bring_the_node_back(api, make_node, stack, database):
-    await make_node("race_beat", [706], beats=False)
+    await make_node("race_beat", [965], beats=False)
     await database.run(lambda c: node_transitions.go_offline(c, "race_beat"))
     before = (await api.get("/gpus/race_beat"))["lastHeartbeat"]
     async with held(stack) as fault:
@@ -177,12 +177,12 @@ async def test_a_beat_that_crosses_the_fault_does_not_bring_the_node_back(api, m
 
 
 async def test_a_claim_that_waits_behind_the_deregistration_gets_nothing(api, make_node, stack, temporal):
-    node = await make_node("race_gone", [707], beats=False)
+    node = await make_node("race_gone", [966], beats=False)
     async with held(stack) as lock:
         await lock.lock_node("race_gone")
         deregistration = asyncio.create_task(api.ask("DELETE", "/gpus/race_gone"))
         await lock.until_waiting(DEREGISTERS)
-        task_id = await api.create(707)
+        task_id = await api.create(966)
         await lock.until_waiting(DEREGISTERS, CLAIMS)
         await lock.commit()
         await deregistration
@@ -195,16 +195,16 @@ async def test_a_claim_that_waits_behind_the_deregistration_gets_nothing(api, ma
     await eventually(waits)
     assert await select(stack, "SELECT FROM attempts WHERE task_id = %s", task_id) == []
     assert node.puts.empty()
-    heir = await make_node("race_gone_2", [707])
+    heir = await make_node("race_gone_2", [966])
     await api.succeed(await heir.next_put(), {})
     await api.until(task_id, "COMPLETED")
 
 
 async def test_a_claim_that_waits_behind_the_drain_gets_nothing(api, make_node, stack):
-    node = await make_node("race_drain", [717], beats=False)
+    node = await make_node("race_drain", [973], beats=False)
     async with held(stack) as drain:
         assert await node_state.drain(drain.connection, "race_drain", Drain("ops", "fan"))
-        task_id = await api.create(717)
+        task_id = await api.create(973)
         await drain.until_waiting(CLAIMS)
         await drain.commit()
 
@@ -226,7 +226,7 @@ async def test_a_priority_that_waits_behind_a_claim_is_refused(api, make_node, s
         await claim.lock_node("race_priority")
         await claim.connection.execute(drains._UNDRAIN, {"gpu_id": "race_priority"})
         (granted,) = await assign.assign(claim.connection, "race_priority")  # as a task of another type does
-        assert granted.task_id == task_id
+        assert granted.task.task_id == task_id
         change = asyncio.create_task(api.ask("PATCH", f"/tasks/{task_id}", json={"priority": 3}, code=400))
         await claim.until_waiting(CHANGES_PRIORITY)
         await claim.commit()
@@ -236,7 +236,7 @@ async def test_a_priority_that_waits_behind_a_claim_is_refused(api, make_node, s
 
 
 async def test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late(api, make_node, stack, temporal):
-    put = await running(api, await make_node("race_due", [718]), 718)
+    put = await running(api, await make_node("race_due", [974]), 974)
     async with held(stack) as leader:
         await node_state.drain(leader.connection, "race_due", Drain("ops", "fan", datetime.now(UTC)))
         assert (await node_state.hand_back(leader.connection, "race_due")).closed
@@ -245,7 +245,7 @@ async def test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late(api, 
         await leader.commit()
         await result
     assert await late(stack, put.task_id) == LATE_RESULT
-    heir = await make_node("race_due_2", [718])
+    heir = await make_node("race_due_2", [974])
     await tell(temporal, put.task_id)
     await api.succeed(await heir.next_put(SLOW), {})
     assert (await api.until(put.task_id, "COMPLETED"))["retryCount"] == 0
@@ -253,11 +253,11 @@ async def test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late(api, 
 
 
 async def test_a_result_that_waits_behind_the_registration_of_another_host_is_late(api, make_node, stack, temporal):
-    put = await running(api, await make_node("race_moved", [708]), 708)
+    put = await running(api, await make_node("race_moved", [967]), 967)
     elsewhere = await make_node("race_moved_host", [999], beats=False)
     (before,) = await select(stack, "SELECT epoch, lineage FROM gpus WHERE gpu_id = 'race_moved'")
     node = Registration(
-        "race_moved", "h2", None, "127.0.0.1", elsewhere.port, [708], "NORMAL", "1", 1, {}, None, before["lineage"]
+        "race_moved", "h2", None, "127.0.0.1", elsewhere.port, [967], "NORMAL", "1", 1, {}, None, before["lineage"]
     )
     async with held(stack) as registration:
         await node_state.register(registration.connection, node)
@@ -276,9 +276,9 @@ async def test_a_result_that_waits_behind_the_registration_of_another_host_is_la
 
 
 async def test_a_dispatch_that_lands_after_the_fault_is_late(api, make_node, stack):
-    node = await make_node("race_dispatch", [709])
+    node = await make_node("race_dispatch", [968])
     node.hold = asyncio.Event()
-    task_id = await api.create(709)
+    task_id = await api.create(968)
     put = await node.next_put()  # and no answer to it yet
     await api.post("/gpus/race_dispatch/fault?reason=fan")
 
@@ -291,7 +291,7 @@ async def test_a_dispatch_that_lands_after_the_fault_is_late(api, make_node, sta
     node.hold.set()
     await api.succeed(put, {}, code=400)
     assert await late(stack, task_id) == LATE_RESULT
-    heir = await make_node("race_dispatch_2", [709])
+    heir = await make_node("race_dispatch_2", [968])
     await api.succeed(await heir.next_put(SLOW), {})
     task = await api.until(task_id, "COMPLETED")
     assert (task["gpuId"], task["retryCount"]) == ("race_dispatch_2", 0)
@@ -299,7 +299,7 @@ async def test_a_dispatch_that_lands_after_the_fault_is_late(api, make_node, sta
 
 
 async def test_the_offline_timer_that_waits_behind_recover_does_nothing(api, make_node, stack, database):
-    await make_node("race_timer", [710], beats=False)
+    await make_node("race_timer", [975], beats=False)
     await api.post("/gpus/race_timer/fault?reason=fan")
     async with held(stack) as recovery:
         await recovery.connection.execute(AGED, {"gpu_id": "race_timer"})  # silent, but for the recovery

@@ -77,7 +77,7 @@ SEEN_OFTEN = 12
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of the whole run. Times of honest tasks, from creation to end, are p50 and p99 in seconds."""
+    """The verdict on the whole run. Times of honest tasks, from creation to end, are p50 and p99 in seconds."""
 
     sound_faulty: list[str]
     sound_rested: dict[str, int]  # how often, by node and cause
@@ -92,7 +92,7 @@ class Verdict:
 
 
 async def read(url: str, sound: Sequence[str], bad: Sequence[str], joined_at: float) -> Verdict:
-    """From the database at `url`; the bad nodes joined at `joined_at` (s since 1970)."""
+    """Read the database at `url`; the bad nodes joined at `joined_at` (s since 1970)."""
     async with await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection:
 
         async def rows(statement: str, **values: Any) -> list[dict[str, Any]]:

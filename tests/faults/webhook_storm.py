@@ -24,6 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from infra.db.ops import event_log
 from infra.db.session import Database
+from tests.begun import begun
 from tests.conftest import Api, eventually, frontend, stack_settings
 from tests.receiver import HANG, RESET, Got, Receiver
 from workers.stack.stack import Stack
@@ -37,12 +38,12 @@ MOODS = ((500, 0.15), (RESET, 0.1), (302, 0.05), (503, 0.05), (HANG, 0.01))
 TRIES = (0.2, 0.5, 1, *(2,) * 60)
 AT_ONCE = 20
 WITHIN_S = 200.0
-"""After the last kill."""
+"""Seconds after the last kill."""
 
 
 @dataclass
 class Storm:
-    """What has come of it."""
+    """The results of a storm."""
 
     seed: int
     secret: str = ""
@@ -134,7 +135,7 @@ async def run(ends: int, kills: int, every_s: float, seed: int = 1) -> dict[str,
     """The figures. Raises AssertionError if an end is missing, changed, or has another id."""
     storm = Storm(seed)
     with tempfile.TemporaryDirectory() as folder:
-        settings = stack_settings(Path(folder), webhook_retries=TRIES)
+        settings = stack_settings(begun(Path(folder)), webhook_retries=TRIES)
         async with (
             Receiver(choose=storm.choose) as receiver,
             Stack(settings, nodes=0) as stack,

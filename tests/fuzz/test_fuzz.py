@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.begun import begun
 from tests.conftest import stack_settings
 from workers.stack.stack import Stack
 
@@ -18,13 +19,14 @@ HERE = Path(__file__).parent
 LINKS = 25
 """The least number of the 58 kinds of steps from an answer to the next request that one of the walks takes."""
 SEEDS = range(1, 9)
-"""Of the walks. One ends early where a repetition is answered otherwise, since the API has a state: 22 to 39 links."""
+"""Seeds of the walks. One ends early where a repetition is answered otherwise, since the API has a state: 22 to 39
+links."""
 
 
 @pytest.fixture(scope="module")
 async def spoilt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack with a node that works: its types, 2 and 3, are those of the document's samples."""
-    settings = stack_settings(tmp_path_factory.mktemp("fuzz"), node_networks="127.0.0.0/8")
+    settings = stack_settings(begun(tmp_path_factory.mktemp("fuzz")), node_networks="127.0.0.0/8")
     async with Stack(settings, nodes=1) as stack:
         yield stack
 

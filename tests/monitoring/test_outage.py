@@ -31,18 +31,22 @@ scrape_configs:
     static_configs: [{{targets: ["{target}"]}}]
 """
 SOONER = ((r"for: \w+", "for: 1s"), (r"\[(10m|1h)\]", "[20s]"), ("> 900", "> 1"), ("> 10$", "> 2"))
-"""What makes the rules quick."""
+"""Replacements that make the rules quick."""
 ENDED = """
     SELECT task_type::text AS type, COALESCE(end_reason, status) AS end_reason, count(*) AS n FROM tasks
      WHERE completed_at IS NOT NULL GROUP BY 1, 2"""
 USED = """
     SELECT CASE outcome WHEN 'SUCCEEDED' THEN 'useful' WHEN 'REJECTED' THEN 'failed' ELSE 'lost' END AS kind,
-           sum(round(extract(epoch FROM closed_at - accepted_at) * 1000))::float8 / 1000 AS s
-      FROM attempts WHERE closed_at IS NOT NULL AND accepted_at IS NOT NULL GROUP BY 1"""
+           sum(round(extract(epoch FROM closed_at - COALESCE(accepted_at, claimed_at)) * 1000))::float8 / 1000 AS s
+      FROM attempts a
+     WHERE closed_at IS NOT NULL AND EXISTS (SELECT FROM task_events e WHERE e.task_id = a.task_id
+           AND e.attempt = a.attempt AND e.from_status = 'PROCESSING' AND e.to_status <> 'PROCESSING')
+     GROUP BY 1"""
+"""A report may come before the acceptance is recorded."""
 
 
 class Prometheus:
-    """Somebody else's Prometheus."""
+    """A Prometheus that is not ours."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http

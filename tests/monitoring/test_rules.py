@@ -52,7 +52,7 @@ def test_the_metrics_are_as_prometheus_wants_them() -> None:
 
 
 def expressions() -> list[str]:
-    """Those of the dashboard, for all types and a range of a minute."""
+    """The dashboard's expressions, for all types and a range of a minute."""
     panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
     found = [target["expr"] for panel in panels for target in panel["targets"]]
     return [one.replace("$type", ".*").replace("$__rate_interval", "1m") for one in found]

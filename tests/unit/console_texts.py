@@ -19,7 +19,7 @@ OPTIONS = {"trimmed": "true", "newstyle_gettext": "true", "extensions": "jinja2.
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
 
 _NOT_SAID = (r"{#.*?#}", r"{% trans.*?{% endtrans %}", r"{%.*?%}", r"{{.*?}}", r"<(code|kbd|title)\b.*?</\1>")
-"""What is translated, or is nothing in a language."""
+"""Parts of a template that are translated already, or belong to no language."""
 
 
 def found() -> Catalog:
@@ -34,7 +34,7 @@ def found() -> Catalog:
 
 
 def translated(language: str) -> Catalog:
-    """What is translated."""
+    """The catalog of a language's translations."""
     with (texts.FOLDER / f"{language}.po").open("rb") as file:
         return read_po(file, locale=language)
 

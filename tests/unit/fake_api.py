@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Call:
-    """What came."""
+    """A call that arrived."""
 
     method: str
     path: str

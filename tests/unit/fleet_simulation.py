@@ -35,7 +35,7 @@ from workflows.domain.task import TaskStatus
 Ends = tuple[Outcome, str, float]
 """How an attempt ends: its outcome, the reason, and after how many seconds."""
 Work = Callable[[random.Random], Ends | None]
-"""The outcome that an input forces on every node; None if it depends on the node alone."""
+"""The outcome that an input forces on every node; None if it depends only on the node."""
 Behaviour = Callable[[random.Random], Ends | None]
 """The outcome that a node gives every input; None if it does what the input demands."""
 
@@ -319,7 +319,7 @@ def honest(fleet: Fleet) -> list[SimulatedTask]:
 
 
 def p99_s(tasks: Iterable[SimulatedTask]) -> float:
-    """From creation to end."""
+    """The time from creation to end."""
     took = sorted(task.ended_at - task.created_at for task in tasks)
     return took[int(0.99 * len(took))]
 
@@ -342,7 +342,7 @@ BAD: dict[str, Behaviour] = {
 Mix = Mapping[tuple[str, Work], float]
 """The shares of flows and their work."""
 LOAD = 0.5
-"""Of the sound nodes' capacity."""
+"""The load as a share of the sound nodes' capacity."""
 
 
 def fleet_of(size: int, mix: Mix, *, bad: Behaviour | None, tasks: int, seed: int) -> Fleet:

@@ -10,9 +10,9 @@ from typing import Any
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from api.http import protocol
+from api.http import small_reads
 from api.http.connections import Limits
-from api.http.protocol import SmallReads
+from api.http.small_reads import SmallReads
 
 
 def answers(raw: bytes) -> list[tuple[int, bytes]]:
@@ -30,7 +30,7 @@ def answers(raw: bytes) -> list[tuple[int, bytes]]:
 
 def maker(app: Any, state: ServerState | None = None, **limits: Any) -> Callable[[], SmallReads]:
     """Makes the protocols of one process."""
-    config, make = Config(app, ws="none", log_config=None), protocol.serving(Limits(**limits))
+    config, make = Config(app, ws="none", log_config=None), small_reads.serving(Limits(**limits))
     return lambda: make(config=config, server_state=state or ServerState(), app_state={})
 
 

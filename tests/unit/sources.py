@@ -15,7 +15,7 @@ _PIECE = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""As Python 3.11 reads them, in a quarter of the time that `tokenize` takes."""
+"""Comments and strings as Python 3.11 reads them, in a quarter of the time that `tokenize` takes."""
 
 
 def pieces(source: str, *kinds: str) -> Iterator[tuple[int, str]]:

@@ -35,7 +35,7 @@ class NoDatabase:
 
 
 class Told:
-    """What happens to the messages: what is sent, and noted."""
+    """A record of the messages that are sent and noted."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []

@@ -125,7 +125,7 @@ async def test_one_connection_carries_many_requests_and_bodies_stay_as_they_are(
 
 
 async def test_an_offered_upgrade_is_ignored(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """As `curl --http2` offers one."""
+    """`curl --http2` offers one."""
     offer = FAULT.replace(
         b"\r\n\r\n", b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n"
     )

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.temporal.notifications import Notifications
 from tests.contract import PREFIX
 from tests.unit.whole_api import ask, client, document
+from workflows.notifications import Notifications
 
 DOCUMENT = document()
 CANARY = "zq9-canary"

@@ -1,4 +1,4 @@
-"""What a bulk call must not be: without saying which tasks, or saying it in words that nobody knows."""
+"""Bulk calls that are refused: without a filter, or with unknown words in it."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ async def test_a_retry_has_no_reason() -> None:
 
 @pytest.mark.parametrize("body", [{"filter": {"all": True}}, {"filter": {"createdAfter": 1}}, {"ids": MANY[:1000]}])
 async def test_what_is_right_passes(body: dict[str, Any]) -> None:
-    """As far as the database, which is away."""
+    """The filter comes as far as the database, which is away."""
     assert (await ask("admin", "POST", "/tasks/cancel", json=body)).status_code == 503

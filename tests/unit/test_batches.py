@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from infra.db.transactions.create_batch import key_of, where
-from infra.temporal.notifications import Notifications
 from tests.unit.whole_api import client
+from workflows.notifications import Notifications
 
 TASK = {"taskType": 2, "userId": "user_001", "app": "a", "payload": "{}", "timeout": 1000, "maxRetries": 0}
 WITHOUT_TYPE = {key: value for key, value in TASK.items() if key != "taskType"}

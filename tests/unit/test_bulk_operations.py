@@ -14,7 +14,7 @@ from activities.operations import BUSY_PAUSE, PAGES_AT_ONCE, OperationSteps
 from api.http.errors import TooManyRequests
 from api.routes import operations as routes
 from api.schemas.operations import BulkCancel, BulkRetry
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.transactions.begin_operation import MOST_RUNNING
 from infra.settings import Settings
 from workflows.domain.operation import State
@@ -51,7 +51,7 @@ async def test_the_workflow_is_started_after_the_answer() -> None:
 
 
 async def test_a_worker_keeps_places_for_other_work() -> None:
-    """What finds no place waits in Temporal, and not in one of the worker's."""
+    """A page that finds no place waits in Temporal, and not in one of the worker's places."""
     goes_on = asyncio.Event()
     steps = OperationSteps(MagicMock(), AsyncMock(), MagicMock(), Settings())
     steps._next_page = lambda _: goes_on.wait()  # type: ignore[assignment,method-assign,return-value]

@@ -39,7 +39,7 @@ JSON = st.recursive(
         (b"9" * 5_000, None, ""),
         (json.dumps({"reason": "x" * 10_000}).encode(), None, "x" * MAX_REASON),
         (b'{"epoch": 3}', 3, ""),
-        (b'{"epoch": 3, "reason": "said by the version before"}', 3, "said by the version before"),
+        (b'{"epoch": 3, "reason": "said by the previous version"}', 3, "said by the previous version"),
         (b'{"epoch": null, "reason": "ECC"}', None, "ECC"),
         (b'{"epoch": true}', None, ""),
         (b'{"epoch": "3"}', None, ""),

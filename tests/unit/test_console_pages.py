@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -12,9 +13,10 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from starlette.datastructures import QueryParams
 
-from api.console import alert_words, rendering
+from api.console import alert_words, charts, rendering
 from api.console.page import Asked, Page
 from api.console.pages import alerts, audit, fleet, node, now, queue, system, task, tasks, webhook
+from api.console.pages.now import Seen
 from api.console.texts import LANGUAGES
 from api.routes import access
 from infra.db.attempts.of_node import NodeAttempt
@@ -23,7 +25,7 @@ from infra.db.nodes.fleet import FleetNode, HeldSlot
 from infra.db.nodes.queries import GoneNode, Node
 from infra.db.ops import alerts as stored
 from infra.db.ops.alerts import Alert, NewAlert
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
 from infra.db.ops.sizes import Size
@@ -32,7 +34,7 @@ from infra.db.slots.capacity import Capacity, Nodes
 from infra.db.slots.usage import Slots
 from infra.db.tasks.queries import Owner, Task
 from infra.db.tasks.timeline import Event
-from infra.db.tasks.waits import Minute, Wait
+from infra.db.tasks.waits import Minute, MinuteOfOwner, Wait
 from infra.settings import Settings
 from workflows.domain.health import Health
 from workflows.domain.role import Role
@@ -46,13 +48,14 @@ WORDS = [
     "{{ 1234567 * 2 }}",
 ]
 WAIT = Wait(2, 1.0, 2.0)
+SETTINGS = Settings(task_types={2: {"name": "<b>image</b>"}})
 VOID = {"input", "br", "meta", "link", "rect", "use", "circle", "line", "path"}
 ISOLATED = {"bdi", "option", "code", "title"}
 """Elements that keep the direction of their text to themselves."""
 
 
 def asked(answers: list[Any], path: dict[str, str] | None = None, query: str = "", language: str = "en") -> Asked:
-    context = MagicMock(settings=Settings(task_types={2: {"name": "<b>image</b>"}}))
+    context = MagicMock(settings=SETTINGS)
     context.database.run = AsyncMock(side_effect=list(answers))
     context.database.single = AsyncMock(return_value=[Minute(AT.replace(second=0, microsecond=0), 12, 3)])
     context.beats.last = AsyncMock(return_value={})
@@ -128,7 +131,7 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
     attempt = NodeAttempt(word, 2, 1, AT, AT + timedelta(minutes=4), "FAILED", word, 9, 2, word, None)
     check(await html_of(node.PAGE, asked([(node_of(word), AT, [attempt])], {"gpu_id": word}, language=language)))
     first = Oldest(2, word, AT - timedelta(minutes=9), 540.0)
-    read = (state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
+    read = Seen(state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
     check(await html_of(now.PAGE, asked([read], language=language)))
     check(await html_of(system.PAGE, asked([(state(), None, [Size(word, 5, 6)], 7)], language=language)))
 
@@ -156,7 +159,7 @@ async def test_an_empty_log_is_not_a_filter_that_matches_nothing(monkeypatch: py
     for query, title in (("", "Nothing here"), ("owner=o", "No entry matches"), ("before=1", "No older entry")):
         one = asked([], query=query)
         monkeypatch.setattr(one.context.database, "single", AsyncMock(return_value=[]))
-        assert f"<h3>{title}</h3>" in await html_of(audit.PAGE, one)
+        assert f'<p class="strong">{title}</p>' in await html_of(audit.PAGE, one)
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -183,7 +186,7 @@ async def skeleton_of(page: Page, one: Asked) -> str:
 
 
 async def test_numbers_and_time_leave_the_skeleton_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else everybody who looks fetches the whole page at each change."""
+    """Otherwise every viewer fetches the whole page at each change."""
     found: dict[str, set[str]] = defaultdict(set)
     hook = MagicMock(webhook_id="w", events=[], url="u", owner="o", state="ACTIVE", disabled_because=None)
     monkeypatch.setattr(webhook, "check_owner", AsyncMock(return_value=hook))
@@ -237,7 +240,7 @@ async def test_a_total_that_is_not_counted_to_its_end_is_not_a_number(found: int
 
 
 async def test_the_call_that_creates_a_task_goes_to_this_api() -> None:
-    for page, one in ((now.PAGE, asked([((state(), {}, {}, {}, {}, Slots(0, 0), [], 0))])),):
+    for page, one in ((now.PAGE, asked([Seen(state(), {}, {}, {}, {}, Slots(0, 0), [], 0)])),):
         one.context.settings = Settings(public_url="https://gpus.example:8443")
         assert "POST https://gpus.example:8443/api/v2/tasks" in await html_of(page, one)
 
@@ -248,7 +251,7 @@ def sentence_in(text: str) -> str:
 
 async def test_the_first_sentence_is_made_of_data() -> None:
     first = Oldest(2, "task_1", AT, 541.0)
-    read: tuple[Any, ...] = (state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), [], 0)
+    read = Seen(state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), [], 0)
     text = await html_of(now.PAGE, asked([read]))
     assert 'href="/console/queue?taskType=2">9 tasks' in text
     assert sentence_in(text) == (
@@ -280,7 +283,7 @@ async def test_all_is_well_only_if_health_says_so() -> None:
         working = gpus["ACTIVE"] - draining
         slots = {2: Slots(working, 0)} if working else {}
         counts = {(2, "QUEUED"): queued}
-        read: tuple[Any, ...] = (one, counts, {2: WAIT}, {}, slots, Slots(working, 0), [], len(alerts_))
+        read = Seen(one, counts, {2: WAIT}, {}, slots, Slots(working, 0), [], len(alerts_))
         found = sentence_in(await html_of(now.PAGE, asked([read])))
         is_well = found.startswith(("Now All well", "Now No node yet"))
         assert not is_well or (one.levels.system is Health.HEALTHY and not alerts_), (found, one)
@@ -288,6 +291,38 @@ async def test_all_is_well_only_if_health_says_so() -> None:
     assert "Now 1 warning is open." in said
     assert "Now Every active node is draining." in said
     assert "Now More than 100 tasks wait for each node." in said
+
+
+def of_user(kinds: dict[tuple[int, str], int], failed: int = 0, slots: int = 4) -> Asked:
+    one = asked([])
+    context: Any = one.context
+    caller = Caller("key_1", Role.USER, "ada", "key_1")
+    minutes = [MinuteOfOwner(charts.last_hour()[-2], 12, failed, [])]
+    first = [[MagicMock()] for _, status in kinds if status == "QUEUED"]
+    context.database.single = AsyncMock(side_effect=[kinds, *first, minutes])
+    nodes = Nodes(5, 0 if slots else 5, 0, 1, 1, 1, 0, 1, 0, slots, 0)
+    context.forecast.of = AsyncMock(return_value=Capacity(nodes, [2], [], 1.0))
+    return replace(one, caller=caller)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "failed", "slots", "said"),
+    [
+        ({}, 0, 4, "All well: none of your tasks waits or runs."),
+        ({(2, "QUEUED"): 3}, 0, 4, "All well: 0 of your tasks running, 3 waiting: all slots for this type are taken."),
+        ({(2, "QUEUED"): 3}, 0, 0, "3 tasks of type 2 wait: no node runs this type."),
+        ({(2, "PROCESSING"): 1}, 2, 4, "2 of your tasks have failed in the last hour."),
+    ],
+)
+async def test_a_user_reads_in_a_sentence_what_is_wrong_and_why_tasks_wait(
+    monkeypatch: pytest.MonkeyPatch, kinds: dict[tuple[int, str], int], failed: int, slots: int, said: str
+) -> None:
+    row = queue.Row(MagicMock(task_id="t", task_type=2), 3, True, (5.0, 9.0), "", None)
+    monkeypatch.setattr(queue, "rows", AsyncMock(return_value=[row]))
+    text = await html_of(now.PAGE, of_user(kinds, failed, slots))
+    assert sentence_in(text) == f"Now {said}"
+    assert "/console/nodes" not in text
+    assert "/console/fleet" not in text
 
 
 def test_every_kind_of_alert_has_its_words() -> None:

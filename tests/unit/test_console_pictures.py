@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from api.console import charts, pictures, timeline
+from api.console import answers, charts, pictures, timeline
 from api.console.charts import Bars
 from api.http.errors import NotFound
 from api.routes import access
@@ -46,7 +46,7 @@ async def test_a_picture_is_one_of_the_input_or_of_the_result(
         return json.dumps({"image": f"data:image/png;base64,{b64encode(content).decode()}"})
 
     task = MagicMock(payload=picture(b"in"), result=picture(b"out"))
-    monkeypatch.setattr(pictures, "caller_in", lambda _: MagicMock(role=Role.USER))
+    monkeypatch.setattr(answers, "caller_in", lambda _: MagicMock(role=Role.USER))
     monkeypatch.setattr(access, "read_task", AsyncMock(return_value=task))
     request = MagicMock(path_params={"task_id": "t", "document": document, "number": 0})
     if found is None:

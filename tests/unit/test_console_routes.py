@@ -1,4 +1,4 @@
-"""What a browser may follow, and for how long."""
+"""Links that a browser may follow, and for how long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from api.console.live import STILL_S, Screen, Screens
 from api.console.page import EVERYBODY, Asked, Page
 from api.console.pages import PAGES
 from api.http.errors import BadRequest, NotFound, TooManyRequests
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.events.allowance import Allowance
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.role import Role

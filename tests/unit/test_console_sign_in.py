@@ -16,7 +16,7 @@ from api.http import body
 from api.middleware.authentication import Authentication
 from api.middleware.methods import HeadAsGet
 from api.middleware.rate_limit import LocalBuckets
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.settings import Settings
 from workflows.domain.role import Role
 

@@ -26,7 +26,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def data_dir() -> Iterator[DataDir]:
-    """In a folder whose path is short enough for sockets, however the tests are run."""
+    """A folder whose path is short enough for sockets, however the tests are run."""
     with tempfile.TemporaryDirectory(prefix="d") as folder:
         yield DataDir.create(Path(folder) / "data")
 
@@ -47,8 +47,6 @@ def test_sockets_of_a_long_data_directory_live_in_a_short_folder_of_our_own(tmp_
     sockets = DataDir.create(long).sockets
     assert len(str(sockets)) <= LONGEST_SOCKET_FOLDER
     assert sockets == DataDir.create(long).sockets != DataDir.create(tmp_path / ("y" * 100)).sockets
-    for folder in (sockets, DataDir.create(tmp_path / ("y" * 100)).sockets):
-        folder.rmdir()
 
 
 @pytest.mark.parametrize(
@@ -61,8 +59,6 @@ def test_sockets_of_a_harmful_path_live_in_a_folder_of_plain_letters(tmp_path: P
     url = make_url(embedded.postgres_url(data_dir))
     assert url.query["host"] == str(data_dir.sockets / "postgres")
     assert parse_url(redis.url(data_dir))["path"] == str(data_dir.sockets / "redis.sock")
-    if name != "-x":
-        data_dir.sockets.rmdir()
 
 
 def test_the_folder_of_sockets_is_the_same_in_every_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,15 +66,20 @@ def test_the_folder_of_sockets_is_the_same_in_every_shell(tmp_path: Path, monkey
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     assert DataDir.create(tmp_path / "a b").sockets == first
-    first.rmdir()
 
 
-def test_the_folder_of_sockets_goes_with_the_lock(tmp_path: Path) -> None:
+def test_the_folder_of_sockets_comes_and_goes_with_the_lock(tmp_path: Path) -> None:
     data_dir = DataDir.create(tmp_path / "a b")
     for _ in range(2):
+        assert not data_dir.sockets.exists()
         with data_dir.locked():
             (data_dir.sockets / "postgres").mkdir()
-        assert not data_dir.sockets.exists()
+            assert mode(data_dir.sockets) == mode(data_dir.root)
+            DataDir.create(data_dir.root)  # by a second process, which finds the lock taken
+            with pytest.raises(DataDirInUse), data_dir.locked():
+                pass
+            assert (data_dir.sockets / "postgres").exists()
+    assert not data_dir.sockets.exists()
 
 
 def test_no_file_name_of_the_data_directory_is_part_of_an_argument_that_is_taken_for_a_url(tmp_path: Path) -> None:
@@ -86,7 +87,6 @@ def test_no_file_name_of_the_data_directory_is_part_of_an_argument_that_is_taken
     part = temporal.part(data_dir, 1, 2, "default")
     assert part.cwd == data_dir.root
     assert not [word for word in part.argv[1:] if str(tmp_path) in word]
-    data_dir.sockets.rmdir()
 
 
 def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
@@ -157,12 +157,15 @@ def test_a_start_needs_room(
 
 def test_a_socket_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 100)
-    sockets = DataDir.create(long).sockets
-    sockets.rmdir()
-    sockets.symlink_to(tmp_path)
-    with pytest.raises(DataDirError, match="somebody else's"):
-        DataDir.create(long)
-    sockets.unlink()
+    data_dir = DataDir.create(long)
+    data_dir.sockets.symlink_to(tmp_path)
+    try:
+        with pytest.raises(DataDirError, match="belongs to another user"):
+            DataDir.create(long)
+        with pytest.raises(DataDirError, match="belongs to another user"), data_dir.locked():
+            pass
+    finally:
+        data_dir.sockets.unlink(missing_ok=True)
 
 
 def test_the_lock_is_held_once_and_let_go(data_dir: DataDir) -> None:

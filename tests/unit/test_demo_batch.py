@@ -31,7 +31,7 @@ def test_samples_are_the_same_each_time(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
-    """Of a demo with pictures of its own."""
+    """Jobs of a demo with pictures of its own."""
     return batch.make_batch(tmp_path_factory.mktemp("demo"), None, print)
 
 

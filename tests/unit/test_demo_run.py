@@ -14,7 +14,7 @@ from workers import cli
 def test_a_folder_that_no_task_can_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a\udcff"
     assert cli.main(["demo", "--out", str(out)]) == 1
-    assert "is no UTF-8: choose another --out" in capsys.readouterr().out
+    assert "is not: choose another --out" in capsys.readouterr().out
     assert not out.exists()
 
 

@@ -6,16 +6,18 @@ import asyncio
 import io
 import re
 import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
+from gpu_orchestrator_client import AsyncClient, Event, Node, Progress, Status, Submitted, Task
 from workers.demo import show
 from workers.demo.batch import TILE_TYPE, Job
 from workers.demo.board import Board
-from workers.demo.client import Orchestrator, Record
 from workers.demo.report import Outcome, print_table, print_verdict, write_results
 from workers.demo.tracked import Tracked
 from workers.stack.stack import Stack
@@ -23,12 +25,32 @@ from workers.stack.stack import Stack
 NODES = ("gpu_001", "gpu_002")
 
 
+def listed(task_id: str, **more: Any) -> Task:
+    """A task as it is listed; times in Unix milliseconds."""
+    return Task.model_construct(
+        **{
+            "task_id": task_id,
+            "status": Status.QUEUED,
+            "result": None,
+            "error_message": None,
+            "gpu_id": None,
+            "completed_at": None,
+            "created_at": moment(0),
+            **more,
+        }
+    )
+
+
+def moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
 class FakeSystem:
     """Two nodes with one slot each; every look is one step; what ran on a killed node is queued again."""
 
     def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
-        self.story: dict[str, list[Record]] = {}
+        self.listed: dict[str, Task] = {}
+        self.starts: list[Event] = []
         self.killed: str | None = None
         self.name = ""
 
@@ -40,40 +62,48 @@ class FakeSystem:
         assert number == signal.SIGKILL
         self.killed = self.name
 
-    async def active_nodes(self) -> set[str]:
-        return set(NODES)
+    async def nodes(self) -> list[Node]:
+        return [Node(gpu_id=one, status="ACTIVE") for one in NODES]
 
-    async def create(self, job: Job) -> Record:
-        number = len(self.records) + 1
+    async def submit(self, task_type: int, payload: Any, **more: Any) -> Submitted:
+        number = len(self.listed) + 1
         task_id = f"task_{number}"
-        self.records[task_id] = {"taskId": task_id, "status": "QUEUED", "gpuId": None, "createdAt": 0}
-        self.story[task_id] = []
-        return {"taskId": task_id, "displayId": number}
+        self.listed[task_id] = listed(task_id)
+        return Submitted(task_id=task_id, display_id=number, status=Status.QUEUED)
 
-    async def tasks(self) -> dict[str, Record]:
-        for task_id, record in self.records.items():
-            if record["status"] == "PROCESSING" and record["gpuId"] == self.killed:
-                record |= {"status": "QUEUED", "gpuId": None}
-            elif record["status"] == "PROCESSING":
-                record |= {"status": "COMPLETED", "completedAt": 2500}
-            elif record["status"] == "QUEUED" and (free := self._free()):
-                record |= {"status": "PROCESSING", "gpuId": free}
-                story = self.story[task_id]
-                story.append({"seq": len(story), "attempt": len(story) + 1, "gpuId": free})
-        return {task_id: dict(record) for task_id, record in self.records.items()}
+    async def tasks(self) -> AsyncIterator[Task]:
+        for task_id, task in self.listed.items():
+            if task.status is Status.PROCESSING and task.gpu_id == self.killed:
+                self._change(task, status=Status.QUEUED, gpu_id=None)
+            elif task.status is Status.PROCESSING:
+                self._change(task, status=Status.COMPLETED, completed_at=moment(2500))
+            elif task.status is Status.QUEUED and (free := self._free()):
+                self._change(task, status=Status.PROCESSING, gpu_id=free)
+                attempt = 1 + sum(start.task_id == task_id for start in self.starts)
+                self.starts.append(started(task_id, attempt, free))
+        for task in self.listed.values():
+            yield task
 
-    async def progress(self, task_id: str) -> int:
-        return 50
+    async def progress(self, task_id: str) -> Progress:
+        return Progress(task_id=task_id, status=Status.PROCESSING, progress=50)
 
-    async def events(self, task_id: str) -> list[Record]:
-        return self.story[task_id]
+    async def events(self) -> AsyncIterator[Event]:
+        yield Event(id="evt_0", type="node.registered", time=0, gpu_id=NODES[0])
+        for start in self.starts:
+            yield start
 
-    async def result(self, task_id: str) -> Record:
-        return {}
+    def _change(self, task: Task, **to: Any) -> None:
+        self.listed[task.task_id] = task.model_copy(update=to)
 
     def _free(self) -> str | None:
-        busy = {record["gpuId"] for record in self.records.values() if record["status"] == "PROCESSING"}
+        busy = {task.gpu_id for task in self.listed.values() if task.status is Status.PROCESSING}
         return next((node for node in NODES if node not in busy and node != self.killed), None)
+
+
+def started(task_id: str, attempt: int, gpu_id: str) -> Event:
+    return Event(
+        id=f"evt_{attempt}", type="task.started", time=0, task_id=task_id, gpu_id=gpu_id, data={"attempt": attempt}
+    )
 
 
 @pytest.fixture
@@ -85,7 +115,7 @@ async def perform(system: FakeSystem, console: Console, jobs: int = 12) -> Outco
     board = Board(console, NODES)
     work = [Job(TILE_TYPE, {"x": 0, "y": number}, Path(f"{number}.png"), (1, 1)) for number in range(jobs)]
     with board:
-        return await show.Show(cast(Stack, system), cast(Orchestrator, system), board, NODES).perform(work)
+        return await show.Show(cast(Stack, system), cast(AsyncClient, system), board, NODES).perform(work)
 
 
 @pytest.fixture(autouse=True)
@@ -130,14 +160,31 @@ async def test_a_task_that_does_not_end_fails_the_demo(console: Console, monkeyp
 
 def test_nodes_are_remembered_without_events() -> None:
     task = Tracked("task_1", 1, Job(TILE_TYPE, {"x": 0, "y": 0}, Path("t.png"), (1, 1)))
-    assert task.see({"status": "PROCESSING", "gpuId": "gpu_002"})
-    assert not task.see({"status": "PROCESSING", "gpuId": "gpu_002"})
-    assert not task.see({"status": "QUEUED", "gpuId": None})
-    task.see({"status": "COMPLETED", "gpuId": "gpu_001", "createdAt": 1000, "completedAt": 3500})
+    assert task.see(listed("task_1", status=Status.PROCESSING, gpu_id="gpu_002"))
+    assert not task.see(listed("task_1", status=Status.PROCESSING, gpu_id="gpu_002"))
+    assert not task.see(listed("task_1"))
+    end = {"status": Status.COMPLETED, "created_at": moment(1000), "completed_at": moment(3500)}
+    task.see(listed("task_1", gpu_id="gpu_001", **end))
     task.recall([])
     assert (task.nodes, task.attempts, task.seconds) == (["gpu_002", "gpu_001"], 2, 2.5)
     assert task.moved_off("gpu_002")
     assert not task.moved_off("gpu_001")
+
+
+def test_nodes_that_polling_has_missed_are_recalled() -> None:
+    task = Tracked("task_1", 1, Job(TILE_TYPE, {"x": 0, "y": 0}, Path("t.png"), (1, 1)))
+    task.see(listed("task_1", status=Status.COMPLETED, gpu_id="gpu_001"))
+    starts = [started("task_1", number, node) for number, node in enumerate(["gpu_002", "gpu_002", "gpu_001"], 1)]
+    task.recall([Event(id="evt_0", type="task.created", time=0, task_id="task_1"), *starts])
+    assert (task.nodes, task.attempts) == (["gpu_002", "gpu_001"], 3)
+
+
+async def test_a_task_that_is_not_there_any_more_is_lost(console: Console) -> None:
+    system = FakeSystem()
+    fake = show.Show(cast(Stack, system), cast(AsyncClient, system), Board(console, NODES), NODES)
+    task = Tracked("task_9", 9, Job(TILE_TYPE, {"x": 0, "y": 0}, Path("t.png"), (1, 1)))
+    await fake._check([task])
+    assert (task.status, task.problem) == ("LOST", "LOST")
 
 
 @pytest.mark.parametrize("width", [40, 59, 60, 61, 80, 120, 200, 250])

@@ -1,20 +1,20 @@
-"""Whose failures they are, by what else happened."""
+"""Verdicts on failures, by what else happened."""
 
 from __future__ import annotations
 
 import pytest
 
 from workflows.domain.attempt import Outcome
-from workflows.domain.failure_verdict import Evidence, Verdict, judge
-from workflows.domain.fault_attribution import Record
+from workflows.domain.failure_verdict import Evidence, Verdict, judge, suspect
+from workflows.domain.fault_attribution import Comparison, Record, is_outlier
 
-GOOD = Record(50, 0)
+KIND = (1, "app:a")
 
 
 def evidence(by_node, tasks, *, alike=0, done=0, attributed=99, outcome=Outcome.FAILED, **records):
-    return Evidence(
-        outcome, by_node, tasks, alike, done, attributed, {name: Record(*one) for name, one in records.items()}
-    )
+    own = Record(*records.pop(suspect(by_node)))
+    peers = {(1, name): Record(*one) for name, one in records.items()}
+    return Evidence(outcome, by_node, tasks, alike, done, attributed, Comparison({KIND: own}, peers))
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,18 @@ def test_a_verdict_names_the_node_and_what_the_others_did():
     assert (found.verdict, found.gpu_id, found.own, found.others) == (
         Verdict.NODE, "b", Record(7, 7), Record(50, 1)
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "peers"),
+    [
+        (Record(20, 9), {KIND: Record(200, 0)}),
+        (Record(20, 9), {KIND: Record(200, 90)}),
+        (Record(20, 9), {(1, "app:b"): Record(200, 0)}),  # nobody else has that work
+        (Record(11, 0, lost=9), {KIND: Record(200, 0)}),  # nobody has completed what it failed
+    ],
+)
+def test_a_node_that_fails_less_than_half_is_at_fault_where_containment_says_so(own, peers):
+    compared = Comparison({KIND: own}, peers)
+    found = judge(Evidence(Outcome.FAILED, {"a": 9, "b": 1}, 10, 0, 0, 9, compared))
+    assert (found.verdict is Verdict.NODE) is compared.is_outlier is is_outlier(compared.own, compared.peers)

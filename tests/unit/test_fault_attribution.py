@@ -17,6 +17,7 @@ from workflows.domain.fault_attribution import (
     has_room,
     is_nodes_failure,
     is_outlier,
+    signature,
 )
 from workflows.domain.node_record import NodeRecord, RestCause
 from workflows.domain.retry import History, Verdict, judge
@@ -37,11 +38,30 @@ def failed(gpu_id: str, reason: str | None = "boom", outcome: Outcome = Outcome.
         ("segfault at 0x7f3a12 in pid 48213", "segfault at 0x55B0 in pid 9120", True),
         ("a\n  b", "a b", True),
         ("exit status 1", "exit status 137", False),
+        ("CUDA error 1234", "CUDA error 5678", False),
+        ("no loss in step 12", "no loss in step 13", True),
+        ("at x " * 200 + "in y", "at x " * 200 + "in z", False),
         (None, "", True),
     ],
 )
 def test_failures_are_alike_by_their_reason(one, other, alike):
     assert (failed("a", one).way == failed("b", other).way) is alike
+
+
+@pytest.mark.parametrize(
+    ("reason", "without"),
+    [
+        ("CUDA error 700 at 0x7f30 in task_0ab12c, step 3/50", "CUDA error 700 at # in #, step #/#"),
+        ("out of memory: 12345 MiB  of 24576", "out of memory: # MiB of #"),
+        ("exit code 137", "exit code 137"),
+        ("errno=28 on /tmp/x9", "errno=28 on /tmp/x#"),
+        ("took 3.25 s, error 0x1f", "took # s, error #"),
+        ("id 0b4e8c1e-8a1f-4c0e-9f55-000000000001 is gone", "id # is gone"),
+        ("gpu_07 deadbeef decade1 facade", "gpu_# deadbeef decade# facade"),
+    ],
+)
+def test_a_signature_is_without_numbers_and_ids(reason, without):
+    assert signature(reason) == without
 
 
 def test_timeouts_are_alike_whatever_was_said_and_never_like_a_failure():

@@ -144,8 +144,8 @@ def test_an_allowance_counts_by_lineage_and_in_all():
     allowance.take("b", None)
     with pytest.raises(Spent):
         allowance.take("c", None)
-    first.give_back()
-    first.give_back()
+    first.close()
+    first.close()
     allowance.take("a", 2)
 
 

@@ -15,7 +15,7 @@ from api.middleware.byte_limit import STEP, ByteLimit
 from api.middleware.in_flight import AT_ONCE, InFlight, turn_of
 from infra.cache import AT_ONCE as CALLS_AT_ONCE
 from infra.cache import Cache
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.json.off_loop import OffLoop, lineage
 from infra.resilience.token_bucket import Rate
 from infra.settings import Settings
@@ -112,7 +112,7 @@ async def test_who_operates_it_has_no_bound(role: Role) -> None:
 
 
 async def test_bodies_in_chunks_are_charged_when_they_begin() -> None:
-    """As many as the bytes of their role admit are held open; what was not sent is given back."""
+    """The bytes of their role bound how many are held open; what was not sent is given back."""
     app = App()
     limited = ByteLimit(app, Cache(None), Settings())
     held = [call(limited, "u", headers=CHUNKED, body=[b"x", b"y"]) for _ in range(100)]
@@ -147,7 +147,7 @@ async def test_the_lineages_take_turns_on_the_thread() -> None:
 
 
 class SlowRedis:
-    """Of which only the scripts are asked."""
+    """A Redis that runs nothing but scripts."""
 
     def __init__(self) -> None:
         self.asked = self.most = 0

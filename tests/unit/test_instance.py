@@ -14,7 +14,7 @@ from workers.serving.instance import AT_LEAST_S, AT_MOST_S, Instance
 
 
 async def test_a_long_turn_leaves_a_shorter_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else what is due waits for the turn and the whole pause."""
+    """Otherwise what is due waits for the turn and the whole pause."""
     now_s, turns_s, slept_s = 0.0, iter([0.2, 1.0, 30.0]), []
 
     async def turn() -> None:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from infra.db.queue.joining import Fronts, Joins, Pools, Queues, _Head
+from infra.db.queue.joining import Front, Fronts, Joins, Pools, Queues
 
 T = TypeVar("T")
 
 POOL = range(64)
-WAITING = [_Head(task_type, 0, float(rank)) for task_type in POOL for rank in range(31)]
+WAITING = [Front(0, float(rank), rank, task_type) for task_type in POOL for rank in range(31)]
 
 
 def quickest(work: Callable[[], T]) -> tuple[float, T]:
@@ -60,7 +60,7 @@ def test_a_flow_is_one_over_pools_that_share_a_type() -> None:
 def test_more_tasks_may_wait_where_a_front_was_cut() -> None:
     pools = Pools()
     pool = pools.number([1, 2])
-    fronts = Fronts([_Head(1, 0, 0.0), _Head(1, 0, 5.0), _Head(2, 0, 1.0)], pools, 2)
+    fronts = Fronts([Front(0, 0.0, 1, 1), Front(0, 5.0, 2, 1), Front(0, 1.0, 3, 2)], pools, 2)
     joins = Joins(2, 0, "a", 1.0, pool)
     assert fronts.join(joins, 4.0) == (2, False)
     assert fronts.join(joins, 5.0) == (4, True)

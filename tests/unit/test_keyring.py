@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.db.ops import api_keys, keyring
-from infra.db.ops.api_keys import Caller, hash_key
+from infra.db.ops import callers, keyring
+from infra.db.ops.callers import Caller, hash_key
 from infra.db.ops.keyring import Keyring
 from tests.conftest import eventually
 from workflows.domain.role import Role
@@ -44,7 +44,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Keys:
         known = {hash_key(secret): Caller(secret, Role.USER, "u", "l") for secret in rows.live}
         return {hashed: known[hashed] for hashed in hashes if hashed in known}
 
-    monkeypatch.setattr(api_keys, "find_all", find_all)
+    monkeypatch.setattr(callers, "find_all", find_all)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads, and which callers may."""
+"""Samples that Prometheus reads, and the callers that may."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def a_fleet(tasks: dict[tuple[int, str], int], oldest_s: dict[int, float] | None
 
 
 def samples(shown: Fleet) -> dict[str, float]:
-    """Of each series, its value."""
+    """The value of each series."""
     found = {}
     for family in text_string_to_metric_families(exposition.text(shown.families()).decode()):
         for one in family.samples:

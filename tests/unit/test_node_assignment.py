@@ -104,7 +104,7 @@ def test_malformed_bodies_name_the_field(body: Any, field: str) -> None:
 
 
 def test_an_input_of_many_lines_is_handed_on_in_one() -> None:
-    """As it was written: a line is a job for a handler."""
+    """The input stays as it was written: a line is a job for a handler."""
     parsed = parse(b'{"input": {\n "x": [1e2,\n 0.10]}, "context": {"taskId": "t", "attempt": 1, "taskType": 2}}')
     assert parsed.input_json == '{"x":[1e2,0.10]}'
 

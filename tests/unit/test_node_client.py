@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from infra.nodes import client as module
+from infra.nodes import http as module
 from infra.nodes.address import NodeAddress
 from infra.nodes.address_policy import AllowList
 from infra.nodes.answer import MAX_ANSWER, Answer
-from infra.nodes.client import NodeClient, NodeUnreachable, OwnShortage
+from infra.nodes.client import NodeClient
+from infra.nodes.http import NodeUnreachable, OwnShortage
 from infra.nodes.own_services import OwnServices
 from infra.settings import Settings
 from workflows.domain.errors import ForbiddenAddress

@@ -135,7 +135,7 @@ def test_one_that_is_cut_off_is_no_result_nor_is_anything_before_it(
     lines=st.lists(st.text(st.sampled_from('[]{},:"a1 \\'), max_size=8), max_size=8),
 )
 def test_what_is_taken_is_a_document_of_whole_lines(lines: list[str]) -> None:
-    """Of any lines at all."""
+    """Holds for any lines at all."""
     try:
         found = last("\n".join(lines))
     except BadOutput:

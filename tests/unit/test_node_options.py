@@ -41,7 +41,7 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "docs/nodes.md"])
 def test_the_documented_commands_are_taken(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they are, with a key file where the line before them puts one."""
+    """The commands are taken as they are, with a key file where the line before them puts one."""
     monkeypatch.setenv("HOME", str(tmp_path))
     text = (Path(__file__).parents[2] / name).read_text(encoding="utf-8")
     commands = re.findall(r"^(?:\(umask 077;.* > (\S+)\)\n)?\S+ \S+/gpu-orchestrator node (.*)$", text, re.MULTILINE)
@@ -106,7 +106,7 @@ def test_the_key_is_read_from_a_file(tmp_path: Path) -> None:
         (b"key", 0o602, "others may read or write"),
         (b"", 0o600, "is missing"),
         (b"two words", 0o600, "visible ASCII"),
-        (b"\xff", 0o600, "holds no key"),
+        (b"\xff", 0o600, "has no key"),
         (None, 0o600, "cannot read"),
     ],
 )

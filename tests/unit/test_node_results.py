@@ -90,7 +90,7 @@ ENVELOPE = len('{"result":""}')
 
 @pytest.mark.parametrize("part", ["x", '\\"', "图", "\\\\n"])
 def test_the_largest_result_fills_a_report(part: str) -> None:
-    """As the agent writes it."""
+    """The agent writes the report itself."""
     escaped = len(json.dumps(part, ensure_ascii=False).encode()) - 2
     count, rest = divmod(MAX_REPORT - ENVELOPE - len('\\"\\"'), escaped)
     largest = f'"{part * count}{"x" * rest}"'

@@ -1,4 +1,4 @@
-"""In what order the notifications of a committed transaction are sent."""
+"""The order in which the notifications of a committed transaction are sent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway, connect
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import ClosedAttempt, Granted, NodeEvent, Notifications
 from infra.temporal.reachability import FAILURES
 from tests.conftest import eventually
 from workflows.messages import Grant, NodeSignal, TaskInput
+from workflows.notifications import ClosedAttempt, Granted, NodeEvent, Notifications
 
 GRANTS = [Granted(TaskInput("next", 1, "u", "a", 1, 1000, waits=True), Grant(1, "n"))]
 CLOSED = [ClosedAttempt("ended", 2), ClosedAttempt("other", 1)]
@@ -28,7 +28,7 @@ class Recording(TemporalGateway):
         self.heard = asyncio.Event()
 
     async def grant(self, one: Granted) -> None:
-        self.sent.append(f"grant {one.task_id}")
+        self.sent.append(f"grant {one.task.task_id}")
         await self.heard.wait()
 
     async def settled(self, task_id: str, attempt: int) -> None:

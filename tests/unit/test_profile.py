@@ -1,4 +1,4 @@
-"""Whose key is used, and which file is believed."""
+"""The key that is used, and the files that are trusted."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_a_file_of_another_user_is_refused(file: Path, monkeypatch: pytest.Monke
 
 def test_what_is_no_file_is_refused(file: Path) -> None:
     file.mkdir(parents=True)
-    with pytest.raises(NotSignedIn, match="no file"):
+    with pytest.raises(NotSignedIn, match="not a regular file"):
         profile.current()
     file.rmdir()
     os.mkfifo(file, 0o600)
-    with pytest.raises(NotSignedIn, match="no file"):
+    with pytest.raises(NotSignedIn, match="not a regular file"):
         profile.current()
 
 

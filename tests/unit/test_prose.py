@@ -14,7 +14,7 @@ import pytest
 from tests.unit.sources import COMMENT, pieces
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("workflows", "activities", "api", "infra", "workers", "tests")
+FOLDERS = ("workflows", "activities", "api", "infra", "workers", "clients", "tests")
 
 PHRASES = {
     r"\bso (?:many|long|much|few|often|soon|late|old)\b(?! as| that)": "say how many, how long; `limit`, `age_s`",
@@ -31,6 +31,10 @@ PHRASES = {
     r"\bwakes? nobody\b|\bnobody but who\b": "name the subject",
 }
 """Pattern → what to write instead."""
+HEADLESS = re.compile(
+    r"(?:What|Whose|Whoever|Those|Of|By|Until|And|As|At|Also|Else|For|From|Has|Nor|Or|With|Without)\b|It,|In one\b"
+)
+"""Beginnings of docstrings that are neither a noun phrase nor an imperative with its object."""
 OLD_WORDS = {
     r"\bedges?\b": "transition",
     r"\btold\b(?! apart)|\btells? (?:a|an|its|the|that|workflows?|people)\b": "notify, signal, send, report, print",
@@ -43,8 +47,12 @@ OLD_WORDS = {
     r"\bwrite-through\b": "write-behind",
     r"\bstanding\b": "state, status",
     r"\bat hand\b": "current",
+    r"\bwork(?:s|ed|ing)? off\b": "process, carry out",
+    r"\byet to come\b": "in the future",
+    r"\bso(?: that)? of (?:a|an|two)\b": "either … or …",
 }
 """Words of earlier versions for things that the glossary names otherwise → what to write instead."""
+SQL = re.compile(r"\b(?:SELECT|UPDATE|INSERT|DELETE|FROM|WHERE|CREATE|ALTER)\b|\w_\w")
 PICTURES = {"workers/demo/filters.py", "tests/unit/test_prose.py"}
 """Programs about pictures, which have edges."""
 
@@ -58,12 +66,23 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def names(path: Path) -> Iterator[str]:
-    """What a program's classes, functions and parameters are called."""
+    """The names of a program's classes, functions and parameters."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name
         elif isinstance(node, ast.arg):
             yield node.arg
+
+
+def messages(path: Path) -> Iterator[tuple[int, str]]:
+    """Sentences among a program's strings: logs, errors, texts of pages; no docstrings, no SQL."""
+    tree = ast.parse(path.read_text("utf-8"))
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or id(node) in bare:
+            continue
+        if " " in node.value.strip() and not SQL.search(node.value):
+            yield node.lineno, node.value
 
 
 def paragraphs(path: Path) -> Iterator[tuple[int, str]]:
@@ -77,7 +96,13 @@ def paragraphs(path: Path) -> Iterator[tuple[int, str]]:
 
 def read(path: Path) -> Iterator[tuple[int, str]]:
     return (
-        paragraphs(path) if path.suffix == ".md" else chain(docstrings(path), pieces(path.read_text("utf-8"), COMMENT))
+        paragraphs(path)
+        if path.suffix == ".md"
+        else chain(
+            docstrings(path),
+            pieces(path.read_text("utf-8"), COMMENT),
+            () if path.is_relative_to(ROOT / "tests") else messages(path),
+        )
     )
 
 
@@ -105,6 +130,16 @@ def test_nobody_writes(pattern: str) -> None:
     phrase = re.compile(pattern, re.IGNORECASE if pattern.islower() else 0)
     found = [f"{place}: {match[0]!r}" for place, text in texts() if (match := phrase.search(text))]
     assert not found, f"write instead: {PHRASES[pattern]}"
+
+
+def test_docstrings_have_a_head() -> None:
+    headless = [
+        f"{path.relative_to(ROOT)}:{line}: {text.strip().splitlines()[0]}"
+        for path in PROGRAMS
+        for line, text in docstrings(path)
+        if HEADLESS.match(text.strip())
+    ]
+    assert not headless, "begin with a noun phrase, or an imperative with its object"
 
 
 @pytest.mark.parametrize("pattern", OLD_WORDS)

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.db.queue.ranks import rank_of
+from infra.db.queue.joining import rank_of
 
 APPS = ("a", "b", "c")
 

@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from activities.retention import BUSY_REST, REST, RetentionSteps
+from activities.retention import BUSY_REST, REST, RUN_S, RetentionSteps
 from infra.db.session import DatabaseSilent
 from infra.settings import Settings
+from infra.temporal.schedules import RETENTION_INTERVAL_S
 
 LEFT = {"tasks": 5, "payloads": 0, "operations": 0, "events": 1, "deliveries": 3, "nodes": 2, "alerts": 1, "audit": 9}
 
@@ -36,7 +37,7 @@ class Rows:
 
 @pytest.fixture
 def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What was slept, as a multiple of a page's duration of one second."""
+    """The pauses, as multiples of a page's duration of one second."""
     slept: list[float] = []
     clock = iter(range(1000))
 
@@ -99,6 +100,10 @@ async def test_a_run_leaves_the_rest_to_the_next_one_and_starves_no_kind(rests: 
     assert rows.left["audit"]
     assert set(forgotten) == {"tasks", "events", "deliveries", "nodes", "alerts", "audit"}
     assert rests
+
+
+def test_a_run_ends_shortly_before_the_next_one_begins() -> None:
+    assert 0 < -RUN_S % RETENTION_INTERVAL_S <= RETENTION_INTERVAL_S / 10
 
 
 async def test_a_kind_that_fails_stops_no_other_one(rests: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Whose share a task takes: words that a caller chooses make none."""
+"""The share that a task takes: words that a caller chooses make none."""
 
 from __future__ import annotations
 

@@ -11,13 +11,15 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import short_work
 from activities.short_work import WAIT_S, ShortWork
-from infra.db.attempts.dispatch_order import Order
+from infra.db.attempts.dispatch_request import DispatchRequest
 
 ASKED = {"Prefer": f"wait={WAIT_S}"}
 
 
-def order(timeout_ms: int = 60_000) -> Order:
-    return Order("t", 1, "g", "token", "127.0.0.1", 9000, None, 2, "app", "user", None, timeout_ms, "{}", None)
+def a_request(timeout_ms: int = 60_000) -> DispatchRequest:
+    return DispatchRequest(
+        "t", 1, "g", "token", "127.0.0.1", 9000, None, 2, "app", "user", None, timeout_ms, "{}", None
+    )
 
 
 def dispatches(usual_s: float = 0.1) -> ShortWork:
@@ -28,7 +30,7 @@ async def preference(
     work: ShortWork, *, is_local: bool = True, asked_for_s_ago: float = 0.0, timeout_ms: int = 60_000
 ) -> dict[str, str]:
     async def step() -> dict[str, str]:
-        async with work.preference(order(timeout_ms)) as headers:
+        async with work.preference(a_request(timeout_ms)) as headers:
             return headers
 
     environment = ActivityEnvironment()
@@ -65,7 +67,7 @@ async def test_a_bounded_number_waits_at_once(monkeypatch: pytest.MonkeyPatch) -
     work = dispatches()
 
     async def while_another_waits() -> dict[str, str]:
-        async with work.preference(order()), work.preference(order()) as headers:
+        async with work.preference(a_request()), work.preference(a_request()) as headers:
             return headers
 
     environment = ActivityEnvironment()

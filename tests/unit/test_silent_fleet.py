@@ -1,7 +1,8 @@
-"""The alert of a silent fleet ends, whichever instance has raised it."""
+"""Silent nodes of a fleet: who is held, and for how long, and when the alert ends."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,28 @@ from infra.db.nodes import liveness
 from infra.db.ops import alert_ends, alerts
 from infra.settings import Settings
 from workers.leader.silent_nodes import SilentNodes
+from workflows.notifications import Notifications
+
+
+async def test_a_node_that_was_held_stays_held_while_the_others_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to three graces of its silence; one that falls silent alone is not held."""
+    signalled: list[str] = []
+    found = [liveness.SilentNodes([], ["a", "b", "c"], 9), liveness.SilentNodes([("c", 1), ("d", 1)], [], 9)]
+
+    async def run(_: object) -> Any:
+        return found[0] if len(found) == 1 else found.pop(0)
+
+    async def deliver(notifications: Notifications) -> None:
+        signalled.extend(one.gpu_id for one in notifications.nodes)
+
+    database, temporal = SimpleNamespace(run=run), SimpleNamespace(deliver=deliver)
+    silent = SilentNodes(cast(Any, database), cast(Any, temporal), Settings())
+    for _ in range(3):
+        await silent.find()
+    assert signalled == ["d"]
+    silent._held.expire(time.monotonic() + 2 * Settings().heartbeat_timeout)
+    await silent.find()
+    assert signalled == ["d", "c"]
 
 
 async def test_it_ends_also_after_the_leader_has_changed_twice(monkeypatch: pytest.MonkeyPatch) -> None:

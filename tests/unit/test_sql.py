@@ -22,14 +22,13 @@ AT_RUN_TIME = {
     ("ops/audit", "page"): "the conditions are values of _FILTERS",
     ("ops/audit", "before"): "the conditions are values of _FILTERS",
     ("tasks/transitions", "_moved"): "its callers give constants",
-    ("locks", "_release"): "its callers give constants",
     ("transactions/forget", "_each"): "its callers give constants",
     ("schema/revision", "_only"): "its callers give constants",
-    ("tasks/queries", "page"): "the conditions are values of infra.db.tasks.filters._CONDITIONS",
-    ("tasks/queries", "_kept_page"): "chooses between constants",
+    ("tasks/lists", "page"): "the conditions are values of infra.db.tasks.filters._CONDITIONS",
+    ("tasks/lists", "_kept_page"): "chooses between constants",
     ("tasks/operations", "matched"): "the conditions are values of infra.db.tasks.filters._CONDITIONS",
     ("tasks/operations", "page"): "the conditions are values of infra.db.tasks.filters._CONDITIONS",
-    ("repair/verify", "find"): "the checks are constants of infra.db.repair.invariants",
+    ("repair/verify", "find"): "the checks are constants of infra.db.repair",
 }
 """Functions that put a statement together while they serve a request, and why that is safe."""
 
@@ -90,3 +89,9 @@ def test_the_check_finds_what_it_looks_for(source: str) -> None:
 
 def test_every_advisory_lock_is_listed_in_one_module() -> None:
     assert [module.stem for module in MODULES if "advisory_xact_lock" in module.read_text("utf-8")] == ["locks"]
+
+
+def test_only_taking_its_locks_makes_a_release() -> None:
+    assert [path.name for path in sorted(DB.rglob("*.py")) if re.search(r"\bRelease\(", path.read_text())] == [
+        "locks.py"
+    ]

@@ -69,7 +69,7 @@ def test_a_key_that_was_replaced_is_forgotten(tmp_path: Path) -> None:
 async def test_a_start_says_whether_its_key_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
 ) -> None:
-    """By `run`, and when the stack is used as a context; the kept key stays where the configured one is dead."""
+    """Both `run` and the stack as a context say so; the kept key stays if the configured one is dead."""
 
     async def nothing(*_: object) -> None: ...
 

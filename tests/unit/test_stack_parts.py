@@ -17,7 +17,7 @@ from infra.data_dir.layout import DataDir
 from workers.stack import part as part_module
 from workers.stack.errors import PartFailed, StackError
 from workers.stack.part import Part, PartSpec
-from workers.stack.waiting import until
+from workers.waiting import until
 
 DEADLINE = 10.0  # s
 

@@ -81,7 +81,7 @@ async def test_one_that_cannot_be_helped_holds_up_no_other(around, monkeypatch, 
     monkeypatch.setattr(around, "run_node_anew", fails)
     await looked(StuckWorkflows(around, around, around))
     assert around.done == ["record", "end gpu-gpu_001", f"end {MONITOR.workflow_id}"]
-    assert "gpu-gpu_001 is stuck, and could not be helped" in caplog.text
+    assert "could not replace stuck workflow gpu-gpu_001" in caplog.text
 
 
 async def test_one_that_could_not_be_ended_is_tried_again_at_the_next_look(around, monkeypatch):

@@ -16,10 +16,10 @@ from workflows.domain import errors
 ROOT = Path(__file__).parents[2]
 CHINESE = re.compile("[\u4e00-\u9fff]")
 WRITERS = ("infra/db/transactions", "activities", "workers/leader", "infra/json")
-"""What writes the reasons of ends, and notes."""
+"""Programs that write the reasons of ends, and notes."""
 
 REFUSALS = {report.UNNAMED, retry_task._FORGOTTEN, *retry_task._OF_SECRET.values()}
-"""Constants that callers of the API see alone."""
+"""Constants that only callers of the API see."""
 
 
 def reasons() -> Iterator[tuple[str, str]]:

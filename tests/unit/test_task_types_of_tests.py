@@ -6,10 +6,12 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-FOLDERS = ("api", "e2e")
+FOLDERS = ("api", "e2e", "faults")
 NOBODYS = {999}
 """A type that no node ever serves."""
-_USED = re.compile(r"make_node\([^\n]*?\[([\d, ]+)\]|\.create\((\d+)|^\w*TYPE\w* = (\d+)$", re.MULTILINE)
+_USED = re.compile(
+    r"make_node\([^\n]*?\[([\d, ]+)\]|\.create\((\d+)|^(?:\w*TYPE\w*|[A-Z]+, [A-Z]+) = (\d{3}(?:, \d+)*)$", re.MULTILINE
+)
 
 
 def test_no_two_files_use_one_task_type() -> None:

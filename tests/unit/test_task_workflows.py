@@ -1,4 +1,4 @@
-"""In what order an API process starts the workflows of new tasks."""
+"""The order in which an API process starts the workflows of new tasks."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ async def starting() -> Starting:
 
 async def test_a_task_that_can_run_is_not_behind_those_that_wait(starting: Starting) -> None:
     for number in range(3):
-        starting.starter.start_later(task(f"waits-{number}"), None)
-    runs = asyncio.create_task(starting.starter.start(task("runs", waits=False)))
+        await starting.starter.start(task(f"waits-{number}"), None)
+    runs = asyncio.create_task(starting.starter.start(task("runs", waits=False), None))
     assert sorted(await starting.have_begun(2)) == ["runs", "waits-0"]
     starting.temporal.answers.set()
     await runs
@@ -60,22 +60,22 @@ async def test_a_task_that_can_run_is_not_behind_those_that_wait(starting: Start
 
 
 async def test_nobody_waits_for_the_start_of_a_task_that_waits(starting: Starting) -> None:
-    starting.starter.start_later(task("waits"), None)
+    await starting.starter.start(task("waits"), None)
     assert starting.started == []
     starting.temporal.answers.set()
     await eventually(lambda: started(starting, ["waits"]))
-    starting.starter.start_later(task("later"), None)
+    await starting.starter.start(task("later"), None)
     await eventually(lambda: started(starting, ["waits", "later"]))
 
 
 async def test_a_start_that_failed_stays_in_the_outbox(starting: Starting) -> None:
     starting.temporal.is_away = True
     starting.temporal.answers.set()
-    starting.starter.start_later(task("waits"), None)
-    await starting.starter.start(task("runs", waits=False))
+    await starting.starter.start(task("waits"), None)
+    await starting.starter.start(task("runs", waits=False), None)
     await starting.have_begun(2)
     starting.temporal.is_away = False
-    await starting.starter.start(task("next", waits=False))
+    await starting.starter.start(task("next", waits=False), None)
     assert starting.started == ["next"]
 
 

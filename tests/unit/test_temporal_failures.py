@@ -7,7 +7,7 @@ import pytest
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from infra.nodes.client import NodeUnreachable
+from infra.nodes.http import NodeUnreachable
 from infra.temporal.access import DATA_CONVERTER
 
 CANARY = "canary"
@@ -21,7 +21,7 @@ def nodes_answer() -> None:
 
 
 def while_handling() -> None:
-    """As `dispatch` raises: the cause is only the context."""
+    """Raise as `dispatch` does: the cause is only the context."""
     try:
         nodes_answer()
     except NodeUnreachable:

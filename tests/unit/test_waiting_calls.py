@@ -1,4 +1,4 @@
-"""What a `Prefer` header asks for (RFC 7240)."""
+"""Waits that a `Prefer` header asks for (RFC 7240)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from api.routes.waiting import wait_s
         (["return=minimal", 'wait="7"; x=y'], 7),
         (["wait=61"], 60),
         (["wait=999999"], 60),
+        (["wait=86400000"], 60),
         (["wait"], None),
         (["wait=-1"], None),
         (["wait=1.5"], None),

@@ -15,7 +15,7 @@ from tests.conftest import eventually
 
 
 class Resolver:
-    """In place of the machine's own one. Names that begin with `hangs` get their answer after `go`."""
+    """A stand-in for the machine's own resolver. Names that begin with `hangs` get their answer after `go`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

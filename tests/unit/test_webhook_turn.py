@@ -16,7 +16,7 @@ from infra.webhooks.sender import Answer, Trouble
 
 
 class Receivers:
-    """In place of the sender: by URL, an answer or an error. In place of the database: what is noted."""
+    """Stand-ins for the sender (by URL, an answer or an error) and for the database (what is noted)."""
 
     full_hosts: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from api.app import create_app
-from infra.db.ops.api_keys import Caller, hash_key
+from infra.db.ops.callers import Caller, hash_key
 from infra.db.ops.keyring import Keyring
 from workflows.domain.role import Role
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from workers.command import exits
 from workers.command.output import one_line
 from workers.command.spans import about, span
-
-ENDS = frozenset({"COMPLETED", "FAILED", "TIMEOUT"})
 
 
 class Update(NamedTuple):
@@ -21,7 +20,7 @@ class Update(NamedTuple):
 
 @dataclass
 class Course:
-    """What is known of a task; times in Unix milliseconds, durations in seconds."""
+    """The known state of a task; times in Unix milliseconds, durations in seconds."""
 
     task: Mapping[str, Any] = field(default_factory=dict)
     status: str = "QUEUED"
@@ -63,11 +62,11 @@ class Course:
     @property
     def has_ended(self) -> bool:
         """Whether the task has ended."""
-        return self.status in ENDS
+        return self.status in exits.ENDED
 
     @property
     def stage(self) -> tuple[str, int | None, str | None]:
-        """What has changed where a line of its own is due."""
+        """The state whose change gets a line of its own."""
         return self.status, self.attempt if self.status == "PROCESSING" else None, self.gpu_id
 
 

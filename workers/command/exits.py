@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 DONE = 0
-"""Of a watched task: COMPLETED."""
+"""The watched task is COMPLETED."""
 FAILED = 1
 """The watched task FAILED; of a bulk operation: tasks that it could not change."""
 USAGE = 2

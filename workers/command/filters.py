@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from gpu_orchestrator_client.commands import given
 from workers.arguments import ago, int64
 
 STATUSES = ("QUEUED", "PROCESSING", "COMPLETED", "FAILED", "TIMEOUT")
@@ -16,8 +17,8 @@ def add_filters(parser: ArgumentParser, statuses: tuple[str, ...] = STATUSES) ->
     """Add the options; their group."""
     chosen = parser.add_argument_group("which tasks; with several options those that fit all of them")
     chosen.add_argument("--status", type=str.upper, choices=statuses)
-    chosen.add_argument("--type", type=int64, metavar="N", help="of this taskType")
-    chosen.add_argument("--node", metavar="GPU_ID", help="on this node")
+    chosen.add_argument("--type", type=int64, metavar="N", help="tasks of this taskType")
+    chosen.add_argument("--node", metavar="GPU_ID", help="tasks on this node")
     chosen.add_argument("--app")
     chosen.add_argument("--user", metavar="USER_ID")
     chosen.add_argument("--group", metavar="GROUP_ID")
@@ -29,18 +30,17 @@ def add_filters(parser: ArgumentParser, statuses: tuple[str, ...] = STATUSES) ->
 
 def filter_of(args: Namespace) -> dict[str, Any]:
     """The filter as the API spells it, without what is not given."""
-    given = {
-        "status": args.status,
-        "taskType": args.type,
-        "gpuId": args.node,
-        "app": args.app,
-        "userId": args.user,
-        "groupId": args.group,
-        "endReason": args.end_reason,
-        "createdAfter": _ms(args.since),
-        "createdBefore": _ms(args.before),
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    return given(
+        status=args.status,
+        taskType=args.type,
+        gpuId=args.node,
+        app=args.app,
+        userId=args.user,
+        groupId=args.group,
+        endReason=args.end_reason,
+        createdAfter=_ms(args.since),
+        createdBefore=_ms(args.before),
+    )
 
 
 def _ms(when: timedelta | datetime | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What `top` shows: nodes, queue and events as a picture of the moment."""
+"""The picture that `top` shows: nodes, queue and events of the moment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BAR = 40
 
 @dataclass
 class Fleet:
-    """What was read last of each part, if anything was."""
+    """The last reading of each part, if there is one."""
 
     url: str
     metrics: Mapping[str, Any] = field(default_factory=dict)

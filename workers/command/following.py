@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 class View(Protocol):
     """Shows the course of a task while it is entered."""
 
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *error: object) -> None: ...
-    def show(self, update: Update, course: Course) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Show nothing that moves any more."""
+        return None
+
+    def show(self, update: Update, course: Course) -> None:
+        """Show a message, and where the task is after it."""
+
     def end(self, task: dict[str, Any]) -> None:
         """Show how it has ended, with its result; after it was left."""
 

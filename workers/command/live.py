@@ -13,25 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.command.course import Course, Update, end_of, remaining, state_of, waiting
+from workers.command.following import View
 from workers.command.output import one_line
 from workers.command.spans import now_ms, span
+from workers.command.tables import COLOURS
 from workers.command.views import write_result
 
-STYLES = {"COMPLETED": "green", "FAILED": "red", "TIMEOUT": "red"}
 WIDTH = 24
 """Columns of the bar, and the most of a node's name."""
 
 
-def console(*, stderr: bool = True) -> Console:
-    """A terminal that shows texts as they are."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-class LiveView:
+class LiveView(View):
     """The current step on a line that moves; finished steps stay above it."""
 
-    def __init__(self, on: Console | None = None) -> None:
-        self._console = on or console()
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)  # shows texts as they are
         self._course = Course()
         self._stage: tuple[object, ...] = ()
         self._spinner = Spinner("dots")
@@ -54,7 +50,7 @@ class LiveView:
         self._stage = course.stage
 
     def end(self, task: dict[str, Any]) -> None:
-        style = STYLES.get(str(task.get("status")), "")
+        style = COLOURS.get(str(task.get("status")), "")
         self._console.print(Text(f"  {end_of(task)}", style))
         write_result(task)
 

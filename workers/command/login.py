@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from gpu_orchestrator_client import naming
 from workers.command import exits, profile
-from workers.command.output import say, write_json
+from workers.command.output import say, show
 from workers.command.profile import NotSignedIn, Profile
 from workers.command.running import add_json, guarded
 
@@ -20,8 +20,8 @@ def configure(parser: ArgumentParser) -> None:
         f" which others could see. {naming.URL} and {naming.KEY} override what is kept."
     )
     parser.add_argument("url", metavar="URL", nargs="?", default=URL, help="default: %(default)s")
-    parser.add_argument("--user", metavar="USER_ID", help="of the tasks that `submit` creates")
-    parser.add_argument("--app", help="of the tasks that `submit` creates")
+    parser.add_argument("--user", metavar="USER_ID", help="the user of the tasks that `submit` creates")
+    parser.add_argument("--app", help="the app of the tasks that `submit` creates")
     add_json(parser)
 
 
@@ -57,8 +57,6 @@ def _login(chosen: Profile, args: Namespace) -> int:
         profile.write(chosen, file)
     except OSError as error:
         raise NotSignedIn(f"{file}: {error.strerror}") from None
-    if args.json:
-        write_json({"url": chosen.url, "profile": str(file)})
-    else:
-        say(f"signed in to {chosen.url}; the key is in {file}")
+    kept = {"url": chosen.url, "profile": str(file)}
+    show(kept, f"signed in to {chosen.url}; the key is in {file}", as_json=args.json)
     return exits.DONE

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workers.command import exits
 from workers.command.filters import add_filters, filter_of
 from workers.command.once import add_key, once
-from workers.command.output import asked, can_ask, say, write_json
-from workers.command.running import add_json
+from workers.command.output import asked, can_ask, say, show, write_json
+from workers.command.running import add_json, with_server
 from workers.command.tasks import newest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def add_choice(parser: ArgumentParser, statuses: tuple[str, ...]) -> _ArgumentGr
     """Add options for the tasks that a bulk operation is about; the group of the filters."""
     parser.add_argument("task_ids", metavar="TASK_ID", nargs="*")
     chosen = add_filters(parser, statuses)
-    parser.add_argument("--all", action="store_true", help="all that can be")
+    parser.add_argument("--all", action="store_true", help="all tasks that can be")
     parser.add_argument("--dry-run", action="store_true", help="only count them")
     parser.add_argument("-y", "--yes", action="store_true", help="don't ask")
     add_key(parser, "operation")
@@ -44,6 +44,16 @@ def choice_of(args: Namespace) -> dict[str, Any] | None:
     return {"filter": chosen or {"all": True}}
 
 
+def change(kind: str, one: Callable[[Server, Namespace], int], more: dict[str, str], args: Namespace) -> int:
+    """Cancel or retry: a single task by `one`, many with `more` for the API. The exit status."""
+    choice = choice_of(args)
+    if choice is None:
+        return exits.USAGE
+    if len(args.task_ids) == 1 and not args.dry_run:
+        return with_server(one)(args)
+    return with_server(lambda server, args: carry_out(server, kind, choice | more, args))(args)
+
+
 def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namespace) -> int:
     """Count, ask, begin, and wait. `kind` is `cancel` or `retry`. The exit status."""
     asks = "filter" in choice and not args.yes and can_ask()
@@ -51,7 +61,7 @@ def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namesp
         matched = server.post(f"/tasks/{kind}", {**choice, "dryRun": True})["matched"]
         among = "" if args.json and args.dry_run else _cancelled_among(server, kind, choice)
         if args.dry_run:
-            _show({"matched": matched}, f"{_tasks(matched)} would be {DONE_TO[kind]}{among}", args)
+            show({"matched": matched}, f"{_tasks(matched)} would be {DONE_TO[kind]}{among}", as_json=args.json)
             return exits.DONE
         is_nothing = not matched and args.idempotency_key is None  # with its key, it may be done already
         if is_nothing or not asked(f"{kind.capitalize()} {_tasks(matched)}{among}?"):
@@ -62,7 +72,7 @@ def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namesp
     except KeyboardInterrupt:
         text = f"\nit goes on in the background: {begun['operationId']}, {_tasks(begun['matched'])}"
         return _left(begun, text, args, exits.LEFT)
-    _show(ended, summary(kind, ended), args)
+    show(ended, summary(kind, ended), as_json=args.json)
     return exits.FAILED if ended["failed"] else exits.DONE
 
 
@@ -74,7 +84,7 @@ def _begin(server: Server, kind: str, choice: Mapping[str, Any], args: Namespace
 
 
 def _cancelled_among(server: Server, kind: str, choice: Mapping[str, Any]) -> str:
-    """A word about tasks that FAILED because somebody cancelled them: few mean those by a retry."""
+    """A word about tasks that FAILED because they were cancelled: few mean those by a retry."""
     chosen = choice.get("filter", {})
     if kind != "retry" or "endReason" in chosen or chosen.get("status") == "TIMEOUT" or not chosen:
         return ""
@@ -91,7 +101,7 @@ def _tasks(number: int) -> str:
 
 
 def summary(kind: str, operation: Mapping[str, Any]) -> str:
-    """What an operation has done."""
+    """The result of an operation in a sentence."""
     text = f"{operation['done']} of {_tasks(operation['matched'])} {DONE_TO[kind]}"
     return f"{text}, {operation['failed']} could not be" if operation["failed"] else text
 
@@ -110,10 +120,3 @@ def _left(value: Any, text: str, args: Namespace, status: int) -> int:
     if args.json:
         write_json(value)
     return status
-
-
-def _show(value: Any, text: str, args: Namespace) -> None:
-    if args.json:
-        write_json(value)
-    else:
-        say(text)

@@ -19,12 +19,9 @@ def configure(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(args: Namespace) -> int:
+@with_server
+def run(server: Server, args: Namespace) -> int:
     """0, or as `exits` says."""
-    return with_server(_list, args)
-
-
-def _list(server: Server, args: Namespace) -> int:
     rows, total = pages.read(server, "/gpus", {}, MOST, "gpuId")
     if args.json:
         write_json(rows)

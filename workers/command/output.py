@@ -1,4 +1,4 @@
-"""What the commands write: data to standard output, everything else to standard error."""
+"""Output of the commands: data to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, Any, TypeVar
+
+T = TypeVar("T")
 
 _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What a terminal obeys instead of showing it, but the end of a line."""
+"""Characters that a terminal obeys instead of showing them, except the end of a line."""
 
 
 def printable(text: str) -> str:
-    """A text of somebody else, as it can be shown on a terminal."""
+    """A foreign text, as it can be shown on a terminal."""
     return _UNSEEN.sub(
         lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text
     )
@@ -45,8 +47,16 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
     write(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
+def show(value: Any, text: str, *, as_json: bool) -> None:
+    """A value as JSON where that is asked for, else a line about it."""
+    if as_json:
+        write_json(value)
+    else:
+        say(text)
+
+
 def can_ask() -> bool:
-    """Whether somebody can be asked, also where the output goes elsewhere."""
+    """Whether the user can be asked, also where the output goes elsewhere."""
     with _keyboard() as keyboard:
         return keyboard is not None
 
@@ -62,31 +72,26 @@ def asked(question: str) -> bool:
     return answer.strip().lower() in {"y", "yes"}
 
 
-@contextmanager
-def _screen() -> Iterator[IO[str]]:
+def _screen() -> AbstractContextManager[IO[str]]:
     """Where a person reads: standard error, or the terminal if that goes elsewhere."""
-    if sys.stderr.isatty():
-        yield sys.stderr
-        return
-    try:
-        opened = os.open("/dev/tty", os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        yield sys.stderr
-        return
-    with os.fdopen(opened, "w", encoding="utf-8", errors="replace") as screen:
-        yield screen
+    return _terminal(sys.stderr, os.O_WRONLY, "w", otherwise=sys.stderr)
+
+
+def _keyboard() -> AbstractContextManager[IO[str] | None]:
+    """Where a person types: standard input, or the terminal behind a pipe. None if nobody does."""
+    return _terminal(sys.stdin, os.O_RDONLY, "r", otherwise=None)
 
 
 @contextmanager
-def _keyboard() -> Iterator[IO[str] | None]:
-    """Where a person types: standard input, or the terminal behind a pipe. None if nobody does."""
-    if sys.stdin is not None and sys.stdin.isatty():
-        yield sys.stdin
+def _terminal(stream: IO[str] | None, flags: int, mode: str, *, otherwise: T) -> Iterator[IO[str] | T]:
+    """A stream that is on a terminal, else the terminal itself, or what to take without one."""
+    if stream is not None and stream.isatty():
+        yield stream
         return
     try:
-        opened = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+        opened = os.open("/dev/tty", flags | os.O_CLOEXEC)
     except OSError:
-        yield None
+        yield otherwise
         return
-    with os.fdopen(opened, encoding="utf-8", errors="replace") as keyboard:
-        yield keyboard
+    with os.fdopen(opened, mode, encoding="utf-8", errors="replace") as terminal:
+        yield terminal

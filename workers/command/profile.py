@@ -49,7 +49,7 @@ def path() -> Path:
 
 
 def current() -> Profile:
-    """What the environment says, else the file. Raises NotSignedIn."""
+    """The profile from the environment, else from the file. Raises NotSignedIn."""
     url, key = os.environ.get(URL), os.environ.get(KEY)
     try:
         url, key = url and url_of(url), key and key_of(key)
@@ -61,7 +61,7 @@ def current() -> Profile:
     kept = read(path())
     if kept is None:
         missing = " and ".join(name for name, value in ((URL, url), (KEY, key)) if not value)
-        raise NotSignedIn(f"no server is known: gpu-orchestrator login URL, or set {missing}")
+        raise NotSignedIn(f"no server is configured: gpu-orchestrator login URL, or set {missing}")
     if url and url != kept.url:
         raise NotSignedIn(
             f"the kept key is for {kept.url}, not for {url}: set {KEY} too, or gpu-orchestrator login {url}"
@@ -91,7 +91,7 @@ def read(file: Path) -> Profile | None:
 
 def _check(file: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise NotSignedIn(f"{file} is no file: remove it, then gpu-orchestrator login")
+        raise NotSignedIn(f"{file} is not a regular file: remove it, then gpu-orchestrator login")
     if found.st_uid != os.geteuid():
         raise NotSignedIn(
             f"{file} belongs to another user (uid {found.st_uid}): remove it, then gpu-orchestrator login"
@@ -104,7 +104,7 @@ def _check(file: Path, found: os.stat_result) -> None:
 
 
 def write(profile: Profile, file: Path) -> None:
-    """Keep it, for its user alone. Raises OSError."""
+    """Keep it, readable only by its user. Raises OSError."""
     import tempfile
 
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

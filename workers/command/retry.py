@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from gpu_orchestrator_client.naming import path
 from workers.command import exits
-from workers.command.many import add_choice, carry_out, choice_of
+from workers.command.many import add_choice, change
 from workers.command.once import once
 from workers.command.output import say, write, write_json
-from workers.command.running import with_server
 
 if TYPE_CHECKING:
     from workers.command.server import Server
@@ -23,12 +22,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """0: they are created; else as `exits` says."""
-    choice = choice_of(args)
-    if choice is None:
-        return exits.USAGE
-    if len(args.task_ids) == 1 and not args.dry_run:
-        return with_server(_one, args)
-    return with_server(lambda server, args: carry_out(server, "retry", choice, args), args)
+    return change("retry", _one, {}, args)
 
 
 def _one(server: Server, args: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What all commands that call the API share: their options, a server, and error messages with what to do next."""
+"""The common parts of all commands that call the API: options, a server, error messages with advice."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, as the API gives it")
 
 
-def with_server(work: Callable[[Server, Namespace], int], args: Namespace) -> int:
-    """Run a command with the server of the environment or the profile. Its exit status."""
-    return guarded(lambda: work(_server(), args))
+def with_server(work: Callable[[Server, Namespace], int]) -> Callable[[Namespace], int]:
+    """A command with the server of the environment or the profile. It prints its errors; its exit status."""
+    return lambda args: guarded(lambda: work(_server(), args))
 
 
 def _server() -> Server:
@@ -80,7 +80,7 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def advice_for(error: OrchestratorError) -> str | None:
-    """What to do next, as far as that can be said."""
+    """Advice on what to do next, or None."""
     if isinstance(error, ApiError) and error.retry_after_s is not None:
         return f"try again in {error.retry_after_s:g} s"
     return next((text for kind, text in NEXT.items() if isinstance(error, kind)), None)

@@ -13,8 +13,8 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-from gpu_orchestrator_client.calls import REPEAT_FOR_S, call, error_of
-from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
+from gpu_orchestrator_client.calls import call, error_of
+from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, run
 from gpu_orchestrator_client.errors import BadAnswer, Unreachable
 from gpu_orchestrator_client.naming import BASE
 from gpu_orchestrator_client.streams import Stream, check_answer
@@ -58,17 +58,9 @@ class Server:
     `gpu_orchestrator_client.errors`.
     """
 
-    def __init__(
-        self,
-        profile: Profile,
-        say: Callable[[str], None],
-        repeat_for_s: float = REPEAT_FOR_S,
-        *,
-        once_within_s: float | None = None,
-    ) -> None:
+    def __init__(self, profile: Profile, say: Callable[[str], None], *, once_within_s: float | None = None) -> None:
         self.url = profile.url
         self._say = say
-        self._repeat_for_s = repeat_for_s
         self._once_within_s = once_within_s
         self._headers = {"Authorization": f"Bearer {profile.key}", "User-Agent": "gpu-orchestrator"}
         self._open = _opener(needs_tls=profile.url.startswith("https"), is_local=profile.is_local).open
@@ -89,10 +81,11 @@ class Server:
 
     def _ask(self, send: Send) -> tuple[Any, Mapping[str, str]]:
         if self._once_within_s is None:
-            steps = call(send, self._repeat_for_s)
+            steps = call(send)
         else:
             steps = call(replace(send, timeout_s=self._once_within_s), 0, least_tries=1)
-        reply = self._run(steps)
+        reply = run(steps, self._send, self._wait)
+        self._answered()
         try:
             return json.loads(reply.body)["data"], reply.headers
         except (ValueError, KeyError, TypeError):
@@ -115,20 +108,6 @@ class Server:
                 heard = _lost(error, time.monotonic() - began)
             if not stream.ended:
                 self._wait(heard, stream.pause_s(heard))
-
-    def _run(self, steps: Steps[T]) -> T:
-        heard: Heard = None
-        while True:
-            try:
-                command = steps.send(heard)
-            except StopIteration as end:
-                self._answered()
-                return end.value  # type: ignore[no-any-return]
-            if isinstance(command, Send):
-                heard = self._send(command)
-            else:
-                self._wait(heard, command.seconds)
-                heard = None
 
     def _send(self, send: Send) -> Reply | Lost:
         began = time.monotonic()

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from gpu_orchestrator_client.commands import given
 from gpu_orchestrator_client.errors import Forbidden
 from workers.arguments import duration, expiry, int64
 from workers.command import exits, profile
@@ -31,13 +32,13 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--user", metavar="USER_ID", help="default: that of the profile, or the account's name")
     parser.add_argument("--priority", type=int64, metavar="N", help="2 and more: VIP")
     parser.add_argument("--env")
-    parser.add_argument("--timeout", type=duration, metavar="10m", help="of each attempt")
+    parser.add_argument("--timeout", type=duration, metavar="10m", help="the time limit of each attempt")
     parser.add_argument("--max-retries", type=int64, metavar="N")
     parser.add_argument("--group", metavar="GROUP_ID")
-    parser.add_argument("--expires-in", type=duration, metavar="1h", help="ends if it has not started by then")
-    parser.add_argument("--deadline", type=expiry, metavar="2h|TIME", help="ends by then, running or not")
-    parser.add_argument("--max-wait", type=duration, metavar="30s", help="refused if it would wait longer")
-    parser.add_argument("--webhook", metavar="URL", help="gets its end")
+    parser.add_argument("--expires-in", type=duration, metavar="1h", help="the task ends if it has not started by then")
+    parser.add_argument("--deadline", type=expiry, metavar="2h|TIME", help="the task ends by then, running or not")
+    parser.add_argument("--max-wait", type=duration, metavar="30s", help="refuse the task if it would wait longer")
+    parser.add_argument("--webhook", metavar="URL", help="is sent the end of the task")
     add_key(parser, "task")
     add_json(parser)
 
@@ -70,27 +71,26 @@ def payload_of(name: str | None) -> str:
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def body_of(args: Namespace, payload: str, chosen: Profile) -> dict[str, Any]:
     """The body of POST /tasks, without what is not given."""
-    given = {
-        "taskType": args.type,
-        "userId": args.user or chosen.user or _account(),
-        "app": args.app or chosen.app or APP,
-        "payload": payload,
-        "priority": args.priority,
-        "env": args.env,
-        "timeout": _ms(args.timeout),
-        "maxRetries": args.max_retries,
-        "groupId": args.group,
-        "expiresIn": _ms(args.expires_in),
-        "deadline": None if args.deadline is None else round(args.deadline.timestamp() * 1000),
-        "maxWait": None if args.max_wait is None else round(args.max_wait.total_seconds()),
-        "webhook": args.webhook,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    return given(
+        taskType=args.type,
+        userId=args.user or chosen.user or _account(),
+        app=args.app or chosen.app or APP,
+        payload=payload,
+        priority=args.priority,
+        env=args.env,
+        timeout=_ms(args.timeout),
+        maxRetries=args.max_retries,
+        groupId=args.group,
+        expiresIn=_ms(args.expires_in),
+        deadline=None if args.deadline is None else round(args.deadline.timestamp() * 1000),
+        maxWait=None if args.max_wait is None else round(args.max_wait.total_seconds()),
+        webhook=args.webhook,
+    )
 
 
 def _account() -> str:

@@ -72,7 +72,7 @@ class Listing:
 
 
 def cell(text: object, style: str = "") -> Text:
-    """A text of somebody else, as a cell."""
+    """A foreign text, as a cell."""
     return Text(one_line("-" if text is None or text == "" else str(text)), style)
 
 

@@ -24,9 +24,10 @@ def configure(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(args: Namespace) -> int:
+@with_server
+def run(server: Server, args: Namespace) -> int:
     """0, or as `exits` says."""
-    return with_server(_one if args.task_id else _list, args)
+    return (_one if args.task_id else _list)(server, args)
 
 
 def _list(server: Server, args: Namespace) -> int:

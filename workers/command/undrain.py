@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpu_orchestrator_client.naming import path
 from workers.command import exits
-from workers.command.output import say, write_json
+from workers.command.output import show
 from workers.command.running import add_json, with_server
 
 if TYPE_CHECKING:
@@ -19,15 +19,9 @@ def configure(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(args: Namespace) -> int:
+@with_server
+def run(server: Server, args: Namespace) -> int:
     """0, or as `exits` says."""
-    return with_server(_undrain, args)
-
-
-def _undrain(server: Server, args: Namespace) -> int:
     message = server.post(path("gpus", args.gpu_id, "undrain"))
-    if args.json:
-        write_json({"gpuId": args.gpu_id, "message": message})
-    else:
-        say(f"{args.gpu_id}: {message}")
+    show({"gpuId": args.gpu_id, "message": message}, f"{args.gpu_id}: {message}", as_json=args.json)
     return exits.DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Self
+from typing import Any
 
 from workers.command.course import Course, Update, end_of, state_of
 from workers.command.following import View
@@ -26,14 +26,8 @@ def view_for(*, as_json: bool) -> View:
     return LineView()
 
 
-class JsonView:
+class JsonView(View):
     """A JSON value on each line of standard output: each message, and at last `end` with the task and its result."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     def show(self, update: Update, course: Course) -> None:
         if update.kind != "end":
@@ -43,17 +37,11 @@ class JsonView:
         write_json({"kind": "end", "data": task})
 
 
-class LineView:
+class LineView(View):
     """A line on standard error for each step, and the result on standard output."""
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     def show(self, update: Update, course: Course) -> None:
         step = (*course.stage, course.place, course.progress // STEP)

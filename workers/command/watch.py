@@ -16,12 +16,9 @@ def configure(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(args: Namespace) -> int:
+@with_server
+def run(server: Server, args: Namespace) -> int:
     """The task's exit status, as `exits` says."""
-    return with_server(_watch, args)
-
-
-def _watch(server: Server, args: Namespace) -> int:
     from workers.command.following import follow
     from workers.command.views import view_for
 

@@ -68,7 +68,7 @@ def _sources(folder: Path, images: Path | None, say: Callable[[str], None]) -> l
 
 
 def _copied(paths: Iterable[Path], folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Copies of those files that are pictures: the nodes read and write in the demo's folder alone.
+    """Copies of those files that are pictures: the nodes read and write only in the demo's folder.
 
     The copies have names of their own, since a file's name may be no text, or have several lines.
     """

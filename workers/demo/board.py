@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
@@ -27,18 +25,16 @@ class Board:
         self._nodes = nodes
         self._dead: set[str] = set()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._held = ExitStack()
         self._last = ""
 
     def __enter__(self) -> Self:
         if self._live:
-            self._held.enter_context(self._live)
+            self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._held.close()
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
 
     def say(self, text: str) -> None:
         """Add a line that stays, in rich markup."""

@@ -16,13 +16,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from rich.console import Console
 from rich.markup import escape
 
+from gpu_orchestrator_client import AsyncClient, OrchestratorError
 from infra.data_dir.errors import DataDirError
 from infra.data_dir.usable import explained, require_ours, shown
 from infra.json.strict_json import UNSTORABLE
 from infra.settings import Settings
 from workers.demo.batch import Job, make_batch
 from workers.demo.board import Board
-from workers.demo.client import Orchestrator
 from workers.demo.errors import DemoFailed
 from workers.demo.picture import compose
 from workers.demo.report import Outcome, print_table, print_verdict, write_results
@@ -32,6 +32,7 @@ from workers.stack.ports import free_port
 from workers.stack.programs import LocalNodes
 from workers.stack.run import Signals
 from workers.stack.stack import Stack
+from workers.waiting import unless
 
 NODES = ("gpu_001", "gpu_002", "gpu_003")
 HEARTBEAT_TIMEOUT = 12.0  # s; short, so that a killed node is missed soon
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             work = _fresh_work_folder(out)
         jobs = make_batch(work, args.images, lambda text: _say(console, text))
         status = asyncio.run(_demo(console, _settings(data_dir), jobs, out, work))
-    except (DemoFailed, StackError, DataDirError, OSError) as error:
+    except (DemoFailed, OrchestratorError, StackError, DataDirError, OSError) as error:
         console.print("[bold red]failed:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         status = 1
     if data_dir.is_dir() and (status == 1 or args.keep):
@@ -76,7 +77,7 @@ def _fresh_work_folder(out: Path) -> Path:
     """The folder of the tasks' files. Those of an earlier demo are removed, so that no old file can pass for a new
     one."""
     if UNSTORABLE.search(str(out)):
-        raise DemoFailed(f"tasks name their files, and {shown(out)} is no UTF-8: choose another --out")
+        raise DemoFailed(f"tasks name their files in UTF-8, which {shown(out)} is not: choose another --out")
     require_ours(out, "--out", ("work", *RESULTS))
     folder = out / "work"
     with suppress(FileNotFoundError):
@@ -88,7 +89,7 @@ def _fresh_work_folder(out: Path) -> Path:
 
 
 class _Chosen(Settings):
-    """Settings from arguments alone, without the environment."""
+    """Settings only from arguments, without the environment."""
 
     @classmethod
     def settings_customise_sources(
@@ -123,7 +124,7 @@ async def _demo(console: Console, settings: Settings, jobs: Sequence[Job], out: 
         outcomes.append(await _perform(console, stack, jobs))
 
     try:
-        if not await signals.unless_asked(whole()):
+        if not await unless(signals.asked, whole()):
             return INTERRUPTED
     finally:
         signals.on_second(stack.kill)
@@ -133,7 +134,7 @@ async def _demo(console: Console, settings: Settings, jobs: Sequence[Job], out: 
 
 async def _perform(console: Console, stack: Stack, jobs: Sequence[Job]) -> Outcome:
     key = stack.api_key.secret.get_secret_value()
-    async with Orchestrator(stack.api_url, key) as api:
+    async with AsyncClient(stack.api_url, key, app="demo", user_id="demo_user") as api:
         with Board(console, NODES) as board:
             return await Show(stack, api, board, NODES).perform(jobs)
 

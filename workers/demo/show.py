@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
+from gpu_orchestrator_client import AsyncClient, Event, Task
 from workers.demo.batch import Job
 from workers.demo.board import Board
 from workers.demo.check import problem
-from workers.demo.client import Orchestrator
 from workers.demo.errors import DemoFailed
 from workers.demo.report import Outcome
 from workers.demo.tracked import Tracked
@@ -26,7 +28,7 @@ STEP = 0.25  # s between two looks; much less than a task takes
 class Show:
     """One batch of jobs on one stack."""
 
-    def __init__(self, stack: Stack, api: Orchestrator, board: Board, nodes: Sequence[str]) -> None:
+    def __init__(self, stack: Stack, api: AsyncClient, board: Board, nodes: Sequence[str]) -> None:
         self._stack = stack
         self._api = api
         self._board = board
@@ -47,25 +49,25 @@ class Show:
 
     async def _nodes_registered(self) -> None:
         deadline = time.monotonic() + NODES_DEADLINE
-        while missing := self._nodes - await self._api.active_nodes():
+        while missing := self._nodes - {node.gpu_id for node in await self._api.nodes() if node.status == "ACTIVE"}:
             if time.monotonic() > deadline:
                 raise DemoFailed(f"not registered after {NODES_DEADLINE:g} s: {', '.join(sorted(missing))}")
             await asyncio.sleep(STEP)
 
     async def _create(self, job: Job) -> Tracked:
-        answer = await self._api.create(job)
-        return Tracked(answer["taskId"], answer["displayId"], job)
+        created = await self._api.submit(job.task_type, job.payload, priority=1, env="demo")
+        return Tracked(created.task_id, created.display_id, job)
 
     async def _look(self, tasks: Sequence[Tracked]) -> None:
         """Update every task, and kill the node at the first good moment."""
-        records = await self._api.tasks()
-        begun = [task for task in tasks if task.task_id in records and task.see(records[task.task_id])]
+        found = await self._listed()
+        begun = [task for task in tasks if task.task_id in found and task.see(found[task.task_id])]
         running = [task for task in tasks if task.status == "PROCESSING"]
         warm = sum(task.ended for task in tasks) >= WARM_UP
         if warm and not self._killed and any(task.gpu_id == VICTIM for task in begun):
             await self._kill(running)
         for task in running:
-            task.progress = await self._api.progress(task.task_id)
+            task.progress = (await self._api.progress(task.task_id)).progress
         self._board.show(tasks)
 
     async def _kill(self, running: Sequence[Tracked]) -> None:
@@ -77,10 +79,18 @@ class Show:
         self._board.say(f"[bold red]killed {VICTIM}[/] (SIGKILL) with {len(hit)} of its tasks running")
 
     async def _check(self, tasks: Sequence[Tracked]) -> None:
-        records = await self._api.tasks()
+        found, story = await self._listed(), defaultdict[str | None, list[Event]](list)
+        async for event in self._api.events():
+            story[event.task_id].append(event)
         for task in tasks:
-            task.see(records.get(task.task_id) or {"status": "LOST", "gpuId": None})
-            task.recall(await self._api.events(task.task_id))
-            error = records.get(task.task_id, {}).get("errorMessage")
-            result = await self._api.result(task.task_id) if task.status == "COMPLETED" else {}
-            task.problem = await asyncio.to_thread(problem, task.job, task.status, error, result)
+            if (record := found.get(task.task_id)) is None:
+                task.status = task.problem = "LOST"
+                continue
+            task.see(record)
+            task.recall(story[task.task_id])
+            result = json.loads(record.result or "{}")
+            task.problem = await asyncio.to_thread(problem, task.job, task.status, record.error_message, result)
+
+    async def _listed(self) -> dict[str, Task]:
+        """All tasks by their ids."""
+        return {one.task_id: one async for one in self._api.tasks()}

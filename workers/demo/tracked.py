@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from gpu_orchestrator_client import Event, Task
 from workers.demo.batch import Job
 
 ENDED = {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}
@@ -26,26 +26,25 @@ class Tracked:
     nodes: list[str] = field(default_factory=list)  # in order; the same node twice only when another was between
     problem: str | None = None  # why its result is not right
 
-    def see(self, record: dict[str, Any]) -> bool:
-        """Take over a record of GET /tasks. Returns True if the task has just begun on a node."""
+    def see(self, task: Task) -> bool:
+        """Take over the task as it is listed. Returns True if it has just begun on a node."""
         before = self.status, self.gpu_id
-        self.status, self.gpu_id = record["status"], record["gpuId"]
-        if record.get("completedAt"):
-            self.seconds = (record["completedAt"] - record["createdAt"]) / 1000
+        self.status, self.gpu_id = task.status, task.gpu_id
+        if task.completed_at:
+            self.seconds = (task.completed_at - task.created_at).total_seconds()
         began = self.status == "PROCESSING" and before != (self.status, self.gpu_id)
         if self.gpu_id and (began or self.ended):
             self._was_on(self.gpu_id)
         return began
 
-    def recall(self, events: Sequence[dict[str, Any]]) -> None:
+    def recall(self, events: Sequence[Event]) -> None:
         """Take the whole story from its events, if there are any; polling may have missed a part."""
-        if any(event.get("gpuId") for event in events):
+        on_nodes = [(event.gpu_id, event.data.get("attempt")) for event in events if event.gpu_id]
+        if on_nodes:
             self.nodes = []
-            for event in events:
-                if event.get("gpuId"):
-                    self._was_on(event["gpuId"])
-        numbers = {event["attempt"] for event in events if event.get("gpuId") and event.get("attempt") is not None}
-        self.attempts = len(numbers) or len(self.nodes)
+            for gpu_id, _ in on_nodes:
+                self._was_on(gpu_id)
+        self.attempts = len({attempt for _, attempt in on_nodes} - {None}) or len(self.nodes)
 
     @property
     def ended(self) -> bool:

@@ -1,1 +1,1 @@
-"""The jobs of the instance that leads, one file each."""
+"""The jobs of the instance that leads. Those that are more than one call of the database have a file each."""

@@ -15,8 +15,8 @@ from infra.db.tasks.limits import Due
 from infra.db.transactions import end_at_limit
 from infra.db.transactions.end_at_limit import MESSAGES
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import Notifications
 from workflows.domain.task import EndReason
+from workflows.notifications import Notifications
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ async def end_at_limits(database: Database, temporal: TemporalGateway, *, turn_s
 
 
 class _Turn:
-    """What one turn has ended, until its time is over."""
+    """The tasks that one turn has ended, until its time is over."""
 
     def __init__(self, database: Database, until: float) -> None:
         self.ended_on_nodes: list[str] = []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
+import math
+
+from cachetools import TTLCache
 
 from infra.db.nodes import liveness
 from infra.db.ops import alert_ends, alerts
 from infra.db.session import Database
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
-from infra.temporal.notifications import NodeEvent, Notifications
+from workflows.notifications import NodeEvent, Notifications
 
 REPEATED_AFTER_S = 10.0
 
@@ -22,22 +24,20 @@ class SilentNodes:
         self._database = database
         self._temporal = temporal
         self._grace_s = settings.heartbeat_timeout
-        self._signalled: dict[tuple[str, int], float] = {}  # (gpu id, epoch) -> when
+        self._signalled: TTLCache[tuple[str, int], bool] = TTLCache(math.inf, REPEATED_AFTER_S)  # gpu id, epoch
+        # A fleet does not come back in one moment: a node that was held stays held while the others return.
+        self._held: TTLCache[str, bool] = TTLCache(math.inf, (liveness.HELD_GRACES - 1) * self._grace_s)
 
     async def find(self) -> None:
         """Find those that are silent now, and raise an alert while evictions are held."""
         found = await self._database.run(lambda c: liveness.find(c, self._grace_s))
-        new = self._not_signalled_lately(found.lapsed)
+        for gpu_id in found.held:
+            self._held.setdefault(gpu_id, True)  # from its first grace of silence on
+        new = [node for node in found.lapsed if node not in self._signalled and node[0] not in self._held]
+        self._signalled.update(dict.fromkeys(new, True))
         await self._temporal.deliver(Notifications(nodes=[NodeEvent(gpu_id, "silent", epoch) for gpu_id, epoch in new]))
         if found.held:
             alert = alerts.fleet_silent(found.held, found.fleet)
             await self._database.run(lambda c: alerts.raise_alert(c, alert))
         else:  # each time: another instance may have raised it
             await self._database.run(lambda c: alert_ends.end_others(c, alerts.FLEET_SILENT))
-
-    def _not_signalled_lately(self, silent: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        now = time.monotonic()
-        self._signalled = {node: at for node, at in self._signalled.items() if at > now - REPEATED_AFTER_S}
-        new = [node for node in silent if node not in self._signalled]
-        self._signalled |= dict.fromkeys(new, now)
-        return new

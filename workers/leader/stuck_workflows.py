@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from contextlib import suppress
+
+from cachetools import TTLCache
 
 from infra.db.connection import Connection
 from infra.db.ops import alerts, health
@@ -44,7 +47,7 @@ class StuckWorkflows:
         self._temporal = temporal
         self._workflows = workflows
         self._next = 0.0
-        self._replaced: dict[str, float] = {}  # workflow id -> when
+        self._replaced: TTLCache[str, bool] = TTLCache(math.inf, REPLACED_AGAIN_S, timer=time.monotonic)  # by id
         self._under_way: asyncio.Task[None] | None = None
 
     async def find(self) -> None:
@@ -77,7 +80,7 @@ class StuckWorkflows:
         except Exception as error:
             if _is_away(error):
                 raise
-            log.exception("%s is stuck, and could not be helped", run.workflow_id)
+            log.exception("could not replace stuck workflow %s", run.workflow_id)
 
     async def _help(self, run: StuckRun) -> None:
         row = await self._collected(run) if run.workflow == TASK else None
@@ -87,7 +90,7 @@ class StuckWorkflows:
             await self._replace(run, row)
         except Exception as error:
             if _is_away(error):
-                del self._replaced[run.workflow_id]  # the next search tries again
+                self._replaced.pop(run.workflow_id, None)  # the next search tries again
             raise
 
     async def _replace(self, run: StuckRun, row: Drifted | None) -> None:
@@ -113,9 +116,10 @@ class StuckWorkflows:
 
     def _is_due(self, workflow_id: str) -> bool:
         """Whether a new run may begin, because the last one did not begin lately; notes that one begins now."""
-        now = time.monotonic()
-        self._replaced = {name: at for name, at in self._replaced.items() if at > now - REPLACED_AGAIN_S}
-        return self._replaced.setdefault(workflow_id, now) == now
+        is_due = workflow_id not in self._replaced
+        if is_due:
+            self._replaced[workflow_id] = True
+        return is_due
 
 
 def _is_away(error: Exception) -> bool:

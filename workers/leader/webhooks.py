@@ -11,7 +11,7 @@ from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 
 AT_ONCE = 100
-"""Workflows notified in one turn. Each works off all that is due, and what comes meanwhile."""
+"""Workflows notified in one turn. Each sends all that is due, including what comes during its turn."""
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ async def attend_webhooks(database: Database, temporal: TemporalGateway) -> None
 async def _attend(database: Database, temporal: TemporalGateway, webhook_id: str) -> None:
     try:
         await temporal.attend_webhook(webhook_id)
-    except TemporalAway as error:
-        log.info("a webhook's workflow can't be notified: %s", error)
+    except Exception as error:  # noqa: BLE001  the next turn tries again
+        log.warning("the workflow of %s could not be notified: %s", webhook_id, error)
         await database.run(lambda c: due.unattend(c, webhook_id))
 
 

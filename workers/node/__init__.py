@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class BadInput(Exception):
-    """What a handler raises where its input can never work, with the reason for whoever reads the task's end."""
+    """Raised by a handler whose input can never work. The reason is shown to those who read how the task ended."""

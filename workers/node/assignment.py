@@ -48,7 +48,7 @@ class Assignment:
     traceparent: str | None
 
     def environment(self) -> dict[str, str]:
-        """What the work sees of its task."""
+        """The variables through which the work sees its task."""
         context = {
             "TASK_ID": self.task_id,
             "TASK_ATTEMPT": str(self.attempt),
@@ -97,7 +97,7 @@ def _object(value: object, name: str) -> Mapping[str, object]:
 
 
 def _input(text: bytes) -> str:
-    """On one line."""
+    """The input on one line."""
     try:
         strict_json.check_text(text.decode())
     except ValueError as error:

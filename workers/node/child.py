@@ -233,7 +233,7 @@ class Launcher:
             return
         await self.close(child)
         number = int(said) if said.isdigit() else 0
-        raise OSError(number, os.strerror(number) if number else "no word of its supervisor", program)
+        raise OSError(number, os.strerror(number) if number else "its supervisor did not answer", program)
 
     async def _sweep(self) -> None:
         """Kill children that we have not started: what a supervisor left behind, however it ended."""
@@ -279,7 +279,7 @@ def _confine() -> None:
     """Between fork and exec: four system calls, no allocation of note.
 
     Orphans of the work become the supervisor's children. And root's work cannot look into the agent: a process that
-    can't be dumped is read by those alone who have this capability. What is not inheritable is not ambient either.
+    can't be dumped can be read only with this capability. What is not inheritable is not ambient either.
     """
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _LIBC.prctl(_PR_CAPBSET_DROP, _CAP_SYS_PTRACE, 0, 0, 0)

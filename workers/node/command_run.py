@@ -1,4 +1,4 @@
-"""What a `--command` program says: progress and last words on stderr, its result on stdout."""
+"""Output of a `--command` program: progress and last words on stderr, its result on stdout."""
 
 from __future__ import annotations
 

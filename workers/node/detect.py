@@ -1,4 +1,4 @@
-"""What this machine has: its GPUs by NVML, or else its processor cores."""
+"""The hardware of this machine: its GPUs by NVML, or else its processor cores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What work can run on; without devices it runs on the cores."""
+    """The hardware that work can run on; without devices it runs on the cores."""
 
     devices: tuple[Device, ...]
     cores: int
@@ -65,7 +65,7 @@ def detect(environ: Mapping[str, str]) -> Hardware:
     try:
         devices = tuple(_visible(_boards(), environ.get("CUDA_VISIBLE_DEVICES")))
         if not devices:
-            log.info("a GPU driver, and no device that we may use: %d cores", cores)
+            log.info("a GPU driver, but no device that we may use: %d cores", cores)
         return Hardware(devices, cores, _or_else(pynvml.nvmlSystemGetDriverVersion, ""), _cuda_version())
     finally:
         pynvml.nvmlShutdown()
@@ -80,7 +80,7 @@ class _Board:
 
 
 def _boards() -> list[_Board | None]:
-    """By NVML's index; None for one that does not answer."""
+    """The boards by NVML's index; None for one that does not answer."""
     boards: list[_Board | None] = []
     for index in range(_or_else(pynvml.nvmlDeviceGetCount, 0)):
         try:
@@ -103,7 +103,7 @@ def _board(handle: Any) -> _Board:
 
 
 def _slices(handle: Any) -> Iterator[Device]:
-    """Places for slices that are empty, or not ours (a container sees its own alone), are passed over."""
+    """Places for slices that are empty, or not ours (a container sees only its own), are passed over."""
     for index in range(_or_else(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(handle), 0)):
         with suppress(pynvml.NVMLError):
             yield _device(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
@@ -116,7 +116,7 @@ def _visible(boards: Sequence[_Board | None], allowed: str | None) -> Iterator[D
         return
     for name in filter(None, map(str.strip, allowed.split(","))):
         if (found := _named(boards, name)) is None:
-            log.warning("device %s is left out, and those after it, as CUDA does: it is not there", name)
+            log.warning("device %s does not exist: it and those after it are left out, as CUDA does", name)
             return
         yield from found
 
@@ -150,7 +150,7 @@ def _cuda_version() -> str:
 
 
 def _or_else(ask: Callable[[], T], default: T) -> T:
-    """What NVML answers, or a default: not every driver and device answers every question."""
+    """NVML's answer, or a default: not every driver and device answers every question."""
     try:
         return ask()
     except pynvml.NVMLError as error:

@@ -139,7 +139,7 @@ class _Document:
         return _no_json(self._constant) if self._constant else bytes(self._text)
 
     def _after(self, kind: bytes) -> tuple[bytes, ...]:
-        """What may follow."""
+        """The kinds that may follow."""
         if kind in _FIRST:
             self._brackets.append(kind)
             return _FIRST[kind]
@@ -162,7 +162,7 @@ class _Document:
 
 
 def _is_json(text: bytes) -> bool:
-    """In C: most documents are one line."""
+    """Whether a line is JSON, checked in C: most documents are one line."""
     try:
         _RAW.decode(text)
     except (msgspec.MsgspecError, RecursionError):

@@ -74,7 +74,7 @@ class Execution:
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody waits for the end, to give it in the answer to a PUT."""
+        """Whether a caller waits for the end, to give it in the answer to a PUT."""
         return self._holds > 0
 
     async def hold(self, seconds: float, gone: asyncio.Future[Any]) -> None:

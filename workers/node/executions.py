@@ -23,7 +23,7 @@ from workers.node.runner import Runner
 from workers.node.slots import Slots
 from workers.node.supervise import GRACE
 from workers.node.trace import ExecutionTrace, traced
-from workers.node.waiting import settle
+from workers.waiting import settle
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Executions:
         return self.setup_failure or self._runner.starts.failure
 
     def find(self, id: str) -> Record | None:
-        """What became of an id, if the node has ever seen it."""
+        """The record of an id, if the node has ever seen it."""
         return self._records.find(id)
 
     def accept(self, assignment: Assignment) -> Record:
@@ -110,7 +110,7 @@ class Executions:
     async def hold(self, record: Record, seconds: float, gone: asyncio.Future[Any]) -> Record:
         """The record once the attempt has ended, or as it is after `seconds` or once the caller is `gone`.
 
-        While somebody waits here the end is reported by the answer, where that can carry it.
+        While a caller waits here, the end is reported by the answer, where that can carry it.
         """
         if execution := self._active.get(record.id):
             await execution.hold(seconds, gone)
@@ -155,7 +155,7 @@ class Executions:
             execution.stop(handed_back("the node was shut down"))
 
     async def close(self) -> None:
-        """After `stop_all`: wait up to `GRACE` until the ends are written down; report no more."""
+        """Wait after `stop_all`, up to `GRACE`, until the ends are written down; report no more."""
         await settle(self._running, GRACE)
         for report in self._reporting:
             report.cancel()
@@ -167,7 +167,7 @@ class Executions:
     def _not_run(self, assignment: Assignment) -> Record:
         record = self._new(assignment).ended(canceled())
         self._store_end(record)
-        log.info("%s was cancelled before it came", record.id)
+        log.info("%s was cancelled before it arrived", record.id)
         return record
 
     def _remember(self, record: Record) -> None:
@@ -204,7 +204,7 @@ class Executions:
     async def _perform(self, execution: Execution) -> Outcome:
         try:
             with execution.deadline():
-                outcome = await self._runner.run(execution.assignment, execution.slot, execution)
+                outcome = await self._runner.run(execution)
             return canceled() if execution.is_canceled else outcome
         except Stopped:
             return execution.stopped.result()
@@ -212,7 +212,7 @@ class Executions:
             log.error("%s: %s", execution.assignment.id, failure)
             return execution.stopped.result() if execution.stopped.done() else handed_back(str(failure))
         except Exception:
-            log.exception("%s: a bug of the agent", execution.assignment.id)
+            log.exception("%s: unexpected error in the agent", execution.assignment.id)
             return failed("the node agent failed, see its log")
 
     async def _report(self, execution: Execution, record: Record) -> None:

@@ -44,7 +44,7 @@ class Channel:
             sys.stdout.reconfigure(line_buffering=True)
 
     def report(self, progress: int) -> None:
-        """What the user's code calls with its progress, 0 to 100, from any thread."""
+        """Report progress, 0 to 100. The user's code calls it from any thread."""
         percent = max(0, min(100, int(progress)))
         if percent != self._progress:
             self._progress = percent

@@ -23,7 +23,7 @@ from workers.node.errors import SetupFailed, Stopped
 from workers.node.outcome import Outcome, failed, failed_exit, rejected, succeeded
 from workers.node.slots import Slot
 from workers.node.supervise import GRACE
-from workers.node.waiting import first_of
+from workers.waiting import first_of
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _LAST_WORDS = 20  # lines
 
 
 class _Message(msgspec.Struct):
-    """What handler_child.Channel says: one of these."""
+    """A message of handler_child.Channel, with one of these fields."""
 
     ready: bool = False
     setup_error: str | None = None
@@ -110,7 +110,7 @@ class HandlerProcess:
             self._decide(failed(f"the result {error}"))
 
     def stderr_line(self, line: bytes) -> None:
-        """What the user's code printed."""
+        """Keep a line that the user's code printed."""
         text = line.decode(errors="replace")
         self._last_words.append(text)
         log.debug("%s: %s", self.target, text)

@@ -16,7 +16,7 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def append(self, line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import socket
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ import httpx
 from workers.node.detect import Hardware
 from workers.node.options import Options
 from workers.node.orchestrator import BeatAnswer, Orchestrator, retry_after
+from workers.waiting import jitter, pauses
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _FIRST_DELAY, _LAST_DELAY = 0.5, 10.0  # seconds between attempts to register
 
 @dataclass(frozen=True)
 class Registration:
-    """What a node registers with."""
+    """The data that a node registers with."""
 
     options: Options
     hardware: Hardware
@@ -32,7 +32,7 @@ class Registration:
     secret: str = field(repr=False)  # the orchestrator shows it on every call to this node
 
     def body(self, orchestrator: tuple[str, int]) -> dict[str, object]:
-        """§2.4, for the orchestrator at this host and port; raises OSError where our own address is not to be had."""
+        """§2.4, for the orchestrator at this host and port; raises OSError where our own address cannot be found."""
         body: dict[str, object] = {
             "gpuId": self.options.gpu_id,
             "hostname": self.options.hostname,
@@ -69,8 +69,7 @@ class Membership:
 
     async def join(self) -> None:
         """Register, however long the orchestrator is away; raises Refused."""
-        delay = _FIRST_DELAY
-        while True:
+        for delay in pauses(_FIRST_DELAY, _LAST_DELAY):
             asked_for = 0.0
             try:
                 self._name = await self._orchestrator.register(self._registration.body(self._orchestrator.address))
@@ -80,8 +79,7 @@ class Membership:
             else:
                 log.info("registered as %s", self._gpu_id)
                 return
-            await asyncio.sleep(asked_for + delay * _jitter())
-            delay = min(_LAST_DELAY, 2 * delay)
+            await asyncio.sleep(asked_for + delay)
 
     async def beat(self, interval: float) -> None:
         """Beat every `interval` seconds until cancelled; raises Refused where a new registration is refused."""
@@ -105,7 +103,7 @@ class Membership:
         """Wait until no other agent beats for our gpuId; what runs goes on, and reports by its attempts' tokens."""
         log.error("another agent has registered as %s: giving way until it is OFFLINE", self._gpu_id)
         while True:
-            await asyncio.sleep(interval * _jitter())
+            await asyncio.sleep(interval * jitter())
             try:
                 if await self._orchestrator.is_free(self._gpu_id):
                     return
@@ -118,11 +116,7 @@ class Membership:
             if await self._orchestrator.beat(self._gpu_id, self._name) is BeatAnswer.KNOWN:
                 await self._orchestrator.deregister(self._gpu_id)
         except httpx.HTTPError as error:
-            log.warning("not deregistered: %s", error or repr(error))
-
-
-def _jitter() -> float:
-    return random.uniform(0.8, 1.2)  # nosec B311 # so that no two come together
+            log.warning("could not deregister: %s", error or repr(error))
 
 
 def _outgoing_ip(target: tuple[str, int]) -> str:

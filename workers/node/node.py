@@ -9,7 +9,6 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
 
 from workers.node.attempt_log import AttemptLog
 from workers.node.child import Launcher
@@ -26,6 +25,7 @@ from workers.node.runner import Runner
 from workers.node.server import NodeServer, create_app
 from workers.node.slots import Slots
 from workers.node.state_dir import StateDir
+from workers.waiting import pauses, unless
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,13 @@ class Node:
             self._state.close()
 
     async def _live(self) -> int:
-        if await self._unless_stopped(self._get_ready()):
+        if await unless(self._stop, self._get_ready()):
             await self._work()
         return 1 if self._executions.setup_failure else 0
 
     async def _set_up(self) -> None:
         """However long it takes until all the work can be started."""
-        pause = _FIRST_PAUSE
-        while True:
+        for pause in pauses(_FIRST_PAUSE, _LAST_PAUSE):
             try:
                 await self._runner.set_up(self._slots.all)
             except SetupFailed as failure:
@@ -109,7 +108,6 @@ class Node:
                 self._executions.setup_failure = None
                 return
             await asyncio.sleep(pause)
-            pause = min(_LAST_PAUSE, 2 * pause)
 
     async def _get_ready(self) -> None:
         await self._set_up()
@@ -125,7 +123,7 @@ class Node:
         self._executions.resume_reports()
         beats = asyncio.create_task(self._membership.beat(self._options.heartbeat_interval))
         try:
-            await self._unless_stopped(asyncio.shield(beats))  # ends by itself only where the node is refused
+            await unless(self._stop, asyncio.shield(beats))  # ends by itself only where the node is refused
             log.info("draining")
             await self._executions.drain(self._options.drain_timeout)  # beating on: what still runs is not lost
         finally:
@@ -133,27 +131,11 @@ class Node:
         if self._options.deregister_on_exit:
             await self._membership.leave()
 
-    async def _unless_stopped(self, work: Coroutine[None, None, None] | asyncio.Future[None]) -> bool:
-        """Whether the work ended before the first signal came, which cancels it."""
-        task = asyncio.ensure_future(work)
-        stop = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-        if task.cancelled():
-            return False
-        task.result()
-        return True
-
     def _on_signal(self) -> None:
         (self._abort if self._stop.is_set() else self._stop).set()
 
     def _remember(self) -> Records:
-        """What earlier runs knew; what they left running died with them, and is handed back."""
+        """Load the records of earlier runs. Work that they left running died with them, and is handed back."""
         if self._state is None:
             return Records()
         records = Records(self._state.load(), self._state)

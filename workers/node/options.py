@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from gpu_orchestrator_client import naming
 from infra.environment.variables import AGENT_PREFIX
 from workers.node.errors import BadOption
 from workers.node.run_as import User, find_user
 from workers.node.work import Work, parse_command, parse_handler
 
 ENV_PREFIX = AGENT_PREFIX
-API_PATH = "/api/v2"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     parser.epilog = f"Each option can also be given as {ENV_PREFIX}<OPTION>, --api-key as {ENV_PREFIX}KEY."
     add("--api", default=env("API"), type=_api, metavar="URL", help="the orchestrator, http://host:port")
     add("--api-key", metavar="KEY", help=f"this node's key; {ENV_PREFIX}KEY keeps it out of the process list")
-    add("--key-file", type=Path, metavar="FILE", help="a file with that key, which its owner alone may read")
+    add("--key-file", type=Path, metavar="FILE", help="a file with that key; only its owner may read it")
     add("--ca-file", default=env("CA_FILE"), type=Path, metavar="FILE", help="authorities to trust; else SSL_CERT_FILE")
     add("--gpu-id", default=env("GPU_ID"), type=_gpu_id, metavar="ID", help="the id to register as")
     add("--host", default=env("HOST", "127.0.0.1"), type=_ip, metavar="IP", help="address to listen on")
@@ -86,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
 
 
 def read_options(args: argparse.Namespace, environ: Mapping[str, str]) -> Options:
-    """What argparse cannot check by itself; raises BadOption."""
+    """Check the options that argparse cannot check by itself. Raises BadOption."""
     for option in ("api", "gpu_id"):
         if getattr(args, option) is None:
             raise BadOption(f"--{option.replace('_', '-')} (or {ENV_PREFIX}{option.upper()}) is missing")
@@ -121,10 +120,10 @@ def read_key_file(path: Path) -> str:
             if entry.st_mode & 0o077:
                 raise BadOption(f"--key-file: others may read or write {path}: chmod 600 {path}")
             if entry.st_uid not in (os.geteuid(), 0):
-                raise BadOption(f"--key-file: {path} is somebody else's")
+                raise BadOption(f"--key-file: {path} belongs to another user")
             return file.read(4096).decode("ascii").strip()
     except UnicodeDecodeError:
-        raise BadOption(f"--key-file: {path} holds no key") from None
+        raise BadOption(f"--key-file: {path} has no key") from None
     except OSError as error:
         raise BadOption(f"--key-file: cannot read {path}: {error.strerror}") from None
 
@@ -172,11 +171,10 @@ def _parsed(option: str, texts: Iterable[str], parse: Callable[[str], tuple[int,
 
 
 def _api(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
-        raise argparse.ArgumentTypeError("not an address like http://host:port")
-    base = f"{url.scheme}://{url.netloc}{url.path}".rstrip("/")
-    return base if base.endswith(API_PATH) else base + API_PATH
+    try:
+        return naming.url_of(text) + naming.BASE
+    except ValueError:
+        raise argparse.ArgumentTypeError("not an address like http://host:port") from None
 
 
 def _gpu_id(text: str) -> str:
@@ -239,13 +237,10 @@ def _naming_its_variable(parse: Callable[[str], object]) -> Callable[[str], obje
         try:
             return parse(text)
         except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(": ".join([*_variable(text), str(error)])) from None
+            variable = f"{text.variable}: " if isinstance(text, _FromVariable) else ""
+            raise argparse.ArgumentTypeError(f"{variable}{error}") from None
 
     return named
-
-
-def _variable(text: str) -> list[str]:
-    return [text.variable] if isinstance(text, _FromVariable) else []
 
 
 def _one_of(*names: str) -> Callable[[str], str]:

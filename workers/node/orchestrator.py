@@ -26,7 +26,7 @@ class BeatAnswer(Enum):
 
     KNOWN = auto()
     UNKNOWN = auto()  # not registered (any more)
-    OUTDATED = auto()  # somebody else has registered with this gpuId since
+    OUTDATED = auto()  # another agent has registered with this gpuId since
 
 
 class Orchestrator:

@@ -1,4 +1,4 @@
-"""What the node remembers of an attempt, from acceptance until a day after its end."""
+"""The node's memory of an attempt, from acceptance until a day after its end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from workers.node.assignment import Assignment
 from workers.node.outcome import Outcome, Status
+
+if TYPE_CHECKING:
+    from workers.node.state_dir import StateDir
 
 RETENTION = 24 * 3600.0  # seconds that a finished id is remembered
 MAX_RECORDS = 100_000
@@ -67,19 +70,14 @@ class Record:
         """Its last state; a canceled attempt owes no report."""
         return replace(
             self,
-            status=outcome.status,
+            **asdict(outcome),
             progress=100 if outcome.status == "succeeded" else self.progress,
-            output=outcome.output,
-            error=outcome.error,
-            rejected=outcome.rejected,
-            handed_back=outcome.handed_back,
-            overdue=outcome.overdue,
             reported=outcome.status == "canceled" and not outcome.handed_back,
             changed_at=time.time(),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For the state directory; holds the attempt's token."""
+        """The record for the state directory; it holds the attempt's token."""
         return asdict(self)
 
     @classmethod
@@ -94,24 +92,10 @@ def accepted(assignment: Assignment, path: str) -> Record:
     return Record(assignment.id, assignment.task_id, assignment.attempt, assignment.task_type, address)
 
 
-class Storage(Protocol):
-    """Where records outlive the agent."""
-
-    def append(self, record: Record) -> None:
-        """Raises OSError."""
-
-    def rewrite(self, records: Iterable[Record]) -> None:
-        """Replace all that is stored; what is there stays where that fails."""
-
-    @property
-    def bloated(self) -> bool:
-        """Whether a rewrite is worth it."""
-
-
 class Records:
     """All remembered attempts, the active ones and the finished, bounded in age and number."""
 
-    def __init__(self, remembered: Iterable[Record] = (), storage: Storage | None = None) -> None:
+    def __init__(self, remembered: Iterable[Record] = (), storage: StateDir | None = None) -> None:
         self._by_id = {record.id: record for record in remembered}
         self._storage = storage
         self._outputs: deque[tuple[str, int]] = deque()  # of reported attempts, the oldest first: id, bytes

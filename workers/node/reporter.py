@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Iterator
 
 import httpx
 
 from workers.node.orchestrator import Orchestrator, message_of, retry_after
 from workers.node.records import Record, ReportAddress
+from workers.waiting import pauses
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +75,11 @@ class ProgressReports:
 async def deliver(orchestrator: Orchestrator, gpu_id: str, record: Record) -> None:
     """Repeat an attempt's last report until it is answered 200 or 400–404."""
     kind, body = _last_report(record, gpu_id)
-    for delay in _delays():
+    for delay in pauses(_FIRST_DELAY, _LAST_DELAY):
         try:
             answer = await orchestrator.report(record.address, kind, body)
         except httpx.HTTPError as error:
-            log.warning("%s: the %s report found nobody: %r", record.id, kind, error)
+            log.warning("%s: could not deliver the %s report: %r", record.id, kind, error)
         else:
             if answer.is_success:
                 return
@@ -98,10 +97,3 @@ def _last_report(record: Record, gpu_id: str) -> tuple[str, dict[str, object]]:
     status = "QUEUED" if record.handed_back else "FAILED"
     report = {"status": status, "gpuId": gpu_id, "message": record.error}
     return "status", report | ({"rejected": True} if record.rejected else {})
-
-
-def _delays() -> Iterator[float]:
-    delay = _FIRST_DELAY
-    while True:
-        yield delay * random.uniform(0.8, 1.2)  # nosec B311 # jitter
-        delay = min(_LAST_DELAY, 2 * delay)

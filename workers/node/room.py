@@ -11,7 +11,7 @@ LEAST_SHARE, LEAST_BYTES = 0.05, 16 * 2**20
 
 
 class Room:
-    """On the disks of the state directory, where there is one, and of the folder for temporary files."""
+    """The room on the disks of the state directory, if there is one, and of the folder for temporary files."""
 
     def __init__(self, state_dir: Path | None) -> None:
         self._folders = [Path(tempfile.gettempdir()), *([state_dir] if state_dir else [])]

@@ -21,12 +21,12 @@ class User:
 
     @property
     def credentials(self) -> str:
-        """For the supervisor: uid, gid, groups."""
+        """Credentials for the supervisor: uid, gid, groups."""
         return " ".join(map(str, (self.uid, self.gid, *self.groups)))
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the work must not have from us."""
+        """Variables of the user, which replace the agent's."""
         return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
 

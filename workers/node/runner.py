@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-from workers.node.assignment import Assignment
 from workers.node.child import Launcher
 from workers.node.command_run import CommandOutput
 from workers.node.errors import CannotStart, SetupFailed, Stopped
+from workers.node.execution import Execution
 from workers.node.outcome import Outcome
 from workers.node.slots import Slot
 from workers.node.spares import Spares
 from workers.node.starts import Starts
-from workers.node.waiting import first_of
 from workers.node.work import Command, Handler, Work
-
-
-class Watch(Protocol):
-    """Receives the progress of an attempt, and may stop it."""
-
-    @property
-    def stopped(self) -> asyncio.Future[Outcome]: ...
-    def begin(self) -> None: ...
-    def progress(self, percent: int) -> None: ...
+from workers.waiting import first_of
 
 
 class Runner:
@@ -51,47 +40,50 @@ class Runner:
         except OSError as error:
             raise SetupFailed(f"no process can be started: {error}") from None
 
-    async def run(self, assignment: Assignment, slot: Slot, watch: Watch) -> Outcome:
-        """Run it; raises CannotStart, for no fault of the task's, and Stopped where the watch had it killed."""
-        with self.starts.tried(assignment.task_type):
-            match self._work[assignment.task_type]:
+    async def run(self, execution: Execution) -> Outcome:
+        """Run it; raises CannotStart, for no fault of the task's, and Stopped where it was to be killed."""
+        task_type = execution.assignment.task_type
+        with self.starts.tried(task_type):
+            match self._work[task_type]:
                 case Command(argv):
-                    return await self._run_command(argv, assignment, slot, watch)
+                    return await self._run_command(argv, execution)
                 case Handler(target):
-                    return await self._run_handler(target, assignment, slot, watch)
+                    return await self._run_handler(target, execution)
 
     async def close(self) -> None:
         """End the processes that wait for work."""
         await self._spares.close()
 
-    async def _run_command(self, argv: Sequence[str], assignment: Assignment, slot: Slot, watch: Watch) -> Outcome:
-        output = CommandOutput(assignment.id, watch.progress)
-        watch.begin()
+    async def _run_command(self, argv: Sequence[str], execution: Execution) -> Outcome:
+        assignment = execution.assignment
+        output = CommandOutput(assignment.id, execution.progress)
+        execution.begin()
         try:
             with tempfile.TemporaryFile() as stdin:  # a file, so that a program that does not read does not block us
                 stdin.write(assignment.input_json.encode())
                 stdin.seek(0)
-                child = await self._launcher.launch(argv, slot, assignment.environment(), output, stdin)
+                child = await self._launcher.launch(argv, execution.slot, assignment.environment(), output, stdin)
         except OSError as error:
             raise CannotStart(f"the work cannot be started: {error}") from None
         self.starts.worked(assignment.task_type)
-        await first_of(child.exited, watch.stopped)
+        await first_of(child.exited, execution.stopped)
         ended_itself = child.exited.done()
         status = await self._launcher.close(child)
         if not ended_itself:
             raise Stopped
         return output.outcome(status)
 
-    async def _run_handler(self, target: str, assignment: Assignment, slot: Slot, watch: Watch) -> Outcome:
+    async def _run_handler(self, target: str, execution: Execution) -> Outcome:
+        slot = execution.slot
         try:
             process = await self._spares.take(slot, target)
         except OSError as error:
             raise CannotStart(f"the work cannot be started: {error}") from None
         try:
-            await process.ready(watch.stopped)
-            watch.begin()
-            self.starts.worked(assignment.task_type)
-            await process.work(assignment, watch.progress, watch.stopped)
+            await process.ready(execution.stopped)
+            execution.begin()
+            self.starts.worked(execution.assignment.task_type)
+            await process.work(execution.assignment, execution.progress, execution.stopped)
         finally:
             outcome = await process.close()
             self._spares.refill(slot, target)

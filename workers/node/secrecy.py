@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _ARGUMENTS, _ENVIRONMENT = (48, 49), (50, 51)  # where they begin and end, in proc_pid_stat(5), counted from 1
-_LONG = 12  # characters; a shorter secret is looked for as a whole value alone, as it may be part of anything
+_LONG = 12  # characters; a shorter secret is looked for only as a whole value, as it may be part of anything
 
 
 def hide(secret: str) -> None:
@@ -44,14 +44,6 @@ def _wipe(start: int, end: int, secret: bytes) -> None:
         return
     for entry in ctypes.string_at(start, end - start).split(b"\0"):
         if any(_holds(os.fsdecode(text), os.fsdecode(secret)) for text in (entry, entry.partition(b"=")[2])):
-            for place in _places(entry, secret):
-                ctypes.memset(start + place, ord("x"), len(secret))
+            for place in re.finditer(b"(?=%b)" % re.escape(secret), entry):  # also where it occurs within itself
+                ctypes.memset(start + place.start(), ord("x"), len(secret))
         start += len(entry) + 1
-
-
-def _places(entry: bytes, secret: bytes) -> Iterator[int]:
-    """Where it occurs, also within itself."""
-    place = entry.find(secret)
-    while place >= 0:
-        yield place
-        place = entry.find(secret, place + 1)

@@ -104,7 +104,7 @@ class Routes:
             gone.cancel()
 
     async def get(self, request: Request) -> Response:
-        """What became of an attempt."""
+        """Show the state of an attempt."""
         return _state(_known(self._executions.find(request.path_params["id"])), 200)
 
     async def cancel(self, request: Request) -> Response:

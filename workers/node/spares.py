@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from workers.node.child import Launcher
 from workers.node.handler_run import HandlerProcess
@@ -14,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Spares:
-    """At most one waiting process per slot, for the handler that the slot ran last.
+    """Keeps at most one waiting process per slot, for the handler that the slot ran last.
 
     A spare is started when the slot's previous process has ended, not before: a module that loads a model when it
     is imported never has it on the device twice.
@@ -23,7 +24,7 @@ class Spares:
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
         self._waiting: dict[Slot, HandlerProcess] = {}
-        self._tasks: dict[Slot, asyncio.Task[None]] = {}  # starting or ending a slot's spare
+        self._tasks: dict[Slot, asyncio.Task[Any]] = {}  # starting or ending a slot's spare
         self._closed = False
 
     async def fill(self, slots: Sequence[Slot], targets: Sequence[str]) -> None:
@@ -64,11 +65,8 @@ class Spares:
 
     async def _discard(self, slot: Slot) -> None:
         if spare := self._waiting.pop(slot, None):
-            self._tasks[slot] = asyncio.create_task(self._end(spare))
+            self._tasks[slot] = asyncio.create_task(spare.close())
             await self._settled(slot)
-
-    async def _end(self, spare: HandlerProcess) -> None:
-        await spare.close()
 
     async def _settled(self, slot: Slot) -> None:
         """Wait for the slot's task; being cancelled here does not cancel it."""

@@ -13,7 +13,7 @@ from workers.node.errors import CannotStart, NotReady
 
 
 class Starts:
-    """By task type: the failure of the last start, and whether it is being tried again."""
+    """The failure of the last start by task type, and whether it is being tried again."""
 
     def __init__(self) -> None:
         self._failures: dict[int, CannotStart] = {}
@@ -21,7 +21,7 @@ class Starts:
 
     @property
     def failure(self) -> CannotStart | None:
-        """Of one of the types that could not be started last."""
+        """The failure of one of the types that could not be started last."""
         return next(iter(self._failures.values()), None)
 
     def check(self, task_type: int) -> None:

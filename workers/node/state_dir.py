@@ -44,7 +44,7 @@ class StateDir:
         return self._records.size > self._bloated
 
     def load(self) -> list[Record]:
-        """What the last agents knew; a line that was torn by a crash is passed over."""
+        """Load the records of earlier agents; a line that was torn by a crash is passed over."""
         found: dict[str, Record] = {}
         for line in (self.path / "records.jsonl").read_text(errors="replace").splitlines():
             try:

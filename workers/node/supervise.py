@@ -47,7 +47,7 @@ class Control:
         self.at_once = False
 
     def say(self, number: int) -> None:
-        """What became of the start."""
+        """Report how the start went."""
         try:
             os.write(self.descriptor, b"%d\n" % number)
         except OSError:  # the agent is dead, which we hear anyway
@@ -138,7 +138,7 @@ def _give_streams(uid: int, gid: int) -> None:
 
 
 def _exec(argv: list[str]) -> int:
-    """As `os.execvp`, without its imports, whose files the work's user may not be able to read."""
+    """Like `os.execvp`, without its imports, whose files the work's user may not be able to read."""
     if "/" in argv[0]:
         os.execv(argv[0], argv)  # nosec B606 # what this program is for
     failure = _NOT_FOUND
@@ -186,7 +186,7 @@ def _clean_up(control: Control, work: int, ended: dict[int, int]) -> None:
 
 
 def _reap_until(control: Control, deadline: float, ended: dict[int, int]) -> None:
-    """Until no child is left, the time is up, or the agent wants the end at once."""
+    """Reap until no child is left, the time is up, or the agent wants the end at once."""
     was_at_once = control.at_once
     while _reap(ended) and control.at_once == was_at_once:
         left = deadline - time.monotonic()
@@ -247,7 +247,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _end_as(status: int) -> NoReturn:
-    """With the work's exit status, or by its signal; without a core of our own."""
+    """End with the work's exit status, or by its signal; without a core of our own."""
     if not os.WIFSIGNALED(status):
         os._exit(os.waitstatus_to_exitcode(status))
     number = os.WTERMSIG(status)

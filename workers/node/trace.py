@@ -30,7 +30,7 @@ class ExecutionTrace:
 
 
 def traced(assignment: Assignment, gpu_id: str) -> tuple[Assignment, ExecutionTrace]:
-    """The assignment as the work and the reports shall see it: their part of the trace hangs below our span."""
+    """The assignment as the work and the reports see it: their part of the trace hangs below our span."""
     span = telemetry.tracer().start_span(
         "execute attempt",
         context=telemetry.context_of(assignment.traceparent),

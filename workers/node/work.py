@@ -1,4 +1,4 @@
-"""What a node runs for a task type: a Python callable or any program."""
+"""The work that a node runs for a task type: a Python callable or any program."""
 
 from __future__ import annotations
 

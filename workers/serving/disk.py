@@ -22,7 +22,7 @@ class Disk:
 
     @property
     def nearly_full(self) -> bool:
-        """By the rule of `workflows.domain.health`."""
+        """Whether the disk is nearly full, by the rule of `workflows.domain.health`."""
         return is_nearly_full(self.free, self.total)
 
 

@@ -9,7 +9,7 @@ EVERY = 10_000
 
 
 def leave_out_what_is_loaded() -> None:
-    """From now on the collector passes over everything there is: modules, routes and models stay for good."""
+    """Let the collector pass over everything that is loaded: modules, routes and models stay for good."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(EVERY, 20, 20)

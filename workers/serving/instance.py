@@ -34,7 +34,6 @@ class Instance:
 
     def __init__(self, kind: str, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
         self.id = ""
-        self.leads = False
         self._kind = kind
         self._database = database
         self._settings = settings
@@ -42,14 +41,13 @@ class Instance:
         self._leader = Leader(database, temporal, settings)
 
     async def run(self) -> None:
-        """Until cancelled; then the row goes and the lease is free at once."""
+        """Run until cancelled; then remove the row, and free the lease at once."""
         try:
             while True:
                 began = time.monotonic()
                 try:
                     await self._turn()
                 except Exception as error:
-                    self.leads = False
                     if not is_unavailable(error):
                         log.exception("an instance's turn failed")
                 await asyncio.sleep(max(self._pause - (time.monotonic() - began), AT_LEAST_S))
@@ -84,10 +82,7 @@ class Instance:
             )
         if disk.nearly_full:
             await self._database.run(lambda c: self._report(disk, c))
-        self.leads = (
-            await self._database.run(lambda c: leadership.lead(c, self.id, self._settings.leader_lease)) is not None
-        )
-        if self.leads:
+        if await self._database.run(lambda c: leadership.lead(c, self.id, self._settings.leader_lease)) is not None:
             await self._leader.turn()
 
     async def _report(self, disk: Disk, connection: Connection) -> None:

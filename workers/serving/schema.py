@@ -7,7 +7,7 @@ import logging
 
 from pydantic import SecretStr
 
-from infra.db.ops import api_keys
+from infra.db.ops import callers
 from infra.db.schema import revision
 from infra.db.schema.revision import Schema
 from infra.db.session import Database, is_unavailable
@@ -31,14 +31,14 @@ async def open_database(settings: Settings) -> Database:
 
 
 async def _warn_of_dead_key(database: Database, key: SecretStr | None) -> None:
-    """Of a process with an old environment; `migrate` alone writes keys."""
+    """Warn of a process with an old environment; only `migrate` writes keys."""
     if key is None:
         return
     secret = key.get_secret_value()
-    if await until_there("Postgres", lambda: database.run(lambda c: api_keys.find(c, secret)), is_unavailable) is None:
+    if await until_there("Postgres", lambda: database.run(lambda c: callers.find(c, secret)), is_unavailable) is None:
         log.warning(
-            "the value of ORCHESTRATOR_API_KEY opens nothing: `gpu-orchestrator migrate` makes a new value valid, and"
-            " never one that was replaced or revoked"
+            "the value of ORCHESTRATOR_API_KEY is not a valid key: `gpu-orchestrator migrate` makes a new value valid,"
+            " and never one that was replaced or revoked"
         )
 
 

@@ -62,7 +62,7 @@ def _read(path: Path) -> str:
 
 
 def _keep(key: str, path: Path) -> bool:
-    """Make the file appear whole, and readable by us alone. Returns False if another process was first."""
+    """Make the file appear whole, and readable only by us. Returns False if another process was first."""
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
     try:
         with open(descriptor, "w", encoding="ascii") as file:

@@ -10,14 +10,14 @@ from infra.environment.bad_settings import CannotStart
 class StackError(CannotStart):
     """The embedded stack cannot be started."""
 
+    def __init__(self, text: str = "", **values: object) -> None:
+        super().__init__(text or (self.__doc__ or "").format(**values))
+
 
 class PortTaken(StackError):
-    """port {port} is taken: set {setting} to a free one"""
+    """port {port} on {host} is taken: set {setting} to a free one"""
 
     exit_status = 2
-
-    def __init__(self, host: str, port: int, setting: str) -> None:
-        super().__init__(f"port {port} on {host} is taken: set {setting} to a free one")
 
 
 class CannotListen(StackError):
@@ -25,15 +25,9 @@ class CannotListen(StackError):
 
     exit_status = 2
 
-    def __init__(self, host: str, port: int, reason: str, setting: str) -> None:
-        super().__init__(f"cannot listen on {host} port {port} ({reason}): change {setting}")
-
 
 class NotInstalled(StackError):
-    """{name} is not installed"""
-
-    def __init__(self, name: str, setting: str) -> None:
-        super().__init__(f"{name} is not installed: install gpu-orchestrator[embedded], or set {setting}")
+    """{name} is not installed: install gpu-orchestrator[embedded], or set {setting}"""
 
 
 class PartFailed(StackError):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from workers.stack.waiting import until
+from workers.waiting import until
 
 START_TIME_TOLERANCE = 2.0  # s; psutil derives it from the wall clock at boot, which may be stepped
 

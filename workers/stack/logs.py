@@ -47,7 +47,7 @@ class PartLog:
         self._noteworthy = noteworthy
         self._path = folder / f"{name}.log"
         self._file: TextIO | None = None
-        self.stopping = False  # what a foreign part complains about while it is stopped is for the file alone
+        self.stopping = False  # what a foreign part complains about while it is stopped is only for the file
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def line(self, text: str) -> None:

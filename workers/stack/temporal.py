@@ -7,7 +7,7 @@ cluster has hundreds. The poll intervals (1 minute by default) bound how long wo
 wake-up; 1 s costs nothing measurable.
 
 By default the names of search attributes are read from the database for every workflow, so that new ones are known at
-once: a tenth of the server's CPU in a burst. Ours exist before the server starts; attributes that somebody adds later
+once: a tenth of the server's CPU in a burst. Ours exist before the server starts; attributes that are added later
 are known within a minute. SQLite's log is written back at 32 MiB instead of 4, which saves another tenth.
 
 A workflow is reported as stuck after three failures of its workflow task in a row, which take 20 s, instead of five,
@@ -17,9 +17,6 @@ which take 50 s.
 from __future__ import annotations
 
 import re
-import shutil
-import sysconfig
-from pathlib import Path
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
@@ -27,8 +24,8 @@ from temporalio.service import RPCError
 
 from infra.data_dir.layout import DataDir
 from infra.temporal import search_attributes
-from workers.stack.errors import NotInstalled
 from workers.stack.part import PartSpec
+from workers.stack.process import installed
 
 DYNAMIC_CONFIG = {
     "history.transferProcessorMaxPollRPS": "2000",
@@ -61,7 +58,10 @@ def part(data_dir: DataDir, port: int, ui_port: int, namespace: str) -> PartSpec
 
     return PartSpec(
         name="temporal",
-        argv=(_program(), *_options(data_dir.temporal.name, port, ui_port, namespace)),
+        argv=(
+            installed("temporal", "Temporal", "ORCHESTRATOR_TEMPORAL_ADDRESS"),
+            *_options(data_dir.temporal.name, port, ui_port, namespace),
+        ),
         cwd=data_dir.root,  # the name of its file becomes part of a URL, unquoted
         ready=ready,
         noteworthy=NOTEWORTHY,
@@ -81,11 +81,3 @@ def _options(database: str, port: int, ui_port: int, namespace: str) -> list[str
 
 def _each(flag: str, values: dict[str, str]) -> list[str]:
     return [word for key, value in values.items() for word in (flag, f"{key}={value}")]
-
-
-def _program() -> str:
-    own = Path(sysconfig.get_path("scripts")) / "temporal"
-    found = str(own) if own.is_file() else shutil.which("temporal")
-    if found is None:
-        raise NotInstalled("Temporal", "ORCHESTRATOR_TEMPORAL_ADDRESS")
-    return found

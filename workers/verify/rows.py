@@ -1,4 +1,4 @@
-"""The checks that need Postgres alone."""
+"""The checks that need only Postgres."""
 
 from __future__ import annotations
 

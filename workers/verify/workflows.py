@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from infra.db.repair import verify
-from infra.db.repair.invariants import OVERDUE_S
+from infra.db.repair.overdue import OVERDUE_S
 from infra.db.repair.verify import Finding, TaskRow
 from infra.db.session import Database
 from infra.temporal import executions

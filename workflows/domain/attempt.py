@@ -33,7 +33,7 @@ class End:
     """How an attempt has ended, with its result iff it succeeded. Raises ValueError.
 
     `ran_s`: for how many seconds the node has run it at least, if its acceptance is not recorded. `needs_people`: the
-    node itself says that it will not get well alone.
+    node itself says that it will not recover by itself.
     """
 
     outcome: Outcome

@@ -55,12 +55,8 @@ class GpuOfAnotherKey(DomainError):
     """该GPU属于其他密钥"""
 
 
-class BeyondGrants(DomainError):
+class BeyondKeyLimits(DomainError):
     """权限不足"""
-
-
-class ConflictingRegistration(DomainError):
-    """GPU注册信息冲突"""
 
 
 class ForbiddenAddress(DomainError):

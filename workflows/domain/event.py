@@ -31,4 +31,4 @@ RESET = "reset"
 OF_TASKS = (EventType.TASK_CREATED, EventType.TASK_STARTED, EventType.TASK_RETRIED, EventType.TASK_ENDED)
 """The types that are about one task."""
 OF_USERS = (*OF_TASKS, EventType.GROUP_ENDED)
-"""The types that are about somebody's tasks."""
+"""The types that are about tasks."""

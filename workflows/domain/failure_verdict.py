@@ -1,16 +1,16 @@
 """A verdict on failures of one signature and type: whose they are, as far as the evidence goes (docs/adr/0026).
 
-It is for people: what follows for a node is decided by `fault_attribution.is_outlier` when a task ends.
+It is for people: what follows for a node is decided by `Comparison.is_outlier` when a task ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from workflows.domain.attempt import Outcome
-from workflows.domain.fault_attribution import Record, is_outlier
+from workflows.domain.fault_attribution import Comparison, Record
 
 NOTHING = Record(0, 0)
 FEW = 3
@@ -20,24 +20,29 @@ RARE = 4
 
 
 class Verdict(StrEnum):
-    """Whose failures they are."""
+    """The cause that failures are attributed to."""
 
     NODE = "NODE"  # one node fails what its peers complete
     TASK = "TASK"  # the same tasks fail wherever they run
     WORK = "WORK"  # no node completes the type
     LIMIT = "LIMIT"  # the limit is short for the type
-    ALONE = "ALONE"  # one node alone serves the type: nothing to compare with
+    ALONE = "ALONE"  # only one node serves the type: nothing to compare with
     CHANCE = "CHANCE"  # no node stands out, and nodes complete most of the type
     UNKNOWN = "UNKNOWN"  # too few to say
 
 
+def suspect(by_node: Mapping[str, int]) -> str:
+    """The node with the most failures, which is compared with its peers."""
+    return max(by_node, key=lambda one: by_node[one])
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of failures alike of one type.
+    """The evidence on like failures of one type.
 
     `by_node`: failures of each node; `tasks`: distinct ones, of which `alike` failed so on several nodes and
     `done_elsewhere` were completed by another node; `attributed`: failures that count against their node.
-    `records`: how the last attempts of the type ended, by node, on these nodes and on peers.
+    `compared`: the last tasks of the type on the `suspect` and on its peers.
     """
 
     outcome: Outcome
@@ -46,22 +51,33 @@ class Evidence:
     alike: int
     done_elsewhere: int
     attributed: int
-    records: Mapping[str, Record]
+    compared: Comparison
 
     @property
     def failures(self) -> int:
         """All of them."""
         return sum(self.by_node.values())
 
-    def others(self, gpu_id: str) -> Record:
-        """How attempts of the type ended on every other node."""
-        rest = [record for node, record in self.records.items() if node != gpu_id]
-        return Record(sum(one.ended for one in rest), sum(one.failed for one in rest))
+    @property
+    def own(self) -> Record:
+        """How all of these tasks ended on the suspect."""
+        return _all(self.compared.own.values())
+
+    @property
+    def others(self) -> Record:
+        """How they ended on its peers."""
+        return _all(self.compared.peers.values())
+
+
+def _all(records: Collection[Record]) -> Record:
+    lost = sum(one.lost for one in records)
+    return Record(sum(one.ended for one in records) + lost, sum(one.failed for one in records) + lost)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict. Of NODE and ALONE: `gpu_id`, its record, and that of the others; of CHANCE: `others`, all nodes'."""
+    """A verdict and its evidence: for NODE and ALONE the record of `gpu_id` and that of the others, for CHANCE the
+    record of all nodes in `others`."""
 
     verdict: Verdict
     gpu_id: str | None = None
@@ -75,7 +91,8 @@ def judge(evidence: Evidence) -> Judged:
         return Judged(Verdict.UNKNOWN)
     if evidence.outcome is Outcome.TIMED_OUT and evidence.attributed * 2 < evidence.failures and not evidence.alike:
         return Judged(Verdict.LIMIT)
-    if all(record.failed == record.ended for record in evidence.records.values()) and len(evidence.records) > 1:
+    own, others = evidence.own, evidence.others
+    if own.failed == own.ended and 0 < others.failed == others.ended:
         return Judged(Verdict.WORK)
     if evidence.alike * 2 >= evidence.tasks:
         return Judged(Verdict.TASK)
@@ -84,7 +101,7 @@ def judge(evidence: Evidence) -> Judged:
 
 def _of_chance(evidence: Evidence) -> Judged | None:
     """No node stands out, and most of the failed tasks were completed elsewhere, or most attempts succeed."""
-    total = evidence.others("")
+    total = Record(evidence.own.ended + evidence.others.ended, evidence.own.failed + evidence.others.failed)
     rare = len(evidence.by_node) > 1 and total.failed * RARE <= total.ended
     if rare or evidence.done_elsewhere * 2 >= evidence.tasks:
         return Judged(Verdict.CHANCE, others=total)
@@ -92,19 +109,15 @@ def _of_chance(evidence: Evidence) -> Judged | None:
 
 
 def _of_node(evidence: Evidence) -> Judged | None:
-    """The node with the most failures, if its peers complete what it fails, or if it has none."""
-    gpu_id = max(evidence.by_node, key=lambda one: evidence.by_node[one])
-    own, others = evidence.records.get(gpu_id, NOTHING), evidence.others(gpu_id)
+    """The suspect, if its peers complete what it fails, or if it has none."""
+    own, others = evidence.own, evidence.others
     if own.ended and not others.ended:
-        return Judged(Verdict.ALONE, gpu_id, own, others)
-    if _stands_out(own, others):
-        return Judged(Verdict.NODE, gpu_id, own, others)
+        return Judged(Verdict.ALONE, suspect(evidence.by_node), own, others)
+    if evidence.compared.is_outlier or _fails_most(own, others):
+        return Judged(Verdict.NODE, suspect(evidence.by_node), own, others)
     return None
 
 
-def _stands_out(own: Record, others: Record) -> bool:
-    """An outlier as containment sees it, or most of a few attempts against hardly any of the others'."""
-    kind = (0, "")
-    return is_outlier({kind: own}, {kind: others}) or (
-        own.failed >= FEW and own.failed * 2 > own.ended and others.failed * 10 <= others.ended
-    )
+def _fails_most(own: Record, others: Record) -> bool:
+    """Most of a few attempts, against hardly any of the others'."""
+    return own.failed >= FEW and own.failed * 2 > own.ended and others.failed * 10 <= others.ended

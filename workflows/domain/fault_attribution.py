@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from math import comb, exp, lgamma
 
 from workflows.domain.attempt import Outcome
@@ -42,7 +42,28 @@ FAILED_BEFORE, COMPLETED_BEFORE = 0.1, 2.0
 """The prior for the work of a flow before its first attempt, counted in attempts: most of it completes, and some fails
 now and then on any node."""
 
-_CHANGING = re.compile(r"0x[0-9a-f]+|\d{4,}", re.IGNORECASE)
+_IDS = re.compile(
+    r"0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|\b[a-z]+_(?=[a-z]*[0-9])[0-9a-f]{6,}\b|\b(?=[a-f]*[0-9])[0-9a-f]{8,}\b",
+    re.ASCII | re.IGNORECASE,
+)
+_NUMBERS = re.compile(
+    r"((?:code|errno|error|signal|status)[ :=]{1,3}[0-9]+)|[0-9]+(?:\.[0-9]+)*", re.ASCII | re.IGNORECASE
+)
+
+COMPARED_ENDS = 300
+"""Characters that are compared at the beginning and at the end of a long reason."""
+
+Way = tuple[Outcome, str]
+"""The key that alike failures share."""
+
+
+@lru_cache(maxsize=2048)
+def signature(reason: str) -> str:
+    """A reason without what differs between runs: ids, and numbers but those of errors."""
+    if len(reason) > 2 * COMPARED_ENDS:
+        reason = f"{reason[:COMPARED_ENDS]} … {reason[-COMPARED_ENDS:]}"
+    return " ".join(_NUMBERS.sub(lambda found: found[1] or "#", _IDS.sub("#", reason)).split())
 
 
 @dataclass(frozen=True)
@@ -54,11 +75,9 @@ class Failure:
     reason: str | None
 
     @property
-    def way(self) -> tuple[Outcome, str]:
-        """The key that alike failures share: the reason without what differs between runs."""
-        if self.outcome is Outcome.TIMED_OUT:
-            return self.outcome, ""
-        return self.outcome, " ".join(_CHANGING.sub("#", self.reason or "").split())
+    def way(self) -> Way:
+        """The outcome, and the signature of its reason. All passed deadlines are alike."""
+        return self.outcome, "" if self.outcome is Outcome.TIMED_OUT else signature(self.reason or "")
 
 
 Kind = tuple[int, str]
@@ -67,11 +86,32 @@ Kind = tuple[int, str]
 
 @dataclass(frozen=True)
 class Record:
-    """Of the last tasks of one kind on a node or on several: how many ended there, and how many of these failed there
-    and were completed by another node."""
+    """Counts of the last tasks of one kind on a node or on several: those that ended there, and those that failed there
+    and were completed by another node. `lost`: those beyond these that no node has completed; they accuse no node."""
 
     ended: int
     failed: int
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A node's last tasks and those of its peers, by kind."""
+
+    own: Mapping[Kind, Record]
+    peers: Mapping[Kind, Record]
+
+    def of_type(self, task_type: int) -> Comparison:
+        """The tasks of one type."""
+        own, peers = (
+            {kind: one for kind, one in some.items() if kind[0] == task_type} for some in (self.own, self.peers)
+        )
+        return Comparison(own, peers)
+
+    @property
+    def is_outlier(self) -> bool:
+        """Whether the node is one, as `is_outlier` says."""
+        return is_outlier(self.own, self.peers)
 
 
 def failed_alike_on(earlier: Iterable[Failure], last: Failure) -> set[str]:

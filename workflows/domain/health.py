@@ -61,7 +61,8 @@ def queue_health(status_counts: Mapping[str, int], working_gpus: int) -> Health:
 
 
 def task_health(recently_ended: Mapping[str, int]) -> Health:
-    """By the share of FAILED and TIMEOUT among the last 100 ended tasks: above 50 % UNHEALTHY, above 10 % DEGRADED."""
+    """Health by the share of FAILED and TIMEOUT among the last 100 ended tasks: above 50 % UNHEALTHY, above 10 %
+    DEGRADED."""
     bad = recently_ended.get("FAILED", 0) + recently_ended.get("TIMEOUT", 0)
     ended = bad + recently_ended.get("COMPLETED", 0)
     if ended < 10:

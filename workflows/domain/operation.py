@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What is done to each task."""
+    """The change that an operation makes to each task."""
 
     CANCEL = "CANCEL"
     RETRY = "RETRY"

@@ -10,7 +10,7 @@ class QueuePolicy:
     """Made from the settings once, and given to the database; a transaction reads it from its connection."""
 
     vip_nodes_strict: bool = False
-    """Whether VIP nodes serve VIP tasks alone."""
+    """Whether VIP nodes serve only VIP tasks."""
 
     def on_vip_nodes(self, *, vip: bool) -> bool:
         """Whether tasks of this class may run on VIP nodes."""

@@ -1,4 +1,4 @@
-"""Whose share of the queue a task takes: that of its key's owner, or that of its app.
+"""The share of the queue that a task takes: that of its key's owner, or that of its app.
 
 An owner could else name another app for each task, and have a share for each. A key that acts for others is trusted to
 name its apps, as it is to name its users.

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from api.console.page import OPERATORS, Asked, Page
 from api.console.texts import N_
 from api.schemas.operations import MAX_IDS
-from infra.db.attempts import recent_failures
-from infra.db.attempts.recent_failures import MOST, FailureGroup
+from infra.db.attempts import comparison, recent_failures
+from infra.db.attempts.recent_failures import MOST, FailedAttempt
 from infra.db.nodes import queries as node_queries
 from workflows.domain import failure_verdict
 from workflows.domain.attempt import Outcome
 from workflows.domain.event import EventType
-from workflows.domain.failure_verdict import Evidence, Judged, Verdict
-from workflows.domain.fault_attribution import Record
+from workflows.domain.failure_verdict import FEW, Evidence, Judged, Verdict, suspect
+from workflows.domain.fault_attribution import Comparison
+from workflows.domain.task import TaskStatus
 
 MOST_SHOWN = 20
 """Signatures that are shown."""
@@ -26,7 +28,16 @@ MOST_NODES = 12
 """Columns of a matrix."""
 MOST_NAMED = 3
 """Nodes that are named first: those with the most failures."""
-Records = dict[tuple[str, int], Record]
+MOST_TYPES = 10
+"""Rows of a matrix: the types with the most failures."""
+MOST_LOST = 100
+"""Lost tasks of a row and node that are named."""
+LONGEST = 300
+"""Characters of a reason that are shown."""
+LOST = (TaskStatus.FAILED, TaskStatus.TIMEOUT)
+
+Failures = list[FailedAttempt]
+"""The latest first."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class OfType:
 
     @property
     def id(self) -> str:
-        """Of its element: another row, or one about another node, is never put into it."""
+        """The id of the row's element, which no other row and no verdict on another node shares."""
         return _id("r", self.outcome, self.signature, str(self.task_type), self.judged.gpu_id or "")
 
     def verdict_on(self, gpu_id: str) -> Verdict | None:
@@ -62,7 +73,7 @@ class Signature:
     reason: str | None
     last_at: datetime
     failures: int
-    types: list[OfType] = field(default_factory=list)
+    types: list[OfType]
 
     @property
     def id(self) -> str:
@@ -92,28 +103,39 @@ def _id(kind: str, *parts: str) -> str:
 
 async def contents(asked: Asked) -> dict[str, Any]:
     database = asked.context.database
-    groups = await database.single(recent_failures.groups)
-    largest = _largest(groups)
-    nodes = sorted({one.gpu_id for group in largest for one in group})
-    types = sorted({one.task_type for group in largest for one in group})
-    records = await database.single(lambda c: recent_failures.records(c, nodes, types)) if nodes else {}
-    signatures = [_signature(group, records) for group in largest]
+    found = await database.single(recent_failures.read)
+    shown = _largest(found, lambda one: one.way, MOST_SHOWN)
+    by_type = [_largest(alike, lambda one: one.task_type, MOST_TYPES) for alike in shown]
+    suspects = {suspect(_by_node(one)) for types in by_type for one in types if len(one) >= FEW}
+    compared = await database.single(lambda c: comparison.with_peers(c, suspects)) if suspects else {}
+    signatures = [_signature(*one, compared) for one in zip(shown, by_type, strict=True)]
     judged = {row.judged.gpu_id for one in signatures for row in one.types if row.judged.gpu_id is not None}
     states = await database.single(lambda c: node_queries.states(c, judged)) if judged else {}
-    failures = groups[0].of_all if groups else 0
     return {
         "signatures": signatures,
-        "most": _most(groups, [row for one in signatures for row in one.types]),
+        "most": _most(found, [row for one in signatures for row in one.types]),
         "state_of": {gpu_id: states.get(gpu_id, "GONE") for gpu_id in judged},
-        "failures": failures,
-        "is_cut": failures >= MOST,
-        "left_out": groups[0].signatures - len(largest) if groups else 0,
+        "failures": len(found),
+        "is_cut": len(found) >= MOST,
+        "left_out": len({one.way for one in found}) - len(shown),
     }
 
 
-def _most(groups: list[FailureGroup], rows: list[OfType]) -> list[MostFailures]:
+def _largest(failures: Failures, key: Callable[[FailedAttempt], Hashable], most: int) -> list[Failures]:
+    """The failures by a key, the groups with the most failures first."""
+    groups: dict[Hashable, Failures] = defaultdict(list)
+    for one in failures:
+        groups[key(one)].append(one)
+    return sorted(groups.values(), key=len, reverse=True)[:most]
+
+
+def _by_node(failures: Failures) -> dict[str, int]:
+    return Counter(one.gpu_id for one in failures)
+
+
+def _most(failures: Failures, rows: list[OfType]) -> list[MostFailures]:
     """The nodes that fail most."""
-    total = {one.gpu_id: one.of_node for one in groups}
+    total = _by_node(failures)
     found = []
     for gpu_id in sorted(total, key=lambda one: (-total[one], one))[:MOST_NAMED]:
         largest = max(rows, key=lambda row: row.by_node.get(gpu_id, 0))
@@ -122,45 +144,48 @@ def _most(groups: list[FailureGroup], rows: list[OfType]) -> list[MostFailures]:
     return found
 
 
-def _largest(groups: list[FailureGroup]) -> list[list[FailureGroup]]:
-    """The groups of each signature, the signature with the most failures first."""
-    by_signature: dict[tuple[str, str], list[FailureGroup]] = {}
-    for one in groups:
-        by_signature.setdefault((one.outcome, one.signature), []).append(one)
-    return sorted(by_signature.values(), key=lambda some: -some[0].of_signature)[:MOST_SHOWN]
+def _signature(alike: Failures, by_type: list[Failures], compared: Mapping[str, Comparison]) -> Signature:
+    last = alike[0]
+    reason = None if last.reason is None else last.reason[:LONGEST]
+    rows = [_of_type(one, compared) for one in sorted(by_type, key=lambda one: one[0].task_type)]
+    return Signature(last.outcome, last.way[1], reason, last.closed_at, len(alike), rows)
 
 
-def _signature(groups: list[FailureGroup], records: Records) -> Signature:
-    last = max(groups, key=lambda one: one.last_at)
-    found = Signature(last.outcome, last.signature, last.reason, last.last_at, last.of_signature)
-    for task_type in sorted({one.task_type for one in groups}):
-        found.types.append(_of_type([one for one in groups if one.task_type == task_type], records))
-    return found
-
-
-def _of_type(groups: list[FailureGroup], records: Records) -> OfType:
-    """One type's failures. A task that failed on several nodes is in the groups of each."""
-    task_type, last = groups[0].task_type, max(groups, key=lambda one: one.last_at)
-    tasks = max(sum(one.tasks for one in groups) - sum(one.alike for one in groups) // 2, 1)
-    evidence = Evidence(
-        Outcome(last.outcome),
-        {one.gpu_id: one.failures for one in groups},
-        tasks,
-        sum(one.alike for one in groups) // 2,
-        sum(one.done_elsewhere for one in groups),
-        sum(one.attributed for one in groups),
-        {gpu_id: record for (gpu_id, kind), record in records.items() if kind == task_type},
-    )
-    lost = sorted({task_id for one in groups for task_id in one.lost_ids})
+def _of_type(failures: Failures, compared: Mapping[str, Comparison]) -> OfType:
+    last = failures[0]
+    evidence = _evidence(failures, compared)
+    lost: dict[str, set[str]] = defaultdict(set)
+    for one in failures:
+        if one.status in LOST:
+            lost[one.gpu_id].add(one.task_id)
+    named = sorted({task_id for some in lost.values() for task_id in sorted(some)[:MOST_LOST]})
     return OfType(
         last.outcome,
-        last.signature,
-        task_type,
+        last.way[1],
+        last.task_type,
         dict(evidence.by_node),
         failure_verdict.judge(evidence),
-        lost[:MAX_IDS],
-        len(lost) <= MAX_IDS and all(one.lost == len(one.lost_ids) for one in groups),
+        named[:MAX_IDS],
+        len(named) <= MAX_IDS and all(len(some) <= MOST_LOST for some in lost.values()),
         last.task_id,
+    )
+
+
+def _evidence(failures: Failures, compared: Mapping[str, Comparison]) -> Evidence:
+    """The evidence on like failures of one type. A task may have failed on several nodes."""
+    by_node = _by_node(failures)
+    nodes: dict[str, set[str]] = defaultdict(set)
+    for one in failures:
+        nodes[one.task_id].add(one.gpu_id)
+    done = {one.task_id for one in failures if one.status == TaskStatus.COMPLETED and one.ended_on != one.gpu_id}
+    return Evidence(
+        Outcome(failures[0].outcome),
+        by_node,
+        tasks=len(nodes),
+        alike=sum(len(some) > 1 for some in nodes.values()),
+        done_elsewhere=len(done),
+        attributed=sum(one.attributed for one in failures),
+        compared=compared.get(suspect(by_node), Comparison({}, {})).of_type(failures[0].task_type),
     )
 
 

@@ -27,7 +27,7 @@ class Slot:
     number: int
     task_id: str | None = None
     tenths: int | None = None
-    """Its progress, as coarse as it is shown: fewer rows change with each report."""
+    """The attempt's progress, as coarse as it is shown: fewer rows change with each report."""
     stops: bool = False
 
 
@@ -70,7 +70,7 @@ class Group:
 
     @property
     def used(self) -> int:
-        """Those that tasks hold."""
+        """The number of slots that tasks hold."""
         return sum(one.used for one in self.rows)
 
 

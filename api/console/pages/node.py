@@ -9,6 +9,7 @@ from api.console import marks, timeline
 from api.console.page import Asked, Page
 from api.console.paging import with_query
 from api.console.texts import N_
+from api.schemas.fields import unix_ms
 from infra.db.attempts import of_node
 from infra.db.attempts.of_node import NodeAttempt
 from infra.db.clock import moment
@@ -57,8 +58,8 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "is_live": until is None,
         "is_still": until is not None,
         "spans": [(name, one == span) for name, one in SPANS.items()],
-        "before": with_query(asked.query, until=str(_ms(back))),
-        "after": with_query(asked.query, until="" if ahead is None or ahead >= now else str(_ms(ahead))),
+        "before": with_query(asked.query, until=str(unix_ms(back))),
+        "after": with_query(asked.query, until="" if ahead is None or ahead >= now else str(unix_ms(ahead))),
         "most": of_node.MOST,
     }
 
@@ -73,12 +74,8 @@ def _ceiling(at: datetime, step: timedelta) -> datetime:
     return at + (datetime.min.replace(tzinfo=UTC) - at) % step
 
 
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
-
-
 def _shown(metadata: Any) -> list[tuple[str, str]]:
-    """What the node says of itself, cut to what fits a page."""
+    """The node's metadata, cut to what fits a page."""
     items = list(metadata.items()) if isinstance(metadata, dict) else []
     return [(str(name), str(value)) for name, value in items[:MOST_METADATA]]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cachetools import LRUCache
 
-from api.console.charts import Bars
-from api.console.page import Asked, Page
+from api.console.charts import MINUTES, Bars, last_hour
+from api.console.page import EVERYBODY, Asked, Page
+from api.console.pages import now_of_user
 from api.console.texts import N_
 from api.dependencies import Context
 from api.schemas.alerts import id_of
@@ -19,16 +20,15 @@ from infra.db.ops.alerts import Alert
 from infra.db.ops.health import SystemState
 from infra.db.queue.oldest import Oldest, oldest
 from infra.db.slots import usage
-from infra.db.slots.capacity import Nodes
 from infra.db.slots.usage import Slots
 from infra.db.tasks import waits
 from infra.db.tasks.waits import Minute, Wait
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.event import EventType
 from workflows.domain.health import Health
+from workflows.domain.role import Role
 from workflows.domain.task import TaskStatus
 
-MINUTES = 60
 MOST_TYPES = 30
 """Types that are listed: those with the most tasks that wait, then those with the most that run."""
 EXPLAINED = 6
@@ -36,7 +36,8 @@ EXPLAINED = 6
 LONG_S = 300.0
 """Seconds after which a wait is worth a sentence."""
 MOST_ALERTS, LOOKED_AT = 5, 50
-_MINUTE = timedelta(minutes=1)
+SETTLES = timedelta(minutes=2)
+"""After a minute, until what ended in it is counted for good."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,18 @@ class TypeNow:
 
 
 class LastHour:
-    """What ended in each minute: minutes that are over are read once, and then kept."""
+    """The tasks that ended in each minute. A past minute is read once and kept."""
 
     def __init__(self) -> None:
         self._kept: LRUCache[datetime, Minute] = LRUCache(2 * MINUTES)
 
     async def read(self, context: Context) -> list[Minute]:
         """The last hour, oldest first."""
-        now = datetime.now(UTC).replace(second=0, microsecond=0)
-        minutes = [now - back * _MINUTE for back in range(MINUTES - 1, -1, -1)]
+        minutes = last_hour()
         missing = [one for one in minutes if one not in self._kept]
         found = {one.at: one for one in await context.database.single(lambda c: waits.ended(c, missing))}
         fresh = {one: found.get(one, Minute(one, 0, 0)) for one in missing}
-        self._kept.update({at: one for at, one in fresh.items() if at < now - 2 * _MINUTE})
+        self._kept.update({at: one for at, one in fresh.items() if at < minutes[-1] - SETTLES})
         return [self._kept.get(one) or fresh[one] for one in minutes]
 
 
@@ -78,40 +78,59 @@ _last_hour = LastHour()
 
 
 async def contents(asked: Asked) -> dict[str, Any]:
-    context = asked.context
+    """The contents for the whole system, or for the caller's own tasks if the caller is a user."""
+    return await (now_of_user.contents if asked.caller.role is Role.USER else _of_all)(asked)
 
-    async def read(connection: Connection) -> tuple[Any, ...]:
-        state = await health.read(connection, context.settings.instance_timeout)
+
+@dataclass(frozen=True)
+class Seen:
+    """The system at one moment."""
+
+    state: SystemState
+    by_kind: dict[tuple[int, str], int]
+    waits: dict[int, Wait]
+    oldest: dict[int, Oldest]
+    slots_of_type: dict[int, Slots]
+    slots: Slots
+    alerts: list[Alert]
+    """The latest active ones."""
+    active_alerts: int
+
+    @classmethod
+    async def read(cls, connection: Connection, instance_timeout_s: float) -> Seen:
         by_kind = (await counters.read(connection)).tasks
         chosen = _chosen(by_kind)
         filters: dict[str, object] = {"status": AlertStatus.ACTIVE}
-        opened, total = await alerts.page(connection, filters, limit=LOOKED_AT, offset=0)
-        return (
+        state = await health.read(connection, instance_timeout_s)
+        found, total = await alerts.page(connection, filters, limit=LOOKED_AT, offset=0)
+        return cls(
             state,
             by_kind,
             await waits.by_type(connection, chosen),
             await oldest(connection, chosen),
             await usage.by_type(connection),
             await usage.of_fleet(connection),
-            opened,
+            found,
             total,
         )
 
-    state, by_kind, wait_of, oldest_of, slots_of, slots, opened, total = await context.database.run(read)
-    types = [
-        _type_now(context, by_kind, wait, oldest_of.get(number), slots_of.get(number, Slots(0, 0)))
-        for number, wait in wait_of.items()
-    ]
+
+async def _of_all(asked: Asked) -> dict[str, Any]:
+    context = asked.context
+    seen = await context.database.run(lambda c: Seen.read(c, context.settings.instance_timeout))
+    state, types = seen.state, [_type_now(context, seen, wait) for wait in seen.waits.values()]
     minutes = await _last_hour.read(context)
     return {
         "state": state,
         "types": types,
-        "slots": slots,
+        "slots": seen.slots,
         "unserved": [one for one in types if one.waiting and not one.slots.slots],
         "late": [one for one in types if one.is_late and one.slots.slots],
-        "why": [(one, await _why(context, one.number)) for one in types if one.waiting][:EXPLAINED],
-        "alerts": [(id_of(row.seq), row) for row in sorted(opened, key=_gravity)[:MOST_ALERTS]],
-        "open_alerts": total,
+        "why": [(one, (await context.forecast.of(one.number, vip=False)).nodes) for one in types if one.waiting][
+            :EXPLAINED
+        ],
+        "alerts": [(id_of(row.seq), row) for row in sorted(seen.alerts, key=_gravity)[:MOST_ALERTS]],
+        "open_alerts": seen.active_alerts,
         "critical": state.alerts.get((AlertLevel.CRITICAL, AlertStatus.ACTIVE), 0),
         "warnings": state.alerts.get((AlertLevel.WARNING, AlertStatus.ACTIVE), 0),
         "level": _level(state, types),
@@ -124,7 +143,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
 
 
 def _gravity(alert: Alert) -> tuple[bool, int]:
-    """What is over comes last, CRITICAL first."""
+    """Sort key: open alerts before resolved ones, CRITICAL first."""
     return alert.resolved_at is not None, list(AlertLevel).index(AlertLevel(alert.level))
 
 
@@ -137,25 +156,18 @@ def _chosen(by_kind: dict[tuple[int, str], int]) -> list[int]:
     return sorted({number for number, _ in by_kind}, key=rank)[:MOST_TYPES]
 
 
-def _type_now(
-    context: Context, by_kind: dict[tuple[int, str], int], wait: Wait, first: Oldest | None, slots: Slots
-) -> TypeNow:
+def _type_now(context: Context, seen: Seen, wait: Wait) -> TypeNow:
     number = wait.task_type
     settings = context.settings.task_types.get(number)
     return TypeNow(
         number,
         settings.name if settings else None,
-        by_kind.get((number, TaskStatus.QUEUED), 0),
-        by_kind.get((number, TaskStatus.PROCESSING), 0),
+        seen.by_kind.get((number, TaskStatus.QUEUED), 0),
+        seen.by_kind.get((number, TaskStatus.PROCESSING), 0),
         wait,
-        first,
-        slots,
+        seen.oldest.get(number),
+        seen.slots_of_type.get(number, Slots(0, 0)),
     )
-
-
-async def _why(context: Context, number: int) -> Nodes:
-    """Why no node takes a task of this type now."""
-    return (await context.forecast.of(number, vip=False)).nodes
 
 
 def _level(state: SystemState, types: list[TypeNow]) -> Health:
@@ -165,4 +177,4 @@ def _level(state: SystemState, types: list[TypeNow]) -> Health:
     return state.levels.system
 
 
-PAGE = Page("now", "/now", N_("Now"), contents, key="n", events=frozenset(EventType))
+PAGE = Page("now", "/now", N_("Now"), contents, roles=EVERYBODY, key="n", events=frozenset(EventType))

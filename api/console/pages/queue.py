@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from api.console import why
@@ -15,12 +14,11 @@ from api.console.texts import N_
 from api.dependencies import Context
 from api.routes import access
 from infra.db.ops import counters
-from infra.db.queue import listing, position
-from infra.db.queue.listing import HEAD, Waiting
-from infra.db.queue.order import Place
+from infra.db.queue import listing
+from infra.db.queue.listing import Waiting
+from infra.db.queue.order import HEAD, Place
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
-from infra.db.slots.forecast import COUNTED
 from infra.db.slots.wait_estimate import interval_s
 from workflows.domain.event import OF_TASKS
 from workflows.domain.shares import DEFAULT_WEIGHT
@@ -52,17 +50,17 @@ async def contents(asked: Asked) -> dict[str, Any]:
     chosen = _type_in(asked)
     unserved = await _unserved(context, queued) if chosen is None else []
     types = sorted(queued.keys() - set(unserved)) or sorted(queued) if chosen is None else [chosen]
-    after = _place_in(asked.query.get("after", ""))
+    after = Place.of_text(asked.query.get("after", "")) or HEAD
     tasks = await _page(context, owner, types, after)
     return {
-        "rows": sorted(await _rows(asked, tasks[:PER_PAGE]), key=_runs_at),
+        "rows": sorted(await rows(asked, tasks[:PER_PAGE]), key=_runs_at),
         "total": queued.total() if chosen is None else queued[chosen],
         "types": sorted(kind for kind, _ in queued.most_common(MOST_TYPES)),
         "queued": queued,
         "unserved": unserved,
         "chosen": chosen,
         "is_first": after == HEAD,
-        "next": _text_of(tasks[PER_PAGE - 1].place) if len(tasks) > PER_PAGE else None,
+        "next": tasks[PER_PAGE - 1].place.text if len(tasks) > PER_PAGE else None,
         "sees_nodes": asked.caller.role in OPERATORS,
     }
 
@@ -74,7 +72,7 @@ async def _unserved(context: Context, queued: Counter[int]) -> list[int]:
 
 
 def _runs_at(row: Row) -> tuple[bool, int]:
-    """Those that compete by their places; the others beside them."""
+    """Sort key: tasks that compete, by their places; then the others."""
     return row.expected_s is None, row.place
 
 
@@ -84,7 +82,8 @@ async def _page(context: Context, owner: str | None, types: list[int], after: Pl
     return await context.database.single(lambda c: listing.page_of_owner(c, owner, types, after, limit=PER_PAGE + 1))
 
 
-async def _rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
+async def rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
+    """Waiting tasks with their places, waits and reasons."""
     context, seen = asked.context, await _capacities(asked.context, tasks)
     places = await _places(context, tasks, seen)
     kinds = sorted({(one.task_type, one.queue_class) for one in tasks})
@@ -121,19 +120,7 @@ async def _places(
         pools.setdefault(tuple(seen[task.task_type, task.vip].pool), []).append(task)
     places: dict[str, tuple[int, bool]] = {}
     for pool, members in pools.items():
-        places |= await _places_in(context, list(pool), members)
-    return places
-
-
-async def _places_in(context: Context, pool: list[int], tasks: list[Waiting]) -> dict[str, tuple[int, bool]]:
-    ids = [one.task_id for one in tasks]
-    near = await context.database.single(lambda c: position.first(c, pool, ids, limit=COUNTED))
-    places = {task_id: (ahead, True) for task_id, ahead in near.items()}
-    far = [one for one in tasks if one.task_id not in places]
-    if far:
-        context.forecast.found_long(pool)
-        marks = await context.forecast.milestones(pool) or {}
-        places |= {one.task_id: (sum(mark.about(one.place) for mark in marks.values()), False) for one in far}
+        places |= await context.forecast.places(list(pool), {one.task_id: one.place for one in members})
     return places
 
 
@@ -150,21 +137,6 @@ def _weight(context: Context, flow: str) -> float:
 def _type_in(asked: Asked) -> int | None:
     text = asked.query.get("taskType", "")
     return int(text) if text.removeprefix("-").isdecimal() and len(text) < 19 else None
-
-
-def _place_in(text: str) -> Place:
-    """The place that the URL goes on after; of nonsense the head of the queue."""
-    kinds: list[Any] = [type(field) for field in astuple(HEAD)]
-    try:
-        place = Place(*(kind(part) for kind, part in zip(kinds, text.split("_"), strict=True)))
-    except ValueError:
-        return HEAD
-    is_place = place.queue_class in (0, 1) and math.isfinite(place.rank) and 0 <= place.display_id < 2**62
-    return place if is_place else HEAD
-
-
-def _text_of(place: Place) -> str:
-    return "_".join(map(repr, astuple(place)))
 
 
 PAGE = Page(

@@ -16,7 +16,6 @@ from api.schemas import task_progress
 from api.schemas.webhooks import id_of
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OfTask
-from infra.db.queue.order import Place
 from infra.db.slots import capacity
 from infra.db.slots.wait_estimate import interval_s
 from infra.db.tasks import queries, timeline
@@ -102,14 +101,14 @@ async def _document(text: str | None) -> Document | None:
 
 
 async def _progress(asked: Asked, task: Task) -> dict[str, Any] | None:
-    """As `GET /tasks/{taskId}/progress` tells it, with the reason in words and the wait as an interval."""
+    """The answer of `GET /tasks/{taskId}/progress`, with the reason in words and the wait as an interval."""
     context = asked.context
     row = await context.database.single(lambda c: queries.progress(c, task.task_id))
     if row is None or row.status in TERMINAL:
         return None
     fleet, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
     if row.status == TaskStatus.QUEUED and row.attempt is None:
-        ahead = await context.forecast.ahead(Place.of(row), fleet.pool)
+        ahead = await context.forecast.ahead(row.place, fleet.pool)
     spread = await context.database.single(lambda c: capacity.spread_durations(c, [row.task_type]))
     return {
         **task_progress.shown(row, fleet, ahead),

@@ -15,9 +15,9 @@ from api.console.texts import N_
 from api.routes import access
 from api.schemas.operations import Filter
 from infra.db.ops import counters
-from infra.db.tasks import queries
+from infra.db.tasks import lists
 from infra.db.tasks.filters import TaskFilter
-from infra.db.tasks.queries import MOST_COUNTED
+from infra.db.tasks.lists import MOST_COUNTED
 from workflows.domain.event import OF_TASKS
 from workflows.domain.task import EndReason, TaskStatus
 
@@ -52,7 +52,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
     if task_id:
         chosen = replace(chosen, task_ids=(task_id,))
     rows, total = await asked.context.database.run(
-        lambda c: queries.page(c, chosen, limit=PER_PAGE, offset=(number - 1) * PER_PAGE, room=0)
+        lambda c: lists.page(c, chosen, limit=PER_PAGE, offset=(number - 1) * PER_PAGE, room=0)
     )
     is_exact = chosen.kept is not None or total <= MOST_COUNTED
     total = total if is_exact else MOST_COUNTED

@@ -10,7 +10,10 @@
 
   // ---- Replace HTML so that focus, selection, scroll and what somebody has typed stay
   const keyOf = (node) => (node.nodeType === 1 && (node.id || node.dataset.key)) || null;
+  const sent = new WeakMap();  // of each live part its contents as they came: here times and ticks have changed them
+  const asSent = (root) => [...root.childNodes].map((one) => one.outerHTML ?? one.data).join("");
   function morph(old, fresh) {
+    if ("live" in old.dataset) sent.set(old, asSent(fresh));
     const keyed = new Map(all(":scope > [id], :scope > [data-key]", old).map((one) => [keyOf(one), one]));
     const kept = new Set([...fresh.childNodes].map(keyOf));
     for (const [key, one] of keyed) if (!kept.has(key)) one.remove();  // before others move: what moves loses the focus
@@ -56,7 +59,7 @@
   function hold(here, next) {
     if (!("live" in here.dataset)) return false;
     const holds = $("input.pick", here) !== null && (everything || ticked().length > 0);
-    if (holds) held.set(here.id, next); else held.delete(here.id);
+    if (holds && asSent(next) !== sent.get(here)) held.set(here.id, next); else held.delete(here.id);
     return holds;
   }
   function show() {
@@ -245,7 +248,7 @@
     focusAgain(button);
   }
 
-  // ---- Many tasks at once: those that are ticked, or all that match; the number is told before anything is done
+  // ---- Many tasks at once: those that are ticked, or all that match; their number is shown before anything is done
   async function bulk(button) {
     const what = button.dataset.bulk, bar = button.closest("[data-bar]");
     const ids = button.dataset.ids ? JSON.parse(button.dataset.ids) : ticked().map((one) => one.value);
@@ -431,6 +434,7 @@
     else if (key === "Escape") { const rail = document.getElementById("rail"); if (rail?.classList.contains("open")) $(".menu", rail).click(); }
   });
 
+  for (const one of all("[data-live]", main)) sent.set(one, asSent(one));
   settle(document);
   follow();
 })();

@@ -15,7 +15,6 @@ from workflows.domain.fault_attribution import (
     has_room,
 )
 
-COMPARED_OUTCOMES = ", ".join(f"'{one}'" for one in Outcome if one in COMPARED)
 _ENDED_WITH = (
     "SELECT gpu_id, outcome, reason FROM attempts WHERE task_id = %(task_id)s AND outcome = ANY (%(outcomes)s)"
     " ORDER BY attempt"

@@ -35,7 +35,7 @@ _OVERDUE = """
 
 @dataclass(frozen=True)
 class Drain:
-    """What a caller says of a drain. At the deadline, if there is one, what still runs is handed back."""
+    """A request to drain a node. At the deadline, if there is one, attempts that still run are handed back."""
 
     by: str
     reason: str
@@ -50,9 +50,9 @@ async def drain(connection: Connection, gpu_id: str, how: Drain) -> int | None:
     return await connection.one_or_none(int, _DRAIN, {"gpu_id": gpu_id, **how.__dict__})
 
 
-async def undrain(connection: Connection, _: Release, gpu_id: str) -> int | None:
+async def undrain(connection: Connection, release: Release) -> int | None:
     """End a node's drain. Returns its epoch, or None if it was not draining."""
-    return await connection.one_or_none(int, _UNDRAIN, {"gpu_id": gpu_id})
+    return await connection.one_or_none(int, _UNDRAIN, release.__dict__)
 
 
 async def overdue(connection: Connection) -> list[str]:

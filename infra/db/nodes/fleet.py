@@ -40,7 +40,7 @@ class FleetNode:
     fault_reason: str | None
     model: str | None
     rests: bool
-    """It gets no work for a while, after failures in a row."""
+    """Whether the node gets no work for a while, after failures in a row."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Beats of nodes, which nodes have fallen silent, and whether to believe it.
 
-Silence counts from the last beat, but not from before somebody listened. An API process that was down, paused or cut
-off from the database starts to listen again, as it does after a clock that was ahead.
+Silence counts from the last beat, but not from before an API process listened. An API process that was down, paused or
+cut off from the database starts to listen again, as it does after a clock that was ahead.
 
 If a large part of the fleet falls silent at once the cause is more likely ours, a network or an outage: the nodes are
 held for a while (the fleet guard). A beat in the future counts as one of now: the leader corrects it
 (`set_right`), and the node has a grace from then on.
 
-Made-up nodes cannot bend the guard, and maintenance does not: only nodes that have beaten for a grace and do not drain
+Fake nodes cannot distort the guard, and maintenance does not: only nodes that have beaten for a grace and do not drain
 count. Besides the nodes of its own key, a node's fleet has one node for each other key, which is silent if most of that
 key's nodes are.
 """
@@ -24,8 +24,8 @@ GUARD_SHARE = 0.3
 GUARD_AT_LEAST = 3
 """The fleet guard: more than this share of the fleet, and at least this many nodes, silent within one grace."""
 QUIET_GRACES = 0.75
-"""Graces of silence after which a node counts as silent with the others. Of nodes that a cut silences together one
-lapses first; it is held because the others are about to lapse."""
+"""Graces of silence after which a node counts as silent with the others. Where a cut silences several nodes, the
+first to lapse is held because the others are about to."""
 HELD_GRACES = 3.0
 """Graces of silence that end the hold of a single node."""
 _HEARD = f"LEAST(b.at, {clock.NOW})"

@@ -14,8 +14,8 @@ from infra.db.slots import eligibility
 
 
 @dataclass(frozen=True)
-class Registration:
-    """A node's own description (specification §2.4)."""
+class NodeDescription:
+    """The fields with which a node registers, and which are shown."""
 
     gpu_id: str
     hostname: str
@@ -26,6 +26,12 @@ class Registration:
     priority_queue: str
     version: str
     max_concurrent_tasks: int
+
+
+@dataclass(frozen=True)
+class Registration(NodeDescription):
+    """A node's own description (specification §2.4)."""
+
     metadata: dict[str, object]
     dispatch_secret: str | None
     lineage: str | None  # of the registering node's key, or None for an administrator, who holds no gpuId
@@ -42,21 +48,12 @@ class NodeDrain(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NodeInfo:
-    """What everybody sees of a node, without its metadata."""
+class NodeInfo(NodeDescription):
+    """The public fields of a node, without its metadata."""
 
-    gpu_id: str
-    hostname: str
-    vast_ins_id: str | None
-    ip: str
-    port: int
-    task_types: list[int]
-    priority_queue: str
     status: str
     failure_count: int
     task_failure_count: int
-    version: str
-    max_concurrent_tasks: int
     last_beat: datetime | None
     current_tasks: int
     drained_at: datetime | None
@@ -100,7 +97,8 @@ class Node(NodeInfo):
     older_attempts: int
     """Open attempts of earlier registrations."""
     is_back: bool
-    """It gets work again, and has not been asked yet to stop the closed attempts that it may still run."""
+    """Whether the node gets work again, and has not been asked yet to stop the closed attempts that it may still
+    run."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What a beat needs to know of a node."""
+    """The fields of a node that a beat needs."""
 
     gpu_id: str
     status: str

@@ -1,8 +1,8 @@
-"""What counts against a node in a row (workflows.domain.node_record), in its row, and the rests that follow."""
+"""Failures that count against a node (workflows.domain.node_record), in its row, and the rests that follow."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from infra.db import clock, holding
 from infra.db.connection import Connection
@@ -13,8 +13,11 @@ from workflows.domain.alert import AlertLevel
 from workflows.domain.attempt import HELD_S
 from workflows.domain.node_record import NodeRecord, Rest, RestCause
 
-COLUMNS = "g.failure_count, g.task_failure_count, g.failed_tasks, g.failed_flow, g.rests, g.hand_backs"
-"""Of a row `g` of `gpus`, for `Recorded`."""
+COLUMNS = (
+    "g.failure_count AS failed_contacts, g.task_failure_count AS task_failures, g.failed_tasks, g.failed_flow,"
+    " g.rests, g.hand_backs"
+)
+"""Columns of a row `g` of `gpus`, for `Recorded`."""
 _LOCK = f"SELECT g.status, {COLUMNS} FROM gpus g WHERE g.gpu_id = %(gpu_id)s FOR UPDATE"
 # A rest that lasts longer goes on.
 _WRITE = f"""
@@ -54,31 +57,18 @@ _TEXTS = {
 }
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """`COLUMNS` of a row."""
-
-    failure_count: int
-    task_failure_count: int
-    failed_tasks: list[str]
-    failed_flow: str | None
-    rests: int
-    hand_backs: int
+@dataclass(frozen=True, kw_only=True)
+class Recorded(NodeRecord):
+    """A row with `COLUMNS`."""
 
     @property
     def record(self) -> NodeRecord:
-        """What they say."""
-        return NodeRecord(
-            self.failure_count,
-            self.task_failure_count,
-            tuple(self.failed_tasks),
-            self.failed_flow,
-            self.rests,
-            self.hand_backs,
-        )
+        """The columns as a `NodeRecord`."""
+        own = {one.name: getattr(self, one.name) for one in fields(NodeRecord)}
+        return NodeRecord(**own | {"failed_tasks": tuple(self.failed_tasks)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Locked(Recorded):
     """A node's row, locked."""
 
@@ -111,14 +101,14 @@ async def wait_for_stops(connection: Connection, gpu_id: str) -> None:
     await connection.execute(_WAIT, {"gpu_id": gpu_id})
 
 
-async def has_stopped(connection: Connection, _: Release, gpu_id: str) -> None:
+async def has_stopped(connection: Connection, release: Release) -> None:
     """End that wait; a rest for another reason lasts."""
-    await connection.execute(_END_WAIT, {"gpu_id": gpu_id})
+    await connection.execute(_END_WAIT, release.__dict__)
 
 
-async def clear(connection: Connection, _: Release, gpu_id: str) -> bool:
+async def clear(connection: Connection, release: Release) -> bool:
     """Empty a node's record and end its rest; False where there was neither."""
-    return await connection.execute(_CLEAR, {"gpu_id": gpu_id}) == 1
+    return await connection.execute(_CLEAR, release.__dict__) == 1
 
 
 async def raise_rest_alert(connection: Connection, gpu_id: str, rest: Rest, reason: str | None) -> None:

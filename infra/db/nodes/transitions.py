@@ -6,14 +6,14 @@ transaction. The callers handle claims and releases around it.
 
 from __future__ import annotations
 
-from infra.db.connection import Connection
+from infra.db.connection import Connection, listed
 from infra.db.locks import Release
 from infra.db.nodes import records as node_records
 from infra.db.ops import alerts
 from infra.db.ops.alerts import NewAlert
-from infra.temporal.notifications import NodeEvent, Notifications
 from workflows.domain.alert import AlertLevel
 from workflows.domain.gpu import GpuStatus, check_transition
+from workflows.notifications import NodeEvent, Notifications
 
 
 def _transition(
@@ -21,14 +21,13 @@ def _transition(
 ) -> str:
     for state in before:
         check_transition(state, after)
-    states = ", ".join(f"'{state}'" for state in before)
     return (
         f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"
-        f" WHERE gpu_id = %(gpu_id)s AND status IN ({states}) AND {where} RETURNING epoch"
+        f" WHERE gpu_id = %(gpu_id)s AND status IN ({listed(before)}) AND {where} RETURNING epoch"
     )
 
 
-_FAULT = _transition(  # also where it has gone meanwhile: it comes back as it left
+_FAULT = _transition(  # also if it is gone: it comes back as it left
     (GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = %(reason)s", where="true"
 )
 _OFFLINE = _transition((GpuStatus.ACTIVE,), GpuStatus.OFFLINE, "failure_count = failure_count + 1")
@@ -62,14 +61,14 @@ async def go_offline(connection: Connection, gpu_id: str) -> bool:
     return True
 
 
-async def come_back(connection: Connection, _: Release, gpu_id: str) -> int | None:
+async def come_back(connection: Connection, release: Release) -> int | None:
     """OFFLINE → ACTIVE. Returns the node's epoch, or None if it is not OFFLINE."""
-    return await connection.one_or_none(int, _RETURN, {"gpu_id": gpu_id})
+    return await connection.one_or_none(int, _RETURN, release.__dict__)
 
 
-async def recover(connection: Connection, _: Release, gpu_id: str) -> int | None:
+async def recover(connection: Connection, release: Release) -> int | None:
     """FAULTY → ACTIVE. Returns the node's epoch, or None if it is not FAULTY."""
-    return await connection.one_or_none(int, _RECOVER, {"gpu_id": gpu_id})
+    return await connection.one_or_none(int, _RECOVER, release.__dict__)
 
 
 async def go(connection: Connection, gpu_id: str) -> int | None:

@@ -1,1 +1,1 @@
-"""What operators need: alerts, audit, keys, counts, instances."""
+"""Tables for operators: alerts, audit, keys, counts, instances."""

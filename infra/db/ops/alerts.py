@@ -53,7 +53,7 @@ class Alert:
 FLEET_SILENT = "fleet-silent"
 """The cause of `fleet_silent`."""
 UNDELIVERED = "notify:"
-"""What the causes of `undelivered` begin with."""
+"""The prefix of the causes of `undelivered`."""
 GPU_MONITOR = "gpu_monitor"
 """The source of what is raised about nodes."""
 AGAIN_S = 3600.0
@@ -90,7 +90,7 @@ UNSERVED_NAMED = 20
 
 
 def unserved(waiting: Sequence[tuple[int, str, bool]]) -> list[NewAlert]:
-    """Alerts for types that no registered node supports, or draining ones alone: (type, first waiting task, drained).
+    """Alerts for types that no registered node supports, or only draining ones: (type, first waiting task, drained).
 
     One for each of the first UNSERVED_NAMED; the others share one.
     """

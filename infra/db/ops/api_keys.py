@@ -1,4 +1,4 @@
-"""API keys: stored as SHA-256 of 32 random bytes, looked up by hash, compared in constant time.
+"""API keys: made, listed, rotated and revoked. They are stored as SHA-256 of 32 random bytes.
 
 A key and its successors by `rotate` are one lineage. The lineage identifies the caller for whatever outlives a single
 secret: the gpuIds that it holds, and its Idempotency-Keys.
@@ -6,57 +6,35 @@ secret: the gpuIds that it holds, and its Idempotency-Keys.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.ops import audit
 from infra.db.ops.audit import Action, Actor
-from workflows.domain.grants import UNLIMITED, Grants
+from infra.db.ops.callers import hash_key
+from workflows.domain.key_limits import UNLIMITED, KeyLimits
 from workflows.domain.role import Role
-
-log = logging.getLogger(__name__)
 
 PREFIX = "gpo_"
 BOOTSTRAP = "bootstrap"
 """The owner of the keys that come from the setting API_KEY, and of no others."""
-REPLACED = "API_KEY"
-"""`revoked_by` of a bootstrap key that another value of the setting has replaced."""
 
-_FIND = (
-    "SELECT key_id, key_hash, role, owner, lineage, acts_for_others,"
-    " (SELECT grants FROM key_grants g WHERE g.lineage = api_keys.lineage) AS grants FROM api_keys"
-    " WHERE key_hash = ANY(%(hashes)s) AND revoked_at IS NULL"
-    " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
-)
-_LIVE = (
-    "SELECT key_id FROM api_keys WHERE key_id = ANY(%(key_ids)s) AND revoked_at IS NULL"
-    " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
-)
-_IS_REVOKED = """
-    SELECT count(revoked_at) > 0
-           AND count(*) FILTER (WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())) = 0
-      FROM api_keys WHERE lineage = %(lineage)s
-    """
-_INSERT = """
-    INSERT INTO api_keys (key_id, key_hash, role, owner, lineage, acts_for_others, note, expires_at)
-    VALUES (%(key_id)s, %(key_hash)s, %(role)s, %(owner)s, %(lineage)s, %(acts_for_others)s, %(note)s, %(expires_at)s)
-    """
-_GRANT = "INSERT INTO key_grants (lineage, grants) VALUES (%(lineage)s, CAST(%(grants)s AS json))"
 _COLUMNS = """
     key_id, role, owner, lineage, acts_for_others, note, created_at, expires_at, revoked_at,
     CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= clock_timestamp() THEN 'expired'
          ELSE 'live' END AS state,
     (SELECT grants FROM key_grants g WHERE g.lineage = api_keys.lineage) AS grants
 """
+_INSERT = """
+    INSERT INTO api_keys (key_id, key_hash, role, owner, lineage, acts_for_others, note, expires_at)
+    VALUES (%(key_id)s, %(key_hash)s, %(role)s, %(owner)s, %(lineage)s, %(acts_for_others)s, %(note)s, %(expires_at)s)
+    """
+_GRANT = "INSERT INTO key_grants (lineage, grants) VALUES (%(lineage)s, CAST(%(grants)s AS json))"
 _LIST = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, key_id"
 _PAGE = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at DESC, key_id LIMIT %(limit)s OFFSET %(offset)s"
 _COUNT = "SELECT count(*) FROM api_keys"
@@ -88,30 +66,10 @@ _END_AFTER = (
     "UPDATE api_keys SET expires_at = LEAST(expires_at, clock_timestamp() + make_interval(secs => %(overlap)s))"
     " WHERE key_id = %(key_id)s RETURNING expires_at"
 )
-_BOOTSTRAP_LINEAGE = (
-    f"SELECT lineage FROM api_keys WHERE owner = '{BOOTSTRAP}' ORDER BY created_at DESC, key_id LIMIT 1"
-)
-_REPLACE_OTHERS = (
-    f"UPDATE api_keys SET revoked_at = clock_timestamp(), revoked_by = '{REPLACED}'"
-    f" WHERE owner = '{BOOTSTRAP}' AND key_hash <> %(key_hash)s AND revoked_at IS NULL RETURNING key_id"
-)
-_BY_HASH = f"SELECT {_COLUMNS} FROM api_keys WHERE key_hash = %(key_hash)s"
 
 
 class KeyRefused(Exception):
-    """What the command line can't do with a key; the text is for its user."""
-
-
-@dataclass(frozen=True)
-class Caller:
-    """A caller: the key's id, its role, its owner and its lineage."""
-
-    key_id: str
-    role: Role
-    owner: str
-    lineage: str
-    acts_for_others: bool = False
-    grants: Grants = UNLIMITED
+    """A key command that cannot be carried out; the text is for its user."""
 
 
 @dataclass(frozen=True)
@@ -138,17 +96,6 @@ class _Newest(StoredKey):
 
 
 @dataclass(frozen=True)
-class _Live:
-    key_id: str
-    key_hash: str
-    role: str
-    owner: str
-    lineage: str
-    acts_for_others: bool
-    grants: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
 class NewKey:
     """A key to make."""
 
@@ -157,7 +104,7 @@ class NewKey:
     expires_at: datetime | None = None
     acts_for_others: bool = False
     note: str | None = None
-    grants: Grants = UNLIMITED
+    limits: KeyLimits = UNLIMITED
 
 
 @dataclass(frozen=True)
@@ -167,47 +114,6 @@ class MadeKey:
     key_id: str
     secret: str
     key: NewKey
-
-
-def hash_key(secret: str) -> str:
-    """The stored form of a key."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-async def find(connection: Connection, secret: str) -> Caller | None:
-    """The caller of a live key, or None."""
-    hashed = hash_key(secret)
-    return (await find_all(connection, [hashed])).get(hashed)
-
-
-async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-    """The callers of the live ones among these keys, by their hashes.
-
-    A key with a grant that a later version wrote opens nothing: this version cannot enforce it.
-    """
-    rows = {row.key_hash: row for row in await connection.all(_Live, _FIND, {"hashes": hashes})}
-    same = (hashed for hashed in hashes if hashed in rows and hmac.compare_digest(rows[hashed].key_hash, hashed))
-    callers = ((hashed, _caller(rows[hashed])) for hashed in same)
-    return {hashed: caller for hashed, caller in callers if caller is not None}
-
-
-async def live(connection: Connection, key_ids: Sequence[str]) -> set[str]:
-    """Those of the keys that are live."""
-    return set(await connection.all(str, _LIVE, {"key_ids": list(key_ids)}))
-
-
-async def is_revoked(connection: Connection, lineage: str) -> bool:
-    """Whether a key of the lineage was revoked, and none of it is live."""
-    return await connection.one(bool, _IS_REVOKED, {"lineage": lineage})
-
-
-def _caller(row: _Live) -> Caller | None:
-    try:
-        role, grants = Role(row.role), Grants.of(row.grants)
-    except (KeyError, ValueError):
-        log.error("the key %s is refused: a later version made it, with a role or a grant unknown here", row.key_id)
-        return None
-    return Caller(row.key_id, role, row.owner, row.lineage, row.acts_for_others, grants)
 
 
 async def list_all(connection: Connection) -> list[StoredKey]:
@@ -227,12 +133,12 @@ async def create(connection: Connection, key: NewKey, by: Actor) -> MadeKey:
         raise KeyRefused(f"the owner {BOOTSTRAP!r} is kept for the key of the setting API_KEY")
     if key.acts_for_others and key.role is not Role.USER:
         raise KeyRefused("only a user's key can act for others: the other roles create for anybody, or for nobody")
-    if beyond := key.grants.beyond(key.role):
+    if beyond := key.limits.beyond(key.role):
         raise KeyRefused(f"these limit nothing for the role {key.role}: {', '.join(beyond)}")
     if key.expires_at is not None and await connection.one(bool, _IS_PAST, {"moment": key.expires_at}):
         raise KeyRefused("the expiry lies in the past")
     made = await _insert(connection, key, lineage=None)
-    if granted := key.grants.shown():
+    if granted := key.limits.shown():
         values = {"lineage": made.key_id, "grants": json.dumps(granted, ensure_ascii=False)}
         await connection.execute(_GRANT, values)
     await audit.record(connection, by, Action.KEY_CREATE, made.key_id, f"{key.role} {key.owner}")
@@ -287,45 +193,22 @@ async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Acto
         raise KeyRefused(f"{key_id} is the key of the setting API_KEY: change that instead")
     if newest.key_id != key_id and newest.state == "live":
         raise KeyRefused(f"{key_id} has been rotated: its successor is {newest.key_id}")
-    key = NewKey(Role(row.role), row.owner, newest.next_expiry, row.acts_for_others, row.note, Grants.of(row.grants))
+    key = NewKey(Role(row.role), row.owner, newest.next_expiry, row.acts_for_others, row.note, KeyLimits.of(row.grants))
     made = await _insert(connection, key, lineage=row.lineage)
     ends_at = await connection.one(datetime, _END_AFTER, {"key_id": key_id, "overlap": overlap_s})
     await audit.record(connection, by, Action.KEY_ROTATE, key_id, f"successor {made.key_id}")
     return made, ends_at
 
 
-async def ensure_bootstrap(connection: Connection, secret: str) -> bool:
-    """Make a new value of API_KEY the bootstrap key, and end the one before. Returns whether the value opens the API as
-    the bootstrap key.
-
-    A value that was seen before changes nothing: what was replaced or revoked never lives again.
-    """
-    hashed = hash_key(secret)
-    await locks.bootstrap_key(connection)
-    row = await connection.one_or_none(StoredKey, _BY_HASH, {"key_hash": hashed})
-    if row is None:
-        await _replace_bootstrap(connection, hashed)
-        return True
-    return row.owner == BOOTSTRAP and row.state == "live"
-
-
-async def _replace_bootstrap(connection: Connection, hashed: str) -> None:
-    by, key_id = Actor(None, "system", None), f"key_{hashed[:12]}"
-    for replaced in await connection.all(str, _REPLACE_OTHERS, {"key_hash": hashed}):
-        await audit.record(connection, by, Action.KEY_REVOKE, replaced, "another API_KEY is set")
-    lineage = await connection.one_or_none(str, _BOOTSTRAP_LINEAGE) or key_id
-    await _write(connection, key_id, hashed, NewKey(Role.ADMIN, BOOTSTRAP), lineage)
-    await audit.record(connection, by, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")
-
-
 async def _insert(connection: Connection, key: NewKey, lineage: str | None) -> MadeKey:
     made = MadeKey(f"key_{secrets.token_hex(6)}", PREFIX + secrets.token_urlsafe(32), key)
-    await _write(connection, made.key_id, hash_key(made.secret), key, lineage or made.key_id)
+    await write(connection, made.key_id, hash_key(made.secret), key, lineage or made.key_id)
     return made
 
 
-async def _write(connection: Connection, key_id: str, hashed: str, key: NewKey, lineage: str) -> None:
-    values = {name: value for name, value in key.__dict__.items() if name != "grants"}
+async def write(connection: Connection, key_id: str, hashed: str, key: NewKey, lineage: str) -> None:
+    """Write the row of a key. `hashed`: see `callers.hash_key`."""
+    values = {name: value for name, value in key.__dict__.items() if name != "limits"}
     await connection.execute(_INSERT, values | {"key_id": key_id, "key_hash": hashed, "lineage": lineage})
 
 

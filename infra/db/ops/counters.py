@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import NamedTuple
 
 from infra.db import clock
@@ -34,17 +33,19 @@ def _has_ended(row: str) -> str:
     return f"split_part({row}.key, ' ', 2) IN ({_TERMINAL})"
 
 
+# As many tasks of a group may be forgotten meanwhile as end: the sum of a key says nothing of its group's end.
+_MAY_END_GROUP = f"bool_or(n > 0) AND counter LIKE 'user_group:%%' AND {_has_ended('taken')}"
 _FOLD = f"""
     WITH taken AS (DELETE FROM counter_deltas RETURNING counter, key, n),
-    summed AS (SELECT counter, key, sum(n)::bigint AS n FROM taken GROUP BY counter, key HAVING sum(n) <> 0),
+    summed AS (
+        SELECT counter, key, sum(n)::bigint AS n, {_MAY_END_GROUP} AS may_end_group
+          FROM taken GROUP BY counter, key HAVING sum(n) <> 0 OR {_MAY_END_GROUP}),
     added AS (
         INSERT INTO counters AS c (counter, key, n)
         SELECT counter, key, n FROM summed ORDER BY counter, key
             ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n
         RETURNING counter, key, n)
-    SELECT counter, key, added.n = 0 AS is_zero,
-           counter LIKE 'user_group:%%' AND summed.n > 0 AND {_has_ended("summed")} AS may_end_group
-      FROM added JOIN summed USING (counter, key)
+    SELECT counter, key, added.n = 0 AS is_zero, may_end_group FROM added JOIN summed USING (counter, key)
     """
 # Of an owner's groups, by their counters 'user_group:LENGTH:USER_ID GROUP_ID'. Only what is folded counts: of two that
 # fold at once the later one sees a group whole.
@@ -83,7 +84,7 @@ KEPT = """
      GROUP BY 1, 2 HAVING sum(n) <> 0
 """
 """Every count in COUNTED, as the counters have it, without those of a later version."""
-# Also one statement: of a change that is made meanwhile it sees the row and its difference, or neither. So it appends
+# Also one statement: of a concurrent change it sees the row and its difference, or neither. So it appends
 # exactly what is missing, and blocks no other transaction.
 _RECOUNT = f"""
     WITH counted AS ({COUNTED}), kept AS ({KEPT})
@@ -98,7 +99,6 @@ _RECOUNT_IS_DUE = (
 )
 RECOUNT_LIMIT_S = 40.0
 _LIMIT = f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'"  # within one step of the monitor
-_CLOCK = "SELECT clock_timestamp()"
 RECOUNT_REST = 200
 """The pause between two recounts, as a multiple of the last one's duration: half a percent of one core at any size."""
 _GENERAL = ["tasks", "gpus", "alerts"]
@@ -207,9 +207,9 @@ async def recount(connection: Connection) -> list[str]:
     If the database is too large for a recount within RECOUNT_LIMIT_S, the caller calls `recount_later`.
     """
     await connection.execute(_LIMIT)
-    began = await connection.one(datetime, _CLOCK)
+    began = await clock.now(connection)
     wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.all(Count, _RECOUNT)]
-    ended = await connection.one(datetime, _CLOCK)
+    ended = await clock.now(connection)
     await monitor_reports.keep(connection, "recount", {"took_s": (ended - began).total_seconds()})
     return wrong
 

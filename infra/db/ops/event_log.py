@@ -49,7 +49,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Event:
-    """What has happened. `user_id` and `lineage` say whose task it is about; the other fields are public."""
+    """An entry of the event log. `user_id` and `lineage` say whose task it is about; the other fields are public."""
 
     xid: int
     id: int
@@ -209,19 +209,24 @@ _LAST_OLD = f"""
     SELECT '' AS log, page.xid, page.id FROM page, old WHERE (page.xid, page.id) <= (old.xid, old.id)
      ORDER BY page.xid DESC, page.id DESC LIMIT 1
     """
+# Many events may be of one transaction: then a plan without a limit takes them all for old, and reads the whole log.
 _CUT = """
     WITH state AS (
         UPDATE event_log_state SET cut_xid = %(xid)s, cut_id = %(id)s WHERE (cut_xid, cut_id) < (%(xid)s, %(id)s))
-    DELETE FROM event_log WHERE (xid, id) <= (%(xid)s, %(id)s)
+    DELETE FROM event_log WHERE ctid = ANY (ARRAY(
+           SELECT ctid FROM event_log WHERE (xid, id) <= (%(xid)s, %(id)s) ORDER BY xid, id LIMIT %(page)s))
     """
 
 
-async def cut(connection: Connection, up_to: Cursor) -> int:
-    """Forget the events up to a cursor, and that one. Returns how many. Older cursors get a reset from then on."""
-    return await connection.execute(_CUT, {"xid": up_to.xid, "id": up_to.id})
+async def cut(connection: Connection, up_to: Cursor, page: int) -> int:
+    """Forget the events up to a cursor, and that one, of which there are at most `page`. Returns how many.
+
+    Older cursors get a reset from then on.
+    """
+    return await connection.execute(_CUT, {"xid": up_to.xid, "id": up_to.id, "page": page})
 
 
 async def cut_old(connection: Connection, period: timedelta, page: int) -> int:
     """Forget events from the beginning of the log up to the first one younger than `period`, at most `page`."""
     last = await connection.one_or_none(Cursor, _LAST_OLD, {"period": period, "page": page})
-    return 0 if last is None else await cut(connection, last)
+    return 0 if last is None else await cut(connection, last, page)

@@ -46,9 +46,8 @@ _IS_LATE = (
 _MONITOR_AGE = (
     "SELECT GREATEST(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM monitor_reports WHERE name = 'last'"
 )
-_DATABASE_BYTES = "SELECT pg_database_size(current_database())"
 _DRAINING = "SELECT count(*) FROM gpus WHERE drained_at IS NOT NULL AND gone_at IS NULL AND status = 'ACTIVE'"
-"""Counted in an index that holds draining nodes alone."""
+"""Counted in an index that holds only draining nodes."""
 
 STUCK_S = 120.0
 """How long stuck workflows count after they were last found, in seconds: others may get stuck with their next step."""
@@ -164,11 +163,6 @@ async def stuck(connection: Connection) -> int:
 async def monitor_age_s(connection: Connection) -> float | None:
     """Seconds since the monitor ran last, or None if it never has."""
     return await connection.one_or_none(float, _MONITOR_AGE)
-
-
-async def database_bytes(connection: Connection) -> int:
-    """The size of the database: Postgres asks the file system."""
-    return await connection.one(int, _DATABASE_BYTES)
 
 
 async def is_late(connection: Connection, after_s: float) -> bool:

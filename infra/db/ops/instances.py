@@ -36,7 +36,7 @@ _BEAT = f"""
     """
 _LEAVE = "DELETE FROM instances WHERE instance_id = %(instance_id)s"
 _YIELD = "UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = %(instance_id)s"
-# Of an instance whose last beat is yet to come: it has a timeout from now on, and starts to listen again.
+# An instance whose last beat is in the future has a timeout from now on, and starts to listen again.
 _SET_RIGHT = (
     "UPDATE instances SET last_beat = clock_timestamp(), listening_since = clock_timestamp()"
     " WHERE last_beat > clock_timestamp()"

@@ -9,8 +9,8 @@ from functools import partial
 from cachetools import TTLCache
 
 from infra.db.connection import Connection
-from infra.db.ops import api_keys
-from infra.db.ops.api_keys import Caller
+from infra.db.ops import callers
+from infra.db.ops.callers import Caller
 from infra.db.session import Database
 
 REMEMBERED_S = 2.0
@@ -47,7 +47,7 @@ class Keyring:
 
     async def caller(self, secret: str) -> Caller | None:
         """The caller of a live key, or None. Raises what the database raises."""
-        hashed = api_keys.hash_key(secret)
+        hashed = callers.hash_key(secret)
         known = self._known.get(hashed)
         if known is not None or hashed in self._refused:
             return known
@@ -55,10 +55,10 @@ class Keyring:
 
     def forget(self, secret: str) -> None:
         """Read this one again at its next use."""
-        self._known.pop(api_keys.hash_key(secret), None)
+        self._known.pop(callers.hash_key(secret), None)
 
     async def _look_up(self, connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-        return await (self._find or api_keys.find_all)(connection, hashes)
+        return await (self._find or callers.find_all)(connection, hashes)
 
     def _ask(self, hashed: str) -> asyncio.Future[Caller | None]:
         if hashed not in self._asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from infra.db.connection import Connection
-from infra.db.ops import api_keys
+from infra.db.ops import api_keys, callers
 from infra.db.ops.api_keys import NewKey
 from infra.db.ops.audit import Actor
 from workflows.domain.role import Role
@@ -19,10 +19,10 @@ async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Seq
 
     GPUs that an administrator's key registered under these ids belong to it from now on.
     """
-    caller = await api_keys.find(connection, kept)
+    caller = await callers.find(connection, kept)
     if caller is None or caller.role is not Role.NODE:
         kept = await _made(connection, owner)
-        caller = await api_keys.find(connection, kept)
+        caller = await callers.find(connection, kept)
     assert caller is not None
     await connection.execute(_ADOPT, {"lineage": caller.lineage, "gpu_ids": list(gpu_ids)})
     return kept

@@ -1,4 +1,4 @@
-"""What has ever happened, for Prometheus: counts that never fall, also when tasks are forgotten (ADR 0046).
+"""Counts of everything that has happened, for Prometheus: they never fall, even when tasks are forgotten (ADR 0046).
 
 The leader adds up the event log, a page at a time, with the place that it has come to in the same transaction: so each
 event counts exactly once, and a transition costs nothing more.
@@ -31,7 +31,7 @@ GPU_SECONDS = {
     "failed": (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.REJECTED, Outcome.PROTOCOL_ERROR),
     "cancelled": (Outcome.TASK_ENDED,),
 }
-"""What an attempt was good for, by its outcome; it is lost after any other."""
+"""The use of an attempt's time, by its outcome; after any other outcome it is lost."""
 LOST = "lost"
 
 _LOG = f"SELECT {event_log.NAME}"

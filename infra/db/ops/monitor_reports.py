@@ -1,4 +1,4 @@
-"""What one run of the monitor or of the leader leaves for others, by name (the table `monitor_reports`)."""
+"""Reports that a run of the monitor or of the leader leaves for others, by name (the table `monitor_reports`)."""
 
 from __future__ import annotations
 

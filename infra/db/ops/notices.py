@@ -1,4 +1,4 @@
-"""What is to be sent next to a destination of NOTIFY: it has a place of its own in the event log (ADR 0047)."""
+"""The next message to a destination of NOTIFY, which has a place of its own in the event log (ADR 0047)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops import event_log, monitor_reports
 from infra.db.ops.event_log import Cursor, Event
@@ -16,7 +17,7 @@ from workflows.domain.event import EventType
 from workflows.domain.retry import BACKOFF_CAP_S, backoff_s
 
 TOGETHER_S = 5.0
-"""What happens within this time after the first makes one message."""
+"""Alerts within this time after the first one share a message."""
 PAUSE_S = 10.0
 """Seconds between two messages to one destination, at least."""
 SENDING_S = 60.0
@@ -33,7 +34,6 @@ MOST = 500
 
 _TYPES = [EventType.ALERT_RAISED, EventType.ALERT_RESOLVED]
 _LEVELS = (AlertLevel.CRITICAL, AlertLevel.WARNING, AlertLevel.INFO)
-_NOW = "SELECT clock_timestamp()"
 _TEXTS = "SELECT seq, message FROM alerts WHERE seq = ANY (%(seqs)s)"
 
 
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Due:
-    """What to send now. `place` is where the destination is after that."""
+    """The notices to send now. `place` is where the destination is afterwards."""
 
     notices: list[Notice]
     place: Place
@@ -69,7 +69,7 @@ async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | 
     A destination that is new, or whose place is lost, gets what happens from now on.
     """
     kept = await monitor_reports.hold(connection, _name(digest))
-    now = await connection.one(datetime, _NOW)
+    now = await clock.now(connection)
     end = await event_log.now(connection)  # before the page: what comes in between is after it
     if kept is None:
         await _write(connection, digest, Place(str(end)))
@@ -95,7 +95,7 @@ async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | 
 
 async def sent(connection: Connection, digest: str, due: Due) -> None:
     """Note that the destination has it."""
-    now = await connection.one(datetime, _NOW)
+    now = await clock.now(connection)
     await _write(connection, digest, Place(due.place.cursor, _after(now, PAUSE_S)))
 
 
@@ -104,7 +104,7 @@ async def failed(connection: Connection, digest: str, due: Due) -> bool:
 
     Returns whether it is given up: the destination goes on after the first of these messages.
     """
-    now, failures = await connection.one(datetime, _NOW), due.place.failures + 1
+    now, failures = await clock.now(connection), due.place.failures + 1
     if failures >= TRIES:
         await _write(connection, digest, Place(due.place.first or due.place.cursor, _after(now, PAUSE_S)))
         return True

@@ -9,9 +9,9 @@ import secrets
 from typing import NamedTuple
 
 from infra.db.connection import Connection
-from infra.db.ops import api_keys, audit
-from infra.db.ops.api_keys import Caller, hash_key
+from infra.db.ops import audit, callers
 from infra.db.ops.audit import Action, By
+from infra.db.ops.callers import Caller, hash_key
 
 LASTS_S = 12 * 3600
 """Seconds that a session lasts."""
@@ -66,7 +66,7 @@ async def follow(connection: Connection, secret: str, former: str = "") -> str |
     if key_id is None:
         return None
     key_hash = await connection.one_or_none(str, _HASH_OF, {"key_id": key_id}) or ""
-    caller = (await api_keys.find_all(connection, [key_hash])).get(key_hash)
+    caller = (await callers.find_all(connection, [key_hash])).get(key_hash)
     return None if caller is None else await begin(connection, caller, former)
 
 
@@ -88,8 +88,8 @@ async def find_links(connection: Connection, hashes: list[str]) -> dict[str, Cal
 async def _callers(connection: Connection, hashes: list[str], *, is_link: bool) -> dict[str, Caller]:
     rows = await connection.all(_KeyOf, _KEYS, {"hashes": hashes, "is_link": is_link})
     keys = {row.session_hash: row.key_hash for row in rows}
-    callers = await api_keys.find_all(connection, sorted(set(keys.values()))) if keys else {}
-    return {session: callers[key] for session, key in keys.items() if key in callers}
+    found = await callers.find_all(connection, sorted(set(keys.values()))) if keys else {}
+    return {session: found[key] for session, key in keys.items() if key in found}
 
 
 async def _made(connection: Connection, key_id: str, *, is_link: bool, lasts_s: float) -> str:

@@ -29,5 +29,5 @@ async def tables(connection: Connection) -> list[Size]:
 
 
 async def total(connection: Connection) -> int:
-    """Bytes of the whole database."""
+    """Bytes of the whole database: Postgres asks the file system."""
     return await connection.one(int, _TOTAL)

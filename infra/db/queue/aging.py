@@ -1,16 +1,16 @@
-"""Aging: NORMAL tasks that have waited for long go over to the VIP class."""
+"""Aging: NORMAL tasks that have waited for a long time move to the VIP class."""
 
 from __future__ import annotations
 
 from infra.db import clock
 from infra.db.connection import Connection
-from infra.db.queue import order
+from infra.db.queue import order, ranks
 
 WEIGHT = 0.25
 """The share of all promoted tasks of a type together in the VIP class, where a flow weighs 1."""
 SMALL_STEP_S = 10.0
 """A task whose waiting begins this little in the future has just begun to wait: the clock was set back a moment ago."""
-# The tasks that waited too long go over to the VIP class as one flow of a small weight, the oldest first. An index
+# The tasks that waited too long move to the VIP class as one flow of a small weight, the oldest first. An index
 # finds them, however many wait: it takes bounds that are fixed for the statement, which `clock_timestamp()` is not.
 _PROMOTE = f"""
     WITH aged AS (
@@ -31,14 +31,12 @@ _PROMOTE = f"""
           FROM aged),
     flows AS (
         SELECT types.task_type,
-               (SELECT q.queue_rank FROM tasks q WHERE q.task_type = types.task_type AND q.queue_class = 1
-                   AND q.waiting_since IS NOT NULL ORDER BY q.queue_rank LIMIT 1) AS head,
-               (SELECT max(q.queue_rank) FROM tasks q WHERE q.task_type = types.task_type AND q.queue_class = 1
-                   AND q.waiting_since IS NOT NULL AND q.promoted_at IS NOT NULL) AS last
+               {ranks.head("types.task_type", "1")} AS head,
+               {ranks.last("types.task_type", "1", "q.promoted_at IS NOT NULL")} AS last
           FROM (SELECT DISTINCT task_type FROM aged) types)
     UPDATE tasks t
        SET queue_class = 1, promoted_at = clock_timestamp(),
-           queue_rank = GREATEST(COALESCE(f.head, 0), COALESCE(f.last + %(spacing)s, 0)) + n.n * %(spacing)s
+           queue_rank = {ranks.rank("COALESCE(f.head, 0)", "f.last", "%(spacing)s")} + n.n * %(spacing)s
       FROM numbered n JOIN flows f USING (task_type)
      WHERE t.task_id = n.task_id
     """

@@ -14,46 +14,34 @@ from math import inf
 from typing import NamedTuple
 
 from infra.db.connection import Connection
-from infra.db.queue import order
-from infra.db.queue.ranks import rank_of
+from infra.db.queue import order, ranks
+from infra.db.queue.order import Place, Ranked
 
 # As in `ranks.join`: the head of each type and class, and the last task of each flow over the types of its pool.
 _HEADS = """
-    SELECT types.task_type, classes.queue_class, head.queue_rank
+    SELECT types.task_type, classes.queue_class, head.rank
       FROM unnest(CAST(%(types)s AS bigint[])) AS types(task_type)
      CROSS JOIN (VALUES (0), (1)) AS classes(queue_class)
-     CROSS JOIN LATERAL (
-           SELECT q.queue_rank FROM tasks q
-            WHERE q.task_type = types.task_type AND q.queue_class = classes.queue_class AND q.waiting_since IS NOT NULL
-              {but}
-            ORDER BY q.queue_rank LIMIT 1) head
+     CROSS JOIN LATERAL {head} head
     """
-_LASTS = f"""
-    SELECT flows.pool, flows.queue_class, flows.flow, max(last.queue_rank) AS queue_rank
+_LASTS = """
+    SELECT flows.pool, flows.queue_class, flows.flow, max(last.rank) AS rank
       FROM unnest(CAST(%(pools)s AS integer[]), CAST(%(classes)s AS integer[]), CAST(%(flows)s AS text[]))
            AS flows(pool, queue_class, flow)
       JOIN unnest(CAST(%(numbers)s AS integer[]), CAST(%(types)s AS bigint[])) AS types(pool, task_type)
            ON types.pool = flows.pool
-     CROSS JOIN LATERAL (
-           SELECT q.queue_rank FROM tasks q
-            WHERE q.task_type = types.task_type AND q.queue_class = flows.queue_class
-              AND {order.FLOW.format(task="q")} = flows.flow
-              AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL {{but}}
-            ORDER BY q.queue_rank DESC LIMIT 1) last
+     CROSS JOIN LATERAL {last} last
      GROUP BY flows.pool, flows.queue_class, flows.flow
     """
 _FRONTS = f"""
-    SELECT types.task_type, front.queue_class, front.queue_rank
+    SELECT types.task_type, {order.columns("front")}
       FROM unnest(CAST(%(types)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
-           SELECT q.queue_class, q.queue_rank FROM tasks q
+           SELECT {order.columns("q")} FROM tasks q
             WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
             ORDER BY {order.in_order("q")} LIMIT %(limit)s) front
     """
-_BUT_OWN = "AND q.xmin <> CAST(pg_current_xact_id() AS xid)"
-
-Place = tuple[float, float]
-"""A class, negated, and a rank: smaller goes first."""
+_BUT_OWN = "q.xmin <> CAST(pg_current_xact_id() AS xid)"
 
 
 @dataclass(frozen=True)
@@ -99,14 +87,21 @@ class Pools:
 class _Head(NamedTuple):
     task_type: int
     queue_class: int
-    queue_rank: float
+    rank: float
 
 
 class _Last(NamedTuple):
     pool: int
     queue_class: int
     flow: str
-    queue_rank: float
+    rank: float
+
+
+@dataclass(frozen=True)
+class Front(Ranked):
+    """A place at the front of a type's queue."""
+
+    task_type: int
 
 
 Lasts = dict[tuple[int, int, str], float]
@@ -154,12 +149,18 @@ class Queues:
         return rank
 
 
-async def _heads(connection: Connection, pools: Pools, but: str = "") -> dict[tuple[int, int], float]:
-    found = await connection.all(_Head, _HEADS.format(but=but), {"types": pools.types})
-    return {(one.task_type, one.queue_class): one.queue_rank for one in found}
+def rank_of(virtual_time: float, last_of_flow: float | None, weight: float) -> float:
+    """`ranks.rank` as arithmetic."""
+    return virtual_time if last_of_flow is None else max(virtual_time, last_of_flow + 1 / weight)
 
 
-async def _lasts(connection: Connection, pools: Pools, joining: Iterable[Joins], but: str = "") -> Lasts:
+async def _heads(connection: Connection, pools: Pools, but: str = "true") -> dict[tuple[int, int], float]:
+    statement = _HEADS.format(head=ranks.head("types.task_type", "classes.queue_class", but))
+    found = await connection.all(_Head, statement, {"types": pools.types})
+    return {(one.task_type, one.queue_class): one.rank for one in found}
+
+
+async def _lasts(connection: Connection, pools: Pools, joining: Iterable[Joins], but: str = "true") -> Lasts:
     """The last tasks of the flows that join, each in its own pool only."""
     flows = {(one.pool, one.queue_class, one.flow) for one in joining}
     numbered = [(number, task_type) for number, pool in enumerate(pools.all) for task_type in pool]
@@ -170,34 +171,35 @@ async def _lasts(connection: Connection, pools: Pools, joining: Iterable[Joins],
         "numbers": [number for number, _ in numbered],
         "types": [task_type for _, task_type in numbered],
     }
-    found = await connection.all(_Last, _LASTS.format(but=but), values)
-    return {(one.pool, one.queue_class, one.flow): one.queue_rank for one in found}
+    last = ranks.last("types.task_type", "flows.queue_class", f"{ranks.of_flow('flows.flow')} AND {but}")
+    found = await connection.all(_Last, _LASTS.format(last=last), values)
+    return {(one.pool, one.queue_class, one.flow): one.rank for one in found}
 
 
 class Fronts:
     """The places at the front of some pools' queues, for the estimates of new tasks."""
 
-    def __init__(self, found: Iterable[_Head], pools: Pools, most: int) -> None:
+    def __init__(self, found: Iterable[Front], pools: Pools, most: int) -> None:
         """`found`: the first `most` places of each type, in order."""
         self._pools = pools
-        of_type: defaultdict[int, list[Place]] = defaultdict(list)
+        of_type: defaultdict[int, list[order.Key]] = defaultdict(list)
         for row in found:
-            of_type[row.task_type].append((-row.queue_class, row.queue_rank))
-        self._places: list[list[Place]] = []
-        self._ends: list[Place] = []
+            of_type[row.task_type].append(row.key)
+        self._places: list[list[order.Key]] = []
+        self._ends: list[order.Key] = []
         for pool in pools.all:
             fronts = [of_type[task_type] for task_type in pool]
             self._places.append(sorted(chain.from_iterable(fronts)))
-            self._ends.append(min((front[-1] for front in fronts if len(front) >= most), default=(inf, inf)))
+            self._ends.append(min((front[-1] for front in fronts if len(front) >= most), default=(inf,)))
 
     @classmethod
     async def read(cls, connection: Connection, pools: Pools, most: int) -> Fronts:
         """The first `most` places of each type's queue."""
-        return cls(await connection.all(_Head, _FRONTS, {"types": pools.types, "limit": most}), pools, most)
+        return cls(await connection.all(Front, _FRONTS, {"types": pools.types, "limit": most}), pools, most)
 
     def join(self, one: Joins, rank: float) -> tuple[int, bool]:
         """The number of tasks before a new one, and whether there may be more than that."""
-        place = (-one.queue_class, rank)
+        place = Place.of_new(one.queue_class, rank).key
         ahead = bisect_right(self._places[one.pool], place)
         for pool in self._pools.of_type[one.task_type]:
             insort(self._places[pool], place)

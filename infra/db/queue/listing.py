@@ -5,38 +5,30 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from math import inf
 from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order
-from infra.db.queue.order import Place
-from infra.db.slots import eligibility
+from infra.db.queue.order import HEAD, Place, Ranked
 from workflows.domain import shares
 
 MOST_OF_OWNER = 500
-"""Of an owner's tasks of a type the oldest: no index has an owner's tasks in the order of the queue."""
+"""The oldest tasks that are read of an owner and type: no index has an owner's tasks in the order of the queue."""
 MOST_FLOWS = 100
 """Flows of a type and class that are named."""
-HEAD = Place(queue_class=2, rank=-inf, display_id=0)
-"""Before the first place."""
 
 _COLUMNS = f"""
     t.task_id, {order.columns("t")}, t.task_type, t.user_id, t.app, t.flow, t.priority,
-    {eligibility.VIP.format(task="t")} AS vip, t.promoted_at IS NOT NULL AS promoted, t.waiting_since, t.retry_count
+    {order.vip("t")} AS vip, t.promoted_at IS NOT NULL AS promoted, t.waiting_since, t.retry_count
 """
-# Each type is a stretch of an index in this order, so a page costs the same however many tasks wait.
+# Each type has two stretches of an index in this order, so a page costs the same however many tasks wait.
+_STRETCH = f"""
+          (SELECT {_COLUMNS} FROM tasks t
+            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL AND {{}}
+            ORDER BY {order.in_order("t")} LIMIT %(limit)s)"""
 _PAGE = f"""
     SELECT q.* FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
-     CROSS JOIN LATERAL (
-          (SELECT {_COLUMNS} FROM tasks t
-            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL AND t.queue_class = %(queue_class)s
-              AND {order.after("t")}
-            ORDER BY {order.in_class("t")} LIMIT %(limit)s)
-            UNION ALL
-          (SELECT {_COLUMNS} FROM tasks t
-            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL AND t.queue_class < %(queue_class)s
-            ORDER BY {order.in_order("t")} LIMIT %(limit)s)) q
+     CROSS JOIN LATERAL ({" UNION ALL ".join(map(_STRETCH.format, order.after("t")))}) q
      ORDER BY {order.in_order("q")} LIMIT %(limit)s
     """
 _OF_OWNER = f"""
@@ -46,12 +38,11 @@ _OF_OWNER = f"""
             WHERE t.user_id = %(owner)s AND t.task_type = types.task_type AND t.status = 'QUEUED'
               AND t.waiting_since IS NOT NULL
             ORDER BY t.display_id LIMIT {MOST_OF_OWNER}) q
-     WHERE q.queue_class < %(queue_class)s
-        OR q.queue_class = %(queue_class)s AND {order.after("q")}
+     WHERE {" OR ".join(order.after("q"))}
      ORDER BY {order.in_order("q")} LIMIT %(limit)s
     """
 _NEXT_FLOW = f"""
-    SELECT {order.FLOW.format(task="t")} AS flow FROM tasks t
+    SELECT {order.flow("t")} AS flow FROM tasks t
      WHERE t.task_type = kinds.task_type AND t.queue_class = kinds.queue_class
        AND t.waiting_since IS NOT NULL AND t.promoted_at IS NULL
     """
@@ -64,34 +55,26 @@ _FLOWS = f"""
                (SELECT first.flow, 1 FROM ({_NEXT_FLOW} ORDER BY 1 LIMIT 1) first)
                UNION ALL
                SELECT next.flow, n + 1 FROM flows
-                CROSS JOIN LATERAL ({_NEXT_FLOW} AND {order.FLOW.format(task="t")} > flows.flow ORDER BY 1 LIMIT 1) next
+                CROSS JOIN LATERAL ({_NEXT_FLOW} AND {order.flow("t")} > flows.flow ORDER BY 1 LIMIT 1) next
                 WHERE n < {MOST_FLOWS})
            SELECT flow FROM flows) found
     """
 
 
 @dataclass(frozen=True)
-class Waiting:
+class Waiting(Ranked):
     """A task that waits for a slot; `vip`: by its own priority, `promoted`: by its age."""
 
     task_id: str
-    display_id: int
     task_type: int
     user_id: str
     app: str
     flow: str | None
     priority: int
-    queue_class: int
-    queue_rank: float
     vip: bool
     promoted: bool
     waiting_since: datetime
     retry_count: int
-
-    @property
-    def place(self) -> Place:
-        """Its place in the queue."""
-        return Place.of(self)
 
     @property
     def flow_name(self) -> str:

@@ -34,6 +34,6 @@ class Oldest:
 
 
 async def oldest(connection: Connection, task_types: Sequence[int]) -> dict[int, Oldest]:
-    """It, for those of the types that have a task waiting for a slot."""
+    """The longest-waiting task of each type; types without one are missing."""
     rows = await connection.all(Oldest, _OLDEST, {"task_types": list(task_types)})
     return {row.task_type: row for row in rows}

@@ -5,49 +5,91 @@ The one definition, in SQL fragments for rows `task` of tasks that wait, and as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import math
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 
-FLOW = "COALESCE({task}.flow, 'app:' || {task}.app)"
-"""The flow of a task (workflows.domain.shares)."""
+Key = tuple[float, ...]
+"""The sort key of a place: the smaller goes first."""
 
-Mark = tuple[float, int]
-"""A place within a class: a rank and a display id."""
-
-
-class Ranked(Protocol):
-    """A row with the columns of the order."""
-
-    @property
-    def queue_class(self) -> int: ...
-    @property
-    def queue_rank(self) -> float: ...
-    @property
-    def display_id(self) -> int: ...
+YOUNGEST = 2**62
+"""The display id of a task that has none yet."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in the queue. Its fields are the parameters of `before` and `after`."""
+class Ranked:
+    """A row with the columns of the order."""
 
     queue_class: int
-    rank: float
+    queue_rank: float
     display_id: int
 
-    @classmethod
-    def of(cls, row: Ranked) -> Place:
-        """The place of a task."""
-        return cls(row.queue_class, row.queue_rank, row.display_id)
-
-    @classmethod
-    def of_new(cls, queue_class: int, rank: float) -> Place:
-        """The place of a new task of this rank, which has no display id yet: it is the youngest."""
-        return cls(queue_class, rank, 2**62)
+    @property
+    def place(self) -> Place:
+        """Its place in the queue."""
+        return Place(self.queue_class, self.queue_rank, self.display_id)
 
     @property
-    def mark(self) -> Mark:
-        """The place within its class."""
-        return self.rank, self.display_id
+    def key(self) -> Key:
+        """The key that sorts it."""
+        return -self.queue_class, self.queue_rank, self.display_id
+
+
+@dataclass(frozen=True)
+class Place(Ranked):
+    """A place in the queue. Its fields are the parameters of `before` and `after`."""
+
+    @classmethod
+    def of_new(cls, queue_class: int, queue_rank: float) -> Place:
+        """The place of a new task of this rank, which is the youngest."""
+        return cls(queue_class, queue_rank, YOUNGEST)
+
+    @classmethod
+    def head(cls, queue_class: int) -> Place:
+        """The place before the first of a class."""
+        return cls(queue_class, -math.inf, 0)
+
+    @classmethod
+    def of_text(cls, text: str) -> Place | None:
+        """The place of a task that `text` names, if it does."""
+        try:
+            queue_class, queue_rank, display_id = text.split("_")
+            place = cls(int(queue_class), float(queue_rank), int(display_id))
+        except ValueError:
+            return None
+        is_place = place.queue_class in (0, 1) and math.isfinite(place.queue_rank) and 0 <= place.display_id < YOUNGEST
+        return place if is_place else None
+
+    @property
+    def text(self) -> str:
+        """The place for a URL."""
+        return "_".join(map(repr, astuple(self)))
+
+
+HEAD = Place.head(2)
+"""Before the first place."""
+_TYPES = {"queue_class": "smallint", "queue_rank": "float", "display_id": "bigint"}
+_PLACE = "(%(queue_rank)s, %(display_id)s)"
+NAMES = ", ".join(_TYPES)
+"""The names of the columns of `Ranked`."""
+ARRAYS = ", ".join(f"CAST(%(each_{name})s AS {kind}[])" for name, kind in _TYPES.items())
+"""The columns of many places, for `unnest`; their parameters are `arrays`."""
+
+
+def arrays(places: Iterable[Ranked]) -> dict[str, list[float]]:
+    """The parameters of `ARRAYS`."""
+    listed = list(places)
+    return {f"each_{name}": [getattr(one, name) for one in listed] for name in _TYPES}
+
+
+def flow(task: str) -> str:
+    """The flow of a task (workflows.domain.shares)."""
+    return f"COALESCE({task}.flow, 'app:' || {task}.app)"
+
+
+def vip(task: str) -> str:
+    """The task is VIP by its own priority, not by age."""
+    return f"{task}.queue_class > 0 AND {task}.promoted_at IS NULL"
 
 
 def columns(task: str) -> str:
@@ -70,11 +112,20 @@ def backwards(task: str) -> str:
     return f"{task}.queue_class, {task}.queue_rank DESC"
 
 
-def before(task: str) -> str:
-    """The task is before a place of its class."""
-    return f"({in_class(task)}) < (%(rank)s, %(display_id)s)"
+def before(task: str) -> tuple[str, str]:
+    """The task is before a place: in a class above, or in its own. Each is one stretch of the queue's index."""
+    return f"{task}.queue_class > %(queue_class)s", f"{_of_class(task)} < {_PLACE}"
 
 
-def after(task: str) -> str:
-    """The task is after a place of its class."""
-    return f"({in_class(task)}) > (%(rank)s, %(display_id)s)"
+def after(task: str) -> tuple[str, str]:
+    """The task is after a place: in its class, or in one below. Each is one stretch of the queue's index."""
+    return f"{_of_class(task)} > {_PLACE}", f"{task}.queue_class < %(queue_class)s"
+
+
+def between(task: str, mark: str) -> str:
+    """The task is in the class of a place, before it, and not before the row `mark`, a place of that class."""
+    return f"{before(task)[1]} AND ({in_class(task)}) >= ({in_class(mark)})"
+
+
+def _of_class(task: str) -> str:
+    return f"{task}.queue_class = %(queue_class)s AND ({in_class(task)})"

@@ -5,25 +5,27 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from operator import attrgetter
 from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order
-from infra.db.queue.order import Mark, Place
+from infra.db.queue.order import Place, Ranked
 
+_key = attrgetter("key")
+
+COUNTED = 500
+"""Tasks before a place, of each type and class, that are counted one by one."""
+
+_COUNT = """
+    (SELECT count(*) FROM (
+            SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {}
+             LIMIT CAST(%(limit)s AS bigint)) stretch)"""
 # Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
 _AHEAD = f"""
     SELECT COALESCE(sum(more.n), 0)::bigint
       FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
-     CROSS JOIN LATERAL (
-           SELECT (SELECT count(*) FROM (
-                   SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                      AND q.queue_class > %(queue_class)s LIMIT CAST(%(limit)s AS bigint)) above)
-                + (SELECT count(*) FROM (
-                   SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
-                      AND q.queue_class = %(queue_class)s AND {order.before("q")}
-                    LIMIT CAST(%(limit)s AS bigint)) before) AS n) more
+     CROSS JOIN LATERAL (SELECT {" + ".join(map(_COUNT.format, order.before("q")))} AS n) more
     """
 _MILESTONES = f"""
     SELECT {order.columns("numbered")}, waiting
@@ -34,12 +36,10 @@ _MILESTONES = f"""
     """
 _BETWEEN = f"""
     SELECT COALESCE(sum(behind.n), 0)::bigint
-      FROM unnest(CAST(%(task_types)s AS bigint[]), CAST(%(ranks)s AS float[]), CAST(%(display_ids)s AS bigint[]))
-           AS mark(task_type, rank, display_id)
+      FROM unnest(CAST(%(task_types)s AS bigint[]), {order.ARRAYS}) AS mark(task_type, {order.NAMES})
      CROSS JOIN LATERAL (
            SELECT count(*) AS n FROM tasks q
-            WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND q.queue_class = %(queue_class)s
-              AND ({order.in_class("q")}) >= (mark.rank, mark.display_id) AND {order.before("q")}) behind
+            WHERE q.task_type = mark.task_type AND q.waiting_since IS NOT NULL AND {order.between("q", "mark")}) behind
     """
 
 _FIRST = f"""
@@ -61,23 +61,23 @@ class Milestones:
 
     every: int
     waiting: dict[int, int]
-    marks: dict[int, list[Mark]]
+    marks: dict[int, list[Place]]
 
     def about(self, place: Place) -> int:
         """About how many tasks wait before a place: half of those between two marks are counted."""
-        count, (rank, _) = self.before(place)
-        if rank == -inf:
+        count, mark = self.before(place)
+        if mark == Place.head(place.queue_class):
             return count
         behind = sum(n for queue_class, n in self.waiting.items() if queue_class >= place.queue_class) - count
         return count + (min(self.every, behind) + 1) // 2
 
-    def before(self, place: Place) -> tuple[int, Mark]:
-        """The number of tasks before the last mark ahead of a place, and that mark."""
+    def before(self, place: Place) -> tuple[int, Place]:
+        """The number of tasks before the last mark ahead of a place, and that mark, or the head of its class."""
         above = sum(count for queue_class, count in self.waiting.items() if queue_class > place.queue_class)
         marks = self.marks.get(place.queue_class, [])
-        passed = bisect_right(marks, place.mark)
+        passed = bisect_right(marks, place.key, key=_key)
         if passed == 0:
-            return above, (-inf, 0)
+            return above, Place.head(place.queue_class)
         return above + (passed - 1) * self.every, marks[passed - 1]
 
 
@@ -86,10 +86,8 @@ class _Ahead(NamedTuple):
     ahead: int
 
 
-class _Milestone(NamedTuple):
-    queue_class: int
-    queue_rank: float
-    display_id: int
+@dataclass(frozen=True)
+class _Milestone(Ranked):
     waiting: int
 
 
@@ -110,16 +108,11 @@ async def milestones(connection: Connection, task_type: int, *, every: int) -> M
     found = Milestones(every, {}, {})
     for row in await connection.all(_Milestone, _MILESTONES, {"task_type": task_type, "every": every}):
         found.waiting[row.queue_class] = row.waiting
-        found.marks.setdefault(row.queue_class, []).append(Place.of(row).mark)
+        found.marks.setdefault(row.queue_class, []).append(row.place)
     return found
 
 
-async def between(connection: Connection, marks: dict[int, Mark], place: Place) -> int:
+async def between(connection: Connection, marks: dict[int, Place], place: Place) -> int:
     """The number of tasks between each type's mark, included, and a place."""
-    values = {
-        **place.__dict__,
-        "task_types": list(marks),
-        "ranks": [rank for rank, _ in marks.values()],
-        "display_ids": [display_id for _, display_id in marks.values()],
-    }
+    values = {**place.__dict__, **order.arrays(marks.values()), "task_types": list(marks)}
     return await connection.one(int, _BETWEEN, values)

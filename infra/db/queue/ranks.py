@@ -8,35 +8,53 @@ flows take turns however many tasks each has, and the tasks of one flow go oldes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from infra.db.connection import Connection
-from infra.db.queue.order import FLOW
+from infra.db.queue import order
+
+
+def head(task_type: str, queue_class: str, but: str = "true") -> str:
+    """The rank at the head of the queue of a type and class, as a subquery; `but`: a condition for rows `q`."""
+    return _end(task_type, queue_class, but, "ASC")
+
+
+def last(task_type: str, queue_class: str, of: str) -> str:
+    """The rank of the last waiting task of a type and class that fits `of`, as a subquery; `of`: see `of_flow`."""
+    return _end(task_type, queue_class, of, "DESC")
+
+
+def of_flow(flow: str) -> str:
+    """The row `q` is of a flow. Promoted tasks are one of their own."""
+    return f"{order.flow('q')} = {flow} AND q.promoted_at IS NULL"
+
+
+def rank(virtual_time: str, last_of_flow: str, spacing: str) -> str:
+    """The rank of a task that joins where the queue is now, `spacing` after the last waiting task of its flow."""
+    return f"GREATEST({virtual_time}, {last_of_flow} + {spacing})"
+
+
+def _end(task_type: str, queue_class: str, fits: str, direction: str) -> str:
+    return f"""(
+        SELECT q.queue_rank AS rank FROM tasks q
+         WHERE q.task_type = {task_type} AND q.queue_class = {queue_class} AND q.waiting_since IS NOT NULL AND {fits}
+         ORDER BY q.queue_rank {direction} LIMIT 1)"""
+
 
 # Where the queue is now: the head of the type's own queue; where that is empty, the least advanced head
 # among the types that share a node with it, so that types which compete keep one clock. A flow is one over all of them:
 # its work has one share, however many types it is spread over.
-_PLACE = f"""
-    SELECT COALESCE(
-           (SELECT q.queue_rank FROM tasks q
-             WHERE q.task_type = %(task_type)s AND q.queue_class = %(queue_class)s AND q.waiting_since IS NOT NULL
-             ORDER BY q.queue_rank LIMIT 1),
-           (SELECT min(head.queue_rank)
+_NOW = f"""COALESCE(
+           {head("%(task_type)s", "%(queue_class)s")},
+           (SELECT min(head.rank)
               FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
-             CROSS JOIN LATERAL (
-                   SELECT q.queue_rank FROM tasks q
-                    WHERE q.task_type = types.task_type AND q.queue_class = %(queue_class)s
-                      AND q.waiting_since IS NOT NULL
-                    ORDER BY q.queue_rank LIMIT 1) head),
-           0) AS virtual_time,
-           (SELECT max(last.queue_rank)
+             CROSS JOIN LATERAL {head("types.task_type", "%(queue_class)s")} head),
+           0)"""
+_LAST = f"""(
+            SELECT max(last.rank)
               FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
-             CROSS JOIN LATERAL (
-                   SELECT q.queue_rank FROM tasks q
-                    WHERE q.task_type = types.task_type AND q.queue_class = %(queue_class)s
-                      AND {FLOW.format(task="q")} = %(flow)s
-                      AND q.waiting_since IS NOT NULL AND q.promoted_at IS NULL
-                    ORDER BY q.queue_rank DESC LIMIT 1) last) AS last_of_flow,
+             CROSS JOIN LATERAL {last("types.task_type", "%(queue_class)s", of_flow("%(flow)s"))} last)"""
+_JOIN = f"""
+    SELECT {rank(_NOW, _LAST, "%(spacing)s")} AS rank,
            NOT EXISTS (
                SELECT FROM unnest(CAST(%(pool)s AS bigint[])) AS types(task_type)
                  JOIN tasks q ON q.task_type = types.task_type AND q.waiting_since IS NOT NULL) AS alone
@@ -51,20 +69,6 @@ class Joined:
     alone: bool
 
 
-class _Place(NamedTuple):
-    virtual_time: float
-    last_of_flow: float | None
-    alone: bool
-
-
-def rank_of(virtual_time: float, last_of_flow: float | None, weight: float) -> float:
-    """The rank of a task that joins the queue.
-
-    `virtual_time` is the rank at the head of the queue, `last_of_flow` that of the last waiting task of the same flow.
-    """
-    return virtual_time if last_of_flow is None else max(virtual_time, last_of_flow + 1 / weight)
-
-
 async def join(
     connection: Connection, task_type: int, queue_class: int, flow: str, weight: float, pool: list[int]
 ) -> Joined:
@@ -72,6 +76,5 @@ async def join(
 
     `pool` are the types that share a node with this one.
     """
-    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow, "pool": pool}
-    row = await connection.one(_Place, _PLACE, values)
-    return Joined(rank_of(row.virtual_time, row.last_of_flow, weight), row.alone)
+    values = {"task_type": task_type, "queue_class": queue_class, "flow": flow, "pool": pool, "spacing": 1 / weight}
+    return await connection.one(Joined, _JOIN, values)

@@ -30,10 +30,22 @@ _RESTED = f"""
                            AND last.from_status IS DISTINCT FROM last.to_status)
         HAVING {clock.recent(_LAST_REPAIR, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
 """
+# First what does not wait for a slot, of which there is little; then the oldest that wait, of which there may be any
+# number: nothing is asked of more than 500 of them. Each row is looked up by its key, since a plan may take old
+# statistics for it that there is none.
 _NOT_STARTED = f"""
-    SELECT {_ROW}, t.waiting_since IS NOT NULL AS waits FROM outbox o JOIN tasks t USING (task_id)
-     WHERE {clock.long_ago("o.created_at", clock.seconds("age"))} AND t.completed_at IS NULL AND {_RESTED}
-     ORDER BY waits, o.created_at LIMIT 500  -- what holds a slot goes first
+    (SELECT {_ROW}, false AS waits
+       FROM (SELECT * FROM tasks WHERE status = 'QUEUED' AND waiting_since IS NULL
+              UNION ALL
+             SELECT * FROM tasks WHERE status = 'PROCESSING') t
+      CROSS JOIN LATERAL (SELECT created_at FROM outbox WHERE task_id = t.task_id LIMIT 1) o
+      WHERE {clock.long_ago("o.created_at", clock.seconds("age"))} AND {_RESTED} ORDER BY o.created_at LIMIT 500)
+     UNION ALL
+    (SELECT {_ROW}, true
+       FROM (SELECT task_id FROM outbox
+              WHERE {clock.long_ago("created_at", clock.seconds("age"))} ORDER BY created_at LIMIT 500) o
+      CROSS JOIN LATERAL (SELECT * FROM tasks WHERE task_id = o.task_id LIMIT 1) t
+      WHERE t.waiting_since IS NOT NULL AND {_RESTED})
     """
 _UNCOLLECTED = (
     f"SELECT a.attempt, a.gpu_id, {clock.age_s('a.closed_at')} AS closed_for_s,"
@@ -121,7 +133,7 @@ _UNSERVED = f"""
            SELECT t.task_id, t.created_at FROM tasks t
             WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
             ORDER BY {order.in_order("t")} LIMIT 1) first
-     WHERE NOT EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND g.drained_at IS NULL
+     WHERE NOT EXISTS (SELECT FROM gpus g WHERE {eligibility.may_work("g")}
                           AND {eligibility.runs("g", "types.task_type")})
      ORDER BY EXISTS (SELECT FROM gpus g WHERE {eligibility.runs("g", "types.task_type")}) DESC, first.created_at,
               types.task_type
@@ -217,7 +229,7 @@ async def set_right(connection: Connection) -> None:
 
 
 async def not_started(connection: Connection, age_s: float) -> list[NotStarted]:
-    """Tasks that have been in the outbox for `age_s`."""
+    """Tasks that have been in the outbox for `age_s`, those that do not wait for a slot first."""
     return await connection.all(NotStarted, _NOT_STARTED, {"age": age_s})
 
 
@@ -251,7 +263,7 @@ async def stuck(connection: Connection, task_id: str) -> Drifted | None:
 
 
 async def ended(connection: Connection, task_ids: list[str], age_s: float) -> list[Ended]:
-    """Those of these tasks that ended `age_s` ago, with the number of their last attempt."""
+    """The tasks among these that ended `age_s` ago, with the number of their last attempt."""
     return await connection.all(Ended, _ENDED, {"task_ids": task_ids, "age": age_s})
 
 
@@ -277,7 +289,7 @@ async def registered(connection: Connection, age_s: float) -> list[NodeEpoch]:
 
 
 async def unserved(connection: Connection) -> list[Unserved]:
-    """Types with waiting tasks that no registered node supports, or draining ones alone.
+    """Types with waiting tasks that no registered node supports, or only draining ones.
 
     Types that a node supported before it left come first, since a caller may invent any number of others; then the
     oldest.

@@ -1,44 +1,21 @@
 """INVARIANTS as queries: each selects one text per violation.
 
-They read one snapshot, so that legal changes in between on a live system are not mistaken for violations. A step that
-is overdue by `OVERDUE_S` counts as a violation.
+They read one snapshot, so that legal changes in between on a live system are not mistaken for violations. Those about
+time are in `overdue` and `times`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from infra.db import holding
 from infra.db.connection import listed
 from infra.db.ops import counters
-from infra.db.slots import eligibility
-from workflows.domain import task
+from infra.db.repair import overdue, times
+from infra.db.repair.check import Check
 from workflows.domain.attempt import USES_RETRY
-from workflows.domain.retry import BACKOFF_CAP_S
 from workflows.domain.task import TERMINAL, TRANSITIONS
-
-LONGEST_LEASE = "1 h"
-OVERDUE_S = 60
-"""Seconds that the reconciler and the workflows may take for their work."""
-ENDS_PER_S = 50
-"""Ends from outside of which the leader notifies workflows in a second, at the least."""
-ENDS_IN_ORDER_FOR = "interval '10 min'"
-"""How much older an end is at most that is still in front of another one."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """`broken` selects one text per violation; `rows` is the table that is examined."""
-
-    invariant: int
-    name: str
-    rows: str
-    broken: str = field(repr=False)
-
 
 _LEGAL = ", ".join(f"('{before or ''}', '{after}')" for before, after in sorted(TRANSITIONS, key=str))
 _TERMINAL = listed(TERMINAL)
-FROM_OUTSIDE = listed(task.FROM_OUTSIDE)
 
 ONE_TASK_PER_KEY = Check(
     1,
@@ -151,16 +128,6 @@ SLOTS = Check(
     SELECT task_id || '-' || attempt FROM attempts WHERE closed_at IS NULL AND released_at IS NOT NULL
     """,
 )
-ORDERED_TIMES = Check(
-    8,
-    "createdAt, startedAt, completedAt are in order, the last one set if and only if the task has ended",
-    "tasks",
-    f"""
-    SELECT task_id FROM tasks
-     WHERE started_at < created_at OR completed_at < COALESCE(started_at, created_at)
-        OR (completed_at IS NOT NULL) <> (status IN ({_TERMINAL}))
-    """,
-)
 END_REASON = Check(
     14,
     "a task that was ended from outside has a reason, and no attempt that began later",
@@ -178,7 +145,7 @@ END_REASON = Check(
 )
 EPOCHS = Check(
     10,
-    "no attempt is of a registration that is yet to come",
+    "no attempt is of a registration in the future",
     "attempts",
     """
     SELECT a.task_id || '-' || a.attempt FROM attempts a LEFT JOIN gpus g USING (gpu_id)
@@ -188,7 +155,7 @@ EPOCHS = Check(
 )
 ACKNOWLEDGED_WHOLE = Check(
     11,
-    "an alert is ACKNOWLEDGED by somebody at a time, or neither",
+    "an alert has who acknowledged it and when iff it is ACKNOWLEDGED",
     "alerts",
     """
     SELECT dedupe_key FROM alerts
@@ -212,113 +179,30 @@ COUNTS = Check(
       FROM counted FULL JOIN kept USING (counter, key) WHERE kept.n IS DISTINCT FROM counted.n
     """,
 )
-OVERDUE = Check(
-    3,
-    f"nothing that Temporal has to act on has lain for {OVERDUE_S} s",
-    "tasks",
-    f"""
-    SELECT o.task_id || ' is not started' FROM outbox o JOIN tasks t USING (task_id)
-     WHERE o.created_at < clock_timestamp() - interval '{OVERDUE_S} s' AND t.completed_at IS NULL
-     UNION ALL
-    SELECT a.task_id || '-' || a.attempt || ' is not collected' FROM attempts a JOIN tasks t USING (task_id)
-     WHERE a.closed_at < clock_timestamp() - interval '{OVERDUE_S} s' AND a.collected_at IS NULL
-       AND t.completed_at IS NULL
-     UNION ALL
-    SELECT task_id || '-' || attempt || ' holds its slot' FROM attempts
-     WHERE released_at IS NULL AND closed_at < clock_timestamp() - interval '{OVERDUE_S} s'
-     UNION ALL
-    SELECT o.task_id || ' has ended, and its workflow is not notified'
-      FROM outbox_ends o LEFT JOIN (
-           SELECT task_id,
-                  count(*) OVER (ORDER BY completed_at RANGE BETWEEN {ENDS_IN_ORDER_FOR} PRECEDING AND CURRENT ROW) AS n
-             FROM tasks WHERE end_reason IN ({FROM_OUTSIDE})) turn USING (task_id)
-     WHERE o.ended_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + COALESCE(turn.n, 0) / {ENDS_PER_S}.0)
-     UNION ALL
-    SELECT operation_id || ' is not worked off' FROM operations
-     WHERE state = 'RUNNING' AND updated_at < clock_timestamp() - interval '{OVERDUE_S} s'
-     UNION ALL
-    SELECT task_id || ' has expired' FROM tasks
-     WHERE status = 'QUEUED' AND expires_at < clock_timestamp() - interval '{OVERDUE_S} s'
-     UNION ALL
-    SELECT task_id || ' is past its own deadline' FROM tasks
-     WHERE completed_at IS NULL AND deadline < clock_timestamp() - interval '{OVERDUE_S} s'
-     UNION ALL
-    SELECT a.task_id || '-' || a.attempt || ' is past its deadline' FROM attempts a JOIN tasks t USING (task_id)
-     WHERE a.closed_at IS NULL
-       AND a.claimed_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + t.timeout_ms / 1000.0)
-     UNION ALL
-    SELECT a.task_id || '-' || a.attempt || ' is held by ' || a.gpu_id || ', which is FAULTY or gone'
-      FROM attempts a JOIN gpus g USING (gpu_id)
-     WHERE a.closed_at IS NULL AND (g.status = 'FAULTY' OR g.gone_at IS NOT NULL)
-       AND COALESCE(g.gone_at, g.status_since) < clock_timestamp() - interval '{OVERDUE_S} s'
-    """,
-)
-IDLE = Check(
-    7,
-    f"no task has waited for {OVERDUE_S} s beside a free slot that is its",
-    "gpus",
-    f"""
-    SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id
-      FROM tasks t JOIN gpus g ON {eligibility.runs("g", "t.task_type")}
-     WHERE t.waiting_since < clock_timestamp() - interval '{OVERDUE_S} s'
-       AND {eligibility.works("g")} AND {eligibility.serves_those("g", "false")}
-       AND NOT g.gpu_id = ANY (t.barred_on)
-       AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - interval '{OVERDUE_S} s'
-       AND COALESCE(g.not_before, '-infinity') < clock_timestamp() - interval '{OVERDUE_S} s'
-       AND {eligibility.used("g")} < {eligibility.slots("g")}
-    """,
-)
 DRAINED = Check(
     7,
     "nothing was claimed on a node after its drain began",
     "gpus",
     """
     SELECT a.task_id || '-' || a.attempt || ' on ' || a.gpu_id FROM gpus g JOIN attempts a USING (gpu_id)
-     WHERE a.claimed_at > g.drained_at AND a.claimed_at <= clock_timestamp()  -- what is yet to come is PAST's
-    """,
-)
-_TIMES = {  # table, what names a row of it, and its times
-    "tasks": ("task_id", "created_at, started_at, completed_at, updated_at, waiting_since, promoted_at"),
-    "attempts": (
-        "task_id || '-' || attempt",
-        "claimed_at, accepted_at, progress_at, closed_at, collected_at, released_at",
-    ),
-    "task_events": ("task_id || ' #' || seq", "at"),
-    "gpus": ("gpu_id", "registered_at, status_since, judged_since, drained_at, gone_at"),
-    "gpu_beats": ("gpu_id", "at"),
-    "alerts": ("dedupe_key", "raised_at, acknowledged_at"),
-    "instances": ("instance_id", "started_at, last_beat, listening_since"),
-}
-PAST = Check(
-    8,
-    "no stored time is yet to come: the clock was ahead, or was set back",
-    "tasks",
-    " UNION ALL ".join(
-        f"SELECT '{table} ' || {key} FROM {table} WHERE GREATEST({times}) > clock_timestamp()"
-        for table, (key, times) in _TIMES.items()
-    )
-    + f"""
-     UNION ALL SELECT 'gpus ' || gpu_id || ' rests too long' FROM gpus
-                WHERE not_before > clock_timestamp() + interval '{BACKOFF_CAP_S:g} s'
-     UNION ALL SELECT name || ' lease lasts too long' FROM leader_lease
-                WHERE expires_at > clock_timestamp() + interval '{LONGEST_LEASE}'
+     WHERE a.claimed_at > g.drained_at AND a.claimed_at <= clock_timestamp()  -- times in the future are `times.PAST`'s
     """,
 )
 ALWAYS = (
     ONE_TASK_PER_KEY,
     LEGAL_EVENTS,
     WHOLE_HISTORY,
-    OVERDUE,
+    overdue.OVERDUE,
     ONE_RESULT,
     COMPLETED_WITH_RESULT,
     ONE_OPEN_ATTEMPT,
     RETRIES,
     STATUS_OF_ATTEMPT,
     SLOTS,
-    IDLE,
+    overdue.IDLE,
     DRAINED,
-    ORDERED_TIMES,
-    PAST,
+    times.ORDERED_TIMES,
+    times.PAST,
     END_REASON,
     EPOCHS,
     ACKNOWLEDGED_WHOLE,
@@ -334,4 +218,4 @@ NOTHING_IN_FLIGHT = Check(
      UNION ALL SELECT task_id || '-' || attempt || ' holds its slot' FROM attempts WHERE released_at IS NULL
     """,
 )
-"""With `--settled` only."""
+"""This check is made only with `--settled`."""

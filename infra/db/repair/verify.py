@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.nodes import liveness
-from infra.db.repair.invariants import ENDS_IN_ORDER_FOR, ENDS_PER_S, FROM_OUTSIDE, OVERDUE_S, Check
+from infra.db.repair.check import Check
+from infra.db.repair.overdue import ENDS_IN_ORDER_FOR, ENDS_PER_S, FROM_OUTSIDE, OVERDUE_S
 from workflows.domain.task import EndReason
 
 EXAMPLES = 5
@@ -27,7 +28,7 @@ class Finding:
 
     @classmethod
     def of(cls, invariant: int, name: str, rows: int, broken: Iterable[str], unknown: int = 0) -> Finding:
-        """From the violations themselves."""
+        """The report on the violations themselves."""
         found = sorted(broken)
         return cls(invariant, name, rows, len(found), found[:EXAMPLES], unknown)
 
@@ -115,7 +116,7 @@ async def silent_but_active(connection: Connection, allowed_s: float) -> Finding
 
 
 async def tasks(connection: Connection, task_id: str | None = None) -> list[TaskRow]:
-    """What Temporal must agree with, of one task or of all."""
+    """The rows that Temporal must agree with, of one task or of all."""
     return await connection.all(TaskRow, _TASKS, {"task_id": task_id})
 
 

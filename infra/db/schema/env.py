@@ -6,14 +6,6 @@ from typing import Any
 
 from alembic import context
 
-from infra.db.schema.tables import metadata
-
-NOT_OURS = {"schema_version", "alembic_version"}  # Alembic's own, now and before (infra.db.schema.migrate)
-
-
-def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    return kind != "table" or name not in NOT_OURS
-
 
 def _applied(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
     if (on_applied := context.config.attributes.get("on_applied")) is not None and not step.is_stamp:
@@ -23,9 +15,6 @@ def _applied(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
 def _migrate() -> None:
     context.configure(
         connection=context.config.attributes["connection"],
-        target_metadata=metadata,
-        compare_server_default=False,
-        include_name=_is_ours,
         version_table=context.config.attributes["table"],
         transaction_per_migration=True,
         on_version_apply=_applied,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,12 +22,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from infra.db import locks
 from infra.db.connection import keep_first_line
 from infra.db.schema.revision import VERSIONS
-from infra.db.schema.tables import metadata
 from infra.db.session import OPTIONS, Database
 
 log = logging.getLogger(__name__)
 
 MIGRATIONS = VERSIONS.parent
+WRITTEN = MIGRATIONS / "schema.sql"
+"""The schema that the migrations build, as SQL."""
+_TABLE = re.compile(r"^CREATE TABLE public\.(\w+) \((.*?)^\)", re.DOTALL | re.MULTILINE)
+_COLUMN = re.compile(r"^    ([a-z_]+) ", re.MULTILINE)
 TABLE, TABLE_BEFORE = "schema_version", "alembic_version"
 LAST_BEFORE = "0010"
 """The revision at which TABLE_BEFORE stays: the programs that read that table know no later one."""
@@ -147,10 +151,19 @@ def _take_over(connection: Connection) -> None:
     command.stamp(alembic_config(connection), LAST_BEFORE)
 
 
+def columns() -> list[tuple[str, str]]:
+    """Each table's columns, as (table, column)."""
+    return [
+        (table, column)
+        for table, body in _TABLE.findall(WRITTEN.read_text("utf-8"))
+        for column in _COLUMN.findall(body)
+    ]
+
+
 def _check(connection: Connection) -> None:
     """Check that every column exists. An older backup restored over a later schema leaves the later revision behind."""
-    wanted = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
-    values = {"tables": [table for table, _ in wanted], "columns": [column for _, column in wanted]}
+    tables, names = zip(*columns(), strict=True)
+    values = {"tables": list(tables), "columns": list(names)}
     lacking = list(connection.execute(_LACKING, values).scalars())
     connection.commit()
     if lacking:

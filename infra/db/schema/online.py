@@ -13,7 +13,7 @@ A migration runs while the programs of the version before it serve, and they go 
 - What a version stops using is removed by the migration of a later version, which calls `needs_program`.
 
 A file is `versions/NNNN_name.py`; its revision is NNNN, its `down_revision` the number before. There is no downgrade:
-a step back keeps the schema (docs/operations.md, "Upgrade").
+a step back keeps the schema (docs/upgrade.md).
 """
 
 from __future__ import annotations

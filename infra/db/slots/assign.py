@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Collection, Sequence
+from secrets import token_urlsafe
 from typing import NamedTuple
 
 from infra.db import clock, holding
 from infra.db.connection import Connection
+from infra.db.locks import Release
 from infra.db.queue import order
 from infra.db.slots import eligibility
 from infra.db.tasks import limits
-from infra.temporal.notifications import Granted
-from workflows.messages import Grant, TaskInput
+from workflows.messages import Grant
+from workflows.notifications import Granted
 
 AVOID_S = 30.0
 """Seconds for which a waiting task avoids a node on which it has failed, while another one could take it."""
@@ -22,26 +22,26 @@ PROBED = 1000
 # One slot of a node, whose row the caller has locked in a statement before: so this one counts every claim committed
 # before. Each type's head is read from the queue's index, so the cost does not depend on how many wait; only the
 # chosen row is locked.
-_VIP = eligibility.VIP.format(task="q")
-_TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {eligibility.serves("node", _VIP)}
+_TASK = eligibility.Task.of_row("q")
+_TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {eligibility.serves("node", _TASK)}
               AND {limits.in_time("q")}
-              AND NOT {eligibility.barred("node", "q.task_type", _VIP, "q.barred_on")}
+              AND NOT {eligibility.barred("node", _TASK, "q.barred_on")}
               AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
-                   AND {eligibility.another_could_take("q.task_type", _VIP, "q.failed_on || q.barred_on")})"""
+                   AND {eligibility.another_could_take(_TASK, "q.failed_on || q.barred_on")})"""
 _ASSIGN = f"""
     WITH node AS (
         SELECT g.*, {eligibility.slots("g")} - {eligibility.used("g")} AS free
           FROM gpus g
-         WHERE g.gpu_id = %(gpu_id)s AND {eligibility.works("g")} AND NOT {eligibility.rests("g")}),
+         WHERE g.gpu_id = %(gpu_id)s AND {eligibility.gets_work("g")}),
     heads AS (
         SELECT head.task_id, node.rests > 0 AND head.flow = node.failed_flow AS like_failed
           FROM node CROSS JOIN unnest(node.task_types) AS types(task_type)
          CROSS JOIN LATERAL (
-               (SELECT q.task_id, {order.FLOW.format(task="q")} AS flow FROM tasks q
+               (SELECT q.task_id, {order.flow("q")} AS flow FROM tasks q
                  WHERE {_TAKES} ORDER BY {order.in_order("q")} LIMIT 16)
                 UNION ALL
                (SELECT o.task_id, o.flow FROM (
-                       SELECT q.task_id, {order.FLOW.format(task="q")} AS flow FROM tasks q
+                       SELECT q.task_id, {order.flow("q")} AS flow FROM tasks q
                         WHERE {_TAKES} ORDER BY {order.in_order("q")}
                         LIMIT CASE WHEN node.rests > 0 THEN {PROBED} / cardinality(node.task_types) ELSE 0 END) o
                  WHERE o.flow IS DISTINCT FROM node.failed_flow LIMIT 1)) head
@@ -86,46 +86,20 @@ class _Assigned(NamedTuple):
     others_wait: bool
 
 
-def new_token() -> str:
-    """An attempt token: opaque, names exactly one attempt, can't be guessed."""
-    return secrets.token_urlsafe(24)
-
-
 async def assign(connection: Connection, gpu_id: str) -> list[Granted]:
     """Give each free slot of a node to the best waiting task.
 
-    The caller holds the node's row, and where this follows a release it has called `locks.release` first.
+    The caller holds the node's row. After a release: `assign_released`.
     """
     query = {"gpu_id": gpu_id, "strict": connection.policy.vip_nodes_strict, "avoid": AVOID_S}
     granted: list[Granted] = []
-    while (row := await connection.one_or_none(_Assigned, _ASSIGN, query | {"token": new_token()})) is not None:
-        granted.append(Granted(TaskInput.of(row, waits=True), Grant(row.attempt, gpu_id), row.traceparent))
+    while (row := await connection.one_or_none(_Assigned, _ASSIGN, query | {"token": token_urlsafe(24)})) is not None:
+        granted.append(Granted.of(row, Grant(row.attempt, gpu_id)))
         if row.free < 1 or not row.others_wait:
             break
     return granted
 
 
-_WITH_UNUSED_SLOTS = f"""
-    SELECT g.gpu_id FROM gpus g
-     WHERE {eligibility.works("g")} AND NOT {eligibility.rests("g")}
-       AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
-                      AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
-       AND {eligibility.used("g")} < {eligibility.slots("g")}
-    """
-
-
-_WITH_FREE_SLOTS = f"""
-    SELECT g.gpu_id FROM gpus g
-     WHERE {eligibility.works("g")} AND NOT {eligibility.rests("g")}
-       AND g.task_types && CAST(%(task_types)s AS bigint[]) AND {eligibility.used("g")} < {eligibility.slots("g")}
-    """
-
-
-async def with_free_slots(connection: Connection, task_types: Collection[int]) -> Sequence[str]:
-    """Nodes with a free slot that run one of these types."""
-    return await connection.all(str, _WITH_FREE_SLOTS, {"task_types": list(task_types)})
-
-
-async def with_unused_slots(connection: Connection) -> Sequence[str]:
-    """Nodes with a free slot for which a fitting task has waited for a second: mostly those whose backoff has ended."""
-    return await connection.all(str, _WITH_UNUSED_SLOTS)
+async def assign_released(connection: Connection, release: Release) -> list[Granted]:
+    """Assign the free slots of a node whose capacity was freed."""
+    return await assign(connection, release.gpu_id)

@@ -12,7 +12,7 @@ from infra.db.slots import eligibility
 from workflows.domain.task import USUAL_DURATION_S
 
 _RUNS = eligibility.runs("g", "%(task_type)s")
-_SERVES = eligibility.serves_those("g", "%(vip_nodes)s")
+_TAKES = eligibility.takes("g", eligibility.Task("%(task_type)s", "%(vip_nodes)s"))
 _NODES = f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
@@ -27,19 +27,16 @@ _NODES = f"""
            COALESCE(sum(GREATEST(open_slots - used, 0)) FILTER (WHERE fits AND works AND NOT resting), 0)::bigint
            AS free_slots
       FROM (SELECT g.status, g.max_concurrent_tasks AS slots, {eligibility.works("g")} AS works,
-                   {_RUNS} AS runs_type, {_RUNS} AND {_SERVES} AS fits,
+                   {_RUNS} AS runs_type, {_TAKES} AS fits,
                    {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
                    {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
-_POOL = (
-    "SELECT DISTINCT unnest(g.task_types) AS task_type FROM gpus g"
-    f" WHERE g.gone_at IS NULL AND g.drained_at IS NULL AND {_RUNS} AND {_SERVES}"
-)
+_POOL = f"SELECT DISTINCT unnest(g.task_types) AS task_type FROM gpus g WHERE {eligibility.may_work('g')} AND {_TAKES}"
 _TAKEN = f"""
     WITH fits AS (
         SELECT g.gpu_id, g.max_concurrent_tasks AS slots, {eligibility.rest_s("g")} AS rest_s FROM gpus g
-         WHERE {eligibility.works("g")} AND {_RUNS} AND {_SERVES})
+         WHERE {eligibility.works("g")} AND {_TAKES})
     SELECT t.task_type, a.progress,
            GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
            AS elapsed_s, {holding.left_s("a")} AS left_s, fits.rest_s
@@ -48,6 +45,7 @@ _TAKEN = f"""
     SELECT NULL, NULL, 0, 0, fits.rest_s
       FROM fits CROSS JOIN generate_series(1, fits.slots - {eligibility.used("fits")}) WHERE fits.rest_s > 0
     """
+# Said so that the plan cannot walk the index of all ended tasks, whatever their type.
 _USUAL = """
     SELECT types.task_type, recent.p50
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
@@ -55,7 +53,7 @@ _USUAL = """
            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY took_s) AS p50
              FROM (SELECT extract(epoch FROM t.completed_at - t.started_at)::float AS took_s FROM tasks t
                     WHERE t.task_type = types.task_type AND t.status = 'COMPLETED'
-                      AND t.completed_at <= statement_timestamp()
+                      AND (t.completed_at <= statement_timestamp()) IS NOT FALSE
                     ORDER BY t.completed_at DESC LIMIT 50) last) recent
      WHERE recent.p50 IS NOT NULL
     """
@@ -81,7 +79,7 @@ class Nodes:
     free_slots: int
 
     def reason(self) -> str:
-        """For people: "12 nodes: 7 other type, 3 full, 2 draining"."""
+        """The reason for people: "12 nodes: 7 other type, 3 full, 2 draining"."""
         if self.nodes == 0:
             return "no node is registered"
         words = ("other_type", "vip_only", "full", "free", "faulty", "offline", "draining", "backed_off")
@@ -159,7 +157,7 @@ async def spread_durations(connection: Connection, task_types: list[int]) -> dic
 
 
 def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:
-    """By the node's own progress where it reports one, else by the usual duration."""
+    """The time left by the node's own progress if it reports any, else by the usual duration."""
     if progress:
         return elapsed_s * (100 - progress) / progress
     return max(usual_s - elapsed_s, 0.0)

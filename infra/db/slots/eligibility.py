@@ -1,20 +1,52 @@
 """May this node take this task? The one definition, in SQL fragments.
 
-`node` and `task` are aliases of rows of `gpus` and `tasks`, or, for a task that a caller describes, parameters.
-`strict` is the policy's `vip_nodes_strict`: whether VIP nodes serve VIP tasks alone.
+A node takes a task that it `takes`, while it `has_free_slot`, and unless it is `barred`. `node` is the alias of a row
+of `gpus`.
 """
 
 from __future__ import annotations
 
-from infra.db import clock, holding
+from typing import NamedTuple
 
-VIP = "{task}.queue_class > 0 AND {task}.promoted_at IS NULL"
-"""By its own priority, not by age."""
+from infra.db import clock, holding
+from infra.db.queue import order
+
+
+class Task(NamedTuple):
+    """The properties of a task that decide which nodes take it, as SQL."""
+
+    task_type: str
+    on_vip_nodes: str
+    """Whether VIP nodes serve it too (`QueuePolicy.on_vip_nodes`)."""
+
+    @classmethod
+    def of_row(cls, task: str) -> Task:
+        """The task of a row of `tasks` by its alias; `strict` is a parameter, the policy's `vip_nodes_strict`."""
+        return cls(f"{task}.task_type", f"{order.vip(task)} OR NOT %(strict)s")
+
+
+GIVEN = Task("%(task_type)s", "%(vip)s OR NOT %(strict)s")
+"""A task whose properties are parameters."""
+
+
+def may_work(node: str) -> str:
+    """The node is registered and not draining, whatever its status."""
+    return f"{node}.gone_at IS NULL AND {node}.drained_at IS NULL"
 
 
 def works(node: str) -> str:
-    """The node is ACTIVE, registered and not draining; it may rest or be full."""
-    return f"{node}.status = 'ACTIVE' AND {node}.gone_at IS NULL AND {node}.drained_at IS NULL"
+    """The node is ACTIVE as well; it may rest or be full."""
+    return f"{node}.status = 'ACTIVE' AND {may_work(node)}"
+
+
+def gets_work(node: str) -> str:
+    """The node does not rest either; it may be full."""
+    return f"{works(node)} AND NOT {rests(node)}"
+
+
+def has_free_slot(node: str, n: str | None = None) -> str:
+    """The node gets work, and is not full; `n`: its used slots, where they are known."""
+    return f"{gets_work(node)} AND {n or used(node)} < {slots(node)}"
 
 
 def rests(node: str) -> str:
@@ -28,38 +60,35 @@ def rest_s(node: str) -> str:
 
 
 def slots(node: str) -> str:
-    """Its slots; one while it runs probes (workflows.domain.node_record)."""
+    """The node's slots; one while it runs probes (workflows.domain.node_record)."""
     return f"CASE WHEN {node}.rests > 0 THEN 1 ELSE {node}.max_concurrent_tasks END"
 
 
 def used(node: str) -> str:
-    """Its slots that attempts hold."""
+    """The node's slots that attempts hold."""
     return f"(SELECT count(*) FROM attempts a WHERE a.gpu_id = {node}.gpu_id AND {holding.holds('a')})"
 
 
 def runs(node: str, task_type: str) -> str:
-    """It supports the type."""
+    """The node supports the type."""
     return f"{node}.task_types @> ARRAY[CAST({task_type} AS bigint)]"
 
 
-def serves(node: str, vip: str) -> str:
-    """It serves the class of the task; `vip` says whether that is VIP by its own priority."""
-    return serves_those(node, f"{vip} OR NOT %(strict)s")
+def serves(node: str, task: Task) -> str:
+    """The node takes the task if it runs its type."""
+    return f"({node}.priority_queue = 'NORMAL' OR {task.on_vip_nodes})"
 
 
-def serves_those(node: str, on_vip_nodes: str) -> str:
-    """It serves tasks of which `on_vip_nodes` says whether VIP nodes serve them too (`QueuePolicy.on_vip_nodes`)."""
-    return f"({node}.priority_queue = 'NORMAL' OR {on_vip_nodes})"
+def takes(node: str, task: Task) -> str:
+    """The node takes such tasks, whether or not it gets work now."""
+    return f"{runs(node, task.task_type)} AND {serves(node, task)}"
 
 
-def another_could_take(task_type: str, vip: str, but: str) -> str:
-    """A node other than those in the array `but` works and serves such tasks; it may rest or be full."""
-    return (
-        f"EXISTS (SELECT FROM gpus o WHERE {works('o')} AND {runs('o', task_type)} AND {serves('o', vip)}"
-        f" AND o.gpu_id <> ALL ({but}))"
-    )
+def another_could_take(task: Task, but: str) -> str:
+    """A node other than those in the array `but` works and takes such tasks; it may rest or be full."""
+    return f"EXISTS (SELECT FROM gpus o WHERE {works('o')} AND {takes('o', task)} AND o.gpu_id <> ALL ({but}))"
 
 
-def barred(node: str, task_type: str, vip: str, barred_on: str) -> str:
+def barred(node: str, task: Task, barred_on: str) -> str:
     """The node has rejected the task, or answered outside of the protocol, and another one could take it."""
-    return f"({node}.gpu_id = ANY ({barred_on}) AND {another_could_take(task_type, vip, barred_on)})"
+    return f"({node}.gpu_id = ANY ({barred_on}) AND {another_could_take(task, barred_on)})"

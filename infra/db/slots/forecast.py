@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from cachetools import TTLCache
 
@@ -12,11 +13,10 @@ from infra.db.queue.position import Milestones
 from infra.db.session import Database
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.outlook import Outlook
 from workflows.domain.task import USUAL_DURATION_S
 
 FRESH_S = 0.5
-COUNTED = 500
-"""Places up to here are counted exactly. Further back the count starts at a milestone."""
 MILESTONE_EVERY = 200
 MILESTONES_FRESH_S = 1.0
 """Seconds for which the milestones are reused."""
@@ -49,12 +49,14 @@ class Forecast:
         return known
 
     async def ahead(self, place: Place, pool: list[int]) -> int:
-        """The number of tasks of these types that wait before a place."""
-        count = await self._database.run(lambda c: position.ahead(c, place, pool, limit=COUNTED))
-        if count < COUNTED:
+        """The number of tasks of these types that wait before a place.
+
+        From `COUNTED` on the count starts at a milestone.
+        """
+        count = await self._database.run(lambda c: position.ahead(c, place, pool, limit=position.COUNTED))
+        if count < position.COUNTED:
             return count
-        async with self._one_at_a_time:
-            before = {task_type: (await self._milestones_of(task_type)).before(place) for task_type in pool}
+        before = {task_type: one.before(place) for task_type, one in (await self._milestones_of(pool)).items()}
         marks = {task_type: mark for task_type, (_, mark) in before.items()}
         after = await self._database.run(lambda c: position.between(c, marks, place))
         return sum(count for count, _ in before.values()) + after
@@ -69,18 +71,27 @@ class Forecast:
                 self._usual[task_type] = known
         return known
 
-    def found_long(self, pool: list[int]) -> None:
-        """Note that a new task found too many tasks before it to count."""
-        self._long.update(dict.fromkeys(pool, True))
+    async def places(self, pool: list[int], tasks: Mapping[str, Place]) -> dict[str, tuple[int, bool]]:
+        """The number of tasks of these types before each of these tasks. True: it is exact, as it is near the head."""
+        near = await self._database.single(lambda c: position.first(c, pool, [*tasks], limit=position.COUNTED))
+        places = {task_id: (ahead, True) for task_id, ahead in near.items()}
+        if far := tasks.keys() - near.keys():
+            marks = (await self._milestones_of(pool)).values()
+            places |= {task_id: (sum(one.about(tasks[task_id]) for one in marks), False) for task_id in far}
+        return places
 
-    async def milestones(self, pool: list[int]) -> dict[int, Milestones] | None:
-        """The milestones of these types if one of their queues was found to be long, else None."""
-        if not any(task_type in self._long for task_type in pool):
-            return None
+    async def for_new(self, task_type: int, *, vip: bool) -> Outlook:
+        """The outlook of a new task of a type and class."""
+        capacity = await self.of(task_type, vip=vip)
+        is_long = any(other in self._long for other in capacity.pool)
+        milestones = await self._milestones_of(capacity.pool) if is_long else None
+        return Outlook(capacity, milestones, lambda: self._long.update(dict.fromkeys(capacity.pool, True)))
+
+    async def _milestones_of(self, pool: list[int]) -> dict[int, Milestones]:
         async with self._one_at_a_time:
-            return {task_type: await self._milestones_of(task_type) for task_type in pool}
+            return {task_type: await self._milestones_of_type(task_type) for task_type in pool}
 
-    async def _milestones_of(self, task_type: int) -> Milestones:
+    async def _milestones_of_type(self, task_type: int) -> Milestones:
         known = self._milestones.get(task_type)
         if known is None:
             known = await self._database.run(lambda c: position.milestones(c, task_type, every=MILESTONE_EVERY))

@@ -10,7 +10,7 @@ from infra.db.connection import Connection
 from infra.db.slots import eligibility
 
 STATES = ("busy", "free", "resting", "draining", "offline", "faulty")
-"""What a slot can be: busy if an attempt holds it; else as its node is, of which `free` alone takes work."""
+"""`busy` if an attempt holds the slot, otherwise the state of its node. Only `free` takes work."""
 _NODES = f"""
     SELECT gpu_id, status, slots, LEAST(used, slots) AS busy,
            CASE WHEN status <> 'ACTIVE' THEN lower(status) WHEN NOT works THEN 'draining'

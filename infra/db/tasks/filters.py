@@ -22,7 +22,7 @@ _CONDITIONS = {
     "owner": "t.user_id = %(owner)s",
     "task_ids": "t.task_id = ANY (%(task_ids)s)",
 }
-"""Of each field that is given."""
+"""The condition for each field that is given."""
 _STORED_REASON = "t.status = %(ends_as)s AND t.end_reason = %(end_reason)s"
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from infra.db.connection import Connection
 from infra.db.queue import order
-from infra.db.slots import eligibility
+from infra.db.queue.order import Ranked
 
-# The last of each type in the order of the queue, from an index that holds the waiting tasks of groups alone. Those of
+# The last of each type in the order of the queue, from an index that holds only the waiting tasks of groups. Those of
 # other owners' groups of the same name are skipped.
 _LAST = f"""
     SELECT types.task_type, {order.columns("last")}, last.vip
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
-           SELECT {order.columns("t")}, {eligibility.VIP.format(task="t")} AS vip
+           SELECT {order.columns("t")}, {order.vip("t")} AS vip
              FROM tasks t
             WHERE t.group_id = %(group_id)s AND t.task_type = types.task_type AND t.waiting_since IS NOT NULL
               AND (CAST(%(user_id)s AS text) IS NULL OR t.user_id = %(user_id)s)
@@ -23,13 +23,10 @@ _LAST = f"""
 
 
 @dataclass(frozen=True)
-class Last:
+class Last(Ranked):
     """The waiting task of a group and type that runs last."""
 
     task_type: int
-    queue_class: int
-    queue_rank: float
-    display_id: int
     vip: bool
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
+from infra.db import clock
 from infra.db.connection import Connection
+from workflows.domain.errors import DeadlinePassed
 
 NOW = "statement_timestamp()"
 """One moment for a whole statement: a claim is stamped with the moment at which its task was in time."""
@@ -48,6 +51,29 @@ class Due:
     task_id: str
     waits: bool
     reason: str
+
+
+_OF_NEW = f"""
+    SELECT {clock.NOW} + make_interval(secs => CAST(%(expires_in_s)s AS float)) AS expires_at,
+           COALESCE(CAST(%(deadline)s AS timestamptz) <= {clock.NOW}, false) AS is_past
+    """
+
+
+@dataclass(frozen=True)
+class _OfNew:
+    expires_at: datetime | None
+    is_past: bool  # the deadline
+
+
+async def expiry(connection: Connection, expires_in_ms: int | None, deadline: datetime | None) -> datetime | None:
+    """The expiry of a new task, by the database's clock. Raises DeadlinePassed."""
+    if expires_in_ms is None and deadline is None:
+        return None
+    values = {"expires_in_s": None if expires_in_ms is None else expires_in_ms / 1000, "deadline": deadline}
+    found = await connection.one(_OfNew, _OF_NEW, values)
+    if found.is_past:
+        raise DeadlinePassed
+    return found.expires_at
 
 
 async def due(connection: Connection, limit: int) -> list[Due]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,31 +13,42 @@ UNKNOWN_RETRY_S = 60
 """Seconds until a caller may try again whose wait is unknown: a node that serves the type may be there then."""
 
 
-@dataclass(frozen=True)
-class NewTask:
-    """A caller's request, completed by the limits of its type."""
+def new_task_id() -> str:
+    """An id that no task has."""
+    return f"task_{time.time_ns() // 1_000_000:x}{secrets.token_hex(6)}"
 
-    task_id: str
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRequest:
+    """A caller's request, completed by the limits of its type. A retry takes it over."""
+
     task_type: int
     user_id: str
     app: str
     priority: int
-    queue_class: int
     payload: str
     env: str | None
     timeout_ms: int
     max_retries: int
-    traceparent: str | None
-    lineage: str
-    idempotency_key: str | None
-    request_hash: str | None
     flow: str | None = None  # workflows.domain.shares
     group_id: str | None = None
     expires_at: datetime | None = None
     deadline: datetime | None = None
-    retry_of: str | None = None
     webhook: str | None = None  # a URL that gets its end
     webhook_id: str | None = None  # whose secret signs that
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTask(TaskRequest):
+    """A task to create."""
+
+    task_id: str
+    queue_class: int
+    traceparent: str | None
+    lineage: str
+    idempotency_key: str | None
+    request_hash: str | None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ NO_BOUNDS = TimeBounds()
 
 @dataclass(frozen=True)
 class StoredTask:
-    """What a creation answers with."""
+    """The answer to a creation."""
 
     task_id: str
     display_id: int

@@ -1,6 +1,6 @@
-"""The rows of bulk operations: cancels and retries of many tasks, worked off in the background (ADR 0041).
+"""The rows of bulk operations: cancels and retries of many tasks, processed in the background (ADR 0041).
 
-An operation hits the tasks that fit its filter when their turn comes, among those that were there when it was asked
+An operation changes the tasks that fit its filter when their turn comes, among those that were there when it was asked
 for: up to `bound`, the greatest display id of that moment. So what a retry creates is not retried.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from infra.db.connection import Connection, columns, placeholders
-from infra.db.ops.api_keys import Caller
+from infra.db.ops.callers import Caller
 from infra.db.tasks.filters import PLAN_ANEW, TaskFilter
-from workflows.domain.grants import Grants
+from workflows.domain.key_limits import KeyLimits
 from workflows.domain.operation import Kind, State
 from workflows.domain.role import Role
 from workflows.domain.task import EndReason, TaskStatus
@@ -33,7 +33,7 @@ _CHANGES = {
 }
 """The tasks that an operation changes, among those in its statuses."""
 _TYPES: dict[str, Callable[[Any], Any]] = {"status": TaskStatus, "end_reason": EndReason, "task_ids": tuple}
-"""Of the fields of a filter that JSON has no types for."""
+"""Types of a filter's fields that JSON does not have."""
 STALLED_S = 5.0
 """Seconds without progress after which an operation's workflow may never have been started."""
 
@@ -48,7 +48,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation as it was asked for. `filter` is a `TaskFilter` as JSON; `reason`: of a cancel."""
+    """An operation as it was asked for, and how far it is.
+
+    `filter` is a `TaskFilter` as JSON; `reason`: of a cancel. Tasks up to `cursor`, a display id, have had their turn.
+    """
 
     operation_id: str
     kind: Kind
@@ -65,6 +68,9 @@ class Operation:
     bound: int
     matched: int
     state: State
+    done: int = 0
+    failed: int = 0
+    cursor: int = 0
 
     @property
     def chosen(self) -> TaskFilter:
@@ -78,32 +84,12 @@ class Operation:
     @property
     def by(self) -> Caller:
         """The caller who asked for it, as they were then."""
-        return Caller(self.key_id, Role(self.role), self.owner, self.lineage, grants=Grants.of(self.grants))
+        return Caller(self.key_id, Role(self.role), self.owner, self.lineage, limits=KeyLimits.of(self.grants))
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far it is. Tasks up to `cursor`, a display id, have had their turn."""
-
-    state: State
-    matched: int
-    done: int
-    failed: int
-    cursor: int
-
-    def message(self) -> OperationProgress:
-        """For the workflow."""
+    @property
+    def progress(self) -> OperationProgress:
+        """The message for the workflow."""
         return OperationProgress(State(self.state), self.matched, self.done, self.failed)
-
-
-@dataclass(frozen=True)
-class OperationRow(Progress):
-    """An operation as it is shown, and who asked for it."""
-
-    operation_id: str
-    kind: Kind
-    owner: str
-    lineage: str
 
 
 @dataclass(frozen=True)
@@ -126,8 +112,6 @@ _GET = f"SELECT {columns(Operation)} FROM operations WHERE operation_id = %(oper
 _SEEN = (
     f"SELECT {columns(Operation)} FROM operations WHERE lineage = %(lineage)s AND idempotency_key = %(idempotency_key)s"
 )
-_PROGRESS = f"SELECT {columns(Progress)} FROM operations WHERE operation_id = %(operation_id)s"
-_ROW = f"SELECT {columns(OperationRow)} FROM operations WHERE operation_id = %(operation_id)s"
 _UPDATE = "UPDATE operations SET updated_at = clock_timestamp(),"
 _COUNT = f"{_UPDATE} done = done + %(done)s WHERE operation_id = %(operation_id)s"
 _PASS = f"""
@@ -136,7 +120,7 @@ _PASS = f"""
     """
 _FINISH = f"""
     {_UPDATE} state = 'DONE', completed_at = clock_timestamp(), failed = GREATEST(failed, matched - done),
-           matched = GREATEST(matched, done + failed)  -- a task may have come to fit meanwhile
+           matched = GREATEST(matched, done + failed)  -- a task may fit by now
      WHERE operation_id = %(operation_id)s AND state = 'RUNNING'
     """
 _STALLED = """
@@ -207,20 +191,10 @@ async def seen(connection: Connection, lineage: str, idempotency_key: str) -> Op
     return await connection.one_or_none(Operation, _SEEN, {"lineage": lineage, "idempotency_key": idempotency_key})
 
 
-async def row(connection: Connection, operation_id: str) -> OperationRow | None:
-    """An operation as it is shown, or None."""
-    return await connection.one_or_none(OperationRow, _ROW, {"operation_id": operation_id})
-
-
-async def progress(connection: Connection, operation_id: str) -> Progress:
-    """How far an operation is. Raises WrongCount if there is none."""
-    return await connection.one(Progress, _PROGRESS, {"operation_id": operation_id})
-
-
-async def page(connection: Connection, operation: Operation, cursor: int, limit: int) -> list[Turn]:
+async def page(connection: Connection, operation: Operation, limit: int) -> list[Turn]:
     """The next tasks, in the order of their display ids."""
     await connection.execute(PLAN_ANEW)
-    values = _values(operation.kind, operation.chosen, operation) | {"cursor": cursor, "limit": limit}
+    values = _values(operation.kind, operation.chosen, operation) | {"cursor": operation.cursor, "limit": limit}
     return await connection.all(Turn, _page(operation.kind, operation.chosen), values)
 
 
@@ -236,7 +210,7 @@ async def pass_by(connection: Connection, operation_id: str, cursor: int, *, don
 
 
 async def finish(connection: Connection, operation_id: str) -> None:
-    """Every task has had its turn. What was matched and is not done has failed: it had changed meanwhile, perhaps."""
+    """Every task has had its turn. A task that was matched and is not done has failed: it may have changed."""
     await connection.execute(_FINISH, {"operation_id": operation_id})
 
 

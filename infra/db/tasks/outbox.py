@@ -25,9 +25,11 @@ _CLEAR = f"""
     SELECT task_id FROM tasks WHERE task_id = ANY (%(task_ids)s) AND end_reason IN ({listed(FROM_OUTSIDE)})
         ON CONFLICT DO NOTHING
     """
-_CLEAR_ENDED = (
-    "DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.task_id = o.task_id AND t.completed_at IS NULL)"
-)
+# Each task is looked up by its key: as a join a plan may, by old statistics, go over all tasks for each entry.
+_CLEAR_ENDED = """
+    DELETE FROM outbox o
+     WHERE COALESCE((SELECT t.completed_at IS NOT NULL FROM tasks t WHERE t.task_id = o.task_id), true)
+    """
 ADD_ENDS = f""",
         added_ends AS (
             INSERT INTO outbox_ends (task_id)

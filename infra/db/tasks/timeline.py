@@ -8,6 +8,9 @@ from datetime import datetime
 from infra.db.connection import Connection, columns
 from infra.db.tasks.transitions import Cause
 
+ADD = "INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', %(actor)s FROM created"
+"""Part of the statement that creates a task."""
+
 
 @dataclass(frozen=True)
 class Event:

@@ -53,7 +53,7 @@ def _transition(
 
 _STARTED = (
     "gpu_id = cause.gpu_id, waiting_since = NULL, started_at = GREATEST({at}, created_at),"
-    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"  # the version before reads it
+    " engine_started_at = COALESCE(engine_started_at, clock_timestamp())"  # the previous version reads it
 )
 _COMPLETED = "completed_at = GREATEST(clock_timestamp(), started_at), error_message = NULL"
 _START = _transition(

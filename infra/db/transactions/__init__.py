@@ -1,1 +1,1 @@
-"""What activities and the API call to write: one commit each."""
+"""Writes that activities and the API call: one commit each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from infra.db.connection import Connection
 from infra.db.tasks import transitions as task_transitions
 
-# Skipped where somebody holds the node's row: waiting for it while an attempt is held could block both for good.
+# Skipped if the node's row is locked: waiting for it while an attempt is held could block both for good.
 _REACHED_IF_FREE = (
     "UPDATE gpus SET failure_count = 0, not_before = CASE WHEN rests > 0 OR hand_backs > 0 THEN not_before END"
     " WHERE gpu_id = (SELECT gpu_id FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE SKIP LOCKED)"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from infra.db.connection import Connection
 from infra.db.ops import alerts, audit
-from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
+from infra.db.ops.callers import Caller
 
 
 async def acknowledge(connection: Connection, by: Caller, seq: int, alert_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What a node's row demands, for its workflow: a silent node goes OFFLINE, a faulty or gone one keeps no attempt."""
+"""Act on a node's row for its workflow: a silent node goes OFFLINE, a faulty or gone one keeps no attempt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.liveness import find
 from infra.db.nodes.queries import Node
 from infra.db.transactions import settle_attempt
-from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.gpu import GpuStatus
+from workflows.notifications import Notifications
 
 ACTOR = "gpu-health"
 

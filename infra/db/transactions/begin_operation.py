@@ -7,8 +7,8 @@ import json
 from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.ops import audit
-from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
+from infra.db.ops.callers import Caller
 from infra.db.tasks import operations
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.operations import Operation
@@ -54,7 +54,7 @@ async def begin(
         owner=by.owner,
         role=by.role,
         lineage=by.lineage,
-        grants=by.grants.shown(),
+        grants=by.limits.shown(),
         idempotency_key=idempotency_key,
         request_hash=request_hash,
         asked_at=moment.asked_at,

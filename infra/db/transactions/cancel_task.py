@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from infra.db.connection import Connection
 from infra.db.ops import audit
-from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action, Actor
+from infra.db.ops.callers import Caller
 from infra.db.transactions import end_task
 from infra.db.transactions.end_task import Ended, TaskEnd
 from infra.db.transactions.obey_command import ACTOR

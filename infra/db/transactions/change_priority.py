@@ -8,24 +8,23 @@ from datetime import datetime
 from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.ops import audit
-from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
-from infra.db.queue import ranks
+from infra.db.ops.callers import Caller
+from infra.db.queue import order, ranks
 from infra.db.session import Transaction
-from infra.db.slots import eligibility, search
-from infra.db.slots.search import Seeker
+from infra.db.slots import search
+from infra.db.slots.search import NoSlot, Seeker
 from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import claim_slot
 from infra.db.transactions.claim_slot import Claim
-from infra.temporal.notifications import Granted, Notifications
 from workflows.domain import priority as priorities
 from workflows.domain.errors import NotInThisState, TaskNotFound
 from workflows.domain.task import TERMINAL, TaskStatus
-from workflows.messages import Grant, TaskInput
+from workflows.notifications import Granted, Notifications
 
 _READ = f"""
-    SELECT t.task_id, t.status, t.task_type, {eligibility.VIP.format(task="t")} AS vip, t.failed_on,
+    SELECT t.task_id, t.status, t.task_type, {order.vip("t")} AS vip, t.failed_on,
            t.barred_on, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.waiting_since, t.attempts,
            EXISTS (SELECT FROM attempts a WHERE a.task_id = t.task_id AND a.closed_at IS NULL) AS has_slot
       FROM tasks t WHERE t.task_id = %(task_id)s
@@ -46,8 +45,8 @@ _CHANGE_CLASS = """
 
 @dataclass(frozen=True)
 class Share:
-    """Whose share of the queue the task takes, as at a creation: its flow, that flow's weight, and the types that share
-    a node with the task's."""
+    """The share of the queue that the task takes, as at a creation: its flow, that flow's weight, and the types that
+    share a node with the task's."""
 
     flow: str
     weight: float
@@ -66,14 +65,11 @@ class _Task(Seeker):
     attempts: int
     has_slot: bool
 
-    def granted(self, grant: Grant) -> Granted:
-        return Granted(TaskInput.of(self, waits=True), grant, self.traceparent)
-
 
 @dataclass(frozen=True)
 class _Changed:
     task: _Task
-    found: Claim = field(default_factory=lambda: Claim(waiting=True))
+    found: Claim = field(default_factory=lambda: Claim(TaskStatus.QUEUED, NoSlot()))
 
 
 async def change(
@@ -93,7 +89,7 @@ async def change(
     """
     changed = await transaction(lambda c: _change(c, by, task_id, task_type, priority, share, claims_slot=claims_slot))
     found = await claim_slot.go_on(transaction, task_id, changed.found)
-    own = [changed.task.granted(found.grant)] if found.grant is not None else []
+    own = [Granted.of(changed.task, found.grant)] if found.grant is not None else []
     return Notifications(grants=[*own, *found.others])
 
 
@@ -137,7 +133,7 @@ async def _read(connection: Connection, task_id: str) -> _Task:
 
 
 async def _write(connection: Connection, before: _Task, priority: int, queue_class: int, share: Share) -> None:
-    """Write the new priority. Raises NotInThisState if the task has got a slot meanwhile."""
+    """Write the new priority. Raises NotInThisState if the task has just got a slot."""
     values = {"task_id": before.task_id, "priority": priority, "attempts": before.attempts}
     if priorities.queue_class(before.priority) == queue_class:
         written = await connection.execute(_CHANGE, values)

@@ -1,4 +1,4 @@
-"""What a caller does with webhooks: make, delete, rotate, test, replay."""
+"""Changes to webhooks: make, delete, rotate, test, replay."""
 
 from __future__ import annotations
 

@@ -8,15 +8,17 @@ from functools import partial
 
 from infra.db import holding, locks
 from infra.db.connection import Connection
+from infra.db.queue import order
 from infra.db.session import Transaction
-from infra.db.slots import assign, eligibility, search
-from infra.db.slots.search import Found, Seeker
+from infra.db.slots import assign, search
+from infra.db.slots.search import Found, NoSlot, Seeker, Undecided
 from infra.db.tasks import limits
 from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
+from workflows.notifications import Granted
 
 _REQUEST = f"""
-    SELECT t.task_id, t.status, t.end_reason, t.task_type, {eligibility.VIP.format(task="t")} AS vip,
+    SELECT t.task_id, t.status, t.end_reason, t.task_type, {order.vip("t")} AS vip,
            t.failed_on, t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at,
            {limits.passed("t")} AS past, {holding.may_run("a")} AS may_run
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
@@ -29,31 +31,49 @@ _ENQUEUE = (  # `attempts` is as it was read: so a claim that came in between is
 
 
 @dataclass(frozen=True)
-class Claim(Found):
-    """The result of a task's search for a slot, and what else may have become of the task.
+class Uncollected:
+    """The last attempt is closed, and its workflow has not collected it."""
 
-    `settled` is a closed attempt that its workflow has not collected. `past`: a limit of the task that has passed, so
-    the task is to be ended. `running`: the last attempt of a task that has ended, where its node may still run it.
-    With none of the five the search is not over, or the task is unknown or has ended.
-    """
+    attempt: Grant
 
-    status: TaskStatus | None = None
-    settled: Grant | None = None
+
+@dataclass(frozen=True)
+class PastLimit:
+    """A limit of the task has passed, so the task is to be ended."""
+
+    reason: EndReason
+
+
+@dataclass(frozen=True)
+class TaskEnded:
+    """The task has ended, or is unknown. `running`: its last attempt, where the node may still run it."""
+
     cancelled: bool = False
-    past: EndReason | None = None
     running: Grant | None = None
-    tried: str | None = None  # the node that was waited for
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The result of a task's search for a slot, and the grants of better tasks on the way."""
+
+    status: TaskStatus | None
+    result: Grant | NoSlot | Uncollected | PastLimit | TaskEnded | Undecided
+    others: tuple[Granted, ...] = ()
 
     @classmethod
-    def of(cls, status: str, found: Found, tried: str | None = None) -> Claim:
-        """What a search has found for a task of this status."""
-        return cls(found.grant, found.others, found.waiting, TaskStatus(status), tried=tried)
+    def of(cls, status: str, found: Found) -> Claim:
+        """The result of a search for a task of this status."""
+        return cls(TaskStatus(status), found.result, found.others)
+
+    @property
+    def grant(self) -> Grant | None:
+        """The slot that the task has."""
+        return self.result if isinstance(self.result, Grant) else None
 
     @property
     def over(self) -> bool:
         """Whether there is nothing more to look for."""
-        ended = self.status is None or self.status in TERMINAL
-        return ended or self.waiting or any(one is not None for one in (self.grant, self.settled, self.past))
+        return not isinstance(self.result, Undecided)
 
 
 @dataclass(frozen=True)
@@ -86,8 +106,8 @@ async def go_on(transaction: Transaction, task_id: str, found: Claim) -> Claim:
     """
     tried: list[str] = []
     while not found.over:
-        last = await transaction(partial(_search_on, task_id=task_id, tried=tried))
-        tried = [*tried, *filter(None, [last.tried])]
+        last, gpu_id = await transaction(partial(_search_on, task_id=task_id, tried=tried))
+        tried = [*tried, gpu_id]
         found = replace(last, others=found.others + last.others)
     return found
 
@@ -101,16 +121,16 @@ async def _search(connection: Connection, task_id: str) -> Claim:
     return Claim.of(row.status, await search.find(connection, row))
 
 
-async def _search_on(connection: Connection, task_id: str, tried: list[str]) -> Claim:
-    """Assign the slots of one more node, waiting for its row; `waiting` if there is none."""
+async def _search_on(connection: Connection, task_id: str, tried: list[str]) -> tuple[Claim, str]:
+    """Assign the slots of one more node, waiting for its row, and name it; `NoSlot` if there is none."""
     row, found = await _hold(connection, task_id)
     if row is None or found.over:
-        return found
+        return found, ""
     gpu_id = await search.candidate(connection, row, tried, skip_locked=False)
     if gpu_id is None:
-        return Claim.of(row.status, Found(waiting=True))
+        return Claim.of(row.status, Found(NoSlot())), ""
     granted = await assign.assign(connection, gpu_id)
-    return Claim.of(row.status, Found().after(task_id, granted), gpu_id)
+    return Claim.of(row.status, Found().after(task_id, granted)), gpu_id
 
 
 async def _hold(connection: Connection, task_id: str) -> tuple[_Task | None, Claim]:
@@ -128,13 +148,15 @@ async def _read(connection: Connection, task_id: str) -> _Task | None:
 
 def _found(row: _Task | None) -> Claim:
     """The claim that the row of a task and its last attempt show."""
-    if row is None:
-        return Claim()
-    found = Claim(status=TaskStatus(row.status), cancelled=row.end_reason == EndReason.CANCELLED)
-    if row.attempt is None or row.gpu_id is None:
-        return replace(found, past=None if row.past is None else EndReason(row.past))
-    last = Grant(row.attempt, row.gpu_id)
-    if row.collected_at is not None:
-        running = last if found.status in TERMINAL and row.may_run else None
-        return replace(found, past=None if row.past is None else EndReason(row.past), running=running)
-    return replace(found, settled=last) if row.closed_at is not None else replace(found, grant=last)
+    return Claim(None, TaskEnded()) if row is None else Claim(TaskStatus(row.status), _result(row))
+
+
+def _result(row: _Task) -> Grant | Uncollected | PastLimit | TaskEnded | Undecided:
+    last = None if row.attempt is None or row.gpu_id is None else Grant(row.attempt, row.gpu_id)
+    if last is not None and row.collected_at is None:
+        return last if row.closed_at is None else Uncollected(last)
+    if row.past is not None:
+        return PastLimit(EndReason(row.past))
+    if row.status in TERMINAL:
+        return TaskEnded(row.end_reason == EndReason.CANCELLED, last if row.may_run else None)
+    return Undecided()

@@ -29,16 +29,15 @@ _MOVE_LAST = (  # the node that failed it last is tried last
     "UPDATE tasks SET {nodes} = array_append(array_remove({nodes}, %(gpu_id)s), %(gpu_id)s) WHERE task_id = %(task_id)s"
 )
 _AVOID, _BAR = _MOVE_LAST.format(nodes="failed_on"), _MOVE_LAST.format(nodes="barred_on")
-_VIP = eligibility.VIP.format(task="t")
 _ASKED = f"""
     SELECT (SELECT count(DISTINCT a.gpu_id) FROM attempts a
              WHERE a.task_id = t.task_id AND a.outcome = '{Outcome.REJECTED}') AS rejected_by,
            (SELECT count(*) FROM attempts a
              WHERE a.task_id = t.task_id AND a.outcome = '{Outcome.PROTOCOL_ERROR}') AS protocol_errors,
-           {eligibility.another_could_take("t.task_type", _VIP, "t.barred_on")} AS others
+           {eligibility.another_could_take(eligibility.Task.of_row("t"), "t.barred_on")} AS others
       FROM tasks t WHERE t.task_id = %(task_id)s
     """
-# A moment that is yet to come says nothing: the clock has been set back since.
+# A moment in the future says nothing: the clock has been set back since.
 _DUE = """
     SELECT CASE WHEN due.since > clock_timestamp() THEN 0
                 ELSE extract(epoch FROM due.since + make_interval(secs => due.after_s) - clock_timestamp())::float END
@@ -136,7 +135,7 @@ async def _history(connection: Connection, task_id: str, row: _Row, outcome: Out
 
 
 def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: History) -> str | None:
-    """What the node said, and why that was the end."""
+    """The node's message, and why the task ended with it."""
     if verdict.given_up:
         return f"{reason or ''}（已在{history.failed_alike_on}个节点上以同样的方式失败，不再重试）"
     if verdict.status is not TaskStatus.FAILED:

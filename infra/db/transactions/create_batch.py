@@ -1,8 +1,8 @@
 """Creating many tasks at once: all or none (ADR 0040).
 
 Their rows are written first, with the places that single creations would have got at that moment; nobody else sees
-them. The locks of the types come last, for a moment before the commit, so that of a release and the batch one sees the
-other. The free slots are assigned after the commit, as those of a node that has come.
+them. The locks of the types come last, for a moment before the commit, so that either the batch sees a free slot or its
+release sees the batch. The free slots are assigned after the commit, as those of a node that has come.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import NamedTuple
 import msgspec
 
 from infra.db import clock, locks
-from infra.db.connection import Connection, columns
+from infra.db.connection import Connection
 from infra.db.ops import audit, counters
-from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
+from infra.db.ops.callers import Caller
 from infra.db.queue.joining import Fronts, Joins, Pools, Queues
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
-from infra.db.tasks import outbox
+from infra.db.tasks import outbox, repetitions, timeline
 from infra.db.tasks.new_task import NewTask, StoredTask, TimeBounds
 from workflows.domain import shares
 from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting, WaitTooLong
 
 PIECE = 1024 * 1024
-"""Characters from which on the next rows go with the next statement."""
+"""Size in characters at which the rows are split into another statement."""
 FRONT = 2_000
 """The most places of the queues that the estimates count, over all types."""
 
@@ -46,8 +46,7 @@ _CREATE = f"""
           FROM json_to_recordset(CAST(%(rows)s AS json)) AS r(n integer, expires_in_s float, {_AS}) ORDER BY n
             ON CONFLICT (lineage, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
      RETURNING task_id, display_id),
-    event AS (
-        INSERT INTO task_events (task_id, seq, to_status, actor) SELECT task_id, 1, 'QUEUED', %(actor)s FROM created),
+    event AS ({timeline.ADD}),
     start AS ({outbox.ADD})
     SELECT task_id, display_id FROM created
     """
@@ -56,10 +55,6 @@ _RANK = """
       FROM unnest(CAST(%(task_ids)s AS text[]), CAST(%(ranks)s AS float[])) AS placed(task_id, rank)
      WHERE t.task_id = placed.task_id
     """
-_SEEN = (
-    f"SELECT {columns(StoredTask)}, idempotency_key, request_hash FROM tasks"
-    " WHERE lineage = %(lineage)s AND idempotency_key = ANY (%(keys)s)"
-)
 _PAST = f"""
     SELECT CAST(n AS integer) - 1 FROM unnest(CAST(%(deadlines)s AS timestamptz[])) WITH ORDINALITY AS d(at, n)
      WHERE d.at <= {clock.NOW} ORDER BY n LIMIT 1
@@ -86,19 +81,13 @@ class Entry:
 class CreatedBatch:
     """The rows in order; not `is_new`: those of an earlier request with the same key."""
 
-    rows: list[StoredTask]
+    rows: Sequence[StoredTask]
     is_new: bool
 
 
 class _New(NamedTuple):
     task_id: str
     display_id: int
-
-
-@dataclass(frozen=True)
-class _Seen(StoredTask):
-    idempotency_key: str
-    request_hash: str
 
 
 def key_of(idempotency_key: str | None, index: int) -> str | None:
@@ -144,7 +133,7 @@ async def create(
     await locks.request(connection, tasks[0].lineage, tasks[0].idempotency_key)
     if max_waiting is not None:
         await locks.users(connection, {task.user_id for task in tasks})
-    if (seen := await _seen(connection, tasks)) is not None:
+    if seen := await repetitions.seen(connection, tasks):
         return CreatedBatch(seen, is_new=False)
     await _check_deadlines(connection, tasks)
     if max_waiting is not None:
@@ -159,7 +148,7 @@ async def create(
     ahead = [fronts.join(one, rank) for one, rank in zip(joining, ranks, strict=True)]
     waits = _waits(entries, ahead, unfinished, claims_slot=claims_slot)
     display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
-    if len(display_ids) < len(tasks):  # a program of the version before was faster
+    if len(display_ids) < len(tasks):  # a program of the previous version was faster
         raise IdempotencyConflict
     await _record(connection, by, tasks, display_ids)
     await locks.types(connection, pools.types)
@@ -198,19 +187,6 @@ async def _write(connection: Connection, pieces: Sequence[str], values: Mapping[
     return display_ids
 
 
-async def _seen(connection: Connection, tasks: Sequence[NewTask]) -> list[StoredTask] | None:
-    """The tasks that the same caller's Idempotency-Key made before. Raises IdempotencyConflict."""
-    if tasks[0].idempotency_key is None:
-        return None
-    wanted = {"lineage": tasks[0].lineage, "keys": [task.idempotency_key for task in tasks]}
-    found = {row.idempotency_key: row for row in await connection.all(_Seen, _SEEN, wanted)}
-    if not found:
-        return None
-    if len(found) < len(tasks) or any(row.request_hash != tasks[0].request_hash for row in found.values()):
-        raise IdempotencyConflict
-    return [found[task.idempotency_key or ""] for task in tasks]
-
-
 async def _check_cap(connection: Connection, tasks: Sequence[NewTask], max_waiting: int) -> None:
     for user_id, more in Counter(task.user_id for task in tasks).items():
         if await counters.queued_of(connection, user_id) + more > max_waiting:
@@ -226,7 +202,7 @@ async def _check_deadlines(connection: Connection, tasks: Sequence[NewTask]) -> 
 
 
 def where(index: int) -> str:
-    """What names the task of a batch before its field."""
+    """The prefix that names a task of a batch before its field."""
     return f"tasks[{index}]."
 
 

@@ -46,7 +46,7 @@ class TaskEnd:
 
     @property
     def only_queued(self) -> bool:
-        """Whether it ends QUEUED tasks alone."""
+        """Whether it ends only QUEUED tasks."""
         return self.unless_started or self.reason is EndReason.EXPIRED
 
 

@@ -7,66 +7,20 @@ own, since a task's row is locked after a node's; repeating that changes nothing
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
-from infra.db.attempts.failures import COMPARED_OUTCOMES, suspects
+from infra.db.attempts import comparison
+from infra.db.attempts.failures import suspects
 from infra.db.connection import Connection
 from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
-from infra.db.queue.order import FLOW
 from infra.db.session import Transaction
-from infra.temporal.notifications import Notifications
 from workflows.domain import node_record
-from workflows.domain.fault_attribution import (
-    PEERS,
-    RECENT,
-    RECENT_OF_PEER,
-    Kind,
-    Record,
-    is_outlier,
-)
 from workflows.domain.gpu import GpuStatus
-
-SEEN = 10
-"""For each attempt that is compared at most this many are read, since passed deadlines may count against no node."""
-# Only work counts that has been completed or still may be: other work says nothing about a node. A failure counts
-# against the node itself only once another one has completed the task, and for a peer in any case.
-_RECORDS = f"""
-    WITH compared AS (
-        SELECT gpu_id, judged_since, CAST(%(recent)s AS integer) AS last FROM gpus WHERE gpu_id = %(gpu_id)s
-         UNION ALL
-       (SELECT p.gpu_id, p.judged_since, CAST(%(recent_of_peer)s AS integer) FROM gpus p, gpus g
-         WHERE g.gpu_id = %(gpu_id)s AND p.gpu_id <> g.gpu_id AND p.gone_at IS NULL AND p.status <> 'FAULTY'
-           AND p.task_types && g.task_types LIMIT %(peers)s))
-    SELECT c.gpu_id = %(gpu_id)s AS own, t.task_type, {FLOW.format(task="t")} AS flow,
-           count(DISTINCT (c.gpu_id, t.task_id)) AS ended,
-           count(DISTINCT (c.gpu_id, t.task_id)) FILTER (
-                 WHERE a.outcome <> 'SUCCEEDED'
-                   AND (c.gpu_id <> %(gpu_id)s OR t.status = 'COMPLETED' AND t.gpu_id <> %(gpu_id)s)) AS failed
-      FROM compared c
-     CROSS JOIN LATERAL (
-           SELECT task_id, outcome FROM (
-                  SELECT * FROM attempts
-                   WHERE gpu_id = c.gpu_id AND closed_at >= c.judged_since AND outcome IN ({COMPARED_OUTCOMES})
-                   ORDER BY closed_at DESC LIMIT {SEEN} * c.last) seen
-            WHERE outcome <> 'TIMED_OUT' OR blamed
-            ORDER BY closed_at DESC LIMIT c.last) a
-     CROSS JOIN LATERAL (  -- else the planner reads all tasks
-           SELECT * FROM tasks WHERE task_id = a.task_id AND status NOT IN ('FAILED', 'TIMEOUT') OFFSET 0) t
-     GROUP BY 1, 2, 3
-    """
-
-
-class _Ended(NamedTuple):
-    own: bool
-    task_type: int
-    flow: str
-    ended: int
-    failed: int
+from workflows.notifications import Notifications
 
 
 async def review(transaction: Transaction, task_id: str) -> Notifications:
-    """What the end of a task says of the nodes on which it failed before."""
+    """Judge the nodes on which a task failed before, once it has ended."""
     found, notifications = await transaction(partial(suspects, task_id=task_id)), Notifications()
     for gpu_id in found.poisoned:
         await transaction(partial(excuse, task_id=task_id, gpu_id=gpu_id))
@@ -88,14 +42,10 @@ async def excuse(connection: Connection, task_id: str, gpu_id: str) -> None:
 async def fault_outlier(connection: Connection, gpu_id: str) -> Notifications:
     """ACTIVE, OFFLINE → FAULTY where the node fails what others complete."""
     await node_records.lock(connection, gpu_id)
-    bounds = {"peers": PEERS, "recent": RECENT, "recent_of_peer": RECENT_OF_PEER}
-    rows = await connection.all(_Ended, _RECORDS, {"gpu_id": gpu_id} | bounds)
-    records: dict[bool, dict[Kind, Record]] = {True: {}, False: {}}
-    for row in rows:
-        records[row.own][row.task_type, row.flow] = Record(row.ended, row.failed)
-    own = records[True]
-    if not is_outlier(own, records[False]):
+    compared = (await comparison.with_peers(connection, [gpu_id]))[gpu_id]
+    if not compared.is_outlier:
         return Notifications()
+    own = compared.own
     ended, failed = sum(one.ended for one in own.values()), sum(one.failed for one in own.values())
     reason = f"最近{ended}个任务中有{failed}个在该节点失败，而其他节点完成了这些任务"
     return await node_transitions.fault(connection, gpu_id, reason)

@@ -8,6 +8,7 @@ from dataclasses import fields
 from infra.db import locks
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection, columns, placeholders
+from infra.db.locks import Release
 from infra.db.nodes import drains
 from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
@@ -16,9 +17,9 @@ from infra.db.nodes.liveness import NOW_BEAT
 from infra.db.nodes.queries import LAST_EPOCH, Registration, hold, status_of
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
-from infra.temporal.notifications import NodeEvent, Notifications
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
+from workflows.notifications import NodeEvent, Notifications
 
 _REPLACED = End(Outcome.DEREGISTERED, "节点以新的地址或容量重新注册")
 _DRAINED = End(Outcome.DRAINED, "节点停止接收新任务的期限已到")
@@ -53,7 +54,7 @@ async def register(connection: Connection, node: Registration) -> Notifications:
 
     Raises GpuOfAnotherKey.
     """
-    await locks.release_of_registration(connection, node.gpu_id, node.task_types)
+    release = await locks.releasing_by_registration(connection, node.gpu_id, node.task_types)
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
     epoch = await connection.one_or_none(int, _REGISTER, values)
     if epoch is None:
@@ -67,33 +68,33 @@ async def register(connection: Connection, node: Registration) -> Notifications:
                 connection, row.task_id, row.attempt, _REPLACED, actor=f"gpu:{node.gpu_id}"
             )
             notifications.add(settled.notifications)
-    notifications.grants += await assign.assign(connection, node.gpu_id)
+    notifications.grants += await assign.assign_released(connection, release)
     return notifications
 
 
 async def come_back(connection: Connection, gpu_id: str) -> Notifications:
     """OFFLINE → ACTIVE: a beat arrived."""
-    release = await locks.release(connection, gpu_id)
-    epoch = await node_transitions.come_back(connection, release, gpu_id)
-    return await _back_to_work(connection, gpu_id, epoch, "heartbeat")
+    release = await locks.releasing(connection, gpu_id)
+    epoch = await node_transitions.come_back(connection, release)
+    return await _back_to_work(connection, release, epoch, "heartbeat")
 
 
 async def has_stopped(connection: Connection, gpu_id: str) -> Notifications:
     """Give a node work again that has stopped what it should."""
-    release = await locks.release(connection, gpu_id)
+    release = await locks.releasing(connection, gpu_id)
     await hold(connection, gpu_id)
-    await node_records.has_stopped(connection, release, gpu_id)
-    return Notifications(grants=await assign.assign(connection, gpu_id))
+    await node_records.has_stopped(connection, release)
+    return Notifications(grants=await assign.assign_released(connection, release))
 
 
 async def recover(connection: Connection, gpu_id: str) -> Notifications:
     """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
-    release = await locks.release(connection, gpu_id)
-    epoch = await node_transitions.recover(connection, release, gpu_id)
-    if epoch is None and await node_records.clear(connection, release, gpu_id):
-        return Notifications(grants=await assign.assign(connection, gpu_id))
-    return await _back_to_work(connection, gpu_id, epoch, "recover")
+    release = await locks.releasing(connection, gpu_id)
+    epoch = await node_transitions.recover(connection, release)
+    if epoch is None and await node_records.clear(connection, release):
+        return Notifications(grants=await assign.assign_released(connection, release))
+    return await _back_to_work(connection, release, epoch, "recover")
 
 
 async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
@@ -115,17 +116,17 @@ async def drain(connection: Connection, gpu_id: str, how: Drain) -> Notification
 async def undrain(connection: Connection, gpu_id: str) -> Notifications:
     """End a drain, and assign the node's free slots; does nothing if it is not draining. Raises GpuNotFound."""
     await _must_exist(connection, gpu_id)
-    release = await locks.release(connection, gpu_id)
-    epoch = await drains.undrain(connection, release, gpu_id)
+    release = await locks.releasing(connection, gpu_id)
+    epoch = await drains.undrain(connection, release)
     if epoch is None:
         return Notifications()
-    granted = await assign.assign(connection, gpu_id)
+    granted = await assign.assign_released(connection, release)
     return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, "undrain", epoch)])
 
 
 async def hand_back(connection: Connection, gpu_id: str) -> Notifications:
     """Close what a node still runs past its drain's deadline; the tasks wait again, and no retry is used up."""
-    await locks.release(connection, gpu_id)
+    await locks.releasing(connection, gpu_id)
     await hold(connection, gpu_id)
     if gpu_id not in await drains.overdue(connection):
         return Notifications()  # undrained meanwhile, or given more time
@@ -146,13 +147,13 @@ async def assign_unused_slots(connection: Connection, gpu_id: str) -> Notificati
     return Notifications(grants=await assign.assign(connection, gpu_id))
 
 
-async def _back_to_work(connection: Connection, gpu_id: str, epoch: int | None, signal: str) -> Notifications:
+async def _back_to_work(connection: Connection, release: Release, epoch: int | None, signal: str) -> Notifications:
     if epoch is None:
         return Notifications()
-    await connection.execute(NOW_BEAT, {"gpu_id": gpu_id})
-    await node_records.wait_for_stops(connection, gpu_id)
-    granted = await assign.assign(connection, gpu_id)
-    return Notifications(grants=granted, nodes=[NodeEvent(gpu_id, signal, epoch)])
+    await connection.execute(NOW_BEAT, release.__dict__)
+    await node_records.wait_for_stops(connection, release.gpu_id)
+    granted = await assign.assign_released(connection, release)
+    return Notifications(grants=granted, nodes=[NodeEvent(release.gpu_id, signal, epoch)])
 
 
 async def _must_exist(connection: Connection, gpu_id: str) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from infra.db.connection import Connection
-from infra.db.nodes import grants as node_grants
+from infra.db.nodes import key_limits
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import Registration
 from infra.db.ops import audit
-from infra.db.ops.api_keys import Caller
 from infra.db.ops.audit import Action
+from infra.db.ops.callers import Caller
 from infra.db.transactions import node_state
-from infra.temporal.notifications import Notifications
+from workflows.notifications import Notifications
 
 
 async def register(connection: Connection, node: Registration, by: Caller) -> tuple[Notifications, str]:
     """Register a node, and record it. Returns what to send, and the registration's id (`X-Registration`).
 
-    Raises BeyondGrants, GpuOfAnotherKey.
+    Raises BeyondKeyLimits, GpuOfAnotherKey.
     """
-    await node_grants.check(connection, by.grants, node)
+    await key_limits.check(connection, by.limits, node)
     notifications = await node_state.register(connection, node)
     await audit.record(connection, by, Action.GPU_REGISTER, node.gpu_id, f"{node.ip} port {node.port}")
     return notifications, await node_queries.registration(connection, node.gpu_id)

@@ -6,7 +6,7 @@ from infra.db import holding, locks
 from infra.db.connection import Connection
 from infra.db.nodes.queries import hold
 from infra.db.slots import assign
-from infra.temporal.notifications import Notifications
+from workflows.notifications import Notifications
 
 _GPU_ID = "SELECT gpu_id FROM attempts WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND released_at IS NULL"
 _RELEASE = """
@@ -26,10 +26,10 @@ async def release(connection: Connection, task_id: str, attempt: int) -> Notific
     gpu_id = await connection.one_or_none(str, _GPU_ID, key)
     if gpu_id is None:
         return Notifications()
-    await locks.release(connection, gpu_id)
+    release = await locks.releasing(connection, gpu_id)
     await hold(connection, gpu_id)
     freed = await connection.execute(_RELEASE, key)
-    return Notifications(grants=await assign.assign(connection, gpu_id) if freed else [])
+    return Notifications(grants=await assign.assign_released(connection, release) if freed else [])
 
 
 async def record(connection: Connection, limit: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from infra.db.attempts import late_reports
@@ -13,13 +13,13 @@ from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import accept_attempt, settle_attempt
-from infra.db.transactions.settle_attempt import Answer, Settled
+from infra.db.transactions.settle_attempt import Answer
 from infra.json import strict_json
 from infra.json.off_loop import off_loop
-from infra.temporal.notifications import Notifications
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus
+from workflows.notifications import Notifications
 
 UNNAMED = "未携带 X-Attempt-Token，无法确定所指的执行尝试"
 UNSAID = {
@@ -42,8 +42,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a node says of an attempt's state."""
+class StatusReport:
+    """A node's report on the state of an attempt."""
 
     status: TaskStatus
     message: str | None = None
@@ -51,68 +51,70 @@ class Said:
     rejected: bool = False  # with FAILED: the input can never work
 
     @property
-    def outcome(self) -> Outcome | None:
+    def end(self) -> End | None:
         """How it closes the attempt, if it does."""
         if self.status is TaskStatus.FAILED:
-            return Outcome.REJECTED if self.rejected else Outcome.FAILED
-        return Outcome.HANDED_BACK if self.status is TaskStatus.QUEUED else None
+            outcome = Outcome.REJECTED if self.rejected else Outcome.FAILED
+        elif self.status is TaskStatus.QUEUED:
+            outcome = Outcome.HANDED_BACK
+        else:
+            return None
+        return End(outcome, self.message or UNSAID[outcome])
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The signals to send, and the refusal to answer once the late report is committed."""
-
-    notifications: Notifications
-    refusal: Exception | None = None
-    recorded: Recorded | None = None  # the attempt has succeeded already, and its result is written otherwise
-
-
-@dataclass(frozen=True)
-class Recorded:
+class KnownResult:
     """The result of an attempt that has succeeded."""
 
     attempt: int
     text: str
 
 
-async def status(connection: Connection, report: Report, said: Said) -> Heard:
+@dataclass(frozen=True)
+class ReportOutcome:
+    """The signals to send, and the refusal to answer once the late report is committed."""
+
+    notifications: Notifications = field(default_factory=Notifications)
+    refusal: Exception | None = None
+    known: KnownResult | None = None  # the attempt has succeeded already, and its result is written otherwise
+
+
+async def status(connection: Connection, report: Report, said: StatusReport) -> ReportOutcome:
     """Handle PROCESSING, FAILED or QUEUED of an attempt. Raises TaskNotFound, NotTheHolder, IllegalTransition."""
     attempt = await _find(connection, report)
     if said.status in {TaskStatus.COMPLETED, TaskStatus.TIMEOUT}:
         raise IllegalTransition("COMPLETED 由结果上报产生，TIMEOUT 由系统判定")
-    return await _status_of(connection, report, attempt, said)
+    if attempt is not None and attempt.closed_at is None:
+        if (outcome := await _apply(connection, attempt, said)) is not None:
+            return outcome
+        attempt = await _closed(connection, attempt)
+    if attempt is not None and said.end is not None and attempt.outcome == said.end.outcome:
+        return ReportOutcome()
+    return await _late(connection, report, attempt, said.status, said.message or "")
 
 
-async def _status_of(connection: Connection, report: Report, attempt: NamedAttempt | None, said: Said) -> Heard:
-    if attempt is None:
-        return await _late(connection, report, None, said.status, said.message or "")
-    if attempt.closed_at is not None:
-        if attempt.outcome == said.outcome:
-            return Heard(Notifications())
-        return await _late(connection, report, attempt.attempt, said.status, said.message or "")
-    if said.outcome is None:
-        if not await accept_attempt.accept(connection, report.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
-            return await _status_of(connection, report, await _closed(connection, attempt), said)
-        if said.progress is not None:
-            await attempt_progress.record_progress(connection, report.task_id, attempt.attempt, said.progress)
-        return Heard(Notifications())
-    settled = await _settle(connection, attempt, End(said.outcome, said.message or UNSAID[said.outcome]))
-    if settled.answer is Answer.CLOSED_BEFORE:
-        return await _status_of(connection, report, await _closed(connection, attempt), said)
-    return Heard(settled.notifications)
+async def _apply(connection: Connection, attempt: NamedAttempt, said: StatusReport) -> ReportOutcome | None:
+    """Apply it to an open attempt. Returns None if somebody else has closed that meanwhile."""
+    if said.end is not None:
+        return await _settle(connection, attempt, said.end)
+    if not await accept_attempt.accept(connection, attempt.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
+        return None
+    if said.progress is not None:
+        await attempt_progress.record_progress(connection, attempt.task_id, attempt.attempt, said.progress)
+    return ReportOutcome()
 
 
-async def take_result(database: Database, report: Report, text: str) -> Heard:
+async def take_result(database: Database, report: Report, text: str) -> ReportOutcome:
     """Accept the result of an attempt. The same result again is accepted again; a different one is refused.
 
     No transaction is open while two texts are compared, which may take long. Raises TaskNotFound, NotTheHolder.
     """
-    heard = await database.run(lambda c: result(c, report, text))
-    recorded = heard.recorded
-    if recorded is None or await off_loop.run(len(text), partial(strict_json.same_text, recorded.text, text)):
-        return heard
-    await database.run(lambda c: late_reports.keep_late(c, report.task_id, recorded.attempt, "result", text))
-    return Heard(Notifications(), ConflictingResult())
+    outcome = await database.run(lambda c: result(c, report, text))
+    known = outcome.known
+    if known is None or await off_loop.run(len(text), partial(strict_json.same_text, known.text, text)):
+        return outcome
+    await database.run(lambda c: late_reports.keep_late(c, report.task_id, known.attempt, "result", text))
+    return ReportOutcome(refusal=ConflictingResult())
 
 
 async def fail_refused(connection: Connection, report: Report, why: str) -> Notifications:
@@ -127,32 +129,30 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Noti
         return Notifications()
     if attempt is None or attempt.closed_at is not None:
         return Notifications()
-    settled = await _settle(connection, attempt, End(Outcome.FAILED, f"节点上报的结果无法接受: {why}"))
-    return settled.notifications
+    outcome = await _settle(connection, attempt, End(Outcome.FAILED, f"节点上报的结果无法接受: {why}"))
+    return Notifications() if outcome is None else outcome.notifications
 
 
-async def result(connection: Connection, report: Report, text: str) -> Heard:
-    """As `take_result`, for a result that is `recorded` already. Raises TaskNotFound, NotTheHolder."""
-    return await _result_of(connection, report, await _find(connection, report), text)
+async def result(connection: Connection, report: Report, text: str) -> ReportOutcome:
+    """Do as `take_result`, where another result is `known` already. Raises TaskNotFound, NotTheHolder."""
+    attempt = await _find(connection, report)
+    if attempt is not None and attempt.closed_at is None:
+        outcome = await _settle(connection, attempt, End(Outcome.SUCCEEDED, result=text, ran_s=report.ran_s))
+        if outcome is not None:
+            return outcome
+        attempt = await _closed(connection, attempt)
+    if attempt is None or attempt.outcome != Outcome.SUCCEEDED:
+        return await _late(connection, report, attempt, "result", text)
+    assert attempt.result is not None  # it was stored with the outcome
+    same = attempt.result == text
+    return ReportOutcome(known=None if same else KnownResult(attempt.attempt, attempt.result))
 
 
-async def _result_of(connection: Connection, report: Report, attempt: NamedAttempt | None, text: str) -> Heard:
-    if attempt is None:
-        return await _late(connection, report, None, "result", text)
-    if attempt.closed_at is not None:
-        if attempt.outcome != Outcome.SUCCEEDED:
-            return await _late(connection, report, attempt.attempt, "result", text)
-        assert attempt.result is not None  # it was stored with the outcome
-        same = attempt.result == text
-        return Heard(Notifications(), recorded=None if same else Recorded(attempt.attempt, attempt.result))
-    settled = await _settle(connection, attempt, End(Outcome.SUCCEEDED, result=text, ran_s=report.ran_s))
-    if settled.answer is Answer.CLOSED_BEFORE:
-        return await _result_of(connection, report, await _closed(connection, attempt), text)
-    return Heard(settled.notifications)
-
-
-async def _settle(connection: Connection, attempt: NamedAttempt, end: End) -> Settled:
-    return await settle_attempt.settle(connection, attempt.task_id, attempt.attempt, end, actor=f"gpu:{attempt.gpu_id}")
+async def _settle(connection: Connection, attempt: NamedAttempt, end: End) -> ReportOutcome | None:
+    """Close an open attempt. Returns None if somebody else has closed it meanwhile."""
+    actor = f"gpu:{attempt.gpu_id}"
+    settled = await settle_attempt.settle(connection, attempt.task_id, attempt.attempt, end, actor=actor)
+    return None if settled.answer is Answer.CLOSED_BEFORE else ReportOutcome(settled.notifications)
 
 
 async def _closed(connection: Connection, attempt: NamedAttempt) -> NamedAttempt:
@@ -200,6 +200,8 @@ async def _must_exist(connection: Connection, task_id: str) -> None:
         raise TaskNotFound
 
 
-async def _late(connection: Connection, report: Report, attempt: int | None, kind: str, body: str) -> Heard:
-    await late_reports.keep_late(connection, report.task_id, attempt, str(kind), body)
-    return Heard(Notifications(), LateReport(UNNAMED if attempt is None and report.token is None else ""))
+async def _late(
+    connection: Connection, report: Report, attempt: NamedAttempt | None, kind: str, body: str
+) -> ReportOutcome:
+    await late_reports.keep_late(connection, report.task_id, attempt.attempt if attempt else None, str(kind), body)
+    return ReportOutcome(refusal=LateReport(UNNAMED if attempt is None and report.token is None else ""))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 
 from infra import telemetry
-from infra.db.ops.api_keys import Caller
-from infra.db.tasks.identity import new_task_id
-from infra.db.tasks.new_task import NewTask
+from infra.db.ops.callers import Caller
+from infra.db.tasks.new_task import NewTask, TaskRequest, new_task_id
 from infra.db.tasks.queries import Original
 from workflows.domain.errors import NotInThisState
 from workflows.domain.priority import queue_class
@@ -22,28 +22,16 @@ def again(task_id: str, original: Original, by: Caller, idempotency_key: str | N
     """The new task. `idempotency_key` is one of the task's lineage (`key_among`). Raises NotInThisState."""
     if original.webhook is not None and original.webhook_state != "ACTIVE":
         raise NotInThisState(_OF_SECRET.get(original.webhook_state or "", _FORGOTTEN))
+    taken_over = {one.name: getattr(original, one.name) for one in fields(TaskRequest)}
     return NewTask(
+        **taken_over,
         task_id=new_task_id(),
-        task_type=original.task_type,
-        user_id=original.user_id,
-        app=original.app,
-        priority=original.priority,
         queue_class=queue_class(original.priority),
-        payload=original.payload,
-        env=original.env,
-        timeout_ms=original.timeout_ms,
-        max_retries=original.max_retries,
         traceparent=telemetry.trace_of_new(),
         lineage=original.lineage or by.lineage,
         idempotency_key=idempotency_key,
-        flow=original.flow,
         request_hash=hashlib.sha256(f"retry {task_id}".encode()).hexdigest(),
-        group_id=original.group_id,
-        expires_at=original.expires_at,
-        deadline=original.deadline,
         retry_of=task_id,
-        webhook=original.webhook,
-        webhook_id=original.webhook_id,
     )
 
 

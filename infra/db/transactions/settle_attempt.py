@@ -13,22 +13,21 @@ from infra.db import clock, locks
 from infra.db.attempts import failures
 from infra.db.attempts.queries import open_on
 from infra.db.connection import Connection
-from infra.db.locks import Release
 from infra.db.nodes import records as node_records
 from infra.db.nodes.records import Recorded
 from infra.db.queue import order
 from infra.db.slots import assign
 from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
-from infra.temporal.notifications import ClosedAttempt, Granted, Notifications
 from workflows.domain import node_record
 from workflows.domain.attempt import NODE_STILL_RUNS_IT, REQUEUES, RULES, USES_RETRY, End, ForTask, Outcome
 from workflows.domain.fault_attribution import Failure, is_nodes_failure
+from workflows.notifications import ClosedAttempt, Notifications
 
 # The node's row first, then the attempt's (see `locks`).
 _LOCK = f"""
     SELECT a.task_id, a.attempt, a.gpu_id, a.accepted_at, a.closed_at, g.epoch, g.status, {node_records.COLUMNS},
-           t.task_type, t.timeout_ms, {order.FLOW.format(task="t")} AS flow,
+           t.task_type, t.timeout_ms, {order.flow("t")} AS flow,
            NOT COALESCE(a.claimed_at < g.not_before AND {clock.possible_rest("g.not_before")}, false) AS since_rest
       FROM gpus g JOIN attempts a ON a.gpu_id = g.gpu_id JOIN tasks t ON t.task_id = a.task_id
      WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s FOR UPDATE OF g, a
@@ -46,7 +45,7 @@ _NEVER_ACCEPTED = frozenset({Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR})
 
 
 class Answer(Enum):
-    """What `settle` found."""
+    """The results of `settle`."""
 
     SETTLED = auto()
     CLOSED_BEFORE = auto()  # or there is no such attempt
@@ -56,13 +55,13 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class Settled:
-    """What `settle` found, and the workflows to notify; none unless the attempt is SETTLED."""
+    """The result of `settle`, and the workflows to notify; none unless the attempt is SETTLED."""
 
     answer: Answer
     notifications: Notifications = field(default_factory=Notifications)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Row(Recorded):
     task_id: str
     attempt: int
@@ -95,16 +94,16 @@ async def settle(
     notified, collects the others. With `node_is` (status, epoch) nothing happens if the node has changed since the
     caller looked.
     """
-    release = await locks.release_of_attempt(connection, task_id, attempt)
+    release = await locks.releasing_attempt(connection, task_id, attempt)
     row = await connection.one_or_none(_Row, _LOCK, {"task_id": task_id, "attempt": attempt})
-    if row is None or row.closed_at is not None:
+    if release is None or row is None or row.closed_at is not None:
         return Settled(Answer.CLOSED_BEFORE)
     if row.accepted_at is not None and (unless_accepted or end.outcome in _NEVER_ACCEPTED):
         return Settled(Answer.ACCEPTED)
     if node_is is not None and node_is != (row.status, row.epoch):
         return Settled(Answer.NODE_CHANGED)
     await _close(connection, row, end, actor)
-    grants = [] if end.outcome in NODE_STILL_RUNS_IT else await _free(connection, release, row.gpu_id)
+    grants = [] if end.outcome in NODE_STILL_RUNS_IT else await assign.assign_released(connection, release)
     return Settled(Answer.SETTLED, Notifications(grants=grants, closed=[ClosedAttempt(task_id, attempt)]))
 
 
@@ -139,11 +138,6 @@ async def _close(connection: Connection, row: _Row, end: End, actor: str) -> Non
     await node_records.write(connection, row.gpu_id, row.record, now, rest)
     if rest is not None and (rest.alerts or end.needs_people):
         await node_records.raise_rest_alert(connection, row.gpu_id, rest, reason)
-
-
-async def _free(connection: Connection, _: Release, gpu_id: str) -> list[Granted]:
-    """Assign the slot of an attempt that is released with its close."""
-    return await assign.assign(connection, gpu_id)
 
 
 async def close_open(connection: Connection, gpu_id: str, end: End, *, actor: str) -> Notifications:

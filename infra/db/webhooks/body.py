@@ -10,7 +10,7 @@ import msgspec
 from infra.db import clock
 
 MAX_RESULT = 16 * 1024
-"""Bytes of a result that travel with the event. Of a larger one the body says where it is."""
+"""Bytes of a result that travel with the event. For a larger one the body says where it is."""
 TEST = "webhook.test"
 
 

@@ -1,7 +1,7 @@
-"""What is to be sent now, and how it went.
+"""The deliveries to send now, and how they went.
 
 A turn of a webhook's workflow takes what is due, a few at a time. A body is written with the first try, and sent again
-as it is. Every outcome is guarded by the number of tries, so that of two workers that try at once only one is noted.
+as it is. Every outcome is guarded by the number of tries, so only one of two concurrent tries is recorded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from infra.db.connection import Connection
+from infra.db.ops.callers import IS_LIVE
 from infra.db.webhooks import body as bodies
 from infra.db.webhooks import subscriptions
 from infra.db.webhooks.deliveries import EVENT_ID
@@ -83,9 +84,8 @@ _ATTEND = f"""
        AND (look_after IS NULL OR look_after NOT BETWEEN clock_timestamp() + interval '{ATTENDED_S // 2} s'
                                                      AND clock_timestamp() + interval '{ATTENDED_S} s')
     """
-_KNOWN = """
-    SELECT state, EXISTS (SELECT FROM api_keys k WHERE k.owner = w.owner AND k.revoked_at IS NULL
-                             AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+_KNOWN = f"""
+    SELECT state, EXISTS (SELECT FROM api_keys k WHERE k.owner = w.owner AND {IS_LIVE.format(key="k")}
                              AND (NOT w.sees_all OR k.role IN ('operator', 'admin'))) AS has_key
       FROM webhooks w WHERE webhook_id = %(webhook_id)s AND state <> 'DELETED'
     """
@@ -156,7 +156,7 @@ _FORGET = "DELETE FROM webhooks WHERE webhook_id = %(webhook_id)s AND state = 'D
 
 
 async def take(connection: Connection, webhook_id: str, taken: Sequence[int], full: Sequence[str]) -> Turn:
-    """What is due now, without the deliveries that are being sent, and those to hosts that are full.
+    """Take the deliveries that are due, except those that are being sent and those to hosts that are full.
 
     A webhook whose owner has no live key any more is disabled.
     """
@@ -199,7 +199,7 @@ async def note(
     wait_s: float | None,
     accepted: bool = False,
 ) -> bool:
-    """Note how a try went; without `wait_s` it was the last one. Returns False if somebody else has noted it."""
+    """Note how a try went; without `wait_s` it was the last one. Returns False if it was noted already."""
     values = {"delivery_id": delivery_id, "tries": tries, "status": status, "error": error, "wait_s": wait_s}
     return await connection.execute(_DONE, values | {"accepted": accepted}) > 0
 

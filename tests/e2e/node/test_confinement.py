@@ -101,7 +101,7 @@ async def seen(agent: Agent) -> Any:
 
 
 async def test_work_does_not_see_the_agents_key(orchestrator: FakeOrchestrator, tmp_path: Path) -> None:
-    """In whatever way the agent was given it: as a variable, as a variable of another name, as an argument."""
+    """The agent may get the key as a variable, as a variable of another name, or as an argument."""
     env = {"AUTHORIZATION": f"Bearer {KEY}"}
     options = arguments(orchestrator.url, "gpu_1", "--slots", "1", f"--api-key={KEY}", *work(SPY))
     async with running(orchestrator, tmp_path, options, env) as agent:

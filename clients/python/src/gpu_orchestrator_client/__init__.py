@@ -82,36 +82,13 @@ __all__ = [
     "verify_webhook",
 ]
 
-_MODULES = {
-    "aio": ("AsyncClient",),
-    "errors": (
-        "ApiError",
-        "BadAnswer",
-        "BadRequest",
-        "BadSignature",
-        "Forbidden",
-        "NotFound",
-        "NotYet",
-        "OrchestratorError",
-        "ServerError",
-        "TaskEnded",
-        "TaskFailed",
-        "TaskTimedOut",
-        "TooManyRequests",
-        "Unauthorized",
-        "Unavailable",
-        "Unreachable",
-    ),
-    "models": ("Drain", "Event", "Group", "Node", "Operation", "Progress", "Status", "Submitted", "Task"),
-    "new_task": ("NewTask", "TaskOptions"),
-    "sync": ("Client",),
-    "updates": ("Attempt", "Change", "End", "Percent", "Place", "Snapshot", "Update"),
-    "webhooks": ("verify_webhook",),
-}
+_MODULES = ("errors", "models", "updates", "new_task", "webhooks", "sync", "aio")
+"""The modules that have these names, in the order in which they import each other."""
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    for module in _MODULES if name in __all__ else ():
+        found = vars(import_module(f"{__name__}.{module}"))
+        if name in found:
+            return found[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

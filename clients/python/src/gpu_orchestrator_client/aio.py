@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
@@ -17,7 +16,7 @@ from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
 from gpu_orchestrator_client.models import Event, Group, Node, Operation, Progress, Submitted, Task
 from gpu_orchestrator_client.new_task import NewTask, TaskOptions, batches
 from gpu_orchestrator_client.options import Options
-from gpu_orchestrator_client.streams import Stream, check_answer
+from gpu_orchestrator_client.streams import Stream
 from gpu_orchestrator_client.updates import Update, event_of, update_of
 
 T = TypeVar("T")
@@ -39,9 +38,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -113,7 +110,7 @@ class AsyncClient:
         return await self._run(core.progress(task_id))
 
     def watch(self, task_id: str) -> AsyncIterator[Update]:
-        """What happens to a task, until it has ended. It resumes where a connection breaks, and misses nothing."""
+        """Updates of a task until it has ended. A broken connection is resumed, and nothing is missed."""
         return self._stream(Stream(core.path("tasks", task_id, "stream"), update_of, ends_with="end"))
 
     async def events(
@@ -217,7 +214,7 @@ class AsyncClient:
             try:
                 async with self._http.stream(**self._options.request(stream.request())) as answer:
                     if answer.status_code == 200:
-                        check_answer(Reply(200, dict(answer.headers), b""))
+                        stream.opened(Reply(200, dict(answer.headers), b""))
                         async for chunk in answer.aiter_bytes():
                             for one in stream.feed(chunk):
                                 yield one

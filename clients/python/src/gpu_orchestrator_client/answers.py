@@ -1,4 +1,4 @@
-"""What an answer holds."""
+"""The contents of an answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from gpu_orchestrator_client.calls import call
-from gpu_orchestrator_client.commands import Reply, Send, Steps
+from gpu_orchestrator_client.commands import Reply, Send, Steps, given
 from gpu_orchestrator_client.errors import BadAnswer
 
 M = TypeVar("M")
@@ -24,5 +24,5 @@ def parsed(reply: Reply, kind: type[M]) -> M:
 
 def get(path: str, kind: type[M], **params: Any) -> Steps[M]:
     """Read something."""
-    reply = yield from call(Send("GET", path, {name: value for name, value in params.items() if value is not None}))
+    reply = yield from call(Send("GET", path, given(**params)))
     return parsed(reply, kind)

@@ -13,7 +13,7 @@ from gpu_orchestrator_client.errors import BY_CODE, OrchestratorError, ServerErr
 REPEAT_FOR_S = 60.0
 """Seconds for which a call is repeated, from its first failure."""
 LEAST_TRIES = 3
-"""Tries of a call that gets no answer, however long they take: the process may have been stopped meanwhile."""
+"""Tries of a call that gets no answer, however long they take: the process may have been stopped in between."""
 PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 REPEATED = frozenset({429, 502, 503, 504})
 

@@ -1,12 +1,17 @@
-"""What the core asks of the clients, which do the input and output, and what it hears from them."""
+"""Commands from the core to the clients, which do the input and output, and the replies to them."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The values that are given: without those that are None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -54,3 +59,18 @@ Heard = Reply | Lost | None
 """A Reply or Lost after a Send, None after a Pause."""
 Steps = Generator[Send | Pause, Heard, T]
 """An operation: it yields commands, is sent what came of them, and returns its result."""
+
+
+def run(steps: Steps[T], send: Callable[[Send], Reply | Lost], wait: Callable[[Heard, float], None]) -> T:
+    """Run an operation: `send` makes its calls, `wait` waits after what was heard last. Its result."""
+    heard: Heard = None
+    while True:
+        try:
+            command = steps.send(heard)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if isinstance(command, Send):
+            heard = send(command)
+        else:
+            wait(heard, command.seconds)
+            heard = None

@@ -17,7 +17,7 @@ from gpu_orchestrator_client.calls import (
     may_repeat,
     pause_after,
 )
-from gpu_orchestrator_client.commands import Lost, Pause, Reply, Send, Steps
+from gpu_orchestrator_client.commands import Lost, Pause, Reply, Send, Steps, given
 from gpu_orchestrator_client.errors import (
     BadRequest,
     NotYet,
@@ -49,7 +49,7 @@ AWAY = (Unreachable, Unavailable, TooManyRequests)
 def _once(key: str | None) -> dict[str, str]:
     key = new_key() if key is None else key
     if not (key.isascii() and key.isprintable() and key.strip()):
-        raise ValueError("an Idempotency-Key is one line of ASCII")
+        raise ValueError("Idempotency-Key must be one line of ASCII")
     return {"Idempotency-Key": key}
 
 
@@ -180,15 +180,13 @@ def events(after: str | None, types: Sequence[str] | None) -> Steps[tuple[list[E
 
 def stream_params(after: str | None, types: Sequence[str] | None) -> dict[str, str]:
     """The parameters of a stream of events."""
-    given = {"after": after, "types": ",".join(types) if types else None}
-    return {name: value for name, value in given.items() if value is not None}
+    return given(after=after, types=",".join(types) if types else None)
 
 
 def cancel(task_id: str, reason: str | None = None, *, repeat_for_s: float = REPEAT_FOR_S) -> Steps[None]:
     """Cancel a task. Raises BadRequest if it has ended otherwise."""
-    body = {} if reason is None else {"reason": reason}
-    send = Send("POST", path("tasks", task_id, "cancel"), json=body, timeout_s=min(Send.timeout_s, repeat_for_s))
-    yield from call(send, repeat_for_s)
+    body, timeout_s = given(reason=reason), min(Send.timeout_s, repeat_for_s)
+    yield from call(Send("POST", path("tasks", task_id, "cancel"), json=body, timeout_s=timeout_s), repeat_for_s)
 
 
 def retry(task_id: str, key: str | None = None) -> Steps[Submitted]:
@@ -212,13 +210,7 @@ def bulk(
     """Cancel or retry many tasks: by ids or by a filter. Raises ValueError unless it is one of both."""
     if (ids is None) == (filter is None):
         raise ValueError("choose tasks by ids or by a filter")
-    given = {
-        "ids": None if ids is None else list(ids),
-        "filter": filter,
-        "dryRun": dry_run or None,
-        "reason": reason,
-    }
-    body = {name: value for name, value in given.items() if value is not None}
+    body = given(ids=None if ids is None else list(ids), filter=filter, dryRun=dry_run or None, reason=reason)
     reply = yield from call(Send("POST", f"/tasks/{kind}", json=body, headers=_once(key)))
     known = {"kind": kind.upper(), "state": "DONE" if dry_run else "RUNNING"}
     return parsed(reply, Operation).model_copy(update=known)
@@ -237,7 +229,7 @@ def nodes() -> Steps[list[Node]]:
 
 
 def drain(gpu_id: str, reason: str, deadline: datetime | int | None) -> Steps[None]:
-    body = {"reason": reason} | ({} if deadline is None else {"deadline": unix_ms(deadline)})
+    body = given(reason=reason, deadline=None if deadline is None else unix_ms(deadline))
     yield from call(Send("POST", path("gpus", gpu_id, "drain"), json=body))
 
 

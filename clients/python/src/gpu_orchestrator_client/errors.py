@@ -1,4 +1,4 @@
-"""What goes wrong, by the API's code, with its own message."""
+"""Errors by the API's code, each with the API's message."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """404: there is no such thing, or it is somebody else's."""
+    """404: there is no such thing, or it belongs to another user."""
 
 
 class TooManyRequests(ApiError):

@@ -1,4 +1,4 @@
-"""What the API answers with. Names are the API's in Python's spelling, with units; moments are aware datetimes."""
+"""Models of the API's answers. Names are the API's in Python's spelling, with units; moments are aware datetimes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _moment(value: object) -> object:
     try:
         return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else value
     except (OSError, OverflowError):
-        raise ValueError("no moment in the range of datetime") from None
+        raise ValueError("timestamp out of range") from None
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
@@ -37,7 +37,7 @@ class Status(StrEnum):
 
 
 class Record(BaseModel):
-    """What the API says; fields that this version does not know are left out."""
+    """A part of an answer; fields that this version does not know are left out."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 

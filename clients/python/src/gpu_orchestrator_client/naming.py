@@ -21,16 +21,16 @@ def url_of(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or not re.fullmatch(r"[!-~]+", given):
-        raise ValueError(f"{text!r} is no address like https://gpu.example.com")
+        raise ValueError(f"{text!r} is not a URL like https://gpu.example.com")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("an address of the API has no user, query or fragment")
+        raise ValueError("the API's URL must not have a user, query or fragment")
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def key_of(text: str) -> str:
     """A key as it was pasted. Raises ValueError."""
     if not re.fullmatch(r"[!-~]{1,512}", text.strip()):
-        raise ValueError("a key is a word of printable ASCII characters")
+        raise ValueError("key must be 1 to 512 printable ASCII characters without spaces")
     return text.strip()
 
 
@@ -42,7 +42,7 @@ def is_local(url: str) -> bool:
 def path(folder: str, name: str, *more: str) -> str:
     """The path of one thing; its name is no path. Raises ValueError for a name that no thing has."""
     if name in ("", ".", ".."):
-        raise ValueError(f"{name!r} is no id")
+        raise ValueError(f"invalid id: {name!r}")
     return "/".join(("", folder, quote(name, safe=""), *more))
 
 

@@ -23,7 +23,7 @@ def unix_ms(moment: datetime | int) -> int:
     if isinstance(moment, int):
         return moment
     if moment.tzinfo is None:
-        raise ValueError("a moment needs a time zone")
+        raise ValueError("datetime must have a time zone")
     return round(moment.timestamp() * 1000)
 
 
@@ -78,7 +78,7 @@ class NewTask(BaseModel):
     webhook: str | None = None
 
     def body(self, *, app: str, user_id: str) -> Body:
-        """As the API takes it; `app` and `user_id` where it names none."""
+        """The body for the API; `app` and `user_id` are used if the task names none."""
         given = self.model_dump(by_alias=True, exclude_none=True)
         return {"app": app, "userId": user_id} | given
 

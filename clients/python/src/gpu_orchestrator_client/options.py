@@ -1,4 +1,4 @@
-"""What both clients share: where the API is, and how a call looks to httpx."""
+"""The parts that both clients share: the address of the API, and how a call looks to httpx."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Options:
 
     @classmethod
     def of(cls, url: str | None, key: str | None, app: str | None, user_id: str | None) -> Self:
-        """From what is given, else from the environment. Raises ValueError without a usable URL or key."""
+        """Options from the arguments, else from the environment. Raises ValueError without a usable URL or key."""
         return cls(
             _checked(url_of, url, URL),
             _checked(key_of, key, KEY),

@@ -97,6 +97,12 @@ class Stream(Generic[T]):
         headers = {"Accept": MEDIA_TYPE, **({"Last-Event-ID": last_id} if last_id else {})}
         return Send("GET", self.path, self.params, headers=headers, timeout_s=QUIET_S)
 
+    def opened(self, reply: Reply) -> None:
+        """Note where the stream begins: after that it goes on if it breaks before its first id. Raises ApiError,
+        BadAnswer."""
+        check_answer(reply)
+        self._messages.last_id = self._messages.last_id or reply.headers.get("x-next-cursor")
+
     def feed(self, chunk: bytes) -> Iterator[T]:
         """The messages that bytes complete. Raises BadAnswer."""
         self._began = True

@@ -6,17 +6,16 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
 from gpu_orchestrator_client import core
-from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps
+from gpu_orchestrator_client.commands import Heard, Lost, Reply, Send, Steps, run
 from gpu_orchestrator_client.models import Event, Group, Node, Operation, Progress, Submitted, Task
 from gpu_orchestrator_client.new_task import NewTask, TaskOptions, batches
 from gpu_orchestrator_client.options import Options
-from gpu_orchestrator_client.streams import Stream, check_answer
+from gpu_orchestrator_client.streams import Stream
 from gpu_orchestrator_client.updates import Update, event_of, update_of
 
 T = TypeVar("T")
@@ -38,9 +37,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -112,7 +109,7 @@ class Client:
         return self._run(core.progress(task_id))
 
     def watch(self, task_id: str) -> Iterator[Update]:
-        """What happens to a task, until it has ended. It resumes where a connection breaks, and misses nothing."""
+        """Updates of a task until it has ended. A broken connection is resumed, and nothing is missed."""
         return self._stream(Stream(core.path("tasks", task_id, "stream"), update_of, ends_with="end"))
 
     def events(
@@ -187,17 +184,7 @@ class Client:
         self._run(core.undrain(gpu_id))
 
     def _run(self, steps: Steps[T]) -> T:
-        heard: Heard = None
-        while True:
-            try:
-                command = steps.send(heard)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            if isinstance(command, Send):
-                heard = self._send(command)
-            else:
-                heard = None
-                time.sleep(command.seconds)
+        return run(steps, self._send, lambda _, seconds: time.sleep(seconds))
 
     def _send(self, send: Send) -> Reply | Lost:
         began = time.monotonic()
@@ -214,7 +201,7 @@ class Client:
             try:
                 with self._http.stream(**self._options.request(stream.request())) as answer:
                     if answer.status_code == 200:
-                        check_answer(Reply(200, dict(answer.headers), b""))
+                        stream.opened(Reply(200, dict(answer.headers), b""))
                         for chunk in answer.iter_bytes():
                             yield from stream.feed(chunk)
                             if stream.ended:

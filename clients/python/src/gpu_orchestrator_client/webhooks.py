@@ -34,23 +34,23 @@ def verify_webhook(
         message_id, sent, signatures = (given[f"webhook-{name}"] for name in ("id", "timestamp", "signature"))
         age_s = abs(time.time() - int(sent))
     except (KeyError, ValueError, OverflowError):
-        raise BadSignature("a webhook has the headers webhook-id, webhook-timestamp and webhook-signature") from None
+        raise BadSignature("webhook-id, webhook-timestamp and webhook-signature must be set") from None
     if age_s > tolerance_s:
-        raise BadSignature(f"it was sent {age_s:.0f} s ago, or the clocks differ")
+        raise BadSignature(f"timestamp is {age_s:.0f} s old, or the clocks differ")
     signed = f"{message_id}.{sent}.".encode() + body
     secrets = [secret] if isinstance(secret, str) else secret
     wanted = [_signature(one, signed) for one in secrets]
     found = [one.removeprefix("v1,") for one in signatures.split(" ") if one.startswith("v1,")]
     if not any(hmac.compare_digest(a.encode(), b.encode()) for a in wanted for b in found):
-        raise BadSignature("none of the secrets has signed it")
+        raise BadSignature("no signature matches any of the secrets")
     try:
         return Event.model_validate_json(body)
     except ValidationError as error:
-        raise BadSignature(f"it holds no event: {error}") from error
+        raise BadSignature(f"the body is not an event: {error}") from error
 
 
 def _signature(secret: str, signed: bytes) -> str:
     key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     if not key:
-        raise ValueError("a secret is not empty")
+        raise ValueError("secret must not be empty")
     return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

@@ -1,4 +1,4 @@
-"""What the keys of a lineage may do within their role."""
+"""Limits of a lineage's keys within their role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose share of the queue a task takes, where it is not its app's."""
+"""The flow that a task takes its turn with, where it is not its app's."""
 
 from __future__ import annotations
 

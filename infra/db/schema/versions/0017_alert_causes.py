@@ -1,4 +1,4 @@
-"""What an alert is about, and how often that has happened since it was raised."""
+"""The cause of an alert, and how often it has repeated since the alert was raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node's last attempts say of it, for how it rests."""
+"""A record of a node's last attempts, which decides when it rests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller may do with a task: end it, limit it, group it, retry it; and the workflows to be told of such an end."""
+"""Calls that end, limit, group and retry tasks; and the workflows to notify of such an end."""
 
 from __future__ import annotations
 

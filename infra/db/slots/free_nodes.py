@@ -1,0 +1,30 @@
+"""Nodes with free slots that are still to be assigned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from infra.db import clock
+from infra.db.connection import Connection
+from infra.db.slots import eligibility
+
+_WITH_UNUSED_SLOTS = f"""
+    SELECT g.gpu_id FROM gpus g
+     WHERE {eligibility.has_free_slot("g")}
+       AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
+                      AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
+    """
+_WITH_FREE_SLOTS = f"""
+    SELECT g.gpu_id FROM gpus g
+     WHERE {eligibility.has_free_slot("g")} AND g.task_types && CAST(%(task_types)s AS bigint[])
+    """
+
+
+async def with_free_slots(connection: Connection, task_types: Collection[int]) -> Sequence[str]:
+    """Nodes with a free slot that run one of these types."""
+    return await connection.all(str, _WITH_FREE_SLOTS, {"task_types": list(task_types)})
+
+
+async def with_unused_slots(connection: Connection) -> Sequence[str]:
+    """Nodes with a free slot where a task of their types has waited for a second: mostly nodes whose rest has ended."""
+    return await connection.all(str, _WITH_UNUSED_SLOTS)

@@ -1,0 +1,57 @@
+"""`tasks`: one task, or a list of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from tests.unit.command.samples import TASK, WATCHED, Captured, Serve
+from workers.cli import main
+
+
+def test_asks_for_what_fits(serve: Serve, capsys: Captured) -> None:
+    api = serve({"GET /tasks": [(200, [TASK], {"X-Total-Count": "7"})]})
+    before = time.time() * 1000
+    assert main(["tasks", "--status", "failed", "--type", "2", "--since", "1h", "--end-reason", "poison"]) == 0
+    query = dict(part.split("=") for part in api.calls[0].path.split("?")[1].split("&"))
+    assert before - 3_600_000 - 1 <= int(query.pop("createdAfter")) <= time.time() * 1000 - 3_600_000
+    assert query == {"status": "FAILED", "taskType": "2", "endReason": "POISON", "page": "1", "size": "20"}
+    found = capsys.readouterr()
+    assert "task_1" in found.out
+    assert "\x1b" not in found.out
+    assert found.err == "1 of 7 tasks\n"
+
+
+def test_turns_pages(serve: Serve, capsys: Captured) -> None:
+    rows = [TASK | {"taskId": f"task_{number}"} for number in range(299)]
+    api = serve({"GET /tasks": [(200, page) for page in (rows[:100], rows[99:199], rows[199:299])]})
+    assert main(["tasks", "-n", "250", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == rows[:250]
+    assert len(api.calls) == 3
+
+
+def test_shows_one(serve: Serve, capsys: Captured) -> None:
+    serve(WATCHED | {"GET /tasks/task_1": [(200, TASK)]})
+    assert main(["tasks", "task_1"]) == 0
+    assert "waits    3 nodes: 3 full" in capsys.readouterr().out
+    assert main(["tasks", "task_1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == TASK
+
+
+def test_a_reader_that_goes_away_is_no_error(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve({"GET /tasks": [(200, [TASK])]})
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def fileno(self) -> int:
+            return os.open(os.devnull, os.O_WRONLY)
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert main(["tasks", "--json"]) == 141

@@ -1,0 +1,1 @@
+"""Takes the histories that `test_replay` replays from the real Temporal."""
