@@ -55,7 +55,7 @@ class Screen:
         self._asked = asked
         self._id = secrets.token_hex(4)
         self._number = 0
-        self._at = float("-inf")
+        self._began = self._at = float("-inf")
         self._every_s = page.every_s
         self._took_s = 0.0
         self._now = Rendering()
@@ -74,9 +74,17 @@ class Screen:
                 await self._render()
         return Shown(self._html, f"{self._id}.{self._number}")
 
+    async def _catch_up(self, to: float) -> None:
+        """Render unless the page was read after this moment. How old it is says nothing: a render that began before an
+        event may end after it."""
+        async with self._one_at_a_time:
+            if self._began <= to:
+                await self._render()
+
     async def _render(self) -> None:
+        began = time.monotonic()
         values = await self._page.contents(self._asked)
-        self._at = time.monotonic()
+        self._began, self._at = began, time.monotonic()
         new, self._took_s = await off_loop.run(BIG, lambda: _timed(self._page, self._asked, values))
         old = self._now
         self._every_s = STILL_S if values.get("is_still") else self._page.every_s
@@ -153,11 +161,12 @@ class Screen:
     async def _follow_events(self, hub: Hub) -> None:
         async with hub.subscribe(self._topics(), None, self._page.events) as events:
             events.listen()
+            heard, urgent = time.monotonic(), False
             while self._viewers and not events.is_ended:
+                await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - heard))
+                await self._catch_up(heard)
                 found = await events.next(self._every_s)
-                urgent = any(not one.event.type.startswith("task.") for one in found)
-                await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - time.monotonic()))
-                await self.shown(URGENT_S)
+                heard, urgent = time.monotonic(), any(not one.event.type.startswith("task.") for one in found)
 
     def _reload_viewers(self) -> None:
         """Let the viewers ask for the whole page once more, and so learn what has become of it."""
