@@ -14,7 +14,6 @@ import psycopg
 from temporalio import activity
 
 from activities.beating import beating
-from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
 from infra.db.session import Database, DatabaseSilent
 from infra.db.transactions import forget
@@ -32,12 +31,9 @@ EVENTS = 10
 RUN_S = 3 * RETENTION_INTERVAL_S - 60
 """Seconds after which a run leaves the rest to the next one. One that ended just after a turn of the schedule would
 leave the time until the next turn unused."""
-REST = 4.0
-"""Rest after a page, as a multiple of its duration: a fifth of the time is spent on forgetting."""
-BUSY_REST = 19.0
-"""The same while dispatches are slow: a twentieth."""
-SLOW_S = 2.0
-"""Seconds after which a claimed slot whose node has not accepted counts as slow; a node may hold its answer for one."""
+REST = 19.0
+"""Rest after a page, as a multiple of its duration: a twentieth of the time is spent on forgetting. That is still
+several times as many tasks as the same machine can run; with a fifth, calls beside it take a third longer."""
 
 
 class RetentionSteps:
@@ -81,7 +77,7 @@ class RetentionSteps:
                 began = time.monotonic()
                 pages[kind] = await self._forget(kind, pages[kind], forgotten, failures)
                 if pages[kind]:
-                    await asyncio.sleep((time.monotonic() - began) * await self._rest())
+                    await asyncio.sleep((time.monotonic() - began) * REST)
                 else:
                     del pages[kind]
         if failures:
@@ -104,9 +100,3 @@ class RetentionSteps:
             return 0
         forgotten[kind] += count
         return page if count >= page else 0
-
-    async def _rest(self) -> float:
-        try:
-            return BUSY_REST if await self._run(lambda c: attempt_queries.is_any_unaccepted(c, SLOW_S)) else REST
-        except (DatabaseSilent, psycopg.Error):
-            return BUSY_REST

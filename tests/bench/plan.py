@@ -25,7 +25,7 @@ class Plan:
     read_repeats: int
     aged_tasks: int  # of each round
     ageing_rounds: int
-    ageing_quiet_s: float  # of the time before, in which nothing is old
+    ageing_quiet_s: float  # of the time before each round, in which nothing is old
     waiting_tasks: int
     waiting_window_s: float  # in which the idle stack's CPU is measured
     hostile_s: float  # of each attack, and of the quiet time before it
@@ -55,7 +55,7 @@ SHORT = Plan(
     read_repeats=10,
     aged_tasks=5_000,
     ageing_rounds=3,
-    ageing_quiet_s=10,
+    ageing_quiet_s=5,
     waiting_tasks=2_000,
     waiting_window_s=20,
     hostile_s=1,
@@ -77,7 +77,7 @@ FULL = Plan(
     read_repeats=60,
     aged_tasks=40_000,
     ageing_rounds=5,
-    ageing_quiet_s=120,
+    ageing_quiet_s=40,
     waiting_tasks=20_000,
     waiting_window_s=120,
     hostile_s=10,

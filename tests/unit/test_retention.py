@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from activities.retention import BUSY_REST, REST, RUN_S, RetentionSteps
+from activities.retention import REST, RUN_S, RetentionSteps
 from infra.db.session import DatabaseSilent
 from infra.settings import Settings
 from infra.temporal.schedules import RETENTION_INTERVAL_S
@@ -20,9 +20,8 @@ LEFT = {"tasks": 5, "payloads": 0, "operations": 0, "events": 1, "deliveries": 3
 class Rows:
     """Rows of each kind, of which a call forgets a page; in place of the database, which it is handed to itself."""
 
-    def __init__(self, *, busy: bool = False) -> None:
+    def __init__(self) -> None:
         self.left = dict(LEFT)
-        self.busy = busy
         self.periods: dict[str, timedelta] = {}
         self.fails: dict[str, Exception] = {}
         self.most = 10**6
@@ -30,9 +29,6 @@ class Rows:
 
     async def run(self, work: Any) -> Any:
         return await work(self)
-
-    async def one(self, *_: Any) -> bool:
-        return self.busy
 
 
 @pytest.fixture
@@ -86,11 +82,6 @@ async def test_all_that_is_old_goes_by_its_own_period(rests: list[float]) -> Non
         "audit": 365,
     }
     assert set(rests) == {REST}
-
-
-async def test_it_goes_slower_while_dispatches_are_slow(rests: list[float]) -> None:
-    await steps(Rows(busy=True)).forget_all()
-    assert set(rests) == {BUSY_REST}
 
 
 async def test_a_run_leaves_the_rest_to_the_next_one_and_starves_no_kind(rests: list[float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from infra.db import clock, holding
+from infra.db import holding
 from infra.db.connection import Connection
 from infra.nodes.address import NodeAddress
 
@@ -31,10 +31,6 @@ _FIND = """
      WHERE a.task_id = %(task_id)s AND a.token = %(token)s
     """
 
-_IS_ANY_UNACCEPTED = f"""
-    SELECT EXISTS (SELECT FROM attempts WHERE released_at IS NULL AND closed_at IS NULL AND accepted_at IS NULL
-                      AND {clock.long_ago("claimed_at", clock.seconds("age"))})
-    """
 _ADDRESS = (
     "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
     " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
@@ -119,11 +115,6 @@ async def holders(connection: Connection, task_id: str, lineage: str | None) -> 
 async def open_on(connection: Connection, gpu_id: str) -> list[OnNode]:
     """The open attempts of a node."""
     return await connection.all(OnNode, _OPEN_ON, {"gpu_id": gpu_id})
-
-
-async def is_any_unaccepted(connection: Connection, age_s: float) -> bool:
-    """Whether any slot was claimed longer ago than `age_s` seconds, and no node has accepted the attempt yet."""
-    return await connection.one(bool, _IS_ANY_UNACCEPTED, {"age": age_s})
 
 
 async def to_stop_on(connection: Connection, gpu_id: str) -> list[OnNode]:
