@@ -151,7 +151,7 @@ async def test_a_bug_ends_the_streams_of_a_page_and_is_logged_once(
 
 
 async def test_an_event_is_shown_though_a_render_of_before_it_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And though a sleep ends early, as one in four does on uvloop."""
+    """A sleep ends early now and then, too: one in four does on uvloop."""
     values = {"title": "T", "a": "before", "b": 2}
     screen = Screen(_page(TEMPLATE, values, monkeypatch), asked())
     await screen.shown(0)
