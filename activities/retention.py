@@ -32,8 +32,9 @@ RUN_S = 3 * RETENTION_INTERVAL_S - 60
 """Seconds after which a run leaves the rest to the next one. One that ended just after a turn of the schedule would
 leave the time until the next turn unused."""
 REST = 19.0
-"""Rest after a page, as a multiple of its duration: a twentieth of the time is spent on forgetting. That is still
-several times as many tasks as the same machine can run; with a fifth, calls beside it take a third longer."""
+"""Rest after a page, as a multiple of its duration: forgetting takes a twentieth of the time. On two cores that is
+still several times the rate at which tasks run; at a fifth of the time, the p99 of other calls rose by a fifth to a
+half (ADR 0038)."""
 
 
 class RetentionSteps:

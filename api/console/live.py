@@ -1,4 +1,4 @@
-"""Screens: what several people look at is rendered once, at most once a second, and only its changed parts are sent."""
+"""Screens: what several people look at is rendered once, about once a second, and only its changed parts are sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from api.console.rendering import Rendering
 from api.http.errors import ApiError
 from api.routes.events import whose
 from infra.db.session import is_unavailable
-from infra.events.hub import Hub, Subscription, topics_of
+from infra.events.hub import Handed, Hub, Subscription, topics_of
 from infra.json.off_loop import off_loop
 from workflows.domain.errors import DomainError
 from workflows.domain.role import Role
@@ -74,18 +74,19 @@ class Screen:
                 await self._render()
         return Shown(self._html, f"{self._id}.{self._number}")
 
-    async def _catch_up(self, to: float) -> None:
-        """Render unless the page was read after this moment. How old it is says nothing: a render that began before an
-        event may end after it."""
+    async def _catch_up(self, moment: float) -> None:
+        """Render unless the page was read after `moment`. Its age is no proof: a render that began before an event may
+        end after it."""
         async with self._one_at_a_time:
-            if self._began <= to:
+            if self._began <= moment:
                 await self._render()
 
     async def _render(self) -> None:
         began = time.monotonic()
         values = await self._page.contents(self._asked)
-        self._began, self._at = began, time.monotonic()
+        read_at = time.monotonic()
         new, self._took_s = await off_loop.run(BIG, lambda: _timed(self._page, self._asked, values))
+        self._began, self._at = began, read_at
         old = self._now
         self._every_s = STILL_S if values.get("is_still") else self._page.every_s
         changed = [name for name, part in new.parts.items() if old.parts.get(name) != part]
@@ -163,16 +164,19 @@ class Screen:
             events.listen()
             heard, urgent = time.monotonic(), False
             while self._viewers and not events.is_ended:
-                await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - heard))
+                while not events.is_ended and (left := self._at + self._pause_s(urgent=urgent) - time.monotonic()) > 0:
+                    if found := await events.next(left):
+                        heard, urgent = time.monotonic(), urgent or _is_urgent(found)
                 await self._catch_up(heard)
                 found = await events.next(self._every_s)
-                heard, urgent = time.monotonic(), any(not one.event.type.startswith("task.") for one in found)
+                heard, urgent = time.monotonic(), _is_urgent(found)
 
     def _reload_viewers(self) -> None:
         """Let the viewers ask for the whole page once more, and so learn what has become of it."""
         if self._now.skeleton:
             self._number += 1
             self._shape_at, self._now, self._frames = self._number, Rendering(), {}
+            self._at = float("-inf")  # the next who asks learns it, too
             self._wake()
 
     def _wake(self) -> None:
@@ -186,6 +190,10 @@ class Screen:
     def is_idle(self) -> bool:
         """Whether nobody has looked at it for a while."""
         return not self._viewers and time.monotonic() - self._at > IDLE_S
+
+
+def _is_urgent(found: list[Handed]) -> bool:
+    return any(not one.event.type.startswith("task.") for one in found)
 
 
 def _timed(page: Page, asked: Asked, values: dict[str, Any]) -> tuple[Rendering, float]:

@@ -30,7 +30,7 @@ from infra.json.strict_json import UNPRINTABLE
 from workflows.domain.role import Role
 
 AT_ONCE = {Role.USER: 8}
-"""Open pages of a user's keys in one process: each may be a screen of its own, rendered up to once a second."""
+"""Open pages of a user's keys in one process: each may be a screen of its own, rendered about once a second."""
 _PATHS: list[tuple[Page, re.Pattern[str]]] = [(page, compile_path(CONSOLE + page.path)[0]) for page in PAGES]
 
 

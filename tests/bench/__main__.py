@@ -78,7 +78,7 @@ def main() -> int:
 def _arguments() -> tuple[Plan, list[str]]:
     about = "Measure the system beside its references."
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=about)
-    parser.add_argument("--full", action="store_true", help="more of everything: twenty minutes instead of three")
+    parser.add_argument("--full", action="store_true", help="more of everything")
     parser.add_argument("--only", metavar="NAME,…", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--aged", type=int, metavar="N", help="tasks that age in each round of ageing")
     parser.add_argument("--waiting", type=int, metavar="N", help="tasks that wait while the idle stack is measured")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from temporalio.client import ScheduleOverlapPolicy
+from temporalio.client import ScheduleHandle, ScheduleOverlapPolicy
 
 from infra.temporal.schedules import RETENTION
 from tests.bench import fill
@@ -45,8 +45,9 @@ PAUSE_S = 0.02
 
 
 async def measure(rig: Rig, plan: Plan) -> list[Figure]:
-    """Fill and forget, round after round. Calls are measured while there is something to forget, and before each round
-    while nothing is old: what both have to do grows with the hour, since the callers create tasks, too."""
+    """Fill and forget, round after round. Calls are measured while there is something to forget and, before each round,
+    while nothing is old: the callers create tasks too, so calls slow down with time, and both samples must cover the
+    same hour."""
     puts: asyncio.Queue[Put] = asyncio.Queue()
     node = await rig.node("ageing", TYPE, 1, puts.put_nowait)
     task_id = await _finish_one(rig, puts)
@@ -56,11 +57,11 @@ async def measure(rig: Rig, plan: Plan) -> list[Figure]:
     busy: dict[str, list[float]] = {name: [] for name in callers}
     sizes, took = [], []
     for number in range(plan.ageing_rounds):
-        await _measured(callers, lambda: asyncio.sleep(plan.ageing_quiet_s), quiet)
+        await _sample(callers, lambda: asyncio.sleep(plan.ageing_quiet_s), quiet)
         await rig.database.execute(AGED_OWN, (task_id,))
         await _age(rig, rows, number, plan.aged_tasks)
         began = time.perf_counter()
-        await _measured(callers, lambda: _forgotten(rig), busy)
+        await _sample(callers, lambda: _forgotten(rig), busy)
         took.append(time.perf_counter() - began)
         await fill.vacuum(rig.database, *TABLES, "event_log", "counters", "counter_deltas")
         sizes.append(int(await _read(rig, SIZE)))
@@ -108,23 +109,26 @@ async def _age(rig: Rig, rows: dict[str, list[str]], number: int, count: int) ->
             await fill.clone(rig.database, table, template, count, differ=differ)
     await rig.database.execute(AGED_LOG)
     await fill.vacuum(rig.database, *TABLES, "event_log")
-    await rig.database.execute("CHECKPOINT")  # what comes in a month is written by and by
+    await rig.database.execute("CHECKPOINT")  # in production a month goes by between these writes and the calls
 
 
 async def _forgotten(rig: Rig) -> None:
-    """Let the retention run until nothing aged is left. A look at the tables reads all that is dead in them, so only
-    the end of a run is waited for."""
-    schedule = rig.temporal.get_schedule_handle(RETENTION)
+    """Let the retention run until nothing aged is left. To look at the tables reads every dead row, so it is done only
+    after a run."""
+    async with asyncio.timeout(FORGOTTEN_S):
+        while await _is_any_left(rig):
+            await _run_retention(rig.temporal.get_schedule_handle(RETENTION))
+
+
+async def _run_retention(schedule: ScheduleHandle) -> None:
+    begun = (await schedule.describe()).info.num_actions
+    await schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
 
     async def is_over() -> bool:
         info = (await schedule.describe()).info
         return info.num_actions > begun and not info.running_actions
 
-    async with asyncio.timeout(FORGOTTEN_S):
-        while await _is_any_left(rig):
-            begun = (await schedule.describe()).info.num_actions
-            await schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
-            await eventually(is_over, within=FORGOTTEN_S, step=1.0)
+    await eventually(is_over, within=FORGOTTEN_S, step=1.0)
 
 
 async def _is_any_left(rig: Rig) -> bool:
@@ -161,7 +165,7 @@ def _callers(
     }
 
 
-async def _measured(
+async def _sample(
     callers: dict[str, Callable[[], Awaitable[float]]],
     until: Callable[[], Awaitable[None]],
     taken: dict[str, list[float]],

@@ -1,4 +1,4 @@
-"""The amount of measurement: three minutes in the short mode, twenty in the full mode."""
+"""The amount of measurement in the short mode and in the full one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SHORT = Plan(
     fleet_window_s=12,
     many_rows=100_000,
     read_repeats=10,
-    aged_tasks=5_000,
+    aged_tasks=2_000,
     ageing_rounds=3,
     ageing_quiet_s=5,
     waiting_tasks=2_000,
@@ -75,7 +75,7 @@ FULL = Plan(
     fleet_window_s=150,
     many_rows=1_000_000,
     read_repeats=60,
-    aged_tasks=40_000,
+    aged_tasks=20_000,
     ageing_rounds=5,
     ageing_quiet_s=40,
     waiting_tasks=20_000,

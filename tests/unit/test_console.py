@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
@@ -18,6 +21,7 @@ from api.console.pages import PAGES
 from api.console.rendering import duration, middle, name, whole
 from api.middleware.authentication import from_own_page
 from infra.db.ops.callers import Caller
+from workflows.domain.errors import TaskNotFound
 from workflows.domain.role import Role
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -118,6 +122,9 @@ async def test_a_page_whose_subject_is_gone_is_asked_for_once_more(monkeypatch: 
         screen._reload_viewers()
     assert screen._number == screen._number_of(version) + 1
     assert "parts" not in screen._frame(screen._number_of(version)).decode()
+    screen._page.contents.side_effect = TaskNotFound  # type: ignore[attr-defined]
+    with pytest.raises(TaskNotFound):
+        await screen.shown()
 
 
 async def test_who_looks_is_told_whoever_has_asked_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,26 +157,100 @@ async def test_a_bug_ends_the_streams_of_a_page_and_is_logged_once(
     assert len(caplog.records) == 1
 
 
-async def test_an_event_is_shown_though_a_render_of_before_it_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sleep ends early now and then, too: one in four does on uvloop."""
-    values = {"title": "T", "a": "before", "b": 2}
+class Events:
+    """The events that a page's follower hears. Its pauses end early, as one sleep in four does on uvloop."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.is_ended = False
+        self.waits: deque[Callable[[], list[Any]]] = deque()
+
+    def listen(self) -> None:
+        """Nothing is buffered here."""
+
+    async def next(self, within_s: float) -> list[Any]:
+        if within_s < self.screen._every_s:
+            await asyncio.sleep(0.9 * within_s)
+            return []
+        if self.waits:
+            return self.waits.popleft()()
+        self.screen._viewers.clear()
+        return []
+
+    async def follow(self) -> None:
+        """Follow until all that is to be heard is shown."""
+        hub = MagicMock()
+        hub.subscribe.return_value.__aenter__.return_value = self
+        self.screen._viewers[MagicMock()] = None
+        async with asyncio.timeout(5):
+            await self.screen._follow_events(hub)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.console.live.LEAST_S", 0.01)
+    monkeypatch.setattr("api.console.live.URGENT_S", 0.01)
+    monkeypatch.setattr("api.console.live.SHARE", 0)
+    monkeypatch.setattr("api.console.live.URGENT_SHARE", 0)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_what_happens_before_a_page_is_followed_and_after_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"title": "T", "a": "at first", "b": 2}
     screen = Screen(_page(TEMPLATE, values, monkeypatch), asked())
     await screen.shown(0)
-    screen._viewers[MagicMock()] = None
+    values["a"] = "between"
 
-    async def event(_: float) -> list[MagicMock]:
-        if values["a"] == "after":
-            screen._viewers.clear()
-            return []
+    def event() -> list[Any]:
+        assert "between" in screen._html
         values["a"] = "after"
         return [MagicMock()]
 
-    events = MagicMock(is_ended=False, next=event)
-    hub = MagicMock()
-    hub.subscribe.return_value.__aenter__.return_value = events
-    monkeypatch.setattr("asyncio.sleep", AsyncMock())
-    await screen._follow_events(hub)
+    events = Events(screen)
+    events.waits.append(event)
+    await events.follow()
     assert "after" in screen._html
+
+
+async def test_an_event_of_a_node_cuts_a_pause_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(_page(TEMPLATE, {"title": "T", "a": 1, "b": 2}, monkeypatch), asked())
+    await screen.shown(0)
+    screen._every_s = 1000.0
+    monkeypatch.setattr(screen, "_pause_s", lambda *, urgent: 0.0 if urgent else 100.0)
+    event = MagicMock()
+    event.event.type = "gpu.offline"
+    events = Events(screen)
+    monkeypatch.setattr(events, "next", AsyncMock(side_effect=[[event], []]))
+    monkeypatch.setattr(screen, "_catch_up", AsyncMock(side_effect=lambda _: setattr(events, "is_ended", True)))
+    await events.follow()
+
+
+async def test_a_render_that_began_before_an_event_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"title": "T", "a": "before", "b": 2}
+    page = _page(TEMPLATE, values, monkeypatch)
+
+    async def slow(_: Asked) -> dict[str, Any]:
+        read = dict(values)
+        await asyncio.sleep(0)
+        return read
+
+    page.contents.side_effect = slow  # type: ignore[attr-defined]
+    screen = Screen(page, asked())
+    begun = asyncio.create_task(screen.shown(0))
+    await asyncio.sleep(0)
+    values["a"] = "after"
+    await screen._catch_up(time.monotonic())
+    assert "after" in screen._html
+    await begun
+
+
+async def test_a_page_that_was_read_but_not_rendered_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(_page(TEMPLATE, {"title": "T", "a": 1, "b": 2}, monkeypatch), asked())
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering, "page", MagicMock(side_effect=KeyError))
+        with pytest.raises(KeyError):
+            await screen.shown()
+    assert (await screen.shown()).html
 
 
 async def test_a_page_is_rendered_once_for_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,5 +42,5 @@ PAGE = Page(
     N_("Alerts"),
     contents,
     key="a",
-    events=frozenset({EventType.ALERT_RAISED, EventType.ALERT_ACKNOWLEDGED}),
+    events=frozenset({EventType.ALERT_RAISED, EventType.ALERT_ACKNOWLEDGED, EventType.ALERT_RESOLVED}),
 )

@@ -30,7 +30,6 @@ _FIND = """
       FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
      WHERE a.task_id = %(task_id)s AND a.token = %(token)s
     """
-
 _ADDRESS = (
     "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
     " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
