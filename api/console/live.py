@@ -176,7 +176,7 @@ class Screen:
         if self._now.skeleton:
             self._number += 1
             self._shape_at, self._now, self._frames = self._number, Rendering(), {}
-            self._at = float("-inf")  # the next who asks learns it, too
+            self._at = float("-inf")  # so that the next request learns it, too
             self._wake()
 
     def _wake(self) -> None:
