@@ -164,9 +164,7 @@ class Screen:
             events.listen()
             heard, urgent = time.monotonic(), False
             while self._viewers and not events.is_ended:
-                while not events.is_ended and (left := self._at + self._pause_s(urgent=urgent) - time.monotonic()) > 0:
-                    if found := await events.next(left):
-                        heard, urgent = time.monotonic(), urgent or _is_urgent(found)
+                await asyncio.sleep(max(0.0, self._at + self._pause_s(urgent=urgent) - heard))
                 await self._catch_up(heard)
                 found = await events.next(self._every_s)
                 heard, urgent = time.monotonic(), _is_urgent(found)

@@ -158,7 +158,7 @@ async def test_a_bug_ends_the_streams_of_a_page_and_is_logged_once(
 
 
 class Events:
-    """The events that a page's follower hears. Its pauses end early, as one sleep in four does on uvloop."""
+    """The events that a page's follower hears."""
 
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
@@ -168,10 +168,7 @@ class Events:
     def listen(self) -> None:
         """Nothing is buffered here."""
 
-    async def next(self, within_s: float) -> list[Any]:
-        if within_s < self.screen._every_s:
-            await asyncio.sleep(0.9 * within_s)
-            return []
+    async def next(self, _: float) -> list[Any]:
         if self.waits:
             return self.waits.popleft()()
         self.screen._viewers.clear()
@@ -210,19 +207,6 @@ async def test_what_happens_before_a_page_is_followed_and_after_it_is_shown(monk
     events.waits.append(event)
     await events.follow()
     assert "after" in screen._html
-
-
-async def test_an_event_of_a_node_cuts_a_pause_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = Screen(_page(TEMPLATE, {"title": "T", "a": 1, "b": 2}, monkeypatch), asked())
-    await screen.shown(0)
-    screen._every_s = 1000.0
-    monkeypatch.setattr(screen, "_pause_s", lambda *, urgent: 0.0 if urgent else 100.0)
-    event = MagicMock()
-    event.event.type = "gpu.offline"
-    events = Events(screen)
-    monkeypatch.setattr(events, "next", AsyncMock(side_effect=[[event], []]))
-    monkeypatch.setattr(screen, "_catch_up", AsyncMock(side_effect=lambda _: setattr(events, "is_ended", True)))
-    await events.follow()
 
 
 async def test_a_render_that_began_before_an_event_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
