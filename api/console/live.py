@@ -55,6 +55,7 @@ class Screen:
         self._asked = asked
         self._id = secrets.token_hex(4)
         self._number = 0
+        self._made_at = time.monotonic()
         self._began = self._at = float("-inf")
         self._every_s = page.every_s
         self._took_s = 0.0
@@ -186,8 +187,8 @@ class Screen:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody has looked at it for a while."""
-        return not self._viewers and time.monotonic() - self._at > IDLE_S
+        """Whether nobody has looked at it for a while. One that is being rendered for the first time is not idle."""
+        return not self._viewers and time.monotonic() - max(self._made_at, self._at) > IDLE_S
 
 
 def _is_urgent(found: list[Handed]) -> bool:

@@ -14,7 +14,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from starlette.datastructures import Headers, QueryParams
 
-from api.console import answers, rendering
+from api.console import answers, live, rendering
 from api.console.live import Screen, Screens
 from api.console.page import Asked, Page
 from api.console.pages import PAGES
@@ -243,6 +243,16 @@ async def test_a_page_is_rendered_once_for_all_who_ask_at_once(monkeypatch: pyte
     for _ in range(20):
         await screens.of(page, one).shown()
     assert page.contents.await_count == 1  # type: ignore[attr-defined]
+
+
+def test_a_screen_stays_for_those_who_wait_for_its_first_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    screens, page, one = Screens(), PAGES[0], asked()
+    first = screens.of(page, one)
+    screens.of(PAGES[1], one)
+    assert screens.of(page, one) is first
+    monkeypatch.setattr(live, "IDLE_S", 0.0)
+    screens.of(PAGES[2], one)
+    assert screens.of(page, one) is not first
 
 
 def test_people_share_a_screen_only_where_they_may_see_the_same() -> None:
