@@ -12,7 +12,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from infra.temporal.access import TemporalAway
 from infra.temporal.open_workflows import PROBLEMS, StuckRun
 from workers.leader import stuck_workflows
-from workers.leader.stuck_workflows import EVERY_S, REPLACED_AGAIN_S, StuckWorkflows
+from workers.leader.stuck_workflows import EVERY_S, MOST_S, REPLACED_AGAIN_S, StuckWorkflows
 from workflows.domain.health import Health, cluster_health
 
 NODE = StuckRun("gpu-gpu_001", "run", "GpuHealthWorkflow", frozenset({"NonDeterministicError"}))
@@ -66,6 +66,23 @@ async def test_each_is_run_anew_and_not_again_within_an_hour(around):
     around.now += REPLACED_AGAIN_S
     await looked(one)
     assert around.done == ["record", *anew, "record", "record", *anew]
+
+
+@pytest.mark.parametrize(("took_s", "pause_s"), [(0.001, EVERY_S), (0.1, 20.0), (5.0, MOST_S)])
+async def test_a_search_that_takes_long_is_not_soon_repeated(around, monkeypatch, took_s, pause_s):
+    async def stuck(limit: int) -> list[StuckRun]:
+        around.now += took_s
+        return around.found
+
+    monkeypatch.setattr(around, "stuck", stuck)
+    one, began = StuckWorkflows(around, around, around), around.now
+    await looked(one)
+    around.now = began + pause_s - 0.1
+    await looked(one)
+    assert around.done.count("record") == 1
+    around.now = began + pause_s + 0.1
+    await looked(one)
+    assert around.done.count("record") == 2
 
 
 async def test_nothing_is_recorded_of_nothing(around):
