@@ -93,7 +93,8 @@ async def _viewers(rig: Rig) -> Figure:
     seconds = f"{TURNS} times {LOOKED_S:g} s"
     note = f"CPU of the API over {seconds} with {TASKS_PER_S} tasks a second, less that without them ({base:.1f} %)"
     cost = max(0.0, statistics.fmean(with_them) - base)
-    return Figure(f"{VIEWERS} viewers of the console", cost, "% of a core", None, "", at_most(10, Of.VALUE), TURNS, note)
+    name = f"{VIEWERS} viewers of the console"
+    return Figure(name, cost, "% of a core", None, "", at_most(10, Of.VALUE), TURNS, note)
 
 
 async def _create_for_ever(rig: Rig) -> None:

@@ -57,7 +57,7 @@ SHORT = Plan(
     ageing_rounds=3,
     ageing_quiet_s=5,
     waiting_tasks=2_000,
-    waiting_window_s=20,
+    waiting_window_s=60,
     hostile_s=1,
 )
 FULL = Plan(
