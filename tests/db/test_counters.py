@@ -130,7 +130,7 @@ async def test_a_recount_is_due_when_the_last_one_is_paid_off(database):
     took = "UPDATE monitor_reports SET body = '{\"took_s\": 0.3}' WHERE name = 'recount'"
     await database.run(lambda c: c.execute(took))
     assert not await database.run(counters.recount_is_due)
-    earlier = "UPDATE monitor_reports SET at = at - interval '61 s' WHERE name = 'recount'"
+    earlier = "UPDATE monitor_reports SET at = at - interval '151 s' WHERE name = 'recount'"
     await database.run(lambda c: c.execute(earlier))
     assert await database.run(counters.recount_is_due)
 
