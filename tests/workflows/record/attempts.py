@@ -19,20 +19,14 @@ async def tasks(recorder: Recorder) -> None:
     await asyncio.sleep(1)
     await recorder.keep("task_waiting", f"task-{waiting}")
     await api.succeed(running, {"n": 1})
-    await api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_retried", f"task-{task}")
+    await recorder.keep_ended("task_retried", task)
     await api.succeed(await one.next_put(), {"n": 2})
-    await api.until(waiting, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_completed", f"task-{waiting}")
+    await recorder.keep_ended("task_completed", waiting)
     await recorder.keep("node_active", "gpu-one")
     slow = await recorder.node("slow", 901)
     late = await api.create(901)
     await slow.next_put()
-    await api.until(late, "TIMEOUT")
-    await asyncio.sleep(1)
-    await recorder.keep("task_timed_out", f"task-{late}")
+    await recorder.keep_ended("task_timed_out", late, "TIMEOUT")
 
 
 async def misled(recorder: Recorder) -> None:
@@ -43,9 +37,7 @@ async def misled(recorder: Recorder) -> None:
     await recorder.api.until(task, "PROCESSING")
     await recorder.client.get_workflow_handle(f"task-{task}").signal("settled", 1)
     await recorder.api.succeed(await node.next_put(), {})
-    await recorder.api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_misled", f"task-{task}")
+    await recorder.keep_ended("task_misled", task)
 
 
 async def claimed(recorder: Recorder) -> None:
@@ -54,9 +46,7 @@ async def claimed(recorder: Recorder) -> None:
     task = await recorder.api.create(5)
     await recorder.api.say(await node.next_put(), "FAILED", "boom")
     await recorder.api.succeed(await node.next_put(), {})
-    await recorder.api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_claimed_at_creation", f"task-{task}")
+    await recorder.keep_ended("task_claimed_at_creation", task)
 
 
 async def short(recorder: Recorder) -> None:
@@ -68,17 +58,13 @@ async def short(recorder: Recorder) -> None:
     accepted, node.answer = node.answer, (200, {"status": "succeeded", "output": {}})
     task = await recorder.api.create(6)
     await node.next_put()
-    await recorder.api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_watched", f"task-{task}")
+    await recorder.keep_ended("task_watched", task)
     node.answer, node.delay = accepted, 1.0
     slow = await recorder.api.create(6)
     put = await node.next_put()
     await asyncio.sleep(2)
     await recorder.api.succeed(put, {})
-    await recorder.api.until(slow, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_watched_in_vain", f"task-{slow}")
+    await recorder.keep_ended("task_watched_in_vain", slow)
 
 
 async def handed_back(recorder: Recorder) -> None:
@@ -90,9 +76,7 @@ async def handed_back(recorder: Recorder) -> None:
     other = await recorder.node("fallback", 11)
     await recorder.api.post("/gpus/due/drain", {"reason": "fan", "deadline": int(time.time() * 1000) + 1000})
     await recorder.api.succeed(await other.next_put(), {})
-    await recorder.api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_handed_back", f"task-{task}")
+    await recorder.keep_ended("task_handed_back", task)
 
 
 async def stopped_beside(recorder: Recorder) -> None:
@@ -108,6 +92,4 @@ async def stopped_beside(recorder: Recorder) -> None:
     node.cancel_hold.set()
     await asyncio.sleep(1)
     await recorder.api.succeed(put, {})
-    await recorder.api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_stopped_beside", f"task-{task}")
+    await recorder.keep_ended("task_stopped_beside", task)

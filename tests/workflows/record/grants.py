@@ -24,9 +24,7 @@ async def granted_first(recorder: Recorder) -> None:
     task = await recorder.api.create(4)
     for put in (before, None):
         await recorder.api.succeed(put or await node.next_put(), {})
-    await recorder.api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_granted_first", f"task-{task}")
+    await recorder.keep_ended("task_granted_first", task)
 
 
 async def granted_falsely(recorder: Recorder) -> None:
@@ -36,9 +34,7 @@ async def granted_falsely(recorder: Recorder) -> None:
     await asyncio.sleep(1)
     node = await recorder.node("true", 8)
     await recorder.api.succeed(await node.next_put(), {})
-    await recorder.api.until(task, "COMPLETED")
-    await asyncio.sleep(1)
-    await recorder.keep("task_granted_falsely", f"task-{task}")
+    await recorder.keep_ended("task_granted_falsely", task)
 
 
 async def waiting(recorder: Recorder) -> None:
@@ -63,7 +59,5 @@ async def waiting(recorder: Recorder) -> None:
     for _ in (begun, retried):
         await recorder.api.succeed(await node.next_put(), {})
     for name, task in (("task_retry_waited", retried), ("task_begun_by_a_signal", begun)):
-        await recorder.api.until(task, "COMPLETED")
-        await asyncio.sleep(1)
-        await recorder.keep(name, f"task-{task}")
+        await recorder.keep_ended(name, task)
     await recorder.api.until(other, "COMPLETED")

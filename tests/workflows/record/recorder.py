@@ -9,7 +9,7 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from tests.conftest import Api, MakeNode, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
 from tests.fake_node import FakeNode
 from workers.stack.stack import Stack
 
@@ -29,6 +29,17 @@ class Recorder:
     async def keep(self, name: str, workflow_id: str, run_id: str | None = None) -> None:
         history = await self.client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
         (HISTORIES / f"{name}.json").write_text(history.to_json().replace(f"{ROOT}/", "") + "\n")
+
+    async def keep_ended(self, name: str, task_id: str, status: str = "COMPLETED") -> None:
+        """Keep a task's workflow once the task has this status and the workflow has closed."""
+        await self.api.until(task_id, status)
+        workflow = self.client.get_workflow_handle(f"task-{task_id}")
+
+        async def closed() -> bool:
+            return (await workflow.describe()).close_time is not None
+
+        await eventually(closed)
+        await self.keep(name, workflow.id)
 
     async def node(self, gpu_id: str, task_type: int) -> FakeNode:
         return await self.make_node(gpu_id, [task_type])
