@@ -76,8 +76,7 @@ class _Turn:
         """Send until nothing has been due for a while, or the time is over."""
         try:
             gone = await self._send_all()
-            for sending in list(self._sending.values()):
-                await sending
+            await self._finish()
         finally:
             for sending in self._sending.values():
                 sending.cancel()
@@ -93,10 +92,11 @@ class _Turn:
             )
             if turn.state != "ACTIVE":
                 if turn.state is not None:
+                    await self._finish()  # what is accepted now is no failure
                     await give_up(self._database, self._webhook_id)
                 return turn.state is None
             for one in turn.due:
-                if self._sender.room(one.host):
+                if self._sender.reserve(one.host):
                     self._begin(one, turn.secrets)
             if self._sending:
                 idle_since = time.monotonic()
@@ -107,7 +107,8 @@ class _Turn:
         return False
 
     def _begin(self, one: Due, secrets: Sequence[str]) -> None:
-        self._sending[one.delivery_id] = asyncio.create_task(self._send(one, secrets))
+        sending = self._sending[one.delivery_id] = asyncio.create_task(self._send(one, secrets))
+        sending.add_done_callback(lambda _: self._sender.release(one.host))  # also where it is cancelled unbegun
 
     async def _send(self, one: Due, secrets: Sequence[str]) -> None:
         answer = await self._answer(one, secrets)
@@ -140,6 +141,11 @@ class _Turn:
     def _pause_s(self, tries: int, answer: Answer) -> float | None:
         """Seconds until the next try, or None after the last one."""
         return max(self._delays[tries], answer.retry_after_s) if tries < len(self._delays) else None
+
+    async def _finish(self) -> None:
+        """Wait for the tries under way. Raises what the database raised."""
+        for sending in list(self._sending.values()):
+            await sending
 
     def _collect(self) -> None:
         """Forget those that are done. Raises what the database raised."""

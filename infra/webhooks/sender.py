@@ -129,7 +129,7 @@ _target: ContextVar[Target] = ContextVar("target")
 
 
 class Sender:
-    """Calls receivers, at most `AT_ONCE` at a time at one host."""
+    """Calls receivers, and counts the tries at each host: at most `AT_ONCE` may be under way."""
 
     def __init__(
         self,
@@ -144,16 +144,26 @@ class Sender:
         self._tls = tls
         self._total_s = total_s
         self._session: aiohttp.ClientSession | None = None
-        self._calling: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
 
-    def room(self, host: str) -> int:
-        """How many more tries may begin now at a host, as it is in a URL."""
-        return AT_ONCE - self._calling[host]
+    def reserve(self, host: str) -> bool:
+        """Reserve a try at a host, as it is in a URL, before anything is awaited: `release` follows its end. Returns
+        False, and reserves none, if as many are under way as may be."""
+        if self._under_way[host] >= AT_ONCE:
+            return False
+        self._under_way[host] += 1
+        return True
+
+    def release(self, host: str) -> None:
+        """Give a reserved try back."""
+        self._under_way[host] -= 1
+        if not self._under_way[host]:
+            del self._under_way[host]
 
     @property
     def full_hosts(self) -> list[str]:
         """Hosts at which no try may begin now."""
-        return [host for host in self._calling if not self.room(host)]
+        return [host for host, tries in self._under_way.items() if tries >= AT_ONCE]
 
     async def check(self, target: Target) -> None:
         """Look the receiver's name up and check each address. Raises ForbiddenReceiver, OSError, TimeoutError."""
@@ -164,19 +174,12 @@ class Sender:
             raise TimeoutError from error
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """One try."""
+        """Make one try, which the caller has reserved."""
         try:
             target = parse(url)
         except BadUrl:
             return Answer(trouble=Trouble.URL)
-        host = f"[{target.host}]" if ":" in target.host else target.host
-        self._calling[host] += 1
-        try:
-            return await self._tried(target, body, headers)
-        finally:
-            self._calling[host] -= 1
-            if not self._calling[host]:
-                del self._calling[host]
+        return await self._tried(target, body, headers)
 
     async def close(self) -> None:
         """Close the session."""

@@ -124,14 +124,14 @@ async def test_others_are_not_given_time(make: Make) -> None:
         assert (await send(make(), receiver.url())).retry_after_s == 0
 
 
-async def test_at_most_ten_at_once_are_asked_of_a_host(make: Make) -> None:
-    sender = make(total_s=0.5)
-    async with Receiver(HANG) as receiver:
-        calls = [asyncio.create_task(send(sender, receiver.url())) for _ in range(AT_ONCE)]
-        await eventually(lambda: asyncio.sleep(0, len(receiver.got) == AT_ONCE))
-        assert (sender.room("127.0.0.1"), sender.full_hosts) == (0, ["127.0.0.1"])
-        await asyncio.gather(*calls)
-    assert (sender.room("127.0.0.1"), sender.full_hosts) == (AT_ONCE, [])
+def test_at_most_ten_tries_are_reserved_at_a_host(make: Make) -> None:
+    sender = make()
+    assert [sender.reserve("a") for _ in range(AT_ONCE + 1)] == [True] * AT_ONCE + [False]
+    assert sender.full_hosts == ["a"]
+    assert sender.reserve("b")
+    sender.release("a")
+    assert sender.full_hosts == []
+    assert sender.reserve("a")
 
 
 async def test_no_proxy_of_the_environment_is_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

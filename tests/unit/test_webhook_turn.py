@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +13,11 @@ from activities import webhooks
 from activities.webhooks import WebhookSteps
 from infra.db.webhooks import due
 from infra.db.webhooks.due import Due, Turn
+from infra.nodes.own_services import OwnServices
 from infra.settings import Settings
 from infra.webhooks import signing
-from infra.webhooks.sender import Answer, Trouble
+from infra.webhooks.addresses import ReceiverAddresses
+from infra.webhooks.sender import AT_ONCE, Answer, Sender, Trouble
 
 
 class Receivers:
@@ -24,8 +29,10 @@ class Receivers:
         self.answers = answers
         self.noted: dict[int, tuple[Any, Any]] = {}
 
-    def room(self, _: str) -> int:
-        return 1
+    def reserve(self, _: str) -> bool:
+        return True
+
+    def release(self, _: str) -> None: ...
 
     async def send(self, url: str, *_: Any) -> Answer:
         answer = self.answers[url]
@@ -62,3 +69,81 @@ async def test_an_error_of_a_try_is_the_outcome_of_that_try(
     assert view.gone
     assert receivers.noted == {0: (200, None), 1: (None, Trouble.ERROR)}
     assert "a try of delivery 1 failed unexpectedly" in caplog.text
+
+
+class Slow(Sender):
+    """Its receivers take a moment, and count the tries at the same time."""
+
+    now = most = 0
+
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.001 * (len(body) % 7))
+        self.now -= 1
+        return Answer(200)
+
+
+async def test_webhooks_share_the_ten_tries_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look takes ten more deliveries, however many are under way."""
+    settings = Settings()
+    sender, left = Slow(ReceiverAddresses(settings, OwnServices(settings))), {"one": 100, "other": 100}
+
+    async def take(_: Any, webhook_id: str, taken: Sequence[int], full: Sequence[str]) -> Turn:
+        numbers = [n for n in range(left[webhook_id]) if n not in taken and n not in done[webhook_id]]
+        found = [Due(n, 0, "evt", "https://host/", "host", True, b"{}" * n) for n in numbers[:10] if not full]
+        return Turn("ACTIVE" if numbers or taken else None, [signing.new_secret()], found)
+
+    async def run(work: Any) -> Any:
+        return await work(None)
+
+    async def leave(*_: Any) -> None:
+        return None
+
+    done: dict[str, set[int]] = {name: set() for name in left}
+    monkeypatch.setattr(due, "take", take)
+    monkeypatch.setattr(due, "leave", leave)
+
+    async def turn(name: str) -> None:
+        one = webhooks._Turn(SimpleNamespace(run=run), sender, (), name)  # type: ignore[arg-type]
+
+        async def note(_: Any, *, one: Due, answer: Answer) -> None:
+            done[name].add(one.delivery_id)
+
+        monkeypatch.setattr(one, "_note", note)
+        await one.run()
+
+    await asyncio.gather(*map(turn, left))
+    assert sender.most == AT_ONCE
+    assert done == {name: set(range(count)) for name, count in left.items()}
+    assert sender.full_hosts == []
+
+
+async def test_a_try_that_is_accepted_while_the_webhook_is_disabled_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    turns = [Turn("ACTIVE", [signing.new_secret()], [Due(1, 0, "evt", "slow", "h", True, b"{}")]), Turn("DISABLED")]
+
+    class Waits(Receivers):
+        async def send(self, url: str, *_: Any) -> Answer:
+            await asyncio.sleep(0.3)  # longer than the turn waits until it looks again
+            return Answer(200)
+
+    async def take(*_: Any) -> Turn:
+        return turns.pop(0)
+
+    async def note(*_: Any, **__: Any) -> bool:
+        said.append("accepted")
+        return True
+
+    async def end(*_: Any) -> int:
+        said.append("given up")
+        return 0
+
+    async def leave(*_: Any) -> None:
+        return None
+
+    for name, stand_in in {"take": take, "note": note, "end": end, "leave": leave}.items():
+        monkeypatch.setattr(due, name, stand_in)
+    receivers: Any = Waits({})
+    await webhooks._Turn(receivers, receivers, (), "w").run()
+    assert said == ["accepted", "given up"]

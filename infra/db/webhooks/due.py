@@ -77,7 +77,7 @@ class _Row:
 
 
 _HOST = r"://(?:[^/?#@]*@)?(\[[^]]*\]|[^/:?#]*)"
-"""The part of a URL by which tries at the same time are counted: `Sender.room`."""
+"""The part of a URL by which tries at the same time are counted: `Sender.reserve`."""
 _ATTEND = f"""
     UPDATE webhooks SET look_after = clock_timestamp() + interval '{ATTENDED_S} s'
      WHERE webhook_id = %(webhook_id)s AND state <> 'DELETED'
