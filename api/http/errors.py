@@ -39,6 +39,7 @@ CODES: dict[type[domain.DomainError], int] = {
     domain.GpuOfAnotherKey: 403,
     domain.BeyondKeyLimits: 403,
     domain.ForbiddenReceiver: 403,
+    domain.HttpsRequired: 400,
     domain.IllegalTransition: 400,
     domain.NotInThisState: 400,
     domain.LateReport: 400,

@@ -63,7 +63,8 @@ async def create_batch(
     await rate_limit.charge(request, -(-len(body.tasks) // TASKS_OF_A_CALL))
     trace = telemetry.current_traceparent()
     size = sum(len(task.payload) for task in body.tasks) + MAX_PAYLOAD
-    signer = await receivers.signer_of(context, caller, [one.webhook for one in body.tasks])
+    urls = {f"{where(index)}webhook": one.webhook for index, one in enumerate(body.tasks) if one.webhook}
+    signer = await receivers.signer_of(context, caller, urls, idempotency_key)
     batch = await off_loop.run(size, lambda: _prepared(context, caller, body, idempotency_key, trace, signer))
     entries = [await _entry(context, caller, task, bounds) for task, bounds in batch.tasks]
     claims_slot = not context.temporal.away

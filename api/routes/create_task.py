@@ -23,6 +23,7 @@ from api.schemas.params import IdempotencyKey
 from infra import telemetry
 from infra.db import clock
 from infra.db.ops.callers import Caller
+from infra.db.session import is_unavailable
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds, new_task_id
 from infra.db.transactions import create_task as transaction
@@ -57,7 +58,8 @@ async def create_task(
     await check_depth(body.payload, "payload")
     if idempotency_key is None and body.deadline is not None and body.deadline <= unix_ms(datetime.now(UTC)):
         raise DeadlinePassed  # with a key it may be the repetition of an earlier request: the transaction knows
-    signer = await receivers.signer_of(context, caller, [body.webhook])
+    urls = {"webhook": body.webhook} if body.webhook else {}
+    signer = await receivers.signer_of(context, caller, urls, idempotency_key)
     request_hash = hashlib.sha256(body.canonical_json()).hexdigest()
     task = new_task(context, caller, body, idempotency_key, request_hash, telemetry.trace_of_new(), signer=signer)
     bounds = TimeBounds(expires_in_ms=body.expires_in, max_wait_s=body.max_wait)
@@ -66,9 +68,19 @@ async def create_task(
     task_id = created["data"].task_id
     if applied := await waiting.for_end(request, context, task_id, prefer):
         response.headers.update(applied)
-        now = await context.database.single(lambda c: task_queries.get(c, task_id))
-        created["data"] = created["data"] if now is None else TaskCreated.of(now)
+        created["data"] = await _as_it_is(context, task_id) or created["data"]
     return created
+
+
+async def _as_it_is(context: Context, task_id: str) -> TaskCreated | None:
+    """The task; None if it is forgotten, or if the database is away: it is created all the same."""
+    try:
+        row = await context.database.single(lambda c: task_queries.get(c, task_id))
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        return None
+    return None if row is None else TaskCreated.of(row)
 
 
 def check_creator(caller: Caller, user_id: str, where: str = "") -> None:

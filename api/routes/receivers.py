@@ -3,48 +3,68 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 
 from api.dependencies import Context
-from api.http.errors import BadRequest
+from api.http.errors import BadRequest, Forbidden
 from infra.db.ops.callers import Caller
+from infra.db.tasks import repetitions
 from infra.db.webhooks import subscriptions
 from infra.webhooks.target import Target, parse
+from workflows.domain.errors import ForbiddenReceiver, HttpsRequired
 
 LOOKED_UP = 20
-"""Names of one request that are looked up; others are checked at each try, as these are once more."""
+"""The most host names looked up for one request. All are checked again with each try of a delivery."""
 
 
-async def check(context: Context, urls: Iterable[str]) -> None:
-    """Check the addresses of receivers, as far as their names are known now. Raises ForbiddenReceiver."""
-    targets = {(one.scheme, one.host, one.port): one for one in map(parse, urls)}.values()
-    names = [one for one in targets if one.ip is None]
-    for one in targets:
-        if one.ip is not None:
-            await context.receivers.check(one)
-    await asyncio.gather(*(_check_name(context, one) for one in names[:LOOKED_UP]))
+async def check(context: Context, urls: Mapping[str, str]) -> None:
+    """Check the addresses of receivers, as far as their names are known now.
 
-
-async def signer_of(context: Context, caller: Caller, urls: Iterable[str | None]) -> str | None:
-    """The webhook whose secret signs for a caller's tasks; None if none of them has a URL.
-
-    Raises BadRequest, ForbiddenReceiver.
+    `urls` are by the name of their field. Raises BadRequest, Forbidden.
     """
-    wanted = [url for url in urls if url]
-    if not wanted:
+    targets: dict[tuple[str, str, int], tuple[str, Target]] = {}
+    for field, url in urls.items():
+        one = parse(url)
+        targets.setdefault((one.scheme, one.host, one.port), (field, one))
+    names = [(field, one) for field, one in targets.values() if one.ip is None]
+    for field, one in targets.values():
+        if one.ip is not None:
+            await _check(context, field, one)
+    await asyncio.gather(*(_check(context, field, one) for field, one in names[:LOOKED_UP]))
+
+
+async def signer_of(context: Context, caller: Caller, urls: Mapping[str, str], key: str | None) -> str | None:
+    """The webhook whose secret signs for a caller's tasks; None if there is no URL, or nothing new is created: what an
+    earlier request with the same Idempotency-Key has created keeps its own.
+
+    `urls` are by the name of their field. Raises BadRequest, Forbidden.
+    """
+    if not urls:
         return None
-    await check(context, wanted)
+    try:
+        await check(context, urls)
+        return await _secret_of(context, caller, next(iter(urls)))
+    except (BadRequest, Forbidden):
+        if not await context.database.single(lambda c: repetitions.is_known(c, caller.lineage, key)):
+            raise
+        return None
+
+
+async def _secret_of(context: Context, caller: Caller, field: str) -> str:
     found = await context.database.single(lambda c: subscriptions.of_tasks(c, caller.owner))
     if found is None:
-        raise BadRequest("webhook", "需要先通过 POST /webhooks/secret 生成密钥")
+        raise BadRequest(field, "需要先通过 POST /webhooks/secret 生成密钥")
     if found.state != "ACTIVE":
-        raise BadRequest(
-            "webhook", f"密钥已停用（{found.disabled_because}），需要先通过 POST /webhooks/secret 重新生成"
-        )
+        raise BadRequest(field, f"密钥已停用（{found.disabled_because}），需要先通过 POST /webhooks/secret 重新生成")
     return found.webhook_id
 
 
-async def _check_name(context: Context, target: Target) -> None:
-    with suppress(OSError):  # a name that is not known now is looked up at each try
-        await context.receivers.check(target)
+async def _check(context: Context, field: str, target: Target) -> None:
+    try:
+        with suppress(OSError):  # a name that is not known now is looked up at each try
+            await context.receivers.check(target)
+    except HttpsRequired:
+        raise BadRequest(field, "必须是 https 地址") from None
+    except ForbiddenReceiver:
+        raise Forbidden(f"权限不足: {field} 指向不允许的地址") from None

@@ -161,6 +161,8 @@ async def _frames(context: Context, caller: Caller, types: str | None, page: Pag
                 subscription.listen()
                 listens = True
             page = await read(context, caller, page.until, types)
+            if page.is_reset:
+                return  # what was to come next is forgotten: the reader comes again with its cursor, and is told
         subscription.begins_behind(page.until)
         async for frame in _live(subscription):
             yield frame

@@ -56,7 +56,7 @@ async def create_webhook(
 ) -> dict[str, Any]:
     if caller.role is Role.USER and not set(body.events) <= set(OF_USERS):
         raise BadRequest("events", "包含仅供运维人员和管理员订阅的事件")
-    await receivers.check(context, [body.url])
+    await receivers.check(context, {"url": body.url})
     new = _new(caller, body.url, body.events, body.description)
     await context.database.run(lambda c: change_webhook.create(c, caller, new))
     return ok({"webhookId": new.webhook_id, "secret": new.secret})
@@ -164,7 +164,7 @@ async def list_deliveries(
     "/webhooks/{webhookId}/replay",
     response_model=Envelope[Replayed],
     summary="扩展 重新投递一段时间的事件",
-    description="重新投递在 `from` 和 `to` 之间产生的投递，事件 ID 和内容不变；一次最多 10000 条。",
+    description="重新投递发生在 `from` 到 `to` 之间（含两端的毫秒）的事件，事件 ID 和内容不变；一次最多 10000 条。",
 )
 async def replay_webhook(
     context: ContextOf,

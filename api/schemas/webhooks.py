@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from api.http.errors import refusal
-from api.schemas.fields import DISTINCT, Long, Moment, Record, Request, UnixMs, sample
+from api.schemas.fields import DISTINCT, Long, Moment, RangeMs, Record, Request, sample
 from api.schemas.receivers import Url
 from api.schemas.words import ONE_LINE
 from workflows.domain.event import EventType
@@ -38,8 +38,8 @@ class ReplayDeliveries(Request):
 
     model_config = sample(**{"from": 1703123456789, "to": 1703127056789, "failedOnly": True})
 
-    since: UnixMs = Field(alias="from", description="起始时间，Unix 毫秒")
-    until: UnixMs = Field(alias="to", description="截止时间，Unix 毫秒，不早于 from")
+    since: RangeMs = Field(alias="from", description="起始时间，Unix 毫秒")
+    until: RangeMs = Field(alias="to", description="截止时间，Unix 毫秒，不早于 from")
     failed_only: bool = Field(False, description="仅重新投递已放弃的（DEAD）")
 
     @model_validator(mode="after")

@@ -166,7 +166,11 @@ class Sender:
         return [host for host, tries in self._under_way.items() if tries >= AT_ONCE]
 
     async def check(self, target: Target) -> None:
-        """Look the receiver's name up and check each address. Raises ForbiddenReceiver, OSError, TimeoutError."""
+        """Look the receiver's name up and check each address.
+
+        Raises ForbiddenReceiver, HttpsRequired, OSError, TimeoutError.
+        """
+        self._allowed.check_name(target)
         try:
             async with asyncio.timeout(LOOK_UP_S):
                 await self._addresses(target)

@@ -59,7 +59,10 @@ def parse(text: str) -> Target:
         raise BadUrl("不是有效的 URL")
     if url.raw_user is not None or url.raw_password is not None:
         raise BadUrl("不能包含用户名或密码")
-    return Target(url.with_fragment(None), scheme, host, port)
+    url = url.with_fragment(None)
+    if len(str(url)) > MAX_URL:  # percent-encoded, as it is called
+        raise BadUrl(f"超过 {MAX_URL} 个字符")
+    return Target(url, scheme, host, port)
 
 
 def _is_host(host: str) -> bool:

@@ -141,6 +141,29 @@ async def test_alerts_and_audit_entries_go_by_their_age(life: Life) -> None:
     assert sum((await counters.read(life.connection)).alerts.values()) == 2
 
 
+async def test_what_is_old_is_found_behind_what_is_younger(life: Life) -> None:
+    """The number says nothing about the age where a clock was set back, or where rows were restored."""
+    ages = "CASE WHEN i = 9 THEN 4 ELSE 0 END"
+    await life.do(
+        "INSERT INTO alerts (dedupe_key, cause, title, message, level, source, raised_at)"
+        f" SELECT i::text, 'c', 't', 'm', 'INFO', 's', clock_timestamp() - make_interval(days => {ages})"
+        " FROM generate_series(1, 9) i"
+    )
+    await life.do(
+        "INSERT INTO audit_log (owner, action, subject, detail, outcome, at)"
+        f" SELECT 'o', 'a', 's', i::text, 'DONE', clock_timestamp() - make_interval(days => {ages})"
+        " FROM generate_series(1, 9) i"
+    )
+    for number in range(9):
+        await delivery(life, f"DEAD {number}", days=4 if number == 8 else 0)
+    assert await forget.alerts(life.connection, DAY, 2) == 1
+    assert await forget.audit(life.connection, DAY, 2) == 1
+    assert await forget.deliveries(life.connection, DAY, 2, pending=9 * DAY) == 1
+    assert {table: await count(life, table) for table in ("alerts", "audit_log", "deliveries")} == {
+        "alerts": 8, "audit_log": 8, "deliveries": 8,
+    }  # fmt: skip
+
+
 async def gone(life: Life, gpu_id: str, *, days: float = 2) -> None:
     await life.node(gpu_id, [1])
     await node_state.deregister(life.connection, gpu_id)

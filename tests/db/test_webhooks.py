@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from infra.db.ops.callers import Caller
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import change_webhook, retry_task
-from infra.db.webhooks import due, subscriptions
+from infra.db.webhooks import deliveries, due, subscriptions
 from infra.db.webhooks.subscriptions import MOST, NewWebhook
 from infra.webhooks import signing
 from tests.db import rows
@@ -215,3 +216,16 @@ async def test_a_disabled_secret_is_known_and_a_new_one_enables_it(database: Dat
     assert await states() == (("DISABLED", "KEY"), "DISABLED")
     assert await database.run(lambda c: change_webhook.set_secret_of_tasks(c, BY, new)) == "tasks"
     assert await states() == (("ACTIVE", None), "ACTIVE")
+
+
+async def test_a_replay_takes_events_by_the_time_that_they_show(database: Database) -> None:
+    """Whole milliseconds, both ends among them."""
+    await make(database, webhook("w"))
+    await log(database, {"user_id": "u"})
+    at = await database.run(lambda c: c.one(datetime, "SELECT date_trunc('milliseconds', at) FROM event_log"))
+
+    async def replayed(since: int, until: int) -> int | None:
+        first, last = (at + timedelta(milliseconds=ms) for ms in (since, until))
+        return await database.run(lambda c: deliveries.replay_range(c, "w", first, last, failed_only=False))
+
+    assert [await replayed(*span) for span in ((0, 0), (-1, -1), (1, 1), (-1, 0), (0, 1))] == [1, 0, 0, 1, 1]

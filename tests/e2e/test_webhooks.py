@@ -279,6 +279,8 @@ async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret
         secret = signer["secret"]
         await caller.post("/tasks", task | {"webhook": "https://10.0.0.1/"}, code=403)
         await caller.post("/tasks", task | {"webhook": "ftp://a.example/"}, code=400)
+        batch = {"tasks": [{**task, "webhook": None}, {**task, "webhook": "https://10.0.0.1/"}]}
+        assert "tasks[1].webhook" in (await caller.http.post("/tasks/batch", json=batch)).json()["message"]
         made = [await caller.post("/tasks", task)]
         made += await caller.post("/tasks/batch", {"tasks": [task, {**task, "webhook": None}]})
         puts = [await rejected(api, node) for _ in made]
@@ -311,11 +313,27 @@ async def test_the_webhook_of_a_task_gets_its_end_signed_with_the_owner_s_secret
         await caller.post(f"/tasks/{new['taskId']}/cancel")
 
 
+async def test_a_repetition_is_answered_whatever_has_become_of_its_secret(make_caller, stack):
+    caller = await make_caller("user", "user_who_repeats")
+    task = {"taskType": 979, "userId": "user_who_repeats", "app": "a", "payload": "{}", "webhook": "https://192.0.3.1/"}
+    signer = await caller.post("/webhooks/secret")
+    calls = [("/tasks", task, {"Idempotency-Key": "a"}), ("/tasks/batch", {"tasks": [task]}, {"Idempotency-Key": "b"})]
+    first = [await caller.post(path, body, headers=key) for path, body, key in calls]
+    disable = "UPDATE webhooks SET state = 'DISABLED', disabled_because = '410' WHERE webhook_id = %s RETURNING state"
+    assert await select(stack, disable, signer["webhookId"])
+    assert [await caller.post(path, body, headers=key) for path, body, key in calls] == first
+    await caller.post("/tasks", task | {"app": "b"}, headers=calls[0][2], code=400)  # another request
+    await caller.post("/tasks", task, headers={"Idempotency-Key": "c"}, code=400)
+    for one in (first[0], *first[1]):
+        await caller.post(f"/tasks/{one['taskId']}/cancel")
+
+
 async def test_what_is_no_webhook(user, api):
     body = {"url": "https://example.com/", "events": ENDED}
     for url in ("http://10.0.0.1/", "https://169.254.169.254/", "http://[::1]/"):
         await user.post("/webhooks", body | {"url": url}, code=403)
-    for bad in ("ftp://example.com/", "https://u@example.com/", "https://example.com/" + "x" * 2048):
+    path = "界" * 300  # longer than it looks
+    for bad in ("ftp://example.com/", "http://93.184.216.34/", "https://u@example.com/", f"https://example.com/{path}"):
         await user.post("/webhooks", body | {"url": bad}, code=400)
     for events in ([], ["task.exploded"], ["node.gone"], "task.ended", None):
         await user.post("/webhooks", body | {"events": events}, code=400)

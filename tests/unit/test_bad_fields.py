@@ -53,7 +53,7 @@ TOO_LARGE = {"payload": json.dumps("密" * (256 * 1024 // 3 + 1)), "metadata": j
              "url": json.dumps("https://example.com/" + "x" * 2048), "description": json.dumps("手" * 501),
              "from": "253402300800000", "to": "253402300800000", "reason": json.dumps("手" * 501)}  # fmt: skip
 TOO_SMALL = {"timeout": "0", "maxRetries": "-1", "progress": "-1", "port": "0", "maxConcurrentTasks": "0",
-             "userId": '""', "app": '""', "gpuId": '""', "hostname": '""', "reason": '" "', "from": "0", "to": "0",
+             "userId": '""', "app": '""', "gpuId": '""', "hostname": '""', "reason": '" "', "from": "-1", "to": "-1",
              "deadline": "1703123456789", "expiresIn": "0", "maxWait": "-1", "groupId": '""'}  # fmt: skip
 NO_JSON = {"nothing": '""', "half": '"{"', "NaN": '"NaN"', "1e999": '"[1e999]"', "words": f'"{CANARY}"',
            "NUL within": r'"\"\\u0000\""', "deep": json.dumps("[" * 101 + "]" * 101)}  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 from collections import deque
@@ -21,11 +20,10 @@ from infra.webhooks import signing
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.names import NotBegun
 from infra.webhooks.sender import AT_ONCE, MOST_READ, Answer, Sender, Trouble
-from infra.webhooks.target import parse
-from tests.conftest import eventually
+from infra.webhooks.target import BadUrl, parse
 from tests.lying_dns import LyingDns
 from tests.receiver import HANG, RESET, Receiver
-from workflows.domain.errors import ForbiddenReceiver
+from workflows.domain.errors import ForbiddenReceiver, HttpsRequired
 
 BODY = '{"id": "evt_1", "name": "密"}'.encode()
 Make = Callable[..., Sender]
@@ -207,6 +205,32 @@ async def test_our_own_services_are_never_called(make: Make) -> None:
         sender = make(settings={"port": receiver.port})
         assert (await send(sender, receiver.url())).trouble is Trouble.ADDRESS
     assert not receiver.got
+
+
+@pytest.mark.parametrize("networks", ["", "10.1.0.0/16"])
+async def test_http_is_refused_for_its_scheme_where_only_that_is_wrong(make: Make, networks: str) -> None:
+    with pytest.raises(HttpsRequired):
+        await make(networks).check(parse("http://93.184.216.34/"))
+    with pytest.raises(ForbiddenReceiver) as refusal:
+        await make(networks).check(parse("http://10.2.2.3/"))
+    assert not isinstance(refusal.value, HttpsRequired)
+
+
+async def test_http_to_a_name_is_refused_before_a_look_up(make: Make) -> None:
+    async def unknown(_: str) -> list[str]:
+        raise OSError("unknown")
+
+    with pytest.raises(HttpsRequired):
+        await make("", names=unknown).check(parse("http://unknown.example/"))
+    with pytest.raises(OSError, match="unknown"):
+        await make("10.1.0.0/16", names=unknown).check(parse("http://unknown.example/"))
+
+
+def test_a_url_is_measured_as_it_is_called() -> None:
+    assert parse("https://a.example/" + "x" * 2030)
+    for path in ("x" * 2031, "界" * 300, "{" * 700):
+        with pytest.raises(BadUrl, match="2048"):
+            parse(f"https://a.example/{path}")
 
 
 async def test_what_is_listed_is_allowed_and_only_that(make: Make) -> None:

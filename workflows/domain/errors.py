@@ -67,6 +67,10 @@ class ForbiddenReceiver(DomainError):
     """权限不足: url 指向不允许的地址"""
 
 
+class HttpsRequired(ForbiddenReceiver):
+    """请求参数错误: url 必须是 https 地址"""
+
+
 class WebhookNotFound(DomainError):
     """Webhook不存在"""
 

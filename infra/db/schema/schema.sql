@@ -7,8 +7,8 @@ BEGIN
     IF NOT EXISTS (SELECT FROM webhooks WHERE state = 'ACTIVE') THEN
         RETURN NULL;
     END IF;
-    INSERT INTO deliveries (webhook_id, event_xid, event_no, task_id, url, next_try_at)
-    SELECT w.webhook_id, n.xid, n.id, n.task_id, w.own_url, clock_timestamp()
+    INSERT INTO deliveries (webhook_id, event_xid, event_no, task_id, url, next_try_at, created_at)
+    SELECT w.webhook_id, n.xid, n.id, n.task_id, w.own_url, clock_timestamp(), n.at
       FROM logged n CROSS JOIN LATERAL (
            SELECT webhook_id, events, NULL AS own_url FROM webhooks
             WHERE state = 'ACTIVE' AND url IS NOT NULL AND sees_all
@@ -720,6 +720,8 @@ CREATE INDEX ix_alerts_cause ON public.alerts USING btree (cause, seq);
 
 CREATE INDEX ix_alerts_level ON public.alerts USING btree (level, seq);
 
+CREATE INDEX ix_alerts_raised_at ON public.alerts USING btree (raised_at);
+
 CREATE INDEX ix_alerts_status ON public.alerts USING btree (status, seq);
 
 CREATE INDEX ix_alerts_unresolved ON public.alerts USING btree (cause) WHERE (resolved_at IS NULL);
@@ -742,11 +744,15 @@ CREATE INDEX ix_attempts_unreleased ON public.attempts USING btree (gpu_id) WHER
 
 CREATE INDEX ix_audit_log_action ON public.audit_log USING btree (action, id);
 
+CREATE INDEX ix_audit_log_at ON public.audit_log USING btree (at);
+
 CREATE INDEX ix_audit_log_key ON public.audit_log USING btree (key_id, id);
 
 CREATE INDEX ix_audit_log_owner ON public.audit_log USING btree (owner, id);
 
 CREATE INDEX ix_console_sessions_expires_at ON public.console_sessions USING btree (expires_at);
+
+CREATE INDEX ix_deliveries_created_at ON public.deliveries USING btree (created_at);
 
 CREATE INDEX ix_deliveries_due ON public.deliveries USING btree (webhook_id, next_try_at) WHERE (state = 'PENDING'::text);
 

@@ -14,6 +14,7 @@ _SEEN = f"""
            EXISTS (SELECT FROM outbox o WHERE o.task_id = tasks.task_id) AS unstarted
       FROM tasks WHERE lineage = %(lineage)s AND idempotency_key = ANY (%(keys)s)
     """
+_IS_KNOWN = "SELECT EXISTS (SELECT FROM tasks WHERE lineage = %(lineage)s AND idempotency_key = %(key)s)"
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,8 @@ async def seen(connection: Connection, tasks: Sequence[NewTask]) -> list[Seen]:
     if len(found) < len(tasks) or any(row.request_hash != tasks[0].request_hash for row in found.values()):
         raise IdempotencyConflict
     return [found[task.idempotency_key or ""] for task in tasks]
+
+
+async def is_known(connection: Connection, lineage: str, key: str | None) -> bool:
+    """Whether a task of this key exists, of whatever request."""
+    return key is not None and await connection.one(bool, _IS_KNOWN, {"lineage": lineage, "key": key})

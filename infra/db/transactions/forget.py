@@ -45,14 +45,14 @@ _PURGE = (
     "DELETE FROM late_reports WHERE task_id = ANY (%(ids)s)",
     "DELETE FROM deliveries WHERE task_id = ANY (%(ids)s) AND state <> 'PENDING'",  # their bodies hold results
 )
-_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log ORDER BY id LIMIT %(page)s) AND at < %(limit)s"
+_AUDIT = "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE at < %(limit)s ORDER BY at LIMIT %(page)s)"
 _DELIVERIES = (
-    "DELETE FROM deliveries WHERE delivery_id IN (SELECT delivery_id FROM deliveries"
-    " WHERE state <> 'PENDING' OR created_at < %(pending)s ORDER BY delivery_id LIMIT %(page)s)"
-    " AND created_at < %(limit)s"
+    "DELETE FROM deliveries WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE created_at < %(limit)s"
+    " AND (state <> 'PENDING' OR created_at < %(pending)s) ORDER BY created_at LIMIT %(page)s)"
 )
 _ALERTS = (
-    "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts ORDER BY seq LIMIT %(page)s) AND raised_at < %(limit)s"
+    "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts WHERE raised_at < %(limit)s"
+    " ORDER BY raised_at LIMIT %(page)s)"
 )
 _OPERATIONS = (
     "DELETE FROM operations WHERE operation_id IN (SELECT operation_id FROM operations"

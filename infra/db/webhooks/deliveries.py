@@ -60,7 +60,7 @@ _ADD = """
     VALUES (%(webhook_id)s, %(event_id)s, %(body)s, clock_timestamp()) RETURNING delivery_id
     """
 _IN_RANGE = """
-    webhook_id = %(webhook_id)s AND created_at BETWEEN %(since)s AND %(until)s
+    webhook_id = %(webhook_id)s AND created_at >= %(since)s AND created_at < %(until)s + interval '1 ms'
      AND (NOT %(failed_only)s OR state = 'DEAD')
     """
 _COUNT_RANGE = f"SELECT count(*) FROM (SELECT FROM deliveries WHERE {_IN_RANGE} LIMIT {MOST_REPLAYED + 1}) counted"
@@ -99,7 +99,10 @@ async def replay(connection: Connection, delivery_id: int) -> int:
 async def replay_range(
     connection: Connection, webhook_id: str, since: datetime, until: datetime, *, failed_only: bool
 ) -> int | None:
-    """Let those of a time be sent again now. Returns how many, or None if they are more than `MOST_REPLAYED`."""
+    """Let those of events from one millisecond to another be sent again now.
+
+    Returns how many, or None if they are more than `MOST_REPLAYED`.
+    """
     values = {"webhook_id": webhook_id, "since": since, "until": until, "failed_only": failed_only}
     if await connection.one(int, _COUNT_RANGE, values) > MOST_REPLAYED:
         return None
