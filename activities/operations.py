@@ -34,9 +34,9 @@ from workflows.notifications import Notifications
 PAGE = {Kind.CANCEL: 500, Kind.RETRY: 50}
 """Tasks of a page: cancels of what waits are one statement, retries are a transaction each."""
 PAGES_AT_ONCE = 6
-"""Pages of all operations that a worker processes at once: its other activities have places and connections."""
+"""Pages that a worker processes at once, over all operations: the rest of its capacity is for other activities."""
 BUSY_PAUSE = timedelta(seconds=1)
-"""Pause before a page that found no place is tried again. It waits in Temporal and takes no place there."""
+"""Pause before a page that found the worker busy is tried again. It waits in Temporal, and occupies no worker."""
 AT_ONCE = 8
 """Transactions at the same time that end tasks which do not wait."""
 
@@ -109,7 +109,7 @@ class OperationSteps:
         """End the tasks in one statement. If that fails, end each in its own, and give up only a row that cannot be
         ended.
 
-        Returns whether all the others have waited until they were ended.
+        Returns whether all the others were still waiting when they were ended.
         """
         if not task_ids:
             return True

@@ -48,8 +48,8 @@ OVERDUE_S = 20.0
 DELIVERY_S = 60.0
 """The time after which a dispatch without a clear answer has been given up."""
 UNHEARD_S = 1800.0
-"""How long the slot of a first attempt is kept that no node has accepted. Without workers the node was not asked, so
-the failure is not its own."""
+"""How long a first attempt keeps its slot without being accepted. If no worker ran, the node was never asked, so the
+failure is not the node's."""
 LONGEST_PAUSE_S = 90.0
 """More than the longest backoff between two attempts."""
 RETURNED = {RunStatus.COMPLETED: {TaskStatus.COMPLETED}, RunStatus.FAILED: set(FAILURE_TYPES)}

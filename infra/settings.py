@@ -104,8 +104,7 @@ class Settings(BaseSettings):
     temporal_ui_port: Port = 8233
     """The port of its Web UI."""
     temporal_ui_url: PublicUrl = None
-    """Where people reach Temporal's Web UI: the console links to workflows there. That of the embedded server by
-    itself."""
+    """Where people reach Temporal's Web UI, for the console's links to workflows. The embedded stack sets it itself."""
     trace_url: TraceUrl = None
     """Where people see a trace, for the console's links: `https://jaeger.example.org/trace/{trace_id}`."""
     task_queue: Text = "gpu-orchestrator"
@@ -156,10 +155,10 @@ class Settings(BaseSettings):
     """Calls per second and burst for each role, JSON: `{"user": {"rate": 50, "burst": 200}}`; a rate of 0 is no limit,
     and a role that is left out keeps its default. See [rate limits](#rate-limits)."""
     max_waiting: int = Field(default=10_000, ge=1, le=10_000_000)
-    """Tasks of one user that users' keys may have waiting."""
+    """The most waiting tasks of one user. It limits only what users' keys create."""
 
     retain_tasks: Days = 30
-    """Days that an ended task is kept, with all that is its; as long a node that is gone. See
+    """Days that an ended task is kept with all its data, and a deregistered node with its row. See
     [retention](operations.md#growth-and-retention)."""
     retain_payloads: Days = 7
     """Days that the payload and the result of an ended task are kept."""

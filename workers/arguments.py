@@ -23,7 +23,7 @@ def duration(text: str) -> timedelta:
 
 
 def expiry(text: str) -> datetime:
-    """A duration from now, or a time; one without a zone is UTC. Whether it is past, another clock says."""
+    """A duration from now, or a time (UTC if it has no zone). It is not checked here whether it is past."""
     if _is_duration(text):
         return datetime.now(UTC) + duration(text)
     try:

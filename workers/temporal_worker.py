@@ -163,7 +163,7 @@ async def serve(settings: Settings) -> None:
 
 
 def _stop_signal() -> asyncio.Event:
-    """Is set by SIGTERM and SIGINT."""
+    """An event that SIGTERM and SIGINT set."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

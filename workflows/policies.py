@@ -27,9 +27,9 @@ DISPATCH_RETRY = RetryPolicy(
 STOP_TRY = timedelta(seconds=15)
 STOP_TIMEOUT = timedelta(seconds=45)
 STOP_RETRY = RetryPolicy(backoff_coefficient=2, maximum_interval=timedelta(seconds=8))
-"""Asking a node to stop an attempt. It takes up to 13 s, and is repeated while an ACTIVE node does not say that it has:
-by default for longer than its grace. A thousand at one moment have their turn within half of the time; `verify` expects
-that the workflow of a task that has ended closes within 60 s."""
+"""Asking a node to stop an attempt. One try takes up to 13 s. It is repeated while an ACTIVE node does not confirm the
+stop: by default for longer than the grace. A thousand stops at one moment all get a turn within half of the time.
+`verify` expects the workflow of an ended task to close within 60 s."""
 
 ASK_TIMEOUT = timedelta(seconds=30)
 

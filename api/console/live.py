@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 LEAST_S, URGENT_S = 1.0, 0.25
 """Seconds between two renderings of a page, and those before one that shows an event of a node or an alert."""
 SHARE, URGENT_SHARE = 16, 4
-"""The same as multiples of the time that the last rendering took: a page takes a sixteenth of a core at most."""
+"""The same as multiples of the time that the last rendering took: a page takes at most about a sixteenth of a core,
+and a fifth while such events keep coming."""
 BIG = 2**20
 PING_S = 15.0
 PING = format_sse_event(data_str="", event="ping")
@@ -37,7 +38,7 @@ PING = format_sse_event(data_str="", event="ping")
 STILL_S = 15.0
 """Seconds between two renderings of a page that says that it is still, without events."""
 MOST, IDLE_S = 200, 30.0
-"""Screens that are remembered, and seconds for which one is at which nobody looks."""
+"""How many screens are kept, and for how many seconds without a viewer."""
 
 
 class Shown(NamedTuple):
@@ -209,7 +210,7 @@ class Screens:
         self._all: LRUCache[tuple[object, ...], Screen] = LRUCache(MOST)
 
     def of(self, page: Page, asked: Asked) -> Screen:
-        """The screen that everybody shares who may see the same."""
+        """The screen shared by all callers that may see the same."""
         caller = asked.caller
         whose_is_it = (caller.owner, caller.lineage) if caller.role is Role.USER else ()
         key = (page.name, tuple(asked.path.items()), str(asked.query), asked.language, caller.role, *whose_is_it)

@@ -9,7 +9,7 @@ from starlette.datastructures import QueryParams
 
 PER_PAGE = 50
 LAST = 200
-"""The last page: further back filters lead, and reads stay short."""
+"""The last page: beyond it use filters, so that reads stay short."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pager:
 
     @staticmethod
     def number_in(query: QueryParams) -> int:
-        """The number of the page that the URL asks for; of nonsense the first."""
+        """The page number in the URL; 1 if it is not a number."""
         text = query.get("page", "1")
         return min(max(int(text), 1), LAST) if text.isdecimal() and len(text) < 6 else 1
 

@@ -85,7 +85,7 @@ def page(of: Page, asked: Asked, values: dict[str, Any]) -> Rendering:
 
 @lru_cache(8192)
 def row_of(language: str, row: Hashable) -> str:
-    """A node of the fleet. Most of a thousand are as they were a second ago."""
+    """A node of the fleet as HTML, cached: from one second to the next most rows don't change."""
     return environment(language).get_template("fleet_row.html").render(row=row).strip()
 
 

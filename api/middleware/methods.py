@@ -55,7 +55,7 @@ class HeadAsGet:
 
 
 def is_head(scope: Scope) -> bool:
-    """Whether a GET was a HEAD: what has no end ends at once then."""
+    """Whether the client sent HEAD, which is answered as GET: an endless stream then ends at once."""
     return bool(scope.get("state", {}).get("is_head"))
 
 

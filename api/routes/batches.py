@@ -141,7 +141,7 @@ async def _entry(context: Context, caller: Caller, task: NewTask, bounds: TimeBo
 
 
 async def _assign_free_slots(context: Context, task_types: list[int]) -> None:
-    """Assign slots that were free when the batch came. What this misses the leader does within a second or two."""
+    """Assign slots that were free when the batch came. The leader assigns what this misses within a second or two."""
     try:
         for gpu_id in await context.database.run(lambda c: free_nodes.with_free_slots(c, task_types)):
             await context.deliver(await context.database.run(partial(node_state.assign_unused_slots, gpu_id=gpu_id)))

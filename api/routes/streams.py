@@ -90,7 +90,7 @@ async def stream(
     except BaseException:
         place.close()
         raise
-    # A reader without an id yet goes on from here; `after=now` would be a later moment. One to be reset asks again.
+    # A reader without an event id resumes here: `after=now` would then be a later moment. After a reset it asks again.
     begins = {} if first.is_reset else {"X-Next-Cursor": str(first.since)}
     return _opened(request, _frames(context, caller, types, first), place, begins)
 

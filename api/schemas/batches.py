@@ -11,7 +11,7 @@ from api.schemas.fields import GroupId, Request, sample, sample_of
 
 MOST = 1000
 MOST_TYPES = 16
-"""Distinct task types of a batch: under their locks its flows are looked up in the pools of all of them."""
+"""The most task types in a batch. Under their locks, its flows are looked up in the pools of all of them."""
 MOST_APPS = 64
 """Distinct flows of a batch, which are those of its apps where the key acts for others."""
 

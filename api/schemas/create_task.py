@@ -20,7 +20,8 @@ MAX_PAYLOAD = 256 * 1024
 """Bytes of UTF-8."""
 
 _LATER = frozenset({"expiresIn", "deadline", "maxWait", "groupId", "webhook"})
-"""Fields that earlier versions did not know: a key that was used with one of those still means the same body."""
+"""Fields that earlier versions did not know. Left out where not given, so that a key used with an earlier version still
+means the same body."""
 
 Milliseconds = Annotated[int, Field(gt=0, le=MAX_TIMEOUT_MS, json_schema_extra={"format": "int64"})]
 

@@ -52,5 +52,5 @@ IS_UNCONFIRMED = (
 """The attempt was closed while its node might run it, and the node has not said within `HELD_S` that it has stopped.
 An index holds these."""
 IS_TO_STOP = f"{IS_UNCONFIRMED} AND {clock.recent('closed_at', DAY)} AND (a.ip, a.port) = (g.ip, g.port)"
-"""Such an attempt `a`, of the last day, for which a node remembers what it has run, at the address of its node `g`. The
-node may still run it when it is back. A node that has moved cannot be asked any more."""
+"""An unconfirmed attempt `a` that its node `g` may still run when it is back: closed within the last day, for which
+nodes remember ids, and at the node's present address. A node that has moved cannot be asked any more."""

@@ -30,7 +30,7 @@ ANSWER_S = 8.0
 It is more than the time after which a paused process loses its locks (see SESSION).
 """
 PAUSE_S = 1.0
-"""After a call without an answer, while no other call had one, one call per pause tries. The others fail at once."""
+"""Seconds between tries once a call got no answer, and no other call did either. Further calls fail at once."""
 TURN_S = 5.0
 """Seconds that a caller waits for a connection while all are in use."""
 RECONNECT_S = 0.1
@@ -137,9 +137,9 @@ class Database:
         return task.result()
 
     def _give_up(self, task: asyncio.Task[Any]) -> None:
-        """Let it give its connection up, without waiting: that may take as long again.
+        """Cancel the work, without waiting for its end, which may take as long again.
 
-        One that is giving its connection back is left alone: cut off in that, it would be lost to the pool.
+        Work that is returning its connection is left alone: if cancelled there, the pool would lose the connection.
         """
         if task not in self._giving_back:
             task.cancel()

@@ -66,7 +66,7 @@ class Subscription:
         self._hub.remove(self)
 
     def listen(self) -> None:
-        """Buffer events from now on. Until then none is missed that is not in the log."""
+        """Buffer events from now on. Earlier ones can be read from the log."""
         self._listens = True
 
     def begins_behind(self, cursor: Cursor) -> None:

@@ -204,7 +204,7 @@ def _unusual_numbers(content: bytes) -> Iterator[bytes]:
 
 
 def _readable(number: bytes) -> bool:
-    """Whether Python reads a number as a finite one. `rest` and the letters of `true` may be none."""
+    """Whether Python reads this as a finite number. Text that is no number (`rest`, letters of `true`) passes."""
     if number.lstrip(b"-").isdigit():
         return len(number.lstrip(b"-")) <= MAX_DIGITS
     try:

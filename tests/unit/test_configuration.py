@@ -34,7 +34,7 @@ def row(name: str, info: FieldInfo) -> str:
 
 def _shown(value: object) -> str:
     """A default as a person sets it."""
-    if value == "":
+    if value in ("", None):
         return ""
     if isinstance(value, bool | dict):
         return f"`{json.dumps(value)}`"

@@ -29,7 +29,7 @@ class View(Protocol):
         """Show a message, and where the task is after it."""
 
     def end(self, task: dict[str, Any]) -> None:
-        """Show how it has ended, with its result; after it was left."""
+        """Show how the task ended, with its result. Called after the view was left."""
 
 
 def follow(server: Server, task_id: str, view: View) -> int:
@@ -72,7 +72,7 @@ def _ended(server: Server, task_id: str, course: Course) -> dict[str, Any]:
 
 
 def _is_left(server: Server, task_id: str) -> bool:
-    """Ask whether to cancel; whether to leave."""
+    """Ask whether to cancel the task. Returns True to stop following it."""
     state = "goes on"
     try:
         if can_ask():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workers.command.server import Server
 
 PAUSES_S = (0.2, 0.3, 0.5, 1.0)
-"""Seconds between looks at an operation; the last one again and again."""
+"""Seconds between reads of an operation's state; the last value repeats."""
 
 
 def add_choice(parser: ArgumentParser, statuses: tuple[str, ...]) -> _ArgumentGroup:
@@ -34,7 +34,7 @@ def add_choice(parser: ArgumentParser, statuses: tuple[str, ...]) -> _ArgumentGr
 
 
 def choice_of(args: Namespace) -> dict[str, Any] | None:
-    """`ids` or `filter` for the API; None, and a word about it, where the options say neither or both."""
+    """`ids` or `filter` for the API. None, with an error message, if the options name neither or both."""
     chosen = filter_of(args)
     if len([True for one in (args.task_ids, chosen, args.all) if one]) != 1:
         say("error: name tasks, or choose them by options, or all with --all")

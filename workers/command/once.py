@@ -1,4 +1,4 @@
-"""Calls that create something: once, by a key, which is said where it is not known whether they arrived."""
+"""Calls that create something at most once, by an Idempotency-Key. It is printed if no answer came."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def add_key(parser: ArgumentParser, what: str) -> None:
 
 @contextmanager
 def once(args: Namespace, done: str, do: str, moments: Mapping[str, int | None]) -> Iterator[str]:
-    """A key for a call. Says how to go on with it after a Ctrl-C, or where no answer came.
+    """Yield a key for a call. After a Ctrl-C, or without an answer, print how to repeat the call with it.
 
-    `moments`: the options that mean another time in another run, in Unix milliseconds.
+    `moments`: the values of options that are relative to now, in Unix milliseconds.
     """
     key = args.idempotency_key or new_key()
     try:

@@ -1,4 +1,4 @@
-"""Calls of the API over the standard library, which is imported in a moment; what is repeated, the client says."""
+"""API calls through the standard library, which imports quickly. The client's core decides what is repeated."""
 
 from __future__ import annotations
 

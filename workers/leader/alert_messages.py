@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class AlertMessages:
-    """Begins, in each turn, what is due for each destination. A receiver that hangs delays no other."""
+    """Starts sending, in each turn, what is due for each destination. A receiver that hangs delays no other."""
 
     def __init__(self, database: Database, destinations: Sequence[Destination]) -> None:
         self._database = database

@@ -129,7 +129,7 @@ class Child(asyncio.SubprocessProtocol):
 
 
 class Launcher:
-    """Starts children, and ends what a child leaves behind whose supervisor did not."""
+    """Starts children, and kills what is left of a child whose supervisor did not clean up."""
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ def _board(handle: Any) -> _Board:
 
 
 def _slices(handle: Any) -> Iterator[Device]:
-    """Places for slices that are empty, or not ours (a container sees only its own), are passed over."""
+    """The MIG slices of a board that this process can see; empty places are skipped."""
     for index in range(_or_else(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(handle), 0)):
         with suppress(pynvml.NVMLError):
             yield _device(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
@@ -159,7 +159,7 @@ def _or_else(ask: Callable[[], T], default: T) -> T:
 
 
 def _cores() -> int:
-    """The cores that this process may use, which a container may have fewer of than the machine."""
+    """The number of cores that this process may use: a container may have fewer than the machine."""
     try:
         return len(psutil.Process().cpu_affinity() or ()) or 1
     except AttributeError:  # macOS has no affinity

@@ -3,9 +3,9 @@
 A document is an object or an array that begins at the start of a line and ends at the end of one, over as many lines as
 it likes; white space around it doesn't count. A line that is one scalar counts only where there is no document.
 
-Nothing inside of a document is one. Nor is anything inside of what only looks like one, as objects do that are printed
-in another notation or behind a word: the lines below it that are indented more than its first belong to it. A document
-that the end of the output cuts off is not passed over for an earlier one.
+A document inside another one does not count. Nor does one inside text that only looks like a document (an object in
+another notation, or behind a word): the lines below it that are indented more than its first line belong to it. If the
+output ends inside a document, no earlier document is taken instead.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Documents:
 
 
 class _Document:
-    """One that has begun on an earlier line, or on this one: JSON's grammar, and the constants of Python's."""
+    """A document that is being read, checked against JSON's grammar plus Python's constants, such as NaN."""
 
     def __init__(self, indent: int) -> None:
         self.indent = indent
@@ -133,7 +133,7 @@ class _Document:
         return True
 
     def content(self) -> bytes | BadOutput:
-        """Its text, if it is not too large, and JSON's."""
+        """The text; BadOutput if it is too large, or has a constant that JSON does not have."""
         if len(self._text) > LIMIT:
             return _too_large()
         return _no_json(self._constant) if self._constant else bytes(self._text)

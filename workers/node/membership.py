@@ -111,7 +111,7 @@ class Membership:
                 log.warning("cannot ask for %s: %s", self._gpu_id, error or repr(error))
 
     async def leave(self) -> None:
-        """Deregister, if the orchestrator can be reached, and says to a last beat that the registration is ours."""
+        """Deregister, unless another agent has registered our gpuId or the orchestrator cannot be reached."""
         try:
             if await self._orchestrator.beat(self._gpu_id, self._name) is BeatAnswer.KNOWN:
                 await self._orchestrator.deregister(self._gpu_id)

@@ -96,7 +96,7 @@ class Node:
         return 1 if self._executions.setup_failure else 0
 
     async def _set_up(self) -> None:
-        """However long it takes until all the work can be started."""
+        """Prepare all the work, again and again until it can be started."""
         for pause in pauses(_FIRST_PAUSE, _LAST_PAUSE):
             try:
                 await self._runner.set_up(self._slots.all)

@@ -115,17 +115,17 @@ class Records:
         self._by_id[record.id] = record
 
     def update(self, record: Record) -> None:
-        """Something that need not survive a restart."""
+        """Remember a state that need not survive a restart."""
         self._by_id[record.id] = record
 
     def finish(self, record: Record) -> None:
-        """The last state of an attempt: its time of being remembered begins. Raises OSError, but knows it then."""
+        """Remember the last state of an attempt, for a day from now on. Raises OSError; it is kept in memory then."""
         self._by_id.pop(record.id, None)
         self._by_id[record.id] = record  # at the end: finished records lie in the order of their age
         self._store(record)
 
     def reported(self, id: str) -> None:
-        """The orchestrator has the end: a large output is not needed any longer, others as long as there is room."""
+        """Note that the orchestrator has the end. A large output is dropped; others are kept while there is room."""
         self._by_id[id] = replace(self._by_id[id], reported=True)
         self._bound_outputs(self._by_id[id])
         self._store(self._by_id[id])

@@ -1,7 +1,7 @@
 """Whether the work of a task type could be started here when that was tried last.
 
-Where it could not, that is the node's fault and none of the task's, which is handed back. The next attempt tries again,
-one at a time, so that the node is well as soon as its program or its handler is.
+If it could not, that is the node's fault, and the task is handed back. From then on one attempt at a time tries again,
+so that the node recovers as soon as its program or handler does.
 """
 
 from __future__ import annotations

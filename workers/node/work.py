@@ -18,7 +18,7 @@ class Handler:
 
 @dataclass(frozen=True)
 class Command:
-    """A program: input as JSON on stdin, `progress N` on stderr, the last JSON line of stdout is the result."""
+    """A program: input as JSON on stdin, `progress N` on stderr; the last JSON document on stdout is the result."""
 
     argv: tuple[str, ...]
 

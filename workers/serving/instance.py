@@ -22,7 +22,7 @@ from workers.leader.leader import Leader
 from workers.serving.disk import Disk, fullest
 
 AT_MOST_S = 1.5
-"""Seconds from the begin of a turn to that of the next: what is due is done within 2 s."""
+"""The most seconds from the start of one turn to the start of the next: what is due is done within 2 s."""
 AT_LEAST_S = 0.1
 """Seconds between a turn that took longer and the next."""
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Instance:
-    """Beats and competes for the lease every third of it. While it leads, each turn runs the leader's jobs, too."""
+    """Beats and competes for the lease in each turn (`_pause`). While it leads, a turn also runs the leader's jobs."""
 
     def __init__(self, kind: str, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
         self.id = ""

@@ -22,7 +22,7 @@ class OutageInALine(logging.Filter):
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Whether a server is away. Of a statement that took too long the traceback says which one it was."""
+    """Whether a server is away. A statement that took too long is no outage: its traceback says which one it was."""
     return isinstance(error, TemporalAway) or (is_unavailable(error) and not isinstance(error, QueryCanceled))
 
 

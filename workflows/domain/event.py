@@ -26,7 +26,7 @@ class EventType(StrEnum):
 
 
 RESET = "reset"
-"""The type of what a reader gets first whose cursor is of another log, or older than what is kept. Never stored."""
+"""The type of the first event if the reader's cursor is of another log, or older than what is kept. Never stored."""
 
 OF_TASKS = (EventType.TASK_CREATED, EventType.TASK_STARTED, EventType.TASK_RETRIED, EventType.TASK_ENDED)
 """The types that are about one task."""

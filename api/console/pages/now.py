@@ -32,12 +32,12 @@ from workflows.domain.task import TaskStatus
 MOST_TYPES = 30
 """Types that are listed: those with the most tasks that wait, then those with the most that run."""
 EXPLAINED = 6
-"""Types of which it is said why their work waits."""
+"""Types whose wait is explained."""
 LONG_S = 300.0
 """Seconds after which a wait is worth a sentence."""
 MOST_ALERTS, LOOKED_AT = 5, 50
 SETTLES = timedelta(minutes=2)
-"""After a minute, until what ended in it is counted for good."""
+"""How long after a minute its counts are still read again; after that they are kept."""
 
 
 @dataclass(frozen=True)

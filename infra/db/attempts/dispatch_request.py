@@ -14,7 +14,7 @@ from infra.json import strict_json
 from infra.nodes.address import NodeAddress
 
 ANSWER_S = 5.0
-"""How close the expiry of a task may be for its node to hold the answer: until the answer the task has not started."""
+"""No answer is held for a task that expires within this time: until the answer it counts as not started."""
 
 _REQUEST = f"""
     SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, g.dispatch_secret AS secret, t.task_type, t.app,

@@ -200,7 +200,7 @@ async def gone(connection: Connection, gpu_id: str) -> GoneNode | None:
 
 
 async def states(connection: Connection, gpu_ids: Collection[str]) -> dict[str, str]:
-    """The statuses of those of the nodes that are registered."""
+    """The statuses of these nodes; unregistered ones are missing."""
     rows = await connection.all(_State, _STATES, {"gpu_ids": list(gpu_ids)})
     return {row.gpu_id: row.status for row in rows}
 

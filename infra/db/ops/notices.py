@@ -21,10 +21,10 @@ TOGETHER_S = 5.0
 PAUSE_S = 10.0
 """Seconds between two messages to one destination, at least."""
 SENDING_S = 60.0
-"""Seconds after which a message counts as not sent whose sender has said nothing."""
+"""Seconds without word from its sender after which a message counts as not sent."""
 TRIES = 12
-"""How often a message is tried: that takes an hour. A URL may have several targets: those that accept a message get it
-again each time that another one does not."""
+"""Tries of a message, which take about an hour. If one of a URL's several targets refuses, the others get the message
+again with each try."""
 LONGEST_PAUSE_S = 10 * BACKOFF_CAP_S
 """The pauses after failures grow to this."""
 MOVES = timedelta(hours=6)
@@ -41,7 +41,7 @@ _TEXTS = "SELECT seq, message FROM alerts WHERE seq = ANY (%(seqs)s)"
 class Place:
     """How far a destination knows the log, and when it may get the next message.
 
-    After failures, `first` is how far the first message went that it has not accepted.
+    After failures, `first` is the end of the first message that the destination has not accepted.
     """
 
     cursor: str

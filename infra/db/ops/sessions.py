@@ -76,12 +76,12 @@ async def end(connection: Connection, secret: str) -> None:
 
 
 async def find_all(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-    """The callers of the live ones among these sessions, by the hashes of the sessions."""
+    """The caller of each live session, by the hash of the session."""
     return await _callers(connection, hashes, is_link=False)
 
 
 async def find_links(connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-    """The callers whose sessions those of the links begin that can be used, by the hashes of the links."""
+    """The caller that each usable link signs in, by the hash of the link."""
     return await _callers(connection, hashes, is_link=True)
 
 

@@ -98,7 +98,7 @@ async def ahead(connection: Connection, place: Place, pool: list[int], *, limit:
 
 
 async def first(connection: Connection, pool: list[int], task_ids: Sequence[str], *, limit: int) -> dict[str, int]:
-    """The number of tasks ahead of each of these that is among the first `limit` of a pool."""
+    """The number of tasks ahead of each of these tasks; those beyond the first `limit` of the pool are missing."""
     values = {"pool": pool, "task_ids": list(task_ids), "limit": limit}
     return {row.task_id: row.ahead for row in await connection.all(_Ahead, _FIRST, values)}
 

@@ -10,9 +10,9 @@ from workflows.domain import task
 OVERDUE_S = 60
 """Seconds that the reconciler and the workflows may take for their work."""
 ENDS_PER_S = 50
-"""Ends from outside of which the leader notifies workflows in a second, at the least."""
+"""The least number of workflows per second that the leader notifies of ends from outside."""
 ENDS_IN_ORDER_FOR = "interval '10 min'"
-"""How much older an end is at most that is still in front of another one."""
+"""How far back ends count as still queued before an end that waits for its notification."""
 FROM_OUTSIDE = listed(task.FROM_OUTSIDE)
 
 OVERDUE = Check(

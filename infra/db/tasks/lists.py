@@ -39,7 +39,7 @@ class _Choice(NamedTuple):
 
     @classmethod
     def of(cls, filters: Collection[str]) -> _Choice:
-        """Whether one index has the order already: without a filter, and only by status."""
+        """Choose how to read the list: by kind, unless `status` is its only filter or it has none."""
         if set(filters) <= {"status"}:
             return cls(tuple(filters), by_kind=False)
         return cls(tuple(name for name in ("user_id", "gpu_id") if name in filters), by_kind=True)

@@ -10,7 +10,7 @@ from datetime import datetime
 from workflows.domain.errors import WaitTooLong
 
 UNKNOWN_RETRY_S = 60
-"""Seconds until a caller may try again whose wait is unknown: a node that serves the type may be there then."""
+"""`Retry-After` in seconds if the wait is unknown: a node that serves the type may be there by then."""
 
 
 def new_task_id() -> str:

@@ -163,7 +163,7 @@ async def owner(connection: Connection, task_id: str) -> Owner | None:
 
 
 async def owners(connection: Connection, task_ids: list[str]) -> list[Owner]:
-    """The owners of those of these tasks that there are."""
+    """The owners of these tasks; unknown tasks are missing."""
     return await connection.all(Owner, _OWNERS, {"task_ids": task_ids})
 
 
@@ -178,5 +178,5 @@ async def progress(connection: Connection, task_id: str) -> Progress | None:
 
 
 async def progress_of_all(connection: Connection, task_ids: Sequence[str]) -> list[Progress]:
-    """The progress of those of the tasks that are there."""
+    """The progress of these tasks; unknown tasks are missing."""
     return await connection.all(Progress, _PROGRESS, {"task_ids": list(task_ids)})

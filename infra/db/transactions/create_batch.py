@@ -91,8 +91,8 @@ class _New(NamedTuple):
 
 
 def key_of(idempotency_key: str | None, index: int) -> str | None:
-    """The key of a task of a batch: the first has the batch's, so that no single creation has that one too. No header
-    can carry the others'."""
+    """The Idempotency-Key of a task of a batch. The first task has the batch's, so that no single creation can have it;
+    the others' contain a tab, so that no header can carry them."""
     return idempotency_key if idempotency_key is None or index == 0 else f"{idempotency_key}\t{index}"
 
 
@@ -227,7 +227,7 @@ def _waits(
 def _wait_s(entry: Entry, ahead: int, index: int, *, claims_slot: bool) -> int | None:
     """The estimated wait in seconds of a task with `ahead` before it. Raises WaitTooLong.
 
-    With `maxWait` 0 the slots that are free must be enough for it and for what goes before.
+    With `maxWait` 0 there must be enough free slots for this task and for those before it.
     """
     seen = entry.capacity
     wait_s = expected_wait_s(ahead, seen)
