@@ -162,7 +162,7 @@ async def _frames(context: Context, caller: Caller, types: str | None, page: Pag
                 listens = True
             page = await read(context, caller, page.until, types)
             if page.is_reset:
-                return  # what was to come next is forgotten: the reader comes again with its cursor, and is told
+                return  # what comes next is forgotten: the reader comes again with its cursor, and gets `reset`
         subscription.begins_behind(page.until)
         async for frame in _live(subscription):
             yield frame

@@ -40,7 +40,7 @@ async def frames(first: Page, *others: Page, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_stream_ends_where_the_retention_has_overtaken_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its reader comes again with its cursor, and is told that something is missing."""
+    """Its reader comes again with its cursor, and gets the event `reset`."""
     most = event_log.MOST
     sent = await frames(page(0, most), page(most, most), page(9 * most, 1, is_reset=True), monkeypatch=monkeypatch)
     assert [frame.count(b"id: ") for frame in sent] == [most, most]

@@ -1,4 +1,4 @@
-"""What the retention forgets is found by its age: by its number the oldest may stand behind younger ones."""
+"""Indexes by age of what the retention forgets: in the order of numbers the oldest may stand behind younger ones."""
 
 from __future__ import annotations
 
