@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from infra.db.nodes import transitions as node_transitions
 from infra.db.transactions import node_state
 from workflows.domain.attempt import Outcome
 
@@ -126,6 +127,18 @@ async def test_hand_backs_in_a_row_rest_longer_each_time_and_call_for_people(lif
     await life.claim("t")
     await life.end("t")
     assert (await life.gpu("n")).hand_backs == 0
+
+
+async def test_a_rest_after_hand_backs_outlasts_a_silence(life):
+    await life.node("n", [1])
+    await life.create("t")
+    await life.claim("t")
+    await life.end("t", Outcome.HANDED_BACK, "not now")
+    before = (await life.gpu("n")).not_before
+    await node_transitions.go_offline(life.connection, "n")
+    await node_state.come_back(life.connection, "n")
+    assert before is not None
+    assert (await life.gpu("n")).not_before == before
 
 
 async def test_a_node_that_refuses_for_more_than_a_minute_calls_for_people(life):

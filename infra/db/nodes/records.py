@@ -35,6 +35,8 @@ CLEAN = (
     " not_before = NULL"
 )
 """The assignments of an empty record without a rest."""
+REACHED = "failure_count = 0, not_before = CASE WHEN rests > 0 OR hand_backs > 0 THEN not_before END"
+"""The assignments of a node that can be reached again: a rest lasts that has another cause."""
 _CLEAR = (
     f"UPDATE gpus SET {CLEAN} WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
     " AND (failure_count > 0 OR task_failure_count > 0 OR rests > 0 OR hand_backs > 0 OR not_before IS NOT NULL)"

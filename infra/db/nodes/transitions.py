@@ -31,11 +31,7 @@ _FAULT = _transition(  # also if it is gone: it comes back as it left
     (GpuStatus.ACTIVE, GpuStatus.OFFLINE), GpuStatus.FAULTY, "fault_reason = %(reason)s", where="true"
 )
 _OFFLINE = _transition((GpuStatus.ACTIVE,), GpuStatus.OFFLINE, "failure_count = failure_count + 1")
-_RETURN = _transition(
-    (GpuStatus.OFFLINE,),
-    GpuStatus.ACTIVE,
-    "failure_count = 0, not_before = CASE WHEN rests > 0 THEN not_before END",
-)
+_RETURN = _transition((GpuStatus.OFFLINE,), GpuStatus.ACTIVE, node_records.REACHED)
 _RECOVER = _transition(
     (GpuStatus.FAULTY,),
     GpuStatus.ACTIVE,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from infra.db.connection import Connection
+from infra.db.nodes import records as node_records
 from infra.db.tasks import transitions as task_transitions
 
 # Skipped if the node's row is locked: waiting for it while an attempt is held could block both for good.
 _REACHED_IF_FREE = (
-    "UPDATE gpus SET failure_count = 0, not_before = CASE WHEN rests > 0 OR hand_backs > 0 THEN not_before END"
+    f"UPDATE gpus SET {node_records.REACHED}"
     " WHERE gpu_id = (SELECT gpu_id FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE SKIP LOCKED)"
 )
 
