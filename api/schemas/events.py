@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from api.http.errors import refusal
 from api.http.paging import up_to
-from api.schemas.fields import Long, sample, unix_ms
+from api.schemas.fields import Long, sample
 from infra.db.ops import event_log
 from infra.db.ops.event_log import CURSOR, BadCursor, Cursor, Event
 from workflows.domain.event import RESET, EventType
@@ -43,10 +43,9 @@ class EventDO(BaseModel):
 
 
 def shown(event: Event, cursor: Cursor) -> bytes:
-    """An event as JSON. The same in a list, in a stream and in a webhook."""
-    about = {"taskId": event.task_id, "gpuId": event.gpu_id, "alertId": event.alert_id}
-    head = {"id": str(cursor), "type": event.type, "time": unix_ms(event.at)}
-    return msgspec.json.encode(head | {name: it for name, it in about.items() if it is not None} | {"data": event.data})
+    """An event as JSON."""
+    about = {"task_id": event.task_id, "gpu_id": event.gpu_id, "alert_id": event.alert_id}
+    return event_log.encoded(str(cursor), event.type, event.at, event.data, **about)
 
 
 def reset(beginning: Cursor, time_ms: int) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from infra.db import clock
+from infra.db.ops import event_log
 
 MAX_RESULT = 16 * 1024
 """Bytes of a result that travel with the event. For a larger one the body says where it is."""
@@ -26,15 +26,8 @@ def of_event(
     result: str | None = None,
 ) -> bytes:
     """The bytes that are sent, and sent again."""
-    named = {"taskId": task_id, "gpuId": gpu_id, "alertId": alert_id}
-    event = {
-        "id": event_id,
-        "type": kind,
-        "time": (at - clock.EPOCH) // timedelta(milliseconds=1),
-        **{name: value for name, value in named.items() if value is not None},
-        "data": data | _result(task_id, result),
-    }
-    return msgspec.json.encode(event)
+    named = {"task_id": task_id, "gpu_id": gpu_id, "alert_id": alert_id}
+    return event_log.encoded(event_id, kind, at, data | _result(task_id, result), **named)
 
 
 def _result(task_id: str | None, result: str | None) -> dict[str, Any]:
