@@ -135,6 +135,7 @@ async def test_a_revoked_key_signs_out(visit: Visit, make_caller, api: Api, the_
 
     await world.with_database(api, revoke)
     await person.page.wait_for_url("**/console/sign-in*", timeout=3500)  # two seconds, and a slow machine
+    await expect(person.page.get_by_text("The session has ended")).to_be_visible()
 
 
 async def test_the_page_stays_while_the_api_is_away(visit: Visit, the_world: World, api: Api) -> None:
