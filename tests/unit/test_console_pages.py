@@ -162,6 +162,22 @@ async def test_an_empty_log_is_not_a_filter_that_matches_nothing(monkeypatch: py
         assert f'<p class="strong">{title}</p>' in await html_of(audit.PAGE, one)
 
 
+async def test_tasks_that_do_not_compete_are_in_the_order_of_their_expected_starts() -> None:
+    """Within a pool the places decide, though a round that is short may be expected before the last slot is free."""
+    nodes = Nodes(5, 1, 0, 1, 1, 1, 0, 1, 0, 2, 0)
+    seen = {2: Capacity(nodes, [2], [50.0, 90.0], 1.0), 3: Capacity(nodes, [3], [10.0, 60.0], 5.0)}
+    seen[4] = Capacity(replace(nodes, slots=0), [4], [], 1.0)
+    names = [(4, "none"), (2, "a"), (2, "b"), (2, "c"), (3, "d"), (3, "e")]
+    waiting: list[Any] = [MagicMock(task_type=kind, task_id=name, vip=False, queue_class=0) for kind, name in names]
+    one = asked([])
+    context: Any = one.context
+    context.forecast.of = AsyncMock(side_effect=lambda kind, vip: seen[kind])
+    context.forecast.places = AsyncMock(side_effect=lambda _, tasks: {name: (n, True) for n, name in enumerate(tasks)})
+    context.database.single = AsyncMock(return_value={})
+    found = sorted(await queue.rows(one, waiting), key=queue._runs_at)
+    assert [row.task.task_id for row in found] == ["d", "a", "e", "b", "c", "none"]
+
+
 @pytest.mark.parametrize("word", WORDS)
 async def test_a_task_says_the_whole_of_why_it_failed(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = f"{word}\n{'y' * 3000} the end"
@@ -317,7 +333,7 @@ def of_user(kinds: dict[tuple[int, str], int], failed: int = 0, slots: int = 4) 
 async def test_a_user_reads_in_a_sentence_what_is_wrong_and_why_tasks_wait(
     monkeypatch: pytest.MonkeyPatch, kinds: dict[tuple[int, str], int], failed: int, slots: int, said: str
 ) -> None:
-    row = queue.Row(MagicMock(task_id="t", task_type=2), 3, True, (5.0, 9.0), "", None)
+    row = queue.Row(MagicMock(task_id="t", task_type=2), 3, True, (5.0, 9.0), 7.0, "", None)
     monkeypatch.setattr(queue, "rows", AsyncMock(return_value=[row]))
     text = await html_of(now.PAGE, of_user(kinds, failed, slots))
     assert sentence_in(text) == f"Now {said}"
