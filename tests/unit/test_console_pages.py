@@ -239,6 +239,22 @@ async def test_a_node_of_very_many_slots_is_a_short_row() -> None:
     assert "0 of 1,024 slots used" in text
 
 
+async def test_a_square_says_in_words_what_its_slot_does() -> None:
+    busy = FleetNode("g", "h", "ACTIVE", [2], "NORMAL", 4, AT, False, None, None, False)
+    held = [HeldSlot("g", n, f"t{n}", progress, n == 3) for n, progress in ((1, None), (2, 47), (3, 5))]
+    text = await html_of(fleet.PAGE, asked([([busy], {"g": held})]))
+    assert re.findall(r'title="([^"]* · t\d)"', text) == [
+        "Running · t1",
+        "Running · 40 % · t2",
+        "its process is being stopped · t3",
+    ]
+
+
+async def test_a_node_s_facts_come_before_its_slots() -> None:
+    text = await html_of(node.PAGE, asked([(node_of("g"), AT, [])], {"gpu_id": "g"}))
+    assert text.index('id="facts"') < text.index('id="lanes"') < text.index('id="attempts"')
+
+
 @pytest.mark.parametrize(
     ("found", "number", "said"),
     [
