@@ -65,7 +65,7 @@ async def test_a_verdict_names_the_node(visit: Visit, the_world: World) -> None:
     bad = person.page.locator("section.signature").filter(has_text="CUDA error 700 at #")
     await expect(bad).to_contain_text("10 of the last 10 on gpu_07 failed")
     await expect(bad).to_contain_text("The node")
-    await expect(bad.get_by_role("button", name="Fault the node")).to_have_count(0)  # it is FAULTY already
+    await expect(bad.get_by_role("button", name="Mark as faulty")).to_have_count(0)  # it is FAULTY already
     await expect(bad.get_by_role("link", name="Faulty gpu_07")).to_be_visible()
     poison = person.page.locator("section.signature").filter(has_text="no such model v#")
     await expect(poison).to_contain_text("The task")

@@ -258,9 +258,26 @@ async def test_a_node_s_facts_come_before_its_slots() -> None:
 @pytest.mark.parametrize(
     ("found", "number", "said"),
     [
-        (10_001, 1, ["more than 10,000 match", "1 to 50 of more than 10,000", 'data-count-all="All that match"']),
-        (10_001, 200, ["9,951 to 10,000 of more than 10,000", "the last page that can be opened"]),
-        (10_000, 200, ["9,951 to 10,000 of 10,000</span>", 'data-count-all="All {n} that match"']),
+        (
+            10_001,
+            1,
+            [
+                "more than 10,000 match",
+                "1 to 50 of more than 10,000",
+                'data-count-all="All that match"',
+                ">Tick all that",
+            ],
+        ),
+        (
+            10_001,
+            200,
+            ["9,951 to 10,000 of more than 10,000", "the last page that can be opened", "Created: In the last 15"],
+        ),
+        (
+            10_000,
+            200,
+            ["9,951 to 10,000 of 10,000</span>", 'data-count-all="All {n} that match"', ">Tick all 10,000 that"],
+        ),
     ],
 )
 async def test_a_total_that_is_not_counted_to_its_end_is_not_a_number(found: int, number: int, said: list[str]) -> None:
@@ -288,7 +305,7 @@ async def test_the_first_sentence_is_made_of_data() -> None:
     assert 'href="/console/queue?taskType=2">9 tasks' in text
     assert sentence_in(text) == (
         "Now 2 nodes are faulty; 1 node is offline; 9 tasks of type 2 wait, the oldest for 9 m; no instance leads; "
-        "2 workflows cannot go on; a disk is nearly full; many of the last tasks failed."
+        "2 workflows cannot go on; a disk is nearly full: instance-001; 90 of the last 90 tasks failed."
     )
 
 
