@@ -198,6 +198,28 @@ async def test_the_next_row_has_the_focus_where_the_row_of_an_action_goes(server
     await expect(page.locator("#c")).to_be_focused()
 
 
+SHEET = (
+    '{% from "parts.html" import acts, action %}<table class="list fold"><tbody><tr id="r" data-row><td class="first">r'
+    '</td><td class="act">{% call acts("r") %}{{ action("Test", "POST /api/v2/x", "Done") }}{% endcall %}</td></tr>'
+    "</tbody></table>"
+)
+
+
+async def test_the_actions_of_a_row_are_a_sheet_on_a_phone(server: Server) -> None:
+    page = server.page
+    test, actions = (page.get_by_role("button", name=name) for name in ("Test", "Actions"))
+    await server.open(rendering.environment("en").from_string(SHEET).render())
+    await expect(test).to_be_visible()
+    await expect(actions).to_be_hidden()
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await expect(test).to_be_hidden()
+    await actions.click()
+    await test.click()
+    await expect(page.locator(".toast")).to_have_text("Done")
+    await expect(test).to_be_hidden()
+    assert "/api/v2/x" in server.asked
+
+
 async def test_a_drag_along_a_bar_does_not_follow_its_link(server: Server) -> None:
     page = server.page
     await server.open('<svg data-pan width="600" height="20"><a href="#bar"><rect width="600" height="20"/></a></svg>')

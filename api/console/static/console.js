@@ -373,6 +373,7 @@
   document.addEventListener("click", (event) => {
     const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-show], [data-copy], [data-open], [data-close], .rail .menu");
     if (!it) return;
+    if (it.dataset.call || it.dataset.bulk) it.closest(":popover-open")?.hidePopover();  // the sheet of a row's actions
     if (it.dataset.call) busy(it, act);
     else if (it.dataset.bulk) busy(it, bulk);
     else if ("everything" in it.dataset) { everything = !everything; tellTicked(); }
