@@ -230,7 +230,7 @@ async def test_a_drag_along_a_bar_does_not_follow_its_link(server: Server) -> No
         await page.mouse.down()
         await page.mouse.move(box["x"] + 300 + by, box["y"] + 9)
         await page.mouse.up()
-        assert await page.evaluate("location.hash") == followed
+        assert await page.evaluate("new Promise((done) => setTimeout(() => done(location.hash), 50))") == followed
 
 
 PARTS = rendering.environment("en").get_template("parts.html").module
