@@ -129,7 +129,8 @@ async def _failed(request: Request, pages: tuple[Page, ...], error: Exception) -
         if request.headers.get("sec-fetch-site") == "cross-site":  # it may be signed in: no cookie came along
             template = rendering.environment(language_of(request)).get_template("again.html")
             return await html(request, template.render(here=here(request)))
-        return RedirectResponse(f"/console/sign-in?back={quote(here(request), safe='')}", 303)
+        ended = "&ended=1" if session_in(request) else ""
+        return RedirectResponse(f"/console/sign-in?back={quote(here(request), safe='')}{ended}", 303)
     return await error_page(request, pages, refused)
 
 

@@ -65,15 +65,16 @@ class Bars:
             )
             for index, (done, failed) in enumerate(pairs)
         ]
-        ticks = [(round(floor - height(value), 2), value) for value in (0, top // 2, top)]
+        ticks = [(round(floor - height(value), 2), value) for value in sorted({0, top // 2, top})]
         return cls(bars, ticks, sum(done for done, _ in pairs), sum(failed for _, failed in pairs))
 
 
 def ceiling(value: int) -> int:
-    """The next even 1, 2 or 5 times a power of ten: the top of an axis."""
+    """The next round number: the top of an axis. At most a third of it is above the value."""
     size = 1
     while True:
-        for factor in (2, 4, 10):
-            if value <= factor * size:
-                return factor * size
+        for tenths in (10, 12, 16, 20, 30, 40, 60, 80):
+            top, rest = divmod(tenths * size, 10)
+            if not rest and value <= top:
+                return top
         size *= 10

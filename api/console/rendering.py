@@ -119,6 +119,7 @@ def environment(language: str) -> Environment:
         "alert_type": alert_words.type_of,
         "alert_node": alert_words.node_of,
         "with_query": with_query,
+        "counted": partial(counted, language),
     }
     return env
 
@@ -135,6 +136,11 @@ def compile_all(language: str) -> None:
     """Compile every page, so that no rendering pays for it."""
     for name in environment(language).list_templates(["html"]):
         environment(language).get_template(name)
+
+
+def counted(language: str, one: str, many: str) -> str:
+    """A text for one and a text for any other number, as lines: the script, which knows the number, shows one."""
+    return "\n".join(translations(language).ngettext(one, many, n) for n in (1, 2))
 
 
 def number(value: float | None) -> str:

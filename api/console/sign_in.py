@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from api.console import rendering
-from api.console.answers import THEME, THEMES, caller_of, html, session_in, shell, way_back
+from api.console.answers import ADVICE, THEME, THEMES, caller_of, html, session_in, shell, way_back
 from api.console.page import EVERYBODY
 from api.console.texts import COOKIE as LANGUAGE
 from api.console.texts import LANGUAGES, N_, language_of
@@ -47,8 +47,9 @@ USED = N_("This link has been used, or is older than an hour. Sign in with a key
 async def form(request: Request) -> Response:
     """The page where a session begins."""
     back = request.query_params.get("back")
-    is_in = caller_in(request.scope) is not None
-    return RedirectResponse(way_back(back), 303) if is_in else await _form(request, back)
+    if caller_in(request.scope) is not None:
+        return RedirectResponse(way_back(back), 303)
+    return await _form(request, back, note=ADVICE[401] if "ended" in request.query_params else None)
 
 
 async def sign_in(request: Request) -> Response:
@@ -117,9 +118,11 @@ async def prefer(request: Request) -> Response:
     return answer
 
 
-async def _form(request: Request, back: str | None = None, wrong: str | None = None) -> Response:
+async def _form(
+    request: Request, back: str | None = None, wrong: str | None = None, note: str | None = None
+) -> Response:
     template = rendering.environment(language_of(request)).get_template("sign_in.html")
-    content = template.render(wrong=wrong, back=way_back(back))
+    content = template.render(wrong=wrong, note=note, back=way_back(back))
     return await html(request, shell(request, (), None, content, title=N_("Sign in")), 403 if wrong else 200)
 
 

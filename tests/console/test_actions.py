@@ -65,7 +65,7 @@ async def test_a_verdict_names_the_node(visit: Visit, the_world: World) -> None:
     bad = person.page.locator("section.signature").filter(has_text="CUDA error 700 at #")
     await expect(bad).to_contain_text("10 of the last 10 on gpu_07 failed")
     await expect(bad).to_contain_text("The node")
-    await expect(bad.get_by_role("button", name="Fault the node")).to_have_count(0)  # it is FAULTY already
+    await expect(bad.get_by_role("button", name="Mark as faulty")).to_have_count(0)  # it is FAULTY already
     await expect(bad.get_by_role("link", name="Faulty gpu_07")).to_be_visible()
     poison = person.page.locator("section.signature").filter(has_text="no such model v#")
     await expect(poison).to_contain_text("The task")
@@ -135,6 +135,7 @@ async def test_a_revoked_key_signs_out(visit: Visit, make_caller, api: Api, the_
 
     await world.with_database(api, revoke)
     await person.page.wait_for_url("**/console/sign-in*", timeout=3500)  # two seconds, and a slow machine
+    await expect(person.page.get_by_text("The session has ended")).to_be_visible()
 
 
 async def test_the_page_stays_while_the_api_is_away(visit: Visit, the_world: World, api: Api) -> None:
@@ -184,7 +185,7 @@ async def test_a_node_is_drained_marked_as_faulty_and_recovered(visit: Visit, ma
     await expect(page.locator("#node-said")).to_contain_text("new driver")
     await page.locator(".toast").get_by_role("button", name="Undo").click()
     await expect(state).to_have_text("Active")
-    await expect(page.locator(".toast")).to_have_count(0)
+    await expect(page.locator(".toast")).to_have_text("Undone")
     await do("Mark as faulty", "ECC errors")
     await expect(state).to_have_text("Faulty")
     await expect(page.locator("#node-said")).to_contain_text("ECC errors")
@@ -215,6 +216,10 @@ async def test_many_alerts_are_acknowledged_at_once(visit: Visit, the_world: Wor
     bar = page.locator("[data-bar]")
     await expect(bar.locator("strong")).to_have_text("3 ticked")
     await bar.get_by_role("button", name="Acknowledge").click()
+    verb = page.locator("#ask-verb")
+    await expect(verb).to_have_text("Acknowledge 3 alerts")
+    await expect(page.locator("tr", has_text="alert 0")).to_be_visible()
+    await verb.click()
     await expect(page.locator(".toast")).to_have_text("3 alerts acknowledged")
     await expect(page.locator("tr", has_text="alert ")).to_have_count(0)
     await expect(bar).to_be_hidden()

@@ -170,6 +170,69 @@ async def test_enter_in_a_reason_does_what_was_asked(server: Server) -> None:
     assert server.calls == [{"reason": "new driver"}]
 
 
+async def test_what_is_undone_is_said(server: Server) -> None:
+    await server.open('<button data-call="POST /api/v2/x" data-done="Cancelled" data-undo="POST /api/v2/y">Do</button>')
+    await server.page.get_by_role("button", name="Do").click()
+    await server.page.get_by_role("button", name="Undo").click()
+    await expect(server.page.locator(".toast")).to_have_text("Undone")
+    assert "/api/v2/y" in server.asked
+
+
+def acts(*names: str) -> str:
+    """Rows with an action each."""
+    button = '<button data-call="POST /api/v2/{0}" data-done="Done">Do {0}</button>'
+    return "".join(f'<p id="{name}" data-row>{button.format(name)}</p>' for name in names)
+
+
+async def test_the_next_row_has_the_focus_where_the_row_of_an_action_goes(server: Server) -> None:
+    page = server.page
+    await server.open(f'<div id="list" data-live>{acts("a", "b", "c", "d")}</div>')
+    server.parts.put_nowait((200, f'<div id="list" data-live>{acts("a", "c", "d")}</div>', "x.2"))
+    await page.get_by_role("button", name="Do b").click()
+    await expect(page.locator("#c")).to_be_focused()
+    await page.keyboard.press("j")
+    await expect(page.locator("#d")).to_be_focused()
+    server.update("x.3", list=acts("a", "c"))
+    await expect(page.locator("#d")).to_have_count(0)
+    await page.keyboard.press("k")
+    await expect(page.locator("#c")).to_be_focused()
+
+
+SHEET = (
+    '{% from "parts.html" import acts, action %}<table class="list fold"><tbody><tr id="r" data-row><td class="first">r'
+    '</td><td class="act">{% call acts("r") %}{{ action("Test", "POST /api/v2/x", "Done") }}{% endcall %}</td></tr>'
+    "</tbody></table>"
+)
+
+
+async def test_the_actions_of_a_row_are_a_sheet_on_a_phone(server: Server) -> None:
+    page = server.page
+    test, actions = (page.get_by_role("button", name=name) for name in ("Test", "Actions"))
+    await server.open(rendering.environment("en").from_string(SHEET).render())
+    await expect(test).to_be_visible()
+    await expect(actions).to_be_hidden()
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await expect(test).to_be_hidden()
+    await actions.click()
+    await test.click()
+    await expect(page.locator(".toast")).to_have_text("Done")
+    await expect(test).to_be_hidden()
+    assert "/api/v2/x" in server.asked
+
+
+async def test_a_drag_along_a_bar_does_not_follow_its_link(server: Server) -> None:
+    page = server.page
+    await server.open('<svg data-pan width="600" height="20"><a href="#bar"><rect width="600" height="20"/></a></svg>')
+    box = await page.locator("rect").bounding_box()
+    assert box is not None
+    for by, followed in ((40, ""), (0, "#bar")):
+        await page.mouse.move(box["x"] + 300, box["y"] + 9)
+        await page.mouse.down()
+        await page.mouse.move(box["x"] + 300 + by, box["y"] + 9)
+        await page.mouse.up()
+        assert await page.evaluate("new Promise((done) => setTimeout(() => done(location.hash), 50))") == followed
+
+
 PARTS = rendering.environment("en").get_template("parts.html").module
 COUNT = '<strong data-count="{n} ticked" data-count-all="All {n} that match" data-total="57"></strong>'
 BAR = f"<div data-bar hidden>{COUNT}{PARTS.held()}</div>"  # type: ignore[attr-defined]
@@ -257,6 +320,14 @@ BULK = (
     "<button type='button' data-bulk='POST /api/v2/tasks/cancel' data-ids='[1]' data-done='Cancelling {n} tasks'"
     " data-ask='Cancel {n} tasks?' data-verb='Cancel them'>Cancel</button>"
 )
+
+
+@pytest.mark.parametrize(("count", "verb"), [(1, "Cancel 1 task"), (2, "Cancel 2 tasks"), (1234, "Cancel 1,234 tasks")])
+async def test_a_question_says_one_or_many(server: Server, count: int, verb: str) -> None:
+    await server.open(BULK.replace("Cancel them", "Cancel {n} task\nCancel {n} tasks"))
+    server.answers.append((200, "success", {"matched": count}))
+    await server.page.get_by_role("button", name="Cancel").click()
+    await expect(server.page.locator("#ask-verb")).to_have_text(verb)
 
 
 @pytest.mark.parametrize(("failed", "text"), [(20, "480 of 500 done; 20 were not"), (0, "500 of 500 done")])
@@ -385,7 +456,7 @@ async def test_a_lane_is_one_tab_stop(server: Server) -> None:
         ("en", 500, "操作失败", "Not done: an error inside the API (HTTP 500)"),
         ("en", 403, "权限不足", "Not done: your key may not do this"),
         ("zh", 400, "请求参数错误: url 无效", "未完成：请求参数错误: url 无效"),
-        ("zh", 503, "", "未完成：服务暂不可用，请稍后重试"),
+        ("zh", 503, "", "未完成：服务暂不可用，稍后重试"),
     ],
 )
 async def test_a_refusal_is_said_in_the_language_of_the_page(

@@ -16,7 +16,7 @@ from api.console import texts
 
 CONSOLE = Path(texts.__file__).parent
 OPTIONS = {"trimmed": "true", "newstyle_gettext": "true", "extensions": "jinja2.ext.do"}
-KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
+KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2), "counted": (1, 2)}
 
 _NOT_SAID = (r"{#.*?#}", r"{% trans.*?{% endtrans %}", r"{%.*?%}", r"{{.*?}}", r"<(code|kbd|title)\b.*?</\1>")
 """Parts of a template that are translated already, or belong to no language."""

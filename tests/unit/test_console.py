@@ -53,6 +53,12 @@ def test_a_question_names_what_it_is_about() -> None:
     assert asks == ["Cancel task_1?", "Change the priority of task_1?"]
 
 
+def test_a_number_that_only_the_script_knows_has_its_words() -> None:
+    words = "{{ counted('Cancel {n} task?', 'Cancel {n} tasks?') }}"
+    said = {one: rendering.environment(one).from_string(words).render().split("\n") for one in ("en", "zh")}
+    assert said == {"en": ["Cancel {n} task?", "Cancel {n} tasks?"], "zh": ["取消 {n} 个任务？"] * 2}
+
+
 def test_a_button_never_becomes_one_for_another_call() -> None:
     """The script keeps an element by its key."""
     words = (

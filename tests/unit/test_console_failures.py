@@ -65,7 +65,7 @@ async def test_what_is_sorted_anew_keeps_its_ids(page) -> None:
     for kind in ("s", "r"):
         assert ids(first, kind) == ids(then, kind)[::-1]
         assert len(set(ids(first, kind))) == 2
-    assert 'data-ask="Fault gpu_07?"' in first
+    assert 'data-ask="Mark gpu_07 as faulty?"' in first
 
 
 async def test_a_row_about_another_node_is_another_row(page) -> None:

@@ -162,6 +162,22 @@ async def test_an_empty_log_is_not_a_filter_that_matches_nothing(monkeypatch: py
         assert f'<p class="strong">{title}</p>' in await html_of(audit.PAGE, one)
 
 
+async def test_tasks_that_do_not_compete_are_in_the_order_of_their_expected_starts() -> None:
+    """Within a pool the places decide, though a round that is short may be expected before the last slot is free."""
+    nodes = Nodes(5, 1, 0, 1, 1, 1, 0, 1, 0, 2, 0)
+    seen = {2: Capacity(nodes, [2], [50.0, 90.0], 1.0), 3: Capacity(nodes, [3], [10.0, 60.0], 5.0)}
+    seen[4] = Capacity(replace(nodes, slots=0), [4], [], 1.0)
+    names = [(4, "none"), (2, "a"), (2, "b"), (2, "c"), (3, "d"), (3, "e")]
+    waiting: list[Any] = [MagicMock(task_type=kind, task_id=name, vip=False, queue_class=0) for kind, name in names]
+    one = asked([])
+    context: Any = one.context
+    context.forecast.of = AsyncMock(side_effect=lambda kind, vip: seen[kind])
+    context.forecast.places = AsyncMock(side_effect=lambda _, tasks: {name: (n, True) for n, name in enumerate(tasks)})
+    context.database.single = AsyncMock(return_value={})
+    found = sorted(await queue.rows(one, waiting), key=queue._runs_at)
+    assert [row.task.task_id for row in found] == ["d", "a", "e", "b", "c", "none"]
+
+
 @pytest.mark.parametrize("word", WORDS)
 async def test_a_task_says_the_whole_of_why_it_failed(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = f"{word}\n{'y' * 3000} the end"
@@ -223,12 +239,45 @@ async def test_a_node_of_very_many_slots_is_a_short_row() -> None:
     assert "0 of 1,024 slots used" in text
 
 
+async def test_a_square_says_in_words_what_its_slot_does() -> None:
+    busy = FleetNode("g", "h", "ACTIVE", [2], "NORMAL", 4, AT, False, None, None, False)
+    held = [HeldSlot("g", n, f"t{n}", progress, n == 3) for n, progress in ((1, None), (2, 47), (3, 5))]
+    text = await html_of(fleet.PAGE, asked([([busy], {"g": held})]))
+    assert re.findall(r'title="([^"]* · t\d)"', text) == [
+        "Running · t1",
+        "Running · 40 % · t2",
+        "its process is being stopped · t3",
+    ]
+
+
+async def test_a_node_s_facts_come_before_its_slots() -> None:
+    text = await html_of(node.PAGE, asked([(node_of("g"), AT, [])], {"gpu_id": "g"}))
+    assert text.index('id="facts"') < text.index('id="lanes"') < text.index('id="attempts"')
+
+
 @pytest.mark.parametrize(
     ("found", "number", "said"),
     [
-        (10_001, 1, ["more than 10,000 match", "1 to 50 of more than 10,000", 'data-count-all="All that match"']),
-        (10_001, 200, ["9,951 to 10,000 of more than 10,000", "the last page that can be opened"]),
-        (10_000, 200, ["9,951 to 10,000 of 10,000</span>", 'data-count-all="All {n} that match"']),
+        (
+            10_001,
+            1,
+            [
+                "more than 10,000 match",
+                "1 to 50 of more than 10,000",
+                'data-count-all="All that match"',
+                ">Tick all that",
+            ],
+        ),
+        (
+            10_001,
+            200,
+            ["9,951 to 10,000 of more than 10,000", "the last page that can be opened", "Created: In the last 15"],
+        ),
+        (
+            10_000,
+            200,
+            ["9,951 to 10,000 of 10,000</span>", 'data-count-all="All {n} that match"', ">Tick all 10,000 that"],
+        ),
     ],
 )
 async def test_a_total_that_is_not_counted_to_its_end_is_not_a_number(found: int, number: int, said: list[str]) -> None:
@@ -256,7 +305,7 @@ async def test_the_first_sentence_is_made_of_data() -> None:
     assert 'href="/console/queue?taskType=2">9 tasks' in text
     assert sentence_in(text) == (
         "Now 2 nodes are faulty; 1 node is offline; 9 tasks of type 2 wait, the oldest for 9 m; no instance leads; "
-        "2 workflows cannot go on; a disk is nearly full; many of the last tasks failed."
+        "2 workflows cannot go on; a disk is nearly full: instance-001; 90 of the last 90 tasks failed."
     )
 
 
@@ -317,7 +366,7 @@ def of_user(kinds: dict[tuple[int, str], int], failed: int = 0, slots: int = 4) 
 async def test_a_user_reads_in_a_sentence_what_is_wrong_and_why_tasks_wait(
     monkeypatch: pytest.MonkeyPatch, kinds: dict[tuple[int, str], int], failed: int, slots: int, said: str
 ) -> None:
-    row = queue.Row(MagicMock(task_id="t", task_type=2), 3, True, (5.0, 9.0), "", None)
+    row = queue.Row(MagicMock(task_id="t", task_type=2), 3, True, (5.0, 9.0), 7.0, "", None)
     monkeypatch.setattr(queue, "rows", AsyncMock(return_value=[row]))
     text = await html_of(now.PAGE, of_user(kinds, failed, slots))
     assert sentence_in(text) == f"Now {said}"

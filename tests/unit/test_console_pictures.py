@@ -101,10 +101,18 @@ def test_a_cancelled_attempt_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "top"), [(0, 2), (2, 2), (3, 4), (7, 10), (11, 20), (41, 100), (1_000_000, 1_000_000)]
+    ("value", "top"), [(0, 1), (2, 2), (3, 3), (7, 8), (11, 12), (41, 60), (51, 60), (81, 100), (10**6, 10**6)]
 )
 def test_an_axis_ends_at_a_round_number(value: int, top: int) -> None:
     assert charts.ceiling(value) == top
+
+
+def test_an_axis_begins_at_zero_and_is_filled() -> None:
+    for peak in range(1, 2000):
+        chart = Bars.of([(peak, 0)])
+        assert chart.ticks[0][1] == 0
+        assert len(chart.ticks) == len({y for y, _ in chart.ticks})
+        assert peak >= chart.ticks[-1][1] * 2 / 3
 
 
 def test_bars_grow_from_zero_and_are_stacked() -> None:

@@ -157,3 +157,13 @@ async def test_who_comes_from_elsewhere_comes_again_with_the_cookie(http) -> Non
     assert f'content="0;url={path}"' in answer.text
     again = await http.get(path, headers=OWN)
     assert (again.status_code, again.headers["location"][:23]) == (303, "/console/sign-in?back=%")
+
+
+async def test_who_is_signed_out_reads_why(http) -> None:
+    ended = (await http.get("/console/tasks", headers=OWN | {"Cookie": "console_session=of a revoked key"})).headers
+    assert ended["location"] == "/console/sign-in?back=%2Fconsole%2Ftasks&ended=1"
+    form = await http.get(ended["location"])
+    assert (form.status_code, "The session has ended, or its key" in form.text) == (200, True)
+    assert 'value="/console/tasks"' in form.text
+    for path in ("/console/tasks", "/console/sign-in"):
+        assert "has ended" not in (await http.get(path, headers=OWN, follow_redirects=True)).text

@@ -19,7 +19,7 @@ from infra.db.queue.listing import Waiting
 from infra.db.queue.order import HEAD, Place
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
-from infra.db.slots.wait_estimate import interval_s
+from infra.db.slots.wait_estimate import interval_s, until_start_s
 from workflows.domain.event import OF_TASKS
 from workflows.domain.shares import DEFAULT_WEIGHT
 from workflows.domain.task import TaskStatus
@@ -33,12 +33,14 @@ _APP = "app:"
 
 @dataclass(frozen=True)
 class Row:
-    """A task in the queue. `is_exact`: its place is counted, not estimated; `expected_s`: an interval."""
+    """A task in the queue. `is_exact`: its place is counted, not estimated; `expected_s`: an interval, which holds the
+    time that tasks are sorted by, `starts_s`."""
 
     task: Waiting
     place: int
     is_exact: bool
     expected_s: tuple[float, float] | None
+    starts_s: float | None
     reason: str
     share: float | None
 
@@ -71,9 +73,9 @@ async def _unserved(context: Context, queued: Counter[int]) -> list[int]:
     return [kind for kind in some if not (await context.forecast.of(kind, vip=True)).ends_s]
 
 
-def _runs_at(row: Row) -> tuple[bool, int]:
-    """Sort key: tasks that compete, by their places; then the others."""
-    return row.expected_s is None, row.place
+def _runs_at(row: Row) -> tuple[bool, float, int]:
+    """Sort key: the expected start, then the place; tasks without an estimate are last."""
+    return row.starts_s is None, row.starts_s or 0.0, row.place
 
 
 async def _page(context: Context, owner: str | None, types: list[int], after: Place) -> list[Waiting]:
@@ -86,6 +88,7 @@ async def rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
     """Waiting tasks with their places, waits and reasons."""
     context, seen = asked.context, await _capacities(asked.context, tasks)
     places = await _places(context, tasks, seen)
+    starts_s = _starts(tasks, places, seen)
     kinds = sorted({(one.task_type, one.queue_class) for one in tasks})
     flows = await context.database.single(lambda c: listing.flows(c, kinds))
     types = sorted({one.task_type for one in tasks})
@@ -99,6 +102,7 @@ async def rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
                 ahead + 1,
                 is_exact,
                 interval_s(ahead, fleet, spreads.get(task.task_type)),
+                starts_s.get(task.task_id),
                 why.reason(asked, fleet.nodes, sees_nodes=asked.caller.role in OPERATORS),
                 _share(context, task, flows.get((task.task_type, task.queue_class), [])),
             )
@@ -122,6 +126,21 @@ async def _places(
     for pool, members in pools.items():
         places |= await context.forecast.places(list(pool), {one.task_id: one.place for one in members})
     return places
+
+
+def _starts(
+    tasks: list[Waiting], places: dict[str, tuple[int, bool]], seen: dict[tuple[int, bool], Capacity]
+) -> dict[str, float]:
+    """Seconds until each task is expected to start: not before another one that competes with it and precedes it."""
+    found: dict[str, float] = {}
+    last: dict[tuple[int, ...], float] = {}
+    for task in sorted(tasks, key=lambda one: places[one.task_id]):
+        fleet = seen[task.task_type, task.vip]
+        start_s = until_start_s(places[task.task_id][0], fleet.ends_s, fleet.usual_s)
+        if start_s is not None:
+            pool = tuple(fleet.pool)
+            found[task.task_id] = last[pool] = max(start_s, last.get(pool, 0.0))
+    return found
 
 
 def _share(context: Context, task: Waiting, flows: list[str]) -> float | None:

@@ -6,7 +6,8 @@
   const lang = document.documentElement.lang;
   const $ = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  // `text` may have two lines: the first is for one, the second for any other number `n`
+  const fill = (text, values) => text.split("\n").at(values.n === 1 ? 0 : -1).replace(/\{(\w+)\}/g, (whole, name) => values[name]?.toLocaleString(lang) ?? whole);
 
   // ---- Replace HTML so that focus, selection, scroll and what somebody has typed stay
   const keyOf = (node) => (node.nodeType === 1 && (node.id || node.dataset.key)) || null;
@@ -70,7 +71,7 @@
 
   // ---- Times: short and local, the exact one on hover
   const ago = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
-  const exact = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
+  const exact = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long", hourCycle: "h23" });
   const clock = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const day = new Intl.DateTimeFormat(lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   function shown(time, now) {
@@ -97,7 +98,7 @@
   const stale = document.getElementById("stale");
   function isStale(it) {
     stale.hidden = !it;
-    if (it) { const span = $("span", stale); span.textContent = fill(span.dataset.text, { time: last.toLocaleTimeString(lang) }); }
+    if (it) { const span = $("span", stale); span.textContent = fill(span.dataset.text, { time: last.toLocaleTimeString(lang, { hourCycle: "h23" }) }); }
   }
   let queue = Promise.resolve();  // of what is put into the page: one after the other, so that nothing older comes last
   const inTurn = (work) => (queue = queue.then(work, work));
@@ -155,7 +156,7 @@
   document.addEventListener("visibilitychange", () => document.hidden ? leave() : comeBack());
 
   // ---- Toasts: beside the page, or in the dialog that covers it
-  function toast(text, { bad = false, undo = null, label = null, stays = false } = {}) {
+  function toast(text, { bad = false, undo = null, label = null, undone = null, stays = false } = {}) {
     const box = document.createElement("div"), span = document.createElement("span"), open = $("dialog[open]");
     const say = (words, isBad) => { if (span.textContent !== words) span.textContent = words; box.className = isBad ? "toast bad" : "toast"; };
     const fade = () => setTimeout(() => box.remove(), box.matches(".bad") || undo ? 12000 : 6000);
@@ -164,7 +165,7 @@
     if (undo) {
       const button = document.createElement("button");
       button.className = "btn small"; button.textContent = label || words.undo;
-      button.onclick = async () => { box.remove(); const { failed } = await send(undo, null); if (failed) toast(failed, { bad: true }); await whole(); };
+      button.onclick = async () => { box.remove(); const { failed } = await send(undo, null); toast(failed ?? undone ?? words.undone, { bad: Boolean(failed) }); await whole(); };
       box.append(button);
     }
     if (open) box.setAttribute("role", "alert");
@@ -198,7 +199,11 @@
     button.setAttribute("aria-busy", "true");
     try { await work(button); } finally { button.removeAttribute("aria-busy"); }
   }
-  const focusAgain = (button) => (button.checkVisibility() ? button : main).focus();
+  function focusAgain(button, at) {  // `at`: the place of its row, where the next row is if it is gone
+    if (button.checkVisibility()) button.focus();
+    else if (at >= 0 && rows().length) focusRow(at);
+    else main.focus();
+  }
   const dialog = document.getElementById("ask");
   function ask(button, count) {
     const { ask: title, text = "", verb, reason, number } = button.dataset;
@@ -225,6 +230,7 @@
   async function act(button) {
     const rows = "each" in button.dataset ? ticked() : [null];
     if (!rows.length) return;
+    const at = placeOf(rows[0] ?? button);
     let reason = null, data = {}, body = button.dataset.body ? JSON.parse(button.dataset.body) : null, what = button.dataset.call;
     if (button.dataset.ask && (reason = await ask(button, rows.length)) === null) return button.focus();
     if (button.dataset.reason === "body") body = { ...body, reason };
@@ -239,18 +245,18 @@
     }
     if (failures.length) toast(rows.length > 1 ? fill(words.some, { done: rows.length - failures.length, all: rows.length, message: failures[0] }) : failures[0], { bad: true });
     else {
-      toast(fill(button.dataset.done, { n: rows.length, ...data }), { undo: button.dataset.undo, label: button.dataset.undoLabel });
+      toast(fill(button.dataset.done, { n: data.matched ?? rows.length, ...data }), { undo: button.dataset.undo, label: button.dataset.undoLabel, undone: button.dataset.undone });
       if (button.dataset.secretTitle) await reveal(button.dataset.secretTitle, data.secret);
       if (button.dataset.go) { location.assign(fill(button.dataset.go, data)); return; }
     }
     if (await whole()) show();
     tellTicked();
-    focusAgain(button);
+    focusAgain(button, at);
   }
 
   // ---- Many tasks at once: those that are ticked, or all that match; their number is shown before anything is done
   async function bulk(button) {
-    const what = button.dataset.bulk, bar = button.closest("[data-bar]");
+    const what = button.dataset.bulk, bar = button.closest("[data-bar]"), at = placeOf(ticked()[0] ?? button);
     const ids = button.dataset.ids ? JSON.parse(button.dataset.ids) : ticked().map((one) => one.value);
     const body = bar && everything ? JSON.parse($("[data-filter-body]", bar).dataset.filterBody) : { ids };
     let { failed, data } = await send(what, { ...body, dryRun: true });
@@ -267,10 +273,10 @@
     if (failed) toast(failed, { bad: true });
     await whole();
     tellTicked();
-    focusAgain(button);
+    focusAgain(button, at);
   }
   async function reportOperation({ operationId, matched }, text) {
-    const { box, say, fade } = toast(text, { stays: true }), all = matched.toLocaleString(lang);
+    const { box, say, fade } = toast(text, { stays: true });
     box.setAttribute("aria-busy", "true");  // a screen reader reads the end alone
     for (let seconds = 0; seconds < 600; seconds++) {
       await new Promise((done) => setTimeout(done, 1000));
@@ -278,7 +284,7 @@
       const { failed, data } = await send(`GET /api/v2/operations/${operationId}`, null);
       if (failed) break;
       const isOver = data.state === "DONE", isBad = isOver && data.failed > 0;
-      say(fill(isBad ? words.outcome : words.progress, { done: data.done.toLocaleString(lang), all, failed: data.failed.toLocaleString(lang) }), isBad);
+      say(fill(isBad ? words.outcome : words.progress, { done: data.done, all: matched, failed: data.failed }), isBad);
       if (isOver) break;
     }
     box.removeAttribute("aria-busy");
@@ -339,7 +345,7 @@
     const news = [...held.values()].flatMap((fresh) => all("[data-row]", fresh)).filter((one) => !document.getElementById(one.id)).length;
     for (const bar of all("[data-bar]", main)) {
       bar.hidden = !count && !everything;
-      for (const one of all("[data-count]", bar)) one.textContent = everything ? fill(one.dataset.countAll, { n: Number(one.dataset.total).toLocaleString(lang) }) : fill(one.dataset.count, { n: count });
+      for (const one of all("[data-count]", bar)) one.textContent = everything ? fill(one.dataset.countAll, { n: Number(one.dataset.total) }) : fill(one.dataset.count, { n: count });
       for (const one of all("[data-show]", bar)) { one.hidden = !held.size; one.textContent = news ? fill(one.dataset.new, { n: news }) : one.dataset.show; }
     }
     for (const one of all("[data-everything]", main)) one.setAttribute("aria-pressed", String(everything));
@@ -367,6 +373,7 @@
   document.addEventListener("click", (event) => {
     const it = event.target.closest("button[data-call], button[data-bulk], [data-everything], [data-show], [data-copy], [data-open], [data-close], .rail .menu");
     if (!it) return;
+    if (it.dataset.call || it.dataset.bulk) it.closest(":popover-open")?.hidePopover();  // the sheet of a row's actions
     if (it.dataset.call) busy(it, act);
     else if (it.dataset.bulk) busy(it, bulk);
     else if ("everything" in it.dataset) { everything = !everything; tellTicked(); }
@@ -377,12 +384,14 @@
     else if (!it.closest("a") && String(getSelection()) === "") copy(it.dataset.copy, it);
   });
 
-  // ---- A timeline is dragged to the right to go back
-  let from = null;
-  document.addEventListener("pointerdown", (event) => { from = event.target.closest("[data-pan]") && event.clientX; });
+  // ---- A timeline is dragged to the right to go back; where a drag ends on a bar, its link is not followed
+  let from = null, panned = false;
+  document.addEventListener("pointerdown", (event) => { panned = false; from = event.target.closest("[data-pan]") && event.clientX; });
+  document.addEventListener("click", (event) => { if (panned) event.preventDefault(); panned = false; }, true);
   document.addEventListener("pointerup", (event) => {
     const dragged = from !== null && event.clientX - from, picture = dragged && $("[data-pan]", main);
     if (picture && Math.abs(dragged) > 60) $(`[data-step=${dragged > 0 ? "ArrowLeft" : "ArrowRight"}]`, main)?.click();
+    panned = Boolean(picture) && Math.abs(dragged) > 8;
     from = null;
   });
 
@@ -406,12 +415,18 @@
   document.addEventListener("focusout", captionBar);
 
   // ---- Keyboard
-  let prefix = 0, row = null;
+  let prefix = 0, row = null, place = 0;
   const within = (list, at) => Math.max(0, Math.min(list.length - 1, at));
   const rows = () => all("[data-row]", main).filter((one) => one.offsetParent);
+  const placeOf = (it) => rows().indexOf(it.closest("[data-row]"));
   function step(by) {
-    const list = rows(), at = list.findIndex((one) => one === row || one.id && one.id === row?.id);
-    row = list[within(list, at + by)];
+    const at = rows().findIndex((one) => one === row || one.id && one.id === row?.id);
+    focusRow(at >= 0 ? at + by : by > 0 ? place : place - 1);  // where the last row is gone, the next one is in its place
+  }
+  function focusRow(at) {
+    const list = rows();
+    place = within(list, at);
+    row = list[place];
     if (row) { row.tabIndex = -1; row.focus(); row.scrollIntoView({ block: "nearest" }); }
   }
   document.addEventListener("keydown", (event) => {
@@ -426,7 +441,7 @@
     if (goes) goes.click();
     else if (key === "g") prefix = Date.now();
     else if (key === "?") document.getElementById("keys").showModal();
-    else if (key === "/") { const field = $("[data-search]", main); if (field) { event.preventDefault(); field.focus(); field.select?.(); } }
+    else if (key === "/") { const field = $("[data-search], nav a.chip", main); if (field) { event.preventDefault(); field.focus(); field.select?.(); } }
     else if (key === "j") step(1);
     else if (key === "k") step(-1);
     else if (key === "x" && row?.isConnected) $("input.pick", row)?.click();
