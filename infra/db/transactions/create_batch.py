@@ -22,7 +22,7 @@ from infra.db.ops.callers import Caller
 from infra.db.queue.joining import Fronts, Joins, Pools, Queues
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
-from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
+from infra.db.slots.wait_estimate import estimated_ahead, expected_wait_s, stored_wait
 from infra.db.tasks import outbox, repetitions, timeline
 from infra.db.tasks.new_task import NewTask, StoredTask, TimeBounds
 from workflows.domain import shares
@@ -219,7 +219,7 @@ def _waits(
     waits = []
     for index, (entry, (ahead, is_more)) in enumerate(zip(entries, before, strict=True)):
         if is_more:
-            ahead = max(ahead, unfinished[entry.task.task_type] - len(entry.capacity.remaining_s))
+            ahead = estimated_ahead(ahead, unfinished[entry.task.task_type], entry.capacity)
         waits.append(stored_wait(_wait_s(entry, ahead, index, claims_slot=claims_slot)))
     return waits
 
