@@ -17,19 +17,16 @@ _NODES = f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
            count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
-           count(*) FILTER (WHERE fits AND status = 'FAULTY') AS faulty,
-           count(*) FILTER (WHERE fits AND status = 'OFFLINE') AS offline,
-           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT works) AS draining,
-           count(*) FILTER (WHERE fits AND works AND resting) AS backed_off,
-           count(*) FILTER (WHERE fits AND works AND NOT resting AND used >= open_slots) AS full,
-           count(*) FILTER (WHERE fits AND works AND NOT resting AND used < open_slots) AS free,
-           COALESCE(sum(slots) FILTER (WHERE fits AND works), 0)::bigint AS slots,
-           COALESCE(sum(GREATEST(open_slots - used, 0)) FILTER (WHERE fits AND works AND NOT resting), 0)::bigint
-           AS free_slots
-      FROM (SELECT g.status, g.max_concurrent_tasks AS slots, {eligibility.works("g")} AS works,
-                   {_RUNS} AS runs_type, {_TAKES} AS fits,
-                   {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
-                   {eligibility.used("g")} AS used
+           count(*) FILTER (WHERE fits AND state = 'faulty') AS faulty,
+           count(*) FILTER (WHERE fits AND state = 'offline') AS offline,
+           count(*) FILTER (WHERE fits AND state = 'draining') AS draining,
+           count(*) FILTER (WHERE fits AND state = 'resting') AS backed_off,
+           count(*) FILTER (WHERE fits AND state = 'free' AND used >= open_slots) AS full,
+           count(*) FILTER (WHERE fits AND state = 'free' AND used < open_slots) AS free,
+           COALESCE(sum(slots) FILTER (WHERE fits AND state IN ('resting', 'free')), 0)::bigint AS slots,
+           COALESCE(sum(GREATEST(open_slots - used, 0)) FILTER (WHERE fits AND state = 'free'), 0)::bigint AS free_slots
+      FROM (SELECT g.max_concurrent_tasks AS slots, {eligibility.state("g")} AS state, {_RUNS} AS runs_type,
+                   {_TAKES} AS fits, {eligibility.slots("g")} AS open_slots, {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
 _POOL = f"SELECT DISTINCT unnest(g.task_types) AS task_type FROM gpus g WHERE {eligibility.may_work('g')} AND {_TAKES}"
