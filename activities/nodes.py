@@ -22,7 +22,7 @@ from infra.nodes.client import NodeClient
 from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
-from workflows.domain.attempt import HELD_S, End, Outcome
+from workflows.domain.attempt import HELD_S, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
 from workflows.messages import NodeCommand, NodeView
@@ -67,7 +67,7 @@ class NodeSteps:
     async def _ask(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> None:
         async with questions:
             address = NodeAddress(row.ip, row.port, node.dispatch_secret)
-            answer = await ask(self._nodes, address, f"{row.task_id}-{row.attempt}")
+            answer = await ask(self._nodes, address, run_id(row.task_id, row.attempt))
         end = None if answer is None else end_of(answer)
         if end is not None and end.result is not None:
             await self._close(row, end)  # its dispatch may have missed it, and then the node reports nothing
@@ -97,7 +97,7 @@ class NodeSteps:
         address = NodeAddress(row.ip, row.port, node.dispatch_secret)
         while True:
             try:
-                await stop(self._nodes, address, f"{row.task_id}-{row.attempt}", turn=questions)
+                await stop(self._nodes, address, run_id(row.task_id, row.attempt), turn=questions)
                 break
             except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
                 activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)

@@ -32,7 +32,7 @@ from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows, RunStatus
-from workflows.domain.attempt import End, Outcome
+from workflows.domain.attempt import End, Outcome, run_id
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
 from workflows.notifications import Granted, Notifications
@@ -261,7 +261,7 @@ class Reconciler:
 
 
 def _run_on_node(row: OnNode) -> tuple[NodeAddress, str]:
-    return NodeAddress(row.ip, row.port, row.dispatch_secret), f"{row.task_id}-{row.attempt}"
+    return NodeAddress(row.ip, row.port, row.dispatch_secret), run_id(row.task_id, row.attempt)
 
 
 def _overdue(row: Expired) -> End:

@@ -28,7 +28,7 @@ from infra.db.transactions.collect_attempt import ACTOR
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
-from workflows.domain.attempt import STOPPING_S, End, Outcome
+from workflows.domain.attempt import STOPPING_S, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL, EndReason
 from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Grant, Selection
@@ -134,7 +134,7 @@ class TaskSteps:
             return None
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_S):
-                return await end_on_node(self._nodes, node, f"{request.task_id}-{request.attempt}")
+                return await end_on_node(self._nodes, node, run_id(request.task_id, request.attempt))
         return None
 
     @activity.defn(name="stop_on_node")
@@ -147,7 +147,7 @@ class TaskSteps:
         if node is None:
             return
         try:
-            await stop(self._nodes, node, f"{ref.task_id}-{ref.attempt}", unseen_s=STOPPING_S)
+            await stop(self._nodes, node, run_id(ref.task_id, ref.attempt), unseen_s=STOPPING_S)
         except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
             activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
             if not isinstance(error, ForbiddenAddress) and await self._is_on_active_node(ref):
@@ -164,8 +164,8 @@ class TaskSteps:
     async def cancel_task(self, task_id: str) -> Cancelled:
         """End the task as cancelled, unless it has ended; returns its state afterwards."""
         telemetry.describe(task_id=task_id)
-        run_id = activity.info().workflow_run_id or ""
-        ended = await self._database.run(lambda c: cancel_task.cancel_by_workflow(c, task_id, run_id))
+        run = activity.info().workflow_run_id or ""
+        ended = await self._database.run(lambda c: cancel_task.cancel_by_workflow(c, task_id, run))
         return Cancelled(ended.status, ended.is_cancelled, ended.attempt, ended.running)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from infra.cache import Cache
-from infra.db.ops import sessions
+from infra.db.ops import callers, sessions
 from infra.db.ops.keyring import Keyring
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
@@ -62,7 +62,7 @@ class Context:
         self.gauges = Gauges(self.database, self.forecast, self.hub)
         self.sessions = Keyring(self.database, sessions.find_all)
         self.links = Keyring(self.database, sessions.find_links)
-        self.keys = Keyring(self.database)
+        self.keys = Keyring(self.database, callers.find_all)
         self.streams = Allowance(MOST_STREAMS)
         self.waits = Allowance(MOST_WAITS)
 

@@ -42,6 +42,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True)
     create = actions.add_parser("create", help="make a key; its secret is shown this once")
+    _configure_create(create)
+    listing = actions.add_parser("list", help="all keys, without their secrets")
+    revoke = actions.add_parser("revoke", help="end a key, or all older ones, everywhere within 2 s")
+    _configure_revoke(revoke)
+    rotate = actions.add_parser("rotate", help="make a key's successor; its secret is shown this once")
+    rotate.add_argument("key_id", metavar="KEY_ID")
+    rotate.add_argument(
+        "--overlap", type=duration, default="24h", help="how long the old one stays valid (%(default)s)"
+    )
+    for one in (create, listing, revoke, rotate):
+        one.add_argument("--json", action="store_true", help="print one JSON value")
+
+
+def _configure_create(create: argparse.ArgumentParser) -> None:
     create.add_argument("--role", required=True, choices=[str(role) for role in Role])
     create.add_argument("--owner", required=True, type=_name, help="of a user's key: the userId of its tasks")
     create.add_argument("--expires", type=expiry, metavar="30d|TIME", help="valid that long, or until an ISO 8601 time")
@@ -57,8 +71,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--networks", type=_list_of(_network), metavar="CIDR,CIDR", help="the networks where they may be"
     )
     create.add_argument("--note", type=_note, help="a note for people")
-    listing = actions.add_parser("list", help="all keys, without their secrets")
-    revoke = actions.add_parser("revoke", help="end a key, or all older ones, everywhere within 2 s")
+
+
+def _configure_revoke(revoke: argparse.ArgumentParser) -> None:
     which = revoke.add_mutually_exclusive_group(required=True)
     which.add_argument("key_id", metavar="KEY_ID", nargs="?")
     which.add_argument(
@@ -68,13 +83,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="every key made before that, the bootstrap key too: longer ago, or before an ISO 8601 time",
     )
     revoke.add_argument("--except", dest="spared", action="append", metavar="KEY_ID", help="not this one of them")
-    rotate = actions.add_parser("rotate", help="make a key's successor; its secret is shown this once")
-    rotate.add_argument("key_id", metavar="KEY_ID")
-    rotate.add_argument(
-        "--overlap", type=duration, default="24h", help="how long the old one stays valid (%(default)s)"
-    )
-    for one in (create, listing, revoke, rotate):
-        one.add_argument("--json", action="store_true", help="print one JSON value")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -127,23 +127,15 @@ async def serve(settings: Settings) -> None:
     temporal = await until_there("Temporal", lambda: set_up_temporal(settings), is_away)
     sender = Sender(ReceiverAddresses(settings, own))
     webhooks = WebhookSteps(database, sender, settings)
-    worker = Worker(
-        temporal.client,
-        task_queue=settings.task_queue,
+    worker = _worker(
+        temporal,
+        settings.task_queue,
+        [*activities(settings, database, cache, temporal, nodes), webhooks.disable_webhook],
         workflows=WORKFLOWS,
-        activities=[*activities(settings, database, cache, temporal, nodes), webhooks.disable_webhook],
         workflow_runner=workflow_runner(settings),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
-        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-        graceful_shutdown_timeout=timedelta(seconds=2),
     )
-    deliverer = Worker(
-        temporal.client,
-        task_queue=QUEUE.format(task_queue=settings.task_queue),
-        activities=[webhooks.send_due],
-        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-        graceful_shutdown_timeout=timedelta(seconds=2),
-    )
+    deliverer = _worker(temporal, QUEUE.format(task_queue=settings.task_queue), [webhooks.send_due])
     instance = Instance("worker", database, temporal, settings)
     background = [asyncio.create_task(work) for work in (instance.run(), own.keep_fresh())]
     stop = _stop_signal()
@@ -160,6 +152,20 @@ async def serve(settings: Settings) -> None:
         await sender.close()
         await cache.close()
         await database.close()
+
+
+def _worker(
+    temporal: TemporalGateway, task_queue: str, activities: Sequence[Callable[..., Any]], **options: Any
+) -> Worker:
+    """A worker whose activities have 2 s to end once it is stopped."""
+    return Worker(
+        temporal.client,
+        task_queue=task_queue,
+        activities=activities,
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        graceful_shutdown_timeout=timedelta(seconds=2),
+        **options,
+    )
 
 
 def _stop_signal() -> asyncio.Event:

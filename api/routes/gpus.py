@@ -90,8 +90,8 @@ async def by_task_type(
 ) -> Response:
     lineage = lineage_of_node(caller)
     rows, total = await context.database.run(
-        lambda c: node_queries.page_of_type(
-            c, task_type, priority, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER
+        lambda c: node_queries.page(
+            c, lineage, task_type, priority, limit=page.limit, offset=page.offset, room=MAX_ANSWER
         )
     )
     return await page.answer(request, await _items(context, rows), total)

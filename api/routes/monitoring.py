@@ -115,11 +115,10 @@ async def _wait_estimates(context: Context) -> dict[str, Any]:
 
 def _details(state: SystemState) -> dict[str, dict[str, Any]]:
     gpus, tasks = state.gpus, state.tasks
-    alive = [one for one in state.instances if one.alive]
     return {
         "system": {
             **state.load,
-            "active_instances": len(alive),
+            "active_instances": len(state.alive),
             "active_gpus": gpus["ACTIVE"],
             "draining_gpus": state.draining,
         },
@@ -133,8 +132,8 @@ def _details(state: SystemState) -> dict[str, dict[str, Any]]:
         "queue": {"queue_length": state.unfinished, "queued_tasks": tasks["QUEUED"], "queue_lengths": state.queues},
         "cluster": {
             "total_instances": len(state.instances),
-            "active_instances": len(alive),
-            "leader_instance": next((one.instance_id for one in alive if one.leads), None),
+            "active_instances": len(state.alive),
+            "leader_instance": next((one.instance_id for one in state.alive if one.leads), None),
             "stuck_workflows": state.stuck,
         },
     }

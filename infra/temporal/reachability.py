@@ -1,17 +1,23 @@
-"""Whether Temporal answers: the deadline of each call, and a circuit breaker that a ping closes."""
+"""The calls of Temporal: how a workflow is started, the deadline of each call, and a circuit breaker that a ping
+closes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra.resilience.circuit_breaker import CircuitBreaker
+from infra.settings import Settings
 from infra.temporal.access import NoSuchWorkflow, TemporalAway, is_away
+
+A = TypeVar("A")
 
 CALL = timedelta(seconds=2)
 """How long a request waits for Temporal; the reconciler comes after it."""
@@ -20,11 +26,17 @@ PAUSE_S, FAILURES = 1.0, 3
 `PAUSE_S` seconds."""
 
 
-class Reachability:
-    """Watches the calls of a client, each within `reaching()`."""
+class TemporalCalls:
+    """The clients of Temporal, with each call within `reaching()`.
 
-    def __init__(self, client: Client) -> None:
+    `untraced` is the same client without tracing: a node's workflow lives for months, and all its steps would join the
+    trace of the request that happened to start it.
+    """
+
+    def __init__(self, client: Client, settings: Settings) -> None:
         self.client = client
+        self.untraced = Client(**client.config() | {"interceptors": []})
+        self._settings = settings
         self._circuit = CircuitBreaker(pause_s=PAUSE_S, after=FAILURES)
         self._probing: asyncio.Task[None] | None = None
 
@@ -62,6 +74,21 @@ class Reachability:
         """Raise RPCError or RuntimeError unless Temporal answers."""
         await self.client.service_client.check_health(timeout=CALL)
         self._circuit.answered()
+
+    async def _begin(
+        self, client: Client, run: Callable[[Any, A], Awaitable[Any]], argument: A, workflow_id: str, **options: Any
+    ) -> None:
+        """Start a workflow if it does not run. Raises TemporalAway, WorkflowAlreadyStartedError."""
+        async with self.reaching():
+            await client.start_workflow(
+                run,
+                argument,
+                id=workflow_id,
+                task_queue=self._settings.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                rpc_timeout=CALL,
+                **options,
+            )
 
     def _missed(self) -> None:
         self._circuit.failed()

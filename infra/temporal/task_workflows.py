@@ -13,8 +13,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from infra import telemetry
-from infra.temporal.calls import TemporalCalls
-from infra.temporal.reachability import CALL
+from infra.temporal.reachability import CALL, TemporalCalls
 from workflows.messages import TaskInput
 from workflows.notifications import Granted
 from workflows.shown import APP, TASK_STATUS, TASK_TYPE, USER_ID, WAITING

@@ -101,10 +101,10 @@ async def test_pages_of_nodes(life, connection):
     assert total == 3
     found, total = await node_queries.page(connection, "nobody's", limit=2, offset=0, room=100)
     assert (found, total) == ([], 0)
-    found, total = await node_queries.page_of_type(connection, 2, "NORMAL", None, limit=9, offset=0, room=1000)
+    found, total = await node_queries.page(connection, None, 2, "NORMAL", limit=9, offset=0, room=1000)
     assert [(row.gpu_id, len(row.metadata_json or "")) for row in found] == [("g1", 300)]
     assert total == 1
-    assert await node_queries.page_of_type(connection, 2, "VIP", None, limit=9, offset=0, room=1000) == ([], 0)
+    assert await node_queries.page(connection, None, 2, "VIP", limit=9, offset=0, room=1000) == ([], 0)
 
 
 async def test_a_timeline_in_pages(life, connection):

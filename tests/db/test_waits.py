@@ -46,7 +46,7 @@ async def log(engine: Sessions, database: Database) -> AsyncIterator[Database]:
         await connection.execute(rows.EMPTY)
 
 
-@pytest.mark.parametrize("statement", [waits._WAITS, capacity._USUAL, capacity._SPREAD])
+@pytest.mark.parametrize("statement", [waits._WAITS, capacity._USUAL])
 async def test_what_is_said_of_a_type_costs_the_same_whatever_else_has_ended(log: Database, statement: str) -> None:
     async def plan(connection: Connection) -> list[str]:
         await connection.execute(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from infra.db.ops import callers, keyring
+from infra.db.ops import keyring
 from infra.db.ops.callers import Caller, hash_key
 from infra.db.ops.keyring import Keyring
 from tests.conftest import eventually
@@ -34,22 +34,23 @@ class Keys:
             raise self.error
         return await work(self)
 
-
-@pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Keys:
-    rows = Keys("good")
-
-    async def find_all(_: Any, hashes: list[str]) -> dict[str, Caller]:
-        rows.reads.append(len(hashes))
-        known = {hash_key(secret): Caller(secret, Role.USER, "u", "l") for secret in rows.live}
+    async def find_all(self, _: Any, hashes: list[str]) -> dict[str, Caller]:
+        self.reads.append(len(hashes))
+        known = {hash_key(secret): Caller(secret, Role.USER, "u", "l") for secret in self.live}
         return {hashed: known[hashed] for hashed in hashes if hashed in known}
 
-    monkeypatch.setattr(callers, "find_all", find_all)
-    return rows
+
+@pytest.fixture
+def rows() -> Keys:
+    return Keys("good")
+
+
+def ring_of(rows: Keys, **times: float) -> Any:
+    return Keyring(cast(Any, rows), rows.find_all, **times)
 
 
 async def test_a_key_is_read_once_whether_it_opens_or_not(rows: Keys) -> None:
-    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    ring = ring_of(rows)
     for _ in range(3):
         shown = await asyncio.gather(*(ring.caller(secret) for secret in ("good", "wrong", "good", "wrong")))
         assert [caller and caller.key_id for caller in shown] == ["good", None, "good", None]
@@ -57,7 +58,7 @@ async def test_a_key_is_read_once_whether_it_opens_or_not(rows: Keys) -> None:
 
 
 async def test_a_flood_of_wrong_keys_is_read_together(rows: Keys) -> None:
-    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    ring = ring_of(rows)
     assert await ring.caller("first") is None
     flood = [ring.caller(f"wrong {n}") for n in range(1000)]
     assert await asyncio.gather(*flood, ring.caller("good")) == [None] * 1000 + [await ring.caller("good")]
@@ -65,7 +66,7 @@ async def test_a_flood_of_wrong_keys_is_read_together(rows: Keys) -> None:
 
 
 async def test_a_key_that_was_made_a_moment_ago_opens(rows: Keys) -> None:
-    ring: Any = Keyring(rows, refused_s=0.05)  # type: ignore[arg-type]
+    ring = ring_of(rows, refused_s=0.05)
     assert await ring.caller("late") is None
     rows.live.add("late")
     for _ in range(500):
@@ -77,7 +78,7 @@ async def test_a_key_that_was_made_a_moment_ago_opens(rows: Keys) -> None:
 
 
 async def test_a_database_that_is_away_refuses_nobody(rows: Keys) -> None:
-    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    ring = ring_of(rows)
     assert await ring.caller("good")
     rows.away = True
     assert await ring.caller("good")
@@ -88,7 +89,7 @@ async def test_a_database_that_is_away_refuses_nobody(rows: Keys) -> None:
 
 
 async def test_of_a_database_that_hangs_nobody_waits_for_more_than_one_read(rows: Keys) -> None:
-    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    ring = ring_of(rows)
     rows.answers.clear()
     first = asyncio.create_task(ring.caller("first"))
     await eventually(lambda: has_asked(rows))
@@ -108,7 +109,7 @@ async def has_asked(rows: Keys) -> bool:
 
 
 async def test_a_caller_that_goes_takes_nobody_along(rows: Keys) -> None:
-    ring: Any = Keyring(rows)  # type: ignore[arg-type]
+    ring = ring_of(rows)
     await ring.caller("first")
     gone, stays = (asyncio.create_task(ring.caller("good")) for _ in range(2))
     await asyncio.sleep(0)

@@ -19,7 +19,7 @@ from workflows.notifications import Notifications
 async def test_a_node_that_was_held_stays_held_while_the_others_return(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to three graces of its silence; one that falls silent alone is not held."""
     signalled: list[str] = []
-    found = [liveness.SilentNodes([], ["a", "b", "c"], 9), liveness.SilentNodes([("c", 1), ("d", 1)], [], 9)]
+    found = [liveness.Silence([], ["a", "b", "c"], 9), liveness.Silence([("c", 1), ("d", 1)], [], 9)]
 
     async def run(_: object) -> Any:
         return found[0] if len(found) == 1 else found.pop(0)

@@ -11,6 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from api.app import create_app
+from infra.db.ops import callers
 from infra.db.ops.callers import Caller, hash_key
 from infra.db.ops.keyring import Keyring
 from workflows.domain.role import Role
@@ -43,7 +44,7 @@ def _served() -> tuple[Nothing, FastAPI]:
     temporal = AsyncMock(reaching=MagicMock())
     temporal.client.get_schedule_handle = MagicMock(return_value=AsyncMock())
     context = MagicMock(database=Nothing(), cache=AsyncMock(), temporal=temporal, deliver=AsyncMock())
-    context.keys = Keyring(context.database, pause_s=0)  # each call brings a new key
+    context.keys = Keyring(context.database, callers.find_all, pause_s=0)  # each call brings a new key
     context.settings.public_url = None
     context.settings.rate_of.return_value = None
     context.settings.bytes_of.return_value = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gpu_orchestrator_client import Event, Task
 from workers.demo.batch import Job
 
-ENDED = {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}
+ENDED = {"COMPLETED", "FAILED", "TIMEOUT"}
 
 
 @dataclass(slots=True)

@@ -74,10 +74,6 @@ class Part:
         """The process that runs now."""
         return self._process.pid if self._process else None
 
-    @property
-    def is_ready(self) -> bool:
-        return self._ready.is_set()
-
     def start(self) -> None:
         """Start keeping it running. Does nothing if it is kept already."""
         if self._keeper is None:

@@ -47,6 +47,11 @@ class End:
             raise ValueError(f"{self.outcome} {'without' if self.result is None else 'with'} a result")
 
 
+def run_id(task_id: str, attempt: int) -> str:
+    """The attempt's id on its node (NODE_PROTOCOL)."""
+    return f"{task_id}-{attempt}"
+
+
 class ForTask(Enum):
     """The consequence for the task."""
 

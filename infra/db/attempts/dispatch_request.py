@@ -12,6 +12,7 @@ from infra.db.connection import Connection
 from infra.db.tasks import limits
 from infra.json import strict_json
 from infra.nodes.address import NodeAddress
+from workflows.domain.attempt import run_id
 
 ANSWER_S = 5.0
 """No answer is held for a task that expires within this time: until the answer it counts as not started."""
@@ -55,7 +56,7 @@ class DispatchRequest:
     @property
     def run_id(self) -> str:
         """The attempt's id on its node (NODE_PROTOCOL)."""
-        return f"{self.task_id}-{self.attempt}"
+        return run_id(self.task_id, self.attempt)
 
     def body(self, base_url: str) -> dict[str, Any]:
         """The body of the dispatch (NODE_PROTOCOL)."""

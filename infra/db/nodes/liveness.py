@@ -90,7 +90,7 @@ _SET_STATES_RIGHT = f"""
 
 
 @dataclass(frozen=True)
-class SilentNodes:
+class Silence:
     """The ACTIVE nodes past their grace: `lapsed` ones as (gpu id, epoch), and those that are held."""
 
     lapsed: list[tuple[str, int]]
@@ -125,7 +125,7 @@ async def set_right(connection: Connection) -> None:
     await connection.execute(_SET_STATES_RIGHT)
 
 
-async def find(connection: Connection, grace_s: float) -> SilentNodes:
+async def find(connection: Connection, grace_s: float) -> Silence:
     """The silent nodes by the database's clock; none if no API process listens."""
     values = {
         "grace": grace_s,
@@ -136,7 +136,7 @@ async def find(connection: Connection, grace_s: float) -> SilentNodes:
         "held_graces": HELD_GRACES,
     }
     rows = await connection.all(_Silent, _SILENT, values)
-    return SilentNodes(
+    return Silence(
         lapsed=[(row.gpu_id, row.epoch) for row in rows if not row.held],
         held=[row.gpu_id for row in rows if row.held],
         fleet=rows[0].fleet if rows else 0,

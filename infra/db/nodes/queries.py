@@ -142,9 +142,11 @@ _GET = f"SELECT {_WHOLE} {_FROM} AND g.gone_at IS NULL{_OF_LINEAGE}"
 _GONE = f"SELECT {_WHOLE}, g.gone_at {_FROM} AND g.gone_at IS NOT NULL"
 _LISTED = "g.gone_at IS NULL" + _OF_LINEAGE
 _OF_TYPE = (
-    f" AND {eligibility.runs('g', '%(task_type)s')}"
+    f"{_LISTED} AND {eligibility.runs('g', '%(task_type)s')}"
     " AND (CAST(%(priority)s AS text) IS NULL OR g.priority_queue = %(priority)s)"
 )
+_WHERE = {False: _LISTED, True: _OF_TYPE}
+"""The nodes of a list, by whether they are those of one type."""
 
 
 def _page(where: str) -> str:
@@ -163,11 +165,8 @@ def _page(where: str) -> str:
         """
 
 
-_PAGE, _COUNT = _page(_LISTED), f"SELECT count(*) FROM gpus g WHERE {_LISTED}"
-_PAGE_OF_TYPE, _COUNT_OF_TYPE = (
-    _page(_LISTED + _OF_TYPE),
-    f"SELECT count(*) FROM gpus g WHERE {_LISTED + _OF_TYPE}",
-)
+_PAGES = {of_type: _page(where) for of_type, where in _WHERE.items()}
+_COUNTS = {of_type: f"SELECT count(*) FROM gpus g WHERE {where}" for of_type, where in _WHERE.items()}
 FORGOTTEN = "forgotten_nodes"
 """The name of the report that keeps the last epoch of the nodes that were forgotten."""
 LAST_EPOCH = f"(SELECT CAST(body ->> 'epoch' AS bigint) FROM monitor_reports WHERE name = '{FORGOTTEN}')"
@@ -178,15 +177,24 @@ _STATUS = "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE 
 
 
 async def page(
-    connection: Connection, lineage: str | None, *, limit: int, offset: int, room: int
+    connection: Connection,
+    lineage: str | None,
+    task_type: int | None = None,
+    priority: str | None = None,
+    *,
+    limit: int,
+    offset: int,
+    room: int,
 ) -> tuple[list[ListedNode], int]:
     """A page of the registered nodes, or of one lineage's nodes, and their total.
 
-    `metadata_json` is a JSON text; all of them are `room` bytes at most, and the largest are null.
+    With a type, only those that run it; `priority` filters these on their own supportedTaskPriority. `metadata_json` is
+    a JSON text; all of them are `room` bytes at most, and the largest are null.
     """
-    whose = {"lineage": lineage}
-    rows = await connection.all(ListedNode, _PAGE, whose | {"limit": limit, "offset": offset, "room": room})
-    return rows, await connection.one(int, _COUNT, whose)
+    which = {"lineage": lineage, "task_type": task_type, "priority": priority}
+    of_type = task_type is not None
+    rows = await connection.all(ListedNode, _PAGES[of_type], which | {"limit": limit, "offset": offset, "room": room})
+    return rows, await connection.one(int, _COUNTS[of_type], which)
 
 
 async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Node | None:
@@ -203,22 +211,6 @@ async def states(connection: Connection, gpu_ids: Collection[str]) -> dict[str, 
     """The statuses of these nodes; unregistered ones are missing."""
     rows = await connection.all(_State, _STATES, {"gpu_ids": list(gpu_ids)})
     return {row.gpu_id: row.status for row in rows}
-
-
-async def page_of_type(
-    connection: Connection,
-    task_type: int,
-    priority: str | None,
-    lineage: str | None,
-    *,
-    limit: int,
-    offset: int,
-    room: int,
-) -> tuple[list[ListedNode], int]:
-    """`page` of the nodes that run a type; `priority` filters on their own supportedTaskPriority."""
-    which = {"task_type": task_type, "priority": priority, "lineage": lineage}
-    rows = await connection.all(ListedNode, _PAGE_OF_TYPE, which | {"limit": limit, "offset": offset, "room": room})
-    return rows, await connection.one(int, _COUNT_OF_TYPE, which)
 
 
 async def status_of(connection: Connection, gpu_id: str) -> NodeStatus | None:

@@ -89,18 +89,22 @@ class SystemState:
         return sum(self.queues.values())
 
     @property
+    def alive(self) -> list[ListedInstance]:
+        """The instances that have beaten lately."""
+        return [one for one in self.instances if one.alive]
+
+    @property
     def levels(self) -> Levels:
         """Each component's health."""
-        alive = [one for one in self.instances if one.alive]
         return Levels(
             gpu=gpu_health(self.gpus, self.draining),
             queue=queue_health(self.tasks, self.gpus["ACTIVE"] - self.draining),
             task=task_health(self.recent),
             cluster=cluster_health(
-                len(alive),
+                len(self.alive),
                 len(self.instances),
-                has_leader=any(one.leads for one in alive),
-                disk_nearly_full=any(one.disk_nearly_full for one in alive),
+                has_leader=any(one.leads for one in self.alive),
+                disk_nearly_full=any(one.disk_nearly_full for one in self.alive),
                 stuck=self.stuck,
             ),
         )
@@ -108,9 +112,9 @@ class SystemState:
     @property
     def load(self) -> dict[str, float]:
         """`system_metrics`: the mean over the living instances, percent."""
-        alive = [one for one in self.instances if one.alive]
         names = ("cpu_usage", "memory_usage", "disk_usage")
-        return {name: round(sum(getattr(one, name) for one in alive) / max(len(alive), 1), 1) for name in names}
+        loads = {name: [getattr(one, name) for one in self.alive] for name in names}
+        return {name: round(sum(values) / max(len(values), 1), 1) for name, values in loads.items()}
 
     def report(self) -> dict[str, Any]:
         """The report that the monitor stores."""

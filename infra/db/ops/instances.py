@@ -43,8 +43,6 @@ _SET_RIGHT = (
 )
 _PURGE = "DELETE FROM instances WHERE last_beat < clock_timestamp() - make_interval(secs => %(age)s)"
 _PURGE_DISKS = f"DELETE FROM monitor_reports WHERE name LIKE 'disk:%%' AND {clock.long_ago('at', clock.seconds('age'))}"
-LIVES_S = 30.0
-"""A holder that has beaten within this time is alive, however long its lease: a turn takes two seconds at most."""
 _LIST = f"""
     SELECT i.instance_id, i.kind, i.version, i.started_at, i.last_beat, i.cpu_usage, i.memory_usage, i.disk_usage,
            {clock.recent("i.last_beat", clock.seconds("timeout"))} AS alive,

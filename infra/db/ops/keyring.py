@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from cachetools import TTLCache
 
@@ -31,12 +30,12 @@ class Keyring:
     def __init__(
         self,
         database: Database,
-        find: Find | None = None,
+        find: Find,
         *,
         refused_s: float = REFUSED_S,
         pause_s: float = PAUSE_S,
     ) -> None:
-        """`find` looks up secrets by their hashes: keys by default."""
+        """`find` looks up secrets by their hashes."""
         self._database = database
         self._find = find
         self._pause_s = pause_s
@@ -57,9 +56,6 @@ class Keyring:
         """Read this one again at its next use."""
         self._known.pop(callers.hash_key(secret), None)
 
-    async def _look_up(self, connection: Connection, hashes: list[str]) -> dict[str, Caller]:
-        return await (self._find or callers.find_all)(connection, hashes)
-
     def _ask(self, hashed: str) -> asyncio.Future[Caller | None]:
         if hashed not in self._asked:
             self._asked[hashed] = asyncio.get_running_loop().create_future()
@@ -71,12 +67,13 @@ class Keyring:
         while self._asked:
             asked, self._asked = self._asked, {}
             try:
-                self._answer(asked, await self._database.single(partial(self._look_up, hashes=list(asked))))
+                await self._answer(asked)
             except Exception as error:  # noqa: BLE001  re-raised to every caller that waits
                 self._fail([*asked.values(), *self._asked.values()], error)
             await asyncio.sleep(self._pause_s)
 
-    def _answer(self, asked: dict[str, asyncio.Future[Caller | None]], found: dict[str, Caller]) -> None:
+    async def _answer(self, asked: dict[str, asyncio.Future[Caller | None]]) -> None:
+        found = await self._database.single(lambda c: self._find(c, list(asked)))
         for hashed, future in asked.items():
             caller = found.get(hashed)
             if caller is None:

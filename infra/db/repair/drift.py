@@ -25,7 +25,7 @@ _LAST_REPAIR = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
 _RESTED = f"""
     NOT EXISTS (
         SELECT FROM task_events e
-         WHERE e.task_id = t.task_id AND e.actor = 'reconciler' AND e.from_status = e.to_status
+         WHERE e.task_id = t.task_id AND e.actor = '{ACTOR}' AND e.from_status = e.to_status
            AND e.seq > (SELECT max(last.seq) FROM task_events last WHERE last.task_id = t.task_id
                            AND last.from_status IS DISTINCT FROM last.to_status)
         HAVING {clock.recent(_LAST_REPAIR, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from infra.db import holding
 from infra.db.connection import listed
 from infra.db.ops import counters
-from infra.db.repair import overdue, times
+from infra.db.repair import drift, overdue, times
 from infra.db.repair.check import Check
 from workflows.domain.attempt import USES_RETRY
 from workflows.domain.task import TERMINAL, TRANSITIONS
@@ -37,7 +37,7 @@ LEGAL_EVENTS = Check(
       FROM (SELECT *, lag(to_status) OVER (PARTITION BY task_id ORDER BY seq) AS before FROM task_events) e
      WHERE (COALESCE(from_status, ''), to_status) NOT IN ({_LEGAL})
            AND NOT (from_status = to_status  -- a note, of a repair or of another priority: it moves nothing
-                    AND (actor = 'reconciler' OR to_status = 'QUEUED' AND actor LIKE 'key:%%'))
+                    AND (actor = '{drift.ACTOR}' OR to_status = 'QUEUED' AND actor LIKE 'key:%%'))
         OR from_status IS DISTINCT FROM before OR COALESCE(actor, '') = ''
     """,
 )
@@ -132,9 +132,9 @@ END_REASON = Check(
     14,
     "a task that was ended from outside has a reason, and no attempt that began later",
     "tasks",
-    """
+    f"""
     SELECT t.task_id FROM tasks t JOIN attempts a USING (task_id)
-     WHERE t.end_reason IN ('CANCELLED', 'EXPIRED', 'DEADLINE')
+     WHERE t.end_reason IN ({overdue.FROM_OUTSIDE})
        AND (a.claimed_at > t.completed_at OR a.closed_at IS NULL)
      UNION ALL
     SELECT a.task_id || '-' || a.attempt FROM attempts a JOIN tasks t USING (task_id)

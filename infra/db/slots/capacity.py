@@ -17,19 +17,16 @@ _NODES = f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
            count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
-           count(*) FILTER (WHERE fits AND status = 'FAULTY') AS faulty,
-           count(*) FILTER (WHERE fits AND status = 'OFFLINE') AS offline,
-           count(*) FILTER (WHERE fits AND status = 'ACTIVE' AND NOT works) AS draining,
-           count(*) FILTER (WHERE fits AND works AND resting) AS backed_off,
-           count(*) FILTER (WHERE fits AND works AND NOT resting AND used >= open_slots) AS full,
-           count(*) FILTER (WHERE fits AND works AND NOT resting AND used < open_slots) AS free,
-           COALESCE(sum(slots) FILTER (WHERE fits AND works), 0)::bigint AS slots,
-           COALESCE(sum(GREATEST(open_slots - used, 0)) FILTER (WHERE fits AND works AND NOT resting), 0)::bigint
-           AS free_slots
-      FROM (SELECT g.status, g.max_concurrent_tasks AS slots, {eligibility.works("g")} AS works,
-                   {_RUNS} AS runs_type, {_TAKES} AS fits,
-                   {eligibility.rests("g")} AS resting, {eligibility.slots("g")} AS open_slots,
-                   {eligibility.used("g")} AS used
+           count(*) FILTER (WHERE fits AND state = 'faulty') AS faulty,
+           count(*) FILTER (WHERE fits AND state = 'offline') AS offline,
+           count(*) FILTER (WHERE fits AND state = 'draining') AS draining,
+           count(*) FILTER (WHERE fits AND state = 'resting') AS backed_off,
+           count(*) FILTER (WHERE fits AND state = 'free' AND used >= open_slots) AS full,
+           count(*) FILTER (WHERE fits AND state = 'free' AND used < open_slots) AS free,
+           COALESCE(sum(slots) FILTER (WHERE fits AND state IN ('resting', 'free')), 0)::bigint AS slots,
+           COALESCE(sum(GREATEST(open_slots - used, 0)) FILTER (WHERE fits AND state = 'free'), 0)::bigint AS free_slots
+      FROM (SELECT g.max_concurrent_tasks AS slots, {eligibility.state("g")} AS state, {_RUNS} AS runs_type,
+                   {_TAKES} AS fits, {eligibility.slots("g")} AS open_slots, {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
 _POOL = f"SELECT DISTINCT unnest(g.task_types) AS task_type FROM gpus g WHERE {eligibility.may_work('g')} AND {_TAKES}"
@@ -47,19 +44,16 @@ _TAKEN = f"""
     """
 # Said so that the plan cannot walk the index of all ended tasks, whatever their type.
 _USUAL = """
-    SELECT types.task_type, recent.p50
+    SELECT types.task_type, recent.quartiles_s
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
-           SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY took_s) AS p50
+           SELECT percentile_cont(CAST(ARRAY[0.25, 0.5, 0.75] AS float[])) WITHIN GROUP (ORDER BY took_s) AS quartiles_s
              FROM (SELECT extract(epoch FROM t.completed_at - t.started_at)::float AS took_s FROM tasks t
                     WHERE t.task_type = types.task_type AND t.status = 'COMPLETED'
                       AND (t.completed_at <= statement_timestamp()) IS NOT FALSE
                     ORDER BY t.completed_at DESC LIMIT 50) last) recent
-     WHERE recent.p50 IS NOT NULL
+     WHERE recent.quartiles_s IS NOT NULL
     """
-_SPREAD = _USUAL.replace("percentile_cont(0.5)", "percentile_cont(CAST(ARRAY[0.25, 0.75] AS float[]))").replace(
-    "p50", "spread"
-)
 
 
 @dataclass(frozen=True)
@@ -117,12 +111,7 @@ class _Taken(NamedTuple):
 
 class _Usual(NamedTuple):
     task_type: int
-    p50: float
-
-
-class _Spread(NamedTuple):
-    task_type: int
-    spread: list[float]
+    quartiles_s: list[float]
 
 
 async def read(connection: Connection, task_type: int, *, vip_nodes: bool) -> Capacity:
@@ -147,13 +136,13 @@ async def read(connection: Connection, task_type: int, *, vip_nodes: bool) -> Ca
 async def usual_durations(connection: Connection, task_types: list[int]) -> dict[int, float]:
     """The median duration of each type's last 50 completed tasks, in seconds, where there is any."""
     rows = await connection.all(_Usual, _USUAL, {"task_types": task_types})
-    return {row.task_type: row.p50 for row in rows}
+    return {row.task_type: row.quartiles_s[1] for row in rows}
 
 
 async def spread_durations(connection: Connection, task_types: list[int]) -> dict[int, tuple[float, float]]:
     """The quartiles of each type's last 50 completed tasks, in seconds, where there is any: the middle half."""
-    rows = await connection.all(_Spread, _SPREAD, {"task_types": task_types})
-    return {row.task_type: (row.spread[0], row.spread[1]) for row in rows}
+    rows = await connection.all(_Usual, _USUAL, {"task_types": task_types})
+    return {row.task_type: (row.quartiles_s[0], row.quartiles_s[2]) for row in rows}
 
 
 def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:

@@ -54,6 +54,12 @@ def rests(node: str) -> str:
     return clock.rests(f"{node}.not_before")
 
 
+def state(node: str) -> str:
+    """Why the node gets nothing: faulty, offline, draining or resting; free if it gets work, and may be full."""
+    return f"""CASE WHEN {node}.status <> 'ACTIVE' THEN lower({node}.status) WHEN NOT ({may_work(node)}) THEN 'draining'
+                WHEN {rests(node)} THEN 'resting' ELSE 'free' END"""
+
+
 def rest_s(node: str) -> str:
     """Seconds until it gets something; 0 if it does not rest."""
     return f"CASE WHEN {rests(node)} THEN extract(epoch FROM {node}.not_before - {clock.NOW})::float ELSE 0 END"

@@ -12,7 +12,7 @@ from infra.db.queue.order import Place
 from infra.db.queue.position import Milestones
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
-from infra.db.slots.wait_estimate import expected_wait_s
+from infra.db.slots.wait_estimate import estimated_ahead, expected_wait_s
 
 
 def _nothing() -> None:
@@ -54,4 +54,4 @@ class Outlook:
         if ahead < position.COUNTED:
             return ahead
         self.found_long()
-        return max(ahead, (await counters.unfinished_by_type(connection))[task_type] - len(self.capacity.remaining_s))
+        return estimated_ahead(ahead, (await counters.unfinished_by_type(connection))[task_type], self.capacity)

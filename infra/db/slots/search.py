@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from infra.db.connection import Connection
+from infra.db.queue import order
 from infra.db.slots import assign, eligibility
 from workflows.messages import Grant
 from workflows.notifications import Granted
@@ -68,6 +69,11 @@ class Seeker:
     vip: bool
     failed_on: list[str]
     barred_on: list[str]
+
+
+def seeker(task: str) -> str:
+    """The columns of a `Seeker`, of a row of `tasks` by its alias."""
+    return f"{task}.task_id, {task}.task_type, {order.vip(task)} AS vip, {task}.failed_on, {task}.barred_on"
 
 
 async def find(connection: Connection, row: Seeker) -> Found:

@@ -12,11 +12,9 @@ from infra.db.slots import eligibility
 STATES = ("busy", "free", "resting", "draining", "offline", "faulty")
 """`busy` if an attempt holds the slot, otherwise the state of its node. Only `free` takes work."""
 _NODES = f"""
-    SELECT gpu_id, status, slots, LEAST(used, slots) AS busy,
-           CASE WHEN status <> 'ACTIVE' THEN lower(status) WHEN NOT works THEN 'draining'
-                WHEN resting THEN 'resting' ELSE 'free' END AS rest
-      FROM (SELECT g.gpu_id, g.status, g.max_concurrent_tasks AS slots, {eligibility.works("g")} AS works,
-                   {eligibility.rests("g")} AS resting, {eligibility.used("g")} AS used
+    SELECT gpu_id, status, slots, LEAST(used, slots) AS busy, rest
+      FROM (SELECT g.gpu_id, g.status, g.max_concurrent_tasks AS slots, {eligibility.state("g")} AS rest,
+                   {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) nodes
      ORDER BY gpu_id
     """

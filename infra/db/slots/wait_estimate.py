@@ -16,6 +16,12 @@ def expected_wait_s(ahead: int, capacity: Capacity) -> int | None:
     return None if wait_s is None else round(wait_s)
 
 
+def estimated_ahead(counted: int, unfinished: int, capacity: Capacity) -> int:
+    """The number of tasks before a place that has more than `counted`; `unfinished`: tasks of the type, with those that
+    run."""
+    return max(counted, unfinished - len(capacity.remaining_s))
+
+
 def until_start_s(ahead: int, ends_s: Sequence[float], usual_s: float) -> float | None:
     """Seconds until a task starts that has `ahead` others before it; None without a slot.
 

@@ -11,7 +11,6 @@ from infra.db.transactions.end_task import Ended, TaskEnd
 from infra.db.transactions.obey_command import ACTOR
 from workflows.domain.task import EndReason
 
-CANCELLED = "任务已取消"
 BY_WORKFLOW = "任务已取消（在 Temporal 中取消工作流）"
 
 
@@ -20,11 +19,16 @@ async def cancel(connection: Connection, by: Caller, task_id: str, reason: str |
 
     The entry of a repeated cancel says that it has changed nothing.
     """
-    message = f"{CANCELLED}：{reason}" if reason else CANCELLED
-    ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, f"key:{by.key_id}", message))
+    ended = await end_task.end(connection, task_id, end_by(by.key_id, reason))
     if ended.is_cancelled:
         await audit.record(connection, by, Action.TASK_CANCEL, task_id, reason or "", changed=ended.changed)
     return ended
+
+
+def end_by(key_id: str, reason: str | None, *, unless_started: bool = False) -> TaskEnd:
+    """The end of a task that a key cancels."""
+    message = f"任务已取消：{reason}" if reason else "任务已取消"
+    return TaskEnd(EndReason.CANCELLED, f"key:{key_id}", message, unless_started)
 
 
 async def cancel_by_workflow(connection: Connection, task_id: str, run_id: str) -> Ended:

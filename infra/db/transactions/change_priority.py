@@ -10,7 +10,7 @@ from infra.db.connection import Connection
 from infra.db.ops import audit
 from infra.db.ops.audit import Action
 from infra.db.ops.callers import Caller
-from infra.db.queue import order, ranks
+from infra.db.queue import ranks
 from infra.db.session import Transaction
 from infra.db.slots import search
 from infra.db.slots.search import NoSlot, Seeker
@@ -24,8 +24,8 @@ from workflows.domain.task import TERMINAL, TaskStatus
 from workflows.notifications import Granted, Notifications
 
 _READ = f"""
-    SELECT t.task_id, t.status, t.task_type, {order.vip("t")} AS vip, t.failed_on,
-           t.barred_on, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.waiting_since, t.attempts,
+    SELECT {search.seeker("t")}, t.status, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent,
+           t.waiting_since, t.attempts,
            EXISTS (SELECT FROM attempts a WHERE a.task_id = t.task_id AND a.closed_at IS NULL) AS has_slot
       FROM tasks t WHERE t.task_id = %(task_id)s
     """

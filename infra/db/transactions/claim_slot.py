@@ -8,7 +8,6 @@ from functools import partial
 
 from infra.db import holding, locks
 from infra.db.connection import Connection
-from infra.db.queue import order
 from infra.db.session import Transaction
 from infra.db.slots import assign, search
 from infra.db.slots.search import Found, NoSlot, Seeker, Undecided
@@ -18,8 +17,8 @@ from workflows.messages import Grant
 from workflows.notifications import Granted
 
 _REQUEST = f"""
-    SELECT t.task_id, t.status, t.end_reason, t.task_type, {order.vip("t")} AS vip,
-           t.failed_on, t.barred_on, t.waiting_since, t.attempts, a.attempt, a.gpu_id, a.closed_at, a.collected_at,
+    SELECT {search.seeker("t")}, t.status, t.end_reason, t.waiting_since, t.attempts,
+           a.attempt, a.gpu_id, a.closed_at, a.collected_at,
            {limits.passed("t")} AS past, {holding.may_run("a")} AS may_run
       FROM tasks t LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
      WHERE t.task_id = %(task_id)s

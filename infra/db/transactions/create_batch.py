@@ -22,7 +22,7 @@ from infra.db.ops.callers import Caller
 from infra.db.queue.joining import Fronts, Joins, Pools, Queues
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
-from infra.db.slots.wait_estimate import expected_wait_s, stored_wait
+from infra.db.slots.wait_estimate import estimated_ahead, expected_wait_s, stored_wait
 from infra.db.tasks import outbox, repetitions, timeline
 from infra.db.tasks.new_task import NewTask, StoredTask, TimeBounds
 from workflows.domain import shares
@@ -152,9 +152,7 @@ async def create(
         raise IdempotencyConflict
     await _record(connection, by, tasks, display_ids)
     await locks.types(connection, pools.types)
-    if (now := await queues.moved_on(connection, joining)) is not None:
-        values = {"task_ids": [task.task_id for task in tasks], "ranks": now.ranks(joining)}
-        await connection.execute(_RANK, values)
+    await _move_on(connection, tasks, joining, queues)
     rows = zip(tasks, waits, strict=True)
     return CreatedBatch([StoredTask(one.task_id, display_ids[one.task_id], "QUEUED", wait) for one, wait in rows], True)
 
@@ -185,6 +183,13 @@ async def _write(connection: Connection, pieces: Sequence[str], values: Mapping[
     for piece in pieces:
         display_ids |= dict(await connection.all(_New, _CREATE, {**values, "rows": piece}))
     return display_ids
+
+
+async def _move_on(connection: Connection, tasks: Sequence[NewTask], joining: Sequence[Joins], queues: Queues) -> None:
+    """Give the tasks their places in the queues as they are now, if these have moved on since they were read."""
+    if (now := await queues.moved_on(connection, joining)) is not None:
+        values = {"task_ids": [task.task_id for task in tasks], "ranks": now.ranks(joining)}
+        await connection.execute(_RANK, values)
 
 
 async def _check_cap(connection: Connection, tasks: Sequence[NewTask], max_waiting: int) -> None:
@@ -219,7 +224,7 @@ def _waits(
     waits = []
     for index, (entry, (ahead, is_more)) in enumerate(zip(entries, before, strict=True)):
         if is_more:
-            ahead = max(ahead, unfinished[entry.task.task_type] - len(entry.capacity.remaining_s))
+            ahead = estimated_ahead(ahead, unfinished[entry.task.task_type], entry.capacity)
         waits.append(stored_wait(_wait_s(entry, ahead, index, claims_slot=claims_slot)))
     return waits
 

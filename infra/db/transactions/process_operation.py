@@ -14,11 +14,11 @@ from infra.db.tasks import operations
 from infra.db.tasks.new_task import NewTask
 from infra.db.tasks.operations import Operation, Turn
 from infra.db.transactions import create_task, end_task
-from infra.db.transactions.cancel_task import CANCELLED
+from infra.db.transactions.cancel_task import end_by
 from infra.db.transactions.create_task import Created
 from infra.db.transactions.end_task import Ended, TaskEnd
 from workflows.domain.errors import DomainError
-from workflows.domain.task import EndReason, TaskStatus
+from workflows.domain.task import TaskStatus
 
 
 class HadItsTurn(DomainError):
@@ -51,9 +51,8 @@ async def cancel(connection: Connection, operation: Operation, task_id: str) -> 
 
 
 def _end(operation: Operation) -> TaskEnd:
-    message = f"{CANCELLED}：{operation.reason}" if operation.reason else CANCELLED
     only_queued = operation.chosen.status is TaskStatus.QUEUED
-    return TaskEnd(EndReason.CANCELLED, f"key:{operation.key_id}", message, unless_started=only_queued)
+    return end_by(operation.key_id, operation.reason, unless_started=only_queued)
 
 
 async def retry(connection: Connection, operation: Operation, turn: Turn, task: NewTask, room: Room) -> Created:
