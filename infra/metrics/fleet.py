@@ -107,7 +107,9 @@ async def read(connection: Connection, instance_timeout_s: float) -> Fleet:
     """The fleet now: some statements, each of which costs as much as there are types, nodes or instances."""
     counts = await counters.read(connection)
     queued = {task_type for (task_type, status), n in counts.tasks.items() if status == TaskStatus.QUEUED and n > 0}
-    waiting = await oldest(connection, [one for one in _named(counts) if one in queued])
+    named = queued & set(_named(counts))
+    others = sorted(queued - named)[:MOST_TYPES]  # the cost of a scrape is bounded, however many are made up
+    waiting = await oldest(connection, [*named, *others])
     return Fleet(
         counts=counts,
         measures=await measures.read(connection),

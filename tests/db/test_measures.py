@@ -14,6 +14,7 @@ from infra.db.ops import measures
 from infra.db.ops.measures import Measures
 from infra.db.queue import oldest
 from infra.db.session import Database
+from infra.db.slots import usage
 from infra.db.tasks import transitions as task_transitions
 from infra.db.transactions import end_task, forget
 from infra.db.transactions.end_task import TaskEnd
@@ -221,6 +222,26 @@ async def test_a_scrape_reads_no_large_table_in_whole(database: Database, connec
                                ORDER BY display_id LIMIT 30)"""
     await connection.execute(claimed)
     assert (await oldest.oldest(connection, [2]))[2].waited_s == pytest.approx(3600, abs=60)
+
+
+async def test_types_that_share_a_label_wait_too(
+    connection: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "MOST_TYPES", 2)
+    for task_type, tasks in ((1, 3), (2, 3), (3, 1)):
+        for number in range(tasks):
+            since = rows.Sql(f"clock_timestamp() - interval '{task_type} h'")
+            await rows.task(connection, f"{task_type}_{number}", task_type=task_type, waiting_since=since)
+    text = exposition.text((await fleet.read(connection, 15.0)).families()).decode()
+    (waited,) = re.findall(r'gpuo_queue_oldest_seconds\{type="other"\} ([0-9.]+)', text)
+    assert float(waited) == pytest.approx(3 * 3600, abs=60)
+
+
+async def test_a_node_on_probation_has_one_free_slot(connection: Session) -> None:
+    await rows.node(connection, "probed", max_concurrent_tasks=8)
+    await connection.execute("UPDATE gpus SET rests = 1, task_failure_count = 3")
+    slots = usage.by_state(await usage.nodes(connection))
+    assert {state: n for state, n in slots.items() if n} == {"free": 1, "resting": 7}
 
 
 async def test_the_oldest_has_waited_longest_not_lived_longest(connection: Session) -> None:

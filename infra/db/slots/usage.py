@@ -12,9 +12,9 @@ from infra.db.slots import eligibility
 STATES = ("busy", "free", "resting", "draining", "offline", "faulty")
 """`busy` if an attempt holds the slot, otherwise the state of its node. Only `free` takes work."""
 _NODES = f"""
-    SELECT gpu_id, status, slots, LEAST(used, slots) AS busy, rest
+    SELECT gpu_id, status, slots, LEAST(used, slots) AS busy, GREATEST(takes - used, 0) AS free, rest
       FROM (SELECT g.gpu_id, g.status, g.max_concurrent_tasks AS slots, {eligibility.state("g")} AS rest,
-                   {eligibility.used("g")} AS used
+                   {eligibility.used("g")} AS used, {eligibility.slots("g")} AS takes
               FROM gpus g WHERE g.gone_at IS NULL) nodes
      ORDER BY gpu_id
     """
@@ -35,12 +35,13 @@ _ALL_SLOTS = f"""
 
 @dataclass(frozen=True)
 class Node:
-    """A registered node: its slots, the busy ones, and the state of the others."""
+    """A registered node: its slots, the busy ones, those that would take work, and the state of the node."""
 
     gpu_id: str
     status: str
     slots: int
     busy: int
+    free: int
     rest: str
 
 
@@ -66,8 +67,10 @@ def by_state(fleet: list[Node]) -> dict[str, int]:
     """The number of slots in each of `STATES`."""
     counts = dict.fromkeys(STATES, 0)
     for node in fleet:
+        free = node.free if node.rest == "free" else 0  # one that is on probation takes one task at a time
         counts["busy"] += node.busy
-        counts[node.rest] += node.slots - node.busy
+        counts["free"] += free
+        counts["resting" if node.rest == "free" else node.rest] += node.slots - node.busy - free
     return counts
 
 
