@@ -224,9 +224,7 @@ async def test_a_scrape_reads_no_large_table_in_whole(database: Database, connec
     assert (await oldest.oldest(connection, [2]))[2].waited_s == pytest.approx(3600, abs=60)
 
 
-async def test_types_that_share_a_label_wait_too(
-    connection: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_types_that_share_a_label_wait_too(connection: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "MOST_TYPES", 2)
     for task_type, tasks in ((1, 3), (2, 3), (3, 1)):
         for number in range(tasks):
