@@ -68,7 +68,7 @@ async def test_each_is_run_anew_and_not_again_within_an_hour(around):
     assert around.done == ["record", *anew, "record", "record", *anew]
 
 
-@pytest.mark.parametrize(("took_s", "pause_s"), [(0.001, EVERY_S), (0.1, 20.0), (5.0, MOST_S)])
+@pytest.mark.parametrize(("took_s", "pause_s"), [(0.001, EVERY_S), (0.05, 15.0), (5.0, MOST_S)])
 async def test_a_search_that_takes_long_is_not_soon_repeated(around, monkeypatch, took_s, pause_s):
     async def stuck(limit: int) -> list[StuckRun]:
         around.now += took_s
