@@ -100,7 +100,7 @@ _RECOUNT_IS_DUE = (
 RECOUNT_LIMIT_S = 40.0
 _LIMIT = f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'"  # within one step of the monitor
 RECOUNT_REST = 500
-"""The pause between two recounts, as a multiple of the last one's duration: a fifth of a percent of one core at any size."""
+"""The pause between two recounts, as a multiple of the last one's duration: 0.2 % of one core at any size."""
 _GENERAL = ["tasks", "gpus", "alerts"]
 
 
