@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from infra.db.nodes import transitions as node_transitions
+from infra.db.slots import free_nodes
 from infra.db.transactions import node_state
+from tests.db import rows
 from workflows.domain.attempt import Outcome
 
 
@@ -165,3 +167,12 @@ async def test_a_node_that_refuses_again_and_again_rests_longer_each_time_and_co
     assert (await life.task("t")).retry_count == 0
     node = await life.gpu("busy")
     assert (node.status, node.failure_count, node.task_failure_count) == ("ACTIVE", 4, 0)
+
+
+async def test_free_slots_are_looked_for_without_a_look_at_the_tasks_that_do_not_wait(life):
+    await rows.crowd(life.connection)
+    for how_many in ("many", "none"):
+        plan = "".join(await life.connection.all(str, f"EXPLAIN {free_nodes._WITH_UNUSED_SLOTS}"))
+        assert "ix_tasks_queue" in plan, (how_many, plan)
+        await life.connection.execute("UPDATE tasks SET waiting_since = NULL")
+        await life.connection.execute("ANALYZE tasks")

@@ -6,13 +6,18 @@ from collections.abc import Collection, Sequence
 
 from infra.db import clock
 from infra.db.connection import Connection
+from infra.db.queue import order
 from infra.db.slots import eligibility
 
+# In the queue's order, else the plan reads all tasks that there are: it takes most of them for tasks that wait.
 _WITH_UNUSED_SLOTS = f"""
     SELECT g.gpu_id FROM gpus g
      WHERE {eligibility.has_free_slot("g")}
-       AND EXISTS (SELECT FROM tasks t WHERE t.task_type = ANY (g.task_types)
-                      AND {clock.long_ago("t.waiting_since", "interval '1 s'")})
+       AND EXISTS (SELECT FROM unnest(g.task_types) AS types(task_type) CROSS JOIN LATERAL (
+                          SELECT FROM tasks t
+                           WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
+                             AND {clock.long_ago("t.waiting_since", "interval '1 s'")}
+                           ORDER BY {order.in_order("t")} LIMIT 1) first)
     """
 _WITH_FREE_SLOTS = f"""
     SELECT g.gpu_id FROM gpus g
