@@ -208,6 +208,7 @@ class AsyncClient:
         return Reply(answer.status_code, dict(answer.headers), answer.content, time.monotonic() - began)
 
     async def _stream(self, stream: Stream[T]) -> AsyncIterator[T]:
+        last: list[T] = []  # is yielded without a connection: the caller may take its time
         while not stream.ended:
             heard: Heard = None
             began = time.monotonic()
@@ -217,12 +218,17 @@ class AsyncClient:
                         stream.opened(Reply(200, dict(answer.headers), b""))
                         async for chunk in answer.aiter_bytes():
                             for one in stream.feed(chunk):
-                                yield one
+                                if stream.ended:
+                                    last.append(one)
+                                else:
+                                    yield one
                             if stream.ended:
-                                return
+                                break
                     else:
                         heard = Reply(answer.status_code, dict(answer.headers), await answer.aread())
             except httpx.RequestError as error:
                 heard = Lost(error, time.monotonic() - began)
-            pause_s = stream.pause_s(heard)  # raises what it is no use repeating
-            await asyncio.sleep(pause_s)
+            if not stream.ended:
+                await asyncio.sleep(stream.pause_s(heard))  # raises what it is no use repeating
+        for one in last:
+            yield one

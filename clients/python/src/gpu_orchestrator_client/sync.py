@@ -195,6 +195,7 @@ class Client:
         return Reply(answer.status_code, dict(answer.headers), answer.content, time.monotonic() - began)
 
     def _stream(self, stream: Stream[T]) -> Iterator[T]:
+        last: list[T] = []  # is yielded without a connection: the caller may take its time
         while not stream.ended:
             heard: Heard = None
             began = time.monotonic()
@@ -203,12 +204,17 @@ class Client:
                     if answer.status_code == 200:
                         stream.opened(Reply(200, dict(answer.headers), b""))
                         for chunk in answer.iter_bytes():
-                            yield from stream.feed(chunk)
+                            for one in stream.feed(chunk):
+                                if stream.ended:
+                                    last.append(one)
+                                else:
+                                    yield one
                             if stream.ended:
-                                return
+                                break
                     else:
                         heard = Reply(answer.status_code, dict(answer.headers), answer.read())
             except httpx.RequestError as error:
                 heard = Lost(error, time.monotonic() - began)
-            pause_s = stream.pause_s(heard)  # raises what it is no use repeating
-            time.sleep(pause_s)
+            if not stream.ended:
+                time.sleep(stream.pause_s(heard))  # raises what it is no use repeating
+        yield from last
