@@ -102,6 +102,41 @@ def test_a_task_that_newer_ones_push_to_the_next_page_comes_once(kind: type) -> 
     assert [one.task_id for one in found] == ids
 
 
+def listed(entries: list[dict[str, Any]], request: httpx.Request, bound: int | None = None) -> httpx.Response:
+    """A page of a list as the API answers it, with no more than `bound` entries to be had."""
+    params = request.url.params
+    number, size = int(params.get("page", 1)), int(params.get("size", 1000))
+    if bound is not None and (number - 1) * size >= bound:
+        return httpx.Response(400, json={"code": 400, "message": "page 超出范围", "data": None})
+    answer = ok(entries[(number - 1) * size : number * size])
+    shown = len(entries) if bound is None else bound
+    rels = ["first", *(["next"] if number * size < shown else [])]
+    answer.headers["Link"] = ", ".join(f'</api/v2/x?page={number + 1}>; rel="{rel}"' for rel in rels)
+    return answer
+
+
+@BOTH
+def test_tasks_end_with_the_last_page_that_the_api_shows(kind: type) -> None:
+    rows = [{**TASK, "taskId": f"t{n}"} for n in range(350)]
+    found = everything(lambda asked: listed(rows, asked, bound=300), lambda client: client.tasks(app="a"), kind)
+    assert [one.task_id for one in found] == [one["taskId"] for one in rows[:300]]
+
+
+@BOTH
+def test_all_nodes_are_listed(kind: type) -> None:
+    rows = [{"gpuId": f"g{n}", "status": "ACTIVE"} for n in range(1200)]
+
+    def use(client: Any) -> Any:
+        async def nodes() -> AsyncIterator[Any]:
+            for one in await client.nodes():
+                yield one
+
+        return client.nodes() if kind is Client else nodes()
+
+    found = everything(lambda asked: listed(rows, asked), use, kind)
+    assert [one.gpu_id for one in found] == [one["gpuId"] for one in rows]
+
+
 def test_what_creates_has_a_key_of_its_own_or_the_callers() -> None:
     keys: list[str] = []
 
