@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -64,15 +63,12 @@ def test_shows_one(serve: Serve, capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out) == TASK
 
 
-def test_a_reader_that_goes_away_is_no_error(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve({"GET /tasks": [(200, [TASK])]})
-
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-        def fileno(self) -> int:
-            return os.open(os.devnull, os.O_WRONLY)
-
-    monkeypatch.setattr(sys, "stdout", Gone())
-    assert main(["tasks", "--json"]) == 141
+@pytest.mark.parametrize("command", ["tasks --json", "tasks", "tasks task_1", "nodes"])
+def test_a_reader_that_goes_away_is_no_error(serve: Serve, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    node = {"gpuId": "gpu_001", "status": "ACTIVE"}
+    serve(WATCHED | {"GET /tasks": [(200, [TASK])], "GET /tasks/task_1": [(200, TASK)], "GET /gpus": [(200, [node])]})
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(command.split()) == 141
