@@ -32,7 +32,7 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,9})\s*(?:$|[,;])", re.IGNOREC
 
 STATUS_OF: dict[type[NodeError], int] = {
     BadAssignment: HTTPStatus.BAD_REQUEST,
-    UnservedType: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnservedType: HTTPStatus.SERVICE_UNAVAILABLE,  # a 422 would say that the input can never work, anywhere
     NoFreeSlot: HTTPStatus.CONFLICT,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
 }
