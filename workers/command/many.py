@@ -90,7 +90,7 @@ def _cancelled_among(server: Server, kind: str, choice: Mapping[str, Any]) -> st
         return ""
     fitting = {name: value for name, value in chosen.items() if name != "all"} | {"endReason": "CANCELLED"}
     found = newest(server, fitting, 1)
-    return f", {found.count} of which were cancelled (--end-reason FAILED leaves them out)" if found.total else ""
+    return f", {found.in_all} of which were cancelled (--end-reason FAILED leaves them out)" if found.total else ""
 
 
 DONE_TO = {"cancel": "cancelled", "retry": "retried"}

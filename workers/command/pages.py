@@ -19,8 +19,8 @@ class Found(NamedTuple):
     is_exact: bool
 
     @property
-    def count(self) -> str:
-        """The number in words."""
+    def in_all(self) -> str:
+        """The total, or that there are more, in words."""
         return str(self.total) if self.is_exact else f"more than {self.total}"
 
 

@@ -42,7 +42,7 @@ def _list(server: Server, args: Namespace) -> int:
     if not found.is_exact and args.most > found.total:
         say(f"only the newest {found.total} tasks that match can be listed: --before leads to older ones")
     elif not args.json and (len(found.rows) < found.total or not found.rows):
-        say(f"{len(found.rows)} of {found.count} tasks" if found.rows else "no task")
+        say(f"{len(found.rows)} of {found.in_all} tasks" if found.rows else "no task")
     return exits.DONE
 
 
