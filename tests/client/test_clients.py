@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -99,6 +102,41 @@ def test_a_task_that_newer_ones_push_to_the_next_page_comes_once(kind: type) -> 
     assert [one.task_id for one in found] == ids
 
 
+def listed(entries: list[dict[str, Any]], request: httpx.Request, bound: int | None = None) -> httpx.Response:
+    """A page of a list as the API answers it, with no more than `bound` entries to be had."""
+    params = request.url.params
+    number, size = int(params.get("page", 1)), int(params.get("size", 1000))
+    if bound is not None and (number - 1) * size >= bound:
+        return httpx.Response(400, json={"code": 400, "message": "page 超出范围", "data": None})
+    answer = ok(entries[(number - 1) * size : number * size])
+    shown = len(entries) if bound is None else bound
+    rels = ["first", *(["next"] if number * size < shown else [])]
+    answer.headers["Link"] = ", ".join(f'</api/v2/x?page={number + 1}>; rel="{rel}"' for rel in rels)
+    return answer
+
+
+@BOTH
+def test_tasks_end_with_the_last_page_that_the_api_shows(kind: type) -> None:
+    rows = [{**TASK, "taskId": f"t{n}"} for n in range(350)]
+    found = everything(lambda asked: listed(rows, asked, bound=300), lambda client: client.tasks(app="a"), kind)
+    assert [one.task_id for one in found] == [one["taskId"] for one in rows[:300]]
+
+
+@BOTH
+def test_all_nodes_are_listed(kind: type) -> None:
+    rows = [{"gpuId": f"g{n}", "status": "ACTIVE"} for n in range(1200)]
+
+    def use(client: Any) -> Any:
+        async def nodes() -> AsyncIterator[Any]:
+            for one in await client.nodes():
+                yield one
+
+        return client.nodes() if kind is Client else nodes()
+
+    found = everything(lambda asked: listed(rows, asked), use, kind)
+    assert [one.gpu_id for one in found] == [one["gpuId"] for one in rows]
+
+
 def test_what_creates_has_a_key_of_its_own_or_the_callers() -> None:
     keys: list[str] = []
 
@@ -151,3 +189,80 @@ def test_a_stream_that_breaks_resumes(kind: type, monkeypatch: pytest.MonkeyPatc
     found = everything(api, lambda client: client.watch("t1"), kind)
     assert [one.kind for one in found] == ["snapshot", "end"]
     assert asked == [None, None, None, "e3"]
+
+
+class Watched(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A stream that has ended as a message, though not as a connection."""
+
+    is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for kind in ("snapshot", "end"):
+            yield f"event: {kind}\ndata: {json.dumps(TASK)}\n\n".encode()
+        raise AssertionError("nothing is read after the end")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self:
+            yield chunk
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@BOTH
+def test_the_end_of_a_task_comes_without_a_connection(kind: type) -> None:
+    stream = Watched()
+
+    def use(client: Any) -> Any:
+        if kind is Client:
+            return ((one.kind, stream.is_closed) for one in client.watch("t1"))
+        return ((one.kind, stream.is_closed) async for one in client.watch("t1"))
+
+    answer = httpx.Response(200, stream=stream, headers={"Content-Type": "text/event-stream"})
+    assert everything(lambda _: answer, use, kind) == [("snapshot", False), ("end", True)]
+
+
+@contextmanager
+def meeting(callers: int) -> Iterator[str]:
+    """An API that answers once as many calls wait. Yields its address."""
+    result = json.dumps({"data": {"taskId": "t1", "status": "COMPLETED", "result": {}}}).encode()
+    loop = asyncio.new_event_loop()
+    here = asyncio.Barrier(callers)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await here.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(result), result))
+        await writer.drain()
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0, backlog=callers))
+    serving = Thread(target=loop.run_forever, daemon=True)
+    serving.start()
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        serving.join()
+        server.close()
+        loop.close()
+
+
+@BOTH
+def test_any_number_of_callers_wait_at_once(kind: type) -> None:
+    callers = 120  # httpx opens 100 connections by itself
+
+    async def wait(url: str) -> list[Any]:
+        async with AsyncClient(url, "key") as client:
+            return await asyncio.gather(*(client.result("t1", timeout=5) for _ in range(callers)))
+
+    with meeting(callers) as url:
+        if kind is AsyncClient:
+            found = asyncio.run(wait(url))
+        else:
+            with Client(url, "key") as client, ThreadPoolExecutor(callers) as threads:
+                found = list(threads.map(lambda _: client.result("t1", timeout=5), range(callers)))
+    assert found == [{}] * callers

@@ -89,8 +89,8 @@ def _cancelled_among(server: Server, kind: str, choice: Mapping[str, Any]) -> st
     if kind != "retry" or "endReason" in chosen or chosen.get("status") == "TIMEOUT" or not chosen:
         return ""
     fitting = {name: value for name, value in chosen.items() if name != "all"} | {"endReason": "CANCELLED"}
-    _, cancelled = newest(server, fitting, 1)
-    return f", {cancelled} of which were cancelled (--end-reason FAILED leaves them out)" if cancelled else ""
+    found = newest(server, fitting, 1)
+    return f", {found.in_all} of which were cancelled (--end-reason FAILED leaves them out)" if found.total else ""
 
 
 DONE_TO = {"cancel": "cancelled", "retry": "retried"}

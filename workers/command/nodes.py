@@ -22,7 +22,7 @@ def configure(parser: ArgumentParser) -> None:
 @with_server
 def run(server: Server, args: Namespace) -> int:
     """0, or as `exits` says."""
-    rows, total = pages.read(server, "/gpus", {}, MOST, "gpuId")
+    rows, total, _ = pages.read(server, "/gpus", {}, MOST, "gpuId")
     if args.json:
         write_json(rows)
     elif rows:

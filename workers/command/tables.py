@@ -28,10 +28,17 @@ UNBOUNDED = 100_000
 """Columns of what is no terminal: nothing is cut there."""
 
 
+class _Output(Console):
+    """Standard output. A pipe that is closed raises BrokenPipeError, as it does elsewhere, and does not exit."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output. It has colours on a terminal only, unless NO_COLOR is set."""
     width = None if sys.stdout.isatty() else UNBOUNDED
-    return Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=width is not None)
+    return _Output(highlight=False, markup=False, emoji=False, width=width, soft_wrap=width is not None)
 
 
 LEAST = 4

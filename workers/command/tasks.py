@@ -11,6 +11,7 @@ from workers.arguments import count
 from workers.command import exits, pages
 from workers.command.filters import add_filters, filter_of
 from workers.command.output import say, write_json
+from workers.command.pages import Found
 from workers.command.running import add_json, with_server
 
 if TYPE_CHECKING:
@@ -31,20 +32,21 @@ def run(server: Server, args: Namespace) -> int:
 
 
 def _list(server: Server, args: Namespace) -> int:
-    rows, total = newest(server, filter_of(args), args.most)
+    found = newest(server, filter_of(args), args.most)
     if args.json:
-        write_json(rows)
-        return exits.DONE
-    from workers.command import tables
+        write_json(found.rows)
+    elif found.rows:
+        from workers.command import tables
 
-    if rows:
-        tables.console().print(tables.tasks(rows))
-    if len(rows) < total or not rows:
-        say(f"{len(rows)} of {total} tasks" if rows else "no task")
+        tables.console().print(tables.tasks(found.rows))
+    if not found.is_exact and args.most > found.total:
+        say(f"only the newest {found.total} tasks that match can be listed: --before leads to older ones")
+    elif not args.json and (len(found.rows) < found.total or not found.rows):
+        say(f"{len(found.rows)} of {found.in_all} tasks" if found.rows else "no task")
     return exits.DONE
 
 
-def newest(server: Server, chosen: Mapping[str, Any], most: int) -> tuple[list[dict[str, Any]], int]:
+def newest(server: Server, chosen: Mapping[str, Any], most: int) -> Found:
     """The newest tasks that fit, and how many there are in all."""
     return pages.read(server, "/tasks", chosen, most, "taskId")
 

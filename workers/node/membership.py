@@ -65,6 +65,7 @@ class Membership:
         self._orchestrator = orchestrator
         self._registration = registration
         self._gpu_id = registration.options.gpu_id
+        self.has_joined = False  # once: the orchestrator knows this run's dispatch secret
         self._name: str | None = None  # of the registration, for the beats
 
     async def join(self) -> None:
@@ -77,6 +78,7 @@ class Membership:
                 log.warning("cannot register yet: %s", error or repr(error))
                 asked_for = retry_after(error.response) if isinstance(error, httpx.HTTPStatusError) else 0.0
             else:
+                self.has_joined = True
                 log.info("registered as %s", self._gpu_id)
                 return
             await asyncio.sleep(asked_for + delay)

@@ -58,7 +58,7 @@ class Node:
             self._orchestrator,
             Room(options.state_dir),
         )
-        self._server = NodeServer(create_app(self._executions, secret))
+        self._server = NodeServer(create_app(self._executions, secret, lambda: self._membership.has_joined))
         self._serving: asyncio.Task[None] | None = None
         self._stop, self._abort = asyncio.Event(), asyncio.Event()
 

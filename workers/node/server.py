@@ -8,7 +8,7 @@ import hmac
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import uvicorn
@@ -32,14 +32,14 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,9})\s*(?:$|[,;])", re.IGNOREC
 
 STATUS_OF: dict[type[NodeError], int] = {
     BadAssignment: HTTPStatus.BAD_REQUEST,
-    UnservedType: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnservedType: HTTPStatus.SERVICE_UNAVAILABLE,  # a 422 would say that the input can never work, anywhere
     NoFreeSlot: HTTPStatus.CONFLICT,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
-def create_app(executions: Executions, secret: str) -> Starlette:
-    """The routes; all but the health check need the dispatch secret."""
+def create_app(executions: Executions, secret: str, is_registered: Callable[[], bool]) -> Starlette:
+    """The routes; all but the health check need the dispatch secret. `is_registered`: the orchestrator knows it."""
     routes = Routes(executions)
     return Starlette(
         routes=[
@@ -48,7 +48,7 @@ def create_app(executions: Executions, secret: str) -> Starlette:
             Route("/predictions/{id}/cancel", routes.cancel, methods=["POST"]),
             Route("/health-check", routes.health, methods=["GET"]),
         ],
-        middleware=[Middleware(DispatchSecret, secret=secret)],
+        middleware=[Middleware(DispatchSecret, secret=secret, is_registered=is_registered)],
         exception_handlers={HTTPException: _http_error, NodeError: _node_error},
     )
 
@@ -56,11 +56,13 @@ def create_app(executions: Executions, secret: str) -> Starlette:
 class DispatchSecret:
     """401 for whoever does not show the secret that this node registered.
 
+    Before the registration the orchestrator knows an earlier run's secret at most, so a PUT is answered 503, not ready.
     The health check is open: by the protocol it answers 200 always. Callers without the secret see only its status.
     """
 
-    def __init__(self, app: ASGIApp, secret: str) -> None:
+    def __init__(self, app: ASGIApp, secret: str, is_registered: Callable[[], bool]) -> None:
         self._app = app
+        self._is_registered = is_registered
         self._expected = f"Bearer {secret}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,10 +71,13 @@ class DispatchSecret:
         if scope["type"] != "http" or scope["path"] == "/health-check" or shown:
             await self._app(scope, receive, send)
             return
-        refusal = JSONResponse(
-            {"detail": "the dispatch secret is missing or wrong"}, 401, {"WWW-Authenticate": "Bearer"}
-        )
-        await refusal(scope, receive, send)
+        await self._refusal(scope["method"])(scope, receive, send)
+
+    def _refusal(self, method: str) -> Response:
+        if method == "PUT" and not self._is_registered():
+            return JSONResponse({"detail": "the node is not registered yet"}, 503)
+        detail = {"detail": "the dispatch secret is missing or wrong"}
+        return JSONResponse(detail, 401, {"WWW-Authenticate": "Bearer"})
 
     def _shown(self, scope: Scope) -> bool:
         shown = [value for name, value in scope["headers"] if name == b"authorization"]

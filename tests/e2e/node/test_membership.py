@@ -215,6 +215,31 @@ async def test_a_node_that_waits_to_be_registered_can_be_stopped(
     assert (process.returncode, output) == (0, b"")
 
 
+async def test_a_secret_of_before_the_restart_is_refused_as_not_ready_until_it_registers(
+    orchestrator: FakeOrchestrator, tmp_path: Path
+) -> None:
+    orchestrator.script("register", *[503] * 100)
+    process = await spawn(tmp_path, arguments(orchestrator.url, "gpu_1", *work(DOUBLE)))
+    try:
+        await orchestrator.until(lambda: bool(orchestrator.of("register")))
+        body = orchestrator.of("register")[0].body
+        known, before = ({"Authorization": f"Bearer {secret}"} for secret in (body["dispatchSecret"], "of-before"))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{body['port']}", trust_env=False) as http:
+            for headers in (before, {}):
+                put = await http.put("/predictions/t-1", json={}, headers=headers)
+                assert (put.status_code, put.json()) == (503, {"detail": "the node is not registered yet"})
+                assert (await http.get("/predictions/t-1", headers=headers)).status_code == 401
+                assert (await http.post("/predictions/t-1/cancel", headers=headers)).status_code == 401
+            assert (await http.get("/predictions/t-1", headers=known)).status_code == 404
+            orchestrator.scripted.clear()
+            assert process.stdout
+            assert (await asyncio.wait_for(process.stdout.readline(), DEADLINE)).startswith(b"node ready")
+            assert (await http.put("/predictions/t-1", json={}, headers=before)).status_code == 401
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), DEADLINE)
+
+
 @pytest.mark.parametrize("variable", ["ORCHESTRATOR_NODE_CA_FILE", "SSL_CERT_FILE"])
 async def test_it_trusts_a_private_authority_that_it_is_given(tmp_path: Path, variable: str) -> None:
     authority = trustme.CA()

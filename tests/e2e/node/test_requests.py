@@ -71,7 +71,6 @@ async def test_bad_requests(shared: Agent) -> None:
         answer = await shared.http.put("/predictions/bad-1", content=content)
         assert answer.status_code == 400
         assert set(answer.json()) == {"detail"}
-    assert (await shared.put("bad", 99, {})).status_code == 422
     assert (await shared.http.get("/predictions/bad-1")).status_code == 404
     assert (await shared.http.post("/predictions/bad-1")).status_code == 405
     for secret in ("", "Bearer", f"Bearer {shared.secret}x", KEY, f"Basic {shared.secret}"):
@@ -79,3 +78,9 @@ async def test_bad_requests(shared: Agent) -> None:
             answer = await shared.http.request(method, path, headers={"Authorization": secret})
             assert answer.status_code == 401
     assert (await shared.http.get("/health-check", headers={"Authorization": ""})).status_code == 200
+
+
+async def test_a_type_that_is_not_served_is_no_fault_of_the_input(shared: Agent) -> None:
+    answer = await shared.put("unserved", 99, {})
+    assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (503, "taskType")
+    assert (await shared.http.get("/predictions/unserved-1")).status_code == 404

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -35,6 +34,27 @@ def test_turns_pages(serve: Serve, capsys: Captured) -> None:
     assert len(api.calls) == 3
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ends_with_the_last_page_that_the_api_shows(serve: Serve, capsys: Captured, *, as_json: bool) -> None:
+    rows = [TASK | {"taskId": f"task_{number}"} for number in range(300)]
+    links = ['</x>; rel="first", </x>; rel="next"'] * 2 + ['</x>; rel="first", </x>; rel="prev"']
+    inexact = {"X-Total-Count": "300", "X-Total-Count-Exact": "false"}
+    shown = [(200, rows[100 * at : 100 * at + 100], {**inexact, "Link": link}) for at, link in enumerate(links)]
+    api = serve({"GET /tasks": [*shown, (400, "page 超出范围")]})
+    assert main(["tasks", "-n", "20000", "--app", "x", *(["--json"] if as_json else [])]) == 0
+    found = capsys.readouterr()
+    assert found.err == "only the newest 300 tasks that match can be listed: --before leads to older ones\n"
+    assert found.out.count('"task_' if as_json else "task_") == 300
+    assert len(api.calls) == 3
+
+
+def test_a_total_that_was_not_counted_is_a_bound(serve: Serve, capsys: Captured) -> None:
+    inexact = {"X-Total-Count": "10000", "X-Total-Count-Exact": "false", "Link": '</x>; rel="next"'}
+    serve({"GET /tasks": [(200, [TASK], inexact)]})
+    assert main(["tasks", "-n", "1", "--app", "x"]) == 0
+    assert capsys.readouterr().err == "1 of more than 10000 tasks\n"
+
+
 def test_shows_one(serve: Serve, capsys: Captured) -> None:
     serve(WATCHED | {"GET /tasks/task_1": [(200, TASK)]})
     assert main(["tasks", "task_1"]) == 0
@@ -43,15 +63,12 @@ def test_shows_one(serve: Serve, capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out) == TASK
 
 
-def test_a_reader_that_goes_away_is_no_error(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve({"GET /tasks": [(200, [TASK])]})
-
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-        def fileno(self) -> int:
-            return os.open(os.devnull, os.O_WRONLY)
-
-    monkeypatch.setattr(sys, "stdout", Gone())
-    assert main(["tasks", "--json"]) == 141
+@pytest.mark.parametrize("command", ["tasks --json", "tasks", "tasks task_1", "nodes"])
+def test_a_reader_that_goes_away_is_no_error(serve: Serve, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    node = {"gpuId": "gpu_001", "status": "ACTIVE"}
+    serve(WATCHED | {"GET /tasks": [(200, [TASK])], "GET /tasks/task_1": [(200, TASK)], "GET /gpus": [(200, [node])]})
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(command.split()) == 141

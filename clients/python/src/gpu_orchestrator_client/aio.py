@@ -93,17 +93,16 @@ class AsyncClient:
     async def tasks(self, **filters: Any) -> AsyncIterator[Task]:
         """The tasks that match, newest first; `filters` as the API spells them: `status`, `taskType`, `groupId` …
 
-        It reads page after page. With some filters the API shows the newest 10,000; `createdBefore` leads to older.
+        It reads page after page. With some filters it ends after the newest 10,000; `createdBefore` leads to older.
         """
-        number, seen = 1, set[str]()
-        while page := await self._run(core.tasks(number, filters)):
+        number, is_end, seen = 0, False, set[str]()
+        while not is_end:
+            number += 1
+            page, is_end = await self._run(core.tasks(number, filters))
             for one in page:
                 if one.task_id not in seen:  # newer tasks push those of a page to the next one
                     yield one
             seen.update(one.task_id for one in page)
-            if len(page) < core.PAGE:
-                return
-            number += 1
 
     async def progress(self, task_id: str) -> Progress:
         """How far a task is, or why it waits."""
@@ -208,6 +207,7 @@ class AsyncClient:
         return Reply(answer.status_code, dict(answer.headers), answer.content, time.monotonic() - began)
 
     async def _stream(self, stream: Stream[T]) -> AsyncIterator[T]:
+        last: list[T] = []  # is yielded without a connection: the caller may take its time
         while not stream.ended:
             heard: Heard = None
             began = time.monotonic()
@@ -217,12 +217,17 @@ class AsyncClient:
                         stream.opened(Reply(200, dict(answer.headers), b""))
                         async for chunk in answer.aiter_bytes():
                             for one in stream.feed(chunk):
-                                yield one
+                                if stream.ended:
+                                    last.append(one)
+                                else:
+                                    yield one
                             if stream.ended:
-                                return
+                                break
                     else:
                         heard = Reply(answer.status_code, dict(answer.headers), await answer.aread())
             except httpx.RequestError as error:
                 heard = Lost(error, time.monotonic() - began)
-            pause_s = stream.pause_s(heard)  # raises what it is no use repeating
-            await asyncio.sleep(pause_s)
+            if not stream.ended:
+                await asyncio.sleep(stream.pause_s(heard))  # raises what it is no use repeating
+        for one in last:
+            yield one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -68,6 +69,14 @@ def _moment(date: str) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo else None
+
+
+def is_last(entries: int, size: int, headers: Mapping[str, str]) -> bool:
+    """Whether a page of a list is the last one that can be read: by its `Link`, or without that if it is not full."""
+    link = headers.get("link")
+    if not entries or link is None:
+        return entries < size
+    return 'rel="next"' not in link
 
 
 def error_of(heard: Reply | Lost) -> OrchestratorError:

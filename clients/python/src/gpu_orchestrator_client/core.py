@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from gpu_orchestrator_client.answers import get, parsed
 from gpu_orchestrator_client.calls import (
@@ -14,6 +14,7 @@ from gpu_orchestrator_client.calls import (
     REPEAT_FOR_S,
     call,
     error_of,
+    is_last,
     may_repeat,
     pause_after,
 )
@@ -32,6 +33,7 @@ from gpu_orchestrator_client.naming import new_key as new_key
 from gpu_orchestrator_client.naming import path as path
 from gpu_orchestrator_client.new_task import Body, batches, unix_ms
 
+M = TypeVar("M")
 WAIT_S = 30
 """The longest time that one call waits for a task's end."""
 GRACE_S = 5.0
@@ -163,9 +165,9 @@ def task(task_id: str) -> Steps[Task]:
     return get(path("tasks", task_id), Task)
 
 
-def tasks(page: int, filters: Mapping[str, Any]) -> Steps[list[Task]]:
-    """A page of tasks, newest first; the last one has fewer than PAGE."""
-    return get("/tasks", list[Task], page=page, size=PAGE, **filters)
+def tasks(page: int, filters: Mapping[str, Any]) -> Steps[tuple[list[Task], bool]]:
+    """A page of tasks, newest first, and whether it is the last one that the API shows."""
+    return _page("/tasks", list[Task], page, filters)
 
 
 def progress(task_id: str) -> Steps[Progress]:
@@ -225,7 +227,24 @@ def group(group_id: str) -> Steps[Group]:
 
 
 def nodes() -> Steps[list[Node]]:
-    return get("/gpus", list[Node])
+    """All nodes, page after page."""
+    found: dict[str, Node] = {}
+    number, is_end = 0, False
+    while not is_end:
+        number += 1
+        page, is_end = yield from _page("/gpus", list[Node], number)
+        for one in page:
+            found.setdefault(one.gpu_id, one)  # new nodes push those of a page to the next one
+    return list(found.values())
+
+
+def _page(
+    path: str, kind: type[list[M]], number: int, filters: Mapping[str, Any] | None = None
+) -> Steps[tuple[list[M], bool]]:
+    """A page of a list, and whether it is the last one that the API shows."""
+    reply = yield from call(Send("GET", path, given(page=number, size=PAGE, **(filters or {}))))
+    entries = parsed(reply, kind)
+    return entries, is_last(len(entries), PAGE, reply.headers)
 
 
 def drain(gpu_id: str, reason: str, deadline: datetime | int | None) -> Steps[None]:

@@ -36,21 +36,25 @@ class Options:
         )
 
     def http(self) -> dict[str, Any]:
-        """The arguments of an httpx client. What goes to this machine goes to no proxy, which would read the key."""
+        """The arguments of an httpx client. What goes to this machine goes to no proxy, which would read the key.
+
+        Connections have no limit: calls and streams that wait for the end of a task would use it up.
+        """
         return {
             "base_url": f"{self.url}{BASE}",
             "headers": {"Authorization": f"Bearer {self.key}"},
             "trust_env": not is_local(self.url),
+            "limits": httpx.Limits(max_connections=None),
         }
 
     def request(self, send: Send) -> dict[str, Any]:
-        """The arguments of a request. It waits for a free connection as long as it takes."""
+        """The arguments of a request."""
         return {
             "method": send.method,
             "url": send.path,
             "params": dict(send.params),
             "headers": dict(send.headers),
-            "timeout": httpx.Timeout(send.timeout_s, connect=CONNECT_S, pool=None),
+            "timeout": httpx.Timeout(send.timeout_s, connect=CONNECT_S),
             **({} if send.json is None else {"json": send.json}),
         }
 
