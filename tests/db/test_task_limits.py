@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -161,6 +162,13 @@ async def test_a_past_deadline_is_refused_unless_the_same_request_came_before(li
     assert await life.scalar("SELECT count(*) FROM tasks") == 0
     await rows.task(life.connection, "earlier", lineage="k", idempotency_key="key", request_hash="key", deadline=now)
     assert (await create(life, new("t", "key", deadline=now))).row.task_id == "earlier"
+
+
+async def test_a_retry_drops_a_deadline_that_passes_before_it_is_created(life: Life) -> None:
+    now = await life.scalar("SELECT clock_timestamp()")
+    await create(life, new("t", deadline=now, expires_at=now + timedelta(hours=1), retry_of="earlier"))
+    task = await life.task("t")
+    assert (task.deadline, task.expires_at) == (None, now + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(("max_wait_s", "retry_after_s"), [(0, 60), (1, 60)])
