@@ -165,6 +165,7 @@ class OperationSteps:
         original = await self._run(lambda c: queries.original(c, turn.task_id))
         if original is None or not _may_retry(operation, original):
             raise NotInThisState
+        retry_task.check(original)
         task = retry_task.again(turn.task_id, original, operation.by, f"{operation.operation_id}\n{turn.task_id}")
         room = await self._room(task, original)
         created = await self._run(lambda c: process_operation.retry(c, operation, turn, task, room))
@@ -187,10 +188,9 @@ class OperationSteps:
 
 
 def _may_retry(operation: Operation, original: Original) -> bool:
-    """Whether the caller could retry just this one."""
+    """Whether the caller's key allows it."""
     limits = operation.by.limits
-    granted = limits.priority(original.priority, original.priority) is not None and limits.allow_app(original.app)
-    return granted and original.status in retry_task.RETRIED and not original.purged
+    return limits.priority(original.priority, original.priority) is not None and limits.allow_app(original.app)
 
 
 def _parts(items: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -188,7 +188,8 @@ async def recover(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[
     responses=says("GPU已停止接收新任务"),
     description="不再向该节点派发新任务，正在执行的任务继续执行；到达 `deadline` 时仍在执行的任务被交回，"
     "不消耗重试次数。重启、重新注册和注销均不改变此状态，只有 undrain 使其结束。"
-    "重复调用以最后一次的 `reason` 和 `deadline` 为准。",
+    "重复调用以最后一次的 `reason` 和 `deadline` 为准；但节点自身的密钥不改变他人发起的 drain 的 `reason`，"
+    "`deadline` 取两者中较早的。",
     dependencies=[HoldsGpu],
 )
 async def drain(

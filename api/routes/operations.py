@@ -22,6 +22,7 @@ from infra.db.ops.callers import Caller
 from infra.db.tasks import operations
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.filters import TaskFilter
+from infra.db.tasks.operations import Operation
 from infra.db.transactions import begin_operation
 from infra.db.transactions.begin_operation import MOST_RUNNING
 from infra.temporal.access import TemporalAway
@@ -107,11 +108,29 @@ async def _answer(
     reason: str | None,
     idempotency_key: str | None,
 ) -> dict[str, Any]:
-    chosen = await _chosen(context, caller, body)
     if body.dry_run:
+        chosen = await _chosen(context, caller, body)
         matched = await context.database.run(lambda c: begin_operation.count(c, kind, chosen))
         return ok({"matched": matched})
-    operation = await context.database.run(
+    operation = await _operation(context, caller, kind, body, reason, idempotency_key)
+    if operation.state == State.RUNNING:
+        background.add_task(_start, context, operation.operation_id)
+    return ok(BulkAnswer(operationId=operation.operation_id, matched=operation.matched))
+
+
+async def _operation(
+    context: Context, caller: Caller, kind: Kind, body: Bulk, reason: str | None, idempotency_key: str | None
+) -> Operation:
+    """A new operation, or the earlier one of the same request: its tasks may be forgotten by now."""
+    request_hash = _hash(kind, body)
+    if idempotency_key is not None:
+        seen = await context.database.single(
+            lambda c: begin_operation.earlier(c, caller, idempotency_key, request_hash)
+        )
+        if seen is not None:
+            return seen
+    chosen = await _chosen(context, caller, body)
+    return await context.database.run(
         lambda c: begin_operation.begin(
             c,
             caller,
@@ -120,12 +139,9 @@ async def _answer(
             chosen,
             reason=reason,
             idempotency_key=idempotency_key,
-            request_hash=_hash(kind, body),
+            request_hash=request_hash,
         )
     )
-    if operation.state == State.RUNNING:
-        background.add_task(_start, context, operation.operation_id)
-    return ok(BulkAnswer(operationId=operation.operation_id, matched=operation.matched))
 
 
 async def _chosen(context: Context, caller: Caller, body: Bulk) -> TaskFilter:

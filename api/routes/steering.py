@@ -15,10 +15,11 @@ from api.schemas.create_task import TaskCreated
 from api.schemas.params import IdempotencyKey, TaskId
 from api.schemas.steering import CancelTask, ChangeTask
 from infra.db.tasks import queries as task_queries
+from infra.db.tasks import repetitions
 from infra.db.transactions import cancel_task as cancels
 from infra.db.transactions import change_priority
 from infra.db.transactions.change_priority import Share
-from infra.db.transactions.retry_task import RETRIED, again, key_among
+from infra.db.transactions.retry_task import again, check, key_among
 from workflows.domain import shares
 from workflows.domain.errors import NotInThisState
 from workflows.domain.priority import queue_class
@@ -98,11 +99,12 @@ async def retry_task(
     original = await access.read_task(context, caller, task_id, task_queries.original)
     create_task.check_app(caller, original.app)
     create_task.priority_for(caller, original.priority)
-    if original.status not in RETRIED:
-        raise NotInThisState(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
-    if original.purged:
-        raise NotInThisState("任务的 payload 已超过保留期，不再保存")
     task = again(task_id, original, caller, key_among(original, caller, idempotency_key))
+    try:
+        check(original)
+    except NotInThisState:  # but a repetition is answered as before
+        if not await context.database.single(lambda c: repetitions.is_known(c, task.lineage, task.idempotency_key)):
+            raise
     return await create_task.create(
         context, caller, task, apps=original.granted_apps, max_waiting=context.settings.max_waiting
     )

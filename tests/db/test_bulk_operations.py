@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
+from fastapi import BackgroundTasks
 from temporalio.testing import ActivityEnvironment
 
 from activities.operations import OperationSteps
+from api.routes import operations as routes
+from api.schemas.operations import BulkCancel
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks.filters import TaskFilter
@@ -18,13 +21,14 @@ from infra.db.tasks.operations import Operation
 from infra.db.transactions import begin_operation, retry_task
 from infra.db.transactions.begin_operation import MOST_RUNNING
 from infra.settings import Settings
+from tests.conftest import eventually
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from tests.db.rows import CREATOR, NOW
 from tests.db.sessions import Sessions
 from workers.leader import operations as leader
-from workflows.domain.errors import TooManyOperations
+from workflows.domain.errors import IdempotencyConflict, TooManyOperations
 from workflows.domain.operation import Kind, State
 from workflows.messages import OperationInput, OperationProgress
 
@@ -110,6 +114,57 @@ async def test_a_caller_has_few_operations_at_once(empty: None, database: Databa
     assert await begin(database, Kind.CANCEL, "op_again", key="first") == first
     await page(database, "op_first")
     assert (await begin(database, Kind.CANCEL, "op_next")).state == State.DONE
+
+
+@pytest.fixture
+async def nearly_full(empty: None, database: Database) -> None:
+    """A task to cancel, and one operation fewer than a caller may have at once."""
+    await add(database, {"waiting_since": NOW})
+    for number in range(MOST_RUNNING - 1):
+        await begin(database, Kind.CANCEL, f"op_{number}")
+
+
+async def test_of_two_equal_requests_at_once_both_have_the_last_place(
+    nearly_full: None, database: Database, engine: Sessions
+) -> None:
+    async with engine.connect() as one, engine.connect(autocommit=True) as third:
+        first = await begin(Life(one), Kind.CANCEL, "op_first", key="key")
+        second = asyncio.create_task(begin(database, Kind.CANCEL, "op_second", key="key"))
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7111 AND NOT granted)"
+        await eventually(lambda: third.one(bool, waits))
+        await one.commit()
+        assert await second == first
+
+
+async def test_a_request_that_is_committed_while_the_operations_are_counted_is_seen(
+    nearly_full: None, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = begin_operation.operations.running
+
+    async def after_another(connection: Any, lineage: str) -> int:
+        monkeypatch.undo()
+        await begin(database, Kind.CANCEL, "op_first", key="key")
+        return await count(connection, lineage)
+
+    monkeypatch.setattr(begin_operation.operations, "running", after_another)
+    assert (await begin(database, Kind.CANCEL, "op_second", key="key")).operation_id == "op_first"
+
+
+async def test_a_repetition_is_answered_as_before_when_its_tasks_are_forgotten(empty: None, database: Database) -> None:
+    async def ask(*task_ids: str) -> Any:
+        context: Any = MagicMock(database=database)
+        body = BulkCancel.model_validate({"ids": list(task_ids)})
+        answer = await routes.cancel_tasks(
+            MagicMock(state=object()), context, CREATOR, BackgroundTasks(), body, idempotency_key="key"
+        )
+        return answer["data"]
+
+    await add(database, {"waiting_since": NOW})
+    first = await ask("t0")
+    await database.run(lambda c: c.execute("DELETE FROM tasks"))
+    assert await ask("t0") == first
+    with pytest.raises(IdempotencyConflict):
+        await ask("t0", "t1")
 
 
 KEY = "INSERT INTO api_keys (key_id, key_hash, role, owner, lineage) VALUES (%(key)s, %(key)s, 'admin', 'test', 'k')"

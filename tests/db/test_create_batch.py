@@ -14,7 +14,7 @@ import pytest
 
 from infra.db.ops import counters
 from infra.db.session import Database
-from infra.db.slots import capacity
+from infra.db.slots import capacity, free_nodes
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks import new_task
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds
@@ -25,6 +25,7 @@ from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Sessions
 from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting, WaitTooLong
+from workflows.domain.queue_policy import QueuePolicy
 
 MIXED = [(task_type, app, vip) for task_type in (1, 2, 7) for app in ("a", "b", "heavy") for vip in (False, True)]
 WEIGHTS = {"heavy": 3.0}
@@ -225,6 +226,39 @@ async def test_two_batches_at_once_do_not_count_the_same_slots(engine: Sessions)
             await second
         await other.rollback()
         await third.execute(rows.EMPTY)
+
+
+async def test_a_slot_that_is_taken_while_the_rows_are_written_is_free_no_more(
+    engine: Sessions, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single creation waits for a batch only once the batch takes the locks of its types."""
+    take_locks = create_batch.locks.types
+
+    async def after_another(connection: Any, task_types: list[int]) -> None:
+        async with engine.begin() as other:
+            await Life(other).create("single", claims_slot=True)
+        await take_locks(connection, task_types)
+
+    async with engine.begin() as session:
+        await session.execute(rows.EMPTY)
+        await Life(session).node("n", [1], slots=3)
+    monkeypatch.setattr(create_batch.locks, "types", after_another)
+    bounds = [NO_BOUNDS, TimeBounds(max_wait_s=0), TimeBounds(max_wait_s=0)]
+    with pytest.raises(WaitTooLong, match=r"tasks\[2\]\.maxWait"):
+        await database.run(partial(batch, tasks=[new(f"t{n}") for n in range(3)], bounds=bounds))
+    async with engine.begin() as session:
+        await session.execute(rows.EMPTY)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_slot_of_a_vip_node_is_free_for_vip_tasks(life: Life, strict: bool) -> None:
+    life.connection.policy = QueuePolicy(vip_nodes_strict=strict)
+    await life.node("vip", [1], slots=3, serves="VIP")
+    await life.node("other", [2], slots=3)
+    await life.create("first", priority=2, claims_slot=True)
+    free = await free_nodes.slots(life.connection, {(1, True), (1, False), (2, False), (3, True)})
+    assert free == {(1, True): 2, (1, False): 0, (2, False): 3, (3, True): 0}
+    await batch(life.connection, [new("t", vip=True)], [TimeBounds(max_wait_s=0)])
 
 
 async def test_relative_limits_begin_with_the_batch(life: Life) -> None:

@@ -11,15 +11,21 @@ import pytest
 from infra.db.nodes import drains
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.drains import Drain
+from infra.db.ops.callers import Caller
 from infra.db.session import Database
-from infra.db.transactions import claim_slot, collect_attempt, node_state, release_attempt
+from infra.db.transactions import change_node, claim_slot, collect_attempt, node_state, release_attempt
 from tests.db import rows
 from tests.db.life import Life
 from workflows.domain.attempt import Outcome
+from workflows.domain.command import Command
 from workflows.domain.errors import GpuNotFound
+from workflows.domain.role import Role
 from workflows.domain.task import TaskStatus
 
 FAN = Drain("ops", "fan")
+HOUR = timedelta(hours=1)
+OPERATOR = Caller("key_o", Role.OPERATOR, "ops", "key_o")
+NODE_KEY = Caller("key_n", Role.NODE, "node", "key_n")
 NODE = node_queries.Registration("n", "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 4, {}, None, None)
 
 
@@ -108,6 +114,39 @@ async def test_a_drain_tells_its_beginning_and_its_last_reason(life: Life) -> No
     ended = await node_queries.get(life.connection, "n")
     assert ended is not None
     assert (ended.draining, ended.drain) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("before_h", "said_h", "after_h"), [(1, None, 1), (1, 2, 1), (2, 1, 1), (None, 1, 1), (None, None, None)]
+)
+async def test_a_node_only_brings_the_deadline_of_an_operator_s_drain_forward(
+    life: Life, before_h: int | None, said_h: int | None, after_h: int | None
+) -> None:
+    begin = datetime.now(UTC).replace(microsecond=0)
+
+    async def says(by: Caller, reason: str, hours: int | None) -> Any:
+        ms = None if hours is None else round((begin + timedelta(hours=hours)).timestamp() * 1000)
+        told = await change_node.carry_out(life.connection, by, Command.DRAIN, "n", reason, ms)
+        found = await node_queries.get(life.connection, "n")
+        assert found is not None
+        assert found.drain is not None
+        ends = found.drain.deadline
+        return found.drain.by, found.drain.reason, None if ends is None else (ends - begin) / HOUR, bool(told)
+
+    await life.node("n", [1])
+    assert await says(OPERATOR, "fan", before_h) == ("ops", "fan", before_h, True)
+    assert await says(NODE_KEY, "mine", said_h) == ("ops", "fan", after_h, after_h != before_h)
+    assert await says(OPERATOR, "disk", None) == ("ops", "disk", None, True)
+
+
+async def test_a_node_changes_its_own_drain_as_it_likes(life: Life) -> None:
+    await life.node("n", [1])
+    for reason, deadline in (("first", datetime.now(UTC) + HOUR), ("second", None)):
+        assert await node_state.drain(life.connection, "n", Drain("node", reason, deadline, by_node=True))
+        found = await node_queries.get(life.connection, "n")
+        assert found is not None
+        assert found.drain is not None
+        assert (found.drain.by, found.drain.reason, found.drain.deadline) == ("node", reason, deadline)
 
 
 async def test_an_unknown_node_neither_drains_nor_ends_that(life: Life) -> None:

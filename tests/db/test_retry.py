@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
+import pytest
+
+from api.routes import steering
+from infra.db.session import Database
+from infra.db.slots.forecast import Forecast
 from infra.db.tasks import queries
+from infra.settings import Settings
 from tests.db import rows
 from tests.db.life import Life
-from tests.db.rows import Sql
+from tests.db.rows import CREATOR, NOW, Sql
+from workflows.domain.errors import NotInThisState
 
 LATER = Sql("clock_timestamp() + interval '1 h'")
 EARLIER = Sql("clock_timestamp() - interval '1 h'")
@@ -36,3 +46,46 @@ async def test_an_app_counts_if_the_key_of_the_task_was_granted_it(life: Life) -
         found = await queries.original(life.connection, f"of {lineage}")
         assert found is not None
         assert found.app_granted is granted
+
+
+@pytest.fixture
+async def ended(database: Database) -> AsyncIterator[None]:
+    """A failed task with a webhook, and nothing else."""
+
+    async def empty(connection: Any) -> None:
+        await connection.execute(rows.EMPTY)
+        await connection.execute("DELETE FROM webhooks")
+
+    async def add(connection: Any) -> None:
+        await empty(connection)
+        await connection.execute(
+            "INSERT INTO webhooks (webhook_id, owner, lineage, sees_all, events) VALUES ('w', 'u', 'k', false, '{}')"
+        )
+        webhook = {"webhook": "https://a.example/", "webhook_id": "w"}
+        await rows.task(connection, "t", status="FAILED", completed_at=NOW, **webhook)
+
+    await database.run(add)
+    yield
+    await database.run(empty)
+
+
+@pytest.mark.parametrize(
+    "later",
+    ["UPDATE tasks SET payload = '', purged_at = clock_timestamp()", "UPDATE webhooks SET state = 'DISABLED'"],
+    ids=["purged", "no secret"],
+)
+async def test_a_repetition_is_answered_as_before_when_the_task_can_be_retried_no_more(
+    ended: None, database: Database, later: str
+) -> None:
+    forecast, temporal = Forecast(database), MagicMock(away=False)
+    context: Any = AsyncMock(database=database, forecast=forecast, temporal=temporal, settings=Settings())
+
+    async def retry(key: str | None) -> Any:
+        return (await steering.retry_task(context, CREATOR, "t", key))["data"]
+
+    first = await retry("key")
+    await database.run(lambda c: c.execute(later))
+    assert (await retry("key")).task_id == first.task_id
+    for other in ("another", None):
+        with pytest.raises(NotInThisState):
+            await retry(other)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from infra.db.attempts.dispatch_request import read_request
 from infra.db.connection import only
+from infra.db.nodes.queries import hold
 from infra.db.slots import assign, capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.outlook import Outlook
@@ -18,6 +20,7 @@ from infra.db.transactions.claim_slot import PastLimit
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.rows import NOW, Sql
+from tests.db.sessions import Sessions
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import DeadlinePassed, WaitTooLong
 from workflows.domain.limits import MAX_WAIT_S
@@ -161,6 +164,13 @@ async def test_a_past_deadline_is_refused_unless_the_same_request_came_before(li
     assert (await create(life, new("t", "key", deadline=now))).row.task_id == "earlier"
 
 
+async def test_a_retry_drops_a_deadline_that_passes_before_it_is_created(life: Life) -> None:
+    now = await life.scalar("SELECT clock_timestamp()")
+    await create(life, new("t", deadline=now, expires_at=now + timedelta(hours=1), retry_of="earlier"))
+    task = await life.task("t")
+    assert (task.deadline, task.expires_at) == (None, now + timedelta(hours=1))
+
+
 @pytest.mark.parametrize(("max_wait_s", "retry_after_s"), [(0, 60), (1, 60)])
 async def test_an_unknown_wait_is_too_long(life: Life, max_wait_s: int, retry_after_s: int) -> None:
     await rows.task(life.connection, "earlier", lineage="k", idempotency_key="key", request_hash="key")
@@ -202,6 +212,20 @@ async def test_where_the_free_slot_falls_to_a_better_task_it_is_refused(life: Li
     await rows.node(life.connection, "n", task_types=[1])
     with pytest.raises(WaitTooLong):
         await create(life, new("t"), bounds=TimeBounds(max_wait_s=0))
+
+
+async def test_a_slot_of_a_node_that_somebody_else_holds_is_not_free_at_once(engine: Sessions) -> None:
+    """The search passes over the node, and does not know whether the slot is still free."""
+    async with engine.connect() as holder, engine.connect() as other, engine.connect(autocommit=True) as third:
+        await Life(third).node("n", [1])
+        await hold(holder, "n")
+        with pytest.raises(WaitTooLong):
+            await create(Life(other), new("at once"), bounds=TimeBounds(max_wait_s=0))
+        await other.rollback()
+        created = await create(Life(other), new("soon"), bounds=TimeBounds(max_wait_s=1))
+        assert (created.grant, created.waits, created.row.estimated_wait_s) == (None, False, 0)
+        await other.rollback()
+        await third.execute(rows.EMPTY)
 
 
 async def test_without_an_engine_no_slot_is_free_at_once(life: Life) -> None:

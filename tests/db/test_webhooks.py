@@ -194,8 +194,8 @@ async def test_a_disabled_secret_is_known_and_a_new_one_enables_it(database: Dat
     assert await database.run(lambda c: change_webhook.set_secret_of_tasks(c, BY, new)) == "tasks"
 
     async def task(c: Any) -> None:
-        await rows.task(c, "t")
-        await c.execute("UPDATE tasks SET webhook = 'https://a.example/', webhook_id = 'tasks'")
+        ended = {"status": "FAILED", "completed_at": rows.NOW}
+        await rows.task(c, "t", webhook="https://a.example/", webhook_id="tasks", **ended)
 
     await database.run(task)
 
@@ -205,10 +205,11 @@ async def test_a_disabled_secret_is_known_and_a_new_one_enables_it(database: Dat
         assert signer is not None
         assert original is not None
         if original.webhook_state == "ACTIVE":
+            retry_task.check(original)
             assert retry_task.again("t", original, BY, None).webhook_id == "tasks"
         else:
             with pytest.raises(NotInThisState, match="webhook"):
-                retry_task.again("t", original, BY, None)
+                retry_task.check(original)
         return (signer.state, signer.disabled_because), original.webhook_state
 
     assert await states() == (("ACTIVE", None), "ACTIVE")

@@ -12,13 +12,19 @@ from datetime import datetime
 from infra.db.connection import Connection
 from infra.db.locks import Release
 
+# A node joins the drain of somebody else: it may only bring its deadline forward.
+_JOINS = "%(by_node)s AND drained_at IS NOT NULL AND drained_by IS DISTINCT FROM %(by)s"
+_DEADLINE = "CAST(%(deadline)s AS timestamptz)"
 # A repeated drain keeps its beginning: nothing has been claimed since.
-_DRAIN = """
-    UPDATE gpus SET drained_at = COALESCE(drained_at, clock_timestamp()), drained_by = %(by)s,
-           drain_reason = %(reason)s, drain_deadline = %(deadline)s
+_DRAIN = f"""
+    UPDATE gpus SET drained_at = COALESCE(drained_at, clock_timestamp()),
+           drained_by = CASE WHEN {_JOINS} THEN drained_by ELSE %(by)s END,
+           drain_reason = CASE WHEN {_JOINS} THEN drain_reason ELSE %(reason)s END,
+           drain_deadline = CASE WHEN {_JOINS} THEN LEAST(drain_deadline, {_DEADLINE}) ELSE {_DEADLINE} END
      WHERE gpu_id = %(gpu_id)s
-       AND (drained_at IS NULL OR drain_reason <> %(reason)s
-            OR drain_deadline IS DISTINCT FROM CAST(%(deadline)s AS timestamptz))
+       AND CASE WHEN {_JOINS} THEN {_DEADLINE} < COALESCE(drain_deadline, 'infinity')
+                ELSE drained_at IS NULL OR drain_reason <> %(reason)s
+                     OR drain_deadline IS DISTINCT FROM {_DEADLINE} END
  RETURNING epoch
 """
 _UNDRAIN = """
@@ -35,15 +41,19 @@ _OVERDUE = """
 
 @dataclass(frozen=True)
 class Drain:
-    """A request to drain a node. At the deadline, if there is one, attempts that still run are handed back."""
+    """A request to drain a node. At the deadline, if there is one, attempts that still run are handed back.
+
+    `by_node`: a node's own key asks for it.
+    """
 
     by: str
     reason: str
     deadline: datetime | None = None
+    by_node: bool = False
 
 
 async def drain(connection: Connection, gpu_id: str, how: Drain) -> int | None:
-    """Drain a node; of a draining one replace reason and deadline.
+    """Drain a node; of a draining one replace reason and deadline, or bring the deadline forward (`_JOINS`).
 
     Returns the node's epoch, or None if nothing has changed.
     """

@@ -40,9 +40,10 @@ async def begin(
 
     Raises IdempotencyConflict if the key was used with another request, and TooManyOperations.
     """
-    if idempotency_key is not None and (seen := await operations.seen(connection, by.lineage, idempotency_key)):
-        return _same(seen, request_hash)
-    await _check_bound(connection, by.lineage)  # before the tasks are counted, which may take long
+    running = await operations.running(connection, by.lineage)
+    if seen := await earlier(connection, by, idempotency_key, request_hash):  # it may be one of those that run
+        return seen
+    _check_bound(running)  # before the tasks are counted, which may take long
     moment = await operations.now(connection)
     matched = await operations.matched(connection, kind, chosen, moment)
     operation = Operation(
@@ -64,30 +65,41 @@ async def begin(
     )
     if matched:
         await locks.bulk_operations(connection, by.lineage)
-        await _check_bound(connection, by.lineage)
+        if seen := await earlier(connection, by, idempotency_key, request_hash):
+            return seen
+        _check_bound(await operations.running(connection, by.lineage))
     if not await operations.add(connection, operation):
-        return await _earlier(connection, operation)
+        return await _conflicting(connection, by, operation)
     await audit.record(connection, by, _ACTIONS[kind], operation_id, _detail(operation))
     return operation
 
 
-async def _check_bound(connection: Connection, lineage: str) -> None:
-    if await operations.running(connection, lineage) >= MOST_RUNNING:
-        raise TooManyOperations
+async def earlier(
+    connection: Connection, by: Caller, idempotency_key: str | None, request_hash: str
+) -> Operation | None:
+    """The operation that the caller's request began before, or None.
 
-
-async def _earlier(connection: Connection, operation: Operation) -> Operation:
-    assert operation.idempotency_key is not None  # nothing else conflicts
-    seen = await operations.seen(connection, operation.lineage, operation.idempotency_key)
-    if seen is None:
-        raise IdempotencyConflict
-    return _same(seen, operation.request_hash)
-
-
-def _same(seen: Operation, request_hash: str) -> Operation:
-    if seen.request_hash != request_hash:
+    Raises IdempotencyConflict if the key was used with another request.
+    """
+    if idempotency_key is None:
+        return None
+    seen = await operations.seen(connection, by.lineage, idempotency_key)
+    if seen is not None and seen.request_hash != request_hash:
         raise IdempotencyConflict
     return seen
+
+
+async def _conflicting(connection: Connection, by: Caller, operation: Operation) -> Operation:
+    """The earlier operation for which this one was not written: nothing else conflicts."""
+    seen = await earlier(connection, by, operation.idempotency_key, operation.request_hash)
+    if seen is None:
+        raise IdempotencyConflict
+    return seen
+
+
+def _check_bound(running: int) -> None:
+    if running >= MOST_RUNNING:
+        raise TooManyOperations
 
 
 def _detail(operation: Operation) -> str:

@@ -12,6 +12,7 @@ from infra.db.ops.audit import Action, By
 from infra.db.ops.callers import Caller
 from infra.db.transactions import node_state
 from workflows.domain.command import Command
+from workflows.domain.role import Role
 from workflows.notifications import Notifications
 
 Transition = Callable[[Connection, str, Drain], Awaitable[Notifications]]
@@ -29,7 +30,8 @@ async def carry_out(
 ) -> Notifications:
     """Make the command's transition, and record it. Raises GpuNotFound."""
     action, transition = COMMANDS[command]
-    notifications = await transition(connection, gpu_id, Drain(by.owner, reason, clock.moment(deadline_ms)))
+    said = Drain(by.owner, reason, clock.moment(deadline_ms), by_node=by.role == Role.NODE)
+    notifications = await transition(connection, gpu_id, said)
     await audit.record(connection, by, action, gpu_id, reason, changed=bool(notifications))
     return notifications
 

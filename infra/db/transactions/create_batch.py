@@ -20,7 +20,7 @@ from infra.db.ops import audit, counters
 from infra.db.ops.audit import Action
 from infra.db.ops.callers import Caller
 from infra.db.queue.joining import Fronts, Joins, Pools, Queues
-from infra.db.slots import capacity
+from infra.db.slots import capacity, free_nodes
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.wait_estimate import estimated_ahead, expected_wait_s, stored_wait
 from infra.db.tasks import outbox, repetitions, timeline
@@ -153,6 +153,7 @@ async def create(
     await _record(connection, by, tasks, display_ids)
     await locks.types(connection, pools.types)
     await _move_on(connection, tasks, joining, queues)
+    await _check_free(connection, entries, ahead, waits)
     rows = zip(tasks, waits, strict=True)
     return CreatedBatch([StoredTask(one.task_id, display_ids[one.task_id], "QUEUED", wait) for one, wait in rows], True)
 
@@ -175,6 +176,24 @@ async def _up_to_date(connection: Connection, entries: Sequence[Entry]) -> list[
             entry = replace(entry, capacity=now[key])
         found.append(entry)
     return found
+
+
+async def _check_free(
+    connection: Connection, entries: Sequence[Entry], before: Sequence[tuple[int, bool]], waits: Sequence[int]
+) -> None:
+    """Check, under the locks of the types, that each task with `maxWait` 0 still has a free slot.
+
+    `before`: see `Fronts.join`. Raises WaitTooLong.
+    """
+    asked = {
+        index: (entry.task.task_type, connection.policy.on_vip_nodes(vip=entry.task.queue_class > 0))
+        for index, entry in enumerate(entries)
+        if entry.bounds.max_wait_s == 0
+    }
+    free = await free_nodes.slots(connection, set(asked.values())) if asked else {}
+    for index, key in asked.items():
+        if before[index][0] >= free[key]:
+            raise WaitTooLong(waits[index], where(index))
 
 
 async def _write(connection: Connection, pieces: Sequence[str], values: Mapping[str, object]) -> dict[str, int]:

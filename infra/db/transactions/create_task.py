@@ -18,7 +18,7 @@ from infra.db.slots.wait_estimate import stored_wait
 from infra.db.tasks import limits, outbox, repetitions, timeline
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, StoredTask, TimeBounds
 from workflows.domain import shares
-from workflows.domain.errors import TooManyWaiting
+from workflows.domain.errors import DeadlinePassed, TooManyWaiting
 from workflows.messages import Grant
 from workflows.notifications import Granted
 
@@ -75,8 +75,7 @@ async def create(
     vip = task.queue_class > 0
     flow = shares.named(task.flow, task.app)
     await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
-    expires_at = await limits.expiry(connection, bounds.expires_in_ms, task.deadline)
-    task = replace(task, expires_at=expires_at or task.expires_at)
+    task = await _limited(connection, task, bounds)
     if bounds.max_wait_s is not None:
         outlook = await outlook.now(connection, task.task_type, vip=vip)
     seeker = Seeker(task.task_id, task.task_type, vip, failed_on=[], barred_on=[])
@@ -92,11 +91,24 @@ async def create(
     found = Found() if free else Found(NoSlot())
     if free and claims_slot:
         found = await search.find(connection, seeker)
-    waits = isinstance(found.result, NoSlot)
-    if waits or not claims_slot:  # else it has a slot, or it is not known yet
-        bounds.check_wait(wait_s)
     grant = found.result if isinstance(found.result, Grant) else None
-    return Created(row, True, waits, grant, found.others)
+    if grant is None:
+        bounds.check_wait(wait_s)
+    return Created(row, True, isinstance(found.result, NoSlot), grant, found.others)
+
+
+async def _limited(connection: Connection, task: NewTask, bounds: TimeBounds) -> NewTask:
+    """The task with its expiry; a retry without a deadline that has passed since its original was read.
+
+    Raises DeadlinePassed.
+    """
+    try:
+        expires_at = await limits.expiry(connection, bounds.expires_in_ms, task.deadline)
+    except DeadlinePassed:
+        if task.retry_of is None:
+            raise
+        return await _limited(connection, replace(task, deadline=None), bounds)
+    return replace(task, expires_at=expires_at or task.expires_at)
 
 
 def _entry(by: Caller, task: NewTask) -> dict[str, object]:

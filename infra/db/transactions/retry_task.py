@@ -18,10 +18,18 @@ _FORGOTTEN = "任务的 webhook 密钥已删除，无法重试"
 RETRIED = (TaskStatus.FAILED, TaskStatus.TIMEOUT)
 
 
-def again(task_id: str, original: Original, by: Caller, idempotency_key: str | None) -> NewTask:
-    """The new task. `idempotency_key` is one of the task's lineage (`key_among`). Raises NotInThisState."""
+def check(original: Original) -> None:
+    """Check that the task can be retried. Raises NotInThisState."""
+    if original.status not in RETRIED:
+        raise NotInThisState(f"任务为 {original.status}，仅可重试 FAILED 或 TIMEOUT 的任务")
+    if original.purged:
+        raise NotInThisState("任务的 payload 已超过保留期，不再保存")
     if original.webhook is not None and original.webhook_state != "ACTIVE":
         raise NotInThisState(_OF_SECRET.get(original.webhook_state or "", _FORGOTTEN))
+
+
+def again(task_id: str, original: Original, by: Caller, idempotency_key: str | None) -> NewTask:
+    """The new task. `idempotency_key` is one of the task's lineage (`key_among`)."""
     taken_over = {one.name: getattr(original, one.name) for one in fields(TaskRequest)}
     return NewTask(
         **taken_over,
