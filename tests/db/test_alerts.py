@@ -11,13 +11,15 @@ from infra.db.connection import Connection
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.drains import Drain
 from infra.db.ops import alerts
-from infra.db.ops.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert
+from infra.db.ops.alerts import AGAIN_S, UNSERVED_NAMED, NewAlert, Unserved
+from infra.db.queue import aging
 from infra.db.repair import drift
 from infra.db.session import Database
 from infra.db.transactions import node_state
 from tests.db.life import Life
 from tests.db.sessions import Session
 from workflows.domain.alert import AlertLevel
+from workflows.domain.queue_policy import QueuePolicy
 
 EVENT = NewAlert("cause", "t", "m", AlertLevel.WARNING, "s")
 STATE = NewAlert("state", "t", "m", AlertLevel.WARNING, "s", lasts=True)
@@ -146,7 +148,7 @@ async def test_any_number_of_types_that_nobody_serves_makes_few_alerts(life: Lif
         " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
     )
     waiting = [pair for pair in await drift.unserved(life.connection) if pair[1].startswith("t")]
-    assert waiting == [(kind, f"t{kind}", False) for kind in range(2, UNSERVED_NAMED + 4)]  # the oldest first
+    assert waiting == [Unserved(kind, f"t{kind}") for kind in range(2, UNSERVED_NAMED + 4)]  # the oldest first
     raised = alerts.unserved(waiting)
     assert len({one.cause for one in raised}) == UNSERVED_NAMED + 1
     assert raised[0].message == "没有已注册的GPU节点支持任务类型 2，任务 t2 正在等待"
@@ -163,7 +165,7 @@ async def test_a_type_that_a_node_had_goes_before_those_that_were_made_up(life: 
         "INSERT INTO counters (counter, key, n) SELECT DISTINCT 'tasks', task_type || ' QUEUED', 1 FROM tasks"
         " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
     )
-    assert (await drift.unserved(life.connection))[0] == (UNSERVED_NAMED + 9, f"t{UNSERVED_NAMED + 9}", False)
+    assert (await drift.unserved(life.connection))[0] == Unserved(UNSERVED_NAMED + 9, f"t{UNSERVED_NAMED + 9}")
 
 
 async def test_a_type_that_only_draining_nodes_serve_is_unserved(life: Life) -> None:
@@ -178,6 +180,28 @@ async def test_a_type_that_only_draining_nodes_serve_is_unserved(life: Life) -> 
     assert await drift.unserved(life.connection) == []
     await node_state.drain(life.connection, "m", Drain("ops", "fan"))
     (found,) = await drift.unserved(life.connection)
-    assert found == (1, "t1", True)
+    assert found == Unserved(1, "t1", drained=True)
     (raised,) = alerts.unserved([found])
     assert raised.message == "支持任务类型 1 的GPU节点均已停止接收新任务，任务 t1 正在等待"
+
+
+async def test_a_normal_task_is_unserved_where_only_vip_nodes_run_its_type_and_that_is_strict(life: Life) -> None:
+    await life.node("vip", [1], serves="VIP")
+    await life.create("normal")
+    await life.create("urgent", priority=2)
+    await life.do(
+        "INSERT INTO counters (counter, key, n) VALUES ('tasks', '1 QUEUED', 2)"
+        " ON CONFLICT (counter, key) DO UPDATE SET n = excluded.n"
+    )
+    assert await drift.unserved(life.connection) == []
+    life.connection.policy = QueuePolicy(vip_nodes_strict=True)
+    found = await drift.unserved(life.connection)
+    assert found == [Unserved(1, "normal", vip_only=True)]
+    (raised,) = alerts.unserved(found)
+    assert raised.message == "支持任务类型 1 的可用GPU节点只接收VIP任务，任务 normal 正在等待"
+    await aging.promote(life.connection, -1, limit=10)  # it waits in the class of VIP tasks, and is none
+    assert await drift.unserved(life.connection) == found
+    await node_state.drain(life.connection, "vip", Drain("ops", "fan"))
+    assert [one.task_type for one in await drift.unserved(life.connection)] == [1]
+    await life.node("both", [1])
+    assert await drift.unserved(life.connection) == []

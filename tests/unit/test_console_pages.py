@@ -380,7 +380,7 @@ def test_every_kind_of_alert_has_its_words() -> None:
         "offline:g",
         "rest:failures:g",
         "unhealthy",
-        *(one.cause for one in stored.unserved([(1, "t", True)])),
+        *(one.cause for one in stored.unserved([stored.Unserved(1, "t", drained=True)])),
     ]
     causes += [stored.stuck(["w"], []).cause, stored.miscounted(["x"]).cause, stored.fleet_silent(["g"], 2).cause]
     causes += [stored.disk_nearly_full("h", "/", 1, 2).cause, stored.undelivered("u", "d").cause]
@@ -400,7 +400,7 @@ def test_an_alert_in_english_says_names_and_numbers_alone() -> None:
     assert said(stored.disk_nearly_full("h", "/data", 1 << 20, 9 << 20)) == "h · /data · 1 MiB"
     assert said(stored.miscounted(["tasks 2 QUEUED: +1"])) == "tasks 2 QUEUED: +1"
     assert said(stored.undelivered("NOTIFY URL 2 (json://…)", "d")) == "NOTIFY URL 2 (json://…)"
-    assert [said(one) for one in stored.unserved([(7, "t", False)])] == [""]
+    assert [said(one) for one in stored.unserved([stored.Unserved(7, "t")])] == [""]
     assert [alert_words.type_of(f"unserved:{name}") for name in ("7", "others")] == ["7", None]
     assert alert_words.detail_of("rest:refused:g", "GPU节点 g 连续失败：out of memory", "en") == "out of memory"
     assert alert_words.detail_of("rest:refused:g", "GPU节点 g 连续失败", "en") == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection, columns
@@ -89,20 +90,33 @@ UNSERVED_NAMED = 20
 """The number of unserved types with an alert of their own. A caller may invent any number of types."""
 
 
-def unserved(waiting: Sequence[tuple[int, str, bool]]) -> list[NewAlert]:
-    """Alerts for types that no registered node supports, or only draining ones: (type, first waiting task, drained).
+class Unserved(NamedTuple):
+    """A type that no node serves, and the first task that waits. `drained`: the nodes that would take it drain;
+    `vip_only`: there are nodes of the type that take only VIP tasks."""
+
+    task_type: int
+    task_id: str
+    drained: bool = False
+    vip_only: bool = False
+
+
+def unserved(waiting: Sequence[Unserved]) -> list[NewAlert]:
+    """Alerts for types that no node serves.
 
     One for each of the first UNSERVED_NAMED; the others share one.
     """
-    named = [_unserved(str(kind), _of_type(kind, first, drained)) for kind, first, drained in waiting[:UNSERVED_NAMED]]
+    named = [_unserved(str(one.task_type), _of_type(one)) for one in waiting[:UNSERVED_NAMED]]
     others = len(waiting) - len(named)
     return [*named, _unserved("others", f"另有 {others} 个任务类型没有已注册的GPU节点支持")] if others else named
 
 
-def _of_type(kind: int, first: str, drained: bool) -> str:
-    if drained:
-        return f"支持任务类型 {kind} 的GPU节点均已停止接收新任务，任务 {first} 正在等待"
-    return f"没有已注册的GPU节点支持任务类型 {kind}，任务 {first} 正在等待"
+def _of_type(found: Unserved) -> str:
+    kind, waits = found.task_type, f"任务 {found.task_id} 正在等待"
+    if found.vip_only:
+        return f"支持任务类型 {kind} 的可用GPU节点只接收VIP任务，{waits}"
+    if found.drained:
+        return f"支持任务类型 {kind} 的GPU节点均已停止接收新任务，{waits}"
+    return f"没有已注册的GPU节点支持任务类型 {kind}，{waits}"
 
 
 def _unserved(which: str, message: str) -> NewAlert:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops import monitor_reports
+from infra.db.ops.alerts import Unserved
 from infra.db.queue import order
 from infra.db.slots import eligibility
 
@@ -124,19 +125,28 @@ _UNATTENDED = f"""
 _REGISTERED = (
     f"SELECT gpu_id, epoch FROM gpus WHERE gone_at IS NULL AND {clock.long_ago('registered_at', clock.seconds('age'))}"
 )
+# The tasks of a type and class differ in nothing that decides which nodes take them, but those that aging has promoted:
+# they join their new class near its head.
+_FIRST = eligibility.Task.of_row("first")
 _UNSERVED = f"""
-    SELECT types.task_type, first.task_id,
-           EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND {eligibility.runs("g", "types.task_type")}) AS drained
-      FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
-             WHERE counter = 'tasks' AND key LIKE '%% QUEUED' AND n > 0) types
-     CROSS JOIN LATERAL (
-           SELECT t.task_id, t.created_at FROM tasks t
-            WHERE t.task_type = types.task_type AND t.waiting_since IS NOT NULL
-            ORDER BY {order.in_order("t")} LIMIT 1) first
-     WHERE NOT EXISTS (SELECT FROM gpus g WHERE {eligibility.may_work("g")}
-                          AND {eligibility.runs("g", "types.task_type")})
-     ORDER BY EXISTS (SELECT FROM gpus g WHERE {eligibility.runs("g", "types.task_type")}) DESC, first.created_at,
-              types.task_type
+    SELECT task_type, task_id, drained, vip_only
+      FROM (SELECT DISTINCT ON (first.task_type) first.task_type, first.task_id, first.created_at,
+                   EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND {eligibility.takes("g", _FIRST)}) AS drained,
+                   EXISTS (SELECT FROM gpus g WHERE {eligibility.may_work("g")}
+                              AND {eligibility.runs("g", _FIRST.task_type)}) AS vip_only,
+                   EXISTS (SELECT FROM gpus g WHERE {eligibility.runs("g", _FIRST.task_type)}) AS known
+              FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
+                     WHERE counter = 'tasks' AND key LIKE '%% QUEUED' AND n > 0) types
+             CROSS JOIN (VALUES (0), (1)) AS classes(queue_class)
+             CROSS JOIN LATERAL (
+                   SELECT t.* FROM tasks t
+                    WHERE t.task_type = types.task_type AND t.queue_class = classes.queue_class
+                      AND t.waiting_since IS NOT NULL
+                    ORDER BY {order.in_order("t")} LIMIT 1) first
+             WHERE NOT EXISTS (SELECT FROM gpus g WHERE {eligibility.may_work("g")}
+                                  AND {eligibility.takes("g", _FIRST)})
+             ORDER BY first.task_type, {order.in_order("first")}) unserved
+     ORDER BY known DESC, created_at, task_type
     """
 
 
@@ -215,14 +225,6 @@ class NodeEpoch(NamedTuple):
     epoch: int
 
 
-class Unserved(NamedTuple):
-    """A type without a node, and the first task that waits; `drained`: all nodes that support it drain."""
-
-    task_type: int
-    task_id: str
-    drained: bool
-
-
 async def set_right(connection: Connection) -> None:
     """Let open attempts that began while the clock was ahead begin now: otherwise their deadlines would never come."""
     await connection.execute(_SET_RIGHT)
@@ -289,9 +291,9 @@ async def registered(connection: Connection, age_s: float) -> list[NodeEpoch]:
 
 
 async def unserved(connection: Connection) -> list[Unserved]:
-    """Types with waiting tasks that no registered node supports, or only draining ones.
+    """Types with waiting tasks that no registered node takes, or only draining ones.
 
     Types that a node supported before it left come first, since a caller may invent any number of others; then the
     oldest.
     """
-    return await connection.all(Unserved, _UNSERVED)
+    return await connection.all(Unserved, _UNSERVED, {"strict": connection.policy.vip_nodes_strict})
