@@ -16,6 +16,7 @@ from api.routes import operations as routes
 from api.schemas.operations import BulkCancel
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
+from infra.db.tasks import operations
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.operations import Operation
 from infra.db.transactions import begin_operation, retry_task
@@ -139,14 +140,14 @@ async def test_of_two_equal_requests_at_once_both_have_the_last_place(
 async def test_a_request_that_is_committed_while_the_operations_are_counted_is_seen(
     nearly_full: None, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = begin_operation.operations.running
+    count = operations.running
 
     async def after_another(connection: Any, lineage: str) -> int:
         monkeypatch.undo()
         await begin(database, Kind.CANCEL, "op_first", key="key")
         return await count(connection, lineage)
 
-    monkeypatch.setattr(begin_operation.operations, "running", after_another)
+    monkeypatch.setattr(operations, "running", after_another)
     assert (await begin(database, Kind.CANCEL, "op_second", key="key")).operation_id == "op_first"
 
 

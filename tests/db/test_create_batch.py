@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from infra.db import locks
 from infra.db.ops import counters
 from infra.db.session import Database
 from infra.db.slots import capacity, free_nodes
@@ -232,7 +233,7 @@ async def test_a_slot_that_is_taken_while_the_rows_are_written_is_free_no_more(
     engine: Sessions, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A single creation waits for a batch only once the batch takes the locks of its types."""
-    take_locks = create_batch.locks.types
+    take_locks = locks.types
 
     async def after_another(connection: Any, task_types: list[int]) -> None:
         async with engine.begin() as other:
@@ -242,7 +243,7 @@ async def test_a_slot_that_is_taken_while_the_rows_are_written_is_free_no_more(
     async with engine.begin() as session:
         await session.execute(rows.EMPTY)
         await Life(session).node("n", [1], slots=3)
-    monkeypatch.setattr(create_batch.locks, "types", after_another)
+    monkeypatch.setattr(locks, "types", after_another)
     bounds = [NO_BOUNDS, TimeBounds(max_wait_s=0), TimeBounds(max_wait_s=0)]
     with pytest.raises(WaitTooLong, match=r"tasks\[2\]\.maxWait"):
         await database.run(partial(batch, tasks=[new(f"t{n}") for n in range(3)], bounds=bounds))
