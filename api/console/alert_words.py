@@ -20,7 +20,7 @@ KINDS: dict[str, Words] = {
     "fault": Words(N_("A node is faulty"), N_("Look at its attempts; recover it once it is well.")),
     "offline": Words(N_("A node is offline"), N_("Its tasks wait again. It comes back with its next beat.")),
     "rest": Words(N_("A node gets no work for a while"), N_("It failed several times in a row. Look at its attempts.")),
-    "unserved": Words(N_("A type of task has no node"), N_("Start a node that supports it, or undrain one.")),
+    "unserved": Words(N_("A type of task has no node"), N_("Start a node that takes such tasks, or undrain one.")),
     "stuck-workflows": Words(N_("Workflows cannot go on"), N_("Roll the workers back, or deploy a fixed version.")),
     "miscounted": Words(N_("Kept counts were corrected"), N_("Nothing to do; report it if it happens again.")),
     "disk": Words(

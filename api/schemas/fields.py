@@ -46,7 +46,7 @@ Moment = Annotated[Long, BeforeValidator(unix_ms)]
 UnixMs = Annotated[int, Field(ge=1, le=LAST_MS, json_schema_extra={"format": "int64"})]
 """A time, sent in Unix milliseconds."""
 RangeMs = Annotated[int, Field(ge=0, le=LAST_MS, json_schema_extra={"format": "int64"})]
-"""An end of a range of time, in Unix milliseconds: from 0 on, it is everything."""
+"""An end of a range of time, in Unix milliseconds; 0: from the beginning."""
 Deadline = Annotated[UnixMs, AfterValidator(_to_come)]
 """A time to come."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]

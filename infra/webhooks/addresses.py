@@ -33,7 +33,7 @@ class ReceiverAddresses:
         rules = (self._public, self._listed) if target.is_usual else (self._listed,)
         if any(_allows(rule, ip, target.port) for rule in rules):
             return
-        if target.scheme == "http" and _allows(self._public, ip, HTTPS_PORT):
+        if (target.scheme, target.port) == ("http", 80) and _allows(self._public, ip, HTTPS_PORT):
             raise HttpsRequired
         raise ForbiddenReceiver
 

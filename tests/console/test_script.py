@@ -217,6 +217,7 @@ async def test_the_actions_of_a_row_are_a_sheet_on_a_phone(server: Server) -> No
     await test.click()
     await expect(page.locator(".toast")).to_have_text("Done")
     await expect(test).to_be_hidden()
+    await expect(actions).to_be_focused()
     assert "/api/v2/x" in server.asked
 
 

@@ -152,7 +152,7 @@ async def test_any_number_of_types_that_nobody_serves_makes_few_alerts(life: Lif
     raised = alerts.unserved(waiting)
     assert len({one.cause for one in raised}) == UNSERVED_NAMED + 1
     assert raised[0].message == "没有已注册的GPU节点支持任务类型 2，任务 t2 正在等待"
-    assert raised[-1].message == "另有 2 个任务类型没有已注册的GPU节点支持"
+    assert raised[-1].message == "另有 2 个任务类型没有可接收其任务的GPU节点"
     assert len(alerts.unserved(waiting[:UNSERVED_NAMED])) == UNSERVED_NAMED
 
 
@@ -198,7 +198,7 @@ async def test_a_normal_task_is_unserved_where_only_vip_nodes_run_its_type_and_t
     found = await drift.unserved(life.connection)
     assert found == [Unserved(1, "normal", vip_only=True)]
     (raised,) = alerts.unserved(found)
-    assert raised.message == "支持任务类型 1 的可用GPU节点只接收VIP任务，任务 normal 正在等待"
+    assert raised.message == "支持任务类型 1 的GPU节点只接收VIP任务，任务 normal 正在等待"
     await aging.promote(life.connection, -1, limit=10)  # it waits in the class of VIP tasks, and is none
     assert await drift.unserved(life.connection) == found
     await node_state.drain(life.connection, "vip", Drain("ops", "fan"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -162,6 +162,18 @@ async def test_what_is_old_is_found_behind_what_is_younger(life: Life) -> None:
     assert {table: await count(life, table) for table in ("alerts", "audit_log", "deliveries")} == {
         "alerts": 8, "audit_log": 8, "deliveries": 8,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "index"), [
+    (forget._AUDIT, "ix_audit_log_at"),
+    (forget._ALERTS, "ix_alerts_raised_at"),
+    (forget._DELIVERIES, "ix_deliveries_created_at"),
+])  # fmt: skip
+async def test_what_is_old_is_read_from_an_index(life: Life, statement: str, index: str) -> None:
+    await life.do("SET LOCAL enable_seqscan = off")  # the tables are empty
+    limits = {"limit": datetime.now(UTC), "pending": datetime.now(UTC), "page": 50}
+    plan = "\n".join(await life.connection.all(str, f"EXPLAIN {statement}", limits))
+    assert index in plan
 
 
 async def gone(life: Life, gpu_id: str, *, days: float = 2) -> None:

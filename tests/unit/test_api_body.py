@@ -265,3 +265,9 @@ async def test_a_list_is_whole_unless_a_page_is_asked_for(client: httpx.AsyncCli
     assert (await client.get("/whole?size=44")).json()["data"] == [*range(44)]
     assert (await client.get("/whole?page=3")).json()["data"] == [*range(40, 45)]
     assert (await client.get("/whole?page=2147483647")).json()["data"] == []
+
+
+async def test_payload_arrives_as_it_was_sent(client: httpx.AsyncClient) -> None:
+    for text in ("a\x01b", "a\nb", "a\x7fb", "a\x85b"):
+        assert (await post(client, json.dumps(TASK | {"payload": text}))).json() == ok(text)
+    refused(await post(client, with_field("payload", '"' + "x" * 262_145 + '"')), 400, "payload 超过 256 KiB")

@@ -271,7 +271,7 @@ async def test_a_node_s_facts_come_before_its_slots() -> None:
         (
             10_001,
             200,
-            ["9,951 to 10,000 of more than 10,000", "the last page that can be opened", "Created: In the last 15"],
+            ["9,951 to 10,000 of more than 10,000", "the last page that can be opened", "In the last 15"],
         ),
         (
             10_000,

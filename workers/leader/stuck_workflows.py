@@ -30,7 +30,7 @@ from infra.temporal.task_workflows import task_workflow_id
 from workflows.messages import TaskInput
 
 EVERY_S, SHARE, MOST_S = 5.0, 300, 30.0
-"""Seconds between two searches, the same as a multiple of the time that one takes, and the most seconds. Temporal's
+"""The shortest pause, the pause as a multiple of the last search's duration, and the longest pause. Temporal's
 development server reads every open workflow: 36 ms of CPU where 100,000 tasks wait."""
 LIMIT = 500
 """The most stuck workflows that one search finds."""

@@ -194,13 +194,16 @@
     const field = /: ([\w.[\]]+)/.exec(message)?.[1];
     return field ? fill(words.invalid, { field }) : words.conflict;
   }
+  const dotsOf = (button) => button.closest(".sheet")?.previousElementSibling;  // the button that opens its sheet
   async function busy(button, work) {
     if (button.getAttribute("aria-busy") === "true") return;
-    button.setAttribute("aria-busy", "true");
-    try { await work(button); } finally { button.removeAttribute("aria-busy"); }
+    const both = [button, dotsOf(button)].filter(Boolean);
+    for (const one of both) one.setAttribute("aria-busy", "true");
+    try { await work(button); } finally { for (const one of both) one.removeAttribute("aria-busy"); }
   }
   function focusAgain(button, at) {  // `at`: the place of its row, where the next row is if it is gone
-    if (button.checkVisibility()) button.focus();
+    const shown = [button, dotsOf(button)].find((one) => one?.checkVisibility());
+    if (shown) shown.focus();
     else if (at >= 0 && rows().length) focusRow(at);
     else main.focus();
   }
@@ -430,7 +433,7 @@
     if (row) { row.tabIndex = -1; row.focus(); row.scrollIntoView({ block: "nearest" }); }
   }
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open], :popover-open")) return;
     if (event.target.matches("input:not([type=checkbox]), textarea, select")) { if (event.key === "Escape") event.target.blur(); return; }
     const key = event.key, follows = Date.now() - prefix < 1500;
     prefix = 0;

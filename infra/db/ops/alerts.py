@@ -107,13 +107,13 @@ def unserved(waiting: Sequence[Unserved]) -> list[NewAlert]:
     """
     named = [_unserved(str(one.task_type), _of_type(one)) for one in waiting[:UNSERVED_NAMED]]
     others = len(waiting) - len(named)
-    return [*named, _unserved("others", f"另有 {others} 个任务类型没有已注册的GPU节点支持")] if others else named
+    return [*named, _unserved("others", f"另有 {others} 个任务类型没有可接收其任务的GPU节点")] if others else named
 
 
 def _of_type(found: Unserved) -> str:
     kind, waits = found.task_type, f"任务 {found.task_id} 正在等待"
     if found.vip_only:
-        return f"支持任务类型 {kind} 的可用GPU节点只接收VIP任务，{waits}"
+        return f"支持任务类型 {kind} 的GPU节点只接收VIP任务，{waits}"
     if found.drained:
         return f"支持任务类型 {kind} 的GPU节点均已停止接收新任务，{waits}"
     return f"没有已注册的GPU节点支持任务类型 {kind}，{waits}"

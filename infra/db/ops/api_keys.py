@@ -181,7 +181,7 @@ async def revoke_before(
 async def rotate(connection: Connection, key_id: str, overlap_s: float, by: Actor) -> tuple[MadeKey, datetime]:
     """Make a successor with the same role, owner and options; the old key ends at most `overlap_s` seconds from now.
 
-    The successor lives as long as the old key was meant to. Raises KeyRefused.
+    The successor is valid for as long as the old key was when it was made. Raises KeyRefused.
     """
     lineage = (await _lock(connection, key_id)).lineage
     await connection.execute(_SET_RIGHT, {"lineage": lineage})

@@ -55,7 +55,7 @@ def rests(node: str) -> str:
 
 
 def state(node: str) -> str:
-    """Why the node gets nothing: faulty, offline, draining or resting; free if it gets work, and may be full."""
+    """The node's state: faulty, offline, draining, resting, or free (it gets work, but may be full)."""
     return f"""CASE WHEN {node}.status <> 'ACTIVE' THEN lower({node}.status) WHEN NOT ({may_work(node)}) THEN 'draining'
                 WHEN {rests(node)} THEN 'resting' ELSE 'free' END"""
 

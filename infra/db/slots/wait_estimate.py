@@ -17,7 +17,7 @@ def expected_wait_s(ahead: int, capacity: Capacity) -> int | None:
 
 
 def estimated_ahead(counted: int, unfinished: int, capacity: Capacity) -> int:
-    """The number of tasks before a place that has more than `counted`; `unfinished`: tasks of the type, with those that
+    """The number of tasks before a place that has at least `counted`; `unfinished`: tasks of the type, with those that
     run."""
     return max(counted, unfinished - len(capacity.remaining_s))
 

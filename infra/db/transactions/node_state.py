@@ -104,7 +104,8 @@ async def fault(connection: Connection, gpu_id: str, reason: str) -> Notificatio
 
 
 async def drain(connection: Connection, gpu_id: str, how: Drain) -> Notifications:
-    """Give a node no new attempt from the commit on; of a draining one replace reason and deadline.
+    """Give a node no new attempt from the commit on; of a draining one replace reason and deadline, or bring the
+    deadline forward (`drains.drain`).
 
     Raises GpuNotFound.
     """
