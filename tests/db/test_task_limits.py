@@ -9,7 +9,6 @@ import pytest
 
 from infra.db.attempts.dispatch_request import read_request
 from infra.db.connection import only
-from infra.db.nodes.queries import hold
 from infra.db.slots import assign, capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.outlook import Outlook
@@ -20,7 +19,6 @@ from infra.db.transactions.claim_slot import PastLimit
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.rows import NOW, Sql
-from tests.db.sessions import Sessions
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import DeadlinePassed, WaitTooLong
 from workflows.domain.limits import MAX_WAIT_S
@@ -212,20 +210,6 @@ async def test_where_the_free_slot_falls_to_a_better_task_it_is_refused(life: Li
     await rows.node(life.connection, "n", task_types=[1])
     with pytest.raises(WaitTooLong):
         await create(life, new("t"), bounds=TimeBounds(max_wait_s=0))
-
-
-async def test_a_slot_of_a_node_that_somebody_else_holds_is_not_free_at_once(engine: Sessions) -> None:
-    """The search passes over the node, and does not know whether the slot is still free."""
-    async with engine.connect() as holder, engine.connect() as other, engine.connect(autocommit=True) as third:
-        await Life(third).node("n", [1])
-        await hold(holder, "n")
-        with pytest.raises(WaitTooLong):
-            await create(Life(other), new("at once"), bounds=TimeBounds(max_wait_s=0))
-        await other.rollback()
-        created = await create(Life(other), new("soon"), bounds=TimeBounds(max_wait_s=1))
-        assert (created.grant, created.waits, created.row.estimated_wait_s) == (None, False, 0)
-        await other.rollback()
-        await third.execute(rows.EMPTY)
 
 
 async def test_without_an_engine_no_slot_is_free_at_once(life: Life) -> None:

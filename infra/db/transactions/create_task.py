@@ -91,10 +91,11 @@ async def create(
     found = Found() if free else Found(NoSlot())
     if free and claims_slot:
         found = await search.find(connection, seeker)
-    grant = found.result if isinstance(found.result, Grant) else None
-    if grant is None:
+    waits = isinstance(found.result, NoSlot)
+    if waits or not claims_slot:  # else it has a slot, or it is not known yet
         bounds.check_wait(wait_s)
-    return Created(row, True, isinstance(found.result, NoSlot), grant, found.others)
+    grant = found.result if isinstance(found.result, Grant) else None
+    return Created(row, True, waits, grant, found.others)
 
 
 async def _limited(connection: Connection, task: NewTask, bounds: TimeBounds) -> NewTask:
