@@ -57,7 +57,8 @@ async def test_a_task_s_events_are_its_timeline(api, make_node):
     assert await behind(api, cursor, "&types=node.registered,node.registered") == await behind(
         api, cursor, "&types=node.registered"
     )
-    assert await behind(api, cursor, size=3) == await behind(api, cursor)
+    whole = await behind(api, cursor)
+    assert (await behind(api, cursor, size=3))[: len(whole)] == whole  # an alert may end meanwhile
 
 
 async def test_users_see_their_own(make_caller, api):
