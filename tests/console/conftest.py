@@ -14,6 +14,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 from tests.browser import NEEDS_CHROMIUM, chromium
 from tests.conftest import Api, fleet
 from tests.console import world
+from tests.console.script_server import Server
 from tests.console.world import World
 
 DESK = {"width": 1440, "height": 900}
@@ -122,3 +123,13 @@ async def sign_in(person: Person, key: str) -> None:
     await person.page.fill("#key", key)
     await person.page.click("button.primary")
     await person.page.wait_for_url("**/console/*")
+
+
+@pytest.fixture
+async def server(browser: Browser) -> AsyncIterator[Server]:
+    page = await browser.new_page()
+    made = Server(page)
+    yield made
+    made.over.set()
+    await page.unroute_all(behavior="wait")
+    await page.close()
