@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from api.routes import create_task
 from api.routes.waiting import wait_s
 
 
@@ -28,3 +31,22 @@ from api.routes.waiting import wait_s
 )
 def test_what_is_malformed_is_ignored(prefer, seconds):
     assert wait_s(prefer) == seconds
+
+
+@pytest.mark.parametrize("error", [ConnectionError("away"), None])
+async def test_a_created_task_is_answered_though_it_cannot_be_read_any_more(error):
+    """The database went away while the call waited, or the task is forgotten: the answer is that of the creation."""
+
+    async def single(_):
+        if error is not None:
+            raise error
+
+    assert await create_task._as_it_is(SimpleNamespace(database=SimpleNamespace(single=single)), "t") is None
+
+
+async def test_a_bug_in_that_read_is_not_hidden():
+    async def single(_):
+        raise ValueError("bug")
+
+    with pytest.raises(ValueError, match="bug"):
+        await create_task._as_it_is(SimpleNamespace(database=SimpleNamespace(single=single)), "t")
