@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -41,12 +42,14 @@ async def test_a_created_task_is_answered_though_it_cannot_be_read_any_more(erro
         if error is not None:
             raise error
 
-    assert await create_task._as_it_is(SimpleNamespace(database=SimpleNamespace(single=single)), "t") is None
+    context: Any = SimpleNamespace(database=SimpleNamespace(single=single))
+    assert await create_task._as_it_is(context, "t") is None
 
 
 async def test_a_bug_in_that_read_is_not_hidden():
     async def single(_):
         raise ValueError("bug")
 
+    context: Any = SimpleNamespace(database=SimpleNamespace(single=single))
     with pytest.raises(ValueError, match="bug"):
-        await create_task._as_it_is(SimpleNamespace(database=SimpleNamespace(single=single)), "t")
+        await create_task._as_it_is(context, "t")
