@@ -31,8 +31,8 @@ EVENTS = 10
 RUN_S = 3 * RETENTION_INTERVAL_S - 60
 """Seconds after which a run leaves the rest to the next one. It ends a minute before a turn of the schedule: if it
 ended just after one, nothing would run until the next turn."""
-REST = 19.0
-"""Rest after a page, as a multiple of its duration: forgetting takes a twentieth of the time. On two cores that is
+REST = 24.0
+"""Rest after a page, as a multiple of its duration: forgetting takes a twenty-fifth of the time. On two cores that is
 still several times the rate at which tasks run; at a fifth of the time, the p99 of other calls rose by a fifth to a
 half (ADR 0038)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -165,14 +165,16 @@ async def test_what_is_old_is_found_behind_what_is_younger(life: Life) -> None:
 
 
 @pytest.mark.parametrize(("statement", "index"), [
+    (forget._OLD_TASKS, "ix_tasks_ended"),
+    (forget._OLD_PAYLOADS, "ix_tasks_unpurged"),
     (forget._AUDIT, "ix_audit_log_at"),
     (forget._ALERTS, "ix_alerts_raised_at"),
     (forget._DELIVERIES, "ix_deliveries_created_at"),
 ])  # fmt: skip
 async def test_what_is_old_is_read_from_an_index(life: Life, statement: str, index: str) -> None:
     await life.do("SET LOCAL enable_seqscan = off")  # the tables are empty
-    limits = {"limit": datetime.now(UTC), "pending": datetime.now(UTC), "page": 50}
-    plan = "\n".join(await life.connection.all(str, f"EXPLAIN {statement}", limits))
+    values = {"period": DAY, "whole": DAY, "pending": DAY, "page": 50}
+    plan = "\n".join(await life.connection.all(str, f"EXPLAIN {statement}", values))
     assert index in plan
 
 
