@@ -10,7 +10,7 @@ from infra.db.nodes import queries as node_queries
 from infra.db.ops import event_log, monitor_reports
 
 PAGE = 50
-"""The most rows of one kind that a call forgets. It takes four to ten milliseconds, which is how long it delays others."""
+"""The most rows of one kind that a call forgets. It takes four to ten milliseconds, by which it delays others."""
 
 
 def _ago(period: str) -> str:
