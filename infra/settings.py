@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     heartbeat_timeout: float = Field(default=40.0, ge=1, le=DAY_S)
     """Seconds of silence until a node is OFFLINE: the grace."""
     task_timeout: int = Field(default=300_000, gt=0, le=MAX_TIMEOUT_MS)
-    """Milliseconds that one attempt may take, from its dispatch."""
+    """Milliseconds that one attempt may take, from the dispatch that the node accepted."""
     max_retries: int = Field(default=3, ge=0, le=MAX_RETRIES)
     """Retries of a task."""
     task_types: Annotated[dict[TaskType, TaskTypeSettings], NoDecode, FromJson] = Field(default_factory=dict)
