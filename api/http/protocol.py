@@ -26,6 +26,7 @@ MOST_DROPPED = 1024 * 1024
 NO_HTTP = "不是合法的HTTP请求"
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_OFFER = re.compile(rb"^u(?=pgrade:)", re.IGNORECASE | re.MULTILINE)
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -49,7 +50,8 @@ class BoundedProtocol(HttpToolsProtocol):
     before it is complete, and one that is too long is never parsed to its end.
 
     uvicorn takes ASCII only, and curl sends `?reason=手动标记` in UTF-8. So bytes from 0x80 on in a request line are
-    percent-encoded before the parser sees them. Every other byte is passed on unchanged.
+    percent-encoded before the parser sees them. An offer to upgrade, as Java's client makes it with each request, is
+    hidden from the parser, which would take the body for another protocol. Every other byte is passed on unchanged.
     """
 
     def __init__(self, *, connections: Connections, **given: Any) -> None:
@@ -100,6 +102,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse_ahead(self) -> None:
         while self._ahead and self._listens():
             end = self._end(self._ahead)
+            if not end and self._part is _Part.HEAD:  # the rest of a line is still to come
+                return
             if not end:  # the parser sees no end where we see one
                 self._refuse(NO_HTTP)
                 return
@@ -117,13 +121,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """The end of a piece that lies in one part."""
         if self._part is _Part.BODY:
             return self._chunks.take(data) if self._left is None else min(self._left, len(data))
-        return min(self._head_end(data), MAX_HEAD - self._head)
+        room = MAX_HEAD - self._head
+        return room if len(data) >= room and b"\n" not in data[:room] else self._head_end(data[:room])
 
     def _head_end(self, data: bytes) -> int:
+        """The end of the head, or else of its last whole line; of the request line, what there is."""
         if self._part is not _Part.HEAD:
             return data.find(b"\n") + 1 or len(data)
         end = (self._tail + data).find(_HEAD_END)
-        return len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
+        return data.rfind(b"\n") + 1 if end < 0 else end + len(_HEAD_END) - len(self._tail)
 
     def _parse(self, piece: bytes) -> None:
         before, self._whole = self._part, False
@@ -137,7 +143,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._head += len(piece)
         self._tail = (self._tail + piece)[-len(_HEAD_END) + 1 :]
-        super().data_received(piece if before is _Part.HEAD else _ascii(piece))
+        super().data_received(_OFFER.sub(b"x", piece) if before is _Part.HEAD else _ascii(piece))
         if self._part is _Part.LINE and piece.endswith(b"\n"):
             self._part = _Part.HEAD
         if self._head >= MAX_HEAD and self._part is not _Part.BODY and not self._whole and not self._refused:
@@ -163,6 +169,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():  # CONNECT: what follows would be no HTTP
+            raise _Refused
         self._stop_waiting()
         self._all.works(self)
         self._part = _Part.BODY
@@ -193,9 +201,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if not (self.transport.is_closing() or self._refused):
             self.flow.resume_reading()
             self._parse_ahead()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Ignore offers to upgrade without a log entry, since any caller may make them."""
 
     def _unset_keepalive_if_required(self) -> None:
         """Do nothing: uvicorn's own timer is never set."""

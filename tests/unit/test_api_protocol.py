@@ -134,6 +134,24 @@ async def test_an_offered_upgrade_is_ignored(server: Server, caplog: pytest.LogC
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("offer", [b"Upgrade: h2c", b"uPGRADE: websocket"])
+@pytest.mark.parametrize("number", [0, 1])
+async def test_a_request_that_offers_an_upgrade_keeps_its_body(number: int, offer: bytes) -> None:
+    """Java's client offers one with each request; the parser would read the body as the next request."""
+    line, rest = (TASK, CHUNKED)[number].split(b"\r\n", 1)
+    stream = b"%s\r\nConnection: Upgrade, HTTP2-Settings\r\n%s\r\nHTTP2-Settings: A\r\n%s" % (line, offer, rest + PLAIN)
+    for at in range(len(stream)):
+        answered = answers(await _fed([stream[:at], stream[at:]]))
+        assert [json.loads(body) for _, body in answered] == [(ASKED[1], CHUNK)[number], STREAMS[CHUNKED + PLAIN][1]]
+
+
+@pytest.mark.parametrize("target", [b"/x", b"a:80", b"http://a/x"])
+async def test_connect_is_refused_with_its_body(server: Server, target: bytes) -> None:
+    head = b"CONNECT %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (target, len(FAULT))
+    (answer,) = answers(await server.send(head + FAULT))
+    refused(answer)
+
+
 async def test_every_byte_may_be_a_read_of_its_own(server: Server) -> None:
     stream = FAULT + TASK + LAST
     assert await server.ask(*(stream[at : at + 1] for at in range(len(stream)))) == ASKED
