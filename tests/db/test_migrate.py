@@ -222,11 +222,21 @@ async def test_a_later_version_can_refuse_this_one(database: Database, engine: A
     assert await one(engine, text("SELECT version_num FROM alembic_version")) == "9001"  # unknown up to 0010
 
 
-async def test_a_later_version_runs_this_one(database: Database, tmp_path: Path) -> None:
+async def test_a_later_version_runs_this_one(database: Database, engine: AsyncEngine, tmp_path: Path) -> None:
     await migrate(database, with_one_more(tmp_path, COLUMN))
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP TABLE first_looks"))  # no program of this version uses it
     found = await database.run(schema_revision.read)
     assert not found.is_awaited
     assert not found.is_too_new
+    await migrate(database)  # a stack of this version is started again
+    assert await database.run(schema_revision.read) == found
+
+
+async def test_migrate_says_that_it_is_too_old(database: Database, tmp_path: Path) -> None:
+    await migrate(database, with_one_more(tmp_path, BREAKING))
+    with pytest.raises(SchemaMismatch, match=r"9001.*later version"):
+        await migrate(database)
 
 
 async def test_a_program_waits_for_its_schema_and_says_for_what(

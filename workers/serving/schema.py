@@ -52,7 +52,7 @@ async def until_usable(database: Database, pause_s: float = PAUSE_S) -> None:
             say_at = clock() + SAID_EVERY_S
         await asyncio.sleep(pause_s)
     if found.is_too_new:
-        raise SystemExit(_too_new(found))
+        raise SystemExit(found.text_of_too_new)
 
 
 def _awaited(found: Schema) -> str:
@@ -60,11 +60,4 @@ def _awaited(found: Schema) -> str:
     return (
         f"the database {has}: waiting for revision {revision.PROGRAM},"
         " which `gpu-orchestrator migrate` of this version or of a later one makes"
-    )
-
-
-def _too_new(found: Schema) -> str:
-    return (
-        f"the database has the schema of revision {found.revision}, which needs programs of revision"
-        f" {found.oldest_program} or later; this one is of revision {revision.PROGRAM}: install the later version"
     )

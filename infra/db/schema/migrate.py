@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from infra.db import locks
 from infra.db.connection import keep_first_line
-from infra.db.schema.revision import VERSIONS
+from infra.db.schema import revision
+from infra.db.schema.revision import VERSIONS, Schema
 from infra.db.session import OPTIONS, Database
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ _LACKING = text(
 
 
 class SchemaMismatch(Exception):
-    """The tables are not those of the revision that the database has noted."""
+    """The tables are not those of the revision that the database has noted, or too new for this program."""
 
 
 def alembic_config(
@@ -79,15 +80,28 @@ def alembic_config(
 async def migrate(database: Database, versions: Sequence[Path] = (VERSIONS,)) -> None:
     """Run every missing migration. Safe to run twice at once, and again after an interruption.
 
-    It continues until it has got each lock that it needs. Raises SchemaMismatch, DBAPIError, ConnectionError.
+    It continues until it has got each lock that it needs. A schema of a later version stays as it is. Raises
+    SchemaMismatch, DBAPIError, ConnectionError.
     """
     engine = create_engine(database.url)
     try:
         async with engine.connect() as connection:
             await _lock(connection)
-            await _until_locks_are_had(connection, versions)
+            if not _is_of_later_version(await database.run(revision.read), versions):
+                await _until_locks_are_had(connection, versions)
     finally:
         await engine.dispose()
+
+
+def _is_of_later_version(found: Schema, versions: Sequence[Path]) -> bool:
+    """Whether a later version has migrated, as before a step back. Raises SchemaMismatch if it is too new."""
+    own = max(path.name[:4] for folder in versions for path in folder.glob("[0-9]*.py"))
+    if found.revision is None or found.revision <= own:
+        return False
+    if found.is_too_new:
+        raise SchemaMismatch(found.text_of_too_new)
+    log.info("the schema is that of revision %s, of a later version, and stays so", found.revision)
+    return True
 
 
 def create_engine(url: str) -> AsyncEngine:

@@ -49,6 +49,14 @@ class Schema:
         """Whether something that this program needs was removed from the schema."""
         return self.oldest_program is not None and self.oldest_program > PROGRAM
 
+    @property
+    def text_of_too_new(self) -> str:
+        """The error message of a program that the schema is too new for."""
+        return (
+            f"the database has the schema of revision {self.revision}, which needs programs of revision"
+            f" {self.oldest_program} or later; this one is of revision {PROGRAM}: install the later version"
+        )
+
 
 async def read(connection: Connection) -> Schema:
     """The schema's revision, also of a database that an earlier version of the program migrated."""
