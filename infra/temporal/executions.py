@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowFailureError
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra.temporal.task_workflows import task_workflow_id
-from workflows.domain.task import FAILURE_TYPES
+from workflows.domain.task import FAILURE_TYPES, EndReason
 from workflows.messages import TaskSummary
 from workflows.shown import TASK_STATUS
 
@@ -76,11 +76,13 @@ async def describe(client: Client, task_id: str, run_id: str | None = None) -> E
 
 
 async def outcome(client: Client, task_id: str, run_id: str) -> str:
-    """The task's status with which a run has ended by itself, or a description of another failure."""
+    """The task's status with which a run has ended, CANCELLED, or a description of another failure."""
     handle = client.get_workflow_handle(task_workflow_id(task_id), run_id=run_id, result_type=TaskSummary)
     try:
         summary: TaskSummary = await handle.result(follow_runs=False, rpc_timeout=CALL)
     except WorkflowFailureError as failure:
+        if isinstance(failure.cause, CancelledError):
+            return str(EndReason.CANCELLED)
         kind = failure.cause.type if isinstance(failure.cause, ApplicationError) else None
         return _FAILED_AS.get(kind or "", f"another failure ({kind})")
     return str(summary.status)

@@ -6,6 +6,7 @@ import re
 
 from infra.db.repair import drift
 from infra.db.tasks import outbox
+from infra.db.transactions import cancel_task
 from tests.db import rows
 from tests.db.life import Life
 
@@ -38,3 +39,12 @@ async def test_entries_of_ended_tasks_are_found_by_key_though_statistics_are_old
     await outbox.clear_ended(life.connection)
     left = await life.connection.all(str, "SELECT task_id FROM outbox")
     assert (len(left), "ended" in left) == (3000, False)
+
+
+async def test_an_end_from_outside_is_notified_though_its_start_was_not_confirmed(life: Life) -> None:
+    """The leader may have looked for the workflow in vain, a moment before it was started."""
+    await life.create("ended")
+    await cancel_task.cancel(life.connection, rows.CREATOR, "ended", None)
+    await outbox.clear_ends(life.connection, ["ended"])
+    await outbox.clear_ended(life.connection)
+    assert await life.connection.all(str, "SELECT task_id FROM outbox_ends") == ["ended"]

@@ -285,7 +285,7 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
     (
         overdue.OVERDUE,
         "running-1 is past its deadline",
-        [f"UPDATE attempts SET claimed_at = {LONG_AGO} WHERE task_id = 'running'"],
+        [f"UPDATE attempts SET claimed_at = {LONG_AGO}, accepted_at = {LONG_AGO} WHERE task_id = 'running'"],
     ),
     (
         overdue.OVERDUE,
@@ -303,6 +303,15 @@ VIOLATIONS: list[tuple[Check, str, list[str]]] = [
         [
             f"UPDATE tasks SET waiting_since = {LONG_AGO} WHERE task_id = 'waiting'",
             f"UPDATE gpus SET task_types = '{{3}}', status_since = {LONG_AGO}, registered_at = {LONG_AGO}",
+        ],
+    ),
+    (
+        overdue.IDLE,
+        "waiting beside g1",
+        [
+            f"UPDATE tasks SET waiting_since = {LONG_AGO}, queue_class = 1 WHERE task_id = 'waiting'",
+            "UPDATE gpus SET task_types = '{3}', priority_queue = 'VIP',"
+            f" status_since = {LONG_AGO}, registered_at = {LONG_AGO}",
         ],
     ),
 ]
@@ -346,6 +355,31 @@ async def test_after_many_ends_at_one_moment_each_is_notified_in_its_turn(
     assert ("many 7 has ended, and its workflow is not notified" in found.examples) == is_overdue
     assert await verify.closes_within_s(connection, "many 7") == 120
     assert await verify.closes_within_s(connection, "done") == 60
+
+
+@pytest.mark.parametrize(("age_s", "is_overdue"), [(100, False), (130, True)])
+async def test_after_many_creations_at_one_moment_each_is_started_in_its_turn(
+    books: Books, connection: Session, age_s: int, is_overdue: bool
+) -> None:
+    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * overdue.STARTS_PER_S - 1
+    await books.sql(
+        f"CREATE TABLE moment AS SELECT {moment} AS at",
+        "CREATE TABLE copied AS SELECT * FROM tasks WHERE task_id = 'failed'",
+        "UPDATE copied SET idempotency_key = NULL, created_at = at, started_at = NULL FROM moment",
+        "INSERT INTO tasks OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(c, jsonb_build_object('task_id',"
+        f" 'many ' || n, 'display_id', 100000 + n))).* FROM copied c, generate_series(1, {many}) n",
+        "UPDATE tasks SET created_at = at FROM moment WHERE task_id = 'waiting'",
+        "UPDATE outbox SET created_at = at FROM moment",
+    )
+    found = await verify.find(connection, overdue.OVERDUE)
+    assert ("waiting is not started" in found.examples) == is_overdue
+
+
+async def test_the_time_of_an_attempt_counts_from_its_acceptance(books: Books, connection: Session) -> None:
+    await books.sql(
+        f"UPDATE attempts SET claimed_at = {LONG_AGO}, accepted_at = clock_timestamp() WHERE task_id = 'running'"
+    )
+    assert (await verify.find(connection, overdue.OVERDUE)).violations == 0
 
 
 async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: Session) -> None:

@@ -150,6 +150,19 @@ async def test_another_status_is_found(hand, api, make_node, temporal):
     assert await hand.found(task_id) == [f"{task_id} is FAILED, its workflow ended with COMPLETED"]
 
 
+async def test_a_cancelled_task_has_a_cancelled_workflow_and_no_other_one_has(hand, api, make_node, waiting, temporal):
+    done = await completed(api, make_node, 494)
+    await temporal.get_workflow_handle(task_workflow_id(done)).result()
+    await hand.sql("UPDATE tasks SET status = 'FAILED', end_reason = 'CANCELLED' WHERE task_id = %s", done)
+    assert await hand.found(done) == [f"{done} is CANCELLED, its workflow ended with COMPLETED"]
+    await api.post(f"/tasks/{waiting}/cancel")
+    with pytest.raises(WorkflowFailureError):
+        await temporal.get_workflow_handle(task_workflow_id(waiting)).result()
+    assert await hand.found(waiting) == []
+    await hand.sql("UPDATE tasks SET end_reason = 'REJECTED' WHERE task_id = %s", waiting)
+    assert await hand.found(waiting) == [f"{waiting} is FAILED, its workflow ended with CANCELLED"]
+
+
 async def test_a_second_workflow_is_found(hand, api, make_node, temporal):
     task_id = await completed(api, make_node, 492)
     await temporal.get_workflow_handle(task_workflow_id(task_id)).result()

@@ -22,6 +22,7 @@ from infra.temporal import access
 from workers.stack.services import addresses
 from workers.verify import node_logs, rows, workflows
 from workers.verify.report import UNREAD, Report
+from workflows.domain.queue_policy import QueuePolicy
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +69,7 @@ async def verify(settings: Settings, *, settled: bool = False, logs: Sequence[Pa
     """Check everything that can be checked now. The report names what cannot be read; nothing is written anywhere."""
     assert settings.database_url is not None
     report = Report(settled)
-    database = Database(settings.database_url, connections=4)
+    database = Database(settings.database_url, policy=QueuePolicy(settings.vip_nodes_strict), connections=4)
     try:
         await _check(report, database, settings, logs)
     finally:

@@ -20,7 +20,7 @@ from infra.db.repair.verify import Finding, TaskRow
 from infra.db.session import Database
 from infra.temporal import executions
 from infra.temporal.executions import Execution
-from workflows.domain.task import FAILURE_TYPES, TERMINAL
+from workflows.domain.task import FAILURE_TYPES, TERMINAL, EndReason
 
 AT_ONCE = 16
 
@@ -94,14 +94,17 @@ class Agreement:
         elif run.runs:
             if row.status in TERMINAL and (self.settled or await self._should_have_closed(row)):
                 self.broken.append(f"{task_id} is {row.status}, its workflow runs")
-        elif run.was_cancelled and row.cancelled:
-            return
-        elif not run.ended_by_itself:
-            self._cut_off(task_id, row, run.status.name)
+        elif run.ended_by_itself or (run.was_cancelled and row.status in TERMINAL):
+            await self._compare(row, run)
         else:
-            says = await executions.outcome(self.client, task_id, run.run_id)
-            if says != row.status:
-                self.broken.append(f"{task_id} is {row.status}, its workflow ended with {says}")
+            self._cut_off(task_id, row, run.status.name)
+
+    async def _compare(self, row: TaskRow, run: Execution) -> None:
+        """Whether a run has closed as its task ended."""
+        says = await executions.outcome(self.client, row.task_id, run.run_id)
+        status = str(EndReason.CANCELLED) if row.cancelled else row.status
+        if says != status:
+            self.broken.append(f"{row.task_id} is {status}, its workflow ended with {says}")
 
     async def _should_have_closed(self, row: TaskRow) -> bool:
         if row.ended_s <= OVERDUE_S:
@@ -146,8 +149,8 @@ async def check(
 def _agree(row: TaskRow | None, listed: list[Execution]) -> bool:
     """Whether the list leaves no doubt."""
     counting = [one for one in listed if one.counts]
-    if row is not None and row.cancelled and not counting:
-        return any(one.was_cancelled for one in listed)
+    if row is not None and row.cancelled:
+        return not counting and any(one.was_cancelled for one in listed)
     if row is None or len(counting) != 1:
         return False
     (run,) = counting

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Check:
-    """`broken` selects one text per violation; `rows` is the table that is examined."""
+    """`broken` selects one text per violation, `strict` is its parameter; `rows` is the table that is examined."""
 
     invariant: int
     name: str

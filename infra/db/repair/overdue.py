@@ -11,8 +11,10 @@ OVERDUE_S = 60
 """Seconds that the reconciler and the workflows may take for their work."""
 ENDS_PER_S = 50
 """The least number of workflows per second that the leader notifies of ends from outside."""
-ENDS_IN_ORDER_FOR = "interval '10 min'"
-"""How far back ends count as still queued before an end that waits for its notification."""
+STARTS_PER_S = 15
+"""The least number of workflows per second that are started, by an API process or by the reconciler."""
+IN_ORDER_FOR = "interval '10 min'"
+"""How far back ends, or creations, count as still queued before one that waits for its notification, or its start."""
 FROM_OUTSIDE = listed(task.FROM_OUTSIDE)
 
 OVERDUE = Check(
@@ -20,8 +22,13 @@ OVERDUE = Check(
     f"nothing that Temporal has to act on has lain for {OVERDUE_S} s",
     "tasks",
     f"""
-    SELECT o.task_id || ' is not started' FROM outbox o JOIN tasks t USING (task_id)
-     WHERE o.created_at < clock_timestamp() - interval '{OVERDUE_S} s' AND t.completed_at IS NULL
+    SELECT o.task_id || ' is not started'
+      FROM outbox o JOIN (
+           SELECT task_id, completed_at,
+                  count(*) OVER (ORDER BY created_at RANGE BETWEEN {IN_ORDER_FOR} PRECEDING AND CURRENT ROW) AS n
+             FROM tasks WHERE created_at >= (SELECT min(created_at) FROM outbox) - {IN_ORDER_FOR}) turn USING (task_id)
+     WHERE turn.completed_at IS NULL
+       AND o.created_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + turn.n / {STARTS_PER_S}.0)
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is not collected' FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at < clock_timestamp() - interval '{OVERDUE_S} s' AND a.collected_at IS NULL
@@ -33,7 +40,7 @@ OVERDUE = Check(
     SELECT o.task_id || ' has ended, and its workflow is not notified'
       FROM outbox_ends o LEFT JOIN (
            SELECT task_id,
-                  count(*) OVER (ORDER BY completed_at RANGE BETWEEN {ENDS_IN_ORDER_FOR} PRECEDING AND CURRENT ROW) AS n
+                  count(*) OVER (ORDER BY completed_at RANGE BETWEEN {IN_ORDER_FOR} PRECEDING AND CURRENT ROW) AS n
              FROM tasks WHERE end_reason IN ({FROM_OUTSIDE})) turn USING (task_id)
      WHERE o.ended_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + COALESCE(turn.n, 0) / {ENDS_PER_S}.0)
      UNION ALL
@@ -48,7 +55,8 @@ OVERDUE = Check(
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is past its deadline' FROM attempts a JOIN tasks t USING (task_id)
      WHERE a.closed_at IS NULL
-       AND a.claimed_at < clock_timestamp() - make_interval(secs => {OVERDUE_S} + t.timeout_ms / 1000.0)
+       AND COALESCE(a.accepted_at, a.claimed_at)
+           < clock_timestamp() - make_interval(secs => {OVERDUE_S} + t.timeout_ms / 1000.0)
      UNION ALL
     SELECT a.task_id || '-' || a.attempt || ' is held by ' || a.gpu_id || ', which is FAULTY or gone'
       FROM attempts a JOIN gpus g USING (gpu_id)
@@ -62,7 +70,7 @@ IDLE = Check(
     "gpus",
     f"""
     SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id
-      FROM tasks t JOIN gpus g ON {eligibility.takes("g", eligibility.Task("t.task_type", "false"))}
+      FROM tasks t JOIN gpus g ON {eligibility.takes("g", eligibility.Task.of_row("t"))}
      WHERE t.waiting_since < clock_timestamp() - interval '{OVERDUE_S} s'
        AND {eligibility.works("g")} AND NOT g.gpu_id = ANY (t.barred_on)
        AND GREATEST(g.status_since, g.registered_at) < clock_timestamp() - interval '{OVERDUE_S} s'

@@ -10,7 +10,7 @@ from infra.db.connection import Connection
 from infra.db.nodes import liveness
 from infra.db.repair.check import Check
 from infra.db.repair.drift import ACTOR
-from infra.db.repair.overdue import ENDS_IN_ORDER_FOR, ENDS_PER_S, FROM_OUTSIDE, OVERDUE_S
+from infra.db.repair.overdue import ENDS_PER_S, FROM_OUTSIDE, IN_ORDER_FOR, OVERDUE_S
 from workflows.domain.task import EndReason
 
 EXAMPLES = 5
@@ -81,7 +81,7 @@ _TASKS = f"""
 _CLOSES_WITHIN_S = f"""
     SELECT ({OVERDUE_S} + count(*) / {ENDS_PER_S}.0)::float
       FROM tasks t
-      JOIN tasks before ON before.completed_at BETWEEN t.completed_at - {ENDS_IN_ORDER_FOR} AND t.completed_at
+      JOIN tasks before ON before.completed_at BETWEEN t.completed_at - {IN_ORDER_FOR} AND t.completed_at
      WHERE t.task_id = %(task_id)s AND t.end_reason IN ({FROM_OUTSIDE}) AND before.end_reason IN ({FROM_OUTSIDE})
     """
 _RESULTS = (
@@ -102,7 +102,7 @@ async def take_snapshot(connection: Connection) -> None:
 async def find(connection: Connection, check: Check) -> Finding:
     """The violations of one check."""
     statement = _FIND.format(rows=check.rows, broken=check.broken, examples=EXAMPLES)
-    row = await connection.one(_Found, statement)
+    row = await connection.one(_Found, statement, {"strict": connection.policy.vip_nodes_strict})
     return Finding(check.invariant, check.name, row.rows, row.violations, row.examples)
 
 

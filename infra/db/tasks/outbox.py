@@ -26,9 +26,14 @@ _CLEAR = f"""
         ON CONFLICT DO NOTHING
     """
 # Each task is looked up by its key: as a join a plan may, by old statistics, go over all tasks for each entry.
-_CLEAR_ENDED = """
-    DELETE FROM outbox o
-     WHERE COALESCE((SELECT t.completed_at IS NOT NULL FROM tasks t WHERE t.task_id = o.task_id), true)
+_CLEAR_ENDED = f"""
+    WITH cleared AS (
+        DELETE FROM outbox o
+         WHERE COALESCE((SELECT t.completed_at IS NOT NULL FROM tasks t WHERE t.task_id = o.task_id), true)
+     RETURNING o.task_id)
+    INSERT INTO outbox_ends (task_id)  -- it may have been started after the leader looked for it in vain
+    SELECT t.task_id FROM cleared JOIN tasks t USING (task_id) WHERE t.end_reason IN ({listed(FROM_OUTSIDE)})
+        ON CONFLICT DO NOTHING
     """
 ADD_ENDS = f""",
         added_ends AS (
