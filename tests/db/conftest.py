@@ -10,6 +10,7 @@ from infra.data_dir import embedded
 from infra.db.schema.migrate import migrate
 from infra.db.session import Database
 from tests.db import rows
+from tests.db.books import Books
 from tests.db.life import Life
 from tests.db.sessions import Session, Sessions
 from workers.stack.stack import Stack
@@ -58,3 +59,11 @@ async def fleet(life: Life) -> Life:
     for gpu_id in FLEET:
         await life.node(gpu_id, [1])
     return life
+
+
+@pytest.fixture
+async def books(connection: Session) -> Books:
+    """Sound books, rolled back."""
+    books = Books(connection)
+    await books.write()
+    return books

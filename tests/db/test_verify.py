@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from infra.db.nodes.queries import Registration
-from infra.db.ops import alerts, counters
-from infra.db.ops.alerts import NewAlert
 from infra.db.repair import invariants, overdue, times, verify
 from infra.db.repair.check import Check
-from infra.db.slots.capacity import Capacity, Nodes
-from infra.db.slots.outlook import Outlook
-from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, create_task, node_state, settle_attempt
 from infra.settings import Settings
-from tests.db.one_connection import OneConnection
-from tests.db.rows import CREATOR, new_task
+from tests.db.books import AHEAD, LONG_AGO, Books
 from tests.db.sessions import Session
 from workers.verify import rows
-from workflows.domain.alert import AlertLevel
-from workflows.domain.attempt import End, Outcome
 
-EVERYTHING = (
-    "tasks, attempts, task_results, late_reports, task_events, gpus, gpu_beats, alerts, counters, counter_deltas,"
-    " leader_lease, instances"
-)
 NO_CONSTRAINTS = """
     DO $$ DECLARE one record; BEGIN
         FOR one IN SELECT conrelid::regclass AS name, conname FROM pg_constraint
@@ -37,61 +24,6 @@ NO_CONSTRAINTS = """
     END $$
 """
 NO_KEY = "ALTER TABLE {0} DROP CONSTRAINT pk_{0} CASCADE"
-LONG_AGO = "clock_timestamp() - interval '1 hour'"
-AHEAD = "clock_timestamp() + interval '2 hours'"
-
-
-class Books:
-    """A few tasks in every state, written by the product's own functions."""
-
-    def __init__(self, connection: Session) -> None:
-        self.connection = connection
-
-    async def write(self) -> None:
-        await self.sql(f"TRUNCATE {EVERYTHING}")
-        for gpu_id in ("g1", "g2"):
-            node = Registration(gpu_id, "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 2, {}, None, "k")
-            await node_state.register(self.connection, node)
-        await self.ended("done", Outcome.SUCCEEDED)
-        await self.ended("failed", Outcome.FAILED)
-        await self.running("running")
-        await self.sql("UPDATE gpus SET task_types = '{1, 2}'")
-        await self.create("waiting", 3)
-        await alerts.raise_alert(self.connection, NewAlert("a", "t", "m", AlertLevel.WARNING, "s"))
-        await counters.fold(self.connection)
-        await self.sql("INSERT INTO leader_lease VALUES ('leader', 'i', 1, clock_timestamp() + interval '1 h')")
-        await self.sql(
-            "INSERT INTO instances (instance_id, number, kind, hostname, pid, version, listening_since)"
-            f" OVERRIDING SYSTEM VALUE VALUES ('i', 1, 'api', 'h', 1, '1', {LONG_AGO})"
-        )
-
-    async def sql(self, *statements: str) -> None:
-        for statement in statements:
-            await self.connection.execute(statement)
-
-    async def create(self, task_id: str, task_type: int = 1) -> None:
-        task = new_task(task_id, task_type, max_retries=0, idempotency_key=task_id, request_hash=task_id)
-        capacity = Capacity(Nodes(*[0] * 11), [1], [], 1.0)
-        await create_task.create(self.connection, task, Outlook(capacity), weight=1.0, by=CREATOR)
-
-    async def running(self, task_id: str) -> None:
-        await self.create(task_id)
-
-        assert (await claim_slot.claim(OneConnection(self.connection).run, task_id)).grant
-        assert await accept_attempt.accept(self.connection, task_id, 1, actor="test")
-
-    async def ended(self, task_id: str, outcome: Outcome) -> None:
-        await self.running(task_id)
-        result = '{"n":1}' if outcome is Outcome.SUCCEEDED else None
-        await settle_attempt.settle(self.connection, task_id, 1, End(outcome, "r", result), actor="test")
-        await collect_attempt.collect(self.connection, task_id, 1)
-
-
-@pytest.fixture
-async def books(connection: Session) -> Books:
-    books = Books(connection)
-    await books.write()
-    return books
 
 
 def test_every_check_has_its_violations():
@@ -327,59 +259,6 @@ async def test_a_violation_is_found(
     found = await verify.find(connection, check)
     assert found.violations >= 1
     assert any(example.startswith(subject) for example in found.examples), found
-
-
-@pytest.mark.parametrize(("age_s", "is_overdue"), [(50, False), (70, True)])
-async def test_what_has_stayed_in_the_outbox_is_overdue(
-    books: Books, connection: Session, age_s: int, is_overdue: bool
-) -> None:
-    await books.sql(f"UPDATE outbox SET created_at = clock_timestamp() - interval '{age_s} s'")
-    found = await verify.find(connection, overdue.OVERDUE)
-    assert ("waiting is not started" in found.examples) == is_overdue
-
-
-@pytest.mark.parametrize(("age_s", "is_overdue"), [(100, False), (130, True)])
-async def test_after_many_ends_at_one_moment_each_is_notified_in_its_turn(
-    books: Books, connection: Session, age_s: int, is_overdue: bool
-) -> None:
-    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * overdue.ENDS_PER_S
-    await books.sql(
-        "CREATE TABLE copied AS SELECT * FROM tasks WHERE task_id = 'failed'",
-        f"UPDATE copied SET idempotency_key = NULL, end_reason = 'CANCELLED', completed_at = {moment},"
-        f" created_at = {LONG_AGO}, started_at = NULL",
-        "INSERT INTO tasks OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(c, jsonb_build_object('task_id',"
-        f" 'many ' || n, 'display_id', 100000 + n))).* FROM copied c, generate_series(1, {many}) n",
-        f"INSERT INTO outbox_ends VALUES ('many 7', {moment})",
-    )
-    found = await verify.find(connection, overdue.OVERDUE)
-    assert ("many 7 has ended, and its workflow is not notified" in found.examples) == is_overdue
-    assert await verify.closes_within_s(connection, "many 7") == 120
-    assert await verify.closes_within_s(connection, "done") == 60
-
-
-@pytest.mark.parametrize(("age_s", "is_overdue"), [(100, False), (130, True)])
-async def test_after_many_creations_at_one_moment_each_is_started_in_its_turn(
-    books: Books, connection: Session, age_s: int, is_overdue: bool
-) -> None:
-    moment, many = f"clock_timestamp() - interval '{age_s} s'", 60 * overdue.STARTS_PER_S - 1
-    await books.sql(
-        f"CREATE TABLE moment AS SELECT {moment} AS at",
-        "CREATE TABLE copied AS SELECT * FROM tasks WHERE task_id = 'failed'",
-        "UPDATE copied SET idempotency_key = NULL, created_at = at, started_at = NULL FROM moment",
-        "INSERT INTO tasks OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(c, jsonb_build_object('task_id',"
-        f" 'many ' || n, 'display_id', 100000 + n))).* FROM copied c, generate_series(1, {many}) n",
-        "UPDATE tasks SET created_at = at FROM moment WHERE task_id = 'waiting'",
-        "UPDATE outbox SET created_at = at FROM moment",
-    )
-    found = await verify.find(connection, overdue.OVERDUE)
-    assert ("waiting is not started" in found.examples) == is_overdue
-
-
-async def test_the_time_of_an_attempt_counts_from_its_acceptance(books: Books, connection: Session) -> None:
-    await books.sql(
-        f"UPDATE attempts SET claimed_at = {LONG_AGO}, accepted_at = clock_timestamp() WHERE task_id = 'running'"
-    )
-    assert (await verify.find(connection, overdue.OVERDUE)).violations == 0
 
 
 async def test_a_silent_node_that_is_still_active_is_found(books: Books, connection: Session) -> None:
