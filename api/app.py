@@ -15,6 +15,7 @@ from api.dependencies import Context
 from api.http import errors
 from api.middleware.authentication import PREFIX, Authentication
 from api.middleware.byte_limit import ByteLimit
+from api.middleware.cookies import Cookies
 from api.middleware.declared_size import DeclaredSize
 from api.middleware.error_shield import ErrorShield
 from api.middleware.in_flight import InFlight
@@ -107,6 +108,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Tracing, tracer=telemetry.tracer(), records=telemetry.is_on())
     app.add_middleware(Cors, origins=context.settings.cors_origins)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Cookies)
     return app
 
 

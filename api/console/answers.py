@@ -17,6 +17,7 @@ from api.console.texts import N_, language_of
 from api.http.errors import Forbidden, Unauthorized, answer_to
 from api.middleware import authentication
 from api.middleware.authentication import caller_in
+from api.middleware.cookies import cookie
 from infra.db.ops.callers import Caller
 from infra.json.off_loop import off_loop
 from workflows.domain.role import Role
@@ -90,7 +91,7 @@ def shell(request: Request, pages: tuple[Page, ...], page: Page | None, content:
 
 def theme_of(request: Request) -> str:
     """The theme that the person has chosen, or nothing: the browser's."""
-    chosen = request.cookies.get(THEME, "")
+    chosen = cookie(request.scope, THEME)
     return chosen if chosen in THEMES else ""
 
 

@@ -10,16 +10,21 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from infra.json import shape, strict_json
+
 MOST_SHOWN = 20_000
 """Characters of a document that are shown."""
 LONG = 400
 """Characters of a text within it that are shown."""
 MOST_PICTURES = 6
+MOST_VALUES = 50_000
+"""Values of a document that is read as JSON, since reading holds the interpreter. A larger one is shown as it is."""
 _DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,([A-Za-z0-9+/=\s]+)")
 _STARTS = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
 """The starts of pictures in base64."""
 _IN_LINES = json.JSONEncoder(ensure_ascii=False, indent=2)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}+={0,2}\s*")
+"""Possessive: a search that gave blanks back would take minutes for a text of them."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,11 @@ class Document:
 
 @lru_cache(16)
 def read(text: str) -> Document:
-    """A payload or result. What is no JSON is shown as it is. A page that is open asks for the same again and again."""
+    """A payload or result. What is no JSON, or has too many values, is shown as it is. A page that is open asks for the
+    same again and again."""
     size = len(text.encode())
     try:
+        shape.check(text.encode(), max_depth=strict_json.MAX_DEPTH, max_values=MOST_VALUES)
         value = json.loads(text)
     except (ValueError, RecursionError):
         return Document(text[:MOST_SHOWN], len(text) > MOST_SHOWN, size, is_json=False)

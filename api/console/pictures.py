@@ -23,6 +23,7 @@ _DOCUMENTS: dict[str, Callable[[Task], str | None]] = {
     "input": lambda task: task.payload,
     "result": lambda task: task.result,
 }
+_NUMBERS = frozenset(map(str, range(documents.MOST_PICTURES)))
 
 
 async def picture(request: Request) -> Response:
@@ -31,10 +32,10 @@ async def picture(request: Request) -> Response:
     context: Context = request.app.state.context
     task_id, number = request.path_params["task_id"], request.path_params["number"]
     of = _DOCUMENTS.get(request.path_params["document"])
-    if of is None or UNPRINTABLE.search(task_id):
+    if of is None or number not in _NUMBERS or UNPRINTABLE.search(task_id):
         raise NotFound
     text = of(await access.read_task(context, caller, task_id, queries.get)) or ""
-    found = await off_loop.run(len(text), lambda: _decoded(text, number))
+    found = await off_loop.run(len(text), lambda: _decoded(text, int(number)))
     return Response(found[1], media_type=found[0], headers={"Cache-Control": "no-store"})
 
 

@@ -23,6 +23,7 @@ from api.http.errors import BadRequest, Forbidden, NotFound, TooManyRequests
 from api.middleware.authentication import CONSOLE
 from api.middleware.in_flight import turn_of
 from api.middleware.methods import is_head
+from api.middleware.target import MAX_PARAMETERS
 from api.routes.streams import Stream
 from infra.db.ops.callers import Caller
 from infra.events.allowance import Spent
@@ -51,7 +52,7 @@ def install(app: FastAPI, context: Context) -> None:
     add("/links", sign_in.link, "POST")
     add("/preferences", sign_in.prefer, "POST")
     add("/live", _live(context, screens))
-    add("/tasks/{task_id}/pictures/{document}/{number:int}", pictures.picture)
+    add("/tasks/{task_id}/pictures/{document}/{number}", pictures.picture)
     for page in PAGES:
         add(page.path, _page(context, screens, page))
     add("", _first)
@@ -96,14 +97,23 @@ def _live(context: Context, screens: Screens) -> Endpoint:
 
 def _screen(context: Context, screens: Screens, request: Request, caller: Caller) -> Screen:
     """The screen of the page that the browser shows. Raises NotFound, Forbidden."""
-    of = urlsplit(request.query_params.get("of", ""))
+    path, query = _address(request.query_params.get("of", ""))
     for page, pattern in _PATHS:
-        if (found := pattern.match(unquote(of.path))) is not None:
+        if (found := pattern.match(path)) is not None:
             if caller.role not in page.roles:
                 raise Forbidden
-            query = QueryParams(parse_qsl(of.query, keep_blank_values=True))
             return screens.of(page, _asked(context, caller, found.groupdict(), query, request))
     raise NotFound
+
+
+def _address(of: str) -> tuple[str, QueryParams]:
+    """The path and query of a page's address. Raises NotFound."""
+    try:
+        parts = urlsplit(of)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise NotFound from None
+    return unquote(parts.path), QueryParams(pairs)
 
 
 def _asked(context: Context, caller: Caller, path: Mapping[str, str], query: QueryParams, request: Request) -> Asked:

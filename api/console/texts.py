@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from gettext import NullTranslations
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +15,14 @@ from babel.messages.pofile import read_po
 from babel.support import Translations
 from starlette.requests import Request
 
+from api.middleware.cookies import cookie
 from workflows.domain.role import Role
 
 LANGUAGES: Mapping[str, str] = {"zh": "中文", "en": "English"}
 """Each with its own name; the first one is for those who ask for neither."""
 COOKIE = "console_language"
+MOST_ACCEPTED = 200
+"""Characters of an Accept-Language that are looked at."""
 FOLDER = Path(__file__).parent / "locale"
 
 
@@ -46,11 +49,18 @@ def translations(language: str) -> NullTranslations:
 
 def language_of(request: Request) -> str:
     """The language that the person chose, else the first of the browser's languages that the console has."""
-    chosen = request.cookies.get(COOKIE)
-    if chosen is not None and chosen in LANGUAGES:
-        return chosen
-    found = negotiate_locale(_wanted(request.headers.get("accept-language", "")), list(LANGUAGES))
-    return found or next(iter(LANGUAGES))
+    chosen = cookie(request.scope, COOKIE)
+    return chosen if chosen in LANGUAGES else _accepted(_first(request.headers.get("accept-language", "")))
+
+
+def _first(header: str) -> str:
+    """The languages of an Accept-Language that are looked at."""
+    return header if len(header) <= MOST_ACCEPTED else header[:MOST_ACCEPTED].rpartition(",")[0]
+
+
+@lru_cache(256)  # asked several times for a page
+def _accepted(header: str) -> str:
+    return negotiate_locale(_wanted(header), list(LANGUAGES)) or next(iter(LANGUAGES))
 
 
 def _wanted(header: str) -> list[str]:

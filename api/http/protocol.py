@@ -141,9 +141,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 if not self._refused:
                     super().data_received(piece)
             return
+        piece = _OFFER.sub(b"x", piece) if before is _Part.HEAD else _ascii(piece)
         self._head += len(piece)
         self._tail = (self._tail + piece)[-len(_HEAD_END) + 1 :]
-        super().data_received(_OFFER.sub(b"x", piece) if before is _Part.HEAD else _ascii(piece))
+        super().data_received(piece)
         if self._part is _Part.LINE and piece.endswith(b"\n"):
             self._part = _Part.HEAD
         if self._head >= MAX_HEAD and self._part is not _Part.BODY and not self._whole and not self._refused:

@@ -7,14 +7,13 @@ for calls that the console's own pages make, so that no other page can write in 
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import Forbidden, Unauthorized, answer_to
+from api.middleware.cookies import cookie
 from infra.db.ops.callers import Caller
 from infra.db.ops.keyring import Keyring
 
@@ -70,8 +69,7 @@ class Authentication:
 
 def session_in(scope: Scope, public_url: str | None) -> str:
     """The secret of the browser's session, or nothing."""
-    name = SECURE_COOKIE if is_secure(scope, public_url) else COOKIE
-    return cookie_parser(Headers(scope=scope).get("cookie", "")).get(name, "")
+    return cookie(scope, SECURE_COOKIE if is_secure(scope, public_url) else COOKIE)
 
 
 def is_secure(scope: Scope, public_url: str | None) -> bool:
@@ -85,8 +83,8 @@ def from_own_page(headers: Headers) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    place = headers.get("origin", "").partition("://")[2]
+    return place != "" and place.lower() == headers.get("host", "").lower()
 
 
 def caller_in(scope: Scope) -> Caller | None:

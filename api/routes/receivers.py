@@ -11,6 +11,7 @@ from api.http.errors import BadRequest, Forbidden
 from infra.db.ops.callers import Caller
 from infra.db.tasks import repetitions
 from infra.db.webhooks import subscriptions
+from infra.json.off_loop import off_loop
 from infra.webhooks.target import Target, parse
 from workflows.domain.errors import ForbiddenReceiver, HttpsRequired
 
@@ -23,15 +24,21 @@ async def check(context: Context, urls: Mapping[str, str]) -> None:
 
     `urls` are by the name of their field. Raises BadRequest, Forbidden.
     """
-    targets: dict[tuple[str, str, int], tuple[str, Target]] = {}
-    for field, url in urls.items():
-        one = parse(url)
-        targets.setdefault((one.scheme, one.host, one.port), (field, one))
+    targets = await off_loop.run(sum(map(len, urls.values())), lambda: _targets(urls))
     names = [(field, one) for field, one in targets.values() if one.ip is None]
     for field, one in targets.values():
         if one.ip is not None:
             await _check(context, field, one)
     await asyncio.gather(*(_check(context, field, one) for field, one in names[:LOOKED_UP]))
+
+
+def _targets(urls: Mapping[str, str]) -> dict[tuple[str, str, int], tuple[str, Target]]:
+    """The distinct receivers, each with the first field that names it."""
+    targets: dict[tuple[str, str, int], tuple[str, Target]] = {}
+    for field, url in urls.items():
+        one = parse(url)
+        targets.setdefault((one.scheme, one.host, one.port), (field, one))
+    return targets
 
 
 async def signer_of(context: Context, caller: Caller, urls: Mapping[str, str], key: str | None) -> str | None:

@@ -12,6 +12,8 @@ MAX_URL = 2048
 """Characters."""
 HTTPS_PORT = 443
 MAX_NAME = 253
+MAX_AUTHORITY = 300
+"""Bytes of host and port: names in other scripts take long to convert."""
 LABEL = r"[^.]{1,63}"
 
 
@@ -49,7 +51,7 @@ def parse(text: str) -> Target:
     if not re.fullmatch(r"[^\s\\\x00-\x20\x7f-\x9f]+", text):
         raise BadUrl("含有空白或控制字符")
     try:
-        url = URL(text)
+        url = _read(text)
         scheme, host, port = url.scheme.lower(), (url.raw_host or "").lower(), url.port
     except ValueError:
         raise BadUrl("不是有效的 URL") from None
@@ -63,6 +65,14 @@ def parse(text: str) -> Target:
     if len(str(url)) > MAX_URL:  # percent-encoded, as it is called
         raise BadUrl(f"超过 {MAX_URL} 个字符")
     return Target(url, scheme, host, port)
+
+
+def _read(text: str) -> URL:
+    """A URL whose host and port are short. Raises ValueError."""
+    authority = re.split("[/?#]", text.partition("//")[2], maxsplit=1)[0]
+    if len(authority.encode()) > MAX_AUTHORITY:
+        raise ValueError("host and port are too long")
+    return URL(text)
 
 
 def _is_host(host: str) -> bool:

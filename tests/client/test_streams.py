@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from gpu_orchestrator_client import (
 )
 from gpu_orchestrator_client.calls import REPEAT_FOR_S
 from gpu_orchestrator_client.commands import Lost, Reply
-from gpu_orchestrator_client.streams import MEDIA_TYPE, Stream
+from gpu_orchestrator_client.streams import MEDIA_TYPE, Messages, Stream
 from gpu_orchestrator_client.updates import Update, event_of, update_of
 from tests.client.test_core import TASK
 
@@ -176,3 +177,22 @@ def test_a_page_of_somebody_else_is_no_stream(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(client, "_http", httpx.Client(base_url="http://127.0.0.1:1", transport=page))
         with pytest.raises(BadAnswer):
             list(client.watch("t1"))
+
+
+def test_the_pieces_of_a_long_line_are_read_once() -> None:
+    """To look through all of it again with each piece would take hours."""
+    messages, began = Messages(), time.thread_time()
+    for piece in (b'data: {"a": "', *[b"x" * 1000] * 30_000, b'"}\r', b"\n\r\n"):
+        found = list(messages.feed(piece))
+    assert [len(data["a"]) for _, data in found] == [30_000_000]
+    assert time.thread_time() - began < 2
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("size", range(1, 12))
+def test_lines_end_wherever_the_pieces_do(end: str, size: int) -> None:
+    whole = f'id: 7{end}event: a{end}data: {{"b":{end}data: 1}}{end}{end}: c{end}data: {{}}{end}{end}:{end}'.encode()
+    messages, found = Messages(), list[Any]()
+    for at in range(0, len(whole), size):
+        found += messages.feed(whole[at : at + size])
+    assert (found, messages.last_id) == ([("a", {"b": 1}), ("", {})], "7")

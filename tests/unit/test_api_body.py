@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, Query, Request, Response
 
-from api.http.body import JsonBody
+from api.http.body import MAX_CONTENT_TYPE, JsonBody
 from api.http.envelope import Envelope, ok
 from api.http.errors import CODES, install
 from api.http.paging import PageOf, WholeOrPageOf
@@ -131,13 +131,29 @@ async def test_a_bad_body_is_refused(client: httpx.AsyncClient, raw: bytes) -> N
     refused(await post(client, raw), 400, "body")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "", "application/json; charset=latin-1", "application/jsonx"])
+BAD_TYPES = [
+    ";", "application/json, text/plain", "application/json;charset=", "application/json; charset=utf-8; charset=gbk",
+    "application/json" + ";" * MAX_CONTENT_TYPE, "application/json;x=" + "y" * 182,
+    'application/json;x="' + ";" * 31_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "", "application/json; charset=latin-1", "application/jsonx", *BAD_TYPES]
+)
 async def test_another_content_type_is_refused(client: httpx.AsyncClient, kind: str) -> None:
     refused(await post(client, json.dumps(TASK), **{"content-type": kind}), 400, "Content-Type")
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "Application/JSON;charset=UTF-8", 'application/json; charset="utf-8"']
+    "kind",
+    [
+        "application/json",
+        "Application/JSON;charset=UTF-8",
+        'application/json; charset="utf-8"',
+        " application/json ;x=y; charset = utf8;",
+        "application/json;x=" + "y" * 181,
+    ],
 )
 async def test_json_is_accepted(client: httpx.AsyncClient, kind: str) -> None:
     answer = await post(client, json.dumps({**TASK, "payload": "图😀"}), **{"content-type": kind})

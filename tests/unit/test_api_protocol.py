@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import parse_qs
 
 import pytest
@@ -20,7 +21,7 @@ from starlette.requests import Request
 from api.http.body import read_json
 from api.http.errors import BadRequest, answer_to
 from api.http.protocol import MAX_HEAD
-from api.middleware.target import Utf8Target
+from api.middleware.target import MAX_PARAMETERS, Utf8Target
 from tests.unit.http_server import answers, maker, serving
 
 FAULT = "POST /gpus/gpu_001/fault?reason=手动标记 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -269,6 +270,15 @@ async def test_a_target_is_utf8() -> None:
             await target({"type": "http", "raw_path": raw_path, "query_string": query}, None, None)
     await target({"type": "http", "raw_path": b"/%E6%89%8B", "query_string": b"a=%00+%E6%89%8B"}, None, None)
     assert reached == [b"a=%00+%E6%89%8B"]
+
+
+async def test_a_target_has_few_parameters() -> None:
+    target: Any = Utf8Target(AsyncMock())
+    names = [b"p%d" % number for number in range(MAX_PARAMETERS + 1)]
+    for query in (b"&".join(names), b"&" * MAX_PARAMETERS):
+        with pytest.raises(BadRequest, match=f"URL 参数超过 {MAX_PARAMETERS} 个"):
+            await target({"type": "http", "raw_path": b"/", "query_string": query}, None, None)
+    await target({"type": "http", "raw_path": b"/", "query_string": b"&".join(names[1:])}, None, None)
 
 
 DRIP_S = 0.05

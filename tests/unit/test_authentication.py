@@ -1,11 +1,11 @@
-"""Which key a request shows."""
+"""Which key a request shows, and whether one of our pages makes it."""
 
 from __future__ import annotations
 
 import pytest
 from starlette.datastructures import Headers
 
-from api.middleware.authentication import presented
+from api.middleware.authentication import from_own_page, presented
 
 
 def headers(*pairs: tuple[str, str]) -> Headers:
@@ -64,3 +64,25 @@ def test_one_key_is_shown(pairs: list[tuple[str, str]]) -> None:
 )
 def test_none_or_two_are(pairs: list[tuple[str, str]]) -> None:
     assert presented(headers(*pairs)) is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_own"),
+    [
+        ("http://here", "here", True),
+        ("https://Here:8443", "here:8443", True),
+        ("http://[::1]:8080", "[::1]:8080", True),
+        ("http://here", "there", False),
+        ("http://here:1", "here", False),
+        ("http://[", "here", False),
+        ("http://]", "here", False),
+        ("http://[", "[", True),
+        ("http://", "", False),
+        ("null", "", False),
+        ("null", "null", False),
+        ("http://\u2100", "here", False),
+    ],
+)
+def test_an_origin_is_ours_if_it_is_the_host_s(origin: str, host: str, is_own: bool) -> None:
+    raw = [(b"origin", origin.encode()), (b"host", host.encode())]
+    assert from_own_page(Headers(raw=raw)) is is_own

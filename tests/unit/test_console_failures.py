@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
@@ -17,7 +18,8 @@ from infra.db.attempts import comparison, recent_failures
 from infra.db.attempts.recent_failures import FailedAttempt
 from infra.db.nodes import queries as node_queries
 from infra.db.ops.callers import Caller
-from workflows.domain.fault_attribution import Comparison, Record
+from workflows.domain import fault_attribution
+from workflows.domain.fault_attribution import Comparison, Record, signature
 from workflows.domain.role import Role
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -116,3 +118,15 @@ async def test_tasks_that_fail_alike_elsewhere(page) -> None:
     assert "/fault" not in text
     by_error = failed("gpu_07", 1, "error 1", task_id="t") + failed("gpu_02", 1, "error 2", task_id="t")
     assert len(ids(await page(by_error, {}), "s")) == 2
+
+
+async def test_long_reasons_are_not_read_on_the_loop(page, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def read(reason: str) -> str:
+        threads.append(threading.current_thread())
+        return signature(reason)
+
+    monkeypatch.setattr(fault_attribution, "signature", read)
+    await page([one for n in range(500) for one in failed("gpu_07", 1, f"{n:b} " * 100)], {})
+    assert threads.count(threading.main_thread()) < 100 < 500 <= len(threads)

@@ -14,6 +14,7 @@ from api.console.charts import Bars
 from api.http.errors import NotFound
 from api.routes import access
 from infra.db.attempts.of_node import NodeAttempt
+from tests.unit.whole_api import ask
 from workflows.domain.role import Role
 
 UNTIL = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -48,7 +49,7 @@ async def test_a_picture_is_one_of_the_input_or_of_the_result(
     task = MagicMock(payload=picture(b"in"), result=picture(b"out"))
     monkeypatch.setattr(answers, "caller_in", lambda _: MagicMock(role=Role.USER))
     monkeypatch.setattr(access, "read_task", AsyncMock(return_value=task))
-    request = MagicMock(path_params={"task_id": "t", "document": document, "number": 0})
+    request = MagicMock(path_params={"task_id": "t", "document": document, "number": "0"})
     if found is None:
         with pytest.raises(NotFound):
             await pictures.picture(request)
@@ -124,3 +125,8 @@ def test_bars_grow_from_zero_and_are_stacked() -> None:
     assert third.done_height == 2 * second.done_height
     assert (chart.done, chart.failed) == (150, 50)
     assert Bars.of([]).bars == []
+
+
+@pytest.mark.parametrize("number", ["6", "-1", "00", "\u0661", "x", "9" * 5000])
+async def test_no_other_number_is_a_picture_s(number: str) -> None:
+    assert (await ask("user", "GET", f"http://test/console/tasks/t/pictures/input/{number}")).status_code == 404

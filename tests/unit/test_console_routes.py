@@ -73,6 +73,12 @@ def test_no_address_has_control_characters(address: str) -> None:
         routes._screen(context(), Screens(), request(live_of(address)), ADMIN)
 
 
+@pytest.mark.parametrize("address", ["//[", "http://[x/console/nodes/a", "/console/nodes/a?" + "a=1&" * 101])
+def test_what_is_no_address_of_a_page_is_not_found(address: str) -> None:
+    with pytest.raises(NotFound):
+        routes._screen(context(), Screens(), request(live_of(address)), ADMIN)
+
+
 def test_nobody_can_write_a_placeholder() -> None:
     found = rendering.Rendering()
     found.skeleton = "\x000\x00" + found._put("a", "\x00999\x00")

@@ -167,3 +167,9 @@ async def test_who_is_signed_out_reads_why(http) -> None:
     assert 'value="/console/tasks"' in form.text
     for path in ("/console/tasks", "/console/sign-in"):
         assert "has ended" not in (await http.get(path, headers=OWN, follow_redirects=True)).text
+
+
+@pytest.mark.parametrize("path", ["sign-in", "enter", "preferences", "sign-out"])
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "http://elsewhere", "null"])
+async def test_a_malformed_origin_is_a_foreign_one(http, path: str, origin: str) -> None:
+    assert (await http.post(f"/console/{path}", headers={"Origin": origin})).status_code == 403

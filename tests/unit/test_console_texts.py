@@ -50,6 +50,9 @@ def test_no_template_says_what_nobody_can_translate() -> None:
         ("zh;q=x, en;q=0.1", "", "en"),
         ("en", "console_language=zh", "zh"),
         ("zh", "console_language=xx", "zh"),
+        ("fr," * 60 + "en", "", "en"),
+        ("fr," * 70 + "en", "", "zh"),
+        ("fr," * 65 + " en;q=0, zh", "", "zh"),
     ],
 )
 def test_the_language_is_the_chosen_one_else_the_browser_s(accepted: str, cookie: str, language: str) -> None:
@@ -59,3 +62,12 @@ def test_the_language_is_the_chosen_one_else_the_browser_s(accepted: str, cookie
 
 def test_both_languages_can_be_read() -> None:
     assert [texts.translations(one).gettext("Alerts") for one in texts.LANGUAGES] == ["告警", "Alerts"]
+
+
+def test_no_more_is_looked_at_than_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(texts, "_wanted", lambda header: seen.append(header) or [])  # type: ignore[func-returns-value]
+    request = Request({"type": "http", "headers": [(b"accept-language", b"aa," * 10_000)]})
+    for _ in range(3):
+        language_of(request)
+    assert [len(one) for one in seen] == [197]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64decode
 
 import pytest
 
 from api.console import documents
-from api.console.documents import LONG, MOST_PICTURES, MOST_SHOWN
+from api.console.documents import LONG, MOST_PICTURES, MOST_SHOWN, MOST_VALUES, Document
 from api.console.rendering import name
 from tests.console.world import picture
 
@@ -68,7 +69,7 @@ def test_what_json_escapes_can_be_sent() -> None:
 
 
 def test_only_what_is_shown_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = "[" * 90 + ",".join(["1"] * 200_000) + "]" * 90
+    deep = "[" * 90 + ",".join(["1"] * 40_000) + "]" * 90
     made: list[str] = []
     first = documents._first
     monkeypatch.setattr(documents, "_first", lambda pieces: first(made.append(piece) or piece for piece in pieces))  # type: ignore[func-returns-value]
@@ -76,3 +77,38 @@ def test_only_what_is_shown_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(shown.text), shown.is_cut, shown.size) == (MOST_SHOWN, True, len(deep))
     assert sum(map(len, made)) < MOST_SHOWN + 1000
     assert documents.read(deep) is shown
+
+
+@pytest.mark.parametrize(
+    ("text", "is_picture"),
+    [
+        ("A" * 53, True),
+        ("A" * 52, False),
+        (" \n" + "A" * 60 + " \n", True),
+        ("A" * 60 + "=", True),
+        ("A" * 60 + "== \n", True),
+        ("A" * 60 + " \n==", True),
+        ("A" * 60 + "===", False),
+        ("A" * 60 + "= =", False),
+        ("A" * 60 + "=A", False),
+        ("A" * 60 + "!", False),
+        (" " * 60, True),
+    ],
+)
+def test_base64_is_known_by_its_letters(text: str, is_picture: bool) -> None:
+    assert (documents._picture("iVBORw0KGgo" + text) is not None) is is_picture
+
+
+@pytest.mark.parametrize("end", ["!", "= =", ""])
+def test_a_text_of_blanks_is_read_once(end: str) -> None:
+    """A search that goes back would take hours."""
+    began = time.thread_time()
+    documents._picture("iVBORw0KGgo" + " " * 1_000_000 + end)
+    assert time.thread_time() - began < 2
+
+
+def test_a_document_of_many_values_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (json.dumps([0] * n) for n in (MOST_VALUES - 1, MOST_VALUES))
+    assert documents.read(few).text.startswith("[\n  0,")
+    monkeypatch.setattr(json, "loads", pytest.fail)
+    assert documents.read(many) == Document(many[:MOST_SHOWN], True, len(many), is_json=False)

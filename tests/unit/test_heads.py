@@ -63,6 +63,16 @@ async def test_a_head_may_be_as_long_as_the_bound() -> None:
         refused(answer, HEADERS)
 
 
+@on_both_loops
+async def test_a_raw_line_counts_as_it_is_read() -> None:
+    """Each byte from 0x80 on becomes three."""
+    async with serving(App()) as port:
+        for count in (3000, 4000):
+            (answer,) = await told(port, f"GET /sized?{'图' * count} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+            assert answer[0] == (200 if count == 3000 else 400)
+    refused(answer, HEAD)
+
+
 CHUNKS = {
     "trailers": b"0\r\n" + b"a: b\r\n" * 6000 + b"\r\n",
     "extension": b"1;" + b"a" * 40_000 + b"\r\nx\r\n0\r\n\r\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +74,14 @@ def test_only_the_system_s_own_words_are_translated(text: str | None, english: s
 
 def test_reasons_within_reasons_end() -> None:
     assert CHINESE.search(said("en", "（已有1个节点拒绝）" * 400) or "")
+
+
+@pytest.mark.parametrize(
+    "begin", ["（已在", "（已有", "（已发生", "（时限", "（已在1", "（已在（已有", "，由监控", "："]
+)
+def test_the_beginnings_of_reasons_are_read_once(begin: str) -> None:
+    """To try each of them up to the end would take minutes."""
+    text = begin * 100_000
+    began = time.thread_time()
+    assert said("en", text) == text
+    assert time.thread_time() - began < 2

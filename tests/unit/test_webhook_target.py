@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.webhooks.target import MAX_URL, BadUrl, parse
+from infra.webhooks import target
+from infra.webhooks.target import MAX_AUTHORITY, MAX_URL, BadUrl, parse
 
 BAD = {
     "another scheme": "ftp://example.com/",
@@ -49,10 +50,18 @@ def test_what_is_one() -> None:
     longest = "https://example.com/" + "x" * (MAX_URL - 20)
     assert len(longest) == MAX_URL
     assert parse(longest).is_usual
-    target = parse("HTTPS://Example.COM:8443/a%2Fb?c=d#e")
-    assert (target.scheme, target.host, target.port) == ("https", "example.com", 8443)
-    assert str(target.url) == "https://example.com:8443/a%2Fb?c=d"
+    found = parse("HTTPS://Example.COM:8443/a%2Fb?c=d#e")
+    assert (found.scheme, found.host, found.port) == ("https", "example.com", 8443)
+    assert str(found.url) == "https://example.com:8443/a%2Fb?c=d"
     assert parse("https://[2606:4700::1111]/").ip == "2606:4700::1111"
     assert parse(f"https://{'a' * 63}.example./").host == f"{'a' * 63}.example."
     assert parse(f"https://{'a.' * 126}a/").is_usual
     assert parse("https://münchen.example/").host == "xn--mnchen-3ya.example"
+
+
+@pytest.mark.parametrize("rest", ["", "/a", "?a", "#a", ":443/", "@example.com/"])
+def test_a_long_host_is_not_converted(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    """One in another script takes long: a character of this one becomes eighteen."""
+    monkeypatch.setattr(target, "URL", pytest.fail)
+    with pytest.raises(BadUrl):
+        parse("https://" + "\ufdfa" * (MAX_AUTHORITY // 3 + 1) + rest)

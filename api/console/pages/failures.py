@@ -15,6 +15,7 @@ from api.schemas.operations import MAX_IDS
 from infra.db.attempts import comparison, recent_failures
 from infra.db.attempts.recent_failures import MOST, FailedAttempt
 from infra.db.nodes import queries as node_queries
+from infra.json.off_loop import off_loop
 from workflows.domain import failure_verdict
 from workflows.domain.attempt import Outcome
 from workflows.domain.event import EventType
@@ -104,8 +105,9 @@ def _id(kind: str, *parts: str) -> str:
 async def contents(asked: Asked) -> dict[str, Any]:
     database = asked.context.database
     found = await database.single(recent_failures.read)
-    shown = _largest(found, lambda one: one.way, MOST_SHOWN)
-    by_type = [_largest(alike, lambda one: one.task_type, MOST_TYPES) for alike in shown]
+    alike = await _alike(found)
+    shown = alike[:MOST_SHOWN]
+    by_type = [_largest(one, lambda one: one.task_type)[:MOST_TYPES] for one in shown]
     suspects = {suspect(_by_node(one)) for types in by_type for one in types if len(one) >= FEW}
     compared = await database.single(lambda c: comparison.with_peers(c, suspects)) if suspects else {}
     signatures = [_signature(*one, compared) for one in zip(shown, by_type, strict=True)]
@@ -117,16 +119,22 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "state_of": {gpu_id: states.get(gpu_id, "GONE") for gpu_id in judged},
         "failures": len(found),
         "is_cut": len(found) >= MOST,
-        "left_out": len({one.way for one in found}) - len(shown),
+        "left_out": len(alike) - len(shown),
     }
 
 
-def _largest(failures: Failures, key: Callable[[FailedAttempt], Hashable], most: int) -> list[Failures]:
+async def _alike(failures: Failures) -> list[Failures]:
+    """The failures alike, the largest groups first. It is found in a thread, since nodes may give long reasons."""
+    size = sum(len(one.reason or "") for one in failures)
+    return await off_loop.run(size, lambda: _largest(failures, lambda one: one.way))
+
+
+def _largest(failures: Failures, key: Callable[[FailedAttempt], Hashable]) -> list[Failures]:
     """The failures by a key, the groups with the most failures first."""
     groups: dict[Hashable, Failures] = defaultdict(list)
     for one in failures:
         groups[key(one)].append(one)
-    return sorted(groups.values(), key=len, reverse=True)[:most]
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _by_node(failures: Failures) -> dict[str, int]:

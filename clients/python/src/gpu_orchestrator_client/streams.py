@@ -26,7 +26,7 @@ QUIET_S = 45.0
 """Seconds without a line after which a stream counts as broken; the API sends a comment every 15."""
 MEDIA_TYPE = "text/event-stream"
 _END = re.compile(rb"\r\n|\n|\r(?!\Z)")
-"""The end of a line. A carriage return that comes last may be half of one."""
+"""The end of a line. A carriage return that comes last may be half of one: `_half`."""
 
 
 @dataclass
@@ -34,19 +34,29 @@ class Messages:
     """Puts bytes together to messages (WHATWG HTML, 9.2.6). An id counts once its message is complete."""
 
     last_id: str | None = None
-    _rest: bytes = b""
+    _rest: bytearray = field(default_factory=bytearray)
+    _half: bytes = b""
     _id: str | None = None
     _kind: str = ""
     _data: list[str] = field(default_factory=list)
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         """Kind and data of the messages that become complete. Raises BadAnswer."""
-        *lines, self._rest = _END.split(self._rest + chunk)
-        for line in lines:
+        for line in self._lines(chunk):
             if line:
                 self._note(line.decode(errors="replace"))
             elif (message := self._complete()) is not None:
                 yield message
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        """The lines that become complete. What is kept of a long one is not looked through again."""
+        *lines, rest = _END.split(self._half + chunk)
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
+        self._half = rest[-1:] if rest.endswith(b"\r") else b""
+        self._rest += rest.removesuffix(b"\r")
+        return lines
 
     def _note(self, line: str) -> None:
         name, _, value = line.partition(":")
