@@ -1,4 +1,4 @@
-"""What takes its turn is not overdue."""
+"""Steps that take their turn, and are not overdue."""
 
 from __future__ import annotations
 
