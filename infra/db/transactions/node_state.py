@@ -1,4 +1,8 @@
-"""Changes of a node's state, and what follows for its attempts and slots."""
+"""Changes of a node's state, and what follows for its attempts and slots.
+
+`lineage` is that of the only nodes that the caller may change, or None for any node (`Caller.node_lineage`). It is
+checked under the lock of the node's row (`hold_own`), whatever a route has checked before.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.drains import Drain
 from infra.db.nodes.liveness import NOW_BEAT
-from infra.db.nodes.queries import LAST_EPOCH, Registration, hold, status_of
+from infra.db.nodes.queries import LAST_EPOCH, Registration, hold, hold_own
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
 from workflows.domain.attempt import End, Outcome
@@ -72,9 +76,10 @@ async def register(connection: Connection, node: Registration) -> Notifications:
     return notifications
 
 
-async def come_back(connection: Connection, gpu_id: str) -> Notifications:
-    """OFFLINE → ACTIVE: a beat arrived."""
+async def come_back(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """OFFLINE → ACTIVE: a beat arrived. Raises GpuNotFound, GpuOfAnotherKey."""
     release = await locks.releasing(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await node_transitions.come_back(connection, release)
     return await _back_to_work(connection, release, epoch, "heartbeat")
 
@@ -87,37 +92,43 @@ async def has_stopped(connection: Connection, gpu_id: str) -> Notifications:
     return Notifications(grants=await assign.assign_released(connection, release))
 
 
-async def recover(connection: Connection, gpu_id: str) -> Notifications:
-    """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
-    await _must_exist(connection, gpu_id)
+async def recover(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY.
+
+    Raises GpuNotFound, GpuOfAnotherKey.
+    """
     release = await locks.releasing(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await node_transitions.recover(connection, release)
     if epoch is None and await node_records.clear(connection, release):
         return Notifications(grants=await assign.assign_released(connection, release))
     return await _back_to_work(connection, release, epoch, "recover")
 
 
-async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
-    """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound."""
-    await _must_exist(connection, gpu_id)
+async def fault(connection: Connection, gpu_id: str, reason: str, lineage: str | None = None) -> Notifications:
+    """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound, GpuOfAnotherKey."""
+    await hold_own(connection, gpu_id, lineage)
     return await node_transitions.fault(connection, gpu_id, reason)
 
 
-async def drain(connection: Connection, gpu_id: str, how: Drain) -> Notifications:
+async def drain(connection: Connection, gpu_id: str, how: Drain, lineage: str | None = None) -> Notifications:
     """Give a node no new attempt from the commit on; of a draining one replace reason and deadline, or bring the
     deadline forward (`drains.drain`).
 
-    Raises GpuNotFound.
+    Raises GpuNotFound, GpuOfAnotherKey.
     """
-    await _must_exist(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await drains.drain(connection, gpu_id, how)
     return Notifications(nodes=[] if epoch is None else [NodeEvent(gpu_id, "drain", epoch)])
 
 
-async def undrain(connection: Connection, gpu_id: str) -> Notifications:
-    """End a drain, and assign the node's free slots; does nothing if it is not draining. Raises GpuNotFound."""
-    await _must_exist(connection, gpu_id)
+async def undrain(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """End a drain, and assign the node's free slots; does nothing if it is not draining.
+
+    Raises GpuNotFound, GpuOfAnotherKey.
+    """
     release = await locks.releasing(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await drains.undrain(connection, release)
     if epoch is None:
         return Notifications()
@@ -134,8 +145,9 @@ async def hand_back(connection: Connection, gpu_id: str) -> Notifications:
     return await settle_attempt.close_open(connection, gpu_id, _DRAINED, actor=DRAIN)
 
 
-async def deregister(connection: Connection, gpu_id: str) -> Notifications:
-    """any → (gone). Raises GpuNotFound."""
+async def deregister(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """any → (gone). Raises GpuNotFound, GpuOfAnotherKey."""
+    await hold_own(connection, gpu_id, lineage)
     epoch = await node_transitions.go(connection, gpu_id)
     if epoch is None:
         raise GpuNotFound
@@ -155,8 +167,3 @@ async def _back_to_work(connection: Connection, release: Release, epoch: int | N
     await node_records.wait_for_stops(connection, release.gpu_id)
     granted = await assign.assign_released(connection, release)
     return Notifications(grants=granted, nodes=[NodeEvent(release.gpu_id, signal, epoch)])
-
-
-async def _must_exist(connection: Connection, gpu_id: str) -> None:
-    if await status_of(connection, gpu_id) is None:
-        raise GpuNotFound
