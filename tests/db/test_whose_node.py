@@ -10,6 +10,7 @@ import pytest
 
 from infra.db.connection import Connection
 from infra.db.nodes.drains import Drain
+from infra.db.nodes.queries import Registration
 from infra.db.ops import audit
 from infra.db.ops.callers import Caller
 from infra.db.session import Database
@@ -125,3 +126,32 @@ async def test_a_change_that_waits_while_the_node_changes_hands_is_refused(datab
         await handing_on
     with pytest.raises(GpuOfAnotherKey):
         await changing
+
+
+async def register(life: Life, lineage: str | None) -> None:
+    node = Registration("n", "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 2, {}, None, lineage)
+    await node_state.register(life.connection, node)
+
+
+@pytest.mark.parametrize(("heir", "keeps"), [("k", False), (None, True)])
+async def test_a_key_that_takes_a_gpu_id_over_gets_no_attempt_of_the_one_before(
+    life: Life, heir: str | None, keeps: bool
+) -> None:
+    """An administrator may register the node again, and it goes on with its attempts."""
+    await register(life, None)
+    await life.create("t")
+    assert await life.claim("t") == "n"
+    await node_state.deregister(life.connection, "n")
+    await register(life, heir)
+    reasons = await life.connection.rows("SELECT outcome, reason FROM attempts")
+    assert reasons == [(None, None) if keeps else ("DEREGISTERED", "节点由另一密钥重新注册")]
+    assert (await life.task("t")).status == "QUEUED"
+
+
+async def test_an_administrator_s_registration_takes_nothing_over(life: Life) -> None:
+    await register(life, "k")
+    await life.create("t")
+    assert await life.claim("t") == "n"
+    for lineage in (None, "k"):
+        await register(life, lineage)
+    assert await life.running() == {"t": "n"}

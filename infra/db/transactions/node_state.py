@@ -26,6 +26,7 @@ from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 from workflows.notifications import NodeEvent, Notifications
 
 _REPLACED = End(Outcome.DEREGISTERED, "节点以新的地址或容量重新注册")
+_OF_FORMER_KEY = End(Outcome.DEREGISTERED, "节点由另一密钥重新注册")
 _DRAINED = End(Outcome.DRAINED, "节点停止接收新任务的期限已到")
 DRAIN = "drain"
 """The actor of what happens at a drain's deadline, in a task's timeline."""
@@ -56,9 +57,10 @@ _REGISTER = f"""
 async def register(connection: Connection, node: Registration) -> Notifications:
     """(new), OFFLINE → ACTIVE with a new epoch; FAULTY stays. Slots above a smaller capacity are given back.
 
-    Raises GpuOfAnotherKey.
+    A key that takes a gpuId over gets none of the attempts of the key before. Raises GpuOfAnotherKey.
     """
     release = await locks.releasing_by_registration(connection, node.gpu_id, node.task_types)
+    is_taken_over = node.lineage not in (None, await hold(connection, node.gpu_id))
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
     epoch = await connection.one_or_none(int, _REGISTER, values)
     if epoch is None:
@@ -67,10 +69,9 @@ async def register(connection: Connection, node: Registration) -> Notifications:
     await node_records.wait_for_stops(connection, node.gpu_id)
     notifications = Notifications(nodes=[NodeEvent(node.gpu_id, "register", epoch)])
     for row in await attempt_queries.open_on(connection, node.gpu_id):
-        if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
-            settled = await settle_attempt.settle(
-                connection, row.task_id, row.attempt, _REPLACED, actor=f"gpu:{node.gpu_id}"
-            )
+        if is_taken_over or row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
+            end = _OF_FORMER_KEY if is_taken_over else _REPLACED
+            settled = await settle_attempt.settle(connection, row.task_id, row.attempt, end, actor=f"gpu:{node.gpu_id}")
             notifications.add(settled.notifications)
     notifications.grants += await assign.assign_released(connection, release)
     return notifications
