@@ -49,6 +49,7 @@ _TEXTS = {  # a number is bounded: without that, a text of their beginnings woul
     r"节点已注销": "The node was deregistered",
     r"节点故障: (.*)": "The node is faulty: {}",
     r"节点以新的地址或容量重新注册": "The node registered again with another address or capacity",
+    r"节点由另一密钥重新注册": "Another key registered the node again",
     r"节点重新注册后不再运行该任务": "The node registered again and no longer runs the task",
     r"节点停止接收新任务的期限已到": "The deadline of the node's drain has passed",
     r"最近(\S{1,19})个任务中有(\S{1,19})个在该节点失败，而其他节点完成了这些任务": "Of the last {} tasks {} failed"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.errors import Forbidden, Unauthorized, answer_to
 from api.middleware.cookies import cookie
@@ -30,6 +30,7 @@ class Authentication:
     """Answers 401 before anything else is checked, and leaves the caller in the request's state.
 
     Below /console a call goes on without a caller, to the page where a session begins, or to one that says what failed.
+    A body that ends after its key answers 401 too: it may come slowly, and a revocation counts at once.
     """
 
     def __init__(self, app: ASGIApp, keys: Keyring, sessions: Keyring, public_url: str | None = None) -> None:
@@ -52,7 +53,21 @@ class Authentication:
                 caller, scope.setdefault("state", {})["refused"] = None, error
             if caller is not None:
                 scope.setdefault("state", {})["caller"] = caller
+                if scope["method"] not in READS and not is_console:
+                    receive = self._while_live(scope, receive)
         await self._app(scope, receive, send)
+
+    def _while_live(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` that raises Unauthorized at the end of a body, unless the caller is still one."""
+
+        async def received() -> Message:
+            message = await receive()
+            is_end = message["type"] == "http.request" and not message.get("more_body", False)
+            if is_end and await self._caller(scope, Headers(scope=scope)) is None:
+                raise Unauthorized
+            return message
+
+        return received
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller | None:
         secret = presented(headers)

@@ -12,10 +12,9 @@ from api.middleware.authentication import CallerOf
 from api.schemas.params import NodeId
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
-from infra.db.nodes.queries import NodeStatus
 from infra.db.ops.callers import Caller
 from infra.db.tasks.operations import Operation
-from workflows.domain.errors import GpuOfAnotherKey, TaskNotFound
+from workflows.domain.errors import TaskNotFound
 from workflows.domain.role import Role
 
 
@@ -57,23 +56,15 @@ def may_see_operation(caller: Caller, operation: Operation) -> bool:
     return caller.role is not Role.USER or caller.owner == operation.owner or caller.lineage == operation.lineage
 
 
-def lineage_of_node(caller: Caller) -> str | None:
-    """The lineage that a GPU must have for a node's caller, or None if any GPU will do."""
-    return caller.lineage if caller.role is Role.NODE else None
-
-
-def check_holder(caller: Caller, gpu: NodeStatus) -> None:
-    """Let a node act only for its own GPUs. Raises GpuOfAnotherKey."""
-    if caller.role is Role.NODE and gpu.lineage != caller.lineage:
-        raise GpuOfAnotherKey
-
-
 async def _hold(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> None:
     if caller.role is Role.NODE:
         row = await context.database.run(lambda c: node_queries.status_of(c, gpu_id))
         if row is not None:
-            check_holder(caller, row)
+            node_queries.check_own(row, caller.node_lineage)
 
 
 HoldsGpu = Depends(_hold)
-"""`check_holder` for the GPU in the path, before the rest of the request is read. Unknown GPUs pass."""
+"""An early answer to a node that calls for another key's GPU, before the rest of the request is read.
+
+Unknown GPUs pass, and may be another key's a moment later: the transaction that writes decides (`hold_own`).
+"""

@@ -14,7 +14,7 @@ from api.http.errors import BadRequest
 from api.http.lists import MAX_ANSWER, Item
 from api.http.paging import WHOLE, WholeOrPageOf
 from api.middleware.authentication import CallerOf
-from api.routes.access import HoldsGpu, check_holder, lineage_of_node
+from api.routes.access import HoldsGpu
 from api.schemas.gpus import DrainGpu, GpuNodeInfo, GpuSummary, RegisterGpu
 from api.schemas.params import Integer, NodeId, Reason
 from infra.db.nodes import queries as node_queries
@@ -67,7 +67,7 @@ async def _items(context: Context, rows: Sequence[ListedNode]) -> list[Item]:
 
 @router.get("", response_model=Envelope[list[GpuNodeInfo]], summary="2.1 获取GPU列表", description=WHOLE)
 async def list_gpus(request: Request, context: ContextOf, caller: CallerOf, page: WholeOrPageOf) -> Response:
-    lineage = lineage_of_node(caller)
+    lineage = caller.node_lineage
     rows, total = await context.database.run(
         lambda c: node_queries.page(c, lineage, limit=page.limit, offset=page.offset, room=MAX_ANSWER)
     )
@@ -88,7 +88,7 @@ async def by_task_type(
     task_type: Annotated[Integer, Path(alias="taskType", description="任务类型代码")],
     priority: Annotated[PriorityQueue | None, Query(description="节点的 supportedTaskPriority")] = None,
 ) -> Response:
-    lineage = lineage_of_node(caller)
+    lineage = caller.node_lineage
     rows, total = await context.database.run(
         lambda c: node_queries.page(
             c, lineage, task_type, priority, limit=page.limit, offset=page.offset, room=MAX_ANSWER
@@ -110,7 +110,7 @@ async def register(
     body: Annotated[RegisterGpu, Depends(JsonBody(RegisterGpu))],
 ) -> dict[str, Any]:
     context.allowed.check(body.ip, body.port)
-    node = Registration(**dict(body), lineage=lineage_of_node(caller))
+    node = Registration(**dict(body), lineage=caller.node_lineage)
     notifications, response.headers[REGISTRATION] = await context.database.run(
         lambda c: register_node.register(c, node, caller)
     )
@@ -123,7 +123,7 @@ async def register(
     "/{gpuId}", response_model=Envelope[GpuNodeInfo], response_model_exclude_unset=True, summary="2.2 获取指定GPU信息"
 )
 async def get_gpu(context: ContextOf, caller: CallerOf, gpu_id: NodeId) -> dict[str, Any]:
-    row = await context.database.run(lambda c: node_queries.get(c, gpu_id, lineage_of_node(caller)))
+    row = await context.database.run(lambda c: node_queries.get(c, gpu_id, caller.node_lineage))
     if row is None:
         raise GpuNotFound
     node = GpuNodeInfo.of(row)
@@ -143,12 +143,14 @@ async def heartbeat(
     row = await context.database.single(lambda c: node_queries.status_of(c, gpu_id))
     if row is None:
         raise GpuNotFound
-    check_holder(caller, row)
+    node_queries.check_own(row, caller.node_lineage)
     if x_registration and x_registration != node_queries.registration_of(row):
         raise OutdatedRegistration
     await context.beats.record(gpu_id)
     if row.status == "OFFLINE":
-        await context.deliver(await context.database.run(lambda c: node_state.come_back(c, gpu_id)))
+        await context.deliver(
+            await context.database.run(lambda c: node_state.come_back(c, gpu_id, caller.node_lineage))
+        )
     return ok("心跳更新成功")
 
 

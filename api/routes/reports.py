@@ -12,7 +12,6 @@ from api.http.body import JsonBody, check_json_text
 from api.http.envelope import Envelope, ok, says
 from api.http.errors import BadRequest, TooComplex, TooLarge
 from api.middleware.authentication import CallerOf
-from api.routes import access
 from api.schemas.params import AttemptToken, TaskId
 from api.schemas.reports import UpdateResult, UpdateStatus
 from infra.db.ops.callers import Caller
@@ -24,7 +23,7 @@ router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
 
 def _report(caller: Caller, task_id: str, token: str | None, gpu_id: str | None) -> Report:
-    return Report(task_id, token or None, gpu_id, access.lineage_of_node(caller))
+    return Report(task_id, token or None, gpu_id, caller.node_lineage)
 
 
 async def _answer(context: Context, outcome: ReportOutcome, message: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from workflows.domain.task import TaskStatus
 FAN = Drain("ops", "fan")
 HOUR = timedelta(hours=1)
 OPERATOR = Caller("key_o", Role.OPERATOR, "ops", "key_o")
-NODE_KEY = Caller("key_n", Role.NODE, "node", "key_n")
+NODE_KEY = Caller("key_n", Role.NODE, "node", "k")
 NODE = node_queries.Registration("n", "h", None, "127.0.0.1", 1, [1], "NORMAL", "1", 4, {}, None, None)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from infra.db.slots import assign
 from infra.db.tasks import outbox
-from infra.db.transactions import claim_slot, end_task
+from infra.db.transactions import cancel_task, claim_slot, end_task
 from infra.db.transactions.claim_slot import TaskEnded
 from infra.db.transactions.end_task import TaskEnd
 from infra.temporal.access import NoSuchWorkflow, TemporalAway
@@ -19,6 +19,7 @@ from tests.db.one_connection import OneConnection
 from tests.db.rows import NOW
 from workers.leader import ended_tasks
 from workers.leader.ended_tasks import EndedTasks
+from workflows.domain.errors import TaskNotFound
 from workflows.domain.task import EndReason
 from workflows.messages import Grant
 
@@ -95,3 +96,8 @@ async def test_one_that_could_not_be_told_is_told_again(cancelled: Life) -> None
 async def test_the_notification_after_the_commit_has_a_moment_to_arrive(cancelled: Life) -> None:
     await cancelled.do("UPDATE outbox_ends SET ended_at = clock_timestamp()")
     assert await outbox.pending_ends(cancelled.connection, 10) == []
+
+
+async def test_a_task_that_was_forgotten_meanwhile_is_not_there(life: Life) -> None:
+    with pytest.raises(TaskNotFound):
+        await cancel_task.cancel(life.connection, rows.CREATOR, "forgotten", None)

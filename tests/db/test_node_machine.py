@@ -51,7 +51,7 @@ class Nodes(DatabaseMachine):
 
     @rule(name=NAMES)
     def a_beat_comes_back(self, name: str) -> None:
-        self.do(lambda c: node_state.come_back(c, name))
+        self.known(name, lambda c: node_state.come_back(c, name))
         if self.status[name] is OFFLINE:
             self.move(name, ACTIVE)
 

@@ -13,7 +13,7 @@ import pytest
 from tests.begun import begun
 from tests.conftest import Api, eventually, fleet, frontend, stack_settings
 from tests.e2e.inside import select, signals
-from tests.faults.contention import ACTIVATES, FAULTS, held
+from tests.faults.contention import CHANGES_NODE, held
 from workers.stack import programs
 from workers.stack.logs import console
 from workers.stack.part import Part
@@ -184,11 +184,11 @@ async def test_fault_recover_and_return_are_one_edge_each(cluster, make_node):
 async def test_fault_and_recover_that_wait_for_one_lock_are_one_edge_each(cluster, make_node):
     """The same call at both processes, proven to be under way together."""
     await make_node("crossed", [1])
-    for call, transition in (("fault?reason=fan", FAULTS), ("recover", ACTIVATES)):
+    for call in ("fault?reason=fan", "recover"):
         async with held(cluster.stack) as lock:
             await lock.lock_node("crossed")
             calls = [asyncio.create_task(api.post(f"/gpus/crossed/{call}")) for api in cluster.callers]
-            await lock.until_waiting(transition, transition)
+            await lock.until_waiting(CHANGES_NODE, CHANGES_NODE)
             await lock.commit()
             await asyncio.gather(*calls)
 

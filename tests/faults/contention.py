@@ -12,13 +12,11 @@ from workers.stack.stack import Stack
 
 # What a backend is seen to wait with, by the product's own statements. Postgres shows their first 1,024 bytes.
 SETTLES = "a.closed_at, g.epoch"
-FAULTS = "SET status = 'FAULTY'"
-ACTIVATES = "SET status = 'ACTIVE'"
-DEREGISTERS = "SET gone_at = clock_timestamp()"
+CHANGES_NODE = "gone_at IS NULL FOR UPDATE"  # by a beat, a call or a signal
 CHANGES_PRIORITY = "SET priority ="
 CLAIMS = "FROM gpus g CROSS JOIN LATERAL"
 ENDS = "SELECT true FROM tasks WHERE task_id"
-LOOKS_FOR_SILENCE = "SELECT FROM gpus WHERE gpu_id ="
+HOLDS_NODE = "SELECT lineage FROM gpus WHERE gpu_id ="
 
 LOCK_NODE = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
 _PID = "SELECT pg_backend_pid()"

@@ -9,6 +9,7 @@
 | heartbeat of a FAULTY node | test_a_beat_that_crosses_the_fault_does_not_bring_the_node_back |
 | deregistration with running tasks | test_a_claim_that_waits_behind_the_deregistration_…; e2e/test_task_life.py |
 | same gpuId registers from another host | test_a_result_that_waits_behind_the_registration_of_another_host_is_late |
+| a gpuId becomes another key's before a body has come | tests/api/test_held_bodies.py; db/test_whose_node.py |
 | fault during dispatch | test_a_dispatch_that_lands_after_the_fault_is_late |
 | recover while the offline timer fires | test_the_offline_timer_that_waits_behind_recover_does_nothing |
 | a claim while the node's drain begins | test_a_claim_that_waits_behind_the_drain_gets_nothing |
@@ -38,7 +39,7 @@ from infra.db.slots import assign
 from infra.db.transactions import attend_node, node_state, settle_attempt
 from tests.conftest import eventually
 from tests.e2e.inside import select
-from tests.faults.contention import ACTIVATES, CHANGES_PRIORITY, CLAIMS, DEREGISTERS, LOOKS_FOR_SILENCE, SETTLES, held
+from tests.faults.contention import CHANGES_NODE, CHANGES_PRIORITY, CLAIMS, HOLDS_NODE, SETTLES, held
 from workflows.domain.attempt import End, Outcome
 
 SLOW = 40.0
@@ -168,7 +169,7 @@ async def test_a_beat_that_crosses_the_fault_does_not_bring_the_node_back(api, m
     async with held(stack) as fault:
         assert (await node_state.fault(fault.connection, "race_beat", "fan")).nodes
         beat = asyncio.create_task(api.post("/gpus/race_beat/heartbeat"))
-        await fault.until_waiting(ACTIVATES)
+        await fault.until_waiting(CHANGES_NODE)
         await fault.commit()
         assert await beat == "心跳更新成功"
     gpu = await api.get("/gpus/race_beat")
@@ -181,9 +182,9 @@ async def test_a_claim_that_waits_behind_the_deregistration_gets_nothing(api, ma
     async with held(stack) as lock:
         await lock.lock_node("race_gone")
         deregistration = asyncio.create_task(api.ask("DELETE", "/gpus/race_gone"))
-        await lock.until_waiting(DEREGISTERS)
+        await lock.until_waiting(CHANGES_NODE)
         task_id = await api.create(966)
-        await lock.until_waiting(DEREGISTERS, CLAIMS)
+        await lock.until_waiting(CHANGES_NODE, CLAIMS)
         await lock.commit()
         await deregistration
     workflow = temporal.get_workflow_handle(f"task-{task_id}")
@@ -305,7 +306,7 @@ async def test_the_offline_timer_that_waits_behind_recover_does_nothing(api, mak
         await recovery.connection.execute(AGED, {"gpu_id": "race_timer"})  # silent, but for the recovery
         assert (await node_state.recover(recovery.connection, "race_timer")).nodes
         timer = asyncio.create_task(database.run(lambda c: attend_node.go_offline(c, "race_timer", 5)))
-        await recovery.until_waiting(LOOKS_FOR_SILENCE)
+        await recovery.until_waiting(HOLDS_NODE)
         await recovery.commit()
         assert await timer is False
     assert (await api.get("/gpus/race_timer"))["status"] == "ACTIVE"

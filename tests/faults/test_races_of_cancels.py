@@ -27,7 +27,7 @@ from tests.db.life import Life
 from tests.db.rows import CREATOR
 from tests.e2e.inside import select
 from tests.e2e.test_cancel import cancel, closed
-from tests.faults.contention import DEREGISTERS, ENDS, SETTLES, held
+from tests.faults.contention import CHANGES_NODE, ENDS, SETTLES, held
 from tests.faults.test_races import LATE_RESULT, late, running, settle, statuses, tell
 from workflows.domain.attempt import Outcome
 from workflows.messages import TaskInput
@@ -156,7 +156,7 @@ async def test_a_cancel_and_a_deregistration(api, make_node, stack, temporal, ca
     async with held(stack) as lock:
         await lock.lock_node(gpu_id)
         calls = [lambda: cancel(api, put.task_id), lambda: api.ask("DELETE", f"/gpus/{gpu_id}")]
-        waits = [SETTLES, DEREGISTERS]
+        waits = [SETTLES, CHANGES_NODE]
         under_way = []
         for n, one in enumerate((0, 1) if cancel_first else (1, 0)):
             under_way.append(asyncio.create_task(calls[one]()))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from infra.db import clock, holding
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
+from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,10 @@ FORGOTTEN = "forgotten_nodes"
 """The name of the report that keeps the last epoch of the nodes that were forgotten."""
 LAST_EPOCH = f"(SELECT CAST(body ->> 'epoch' AS bigint) FROM monitor_reports WHERE name = '{FORGOTTEN}')"
 """SQL: no forgotten node had a later epoch; null if none is forgotten."""
-_LOCK = "SELECT FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
+_LOCK = "SELECT lineage FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE"
 _STATES = "SELECT gpu_id, status FROM gpus WHERE gpu_id = ANY (CAST(%(gpu_ids)s AS text[])) AND gone_at IS NULL"
 _STATUS = "SELECT gpu_id, status, epoch, registered_at, lineage FROM gpus WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
+_LOCK_REGISTERED = f"{_STATUS} FOR UPDATE"
 
 
 async def page(
@@ -232,6 +234,23 @@ def registration_of(row: NodeStatus) -> str:
     return hashlib.sha256(f"{row.gpu_id} {row.epoch} {registered_at}".encode()).hexdigest()[:32]
 
 
-async def hold(connection: Connection, gpu_id: str) -> None:
-    """Lock a node until the transaction ends: what is read after that is true until then."""
-    await connection.execute(_LOCK, {"gpu_id": gpu_id})
+async def hold(connection: Connection, gpu_id: str) -> str | None:
+    """Lock a node until the transaction ends: what is read after that is true until then. Returns its lineage."""
+    return await connection.one_or_none(str, _LOCK, {"gpu_id": gpu_id})
+
+
+async def hold_own(connection: Connection, gpu_id: str, lineage: str | None) -> None:
+    """Lock a registered node until the transaction ends, and check that it is of this lineage, or any if that is None.
+
+    What was checked before may have changed: the node may be another key's by now. Raises GpuNotFound, GpuOfAnotherKey.
+    """
+    node = await connection.one_or_none(NodeStatus, _LOCK_REGISTERED, {"gpu_id": gpu_id})
+    if node is None:
+        raise GpuNotFound
+    check_own(node, lineage)
+
+
+def check_own(node: NodeStatus, lineage: str | None) -> None:
+    """Check that a node is of this lineage, or any if that is None. Raises GpuOfAnotherKey."""
+    if lineage not in (None, node.lineage):
+        raise GpuOfAnotherKey

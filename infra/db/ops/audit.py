@@ -60,6 +60,8 @@ class By(Protocol):
     def owner(self) -> str: ...
     @property
     def role(self) -> str | None: ...
+    @property
+    def node_lineage(self) -> str | None: ...
 
 
 class Actor(NamedTuple):
@@ -68,6 +70,11 @@ class Actor(NamedTuple):
     key_id: str | None
     owner: str
     role: str | None
+
+    @property
+    def node_lineage(self) -> None:
+        """It may change any node (`Caller.node_lineage`)."""
+        return None
 
 
 _RECORD = (

@@ -41,6 +41,11 @@ class Caller:
     acts_for_others: bool = False
     limits: KeyLimits = UNLIMITED
 
+    @property
+    def node_lineage(self) -> str | None:
+        """The lineage of the only nodes that the caller may read and change, or None for any node."""
+        return self.lineage if self.role is Role.NODE else None
+
 
 @dataclass(frozen=True)
 class _Live:

@@ -9,6 +9,7 @@ from infra.db.ops.callers import Caller
 from infra.db.transactions import end_task
 from infra.db.transactions.end_task import Ended, TaskEnd
 from infra.db.transactions.obey_command import ACTOR
+from workflows.domain.errors import TaskNotFound
 from workflows.domain.task import EndReason
 
 BY_WORKFLOW = "任务已取消（在 Temporal 中取消工作流）"
@@ -17,9 +18,11 @@ BY_WORKFLOW = "任务已取消（在 Temporal 中取消工作流）"
 async def cancel(connection: Connection, by: Caller, task_id: str, reason: str | None) -> Ended:
     """Cancel a task for a caller, with an entry in the audit log. A task that has ended stays as it is.
 
-    The entry of a repeated cancel says that it has changed nothing.
+    The entry of a repeated cancel says that it has changed nothing. Raises TaskNotFound.
     """
     ended = await end_task.end(connection, task_id, end_by(by.key_id, reason))
+    if ended.status is None:
+        raise TaskNotFound
     if ended.is_cancelled:
         await audit.record(connection, by, Action.TASK_CANCEL, task_id, reason or "", changed=ended.changed)
     return ended

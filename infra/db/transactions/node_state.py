@@ -1,4 +1,8 @@
-"""Changes of a node's state, and what follows for its attempts and slots."""
+"""Changes of a node's state, and what follows for its attempts and slots.
+
+`lineage` is that of the only nodes that the caller may change, or None for any node (`Caller.node_lineage`). It is
+checked under the lock of the node's row (`hold_own`), whatever a route has checked before.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from infra.db.nodes import records as node_records
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.drains import Drain
 from infra.db.nodes.liveness import NOW_BEAT
-from infra.db.nodes.queries import LAST_EPOCH, Registration, hold, status_of
+from infra.db.nodes.queries import LAST_EPOCH, Registration, hold, hold_own
 from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
 from workflows.domain.attempt import End, Outcome
@@ -22,6 +26,7 @@ from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
 from workflows.notifications import NodeEvent, Notifications
 
 _REPLACED = End(Outcome.DEREGISTERED, "节点以新的地址或容量重新注册")
+_OF_FORMER_KEY = End(Outcome.DEREGISTERED, "节点由另一密钥重新注册")
 _DRAINED = End(Outcome.DRAINED, "节点停止接收新任务的期限已到")
 DRAIN = "drain"
 """The actor of what happens at a drain's deadline, in a task's timeline."""
@@ -52,9 +57,10 @@ _REGISTER = f"""
 async def register(connection: Connection, node: Registration) -> Notifications:
     """(new), OFFLINE → ACTIVE with a new epoch; FAULTY stays. Slots above a smaller capacity are given back.
 
-    Raises GpuOfAnotherKey.
+    A key that takes a gpuId over gets none of the attempts of the key before. Raises GpuOfAnotherKey.
     """
     release = await locks.releasing_by_registration(connection, node.gpu_id, node.task_types)
+    is_taken_over = node.lineage not in (None, await hold(connection, node.gpu_id))
     values = node.__dict__ | {"metadata": json.dumps(node.metadata, ensure_ascii=False)}
     epoch = await connection.one_or_none(int, _REGISTER, values)
     if epoch is None:
@@ -63,18 +69,18 @@ async def register(connection: Connection, node: Registration) -> Notifications:
     await node_records.wait_for_stops(connection, node.gpu_id)
     notifications = Notifications(nodes=[NodeEvent(node.gpu_id, "register", epoch)])
     for row in await attempt_queries.open_on(connection, node.gpu_id):
-        if row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
-            settled = await settle_attempt.settle(
-                connection, row.task_id, row.attempt, _REPLACED, actor=f"gpu:{node.gpu_id}"
-            )
+        if is_taken_over or row.slot > node.max_concurrent_tasks or (row.ip, row.port) != (node.ip, node.port):
+            end = _OF_FORMER_KEY if is_taken_over else _REPLACED
+            settled = await settle_attempt.settle(connection, row.task_id, row.attempt, end, actor=f"gpu:{node.gpu_id}")
             notifications.add(settled.notifications)
     notifications.grants += await assign.assign_released(connection, release)
     return notifications
 
 
-async def come_back(connection: Connection, gpu_id: str) -> Notifications:
-    """OFFLINE → ACTIVE: a beat arrived."""
+async def come_back(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """OFFLINE → ACTIVE: a beat arrived. Raises GpuNotFound, GpuOfAnotherKey."""
     release = await locks.releasing(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await node_transitions.come_back(connection, release)
     return await _back_to_work(connection, release, epoch, "heartbeat")
 
@@ -87,37 +93,43 @@ async def has_stopped(connection: Connection, gpu_id: str) -> Notifications:
     return Notifications(grants=await assign.assign_released(connection, release))
 
 
-async def recover(connection: Connection, gpu_id: str) -> Notifications:
-    """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY. Raises GpuNotFound."""
-    await _must_exist(connection, gpu_id)
+async def recover(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """FAULTY → ACTIVE with a fresh grace; ends the rest of a node that is not FAULTY.
+
+    Raises GpuNotFound, GpuOfAnotherKey.
+    """
     release = await locks.releasing(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await node_transitions.recover(connection, release)
     if epoch is None and await node_records.clear(connection, release):
         return Notifications(grants=await assign.assign_released(connection, release))
     return await _back_to_work(connection, release, epoch, "recover")
 
 
-async def fault(connection: Connection, gpu_id: str, reason: str) -> Notifications:
-    """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound."""
-    await _must_exist(connection, gpu_id)
+async def fault(connection: Connection, gpu_id: str, reason: str, lineage: str | None = None) -> Notifications:
+    """ACTIVE, OFFLINE → FAULTY; does nothing if it is FAULTY already. Raises GpuNotFound, GpuOfAnotherKey."""
+    await hold_own(connection, gpu_id, lineage)
     return await node_transitions.fault(connection, gpu_id, reason)
 
 
-async def drain(connection: Connection, gpu_id: str, how: Drain) -> Notifications:
+async def drain(connection: Connection, gpu_id: str, how: Drain, lineage: str | None = None) -> Notifications:
     """Give a node no new attempt from the commit on; of a draining one replace reason and deadline, or bring the
     deadline forward (`drains.drain`).
 
-    Raises GpuNotFound.
+    Raises GpuNotFound, GpuOfAnotherKey.
     """
-    await _must_exist(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await drains.drain(connection, gpu_id, how)
     return Notifications(nodes=[] if epoch is None else [NodeEvent(gpu_id, "drain", epoch)])
 
 
-async def undrain(connection: Connection, gpu_id: str) -> Notifications:
-    """End a drain, and assign the node's free slots; does nothing if it is not draining. Raises GpuNotFound."""
-    await _must_exist(connection, gpu_id)
+async def undrain(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """End a drain, and assign the node's free slots; does nothing if it is not draining.
+
+    Raises GpuNotFound, GpuOfAnotherKey.
+    """
     release = await locks.releasing(connection, gpu_id)
+    await hold_own(connection, gpu_id, lineage)
     epoch = await drains.undrain(connection, release)
     if epoch is None:
         return Notifications()
@@ -134,8 +146,9 @@ async def hand_back(connection: Connection, gpu_id: str) -> Notifications:
     return await settle_attempt.close_open(connection, gpu_id, _DRAINED, actor=DRAIN)
 
 
-async def deregister(connection: Connection, gpu_id: str) -> Notifications:
-    """any → (gone). Raises GpuNotFound."""
+async def deregister(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:
+    """any → (gone). Raises GpuNotFound, GpuOfAnotherKey."""
+    await hold_own(connection, gpu_id, lineage)
     epoch = await node_transitions.go(connection, gpu_id)
     if epoch is None:
         raise GpuNotFound
@@ -155,8 +168,3 @@ async def _back_to_work(connection: Connection, release: Release, epoch: int | N
     await node_records.wait_for_stops(connection, release.gpu_id)
     granted = await assign.assign_released(connection, release)
     return Notifications(grants=granted, nodes=[NodeEvent(release.gpu_id, signal, epoch)])
-
-
-async def _must_exist(connection: Connection, gpu_id: str) -> None:
-    if await status_of(connection, gpu_id) is None:
-        raise GpuNotFound
