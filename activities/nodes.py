@@ -80,7 +80,7 @@ class NodeSteps:
         """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""
         rows = await self._database.run(lambda c: attempt_queries.to_stop_on(c, node.gpu_id))
         stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
-        await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id))
+        await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id, node.epoch, node.status))
         if all(stopped):
             await self._temporal.deliver(await self._database.run(lambda c: node_state.has_stopped(c, node.gpu_id)))
 

@@ -134,8 +134,7 @@ _WHOLE = f"""{_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS open_attempts,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts,
-           g.status = 'ACTIVE' AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
-           AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.IS_TO_STOP}) AS is_back"""
+           {holding.IS_BACK} AS is_back"""
 _FROM = "FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id) WHERE g.gpu_id = %(gpu_id)s"
 _OF_LINEAGE = " AND (CAST(%(lineage)s AS text) IS NULL OR g.lineage = %(lineage)s)"
 _GET = f"SELECT {_WHOLE} {_FROM} AND g.gone_at IS NULL{_OF_LINEAGE}"
