@@ -89,7 +89,6 @@ class Node(NodeInfo):
     metadata: Any
     epoch: int
     fault_reason: str | None
-    dispatch_secret: str | None
     silent_s: float
     status_age_s: float
     """Infinite if the clock was set back since."""
@@ -128,7 +127,7 @@ _COMPUTED = {"last_beat": clock.known("b.at"), "current_tasks": eligibility.used
 """Fields of a `NodeInfo` that are no columns of its row."""
 _OWN = ", ".join(f"g.{one.name}" for one in fields(NodeInfo) if one.name not in _COMPUTED)
 _INFO = ", ".join([_OWN, *(f"{value} AS {name}" for name, value in _COMPUTED.items())])
-_WHOLE = f"""{_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
+_WHOLE = f"""{_INFO}, g.metadata, g.epoch, g.fault_reason,
            COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
            {clock.age_s("g.status_since")} AS status_age_s,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS open_attempts,
