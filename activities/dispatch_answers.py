@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
@@ -9,7 +10,7 @@ from typing import NoReturn
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.node_answers import end_of
+from activities.node_answers import ask, end_of
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.dispatch_request import DispatchRequest
 from infra.db.session import Database
@@ -27,6 +28,8 @@ from workflows.messages import Dispatched, DispatchResult
 
 ANSWERS = 3
 """Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
+ASK_S = 0.5
+"""How long a node that turns a dispatch away is asked whether it has the attempt."""
 NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})
 """Readiness states that waiting does not clear (node protocol, `/health-check`)."""
 
@@ -52,15 +55,17 @@ class DispatchAnswers:
         if (end := end_of(answer)) is not None:
             return await self._ended(request, end, took_s)
         if status in {409, 503}:
-            return await self._refused(request, status)
+            return await self._turned_away(request, await self._refusal(request, status), took_s)
         if status in {400, 422}:
-            return await self.settle(request, End(Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）"))
+            rejection = End(Outcome.REJECTED, f"节点拒绝该任务的输入（HTTP {status}）")
+            return await self._turned_away(request, rejection, took_s)
         return await self._outside_of_protocol(request, status)
 
-    async def settle(self, request: DispatchRequest, end: End) -> Dispatched:
+    async def settle(self, request: DispatchRequest, end: End, *, unless_accepted: bool = False) -> Dispatched:
         """Close the attempt; one that the node has accepted before may go on."""
+        key = request.task_id, request.attempt
         settled = await self._database.run(
-            lambda c: settle_attempt.settle(c, request.task_id, request.attempt, end, actor=ACTOR)
+            lambda c: settle_attempt.settle(c, *key, end, actor=ACTOR, unless_accepted=unless_accepted)
         )
         await self._temporal.deliver(settled.notifications, but=request.task_id)
         goes_on = settled.answer is settle_attempt.Answer.ACCEPTED
@@ -85,14 +90,31 @@ class DispatchAnswers:
         await self._temporal.deliver(taken.notifications, but=request.task_id)
         return Dispatched(DispatchResult.CLOSED)
 
-    async def _refused(self, request: DispatchRequest, status: int) -> Dispatched:
-        """Close the attempt as REFUSED, with the readiness that the node reports."""
+    async def _turned_away(self, request: DispatchRequest, end: End, took_s: float) -> Dispatched:
+        """Close the attempt, unless the node runs it all the same: the answer to an earlier PUT may have been lost.
+
+        Where that stays unclear the attempt ends UNREACHABLE, so that its slot is held and the node asked to stop it.
+        """
+        known = await self._known(request)
+        ended = None if known is None else end_of(known)
+        if known is not None and known.confirms:
+            return await (self._accepted(request) if ended is None else self._ended(request, ended, took_s))
+        if ended is None and (known is None or known.status != 404) and not activity.info().is_local:
+            end = replace(end, outcome=Outcome.UNREACHABLE)
+        return await self.settle(request, end, unless_accepted=True)
+
+    async def _known(self, request: DispatchRequest) -> Answer | None:
+        """The node's answer about the attempt; None without one within `ASK_S`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ASK_S):
+                return await ask(self._nodes, request.node, request.run_id)
+        return None
+
+    async def _refusal(self, request: DispatchRequest, status: int) -> End:
+        """REFUSED, with the readiness that the node reports."""
         state, reason = await self._nodes.readiness(request.node) or (None, None)
         said = f"，{state}" + (f"：{reason}" if reason else "") if state else ""
-        return await self.settle(
-            request,
-            End(Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}{said}）", needs_people=state in NEEDS_PEOPLE),
-        )
+        return End(Outcome.REFUSED, f"节点暂时拒绝（HTTP {status}{said}）", needs_people=state in NEEDS_PEOPLE)
 
     async def _outside_of_protocol(self, request: DispatchRequest, status: int) -> Dispatched:
         """Repeat the PUT a few times; after that the answer counts."""

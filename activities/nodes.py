@@ -17,7 +17,6 @@ from infra.db.nodes.queries import Node
 from infra.db.session import Database
 from infra.db.transactions import attend_node, node_state, obey_command, release_attempt, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
-from infra.nodes.address import NodeAddress
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
@@ -66,8 +65,7 @@ class NodeSteps:
 
     async def _ask(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> None:
         async with questions:
-            address = NodeAddress(row.ip, row.port, node.dispatch_secret)
-            answer = await ask(self._nodes, address, run_id(row.task_id, row.attempt))
+            answer = await ask(self._nodes, row.node, run_id(row.task_id, row.attempt))
         end = None if answer is None else end_of(answer)
         if end is not None and end.result is not None:
             await self._close(row, end)  # its dispatch may have missed it, and then the node reports nothing
@@ -79,25 +77,24 @@ class NodeSteps:
     async def _stop_closed(self, node: Node, questions: asyncio.Semaphore) -> None:
         """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""
         rows = await self._database.run(lambda c: attempt_queries.to_stop_on(c, node.gpu_id))
-        stopped = await asyncio.gather(*(self._stop(node, row, questions) for row in rows))
-        await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id))
+        stopped = await asyncio.gather(*(self._stop(row, questions) for row in rows))
+        await self._database.run(lambda c: node_transitions.attended(c, node.gpu_id, node.epoch, node.status))
         if all(stopped):
             await self._temporal.deliver(await self._database.run(lambda c: node_state.has_stopped(c, node.gpu_id)))
 
-    async def _stop(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> bool:
+    async def _stop(self, row: OnNode, questions: asyncio.Semaphore) -> bool:
         """Whether the node has said within `STOPS_S` that the process is gone."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOPS_S):
-                return await self._insist(node, row, questions)
+                return await self._insist(row, questions)
         return False
 
-    async def _insist(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> bool:
+    async def _insist(self, row: OnNode, questions: asyncio.Semaphore) -> bool:
         """Ask until the node says that the process is gone, and release the attempt. False where the address is not
         allowed any more."""
-        address = NodeAddress(row.ip, row.port, node.dispatch_secret)
         while True:
             try:
-                await stop(self._nodes, address, run_id(row.task_id, row.attempt), turn=questions)
+                await stop(self._nodes, row.node, run_id(row.task_id, row.attempt), turn=questions)
                 break
             except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
                 activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)

@@ -54,3 +54,9 @@ An index holds these."""
 IS_TO_STOP = f"{IS_UNCONFIRMED} AND {clock.recent('closed_at', DAY)} AND (a.ip, a.port) = (g.ip, g.port)"
 """An unconfirmed attempt `a` that its node `g` may still run when it is back: closed within the last day, for which
 nodes remember ids, and at the node's present address. A node that has moved cannot be asked any more."""
+IS_BACK = (
+    "(g.status = 'ACTIVE' AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)"
+    f" AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {IS_TO_STOP}))"
+)
+"""The node `g` gets work again, and has not been asked yet to stop the closed attempts that it may still run. Until
+then only time ends its wait for the stops."""

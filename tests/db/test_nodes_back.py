@@ -12,8 +12,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import nodes
 from activities.nodes import NodeSteps
+from infra.db.attempts import progress
 from infra.db.nodes import queries as node_queries
-from infra.db.transactions import node_state, release_attempt
+from infra.db.transactions import accept_attempt, node_state, release_attempt
 from infra.nodes.answer import Answer
 from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
@@ -67,6 +68,67 @@ async def test_it_is_asked_until_it_says_that_it_has_stopped(
     await confirm(back, AsyncMock(side_effect=[first, first, Answer(200, {"stopped": True})]))
     assert await back.scalar("SELECT not_before FROM gpus") is None
     assert not await is_back(back)
+
+
+async def test_one_that_registers_again_meanwhile_is_asked_once_more(back: Life) -> None:
+    """The stops of the process before say nothing of the next one."""
+
+    async def registers(*_: object) -> Answer:
+        await back.node("n", [1])
+        return Answer(200, {"stopped": True})
+
+    await confirm(back, registers)
+    assert await is_back(back)
+    assert await back.scalar("SELECT not_before > clock_timestamp() FROM gpus") is True
+
+
+async def test_one_that_was_faulty_for_a_moment_is_asked_too(back: Life) -> None:
+    """Its workflow has seen neither the fault nor the recovery."""
+    await back.do("UPDATE gpus SET attended_epoch = epoch, attended_status = status")
+    await node_state.fault(back.connection, "n", "fan")
+    await node_state.recover(back.connection, "n")
+    assert await is_back(back)
+
+
+async def test_an_attempt_of_a_later_registration_is_not_adopted_by_an_earlier_one(life: Life) -> None:
+    """The node may have registered again while it was asked."""
+    await life.node("n", [1])
+    await life.node("n", [1])
+    await life.create("t", claims_slot=True)
+    await progress.adopt(life.connection, "t", 1, epoch=1)
+    assert await life.scalar("SELECT gpu_epoch FROM attempts") == 2
+
+
+@pytest.fixture
+async def busy(back: Life) -> Life:
+    """It still runs an attempt, as it is known to, and another task waits for its second slot."""
+    await back.do("UPDATE gpus SET max_concurrent_tasks = 2, not_before = NULL")
+    await back.create("running", claims_slot=True)
+    await back.do("UPDATE gpus SET not_before = clock_timestamp() + interval '9 s'")
+    await back.create("waiting", claims_slot=True)
+    assert await back.running() == {"running": "n"}
+    return back
+
+
+async def test_a_success_does_not_end_the_wait_for_stops(busy: Life) -> None:
+    await busy.do("UPDATE gpus SET task_failure_count = 1")
+    await busy.end("running")
+    assert await busy.running() == {}
+    await confirm(busy, AsyncMock(return_value=Answer(200, {"stopped": True})))
+    assert await busy.running() == {"waiting": "n"}
+
+
+async def test_an_accepted_dispatch_does_not_end_the_wait_for_stops(busy: Life) -> None:
+    await busy.do("UPDATE gpus SET failure_count = 1")
+    await accept_attempt.accept(busy.connection, "running", 1, actor="test")
+    assert await busy.scalar("SELECT (failure_count, not_before > clock_timestamp()) = (0, true) FROM gpus") is True
+
+
+async def test_a_recover_does_not_end_the_wait_for_stops(busy: Life) -> None:
+    await busy.do("UPDATE gpus SET task_failure_count = 1")
+    await node_state.recover(busy.connection, "n")
+    assert (await busy.gpu("n")).task_failure_count == 0
+    assert await busy.running() == {"running": "n"}
 
 
 async def test_one_that_never_answers_is_given_up_in_time(back: Life, monkeypatch: pytest.MonkeyPatch) -> None:

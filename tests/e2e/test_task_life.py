@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import pytest
@@ -85,6 +86,28 @@ async def test_a_refusal_uses_up_no_retry(api, make_node):
     put = await node.next_put()
     await api.succeed(put, {"ok": True})
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
+
+
+async def test_a_refusal_of_a_repeated_dispatch_moves_nothing_that_the_node_runs(api, make_node, temporal):
+    """Its first answer is lost, and a proxy in front of it answers the second time."""
+    node = await make_node("life_proxy", [119])
+    node.hold = asyncio.Event()
+    task_id = await api.create(119)
+    put = await node.next_put()
+    other = await make_node("life_proxy_2", [119])
+    node.answer = (503, {})
+    await api.say(put, "PROCESSING")
+    assert (await node.next_put()).run_id == put.run_id
+    node.hold.set()
+    await eventually(lambda: _dispatches_no_more(temporal, task_id))
+    await api.succeed(put, {})
+    await api.until(task_id, "COMPLETED")
+    assert [one["to"] for one in await api.get(f"/tasks/{task_id}/events")] == ["QUEUED", "PROCESSING", "COMPLETED"]
+    assert (node.canceled, other.puts.qsize()) == ([], 0)
+
+
+async def _dispatches_no_more(temporal, task_id):
+    return not await _repeats_the_dispatch(temporal, task_id)
 
 
 async def _repeats_the_dispatch(temporal, task_id):

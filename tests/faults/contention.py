@@ -61,7 +61,13 @@ class Held:
 @asynccontextmanager
 async def held(stack: Stack) -> AsyncIterator[Held]:
     """A transaction on the stack's database; what is not committed is rolled back."""
-    engine = Sessions(stack.services.database_url)
+    async with held_on(Sessions(stack.services.database_url)) as transaction:
+        yield transaction
+
+
+@asynccontextmanager
+async def held_on(engine: Sessions) -> AsyncIterator[Held]:
+    """The same on any database."""
     async with engine.connect() as connection:
         pid = await connection.one(int, _PID)
         await connection.execute(_NO_TIMEOUT)

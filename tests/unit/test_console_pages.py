@@ -141,7 +141,7 @@ def node_of(word: str) -> Node:
         gpu_id=word, hostname=word, vast_ins_id=None, ip="10.0.0.1", port=1, task_types=[2], priority_queue="VIP",
         status="FAULTY", failure_count=1, task_failure_count=2, version=word, max_concurrent_tasks=2, last_beat=AT,
         current_tasks=1, drained_at=AT, drained_by=word, drain_reason=word, drain_deadline=AT, metadata={word: word},
-        epoch=1, fault_reason=word, dispatch_secret=None, silent_s=0.0, status_age_s=0.0, open_attempts=0,
+        epoch=1, fault_reason=word, silent_s=0.0, status_age_s=0.0, open_attempts=0,
         older_attempts=0, is_back=False,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -35,6 +36,34 @@ async def test_a_node_that_was_held_stays_held_while_the_others_return(monkeypat
     silent._held.expire(time.monotonic() + 2 * Settings().heartbeat_timeout)
     await silent.find()
     assert signalled == ["d", "c"]
+
+
+async def test_a_node_that_was_held_and_beat_again_is_not_held_when_it_falls_silent_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signalled: list[str] = []
+    found = [
+        liveness.Silence([], ["a", "b", "c"], 9),
+        liveness.Silence([], ["b", "c"], 9),
+        liveness.Silence([("a", 1)], ["b", "c"], 9),
+    ]
+
+    async def run(work: Callable[[Any], Awaitable[Any]]) -> Any:
+        return await work(None)
+
+    async def find(*_: object) -> liveness.Silence:
+        return found.pop(0)
+
+    async def deliver(notifications: Notifications) -> None:
+        signalled.extend(one.gpu_id for one in notifications.nodes)
+
+    monkeypatch.setattr(liveness, "find", find)
+    monkeypatch.setattr(alerts, "raise_alert", AsyncMock())
+    database, temporal = SimpleNamespace(run=run), SimpleNamespace(deliver=deliver)
+    silent = SilentNodes(cast(Any, database), cast(Any, temporal), Settings())
+    for _ in range(3):
+        await silent.find()
+    assert signalled == ["a"]
 
 
 async def test_it_ends_also_after_the_leader_has_changed_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ class SilentNodes:
     async def find(self) -> None:
         """Find those that are silent now, and raise an alert while evictions are held."""
         found = await self._database.run(lambda c: liveness.find(c, self._grace_s))
+        self._forget_but({*found.held, *(gpu_id for gpu_id, _ in found.lapsed)})
         for gpu_id in found.held:
             self._held.setdefault(gpu_id, True)  # from its first grace of silence on
         new = [node for node in found.lapsed if node not in self._signalled and node[0] not in self._held]
@@ -41,3 +42,8 @@ class SilentNodes:
             await self._database.run(lambda c: alerts.raise_alert(c, alert))
         else:  # each time: another instance may have raised it
             await self._database.run(lambda c: alert_ends.end_others(c, alerts.FLEET_SILENT))
+
+    def _forget_but(self, silent: set[str]) -> None:
+        """Forget the hold of each node that is silent no more: its next silence is another one."""
+        for gpu_id in set(self._held) - silent:
+            self._held.pop(gpu_id, None)

@@ -17,10 +17,10 @@ async def record_progress(connection: Connection, task_id: str, attempt: int, pr
 
 _ADOPT = (
     "UPDATE attempts SET gpu_epoch = %(epoch)s"
-    " WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL"
+    " WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL AND gpu_epoch < %(epoch)s"
 )
 
 
 async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
-    """Let an attempt of an earlier registration go on under the current one."""
+    """Let an attempt of an earlier registration go on under this one; one of a later registration stays there."""
     await connection.execute(_ADOPT, {"task_id": task_id, "attempt": attempt, "epoch": epoch})

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from infra.db import holding
+from infra.db.attempts import dispatch_request
 from infra.db.connection import Connection
 from infra.nodes.address import NodeAddress
 
-_OPEN_ON = (
-    "SELECT task_id, attempt, gpu_epoch, slot, ip, port FROM attempts WHERE gpu_id = %(gpu_id)s AND closed_at IS NULL"
+_ON_NODE = (
+    f"SELECT a.task_id, a.attempt, a.gpu_epoch, a.slot, a.ip, a.port, {dispatch_request.SECRET} AS secret"
+    "  FROM attempts a JOIN gpus g USING (gpu_id)"
 )
-_TO_STOP_ON = (
-    "SELECT a.task_id, a.attempt, a.gpu_epoch, a.slot, a.ip, a.port FROM attempts a JOIN gpus g USING (gpu_id)"
-    f" WHERE a.gpu_id = %(gpu_id)s AND {holding.IS_TO_STOP} ORDER BY a.closed_at DESC LIMIT 100"
-)
+_OPEN_ON = f"{_ON_NODE} WHERE a.gpu_id = %(gpu_id)s AND a.closed_at IS NULL"
+_TO_STOP_ON = f"{_ON_NODE} WHERE a.gpu_id = %(gpu_id)s AND {holding.IS_TO_STOP} ORDER BY a.closed_at DESC LIMIT 100"
 _OF_TASK = """
     SELECT attempt, gpu_id, slot, claimed_at, accepted_at, progress, progress_at, closed_at, released_at, outcome,
            reason
@@ -31,7 +31,7 @@ _FIND = """
      WHERE a.task_id = %(task_id)s AND a.token = %(token)s
     """
 _ADDRESS = (
-    "SELECT a.ip, a.port, g.dispatch_secret AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
+    f"SELECT a.ip, a.port, {dispatch_request.SECRET} AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
     " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
 )
 _IS_ON_ACTIVE_NODE = (
@@ -94,6 +94,12 @@ class OnNode:
     slot: int
     ip: str
     port: int
+    secret: str | None
+
+    @property
+    def node(self) -> NodeAddress:
+        """Where its node was when it was claimed."""
+        return NodeAddress(self.ip, self.port, self.secret)
 
 
 async def find(connection: Connection, task_id: str, token: str) -> NamedAttempt | None:

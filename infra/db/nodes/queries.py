@@ -90,7 +90,6 @@ class Node(NodeInfo):
     metadata: Any
     epoch: int
     fault_reason: str | None
-    dispatch_secret: str | None
     silent_s: float
     status_age_s: float
     """Infinite if the clock was set back since."""
@@ -129,14 +128,13 @@ _COMPUTED = {"last_beat": clock.known("b.at"), "current_tasks": eligibility.used
 """Fields of a `NodeInfo` that are no columns of its row."""
 _OWN = ", ".join(f"g.{one.name}" for one in fields(NodeInfo) if one.name not in _COMPUTED)
 _INFO = ", ".join([_OWN, *(f"{value} AS {name}" for name, value in _COMPUTED.items())])
-_WHOLE = f"""{_INFO}, g.metadata, g.epoch, g.fault_reason, g.dispatch_secret,
+_WHOLE = f"""{_INFO}, g.metadata, g.epoch, g.fault_reason,
            COALESCE(GREATEST(extract(epoch FROM clock_timestamp() - b.at), 0), 0)::float AS silent_s,
            {clock.age_s("g.status_since")} AS status_age_s,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL) AS open_attempts,
            (SELECT count(*) FROM attempts a WHERE a.gpu_id = g.gpu_id AND a.closed_at IS NULL
                AND a.gpu_epoch <> g.epoch) AS older_attempts,
-           g.status = 'ACTIVE' AND (g.attended_epoch, g.attended_status) IS DISTINCT FROM (g.epoch, g.status)
-           AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.IS_TO_STOP}) AS is_back"""
+           {holding.IS_BACK} AS is_back"""
 _FROM = "FROM gpus g LEFT JOIN gpu_beats b USING (gpu_id) WHERE g.gpu_id = %(gpu_id)s"
 _OF_LINEAGE = " AND (CAST(%(lineage)s AS text) IS NULL OR g.lineage = %(lineage)s)"
 _GET = f"SELECT {_WHOLE} {_FROM} AND g.gone_at IS NULL{_OF_LINEAGE}"

@@ -21,24 +21,26 @@ COLUMNS = (
 _LOCK = f"SELECT g.status, {COLUMNS} FROM gpus g WHERE g.gpu_id = %(gpu_id)s FOR UPDATE"
 # A rest that lasts longer goes on.
 _WRITE = f"""
-    UPDATE gpus SET failure_count = %(failed_contacts)s, task_failure_count = %(task_failures)s,
+    UPDATE gpus g SET failure_count = %(failed_contacts)s, task_failure_count = %(task_failures)s,
            failed_tasks = %(failed_tasks)s, failed_flow = %(failed_flow)s,
            rests = %(rests)s, hand_backs = %(hand_backs)s,
            not_before = CASE WHEN CAST(%(pause_s)s AS float) IS NOT NULL
                              THEN GREATEST(clock_timestamp() + make_interval(secs => %(pause_s)s),
                                            CASE WHEN {clock.rests("not_before")} THEN not_before END)
-                             WHEN NOT %(ends)s THEN not_before END
+                             WHEN NOT %(ends)s OR {holding.IS_BACK} THEN not_before END
      WHERE gpu_id = %(gpu_id)s
     """
 CLEAN = (
     "failure_count = 0, task_failure_count = 0, failed_tasks = '{}', failed_flow = NULL, rests = 0, hand_backs = 0,"
-    " not_before = NULL"
+    f" not_before = CASE WHEN {holding.IS_BACK} THEN not_before END"
 )
-"""The assignments of an empty record without a rest."""
-REACHED = "failure_count = 0, not_before = CASE WHEN rests > 0 OR hand_backs > 0 THEN not_before END"
-"""The assignments of a node that can be reached again: a rest lasts that has another cause."""
+"""The assignments, in a row `g` of `gpus`, of an empty record without a rest. The wait for stops lasts."""
+REACHED = (
+    f"failure_count = 0, not_before = CASE WHEN rests > 0 OR hand_backs > 0 OR {holding.IS_BACK} THEN not_before END"
+)
+"""The assignments, in a row `g`, of a node that can be reached again: a rest lasts that has another cause."""
 _CLEAR = (
-    f"UPDATE gpus SET {CLEAN} WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
+    f"UPDATE gpus g SET {CLEAN} WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
     " AND (failure_count > 0 OR task_failure_count > 0 OR rests > 0 OR hand_backs > 0 OR not_before IS NOT NULL)"
 )
 # Then the node may run what was closed while it could not be reached: it gets work once it has stopped that.
@@ -47,7 +49,10 @@ _WAIT = f"""
      WHERE gpu_id = %(gpu_id)s AND status = 'ACTIVE'
        AND EXISTS (SELECT FROM attempts a WHERE a.gpu_id = g.gpu_id AND {holding.IS_TO_STOP})
     """
-_END_WAIT = "UPDATE gpus SET not_before = NULL WHERE gpu_id = %(gpu_id)s AND failure_count + rests + hand_backs = 0"
+_END_WAIT = (
+    "UPDATE gpus g SET not_before = NULL"
+    f" WHERE gpu_id = %(gpu_id)s AND failure_count + rests + hand_backs = 0 AND NOT {holding.IS_BACK}"
+)
 REASON = 200
 """Characters of the last reason that an alert shows."""
 _TEXTS = {
@@ -104,7 +109,7 @@ async def wait_for_stops(connection: Connection, gpu_id: str) -> None:
 
 
 async def has_stopped(connection: Connection, release: Release) -> None:
-    """End that wait; a rest for another reason lasts."""
+    """End that wait, unless the node has come back once more since; a rest for another reason lasts."""
     await connection.execute(_END_WAIT, release.__dict__)
 
 

@@ -22,7 +22,7 @@ def _transition(
     for state in before:
         check_transition(state, after)
     return (
-        f"UPDATE gpus SET status = '{after}', status_since = clock_timestamp(), {assignments}"
+        f"UPDATE gpus g SET status = '{after}', status_since = clock_timestamp(), {assignments}"
         f" WHERE gpu_id = %(gpu_id)s AND status IN ({listed(before)}) AND {where} RETURNING epoch"
     )
 
@@ -35,7 +35,8 @@ _RETURN = _transition((GpuStatus.OFFLINE,), GpuStatus.ACTIVE, node_records.REACH
 _RECOVER = _transition(
     (GpuStatus.FAULTY,),
     GpuStatus.ACTIVE,
-    f"{node_records.CLEAN}, fault_reason = NULL, judged_since = clock_timestamp()",
+    # It may have been faulty without its workflow seeing that: this is another stay in the state that was seen.
+    f"{node_records.CLEAN}, fault_reason = NULL, judged_since = clock_timestamp(), attended_status = NULL",
 )
 _GO = "UPDATE gpus SET gone_at = clock_timestamp() WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL RETURNING epoch"
 
@@ -94,10 +95,11 @@ def _offline_alert(gpu_id: str) -> NewAlert:
 
 _ATTENDED = (
     "UPDATE gpus SET attended_epoch = epoch, attended_status = status WHERE gpu_id = %(gpu_id)s"
+    " AND (epoch, status) = (%(epoch)s, %(status)s)"
     " AND (attended_epoch, attended_status) IS DISTINCT FROM (epoch, status)"
 )
 
 
-async def attended(connection: Connection, gpu_id: str) -> None:
-    """Record that the node's workflow has seen its state."""
-    await connection.execute(_ATTENDED, {"gpu_id": gpu_id})
+async def attended(connection: Connection, gpu_id: str, epoch: int, status: str) -> None:
+    """Record that the node's workflow has seen this state, unless the node is in another one by now."""
+    await connection.execute(_ATTENDED, {"gpu_id": gpu_id, "epoch": epoch, "status": status})

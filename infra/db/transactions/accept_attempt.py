@@ -8,7 +8,7 @@ from infra.db.tasks import transitions as task_transitions
 
 # Skipped if the node's row is locked: waiting for it while an attempt is held could block both for good.
 _REACHED_IF_FREE = (
-    f"UPDATE gpus SET {node_records.REACHED}"
+    f"UPDATE gpus g SET {node_records.REACHED}"
     " WHERE gpu_id = (SELECT gpu_id FROM gpus WHERE gpu_id = %(gpu_id)s FOR UPDATE SKIP LOCKED)"
 )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.liveness import find
-from infra.db.nodes.queries import Node
+from infra.db.nodes.queries import Node, NodeStatus
 from infra.db.transactions import settle_attempt
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.gpu import GpuStatus
@@ -23,17 +24,33 @@ async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> boo
 
 
 async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[Node | None, Notifications]:
-    """Act on the row, and note that it was seen. Returns the row afterwards, None of a node that has gone."""
-    node = await node_queries.get(connection, gpu_id)
-    notifications = Notifications()
-    if node is None:
-        end = End(Outcome.DEREGISTERED, "节点已注销")
-        notifications = await settle_attempt.close_open(connection, gpu_id, end, actor=ACTOR)
-    elif node.status == GpuStatus.FAULTY:
-        end = End(Outcome.FAULTY, f"节点故障: {node.fault_reason or ''}")
-        notifications = await settle_attempt.close_open(connection, gpu_id, end, actor=ACTOR)
-    else:
+    """Act on the row, and note that it was seen. Returns the row afterwards, None of a node that has gone.
+
+    The row is read under its lock. A node that has just become faulty or gone, before the lock was held, keeps its
+    attempts until the next call: that change has its own signal.
+    """
+    keeps_none = _keeps_none(await node_queries.status_of(connection, gpu_id))
+    if keeps_none:
+        await locks.releasing(connection, gpu_id)  # before the row
+    await node_queries.hold(connection, gpu_id)
+    node, notifications = await node_queries.get(connection, gpu_id), Notifications()
+    if not _keeps_none(node):
         await go_offline(connection, gpu_id, grace_s)
-    if node is None or not node.is_back:  # else the stops come first
-        await node_transitions.attended(connection, gpu_id)
-    return await node_queries.get(connection, gpu_id), notifications
+    elif keeps_none:
+        notifications = await settle_attempt.close_open(connection, gpu_id, _end(node), actor=ACTOR)
+    else:
+        return node, notifications
+    node = await node_queries.get(connection, gpu_id)
+    if node is not None and not node.is_back:  # else the stops come first
+        await node_transitions.attended(connection, gpu_id, node.epoch, node.status)
+    return node, notifications
+
+
+def _keeps_none(node: Node | NodeStatus | None) -> bool:
+    return node is None or node.status == GpuStatus.FAULTY
+
+
+def _end(node: Node | None) -> End:
+    if node is None:
+        return End(Outcome.DEREGISTERED, "节点已注销")
+    return End(Outcome.FAULTY, f"节点故障: {node.fault_reason or ''}")

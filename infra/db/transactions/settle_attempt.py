@@ -49,7 +49,7 @@ class Answer(Enum):
 
     SETTLED = auto()
     CLOSED_BEFORE = auto()  # or there is no such attempt
-    ACCEPTED = auto()  # the node has accepted it: UNREACHABLE, PROTOCOL_ERROR and an expiry close no such attempt
+    ACCEPTED = auto()  # the node has accepted it: what only says that it has not closes no such attempt
     NODE_CHANGED = auto()
 
 
@@ -92,7 +92,7 @@ async def settle(
 
     An outcome that leaves nothing to decide puts the task back to QUEUED here. The task's workflow, which is to be
     notified, collects the others. With `node_is` (status, epoch) nothing happens if the node has changed since the
-    caller looked.
+    caller looked, with `unless_accepted` if the node has accepted the attempt.
     """
     release = await locks.releasing_attempt(connection, task_id, attempt)
     row = await connection.one_or_none(_Row, _LOCK, {"task_id": task_id, "attempt": attempt})
