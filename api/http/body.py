@@ -69,7 +69,11 @@ async def read_json(
     if optional and not raw:
         return take({})
     _check_content_type(request)
-    return await off_loop.run(len(raw), lambda: take(_object(raw, size.max_values)))
+    try:
+        return await off_loop.run(len(raw), lambda: take(_object(raw, size.max_values)))
+    except BadRequest as refused:
+        refused.body = raw
+        raise
 
 
 def _object(raw: bytes, max_values: int) -> dict[str, Any]:
@@ -158,13 +162,32 @@ async def read_bytes(request: Request, most: int) -> bytes:
         raise TooSlow from None
 
 
+async def read_start(request: Request, most: int) -> bytes:
+    """The first `most` bytes of a body that nobody has begun to read. Raises TooSlow."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return (await _read(request, most))[:most]
+    except TimeoutError:
+        raise TooSlow from None
+
+
 async def _bounded(request: Request, most: int) -> bytes:
     check_declared(request.headers, most)
+    body = await _read(request, most)
+    if len(body) > most:
+        refused = TooLarge(most)
+        refused.body = body
+        raise refused
+    return body
+
+
+async def _read(request: Request, most: int) -> bytes:
+    """The body, or its first chunks that exceed `most` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
-            raise TooLarge(most)
+            break
     return bytes(body)
 
 

@@ -92,6 +92,9 @@ class ApiError(Exception):
 class BadRequest(ApiError):
     """400. Names the field and what is wrong with it, never the value."""
 
+    body = b""
+    """The part of the refused body that was read; empty if something else is refused."""
+
     def __init__(self, field: str, detail: str, headers: dict[str, str] | None = None) -> None:
         self.field = field
         self.detail = detail

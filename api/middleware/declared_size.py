@@ -11,7 +11,7 @@ from api.http.body import MAX_BATCH, MAX_BODY, check_declared
 from api.http.errors import BadRequest, answer_to
 from api.middleware.authentication import PREFIX
 
-_RESULT = re.compile(rf"POST {PREFIX}/tasks/[^/]+/result")
+_REPORT = re.compile(rf"POST {PREFIX}/tasks/[^/]+/(result|status)")
 _BATCH = ("POST", f"{PREFIX}/tasks/batch")
 
 
@@ -23,8 +23,8 @@ def largest_body(scope: Scope) -> int:
 class DeclaredSize:
     """Refuses a body whose declared size is too large, from any caller and on any path.
 
-    The report of a result is refused by its route too, whose answer does not count: there it fails the attempt that
-    the caller holds.
+    A node's report is refused by its route too, whose answer does not count: there it may end the attempt that the
+    caller holds.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,7 +36,7 @@ class DeclaredSize:
             try:
                 check_declared(headers, largest_body(scope))
             except BadRequest as error:
-                if _RESULT.fullmatch(f"{scope['method']} {scope['path']}"):
+                if _REPORT.fullmatch(f"{scope['method']} {scope['path']}"):
                     await self._app(scope, receive, _unheard)
                 await answer_to(error)(scope, receive, send)
                 return

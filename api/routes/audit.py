@@ -10,7 +10,7 @@ from api.dependencies import ContextOf
 from api.http.envelope import Envelope, ok
 from api.http.paging import PageOf
 from api.schemas.audit import AuditEntry
-from api.schemas.words import Line
+from api.schemas.words import FilterText
 from infra.db.ops import audit
 from infra.db.ops.audit import Action
 
@@ -28,8 +28,8 @@ async def list_entries(
     response: Response,
     context: ContextOf,
     page: PageOf,
-    key_id: Annotated[Line | None, Query(alias="keyId", description="密钥ID过滤")] = None,
-    owner: Annotated[Line | None, Query(description="密钥所有者过滤")] = None,
+    key_id: Annotated[FilterText | None, Query(alias="keyId", description="密钥ID过滤")] = None,
+    owner: Annotated[FilterText | None, Query(description="密钥所有者过滤")] = None,
     action: Annotated[Action | None, Query(description="操作过滤")] = None,
 ) -> dict[str, Any]:
     given = {"key_id": key_id, "owner": owner, "action": action}

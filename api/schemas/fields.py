@@ -5,9 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from api.http.errors import refusal
 from api.http.lists import Item
@@ -51,17 +62,54 @@ Deadline = Annotated[UnixMs, AfterValidator(_to_come)]
 """A time to come."""
 Int64 = Annotated[int, AfterValidator(int64), Field(json_schema_extra=INT64_SCHEMA)]
 Name = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
-GroupId = Annotated[Name, Field(pattern=r"^[^/]*$")]
-"""A name that fits a path."""
+GroupId = Annotated[Name, Field(pattern=r"^(\.{0,2}[^/.]|\.{3})[^/]*$")]
+"""A name that fits a path: without a slash, and not `.` or `..`, which clients resolve."""
 DISTINCT = AfterValidator(lambda values: list(dict.fromkeys(values)))
 """A list with each of its values once."""
-GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
+GpuId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^(\.{0,2}[A-Za-z0-9_:-]|\.{3})[A-Za-z0-9._:-]*$")]
+"""Like `GroupId`."""
+
+_ABOUT = {"title", "description", "default", "examples"}
+"""Keywords of a field's schema that are about the field, and not about its type."""
 
 
 class Request(BaseModel):
-    """Types are taken as sent, never converted; a field that the specification does not know is ignored."""
+    """Types are taken as sent, never converted; a field that the specification does not know is ignored.
+
+    A field that has a default may be null, which means the default: many libraries write what is not set as null.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", alias_generator=to_camel)
+
+    @classmethod
+    def nullable(cls) -> set[str | None]:
+        """The names of the fields that may be null."""
+        return {field.alias for field in cls.model_fields.values() if not field.is_required()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or None not in given.values():
+            return given
+        nullable = cls.nullable()
+        return {name: value for name, value in given.items() if value is not None or name not in nullable}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        shown = handler(schema)
+        found = handler.resolve_ref_schema(shown)
+        nullable = cls.nullable()
+        found["properties"] = {n: _or_null(f) if n in nullable else f for n, f in found["properties"].items()}
+        return shown
+
+
+def _or_null(field: JsonSchemaValue) -> JsonSchemaValue:
+    """The schema of a field that may also be null."""
+    null = {"type": "null"}
+    if null in field.get("anyOf", ()):
+        return field
+    about = {name: field[name] for name in _ABOUT & field.keys()}
+    return {"anyOf": [{name: value for name, value in field.items() if name not in about}, null], **about}
 
 
 class Exact(Request):

@@ -20,7 +20,7 @@ OneId = Annotated[str, Field(min_length=1, max_length=128), ONE_LINE]
 
 
 def _absent(description: str) -> Any:
-    """A field that may be left out, and is never null: a null would look like a condition, and be none."""
+    """A field that may be left out."""
     return Field(default_factory=lambda: None, description=description)
 
 
@@ -31,7 +31,7 @@ def _true(value: bool) -> bool:
 
 
 class Filter(Exact):
-    """Tasks that fit every given field."""
+    """Tasks that fit every given field. None is null: that would look like a condition, and be none."""
 
     model_config = sample(app="face_swap_app", status="QUEUED")
 
@@ -45,6 +45,10 @@ class Filter(Exact):
     created_after: UnixMs = _absent("晚于该时间创建，Unix 毫秒")
     created_before: UnixMs = _absent("早于该时间创建，Unix 毫秒")
     all: Annotated[bool, AfterValidator(_true)] = _absent("所有任务；不与其他条件同用")
+
+    @classmethod
+    def nullable(cls) -> set[str | None]:
+        return set()
 
     @model_validator(mode="after")
     def _says_which(self) -> Self:

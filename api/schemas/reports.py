@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import re
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic_core import from_json
 
 from api.http.errors import refusal
 from api.schemas.fields import GpuId, Request, sample
+from infra.json import strict_json
 from workflows.domain.task import TaskStatus
 
 MAX_MESSAGE = 4096
 """Characters."""
+START = 64 * 1024
+"""Bytes that are read of a refused body which is too large or too complex."""
+
+_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_UNREADABLE = re.compile(rf"(\\\\|{_PAIR})|\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{{2}})|[\x00-\x1f]")
+"""A character that parsers or tables refuse; or, as group 1, escapes that only look like one."""
 
 
 def _shortened(message: str) -> str:
@@ -19,6 +29,11 @@ def _shortened(message: str) -> str:
         return message
     half = MAX_MESSAGE // 2
     return f"{message[: half - 1]}…{message[-half:]}"
+
+
+def _readable(message: Any) -> str | None:
+    """The message without the characters that cannot be stored."""
+    return _shortened(strict_json.UNSTORABLE.sub("", message)) if isinstance(message, str) else None
 
 
 def _only_failed(rejected: bool, info: ValidationInfo) -> bool:
@@ -50,6 +65,34 @@ class UpdateStatus(Request):
         description="扩展：仅可与 FAILED 同用，true 表示输入本身无效；不消耗重试次数，另一节点也拒绝时任务失败",
         examples=[True],
     )
+
+
+class RefusedStatus(Request):
+    """The readable part of a refused body of `UpdateStatus`, whatever else is wrong with it."""
+
+    status: Annotated[TaskStatus, Field(strict=False)]
+    gpu_id: GpuId | None = None
+    message: Annotated[Any, AfterValidator(_readable)] = None
+    rejected: Annotated[Any, AfterValidator(lambda said: said is True)] = False
+
+    @classmethod
+    def of(cls, body: bytes, *, whole: bool) -> Self | None:
+        """The readable part, or None without a status. Only the start is read of a body that is not `whole`."""
+        try:
+            return cls.model_validate(_lenient(body) if whole else _start_of(body[:START]))
+        except (ValueError, RecursionError):
+            return None
+
+
+def _lenient(body: bytes) -> Any:
+    """A body with values that cannot be stored."""
+    return json.loads(body.decode(errors="ignore"), strict=False, parse_int=strict_json.int64_or_beyond)
+
+
+def _start_of(body: bytes) -> Any:
+    """A body that is cut off."""
+    text = body.decode(errors="ignore")
+    return from_json(_UNREADABLE.sub(r"\1", text), allow_partial="trailing-strings")
 
 
 class UpdateResult(Request):

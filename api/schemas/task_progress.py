@@ -14,7 +14,7 @@ from infra.db.tasks.queries import Progress
 
 
 def shown(row: Progress, capacity: Capacity, ahead: int) -> dict[str, Any]:
-    """TaskProgress: the node's own progress, else elapsed over usual duration, at most 99 (DESIGN).
+    """TaskProgress (DESIGN).
 
     While the task waits, `ahead` tasks come before it, and the extension `waiting` says what it waits for.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -56,4 +56,6 @@ class OneLine:
 ONE_LINE = OneLine(printable)
 ONE_LINE_HEADER = OneLine(printable_header)
 Line = Annotated[str, ONE_LINE]
+FilterText = Annotated[str, Field(min_length=1), ONE_LINE]
+"""A text that a list is filtered by: an empty one would find nothing."""
 HeaderLine = Annotated[str, ONE_LINE_HEADER]

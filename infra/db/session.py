@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 from psycopg import InternalError, OperationalError
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool
 
 from infra.db.connection import Connection, Opened, keep_first_line
@@ -24,6 +25,10 @@ T = TypeVar("T")
 
 RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the same work may be run again
 RETRIES = 5
+AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+"""Classes of SQLSTATE: no connection, rolled back for others' sake, no resources, an operator's doing, the system."""
+AWAY_SQLSTATES = frozenset({"25006", "25P03", "25P04", "55P03"})
+"""Read-only (a standby, a full disk), idle for too long, too long in all, no lock in time."""
 ANSWER_S = 8.0
 """Seconds after which a caller gives up a transaction: a database that hangs must not hang us.
 
@@ -168,6 +173,10 @@ class Database:
         except asyncio.CancelledError:
             await opened.close()  # its state is unknown
             raise
+        except ReadOnlySqlTransaction:
+            opened.lost = True  # a new connection may lead to a server that can be written
+            await opened.close()
+            raise
         finally:
             self._lent -= 1
             await self._give_back(opened)
@@ -176,7 +185,7 @@ class Database:
         task = asyncio.current_task()
         self._giving_back.add(task)
         try:
-            if opened.broken and opened.opened_at > self._drained_at:
+            if (opened.broken or opened.lost) and opened.opened_at > self._drained_at:
                 self._drained_at = time.monotonic()
                 await self._pool.drain()  # the others are probably lost too
             await self._pool.putconn(opened)
@@ -227,8 +236,9 @@ async def _ping(connection: Connection) -> None:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether an error means that the database is away, and not that the work was wrong."""
+    """Whether an error means that the database is away or cannot do it now, and not that the work was wrong."""
     error = getattr(error, "orig", error)  # of SQLAlchemy's, from a migration
     if isinstance(error, OperationalError | InternalError):
-        return error.sqlstate is None or error.sqlstate[:2] in {"08", "53", "57"} or error.sqlstate == "25P03"
+        state = error.sqlstate
+        return state is None or state[:2] in AWAY_CLASSES or state in AWAY_SQLSTATES
     return isinstance(error, ConnectionError | TimeoutError)

@@ -146,3 +146,61 @@ async def test_what_others_say_of_an_attempt_does_not_fail_it(dispatched, api, m
 async def test_a_large_result_without_a_key_is_refused_for_its_size(api):
     response = await api.http.post("/tasks/task_none/result", json=REFUSED[-1][0], headers={"Authorization": ""})
     assert response.status_code == 400
+
+
+LARGE = "x" * 1024 * 1024
+UNSTORABLE_REPORTS = [
+    ("a\0b\nc", "ab\nc"),
+    ("\0", None),
+    (["a", "list"], None),
+    (f"start{LARGE}", "start"),
+]
+
+
+@pytest.mark.parametrize("with_token", [True, False])
+@pytest.mark.parametrize(("message", "kept"), UNSTORABLE_REPORTS, ids=["characters", "nothing", "no text", "too large"])
+async def test_a_failure_whose_message_is_refused_ends_its_attempt_all_the_same(
+    dispatched, api, message, kept, with_token
+):
+    put = await dispatched(maxRetries=0)
+    body = {"status": "FAILED", "gpuId": put.gpu_id, "message": message}
+    for _ in range(2):
+        await api.report(put, "status", body, code=400, token=with_token)
+    task = await api.until(put.task_id, "FAILED")
+    assert task["errorMessage"].startswith(kept or "节点报告执行失败")
+    assert kept == "start" or task["errorMessage"] == (kept or "节点报告执行失败")
+
+
+async def test_one_in_chunks_ends_it_too(dispatched, api):
+    put = await dispatched(maxRetries=0)
+
+    async def chunks():
+        yield json.dumps({"status": "FAILED", "gpuId": put.gpu_id, "message": "start"})[:-2].encode()
+        for _ in range(40):
+            yield b"x" * 32 * 1024
+
+    headers = {"X-Attempt-Token": put.token, "Content-Type": "application/json"}
+    await api.ask("POST", f"/tasks/{put.task_id}/status", code=400, content=chunks(), headers=headers)
+    assert (await api.until(put.task_id, "FAILED"))["errorMessage"].startswith("start")
+
+
+async def test_a_task_that_is_handed_back_in_a_refused_report_runs_again(dispatched, api):
+    put = await dispatched(maxRetries=0)
+    await api.report(put, "status", {"status": "QUEUED", "gpuId": put.gpu_id, "message": "\0gone"}, code=400)
+    events = await api.get(f"/tasks/{put.task_id}/events")
+    assert "gone" in {event["reason"] for event in events}
+
+
+async def test_a_refused_report_of_others_or_of_work_that_goes_on_ends_nothing(dispatched, api, make_caller):
+    put = await dispatched(maxRetries=0)
+    other = await make_caller("node", "another")
+    failed = {"status": "FAILED", "gpuId": put.gpu_id, "message": "\0"}
+    for caller, headers in ((other, {}), (other, {"X-Attempt-Token": put.token}), (api, {"X-Attempt-Token": "stale"})):
+        for message in ("\0", LARGE):
+            path = f"/tasks/{put.task_id}/status"
+            await caller.post(path, failed | {"message": message}, code=400, headers=headers)
+    await api.report(put, "status", failed | {"gpuId": "another_gpu"}, code=400)
+    for message in ("\0", LARGE):
+        await api.report(put, "status", failed | {"status": "PROCESSING", "message": message}, code=400)
+    await api.succeed(put, {})
+    await api.until(put.task_id, "COMPLETED")

@@ -13,9 +13,13 @@ from infra.db.tasks import lists as task_lists
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.filters import TaskFilter
 from infra.db.transactions import cancel_task, forget, node_state
+from infra.db.transactions import report as reports
+from infra.db.transactions.report import Report, StatusReport
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Sessions
+from workflows.domain.errors import LateReport
+from workflows.domain.task import TaskStatus
 
 DAY = timedelta(days=1)
 TABLES = ("tasks", "attempts", "task_events", "task_results", "late_reports", "outbox")
@@ -105,6 +109,21 @@ async def test_a_forgotten_payload_is_null_and_the_task_says_so(busy: Life) -> N
     assert await forget.payloads(busy.connection, DAY, whole=9 * DAY) == 0
     (listed,), total = await task_lists.page(busy.connection, TaskFilter(), limit=10, offset=0, room=1000)
     assert (listed.payload, listed.has_result, listed.purged, total) == (None, False, True, 1)
+
+
+@pytest.mark.parametrize("repeated", ["{}", '{"other": 1}', "null"])
+async def test_a_result_that_is_forgotten_may_be_repeated_and_is_not_kept_again(busy: Life, repeated: str) -> None:
+    await finished(busy, "old")
+    await two_days_ago(busy)
+    assert await forget.payloads(busy.connection, DAY, whole=9 * DAY) == 1
+    token = await busy.scalar("SELECT token FROM attempts WHERE task_id = 'old'")
+    heard = await reports.result(busy.connection, Report("old", token, "n", "k"), repeated)
+    assert (heard.refusal, heard.known) == (None, None)
+    failed = await reports.status(
+        busy.connection, Report("old", token, "n", "k"), StatusReport(TaskStatus.FAILED, "personal")
+    )
+    assert isinstance(failed.refusal, LateReport)
+    assert await count(busy, "late_reports") == 0
 
 
 async def test_a_task_that_is_forgotten_whole_is_not_purged_before(busy: Life) -> None:

@@ -156,6 +156,15 @@ async def test_work_that_rejects_its_input_says_so_as_often_as_it_likes(fleet: S
     assert isinstance(other.refusal, LateReport)
 
 
+@pytest.mark.parametrize(("message", "reason"), [("任务开始执行", "任务开始执行"), ("", None), (None, None)])
+async def test_words_of_the_start_are_in_the_timeline(fleet: Session, message, reason) -> None:
+    await attempt_of(fleet, 2, "a")
+    for said in (message, "again"):
+        await reports.status(fleet, Report("t", "token-2", "a", "k"), StatusReport(TaskStatus.PROCESSING, said))
+    started = "SELECT from_status, to_status, actor, reason FROM task_events WHERE task_id = 't'"
+    assert await fleet.rows(started) == [("QUEUED", "PROCESSING", "gpu:a", reason)]
+
+
 OPEN_TRANSACTIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
 )

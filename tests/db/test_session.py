@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import UniqueViolation
+from psycopg.errors import ReadOnlySqlTransaction, UniqueViolation
 from psycopg_pool import PoolTimeout
 
 from infra.db.connection import Connection, WrongCount
@@ -226,6 +226,25 @@ async def test_one_that_was_lent_while_another_was_found_lost_is_not_kept(databa
     released.set()
     old = await holding
     assert await pids_at_once(database, 2) & {young, old} == {young}
+
+
+async def test_a_read_only_server_counts_as_away_and_every_connection_is_replaced(small: Database) -> None:
+    """The server of a connection may have become a standby, while another one takes its place."""
+    both = asyncio.Barrier(2)
+
+    async def becomes_read_only(connection: Connection) -> None:
+        await connection.execute("SET default_transaction_read_only = on")
+        await both.wait()
+
+    async def writes(connection: Connection) -> None:
+        await connection.execute("CREATE TABLE never_there ()")
+
+    before = await pids_at_once(small, 2)
+    await asyncio.gather(*(small.single(becomes_read_only) for _ in range(2)))
+    with pytest.raises(ReadOnlySqlTransaction) as caught:
+        await small.run(writes)
+    assert is_unavailable(caught.value)
+    assert not before & await pids_at_once(small, 2)
 
 
 async def test_who_finds_every_connection_in_use_waits_for_its_turn(small: Database) -> None:

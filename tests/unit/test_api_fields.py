@@ -11,12 +11,24 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from api.http.body import check_depth, check_json_text, parse
 from api.http.errors import BadRequest
-from api.schemas import alerts, cluster, create_task, gpus, monitoring, reports, tasks
+from api.schemas import (
+    alerts,
+    batches,
+    cluster,
+    create_task,
+    gpus,
+    monitoring,
+    operations,
+    reports,
+    steering,
+    tasks,
+    webhooks,
+)
 from api.schemas.create_task import CreateTask
-from api.schemas.fields import sample_of
+from api.schemas.fields import Request, sample_of
 from api.schemas.gpus import RegisterGpu
 from api.schemas.params import NodeId
-from api.schemas.reports import UpdateResult, UpdateStatus
+from api.schemas.reports import START, RefusedStatus, UpdateResult, UpdateStatus
 from api.schemas.words import printable_header
 from workflows.domain.task import TaskStatus
 
@@ -24,10 +36,11 @@ GPU: dict[str, Any] = {"gpuId": "gpu_001", "hostname": "h", "ip": "10.0.0.1", "p
 
 
 @pytest.mark.parametrize("change", [
-    {"gpuId": "a/b"}, {"gpuId": "a\n"}, {"port": 0}, {"port": True}, {"supportedTaskTypes": []},
+    {"gpuId": "a/b"}, {"gpuId": "a\n"}, {"gpuId": "."}, {"gpuId": ".."}, {"gpuId": None},
+    {"port": 0}, {"port": True}, {"supportedTaskTypes": []},
     {"supportedTaskTypes": [True]}, {"supportedTaskTypes": list(range(65))}, {"supportedTaskPriority": "vip"},
     {"supportedTaskPriority": 1}, {"maxConcurrentTasks": 0}, {"metadata": []}, {"metadata": {"a": "x" * 16384}},
-    {"version": None},
+    {"version": 1},
 ], ids=str)  # fmt: skip
 def test_a_bad_registration_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(BadRequest) as refusal:
@@ -39,6 +52,62 @@ def test_a_registration_is_read() -> None:
     assert len(parse(RegisterGpu, {**GPU, "supportedTaskTypes": list(range(64))}).task_types) == 64
     gpu = parse(RegisterGpu, {**GPU, "supportedTaskTypes": [3, 2, 3], "surplus": 1})
     assert (gpu.task_types, gpu.priority_queue, gpu.metadata) == ([3, 2], "NORMAL", {})
+
+
+@pytest.mark.parametrize("gpu_id", ["...", ".a", "..a", "....", "a.", "a..", ":", "-.."])
+def test_a_gpu_has_a_name_that_no_client_resolves(gpu_id: str) -> None:
+    assert parse(RegisterGpu, {**GPU, "gpuId": gpu_id}).gpu_id == gpu_id
+
+
+@pytest.mark.parametrize(("group_id", "fits"), [
+    (".", False), ("..", False), ("a/b", False), ("", False), ("...", True), (".图", True), ("..a", True),
+    ("a..", True), ("a b", True),
+])  # fmt: skip
+def test_a_group_has_a_name_that_fits_a_path(group_id: str, fits: bool) -> None:
+    body = sample_of(CreateTask) | {"groupId": group_id}
+    if fits:
+        assert parse(CreateTask, body).group_id == group_id
+    else:
+        with pytest.raises(BadRequest, match=": groupId "):
+            parse(CreateTask, body)
+
+
+REQUESTS = [
+    model for module in (batches, create_task, gpus, operations, reports, steering, webhooks)
+    for _, model in inspect.getmembers(module, inspect.isclass)
+    if issubclass(model, Request) and model.__module__ == module.__name__ and "json_schema_extra" in model.model_config
+]  # fmt: skip
+DEFAULTS = [
+    (model, name)
+    for model in REQUESTS
+    if model is not operations.Filter
+    for name, field in model.model_json_schema()["properties"].items()
+    if name not in model.model_json_schema().get("required", ())
+]
+
+
+def test_fields_of_all_kinds_have_a_default() -> None:
+    assert {name for _, name in DEFAULTS} >= {
+        "priority", "env", "timeout", "version", "metadata", "maxConcurrentTasks", "supportedTaskPriority", "vastInsId",
+        "dryRun", "failedOnly", "reason", "groupId",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "name"), DEFAULTS)
+def test_null_is_absent_where_a_field_has_a_default(model: type[Request], name: str) -> None:
+    given = {key: value for key, value in sample_of(model).items() if key != name}
+    if issubclass(model, operations.Bulk):
+        given |= {"ids": ["task_1"]} if name == "filter" else {}
+    assert parse(model, given | {name: None}) == parse(model, given)
+    schema = model.model_json_schema()["properties"][name]
+    assert {"type": "null"} in schema["anyOf"]
+
+
+def test_a_batch_may_hold_nulls_and_a_key_means_the_same_body() -> None:
+    task = sample_of(CreateTask) | {"priority": None, "env": None, "groupId": None}
+    bare = {name: value for name, value in task.items() if value is not None}
+    (read,) = parse(batches.CreateBatch, {"tasks": [task], "groupId": None}).tasks
+    assert read.canonical_json() == parse(CreateTask, bare).canonical_json()
 
 
 def test_a_status_is_one_of_the_specification() -> None:
@@ -167,6 +236,48 @@ def test_a_long_message_is_cut_in_its_middle() -> None:
     assert long.message is not None
     assert (len(long.message), long.message[:10], long.message[-12:]) == (4096, "Tracebackx", "xMemoryError")
     assert long.message.count("…") == 1
+
+
+SAID = {"status": "FAILED", "gpuId": "g", "message": "why"}
+READABLE = [
+    (rb'{"status":"FAILED","gpuId":"g","message":"w\u0000h\ud800y\udfff"}', SAID),
+    (b'{"status":"FAILED","gpuId":"g","message":"w\0h\xffy"}', SAID),
+    (b'{"status":"QUEUED","message":"why","x":NaN,"y":1e999}', SAID | {"status": "QUEUED", "gpuId": None}),
+    (b'{"status":"FAILED","gpuId":"g","message":{"a":1},"progress":101}', SAID | {"message": None}),
+    (b'{"status":"FAILED","gpuId":"g","message":"why","rejected":true,"x":' + b"9" * 50 + b"}",
+     SAID | {"rejected": True}),
+    (b'{"status":"FAILED","gpuId":"g","message":"why","rejected":1}', SAID),
+]  # fmt: skip
+UNREADABLE = [
+    b"", b"{", b"[]", b'{"status":"FAILED","gpuId":"g","message":"why"', b'{"status":"failed","gpuId":"g"}',
+    b'{"gpuId":"g","message":"why"}', b'{"status":["FAILED"],"gpuId":"g"}', b'{"status":"FAILED","gpuId":"a b"}',
+    b'{"status":"FAILED","gpuId":"g","message":' + b"[" * 100_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "said"), READABLE, ids=range(len(READABLE)))
+def test_what_a_refused_report_says_is_read(body: bytes, said: dict[str, Any]) -> None:
+    for whole in (True, False):
+        read = RefusedStatus.of(body, whole=whole)
+        assert read is not None
+        assert read.model_dump(by_alias=True) == {"rejected": False} | said
+
+
+@pytest.mark.parametrize("body", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_what_says_no_status_is_not_guessed(body: bytes) -> None:
+    assert RefusedStatus.of(body, whole=True) is None
+
+
+@pytest.mark.parametrize("tail", ["x", "图", "😀", "\\ud83d\\ude00", "\\u0000", "\\ud83d", "\\\\", "\\n"])
+def test_a_report_that_is_cut_off_keeps_the_start_of_its_message(tail: str) -> None:
+    for shift in range(12):
+        start = '{"status":"FAILED","gpuId":"g","message":"' + "x" * shift
+        read = RefusedStatus.of((start + tail * START).encode(), whole=False)
+        assert read is not None
+        assert read.message is not None
+        assert (read.status, read.gpu_id, read.message[:shift]) == ("FAILED", "g", "x" * shift)
+        read.message.encode()
+    assert RefusedStatus.of(b'{"message":"' + b"x" * START + b'","status":"FAILED","gpuId":"g"}', whole=False) is None
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=ascii)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from psycopg import OperationalError
+from psycopg import OperationalError, errors
 
 from infra.db import session
 from infra.db.session import Database, DatabaseSilent
@@ -90,3 +90,14 @@ async def test_a_long_wait_for_a_connection_that_cannot_be_had_counts_too(
         with pytest.raises((type(error), DatabaseSilent)):
             await database.answer() if len(database.calls) < tries else await database.ask()
     assert len(database.calls) == tries
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "away"),
+    [("25006", True), ("25P03", True), ("25P04", True), ("40001", True), ("40P01", True), ("53100", True),
+     ("53300", True), ("55P03", True), ("57014", True), ("57P01", True), ("57P03", True), ("58000", True),
+     ("58030", True), ("08006", True), ("23505", False), ("25001", False), ("25P02", False), ("42601", False),
+     ("42P01", False), ("22021", False), ("55006", False), ("XX000", False)],
+)  # fmt: skip
+def test_an_error_of_the_server_is_an_outage_by_its_sqlstate(sqlstate: str, away: bool) -> None:
+    assert session.is_unavailable(errors.lookup(sqlstate)("words")) is away

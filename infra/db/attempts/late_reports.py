@@ -10,6 +10,7 @@ _KEEP_LATE = """
     SELECT %(task_id)s, CAST(%(attempt)s AS integer), CAST(%(kind)s AS text), %(body)s
      WHERE NOT EXISTS (SELECT FROM late_reports WHERE task_id = %(task_id)s AND kind = CAST(%(kind)s AS text)
                           AND attempt IS NOT DISTINCT FROM CAST(%(attempt)s AS integer))
+       AND NOT EXISTS (SELECT FROM tasks WHERE task_id = %(task_id)s AND purged_at IS NOT NULL)
     """
 LATE_BYTES = 64 * 1024
 
@@ -17,7 +18,7 @@ LATE_BYTES = 64 * 1024
 async def keep_late(connection: Connection, task_id: str, attempt: int | None, kind: str, body: str) -> None:
     """Keep a report that came too late, for inspection: the first of each attempt and kind, up to LATE_BYTES of it.
 
-    `attempt` is None where it is not known which one was meant.
+    `attempt` is None where it is not known which one was meant. Of a task whose results are forgotten, none is kept.
     """
     kept = body.encode()[:LATE_BYTES].decode(errors="ignore")
     await locks.late_reports(connection, task_id)

@@ -26,8 +26,9 @@ _HOLDERS = """
       FROM attempts a LEFT JOIN gpus g USING (gpu_id) WHERE a.task_id = %(task_id)s
     """
 _FIND = """
-    SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result
-      FROM attempts a LEFT JOIN task_results r USING (task_id, attempt)
+    SELECT a.task_id, a.attempt, a.token, a.gpu_id, a.closed_at, a.outcome, a.reason, r.result,
+           t.purged_at IS NOT NULL AS purged
+      FROM attempts a JOIN tasks t USING (task_id) LEFT JOIN task_results r USING (task_id, attempt)
      WHERE a.task_id = %(task_id)s AND a.token = %(token)s
     """
 _ADDRESS = (
@@ -46,7 +47,7 @@ _IS_CLOSED_WITHOUT_ITS_NODE = (
 
 @dataclass(frozen=True)
 class NamedAttempt:
-    """An attempt that a report names, with its result."""
+    """An attempt that a report names, with its result. `purged`: that is forgotten, and `result` holds nothing."""
 
     task_id: str
     attempt: int
@@ -56,6 +57,7 @@ class NamedAttempt:
     outcome: str | None
     reason: str | None
     result: str | None
+    purged: bool
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""A task's progress: as its node reports it, else elapsed over usual duration, at most 99 (DESIGN)."""
+"""A task's progress: as its node reports it, else elapsed over usual duration (DESIGN)."""
 
 from __future__ import annotations
 
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.wait_estimate import expected_wait_s
 from infra.db.tasks.queries import Progress
+
+MOST = 99
+"""Percent that are shown before the end."""
 
 
 def of(row: Progress, capacity: Capacity, ahead: int) -> tuple[int, int | None]:
@@ -15,7 +18,11 @@ def of(row: Progress, capacity: Capacity, ahead: int) -> tuple[int, int | None]:
     if row.status != "PROCESSING":
         return (100 if row.status == "COMPLETED" else 0), 0
     elapsed_s = max((row.now - (row.started_at or row.now)).total_seconds(), 0.0)  # the clock may have been set back
-    if row.progress:
-        return row.progress, max(0, round(elapsed_s * (100 - row.progress) / row.progress))
-    percent = 0 if row.progress == 0 else min(99, int(100 * elapsed_s / max(capacity.usual_s, 0.001)))
-    return percent, max(0, round(capacity.usual_s - elapsed_s))
+    percent, remaining_s = _running(row.progress, elapsed_s, capacity.usual_s)
+    return min(MOST, percent), max(0, round(remaining_s))
+
+
+def _running(reported: int | None, elapsed_s: float, usual_s: float) -> tuple[int, float]:
+    if reported:
+        return reported, elapsed_s * (100 - reported) / reported
+    return 0 if reported == 0 else int(100 * elapsed_s / max(usual_s, 0.001)), usual_s - elapsed_s

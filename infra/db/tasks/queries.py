@@ -82,7 +82,10 @@ class Original(TaskRequest):
 
 @dataclass(frozen=True)
 class Progress(queue_order.Ranked):
-    """The data of `GET /tasks/{taskId}/progress`; `attempt` and the node's own progress (percent) of the open one."""
+    """The data of `GET /tasks/{taskId}/progress`; `attempt` and the node's own progress (percent) of the open one.
+
+    While the task is PROCESSING they are those of its latest attempt, also once that is closed.
+    """
 
     task_id: str
     status: str
@@ -137,7 +140,8 @@ _PROGRESS = f"""
            t.updated_at, t.waiting_since, {queue_order.vip("t")} AS vip, a.attempt,
            a.progress, a.progress_at, clock_timestamp() AS now
       FROM tasks t
-      LEFT JOIN attempts a ON a.task_id = t.task_id AND a.closed_at IS NULL
+      LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
+           AND (a.closed_at IS NULL OR t.status = 'PROCESSING')
      WHERE t.task_id = ANY (CAST(%(task_ids)s AS text[]))
     """
 

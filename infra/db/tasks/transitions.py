@@ -64,7 +64,7 @@ _START = _transition(
 _ACCEPTED = """
         UPDATE attempts SET accepted_at = COALESCE(accepted_at, clock_timestamp())
          WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL
-     RETURNING task_id, attempt, gpu_id, CAST(%(actor)s AS text) AS actor, CAST(NULL AS text) AS reason,
+     RETURNING task_id, attempt, gpu_id, CAST(%(actor)s AS text) AS actor, CAST(%(reason)s AS text) AS reason,
                (SELECT g.failure_count > 0 FROM gpus g WHERE g.gpu_id = attempts.gpu_id) AS was_away"""
 _ACCEPT = _transition(
     TaskStatus.QUEUED,
@@ -136,9 +136,11 @@ async def start(connection: Connection, cause: Cause, ran_s: float) -> bool:
     return await _moved(connection, _START, cause | {"ran_s": ran_s})
 
 
-async def accept(connection: Connection, task_id: str, attempt: int, actor: str) -> Accepted | None:
+async def accept(
+    connection: Connection, task_id: str, attempt: int, actor: str, reason: str | None = None
+) -> Accepted | None:
     """QUEUED → PROCESSING: the node has accepted the attempt, which is recorded with it. None if it is closed."""
-    key = {"task_id": task_id, "attempt": attempt, "actor": actor}
+    key = {"task_id": task_id, "attempt": attempt, "actor": actor, "reason": reason}
     return await connection.one_or_none(Accepted, _ACCEPT, key)
 
 

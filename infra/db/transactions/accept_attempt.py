@@ -13,12 +13,14 @@ _REACHED_IF_FREE = (
 )
 
 
-async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str) -> bool:
+async def accept(connection: Connection, task_id: str, attempt: int, *, actor: str, reason: str | None = None) -> bool:
     """The node runs the attempt: the task is PROCESSING from now on. False if the attempt is closed.
+
+    `reason` are the node's own words, for the timeline.
 
     One statement as a rule; needs no transaction.
     """
-    row = await task_transitions.accept(connection, task_id, attempt, actor)
+    row = await task_transitions.accept(connection, task_id, attempt, actor, reason)
     if row is None:
         return False
     if row.was_away:

@@ -97,15 +97,18 @@ async def _apply(connection: Connection, attempt: NamedAttempt, said: StatusRepo
     """Apply it to an open attempt. Returns None if somebody else has closed that meanwhile."""
     if said.end is not None:
         return await _settle(connection, attempt, said.end)
-    if not await accept_attempt.accept(connection, attempt.task_id, attempt.attempt, actor=f"gpu:{attempt.gpu_id}"):
+    key, actor = (attempt.task_id, attempt.attempt), f"gpu:{attempt.gpu_id}"
+    if not await accept_attempt.accept(connection, *key, actor=actor, reason=said.message or None):
         return None
     if said.progress is not None:
-        await attempt_progress.record_progress(connection, attempt.task_id, attempt.attempt, said.progress)
+        await attempt_progress.record_progress(connection, *key, said.progress)
     return ReportOutcome()
 
 
 async def take_result(database: Database, report: Report, text: str) -> ReportOutcome:
     """Accept the result of an attempt. The same result again is accepted again; a different one is refused.
+
+    Once the result is forgotten, nothing is compared: any repetition is accepted.
 
     No transaction is open while two texts are compared, which may take long. Raises TaskNotFound, NotTheHolder.
     """
@@ -117,8 +120,8 @@ async def take_result(database: Database, report: Report, text: str) -> ReportOu
     return ReportOutcome(refusal=ConflictingResult())
 
 
-async def fail_refused(connection: Connection, report: Report, why: str) -> Notifications:
-    """Fail the open attempt whose node has reported a result that is refused, with the reason `why`.
+async def end_refused(connection: Connection, report: Report, end: End) -> Notifications:
+    """Close the open attempt whose node has reported its end in a report that is refused.
 
     A refusal is final: the node sends nothing more, and the attempt would last until its deadline, as would the next
     one. Nothing happens unless the caller holds the attempt, by its token or by the rule for reports without one.
@@ -129,7 +132,7 @@ async def fail_refused(connection: Connection, report: Report, why: str) -> Noti
         return Notifications()
     if attempt is None or attempt.closed_at is not None:
         return Notifications()
-    outcome = await _settle(connection, attempt, End(Outcome.FAILED, f"节点上报的结果无法接受: {why}"))
+    outcome = await _settle(connection, attempt, end)
     return Notifications() if outcome is None else outcome.notifications
 
 
@@ -144,7 +147,7 @@ async def result(connection: Connection, report: Report, text: str) -> ReportOut
     if attempt is None or attempt.outcome != Outcome.SUCCEEDED:
         return await _late(connection, report, attempt, "result", text)
     assert attempt.result is not None  # it was stored with the outcome
-    same = attempt.result == text
+    same = attempt.purged or attempt.result == text
     return ReportOutcome(known=None if same else KnownResult(attempt.attempt, attempt.result))
 
 
