@@ -56,7 +56,7 @@ async def create_webhook(
 ) -> dict[str, Any]:
     if caller.role is Role.USER and not set(body.events) <= set(OF_USERS):
         raise BadRequest("events", "包含仅供运维人员和管理员订阅的事件")
-    await receivers.check(context, {"url": body.url})
+    await receivers.check(context, caller, {"url": body.url})
     new = _new(caller, body.url, body.events, body.description)
     await context.database.run(lambda c: change_webhook.create(c, caller, new))
     return ok({"webhookId": new.webhook_id, "secret": new.secret})
