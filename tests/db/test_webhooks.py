@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -255,6 +255,39 @@ async def test_a_replay_takes_events_by_the_time_that_they_show(database: Databa
 
     async def replayed(since: int, until: int) -> int | None:
         first, last = (at + timedelta(milliseconds=ms) for ms in (since, until))
+        await sent(database)
         return await database.run(lambda c: deliveries.replay_range(c, "w", first, last, failed_only=False))
 
     assert [await replayed(*span) for span in ((0, 0), (-1, -1), (1, 1), (-1, 0), (0, 1))] == [1, 0, 0, 1, 1]
+
+
+async def sent(database: Database, state: str = "DELIVERED") -> None:
+    update = "UPDATE deliveries SET state = %(state)s, tries = 10, next_try_at = NULL"
+    await database.run(lambda c: c.execute(update, {"state": state}))
+
+
+@pytest.mark.parametrize(("state", "failed", "first"), [("DELIVERED", False, 3), ("DEAD", False, 3), ("DEAD", True, 3),
+                                                        ("DELIVERED", True, 0)])  # fmt: skip
+async def test_a_repeated_replay_changes_nothing(database: Database, state: str, failed: bool, first: int) -> None:
+    await make(database, webhook("w"))
+    await log(database, *[{"user_id": "u"}] * 3)
+    await sent(database, state)
+
+    async def replayed() -> int:
+        span = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC))
+        return await database.run(lambda c: change_webhook.replay_range(c, BY, "w", *span, failed_only=failed))
+
+    times = "SELECT next_try_at FROM deliveries WHERE state = 'PENDING' ORDER BY delivery_id"
+    assert await replayed() == first
+    before = await database.run(lambda c: c.all(datetime, times))
+    assert (len(before), await replayed()) == (first, 0)
+    assert await database.run(lambda c: c.all(datetime, times)) == before
+
+
+async def test_beyond_what_is_counted_there_is_no_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(database, webhook("w"))
+    await log(database, *[{"user_id": "u"}] * 4)
+    monkeypatch.setattr(deliveries, "MOST_COUNTED", 2)
+    for offset, shown in ((0, 2), (1, 2), (2, 0), (3, 0)):
+        found, total = await database.run(lambda c, o=offset: deliveries.page(c, "w", limit=2, offset=o))  # type: ignore[misc]
+        assert (len(found), total) == (shown, 3)
