@@ -68,6 +68,7 @@ class _Turn:
         self._run = database.run
         self._database = database
         self._sender = sender
+        self._tries = sender.tries
         self._delays = delays
         self._webhook_id = webhook_id
         self._sending: dict[int, asyncio.Task[None]] = {}
@@ -87,17 +88,15 @@ class _Turn:
         """Returns whether the webhook is deleted."""
         began = idle_since = time.monotonic()
         while time.monotonic() - began < TURN_S and time.monotonic() - idle_since < LINGER_S:
-            turn = await self._run(
-                lambda c: due.take(c, self._webhook_id, list(self._sending), self._sender.full_hosts)
-            )
+            turn = await self._run(lambda c: due.take(c, self._webhook_id, list(self._sending), self._tries))
             if turn.state != "ACTIVE":
                 if turn.state is not None:
                     await self._finish()  # what is accepted now is no failure
                     await give_up(self._database, self._webhook_id)
                 return turn.state is None
             for one in turn.due:
-                if self._sender.reserve(one.host):
-                    self._begin(one, turn.secrets)
+                if self._tries.reserve(turn.owner, self._webhook_id, one.host):
+                    self._begin(one, turn.owner, turn.secrets)
             if self._sending:
                 idle_since = time.monotonic()
                 await asyncio.wait(self._sending.values(), timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
@@ -106,20 +105,21 @@ class _Turn:
                 await asyncio.sleep(LOOK_EVERY_S)
         return False
 
-    def _begin(self, one: Due, secrets: Sequence[str]) -> None:
-        sending = self._sending[one.delivery_id] = asyncio.create_task(self._send(one, secrets))
-        sending.add_done_callback(lambda _: self._sender.release(one.host))  # also where it is cancelled unbegun
+    def _begin(self, one: Due, owner: str, secrets: Sequence[str]) -> None:
+        sending = self._sending[one.delivery_id] = asyncio.create_task(self._send(one, owner, secrets))
+        release = partial(self._tries.release, owner, self._webhook_id, one.host)
+        sending.add_done_callback(lambda _: release())  # also where it is cancelled unbegun
 
-    async def _send(self, one: Due, secrets: Sequence[str]) -> None:
-        answer = await self._answer(one, secrets)
+    async def _send(self, one: Due, owner: str, secrets: Sequence[str]) -> None:
+        answer = await self._answer(one, owner, secrets)
         if answer.counts:
             await self._run(partial(self._note, one=one, answer=answer))
 
-    async def _answer(self, one: Due, secrets: Sequence[str]) -> Answer:
+    async def _answer(self, one: Due, owner: str, secrets: Sequence[str]) -> Answer:
         """Return the receiver's answer. An error is the outcome of this try only."""
         try:
             headers = signing.headers(one.event_id, one.body, secrets)
-            return await self._sender.send(one.url, one.body, headers)
+            return await self._sender.send(owner, one.url, one.body, headers)
         except Exception:
             log.exception("a try of delivery %s failed unexpectedly", one.delivery_id)
             return Answer(trouble=Trouble.ERROR)

@@ -28,7 +28,7 @@ from activities.retention import RetentionSteps
 from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from activities.webhooks import WebhookSteps
-from infra import telemetry
+from infra import open_files, telemetry
 from infra.cache import Cache
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
@@ -40,6 +40,7 @@ from infra.settings import Settings, load
 from infra.temporal import schedules, search_attributes
 from infra.temporal.access import connect, is_away
 from infra.temporal.gateway import TemporalGateway
+from infra.webhooks import tries
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.sender import Sender
 from workers.serving import garbage, outage_logs
@@ -62,6 +63,8 @@ WORKFLOWS = [
     OperationWorkflow,
     WebhookWorkflow,
 ]
+FILES = 8192
+"""Files that the worker opens at most: a connection for each of some thousand nodes, and webhooks' tries."""
 PASSED_THROUGH = ("workflows.domain", "workflows.messages", "workflows.ports", "workflows.policies")
 """Our own pure modules: the sandbox need not load them again for every workflow."""
 
@@ -125,7 +128,7 @@ async def serve(settings: Settings) -> None:
     await own.refresh()
     nodes = NodeClient(AllowList.of_nodes(settings, own))
     temporal = await until_there("Temporal", lambda: set_up_temporal(settings), is_away)
-    sender = Sender(ReceiverAddresses(settings, own))
+    sender = receivers(settings, own)
     webhooks = WebhookSteps(database, sender, settings)
     worker = _worker(
         temporal,
@@ -152,6 +155,11 @@ async def serve(settings: Settings) -> None:
         await sender.close()
         await cache.close()
         await database.close()
+
+
+def receivers(settings: Settings, own: OwnServices) -> Sender:
+    """A sender whose tries leave files to the worker's other work."""
+    return Sender(ReceiverAddresses(settings, own), most=tries.within(open_files.raised_to(FILES)))
 
 
 def _worker(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import select
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from infra import open_files
 
 LEAST_PROGRESS = 64 * 1024
 """Bytes that a reader has to take within `Limits.stall_s`, if that many are left: 2 KiB a second."""
@@ -169,10 +170,5 @@ class Outgoing:
 
 def within_the_files(limits: Limits) -> Limits:
     """`limits`, with no more connections than this process may open files. Raises the soft limit of files first."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.most + SPARE_FILES + ACCEPTED_AT_ONCE
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    files = wanted if soft == resource.RLIM_INFINITY else soft
+    files = open_files.raised_to(limits.most + SPARE_FILES + ACCEPTED_AT_ONCE)
     return replace(limits, most=min(limits.most, max(files // 2, files - SPARE_FILES - ACCEPTED_AT_ONCE)))

@@ -75,10 +75,11 @@ class Page:
             del targets["next"]
         return {"X-Total-Count": str(total), "Link": self._links(request, targets)}
 
-    def headers_of_many(self, request: Request, bound: int) -> dict[str, str]:
-        """The headers where more than `bound` rows fit, an unknown number. Raises BadRequest for a page beyond."""
+    def headers_of_many(self, request: Request, bound: int, beyond: str = "") -> dict[str, str]:
+        """The headers where more than `bound` rows fit, an unknown number. Raises BadRequest for a page beyond, whose
+        text ends with `beyond`."""
         if self.offset >= bound:
-            raise BadRequest("page", f"超出范围: 此列表最多翻至第 {bound} 项，更早的任务请用 createdBefore 获取")
+            raise BadRequest("page", f"超出范围: 此列表最多翻至第 {bound} 项{beyond}")
         targets = {"first": 1, "prev": self.page - 1, "next": self.page + 1}
         if self.page <= 1:
             del targets["prev"]

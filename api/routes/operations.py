@@ -15,6 +15,7 @@ from api.http.body import JsonBody
 from api.http.envelope import Envelope, ok
 from api.middleware import rate_limit
 from api.middleware.authentication import CallerOf
+from api.middleware.rate_limit import CALLS_OF_BULK
 from api.routes import access
 from api.schemas.operations import Bulk, BulkAnswer, BulkCancel, BulkRetry, OperationDO
 from api.schemas.params import IdempotencyKey, OperationId
@@ -33,13 +34,11 @@ log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["任务管理"])
 
-CALLS = 10
-"""Calls that a bulk call counts as, a dry run too: the database counts all tasks that fit."""
 _HOW = (
     "以 `ids` 或 `filter` 指明任务；`dryRun` 为 true 时仅返回 `matched`，否则同时返回 `operationId`，任务在后台处理，"
     "进度见 `GET /operations/{operationId}`。此后新建的任务不受影响。普通用户的操作仅限自己的任务；"
     "`ids` 中有不存在的或他人的任务时返回 404。"
-    f"每次请求（包括 `dryRun`）按 {CALLS} 次调用计入频率限制；"
+    f"每次请求（包括 `dryRun`）按 {CALLS_OF_BULK} 次调用计入频率限制；"
     f"同一密钥进行中的操作最多 {MOST_RUNNING} 个，超出时返回 429。"
 )
 
@@ -60,7 +59,7 @@ async def cancel_tasks(
     body: Annotated[BulkCancel, Depends(JsonBody(BulkCancel))],
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    await rate_limit.charge(request, CALLS)
+    await rate_limit.charge(request, CALLS_OF_BULK)
     return await _answer(context, caller, background, Kind.CANCEL, body, body.reason, idempotency_key)
 
 
@@ -81,7 +80,7 @@ async def retry_tasks(
     body: Annotated[BulkRetry, Depends(JsonBody(BulkRetry))],
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    await rate_limit.charge(request, CALLS)
+    await rate_limit.charge(request, CALLS_OF_BULK)
     return await _answer(context, caller, background, Kind.RETRY, body, None, idempotency_key)
 
 

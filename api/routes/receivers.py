@@ -19,8 +19,8 @@ LOOKED_UP = 20
 """The most host names looked up for one request. All are checked again with each try of a delivery."""
 
 
-async def check(context: Context, urls: Mapping[str, str]) -> None:
-    """Check the addresses of receivers, as far as their names are known now.
+async def check(context: Context, caller: Caller, urls: Mapping[str, str]) -> None:
+    """Check the addresses of a caller's receivers, as far as their names are known now.
 
     `urls` are by the name of their field. Raises BadRequest, Forbidden.
     """
@@ -28,8 +28,8 @@ async def check(context: Context, urls: Mapping[str, str]) -> None:
     names = [(field, one) for field, one in targets.values() if one.ip is None]
     for field, one in targets.values():
         if one.ip is not None:
-            await _check(context, field, one)
-    await asyncio.gather(*(_check(context, field, one) for field, one in names[:LOOKED_UP]))
+            await _check(context, caller, field, one)
+    await asyncio.gather(*(_check(context, caller, field, one) for field, one in names[:LOOKED_UP]))
 
 
 def _targets(urls: Mapping[str, str]) -> dict[tuple[str, str, int], tuple[str, Target]]:
@@ -50,7 +50,7 @@ async def signer_of(context: Context, caller: Caller, urls: Mapping[str, str], k
     if not urls:
         return None
     try:
-        await check(context, urls)
+        await check(context, caller, urls)
         return await _secret_of(context, caller, next(iter(urls)))
     except (BadRequest, Forbidden):
         if not await context.database.single(lambda c: repetitions.is_known(c, caller.lineage, key)):
@@ -67,10 +67,10 @@ async def _secret_of(context: Context, caller: Caller, field: str) -> str:
     return found.webhook_id
 
 
-async def _check(context: Context, field: str, target: Target) -> None:
+async def _check(context: Context, caller: Caller, field: str, target: Target) -> None:
     try:
         with suppress(OSError):  # a name that is not known now is looked up at each try
-            await context.receivers.check(target)
+            await context.receivers.check(caller.owner, target)
     except HttpsRequired:
         raise BadRequest(field, "必须是 https 地址") from None
     except ForbiddenReceiver:

@@ -28,6 +28,8 @@ from workflows.domain.task import TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
+OLDER = "，更早的任务请用 createdBefore 获取"
+
 
 @router.get(
     "",
@@ -48,7 +50,7 @@ async def list_tasks(
     )
     items = [TaskDO.listed(row) for row in rows]
     if total > MOST_COUNTED and chosen.kept is None:
-        return await lists.answer(items, page.headers_of_many(request, MOST_COUNTED))
+        return await lists.answer(items, page.headers_of_many(request, MOST_COUNTED, OLDER))
     return await lists.answer(items, {EXACT: "true"} | page.headers(request, total))
 
 

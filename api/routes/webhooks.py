@@ -13,8 +13,10 @@ from api.dependencies import Context, ContextOf
 from api.http.body import JsonBody
 from api.http.envelope import Envelope, ok, says
 from api.http.errors import BadRequest
-from api.http.paging import PageOf
+from api.http.paging import EXACT, INEXACT, PageOf
+from api.middleware import rate_limit
 from api.middleware.authentication import CallerOf
+from api.middleware.rate_limit import CALLS_OF_BULK
 from api.routes import access, receivers
 from api.schemas.webhooks import (
     CreateWebhook,
@@ -32,6 +34,7 @@ from infra.db import clock
 from infra.db.ops.callers import Caller
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import deliveries, subscriptions
+from infra.db.webhooks.deliveries import MOST_COUNTED
 from infra.db.webhooks.subscriptions import NewWebhook, Webhook
 from infra.webhooks import signing
 from workflows.domain.errors import DeliveryNotFound, WebhookNotFound
@@ -56,7 +59,7 @@ async def create_webhook(
 ) -> dict[str, Any]:
     if caller.role is Role.USER and not set(body.events) <= set(OF_USERS):
         raise BadRequest("events", "包含仅供运维人员和管理员订阅的事件")
-    await receivers.check(context, {"url": body.url})
+    await receivers.check(context, caller, {"url": body.url})
     new = _new(caller, body.url, body.events, body.description)
     await context.database.run(lambda c: change_webhook.create(c, caller, new))
     return ok({"webhookId": new.webhook_id, "secret": new.secret})
@@ -147,7 +150,9 @@ async def test_webhook(context: ContextOf, caller: CallerOf, webhook_id: Webhook
     "/webhooks/{webhookId}/deliveries",
     response_model=Envelope[list[DeliveryInfo]],
     summary="扩展 获取投递列表",
-    description="按时间倒序。总数精确到 10000，更多时为 10001。",
+    description=f"按时间倒序。总数超过 {MOST_COUNTED} 时 `X-Total-Count` 为 {MOST_COUNTED}，"
+    f"`X-Total-Count-Exact` 为 false，且最多翻至第 {MOST_COUNTED} 项，此后的页返回 400。",
+    responses={200: {"headers": INEXACT}},
 )
 async def list_deliveries(
     request: Request, response: Response, context: ContextOf, caller: CallerOf, page: PageOf, webhook_id: WebhookId
@@ -156,7 +161,10 @@ async def list_deliveries(
     rows, total = await context.database.run(
         lambda c: deliveries.page(c, webhook_id, limit=page.limit, offset=page.offset)
     )
-    response.headers.update(page.headers(request, total))
+    if total > MOST_COUNTED:
+        response.headers.update(page.headers_of_many(request, MOST_COUNTED))
+    else:
+        response.headers.update({EXACT: "true"} | page.headers(request, total))
     return ok([DeliveryInfo.of(row) for row in rows])
 
 
@@ -164,14 +172,17 @@ async def list_deliveries(
     "/webhooks/{webhookId}/replay",
     response_model=Envelope[Replayed],
     summary="扩展 重新投递一段时间的事件",
-    description="重新投递发生在 `from` 到 `to` 之间（含两端的毫秒）的事件，事件 ID 和内容不变；一次最多 10000 条。",
+    description="重新投递发生在 `from` 到 `to` 之间（含两端的毫秒）的事件，事件 ID 和内容不变；一次最多 10000 条，"
+    f"PENDING 的不变。每次请求按 {CALLS_OF_BULK} 次调用计入频率限制。",
 )
 async def replay_webhook(
+    request: Request,
     context: ContextOf,
     caller: CallerOf,
     webhook_id: WebhookId,
     body: Annotated[ReplayDeliveries, Depends(JsonBody(ReplayDeliveries))],
 ) -> dict[str, Any]:
+    await rate_limit.charge(request, CALLS_OF_BULK)
     await check_owner(context, caller, webhook_id)
     since, until = (clock.EPOCH + timedelta(milliseconds=at) for at in (body.since, body.until))
     matched = await context.database.run(

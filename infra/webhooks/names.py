@@ -5,51 +5,57 @@ from __future__ import annotations
 import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from weakref import WeakValueDictionary
 
 THREADS = 64
+SHARE = 8
+"""Threads that the names of one owner may occupy. Its other look-ups wait for these, and nobody else does."""
 BEGIN_S = 5.0
 """Seconds after which a look-up is given up for which no thread is free."""
 
 
 class NotBegun(Exception):
-    """All threads wait for other names."""
+    """All threads, or all of the owner's share, wait for other names."""
 
 
 class Names:
-    """Looks names up, each once at a time: concurrent callers for one name share the look-up.
+    """Looks names up, each once at a time for an owner: its concurrent callers for one name share the look-up.
 
     The resolver can't be interrupted, so a look-up keeps its thread until the resolver gives up.
     """
 
-    def __init__(self, threads: int = THREADS, begin_s: float = BEGIN_S) -> None:
+    def __init__(self, threads: int = THREADS, share: int = SHARE, begin_s: float = BEGIN_S) -> None:
         self._threads = ThreadPoolExecutor(threads, "look-up")
         self._free = asyncio.Semaphore(threads)
+        self._share = share
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._begin_s = begin_s
-        self._running: dict[str, asyncio.Task[list[str]]] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[list[str]]] = {}
 
-    async def look_up(self, host: str) -> list[str]:
+    async def look_up(self, owner: str, host: str) -> list[str]:
         """The addresses that this machine's resolver knows. Raises OSError, NotBegun."""
-        running = self._running.get(host)
+        running = self._running.get((owner, host))
         if running is None:
-            running = self._running[host] = asyncio.create_task(self._found(host))
-            running.add_done_callback(lambda ended: self._forget(host, ended))
+            running = self._running[owner, host] = asyncio.create_task(self._found(owner, host))
+            running.add_done_callback(lambda ended: self._forget(owner, host, ended))
         return await asyncio.shield(running)
 
-    def _forget(self, host: str, ended: asyncio.Task[list[str]]) -> None:
-        del self._running[host]
+    def _forget(self, owner: str, host: str, ended: asyncio.Task[list[str]]) -> None:
+        del self._running[owner, host]
         if not ended.cancelled():
             ended.exception()  # callers may have given up: then asyncio would log it as never retrieved
 
-    async def _found(self, host: str) -> list[str]:
-        try:
-            async with asyncio.timeout(self._begin_s):
-                await self._free.acquire()
-        except TimeoutError:
-            raise NotBegun from None
-        try:
+    async def _found(self, owner: str, host: str) -> list[str]:
+        share = self._shares.setdefault(owner, asyncio.Semaphore(self._share))
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._begin_s):
+                    await held.enter_async_context(share)
+                    await held.enter_async_context(self._free)
+            except TimeoutError:
+                raise NotBegun from None
             return await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host)
-        finally:
-            self._free.release()
 
 
 def _addresses(host: str) -> list[str]:

@@ -12,7 +12,6 @@ import email.utils
 import socket
 import ssl
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,22 +27,23 @@ from aiohttp.connector import AddrInfoType
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.names import Names, NotBegun
 from infra.webhooks.target import BadUrl, Target, parse
+from infra.webhooks.tries import MOST, Tries
 from workflows.domain.errors import ForbiddenReceiver
 
 TOTAL_S = 15.0
 """Seconds for a try: look-up, connection, and the head of the answer."""
 LOOK_UP_S = 2.0
 """Seconds for a look-up that a caller of the API waits for."""
-AT_ONCE = 10
-"""Tries at the same time at one host, by this process."""
+OF_A_FAMILY = 2
+"""Addresses of IPv4, and of IPv6, to which a try connects: one that hangs is left open while the next is tried."""
 MOST_READ = 64 * 1024
 """Bytes of an answer, those before its final head among them. The connection ends there."""
 MAX_RETRY_AFTER_S = 86_400.0
 ASKS_FOR_TIME = frozenset({429, 502, 503, 504})
 """Statuses whose Retry-After counts."""
 
-LookUp = Callable[[str], Awaitable[Sequence[str]]]
-"""The addresses of a name. Raises OSError, NotBegun."""
+LookUp = Callable[[str, str], Awaitable[Sequence[str]]]
+"""The addresses of a name, for an owner. Raises OSError, NotBegun."""
 
 
 class Trouble(StrEnum):
@@ -75,7 +75,7 @@ class Answer:
 
 
 class _Checked(AbstractResolver):
-    """Looks a name up and checks every address."""
+    """Looks a name up, checks every address, and takes some."""
 
     def __init__(self, addresses: Callable[[str], Awaitable[Sequence[str]]]) -> None:
         self._addresses = addresses
@@ -92,7 +92,7 @@ class _Checked(AbstractResolver):
                 proto=0,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in await self._addresses(host)
+            for address in _some(await self._addresses(host))
         ]
 
     async def close(self) -> None:
@@ -126,10 +126,12 @@ class _Connector(aiohttp.TCPConnector):
 
 _target: ContextVar[Target] = ContextVar("target")
 """The target that the current task calls."""
+_owner: ContextVar[str] = ContextVar("owner")
+"""The owner whose receiver that is."""
 
 
 class Sender:
-    """Calls receivers, and counts the tries at each host: at most `AT_ONCE` may be under way."""
+    """Calls receivers. `tries` counts the calls, as far as they are deliveries."""
 
     def __init__(
         self,
@@ -138,51 +140,35 @@ class Sender:
         names: LookUp | None = None,
         tls: ssl.SSLContext | None = None,
         total_s: float = TOTAL_S,
+        most: int = MOST,
     ) -> None:
+        self.tries = Tries(most)
         self._allowed = allowed
         self._names = names or Names().look_up
         self._tls = tls
         self._total_s = total_s
         self._session: aiohttp.ClientSession | None = None
-        self._under_way: Counter[str] = Counter()
 
-    def reserve(self, host: str) -> bool:
-        """Reserve a try at a host, as it is in a URL, before anything is awaited: `release` follows its end. Returns
-        False, and reserves none, if as many are under way as may be."""
-        if self._under_way[host] >= AT_ONCE:
-            return False
-        self._under_way[host] += 1
-        return True
-
-    def release(self, host: str) -> None:
-        """Give a reserved try back."""
-        self._under_way[host] -= 1
-        if not self._under_way[host]:
-            del self._under_way[host]
-
-    @property
-    def full_hosts(self) -> list[str]:
-        """Hosts at which no try may begin now."""
-        return [host for host, tries in self._under_way.items() if tries >= AT_ONCE]
-
-    async def check(self, target: Target) -> None:
-        """Look the receiver's name up and check each address.
+    async def check(self, owner: str, target: Target) -> None:
+        """Look a receiver's name up for an owner, and check each address.
 
         Raises ForbiddenReceiver, HttpsRequired, OSError, TimeoutError.
         """
         self._allowed.check_name(target)
         try:
             async with asyncio.timeout(LOOK_UP_S):
-                await self._addresses(target)
+                await self._addresses(owner, target)
         except NotBegun as error:
             raise TimeoutError from error
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Make one try, which the caller has reserved."""
+    async def send(self, owner: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Make one try for an owner, which the caller has reserved."""
         try:
             target = parse(url)
         except BadUrl:
             return Answer(trouble=Trouble.URL)
+        _owner.set(owner)
+        _target.set(target)
         return await self._tried(target, body, headers)
 
     async def close(self) -> None:
@@ -191,7 +177,6 @@ class Sender:
             await self._session.close()
 
     async def _tried(self, target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
-        _target.set(target)
         try:
             async with asyncio.timeout(self._total_s), self._call(target, body, headers) as response:
                 return Answer(response.status, retry_after_s=_retry_after_s(response))
@@ -239,13 +224,20 @@ class Sender:
         return socket.socket(family, kind, proto)
 
     async def _addresses_of_name(self, host: str) -> Sequence[str]:
-        return await self._addresses(_target.get())
+        return await self._addresses(_owner.get(), _target.get())
 
-    async def _addresses(self, target: Target) -> Sequence[str]:
-        found = [target.ip] if target.ip is not None else await self._names(target.host)
+    async def _addresses(self, owner: str, target: Target) -> Sequence[str]:
+        found = [target.ip] if target.ip is not None else await self._names(owner, target.host)
         for address in found:
             self._allowed.check(target, address)
         return found
+
+
+def _some(addresses: Sequence[str]) -> list[str]:
+    """The first `OF_A_FAMILY` of each family."""
+    of_6 = [one for one in addresses if ":" in one][:OF_A_FAMILY]
+    of_4 = [one for one in addresses if ":" not in one][:OF_A_FAMILY]
+    return [one for one in addresses if one in of_6 or one in of_4]
 
 
 def _retry_after_s(response: aiohttp.ClientResponse) -> float:

@@ -14,9 +14,11 @@ import pytest
 from api.app import create_app
 from api.dependencies import Context
 from api.middleware import rate_limit as limits
+from api.routes import webhooks
 from infra.cache import Cache
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
+from infra.db.webhooks import deliveries
 from infra.nodes.address_policy import AllowList
 from infra.nodes.own_services import OwnServices
 from infra.resilience.token_bucket import ByteRate, Rate, RoleRate
@@ -29,6 +31,8 @@ from tests.conftest import Api
 from workflows.domain.key_limits import KeyLimits
 
 SMALL = {"rate_limits": {"user": {"rate": 0.001, "burst": 5}, "node": {"rate": 0.001, "burst": 3}}}
+WIDER = {"rate_limits": {"user": {"rate": 0.001, "burst": 23}}}
+"""Room for a bulk call, twice, and three others."""
 MESSAGE = {"code": 429, "message": "请求过于频繁，请稍后重试", "data": None}
 
 
@@ -80,6 +84,36 @@ async def test_a_batch_counts_as_a_call_for_each_ten_tasks(serve, make_caller, a
     assert [answer.status_code for answer in answers] == [200, 429, 200, 200, 429]
     for created in (one for answer in answers for one in answer.json()["data"] or []):
         await api.post(f"/tasks/{created['taskId']}/cancel")
+
+
+async def test_a_replay_of_a_time_range_counts_as_a_bulk_call(serve, make_caller):
+    caller = await (await serve(**WIDER))((await make_caller("user", "replays")).key)
+    made = (await caller.post("/webhooks", {"url": "https://192.0.3.1/", "events": ["task.ended"]}))["webhookId"]
+    span = {"from": 0, "to": 1}
+    answers = [await caller.http.post(f"/webhooks/{made}/replay", json=span) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [answer.json()["data"] for answer in answers[:2]] == [{"matched": 0}] * 2
+    assert await caller.ask("DELETE", f"/webhooks/{made}") == "Webhook已删除"
+
+
+async def test_deliveries_are_paged_as_far_as_they_are_counted(serve, make_caller, monkeypatch):
+    caller = await (await serve())((await make_caller("user", "pages")).key)
+    made = (await caller.post("/webhooks", {"url": "https://192.0.3.1/", "events": ["task.ended"]}))["webhookId"]
+    for _ in range(3):
+        await caller.post(f"/webhooks/{made}/test")
+
+    async def page(number: int) -> httpx.Response:
+        return await caller.http.get(f"/webhooks/{made}/deliveries?size=1&page={number}")
+
+    whole = await page(3)
+    assert (whole.headers["X-Total-Count"], whole.headers["X-Total-Count-Exact"]) == ("3", "true")
+    for module in (deliveries, webhooks):
+        monkeypatch.setattr(module, "MOST_COUNTED", 2)
+    cut = await page(2)
+    assert (cut.headers["X-Total-Count"], cut.headers["X-Total-Count-Exact"]) == ("2", "false")
+    assert set(cut.links) == {"first", "prev"}
+    assert (await page(3)).status_code == 400
+    await caller.ask("DELETE", f"/webhooks/{made}")
 
 
 async def test_a_key_may_call_so_often(serve, make_caller, api):

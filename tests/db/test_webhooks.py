@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from infra.db.transactions import change_webhook, retry_task
 from infra.db.webhooks import deliveries, due, subscriptions
 from infra.db.webhooks.subscriptions import MOST, NewWebhook
 from infra.webhooks import signing
+from infra.webhooks.tries import OF_OWNER, Tries
 from tests.db import rows
 from tests.db.sessions import Session
 from workflows.domain.errors import NotInThisState, TooManySecrets, TooManyWebhooks
@@ -104,19 +105,23 @@ async def test_a_disabled_or_deleted_webhook_gets_nothing(database: Database) ->
 async def test_what_is_taken_is_kept_as_it_was(database: Database) -> None:
     await make(database, webhook("mine"))
     await log(database, {"user_id": "u", "task_id": "t"})
-    first = await database.run(lambda c: due.take(c, "mine", [], []))
-    again = await database.run(lambda c: due.take(c, "mine", [], []))
+    first = await database.run(lambda c: due.take(c, "mine", [], Tries()))
+    again = await database.run(lambda c: due.take(c, "mine", [], Tries()))
     assert first.due == again.due
     (one,) = first.due
     assert one.event_id.encode() in one.body
-    assert (await database.run(lambda c: due.take(c, "mine", [one.delivery_id], []))).due == []
-    assert (await database.run(lambda c: due.take(c, "mine", [], ["a.example"]))).due == []
+    assert (await database.run(lambda c: due.take(c, "mine", [one.delivery_id], Tries()))).due == []
+    tries = Tries()
+    while tries.reserve("u", "mine", "a.example"):
+        assert len((await database.run(lambda c: due.take(c, "mine", [], tries))).due) <= 1
+    assert tries.full_hosts("u") == ["a.example"]
+    assert (await database.run(lambda c: due.take(c, "mine", [], tries))).due == []
 
 
 async def test_an_outcome_is_noted_once(database: Database) -> None:
     await make(database, webhook("mine"))
     await log(database, {"user_id": "u"})
-    ((one),) = (await database.run(lambda c: due.take(c, "mine", [], []))).due
+    ((one),) = (await database.run(lambda c: due.take(c, "mine", [], Tries()))).due
 
     async def note(**more: Any) -> bool:
         values: dict[str, Any] = {"status": 500, "error": None, "wait_s": 60.0}
@@ -135,8 +140,29 @@ async def test_each_host_gets_its_share(database: Database) -> None:
     )
     for url in ("https://a.example/x", "https://[2606:4700::1]:443/y"):
         await database.run(lambda c, url=url: c.execute(add, {"url": url}))  # type: ignore[misc]
-    hosts = [one.host for one in (await database.run(lambda c: due.take(c, "tasks", [], []))).due]
+    hosts = [one.host for one in (await database.run(lambda c: due.take(c, "tasks", [], Tries()))).due]
     assert (hosts.count("a.example"), hosts.count("[2606:4700::1]")) == (due.AT_ONCE, due.AT_ONCE)
+
+
+async def test_no_more_is_taken_than_may_be_sent(database: Database) -> None:
+    await database.run(lambda c: change_webhook.set_secret_of_tasks(c, BY, webhook("tasks", url=None)))
+    add = (
+        "INSERT INTO deliveries (webhook_id, event_id, url, body, next_try_at) SELECT 'tasks', 'evt_' || n, "
+        "'https://' || n || '.example/', '{}', clock_timestamp() FROM generate_series(1, 500) n"
+    )
+    await database.run(lambda c: c.execute(add))
+    tries = Tries()
+
+    async def taken(*before: int) -> list[int]:
+        found = (await database.run(lambda c: due.take(c, "tasks", before, tries))).due
+        assert len(found) == min(due.MOST, tries.room("u", "tasks"))
+        assert all(tries.reserve("u", "tasks", one.host) for one in found)
+        return [one.delivery_id for one in found]
+
+    first = await taken()
+    second = await taken(*first)
+    assert len({*first, *second}) == OF_OWNER - OF_OWNER // 4
+    assert await taken(*first, *second) == []
 
 
 async def test_the_leader_is_told_of_what_is_due_and_not_attended(database: Database) -> None:
@@ -151,14 +177,16 @@ async def test_the_leader_is_told_of_what_is_due_and_not_attended(database: Data
     assert await unattended() == []
     await database.run(lambda c: due.leave(c, "mine"))
     assert await unattended() == ["mine"]
-    await database.run(lambda c: due.take(c, "mine", [], []))
+    await database.run(lambda c: due.take(c, "mine", [], Tries()))
     assert await unattended() == []
 
 
 async def test_a_webhook_without_a_live_key_is_disabled(database: Database) -> None:
     await make(database, webhook("all", "u", sees_all=True))
     await log(database, {})
-    assert (await database.run(lambda c: due.take(c, "all", [], []))).state == "DISABLED"  # a user's key is not enough
+    assert (
+        await database.run(lambda c: due.take(c, "all", [], Tries()))
+    ).state == "DISABLED"  # a user's key is not enough
     assert await database.run(lambda c: due.end(c, "all")) == 1
 
 
@@ -185,7 +213,7 @@ async def test_a_result_that_is_purged_is_not_sent_as_null(database: Database) -
 
     await database.run(ended)
     await log(database, {"user_id": "u", "task_id": "t"})
-    (one,) = (await database.run(lambda c: due.take(c, "mine", [], []))).due
+    (one,) = (await database.run(lambda c: due.take(c, "mine", [], Tries()))).due
     assert b'"data":{}' in one.body
 
 
@@ -227,6 +255,39 @@ async def test_a_replay_takes_events_by_the_time_that_they_show(database: Databa
 
     async def replayed(since: int, until: int) -> int | None:
         first, last = (at + timedelta(milliseconds=ms) for ms in (since, until))
+        await sent(database)
         return await database.run(lambda c: deliveries.replay_range(c, "w", first, last, failed_only=False))
 
     assert [await replayed(*span) for span in ((0, 0), (-1, -1), (1, 1), (-1, 0), (0, 1))] == [1, 0, 0, 1, 1]
+
+
+async def sent(database: Database, state: str = "DELIVERED") -> None:
+    update = "UPDATE deliveries SET state = %(state)s, tries = 10, next_try_at = NULL"
+    await database.run(lambda c: c.execute(update, {"state": state}))
+
+
+@pytest.mark.parametrize(("state", "failed", "first"), [("DELIVERED", False, 3), ("DEAD", False, 3), ("DEAD", True, 3),
+                                                        ("DELIVERED", True, 0)])  # fmt: skip
+async def test_a_repeated_replay_changes_nothing(database: Database, state: str, failed: bool, first: int) -> None:
+    await make(database, webhook("w"))
+    await log(database, *[{"user_id": "u"}] * 3)
+    await sent(database, state)
+
+    async def replayed() -> int:
+        span = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC))
+        return await database.run(lambda c: change_webhook.replay_range(c, BY, "w", *span, failed_only=failed))
+
+    times = "SELECT next_try_at FROM deliveries WHERE state = 'PENDING' ORDER BY delivery_id"
+    assert await replayed() == first
+    before = await database.run(lambda c: c.all(datetime, times))
+    assert (len(before), await replayed()) == (first, 0)
+    assert await database.run(lambda c: c.all(datetime, times)) == before
+
+
+async def test_beyond_what_is_counted_there_is_no_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(database, webhook("w"))
+    await log(database, *[{"user_id": "u"}] * 4)
+    monkeypatch.setattr(deliveries, "MOST_COUNTED", 2)
+    for offset, shown in ((0, 2), (1, 2), (2, 0), (3, 0)):
+        found, total = await database.run(lambda c, o=offset: deliveries.page(c, "w", limit=2, offset=o))  # type: ignore[misc]
+        assert (len(found), total) == (shown, 3)

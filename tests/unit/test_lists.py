@@ -118,5 +118,5 @@ def test_beyond_a_bound_there_is_no_page() -> None:
         headers = Page(page, 30).headers_of_many(request(), 100)
         assert {link.split('rel="')[1].rstrip('"') for link in headers["Link"].split(", ")} == links
     for page in (5, MAX_PAGE):
-        with pytest.raises(BadRequest, match="page 超出范围"):
-            Page(page, 30).headers_of_many(request(), 100)
+        with pytest.raises(BadRequest, match="page 超出范围: 此列表最多翻至第 100 项，另见"):
+            Page(page, 30).headers_of_many(request(), 100, "，另见")

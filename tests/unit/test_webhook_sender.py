@@ -19,7 +19,7 @@ from infra.settings import Settings
 from infra.webhooks import signing
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.names import NotBegun
-from infra.webhooks.sender import AT_ONCE, MOST_READ, Answer, Sender, Trouble
+from infra.webhooks.sender import MOST_READ, Answer, Sender, Trouble
 from infra.webhooks.target import BadUrl, parse
 from tests.lying_dns import LyingDns
 from tests.receiver import HANG, RESET, Receiver
@@ -45,7 +45,7 @@ async def make() -> AsyncIterator[Make]:
 
 
 async def send(sender: Sender, url: str, headers: dict[str, str] | None = None) -> Answer:
-    return await sender.send(url, BODY, headers or {})
+    return await sender.send("u", url, BODY, headers or {})
 
 
 async def test_two_verifiers_accept_it_with_either_secret(make: Make) -> None:
@@ -122,14 +122,17 @@ async def test_others_are_not_given_time(make: Make) -> None:
         assert (await send(make(), receiver.url())).retry_after_s == 0
 
 
-def test_at_most_ten_tries_are_reserved_at_a_host(make: Make) -> None:
-    sender = make()
-    assert [sender.reserve("a") for _ in range(AT_ONCE + 1)] == [True] * AT_ONCE + [False]
-    assert sender.full_hosts == ["a"]
-    assert sender.reserve("b")
-    sender.release("a")
-    assert sender.full_hosts == []
-    assert sender.reserve("a")
+async def test_no_more_than_two_addresses_of_a_family_are_called(make: Make) -> None:
+    found = ["127.0.0.2", "127.0.0.3", "127.0.0.1", "::1"]
+
+    async def many(*_: str) -> list[str]:
+        return found
+
+    async with Receiver() as receiver:
+        sender, url = make("127.0.0.0/8,::1", names=many), receiver.url(host="many.example")
+        assert (await send(sender, url)).trouble is Trouble.CONNECTION
+        found.remove("127.0.0.2")
+        assert (await send(sender, url)).is_accepted
 
 
 async def test_no_proxy_of_the_environment_is_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,20 +171,20 @@ async def test_a_name_that_turns_is_found_out_on_every_try(make: Make, lie: list
 
 
 async def test_a_name_that_nobody_knows(make: Make) -> None:
-    async def nobody(_: str) -> list[str]:
+    async def nobody(*_: str) -> list[str]:
         raise OSError("Name or service not known")
 
     assert (await send(make(names=nobody), "https://gone.example/")).trouble is Trouble.NAME
 
 
 async def test_a_try_counts_only_if_its_look_up_has_begun(make: Make) -> None:
-    async def no_thread(_: str) -> list[str]:
+    async def no_thread(*_: str) -> list[str]:
         raise NotBegun
 
     sender = make(names=no_thread)
     assert await send(sender, "https://busy.example/") == Answer(trouble=Trouble.TIMEOUT, counts=False)
     with pytest.raises(TimeoutError):
-        await sender.check(parse("https://busy.example/"))
+        await sender.check("u", parse("https://busy.example/"))
 
 
 INSIDE = (
@@ -196,7 +199,7 @@ INSIDE = (
 async def test_no_way_leads_inside(make: Make, url: str) -> None:
     sender = make("")
     with pytest.raises(ForbiddenReceiver):
-        await sender.check(parse(url))
+        await sender.check("u", parse(url))
     assert (await send(sender, url)).trouble is Trouble.ADDRESS
 
 
@@ -210,20 +213,20 @@ async def test_our_own_services_are_never_called(make: Make) -> None:
 @pytest.mark.parametrize("networks", ["", "10.1.0.0/16"])
 async def test_http_is_refused_for_its_scheme_where_only_that_is_wrong(make: Make, networks: str) -> None:
     with pytest.raises(HttpsRequired):
-        await make(networks).check(parse("http://93.184.216.34/"))
+        await make(networks).check("u", parse("http://93.184.216.34/"))
     with pytest.raises(ForbiddenReceiver) as refusal:
-        await make(networks).check(parse("http://10.2.2.3/"))
+        await make(networks).check("u", parse("http://10.2.2.3/"))
     assert not isinstance(refusal.value, HttpsRequired)
 
 
 async def test_http_to_a_name_is_refused_before_a_look_up(make: Make) -> None:
-    async def unknown(_: str) -> list[str]:
+    async def unknown(*_: str) -> list[str]:
         raise OSError("unknown")
 
     with pytest.raises(HttpsRequired):
-        await make("", names=unknown).check(parse("http://unknown.example/"))
+        await make("", names=unknown).check("u", parse("http://unknown.example/"))
     with pytest.raises(OSError, match="unknown"):
-        await make("10.1.0.0/16", names=unknown).check(parse("http://unknown.example/"))
+        await make("10.1.0.0/16", names=unknown).check("u", parse("http://unknown.example/"))
 
 
 def test_a_url_is_measured_as_it_is_called() -> None:
@@ -235,16 +238,16 @@ def test_a_url_is_measured_as_it_is_called() -> None:
 
 async def test_what_is_listed_is_allowed_and_only_that(make: Make) -> None:
     sender = make("10.1.0.0/16")
-    await sender.check(parse("http://10.1.2.3:8080/"))
-    await sender.check(parse("https://93.184.216.34/"))
+    await sender.check("u", parse("http://10.1.2.3:8080/"))
+    await sender.check("u", parse("https://93.184.216.34/"))
     with pytest.raises(ForbiddenReceiver):
-        await sender.check(parse("http://10.2.2.3/"))
+        await sender.check("u", parse("http://10.2.2.3/"))
     with pytest.raises(ForbiddenReceiver):
-        await make("0.0.0.0/0").check(parse("https://10.1.2.3/"))
+        await make("0.0.0.0/0").check("u", parse("https://10.1.2.3/"))
 
 
 async def test_a_port_that_is_not_https_needs_a_listed_network(make: Make) -> None:
-    await make("0.0.0.0/0").check(parse("http://93.184.216.34:8080/"))
+    await make("0.0.0.0/0").check("u", parse("http://93.184.216.34:8080/"))
 
 
 async def test_each_try_has_a_connection_of_its_own(make: Make) -> None:

@@ -17,24 +17,20 @@ from infra.nodes.own_services import OwnServices
 from infra.settings import Settings
 from infra.webhooks import signing
 from infra.webhooks.addresses import ReceiverAddresses
-from infra.webhooks.sender import AT_ONCE, Answer, Sender, Trouble
+from infra.webhooks.sender import Answer, Sender, Trouble
+from infra.webhooks.tries import AT_HOST, OF_OWNER, Tries
+from tests.conftest import eventually
 
 
 class Receivers:
     """Stand-ins for the sender (by URL, an answer or an error) and for the database (what is noted)."""
 
-    full_hosts: tuple[str, ...] = ()
-
     def __init__(self, answers: dict[str, Answer | Exception]) -> None:
         self.answers = answers
         self.noted: dict[int, tuple[Any, Any]] = {}
+        self.tries = Tries()
 
-    def reserve(self, _: str) -> bool:
-        return True
-
-    def release(self, _: str) -> None: ...
-
-    async def send(self, url: str, *_: Any) -> Answer:
+    async def send(self, _: str, url: str, *__: Any) -> Answer:
         answer = self.answers[url]
         if isinstance(answer, Exception):
             raise answer
@@ -49,7 +45,7 @@ async def test_an_error_of_a_try_is_the_outcome_of_that_try(
 ) -> None:
     receivers = Receivers({"good": Answer(200), "odd": OverflowError("odd"), "busy": Answer(counts=False)})
     found = [Due(n, 0, f"evt_{n}", url, url, True, b"{}") for n, url in enumerate(receivers.answers)]
-    turns = [Turn("ACTIVE", [signing.new_secret()], found), Turn(None)]
+    turns = [Turn("ACTIVE", "u", [signing.new_secret()], found), Turn(None)]
 
     async def take(*_: Any) -> Turn:
         return turns.pop(0)
@@ -76,7 +72,7 @@ class Slow(Sender):
 
     now = most = 0
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def send(self, owner: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.sleep(0.001 * (len(body) % 7))
@@ -89,10 +85,10 @@ async def test_webhooks_share_the_ten_tries_of_a_host(monkeypatch: pytest.Monkey
     settings = Settings()
     sender, left = Slow(ReceiverAddresses(settings, OwnServices(settings))), {"one": 100, "other": 100}
 
-    async def take(_: Any, webhook_id: str, taken: Sequence[int], full: Sequence[str]) -> Turn:
+    async def take(_: Any, webhook_id: str, taken: Sequence[int], tries: Tries) -> Turn:
         numbers = [n for n in range(left[webhook_id]) if n not in taken and n not in done[webhook_id]]
-        found = [Due(n, 0, "evt", "https://host/", "host", True, b"{}" * n) for n in numbers[:10] if not full]
-        return Turn("ACTIVE" if numbers or taken else None, [signing.new_secret()], found)
+        found = [Due(n, 0, "evt", "https://host/", "host", True, b"{}" * n) for n in numbers[:10]]
+        return Turn("ACTIVE" if numbers or taken else None, webhook_id, [signing.new_secret()], found)
 
     async def run(work: Any) -> Any:
         return await work(None)
@@ -114,17 +110,50 @@ async def test_webhooks_share_the_ten_tries_of_a_host(monkeypatch: pytest.Monkey
         await one.run()
 
     await asyncio.gather(*map(turn, left))
-    assert sender.most == AT_ONCE
+    assert sender.most <= AT_HOST
     assert done == {name: set(range(count)) for name, count in left.items()}
-    assert sender.full_hosts == []
+    assert not sender.tries._at_host
+
+
+async def test_a_turn_has_no_more_tries_under_way_than_its_webhook_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each due delivery has a host of its own, and no receiver answers. Cancelled, it gives its places back."""
+
+    class Hang(Receivers):
+        now = 0
+
+        async def send(self, *_: Any) -> Answer:
+            self.now += 1
+            await asyncio.Event().wait()
+            return Answer(200)
+
+    async def take(_: Any, webhook_id: str, taken: Sequence[int], tries: Tries) -> Turn:
+        looks.append(len(taken))
+        numbers = [n for n in range(500) if n not in taken][: due.MOST]
+        found = [Due(n, 0, f"evt_{n}", "", f"{n}.example", True, b"{}") for n in numbers]
+        return Turn("ACTIVE", "u", [signing.new_secret()], found)
+
+    looks: list[int] = []
+    monkeypatch.setattr(due, "take", take)
+    monkeypatch.setattr(webhooks, "LOOK_EVERY_S", 0.001)
+    receivers: Any = Hang({})
+    turn = asyncio.create_task(webhooks._Turn(receivers, receivers, (), "w").run())
+    await eventually(lambda: asyncio.sleep(0, len(looks) > 20))
+    most = OF_OWNER - OF_OWNER // 4
+    assert (receivers.now, max(looks), receivers.tries.room("u", "w")) == (most, most, 0)
+    turn.cancel()
+    await asyncio.wait([turn])
+    await eventually(lambda: asyncio.sleep(0, receivers.tries.room("u", "w") == OF_OWNER))
 
 
 async def test_a_try_that_is_accepted_while_the_webhook_is_disabled_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    turns = [Turn("ACTIVE", [signing.new_secret()], [Due(1, 0, "evt", "slow", "h", True, b"{}")]), Turn("DISABLED")]
+    turns = [
+        Turn("ACTIVE", "u", [signing.new_secret()], [Due(1, 0, "evt", "slow", "h", True, b"{}")]),
+        Turn("DISABLED"),
+    ]
 
     class Waits(Receivers):
-        async def send(self, url: str, *_: Any) -> Answer:
+        async def send(self, *_: Any) -> Answer:
             await asyncio.sleep(0.3)  # longer than the turn waits until it looks again
             return Answer(200)
 

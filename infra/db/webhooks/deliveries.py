@@ -9,7 +9,7 @@ from infra.db.connection import Connection
 from infra.db.ops import event_log
 
 MOST_COUNTED = 10_000
-"""A total is exact up to here, and then one more."""
+"""A total is exact up to here, and a page beyond is empty: it would be read from the beginning of the list."""
 MOST_REPLAYED = 10_000
 """Deliveries of one replay: one transaction."""
 
@@ -51,8 +51,8 @@ _OF_TASK = f"""
      WHERE d.task_id = %(task_id)s AND (CAST(%(owner)s AS text) IS NULL OR w.owner = %(owner)s)
      ORDER BY d.delivery_id DESC LIMIT %(limit)s
     """
-_COUNT = f"""
-    SELECT count(*) FROM (SELECT FROM deliveries WHERE webhook_id = %(webhook_id)s LIMIT {MOST_COUNTED + 1}) counted
+_COUNT = """
+    SELECT count(*) FROM (SELECT FROM deliveries WHERE webhook_id = %(webhook_id)s LIMIT %(most)s) counted
     """
 _WEBHOOK = "SELECT webhook_id FROM deliveries WHERE delivery_id = %(delivery_id)s"
 _ADD = """
@@ -61,7 +61,7 @@ _ADD = """
     """
 _IN_RANGE = """
     webhook_id = %(webhook_id)s AND created_at >= %(since)s AND created_at < %(until)s + interval '1 ms'
-     AND (NOT %(failed_only)s OR state = 'DEAD')
+     AND state = ANY (%(states)s)
     """
 _COUNT_RANGE = f"SELECT count(*) FROM (SELECT FROM deliveries WHERE {_IN_RANGE} LIMIT {MOST_REPLAYED + 1}) counted"
 _ANEW = "UPDATE deliveries SET state = 'PENDING', tries = 0, next_try_at = clock_timestamp()"
@@ -71,8 +71,10 @@ _REPLAY = f"{_ANEW} WHERE delivery_id = %(delivery_id)s"
 
 async def page(connection: Connection, webhook_id: str, *, limit: int, offset: int) -> tuple[list[Delivery], int]:
     """One page of a webhook's deliveries, newest first, and their number up to `MOST_COUNTED`, or one more."""
-    values = {"webhook_id": webhook_id, "limit": limit, "offset": offset}
-    return await connection.all(Delivery, _PAGE, values), await connection.one(int, _COUNT, values)
+    values = {"webhook_id": webhook_id, "limit": limit, "offset": offset, "most": MOST_COUNTED + 1}
+    total = await connection.one(int, _COUNT, values)
+    is_there = offset < min(total, MOST_COUNTED)
+    return (await connection.all(Delivery, _PAGE, values) if is_there else []), total
 
 
 async def of_task(connection: Connection, task_id: str, owner: str | None, *, limit: int) -> list[OfTask]:
@@ -99,11 +101,12 @@ async def replay(connection: Connection, delivery_id: int) -> int:
 async def replay_range(
     connection: Connection, webhook_id: str, since: datetime, until: datetime, *, failed_only: bool
 ) -> int | None:
-    """Let those of events from one millisecond to another be sent again now.
+    """Let those of events from one millisecond to another be sent again now, but not those that are PENDING.
 
     Returns how many, or None if they are more than `MOST_REPLAYED`.
     """
-    values = {"webhook_id": webhook_id, "since": since, "until": until, "failed_only": failed_only}
+    states = ["DEAD"] if failed_only else ["DEAD", "DELIVERED"]
+    values = {"webhook_id": webhook_id, "since": since, "until": until, "states": states}
     if await connection.one(int, _COUNT_RANGE, values) > MOST_REPLAYED:
         return None
     return await connection.execute(_REPLAY_RANGE, values)

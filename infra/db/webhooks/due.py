@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from infra.db.connection import Connection
 from infra.db.ops.callers import IS_LIVE
@@ -19,6 +19,8 @@ from infra.db.webhooks.deliveries import EVENT_ID
 
 AT_ONCE = 10
 """Deliveries of one host that are taken at once."""
+MOST = 5 * AT_ONCE
+"""Deliveries that are taken at once."""
 WINDOW = 1000
 """Due deliveries among which those of other hosts are looked for."""
 UNATTENDED_S = 60
@@ -26,6 +28,16 @@ UNATTENDED_S = 60
 ATTENDED_S = 10
 """Seconds until the leader looks again at a webhook in whose turn something was taken."""
 ENDED_AT_ONCE = 1000
+
+
+class Places(Protocol):
+    """The bounds on tries that are under way."""
+
+    def room(self, owner: str, webhook_id: str) -> int:
+        """Tries of a webhook that may begin now."""
+
+    def full_hosts(self, owner: str) -> Sequence[str]:
+        """Hosts at which none of an owner may."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class Turn:
 
     state: str | None
     """None if it is deleted."""
+    owner: str = ""
     secrets: Sequence[str] = field(default=(), repr=False)
     due: Sequence[Due] = ()
 
@@ -55,6 +68,7 @@ class Turn:
 @dataclass(frozen=True)
 class _Known:
     state: str
+    owner: str
     has_key: bool
 
 
@@ -77,7 +91,7 @@ class _Row:
 
 
 _HOST = r"://(?:[^/?#@]*@)?(\[[^]]*\]|[^/:?#]*)"
-"""The part of a URL by which tries at the same time are counted: `Sender.reserve`."""
+"""The part of a URL by which tries at the same time are counted: `Tries.reserve`."""
 _ATTEND = f"""
     UPDATE webhooks SET look_after = clock_timestamp() + interval '{ATTENDED_S} s'
      WHERE webhook_id = %(webhook_id)s AND state <> 'DELETED'
@@ -85,7 +99,7 @@ _ATTEND = f"""
                                                      AND clock_timestamp() + interval '{ATTENDED_S} s')
     """
 _KNOWN = f"""
-    SELECT state, EXISTS (SELECT FROM api_keys k WHERE k.owner = w.owner AND {IS_LIVE.format(key="k")}
+    SELECT state, owner, EXISTS (SELECT FROM api_keys k WHERE k.owner = w.owner AND {IS_LIVE.format(key="k")}
                              AND (NOT w.sees_all OR k.role IN ('operator', 'admin'))) AS has_key
       FROM webhooks w WHERE webhook_id = %(webhook_id)s AND state <> 'DELETED'
     """
@@ -104,7 +118,7 @@ _DUE = f"""
       LEFT JOIN event_log e ON e.xid = d.event_xid AND e.id = d.event_no
       LEFT JOIN task_results r ON r.task_id = e.task_id AND e.type = 'task.ended' AND d.body IS NULL
             AND EXISTS (SELECT FROM tasks t WHERE t.task_id = r.task_id AND t.purged_at IS NULL)
-     WHERE d.place <= {AT_ONCE} ORDER BY d.next_try_at, d.delivery_id LIMIT {5 * AT_ONCE}
+     WHERE d.place <= {AT_ONCE} ORDER BY d.next_try_at, d.delivery_id LIMIT %(most)s
     """
 _WRITE_BODY = """
     UPDATE deliveries SET body = %(body)s, event_id = %(event_id)s
@@ -155,12 +169,12 @@ _PURGE = f"""
 _FORGET = "DELETE FROM webhooks WHERE webhook_id = %(webhook_id)s AND state = 'DELETED'"
 
 
-async def take(connection: Connection, webhook_id: str, taken: Sequence[int], full: Sequence[str]) -> Turn:
-    """Take the deliveries that are due, except those that are being sent and those to hosts that are full.
+async def take(connection: Connection, webhook_id: str, taken: Sequence[int], places: Places) -> Turn:
+    """Take the deliveries that are due and have a place, except those that are being sent.
 
     A webhook whose owner has no live key any more is disabled.
     """
-    values: dict[str, Any] = {"webhook_id": webhook_id, "taken": list(taken), "full": list(full), "host": _HOST}
+    values: dict[str, Any] = {"webhook_id": webhook_id, "taken": list(taken), "host": _HOST}
     await connection.execute(_ATTEND, values)
     known = await connection.one_or_none(_Known, _KNOWN, values)
     if known is None:
@@ -170,9 +184,14 @@ async def take(connection: Connection, webhook_id: str, taken: Sequence[int], fu
         return Turn("DISABLED")
     if known.state != "ACTIVE":
         return Turn(known.state)
+    most = min(MOST, places.room(known.owner, webhook_id))
+    if not most:
+        return Turn(known.state, known.owner)
+    values |= {"most": most, "full": list(places.full_hosts(known.owner))}
     rows = await connection.all(_Row, _DUE, values)
     due = [one for row in rows if (one := await _with_body(connection, row)) is not None]
-    return Turn(known.state, await subscriptions.secrets(connection, webhook_id) if due else (), due)
+    secrets = await subscriptions.secrets(connection, webhook_id) if due else ()
+    return Turn(known.state, known.owner, secrets, due)
 
 
 async def _with_body(connection: Connection, row: _Row) -> Due | None:
