@@ -21,7 +21,7 @@ async def test_the_urls_of_a_batch_are_not_read_on_the_loop(monkeypatch: pytest.
     monkeypatch.setattr(receivers, "parse", read)
     context = MagicMock(receivers=MagicMock(check=AsyncMock()))
     urls = {f"tasks[{n}].webhook": f"https://{n % 7}.example.com/{'x' * 100}" for n in range(1000)}
-    await receivers.check(context, urls)
+    await receivers.check(context, MagicMock(), urls)
     assert context.receivers.check.await_count == 7
     assert len(threads) == 1
     assert threading.main_thread() not in threads
