@@ -82,7 +82,7 @@ IDLE_BESIDE_WORK = f"""
        AND NOT g.gpu_id = ANY (t.barred_on)
        AND NOT (g.gpu_id = ANY (t.failed_on) AND EXISTS (
            SELECT FROM gpus o WHERE {WORKS.format("o")} AND t.task_type = ANY (o.task_types)
-              AND o.gpu_id <> ALL (t.failed_on)))
+              AND o.gpu_id <> ALL (t.failed_on || t.barred_on)))
 """
 HELD = """
     SELECT task_id, attempt FROM attempts
@@ -99,7 +99,7 @@ BEST = f"""
               AND o.gpu_id <> ALL (t.barred_on)))
        AND NOT (%(gpu_id)s = ANY (t.failed_on) AND EXISTS (
            SELECT FROM gpus o WHERE {WORKS.format("o")} AND t.task_type = ANY (o.task_types)
-              AND o.gpu_id <> ALL (t.failed_on)))
+              AND o.gpu_id <> ALL (t.failed_on || t.barred_on)))
      ORDER BY t.queue_class DESC, t.queue_rank, t.display_id LIMIT 1
 """
 
