@@ -26,6 +26,8 @@ MOST_DROPPED = 1024 * 1024
 NO_HTTP = "不是合法的HTTP请求"
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_BREAKS = re.compile(rb"[\r\n]*")
+"""Blank lines before a request: they are one piece, whatever their number."""
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -90,6 +92,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether a request's head has been read, and its answer is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def has_caller(self) -> bool:
+        """See `Connection`. The authentication leaves the caller in the request's state."""
+        return self.cycle is not None and "caller" in self.cycle.scope["state"]
+
     def data_received(self, data: bytes) -> None:
         if self._part is _Part.BETWEEN and self.cycle is not None and not (self._answering or self._head):
             self._within(self._limits.head_s)  # the first byte of a further head
@@ -121,7 +128,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_end(self, data: bytes) -> int:
         if self._part is not _Part.HEAD:
-            return data.find(b"\n") + 1 or len(data)
+            blank = _BREAKS.match(data).end() if self._part is _Part.BETWEEN else 0  # type: ignore[union-attr]
+            return data.find(b"\n", blank) + 1 or len(data)
         end = (self._tail + data).find(_HEAD_END)
         return len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
 
@@ -160,16 +168,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.headers) == MAX_HEADERS:
             self._reason = f"请求头 超过 {MAX_HEADERS} 个"
             raise _Refused
-        super().on_header(name, value)
+        super().on_header(name, _without_escapes(value) if name.lower() == b"cookie" else value)
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
-        self._all.works(self)
         self._part = _Part.BODY
         headers = dict(self.headers)
         self._left = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
         self._chunks = Chunks()
         super().on_headers_complete()
+        self._all.waits(self)
         self.cycle.transport = _Answer(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
@@ -180,7 +188,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._part, self._whole, self._head, self._tail = _Part.BETWEEN, True, 0, b""
         super().on_message_complete()
-        if not self._answering:
+        if self._answering:
+            self._all.works(self)
+        else:
             self._rest()
 
     def on_response_complete(self) -> None:
@@ -228,14 +238,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def _hang_up(self) -> None:
         """Signal that nothing more will be answered, and read the caller's input for a moment."""
         self._refused, self._ahead = True, b""
-        self._all.rests(self)
+        self._all.waits(self)
         self.flow.resume_reading()
         self.transport.write_eof()
         self._within(self._limits.linger_s)
 
     def _rest(self) -> None:
         """Note that the answer is complete. The rest of an unread body has to arrive in time."""
-        self._all.rests(self)
+        self._all.waits(self)
         idle = self._part is _Part.BETWEEN and not self._ahead
         self._within(self._limits.idle_s if idle else self._limits.head_s)
 
@@ -276,6 +286,12 @@ class _Answer:
     def close(self) -> None:
         """See `asyncio.Transport`."""
         self._protocol.end()
+
+
+def _without_escapes(cookies: bytes) -> bytes:
+    """The cookies without those that have a backslash: none is ours, and before 3.11.10 Python decodes them in
+    quadratic time."""
+    return b";".join(one for one in cookies.split(b";") if b"\\" not in one)
 
 
 def _ascii(piece: bytes) -> bytes:
