@@ -20,6 +20,8 @@ from workflows.domain.role import Role
 LANGUAGES: Mapping[str, str] = {"zh": "中文", "en": "English"}
 """Each with its own name; the first one is for those who ask for neither."""
 COOKIE = "console_language"
+MOST_WANTED = 20
+"""Languages of a browser that are looked at."""
 FOLDER = Path(__file__).parent / "locale"
 
 
@@ -56,7 +58,7 @@ def language_of(request: Request) -> str:
 def _wanted(header: str) -> list[str]:
     """The languages of an Accept-Language, the most wanted first."""
     wanted: dict[str, float] = {}
-    for part in header.split(","):
+    for part in header.split(",", MOST_WANTED)[:MOST_WANTED]:
         name, _, weight = part.replace(" ", "").partition(";q=")
         language = name.split("-")[0].lower()
         wanted[language] = max(wanted.get(language, 0.0), _weight(weight))

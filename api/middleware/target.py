@@ -10,10 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import BadRequest
 from api.http.places import shown
 
+MOST_PARAMETERS = 100
+
 
 class Utf8Target:
-    """Raise BadRequest for another encoding, which would be stored as replacement characters, and for a repeated
-    parameter, since it is ambiguous which of the two is meant."""
+    """Raise BadRequest for another encoding, which would be stored as replacement characters, for a repeated
+    parameter, since it is ambiguous which of the two is meant, and for more parameters than any call has."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -34,6 +36,8 @@ def _check(encoded: bytes) -> None:
 
 
 def _check_names(query: bytes) -> None:
+    if query.count(b"&") >= MOST_PARAMETERS:
+        raise BadRequest("URL", f"超过 {MOST_PARAMETERS} 个参数")
     names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
     twice = next((name for name, n in Counter(names).items() if n > 1), None)
     if twice is not None:

@@ -253,6 +253,19 @@ async def test_a_target_is_utf8() -> None:
     assert reached == [b"a=%00+%E6%89%8B"]
 
 
+async def test_a_target_has_a_hundred_parameters_at_most() -> None:
+    async def fine(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["query_string"])
+
+    reached: list[bytes] = []
+    most, more = (b"&".join(b"p%d=1" % n for n in range(count)) for count in (100, 101))
+    target: Any = Utf8Target(fine)
+    await target({"type": "http", "raw_path": b"/", "query_string": most}, None, None)
+    with pytest.raises(BadRequest, match="URL 超过 100 个参数"):
+        await target({"type": "http", "raw_path": b"/", "query_string": more}, None, None)
+    assert reached == [most]
+
+
 DRIP_S = 0.05
 
 

@@ -37,6 +37,12 @@ def test_no_template_says_what_nobody_can_translate() -> None:
     assert list(console_texts.unmarked()) == []
 
 
+def test_of_a_browser_s_languages_the_first_are_read() -> None:
+    """A head holds 16,000 of them, which took 50 ms for a page."""
+    assert texts._wanted("de," * 10_000) == ["de"]
+    assert len(texts._wanted(",".join(f"x{n}" for n in range(10_000)))) == texts.MOST_WANTED
+
+
 @pytest.mark.parametrize(
     ("accepted", "cookie", "language"),
     [
