@@ -81,8 +81,7 @@ def create_app(context: Context) -> FastAPI:
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
         generate_unique_id_function=lambda route: route.name,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # `document` and `docs` serve it
     )
     app.state.context = context
     roles.check_complete(ROUTERS)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, MaxConnectionsError, RedisError
 
 from infra.resilience.circuit_breaker import CircuitBreaker
 from infra.resilience.token_bucket import ByteRate, Rate
@@ -157,6 +157,8 @@ class Cache:
             return None
         try:
             answer = await call
+        except MaxConnectionsError:
+            return None  # our own connections are used up: Redis is not away
         except (RedisError, OSError) as error:
             log.warning("redis is away: %s", error)
             self._circuit.failed()

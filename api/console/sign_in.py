@@ -34,6 +34,8 @@ from infra.resilience.token_bucket import Rate
 YEAR_S = 31_536_000
 MOST_BYTES = 16 * 1024
 """The largest form that is read."""
+FORM_S = 5.0
+"""Seconds within which a form comes: anybody may send one."""
 OFTEN = Rate(rate=1, burst=30)
 """Sessions that a lineage begins in a process: each is a row, and an entry in the audit log."""
 _begun = LocalBuckets()
@@ -143,7 +145,7 @@ async def _own_fields(request: Request) -> dict[str, str]:
     """The fields of a form of our own pages. Raises Forbidden, BadRequest."""
     if not from_own_page(request.headers):
         raise Forbidden
-    body = (await read_bytes(request, MOST_BYTES)).decode(errors="replace")
+    body = (await read_bytes(request, MOST_BYTES, FORM_S)).decode(errors="replace")
     try:
         fields = parse_qs(body, keep_blank_values=True, max_num_fields=10)
     except ValueError:

@@ -153,10 +153,10 @@ def check_declared(headers: Headers, most: int) -> None:
         raise TooLarge(most)
 
 
-async def read_bytes(request: Request, most: int) -> bytes:
-    """The body. Raises TooLarge, TooSlow."""
+async def read_bytes(request: Request, most: int, within_s: float | None = None) -> bytes:
+    """The body, which comes within `within_s`, or BODY_S. Raises TooLarge, TooSlow."""
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(BODY_S if within_s is None else within_s):
             return await _bounded(request, most)
     except TimeoutError:
         raise TooSlow from None

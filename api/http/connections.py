@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -39,14 +40,22 @@ class Connection(Protocol):
     @property
     def out(self) -> Outgoing: ...
 
+    @property
+    def has_caller(self) -> bool:
+        """Whether the last request whose head has been read is a known caller's."""
+
 
 class Connections:
-    """A registry of the open connections; it makes room for new ones."""
+    """A registry of the open connections; it makes room for new ones.
+
+    Those without a known caller make room first, so that nobody without a key takes the connections of others.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._open: dict[Connection, None] = {}
-        self._resting: dict[Connection, None] = {}  # without a request in flight, the longest first
+        # By `has_caller`: those that wait for a request, or for the rest of one, the longest first.
+        self._waiting: dict[bool, dict[Connection, None]] = {False: {}, True: {}}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -56,23 +65,24 @@ class Connections:
         if len(self._open) >= self.limits.most and not self._make_room():
             return False
         self._open[connection] = None
-        self.rests(connection)
+        self.waits(connection)
         return True
 
-    def rests(self, connection: Connection) -> None:
-        """Note that no request is in flight from now on."""
-        self._resting.pop(connection, None)
+    def waits(self, connection: Connection) -> None:
+        """Note that a request, or the rest of one, is awaited from now on."""
+        self.works(connection)
         if connection in self._open:
-            self._resting[connection] = None
+            self._waiting[connection.has_caller][connection] = None
 
     def works(self, connection: Connection) -> None:
-        """Note that a request is in flight."""
-        self._resting.pop(connection, None)
+        """Note that a whole request is in flight."""
+        for waiting in self._waiting.values():
+            waiting.pop(connection, None)
 
     def leaves(self, connection: Connection) -> None:
         """Note that the connection is closed."""
         self._open.pop(connection, None)
-        self._resting.pop(connection, None)
+        self.works(connection)
 
     def bound_unsent(self) -> None:
         """Cut the readers that have stalled the longest, as long as too much waits to be read."""
@@ -85,21 +95,32 @@ class Connections:
             self._cut(one)
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle the longest, else cut the reader that has stalled the longest."""
-        quiet = (one for one in self._resting if not one.out.unsent and not one.out.has_unread())
-        victim = next(quiet, None) or next(iter(self._behind()), None)
-        if victim is None:
-            return False
-        self._cut(victim)
-        return True
+        """Close the connection that has waited the longest, else cut the reader that has stalled the longest."""
+        victim = next((one for known in (False, True) for one in self._yielding(known)), None)
+        if victim is not None:
+            self._cut(victim)
+        return victim is not None
+
+    def _yielding(self, known: bool) -> Iterator[Connection]:
+        """The connections that can make room, with a known caller or without one.
+
+        A request whose body is awaited has none until its key is read; from then on it is not cut.
+        """
+        yield from (one for one in self._waiting[known] if one.has_caller is known and _is_quiet(one))
+        yield from (one for one in self._behind() if one.has_caller is known)
 
     def _behind(self) -> list[Connection]:
-        """The connections whose readers have not taken all, first the one that has stalled the longest."""
-        return sorted((one for one in self._open if one.out.unsent), key=lambda one: one.out.since)
+        """The connections whose readers have not taken all: first those without a known caller, and of these the one
+        that has stalled the longest."""
+        return sorted((one for one in self._open if one.out.unsent), key=lambda one: (one.has_caller, one.out.since))
 
     def _cut(self, connection: Connection) -> None:
         self.leaves(connection)
         connection.out.abort()
+
+
+def _is_quiet(connection: Connection) -> bool:
+    return not connection.out.unsent and not connection.out.has_unread()
 
 
 class Outgoing:

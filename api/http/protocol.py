@@ -27,6 +27,8 @@ NO_HTTP = "不是合法的HTTP请求"
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _OFFER = re.compile(rb"^u(?=pgrade:)", re.IGNORECASE | re.MULTILINE)
+_BREAKS = re.compile(rb"[\r\n]*")
+"""Blank lines before a request: they are one piece, whatever their number."""
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -92,6 +94,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether a request's head has been read, and its answer is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def has_caller(self) -> bool:
+        """See `Connection`. The authentication leaves the caller in the request's state."""
+        return self.cycle is not None and "caller" in self.cycle.scope["state"]
+
     def data_received(self, data: bytes) -> None:
         if self._part is _Part.BETWEEN and self.cycle is not None and not (self._answering or self._head):
             self._within(self._limits.head_s)  # the first byte of a further head
@@ -127,7 +134,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_end(self, data: bytes) -> int:
         """The end of the head, or else of its last whole line; of the request line, what there is."""
         if self._part is not _Part.HEAD:
-            return data.find(b"\n") + 1 or len(data)
+            blank = _BREAKS.match(data).end() if self._part is _Part.BETWEEN else 0  # type: ignore[union-attr]
+            return data.find(b"\n", blank) + 1 or len(data)
         end = (self._tail + data).find(_HEAD_END)
         return data.rfind(b"\n") + 1 if end < 0 else end + len(_HEAD_END) - len(self._tail)
 
@@ -173,12 +181,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():  # CONNECT: what follows would be no HTTP
             raise _Refused
         self._stop_waiting()
-        self._all.works(self)
         self._part = _Part.BODY
         headers = dict(self.headers)
         self._left = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
         self._chunks = Chunks()
         super().on_headers_complete()
+        self._all.waits(self)
         self.cycle.transport = _Answer(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
@@ -189,7 +197,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._part, self._whole, self._head, self._tail = _Part.BETWEEN, True, 0, b""
         super().on_message_complete()
-        if not self._answering:
+        if self._answering:
+            self._all.works(self)
+        else:
             self._rest()
 
     def on_response_complete(self) -> None:
@@ -234,14 +244,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def _hang_up(self) -> None:
         """Signal that nothing more will be answered, and read the caller's input for a moment."""
         self._refused, self._ahead = True, b""
-        self._all.rests(self)
+        self._all.waits(self)
         self.flow.resume_reading()
         self.transport.write_eof()
         self._within(self._limits.linger_s)
 
     def _rest(self) -> None:
         """Note that the answer is complete. The rest of an unread body has to arrive in time."""
-        self._all.rests(self)
+        self._all.waits(self)
         idle = self._part is _Part.BETWEEN and not self._ahead
         self._within(self._limits.idle_s if idle else self._limits.head_s)
 

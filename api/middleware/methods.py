@@ -48,8 +48,8 @@ class HeadAsGet:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            state = {**scope.get("state", {}), "is_head": True}
-            await self._app({**scope, "method": "GET", "state": state}, receive, without_body)
+            scope.setdefault("state", {})["is_head"] = True
+            await self._app({**scope, "method": "GET"}, receive, without_body)
         else:
             await self._app(scope, receive, send)
 

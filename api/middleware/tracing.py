@@ -62,9 +62,9 @@ class Tracing:
 
 
 def _traceparent(scope: Scope) -> str | None:
-    """The header, if it occurs exactly once, as W3C Trace Context requires."""
+    """The header, if it occurs exactly once, as W3C Trace Context requires. A long one would be logged."""
     values = [value for name, value in scope["headers"] if name == b"traceparent"]
-    return values[0].decode("latin-1") if len(values) == 1 else None
+    return values[0].decode("latin-1") if len(values) == 1 and len(values[0]) <= LONGEST else None
 
 
 def _answered(span: Span, status: int) -> None:

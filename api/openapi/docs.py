@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
+
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
+
+from api.http.files import Folder
+
+NAMES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 
 
 def install(app: FastAPI) -> None:
     """Add the page and its files."""
-    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+    static = Path(str(files("fastapi_offline"))) / "static"
+    folder = Folder("docs/assets", (static / name for name in NAMES))
+    script, style, icon = map(folder.url_of, NAMES)
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=app.title,
-        swagger_js_url="docs/assets/swagger-ui-bundle.js",
-        swagger_css_url="docs/assets/swagger-ui.css",
-        swagger_favicon_url="docs/assets/favicon.png",
+        swagger_js_url=script,
+        swagger_css_url=style,
+        swagger_favicon_url=icon,
         swagger_ui_parameters={"validatorUrl": None},  # it would send the document to a public service
     )
+    app.add_route("/docs/assets/{name}", folder.answer, include_in_schema=False)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

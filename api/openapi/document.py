@@ -13,16 +13,22 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+from api.http import files
 from api.http.body import JsonBody
 from api.http.envelope import JSON, Failure, ok
 from api.http.errors import MESSAGES, TOO_OFTEN, UNAVAILABLE
+from api.http.files import File
 from api.http.paging import page_of, whole_or_page_of
 from api.middleware.authentication import PREFIX
 from api.schemas.fields import sample_of
+from infra.json.off_loop import SMALL, off_loop
 
 Object = dict[str, Any]
 
+PATH = "/openapi.json"
 REF = "#/components/schemas/{model}"
 DESCRIPTION = """\
 所有接口都以 `/api/v2` 为前缀，响应均为 `{"code", "message", "data"}`，HTTP 状态码与 `code` 相同。
@@ -69,9 +75,18 @@ LIST_HEADERS: Object = {
 
 
 def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Let the application serve this document. It is built on the first request."""
+    """Let the application serve this document. It is built on the first request, which takes a fifth of a second."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.openapi = cache(lambda: _document(app, routes))  # type: ignore[method-assign]
+    build = cache(lambda: files.packed(bytes(JSONResponse(app.openapi()).body), JSON))
+    built: list[File] = []
+
+    async def openapi(request: Request) -> Response:
+        if not built:
+            built.append(await off_loop.run(SMALL + 1, build))
+        return files.answer(built[0], request)
+
+    app.add_route(PATH, openapi, include_in_schema=False)
 
 
 def _document(app: FastAPI, routes: list[APIRoute]) -> Object:

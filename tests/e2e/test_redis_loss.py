@@ -66,6 +66,10 @@ async def is_ready(stack: Stack) -> bool:
         return (await http.get(f"{stack.api_url}/readyz")).status_code == 200
 
 
+async def is_unready(stack: Stack) -> bool:
+    return not await is_ready(stack)
+
+
 class Work:
     """A node with work under way; the same again and again while Redis is in trouble."""
 
@@ -141,7 +145,7 @@ async def test_in_trouble_for_a_while(caller, make_node, redis, watch, stack, tr
         await redis.stop()
     else:
         redis.kill(signal.SIGSTOP)
-    assert not await is_ready(stack)
+    await eventually(lambda: is_unready(stack))
     await work.go_on()
     await work.outlive_two_graces()
 

@@ -117,6 +117,12 @@ async def test_without_one_valid_traceparent_a_request_begins_a_trace(traced, ex
     assert f"{span.context.trace_id:032x}" != TRACE
 
 
+async def test_a_long_traceparent_is_not_logged(traced, caplog) -> None:
+    """Anybody may send one with each request."""
+    await traced.get("/healthz", headers={"traceparent": "0" * 30_000})
+    assert caplog.text == ""
+
+
 async def test_a_caller_that_does_not_sample_is_heeded(traced, exporter) -> None:
     answer = await traced.get(f"{PREFIX}/tasks/t1", headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
     assert exporter.get_finished_spans() == ()

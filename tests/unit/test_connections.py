@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -202,3 +203,75 @@ def test_no_more_connections_than_files(
     monkeypatch.setattr("resource.setrlimit", lambda _, limits: now.__setitem__(slice(None), limits))
     assert within_the_files(Limits(most=most, head_s=1.0)) == Limits(most=left, head_s=1.0)
     assert now == [then, files[1]]
+
+
+class Keyed:
+    """An application that finds a caller where a key is presented, as the authentication does."""
+
+    def __init__(self) -> None:
+        self.app = App()
+        self.posted: asyncio.Queue[str] = asyncio.Queue()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            self.posted.put_nowait(scope["path"])
+        if any(name == b"x-api-key" for name, _ in scope["headers"]):
+            scope["state"]["caller"] = "node"
+        await self.app(scope, receive, send)
+
+
+KEYED = b"GET / HTTP/1.1\r\nHost: x\r\nX-API-Key: k\r\n\r\n"
+FORM = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+
+
+async def begun(app: Keyed, port: int, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose request the application has, without its body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    await app.posted.get()
+    return reader, writer
+
+
+@on_both_loops
+async def test_a_body_that_never_comes_keeps_nobody_out() -> None:
+    """Anybody may send a form to the console."""
+    keyed = Keyed()
+    async with serving(keyed, most=4) as port:
+        node = await asked(port, KEYED)
+        forms = [await begun(keyed, port, FORM) for _ in range(6)]
+        assert await told(port, LAST) == [(200, b"/last")]
+        assert [await closed(reader) for reader, _ in (node, *forms)] == [False, *[True] * 4, *[False] * 2]
+        for _, writer in (node, *forms):
+            writer.close()
+
+
+@on_both_loops
+async def test_the_body_of_a_known_caller_may_take_its_time() -> None:
+    keyed = Keyed()
+    async with serving(keyed, most=2) as port:
+        reader, writer = await begun(keyed, port, FORM.replace(b"\r\n\r\n", b"\r\nX-API-Key: k\r\n\r\n"))
+        for _ in range(5):
+            assert await told(port, LAST) == [(200, b"/last")]
+            (await begun(keyed, port, FORM))[1].close()
+        writer.write(b"0123456789")
+        assert (await reader.readuntil(b"\r\n\r\n/")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+@on_both_loops
+async def test_those_without_a_key_make_room_first() -> None:
+    """Idle ones and slow readers among them, however long the others have been idle."""
+    async with serving(Keyed(), most=3) as port:
+        node = await asked(port, KEYED)
+        for request in (b"", GET, GET.replace(b"/ ", b"/big ")):
+            strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            for _, writer in strangers:
+                writer.write(request)
+            if request:
+                for reader, _ in strangers[1:]:
+                    await reader.readuntil(b"\r\n\r\n")
+            assert await told(port, LAST) == [(200, b"/last")]
+            for _, writer in strangers:
+                writer.close()
+        assert not await closed(node[0])
+        node[1].close()

@@ -15,6 +15,7 @@ from api.console import assets, rendering, routes
 from api.console.live import STILL_S, Screen, Screens
 from api.console.page import EVERYBODY, Asked, Page
 from api.console.pages import PAGES
+from api.http import files
 from api.http.errors import BadRequest, NotFound, TooManyRequests
 from infra.db.ops.callers import Caller
 from infra.events.allowance import Allowance
@@ -126,7 +127,7 @@ async def test_a_page_that_says_so_is_still(page: Page) -> None:
 def test_browsers_keep_only_the_contents_that_they_asked_for() -> None:
     url = assets.url_of("console.js")
     kept = {query: asyncio.run(_cached(query)) for query in (url.partition("?")[2], "v=0", "")}
-    assert list(kept.values()) == [assets.KEEPS, "no-cache", "no-cache"]
+    assert list(kept.values()) == [files.KEEPS, "no-cache", "no-cache"]
 
 
 async def _cached(query: str) -> str:

@@ -12,7 +12,6 @@ import pytest
 from fastapi import FastAPI
 
 from api.console import routes, sign_in
-from api.http import body
 from api.middleware.authentication import Authentication
 from api.middleware.methods import HeadAsGet
 from api.middleware.rate_limit import LocalBuckets
@@ -86,7 +85,7 @@ async def forms(first: bytes, *, ends: bool) -> AsyncIterator[bytes]:
     [(b"key=" + b"x" * 16_384, True), (b"&".join(b"f%d=1" % n for n in range(11)), True), (b"key=key", False)],
 )
 async def test_a_form_is_small_and_comes_in_time(http, monkeypatch, content: bytes, ends: bool) -> None:
-    monkeypatch.setattr(body, "BODY_S", 0.05)
+    monkeypatch.setattr(sign_in, "FORM_S", 0.05)
     answer = await http.post("/console/sign-in", content=forms(content, ends=ends), headers=OWN)
     assert answer.status_code == 400
     assert answer.headers.get("connection") == (None if ends else "close")

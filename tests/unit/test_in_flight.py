@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import Request
+from redis.exceptions import MaxConnectionsError
 
 from api.http.body import MAX_BODY
 from api.middleware.byte_limit import STEP, ByteLimit
@@ -170,6 +171,27 @@ async def test_redis_is_asked_by_no_more_than_have_connections(monkeypatch: pyte
     answers = await asyncio.gather(*(cache.take("u", Rate(rate=1, burst=1)) for _ in range(500)))
     assert set(answers) == {0.0}
     assert redis.most == CALLS_AT_ONCE
+
+
+class FullPool:
+    """A client whose connections are all in use at the first call."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def register_script(self, _: str) -> Callable[..., Any]:
+        async def script(**_: Any) -> str:
+            self.asked += 1
+            if self.asked == 1:
+                raise MaxConnectionsError
+            return "0"
+
+        return script
+
+
+async def test_redis_is_not_away_where_our_connections_are_used_up() -> None:
+    cache = Cache(FullPool())  # type: ignore[arg-type]
+    assert [await cache.take("u", Rate(rate=1, burst=1)) for _ in range(2)] == [None, 0.0]
 
 
 async def test_what_only_waits_gives_its_turn_back() -> None:

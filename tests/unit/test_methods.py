@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import httpx
+import psutil
 import pytest
 
 from api.app import ROUTERS, create_app
 from api.middleware.authentication import PREFIX
-from api.middleware.methods import Options
+from api.middleware.methods import HeadAsGet, Options
 from infra.settings import Settings
 
 OURS, OTHER = "https://console.example.org", "https://evil.example.org"
@@ -105,10 +107,50 @@ async def test_a_bug_can_be_read_too() -> None:
     [("/healthz", 200), ("/openapi.json", 200), ("/api/v2/tasks", 401), ("/none", 404), ("/docs", 200)],
 )
 async def test_head_is_get_without_a_body(path: str, status: int) -> None:
-    get, head = await ask("GET", path), await ask("HEAD", path)
+    plain = {"Accept-Encoding": "identity"}
+    get, head = await ask("GET", path, **plain), await ask("HEAD", path, **plain)
     assert (head.status_code, get.status_code, head.content) == (status, status, b"")
     assert head.headers == get.headers
     assert int(head.headers["content-length"]) == len(get.content) > 0
+
+
+async def test_who_calls_is_known_outside_of_head_too() -> None:
+    """The server keeps the connections of known callers before those of others."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"]["caller"] = "caller"
+
+    scope = {"type": "http", "method": "HEAD", "state": dict[str, Any]()}
+    await HeadAsGet(app)(scope, MagicMock(), MagicMock())
+    assert scope["state"] == {"is_head": True, "caller": "caller"}
+
+
+async def test_a_slow_reader_of_the_docs_holds_no_open_file() -> None:
+    """All connections together would use up the process' files, and no further one could be accepted."""
+    begun, path = asyncio.Event(), "/docs/assets/swagger-ui-bundle.js"
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            begun.set()
+            await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": b"", "query_string": b"", "headers": []}
+    app = create_app(MagicMock(settings=Settings()))
+    reading = asyncio.create_task(app(scope, asyncio.Event().wait, send))  # type: ignore[arg-type]
+    await begun.wait()
+    assert not [one.path for one in psutil.Process().open_files() if "swagger" in one.path]
+    reading.cancel()
+    await asyncio.wait({reading})
+
+
+async def test_the_openapi_document_is_rendered_once() -> None:
+    transport = httpx.ASGITransport(app=create_app(MagicMock(settings=Settings())))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        first = await http.get("/openapi.json")
+        with patch("starlette.responses.json.dumps", side_effect=AssertionError):
+            again, plain = [await http.get("/openapi.json", headers=one) for one in ({}, {"Accept-Encoding": "x"})]
+    assert first.json() == again.json() == plain.json()
+    assert [one.headers.get("content-encoding") for one in (first, again, plain)] == ["gzip", "gzip", None]
 
 
 @pytest.mark.parametrize(
