@@ -168,10 +168,12 @@ async def test_tasks_that_do_not_compete_are_in_the_order_of_their_expected_star
     seen = {2: Capacity(nodes, [2], [50.0, 90.0], 1.0), 3: Capacity(nodes, [3], [10.0, 60.0], 5.0)}
     seen[4] = Capacity(replace(nodes, slots=0), [4], [], 1.0)
     names = [(4, "none"), (2, "a"), (2, "b"), (2, "c"), (3, "d"), (3, "e")]
-    waiting: list[Any] = [MagicMock(task_type=kind, task_id=name, vip=False, queue_class=0) for kind, name in names]
+    waiting: list[Any] = [
+        MagicMock(task_type=kind, task_id=name, vip=False, queue_class=0, barred_on=[]) for kind, name in names
+    ]
     one = asked([])
     context: Any = one.context
-    context.forecast.of = AsyncMock(side_effect=lambda kind, vip: seen[kind])
+    context.forecast.of = AsyncMock(side_effect=lambda kind, vip, barred_on: seen[kind])
     context.forecast.places = AsyncMock(side_effect=lambda _, tasks: {name: (n, True) for n, name in enumerate(tasks)})
     context.database.single = AsyncMock(return_value={})
     found = sorted(await queue.rows(one, waiting), key=queue._runs_at)
