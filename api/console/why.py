@@ -9,6 +9,7 @@ from infra.db.slots.capacity import Nodes
 _WORDS = {
     "other_type": N_("%(n)s run other types"),
     "vip_only": N_("%(n)s take VIP tasks only"),
+    "barred": N_("%(n)s have rejected the task"),
     "full": N_("%(n)s full"),
     "free": N_("%(n)s free"),
     "faulty": N_("%(n)s faulty"),

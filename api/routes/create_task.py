@@ -76,11 +76,11 @@ async def _as_it_is(context: Context, task_id: str) -> TaskCreated | None:
     """The task; None if it is forgotten, or if the database is away: it is created all the same."""
     try:
         row = await context.database.single(lambda c: task_queries.get(c, task_id))
+        return None if row is None else TaskCreated.of(await context.forecast.with_wait(row))
     except Exception as error:
         if not is_unavailable(error):
             raise
         return None
-    return None if row is None else TaskCreated.of(row)
 
 
 def check_creator(caller: Caller, user_id: str, where: str = "") -> None:

@@ -70,7 +70,7 @@ async def change_task(
     task = await access.read_task(context, caller, task_id, task_queries.original)
     capacity = await context.forecast.of(task.task_type, vip=queue_class(priority) > 0)
     weight = shares.weight(task.flow, task.app, task.granted_apps, context.settings.weight_of)
-    share = Share(shares.named(task.flow, task.app), weight, capacity.pool)
+    share = Share(shares.named(task.flow, task.app), weight, capacity.clock)
     notifications = await change_priority.change(
         context.database.run,
         caller,

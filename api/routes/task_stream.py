@@ -90,7 +90,7 @@ async def _row(context: Context, task_id: str) -> Snapshot:
     row = await context.database.single(lambda c: task_queries.snapshot(c, task_id))
     if row is None:
         raise TaskNotFound  # it has just been forgotten
-    return row
+    return await context.forecast.with_wait(row)
 
 
 def _shown(row: Snapshot) -> bytes:

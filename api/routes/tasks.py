@@ -24,7 +24,6 @@ from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
 from infra.db.tasks.lists import MOST_COUNTED
 from infra.json.off_loop import off_loop
-from workflows.domain.task import TaskStatus
 
 router = APIRouter(prefix="/tasks", tags=["任务管理"])
 
@@ -56,7 +55,8 @@ async def list_tasks(
 
 @router.get("/{taskId}", response_model=Envelope[TaskDO], response_model_exclude_unset=True, summary="3.2 获取任务详情")
 async def get_task(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dict[str, Any]:
-    return ok(TaskDO.of(await access.read_task(context, caller, task_id, task_queries.get)))
+    task = await access.read_task(context, caller, task_id, task_queries.get)
+    return ok(TaskDO.of(await context.forecast.with_wait(task)))
 
 
 @router.get(
@@ -68,10 +68,7 @@ async def get_task(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dic
 )
 async def get_progress(context: ContextOf, caller: CallerOf, task_id: TaskId) -> dict[str, Any]:
     row = await access.read_task(context, caller, task_id, task_queries.progress)
-    capacity, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
-    if row.status == TaskStatus.QUEUED and row.attempt is None:  # a pause before a retry included
-        ahead = await context.forecast.ahead(row.place, capacity.pool)
-    return ok(task_progress.shown(row, capacity, ahead))
+    return ok(task_progress.shown(row, *await context.forecast.of_task(row)))
 
 
 @router.get(

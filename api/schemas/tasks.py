@@ -11,7 +11,9 @@ from api.schemas.fields import Long, Moment, Record, sample
 from infra.db.slots.wait_estimate import wait_of
 from workflows.domain.task import EndReason, TaskStatus
 
-EstimatedWait = Annotated[Long | None, Field(description="秒；没有接收新任务的 ACTIVE 节点支持该任务类型时为 null")]
+_UNKNOWN = "没有接收新任务的 ACTIVE 节点支持该任务类型时为 null"
+EstimatedWait = Annotated[Long | None, Field(description=f"秒；{_UNKNOWN}")]
+WAIT_OF_TASK = f"秒；{_UNKNOWN}。QUEUED 任务的详情中为当前的估计；列表中，以及开始执行之后，为创建时的估计"
 StoredWait = Annotated[EstimatedWait, BeforeValidator(wait_of)]
 PAYLOAD = '{"input": "image.jpg", "output": "result.jpg"}'
 
@@ -55,7 +57,7 @@ class TaskDO(Record):
     retry_count: int
     max_retries: int
     timeout_ms: Long = Field(alias="timeout")
-    estimated_wait_s: StoredWait = Field(alias="estimatedWaitTime")
+    estimated_wait_s: StoredWait = Field(alias="estimatedWaitTime", description=WAIT_OF_TASK)
     created_at: Moment
     started_at: Moment | None
     completed_at: Moment | None
@@ -89,6 +91,7 @@ class Waiting(BaseModel):
         nodes=12,
         otherType=7,
         vipOnly=0,
+        barred=0,
         full=3,
         free=0,
         faulty=0,
@@ -104,6 +107,7 @@ class Waiting(BaseModel):
     nodes: int
     otherType: int
     vipOnly: int
+    barred: int
     full: int
     free: int
     faulty: int

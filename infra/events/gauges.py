@@ -106,7 +106,7 @@ class Gauges:
         self._turns = NEVER if any(row.status == "PROCESSING" for row in rows) else (self._turns[1], seen)
         waiting: dict[tuple[int, ...], list[tuple[Progress, Capacity]]] = defaultdict(list)
         for row in rows:
-            capacity = await self._forecast.of(row.task_type, vip=row.vip)
+            capacity = await self._forecast.of(row.task_type, vip=row.vip, barred_on=row.barred_on)
             if row.waiting_since is not None:
                 waiting[tuple(capacity.pool)].append((row, capacity))
             for one in watches[row.task_id]:

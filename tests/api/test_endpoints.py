@@ -163,6 +163,28 @@ async def test_3_a_task_from_its_creation_to_its_result(api, make_node):
     assert await api.get("/tasks?taskType=201&status=FAILED") == []
 
 
+async def test_3_2_a_waiting_task_says_what_its_progress_says(api, make_node):
+    node = await make_node("wait_gpu", [298])
+    running = await api.create(298)
+    await node.next_put()
+    task_id = await api.create(298)
+    shown = await eventually(lambda: _wait_s(api, task_id))  # the fleet may be known from before the claim
+    progress = await api.get(f"/tasks/{task_id}/progress")
+    assert shown - 2 <= progress["waiting"]["estimatedWaitTime"] <= shown
+    (listed,) = await api.get("/tasks?taskType=298&status=QUEUED")
+    await api.ask("DELETE", f"/gpus/{node.gpu_id}")
+    assert await _wait_s(api, task_id) is None
+    assert (await api.get(f"/tasks/{task_id}/progress"))["waiting"]["estimatedWaitTime"] is None
+    again = await api.get("/tasks?taskType=298")
+    assert [one["estimatedWaitTime"] for one in again if one["taskId"] == task_id] == [listed["estimatedWaitTime"]]
+    for one in (task_id, running):
+        await api.post(f"/tasks/{one}/cancel")
+
+
+async def _wait_s(api, task_id):
+    return (await api.get(f"/tasks/{task_id}"))["estimatedWaitTime"]
+
+
 async def _waiting(api, task_id):
     progress = await api.get(f"/tasks/{task_id}/progress")
     return progress if "waiting" in progress else None

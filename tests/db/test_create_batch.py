@@ -27,6 +27,7 @@ from tests.db.life import Life
 from tests.db.sessions import Sessions
 from workflows.domain.errors import DeadlinePassed, IdempotencyConflict, TooManyWaiting, WaitTooLong
 from workflows.domain.queue_policy import QueuePolicy
+from workflows.domain.task import USUAL_DURATION_S
 
 MIXED = [(task_type, app, vip) for task_type in (1, 2, 7) for app in ("a", "b", "heavy") for vip in (False, True)]
 WEIGHTS = {"heavy": 3.0}
@@ -224,6 +225,25 @@ async def test_two_batches_at_once_do_not_count_the_same_slots(engine: Sessions)
         await eventually(lambda: third.one(bool, waits))
         await one.commit()
         with pytest.raises(WaitTooLong):
+            await second
+        await other.rollback()
+        await third.execute(rows.EMPTY)
+
+
+@pytest.mark.parametrize(("max_wait_s", "ahead"), [(0, 3), (USUAL_DURATION_S, 9)])
+async def test_what_has_joined_while_the_rows_were_written_is_ahead(
+    engine: Sessions, max_wait_s: int, ahead: int
+) -> None:
+    """The other batch has no `maxWait`, so only the locks of the types are common; it gets its slots later."""
+    bounds = [TimeBounds(max_wait_s=max_wait_s)]
+    async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
+        await Life(third).node("n", [1], slots=3)
+        await batch(one, [new(f"one{n}", vip=True) for n in range(ahead)])
+        second = asyncio.create_task(batch(other, [new("two", app="b")], bounds))
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7101 AND NOT granted)"
+        await eventually(lambda: third.one(bool, waits))
+        await one.commit()
+        with pytest.raises(WaitTooLong, match=r"tasks\[0\]"):
             await second
         await other.rollback()
         await third.execute(rows.EMPTY)

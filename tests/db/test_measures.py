@@ -242,6 +242,19 @@ async def test_a_node_on_probation_has_one_free_slot(connection: Session) -> Non
     assert {state: n for state, n in slots.items() if n} == {"free": 1, "resting": 7}
 
 
+async def test_a_page_counts_the_slots_of_nodes_that_take_work(life: Life) -> None:
+    """The fleet and its types agree: none of a node that drains, one of a node that runs probes."""
+    for gpu_id, slots in (("drains", 3), ("probed", 4), ("other", 2)):
+        await life.node(gpu_id, [1], slots=slots)
+        for number in range(2):
+            await life.create(f"{gpu_id} {number}", claims_slot=True)
+    await life.do("UPDATE gpus SET drained_at = clock_timestamp() WHERE gpu_id = 'drains'")
+    await life.do("UPDATE gpus SET rests = 1 WHERE gpu_id = 'probed'")
+    counted = usage.Slots(slots=3, used=1 + await life.scalar("SELECT count(*) FROM attempts WHERE gpu_id = 'other'"))
+    assert await usage.of_fleet(life.connection) == counted
+    assert await usage.by_type(life.connection) == {1: counted}
+
+
 async def test_the_oldest_has_waited_longest_not_lived_longest(connection: Session) -> None:
     """A retry waits anew; between its attempts it waits for nothing."""
     for task_id, minutes in (("retried", 1), ("waits", 9), ("new", 5)):

@@ -54,6 +54,15 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session
     assert [one.about(Place(2, 0.0, 0)) for one in found.values()] == [0] * len(pool)
 
 
+async def test_counting_reads_the_queue_and_not_the_table(connection: Session) -> None:
+    """The plan believes that those that wait are all over the table; they are its last rows."""
+    await connection.execute(FILL.replace("3000", "50000"))
+    await connection.execute("ANALYZE tasks")
+    values = {**(await connection.one(Place, LAST)).__dict__, "pool": [1, 2], "limit": COUNTED}
+    plan = "\n".join(await connection.all(str, f"EXPLAIN {position._AHEAD}", values))
+    assert ("Seq Scan" in plan, plan.count("ix_tasks_queue")) == (False, 2)
+
+
 async def test_places_of_a_page_are_exact_near_the_head(connection: Session) -> None:
     await connection.execute(FILL)
     tasks = await listing.page(connection, [1, 2], limit=3000)

@@ -38,7 +38,7 @@ async def test_the_web_ui_says_that_it_waits_and_the_progress_why_also_when_the_
     await api.post("/gpus/explained_1/fault?reason=fan")
     await says(api, waiting, "1 faulty")
     progress = (await api.get(f"/tasks/{waiting}/progress"))["waiting"]
-    counts = ("otherType", "vipOnly", "full", "free", "faulty", "offline", "backedOff")
+    counts = ("otherType", "vipOnly", "barred", "full", "free", "faulty", "offline", "backedOff")
     assert progress["nodes"] == sum(progress[name] for name in counts)
     await eventually(lambda: _is_empty(api, "explained_1"))
     await api.succeed(running, {}, code=400)

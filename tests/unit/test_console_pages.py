@@ -122,7 +122,7 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
     rows = [alert(1, word), alert(2, word, f"fault:{word}"), alert(3, word, f"rest:failures:{word}")]
     check(await html_of(alerts.PAGE, asked([(rows, 3)], language=language, query="status=" + word[:50])))
     nodes = [
-        FleetNode(word, word, status, [2], "VIP", 2, AT, draining, word, word, True)
+        FleetNode(word, word, status, [2], "VIP", 2, 2, AT, draining, word, word, True)
         for status, draining in (("FAULTY", False), ("ACTIVE", True), ("OFFLINE", False))
     ]
     held = {word: [HeldSlot(word, 3, word, 40, True)]}
@@ -168,10 +168,12 @@ async def test_tasks_that_do_not_compete_are_in_the_order_of_their_expected_star
     seen = {2: Capacity(nodes, [2], [50.0, 90.0], 1.0), 3: Capacity(nodes, [3], [10.0, 60.0], 5.0)}
     seen[4] = Capacity(replace(nodes, slots=0), [4], [], 1.0)
     names = [(4, "none"), (2, "a"), (2, "b"), (2, "c"), (3, "d"), (3, "e")]
-    waiting: list[Any] = [MagicMock(task_type=kind, task_id=name, vip=False, queue_class=0) for kind, name in names]
+    waiting: list[Any] = [
+        MagicMock(task_type=kind, task_id=name, vip=False, queue_class=0, barred_on=[]) for kind, name in names
+    ]
     one = asked([])
     context: Any = one.context
-    context.forecast.of = AsyncMock(side_effect=lambda kind, vip: seen[kind])
+    context.forecast.of = AsyncMock(side_effect=lambda kind, vip, barred_on: seen[kind])
     context.forecast.places = AsyncMock(side_effect=lambda _, tasks: {name: (n, True) for n, name in enumerate(tasks)})
     context.database.single = AsyncMock(return_value={})
     found = sorted(await queue.rows(one, waiting), key=queue._runs_at)
@@ -231,7 +233,7 @@ async def test_the_picture_of_a_node_stays_for_some_seconds() -> None:
 
 
 async def test_a_node_of_very_many_slots_is_a_short_row() -> None:
-    large = FleetNode("g", "h", "ACTIVE", [2], "NORMAL", 1024, AT, False, None, None, False)
+    large = FleetNode("g", "h", "ACTIVE", [2], "NORMAL", 1024, 1024, AT, False, None, None, False)
     text = await html_of(fleet.PAGE, asked([([large], {})]))
     row = text.partition('id="n-g"')[2].partition("</div>")[0]
     assert row.count('<i class="s"') == 64
@@ -240,7 +242,7 @@ async def test_a_node_of_very_many_slots_is_a_short_row() -> None:
 
 
 async def test_a_square_says_in_words_what_its_slot_does() -> None:
-    busy = FleetNode("g", "h", "ACTIVE", [2], "NORMAL", 4, AT, False, None, None, False)
+    busy = FleetNode("g", "h", "ACTIVE", [2], "NORMAL", 4, 4, AT, False, None, None, False)
     held = [HeldSlot("g", n, f"t{n}", progress, n == 3) for n, progress in ((1, None), (2, 47), (3, 5))]
     text = await html_of(fleet.PAGE, asked([([busy], {"g": held})]))
     assert re.findall(r'title="([^"]* · t\d)"', text) == [
@@ -248,6 +250,27 @@ async def test_a_square_says_in_words_what_its_slot_does() -> None:
         "Running · 40 % · t2",
         "its process is being stopped · t3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("takes", "status", "draining", "rests", "used", "free"),
+    [
+        (4, "ACTIVE", False, False, "2 of 4", 2),
+        (1, "ACTIVE", False, False, "1 of 1", 0),  # it runs a probe, and what ran before
+        (4, "ACTIVE", False, True, "2 of 4", 0),
+        (4, "ACTIVE", True, False, "0 of 0", 0),
+        (4, "OFFLINE", False, False, "0 of 0", 0),
+    ],
+)
+async def test_the_slots_of_a_group_are_those_that_take_work(
+    takes: int, status: str, draining: bool, rests: bool, used: str, free: int
+) -> None:
+    one = FleetNode("g", "h", status, [2], "NORMAL", 4, takes, AT, draining, None, None, rests)
+    held = [HeldSlot("g", n, f"t{n}", None, False) for n in (1, 3)]
+    text = await html_of(fleet.PAGE, asked([([one], {"g": held})]))
+    assert f"{used} slots used" in text
+    row = text.partition('id="n-g"')[2].partition("</div>")[0]
+    assert (row.count('<i class="s"></i>'), row.count('<i class="s off"></i>')) == (free, 2 - free)
 
 
 async def test_a_node_s_facts_come_before_its_slots() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,13 +23,14 @@ FIRST = ("FAULTY", "OFFLINE", "DRAINING", "ACTIVE")
 
 @dataclass(frozen=True)
 class Slot:
-    """A square: free if it has no task."""
+    """A square: without a task it is free, or closed while its node takes no more."""
 
     number: int
     task_id: str | None = None
     tenths: int | None = None
     """The attempt's progress, as coarse as it is shown: fewer rows change with each report."""
     stops: bool = False
+    is_closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """A node with its first slots, of `count`; `state` names its mark."""
+    """A node with its first slots, of `count`; `state` names its mark; `takes`: the tasks that it takes at a time."""
 
     node: Shown
     state: str
     slots: tuple[Slot, ...]
     count: int
     used: int
+    takes: int
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,12 @@ class Group:
     @property
     def slots(self) -> int:
         """The slots of its nodes that take work."""
-        return sum(one.count for one in self.rows if one.state == "ACTIVE")
+        return sum(one.takes for one in self.rows if one.state == "ACTIVE")
 
     @property
     def used(self) -> int:
-        """The number of slots that tasks hold."""
-        return sum(one.used for one in self.rows)
+        """The number of them that tasks hold."""
+        return sum(min(one.used, one.takes) for one in self.rows if one.state == "ACTIVE")
 
 
 async def contents(asked: Asked) -> dict[str, Any]:
@@ -109,17 +112,21 @@ async def contents(asked: Asked) -> dict[str, Any]:
 def _row(node: FleetNode, held: list[HeldSlot]) -> Row:
     by_number = {one.slot: one for one in held}
     count = max([node.max_concurrent_tasks, *by_number])
-    slots = tuple(_slot(number, by_number.get(number)) for number in range(1, min(count, timeline.MOST) + 1))
+    state = marks.of_node(node.status, draining=node.draining)
+    free = node.takes - len(held) if state == "ACTIVE" and not node.rests else 0
+    slots = tuple(_slots([by_number.get(number) for number in range(1, min(count, timeline.MOST) + 1)], free))
     shown = Shown(node.gpu_id, node.hostname, node.model, node.fault_reason, node.rests, node.status_since)
-    return Row(shown, marks.of_node(node.status, draining=node.draining), slots, count, len(held))
+    return Row(shown, state, slots, count, len(held), node.takes)
 
 
-def _slot(number: int, held: HeldSlot | None) -> Slot:
-    return (
-        Slot(number)
-        if held is None
-        else Slot(number, held.task_id, None if held.progress is None else held.progress // 10, held.stops)
-    )
+def _slots(held: list[HeldSlot | None], free: int) -> Iterator[Slot]:
+    """The squares, of which the first `free` without a task are free."""
+    for number, one in enumerate(held, 1):
+        if one is not None:
+            yield Slot(number, one.task_id, None if one.progress is None else one.progress // 10, one.stops)
+        else:
+            yield Slot(number, is_closed=free <= 0)
+            free -= 1
 
 
 def _groups(asked: Asked, nodes: list[tuple[FleetNode, Row]]) -> list[Group]:

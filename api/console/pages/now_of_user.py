@@ -81,7 +81,8 @@ async def _next(asked: Asked, types: list[int]) -> dict[int, Row]:
 async def _type(asked: Asked, number: int, waiting: int, running: int, row: Row | None) -> TypeOfUser:
     context = asked.context
     settings = context.settings.task_types.get(number)
-    nodes = (await context.forecast.of(number, vip=row is None or row.task.vip)).nodes
+    vip, barred_on = (True, []) if row is None else (row.task.vip, row.task.barred_on)
+    nodes = (await context.forecast.of(number, vip=vip, barred_on=barred_on)).nodes
     reason = why.reason(asked, nodes, sees_nodes=False) if row or not nodes.slots else asked._(PAUSE)
     return TypeOfUser(number, settings.name if settings else None, waiting, running, row, reason, nodes.slots > 0)
 

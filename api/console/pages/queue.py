@@ -30,6 +30,9 @@ MOST_ASKED = 50
 """Types of which it is asked whether a node serves them."""
 _APP = "app:"
 
+Kind = tuple[int, bool, tuple[str, ...]]
+"""The properties of a task that decide which nodes take it: its type, whether it is VIP, and where it is barred."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -95,7 +98,7 @@ async def rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
     spreads = await context.database.single(lambda c: capacity.spread_durations(c, types))
     found = []
     for task in tasks:
-        (ahead, is_exact), fleet = places[task.task_id], seen[task.task_type, task.vip]
+        (ahead, is_exact), fleet = places[task.task_id], seen[_kind(task)]
         found.append(
             Row(
                 task,
@@ -110,32 +113,32 @@ async def rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
     return found
 
 
-async def _capacities(context: Context, tasks: Iterable[Waiting]) -> dict[tuple[int, bool], Capacity]:
-    kinds = sorted({(one.task_type, one.vip) for one in tasks})
-    return {(task_type, vip): await context.forecast.of(task_type, vip=vip) for task_type, vip in kinds}
+async def _capacities(context: Context, tasks: Iterable[Waiting]) -> dict[Kind, Capacity]:
+    kinds = sorted({_kind(one) for one in tasks})
+    return {one: await context.forecast.of(one[0], vip=one[1], barred_on=one[2]) for one in kinds}
 
 
-async def _places(
-    context: Context, tasks: list[Waiting], seen: dict[tuple[int, bool], Capacity]
-) -> dict[str, tuple[int, bool]]:
+def _kind(task: Waiting) -> Kind:
+    return task.task_type, task.vip, tuple(sorted(task.barred_on))
+
+
+async def _places(context: Context, tasks: list[Waiting], seen: dict[Kind, Capacity]) -> dict[str, tuple[int, bool]]:
     """How many tasks are before each one among those that compete for its slots, and whether that is exact."""
     pools: dict[tuple[int, ...], list[Waiting]] = {}
     for task in tasks:
-        pools.setdefault(tuple(seen[task.task_type, task.vip].pool), []).append(task)
+        pools.setdefault(tuple(seen[_kind(task)].pool), []).append(task)
     places: dict[str, tuple[int, bool]] = {}
     for pool, members in pools.items():
         places |= await context.forecast.places(list(pool), {one.task_id: one.place for one in members})
     return places
 
 
-def _starts(
-    tasks: list[Waiting], places: dict[str, tuple[int, bool]], seen: dict[tuple[int, bool], Capacity]
-) -> dict[str, float]:
+def _starts(tasks: list[Waiting], places: dict[str, tuple[int, bool]], seen: dict[Kind, Capacity]) -> dict[str, float]:
     """Seconds until each task is expected to start: not before another one that competes with it and precedes it."""
     found: dict[str, float] = {}
     last: dict[tuple[int, ...], float] = {}
     for task in sorted(tasks, key=lambda one: places[one.task_id]):
-        fleet = seen[task.task_type, task.vip]
+        fleet = seen[_kind(task)]
         start_s = until_start_s(places[task.task_id][0], fleet.ends_s, fleet.usual_s)
         if start_s is not None:
             pool = tuple(fleet.pool)

@@ -106,9 +106,7 @@ async def _progress(asked: Asked, task: Task) -> dict[str, Any] | None:
     row = await context.database.single(lambda c: queries.progress(c, task.task_id))
     if row is None or row.status in TERMINAL:
         return None
-    fleet, ahead = await context.forecast.of(row.task_type, vip=row.vip), 0
-    if row.status == TaskStatus.QUEUED and row.attempt is None:
-        ahead = await context.forecast.ahead(row.place, fleet.pool)
+    fleet, ahead = await context.forecast.of_task(row)
     spread = await context.database.single(lambda c: capacity.spread_durations(c, [row.task_type]))
     return {
         **task_progress.shown(row, fleet, ahead),

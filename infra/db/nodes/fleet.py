@@ -13,9 +13,9 @@ MOST = 2000
 """Nodes that are read at most."""
 
 _NODES = f"""
-    SELECT g.gpu_id, g.hostname, g.status, g.task_types, g.priority_queue, g.max_concurrent_tasks, g.status_since,
-           g.drained_at IS NOT NULL AS draining, g.fault_reason, left(g.metadata ->> 'gpuModel', 100) AS model,
-           {eligibility.rests("g")} AS rests
+    SELECT g.gpu_id, g.hostname, g.status, g.task_types, g.priority_queue, g.max_concurrent_tasks,
+           {eligibility.slots("g")} AS takes, g.status_since, g.drained_at IS NOT NULL AS draining, g.fault_reason,
+           left(g.metadata ->> 'gpuModel', 100) AS model, {eligibility.rests("g")} AS rests
       FROM gpus g
      WHERE g.gone_at IS NULL ORDER BY g.gpu_id LIMIT {MOST + 1}
     """
@@ -35,6 +35,8 @@ class FleetNode:
     task_types: list[int]
     priority_queue: str
     max_concurrent_tasks: int
+    takes: int
+    """The number of tasks that it takes at a time: one while it runs probes."""
     status_since: datetime
     draining: bool
     fault_reason: str | None

@@ -38,7 +38,7 @@ _FRONTS = f"""
       FROM unnest(CAST(%(types)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
            SELECT {order.columns("q")} FROM tasks q
-            WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL
+            WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {{but}}
             ORDER BY {order.in_order("q")} LIMIT %(limit)s) front
     """
 _BUT_OWN = "q.xmin <> CAST(pg_current_xact_id() AS xid)"
@@ -193,9 +193,10 @@ class Fronts:
             self._ends.append(min((front[-1] for front in fronts if len(front) >= most), default=(inf,)))
 
     @classmethod
-    async def read(cls, connection: Connection, pools: Pools, most: int) -> Fronts:
-        """The first `most` places of each type's queue."""
-        return cls(await connection.all(Front, _FRONTS, {"types": pools.types, "limit": most}), pools, most)
+    async def read(cls, connection: Connection, pools: Pools, most: int, *, but_own: bool = False) -> Fronts:
+        """The first `most` places of each type's queue; `but_own`: without what this transaction has written."""
+        statement = _FRONTS.format(but=_BUT_OWN if but_own else "true")
+        return cls(await connection.all(Front, statement, {"types": pools.types, "limit": most}), pools, most)
 
     def join(self, one: Joins, rank: float) -> tuple[int, bool]:
         """The number of tasks before a new one, and whether there may be more than that."""

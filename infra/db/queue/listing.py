@@ -19,7 +19,8 @@ MOST_FLOWS = 100
 
 _COLUMNS = f"""
     t.task_id, {order.columns("t")}, t.task_type, t.user_id, t.app, t.flow, t.priority,
-    {order.vip("t")} AS vip, t.promoted_at IS NOT NULL AS promoted, t.waiting_since, t.retry_count
+    {order.vip("t")} AS vip, t.promoted_at IS NOT NULL AS promoted, t.waiting_since, t.retry_count,
+    t.barred_on
 """
 # Each type has two stretches of an index in this order, so a page costs the same however many tasks wait.
 _STRETCH = f"""
@@ -75,6 +76,7 @@ class Waiting(Ranked):
     promoted: bool
     waiting_since: datetime
     retry_count: int
+    barred_on: list[str]
 
     @property
     def flow_name(self) -> str:

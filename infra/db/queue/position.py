@@ -17,10 +17,11 @@ _key = attrgetter("key")
 COUNTED = 500
 """Tasks before a place, of each type and class, that are counted one by one."""
 
-_COUNT = """
+# In the queue's order, else the plan may read the table from its beginning, where no task waits any more.
+_COUNT = f"""
     (SELECT count(*) FROM (
-            SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {}
-             LIMIT CAST(%(limit)s AS bigint)) stretch)"""
+            SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {{}}
+             ORDER BY {order.in_order("q")} LIMIT CAST(%(limit)s AS bigint)) stretch)"""
 # Work ahead on slots that the task can use: the types that share a node with it, each read from its index.
 _AHEAD = f"""
     SELECT COALESCE(sum(more.n), 0)::bigint

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from typing import NamedTuple
 
 from infra.db import holding
@@ -11,35 +14,43 @@ from infra.db.connection import Connection
 from infra.db.slots import eligibility
 from workflows.domain.task import USUAL_DURATION_S
 
+_TASK = eligibility.Task("%(task_type)s", "%(vip_nodes)s")
 _RUNS = eligibility.runs("g", "%(task_type)s")
-_TAKES = eligibility.takes("g", eligibility.Task("%(task_type)s", "%(vip_nodes)s"))
+_TAKES = eligibility.takes("g", _TASK)
+_BARRED = eligibility.barred("g", _TASK, "CAST(%(barred_on)s AS text[])")
+_FITS = f"{_TAKES} AND NOT {_BARRED}"
 _NODES = f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
-           count(*) FILTER (WHERE runs_type AND NOT fits) AS vip_only,
+           count(*) FILTER (WHERE runs_type AND NOT takes) AS vip_only,
+           count(*) FILTER (WHERE takes AND NOT fits) AS barred,
            count(*) FILTER (WHERE fits AND state = 'faulty') AS faulty,
            count(*) FILTER (WHERE fits AND state = 'offline') AS offline,
            count(*) FILTER (WHERE fits AND state = 'draining') AS draining,
            count(*) FILTER (WHERE fits AND state = 'resting') AS backed_off,
-           count(*) FILTER (WHERE fits AND state = 'free' AND used >= open_slots) AS full,
-           count(*) FILTER (WHERE fits AND state = 'free' AND used < open_slots) AS free,
+           count(*) FILTER (WHERE fits AND state = 'free' AND used >= slots) AS full,
+           count(*) FILTER (WHERE fits AND state = 'free' AND used < slots) AS free,
            COALESCE(sum(slots) FILTER (WHERE fits AND state IN ('resting', 'free')), 0)::bigint AS slots,
-           COALESCE(sum(GREATEST(open_slots - used, 0)) FILTER (WHERE fits AND state = 'free'), 0)::bigint AS free_slots
-      FROM (SELECT g.max_concurrent_tasks AS slots, {eligibility.state("g")} AS state, {_RUNS} AS runs_type,
-                   {_TAKES} AS fits, {eligibility.slots("g")} AS open_slots, {eligibility.used("g")} AS used
+           COALESCE(sum(GREATEST(slots - used, 0)) FILTER (WHERE fits AND state = 'free'), 0)::bigint AS free_slots
+      FROM (SELECT {eligibility.slots("g")} AS slots, {eligibility.state("g")} AS state, {_RUNS} AS runs_type,
+                   {_TAKES} AS takes, {_FITS} AS fits, {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
-_POOL = f"SELECT DISTINCT unnest(g.task_types) AS task_type FROM gpus g WHERE {eligibility.may_work('g')} AND {_TAKES}"
+_SHARED = f"""
+    SELECT types.task_type, bool_or({eligibility.works("g")}) AS works
+      FROM gpus g CROSS JOIN LATERAL unnest(g.task_types) AS types(task_type)
+     WHERE {eligibility.may_work("g")} AND {_FITS} GROUP BY 1
+    """
 _TAKEN = f"""
     WITH fits AS (
-        SELECT g.gpu_id, g.max_concurrent_tasks AS slots, {eligibility.rest_s("g")} AS rest_s FROM gpus g
-         WHERE {eligibility.works("g")} AND {_TAKES})
-    SELECT t.task_type, a.progress,
+        SELECT g.gpu_id, {eligibility.slots("g")} AS slots, {eligibility.rest_s("g")} AS rest_s FROM gpus g
+         WHERE {eligibility.works("g")} AND {_FITS})
+    SELECT fits.gpu_id, fits.slots, t.task_type, a.progress,
            GREATEST(extract(epoch FROM clock_timestamp() - COALESCE(a.accepted_at, a.claimed_at)), 0)::float
            AS elapsed_s, {holding.left_s("a")} AS left_s, fits.rest_s
       FROM fits JOIN attempts a ON a.gpu_id = fits.gpu_id AND {holding.holds("a")} JOIN tasks t USING (task_id)
      UNION ALL
-    SELECT NULL, NULL, 0, 0, fits.rest_s
+    SELECT fits.gpu_id, fits.slots, NULL, NULL, 0, 0, fits.rest_s
       FROM fits CROSS JOIN generate_series(1, fits.slots - {eligibility.used("fits")}) WHERE fits.rest_s > 0
     """
 # Said so that the plan cannot walk the index of all ended tasks, whatever their type.
@@ -71,12 +82,13 @@ class Nodes:
     free: int
     slots: int
     free_slots: int
+    barred: int = 0
 
     def reason(self) -> str:
         """The reason for people: "12 nodes: 7 other type, 3 full, 2 draining"."""
         if self.nodes == 0:
             return "no node is registered"
-        words = ("other_type", "vip_only", "full", "free", "faulty", "offline", "draining", "backed_off")
+        words = ("other_type", "vip_only", "barred", "full", "free", "faulty", "offline", "draining", "backed_off")
         parts = [f"{count} {word.replace('_', ' ')}" for word in words if (count := getattr(self, word))]
         return f"{self.nodes} nodes: " + ", ".join(parts)
 
@@ -86,10 +98,16 @@ class Capacity:
     """The fleet as the tasks of one type and class see it; durations in seconds."""
 
     nodes: Nodes
-    pool: list[int]  # the types that share a node with this one, itself included
+    pool: list[int]  # the types that share a node that works with this one, itself included
     remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
     usual_s: float  # the median of the type's last 50 completed tasks
     held_s: list[float] = field(default_factory=list)  # what is left until each other slot that is not free is
+    away: list[int] = field(default_factory=list)  # further types, which share only nodes that are OFFLINE or FAULTY
+
+    @property
+    def clock(self) -> list[int]:
+        """The types whose ranks depend on each other (`queue.ranks`), whether or not their nodes are there."""
+        return sorted({*self.pool, *self.away})
 
     @cached_property
     def ends_s(self) -> list[float]:
@@ -99,14 +117,33 @@ class Capacity:
         return [0.0] * free + taken_s if self.nodes.slots else []
 
 
-class _Taken(NamedTuple):
-    """A slot that an attempt holds, or that rests."""
+class _Shared(NamedTuple):
+    task_type: int
+    works: bool
 
+
+class _Taken(NamedTuple):
+    """A slot that an attempt holds, or that rests; `slots`: all those of its node."""
+
+    gpu_id: str
+    slots: int
     task_type: int | None
     progress: int | None
     elapsed_s: float
     left_s: float | None  # null while the attempt runs
     rest_s: float
+
+    @property
+    def runs(self) -> bool:
+        """Whether an attempt runs on the slot."""
+        return self.task_type is not None and self.left_s is None
+
+    def end_s(self, usual: Mapping[int, float]) -> float:
+        """Seconds until the slot gets work; `usual`: durations by type."""
+        if self.task_type is None or self.left_s is not None:  # not `runs`
+            return max(self.left_s or 0.0, self.rest_s)
+        usual_s = usual.get(self.task_type, USUAL_DURATION_S)
+        return max(_remaining_s(self.elapsed_s, self.progress, usual_s), self.rest_s)
 
 
 class _Usual(NamedTuple):
@@ -114,23 +151,22 @@ class _Usual(NamedTuple):
     quartiles_s: list[float]
 
 
-async def read(connection: Connection, task_type: int, *, vip_nodes: bool) -> Capacity:
+async def read(connection: Connection, task_type: int, *, vip_nodes: bool, barred_on: Collection[str] = ()) -> Capacity:
     """The capacity for a type now, with or without the nodes that serve VIP tasks first.
 
-    The cost grows with its nodes: callers share one answer for a moment.
+    `barred_on`: the nodes from which the task is barred (`eligibility.barred`). The cost grows with the type's nodes:
+    callers share one answer for a moment.
     """
-    key = {"task_type": task_type, "vip_nodes": vip_nodes}
+    key = {"task_type": task_type, "vip_nodes": vip_nodes, "barred_on": list(barred_on)}
     nodes = await connection.one(Nodes, _NODES, key)
-    pool = sorted({task_type, *await connection.all(int, _POOL, key)})
+    shared = await connection.all(_Shared, _SHARED, key)
+    pool = sorted({task_type, *(one.task_type for one in shared if one.works)})
+    away = sorted({one.task_type for one in shared} - {*pool})
     usual = await usual_durations(connection, pool)
-    remaining_s, held_s = [], []
-    for row in await connection.all(_Taken, _TAKEN, key):
-        if row.task_type is None or row.left_s is not None:
-            held_s.append(max(row.left_s or 0.0, row.rest_s))
-        else:
-            usual_s = usual.get(row.task_type, USUAL_DURATION_S)
-            remaining_s.append(max(_remaining_s(row.elapsed_s, row.progress, usual_s), row.rest_s))
-    return Capacity(nodes, pool, remaining_s, usual.get(task_type, USUAL_DURATION_S), held_s)
+    ends = list(_last_ends(await connection.all(_Taken, _TAKEN, key), usual))
+    remaining_s = [end_s for row, end_s in ends if row.runs]
+    held_s = [end_s for row, end_s in ends if not row.runs]
+    return Capacity(nodes, pool, remaining_s, usual.get(task_type, USUAL_DURATION_S), held_s, away)
 
 
 async def usual_durations(connection: Connection, task_types: list[int]) -> dict[int, float]:
@@ -143,6 +179,18 @@ async def spread_durations(connection: Connection, task_types: list[int]) -> dic
     """The quartiles of each type's last 50 completed tasks, in seconds, where there is any: the middle half."""
     rows = await connection.all(_Usual, _USUAL, {"task_types": task_types})
     return {row.task_type: (row.quartiles_s[0], row.quartiles_s[2]) for row in rows}
+
+
+def _last_ends(rows: Iterable[_Taken], usual: Mapping[int, float]) -> Iterator[tuple[_Taken, float]]:
+    """The rows that free a slot, and in how many seconds.
+
+    More attempts may run on a node than it has slots, as on one that runs probes: only the last of them free any.
+    """
+    counts = Counter[str]()
+    for end_s, row in sorted(((row.end_s(usual), row) for row in rows), key=itemgetter(0), reverse=True):
+        counts[row.gpu_id] += 1
+        if counts[row.gpu_id] <= row.slots:
+            yield row, end_s
 
 
 def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from cachetools import TTLCache
 
@@ -11,10 +14,15 @@ from infra.db.queue import position
 from infra.db.queue.order import Place
 from infra.db.queue.position import Milestones
 from infra.db.session import Database
-from infra.db.slots import capacity
+from infra.db.slots import capacity, progress_estimate
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.outlook import Outlook
-from workflows.domain.task import USUAL_DURATION_S
+from infra.db.slots.wait_estimate import stored_wait
+from infra.db.tasks import queries
+from infra.db.tasks.queries import Progress, Task
+from workflows.domain.task import USUAL_DURATION_S, TaskStatus
+
+T = TypeVar("T", bound=Task)
 
 FRESH_S = 0.5
 MILESTONE_EVERY = 200
@@ -33,20 +41,37 @@ class Forecast:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: TTLCache[tuple[int, bool], Capacity] = TTLCache(MOST, FRESH_S)
+        self._known: TTLCache[tuple[int, bool, frozenset[str]], Capacity] = TTLCache(MOST, FRESH_S)
         self._milestones: TTLCache[int, Milestones] = TTLCache(MOST, MILESTONES_FRESH_S)
         self._usual: TTLCache[int, float] = TTLCache(MOST, USUAL_FRESH_S)
         self._long: TTLCache[int, bool] = TTLCache(MOST, LONG_S)
         self._one_at_a_time = asyncio.Lock()
 
-    async def of(self, task_type: int, *, vip: bool) -> Capacity:
-        """The capacity for tasks of a type and class, at most half a second old."""
-        wanted = (task_type, self._database.policy.on_vip_nodes(vip=vip))
-        known = self._known.get(wanted)
+    async def of(self, task_type: int, *, vip: bool, barred_on: Collection[str] = ()) -> Capacity:
+        """The capacity for tasks of a type and class, without the nodes from which they are barred, at most half a
+        second old."""
+        vip_nodes, barred = self._database.policy.on_vip_nodes(vip=vip), frozenset(barred_on)
+        known = self._known.get((task_type, vip_nodes, barred))
         if known is None:
-            known = await self._database.run(lambda c: capacity.read(c, task_type, vip_nodes=wanted[1]))
-            self._known[wanted] = known
+            ask = partial(capacity.read, task_type=task_type, vip_nodes=vip_nodes, barred_on=barred)
+            known = self._known[task_type, vip_nodes, barred] = await self._database.run(ask)
         return known
+
+    async def of_task(self, row: Progress) -> tuple[Capacity, int]:
+        """The capacity as a task sees it, and the number of tasks before it: 0 if it has a slot or has ended."""
+        seen = await self.of(row.task_type, vip=row.vip, barred_on=row.barred_on)
+        is_ahead = row.status == TaskStatus.QUEUED and row.attempt is None  # a pause before a retry included
+        return seen, await self.ahead(row.place, seen.pool) if is_ahead else 0
+
+    async def with_wait(self, task: T) -> T:
+        """The task, with the wait as it is now if it is QUEUED; else with that of its creation."""
+        if task.status != TaskStatus.QUEUED:
+            return task
+        row = await self._database.single(lambda c: queries.progress(c, task.task_id))
+        if row is None or row.status != TaskStatus.QUEUED:
+            return task
+        wait_s = progress_estimate.wait_s(row, *await self.of_task(row))
+        return replace(task, estimated_wait_s=stored_wait(wait_s))
 
     async def ahead(self, place: Place, pool: list[int]) -> int:
         """The number of tasks of these types that wait before a place.

@@ -13,8 +13,8 @@ MOST = 99
 def of(row: Progress, capacity: Capacity, ahead: int) -> tuple[int, int | None]:
     """Percent, and seconds until the end (None if unknown); `ahead` others come before a task that waits."""
     if row.status == "QUEUED":
-        wait_s = expected_wait_s(ahead, capacity)
-        return 0, None if wait_s is None else wait_s + round(capacity.usual_s)
+        left_s = wait_s(row, capacity, ahead)
+        return 0, None if left_s is None else left_s + round(capacity.usual_s)
     if row.status != "PROCESSING":
         return (100 if row.status == "COMPLETED" else 0), 0
     elapsed_s = max((row.now - (row.started_at or row.now)).total_seconds(), 0.0)  # the clock may have been set back
@@ -26,3 +26,8 @@ def _running(reported: int | None, elapsed_s: float, usual_s: float) -> tuple[in
     if reported:
         return reported, elapsed_s * (100 - reported) / reported
     return 0 if reported == 0 else int(100 * elapsed_s / max(usual_s, 0.001)), usual_s - elapsed_s
+
+
+def wait_s(row: Progress, capacity: Capacity, ahead: int) -> int | None:
+    """Seconds until a QUEUED task starts (None if unknown): 0 if it has a slot."""
+    return expected_wait_s(ahead, capacity) if row.attempt is None else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from infra.db import holding
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
 
@@ -21,15 +20,15 @@ _NODES = f"""
 _SLOTS = f"""
     SELECT types.task_type, sum(node.slots)::bigint AS slots, sum(least(node.used, node.slots))::bigint AS used
       FROM (SELECT g.task_types, {eligibility.used("g")} AS used,
-                   CASE WHEN {eligibility.works("g")} THEN g.max_concurrent_tasks ELSE 0 END AS slots
+                   CASE WHEN {eligibility.works("g")} THEN {eligibility.slots("g")} ELSE 0 END AS slots
               FROM gpus g WHERE g.gone_at IS NULL) node
      CROSS JOIN LATERAL unnest(node.task_types) AS types(task_type)
      GROUP BY 1
     """
 _ALL_SLOTS = f"""
-    SELECT COALESCE(sum(g.max_concurrent_tasks) FILTER (WHERE {eligibility.works("g")}), 0)::bigint AS slots,
-           (SELECT count(*) FROM attempts a WHERE {holding.holds("a")}) AS used
-      FROM gpus g WHERE g.gone_at IS NULL
+    SELECT COALESCE(sum(slots), 0)::bigint AS slots, COALESCE(sum(least(used, slots)), 0)::bigint AS used
+      FROM (SELECT {eligibility.slots("g")} AS slots, {eligibility.used("g")} AS used
+              FROM gpus g WHERE {eligibility.works("g")}) node
     """
 
 
@@ -46,7 +45,7 @@ class Node:
 
 
 class Slots(NamedTuple):
-    """Slots of the nodes that take work, and those that are held."""
+    """Slots of the nodes that take work, one of a node that runs probes; and those of them that are held."""
 
     slots: int
     used: int

@@ -11,10 +11,10 @@ from infra.db.queue.order import Ranked
 # The last of each type in the order of the queue, from an index that holds only the waiting tasks of groups. Those of
 # other owners' groups of the same name are skipped.
 _LAST = f"""
-    SELECT types.task_type, {order.columns("last")}, last.vip
+    SELECT types.task_type, {order.columns("last")}, last.vip, last.barred_on
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)
      CROSS JOIN LATERAL (
-           SELECT {order.columns("t")}, {order.vip("t")} AS vip
+           SELECT {order.columns("t")}, {order.vip("t")} AS vip, t.barred_on
              FROM tasks t
             WHERE t.group_id = %(group_id)s AND t.task_type = types.task_type AND t.waiting_since IS NOT NULL
               AND (CAST(%(user_id)s AS text) IS NULL OR t.user_id = %(user_id)s)
@@ -28,6 +28,7 @@ class Last(Ranked):
 
     task_type: int
     vip: bool
+    barred_on: list[str]
 
 
 async def last_waiting(

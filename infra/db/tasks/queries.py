@@ -97,6 +97,7 @@ class Progress(queue_order.Ranked):
     updated_at: datetime
     waiting_since: datetime | None
     vip: bool
+    barred_on: list[str]
     attempt: int | None
     progress: int | None
     progress_at: datetime | None
@@ -137,8 +138,8 @@ _ORIGINAL = """
     """
 _PROGRESS = f"""
     SELECT t.task_id, {queue_order.columns("t")}, t.status, t.user_id, t.lineage, t.gpu_id, t.task_type, t.started_at,
-           t.updated_at, t.waiting_since, {queue_order.vip("t")} AS vip, a.attempt,
-           a.progress, a.progress_at, clock_timestamp() AS now
+           t.updated_at, t.waiting_since, {queue_order.vip("t")} AS vip, t.barred_on,
+           a.attempt, a.progress, a.progress_at, clock_timestamp() AS now
       FROM tasks t
       LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempts
            AND (a.closed_at IS NULL OR t.status = 'PROCESSING')

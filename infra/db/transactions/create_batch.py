@@ -8,7 +8,7 @@ release sees the batch. The free slots are assigned after the commit, as those o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -70,11 +70,11 @@ class Entry:
     weight: float
     capacity: Capacity
 
-    def joins(self, pools: Pools) -> Joins:
-        """The task as it joins the queue."""
+    def joins(self, pools: Pools, pool: Iterable[int]) -> Joins:
+        """The task as it joins the queue, in this pool."""
         task = self.task
         flow = shares.named(task.flow, task.app)
-        return Joins(task.task_type, task.queue_class, flow, self.weight, pools.number(self.capacity.pool))
+        return Joins(task.task_type, task.queue_class, flow, self.weight, pools.number(pool))
 
 
 @dataclass(frozen=True)
@@ -140,20 +140,21 @@ async def create(
         await _check_cap(connection, tasks, max_waiting)
     entries = await _up_to_date(connection, entries)
     pools = Pools()
-    joining = [one.joins(pools) for one in entries]
+    joining = [one.joins(pools, one.capacity.clock) for one in entries]
     queues = await Queues.read(connection, pools, joining)
     ranks = queues.ranks(joining)
-    fronts = await Fronts.read(connection, pools, max(1, FRONT // len(pools.types)))
     unfinished = await counters.unfinished_by_type(connection)
-    ahead = [fronts.join(one, rank) for one, rank in zip(joining, ranks, strict=True)]
+    ahead = await _ahead(connection, entries, ranks)
     waits = _waits(entries, ahead, unfinished, claims_slot=claims_slot)
     display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
     if len(display_ids) < len(tasks):  # a program of the previous version was faster
         raise IdempotencyConflict
     await _record(connection, by, tasks, display_ids)
     await locks.types(connection, pools.types)
-    await _move_on(connection, tasks, joining, queues)
-    await _check_free(connection, entries, ahead, waits)
+    ranks = await _move_on(connection, tasks, joining, queues) or ranks
+    if any(entry.bounds.max_wait_s is not None for entry in entries):  # others may have joined since
+        ahead = await _ahead(connection, entries, ranks, are_written=True)
+        await _check_free(connection, entries, ahead, _waits(entries, ahead, unfinished, claims_slot=claims_slot))
     rows = zip(tasks, waits, strict=True)
     return CreatedBatch([StoredTask(one.task_id, display_ids[one.task_id], "QUEUED", wait) for one, wait in rows], True)
 
@@ -176,6 +177,16 @@ async def _up_to_date(connection: Connection, entries: Sequence[Entry]) -> list[
             entry = replace(entry, capacity=now[key])
         found.append(entry)
     return found
+
+
+async def _ahead(
+    connection: Connection, entries: Sequence[Entry], ranks: Sequence[float], *, are_written: bool = False
+) -> list[tuple[int, bool]]:
+    """The number of tasks before each one, and whether there may be more (`Fronts.join`)."""
+    pools = Pools()
+    joining = [one.joins(pools, one.capacity.pool) for one in entries]
+    fronts = await Fronts.read(connection, pools, max(1, FRONT // len(pools.types)), but_own=are_written)
+    return [fronts.join(one, rank) for one, rank in zip(joining, ranks, strict=True)]
 
 
 async def _check_free(
@@ -204,11 +215,18 @@ async def _write(connection: Connection, pieces: Sequence[str], values: Mapping[
     return display_ids
 
 
-async def _move_on(connection: Connection, tasks: Sequence[NewTask], joining: Sequence[Joins], queues: Queues) -> None:
-    """Give the tasks their places in the queues as they are now, if these have moved on since they were read."""
-    if (now := await queues.moved_on(connection, joining)) is not None:
-        values = {"task_ids": [task.task_id for task in tasks], "ranks": now.ranks(joining)}
-        await connection.execute(_RANK, values)
+async def _move_on(
+    connection: Connection, tasks: Sequence[NewTask], joining: Sequence[Joins], queues: Queues
+) -> list[float] | None:
+    """Give the tasks their places in the queues as they are now, if these have moved on since they were read.
+
+    Returns the new ranks, if there are any.
+    """
+    if (now := await queues.moved_on(connection, joining)) is None:
+        return None
+    ranks = now.ranks(joining)
+    await connection.execute(_RANK, {"task_ids": [task.task_id for task in tasks], "ranks": ranks})
+    return ranks
 
 
 async def _check_cap(connection: Connection, tasks: Sequence[NewTask], max_waiting: int) -> None:

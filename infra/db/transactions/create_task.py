@@ -81,7 +81,7 @@ async def create(
     seeker = Seeker(task.task_id, task.task_type, vip, failed_on=[], barred_on=[])
     was_free = outlook.capacity.nodes.free > 0  # a moment ago
     free = was_free or await search.is_any_free(connection, seeker)
-    joined = await ranks.join(connection, task.task_type, task.queue_class, flow, weight, outlook.capacity.pool)
+    joined = await ranks.join(connection, task.task_type, task.queue_class, flow, weight, outlook.capacity.clock)
     place = None if joined.alone else Place.of_new(task.queue_class, joined.rank)
     wait_s = 0 if free and place is None else await outlook.wait_s(connection, task.task_type, place)
     if not free:
