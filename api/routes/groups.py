@@ -14,6 +14,7 @@ from api.routes import access
 from api.schemas.groups import Group
 from api.schemas.params import GroupName
 from infra.db.ops import counters
+from infra.db.ops.kinds import Kind
 from infra.db.slots.wait_estimate import until_start_s
 from infra.db.tasks import groups
 from infra.db.tasks.groups import Last
@@ -51,20 +52,21 @@ async def get_group(context: ContextOf, caller: CallerOf, group_id: GroupName) -
     )
 
 
-def _by_status(kinds: dict[tuple[int, str], int]) -> Counter[str]:
+def _by_status(kinds: dict[Kind, int]) -> Counter[str]:
     found: Counter[str] = Counter()
     for (_, status), n in kinds.items():
         found[status] += n
     return found
 
 
-def _unfinished_types(kinds: dict[tuple[int, str], int]) -> list[int]:
-    return sorted({task_type for task_type, status in kinds if status not in TERMINAL})
+def _unfinished_types(kinds: dict[Kind, int]) -> set[int | None]:
+    return {task_type for task_type, status in kinds if status not in TERMINAL}
 
 
-async def _remaining_s(context: Context, group_id: str, owner: str | None, task_types: list[int]) -> int | None:
+async def _remaining_s(context: Context, group_id: str, owner: str | None, types: set[int | None]) -> int | None:
     """Seconds until the last task of these types has ended, or None if that is unknown."""
-    if len(task_types) > MOST_TYPES:
+    task_types = sorted(one for one in types if one is not None)
+    if len(types) > MOST_TYPES or None in types:
         return None
     waiting = await context.database.single(lambda c: groups.last_waiting(c, group_id, owner, task_types))
     ends = [await _end_s(context, task_type, waiting.get(task_type)) for task_type in task_types]

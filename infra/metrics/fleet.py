@@ -15,8 +15,9 @@ from infra.db.connection import Connection
 from infra.db.ops import counters, health, instances, measures, sizes
 from infra.db.ops.counters import Counts
 from infra.db.ops.instances import ListedInstance
-from infra.db.ops.measures import HISTOGRAMS, MOST_TYPES, OTHER, Histogram, Measures
-from infra.db.queue.oldest import oldest
+from infra.db.ops.kinds import OTHER
+from infra.db.ops.measures import HISTOGRAMS, MOST_TYPES, Histogram, Measures
+from infra.db.queue.oldest import oldest, oldest_of_others_s
 from infra.db.slots import usage
 from infra.db.slots.usage import Node
 from workflows.domain.alert import AlertLevel, AlertStatus
@@ -38,7 +39,7 @@ class Fleet:
 
     counts: Counts
     measures: Measures
-    oldest_s: dict[int, float]
+    oldest_s: Mapping[int | None, float]
     nodes: list[Node]
     instances: list[ListedInstance]
     monitor_age_s: float | None
@@ -106,14 +107,17 @@ class Fleet:
 async def read(connection: Connection, instance_timeout_s: float) -> Fleet:
     """The fleet now: some statements, each of which costs as much as there are types, nodes or instances."""
     counts = await counters.read(connection)
-    queued = {task_type for (task_type, status), n in counts.tasks.items() if status == TaskStatus.QUEUED and n > 0}
+    queued = {task_type for task_type, status in counts.tasks if status == TaskStatus.QUEUED and task_type is not None}
     named = queued & set(_named(counts))
     others = sorted(queued - named)[:MOST_TYPES]  # the cost of a scrape is bounded, however many are made up
     waiting = await oldest(connection, [*named, *others])
+    oldest_s: dict[int | None, float] = {kind: one.waited_s for kind, one in waiting.items()}
+    if (None, TaskStatus.QUEUED) in counts.tasks:
+        oldest_s[None] = await oldest_of_others_s(connection, queued)
     return Fleet(
         counts=counts,
         measures=await measures.read(connection),
-        oldest_s={kind: one.waited_s for kind, one in waiting.items()},
+        oldest_s=oldest_s,
         nodes=await usage.nodes(connection),
         instances=await instances.list_all(connection, instance_timeout_s),
         monitor_age_s=await health.monitor_age_s(connection),
@@ -126,13 +130,14 @@ def _named(counts: Counts) -> list[int]:
     """The types with a label of their own: callers may invent any number, so those with the most tasks."""
     totals = Counter[int]()
     for (task_type, _), n in counts.tasks.items():
-        totals[task_type] += n
+        if task_type is not None:
+            totals[task_type] += n
     return sorted(sorted(totals, key=lambda task_type: (-totals[task_type], task_type))[:MOST_TYPES])
 
 
-def _labels(counts: Counts) -> dict[int, str]:
+def _labels(counts: Counts) -> dict[int | None, str]:
     """The label of each type."""
-    labels = {task_type: OTHER for task_type, _ in counts.tasks}
+    labels: dict[int | None, str] = {task_type: OTHER for task_type, _ in counts.tasks}
     return labels | {task_type: str(task_type) for task_type in _named(counts)}
 
 

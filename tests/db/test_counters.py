@@ -56,7 +56,10 @@ async def test_deleted_rows_and_a_wrong_count_are_found(database):
     await database.run(lambda c: c.execute("UPDATE counters SET n = n + 7 WHERE counter <> 'alerts'"))
     await database.run(lambda c: c.execute("DELETE FROM counters WHERE key = '0 QUEUED'"))
     wrong = await database.run(counters.recount)
-    assert sorted(wrong) == ["gpu:g 1 PROCESSING: -7", "gpus ACTIVE: -7", "tasks 0 QUEUED: +3",
+    assert sorted(wrong) == ["gpu:g 1 PROCESSING: -7", "gpus ACTIVE: -7",
+                             "sum:gpu:g PROCESSING: -7", "sum:tasks PROCESSING: -7", "sum:tasks QUEUED: -7",
+                             "sum:user:u PROCESSING: -7", "sum:user:u QUEUED: -7",
+                             "sum:user_gpu:1:u g PROCESSING: -7", "tasks 0 QUEUED: +3",
                              "tasks 1 PROCESSING: -7", "tasks 1 QUEUED: -7", "user:u 0 QUEUED: +3",
                              "user:u 1 PROCESSING: -7", "user:u 1 QUEUED: -7",
                              "user_gpu:1:u g 1 PROCESSING: -7"]  # fmt: skip
@@ -163,8 +166,7 @@ async def test_what_a_user_has_waiting_is_counted_over_all_types(database, folde
     await database.run(lambda c: rows.task(c, "of another", user_id="v"))
     if folded:
         await database.run(counters.fold)
-    assert await database.run(lambda c: counters.queued_of(c, "u")) == 6
-    assert await database.run(lambda c: counters.queued_of(c, "nobody")) == 0
+    assert await database.run(lambda c: counters.queued_of(c, ["u", "nobody", "v"])) == {"u": 6, "v": 1}
 
 
 async def test_the_end_of_a_groups_last_task_is_logged_once(database):

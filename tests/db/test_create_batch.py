@@ -180,7 +180,7 @@ async def test_the_cap_is_for_the_whole_batch(life: Life) -> None:
     with pytest.raises(TooManyWaiting):
         await batch(life.connection, [new(f"t{n}") for n in range(10)], max_waiting=10)
     await batch(life.connection, [new(f"t{n}", user_id="uv"[n % 2]) for n in range(19)], max_waiting=11)
-    assert await counters.queued_of(life.connection, "u") == 11
+    assert await counters.queued_of(life.connection, ["u"]) == {"u": 11}
 
 
 async def test_a_fault_names_its_index(life: Life) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.db.nodes import queries as node_queries
-from infra.db.ops import counters
+from infra.db.ops import counters, kinds
 from infra.db.tasks import lists as task_lists
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import timeline
@@ -40,10 +40,12 @@ async def page(connection, filters, limit=100, offset=0, room=ROOM):
     return [row.display_id for row in found], total
 
 
+@pytest.mark.parametrize("most", [kinds.MOST, 0])
 @pytest.mark.parametrize("far", [task_lists.FAR, 0])
-async def test_every_combination_of_filters(connection, some, monkeypatch, far):
-    """Each combination is read from both ends."""
+async def test_every_combination_of_filters(connection, some, monkeypatch, far, most):
+    """Each combination is read from both ends, of few types and of many."""
     monkeypatch.setattr(task_lists, "FAR", far)
+    monkeypatch.setattr(kinds, "MOST", most)
     names = ("user_id", "gpu_id", "status", "task_type")
     for chosen in product((None, "u", "w"), (None, "g", "x"), (None, "QUEUED", "FAILED"), (None, 2, 9)):
         filters = {name: value for name, value in zip(names, chosen, strict=True) if value is not None}

@@ -28,6 +28,7 @@ from infra.db.ops.alerts import Alert, NewAlert
 from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
+from infra.db.ops.kinds import Kind
 from infra.db.ops.sizes import Size
 from infra.db.queue.oldest import Oldest
 from infra.db.slots.capacity import Capacity, Nodes
@@ -199,6 +200,18 @@ async def test_a_task_says_the_whole_of_why_it_failed(word: str, monkeypatch: py
     assert 'href="/console/tasks?status=QUEUED&amp;app=' in text
 
 
+async def test_the_queue_counts_also_what_it_does_not_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types without a count of their own, and those beyond the ones with the most tasks."""
+    one, listed = asked([]), AsyncMock(return_value=[])
+    kinds = {(number, "QUEUED"): number for number in range(1, queue.MOST_LISTED + 3)} | {(None, "QUEUED"): 10_000}
+    monkeypatch.setattr(one.context.database, "single", AsyncMock(return_value=kinds))
+    monkeypatch.setattr(queue, "_page", listed)
+    found = await queue.contents(one)
+    assert found["total"] == sum(kinds.values())
+    types = listed.call_args.args[2]
+    assert {*types} <= {*range(3, queue.MOST_LISTED + 3)}
+
+
 async def skeleton_of(page: Page, one: Asked) -> str:
     return rendering.page(page, one, await page.contents(one)).skeleton
 
@@ -354,7 +367,7 @@ async def test_all_is_well_only_if_health_says_so() -> None:
         one = SystemState(gpus, tasks, {}, alerts_, recent, [instance], stuck=stuck, draining=draining)
         working = gpus["ACTIVE"] - draining
         slots = {2: Slots(working, 0)} if working else {}
-        counts = {(2, "QUEUED"): queued}
+        counts: dict[Kind, int] = {(2, "QUEUED"): queued}
         read = Seen(one, counts, {2: WAIT}, {}, slots, Slots(working, 0), [], len(alerts_))
         found = sentence_in(await html_of(now.PAGE, asked([read])))
         is_well = found.startswith(("Now All well", "Now No node yet"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.db.ops.counters import Counts
+from infra.db.ops.kinds import Kind
 from infra.db.ops.measures import Histogram, Measures
 from infra.db.slots.usage import Node, by_state
 from infra.metrics import exposition, fleet, process
@@ -17,7 +19,7 @@ from infra.metrics.fleet import Fleet
 from tests.unit.whole_api import client
 
 
-def a_fleet(tasks: dict[tuple[int, str], int], oldest_s: dict[int, float] | None = None) -> Fleet:
+def a_fleet(tasks: Mapping[Kind, int], oldest_s: Mapping[int | None, float] | None = None) -> Fleet:
     measures = Measures(ended={("2", "COMPLETED"): 3, ("2", "CANCELLED"): 1}, gpu_seconds={"useful": 1.5})
     for by_type in measures.histograms.values():
         by_type["2"] = Histogram({0.5: 2, 5.0: 1, math.inf: 1}, 20000.25)
@@ -73,6 +75,13 @@ def test_types_beyond_the_bound_share_a_label(monkeypatch: pytest.MonkeyPatch) -
         'gpuo_tasks{status="QUEUED",type="5"}': 5,
         'gpuo_tasks{status="QUEUED",type="other"}': 6,
     }
+
+
+def test_types_without_a_count_of_their_own_share_that_label_too() -> None:
+    found = samples(a_fleet({(2, "QUEUED"): 5, (None, "QUEUED"): 7, (None, "FAILED"): 1}, {None: 3.0}))
+    assert found['gpuo_tasks{status="QUEUED",type="other"}'] == 7
+    assert found['gpuo_tasks{status="FAILED",type="other"}'] == 1
+    assert found['gpuo_queue_oldest_seconds{type="other"}'] == 3.0
 
 
 def test_a_process_names_its_instance() -> None:

@@ -18,7 +18,7 @@ def shown(reported: int | None, elapsed_s: float, status: str = "PROCESSING") ->
     row = Progress(
         queue_class=0, queue_rank=0, display_id=1, task_id="t", status=status, user_id="u", lineage=None,
         gpu_id="g", task_type=1, started_at=NOW - timedelta(seconds=elapsed_s), updated_at=NOW, waiting_since=None,
-        vip=False, attempt=1, progress=reported, progress_at=None, now=NOW,
+        vip=False, barred_on=[], attempt=1, progress=reported, progress_at=None, now=NOW,
     )  # fmt: skip
     return progress_estimate.of(row, Capacity(NONE, [1], [], 100.0, []), ahead=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from infra.db.connection import Connection
 from infra.db.ops import alerts, counters, health
 from infra.db.ops.alerts import Alert
 from infra.db.ops.health import SystemState
+from infra.db.ops.kinds import Kind
 from infra.db.queue.oldest import Oldest, oldest
 from infra.db.slots import usage
 from infra.db.slots.usage import Slots
@@ -87,7 +89,7 @@ class Seen:
     """The system at one moment."""
 
     state: SystemState
-    by_kind: dict[tuple[int, str], int]
+    by_kind: Mapping[Kind, int]
     waits: dict[int, Wait]
     oldest: dict[int, Oldest]
     slots_of_type: dict[int, Slots]
@@ -147,13 +149,13 @@ def _gravity(alert: Alert) -> tuple[bool, int]:
     return alert.resolved_at is not None, list(AlertLevel).index(AlertLevel(alert.level))
 
 
-def _chosen(by_kind: dict[tuple[int, str], int]) -> list[int]:
+def _chosen(by_kind: Mapping[Kind, int]) -> list[int]:
     """The types that are listed."""
 
     def rank(number: int) -> tuple[int, int, int]:
         return -by_kind.get((number, "QUEUED"), 0), -by_kind.get((number, "PROCESSING"), 0), number
 
-    return sorted({number for number, _ in by_kind}, key=rank)[:MOST_TYPES]
+    return sorted({number for number, _ in by_kind if number is not None}, key=rank)[:MOST_TYPES]
 
 
 def _type_now(context: Context, seen: Seen, wait: Wait) -> TypeNow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from api.console.pages import queue
 from api.console.pages.queue import Row
 from api.console.texts import N_
 from infra.db.ops import counters
+from infra.db.ops.kinds import Kind
 from infra.db.queue import listing
 from infra.db.queue.listing import Waiting
 from infra.db.tasks import lists, waits
@@ -47,7 +49,8 @@ async def contents(asked: Asked) -> dict[str, Any]:
     database, owner = asked.context.database, asked.caller.owner
     kinds = await database.single(lambda c: counters.tasks_by_kind(c, user_id=owner))
     waiting, running = _by_type(kinds, TaskStatus.QUEUED), _by_type(kinds, TaskStatus.PROCESSING)
-    chosen = sorted(waiting.keys() | running.keys(), key=lambda one: (-waiting[one], -running[one], one))
+    types = (one for one in waiting.keys() | running.keys() if one is not None)
+    chosen = sorted(types, key=lambda one: (-waiting[one], -running[one], one))
     rows = await _next(asked, [one for one in chosen[:MOST_TYPES] if waiting[one]])
     minutes = last_hour()
     found = await database.single(lambda c: waits.ended_of(c, owner, minutes[0]))
@@ -65,7 +68,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _by_type(kinds: dict[tuple[int, str], int], status: TaskStatus) -> Counter[int]:
+def _by_type(kinds: Mapping[Kind, int], status: TaskStatus) -> Counter[int | None]:
     return Counter({kind: n for (kind, its_status), n in kinds.items() if its_status == status and n > 0})
 
 

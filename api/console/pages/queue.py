@@ -26,6 +26,8 @@ from workflows.domain.task import TaskStatus
 
 MOST_TYPES = 12
 """Types that have a chip: those with the most tasks."""
+MOST_LISTED = 100
+"""Types whose tasks are listed together: those with the most tasks."""
 MOST_ASKED = 50
 """Types of which it is asked whether a node serves them."""
 _APP = "app:"
@@ -49,17 +51,18 @@ class Row:
 
 
 async def contents(asked: Asked) -> dict[str, Any]:
-    context, owner = asked.context, access.owner_seen_by(asked.caller)
-    kinds = await context.database.single(lambda c: counters.tasks_by_kind(c, user_id=owner))
-    queued = Counter({kind: n for (kind, status), n in kinds.items() if status == TaskStatus.QUEUED and n > 0})
-    chosen = _type_in(asked)
+    context, owner, chosen = asked.context, access.owner_seen_by(asked.caller), _type_in(asked)
+    kinds = await context.database.single(lambda c: counters.tasks_by_kind(c, user_id=owner, task_type=chosen))
+    waiting = Counter({kind: n for (kind, status), n in kinds.items() if status == TaskStatus.QUEUED})
+    queued = Counter({kind: n for kind, n in waiting.items() if kind is not None})
     unserved = await _unserved(context, queued) if chosen is None else []
-    types = sorted(queued.keys() - set(unserved)) or sorted(queued) if chosen is None else [chosen]
+    listed = [kind for kind, _ in queued.most_common(MOST_LISTED)]
+    types = sorted(set(listed) - set(unserved)) or sorted(listed) if chosen is None else [chosen]
     after = Place.of_text(asked.query.get("after", "")) or HEAD
     tasks = await _page(context, owner, types, after)
     return {
         "rows": sorted(await rows(asked, tasks[:PER_PAGE]), key=_runs_at),
-        "total": queued.total() if chosen is None else queued[chosen],
+        "total": waiting.total() if chosen is None else queued[chosen],
         "types": sorted(kind for kind, _ in queued.most_common(MOST_TYPES)),
         "queued": queued,
         "unserved": unserved,

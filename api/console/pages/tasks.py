@@ -85,11 +85,10 @@ async def _counts(asked: Asked, chosen: TaskFilter) -> Counter[str]:
     kept = replace(chosen, status=None).kept
     if kept is None:
         return Counter()
-    task_type = kept.pop("task_type", None)
     kinds = await asked.context.database.single(lambda c: counters.tasks_by_kind(c, **kept))  # type: ignore[arg-type]
     found: Counter[str] = Counter()
     for (kind, status), n in kinds.items():
-        found[status] += n if task_type in (None, kind) else 0
+        found[status] += n if kept.get("task_type") in (None, kind) else 0
     return found
 
 

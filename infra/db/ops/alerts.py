@@ -213,7 +213,7 @@ async def page(
 ) -> tuple[list[Alert], int]:
     """One page of alerts, newest first, and their total."""
     where = " AND ".join(_FILTERS[name] for name in filters) or "true"
-    counts = (await counters.read(connection)).alerts
+    counts = await counters.alerts_by_kind(connection)
     total = sum(n for pair, n in counts.items() if set(filters.values()) <= set(pair))
     statement = f"SELECT {columns(Alert)} FROM alerts WHERE {where} ORDER BY seq DESC LIMIT %(limit)s OFFSET %(offset)s"
     return await connection.all(Alert, statement, filters | {"limit": limit, "offset": offset}), total

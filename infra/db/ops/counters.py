@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection, listed
-from infra.db.ops import monitor_reports
+from infra.db.ops import kinds, monitor_reports
+from infra.db.ops.kinds import SUM, Kind
 from workflows.domain.task import TERMINAL
 
 # One statement, one snapshot: a reader sees a difference either still apart or added, never both or neither.
@@ -19,11 +20,13 @@ _READ = """
              UNION ALL SELECT counter, key, n FROM counter_deltas WHERE counter = ANY (%(counters)s)) both_tables
      GROUP BY counter, key HAVING sum(n) <> 0
 """
-_QUEUED_OF = """
-    SELECT COALESCE(sum(n), 0)::bigint
-      FROM (SELECT key, n FROM counters WHERE counter = %(counter)s
-             UNION ALL SELECT key, n FROM counter_deltas WHERE counter = %(counter)s) both_tables
-     WHERE key LIKE '%% QUEUED'
+_QUEUED_OF = f"""
+    SELECT counter, sum(n)::bigint AS n
+      FROM (SELECT substr(counter, length('{SUM}') + 1) AS counter, n FROM counters
+             WHERE counter = ANY (%(sums)s) AND key = 'QUEUED'
+             UNION ALL
+            SELECT counter, n FROM counter_deltas WHERE counter = ANY (%(counters)s) AND key LIKE '%% QUEUED') queued
+     GROUP BY counter
 """
 _TERMINAL = listed(TERMINAL)
 
@@ -53,15 +56,20 @@ _END_GROUPS = f"""
     INSERT INTO event_log (xid, type, user_id, data)
     SELECT event_stamp(), 'group.ended', left(named, length),
            jsonb_build_object('groupId', substr(named, length + 2), 'total', total)
-      FROM (SELECT counter, sum(n) AS total FROM counters c WHERE counter = ANY (%(counters)s) GROUP BY counter
-            HAVING sum(n) > 0 AND sum(n) FILTER (WHERE NOT {_has_ended("c")} AND n <> 0) IS NULL) ended
+      FROM (SELECT substr(counter, length('{SUM}') + 1) AS counter, sum(n) AS total
+              FROM counters WHERE counter = ANY (%(sums)s) GROUP BY 1
+            HAVING sum(n) > 0 AND sum(n) FILTER (WHERE key NOT IN ({_TERMINAL}) AND n <> 0) IS NULL) ended
      CROSS JOIN LATERAL CAST(split_part(counter, ':', 2) AS integer) AS length
      CROSS JOIN LATERAL substr(counter, length('user_group::' || length) + 1) AS named
     """
-_DROP_ZEROS = (
-    "DELETE FROM counters c USING unnest(CAST(%(counters)s AS text[]), CAST(%(keys)s AS text[])) AS z(counter, key)"
-    " WHERE c.counter = z.counter AND c.key = z.key AND c.n = 0"
-)
+# A sum is zero only if a count of its status has become zero.
+_DROP_ZEROS = f"""
+    DELETE FROM counters c
+     USING unnest(CAST(%(counters)s AS text[]), CAST(%(keys)s AS text[])) AS z(counter, key)
+     CROSS JOIN LATERAL (
+           VALUES (z.counter, z.key), ('{SUM}' || z.counter, split_part(z.key, ' ', 2))) AS zero(counter, key)
+     WHERE c.counter = zero.counter AND c.key = zero.key AND c.n = 0
+    """
 COUNTED = """
     SELECT counter, key, sum(n)::bigint AS n
       FROM (SELECT user_id, gpu_id, group_id, task_type || ' ' || status AS key, count(*) AS n
@@ -93,6 +101,22 @@ _RECOUNT = f"""
      WHERE counted.n IS DISTINCT FROM kept.n
     RETURNING counter, key, n
     """
+SUMS_WRONG = f"""
+    SELECT counter, key, COALESCE(added.n, 0) - COALESCE(kept.n, 0) AS n
+      FROM (SELECT '{SUM}' || counter AS counter, split_part(key, ' ', 2) AS key, sum(n)::bigint AS n FROM counters
+             WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'group', 'user_group')
+             GROUP BY 1, 2) added
+      FULL JOIN (SELECT counter, key, n FROM counters WHERE starts_with(counter, '{SUM}')) kept USING (counter, key)
+     WHERE COALESCE(added.n, 0) <> COALESCE(kept.n, 0)
+"""
+"""The sums over types (`kinds`) that differ from what is added up, and by how much."""
+_SUM_ANEW = f"""
+    WITH wrong AS MATERIALIZED ({SUMS_WRONG}),
+    mended AS (
+        INSERT INTO counters AS c (counter, key, n) SELECT counter, key, n FROM wrong ORDER BY counter, key
+            ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n)
+    SELECT counter, key, n FROM wrong
+    """
 _REST = "make_interval(secs => %(rest)s * CAST(body ->> 'took_s' AS float))"
 _RECOUNT_IS_DUE = (
     f"SELECT NOT EXISTS (SELECT FROM monitor_reports WHERE name = 'recount' AND {clock.recent('at', _REST)})"
@@ -101,14 +125,13 @@ RECOUNT_LIMIT_S = 40.0
 _LIMIT = f"SET LOCAL statement_timeout = '{RECOUNT_LIMIT_S:g}s'"  # within one step of the monitor
 RECOUNT_REST = 500
 """The pause between two recounts, as a multiple of the last one's duration: 0.2 % of one core at any size."""
-_GENERAL = ["tasks", "gpus", "alerts"]
 
 
 @dataclass
 class Counts:
     """All counts of one moment."""
 
-    tasks: dict[tuple[int, str], int] = field(default_factory=dict)  # by (type, status)
+    tasks: Mapping[Kind, int] = field(default_factory=dict)  # by (type, status)
     gpus: dict[str, int] = field(default_factory=dict)  # by status
     alerts: dict[tuple[str, str], int] = field(default_factory=dict)  # by (level, status)
 
@@ -118,6 +141,11 @@ class Count(NamedTuple):
 
     counter: str
     key: str
+    n: int
+
+
+class _Queued(NamedTuple):
+    counter: str
     n: int
 
 
@@ -135,39 +163,42 @@ async def sums(connection: Connection, names: Sequence[str]) -> list[Count]:
 
 async def read(connection: Connection) -> Counts:
     """The counts that the monitoring endpoints show."""
-    counts = Counts()
-    for row in await sums(connection, _GENERAL):
-        if row.counter == "tasks":
-            counts.tasks[_type_and_status(row.key)] = row.n
-        elif row.counter == "gpus":
-            counts.gpus[row.key] = row.n
-        else:
-            level, _, status = row.key.partition(" ")
-            counts.alerts[level, status] = row.n
+    counts = Counts(tasks=await kinds.read(connection, "tasks"), alerts=await alerts_by_kind(connection))
+    for row in await sums(connection, ["gpus"]):
+        counts.gpus[row.key] = row.n
     return counts
 
 
+async def alerts_by_kind(connection: Connection) -> dict[tuple[str, str], int]:
+    """The number of alerts by level and status."""
+    parts = {row.key.partition(" "): row.n for row in await sums(connection, ["alerts"])}
+    return {(level, status): n for (level, _, status), n in parts.items()}
+
+
 async def tasks_by_kind(
-    connection: Connection, *, gpu_id: str | None = None, user_id: str | None = None
-) -> dict[tuple[int, str], int]:
-    """The number of tasks of a user, of a node or of both, by type and status."""
-    rows = await sums(connection, [_counter_of(user_id, gpu_id)])
-    return {_type_and_status(row.key): row.n for row in rows}
+    connection: Connection, *, gpu_id: str | None = None, user_id: str | None = None, task_type: int | None = None
+) -> dict[Kind, int]:
+    """The number of tasks of a user, of a node or of both, by type and status.
+
+    `task_type` has counts of its own in any case.
+    """
+    return await kinds.read(connection, _counter_of(user_id, gpu_id), () if task_type is None else (task_type,))
 
 
-async def of_group(connection: Connection, group_id: str, user_id: str | None) -> dict[tuple[int, str], int]:
+async def of_group(connection: Connection, group_id: str, user_id: str | None) -> dict[Kind, int]:
     """The number of tasks of a group by type and status: of one owner, or of all together."""
     counter = f"group:{group_id}" if user_id is None else f"user_group:{len(user_id)}:{user_id} {group_id}"
-    rows = await sums(connection, [counter])
-    return {_type_and_status(row.key): row.n for row in rows}
+    return await kinds.read(connection, counter)
 
 
-async def queued_of(connection: Connection, user_id: str) -> int:
-    """The number of a user's QUEUED tasks, of all types."""
-    return await connection.one(int, _QUEUED_OF, {"counter": _counter_of(user_id, None)})
+async def queued_of(connection: Connection, user_ids: Collection[str]) -> Counter[str]:
+    """The number of QUEUED tasks of each of these users, of all types."""
+    names = {_counter_of(user_id, None): user_id for user_id in user_ids}
+    values = {"counters": list(names), "sums": [SUM + name for name in names]}
+    return Counter({names[counter]: n for counter, n in await connection.all(_Queued, _QUEUED_OF, values)})
 
 
-def matching(kinds: dict[tuple[int, str], int], *, status: str | None, task_type: int | None) -> int:
+def matching(kinds: Mapping[Kind, int], *, status: str | None, task_type: int | None) -> int:
     """The number of these with the status and the type; None for any."""
     return sum(
         n for (its_type, its_status), n in kinds.items() if _fits(its_status, status) and _fits(its_type, task_type)
@@ -178,10 +209,10 @@ def _fits(value: object, wanted: object | None) -> bool:
     return wanted is None or value == wanted
 
 
-async def unfinished_by_type(connection: Connection) -> Counter[int]:
-    """The number of each type's tasks that have not ended."""
+async def unfinished_by_type(connection: Connection, types: Collection[int]) -> Counter[int]:
+    """The number of tasks of each of these types that have not ended."""
     found: Counter[int] = Counter()
-    for (task_type, status), n in (await read(connection)).tasks.items():
+    for (task_type, status), n in (await kinds.of_types(connection, "tasks", types)).items():
         found[task_type] += n if status not in TERMINAL else 0
     return found
 
@@ -190,7 +221,7 @@ async def fold(connection: Connection) -> None:
     """Add the differences up, and log the end of groups whose last task has ended. Two at once do no harm."""
     folded = await connection.all(_Folded, _FOLD)
     if groups := sorted({row.counter for row in folded if row.may_end_group}):
-        await connection.execute(_END_GROUPS, {"counters": groups})
+        await connection.execute(_END_GROUPS, {"sums": [SUM + group for group in groups]})
     if zeros := [row for row in folded if row.is_zero]:
         values = {"counters": [row.counter for row in zeros], "keys": [row.key for row in zeros]}
         await connection.execute(_DROP_ZEROS, values)
@@ -208,7 +239,8 @@ async def recount(connection: Connection) -> list[str]:
     """
     await connection.execute(_LIMIT)
     began = await clock.now(connection)
-    wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in await connection.all(Count, _RECOUNT)]
+    found = await connection.all(Count, _RECOUNT) + await connection.all(Count, _SUM_ANEW)
+    wrong = [f"{row.counter} {row.key}: {row.n:+}" for row in found]
     ended = await clock.now(connection)
     await monitor_reports.keep(connection, "recount", {"took_s": (ended - began).total_seconds()})
     return wrong
@@ -224,8 +256,3 @@ def _counter_of(user_id: str | None, gpu_id: str | None) -> str:
     if user_id is None:
         return "tasks" if gpu_id is None else f"gpu:{gpu_id}"
     return f"user:{user_id}" if gpu_id is None else f"user_gpu:{len(user_id)}:{user_id} {gpu_id}"
-
-
-def _type_and_status(key: str) -> tuple[int, str]:
-    task_type, _, status = key.partition(" ")
-    return int(task_type), status

@@ -9,6 +9,7 @@ from infra.db import clock
 from infra.db.connection import Connection, listed
 from infra.db.ops import counters, instances, monitor_reports
 from infra.db.ops.instances import ListedInstance
+from infra.db.ops.kinds import OTHER, Kind
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
 from workflows.domain.task import FROM_OUTSIDE, TERMINAL, TaskStatus
@@ -76,7 +77,7 @@ class SystemState:
 
     gpus: dict[str, int]
     tasks: dict[str, int]
-    queues: dict[str, int]  # unfinished tasks by type
+    queues: dict[str, int]  # unfinished tasks by type; `OTHER`: of all types without a count of their own
     alerts: dict[tuple[str, str], int]  # by (level, status)
     recent: dict[str, int]  # the last ended tasks by status
     instances: list[ListedInstance]
@@ -127,10 +128,11 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
     """The state now."""
     counts = await counters.read(connection)
     tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
-    for (task_type, status), n in sorted(counts.tasks.items()):
+    for (task_type, status), n in sorted(counts.tasks.items(), key=_by_type):
         tasks[status] += n
         if status not in TERMINAL:
-            queues[str(task_type)] = queues.get(str(task_type), 0) + n
+            label = OTHER if task_type is None else str(task_type)
+            queues[label] = queues.get(label, 0) + n
     return SystemState(
         gpus={status: counts.gpus.get(status, 0) for status in GpuStatus},
         tasks=tasks,
@@ -141,6 +143,12 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
         stuck=await stuck(connection),
         draining=await connection.one(int, _DRAINING),
     )
+
+
+def _by_type(counted: tuple[Kind, int]) -> tuple[bool, int]:
+    """Sort key: all other types are last."""
+    task_type = counted[0][0]
+    return task_type is None, task_type or 0
 
 
 async def wait_estimates(connection: Connection) -> WaitEstimates:

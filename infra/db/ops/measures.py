@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.ops import counters, event_log, monitor_reports
+from infra.db.ops.kinds import OTHER
 from workflows.domain.attempt import Outcome
 
 PAGE = 2000
 """Events that one call adds up."""
 MOST_TYPES = 200
 """Task types with a label of their own, in addition to those that nodes serve; callers may invent any number."""
-OTHER = "other"
-"""The label of all other types."""
 
 WAITS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0)
 CALLS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

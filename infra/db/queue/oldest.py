@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,13 @@ _OLDEST = f"""
                    ORDER BY t.display_id LIMIT {AMONG}) first
             ORDER BY waiting_since LIMIT 1) q
     """
+AMONG_ALL = 1_000
+"""The QUEUED tasks of all types that are looked at, the first created ones."""
+_OF_OTHERS = f"""
+    SELECT COALESCE(max(GREATEST(extract(epoch FROM clock_timestamp() - waiting_since), 0)), 0)::float8
+      FROM (SELECT task_type, waiting_since FROM tasks WHERE status = 'QUEUED' ORDER BY display_id LIMIT {AMONG_ALL}) q
+     WHERE task_type <> ALL (CAST(%(task_types)s AS bigint[]))
+    """
 
 
 @dataclass(frozen=True)
@@ -37,3 +44,8 @@ async def oldest(connection: Connection, task_types: Sequence[int]) -> dict[int,
     """The longest-waiting task of each type; types without one are missing."""
     rows = await connection.all(Oldest, _OLDEST, {"task_types": list(task_types)})
     return {row.task_type: row for row in rows}
+
+
+async def oldest_of_others_s(connection: Connection, task_types: Collection[int]) -> float:
+    """How many seconds a task of any other type has waited for a slot, among the first created ones of all types."""
+    return await connection.one(float, _OF_OTHERS, {"task_types": list(task_types)})

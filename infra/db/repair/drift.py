@@ -128,15 +128,24 @@ _REGISTERED = (
 # The tasks of a type and class differ in nothing that decides which nodes take them, but those that aging has promoted:
 # they join their new class near its head.
 _FIRST = eligibility.Task.of_row("first")
+MOST_UNSERVED = 500
+"""Types that are looked at, besides those of nodes: a caller may invent any number."""
+_WAITING_TYPE = "SELECT t.task_type FROM tasks t WHERE t.waiting_since IS NOT NULL"
+# From one type to the next in the index of the queue, however many tasks each has.
 _UNSERVED = f"""
+    WITH RECURSIVE waiting(task_type, n) AS (
+        (SELECT first.task_type, 1 FROM ({_WAITING_TYPE} ORDER BY 1 LIMIT 1) first)
+        UNION ALL
+        SELECT next.task_type, n + 1 FROM waiting
+         CROSS JOIN LATERAL ({_WAITING_TYPE} AND t.task_type > waiting.task_type ORDER BY 1 LIMIT 1) next
+         WHERE n < {MOST_UNSERVED})
     SELECT task_type, task_id, drained, vip_only
       FROM (SELECT DISTINCT ON (first.task_type) first.task_type, first.task_id, first.created_at,
                    EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND {eligibility.takes("g", _FIRST)}) AS drained,
                    EXISTS (SELECT FROM gpus g WHERE {eligibility.may_work("g")}
                               AND {eligibility.runs("g", _FIRST.task_type)}) AS vip_only,
                    EXISTS (SELECT FROM gpus g WHERE {eligibility.runs("g", _FIRST.task_type)}) AS known
-              FROM (SELECT DISTINCT split_part(key, ' ', 1)::bigint AS task_type FROM counters
-                     WHERE counter = 'tasks' AND key LIKE '%% QUEUED' AND n > 0) types
+              FROM (SELECT task_type FROM waiting UNION SELECT unnest(task_types) FROM gpus) types
              CROSS JOIN (VALUES (0), (1)) AS classes(queue_class)
              CROSS JOIN LATERAL (
                    SELECT t.* FROM tasks t
@@ -294,6 +303,6 @@ async def unserved(connection: Connection) -> list[Unserved]:
     """Types with waiting tasks that no registered node takes, or only draining ones.
 
     Types that a node supported before it left come first, since a caller may invent any number of others; then the
-    oldest.
+    oldest. Of types that no node ever supported, `MOST_UNSERVED` are looked at.
     """
     return await connection.all(Unserved, _UNSERVED, {"strict": connection.policy.vip_nodes_strict})

@@ -177,6 +177,8 @@ COUNTS = Check(
     WITH counted AS ({counters.COUNTED}), kept AS ({counters.KEPT})
     SELECT counter || ' ' || key || ': ' || COALESCE(kept.n, 0) || ' kept, ' || COALESCE(counted.n, 0) || ' there'
       FROM counted FULL JOIN kept USING (counter, key) WHERE kept.n IS DISTINCT FROM counted.n
+     UNION ALL
+    SELECT counter || ' ' || key || ': ' || n || ' missing' FROM ({counters.SUMS_WRONG}) sums
     """,
 )
 DRAINED = Check(

@@ -155,6 +155,22 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.sum_counters() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM changed WHERE counter NOT LIKE 'sum:%') THEN  -- else it has been fired by itself
+        INSERT INTO counters AS c (counter, key, n)
+        
+    SELECT 'sum:' || counter, split_part(key, ' ', 2), CAST(TG_ARGV[0] AS integer) * sum(n)
+      FROM changed WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'group', 'user_group')
+     GROUP BY 1, 2 HAVING sum(n) <> 0 ORDER BY 1, 2
+
+            ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n;
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.uncount_alerts() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -857,6 +873,14 @@ CREATE TRIGGER log_node_events AFTER UPDATE ON public.gpus FOR EACH ROW WHEN (((
 CREATE TRIGGER log_node_events_of_new AFTER INSERT ON public.gpus FOR EACH ROW EXECUTE FUNCTION public.log_node_events();
 
 CREATE TRIGGER log_task_events AFTER INSERT ON public.task_events REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION public.log_task_events();
+
+CREATE TRIGGER sum_delete AFTER DELETE ON public.counters REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.sum_counters('-1');
+
+CREATE TRIGGER sum_insert AFTER INSERT ON public.counters REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.sum_counters('1');
+
+CREATE TRIGGER sum_replace AFTER UPDATE ON public.counters REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.sum_counters('-1');
+
+CREATE TRIGGER sum_update AFTER UPDATE ON public.counters REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.sum_counters('1');
 
 CREATE TRIGGER uncount_alerts AFTER DELETE ON public.alerts REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION public.uncount_alerts();
 

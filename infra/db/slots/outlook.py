@@ -54,4 +54,5 @@ class Outlook:
         if ahead < position.COUNTED:
             return ahead
         self.found_long()
-        return estimated_ahead(ahead, (await counters.unfinished_by_type(connection))[task_type], self.capacity)
+        unfinished = await counters.unfinished_by_type(connection, [task_type])
+        return estimated_ahead(ahead, unfinished[task_type], self.capacity)

@@ -36,6 +36,7 @@ class _Choice(NamedTuple):
 
     columns: tuple[str, ...]  # that must be equal
     by_kind: bool  # also, the type and the status are among `:types` and `:statuses`
+    of_many: bool = False  # also, the status is among `:statuses`: there are too many types to look at each
 
     @classmethod
     def of(cls, filters: Collection[str]) -> _Choice:
@@ -48,9 +49,17 @@ class _Choice(NamedTuple):
 def _ids(choice: _Choice, order: str) -> str:
     """The `display_id`s of a page, from one index.
 
-    By kind, each type and status is a stretch of an index, however many other rows there are.
+    By kind, each type and status is a stretch of an index, however many other rows there are. Of many types, all
+    entries of the user or the node are read from that index, once.
     """
     where = " AND ".join(f"t.{name} = %({name})s" for name in choice.columns) or "true"
+    if choice.of_many:
+        return f"""
+            SELECT display_id FROM (
+                   SELECT t.display_id FROM tasks t
+                    WHERE {where} AND t.status = ANY (CAST(%(statuses)s AS text[])) OFFSET 0) those
+             ORDER BY display_id {order} {_LIMIT}
+        """
     if not choice.by_kind:
         return f"SELECT t.display_id FROM tasks t WHERE {where} ORDER BY t.display_id {order} {_LIMIT}"
     return f"""
@@ -87,7 +96,9 @@ def _page(ids: str) -> str:
 
 
 _FILTERS = [(), ("status",), ("task_type",), ("user_id",), ("gpu_id",), ("user_id", "gpu_id")]
-_PAGES = {(one, order): _page(_ids(one, order)) for one in map(_Choice.of, _FILTERS) for order in ("DESC", "ASC")}
+_CHOICES = [_Choice.of(filters) for filters in _FILTERS]
+_CHOICES += [one._replace(of_many=True) for one in _CHOICES if one.by_kind]
+_PAGES = {(one, order): _page(_ids(one, order)) for one in _CHOICES for order in ("DESC", "ASC")}
 
 
 async def page(
@@ -119,7 +130,8 @@ async def _kept_page(
     """`filters`: status, task_type, gpu_id, user_id."""
     whose = {name: filters[name] for name in ("user_id", "gpu_id") if name in filters}
     status, task_type = filters.get("status"), filters.get("task_type")
-    kinds = await counters.tasks_by_kind(connection, **whose)
+    kinds = await counters.tasks_by_kind(connection, **whose, task_type=task_type)
+    types: set[int | None] = {kind for kind, _ in kinds}
     total = counters.matching(kinds, status=status, task_type=task_type)
     if offset >= total:
         return [], total
@@ -128,12 +140,14 @@ async def _kept_page(
     skipped = offset if newest_first else total - offset - limit
     values = {
         **filters,
-        "types": sorted({kind for kind, _ in kinds}) if task_type is None else [task_type],
+        "types": sorted(one for one in types if one is not None) if task_type is None else [task_type],
         "statuses": list(TaskStatus) if status is None else [status],  # all: a task may move in between
         "limit": limit,
         "offset": skipped,
         "reach": limit + skipped,
         "room": room,
     }
-    statement = _PAGES[_Choice.of(filters), "DESC" if newest_first else "ASC"]
+    choice = _Choice.of(filters)
+    choice = choice._replace(of_many=choice.by_kind and task_type is None and None in types)
+    statement = _PAGES[choice, "DESC" if newest_first else "ASC"]
     return await connection.all(ListedTask, statement, values), total

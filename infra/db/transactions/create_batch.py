@@ -143,7 +143,7 @@ async def create(
     joining = [one.joins(pools, one.capacity.clock) for one in entries]
     queues = await Queues.read(connection, pools, joining)
     ranks = queues.ranks(joining)
-    unfinished = await counters.unfinished_by_type(connection)
+    unfinished = await counters.unfinished_by_type(connection, {task.task_type for task in tasks})
     ahead = await _ahead(connection, entries, ranks)
     waits = _waits(entries, ahead, unfinished, claims_slot=claims_slot)
     display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
@@ -230,9 +230,9 @@ async def _move_on(
 
 
 async def _check_cap(connection: Connection, tasks: Sequence[NewTask], max_waiting: int) -> None:
-    for user_id, more in Counter(task.user_id for task in tasks).items():
-        if await counters.queued_of(connection, user_id) + more > max_waiting:
-            raise TooManyWaiting
+    more = Counter(task.user_id for task in tasks)
+    if max((more + await counters.queued_of(connection, more)).values()) > max_waiting:
+        raise TooManyWaiting
 
 
 async def _check_deadlines(connection: Connection, tasks: Sequence[NewTask]) -> None:

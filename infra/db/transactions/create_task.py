@@ -124,5 +124,5 @@ def _entry(by: Caller, task: NewTask) -> dict[str, object]:
 async def _check_cap(connection: Connection, user_id: str, max_waiting: int) -> None:
     """Check that the user may have one more task that waits. Raises TooManyWaiting."""
     await locks.user(connection, user_id)
-    if await counters.queued_of(connection, user_id) >= max_waiting:
+    if (await counters.queued_of(connection, [user_id]))[user_id] >= max_waiting:
         raise TooManyWaiting
