@@ -91,16 +91,20 @@ class DispatchAnswers:
         return Dispatched(DispatchResult.CLOSED)
 
     async def _turned_away(self, request: DispatchRequest, end: End, took_s: float) -> Dispatched:
-        """Close the attempt, unless the node runs it all the same: the answer to an earlier PUT may have been lost.
+        """Close the attempt, unless the node has run it all the same: the answer to an earlier PUT may have been lost.
 
-        Where that stays unclear the attempt ends UNREACHABLE, so that its slot is held and the node asked to stop it.
+        Where that stays unclear a refused attempt ends UNREACHABLE, so that its slot is held and the node asked to stop
+        it. A rejected one stays so: the node has judged the input.
         """
         known = await self._known(request)
         ended = None if known is None else end_of(known)
         if known is not None and known.confirms:
             return await (self._accepted(request) if ended is None else self._ended(request, ended, took_s))
-        if ended is None and (known is None or known.status != 404) and not activity.info().is_local:
-            end = replace(end, outcome=Outcome.UNREACHABLE)
+        if end.outcome is Outcome.REFUSED:
+            if ended is not None:
+                return await self._ended(request, ended, took_s)
+            if (known is None or known.status != 404) and not activity.info().is_local:
+                end = replace(end, outcome=Outcome.UNREACHABLE)
         return await self.settle(request, end, unless_accepted=True)
 
     async def _known(self, request: DispatchRequest) -> Answer | None:

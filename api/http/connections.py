@@ -108,6 +108,8 @@ class Connections:
         """
         yield from (one for one in self._waiting[known] if one.has_caller is known and _is_quiet(one))
         yield from (one for one in self._behind() if one.has_caller is known)
+        if not known:  # a request of nobody's may be answered slowly, one after the other on a connection
+            yield from (one for one in self._open if not one.has_caller)
 
     def _behind(self) -> list[Connection]:
         """The connections whose readers have not taken all: first those without a known caller, and of these the one

@@ -30,7 +30,7 @@ class Authentication:
     """Answers 401 before anything else is checked, and leaves the caller in the request's state.
 
     Below /console a call goes on without a caller, to the page where a session begins, or to one that says what failed.
-    A body that ends after its key answers 401 too: it may come slowly, and a revocation counts at once.
+    A body that ends after its key answers 401 too: it may come slowly, and a revocation counts within two seconds.
     """
 
     def __init__(self, app: ASGIApp, keys: Keyring, sessions: Keyring, public_url: str | None = None) -> None:

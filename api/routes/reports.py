@@ -73,6 +73,8 @@ async def _refused_result(_: Request, refused: BadRequest) -> tuple[None, End] |
 
 async def _refused_status(request: Request, refused: BadRequest) -> tuple[str | None, End] | None:
     """The end that a refused status reports: only its message, or something beside it, is refused."""
+    if refused.field in ("status", "gpuId"):  # given twice, perhaps
+        return None
     cut = isinstance(refused, TooLarge | TooComplex)
     body = refused.body or (await read_start(request, START) if isinstance(refused, TooLarge) else b"")
     found = await off_loop.run(len(body), lambda: RefusedStatus.of(body, whole=not cut))

@@ -185,7 +185,8 @@ class Database:
         task = asyncio.current_task()
         self._giving_back.add(task)
         try:
-            if (opened.broken or opened.lost) and opened.opened_at > self._drained_at:
+            since = self._drained_at + (PAUSE_S if opened.lost else 0.0)  # a read-only server still answers
+            if (opened.broken or opened.lost) and opened.opened_at > since:
                 self._drained_at = time.monotonic()
                 await self._pool.drain()  # the others are probably lost too
             await self._pool.putconn(opened)

@@ -23,6 +23,7 @@ from workflows.messages import AttemptRef, Dispatched, DispatchResult
 
 DONE = Answer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
 REFUSALS = pytest.mark.parametrize("status", [409, 503, 400, 422])
+REFUSED = {409, 503}
 UNCLEAR = [NodeUnreachable("nobody"), Answer(503, {}), Answer(200, {})]
 
 
@@ -81,21 +82,26 @@ async def test_a_result_that_the_node_has_is_taken(granted: Life) -> None:
 @pytest.mark.parametrize("known", UNCLEAR, ids=str)
 async def test_where_it_stays_unclear_the_slot_is_held_for_the_stop(granted: Life, status: int, known: Any) -> None:
     assert await dispatch(granted, status, known) == Dispatched(DispatchResult.CLOSED)
-    assert await attempt(granted) == ("UNREACHABLE", False)
-    assert await granted.running() == {}
+    assert await attempt(granted) == (("UNREACHABLE", False) if status in REFUSED else ("REJECTED", True))
+    assert await granted.running() == ({} if status in REFUSED else {"next": "n"})
+
+
+async def test_a_failure_that_the_node_knows_of_counts(granted: Life) -> None:
+    assert await dispatch(granted, 409, Answer(200, {"status": "failed"})) == Dispatched(DispatchResult.CLOSED)
+    assert await attempt(granted) == ("FAILED", True)
 
 
 @REFUSALS
 @pytest.mark.parametrize(
     ("known", "is_first"),
-    [(Answer(404, {}), False), (Answer(200, {"status": "failed"}), False), *((one, True) for one in UNCLEAR)],
+    [(Answer(404, {}), False), *((one, True) for one in UNCLEAR)],
     ids=str,
 )
 async def test_a_node_that_does_not_run_it_is_believed(
     granted: Life, status: int, known: Any, *, is_first: bool
 ) -> None:
     assert await dispatch(granted, status, known, is_first=is_first) == Dispatched(DispatchResult.CLOSED)
-    assert await attempt(granted) == ("REFUSED" if status in {409, 503} else "REJECTED", True)
+    assert await attempt(granted) == ("REFUSED" if status in REFUSED else "REJECTED", True)
 
 
 async def test_a_node_that_does_not_say_delays_the_end_by_a_moment(

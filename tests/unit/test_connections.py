@@ -73,11 +73,12 @@ async def test_an_idle_flood_keeps_nobody_out() -> None:
 
 @on_both_loops
 async def test_a_connection_too_many_is_refused_while_all_others_work() -> None:
-    app = App()
-    async with serving(app, most=2) as port:
+    keyed = Keyed()
+    app = keyed.app
+    async with serving(keyed, most=2) as port:
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for _, writer in waiting:
-            writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(KEYED.replace(b"/ ", b"/wait ", 1))
         for _ in waiting:
             await app.waiting.get()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -256,6 +257,23 @@ async def test_the_body_of_a_known_caller_may_take_its_time() -> None:
         writer.write(b"0123456789")
         assert (await reader.readuntil(b"\r\n\r\n/")).startswith(b"HTTP/1.1 200 ")
         writer.close()
+
+
+@on_both_loops
+async def test_slow_calls_without_a_key_keep_nobody_out() -> None:
+    keyed = Keyed()
+    async with serving(keyed, most=3) as port:
+        node = await asked(port, KEYED)
+        strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for _, writer in strangers:
+            writer.write(GET.replace(b"/ ", b"/wait ", 1) * 100)
+        for _ in strangers:
+            await keyed.app.waiting.get()
+        assert await told(port, LAST) == [(200, b"/last")]
+        assert [await closed(reader) for reader, _ in (node, *strangers)] == [False, True, False]
+        keyed.app.gate.set()
+        for _, writer in (node, *strangers):
+            writer.close()
 
 
 @on_both_loops

@@ -17,12 +17,12 @@ from workflows.domain.attempt import run_id
 ANSWER_S = 5.0
 """No answer is held for a task that expires within this time: until the answer it counts as not started."""
 
-SECRET = "CASE WHEN (a.ip, a.port) = (g.ip, g.port) THEN g.dispatch_secret END"
+CREDENTIAL = "CASE WHEN (a.ip, a.port) = (g.ip, g.port) THEN g.dispatch_secret END"
 """SQL: the secret for the node of an attempt `a`. A node `g` that has moved shows its new secret to nobody at its old
 address, where somebody else may be."""
 
 _REQUEST = f"""
-    SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, {SECRET} AS secret, t.task_type, t.app,
+    SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, {CREDENTIAL} AS secret, t.task_type, t.app,
            t.user_id, t.env, t.timeout_ms, t.payload, t.traceparent,
            CASE WHEN a.accepted_at IS NULL THEN {limits.passed("t")} END AS past,
            {limits.expires_within("t", ANSWER_S)} AS expires_soon

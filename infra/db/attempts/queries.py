@@ -11,7 +11,7 @@ from infra.db.connection import Connection
 from infra.nodes.address import NodeAddress
 
 _ON_NODE = (
-    f"SELECT a.task_id, a.attempt, a.gpu_epoch, a.slot, a.ip, a.port, {dispatch_request.SECRET} AS secret"
+    f"SELECT a.task_id, a.attempt, a.gpu_epoch, a.slot, a.ip, a.port, {dispatch_request.CREDENTIAL} AS secret"
     "  FROM attempts a JOIN gpus g USING (gpu_id)"
 )
 _OPEN_ON = f"{_ON_NODE} WHERE a.gpu_id = %(gpu_id)s AND a.closed_at IS NULL"
@@ -32,7 +32,7 @@ _FIND = """
      WHERE a.task_id = %(task_id)s AND a.token = %(token)s
     """
 _ADDRESS = (
-    f"SELECT a.ip, a.port, {dispatch_request.SECRET} AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
+    f"SELECT a.ip, a.port, {dispatch_request.CREDENTIAL} AS secret FROM attempts a JOIN gpus g USING (gpu_id)"
     " WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND (a.closed_at IS NOT NULL) = %(closed)s"
 )
 _IS_ON_ACTIVE_NODE = (

@@ -129,7 +129,7 @@ _REGISTERED = (
 # they join their new class near its head.
 _FIRST = eligibility.Task.of_row("first")
 MOST_UNSERVED = 500
-"""Types that are looked at, besides those of nodes: a caller may invent any number."""
+"""Types that are looked at, besides those of nodes and of as many of the oldest tasks: one may invent any number."""
 _WAITING_TYPE = "SELECT t.task_type FROM tasks t WHERE t.waiting_since IS NOT NULL"
 # From one type to the next in the index of the queue, however many tasks each has.
 _UNSERVED = f"""
@@ -145,7 +145,9 @@ _UNSERVED = f"""
                    EXISTS (SELECT FROM gpus g WHERE {eligibility.may_work("g")}
                               AND {eligibility.runs("g", _FIRST.task_type)}) AS vip_only,
                    EXISTS (SELECT FROM gpus g WHERE {eligibility.runs("g", _FIRST.task_type)}) AS known
-              FROM (SELECT task_type FROM waiting UNION SELECT unnest(task_types) FROM gpus) types
+              FROM (SELECT task_type FROM waiting UNION SELECT unnest(task_types) FROM gpus UNION
+                    (SELECT task_type FROM tasks WHERE status = 'QUEUED' ORDER BY display_id LIMIT {MOST_UNSERVED})
+                   ) types
              CROSS JOIN (VALUES (0), (1)) AS classes(queue_class)
              CROSS JOIN LATERAL (
                    SELECT t.* FROM tasks t
