@@ -1,6 +1,7 @@
 """The tries under way in this process: at a host, of a webhook, of an owner, and all.
 
-A quarter of the places at each level is for those that have none there, so that nobody who hangs keeps others waiting.
+A quarter of the places at each level is for those that have none there, so that hanging receivers of one owner keep no
+other owner waiting.
 """
 
 from __future__ import annotations
