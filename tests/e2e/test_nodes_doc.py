@@ -119,7 +119,7 @@ async def test_the_handler_for_cog_passes_a_cancel_on(cog: str, tmp_path: Path) 
     file = program("cog_work.py", tmp_path)
     file.write_text(
         file.read_text().replace(
-            '    prediction = call("PUT"', '    print("here", flush=True)\n    prediction = call("PUT"'
+            '        prediction = call("PUT"', '        print("here", flush=True)\n        prediction = call("PUT"'
         )
     )
 
