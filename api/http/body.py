@@ -163,10 +163,10 @@ async def read_bytes(request: Request, most: int, within_s: float | None = None)
 
 
 async def read_start(request: Request, most: int) -> bytes:
-    """The first `most` bytes of a body that nobody has begun to read. Raises TooSlow."""
+    """A body that nobody has begun to read, or its first chunks that exceed `most` bytes. Raises TooSlow."""
     try:
         async with asyncio.timeout(BODY_S):
-            return (await _read(request, most))[:most]
+            return await _read(request, most)
     except TimeoutError:
         raise TooSlow from None
 

@@ -78,8 +78,10 @@ def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Let the application serve this document. It is built on the first request, which takes a fifth of a second."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.openapi = cache(lambda: _document(app, routes))  # type: ignore[method-assign]
-    build = cache(lambda: files.packed(bytes(JSONResponse(app.openapi()).body), JSON))
     built: list[File] = []
+
+    def build() -> File:
+        return files.packed(bytes(JSONResponse(app.openapi()).body), JSON)
 
     async def openapi(request: Request) -> Response:
         if not built:
