@@ -59,12 +59,12 @@ class FakeNode:
         if self._server is not None:
             self._server.close()
 
-    def beat_with(self, beat: Callable[[], Awaitable[Any]]) -> None:
+    def beat_with(self, beat: Callable[[], Awaitable[Any]], every_s: float = 0.5) -> None:
         async def forever() -> None:
             while True:
                 with suppress(httpx.TransportError):  # the API may be away for a while
                     await beat()
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(every_s)
 
         self._beating = asyncio.create_task(forever())
 

@@ -9,6 +9,7 @@ from typing import Any
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
+from tests.e2e.conftest import side_by_side
 from tests.e2e.inside import is_started, select
 from tests.e2e.test_cancel import cancel, closed, running
 from tests.e2e.test_outages import stopped, without
@@ -31,6 +32,7 @@ FREE_WITHIN_S = {"slow": (2.3, 8), "huge": (1.9, 8), "mute": (9.5, 16), "broken"
 """Bounds from the cancel to the next dispatch, on a busy machine. An answer that is too long says nothing."""
 
 
+@side_by_side
 async def test_the_slot_is_free_after_ten_seconds_whatever_the_node_answers(api, make_node):
     async def one(task_type: int, kind: str) -> None:
         node = await make_node(f"{kind}_to_stop", [task_type])
@@ -53,6 +55,83 @@ async def test_the_slot_is_free_after_ten_seconds_whatever_the_node_answers(api,
 
     task_types = (671, 672, 673, 674, 675, 950, 951)
     await asyncio.gather(*(one(number, kind) for number, kind in zip(task_types, ANSWERS, strict=True)))
+
+
+@side_by_side
+async def test_a_cancel_after_the_workflow_was_terminated_stops_the_node(api, make_node, temporal):
+    node = await make_node("terminated", [741])
+    task_id = await api.create(741)
+    put = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
+    await cancel(api, task_id)
+    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
+    assert await closed(temporal, task_id) is CANCELED
+    await eventually(lambda: is_free(api, "terminated"))
+
+
+@side_by_side
+async def test_a_deadline_after_the_workflow_was_terminated_stops_the_node(api, make_node, temporal):
+    node = await make_node("terminated_too", [742])
+    task_id = await api.create(742, deadline=time.time_ns() // 1_000_000 + 3000)
+    put = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
+    assert (await api.until(task_id, "TIMEOUT"))["endReason"] == "DEADLINE"
+    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
+    assert await closed(temporal, task_id) is WorkflowExecutionStatus.FAILED
+
+
+@side_by_side
+async def test_what_a_silent_node_has_lost_is_stopped_before_it_gets_new_work(api, make_node):
+    node = await make_node("back_again", [744])
+    node.cancel_hold = asyncio.Event()
+    task_id = await api.create(744)
+    lost = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    node.fall_silent()
+    await api.gpu_until("back_again", "OFFLINE")
+    await api.until(task_id, "QUEUED")
+    node.beat_with(lambda: api.http.post("/gpus/back_again/heartbeat"))
+    await eventually(lambda: asyncio.sleep(0, node.canceled == [lost.run_id]))
+    assert node.puts.empty()
+    node.cancel_hold.set()
+    again = await node.next_put(5)
+    assert again.task_id == task_id
+    await api.succeed(lost, {}, code=400)
+    await api.succeed(again, {})
+
+
+@side_by_side
+async def test_a_node_that_answers_no_cancel_gets_work_ten_seconds_after_it_is_back(api, make_node):
+    node = await make_node("back_and_mute", [745])
+    node.cancel_hold = asyncio.Event()
+    task_id = await api.create(745)
+    await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    node.fall_silent()
+    await api.until(task_id, "QUEUED")
+    node.beat_with(lambda: api.http.post("/gpus/back_and_mute/heartbeat"))
+    await api.gpu_until("back_and_mute", "ACTIVE")
+    began = asyncio.get_running_loop().time()
+    await api.succeed(await node.next_put(), {})
+    assert 8.0 < asyncio.get_running_loop().time() - began < 16.0
+
+
+@side_by_side
+async def test_a_task_goes_on_elsewhere_while_its_old_node_does_not_answer_the_stop(api, make_node, temporal):
+    node = await make_node("hangs", [746])
+    node.cancel_hold = asyncio.Event()
+    task_id = await api.create(746)
+    await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    other = await make_node("goes_on", [746])
+    await api.post("/gpus/hangs/fault?reason=fan")
+    put = await other.next_put(4)  # the stop is given up after 4.5 s
+    await api.succeed(put, {})
+    await api.until(task_id, "COMPLETED")
+    assert await closed(temporal, task_id) is WorkflowExecutionStatus.COMPLETED
+    assert len(node.canceled) >= 1
 
 
 async def test_many_cancels_at_once(api, make_node, temporal, stack):
@@ -112,29 +191,6 @@ async def test_a_cancel_outlives_a_restart_of_postgres_and_of_every_program(api,
     assert await closed(temporal, task_id) is CANCELED
 
 
-async def test_a_cancel_after_the_workflow_was_terminated_stops_the_node(api, make_node, temporal):
-    node = await make_node("terminated", [741])
-    task_id = await api.create(741)
-    put = await node.next_put()
-    await api.until(task_id, "PROCESSING")
-    await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
-    await cancel(api, task_id)
-    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
-    assert await closed(temporal, task_id) is CANCELED
-    await eventually(lambda: is_free(api, "terminated"))
-
-
-async def test_a_deadline_after_the_workflow_was_terminated_stops_the_node(api, make_node, temporal):
-    node = await make_node("terminated_too", [742])
-    task_id = await api.create(742, deadline=time.time_ns() // 1_000_000 + 3000)
-    put = await node.next_put()
-    await api.until(task_id, "PROCESSING")
-    await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
-    assert (await api.until(task_id, "TIMEOUT"))["endReason"] == "DEADLINE"
-    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
-    assert await closed(temporal, task_id) is WorkflowExecutionStatus.FAILED
-
-
 async def test_a_node_is_asked_to_stop_when_the_workers_come_back_after_its_slot_is_free(api, make_node, stack):
     node = await make_node("long_alone", [743])
     task_id, then = await api.create(743), await api.create(743)
@@ -146,55 +202,6 @@ async def test_a_node_is_asked_to_stop_when_the_workers_come_back_after_its_slot
         assert node.canceled == []
     await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
     assert (await node.next_put()).task_id == then
-
-
-async def test_what_a_silent_node_has_lost_is_stopped_before_it_gets_new_work(api, make_node):
-    node = await make_node("back_again", [744])
-    node.cancel_hold = asyncio.Event()
-    task_id = await api.create(744)
-    lost = await node.next_put()
-    await api.until(task_id, "PROCESSING")
-    node.fall_silent()
-    await api.gpu_until("back_again", "OFFLINE")
-    await api.until(task_id, "QUEUED")
-    node.beat_with(lambda: api.http.post("/gpus/back_again/heartbeat"))
-    await eventually(lambda: asyncio.sleep(0, node.canceled == [lost.run_id]))
-    assert node.puts.empty()
-    node.cancel_hold.set()
-    again = await node.next_put(5)
-    assert again.task_id == task_id
-    await api.succeed(lost, {}, code=400)
-    await api.succeed(again, {})
-
-
-async def test_a_node_that_answers_no_cancel_gets_work_ten_seconds_after_it_is_back(api, make_node):
-    node = await make_node("back_and_mute", [745])
-    node.cancel_hold = asyncio.Event()
-    task_id = await api.create(745)
-    await node.next_put()
-    await api.until(task_id, "PROCESSING")
-    node.fall_silent()
-    await api.until(task_id, "QUEUED")
-    node.beat_with(lambda: api.http.post("/gpus/back_and_mute/heartbeat"))
-    await api.gpu_until("back_and_mute", "ACTIVE")
-    began = asyncio.get_running_loop().time()
-    await api.succeed(await node.next_put(), {})
-    assert 8.0 < asyncio.get_running_loop().time() - began < 16.0
-
-
-async def test_a_task_goes_on_elsewhere_while_its_old_node_does_not_answer_the_stop(api, make_node, temporal):
-    node = await make_node("hangs", [746])
-    node.cancel_hold = asyncio.Event()
-    task_id = await api.create(746)
-    await node.next_put()
-    await api.until(task_id, "PROCESSING")
-    other = await make_node("goes_on", [746])
-    await api.post("/gpus/hangs/fault?reason=fan")
-    put = await other.next_put(4)  # the stop is given up after 4.5 s
-    await api.succeed(put, {})
-    await api.until(task_id, "COMPLETED")
-    assert await closed(temporal, task_id) is WorkflowExecutionStatus.COMPLETED
-    assert len(node.canceled) >= 1
 
 
 async def is_free(api, gpu_id):

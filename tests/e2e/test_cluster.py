@@ -68,7 +68,8 @@ def second_api(stack: Stack) -> tuple[Part, str]:
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    settings = stack_settings(begun(tmp_path_factory.mktemp("cluster")), leader_lease=LEASE_S, instance_timeout=4)
+    folder = begun(tmp_path_factory.mktemp("cluster"))
+    settings = stack_settings(folder, leader_lease=LEASE_S, instance_timeout=4, monitor_interval=30)
     async with Stack(settings, nodes=0) as stack:
         part, url = second_api(stack)
         part.start()
@@ -146,6 +147,7 @@ async def test_kill_9_of_the_leader(cluster):
     await killed.stop()
     for part in (killed, worker):
         part.start()
+    for part in (killed, worker):
         await part.until_ready(30)
     await eventually(cluster.is_whole)
     status = await survivor.get("/cluster/status")

@@ -75,3 +75,18 @@ async def test_an_address_that_is_no_longer_allowed_is_not_called(api: Api, make
     await sql("UPDATE gpus SET port = %s WHERE gpu_id = %s", node.port, node.gpu_id)
     await api.succeed(await node.next_put(), {})
     await api.until(task_id, "COMPLETED")
+
+
+async def test_without_an_endpoint_a_callers_trace_reaches_the_node_untouched(api: Api, make_node: MakeNode) -> None:
+    node = await make_node("trace_plain", [991])
+    theirs = f"00-{'4' * 32}-{'b' * 16}-01"
+    body = {"taskType": 991, "userId": "user_001", "app": "tests", "payload": "{}"}
+    await api.post("/tasks", body, headers={"traceparent": theirs})
+    put = await node.next_put()
+    assert put.headers["traceparent"] == theirs
+    await api.succeed(put, {})
+    await api.post("/tasks", body)
+    put = await node.next_put()
+    assert put.headers["traceparent"].startswith("00-")
+    assert "4" * 32 not in put.headers["traceparent"]
+    await api.succeed(put, {})

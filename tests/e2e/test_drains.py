@@ -236,6 +236,7 @@ async def test_health_says_that_the_whole_fleet_drains(api, make_node):
     async def is_unserved() -> bool:
         return any(one["title"] == "任务类型无可用节点" for one in await api.alerts(task))
 
+    await api.post("/monitoring/check")
     await eventually(is_unserved)
     await api.post("/gpus/alone/undrain")
     assert (await api.get("/monitoring/health/gpu"))["status"] == "HEALTHY"

@@ -9,9 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from tests.conftest import Api, MakeNode, eventually
+from tests.e2e.conftest import side_by_side
 from tests.fake_node import FakeNode, Put
 
 
+@side_by_side
 async def test_a_poison_task_ends_after_the_usual_retries_and_leaves_the_nodes_alone(
     api: Api, make_node: MakeNode
 ) -> None:
@@ -58,6 +60,7 @@ async def _tells_the_whole_story(api: Api, task_id: str, tried: list[str]) -> No
     assert {event["actor"] for event in ends} == {"workflow"}
 
 
+@side_by_side
 async def test_a_node_that_fails_what_others_complete_goes_faulty_and_gives_its_work_back(
     api: Api, make_node: MakeNode
 ) -> None:
@@ -107,6 +110,7 @@ def raising(api: Api) -> Callable[[Put], Awaitable[Any]]:
     return answer
 
 
+@side_by_side
 async def test_careless_inputs_end_with_their_reason_and_take_no_node_out(api: Api, make_node: MakeNode) -> None:
     names = [f"careless_{number}" for number in range(3)]
     async with AsyncExitStack() as stack:
@@ -122,6 +126,7 @@ async def test_careless_inputs_end_with_their_reason_and_take_no_node_out(api: A
     assert {(await api.get(f"/gpus/{name}"))["status"] for name in names} == {"ACTIVE"}
 
 
+@side_by_side
 async def test_a_lone_node_that_fails_task_after_task_rests_and_an_alert_says_so(api: Api, make_node: MakeNode) -> None:
     node = await make_node("lone", [844])
     async with answering(api, node, raising(api)):
@@ -136,6 +141,7 @@ async def test_a_lone_node_that_fails_task_after_task_rests_and_an_alert_says_so
     assert (gpu["status"], gpu["taskFailureCount"]) == ("ACTIVE", 0)
 
 
+@side_by_side
 async def test_recover_ends_a_rest(api: Api, make_node: MakeNode) -> None:
     node = await make_node("rested", [845])
     async with answering(api, node, raising(api)):
@@ -150,6 +156,7 @@ async def test_recover_ends_a_rest(api: Api, make_node: MakeNode) -> None:
         await api.until(await api.create(845), "COMPLETED")
 
 
+@side_by_side
 async def test_what_the_work_rejects_is_asked_of_another_node_and_counts_against_none(
     api: Api, make_node: MakeNode
 ) -> None:
@@ -171,6 +178,7 @@ async def test_what_the_work_rejects_is_asked_of_another_node_and_counts_against
         assert (gpu["status"], gpu["failureCount"], gpu["taskFailureCount"]) == ("ACTIVE", 0, 0)
 
 
+@side_by_side
 async def test_a_node_that_rejects_everything_costs_no_task_and_is_found(api: Api, make_node: MakeNode) -> None:
     honest, rejecting = await make_node("honest_147", [847]), await make_node("rejecting_147", [847])
     rejecting.answer = (422, {"error": "unprocessable"})
@@ -194,6 +202,7 @@ OUTSIDE = {
 }
 
 
+@side_by_side
 async def test_answers_outside_of_the_protocol_end_the_task_with_their_reason(api: Api, make_node: MakeNode) -> None:
     async def tried(task_type: int, answer: tuple[int, dict[str, Any]] | None, garbled: bytes | None) -> None:
         name = f"outside_{task_type}"
@@ -209,6 +218,7 @@ async def test_answers_outside_of_the_protocol_end_the_task_with_their_reason(ap
     await asyncio.gather(*(tried(850 + number, *how) for number, how in enumerate(OUTSIDE.values())))
 
 
+@side_by_side
 async def test_a_wrong_service_beside_an_honest_node_costs_no_task(api: Api, make_node: MakeNode) -> None:
     wrong, honest = await make_node("wrong_148", [848]), await make_node("honest_148", [848])
     wrong.garbled = OUTSIDE["html"][1]
@@ -217,6 +227,7 @@ async def test_a_wrong_service_beside_an_honest_node_costs_no_task(api: Api, mak
             await api.until(task_id, "COMPLETED", within=40)
 
 
+@side_by_side
 async def test_a_node_that_hands_everything_back_gets_ever_less_and_an_alert(api: Api, make_node: MakeNode) -> None:
     node = await make_node("hands_back", [849])
     handed: list[str] = []
@@ -233,6 +244,7 @@ async def test_a_node_that_hands_everything_back_gets_ever_less_and_an_alert(api
     assert (await api.get(f"/tasks/{task_id}"))["status"] == "QUEUED"
 
 
+@side_by_side
 async def test_short_limits_end_their_tasks_and_are_no_fault_of_a_node(api: Api, make_node: MakeNode) -> None:
     node = await make_node("hurried", [858])
     for _ in range(4):
@@ -245,6 +257,7 @@ async def test_short_limits_end_their_tasks_and_are_no_fault_of_a_node(api: Api,
     assert not await api.alerts("hurried")
 
 
+@side_by_side
 async def test_a_node_that_calls_itself_defunct_is_heard_at_once(api: Api, make_node: MakeNode) -> None:
     node = await make_node("defunct", [859])
     node.answer, node.health, node.reason = (503, {}), "DEFUNCT", "the disk of /scratch is full"

@@ -53,7 +53,9 @@ class Lossy:
 @pytest.fixture(scope="module")
 async def lossy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lossy]:
     folder = tmp_path_factory.mktemp("lossy")
-    async with Stack(stack_settings(begun(folder / "data"), heartbeat_timeout=40), nodes=0) as stack:
+    async with Stack(
+        stack_settings(begun(folder / "data"), heartbeat_timeout=40, monitor_interval=2), nodes=0
+    ) as stack:
         await stack.part("worker").stop()
         log = folder / "losses"
         env = programs.environment(stack.settings, stack.services, stack.data_dir, stack.api_key.secret)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.begun import begun
 from tests.conftest import Api, eventually, fleet, frontend, stack_settings
-from tests.e2e.inside import select
+from tests.e2e.inside import change, select
 from tests.receiver import Got, Receiver
 from workers.stack.stack import Stack
 
@@ -19,6 +19,11 @@ NOTED = """
     SELECT FROM monitor_reports WHERE starts_with(name, 'notify:') AND body ->> 'failures' = '0'
        AND CAST(body ->> 'not_before' AS timestamptz) < clock_timestamp() + interval '15 s'"""
 """The second message is noted as sent."""
+FAILED = "SELECT FROM monitor_reports WHERE starts_with(name, 'notify:') AND body ->> 'failures' = '1'"
+NO_PAUSE = """
+    UPDATE monitor_reports SET body = CAST(CAST(body AS jsonb) - 'not_before' AS json)
+     WHERE starts_with(name, 'notify:')"""
+"""Let the pause before the next message be over."""
 NODES = ("notified_1", "notified_2", "notified_3")
 
 
@@ -31,7 +36,8 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture
 async def stack(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Stack]:
     url = f"json://user:secret@127.0.0.1:{receiver.port}/in"  # pragma: allowlist secret
-    async with Stack(stack_settings(begun(tmp_path / "data"), notify=f"CRITICAL {url}"), nodes=0) as running:
+    settings = stack_settings(begun(tmp_path / "data"), notify=f"CRITICAL {url}", monitor_interval=30)
+    async with Stack(settings, nodes=0) as running:
         yield running
 
 
@@ -64,8 +70,11 @@ async def test_alerts_are_sent_together_and_once_more_when_they_are_over(
         assert [line.rpartition(" (")[0] for line in lines] == [
             f"[严重] GPU故障告警: GPU节点 {gpu_id} 检测到故障: smoke" for gpu_id in NODES
         ]
-        assert await message(receiver, 2) == (title, lines)  # the first was answered 500
+        await eventually(lambda: select(stack, FAILED))  # it was answered 500
+        await change(stack, NO_PAUSE)
+        assert await message(receiver, 2) == (title, lines)
         await eventually(lambda: select(stack, NOTED))
+        await change(stack, NO_PAUSE)
         for name in ("api", "worker"):
             stack.part(name).kill()
         await stack.part("api").until_ready(30)

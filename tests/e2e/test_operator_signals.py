@@ -242,20 +242,23 @@ async def test_a_waiting_task_takes_no_harm_by_grants_of_strangers(api, temporal
 
 async def test_a_nodes_workflow_that_was_ended_runs_again(api, temporal, make_node):
     """A node that beats sends its workflow nothing; without one it could be given no command."""
-    for how in ("cancel", "terminate"):
+
+    async def ended_by(how: str) -> None:
         gpu_id = f"ended_by_{how}"
         await make_node(gpu_id, [732])
         handle = temporal.get_workflow_handle(f"gpu-{gpu_id}")
         first = (await eventually(partial(described, handle))).run_id
         await getattr(handle, how)()
 
-        async def is_anew(handle: WorkflowHandle[Any, Any] = handle, first: str = first) -> bool:
+        async def is_anew() -> bool:
             found = await handle.describe()
             return found.run_id != first and found.status is WorkflowExecutionStatus.RUNNING
 
         await eventually(is_anew, within=40)
         await signal(temporal, gpu_id, "fault", {"reason": "fan"})
         await api.gpu_until(gpu_id, "FAULTY")
+
+    await asyncio.gather(ended_by("cancel"), ended_by("terminate"))
 
 
 async def described(handle: WorkflowHandle[Any, Any]) -> Any:

@@ -12,11 +12,13 @@ from temporalio.client import WorkflowExecutionStatus
 
 from infra.temporal import executions
 from tests.conftest import eventually
+from tests.e2e.conftest import side_by_side
 from tests.e2e.inside import is_started, select
 
 SLOW = 60.0  # s; the reconciler leaves alone what may still be on its way
 
 
+@side_by_side
 async def test_a_workflow_that_was_terminated_is_started_again_where_its_task_needs_it(api, make_node, temporal):
     """An operator ends workflows in the Web UI, at four moments of a task's life, side by side."""
 
@@ -68,6 +70,7 @@ async def _has_notes(api, task_id):
     return [e["reason"] for e in events if (e["actor"], e["from"]) == ("reconciler", e["to"])]
 
 
+@side_by_side
 async def test_a_repair_without_effect_is_repeated_at_growing_intervals(api, temporal, stack):
     """Its workflow is terminated again and again, faster than the monitor can look: two entries in as many looks."""
     task_id = await api.create(406)
@@ -101,6 +104,7 @@ async def test_a_repair_without_effect_is_repeated_at_growing_intervals(api, tem
     await eventually(lambda: _waits(stack, task_id))
 
 
+@side_by_side
 async def test_a_lost_look_for_a_slot_is_done_by_the_monitor(api, make_node, temporal, stack):
     """The workflow believes that its task waits, and the row says that it does not."""
     task_id = await api.create(407)
@@ -113,6 +117,7 @@ async def test_a_lost_look_for_a_slot_is_done_by_the_monitor(api, make_node, tem
     assert await _has_notes(api, task_id) == ["任务既未等待也未执行，由监控重新排队"]
 
 
+@side_by_side
 async def test_a_completed_workflow_whose_row_is_behind(api, make_node, temporal, stack):
     """The last write is undone, as a restored copy would: the end is written again, or the work is done again."""
     node = await make_node("repair_behind", [408], maxConcurrentTasks=2)
@@ -142,6 +147,7 @@ async def test_a_completed_workflow_whose_row_is_behind(api, make_node, temporal
     assert await _has_notes(api, still_open) == ["工作流已结束而任务尚未结束，由监控重新运行"]
 
 
+@side_by_side
 async def test_wrong_counts_are_corrected(api, stack):
     async def told():
         return any("tasks 4090 QUEUED: -5" in one["message"] for one in await api.alerts("统计计数"))
@@ -208,6 +214,7 @@ async def _waits(stack, task_id):
     return row["waits"]
 
 
+@side_by_side
 async def test_what_stays_in_the_outbox_is_started(api, temporal, stack):
     """A process has died between the commit and the start."""
     task_id = await api.create(410)
@@ -223,6 +230,7 @@ async def _is_cleared(stack, task_id):
     return not await select(stack, "SELECT FROM outbox WHERE task_id = %s", task_id)
 
 
+@side_by_side
 async def test_a_repeated_request_starts_what_was_never_started(api, temporal, stack):
     """A process has died between the commit and the start: its client need not wait for the monitor."""
     body = {"taskType": 409, "userId": "u", "app": "a", "payload": "{}"}

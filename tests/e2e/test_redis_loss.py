@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -147,11 +148,9 @@ async def test_in_trouble_for_a_while(caller, make_node, redis, watch, stack, tr
         redis.kill(signal.SIGSTOP)
     await eventually(lambda: is_unready(stack))
     await work.go_on()
-    await work.outlive_two_graces()
-
     silent = await make_node(f"redis_silent_{task_type}", [999])
     silent.fall_silent()
-    await caller.gpu_until(silent.gpu_id, "OFFLINE")
+    await asyncio.gather(work.outlive_two_graces(), caller.gpu_until(silent.gpu_id, "OFFLINE"))
     await caller.post(f"/gpus/{silent.gpu_id}/heartbeat")
     assert (await caller.get(f"/gpus/{silent.gpu_id}"))["status"] == "ACTIVE"
 

@@ -90,7 +90,8 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wat
     with pytest.MonkeyPatch.context() as environment:  # read when the stack is put together
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        stack = Stack(stack_settings(folder, api_key=SecretStr(KEY), log_level="DEBUG"), nodes=0)
+        settings = stack_settings(folder, api_key=SecretStr(KEY), log_level="DEBUG", monitor_interval=30)
+        stack = Stack(settings, nodes=0)
     async with AsyncExitStack() as opened:
         await opened.enter_async_context(stack)
         api = await opened.enter_async_context(frontend(stack))

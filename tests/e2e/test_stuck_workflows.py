@@ -22,7 +22,9 @@ from workers.stack.stack import Stack
 TYPE = 611
 STUCK_S = 60.0
 NAMED_AFTER = "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute"
-"""Failures in a row after which the server calls a workflow stuck: three take 20 s, two 10 s."""
+"""Failures in a row after which the server calls a workflow stuck."""
+TRIES_FOR = "history.defaultWorkflowTaskTimeout"
+"""The worker reports only the first failure of a step; each later one takes this long."""
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -61,9 +63,10 @@ class Shop:
 
 @pytest.fixture(scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    settings = stack_settings(begun(tmp_path_factory.mktemp("shop")), heartbeat_timeout=40)
+    settings = stack_settings(begun(tmp_path_factory.mktemp("shop")), heartbeat_timeout=40, monitor_interval=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(temporal.DYNAMIC_CONFIG, NAMED_AFTER, "2")
+        patch.setitem(temporal.DYNAMIC_CONFIG, TRIES_FOR, '"3s"')
         made = Stack(settings, nodes=0)
     async with made as stack, frontend(stack) as api:
         env = programs.environment(stack.settings, stack.services, stack.data_dir, stack.api_key.secret)

@@ -8,9 +8,11 @@ from functools import partial
 import pytest
 
 from tests.conftest import eventually
+from tests.e2e.conftest import side_by_side
 from tests.e2e.inside import is_started
 
 
+@side_by_side
 async def test_completes_with_progress_and_result(api, make_node):
     node = await make_node("life_ok", [101])
     task_id = await api.create(101, '{"input": "a.jpg"}', priority=2)
@@ -34,6 +36,7 @@ async def test_completes_with_progress_and_result(api, make_node):
     assert (await api.get("/gpus/life_ok"))["currentTasks"] == 0
 
 
+@side_by_side
 async def test_a_synchronous_node_completes_at_once(api, make_node):
     node = await make_node("life_sync", [102])
     node.answer = (200, {"status": "succeeded", "output": {"n": 7}})
@@ -42,6 +45,7 @@ async def test_a_synchronous_node_completes_at_once(api, make_node):
     assert (await api.get(f"/tasks/{task_id}/result"))["result"]["n"] == 7
 
 
+@side_by_side
 async def test_retries_then_fails_with_the_reason(api, make_node):
     node = await make_node("life_fail", [902])
     task_id = await api.create(902)
@@ -56,6 +60,7 @@ async def test_retries_then_fails_with_the_reason(api, make_node):
     await api.succeed(put, {}, code=400)
 
 
+@side_by_side
 async def test_times_out(api, make_node):
     node = await make_node("life_slow", [901])
     task_id = await api.create(901)
@@ -70,6 +75,7 @@ async def _listed(values, value):
     return value in values
 
 
+@side_by_side
 async def test_rejected_input_fails_without_a_retry(api, make_node):
     node = await make_node("life_reject", [103])
     node.answer = (422, {"detail": "no"})
@@ -77,6 +83,7 @@ async def test_rejected_input_fails_without_a_retry(api, make_node):
     assert (task["retryCount"], node.puts.qsize()) == (0, 1)
 
 
+@side_by_side
 async def test_a_refusal_uses_up_no_retry(api, make_node):
     node = await make_node("life_busy", [104])
     node.answer = (503, {})
@@ -88,6 +95,7 @@ async def test_a_refusal_uses_up_no_retry(api, make_node):
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
 
+@side_by_side
 async def test_a_refusal_of_a_repeated_dispatch_moves_nothing_that_the_node_runs(api, make_node, temporal):
     """Its first answer is lost, and a proxy in front of it answers the second time."""
     node = await make_node("life_proxy", [119])
@@ -116,6 +124,7 @@ async def _repeats_the_dispatch(temporal, task_id):
     return [one.activity_type.name for one in description.raw_description.pending_activities] == ["dispatch"]
 
 
+@side_by_side
 async def test_a_dispatch_that_finds_nobody_is_repeated(api, make_node, temporal):
     node = await make_node("life_away", [114])
     node.hang_up()
@@ -142,6 +151,7 @@ async def test_an_ambiguous_answer_is_followed_by_the_same_dispatch(api, make_no
     assert (task["retryCount"], task["gpuId"]) == (0, "life_vague")
 
 
+@side_by_side
 async def test_a_node_that_never_answers_a_dispatch_loses_it_to_another(api, make_node):
     first = await make_node("life_mute_1", [116])
     first.hang_up()
@@ -159,6 +169,7 @@ async def test_a_node_that_never_answers_a_dispatch_loses_it_to_another(api, mak
     assert (await api.get("/gpus/life_mute_1"))["failureCount"] == 1
 
 
+@side_by_side
 async def test_hand_back_goes_to_another_node(api, make_node):
     first = await make_node("life_back_1", [105])
     task_id = await api.create(105)
@@ -171,6 +182,7 @@ async def test_hand_back_goes_to_another_node(api, make_node):
     assert (task["gpuId"], task["retryCount"]) == ("life_back_2", 0)
 
 
+@side_by_side
 async def test_fault_moves_work_and_recover_brings_the_node_back(api, make_node):
     first = await make_node("life_fault_1", [106])
     task_id = await api.create(106)
@@ -194,6 +206,7 @@ async def test_fault_moves_work_and_recover_brings_the_node_back(api, make_node)
     assert (await api.get("/gpus/life_fault_1"))["status"] == "ACTIVE"
 
 
+@side_by_side
 async def test_silence_moves_work_and_a_beat_brings_the_node_back(api, make_node):
     first = await make_node("life_silent_1", [107])
     task_id = await api.create(107)
@@ -208,6 +221,7 @@ async def test_silence_moves_work_and_a_beat_brings_the_node_back(api, make_node
     assert (await api.get("/gpus/life_silent_1"))["status"] == "ACTIVE"
 
 
+@side_by_side
 async def test_a_silent_node_that_confirms_keeps_its_task_for_one_more_grace_only(api, make_node):
     first = await make_node("life_held_1", [108])
     await api.create(108)
@@ -220,6 +234,7 @@ async def test_a_silent_node_that_confirms_keeps_its_task_for_one_more_grace_onl
     await api.succeed(await second.next_put(), {})
 
 
+@side_by_side
 async def test_deregistration_moves_work(api, make_node):
     first = await make_node("life_gone_1", [109])
     task_id = await api.create(109)
@@ -233,6 +248,7 @@ async def test_deregistration_moves_work(api, make_node):
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
 
+@side_by_side
 async def test_a_waiting_task_is_handed_the_freed_slot(api, make_node, temporal):
     node = await make_node("life_queue", [110])
     first, normal, vip = [await api.create(110, priority=priority) for priority in (1, 1, 2)]
@@ -250,6 +266,7 @@ async def test_a_waiting_task_is_handed_the_freed_slot(api, make_node, temporal)
     await api.until(normal, "COMPLETED")
 
 
+@side_by_side
 async def test_the_workflow_is_visible_with_its_attributes(api, make_node, temporal):
     node = await make_node("life_seen", [112])
     task_id = await api.create(112)
@@ -263,6 +280,7 @@ async def test_the_workflow_is_visible_with_its_attributes(api, make_node, tempo
     assert await eventually(found) == [f"task-{task_id}"]
 
 
+@side_by_side
 async def test_events_are_legal_and_without_a_gap(api, make_node):
     node = await make_node("life_events", [113])
     task_id = await api.create(113)
@@ -285,6 +303,7 @@ async def test_probes_need_no_key(api, path):
         assert (await http.get(f"{api.stack.api_url}{path}")).status_code == 200
 
 
+@side_by_side
 async def test_work_may_reject_its_input_by_report(api, make_node):
     node = await make_node("life_rejects", [159])
     task_id = await api.create(159)

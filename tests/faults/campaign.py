@@ -162,7 +162,7 @@ class Campaign:
             left = int((await self._column(UNFINISHED))[0])
             if not left or time.monotonic() >= deadline:
                 return left
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.25)
 
     async def _until_workflows_are_closed(self) -> None:
         """A workflow closes a step after its row; the check that follows says which have not."""

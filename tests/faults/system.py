@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from infra.data_dir.layout import DataDir
 from infra.settings import Settings
+from tests.begun import begun
 from tests.faults.plan import HTTP, POSTGRES, Plan
 from tests.faults.proxy import Proxy, is_commit, is_http_request, to_path, to_port
 from tests.faults.work import TYPES
@@ -81,7 +82,7 @@ async def running(plan: Plan, folder: Path, log: Log) -> AsyncIterator[System]:
 def _settings(folder: Path) -> Settings:
     """Settings in a hurry: what takes minutes by default takes seconds here."""
     chosen: dict[str, Any] = {
-        "data_dir": folder / "data",
+        "data_dir": begun(folder / "data"),
         "mode": "development",
         "api_key": KEY,
         "database_url": None,

@@ -135,7 +135,7 @@ async def run(ends: int, kills: int, every_s: float, seed: int = 1) -> dict[str,
     """The figures. Raises AssertionError if an end is missing, changed, or has another id."""
     storm = Storm(seed)
     with tempfile.TemporaryDirectory() as folder:
-        settings = stack_settings(begun(Path(folder)), webhook_retries=TRIES)
+        settings = stack_settings(begun(Path(folder)), webhook_retries=TRIES, monitor_interval=2)
         async with (
             Receiver(choose=storm.choose) as receiver,
             Stack(settings, nodes=0) as stack,

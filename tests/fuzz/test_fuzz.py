@@ -26,7 +26,7 @@ links."""
 @pytest.fixture(scope="module")
 async def spoilt(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack with a node that works: its types, 2 and 3, are those of the document's samples."""
-    settings = stack_settings(begun(tmp_path_factory.mktemp("fuzz")), node_networks="127.0.0.0/8")
+    settings = stack_settings(begun(tmp_path_factory.mktemp("fuzz")), node_networks="127.0.0.0/8", monitor_interval=30)
     async with Stack(settings, nodes=1) as stack:
         yield stack
 

@@ -1,0 +1,50 @@
+"""Tests that wait for most of their time run side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+
+from tests.conftest import Api, callers, fleet
+from workers.stack.stack import Stack
+
+Test = Callable[..., Coroutine[Any, Any, None]]
+Begun = dict[str, asyncio.Task[None]]
+
+
+def side_by_side(test: Test) -> Test:
+    """Begin a test together with the others of its file that are marked so; the first of them begins them all.
+
+    Such a test has task types and nodes of its own, which stay until the last test of the file has ended. It may use
+    only what `beside` gives. No test of the file between the marked ones stops a part of the stack.
+    """
+
+    async def awaited(beside: Begun) -> None:
+        await beside[test.__name__]
+
+    awaited.__name__, awaited.__doc__ = test.__name__, test.__doc__
+    awaited.__dict__["begins"] = test
+    return awaited
+
+
+@pytest.fixture(scope="module")
+async def beside(request: pytest.FixtureRequest, api: Api, stack: Stack, temporal: Client) -> AsyncIterator[Begun]:
+    """The chosen tests of the file that run side by side, by their names."""
+    items = [item for item in request.session.items if item.path == request.path]
+    chosen: list[Test] = [test for item in items if (test := getattr(getattr(item, "obj", None), "begins", None))]
+    async with fleet(api) as make_node, callers(stack) as make_caller:
+        given = {"api": api, "stack": stack, "temporal": temporal, "make_node": make_node, "make_caller": make_caller}
+        begun = {one.__name__: asyncio.create_task(one(**_wanted(one, given))) for one in chosen}
+        yield begun
+        for task in begun.values():
+            task.cancel()
+        await asyncio.gather(*begun.values(), return_exceptions=True)
+
+
+def _wanted(test: Test, given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in inspect.signature(test).parameters}
