@@ -1,4 +1,4 @@
-"""The steps of a monitor run: repair what fell between the database and Temporal, then evaluate health."""
+"""The steps of a monitor run: repair drift between the database and Temporal, then evaluate health."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MonitorSteps:
 
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
-        """Find and repair what fell between the database and Temporal; counts by kind, without the zeros."""
+        """Find and repair drift between the database and Temporal. Returns counts by kind, without the zeros."""
         async with beating():
             return await self._reconciler.reconcile()
 

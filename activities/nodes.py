@@ -53,7 +53,7 @@ class NodeSteps:
 
     @activity.defn(name="confirm_attempts")
     async def confirm_attempts(self, gpu_id: str) -> NodeView:
-        """Ask the node for each open attempt in question, and release those that it does not confirm."""
+        """Ask the node for each open attempt in question, and close those that it does not confirm."""
         node = await self._database.run(lambda c: node_queries.get(c, gpu_id))
         if node is not None:
             rows = await self._database.run(lambda c: attempt_queries.open_on(c, gpu_id))

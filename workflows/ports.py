@@ -64,7 +64,7 @@ class NodeActivities(Protocol):
 
     @activity.defn(name="confirm_attempts")
     async def confirm_attempts(self, gpu_id: str) -> NodeView:
-        """Ask the node for its open attempts and release those that it does not confirm."""
+        """Ask the node for its open attempts, and close those that it does not confirm."""
         ...
 
     @activity.defn(name="obey")
@@ -97,7 +97,7 @@ class MonitorActivities(Protocol):
 
     @activity.defn(name="reconcile")
     async def reconcile(self) -> dict[str, int]:
-        """Find and repair what fell between the database and Temporal; counts by kind."""
+        """Find and repair drift between the database and Temporal. Returns counts by kind."""
         ...
 
 

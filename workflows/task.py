@@ -103,7 +103,7 @@ class TaskWorkflow(legacy.Updates):
         return _ended(TaskSummary(found.status or TaskStatus.FAILED, self._attempt), how)
 
     async def _until_asked_to_cancel(self) -> NoReturn:
-        """The task was cancelled. A run ends Canceled only if that was asked of it, and the request is on its way."""
+        """Wait for the request to cancel, which is on its way: without it a run cannot end Canceled."""
         self._shown.details("cancelled")
         await workflow.wait_condition(lambda: False)
         raise AssertionError("unreachable")
@@ -126,7 +126,7 @@ class TaskWorkflow(legacy.Updates):
     @workflow.signal(description=INTERNAL)
     @of_its_inputs
     def granted(self, grant: Grant) -> None:
-        """A slot was handed to this task while it waited. What can be no attempt's number is ignored."""
+        """A slot was claimed for this task while it waited. An impossible attempt number is ignored."""
         if not 0 < grant.attempt <= MAX_ATTEMPT:
             return
         if self._granted is None or grant.attempt > self._granted.attempt:

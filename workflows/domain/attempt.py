@@ -18,7 +18,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "TIMED_OUT"  # the deadline passed without a report
     REJECTED = "REJECTED"  # the node, or the work on it, said that this input can never work
     PROTOCOL_ERROR = "PROTOCOL_ERROR"  # the node answered the dispatch, but not as the node protocol says
-    HANDED_BACK = "HANDED_BACK"  # the node gave it back unstarted
+    HANDED_BACK = "HANDED_BACK"  # the node gave it back: it is shutting down, or could not start the work
     REFUSED = "REFUSED"  # 409/503: no free slot, or not ready
     UNREACHABLE = "UNREACHABLE"  # no answer to the dispatch, however often repeated
     LOST = "LOST"  # the node fell silent

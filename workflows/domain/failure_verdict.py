@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     WORK = "WORK"  # no node completes the type
     LIMIT = "LIMIT"  # the limit is short for the type
     ALONE = "ALONE"  # only one node serves the type: nothing to compare with
-    CHANCE = "CHANCE"  # no node stands out, and nodes complete most of the type
+    CHANCE = "CHANCE"  # no node stands out, and most of the tasks were completed elsewhere, or most attempts succeed
     UNKNOWN = "UNKNOWN"  # too few to say
 
 

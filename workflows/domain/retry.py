@@ -1,4 +1,4 @@
-"""The retry policy of a task (DESIGN, Timeout): pure, so that the workflow and the projection agree on it."""
+"""The retry policy of a task (DESIGN, Timeout): a pure function of how its attempts have ended."""
 
 from __future__ import annotations
 

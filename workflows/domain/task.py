@@ -11,7 +11,7 @@ USUAL_DURATION_S = 60.0
 
 
 class TaskStatus(StrEnum):
-    """QUEUED until a node has accepted it, PROCESSING while one runs it; the other three absorb."""
+    """QUEUED until a node has accepted it, PROCESSING while one runs it; the other three are final."""
 
     QUEUED = "QUEUED"
     PROCESSING = "PROCESSING"
@@ -24,7 +24,7 @@ TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOU
 
 
 class EndReason(StrEnum):
-    """Why a task has ended (ADR 0035). The status alone says the first three."""
+    """Why a task has ended (ADR 0035). The first three are also statuses."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"

@@ -18,8 +18,8 @@ from workflows.domain.errors import AlertNotFound
 class NewAlert:
     """An alert to raise. `cause` is its subject, such as the faults of one node.
 
-    With `lasts` it is a state, raised again as long as it lasts, and not one more event each time. A `moment` is over
-    when it is raised.
+    With `lasts` the alert is a state: it is raised again while it lasts, and repetitions are not counted. A `moment` is
+    over as soon as it is raised.
     """
 
     cause: str
@@ -48,7 +48,7 @@ class Alert:
     count: int
     """How often it has happened."""
     resolved_at: datetime | None = None
-    """When what it is about was over; None while it lasts. Whoever acknowledges it changes nothing there."""
+    """When its cause ended, or None while the cause lasts. An acknowledgement does not change it."""
 
 
 FLEET_SILENT = "fleet-silent"
@@ -58,7 +58,7 @@ UNDELIVERED = "notify:"
 GPU_MONITOR = "gpu_monitor"
 """The source of what is raised about nodes."""
 AGAIN_S = 3600.0
-"""How long after an acknowledgement the same cause may be raised again."""
+"""Seconds after an acknowledgement for which the same cause is only counted, and not raised again."""
 
 # Named after the one before it, so that two processes that find the same raise one.
 _RAISE = f"""
