@@ -27,7 +27,7 @@ from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import Dispatched, DispatchResult
 
 ANSWERS = 3
-"""Answers outside of the protocol to the same dispatch, after a first one, before the attempt ends with them."""
+"""The try of the regular activity at which an answer outside of the protocol ends the attempt."""
 ASK_S = 0.5
 """How long a node that turns a dispatch away is asked whether it has the attempt."""
 NEEDS_PEOPLE = frozenset({"DEFUNCT", "SETUP_FAILED"})

@@ -32,9 +32,9 @@ INTERRUPTED = 130  # the shell's word for an end by SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; only the module of the chosen one is imported. Its exit status; 130 on a Ctrl-C.
+    """Run one subcommand, importing only its module. Returns its exit status, or 130 after a Ctrl-C.
 
-    2 for a setting that can't work, and what the embedded stack says of itself where it can't be started.
+    If the command can't start, the exit status is that of its error: 2 for a setting that can't work.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -48,5 +48,5 @@ async def _make_valid(database: Database, key: SecretStr | None) -> None:
     if not await database.run(lambda c: bootstrap_key.ensure(c, secret)):
         log.warning(
             "the value of ORCHESTRATOR_API_KEY is not made the bootstrap key: it is another key's, or was replaced or"
-            " revoked before, and what has ended never lives again. Set the current value or a new one"
+            " revoked before, and such a key never becomes valid again. Set the current value or a new one"
         )

@@ -66,7 +66,7 @@ async def collect(task_id: str, attempt: int, close_as: Outcome | None) -> Colle
 
 
 async def stop(ref: AttemptRef, gpu_id: str) -> None:
-    """Stop an attempt on its node. What cannot be reached in time is stopped when it is back."""
+    """Stop an attempt on its node. A node that cannot be reached in time is asked to stop it when it is back."""
     try:
         await workflow.execute_activity_method(
             TaskActivities.stop_on_node,

@@ -90,7 +90,7 @@ async def follow(request: Request) -> Response:
 
 
 async def link(request: Request) -> Response:
-    """A link for the owner of a key: `make run` prints one. A session has none: it would outlive itself."""
+    """A link that signs in the owner of a key; `make run` prints one. A session gets none, or it could renew itself."""
     caller = caller_of(request, EVERYBODY)
     if not is_presented(request.headers):
         raise Forbidden

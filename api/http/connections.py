@@ -104,7 +104,7 @@ class Connections:
     def _yielding(self, known: bool) -> Iterator[Connection]:
         """The connections that can make room, with a known caller or without one.
 
-        A request whose body is awaited has none until its key is read; from then on it is not cut.
+        A request whose body is awaited has no known caller until its key is read; after that it is not cut.
         """
         yield from (one for one in self._waiting[known] if one.has_caller is known and _is_quiet(one))
         yield from (one for one in self._behind() if one.has_caller is known)

@@ -23,7 +23,7 @@ TURN_S = 2.0
 
 
 class Turn:
-    """A call's turn. What only waits gives it back, so that other calls of the lineage go on."""
+    """A call's turn. A call that only waits gives it back, so that other calls of the lineage go on."""
 
     def __init__(self, turns: asyncio.Semaphore | None = None) -> None:
         self._turns = turns

@@ -23,7 +23,7 @@ MOST_BUCKETS = 10_000
 REGISTER = f"{PREFIX}/gpus/register"
 REGISTRATIONS_AT_ONCE = 64
 CALLS_OF_BULK = 10
-"""Calls that a call counts as which finds its rows by a filter: the database counts all that fit."""
+"""Calls that one call counts as if it finds its rows by a filter: the database counts all rows that fit."""
 
 
 class RateLimit:

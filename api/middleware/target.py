@@ -14,8 +14,8 @@ MAX_PARAMETERS = 100
 
 
 class Utf8Target:
-    """Raise BadRequest for another encoding, which would be stored as replacement characters, for a repeated parameter,
-    since it is ambiguous which of the two is meant, and for many of them, which are read several times."""
+    """Raise BadRequest for bytes that are not UTF-8, which would be stored as replacement characters; for a repeated
+    parameter, which is ambiguous; and for more than `MAX_PARAMETERS`, since they are read several times."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -60,11 +60,11 @@ def _ends_its_attempt(said: Said) -> Any:
 
 
 async def _refused_result(_: Request, refused: BadRequest) -> tuple[None, End] | None:
-    """The failure that a refused result is.
+    """The end of an attempt whose result is refused because of `result` itself; None for any other refusal.
 
-    It is one because of all that is wrong with `result` itself: it is missing, no text, no JSON text, or makes the body
-    too large or too complex, which no other field does. The rest of the body is the caller's envelope, or was damaged
-    on its way (it is no JSON, or came too slowly), and says nothing about the result.
+    `result` is at fault if it is missing, no text, no JSON text, or makes the body too large or too complex, which no
+    other field can do. Other faults say nothing about the result: the body was damaged on its way (it is no JSON, or
+    came too slowly), or another field is wrong.
     """
     if refused.field != "result" and not isinstance(refused, TooLarge | TooComplex):
         return None
@@ -72,7 +72,7 @@ async def _refused_result(_: Request, refused: BadRequest) -> tuple[None, End] |
 
 
 async def _refused_status(request: Request, refused: BadRequest) -> tuple[str | None, End] | None:
-    """The end that a refused status reports: only its message, or something beside it, is refused."""
+    """The end that a refused report states; None if `status` or `gpuId` itself is refused, or if it states no end."""
     if refused.field in ("status", "gpuId"):  # given twice, perhaps
         return None
     cut = isinstance(refused, TooLarge | TooComplex)

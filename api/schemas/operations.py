@@ -31,7 +31,7 @@ def _true(value: bool) -> bool:
 
 
 class Filter(Exact):
-    """Tasks that fit every given field. None is null: that would look like a condition, and be none."""
+    """Tasks that fit every given field. No field may be null: null would look like a condition without being one."""
 
     model_config = sample(app="face_swap_app", status="QUEUED")
 

@@ -23,7 +23,7 @@ def holds(attempt: str) -> str:
 def may_run(attempt: str) -> str:
     """The node of a closed attempt may still run it, and is to be asked to stop.
 
-    Where its task was ended with it this holds however late it is asked: the clock frees the slot and stops no process.
+    If the attempt ended with its task, this stays true: the clock frees the slot, but stops no process.
     """
     return (
         f"COALESCE({attempt}.outcome = '{Outcome.TASK_ENDED}'"

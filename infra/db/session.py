@@ -26,9 +26,9 @@ T = TypeVar("T")
 RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the same work may be run again
 RETRIES = 5
 AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-"""Classes of SQLSTATE: no connection, rolled back for others' sake, no resources, an operator's doing, the system."""
+"""Classes of SQLSTATE: connection lost, rolled back, out of resources, operator intervention, system error."""
 AWAY_SQLSTATES = frozenset({"25006", "25P03", "25P04", "55P03"})
-"""Read-only (a standby, a full disk), idle for too long, too long in all, no lock in time."""
+"""Read-only (a standby, a full disk), idle-in-transaction timeout, transaction timeout, lock timeout."""
 ANSWER_S = 8.0
 """Seconds after which a caller gives up a transaction: a database that hangs must not hang us.
 

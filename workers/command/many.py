@@ -84,7 +84,7 @@ def _begin(server: Server, kind: str, choice: Mapping[str, Any], args: Namespace
 
 
 def _cancelled_among(server: Server, kind: str, choice: Mapping[str, Any]) -> str:
-    """A word about tasks that FAILED because they were cancelled: few mean those by a retry."""
+    """A note on how many of the tasks were cancelled, which are FAILED too: a retry rarely means those."""
     chosen = choice.get("filter", {})
     if kind != "retry" or "endReason" in chosen or chosen.get("status") == "TIMEOUT" or not chosen:
         return ""

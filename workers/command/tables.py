@@ -42,7 +42,7 @@ def console() -> Console:
 
 
 LEAST = 4
-"""Columns that stay of what gives way."""
+"""The least width of a column that is cut."""
 
 
 class Listing:
@@ -148,7 +148,7 @@ MOMENTS = frozenset({"createdAt", "startedAt", "completedAt", "expiresAt", "dead
 
 
 def task(row: Record, waiting: Record | None = None) -> RenderableType:
-    """One task with all that is known, without what it has not."""
+    """One task with all its fields but those without a value."""
     made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")

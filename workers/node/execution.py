@@ -102,7 +102,7 @@ class Execution:
 
     @contextmanager
     def deadline(self) -> Iterator[None]:
-        """Kill it when its time, counted from acceptance, is up for good: by then the orchestrator is not heard."""
+        """Kill it `DEADLINE_SLACK` after its timeout, counted from acceptance, if no cancel has come by then."""
         seconds = self.assignment.timeout
         if seconds is None:
             yield

@@ -122,7 +122,7 @@ class Agreement:
         return row.status in TERMINAL and row.ended_s > self.retention.total_seconds()
 
     def _missing(self, task_id: str, row: TaskRow) -> None:
-        """Temporal forgets closed workflows, and a new task's workflow starts after its row, unless that has ended."""
+        """Note a task without a workflow, unless Temporal may have forgotten it, or the start is not due."""
         if row.unbegun:
             return
         if self._is_past_retention(row):
@@ -158,6 +158,6 @@ def _agree(row: TaskRow | None, listed: list[Execution]) -> bool:
 
 
 def _ended_as(run: Execution) -> str | None:
-    """A failed run that shows a status other than a failed task's, or the other way round, is in doubt."""
+    """The status that a closed run shows, or None if it does not fit how the run closed."""
     failed = run.status is WorkflowExecutionStatus.FAILED
     return run.shown if failed == (run.shown in FAILURE_TYPES) else None

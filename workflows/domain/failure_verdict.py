@@ -119,5 +119,5 @@ def _of_node(evidence: Evidence) -> Judged | None:
 
 
 def _fails_most(own: Record, others: Record) -> bool:
-    """Most of a few attempts, against hardly any of the others'."""
+    """Whether it has failed `FEW` or more, over half of its own, and its peers at most a tenth of theirs."""
     return own.failed >= FEW and own.failed * 2 > own.ended and others.failed * 10 <= others.ended

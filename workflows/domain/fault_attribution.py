@@ -4,10 +4,10 @@
 only a comparison shows. Two failures of a task are *alike* where both passed their deadline, or where both nodes
 gave the same reason.
 
-- A failure is not the node's where another node has failed the task alike before, and a passed deadline is not where
-  the limit is short for the type (`has_room`).
+- A failure does not count against the node if another node has failed the task alike before. Nor does a passed
+  deadline if the timeout is short for the type (`has_room`).
 - A poison task has failed alike on `POISON_NODES` distinct nodes: what it had counted against its first node
-  is taken back, and beyond `PROMISED_RETRIES` it gets no retry any more.
+  is taken back, and it gets no retry beyond `PROMISED_RETRIES`.
 - A node that fails what its peers complete, so often that it is no chance, is broken: see `is_outlier`.
 """
 
@@ -25,7 +25,7 @@ from workflows.domain.task import USUAL_DURATION_S
 POISON_NODES = 3
 """Distinct nodes on which a poison task has failed alike."""
 PROMISED_RETRIES = 3
-"""Poison or not, a task has the retries that everybody expects (DESIGN, `MAX_RETRIES`); those beyond are for luck."""
+"""Retries that a task gets even if it is poison, within its `maxRetries` (DESIGN, `MAX_RETRIES`)."""
 ROOM = 3.0
 """A limit is short where it is less than this many times the usual duration of the type."""
 
@@ -37,7 +37,7 @@ PEERS = 20
 OUTLIER_FAILURES = 4
 """Fewer tasks that others completed say nothing about a node."""
 UNLIKELY = 1e-5
-"""A node that would fail as much as this by mere chance, were it like its peers, is not like them."""
+"""A node is an outlier if one like its peers would fail this much with no more than this probability."""
 FAILED_BEFORE, COMPLETED_BEFORE = 0.1, 2.0
 """The prior for the work of a flow before its first attempt, counted in attempts: most of it completes, and some fails
 now and then on any node."""
@@ -87,7 +87,7 @@ Kind = tuple[int, str]
 @dataclass(frozen=True)
 class Record:
     """Counts of the last tasks of one kind on a node or on several: those that ended there, and those that failed there
-    and were completed by another node. `lost`: those beyond these that no node has completed; they accuse no node."""
+    and were completed by another node. `lost`: further tasks, which have failed for good; they accuse no node."""
 
     ended: int
     failed: int

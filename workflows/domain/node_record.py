@@ -17,7 +17,7 @@ from workflows.domain.retry import backoff_s
 RESTS_AFTER = 3
 """Distinct tasks that a node fails in a row before it rests."""
 REMEMBERED = 16
-"""The last tasks that a node has failed in a row are known by their ids: this number."""
+"""How many of the last tasks that a node failed in a row are kept by id."""
 HANDED_BACK_OFTEN = 3
 """Hand-backs in a row that call for an alert."""
 REFUSED_FOR_LONG = 7

@@ -1,7 +1,7 @@
 """The share of the queue that a task takes: that of its key's owner, or that of its app.
 
-An owner could else name another app for each task, and have a share for each. A key that acts for others is trusted to
-name its apps, as it is to name its users.
+Otherwise an owner could name a new app for each task, and get a share for each. A key that acts for others is trusted
+to name its apps, as it is to name its users.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def flow_of(role: Role, owner: str, *, acts_for_others: bool) -> str | None:
 
 
 def named(flow: str | None, app: str) -> str:
-    """The name of a task's flow, no owner's being an app's. The queue's index has the same as an expression."""
+    """The name of a task's flow; an owner and an app never share one. The queue's index has the same expression."""
     return f"app:{app}" if flow is None else flow
 
 

@@ -12,8 +12,8 @@ from workflows.domain.fault_attribution import PEERS, RECENT, RECENT_OF_PEER, Co
 
 SEEN = 10
 """The most attempts that are read for each one compared, since passed deadlines may count against no node."""
-# Only work counts that has been completed or still may be: other work (`lost`) says nothing about a node. A failure
-# counts against the node itself only once another one has completed the task, and for a peer in any case.
+# A task that has failed for good (`lost`) says nothing about a node. A failure counts against the judged node only
+# once another node has completed the task; a peer's failures count in any case.
 _RECORDS = f"""
     WITH judged AS (SELECT gpu_id, judged_since, task_types FROM gpus WHERE gpu_id = ANY (%(gpu_ids)s)),
     compared AS (

@@ -18,8 +18,8 @@ ANSWER_S = 5.0
 """No answer is held for a task that expires within this time: until the answer it counts as not started."""
 
 CREDENTIAL = "CASE WHEN (a.ip, a.port) = (g.ip, g.port) THEN g.dispatch_secret END"
-"""SQL: the secret for the node of an attempt `a`. A node `g` that has moved shows its new secret to nobody at its old
-address, where somebody else may be."""
+"""SQL: the secret for calls about an attempt `a`; null if its node `g` has moved, since another host may be at the old
+address by now."""
 
 _REQUEST = f"""
     SELECT t.task_id, a.attempt, a.gpu_id, a.token, a.ip, a.port, {CREDENTIAL} AS secret, t.task_type, t.app,

@@ -23,7 +23,7 @@ _ENDED_WITH = (
 
 @dataclass(frozen=True)
 class Suspects:
-    """The nodes to look at again, now that a task has ended: `poisoned` by it, or `outdone` by another node."""
+    """Nodes to judge after a task ended: it was poison (`poisoned`), or another node completed it (`outdone`)."""
 
     poisoned: list[str]
     outdone: list[str]

@@ -1,4 +1,4 @@
-"""Beats of nodes, which nodes have fallen silent, and whether to believe it.
+"""Beats of nodes: which nodes are silent, and whether the cause is more likely ours.
 
 Silence counts from the last beat, but not from before an API process listened. An API process that was down, paused or
 cut off from the database starts to listen again, as it does after a clock that was ahead.
@@ -116,8 +116,8 @@ async def record_beats(connection: Connection, ages_s: dict[str, float]) -> None
 
 
 async def set_right(connection: Connection) -> None:
-    """Replace times in the future by now, after the clock was ahead: beats, and since when a node's state or drain
-    lasts and it is judged.
+    """Replace times in the future by now, after the clock was ahead: of beats, and of the beginning of a node's state,
+    of its drain, and of the period over which it is judged.
 
     `registered_at` stays: `X-Registration` is made of it.
     """

@@ -43,7 +43,7 @@ _CLEAR = (
     f"UPDATE gpus g SET {CLEAN} WHERE gpu_id = %(gpu_id)s AND gone_at IS NULL"
     " AND (failure_count > 0 OR task_failure_count > 0 OR rests > 0 OR hand_backs > 0 OR not_before IS NOT NULL)"
 )
-# Then the node may run what was closed while it could not be reached: it gets work once it has stopped that.
+# A node that is back may still run attempts that were closed in its absence: it gets work once it has stopped them.
 _WAIT = f"""
     UPDATE gpus g SET not_before = GREATEST(not_before, clock_timestamp() + interval '{HELD_S:g} s')
      WHERE gpu_id = %(gpu_id)s AND status = 'ACTIVE'

@@ -1,4 +1,4 @@
-"""The end of what an alert is about: `resolved_at`. It changes neither status nor acknowledgement (ADR 0047)."""
+"""Record when the cause of an alert has ended: `resolved_at`. Status and acknowledgement stay (ADR 0047)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async def ensure(connection: Connection, secret: str) -> bool:
     """Make a new value of API_KEY the bootstrap key, and end the one before. Returns whether the value opens the API as
     the bootstrap key.
 
-    A value that was seen before changes nothing: what was replaced or revoked never lives again.
+    A value that was seen before changes nothing: a key that was replaced or revoked never becomes valid again.
     """
     hashed = hash_key(secret)
     await locks.bootstrap_key(connection)

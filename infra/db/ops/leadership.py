@@ -7,8 +7,8 @@ from infra.db.connection import Connection
 
 LIVES_S = 30.0
 """A holder that has beaten within this time is alive, however long its lease: a turn takes two seconds at most."""
-# A lease that lasts longer than this instance's own is another's whose setting differs, or was taken while the clock
-# was ahead. The holder's beat shows it: it is then ahead as well.
+# A lease that ends later than one taken now was taken with a longer setting, or while the clock was ahead. In the
+# latter case the holder's last beat is in the future, too.
 _UNEXPIRED = f"""
     (l.expires_at > {clock.NOW}
      AND (l.expires_at <= {clock.NOW} + {clock.seconds("lease")}

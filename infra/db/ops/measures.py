@@ -124,7 +124,7 @@ _COUNTERS = [f"ever:{name}" for name in ("ended", "gpu_seconds", "deliveries", *
 
 @dataclass
 class Histogram:
-    """How many of what was measured is within each bound, each once; the sum in seconds."""
+    """The number of values in each bucket, by its upper bound, not cumulative; and the sum of the values in seconds."""
 
     buckets: dict[float, int] = field(default_factory=dict)
     sum_s: float = 0.0

@@ -150,5 +150,5 @@ def _after(now: datetime, seconds: float) -> str:
 
 
 def _longest() -> timedelta:
-    """A moment that lies further ahead was set before the clock was set back."""
+    """The longest pause. A `not_before` further ahead was written before the clock was set back, and is ignored."""
     return timedelta(seconds=PAUSE_S + SENDING_S + LONGEST_PAUSE_S)

@@ -31,9 +31,9 @@ _RESTED = f"""
                            AND last.from_status IS DISTINCT FROM last.to_status)
         HAVING {clock.recent(_LAST_REPAIR, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
 """
-# First what does not wait for a slot, of which there is little; then the oldest that wait, of which there may be any
-# number: nothing is asked of more than 500 of them. Each row is looked up by its key, since a plan may take old
-# statistics for it that there is none.
+# First the tasks that do not wait for a slot, which are few; then the oldest that wait, of which there may be any
+# number: at most 500 of each are read. Each row is looked up by its key: by old statistics the planner may assume that
+# there are no waiting tasks.
 _NOT_STARTED = f"""
     (SELECT {_ROW}, false AS waits
        FROM (SELECT * FROM tasks WHERE status = 'QUEUED' AND waiting_since IS NULL
@@ -129,7 +129,7 @@ _REGISTERED = (
 # they join their new class near its head.
 _FIRST = eligibility.Task.of_row("first")
 MOST_UNSERVED = 500
-"""Types that are looked at, besides those of nodes and of as many of the oldest tasks: one may invent any number."""
+"""Types that are checked besides those of nodes and of as many of the oldest tasks: callers may invent any number."""
 _WAITING_TYPE = "SELECT t.task_type FROM tasks t WHERE t.waiting_since IS NOT NULL"
 # From one type to the next in the index of the queue, however many tasks each has.
 _UNSERVED = f"""

@@ -155,7 +155,7 @@ EPOCHS = Check(
 )
 ACKNOWLEDGED_WHOLE = Check(
     11,
-    "an alert has who acknowledged it and when iff it is ACKNOWLEDGED",
+    "an alert is ACKNOWLEDGED if and only if it says who acknowledged it, and when",
     "alerts",
     """
     SELECT dedupe_key FROM alerts

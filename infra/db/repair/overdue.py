@@ -14,12 +14,12 @@ ENDS_PER_S = 50
 STARTS_PER_S = 15
 """The least number of workflows per second that are started, by an API process or by the reconciler."""
 IN_ORDER_FOR = "interval '10 min'"
-"""How far back ends, or creations, count as still queued before one that waits for its notification, or its start."""
+"""Ends, or creations, that came this long before one still to be sent count as ahead of it in the queue."""
 FROM_OUTSIDE = listed(task.FROM_OUTSIDE)
 
 OVERDUE = Check(
     3,
-    f"nothing that Temporal has to act on has lain for {OVERDUE_S} s",
+    f"no step of a task, an attempt or an operation is overdue by {OVERDUE_S} s",
     "tasks",
     f"""
     SELECT o.task_id || ' is not started'
@@ -66,7 +66,7 @@ OVERDUE = Check(
 )
 IDLE = Check(
     7,
-    f"no task has waited for {OVERDUE_S} s beside a free slot that is its",
+    f"no task has waited for {OVERDUE_S} s while a slot that it can use was free",
     "gpus",
     f"""
     SELECT DISTINCT t.task_id || ' beside ' || g.gpu_id

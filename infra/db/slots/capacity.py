@@ -101,7 +101,7 @@ class Capacity:
     pool: list[int]  # the types that share a node that works with this one, itself included
     remaining_s: list[float]  # what is left of each running attempt on a slot that the type can use
     usual_s: float  # the median of the type's last 50 completed tasks
-    held_s: list[float] = field(default_factory=list)  # what is left until each other slot that is not free is
+    held_s: list[float] = field(default_factory=list)  # the time until each other slot, held or resting, is free
     away: list[int] = field(default_factory=list)  # further types, which share only nodes that are OFFLINE or FAULTY
 
     @property
@@ -182,9 +182,9 @@ async def spread_durations(connection: Connection, task_types: list[int]) -> dic
 
 
 def _last_ends(rows: Iterable[_Taken], usual: Mapping[int, float]) -> Iterator[tuple[_Taken, float]]:
-    """The rows that free a slot, and in how many seconds.
+    """The rows whose end frees a slot, each with the seconds until then.
 
-    More attempts may run on a node than it has slots, as on one that runs probes: only the last of them free any.
+    A node may run more attempts than it has slots, as one that runs probes: only the last ones to end free a slot.
     """
     counts = Counter[str]()
     for end_s, row in sorted(((row.end_s(usual), row) for row in rows), key=itemgetter(0), reverse=True):

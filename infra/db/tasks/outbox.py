@@ -4,7 +4,7 @@ A creation writes its entry in its own transaction. The start is sent after the 
 moment later, with others. What stays is sent by the reconciler. It is a table apart from `tasks`, because an assignment
 skips locked rows: a write to the row of a waiting task could cost it a slot.
 
-Whatever ends a task from outside of its workflow does the same; the leader sends what stays.
+An end from outside of the workflow writes an entry in the same way; the leader sends what stays.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Their rows are written first, with the places that single creations would have got at that moment; nobody else sees
 them. The locks of the types come last, for a moment before the commit, so that either the batch sees a free slot or its
-release sees the batch. The free slots are assigned after the commit, as those of a node that has come.
+release sees the batch. The free slots are assigned after the commit, as when a node registers.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ async def create(
 
 
 async def _up_to_date(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries, those with a `maxWait` with the fleet as it is now: else it may be half a second old.
+    """The entries. Those with a `maxWait` get the fleet as it is now; the others' may be half a second old.
 
     No other batch with a `maxWait` counts the same slots until the transaction ends.
     """

@@ -69,7 +69,7 @@ async def create(
     """
     await locks.request(connection, task.lineage, task.idempotency_key)
     if seen := await repetitions.seen(connection, [task]):
-        return Created(seen[0], unstarted=seen[0].unstarted)  # however full the queue is now, and its deadline
+        return Created(seen[0], unstarted=seen[0].unstarted)  # whatever the queue and the deadline are now
     if max_waiting is not None:
         await _check_cap(connection, task.user_id, max_waiting)
     vip = task.queue_class > 0

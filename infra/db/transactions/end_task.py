@@ -36,7 +36,7 @@ _HOLD = (
 class TaskEnd:
     """Why a task ends: one of `FROM_OUTSIDE`. Users read `message` as errorMessage.
 
-    `unless_started`: a task that has started is left alone. None that has started expires.
+    `unless_started`: a task that has started is left alone. A task that has started never expires.
     """
 
     reason: EndReason

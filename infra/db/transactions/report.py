@@ -137,7 +137,7 @@ async def end_refused(connection: Connection, report: Report, end: End) -> Notif
 
 
 async def result(connection: Connection, report: Report, text: str) -> ReportOutcome:
-    """Do as `take_result`, where another result is `known` already. Raises TaskNotFound, NotTheHolder."""
+    """Do as `take_result`, but return a different stored result as `known`. Raises TaskNotFound, NotTheHolder."""
     attempt = await _find(connection, report)
     if attempt is not None and attempt.closed_at is None:
         outcome = await _settle(connection, attempt, End(Outcome.SUCCEEDED, result=text, ran_s=report.ran_s))

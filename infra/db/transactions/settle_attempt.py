@@ -49,7 +49,7 @@ class Answer(Enum):
 
     SETTLED = auto()
     CLOSED_BEFORE = auto()  # or there is no such attempt
-    ACCEPTED = auto()  # the node has accepted it: what only says that it has not closes no such attempt
+    ACCEPTED = auto()  # the node has accepted it, and this end is only for one that it has not accepted
     NODE_CHANGED = auto()
 
 
