@@ -8,6 +8,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
+from tests.e2e.conftest import side_by_side
 from tests.e2e.test_endings import runs_of
 
 SLOW = 20.0
@@ -33,6 +34,7 @@ async def running(api, gpu_id):
     return (await api.get(f"/gpus/{gpu_id}"))["currentTasks"]
 
 
+@side_by_side
 async def test_a_waiting_task_is_cancelled(api, temporal):
     task_id = await api.create(942)
     assert await cancel(api, task_id) == "任务已取消"
@@ -49,6 +51,7 @@ async def test_a_waiting_task_is_cancelled(api, temporal):
     assert [one["outcome"] for one in entries if one["subject"] == task_id] == ["UNCHANGED", "DONE"]
 
 
+@side_by_side
 async def test_a_running_task_is_cancelled_and_its_slot_is_free_when_the_node_says_so(api, make_node, temporal):
     node = await make_node("cancels", [602])
     node.cancel_hold = asyncio.Event()
@@ -69,6 +72,7 @@ async def test_a_running_task_is_cancelled_and_its_slot_is_free_when_the_node_sa
     assert await runs_of(temporal, task_id) == 1
 
 
+@side_by_side
 async def test_a_cancelled_task_is_nobodys_failure(api, make_node):
     node = await make_node("blameless", [603])
     task_id = await api.create(603)
@@ -78,6 +82,7 @@ async def test_a_cancelled_task_is_nobodys_failure(api, make_node):
     assert (gpu["failureCount"], gpu["taskFailureCount"], gpu["status"]) == (0, 0, "ACTIVE")
 
 
+@side_by_side
 async def test_a_task_that_pauses_before_a_retry_is_cancelled(api, make_node, temporal):
     node = await make_node("pausing", [604])
     task_id = await api.create(604)
@@ -89,6 +94,7 @@ async def test_a_task_that_pauses_before_a_retry_is_cancelled(api, make_node, te
     assert node.puts.empty()
 
 
+@side_by_side
 async def test_what_has_ended_otherwise_is_not_cancelled(api, make_node):
     node = await make_node("ended", [605])
     task_id = await api.create(605)
@@ -109,6 +115,7 @@ async def test_a_bad_reason_is_refused(api, body):
     await cancel(api, task_id)
 
 
+@side_by_side
 async def test_others_cannot_cancel(make_caller, api):
     owner, other = await make_caller("user", "user_001"), await make_caller("user", "user_002")
     task_id = await owner.create(607)
@@ -118,6 +125,7 @@ async def test_others_cannot_cancel(make_caller, api):
     await cancel(owner, task_id)
 
 
+@side_by_side
 async def test_a_person_cancels_a_running_workflow(api, make_node, temporal):
     node = await make_node("by_person", [608])
     task_id = await api.create(608)
@@ -136,6 +144,7 @@ async def test_a_person_cancels_a_running_workflow(api, make_node, temporal):
     await node.next_put()
 
 
+@side_by_side
 async def test_a_person_cancels_a_workflow_that_has_not_begun(api, temporal):
     task_id = await api.create(609)
     handle = temporal.get_workflow_handle(f"task-{task_id}")
@@ -152,6 +161,7 @@ async def _exists(handle):
         return None
 
 
+@side_by_side
 async def test_a_node_that_does_not_say_stopped_is_given_two_seconds(api, make_node):
     node = await make_node("old_protocol", [610])
     node.cancel_answer = (200, {"status": "canceled"})
@@ -163,6 +173,7 @@ async def test_a_node_that_does_not_say_stopped_is_given_two_seconds(api, make_n
     assert 1.9 < asyncio.get_running_loop().time() - began < 5
 
 
+@side_by_side
 async def test_the_slot_of_a_timed_out_attempt_is_held_until_its_process_is_gone(api, make_node):
     node = await make_node("slow_to_stop", [943])
     node.cancel_hold = asyncio.Event()
@@ -175,6 +186,7 @@ async def test_the_slot_of_a_timed_out_attempt_is_held_until_its_process_is_gone
     assert (await node.next_put()).task_id == then
 
 
+@side_by_side
 async def test_a_retry_does_not_wait_for_the_old_node_to_stop(api, make_node):
     old = await make_node("stops_slowly", [612])
     old.cancel_hold = asyncio.Event()

@@ -9,6 +9,7 @@ from signal import SIGKILL
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
+from tests.e2e.conftest import side_by_side
 from tests.e2e.inside import change, select
 from tests.e2e.test_endings import closed
 from tests.e2e.test_outages import stopped
@@ -33,6 +34,7 @@ async def running(api, gpu_id):
     return (await api.get(f"/gpus/{gpu_id}"))["currentTasks"]
 
 
+@side_by_side
 async def test_a_task_expires_while_it_waits(api, temporal):
     task_id = await api.create(620, expiresIn=300)
     task = ended_at(await api.until(task_id, "TIMEOUT"), "EXPIRED")
@@ -42,6 +44,7 @@ async def test_a_task_expires_while_it_waits(api, temporal):
     assert [(one["to"], one["actor"]) for one in events[1:]] == [("TIMEOUT", "limits")]
 
 
+@side_by_side
 async def test_many_expire_at_the_same_moment(api):
     deadline = now_ms() + 4000
     ids = await asyncio.gather(*(api.create(621, deadline=deadline, priority=1) for _ in range(100)))
@@ -49,6 +52,7 @@ async def test_many_expire_at_the_same_moment(api):
         ended_at(await api.until(task_id, "TIMEOUT"), "DEADLINE")
 
 
+@side_by_side
 async def test_a_task_expires_while_its_node_refuses_it(api, make_node, temporal):
     node = await make_node("refuses", [622])
     node.answer = (503, {})
@@ -58,6 +62,81 @@ async def test_a_task_expires_while_its_node_refuses_it(api, make_node, temporal
     gpu = await api.get("/gpus/refuses")
     assert (gpu["taskFailureCount"], gpu["status"]) == (0, "ACTIVE")
     assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
+
+
+@side_by_side
+async def test_a_running_task_ends_at_its_deadline_and_its_slot_is_free_when_the_node_says_so(api, make_node, temporal):
+    node = await make_node("overdue", [624])
+    node.cancel_hold = asyncio.Event()
+    task_id, then = await api.create(624, deadline=now_ms() + 4000), await api.create(624)
+    put = await node.next_put()
+    await api.until(task_id, "PROCESSING")
+    task = ended_at(await api.until(task_id, "TIMEOUT"), "DEADLINE")
+    assert (task["errorMessage"], task["gpuId"]) == ("任务已超过截止时间", "overdue")
+    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
+    await api.succeed(put, {"too": "late"}, code=400)
+    assert (await running(api, "overdue"), node.puts.empty()) == (1, True)
+    node.cancel_hold.set()
+    assert (await node.next_put()).task_id == then
+    assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
+    assert (await api.get("/gpus/overdue"))["taskFailureCount"] == 0
+
+
+@side_by_side
+async def test_what_has_started_does_not_expire(api, make_node):
+    node = await make_node("starts", [625])
+    task_id = await api.create(625, expiresIn=4000, deadline=now_ms() + 60_000)
+    put = await node.next_put()
+    probe = await api.create(626, expiresIn=4000)  # it waits, and so shows that the moment has come
+    await api.until(probe, "TIMEOUT")
+    await api.succeed(put, {})
+    assert (await api.until(task_id, "COMPLETED"))["endReason"] == "COMPLETED"
+
+
+@side_by_side
+async def test_a_past_deadline_is_refused_but_not_for_a_repetition(api):
+    await api.post("/tasks", body(627, deadline=now_ms() - 1), code=400)
+    deadline, key = now_ms() + 500, {"Idempotency-Key": "of 627"}
+    first = await api.post("/tasks", body(627, deadline=deadline), headers=key)
+    await api.until(first["taskId"], "TIMEOUT")
+    again = await api.post("/tasks", body(627, deadline=deadline), headers=key)
+    assert (again["taskId"], again["status"]) == (first["taskId"], "TIMEOUT")
+    new = {"Idempotency-Key": "new of 627"}
+    assert "deadline" in (await refused(api, body(627, deadline=deadline), headers=new))["message"]
+
+
+@side_by_side
+async def test_it_is_created_only_where_a_slot_is_free_now(api, make_node):
+    node = await make_node("one_slot", [628])
+    key = {"Idempotency-Key": "of 628"}
+    first = await api.post("/tasks", body(628, maxWait=0), headers=key)
+    put = await node.next_put()
+    assert put.task_id == first["taskId"]
+    total = (await api.get("/tasks?taskType=628"))[0]["displayId"]
+    refusal = await api.http.post("/tasks", json=body(628, maxWait=0))
+    assert (refusal.status_code, refusal.json()["data"]) == (429, None)
+    assert int(refusal.headers["Retry-After"]) >= 1
+    assert "maxWait" in refusal.json()["message"]
+    assert [one["displayId"] for one in await api.get("/tasks?taskType=628")] == [total]
+    assert (await api.post("/tasks", body(628, maxWait=0), headers=key))["taskId"] == first["taskId"]
+    await api.succeed(put, {})
+    await api.post("/tasks", body(628, maxWait=0))
+    await node.next_put()
+
+
+async def counted(stack, many):
+    (row,) = await select(stack, "SELECT count(*) AS n FROM tasks WHERE task_type = 863 AND end_reason = 'EXPIRED'")
+    return row["n"] == many
+
+
+def body(task_type, **more):
+    return {"taskType": task_type, "userId": "u", "app": "a", "payload": "{}", **more}
+
+
+async def refused(api, wanted, **options):
+    response = await api.http.post("/tasks", json=wanted, **options)
+    assert response.status_code == 400
+    return response.json()
 
 
 async def test_with_every_worker_away_it_expires_in_time_and_never_starts(api, stack, make_node, temporal):
@@ -108,78 +187,7 @@ async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_b
     await api.post(f"/tasks/{began}/cancel")
 
 
-async def test_a_running_task_ends_at_its_deadline_and_its_slot_is_free_when_the_node_says_so(api, make_node, temporal):
-    node = await make_node("overdue", [624])
-    node.cancel_hold = asyncio.Event()
-    task_id, then = await api.create(624, deadline=now_ms() + 4000), await api.create(624)
-    put = await node.next_put()
-    await api.until(task_id, "PROCESSING")
-    task = ended_at(await api.until(task_id, "TIMEOUT"), "DEADLINE")
-    assert (task["errorMessage"], task["gpuId"]) == ("任务已超过截止时间", "overdue")
-    await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
-    await api.succeed(put, {"too": "late"}, code=400)
-    assert (await running(api, "overdue"), node.puts.empty()) == (1, True)
-    node.cancel_hold.set()
-    assert (await node.next_put()).task_id == then
-    assert (await closed(temporal, task_id))[:2] == (FAILED, "TaskTimedOut")
-    assert (await api.get("/gpus/overdue"))["taskFailureCount"] == 0
-
-
-async def test_what_has_started_does_not_expire(api, make_node):
-    node = await make_node("starts", [625])
-    task_id = await api.create(625, expiresIn=4000, deadline=now_ms() + 60_000)
-    put = await node.next_put()
-    probe = await api.create(626, expiresIn=4000)  # it waits, and so shows that the moment has come
-    await api.until(probe, "TIMEOUT")
-    await api.succeed(put, {})
-    assert (await api.until(task_id, "COMPLETED"))["endReason"] == "COMPLETED"
-
-
-async def test_a_past_deadline_is_refused_but_not_for_a_repetition(api):
-    await api.post("/tasks", body(627, deadline=now_ms() - 1), code=400)
-    deadline, key = now_ms() + 500, {"Idempotency-Key": "of 627"}
-    first = await api.post("/tasks", body(627, deadline=deadline), headers=key)
-    await api.until(first["taskId"], "TIMEOUT")
-    again = await api.post("/tasks", body(627, deadline=deadline), headers=key)
-    assert (again["taskId"], again["status"]) == (first["taskId"], "TIMEOUT")
-    new = {"Idempotency-Key": "new of 627"}
-    assert "deadline" in (await refused(api, body(627, deadline=deadline), headers=new))["message"]
-
-
-async def test_it_is_created_only_where_a_slot_is_free_now(api, make_node):
-    node = await make_node("one_slot", [628])
-    key = {"Idempotency-Key": "of 628"}
-    first = await api.post("/tasks", body(628, maxWait=0), headers=key)
-    put = await node.next_put()
-    assert put.task_id == first["taskId"]
-    total = (await api.get("/tasks?taskType=628"))[0]["displayId"]
-    refusal = await api.http.post("/tasks", json=body(628, maxWait=0))
-    assert (refusal.status_code, refusal.json()["data"]) == (429, None)
-    assert int(refusal.headers["Retry-After"]) >= 1
-    assert "maxWait" in refusal.json()["message"]
-    assert [one["displayId"] for one in await api.get("/tasks?taskType=628")] == [total]
-    assert (await api.post("/tasks", body(628, maxWait=0), headers=key))["taskId"] == first["taskId"]
-    await api.succeed(put, {})
-    await api.post("/tasks", body(628, maxWait=0))
-    await node.next_put()
-
-
 async def test_an_unknown_wait_is_refused(api):
     for wait_s in (0, 1000):
         refusal = await api.http.post("/tasks", json=body(629, maxWait=wait_s))
         assert (refusal.status_code, refusal.headers["Retry-After"]) == (429, "60")
-
-
-async def counted(stack, many):
-    (row,) = await select(stack, "SELECT count(*) AS n FROM tasks WHERE task_type = 863 AND end_reason = 'EXPIRED'")
-    return row["n"] == many
-
-
-def body(task_type, **more):
-    return {"taskType": task_type, "userId": "u", "app": "a", "payload": "{}", **more}
-
-
-async def refused(api, wanted, **options):
-    response = await api.http.post("/tasks", json=wanted, **options)
-    assert response.status_code == 400
-    return response.json()

@@ -8,6 +8,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from activities.short_work import WAIT_S
 from tests.conftest import Api, MakeNode, eventually
+from tests.e2e.conftest import side_by_side
 from tests.e2e.inside import signals, steps_of
 from tests.fake_node import FakeNode
 from workers.stack.stack import Stack
@@ -36,6 +37,7 @@ async def history_of(temporal: Client, task_id: str) -> list[str]:
     return await steps_of(temporal, task_id)
 
 
+@side_by_side
 async def test_short_work_takes_one_workflow_task(api: Api, make_node: MakeNode, temporal: Client) -> None:
     node = await make_node("short_1", [151])
     await known_as_short(api, node, 151)
@@ -51,6 +53,7 @@ async def test_short_work_takes_one_workflow_task(api: Api, make_node: MakeNode,
     assert not [step for step in steps if "SIGNALED" in step or "TIMER" in step]
 
 
+@side_by_side
 async def test_a_short_failure_is_retried(api: Api, make_node: MakeNode) -> None:
     node = await make_node("short_2", [152])
     await known_as_short(api, node, 152)
@@ -61,6 +64,7 @@ async def test_a_short_failure_is_retried(api: Api, make_node: MakeNode) -> None
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 1
 
 
+@side_by_side
 async def test_a_node_that_says_that_it_runs_it_is_believed_before_it_answers(api: Api, make_node: MakeNode) -> None:
     node = await make_node("short_3", [153])
     await known_as_short(api, node, 153)
@@ -72,6 +76,7 @@ async def test_a_node_that_says_that_it_runs_it_is_believed_before_it_answers(ap
     await api.until(task_id, "COMPLETED")
 
 
+@side_by_side
 async def test_a_node_that_does_not_wait_is_left_to_report(
     api: Api, make_node: MakeNode, temporal: Client, stack: Stack
 ) -> None:
@@ -86,6 +91,7 @@ async def test_a_node_that_does_not_wait_is_left_to_report(
     assert (await signals(stack, f"task-{task_id}"))["settled"] == 1
 
 
+@side_by_side
 async def test_the_wait_counts_towards_the_timeout(api: Api, make_node: MakeNode) -> None:
     node = await make_node("short_5", [155])
     await known_as_short(api, node, 155)
@@ -101,6 +107,7 @@ async def test_the_wait_counts_towards_the_timeout(api: Api, make_node: MakeNode
     assert time.monotonic() - began >= timeout_s - 0.5
 
 
+@side_by_side
 async def test_an_answer_that_is_lost_is_given_again(api: Api, make_node: MakeNode) -> None:
     """The node dies while it holds its answer, and is asked once more: nothing else knows how the work has ended."""
     node = await make_node("short_6", [156])

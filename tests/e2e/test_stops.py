@@ -7,9 +7,11 @@ import asyncio
 from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
+from tests.e2e.conftest import side_by_side
 from tests.e2e.test_cancel import cancel, closed
 
 
+@side_by_side
 async def test_a_node_that_was_cut_off_during_a_cancel_is_asked_to_stop_before_it_gets_new_work(
     api, make_node, temporal
 ):
@@ -35,6 +37,7 @@ async def test_a_node_that_was_cut_off_during_a_cancel_is_asked_to_stop_before_i
     await api.succeed(again, {})
 
 
+@side_by_side
 async def test_a_stop_is_repeated_while_its_node_is_cut_off_for_a_moment(api, make_node):
     node = await make_node("cut_off_shortly", [941])
     task_id = await api.create(941)
