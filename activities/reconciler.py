@@ -55,6 +55,7 @@ LONGEST_PAUSE_S = 90.0
 RETURNED = {RunStatus.COMPLETED: {TaskStatus.COMPLETED}, RunStatus.FAILED: set(FAILURE_TYPES)}
 """The statuses of a task whose workflow has ended by itself."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
+CLEARED = 5_000  # entries of the outbox that are deleted in one run
 AT_ONCE = 16
 
 
@@ -89,7 +90,7 @@ class Reconciler:
         repaired["nodes"] = await self._each(self._attend, await run(lambda c: drift.unattended(c, AGE_S)))
         repaired["unwatched"] = await self._each(self._attend, await self._unwatched())
         repaired["counters"] = await self._recount()
-        await run(outbox.clear_ended)
+        await run(lambda c: outbox.clear_ended(c, CLEARED))
         return {kind: count for kind, count in repaired.items() if count}
 
     async def _each(self, repair: Callable[[T], Awaitable[bool]], rows: Iterable[T]) -> int:
