@@ -6,7 +6,7 @@ from infra.db import clock
 from infra.db.connection import Connection
 
 LIVES_S = 30.0
-"""A holder that has beaten within this time is alive, however long its lease: a turn takes two seconds at most."""
+"""A holder that has beaten within this time is alive, however long its lease: a turn rarely takes two seconds."""
 # A lease that lasts longer than this instance's own is another's whose setting differs, or was taken while the clock
 # was ahead. The holder's beat shows it: it is then ahead as well.
 _UNEXPIRED = f"""
