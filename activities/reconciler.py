@@ -26,7 +26,6 @@ from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
 from infra.db.transactions.settle_attempt import Answer, Settled
-from infra.nodes.address import NodeAddress
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
@@ -121,7 +120,7 @@ class Reconciler:
 
         Its node may have answered a dispatch whose worker has died since, so the node is asked first.
         """
-        end = await end_on_node(self._nodes, *_run_on_node(row)) or _overdue(row)
+        end = await end_on_node(self._nodes, row.node, run_id(row.task_id, row.attempt)) or _overdue(row)
 
         async def work(connection: Connection) -> Settled:
             settled = await settle_attempt.settle(connection, row.task_id, row.attempt, end, actor=ACTOR)
@@ -163,7 +162,7 @@ class Reconciler:
 
     async def _grant(self, row: OnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was lost, or the acceptance was not written."""
-        answer = await ask(self._nodes, *_run_on_node(row))
+        answer = await ask(self._nodes, row.node, run_id(row.task_id, row.attempt))
         accepted = answer is not None and answer.confirms
         status = await self._workflows.run_status(row.task_id)
         if status is not RunStatus.RUNNING:
@@ -259,10 +258,6 @@ class Reconciler:
     async def _note(self, row: Drifted, reason: str) -> bool:
         """Note a repair. Returns False if the task has moved since it was found: then there is nothing to repair."""
         return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
-
-
-def _run_on_node(row: OnNode) -> tuple[NodeAddress, str]:
-    return NodeAddress(row.ip, row.port, row.dispatch_secret), run_id(row.task_id, row.attempt)
 
 
 def _overdue(row: Expired) -> End:
