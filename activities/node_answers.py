@@ -16,7 +16,7 @@ from infra.nodes.answer import Answer
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
-from workflows.domain.attempt import STOPPING_S, End, Outcome, run_id
+from workflows.domain.attempt import STOPPING_S, UNSAID, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress
 from workflows.messages import AttemptRef
 
@@ -33,9 +33,9 @@ def end_of(answer: Answer) -> End | None:
         case "succeeded" if answer.output is not None:
             return _with_result(answer.output)
         case "failed" if answer.body.get("rejected") is True:
-            return End(Outcome.REJECTED, answer.error or "节点报告输入不可用")
+            return End(Outcome.REJECTED, answer.error or UNSAID[Outcome.REJECTED])
         case "failed":
-            return End(Outcome.FAILED, answer.error or "节点报告执行失败")
+            return End(Outcome.FAILED, answer.error or UNSAID[Outcome.FAILED])
         case "canceled":
             return End(Outcome.HANDED_BACK, "节点已取消该次执行")
     return None

@@ -31,7 +31,7 @@ from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows, RunStatus
-from workflows.domain.attempt import End, Outcome, run_id
+from workflows.domain.attempt import UNSAID, End, Outcome, run_id
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
 from workflows.notifications import Granted, Notifications
@@ -261,9 +261,8 @@ class Reconciler:
 
 
 def _overdue(row: Expired) -> End:
-    if row.accepted_at is None:
-        return End(Outcome.UNREACHABLE, "节点对派发没有明确应答")
-    return End(Outcome.TIMED_OUT, "任务执行超时")
+    outcome = Outcome.UNREACHABLE if row.accepted_at is None else Outcome.TIMED_OUT
+    return End(outcome, UNSAID[outcome])
 
 
 class _NotTheEnd(Exception):

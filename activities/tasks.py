@@ -26,7 +26,7 @@ from infra.db.transactions.claim_slot import PastLimit, TaskEnded, Uncollected
 from infra.db.transactions.collect_attempt import ACTOR
 from infra.nodes.client import NodeClient
 from infra.temporal.gateway import TemporalGateway
-from workflows.domain.attempt import STOPPING_S, End, Outcome, run_id
+from workflows.domain.attempt import STOPPING_S, UNSAID, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL, EndReason
 from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Grant, Selection
@@ -95,7 +95,7 @@ class TaskSteps:
     async def _collected(self, request: CollectInput) -> Collected:
         end = None
         if request.close_as is not None and await self._is_due(request, request.close_as):
-            end = await self._end_on_node(request) or End(request.close_as, _REASONS.get(request.close_as))
+            end = await self._end_on_node(request) or End(request.close_as, UNSAID.get(request.close_as))
 
         async def work(connection: Connection) -> tuple[Collected, Notifications]:
             notifications = Notifications()
@@ -161,9 +161,3 @@ class TaskSteps:
         run = activity.info().workflow_run_id or ""
         ended = await self._database.run(lambda c: cancel_task.cancel_by_workflow(c, task_id, run))
         return Cancelled(ended.status, ended.is_cancelled, ended.attempt, ended.running)
-
-
-_REASONS = {
-    Outcome.TIMED_OUT: "任务执行超时",
-    Outcome.UNREACHABLE: "节点对派发没有明确应答",
-}

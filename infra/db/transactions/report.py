@@ -16,18 +16,12 @@ from infra.db.transactions import accept_attempt, settle_attempt
 from infra.db.transactions.settle_attempt import Answer
 from infra.json import strict_json
 from infra.json.off_loop import off_loop
-from workflows.domain.attempt import End, Outcome
+from workflows.domain.attempt import UNSAID, End, Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus
 from workflows.notifications import Notifications
 
 UNNAMED = "未携带 X-Attempt-Token，无法确定所指的执行尝试"
-UNSAID = {
-    Outcome.FAILED: "节点报告执行失败",
-    Outcome.REJECTED: "节点报告输入不可用",
-    Outcome.HANDED_BACK: "节点交回任务",
-}
-"""The reason of an attempt's end where the node gives none."""
 
 
 @dataclass(frozen=True)
