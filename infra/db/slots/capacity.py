@@ -14,10 +14,9 @@ from infra.db.connection import Connection
 from infra.db.slots import eligibility
 from workflows.domain.task import USUAL_DURATION_S
 
-_TASK = eligibility.Task("%(task_type)s", "%(vip_nodes)s")
-_RUNS = eligibility.runs("g", "%(task_type)s")
-_TAKES = eligibility.takes("g", _TASK)
-_BARRED = eligibility.barred("g", _TASK, "CAST(%(barred_on)s AS text[])")
+_RUNS = eligibility.runs("g", eligibility.GIVEN.task_type)
+_TAKES = eligibility.takes("g", eligibility.GIVEN)
+_BARRED = eligibility.barred("g", eligibility.GIVEN, "CAST(%(barred_on)s AS text[])")
 _FITS = f"{_TAKES} AND NOT {_BARRED}"
 _NODES = f"""
     SELECT count(*) AS nodes,
