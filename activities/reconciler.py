@@ -34,7 +34,7 @@ from infra.temporal.open_workflows import OpenWorkflows, RunStatus
 from workflows.domain.attempt import UNSAID, End, Outcome, run_id
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
-from workflows.notifications import Granted, Notifications
+from workflows.notifications import Granted
 
 T = TypeVar("T")
 
@@ -186,8 +186,7 @@ class Reconciler:
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
         found = await claim_slot.claim(self._run, row.task_id)
-        granted = list(found.others) + ([Granted.of(row, found.grant)] if found.grant else [])
-        await self._temporal.deliver(Notifications(grants=granted))
+        await self._temporal.deliver(found.notifications(row))
         return True
 
     async def _restart(self, row: Drifted) -> bool:
