@@ -8,7 +8,7 @@ from contextlib import suppress
 from temporalio import activity
 
 from activities.node_answers import ask, end_of, stop
-from infra.db.attempts import progress
+from infra.db.attempts import open_attempts
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OnNode
 from infra.db.nodes import queries as node_queries
@@ -71,7 +71,7 @@ class NodeSteps:
         elif answer is None or not answer.confirms or self._hold_is_over(node):
             await self._take(node, row)
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
-            await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
+            await self._database.run(lambda c: open_attempts.adopt(c, row.task_id, row.attempt, node.epoch))
 
     async def _stop_closed(self, node: Node, questions: asyncio.Semaphore) -> None:
         """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""

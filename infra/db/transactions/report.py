@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from infra.db.attempts import late_reports
-from infra.db.attempts import progress as attempt_progress
+from infra.db.attempts import late_reports, open_attempts
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import Holder, NamedAttempt
 from infra.db.connection import Connection
@@ -95,7 +94,7 @@ async def _apply(connection: Connection, attempt: NamedAttempt, said: StatusRepo
     if not await accept_attempt.accept(connection, *key, actor=actor, reason=said.message or None):
         return None
     if said.progress is not None:
-        await attempt_progress.record_progress(connection, *key, said.progress)
+        await open_attempts.record_progress(connection, *key, said.progress)
     return ReportOutcome()
 
 
