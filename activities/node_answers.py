@@ -1,18 +1,24 @@
-"""The end of an attempt as its node's answers describe it (node protocol, `PUT` and `GET /predictions/{id}`)."""
+"""The end of an attempt as its node's answers describe it, and its stop (node protocol, `/predictions/{id}`)."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
 
+from temporalio import activity
+
+from infra.db.session import Database
+from infra.db.transactions import release_attempt
 from infra.json import results
 from infra.json.strict_json import Unfit
 from infra.nodes.address import NodeAddress
 from infra.nodes.answer import Answer
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NodeUnreachable
-from workflows.domain.attempt import STOPPING_S, End, Outcome
+from infra.temporal.gateway import TemporalGateway
+from workflows.domain.attempt import STOPPING_S, UNSAID, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress
+from workflows.messages import AttemptRef
 
 
 class NotStopped(Exception):
@@ -27,9 +33,9 @@ def end_of(answer: Answer) -> End | None:
         case "succeeded" if answer.output is not None:
             return _with_result(answer.output)
         case "failed" if answer.body.get("rejected") is True:
-            return End(Outcome.REJECTED, answer.error or "节点报告输入不可用")
+            return End(Outcome.REJECTED, answer.error or UNSAID[Outcome.REJECTED])
         case "failed":
-            return End(Outcome.FAILED, answer.error or "节点报告执行失败")
+            return End(Outcome.FAILED, answer.error or UNSAID[Outcome.FAILED])
         case "canceled":
             return End(Outcome.HANDED_BACK, "节点已取消该次执行")
     return None
@@ -47,19 +53,40 @@ async def end_on_node(nodes: NodeClient, node: NodeAddress, run_id: str) -> End 
 
 
 async def stop(
+    database: Database,
+    temporal: TemporalGateway,
     nodes: NodeClient,
     node: NodeAddress,
-    run_id: str,
+    attempt: AttemptRef,
     *,
     turn: AbstractAsyncContextManager[object] | None = None,
     unseen_s: float | None = None,
-) -> None:
-    """Cancel an attempt on its node, in this `turn`, and return once the process is gone.
+) -> NodeUnreachable | NotStopped | ForbiddenAddress | None:
+    """Cancel an attempt on its node, in this `turn`, and free its slot once the process is gone.
 
     A node that has never seen the attempt (404) is asked again after `unseen_s`: the dispatch may be under way. One
-    without the field `stopped` is given a moment. Raises NodeUnreachable, NotStopped, ForbiddenAddress.
+    without the field `stopped` is given a moment. Returns why the attempt could not be stopped, or None.
     """
-    async with turn or nullcontext():
+    name = run_id(attempt.task_id, attempt.attempt)
+    try:
+        await _cancel(nodes, node, name, turn or nullcontext(), unseen_s)
+    except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
+        activity.logger.info("could not stop %s: %s", name, error)
+        return error
+    released = await database.run(lambda c: release_attempt.release(c, attempt.task_id, attempt.attempt))
+    await temporal.deliver(released)
+    return None
+
+
+async def _cancel(
+    nodes: NodeClient,
+    node: NodeAddress,
+    run_id: str,
+    turn: AbstractAsyncContextManager[object],
+    unseen_s: float | None,
+) -> None:
+    """Return once the process is gone. Raises NodeUnreachable, NotStopped, ForbiddenAddress."""
+    async with turn:
         answer = await nodes.cancel(node, run_id)
     if answer.status == 404 and unseen_s is not None:
         await asyncio.sleep(unseen_s)

@@ -7,24 +7,23 @@ from contextlib import suppress
 
 from temporalio import activity
 
-from activities.node_answers import NotStopped, ask, end_of, stop
-from infra.db.attempts import progress
+from activities.node_answers import ask, end_of, stop
+from infra.db.attempts import open_attempts
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import OnNode
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.queries import Node
 from infra.db.session import Database
-from infra.db.transactions import attend_node, node_state, obey_command, release_attempt, settle_attempt
+from infra.db.transactions import attend_node, node_state, obey_command, settle_attempt
 from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.client import NodeClient
-from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import HELD_S, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
-from workflows.messages import NodeCommand, NodeView
+from workflows.messages import AttemptRef, NodeCommand, NodeView
 from workflows.notifications import Notifications
 
 QUESTIONS_AT_ONCE = 16
@@ -72,7 +71,7 @@ class NodeSteps:
         elif answer is None or not answer.confirms or self._hold_is_over(node):
             await self._take(node, row)
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
-            await self._database.run(lambda c: progress.adopt(c, row.task_id, row.attempt, node.epoch))
+            await self._database.run(lambda c: open_attempts.adopt(c, row.task_id, row.attempt, node.epoch))
 
     async def _stop_closed(self, node: Node, questions: asyncio.Semaphore) -> None:
         """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""
@@ -92,17 +91,11 @@ class NodeSteps:
     async def _insist(self, row: OnNode, questions: asyncio.Semaphore) -> bool:
         """Ask until the node says that the process is gone, and release the attempt. False where the address is not
         allowed any more."""
-        while True:
-            try:
-                await stop(self._nodes, row.node, run_id(row.task_id, row.attempt), turn=questions)
-                break
-            except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
-                activity.logger.info("could not stop %s-%s: %s", row.task_id, row.attempt, error)
-                if isinstance(error, ForbiddenAddress):
-                    return False
+        attempt = AttemptRef(row.task_id, row.attempt)
+        while error := await stop(self._database, self._temporal, self._nodes, row.node, attempt, turn=questions):
+            if isinstance(error, ForbiddenAddress):
+                return False
             await asyncio.sleep(ASK_AGAIN_S)
-        released = await self._database.run(lambda c: release_attempt.release(c, row.task_id, row.attempt))
-        await self._temporal.deliver(released)
         return True
 
     @activity.defn(name="obey")

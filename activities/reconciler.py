@@ -26,16 +26,15 @@ from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
 from infra.db.transactions.settle_attempt import Answer, Settled
-from infra.nodes.address import NodeAddress
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows, RunStatus
-from workflows.domain.attempt import End, Outcome, run_id
+from workflows.domain.attempt import UNSAID, End, Outcome, run_id
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
-from workflows.notifications import Granted, Notifications
+from workflows.notifications import Granted
 
 T = TypeVar("T")
 
@@ -55,6 +54,7 @@ LONGEST_PAUSE_S = 90.0
 RETURNED = {RunStatus.COMPLETED: {TaskStatus.COMPLETED}, RunStatus.FAILED: set(FAILURE_TYPES)}
 """The statuses of a task whose workflow has ended by itself."""
 ROUND = 300  # unfinished tasks whose workflow is looked up in one run
+CLEARED = 5_000  # entries of the outbox that are deleted in one run
 AT_ONCE = 16
 
 
@@ -89,7 +89,7 @@ class Reconciler:
         repaired["nodes"] = await self._each(self._attend, await run(lambda c: drift.unattended(c, AGE_S)))
         repaired["unwatched"] = await self._each(self._attend, await self._unwatched())
         repaired["counters"] = await self._recount()
-        await run(outbox.clear_ended)
+        await run(lambda c: outbox.clear_ended(c, CLEARED))
         return {kind: count for kind, count in repaired.items() if count}
 
     async def _each(self, repair: Callable[[T], Awaitable[bool]], rows: Iterable[T]) -> int:
@@ -120,7 +120,7 @@ class Reconciler:
 
         Its node may have answered a dispatch whose worker has died since, so the node is asked first.
         """
-        end = await end_on_node(self._nodes, *_run_on_node(row)) or _overdue(row)
+        end = await end_on_node(self._nodes, row.node, run_id(row.task_id, row.attempt)) or _overdue(row)
 
         async def work(connection: Connection) -> Settled:
             settled = await settle_attempt.settle(connection, row.task_id, row.attempt, end, actor=ACTOR)
@@ -162,7 +162,7 @@ class Reconciler:
 
     async def _grant(self, row: OnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was lost, or the acceptance was not written."""
-        answer = await ask(self._nodes, *_run_on_node(row))
+        answer = await ask(self._nodes, row.node, run_id(row.task_id, row.attempt))
         accepted = answer is not None and answer.confirms
         status = await self._workflows.run_status(row.task_id)
         if status is not RunStatus.RUNNING:
@@ -186,8 +186,7 @@ class Reconciler:
         if not await self._note(row, "任务既未等待也未执行，由监控重新排队"):
             return False
         found = await claim_slot.claim(self._run, row.task_id)
-        granted = list(found.others) + ([Granted.of(row, found.grant)] if found.grant else [])
-        await self._temporal.deliver(Notifications(grants=granted))
+        await self._temporal.deliver(found.notifications(row))
         return True
 
     async def _restart(self, row: Drifted) -> bool:
@@ -260,14 +259,9 @@ class Reconciler:
         return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
 
 
-def _run_on_node(row: OnNode) -> tuple[NodeAddress, str]:
-    return NodeAddress(row.ip, row.port, row.dispatch_secret), run_id(row.task_id, row.attempt)
-
-
 def _overdue(row: Expired) -> End:
-    if row.accepted_at is None:
-        return End(Outcome.UNREACHABLE, "节点对派发没有明确应答")
-    return End(Outcome.TIMED_OUT, "任务执行超时")
+    outcome = Outcome.UNREACHABLE if row.accepted_at is None else Outcome.TIMED_OUT
+    return End(outcome, UNSAID[outcome])
 
 
 class _NotTheEnd(Exception):

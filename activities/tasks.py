@@ -8,7 +8,7 @@ from contextlib import suppress
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.node_answers import NotStopped, end_on_node, stop
+from activities.node_answers import end_on_node, stop
 from infra import telemetry
 from infra.db.attempts import queries as attempt_queries
 from infra.db.connection import Connection
@@ -20,15 +20,13 @@ from infra.db.transactions import (
     collect_attempt,
     end_at_limit,
     judge_nodes,
-    release_attempt,
     settle_attempt,
 )
 from infra.db.transactions.claim_slot import PastLimit, TaskEnded, Uncollected
 from infra.db.transactions.collect_attempt import ACTOR
 from infra.nodes.client import NodeClient
-from infra.nodes.http import NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
-from workflows.domain.attempt import STOPPING_S, End, Outcome, run_id
+from workflows.domain.attempt import STOPPING_S, UNSAID, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress
 from workflows.domain.task import TERMINAL, EndReason
 from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Grant, Selection
@@ -97,7 +95,7 @@ class TaskSteps:
     async def _collected(self, request: CollectInput) -> Collected:
         end = None
         if request.close_as is not None and await self._is_due(request, request.close_as):
-            end = await self._end_on_node(request) or End(request.close_as, _REASONS.get(request.close_as))
+            end = await self._end_on_node(request) or End(request.close_as, UNSAID.get(request.close_as))
 
         async def work(connection: Connection) -> tuple[Collected, Notifications]:
             notifications = Notifications()
@@ -146,16 +144,12 @@ class TaskSteps:
         node = await self._database.run(lambda c: attempt_queries.address(c, ref.task_id, ref.attempt, closed=True))
         if node is None:
             return
-        try:
-            await stop(self._nodes, node, run_id(ref.task_id, ref.attempt), unseen_s=STOPPING_S)
-        except (NodeUnreachable, NotStopped, ForbiddenAddress) as error:
-            activity.logger.info("could not stop %s-%s: %s", ref.task_id, ref.attempt, error)
-            if not isinstance(error, ForbiddenAddress) and await self._is_on_active_node(ref):
-                words, kind = str(error), type(error).__name__
-                raise ApplicationError(words, type=kind, category=ApplicationErrorCategory.BENIGN) from error
+        error = await stop(self._database, self._temporal, self._nodes, node, ref, unseen_s=STOPPING_S)
+        if error is None or isinstance(error, ForbiddenAddress):
             return
-        released = await self._database.run(lambda c: release_attempt.release(c, ref.task_id, ref.attempt))
-        await self._temporal.deliver(released)
+        if await self._is_on_active_node(ref):
+            words, kind = str(error), type(error).__name__
+            raise ApplicationError(words, type=kind, category=ApplicationErrorCategory.BENIGN) from error
 
     async def _is_on_active_node(self, ref: AttemptRef) -> bool:
         return await self._database.run(lambda c: attempt_queries.is_on_active_node(c, ref.task_id, ref.attempt))
@@ -167,9 +161,3 @@ class TaskSteps:
         run = activity.info().workflow_run_id or ""
         ended = await self._database.run(lambda c: cancel_task.cancel_by_workflow(c, task_id, run))
         return Cancelled(ended.status, ended.is_cancelled, ended.attempt, ended.running)
-
-
-_REASONS = {
-    Outcome.TIMED_OUT: "任务执行超时",
-    Outcome.UNREACHABLE: "节点对派发没有明确应答",
-}

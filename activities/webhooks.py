@@ -16,7 +16,7 @@ from infra.db.ops.audit import Actor
 from infra.db.session import Database
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import due
-from infra.db.webhooks.due import Due
+from infra.db.webhooks.due import Due, Turn
 from infra.settings import Settings
 from infra.webhooks import signing
 from infra.webhooks.sender import Answer, Sender, Trouble
@@ -88,7 +88,7 @@ class _Turn:
         """Returns whether the webhook is deleted."""
         began = idle_since = time.monotonic()
         while time.monotonic() - began < TURN_S and time.monotonic() - idle_since < LINGER_S:
-            turn = await self._run(lambda c: due.take(c, self._webhook_id, list(self._sending), self._tries))
+            turn = await self._run(self._take)
             if turn.state != "ACTIVE":
                 if turn.state is not None:
                     await self._finish()  # what is accepted now is no failure
@@ -104,6 +104,14 @@ class _Turn:
             else:
                 await asyncio.sleep(LOOK_EVERY_S)
         return False
+
+    async def _take(self, connection: Connection) -> Turn:
+        """Take what is due. A webhook whose owner has no live key any more is disabled."""
+        turn = await due.take(connection, self._webhook_id, list(self._sending), self._tries)
+        if turn.state != "ACTIVE" or turn.has_key:
+            return turn
+        await change_webhook.disable(connection, BY_ITSELF, self._webhook_id, "KEY")
+        return Turn("DISABLED")
 
     def _begin(self, one: Due, owner: str, secrets: Sequence[str]) -> None:
         sending = self._sending[one.delivery_id] = asyncio.create_task(self._send(one, owner, secrets))

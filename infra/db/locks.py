@@ -14,8 +14,8 @@ MIGRATION_BEFORE = "SELECT pg_advisory_xact_lock(7100)"
 """Held by programs of before revision 0011 while they migrate."""
 TRY_MIGRATION = "SELECT pg_try_advisory_lock(7106)"
 """Held by the migration's session, not by a transaction."""
-BOOTSTRAP_KEY, OWN_NODES, FLEET, OPERATIONS, REQUEST, USER, WAITS, TYPE, FLOW, LATE_REPORTS = (
-    7104, 7108, 7109, 7111, 7110, 7105, 7112, 7101, 7103, 7107)  # fmt: skip
+BOOTSTRAP_KEY, OWN_NODES, FLEET, REQUEST, OPERATIONS, USER, WAITS, TYPE, FLOW, LATE_REPORTS = (
+    7104, 7108, 7109, 7110, 7111, 7105, 7112, 7101, 7103, 7107)  # fmt: skip
 """The numbers of locks, in the order in which they are taken."""
 
 TYPES = 64
@@ -76,16 +76,16 @@ async def fleet(connection: Connection, lineage: str | None) -> None:
     await connection.execute(_NAMED, {"lock": FLEET, "name": lineage})
 
 
-async def bulk_operations(connection: Connection, lineage: str) -> None:
-    """Let no two bulk operations of a lineage pass their bound at once."""
-    await connection.execute(_NAMED, {"lock": OPERATIONS, "name": lineage})
-
-
 async def request(connection: Connection, lineage: str, idempotency_key: str | None) -> None:
     """Let no two requests with one Idempotency-Key run at once. One that writes rows before it takes its type's lock
     would otherwise deadlock with one that holds that lock and waits for the rows."""
     if idempotency_key is not None:
         await connection.execute(_NAMED, {"lock": REQUEST, "name": f"{lineage} {idempotency_key}"})
+
+
+async def bulk_operations(connection: Connection, lineage: str) -> None:
+    """Let no two bulk operations of a lineage pass their bound at once."""
+    await connection.execute(_NAMED, {"lock": OPERATIONS, "name": lineage})
 
 
 async def user(connection: Connection, user_id: str) -> None:

@@ -34,6 +34,8 @@ ANSWER_S = 8.0
 
 It is more than the time after which a paused process loses its locks (see SESSION).
 """
+STATEMENT_S = 30.0
+"""Seconds after which Postgres itself ends a statement."""
 PAUSE_S = 1.0
 """Seconds between tries once a call got no answer, and no other call did either. Further calls fail at once."""
 TURN_S = 5.0
@@ -44,7 +46,7 @@ CLOSE_S = 1.0
 SESSION = (
     "timezone=UTC",
     "jit=off",  # our statements are short: compiling one costs more than running it
-    "statement_timeout=30s",
+    f"statement_timeout={STATEMENT_S:g}s",
     "idle_in_transaction_session_timeout=5s",  # a process that is paused in a transaction must not hold its locks
 )
 OPTIONS: dict[str, Any] = {

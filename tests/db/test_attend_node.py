@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 
 from infra.db.connection import Connection
+from infra.db.nodes import liveness
 from infra.db.nodes import queries as node_queries
+from infra.db.nodes.liveness import Silence
 from infra.db.nodes.queries import Node, Registration
+from infra.db.ops import instances
 from infra.db.session import Database
 from infra.db.transactions import attend_node, node_state
 from tests.db import rows
-from tests.db.sessions import Sessions
+from tests.db.sessions import Session, Sessions
 from tests.faults.contention import held_on
 
 pytestmark = pytest.mark.usefixtures("emptied")
 WAITS_FOR_NODE = "FROM gpus"
 GRACE_S = 40.0
+BEAT = "INSERT INTO gpu_beats (gpu_id, at) VALUES (%(gpu_id)s, clock_timestamp() - make_interval(secs => %(s)s))"
 
 
 @pytest.fixture
@@ -109,3 +113,32 @@ async def test_a_node_that_goes_meanwhile_loses_its_attempts_by_the_next_call(
     assert await outcome(database, "att-goes") == "OPEN"
     assert await attend(database, "att-goes") is None
     assert await outcome(database, "att-goes") == "DEREGISTERED"
+
+
+@pytest.mark.parametrize(
+    ("status", "silent_s", "looks"), [("ACTIVE", 1, 0), ("ACTIVE", GRACE_S + 1, 1), ("OFFLINE", GRACE_S + 1, 0)]
+)
+async def test_only_an_active_node_past_its_grace_costs_a_look_at_the_fleet(
+    connection: Session, monkeypatch: pytest.MonkeyPatch, status: str, silent_s: float, looks: int
+) -> None:
+    looked: list[Silence] = []
+
+    async def find(connection: Connection, grace_s: float) -> Silence:
+        looked.append(await liveness.find(connection, grace_s))
+        return looked[-1]
+
+    monkeypatch.setattr(attend_node, "find", find)
+    await rows.node(connection, "att-looks", status=status)
+    await connection.execute(BEAT, {"gpu_id": "att-looks", "s": silent_s})
+    await attend_node.attend(connection, "att-looks", GRACE_S)
+    assert len(looked) == looks
+
+
+async def test_a_silent_node_is_returned_as_it_is_then(connection: Session) -> None:
+    await instances.join(connection, kind="api", hostname="h", pid=1, version="1")
+    await connection.execute("UPDATE instances SET listening_since = clock_timestamp() - interval '1 day'")
+    await rows.node(connection, "att-silent")
+    await connection.execute(BEAT, {"gpu_id": "att-silent", "s": GRACE_S + 1})
+    node, _ = await attend_node.attend(connection, "att-silent", GRACE_S)
+    assert node is not None
+    assert node.status == "OFFLINE"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
@@ -14,6 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.operations import OperationSteps
 from api.routes import operations as routes
 from api.schemas.operations import BulkCancel
+from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import operations
@@ -131,24 +133,24 @@ async def test_of_two_equal_requests_at_once_both_have_the_last_place(
     async with engine.connect() as one, engine.connect(autocommit=True) as third:
         first = await begin(Life(one), Kind.CANCEL, "op_first", key="key")
         second = asyncio.create_task(begin(database, Kind.CANCEL, "op_second", key="key"))
-        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7111 AND NOT granted)"
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7110 AND NOT granted)"
         await eventually(lambda: third.one(bool, waits))
         await one.commit()
         assert await second == first
 
 
-async def test_a_request_that_is_committed_while_the_operations_are_counted_is_seen(
-    nearly_full: None, database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_a_request_that_a_program_without_the_lock_commits_meanwhile_conflicts(
+    empty: None, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = operations.running
+    add_row = operations.add
 
-    async def after_another(connection: Any, lineage: str) -> int:
-        monkeypatch.undo()
-        await begin(database, Kind.CANCEL, "op_first", key="key")
-        return await count(connection, lineage)
+    async def after_another(connection: Connection, operation: Operation) -> bool:
+        await database.run(lambda c: add_row(c, replace(operation, operation_id="op_first")))
+        return await add_row(connection, operation)
 
-    monkeypatch.setattr(operations, "running", after_another)
-    assert (await begin(database, Kind.CANCEL, "op_second", key="key")).operation_id == "op_first"
+    monkeypatch.setattr(operations, "add", after_another)
+    with pytest.raises(IdempotencyConflict):
+        await begin(database, Kind.CANCEL, "op_second", key="key")
 
 
 async def test_a_repetition_is_answered_as_before_when_its_tasks_are_forgotten(empty: None, database: Database) -> None:

@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import nodes
 from activities.nodes import NodeSteps
-from infra.db.attempts import progress
+from infra.db.attempts import open_attempts
 from infra.db.nodes import queries as node_queries
 from infra.db.transactions import accept_attempt, node_state, release_attempt
 from infra.nodes.answer import Answer
@@ -95,7 +95,7 @@ async def test_an_attempt_of_a_later_registration_is_not_adopted_by_an_earlier_o
     await life.node("n", [1])
     await life.node("n", [1])
     await life.create("t", claims_slot=True)
-    await progress.adopt(life.connection, "t", 1, epoch=1)
+    await open_attempts.adopt(life.connection, "t", 1, epoch=1)
     assert await life.scalar("SELECT gpu_epoch FROM attempts") == 2
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from infra.db.attempts import progress
+from infra.db.attempts import open_attempts
 from infra.db.tasks import queries
 from infra.db.transactions import accept_attempt, collect_attempt
 from tests.db.life import Life
@@ -23,7 +23,7 @@ async def shown(life: Life) -> tuple[str, int | None, int | None, datetime | Non
 async def test_it_stays_while_the_end_of_the_attempt_waits_to_be_collected(fleet: Life, outcome: Outcome) -> None:
     await fleet.create("t", claims_slot=True)
     await accept_attempt.accept(fleet.connection, "t", 1, actor="test")
-    await progress.record_progress(fleet.connection, "t", 1, 95)
+    await open_attempts.record_progress(fleet.connection, "t", 1, 95)
     running = await shown(fleet)
     assert running[:3] == ("PROCESSING", 1, 95)
     await fleet.settle("t", outcome)
@@ -33,7 +33,7 @@ async def test_it_stays_while_the_end_of_the_attempt_waits_to_be_collected(fleet
 async def test_it_begins_anew_with_the_next_attempt(fleet: Life) -> None:
     await fleet.create("t", claims_slot=True)
     await accept_attempt.accept(fleet.connection, "t", 1, actor="test")
-    await progress.record_progress(fleet.connection, "t", 1, 95)
+    await open_attempts.record_progress(fleet.connection, "t", 1, 95)
     await fleet.end("t", Outcome.FAILED)
     assert await shown(fleet) == ("QUEUED", None, None, None)
     await fleet.claim("t")

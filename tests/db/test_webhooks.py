@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from activities import webhooks
 from infra.db.ops.callers import Caller
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
@@ -181,13 +183,17 @@ async def test_the_leader_is_told_of_what_is_due_and_not_attended(database: Data
     assert await unattended() == []
 
 
-async def test_a_webhook_without_a_live_key_is_disabled(database: Database) -> None:
+async def test_a_webhook_without_a_live_key_is_disabled_with_an_entry_in_the_audit_log(database: Database) -> None:
     await make(database, webhook("all", "u", sees_all=True))
     await log(database, {})
-    assert (
-        await database.run(lambda c: due.take(c, "all", [], Tries()))
-    ).state == "DISABLED"  # a user's key is not enough
-    assert await database.run(lambda c: due.end(c, "all")) == 1
+    sender: Any = SimpleNamespace(tries=Tries())
+    await webhooks._Turn(database, sender, (), "all").run()  # a user's key is not enough
+    found = await database.run(lambda c: subscriptions.get(c, "all"))
+    assert found is not None
+    assert (found.state, found.disabled_because) == ("DISABLED", "KEY")
+    assert await database.run(lambda c: due.end(c, "all")) == 0  # the turn has given up what was left
+    entries = "SELECT owner || ' ' || subject || ' ' || detail FROM audit_log WHERE action = 'webhook.disable'"
+    assert await database.run(lambda c: c.all(str, entries)) == ["system all KEY"]
 
 
 async def test_limits(database: Database) -> None:

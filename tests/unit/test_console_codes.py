@@ -31,7 +31,7 @@ def test_every_part_of_the_system_that_acts_has_its_words() -> None:
 
 def test_every_reason_of_a_webhook_has_its_words() -> None:
     text = "".join(path.read_text() for folder in SOURCES for path in folder.rglob("*.py"))
-    assert set(codes.DISABLED) == set(re.findall(r'(?:set_state\([^)]*"DISABLED"|disable\([^)]*), "(\w+)"\)', text))
+    assert set(codes.DISABLED) == set(re.findall(r'disable\([^)]*, "(\w+)"\)', text))
     assert set(codes.TROUBLES) == {*Trouble, *re.findall(r'error="(\w+)"', text)}
 
 

@@ -8,6 +8,8 @@ from unittest.mock import AsyncMock
 import psycopg
 import pytest
 
+from infra.db.ops import counters
+from infra.db.session import ANSWER_S
 from infra.settings import Settings
 from workers.leader.leader import Job, Leader
 
@@ -37,3 +39,10 @@ async def test_a_turn_ends_at_once_while_the_database_is_away(leader_of):
     with pytest.raises(psycopg.OperationalError):
         await leader_of(AsyncMock(side_effect=psycopg.OperationalError("away")), after).turn()
     after.assert_not_awaited()
+
+
+async def test_the_fold_delays_no_other_job_however_much_has_come_without_a_leader():
+    database = AsyncMock()
+    await Leader(database, AsyncMock(), Settings())._jobs[-1]()
+    assert database.run.await_args.args[0].func is counters.fold
+    assert database.run.await_args.kwargs["within_s"] > ANSWER_S

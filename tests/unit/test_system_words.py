@@ -16,7 +16,7 @@ from workflows.domain import errors
 
 ROOT = Path(__file__).parents[2]
 CHINESE = re.compile("[\u4e00-\u9fff]")
-WRITERS = ("infra/db/transactions", "activities", "workers/leader", "infra/json")
+WRITERS = ("infra/db/transactions", "activities", "workers/leader", "infra/json", "workflows/domain")
 """Programs that write the reasons of ends, and notes."""
 
 REFUSALS = {report.UNNAMED, retry_task._FORGOTTEN, *retry_task._OF_SECRET.values()}

@@ -10,7 +10,7 @@ from infra.db.connection import Connection
 from infra.db.nodes import drains, liveness
 from infra.db.ops import alert_ends, counters, instances, measures
 from infra.db.queue import aging
-from infra.db.session import Database, is_unavailable
+from infra.db.session import ANSWER_S, STATEMENT_S, Database, is_unavailable
 from infra.db.slots import free_nodes
 from infra.db.transactions import node_state, release_attempt
 from infra.settings import Settings
@@ -52,7 +52,6 @@ class Leader:
         self._jobs: tuple[Job, ...] = (
             partial(end_at_limits, database, temporal),
             partial(self._on_nodes, drains.overdue, node_state.hand_back),
-            self._in_database(counters.fold),
             self._in_database(instances.purge, age_s=settings.instance_timeout * FORGOTTEN_AFTER),
             self._in_database(liveness.set_right),
             self._in_database(aging.promote, aging_s=settings.aging, limit=PROMOTED_AT_ONCE),
@@ -67,6 +66,7 @@ class Leader:
             self._in_database(alert_ends.end, instance_timeout_s=settings.instance_timeout),
             self._messages.send,
             self._in_database(measures.add_up),
+            self._in_database(counters.fold, within_s=STATEMENT_S),  # may take long, so it comes last
         )
 
     async def turn(self) -> None:
@@ -84,9 +84,11 @@ class Leader:
         self._stuck_workflows.stop()
         self._messages.stop()
 
-    def _in_database(self, work: Callable[..., Awaitable[object]], **values: float) -> Job:
+    def _in_database(
+        self, work: Callable[..., Awaitable[object]], *, within_s: float = ANSWER_S, **values: float
+    ) -> Job:
         """A job that is one transaction."""
-        return partial(self._database.run, partial(work, **values))
+        return partial(self._database.run, partial(work, **values), within_s=within_s)
 
     async def _on_nodes(self, find: Callable[[Connection], Awaitable[Iterable[str]]], change: OnNode) -> None:
         """Find nodes, and change each in a transaction of its own."""

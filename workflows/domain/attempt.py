@@ -47,6 +47,16 @@ class End:
             raise ValueError(f"{self.outcome} {'without' if self.result is None else 'with'} a result")
 
 
+UNSAID: Mapping[Outcome, str] = {
+    Outcome.FAILED: "节点报告执行失败",
+    Outcome.REJECTED: "节点报告输入不可用",
+    Outcome.HANDED_BACK: "节点交回任务",
+    Outcome.TIMED_OUT: "任务执行超时",
+    Outcome.UNREACHABLE: "节点对派发没有明确应答",
+}
+"""The reason of an end where nobody gives another."""
+
+
 def run_id(task_id: str, attempt: int) -> str:
     """The attempt's id on its node (NODE_PROTOCOL)."""
     return f"{task_id}-{attempt}"

@@ -84,11 +84,12 @@ COUNTED = """
      UNION ALL SELECT 'alerts', level || ' ' || status, count(*) FROM alerts GROUP BY 2
 """
 """Every kept count, as the rows have it."""
-KEPT = """
+_OF_TASKS = listed(("tasks", "user", "gpu", "user_gpu", "group", "user_group"))
+"""The families of counters of tasks: a counter's name up to its first colon."""
+KEPT = f"""
     SELECT counter, key, sum(n)::bigint AS n
       FROM (SELECT counter, key, n FROM counters UNION ALL SELECT counter, key, n FROM counter_deltas) both_tables
-     WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'group', 'user_group', 'gpus',
-                                          'alerts')
+     WHERE split_part(counter, ':', 1) IN ({_OF_TASKS}, 'gpus', 'alerts')
      GROUP BY 1, 2 HAVING sum(n) <> 0
 """
 """Every count in COUNTED, as the counters have it, without those of a later version."""
@@ -104,7 +105,7 @@ _RECOUNT = f"""
 SUMS_WRONG = f"""
     SELECT counter, key, COALESCE(added.n, 0) - COALESCE(kept.n, 0) AS n
       FROM (SELECT '{SUM}' || counter AS counter, split_part(key, ' ', 2) AS key, sum(n)::bigint AS n FROM counters
-             WHERE split_part(counter, ':', 1) IN ('tasks', 'user', 'gpu', 'user_gpu', 'group', 'user_group')
+             WHERE split_part(counter, ':', 1) IN ({_OF_TASKS})
              GROUP BY 1, 2) added
       FULL JOIN (SELECT counter, key, n FROM counters WHERE starts_with(counter, '{SUM}')) kept USING (counter, key)
      WHERE COALESCE(added.n, 0) <> COALESCE(kept.n, 0)

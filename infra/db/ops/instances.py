@@ -1,4 +1,4 @@
-"""The cluster: instances and their beats, and the leader lease with its epoch (by Postgres' clock)."""
+"""The cluster: instances and their beats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from infra.db import clock
 from infra.db.connection import Connection
-from infra.db.ops import monitor_reports
+from infra.db.ops import leadership, monitor_reports
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ _BEAT = f"""
      WHERE instance_id = %(instance_id)s
     """
 _LEAVE = "DELETE FROM instances WHERE instance_id = %(instance_id)s"
-_YIELD = "UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = %(instance_id)s"
 # An instance whose last beat is in the future has a timeout from now on, and starts to listen again.
 _SET_RIGHT = (
     "UPDATE instances SET last_beat = clock_timestamp(), listening_since = clock_timestamp()"
@@ -92,7 +91,7 @@ async def beat(connection: Connection, instance_id: str, load: Load, deaf_s: flo
 
 async def leave(connection: Connection, instance_id: str) -> None:
     """End an instance in order: its row goes, and the lease is free at once."""
-    await connection.execute(_YIELD, {"instance_id": instance_id})
+    await leadership.give_up(connection, instance_id)
     await connection.execute(_LEAVE, {"instance_id": instance_id})
 
 

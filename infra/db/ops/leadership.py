@@ -6,7 +6,7 @@ from infra.db import clock
 from infra.db.connection import Connection
 
 LIVES_S = 30.0
-"""A holder that has beaten within this time is alive, however long its lease: a turn takes two seconds at most."""
+"""A holder that has beaten within this time is alive, however long its lease: a turn rarely takes two seconds."""
 # A lease that ends later than one taken now was taken with a longer setting, or while the clock was ahead. In the
 # latter case the holder's last beat is in the future, too.
 _UNEXPIRED = f"""
@@ -23,8 +23,14 @@ _LEAD = f"""
      WHERE l.holder = excluded.holder OR NOT {_UNEXPIRED}
     RETURNING epoch
     """
+_GIVE_UP = "UPDATE leader_lease SET expires_at = clock_timestamp() WHERE name = 'leader' AND holder = %(instance_id)s"
 
 
 async def lead(connection: Connection, instance_id: str, lease_s: float) -> int | None:
     """Take or keep the leader lease. Returns its epoch, or None if another instance holds it."""
     return await connection.one_or_none(int, _LEAD, {"instance_id": instance_id, "lease": lease_s})
+
+
+async def give_up(connection: Connection, instance_id: str) -> None:
+    """Free the lease at once, if the instance holds it."""
+    await connection.execute(_GIVE_UP, {"instance_id": instance_id})

@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from infra.db import clock
+from infra.db.attempts.dispatch_request import CREDENTIAL
 from infra.db.connection import Connection
 from infra.db.ops import monitor_reports
 from infra.db.ops.alerts import Unserved
 from infra.db.queue import order
 from infra.db.slots import eligibility
+from infra.nodes.address import NodeAddress
 
 ACTOR = "reconciler"
 """The reconciler's name in a task's timeline."""
@@ -55,14 +57,14 @@ _UNCOLLECTED = (
     f" AND t.completed_at IS NULL AND {_RESTED} ORDER BY a.closed_at LIMIT 500"
 )
 _UNDISPATCHED = (
-    f"SELECT a.attempt, a.gpu_id, a.ip, a.port, g.dispatch_secret, {_ROW}"
+    f"SELECT a.attempt, a.gpu_id, a.ip, a.port, {CREDENTIAL} AS secret, {_ROW}"
     "  FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id"
     " WHERE a.closed_at IS NULL AND a.accepted_at IS NULL"
     f"  AND {clock.long_ago('a.claimed_at', clock.seconds('age'))}"
     f"  AND {_RESTED} ORDER BY a.claimed_at LIMIT 100"
 )
 _EXPIRED = f"""
-    SELECT a.attempt, a.gpu_id, a.accepted_at, a.ip, a.port, g.dispatch_secret, {_ROW}
+    SELECT a.attempt, a.gpu_id, a.accepted_at, a.ip, a.port, {CREDENTIAL} AS secret, {_ROW}
       FROM attempts a JOIN tasks t USING (task_id) JOIN gpus g ON g.gpu_id = a.gpu_id
      WHERE a.closed_at IS NULL
        AND COALESCE(a.accepted_at, a.claimed_at + make_interval(secs => %(delivery)s))
@@ -213,7 +215,12 @@ class OnNode(Held):
 
     ip: str
     port: int
-    dispatch_secret: str | None
+    secret: str | None
+
+    @property
+    def node(self) -> NodeAddress:
+        """Where its node was when it was claimed."""
+        return NodeAddress(self.ip, self.port, self.secret)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,9 @@ from infra.db.connection import Connection
 from infra.db.slots import eligibility
 from workflows.domain.task import USUAL_DURATION_S
 
-_TASK = eligibility.Task("%(task_type)s", "%(vip_nodes)s")
-_RUNS = eligibility.runs("g", "%(task_type)s")
-_TAKES = eligibility.takes("g", _TASK)
-_BARRED = eligibility.barred("g", _TASK, "CAST(%(barred_on)s AS text[])")
+_RUNS = eligibility.runs("g", eligibility.GIVEN.task_type)
+_TAKES = eligibility.takes("g", eligibility.GIVEN)
+_BARRED = eligibility.barred("g", eligibility.GIVEN, "CAST(%(barred_on)s AS text[])")
 _FITS = f"{_TAKES} AND NOT {_BARRED}"
 _NODES = f"""
     SELECT count(*) AS nodes,
@@ -143,7 +142,7 @@ class _Taken(NamedTuple):
         if self.task_type is None or self.left_s is not None:  # not `runs`
             return max(self.left_s or 0.0, self.rest_s)
         usual_s = usual.get(self.task_type, USUAL_DURATION_S)
-        return max(_remaining_s(self.elapsed_s, self.progress, usual_s), self.rest_s)
+        return max(remaining_s(self.elapsed_s, self.progress, usual_s), self.rest_s)
 
 
 class _Usual(NamedTuple):
@@ -193,8 +192,8 @@ def _last_ends(rows: Iterable[_Taken], usual: Mapping[int, float]) -> Iterator[t
             yield row, end_s
 
 
-def _remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:
-    """The time left by the node's own progress if it reports any, else by the usual duration."""
+def remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:
+    """Seconds left by the node's own progress if it reports any, else by the usual duration."""
     if progress:
         return elapsed_s * (100 - progress) / progress
     return max(usual_s - elapsed_s, 0.0)

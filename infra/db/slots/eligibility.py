@@ -25,7 +25,7 @@ class Task(NamedTuple):
         return cls(f"{task}.task_type", f"{order.vip(task)} OR NOT %(strict)s")
 
 
-GIVEN = Task("%(task_type)s", "%(vip)s OR NOT %(strict)s")
+GIVEN = Task("%(task_type)s", "%(vip_nodes)s")
 """A task whose properties are parameters."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.db.slots.capacity import Capacity
+from infra.db.slots.capacity import Capacity, remaining_s
 from infra.db.slots.wait_estimate import expected_wait_s
 from infra.db.tasks.queries import Progress
 
@@ -13,19 +13,15 @@ MOST = 99
 def of(row: Progress, capacity: Capacity, ahead: int) -> tuple[int, int | None]:
     """Percent, and seconds until the end (None if unknown); `ahead` others come before a task that waits."""
     if row.status == "QUEUED":
-        left_s = wait_s(row, capacity, ahead)
-        return 0, None if left_s is None else left_s + round(capacity.usual_s)
+        waits_s = wait_s(row, capacity, ahead)
+        return 0, None if waits_s is None else waits_s + round(capacity.usual_s)
     if row.status != "PROCESSING":
         return (100 if row.status == "COMPLETED" else 0), 0
     elapsed_s = max((row.now - (row.started_at or row.now)).total_seconds(), 0.0)  # the clock may have been set back
-    percent, remaining_s = _running(row.progress, elapsed_s, capacity.usual_s)
-    return min(MOST, percent), max(0, round(remaining_s))
-
-
-def _running(reported: int | None, elapsed_s: float, usual_s: float) -> tuple[int, float]:
-    if reported:
-        return reported, elapsed_s * (100 - reported) / reported
-    return 0 if reported == 0 else int(100 * elapsed_s / max(usual_s, 0.001)), usual_s - elapsed_s
+    percent = row.progress
+    if percent is None:
+        percent = int(100 * elapsed_s / max(capacity.usual_s, 0.001))
+    return min(MOST, percent), round(remaining_s(elapsed_s, row.progress, capacity.usual_s))
 
 
 def wait_s(row: Progress, capacity: Capacity, ahead: int) -> int | None:

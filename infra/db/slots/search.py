@@ -106,7 +106,7 @@ def _values(connection: Connection, row: Seeker, tried: Sequence[str]) -> dict[s
     return {
         "task_type": row.task_type,
         "vip": row.vip,
+        "vip_nodes": connection.policy.on_vip_nodes(vip=row.vip),
         "barred_on": row.barred_on,
-        "strict": connection.policy.vip_nodes_strict,
         "tried": list(tried),
     }

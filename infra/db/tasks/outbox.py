@@ -28,9 +28,11 @@ _CLEAR = f"""
 # Each task is looked up by its key: as a join a plan may, by old statistics, go over all tasks for each entry.
 _CLEAR_ENDED = f"""
     WITH cleared AS (
-        DELETE FROM outbox o
-         WHERE COALESCE((SELECT t.completed_at IS NOT NULL FROM tasks t WHERE t.task_id = o.task_id), true)
-     RETURNING o.task_id)
+        DELETE FROM outbox WHERE task_id IN (
+               SELECT o.task_id FROM outbox o
+                WHERE COALESCE((SELECT t.completed_at IS NOT NULL FROM tasks t WHERE t.task_id = o.task_id), true)
+                LIMIT %(limit)s)
+     RETURNING task_id)
     INSERT INTO outbox_ends (task_id)  -- it may have been started after the leader looked for it in vain
     SELECT t.task_id FROM cleared JOIN tasks t USING (task_id) WHERE t.end_reason IN ({listed(FROM_OUTSIDE)})
         ON CONFLICT DO NOTHING
@@ -61,9 +63,9 @@ async def clear(connection: Connection, task_ids: Iterable[str]) -> None:
     await connection.execute(_CLEAR, {"task_ids": list(task_ids)})
 
 
-async def clear_ended(connection: Connection) -> None:
-    """Delete the entries of tasks that have ended."""
-    await connection.execute(_CLEAR_ENDED)
+async def clear_ended(connection: Connection, limit: int) -> None:
+    """Delete the entries of tasks that have ended: at most `limit` of them."""
+    await connection.execute(_CLEAR_ENDED, {"limit": limit})
 
 
 async def pending_ends(connection: Connection, limit: int) -> list[PendingEnd]:

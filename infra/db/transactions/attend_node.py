@@ -35,12 +35,14 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[N
     await node_queries.hold(connection, gpu_id)
     node, notifications = await node_queries.get(connection, gpu_id), Notifications()
     if not _keeps_none(node):
-        await go_offline(connection, gpu_id, grace_s)
+        changed = _is_past_grace(node, grace_s) and await go_offline(connection, gpu_id, grace_s)
     elif keeps_none:
         notifications = await settle_attempt.close_open(connection, gpu_id, _end(node), actor=ACTOR)
+        changed = True
     else:
         return node, notifications
-    node = await node_queries.get(connection, gpu_id)
+    if changed:
+        node = await node_queries.get(connection, gpu_id)
     if node is not None and not node.is_back:  # else the stops come first
         await node_transitions.attended(connection, gpu_id, node.epoch, node.status)
     return node, notifications
@@ -48,6 +50,11 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[N
 
 def _keeps_none(node: Node | NodeStatus | None) -> bool:
     return node is None or node.status == GpuStatus.FAULTY
+
+
+def _is_past_grace(node: Node | None, grace_s: float) -> bool:
+    """Whether it may have to go OFFLINE: nodes that beat must not cost a look at the whole fleet."""
+    return node is not None and node.status == GpuStatus.ACTIVE and node.silent_s > grace_s
 
 
 def _end(node: Node | None) -> End:

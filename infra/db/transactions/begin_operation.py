@@ -40,10 +40,10 @@ async def begin(
 
     Raises IdempotencyConflict if the key was used with another request, and TooManyOperations.
     """
-    running = await operations.running(connection, by.lineage)
-    if seen := await earlier(connection, by, idempotency_key, request_hash):  # it may be one of those that run
+    await locks.request(connection, by.lineage, idempotency_key)
+    if seen := await earlier(connection, by, idempotency_key, request_hash):  # however many run
         return seen
-    _check_bound(running)  # before the tasks are counted, which may take long
+    await _check_bound(connection, by)  # before the tasks are counted, which may take long
     moment = await operations.now(connection)
     matched = await operations.matched(connection, kind, chosen, moment)
     operation = Operation(
@@ -65,11 +65,9 @@ async def begin(
     )
     if matched:
         await locks.bulk_operations(connection, by.lineage)
-        if seen := await earlier(connection, by, idempotency_key, request_hash):
-            return seen
-        _check_bound(await operations.running(connection, by.lineage))
-    if not await operations.add(connection, operation):
-        return await _conflicting(connection, by, operation)
+        await _check_bound(connection, by)
+    if not await operations.add(connection, operation):  # a program of the previous version was faster
+        raise IdempotencyConflict
     await audit.record(connection, by, _ACTIONS[kind], operation_id, _detail(operation))
     return operation
 
@@ -89,16 +87,8 @@ async def earlier(
     return seen
 
 
-async def _conflicting(connection: Connection, by: Caller, operation: Operation) -> Operation:
-    """The earlier operation for which this one was not written: nothing else conflicts."""
-    seen = await earlier(connection, by, operation.idempotency_key, operation.request_hash)
-    if seen is None:
-        raise IdempotencyConflict
-    return seen
-
-
-def _check_bound(running: int) -> None:
-    if running >= MOST_RUNNING:
+async def _check_bound(connection: Connection, by: Caller) -> None:
+    if await operations.running(connection, by.lineage) >= MOST_RUNNING:
         raise TooManyOperations
 
 

@@ -21,7 +21,7 @@ from infra.db.transactions.claim_slot import Claim
 from workflows.domain import priority as priorities
 from workflows.domain.errors import NotInThisState, TaskNotFound
 from workflows.domain.task import TERMINAL, TaskStatus
-from workflows.notifications import Granted, Notifications
+from workflows.notifications import Notifications
 
 _READ = f"""
     SELECT {search.seeker("t")}, t.status, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent,
@@ -89,8 +89,7 @@ async def change(
     """
     changed = await transaction(lambda c: _change(c, by, task_id, task_type, priority, share, claims_slot=claims_slot))
     found = await claim_slot.go_on(transaction, task_id, changed.found)
-    own = [Granted.of(changed.task, found.grant)] if found.grant is not None else []
-    return Notifications(grants=[*own, *found.others])
+    return found.notifications(changed.task)
 
 
 async def _change(

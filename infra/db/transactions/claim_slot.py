@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from infra.db import holding, locks
 from infra.db.connection import Connection
@@ -14,7 +15,7 @@ from infra.db.slots.search import Found, NoSlot, Seeker, Undecided
 from infra.db.tasks import limits
 from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
-from workflows.notifications import Granted
+from workflows.notifications import Granted, Notifications
 
 _REQUEST = f"""
     SELECT {search.seeker("t")}, t.status, t.end_reason, t.waiting_since, t.attempts,
@@ -68,6 +69,11 @@ class Claim:
     def grant(self) -> Grant | None:
         """The slot that the task has."""
         return self.result if isinstance(self.result, Grant) else None
+
+    def notifications(self, task: Any) -> Notifications:
+        """All grants; `task` has a task's columns as attributes."""
+        own = [Granted.of(task, self.grant)] if self.grant is not None else []
+        return Notifications(grants=[*own, *self.others])
 
     @property
     def over(self) -> bool:

@@ -8,7 +8,6 @@ from infra.db.nodes.queries import hold
 from infra.db.slots import assign
 from workflows.notifications import Notifications
 
-_GPU_ID = "SELECT gpu_id FROM attempts WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND released_at IS NULL"
 _RELEASE = """
     UPDATE attempts SET released_at = clock_timestamp()
      WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NOT NULL AND released_at IS NULL
@@ -22,13 +21,11 @@ _RECORD = f"""
 
 async def release(connection: Connection, task_id: str, attempt: int) -> Notifications:
     """Free the slot of a closed attempt, and assign it. Does nothing if it is free."""
-    key = {"task_id": task_id, "attempt": attempt}
-    gpu_id = await connection.one_or_none(str, _GPU_ID, key)
-    if gpu_id is None:
+    release = await locks.releasing_attempt(connection, task_id, attempt)
+    if release is None:
         return Notifications()
-    release = await locks.releasing(connection, gpu_id)
-    await hold(connection, gpu_id)
-    freed = await connection.execute(_RELEASE, key)
+    await hold(connection, release.gpu_id)
+    freed = await connection.execute(_RELEASE, {"task_id": task_id, "attempt": attempt})
     return Notifications(grants=await assign.assign_released(connection, release) if freed else [])
 
 

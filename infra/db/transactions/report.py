@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from infra.db.attempts import late_reports
-from infra.db.attempts import progress as attempt_progress
+from infra.db.attempts import late_reports, open_attempts
 from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.queries import Holder, NamedAttempt
 from infra.db.connection import Connection
@@ -16,18 +15,12 @@ from infra.db.transactions import accept_attempt, settle_attempt
 from infra.db.transactions.settle_attempt import Answer
 from infra.json import strict_json
 from infra.json.off_loop import off_loop
-from workflows.domain.attempt import End, Outcome
+from workflows.domain.attempt import UNSAID, End, Outcome
 from workflows.domain.errors import ConflictingResult, IllegalTransition, LateReport, NotTheHolder, TaskNotFound
 from workflows.domain.task import TaskStatus
 from workflows.notifications import Notifications
 
 UNNAMED = "未携带 X-Attempt-Token，无法确定所指的执行尝试"
-UNSAID = {
-    Outcome.FAILED: "节点报告执行失败",
-    Outcome.REJECTED: "节点报告输入不可用",
-    Outcome.HANDED_BACK: "节点交回任务",
-}
-"""The reason of an attempt's end where the node gives none."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ async def _apply(connection: Connection, attempt: NamedAttempt, said: StatusRepo
     if not await accept_attempt.accept(connection, *key, actor=actor, reason=said.message or None):
         return None
     if said.progress is not None:
-        await attempt_progress.record_progress(connection, *key, said.progress)
+        await open_attempts.record_progress(connection, *key, said.progress)
     return ReportOutcome()
 
 

@@ -63,6 +63,8 @@ class Turn:
     owner: str = ""
     secrets: Sequence[str] = field(default=(), repr=False)
     due: Sequence[Due] = ()
+    has_key: bool = True
+    """Whether its owner has a live key that may see its events. Without one it is to be disabled."""
 
 
 @dataclass(frozen=True)
@@ -170,20 +172,14 @@ _FORGET = "DELETE FROM webhooks WHERE webhook_id = %(webhook_id)s AND state = 'D
 
 
 async def take(connection: Connection, webhook_id: str, taken: Sequence[int], places: Places) -> Turn:
-    """Take the deliveries that are due and have a place, except those that are being sent.
-
-    A webhook whose owner has no live key any more is disabled.
-    """
+    """Take the deliveries that are due and have a place, except those that are being sent: none without a live key."""
     values: dict[str, Any] = {"webhook_id": webhook_id, "taken": list(taken), "host": _HOST}
     await connection.execute(_ATTEND, values)
     known = await connection.one_or_none(_Known, _KNOWN, values)
     if known is None:
         return Turn(None)
-    if known.state == "ACTIVE" and not known.has_key:
-        await subscriptions.set_state(connection, webhook_id, "DISABLED", "KEY")
-        return Turn("DISABLED")
-    if known.state != "ACTIVE":
-        return Turn(known.state)
+    if known.state != "ACTIVE" or not known.has_key:
+        return Turn(known.state, has_key=known.has_key)
     most = min(MOST, places.room(known.owner, webhook_id))
     if not most:
         return Turn(known.state, known.owner)

@@ -1,4 +1,4 @@
-"""Changes of an open attempt that leave it open."""
+"""Changes of open attempts that leave them open."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ _PROGRESS = (
     "UPDATE attempts SET progress = %(progress)s, progress_at = clock_timestamp()"
     " WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL"
 )
+_ADOPT = (
+    "UPDATE attempts SET gpu_epoch = %(epoch)s"
+    " WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL AND gpu_epoch < %(epoch)s"
+)
 
 
 async def record_progress(connection: Connection, task_id: str, attempt: int, progress: int) -> None:
     """Keep the node's own progress (percent) of an open attempt."""
     await connection.execute(_PROGRESS, {"task_id": task_id, "attempt": attempt, "progress": progress})
-
-
-_ADOPT = (
-    "UPDATE attempts SET gpu_epoch = %(epoch)s"
-    " WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND closed_at IS NULL AND gpu_epoch < %(epoch)s"
-)
 
 
 async def adopt(connection: Connection, task_id: str, attempt: int, epoch: int) -> None:
