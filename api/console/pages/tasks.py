@@ -15,6 +15,7 @@ from api.console.texts import N_
 from api.routes import access
 from api.schemas.operations import Filter
 from infra.db.ops import counters
+from infra.db.ops.kinds import by_status
 from infra.db.tasks import lists
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.lists import MOST_COUNTED
@@ -86,10 +87,7 @@ async def _counts(asked: Asked, chosen: TaskFilter) -> Counter[str]:
     if kept is None:
         return Counter()
     kinds = await asked.context.database.single(lambda c: counters.tasks_by_kind(c, **kept))  # type: ignore[arg-type]
-    found: Counter[str] = Counter()
-    for (kind, status), n in kinds.items():
-        found[status] += n if kept.get("task_type") in (None, kind) else 0
-    return found
+    return by_status(kinds, chosen.task_type)
 
 
 PAGE = Page(

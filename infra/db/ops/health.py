@@ -9,10 +9,10 @@ from infra.db import clock
 from infra.db.connection import Connection, listed
 from infra.db.ops import counters, instances, monitor_reports
 from infra.db.ops.instances import ListedInstance
-from infra.db.ops.kinds import OTHER, Kind
+from infra.db.ops.kinds import OTHER, by_status, by_type
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
-from workflows.domain.task import FROM_OUTSIDE, TERMINAL, TaskStatus
+from workflows.domain.task import FROM_OUTSIDE, UNFINISHED
 
 # A task that was ended from outside is nobody's failure. After a bulk cancel there may be nothing else among the last.
 _RECENT = f"""
@@ -127,16 +127,11 @@ class SystemState:
 async def read(connection: Connection, instance_timeout_s: float) -> SystemState:
     """The state now."""
     counts = await counters.read(connection)
-    tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
-    for (task_type, status), n in sorted(counts.tasks.items(), key=_by_type):
-        tasks[status] += n
-        if status not in TERMINAL:
-            label = OTHER if task_type is None else str(task_type)
-            queues[label] = queues.get(label, 0) + n
+    unfinished = by_type(counts.tasks, UNFINISHED)
     return SystemState(
         gpus={status: counts.gpus.get(status, 0) for status in GpuStatus},
-        tasks=tasks,
-        queues=queues,
+        tasks=by_status(counts.tasks),
+        queues={_label(task_type): unfinished[task_type] for task_type in sorted(unfinished, key=_others_last)},
         alerts=counts.alerts,
         recent={row.status: row.n for row in await connection.all(_Recent, _RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
@@ -145,9 +140,12 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
     )
 
 
-def _by_type(counted: tuple[Kind, int]) -> tuple[bool, int]:
+def _label(task_type: int | None) -> str:
+    return OTHER if task_type is None else str(task_type)
+
+
+def _others_last(task_type: int | None) -> tuple[bool, int]:
     """Sort key: all other types are last."""
-    task_type = counted[0][0]
     return task_type is None, task_type or 0
 
 
