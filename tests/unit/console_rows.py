@@ -50,8 +50,8 @@ async def html_of(page: Page, one: Asked) -> str:
 def state() -> SystemState:
     instance = ListedInstance("instance-001", "api", WORDS[0], AT, AT, 1.0, 2.0, 3.0, True, False, True)
     gpus = {"ACTIVE": 1, "OFFLINE": 1, "FAULTY": 2}
-    tasks = {"QUEUED": 9, "PROCESSING": 1, "COMPLETED": 0, "FAILED": 90, "TIMEOUT": 0}
-    return SystemState(gpus, tasks, {"2": 10}, {("CRITICAL", "ACTIVE"): 1}, {"FAILED": 90}, [instance], stuck=2)
+    kinds = {(2, "QUEUED"): 9, (2, "PROCESSING"): 1, (2, "FAILED"): 90}
+    return SystemState(gpus, kinds, {("CRITICAL", "ACTIVE"): 1}, {"FAILED": 90}, [instance], stuck=2)
 
 
 def node_of(word: str) -> Node:

@@ -86,7 +86,7 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
     attempt = NodeAttempt(word, 2, 1, AT, AT + timedelta(minutes=4), "FAILED", word, 9, 2, word, None)
     check(await html_of(node.PAGE, asked([(node_of(word), AT, [attempt])], {"gpu_id": word}, language=language)))
     first = Oldest(2, word, AT - timedelta(minutes=9), 540.0)
-    read = Seen(state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
+    read = Seen(state(), {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), rows)
     check(await html_of(now.PAGE, asked([read], language=language)))
     check(await html_of(system.PAGE, asked([(state(), None, [Size(word, 5, 6)], 7)], language=language)))
 

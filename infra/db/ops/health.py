@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection, listed
 from infra.db.ops import counters, instances, monitor_reports
 from infra.db.ops.instances import ListedInstance
-from infra.db.ops.kinds import OTHER, by_status, by_type
+from infra.db.ops.kinds import OTHER, Kind, by_status, by_type
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
 from workflows.domain.task import FROM_OUTSIDE, UNFINISHED
@@ -76,13 +79,23 @@ class SystemState:
     """Counts and levels of one moment."""
 
     gpus: dict[str, int]
-    tasks: dict[str, int]
-    queues: dict[str, int]  # unfinished tasks by type; `OTHER`: of all types without a count of their own
+    kinds: Mapping[Kind, int]  # tasks by (type, status)
     alerts: dict[tuple[str, str], int]  # by (level, status)
     recent: dict[str, int]  # the last ended tasks by status
     instances: list[ListedInstance]
     stuck: int = 0  # workflows that can't go on
     draining: int = 0  # of the ACTIVE nodes
+
+    @cached_property
+    def tasks(self) -> Counter[str]:
+        """The number of tasks in each status."""
+        return by_status(self.kinds)
+
+    @cached_property
+    def queues(self) -> dict[str, int]:
+        """The number of unfinished tasks by type; `OTHER`: of all types without a count of their own."""
+        counted = by_type(self.kinds, UNFINISHED)
+        return {_label(task_type): counted[task_type] for task_type in sorted(counted, key=_others_last)}
 
     @property
     def unfinished(self) -> int:
@@ -127,11 +140,9 @@ class SystemState:
 async def read(connection: Connection, instance_timeout_s: float) -> SystemState:
     """The state now."""
     counts = await counters.read(connection)
-    unfinished = by_type(counts.tasks, UNFINISHED)
     return SystemState(
         gpus={status: counts.gpus.get(status, 0) for status in GpuStatus},
-        tasks=by_status(counts.tasks),
-        queues={_label(task_type): unfinished[task_type] for task_type in sorted(unfinished, key=_others_last)},
+        kinds=counts.tasks,
         alerts=counts.alerts,
         recent={row.status: row.n for row in await connection.all(_Recent, _RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
