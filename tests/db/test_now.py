@@ -9,6 +9,7 @@ import pytest
 
 from api.console.pages.now import Seen
 from infra.db.connection import Connection
+from infra.db.slots import eligibility
 from infra.db.slots.usage import Slots
 from tests.db.life import Life
 
@@ -34,5 +35,6 @@ async def test_each_thing_is_read_once(life: Life, monkeypatch: pytest.MonkeyPat
     statements = noted(monkeypatch)
     seen = await Seen.read(life.connection, 15.0)
     assert sorted(set(statements)) == sorted(statements)
+    assert sum(eligibility.used("g") in text for text, _ in statements) == 1
     assert seen.state.kinds == {(1, "QUEUED"): 2}
     assert (seen.slots, seen.slots_of_type) == (Slots(2, 1), dict.fromkeys([1, 2], Slots(2, 1)))

@@ -99,13 +99,13 @@ class Seen:
     @classmethod
     async def read(cls, connection: Connection, instance_timeout_s: float) -> Seen:
         state = await health.read(connection, instance_timeout_s)
-        chosen = _chosen(state.kinds)
+        chosen, fleet = _chosen(state.kinds), await usage.nodes(connection)
         return cls(
             state,
             await waits.by_type(connection, chosen),
             await oldest(connection, chosen),
-            await usage.by_type(connection),
-            await usage.of_fleet(connection),
+            usage.by_type(fleet),
+            usage.of_fleet(fleet),
             await alerts.latest(connection, {"status": AlertStatus.ACTIVE}, limit=LOOKED_AT),
         )
 
