@@ -42,14 +42,7 @@ _WAIT_ESTIMATES = """
                       AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
              WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) errors
     """
-_IS_LATE = (
-    "SELECT EXISTS (SELECT FROM monitor_reports"
-    f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
-)
-
-_MONITOR_AGE = (
-    "SELECT GREATEST(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM monitor_reports WHERE name = 'last'"
-)
+_MONITOR_AGE = f"SELECT {clock.age_s('at')} FROM monitor_reports WHERE name = 'last'"
 _DRAINING = "SELECT count(*) FROM gpus WHERE drained_at IS NOT NULL AND gone_at IS NULL AND status = 'ACTIVE'"
 """Counted in an index that holds only draining nodes."""
 
@@ -182,13 +175,8 @@ async def stuck(connection: Connection) -> int:
 
 
 async def monitor_age_s(connection: Connection) -> float | None:
-    """Seconds since the monitor ran last, or None if it never has."""
+    """Seconds since the monitor ran last: infinite if that is unknown (`clock`), None if it never has."""
     return await connection.one_or_none(float, _MONITOR_AGE)
-
-
-async def is_late(connection: Connection, after_s: float) -> bool:
-    """Whether the monitor has run before, but not recently."""
-    return await connection.one(bool, _IS_LATE, {"after": after_s})
 
 
 async def last_report(connection: Connection) -> dict[str, Any] | None:
