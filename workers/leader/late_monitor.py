@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class LateMonitor:
-    """Checks once per interval, first after one: a monitor that has just started is not late."""
+    """Checks after every `_late_s` seconds: a monitor that has just started is not late."""
 
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
         self._database = database
