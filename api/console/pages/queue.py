@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console import why
-from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.page import EVERYBODY, Asked, Page
 from api.console.paging import PER_PAGE
 from api.console.texts import N_
 from api.dependencies import Context
 from api.routes import access
+from api.routes.roles import OPERATORS
 from infra.db.ops import counters
 from infra.db.ops.kinds import by_type
 from infra.db.queue import listing

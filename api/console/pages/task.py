@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from api.console import documents, why
 from api.console.documents import Document
-from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.page import EVERYBODY, Asked, Page
 from api.console.texts import N_
 from api.routes import access
+from api.routes.roles import OPERATORS
 from api.schemas import task_progress
 from api.schemas.webhooks import id_of
 from infra.db.attempts import queries as attempt_queries

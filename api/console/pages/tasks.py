@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.page import EVERYBODY, Asked, Page
 from api.console.paging import PER_PAGE, Pager
 from api.console.texts import N_
 from api.routes import access
+from api.routes.roles import OPERATORS
 from api.schemas.operations import Filter
 from infra.db.ops import counters
 from infra.db.ops.kinds import by_status
