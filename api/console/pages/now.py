@@ -139,7 +139,7 @@ async def _of_all(asked: Asked) -> dict[str, Any]:
 
 def _gravity(alert: Alert) -> tuple[bool, int]:
     """Sort key: open alerts before resolved ones, CRITICAL first."""
-    return alert.resolved_at is not None, list(AlertLevel).index(AlertLevel(alert.level))
+    return alert.resolved_at is not None, AlertLevel(alert.level).rank
 
 
 def _chosen(by_kind: Mapping[Kind, int]) -> list[int]:
