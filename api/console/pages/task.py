@@ -25,6 +25,7 @@ from infra.db.tasks.timeline import Event
 from infra.db.transactions.retry_task import RETRIED
 from infra.db.webhooks import deliveries
 from infra.json.off_loop import off_loop
+from infra.temporal.task_workflows import task_workflow_id
 from workflows.domain.event import OF_TASKS
 from workflows.domain.task import TERMINAL, TaskStatus
 
@@ -123,8 +124,8 @@ def _workflow(asked: Asked, task_id: str) -> str | None:
     settings = asked.context.settings
     if not settings.temporal_ui_url:
         return None
-    namespace = quote(settings.temporal_namespace, safe="")
-    return f"{settings.temporal_ui_url.rstrip('/')}/namespaces/{namespace}/workflows/task-{quote(task_id, safe='')}"
+    namespace, workflow = quote(settings.temporal_namespace, safe=""), quote(task_workflow_id(task_id), safe="")
+    return f"{settings.temporal_ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{workflow}"
 
 
 async def _trace(asked: Asked, task_id: str) -> str | None:
