@@ -27,7 +27,7 @@ from infra.db.webhooks import deliveries
 from infra.json.off_loop import off_loop
 from infra.temporal.task_workflows import task_workflow_id
 from workflows.domain.event import OF_TASKS
-from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.domain.task import TERMINAL
 
 MOST_EVENTS = 200
 MOST_ATTEMPTS = 50
@@ -76,7 +76,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "sees_nodes": caller.role in OPERATORS,
         "workflow": _workflow(asked, task_id) if caller.role in OPERATORS else None,
         "trace": await _trace(asked, task_id) if caller.role in OPERATORS else None,
-        "last_waiting": TaskStatus.QUEUED,
     }
 
 

@@ -20,7 +20,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
     )
     return {
         "webhooks": rows,
-        "total": total,
         "pager": Pager(number, total, asked.query),
         "types": list(EventType) if asked.caller.role in OPERATORS else sorted(OF_USERS),
         "usual": EventType.TASK_ENDED,
