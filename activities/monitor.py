@@ -8,7 +8,6 @@ from temporalio import activity
 
 from activities.beating import beating
 from activities.reconciler import Reconciler
-from infra.cache import Cache
 from infra.db.connection import Connection
 from infra.db.ops import alert_ends, alerts, health
 from infra.db.ops.alerts import NewAlert
@@ -23,9 +22,8 @@ from workflows.messages import MonitorReport
 class MonitorSteps:
     """Implements `workflows.ports.MonitorActivities`."""
 
-    def __init__(self, database: Database, cache: Cache, reconciler: Reconciler, settings: Settings) -> None:
+    def __init__(self, database: Database, reconciler: Reconciler, settings: Settings) -> None:
         self._database = database
-        self._cache = cache
         self._reconciler = reconciler
         self._settings = settings
 
@@ -58,9 +56,7 @@ class MonitorSteps:
             await health.keep(connection, report)
             return raised
 
-        raised = await self._database.run(keep)
-        await self._cache.keep_report(report)
-        return MonitorReport(system, alerts_raised=raised)
+        return MonitorReport(system, alerts_raised=await self._database.run(keep))
 
 
 def _unhealthy() -> NewAlert:

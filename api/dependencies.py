@@ -71,8 +71,7 @@ class Context:
         returns."""
         if notifications.nodes:
             self.forecast.forget()
-        if notifications:
-            await self.temporal.deliver(notifications)
+        await self.temporal.deliver(notifications)
 
     async def write_behind(self) -> None:
         """Write the pending batches to Postgres. A batch that cannot be written is kept for the next time."""

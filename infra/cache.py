@@ -1,9 +1,8 @@
-"""Redis: the last beats, the monitor's last report, the callers' buckets. Losing it at any moment loses nothing."""
+"""Redis: the last beats and the callers' buckets. Losing it at any moment loses nothing."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -20,10 +19,8 @@ from infra.resilience.token_bucket import ByteRate, Rate
 log = logging.getLogger(__name__)
 
 _BEAT = "gpu-orchestrator:beat:"
-_REPORT = "gpu-orchestrator:monitor-report"
 _BUCKET = "gpu-orchestrator:bucket:"
 _BYTES = "gpu-orchestrator:bytes:"
-REPORT_TTL_S = 300
 BEAT_TTL_S = 86_400
 """Nodes come and go under ever new names."""
 ANSWER_S = 0.5  # what takes longer counts as no answer
@@ -101,15 +98,6 @@ class Cache:
         """The stored last beats, in ms since the epoch."""
         values = await self._ask("mget", [_BEAT + gpu_id for gpu_id in gpu_ids]) if gpu_ids else None
         return {gpu_id: int(value) for gpu_id, value in zip(gpu_ids, values or [], strict=False) if value is not None}
-
-    async def keep_report(self, report: dict[str, Any]) -> None:
-        """Store the monitor's last report."""
-        await self._ask("set", _REPORT, json.dumps(report), ex=REPORT_TTL_S)
-
-    async def report(self) -> dict[str, Any] | None:
-        """The monitor's last report, or None."""
-        value = await self._ask("get", _REPORT)
-        return None if value is None else dict(json.loads(value))
 
     async def take(self, name: str, limit: Rate, count: int = 1) -> float | None:
         """Take tokens of a bucket. Returns 0, or the seconds until it has them, or None while Redis is away."""

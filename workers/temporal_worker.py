@@ -29,7 +29,6 @@ from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from activities.webhooks import WebhookSteps
 from infra import open_files, telemetry
-from infra.cache import Cache
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.nodes.address_policy import AllowList
@@ -95,14 +94,14 @@ async def set_up_temporal(settings: Settings) -> TemporalGateway:
 
 
 def activities(
-    settings: Settings, database: Database, cache: Cache, temporal: TemporalGateway, nodes: NodeClient
+    settings: Settings, database: Database, temporal: TemporalGateway, nodes: NodeClient
 ) -> list[Callable[..., Any]]:
     """The activities of all workflows but those of webhooks."""
     forecast = Forecast(database)
     tasks = TaskSteps(database, temporal, nodes)
     dispatch = Dispatch(database, temporal, nodes, ShortWork(forecast), settings)
     node_steps = NodeSteps(database, temporal, nodes, settings)
-    monitor = MonitorSteps(database, cache, Reconciler(database, temporal, nodes, settings), settings)
+    monitor = MonitorSteps(database, Reconciler(database, temporal, nodes, settings), settings)
     return [
         tasks.select_slot,
         dispatch.dispatch,
@@ -123,7 +122,6 @@ async def serve(settings: Settings) -> None:
     """Assemble the worker and run it."""
     database = await open_database(settings)
     log.info("nodes report to %s", settings.base_url)
-    cache = Cache.connect(settings.redis_url)
     own = OwnServices(settings)
     await own.refresh()
     nodes = NodeClient(AllowList.of_nodes(settings, own))
@@ -133,7 +131,7 @@ async def serve(settings: Settings) -> None:
     worker = _worker(
         temporal,
         settings.task_queue,
-        [*activities(settings, database, cache, temporal, nodes), webhooks.disable_webhook],
+        [*activities(settings, database, temporal, nodes), webhooks.disable_webhook],
         workflows=WORKFLOWS,
         workflow_runner=workflow_runner(settings),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
@@ -153,7 +151,6 @@ async def serve(settings: Settings) -> None:
         await temporal.close()
         await nodes.close()
         await sender.close()
-        await cache.close()
         await database.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from api.console.texts import N_
+from workflows.domain.task import FROM_OUTSIDE
 
 
 class Mark(NamedTuple):
@@ -73,7 +74,7 @@ def mark_of(status: str) -> Mark:
 
 def of_task(status: str, end_reason: str | None) -> str:
     """The name of a task's mark: a task ended from outside says so."""
-    return end_reason if end_reason in ("CANCELLED", "EXPIRED", "DEADLINE") else status
+    return end_reason if end_reason in FROM_OUTSIDE else status
 
 
 def of_node(status: str, *, draining: bool) -> str:

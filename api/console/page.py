@@ -10,12 +10,12 @@ from starlette.datastructures import QueryParams
 
 from api.console.texts import translations
 from api.dependencies import Context
+from api.routes.roles import OPERATORS, USERS
 from infra.db.ops.callers import Caller
 from workflows.domain.event import EventType
 from workflows.domain.role import Role
 
-OPERATORS = frozenset({Role.ADMIN, Role.OPERATOR})
-EVERYBODY = OPERATORS | {Role.USER}
+EVERYBODY = OPERATORS | USERS
 """All who can sign in. A node's key cannot."""
 
 

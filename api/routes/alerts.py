@@ -13,7 +13,7 @@ from api.http.paging import PageOf
 from api.middleware.authentication import CallerOf
 from api.schemas.alerts import AlertInfo, AlertStats, id_of
 from api.schemas.params import AlertId
-from infra.db.ops import alerts, health
+from infra.db.ops import alerts, counters
 from infra.db.transactions import acknowledge_alert
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.errors import AlertNotFound
@@ -38,14 +38,14 @@ async def list_alerts(
 
 @router.get("/stats", response_model=Envelope[AlertStats], summary="4.3 获取告警统计")
 async def alert_stats(context: ContextOf) -> dict[str, Any]:
-    state = await context.database.run(lambda c: health.read(c, context.settings.instance_timeout))
-    by_level = {f"{level.lower()}_alerts": _with(state.alerts, level) for level in AlertLevel}
+    counts = await context.database.single(counters.alerts_by_kind)
+    by_level = {f"{level.lower()}_alerts": _with(counts, level) for level in AlertLevel}
     return ok(
         {
             "total_alerts": sum(by_level.values()),
             **by_level,
-            "acknowledged_alerts": _with(state.alerts, AlertStatus.ACKNOWLEDGED),
-            "active_alerts": _with(state.alerts, AlertStatus.ACTIVE),
+            "acknowledged_alerts": _with(counts, AlertStatus.ACKNOWLEDGED),
+            "active_alerts": _with(counts, AlertStatus.ACTIVE),
         }
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,12 +13,12 @@ from api.routes import access
 from api.schemas.groups import Group
 from api.schemas.params import GroupName
 from infra.db.ops import counters
-from infra.db.ops.kinds import Kind
+from infra.db.ops.kinds import by_status, by_type
 from infra.db.slots.wait_estimate import until_start_s
 from infra.db.tasks import groups
 from infra.db.tasks.groups import Last
 from workflows.domain.errors import GroupNotFound
-from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.domain.task import TERMINAL, UNFINISHED, TaskStatus
 
 router = APIRouter(prefix="/groups", tags=["任务管理"])
 
@@ -39,28 +38,17 @@ async def get_group(context: ContextOf, caller: CallerOf, group_id: GroupName) -
     if not kinds:
         raise GroupNotFound
     total = sum(kinds.values())
-    by_status, unfinished = _by_status(kinds), _unfinished_types(kinds)
-    ended = sum(by_status[status] for status in TERMINAL)
+    counts, unfinished = by_status(kinds), set(by_type(kinds, UNFINISHED))
+    ended = sum(counts[status] for status in TERMINAL)
     return ok(
         Group(
             groupId=group_id,
             total=total,
-            statusCounts={status: by_status[status] for status in TaskStatus},
+            statusCounts={status: counts[status] for status in TaskStatus},
             progress=100 * ended // total,
             estimatedRemainingTime=await _remaining_s(context, group_id, owner, unfinished),
         )
     )
-
-
-def _by_status(kinds: dict[Kind, int]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for (_, status), n in kinds.items():
-        found[status] += n
-    return found
-
-
-def _unfinished_types(kinds: dict[Kind, int]) -> set[int | None]:
-    return {task_type for task_type, status in kinds if status not in TERMINAL}
 
 
 async def _remaining_s(context: Context, group_id: str, owner: str | None, types: set[int | None]) -> int | None:

@@ -109,7 +109,7 @@ async def component_health(context: ContextOf, component: ComponentName) -> dict
 
 async def _wait_estimates(context: Context) -> dict[str, Any]:
     """Extension: how far the estimated waits were off, as the monitor's last run measured it."""
-    report = await context.cache.report() or await context.database.run(system_health.last_report) or {}
+    report = await context.database.run(system_health.last_report) or {}
     return dict(report.get("wait_estimates") or asdict(WaitEstimates()))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -184,7 +183,7 @@ async def replay_webhook(
 ) -> dict[str, Any]:
     await rate_limit.charge(request, CALLS_OF_BULK)
     await check_owner(context, caller, webhook_id)
-    since, until = (clock.EPOCH + timedelta(milliseconds=at) for at in (body.since, body.until))
+    since, until = clock.moment(body.since), clock.moment(body.until)
     matched = await context.database.run(
         lambda c: change_webhook.replay_range(c, caller, webhook_id, since, until, failed_only=body.failed_only)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -43,7 +43,7 @@ Long = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64"})]
 
 def unix_ms(at: Any) -> Any:
     """A row's time in Unix milliseconds; other values as they are."""
-    return (at - clock.EPOCH) // timedelta(milliseconds=1) if isinstance(at, datetime) else at
+    return clock.unix_ms(at) if isinstance(at, datetime) else at
 
 
 def _to_come(at_ms: int) -> int:

@@ -6,6 +6,7 @@ A stored time in the future is unknown, not just now: it counts as long ago, and
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 from infra.db.connection import Connection
 from workflows.domain.retry import BACKOFF_CAP_S
@@ -22,9 +23,18 @@ async def now(connection: Connection) -> datetime:
     return await connection.one(datetime, _READ)
 
 
+@overload
+def moment(unix_ms: int) -> datetime: ...
+@overload
+def moment(unix_ms: int | None) -> datetime | None: ...
 def moment(unix_ms: int | None) -> datetime | None:
     """The time in Unix milliseconds as the database takes it."""
     return None if unix_ms is None else EPOCH + timedelta(milliseconds=unix_ms)
+
+
+def unix_ms(moment: datetime) -> int:
+    """The database's time in Unix milliseconds, rounded down."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def seconds(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,7 +14,7 @@ from infra.db.connection import Connection
 from infra.db.ops import counters, health, instances, measures, sizes
 from infra.db.ops.counters import Counts
 from infra.db.ops.instances import ListedInstance
-from infra.db.ops.kinds import OTHER
+from infra.db.ops.kinds import OTHER, by_type
 from infra.db.ops.measures import HISTOGRAMS, MOST_TYPES, Histogram, Measures
 from infra.db.queue.oldest import oldest, oldest_of_others_s
 from infra.db.slots import usage
@@ -128,11 +127,9 @@ async def read(connection: Connection, instance_timeout_s: float) -> Fleet:
 
 def _named(counts: Counts) -> list[int]:
     """The types with a label of their own: callers may invent any number, so those with the most tasks."""
-    totals = Counter[int]()
-    for (task_type, _), n in counts.tasks.items():
-        if task_type is not None:
-            totals[task_type] += n
-    return sorted(sorted(totals, key=lambda task_type: (-totals[task_type], task_type))[:MOST_TYPES])
+    totals = by_type(counts.tasks)
+    known = [task_type for task_type in totals if task_type is not None]
+    return sorted(sorted(known, key=lambda task_type: (-totals[task_type], task_type))[:MOST_TYPES])
 
 
 def _labels(counts: Counts) -> dict[int | None, str]:

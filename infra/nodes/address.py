@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infra.environment.own_address import http_url
+
 
 @dataclass(frozen=True)
 class NodeAddress:
@@ -16,4 +18,4 @@ class NodeAddress:
     @property
     def base(self) -> str:
         """`http://ip:port`; an IPv6 address gets its brackets."""
-        return f"http://[{self.ip}]:{self.port}" if ":" in self.ip else f"http://{self.ip}:{self.port}"
+        return http_url(self.ip, self.port)

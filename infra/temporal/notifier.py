@@ -40,6 +40,8 @@ class Notifier:
         The others follow the grants, because a slot is idle until its new task is dispatched. The task `but` is left
         out: it knows already.
         """
+        if not notifications:
+            return
         grants = [asyncio.create_task(_tried(self._gateway.grant(one))) for one in notifications.grants]
         others = asyncio.create_task(self._send_others(notifications, but, grants))
         self._under_way.add(others)

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
 
+from infra.resilience.single_flight import SingleFlight
+
 THREADS = 64
 SHARE = 8
 """Threads that the names of one owner may occupy. Its other look-ups wait for these, and nobody else does."""
@@ -31,20 +33,11 @@ class Names:
         self._share = share
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._begin_s = begin_s
-        self._running: dict[tuple[str, str], asyncio.Task[list[str]]] = {}
+        self._running: SingleFlight[tuple[str, str], list[str]] = SingleFlight()
 
     async def look_up(self, owner: str, host: str) -> list[str]:
         """The addresses that this machine's resolver knows. Raises OSError, NotBegun."""
-        running = self._running.get((owner, host))
-        if running is None:
-            running = self._running[owner, host] = asyncio.create_task(self._found(owner, host))
-            running.add_done_callback(lambda ended: self._forget(owner, host, ended))
-        return await asyncio.shield(running)
-
-    def _forget(self, owner: str, host: str, ended: asyncio.Task[list[str]]) -> None:
-        del self._running[owner, host]
-        if not ended.cancelled():
-            ended.exception()  # callers may have given up: then asyncio would log it as never retrieved
+        return await self._running.run((owner, host), lambda: self._found(owner, host))
 
     async def _found(self, owner: str, host: str) -> list[str]:
         share = self._shares.setdefault(owner, asyncio.Semaphore(self._share))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
@@ -308,6 +309,14 @@ async def test_a_recount_is_due(fresh: Life) -> None:
     assert not await counters.recount_is_due(fresh.connection)
     await fresh.do(f"UPDATE monitor_reports SET at = {AHEAD}")
     assert await counters.recount_is_due(fresh.connection)
+
+
+async def test_the_age_of_a_report_that_lies_ahead_is_not_zero(fresh: Life) -> None:
+    assert await health.monitor_age_s(fresh.connection) is None
+    await health.keep(fresh.connection, {})
+    assert 0 <= (await health.monitor_age_s(fresh.connection) or 0.0) < 3600
+    await fresh.do(f"UPDATE monitor_reports SET at = {AHEAD}")
+    assert await health.monitor_age_s(fresh.connection) == math.inf
 
 
 @pytest.mark.parametrize(

@@ -251,8 +251,9 @@ async def test_a_page_counts_the_slots_of_nodes_that_take_work(life: Life) -> No
     await life.do("UPDATE gpus SET drained_at = clock_timestamp() WHERE gpu_id = 'drains'")
     await life.do("UPDATE gpus SET rests = 1 WHERE gpu_id = 'probed'")
     counted = usage.Slots(slots=3, used=1 + await life.scalar("SELECT count(*) FROM attempts WHERE gpu_id = 'other'"))
-    assert await usage.of_fleet(life.connection) == counted
-    assert await usage.by_type(life.connection) == {1: counted}
+    nodes = await usage.nodes(life.connection)
+    assert usage.of_fleet(nodes) == counted
+    assert usage.by_type(nodes) == {1: counted}
 
 
 async def test_the_oldest_has_waited_longest_not_lived_longest(connection: Session) -> None:

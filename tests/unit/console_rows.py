@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
+from jinja2 import meta
 from starlette.datastructures import QueryParams
 
 from api.console import rendering
 from api.console.page import Asked, Page
+from api.console.rendering import Rendering
 from infra.db.nodes.queries import Node
 from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState
@@ -44,14 +47,31 @@ def asked(answers: list[Any], path: dict[str, str] | None = None, query: str = "
 
 
 async def html_of(page: Page, one: Asked) -> str:
-    return rendering.page(page, one, await page.contents(one)).html()
+    return (await rendered(page, one)).html()
+
+
+async def rendered(page: Page, one: Asked) -> Rendering:
+    """The page. Its template uses every value that it gets."""
+    values = await page.contents(one)
+    assert values.keys() - _names_in(f"{page.name}.html") <= {"is_still"}
+    return rendering.page(page, one, values)
+
+
+@cache
+def _names_in(template: str) -> frozenset[str]:
+    """The variables of a template, and of those that it includes."""
+    env = rendering.environment("en")
+    assert env.loader is not None
+    text = env.loader.get_source(env, template)[0]
+    others = [_names_in(other) for other in re.findall(r'"(\w+\.html)"', text)]
+    return frozenset(meta.find_undeclared_variables(env.parse(text))).union(*others)
 
 
 def state() -> SystemState:
     instance = ListedInstance("instance-001", "api", WORDS[0], AT, AT, 1.0, 2.0, 3.0, True, False, True)
     gpus = {"ACTIVE": 1, "OFFLINE": 1, "FAULTY": 2}
-    tasks = {"QUEUED": 9, "PROCESSING": 1, "COMPLETED": 0, "FAILED": 90, "TIMEOUT": 0}
-    return SystemState(gpus, tasks, {"2": 10}, {("CRITICAL", "ACTIVE"): 1}, {"FAILED": 90}, [instance], stuck=2)
+    kinds = {(2, "QUEUED"): 9, (2, "PROCESSING"): 1, (2, "FAILED"): 90}
+    return SystemState(gpus, kinds, {("CRITICAL", "ACTIVE"): 1}, {"FAILED": 90}, [instance], stuck=2)
 
 
 def node_of(word: str) -> Node:

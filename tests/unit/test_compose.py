@@ -78,6 +78,10 @@ def test_api_and_worker_wait_for_the_schema(programs: dict[str, Any]) -> None:
         assert programs[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
+def test_only_the_api_waits_for_redis(programs: dict[str, Any]) -> None:
+    assert {name for name, service in programs.items() if "redis" in service["depends_on"]} == {"api"}
+
+
 def test_every_command_exists(programs: dict[str, Any]) -> None:
     assert set(programs) == {"migrate", "api", "worker"}
     for service in programs.values():

@@ -11,13 +11,13 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 from starlette.datastructures import QueryParams
 
-from api.console import rendering
 from api.console.page import Asked
 from api.console.pages import failures
 from infra.db.attempts import comparison, recent_failures
 from infra.db.attempts.recent_failures import FailedAttempt
 from infra.db.nodes import queries as node_queries
 from infra.db.ops.callers import Caller
+from tests.unit.console_rows import html_of
 from workflows.domain import fault_attribution
 from workflows.domain.fault_attribution import Comparison, Record, signature
 from workflows.domain.role import Role
@@ -51,7 +51,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         context.database.single = read
         asked = Asked(context, Caller("k", Role.ADMIN, "o", "k"), {}, QueryParams(""), language)
-        return rendering.page(failures.PAGE, asked, await failures.contents(asked)).html()
+        return await html_of(failures.PAGE, asked)
 
     return rendered
 

@@ -27,14 +27,14 @@ from workflows.domain.role import Role
 
 
 async def test_the_call_that_creates_a_task_goes_to_this_api() -> None:
-    for page, one in ((now.PAGE, asked([Seen(state(), {}, {}, {}, {}, Slots(0, 0), [], 0)])),):
+    for page, one in ((now.PAGE, asked([Seen(state(), {}, {}, {}, Slots(0, 0), [])])),):
         one.context.settings = Settings(public_url="https://gpus.example:8443")
         assert "POST https://gpus.example:8443/api/v2/tasks" in await html_of(page, one)
 
 
 async def test_the_first_sentence_is_made_of_data() -> None:
     first = Oldest(2, "task_1", AT, 541.0)
-    read = Seen(state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), [], 0)
+    read = Seen(state(), {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), [])
     text = await html_of(now.PAGE, asked([read]))
     assert 'href="/console/queue?taskType=2">9 tasks' in text
     assert sentence_in(text) == (
@@ -61,12 +61,11 @@ async def test_all_is_well_only_if_health_says_so() -> None:
     for gpus, draining, queued, recent, alive, stuck, alerts_ in STATES:
         instance = ListedInstance("i", "api", "1", AT, AT, 1.0, 2.0, 3.0, alive, True, False)
         gpus = {"ACTIVE": 0, "OFFLINE": 0, "FAULTY": 0} | gpus
-        tasks = {"QUEUED": queued, "PROCESSING": 0}
-        one = SystemState(gpus, tasks, {}, alerts_, recent, [instance], stuck=stuck, draining=draining)
+        counts: dict[Kind, int] = {(2, "QUEUED"): queued}
+        one = SystemState(gpus, counts, alerts_, recent, [instance], stuck=stuck, draining=draining)
         working = gpus["ACTIVE"] - draining
         slots = {2: Slots(working, 0)} if working else {}
-        counts: dict[Kind, int] = {(2, "QUEUED"): queued}
-        read = Seen(one, counts, {2: WAIT}, {}, slots, Slots(working, 0), [], len(alerts_))
+        read = Seen(one, {2: WAIT}, {}, slots, Slots(working, 0), [])
         found = sentence_in(await html_of(now.PAGE, asked([read])))
         is_well = found.startswith(("Now All well", "Now No node yet"))
         assert not is_well or (one.levels.system is Health.HEALTHY and not alerts_), (found, one)

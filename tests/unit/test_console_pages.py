@@ -9,7 +9,6 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from api.console import rendering
 from api.console.page import Asked, Page
 from api.console.pages import alerts, audit, fleet, node, now, queue, system, task, tasks, webhook
 from api.console.pages.now import Seen
@@ -24,7 +23,7 @@ from infra.db.slots.usage import Slots
 from infra.db.tasks.queries import Owner, Task
 from infra.db.tasks.timeline import Event
 from infra.settings import Settings
-from tests.unit.console_rows import AT, WAIT, WORDS, asked, html_of, node_of, state
+from tests.unit.console_rows import AT, WAIT, WORDS, asked, html_of, node_of, rendered, state
 
 VOID = {"input", "br", "meta", "link", "rect", "use", "circle", "line", "path"}
 ISOLATED = {"bdi", "option", "code", "title"}
@@ -86,7 +85,7 @@ async def test_no_word_of_others_becomes_html(word: str, language: str) -> None:
     attempt = NodeAttempt(word, 2, 1, AT, AT + timedelta(minutes=4), "FAILED", word, 9, 2, word, None)
     check(await html_of(node.PAGE, asked([(node_of(word), AT, [attempt])], {"gpu_id": word}, language=language)))
     first = Oldest(2, word, AT - timedelta(minutes=9), 540.0)
-    read = Seen(state(), {(2, "QUEUED"): 9}, {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), rows, 3)
+    read = Seen(state(), {2: WAIT}, {2: first}, {2: Slots(4, 2)}, Slots(4, 2), rows)
     check(await html_of(now.PAGE, asked([read], language=language)))
     check(await html_of(system.PAGE, asked([(state(), None, [Size(word, 5, 6)], 7)], language=language)))
 
@@ -151,7 +150,7 @@ async def test_a_total_that_is_not_counted_to_its_end_is_not_a_number(found: int
 
 
 async def skeleton_of(page: Page, one: Asked) -> str:
-    return rendering.page(page, one, await page.contents(one)).skeleton
+    return (await rendered(page, one)).skeleton
 
 
 async def test_numbers_and_time_leave_the_skeleton_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

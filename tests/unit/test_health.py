@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
-from workflows.domain.health import Health, gpu_health, queue_health
+from workflows.domain.alert import AlertLevel
+from workflows.domain.health import Health, Levels, gpu_health, queue_health
 
 
 @pytest.mark.parametrize(
@@ -26,3 +29,14 @@ def test_a_queue_beside_nodes_that_all_drain_does_not_move() -> None:
     assert queue_health({"QUEUED": 1}, working_gpus=0) is Health.UNHEALTHY
     assert queue_health({"QUEUED": 0}, working_gpus=0) is Health.HEALTHY
     assert queue_health({"QUEUED": 200}, working_gpus=1) is Health.DEGRADED
+
+
+def test_the_system_is_as_healthy_as_its_worst_part() -> None:
+    good, less, bad = Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY
+    for worst, others in ((good, [good]), (less, [good, less]), (bad, [good, less, bad])):
+        for one in product(others, repeat=4):
+            assert worst not in one or Levels(*one).system is worst
+
+
+def test_the_most_urgent_level_comes_first() -> None:
+    assert sorted(AlertLevel, key=lambda one: one.rank) == ["CRITICAL", "WARNING", "INFO"]

@@ -75,6 +75,13 @@ async def test_what_comes_alone_is_sent_at_once(gateway: Recording, one: Notific
     gateway.heard.set()
 
 
+async def test_nothing_to_send_begins_nothing(gateway: Recording) -> None:
+    others_ran = asyncio.Event()
+    asyncio.get_running_loop().call_soon(others_ran.set)
+    await gateway.deliver(Notifications())
+    assert not others_ran.is_set()
+
+
 async def test_a_grant_that_fails_keeps_no_other_from_being_sent(
     gateway: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

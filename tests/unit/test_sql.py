@@ -17,7 +17,7 @@ RUNS_SQL = {"execute": 0, "all": 1, "one": 1, "one_or_none": 1}
 """The functions that take a statement, and the position of that argument."""
 STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b")
 AT_RUN_TIME = {
-    ("ops/alerts", "page"): "the conditions are values of _FILTERS",
+    ("ops/alerts", "latest"): "the conditions are values of _FILTERS",
     ("ops/event_log", "_page"): "its callers give constants",
     ("ops/audit", "page"): "the conditions are values of _FILTERS",
     ("ops/audit", "before"): "the conditions are values of _FILTERS",

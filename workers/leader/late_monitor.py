@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class LateMonitor:
-    """Checks once per interval, first after one: a monitor that has just started is not late."""
+    """Checks after every `_late_s` seconds: a monitor that has just started is not late."""
 
     def __init__(self, database: Database, temporal: TemporalGateway, settings: Settings) -> None:
         self._database = database
@@ -33,7 +33,8 @@ class LateMonitor:
         if now < self._next:
             return
         self._next = now + self._late_s
-        if await self._database.run(lambda c: health.is_late(c, self._late_s)):
+        age_s = await self._database.single(health.monitor_age_s)
+        if age_s is not None and age_s > self._late_s:
             try:
                 await schedules.trigger_monitor(self._temporal)
             except TemporalAway as error:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 
+from infra.environment.own_address import http_url
 from workers.node.attempt_log import AttemptLog
 from workers.node.child import Launcher
 from workers.node.detect import detect
@@ -114,7 +115,7 @@ class Node:
         self._executions.phase = "READY"
         await self._membership.join()
         ip = self._registration.ip(self._orchestrator.address)
-        url = f"http://{f'[{ip}]' if ':' in ip else ip}:{self._registration.advertised_port}"
+        url = http_url(ip, self._registration.advertised_port)
         types = ",".join(map(str, self._runner.types))
         sys.stdout.write(f"node ready: {self._options.gpu_id} {url} types=[{types}] slots={len(self._slots.all)}\n")
         sys.stdout.flush()

@@ -24,8 +24,6 @@ from workers.stack.errors import NotInstalled
 from workers.stack.logs import OutputPipe
 
 CHILD = Path(__file__).with_name("child.py")
-FOREIGN = (LIBPQ, TEMPORAL)
-"""Prefixes of the variables that libpq and Temporal's tools read to reach services of a user's own."""
 PIPE_DRAIN = 0.5  # s for the last output of a process that has ended
 
 
@@ -97,7 +95,7 @@ async def run_to_end(
     return status
 
 
-def foreign_environment(without: tuple[str, ...] = FOREIGN) -> dict[str, str]:
+def foreign_environment(without: tuple[str, ...] = (LIBPQ, TEMPORAL)) -> dict[str, str]:
     """Our environment without our settings, since services need not know our secrets, and without variables for
     others."""
     return {name: value for name, value in os.environ.items() if not name.startswith((ENV_PREFIX, *without))}

@@ -12,6 +12,11 @@ class AlertLevel(StrEnum):
     WARNING = "WARNING"
     INFO = "INFO"
 
+    @property
+    def rank(self) -> int:
+        """Its place among the levels: 0 for the most urgent one."""
+        return list(AlertLevel).index(self)
+
 
 class AlertStatus(StrEnum):
     """(new) → ACTIVE → ACKNOWLEDGED; the first acknowledgement stays."""

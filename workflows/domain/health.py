@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Health(StrEnum):
-    """HEALTHY works as meant, DEGRADED works with less than it has, UNHEALTHY does not work."""
+    """Best first: HEALTHY works as meant, DEGRADED works with less than it has, UNHEALTHY does not work."""
 
     HEALTHY = "HEALTHY"
     DEGRADED = "DEGRADED"
@@ -18,7 +18,6 @@ class Health(StrEnum):
 HEALTHY_SHARE = 0.8
 DISK_SHARE, DISK_BYTES = 0.05, 2 * 2**30
 """A file system with less than both left is nearly full: 5 % of a small one, 2 GiB of a large one."""
-ORDER = (Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY)
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Levels:
     @property
     def system(self) -> Health:
         """The worst of all."""
-        return max((self.gpu, self.queue, self.task, self.cluster), key=ORDER.index)
+        return max((self.gpu, self.queue, self.task, self.cluster), key=list(Health).index)
 
 
 def gpu_health(status_counts: Mapping[str, int], draining: int = 0) -> Health:

@@ -21,6 +21,7 @@ class TaskStatus(StrEnum):
 
 
 TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT})
+UNFINISHED = frozenset(TaskStatus) - TERMINAL
 
 
 class EndReason(StrEnum):

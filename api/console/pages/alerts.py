@@ -28,7 +28,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
     )
     return {
         "alerts": [(id_of(row.seq), row) for row in rows],
-        "total": total,
         "pager": Pager(number, total, query),
         "status": status,
         "level": level,

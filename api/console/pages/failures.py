@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from api.console.page import OPERATORS, Asked, Page
+from api.console.page import Asked, Page
 from api.console.texts import N_
 from api.schemas.operations import MAX_IDS
 from infra.db.attempts import comparison, recent_failures
@@ -202,7 +202,6 @@ PAGE = Page(
     "/failures",
     N_("Failures"),
     contents,
-    roles=OPERATORS,
     key="e",
     events=frozenset({EventType.NODE_FAULTY, EventType.NODE_RECOVERED}),
     every_s=5.0,

@@ -17,8 +17,7 @@ from infra.db.nodes.fleet import FleetNode, HeldSlot
 from workflows.domain.event import EventType
 
 STATUSES = ("ACTIVE", "DRAINING", "OFFLINE", "FAULTY")
-FIRST = ("FAULTY", "OFFLINE", "DRAINING", "ACTIVE")
-"""Nodes in trouble come first in their group."""
+"""The states of a node. In their group nodes are listed by them in reverse: those in trouble come first."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def _groups(asked: Asked, nodes: list[tuple[FleetNode, Row]]) -> list[Group]:
             types,
             tuple(known[one].name or "" if one in known else "" for one in types),
             is_vip,
-            sorted(found, key=lambda row: (FIRST.index(row.state), row.node.gpu_id)),
+            sorted(found, key=lambda row: (-STATUSES.index(row.state), row.node.gpu_id)),
         )
         for (types, is_vip), found in sorted(groups.items())
     ]

@@ -16,7 +16,7 @@ from api.console.texts import N_
 from api.dependencies import Context
 from api.schemas.alerts import id_of
 from infra.db.connection import Connection
-from infra.db.ops import alerts, counters, health
+from infra.db.ops import alerts, health
 from infra.db.ops.alerts import Alert
 from infra.db.ops.health import SystemState
 from infra.db.ops.kinds import Kind
@@ -89,31 +89,24 @@ class Seen:
     """The system at one moment."""
 
     state: SystemState
-    by_kind: Mapping[Kind, int]
     waits: dict[int, Wait]
     oldest: dict[int, Oldest]
     slots_of_type: dict[int, Slots]
     slots: Slots
     alerts: list[Alert]
     """The latest active ones."""
-    active_alerts: int
 
     @classmethod
     async def read(cls, connection: Connection, instance_timeout_s: float) -> Seen:
-        by_kind = (await counters.read(connection)).tasks
-        chosen = _chosen(by_kind)
-        filters: dict[str, object] = {"status": AlertStatus.ACTIVE}
         state = await health.read(connection, instance_timeout_s)
-        found, total = await alerts.page(connection, filters, limit=LOOKED_AT, offset=0)
+        chosen, fleet = _chosen(state.kinds), await usage.nodes(connection)
         return cls(
             state,
-            by_kind,
             await waits.by_type(connection, chosen),
             await oldest(connection, chosen),
-            await usage.by_type(connection),
-            await usage.of_fleet(connection),
-            found,
-            total,
+            usage.by_type(fleet),
+            usage.of_fleet(fleet),
+            await alerts.latest(connection, {"status": AlertStatus.ACTIVE}, limit=LOOKED_AT),
         )
 
 
@@ -132,7 +125,7 @@ async def _of_all(asked: Asked) -> dict[str, Any]:
             :EXPLAINED
         ],
         "alerts": [(id_of(row.seq), row) for row in sorted(seen.alerts, key=_gravity)[:MOST_ALERTS]],
-        "open_alerts": seen.active_alerts,
+        "open_alerts": sum(n for (_, status), n in state.alerts.items() if status == AlertStatus.ACTIVE),
         "critical": state.alerts.get((AlertLevel.CRITICAL, AlertStatus.ACTIVE), 0),
         "warnings": state.alerts.get((AlertLevel.WARNING, AlertStatus.ACTIVE), 0),
         "level": _level(state, types),
@@ -146,7 +139,7 @@ async def _of_all(asked: Asked) -> dict[str, Any]:
 
 def _gravity(alert: Alert) -> tuple[bool, int]:
     """Sort key: open alerts before resolved ones, CRITICAL first."""
-    return alert.resolved_at is not None, list(AlertLevel).index(AlertLevel(alert.level))
+    return alert.resolved_at is not None, AlertLevel(alert.level).rank
 
 
 def _chosen(by_kind: Mapping[Kind, int]) -> list[int]:
@@ -164,8 +157,8 @@ def _type_now(context: Context, seen: Seen, wait: Wait) -> TypeNow:
     return TypeNow(
         number,
         settings.name if settings else None,
-        seen.by_kind.get((number, TaskStatus.QUEUED), 0),
-        seen.by_kind.get((number, TaskStatus.PROCESSING), 0),
+        seen.state.kinds.get((number, TaskStatus.QUEUED), 0),
+        seen.state.kinds.get((number, TaskStatus.PROCESSING), 0),
         wait,
         seen.oldest.get(number),
         seen.slots_of_type.get(number, Slots(0, 0)),

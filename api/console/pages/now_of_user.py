@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +13,7 @@ from api.console.pages import queue
 from api.console.pages.queue import Row
 from api.console.texts import N_
 from infra.db.ops import counters
-from infra.db.ops.kinds import Kind
+from infra.db.ops.kinds import by_type
 from infra.db.queue import listing
 from infra.db.queue.listing import Waiting
 from infra.db.tasks import lists, waits
@@ -48,7 +46,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
     """The contents for the caller's own tasks."""
     database, owner = asked.context.database, asked.caller.owner
     kinds = await database.single(lambda c: counters.tasks_by_kind(c, user_id=owner))
-    waiting, running = _by_type(kinds, TaskStatus.QUEUED), _by_type(kinds, TaskStatus.PROCESSING)
+    waiting, running = +by_type(kinds, {TaskStatus.QUEUED}), +by_type(kinds, {TaskStatus.PROCESSING})
     types = (one for one in waiting.keys() | running.keys() if one is not None)
     chosen = sorted(types, key=lambda one: (-waiting[one], -running[one], one))
     rows = await _next(asked, [one for one in chosen[:MOST_TYPES] if waiting[one]])
@@ -66,10 +64,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "chart": Bars.of([(one.done, one.failed) for one in shown]),
         "failures": await _tasks(asked, failed_ids),
     }
-
-
-def _by_type(kinds: Mapping[Kind, int], status: TaskStatus) -> Counter[int | None]:
-    return Counter({kind: n for (kind, its_status), n in kinds.items() if its_status == status and n > 0})
 
 
 async def _next(asked: Asked, types: list[int]) -> dict[int, Row]:

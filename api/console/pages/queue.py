@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console import why
-from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.page import EVERYBODY, Asked, Page
 from api.console.paging import PER_PAGE
 from api.console.texts import N_
 from api.dependencies import Context
 from api.routes import access
+from api.routes.roles import OPERATORS
 from infra.db.ops import counters
+from infra.db.ops.kinds import by_type
 from infra.db.queue import listing
 from infra.db.queue.listing import Waiting
 from infra.db.queue.order import HEAD, Place
@@ -53,7 +55,7 @@ class Row:
 async def contents(asked: Asked) -> dict[str, Any]:
     context, owner, chosen = asked.context, access.owner_seen_by(asked.caller), _type_in(asked)
     kinds = await context.database.single(lambda c: counters.tasks_by_kind(c, user_id=owner, task_type=chosen))
-    waiting = Counter({kind: n for (kind, status), n in kinds.items() if status == TaskStatus.QUEUED})
+    waiting = by_type(kinds, {TaskStatus.QUEUED})
     queued = Counter({kind: n for kind, n in waiting.items() if kind is not None})
     unserved = await _unserved(context, queued) if chosen is None else []
     listed = [kind for kind, _ in queued.most_common(MOST_LISTED)]

@@ -47,7 +47,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
             (N_("Audit log"), settings.retain_audit, "RETAIN_AUDIT"),
             (N_("Alerts"), settings.retain_alerts, "RETAIN_ALERTS"),
         ],
-        "cluster": settings.cluster_id,
         "programs": PROGRAMS,
     }
 

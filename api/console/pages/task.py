@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from api.console import documents, why
 from api.console.documents import Document
-from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.page import EVERYBODY, Asked, Page
 from api.console.texts import N_
 from api.routes import access
+from api.routes.roles import OPERATORS
 from api.schemas import task_progress
 from api.schemas.webhooks import id_of
 from infra.db.attempts import queries as attempt_queries
@@ -24,8 +25,9 @@ from infra.db.tasks.timeline import Event
 from infra.db.transactions.retry_task import RETRIED
 from infra.db.webhooks import deliveries
 from infra.json.off_loop import off_loop
+from infra.temporal.task_workflows import task_workflow_id
 from workflows.domain.event import OF_TASKS
-from workflows.domain.task import TERMINAL, TaskStatus
+from workflows.domain.task import TERMINAL
 
 MOST_EVENTS = 200
 MOST_ATTEMPTS = 50
@@ -74,7 +76,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
         "sees_nodes": caller.role in OPERATORS,
         "workflow": _workflow(asked, task_id) if caller.role in OPERATORS else None,
         "trace": await _trace(asked, task_id) if caller.role in OPERATORS else None,
-        "last_waiting": TaskStatus.QUEUED,
     }
 
 
@@ -122,8 +123,8 @@ def _workflow(asked: Asked, task_id: str) -> str | None:
     settings = asked.context.settings
     if not settings.temporal_ui_url:
         return None
-    namespace = quote(settings.temporal_namespace, safe="")
-    return f"{settings.temporal_ui_url.rstrip('/')}/namespaces/{namespace}/workflows/task-{quote(task_id, safe='')}"
+    namespace, workflow = quote(settings.temporal_namespace, safe=""), quote(task_workflow_id(task_id), safe="")
+    return f"{settings.temporal_ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{workflow}"
 
 
 async def _trace(asked: Asked, task_id: str) -> str | None:

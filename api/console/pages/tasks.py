@@ -9,12 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.page import EVERYBODY, Asked, Page
 from api.console.paging import PER_PAGE, Pager
 from api.console.texts import N_
 from api.routes import access
+from api.routes.roles import OPERATORS
 from api.schemas.operations import Filter
 from infra.db.ops import counters
+from infra.db.ops.kinds import by_status
 from infra.db.tasks import lists
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.lists import MOST_COUNTED
@@ -86,10 +88,7 @@ async def _counts(asked: Asked, chosen: TaskFilter) -> Counter[str]:
     if kept is None:
         return Counter()
     kinds = await asked.context.database.single(lambda c: counters.tasks_by_kind(c, **kept))  # type: ignore[arg-type]
-    found: Counter[str] = Counter()
-    for (kind, status), n in kinds.items():
-        found[status] += n if kept.get("task_type") in (None, kind) else 0
-    return found
+    return by_status(kinds, chosen.task_type)
 
 
 PAGE = Page(

@@ -27,7 +27,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
     return {
         "webhook": webhook,
         "deliveries": [(id_of(row.delivery_id), row) for row in rows],
-        "total": total,
         "pager": Pager(number, min(total, deliveries.MOST_COUNTED), asked.query, is_exact),
         "last_day": {"from": now - DAY_MS, "to": now, "failedOnly": True},
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.console.page import EVERYBODY, OPERATORS, Asked, Page
+from api.console.page import EVERYBODY, Asked, Page
 from api.console.paging import PER_PAGE, Pager
 from api.console.texts import N_
 from api.routes import access
+from api.routes.roles import OPERATORS
 from infra.db.webhooks import subscriptions
 from workflows.domain.event import OF_USERS, EventType
 
@@ -19,7 +20,6 @@ async def contents(asked: Asked) -> dict[str, Any]:
     )
     return {
         "webhooks": rows,
-        "total": total,
         "pager": Pager(number, total, asked.query),
         "types": list(EventType) if asked.caller.role in OPERATORS else sorted(OF_USERS),
         "usual": EventType.TASK_ENDED,

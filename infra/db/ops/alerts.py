@@ -212,8 +212,13 @@ async def page(
     connection: Connection, filters: dict[str, object], *, limit: int, offset: int
 ) -> tuple[list[Alert], int]:
     """One page of alerts, newest first, and their total."""
-    where = " AND ".join(_FILTERS[name] for name in filters) or "true"
     counts = await counters.alerts_by_kind(connection)
     total = sum(n for pair, n in counts.items() if set(filters.values()) <= set(pair))
+    return await latest(connection, filters, limit=limit, offset=offset), total
+
+
+async def latest(connection: Connection, filters: dict[str, object], *, limit: int, offset: int = 0) -> list[Alert]:
+    """The newest alerts but the first `offset`, newest first."""
+    where = " AND ".join(_FILTERS[name] for name in filters) or "true"
     statement = f"SELECT {columns(Alert)} FROM alerts WHERE {where} ORDER BY seq DESC LIMIT %(limit)s OFFSET %(offset)s"
-    return await connection.all(Alert, statement, filters | {"limit": limit, "offset": offset}), total
+    return await connection.all(Alert, statement, filters | {"limit": limit, "offset": offset})

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from infra.db import clock
 from infra.db.connection import Connection, listed
 from infra.db.ops import kinds, monitor_reports
-from infra.db.ops.kinds import SUM, Kind
-from workflows.domain.task import TERMINAL
+from infra.db.ops.kinds import SUM, Kind, by_status, by_type
+from workflows.domain.task import TERMINAL, UNFINISHED
 
 # One statement, one snapshot: a reader sees a difference either still apart or added, never both or neither.
 _READ = """
@@ -199,23 +199,15 @@ async def queued_of(connection: Connection, user_ids: Collection[str]) -> Counte
     return Counter({names[counter]: n for counter, n in await connection.all(_Queued, _QUEUED_OF, values)})
 
 
-def matching(kinds: Mapping[Kind, int], *, status: str | None, task_type: int | None) -> int:
+def matching(counted: Mapping[Kind, int], *, status: str | None, task_type: int | None) -> int:
     """The number of these with the status and the type; None for any."""
-    return sum(
-        n for (its_type, its_status), n in kinds.items() if _fits(its_status, status) and _fits(its_type, task_type)
-    )
-
-
-def _fits(value: object, wanted: object | None) -> bool:
-    return wanted is None or value == wanted
+    found = by_status(counted, task_type)
+    return found.total() if status is None else found[status]
 
 
 async def unfinished_by_type(connection: Connection, types: Collection[int]) -> Counter[int]:
     """The number of tasks of each of these types that have not ended."""
-    found: Counter[int] = Counter()
-    for (task_type, status), n in (await kinds.of_types(connection, "tasks", types)).items():
-        found[task_type] += n if status not in TERMINAL else 0
-    return found
+    return by_type(await kinds.of_types(connection, "tasks", types), UNFINISHED)
 
 
 async def fold(connection: Connection) -> None:

@@ -77,7 +77,7 @@ def encoded(
 ) -> bytes:
     """An event as JSON: the same in a list, in a stream and in a webhook."""
     named = {"taskId": task_id, "gpuId": gpu_id, "alertId": alert_id}
-    head = {"id": event_id, "type": kind, "time": (at - clock.EPOCH) // timedelta(milliseconds=1)}
+    head = {"id": event_id, "type": kind, "time": clock.unix_ms(at)}
     about = {name: value for name, value in named.items() if value is not None}
     return msgspec.json.encode(head | about | {"data": data})
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection, listed
 from infra.db.ops import counters, instances, monitor_reports
 from infra.db.ops.instances import ListedInstance
-from infra.db.ops.kinds import OTHER, Kind
+from infra.db.ops.kinds import OTHER, Kind, by_status, by_type
 from workflows.domain.gpu import GpuStatus
 from workflows.domain.health import Health, Levels, cluster_health, gpu_health, queue_health, task_health
-from workflows.domain.task import FROM_OUTSIDE, TERMINAL, TaskStatus
+from workflows.domain.task import FROM_OUTSIDE, UNFINISHED
 
 # A task that was ended from outside is nobody's failure. After a bulk cancel there may be nothing else among the last.
 _RECENT = f"""
@@ -39,14 +42,7 @@ _WAIT_ESTIMATES = """
                       AND (a.accepted_at IS NOT NULL OR a.outcome IN ('SUCCEEDED', 'FAILED'))) first
              WHERE first.had_at IS NOT NULL AND last.estimated_wait_s >= 0) errors
     """
-_IS_LATE = (
-    "SELECT EXISTS (SELECT FROM monitor_reports"
-    f" WHERE name = 'last' AND {clock.long_ago('at', clock.seconds('after'))})"
-)
-
-_MONITOR_AGE = (
-    "SELECT GREATEST(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM monitor_reports WHERE name = 'last'"
-)
+_MONITOR_AGE = f"SELECT {clock.age_s('at')} FROM monitor_reports WHERE name = 'last'"
 _DRAINING = "SELECT count(*) FROM gpus WHERE drained_at IS NOT NULL AND gone_at IS NULL AND status = 'ACTIVE'"
 """Counted in an index that holds only draining nodes."""
 
@@ -76,13 +72,23 @@ class SystemState:
     """Counts and levels of one moment."""
 
     gpus: dict[str, int]
-    tasks: dict[str, int]
-    queues: dict[str, int]  # unfinished tasks by type; `OTHER`: of all types without a count of their own
+    kinds: Mapping[Kind, int]  # tasks by (type, status)
     alerts: dict[tuple[str, str], int]  # by (level, status)
     recent: dict[str, int]  # the last ended tasks by status
     instances: list[ListedInstance]
     stuck: int = 0  # workflows that can't go on
     draining: int = 0  # of the ACTIVE nodes
+
+    @cached_property
+    def tasks(self) -> Counter[str]:
+        """The number of tasks in each status."""
+        return by_status(self.kinds)
+
+    @cached_property
+    def queues(self) -> dict[str, int]:
+        """The number of unfinished tasks by type; `OTHER`: of all types without a count of their own."""
+        counted = by_type(self.kinds, UNFINISHED)
+        return {_label(task_type): counted[task_type] for task_type in sorted(counted, key=_others_last)}
 
     @property
     def unfinished(self) -> int:
@@ -127,16 +133,9 @@ class SystemState:
 async def read(connection: Connection, instance_timeout_s: float) -> SystemState:
     """The state now."""
     counts = await counters.read(connection)
-    tasks, queues = dict.fromkeys(map(str, TaskStatus), 0), dict[str, int]()
-    for (task_type, status), n in sorted(counts.tasks.items(), key=_by_type):
-        tasks[status] += n
-        if status not in TERMINAL:
-            label = OTHER if task_type is None else str(task_type)
-            queues[label] = queues.get(label, 0) + n
     return SystemState(
         gpus={status: counts.gpus.get(status, 0) for status in GpuStatus},
-        tasks=tasks,
-        queues=queues,
+        kinds=counts.tasks,
         alerts=counts.alerts,
         recent={row.status: row.n for row in await connection.all(_Recent, _RECENT)},
         instances=await instances.list_all(connection, instance_timeout_s),
@@ -145,9 +144,12 @@ async def read(connection: Connection, instance_timeout_s: float) -> SystemState
     )
 
 
-def _by_type(counted: tuple[Kind, int]) -> tuple[bool, int]:
+def _label(task_type: int | None) -> str:
+    return OTHER if task_type is None else str(task_type)
+
+
+def _others_last(task_type: int | None) -> tuple[bool, int]:
     """Sort key: all other types are last."""
-    task_type = counted[0][0]
     return task_type is None, task_type or 0
 
 
@@ -173,13 +175,8 @@ async def stuck(connection: Connection) -> int:
 
 
 async def monitor_age_s(connection: Connection) -> float | None:
-    """Seconds since the monitor ran last, or None if it never has."""
+    """Seconds since the monitor ran last: infinite if that is unknown (`clock`), None if it never has."""
     return await connection.one_or_none(float, _MONITOR_AGE)
-
-
-async def is_late(connection: Connection, after_s: float) -> bool:
-    """Whether the monitor has run before, but not recently."""
-    return await connection.one(bool, _IS_LATE, {"after": after_s})
 
 
 async def last_report(connection: Connection) -> dict[str, Any] | None:

@@ -5,11 +5,14 @@ A counter with few types is read as it is. Of one with more, the types that a no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 from infra.db.connection import Connection
 from workflows.domain.task import TaskStatus
+
+T = TypeVar("T", int, int | None)
 
 Kind = tuple[int | None, str]
 """A type and a status. The type is None for all types without a count of their own."""
@@ -69,6 +72,23 @@ async def of_types(connection: Connection, counter: str, types: Collection[int])
     """The counts of these types alone."""
     rows = await connection.all(_Row, _OF_TYPES, {"counter": counter, "keys": _keys(types)})
     return {(int(row.key.partition(" ")[0]), row.key.partition(" ")[2]): row.n for row in rows if row.n}
+
+
+def by_status(counted: Mapping[tuple[T, str], int], task_type: int | None = None) -> Counter[str]:
+    """The number in each status, zeros included: of one type, or of all."""
+    found = Counter(dict.fromkeys(map(str, TaskStatus), 0))
+    for (its_type, status), n in counted.items():
+        found[status] += n if task_type in (None, its_type) else 0
+    return found
+
+
+def by_type(counted: Mapping[tuple[T, str], int], statuses: Collection[str] = frozenset(TaskStatus)) -> Counter[T]:
+    """The number in these statuses together, by type; a type without any is left out."""
+    found: Counter[T] = Counter()
+    for (task_type, status), n in counted.items():
+        if status in statuses:
+            found[task_type] += n
+    return found
 
 
 def _keys(types: Iterable[int]) -> list[str]:

@@ -33,7 +33,6 @@ MOST = 500
 """Events of one message."""
 
 _TYPES = [EventType.ALERT_RAISED, EventType.ALERT_RESOLVED]
-_LEVELS = (AlertLevel.CRITICAL, AlertLevel.WARNING, AlertLevel.INFO)
 _TEXTS = "SELECT seq, message FROM alerts WHERE seq = ANY (%(seqs)s)"
 
 
@@ -81,7 +80,7 @@ async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | 
     if page.is_reset:
         await _write(connection, digest, Place(str(end)))
         return None
-    wanted = [one for one in page.events if _LEVELS.index(AlertLevel(one.data["level"])) <= _LEVELS.index(level)]
+    wanted = [one for one in page.events if AlertLevel(one.data["level"]).rank <= level.rank]
     if not wanted:
         if page.events or now - kept.at > MOVES:
             await _write(connection, digest, Place(str(page.until)))

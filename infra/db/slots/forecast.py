@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from cachetools import TTLCache
 
@@ -20,9 +19,12 @@ from infra.db.slots.outlook import Outlook
 from infra.db.slots.wait_estimate import stored_wait
 from infra.db.tasks import queries
 from infra.db.tasks.queries import Progress, Task
+from infra.resilience.single_flight import SingleFlight
 from workflows.domain.task import USUAL_DURATION_S, TaskStatus
 
 T = TypeVar("T", bound=Task)
+K = TypeVar("K")
+A = TypeVar("A")
 
 FRESH_S = 0.5
 MILESTONE_EVERY = 200
@@ -36,26 +38,41 @@ MOST = 10_000
 """Types and classes that are remembered."""
 
 
+class _Shared(Generic[K, A]):
+    """Answers, each reused for `fresh_s` seconds. Callers that miss one at the same time share a read."""
+
+    def __init__(self, fresh_s: float) -> None:
+        self._known: TTLCache[K, A] = TTLCache(MOST, fresh_s)
+        self._reads: SingleFlight[K, A] = SingleFlight()
+
+    async def get(self, key: K, read: Callable[[], Coroutine[Any, Any, A]]) -> A:
+        """The answer for a key. One that is None is read anew by the next caller. Raises what `read` raises."""
+        known = self._known.get(key)
+        return await self._reads.run(key, partial(self._read, key, read)) if known is None else known
+
+    async def _read(self, key: K, read: Callable[[], Coroutine[Any, Any, A]]) -> A:
+        found = await read()
+        if found is not None:
+            self._known[key] = found
+        return found
+
+
 class Forecast:
     """Shares one answer for each type and class for a moment, so that its cost does not grow with the calls."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: TTLCache[tuple[int, bool, frozenset[str]], Capacity] = TTLCache(MOST, FRESH_S)
-        self._milestones: TTLCache[int, Milestones] = TTLCache(MOST, MILESTONES_FRESH_S)
-        self._usual: TTLCache[int, float] = TTLCache(MOST, USUAL_FRESH_S)
+        self._capacity: _Shared[tuple[int, bool, frozenset[str]], Capacity] = _Shared(FRESH_S)
+        self._milestones: _Shared[int, Milestones] = _Shared(MILESTONES_FRESH_S)
+        self._usual: _Shared[int, float | None] = _Shared(USUAL_FRESH_S)
         self._long: TTLCache[int, bool] = TTLCache(MOST, LONG_S)
-        self._one_at_a_time = asyncio.Lock()
 
     async def of(self, task_type: int, *, vip: bool, barred_on: Collection[str] = ()) -> Capacity:
         """The capacity for tasks of a type and class, without the nodes from which they are barred, at most half a
         second old."""
         vip_nodes, barred = self._database.policy.on_vip_nodes(vip=vip), frozenset(barred_on)
-        known = self._known.get((task_type, vip_nodes, barred))
-        if known is None:
-            ask = partial(capacity.read, task_type=task_type, vip_nodes=vip_nodes, barred_on=barred)
-            known = self._known[task_type, vip_nodes, barred] = await self._database.run(ask)
-        return known
+        ask = partial(capacity.read, task_type=task_type, vip_nodes=vip_nodes, barred_on=barred)
+        return await self._capacity.get((task_type, vip_nodes, barred), lambda: self._database.run(ask))
 
     async def of_task(self, row: Progress) -> tuple[Capacity, int]:
         """The capacity as a task sees it, and the number of tasks before it: 0 if it has a slot or has ended."""
@@ -88,13 +105,12 @@ class Forecast:
 
     async def usual_s(self, task_type: int) -> float:
         """The usual run time of the type in seconds: the median of its last tasks."""
-        known = self._usual.get(task_type)
-        if known is None:
-            found = await self._database.single(lambda c: capacity.usual_durations(c, [task_type]))
-            known = found.get(task_type, USUAL_DURATION_S)
-            if task_type in found:  # else none has ended yet, and the first end counts at once
-                self._usual[task_type] = known
-        return known
+
+        async def read() -> float | None:
+            return (await self._database.single(lambda c: capacity.usual_durations(c, [task_type]))).get(task_type)
+
+        known = await self._usual.get(task_type, read)
+        return USUAL_DURATION_S if known is None else known  # none has ended yet, and the first end counts at once
 
     async def places(self, pool: list[int], tasks: Mapping[str, Place]) -> dict[str, tuple[int, bool]]:
         """The number of tasks of these types before each of these tasks. True: it is exact, as it is near the head."""
@@ -113,16 +129,12 @@ class Forecast:
         return Outlook(capacity, milestones, lambda: self._long.update(dict.fromkeys(capacity.pool, True)))
 
     async def _milestones_of(self, pool: list[int]) -> dict[int, Milestones]:
-        async with self._one_at_a_time:
-            return {task_type: await self._milestones_of_type(task_type) for task_type in pool}
+        return {task_type: await self._milestones_of_type(task_type) for task_type in pool}
 
     async def _milestones_of_type(self, task_type: int) -> Milestones:
-        known = self._milestones.get(task_type)
-        if known is None:
-            known = await self._database.run(lambda c: position.milestones(c, task_type, every=MILESTONE_EVERY))
-            self._milestones[task_type] = known
-        return known
+        ask = partial(position.milestones, task_type=task_type, every=MILESTONE_EVERY)
+        return await self._milestones.get(task_type, lambda: self._database.run(ask))
 
     def forget(self) -> None:
-        """Forget the cached capacity: this process has changed the fleet itself."""
-        self._known.clear()
+        """Forget the cached capacity, and what is being read now: this process has changed the fleet itself."""
+        self._capacity = _Shared(FRESH_S)

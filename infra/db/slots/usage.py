@@ -11,48 +11,47 @@ from infra.db.slots import eligibility
 STATES = ("busy", "free", "resting", "draining", "offline", "faulty")
 """`busy` if an attempt holds the slot, otherwise the state of its node. Only `free` takes work."""
 _NODES = f"""
-    SELECT gpu_id, status, slots, LEAST(used, slots) AS busy, GREATEST(takes - used, 0) AS free, rest
-      FROM (SELECT g.gpu_id, g.status, g.max_concurrent_tasks AS slots, {eligibility.state("g")} AS rest,
-                   {eligibility.used("g")} AS used, {eligibility.slots("g")} AS takes
-              FROM gpus g WHERE g.gone_at IS NULL) nodes
-     ORDER BY gpu_id
-    """
-_SLOTS = f"""
-    SELECT types.task_type, sum(node.slots)::bigint AS slots, sum(least(node.used, node.slots))::bigint AS used
-      FROM (SELECT g.task_types, {eligibility.used("g")} AS used,
-                   CASE WHEN {eligibility.works("g")} THEN {eligibility.slots("g")} ELSE 0 END AS slots
-              FROM gpus g WHERE g.gone_at IS NULL) node
-     CROSS JOIN LATERAL unnest(node.task_types) AS types(task_type)
-     GROUP BY 1
-    """
-_ALL_SLOTS = f"""
-    SELECT COALESCE(sum(slots), 0)::bigint AS slots, COALESCE(sum(least(used, slots)), 0)::bigint AS used
-      FROM (SELECT {eligibility.slots("g")} AS slots, {eligibility.used("g")} AS used
-              FROM gpus g WHERE {eligibility.works("g")}) node
+    SELECT g.gpu_id, g.status, g.task_types, g.max_concurrent_tasks AS slots, {eligibility.slots("g")} AS takes,
+           {eligibility.used("g")} AS used, {eligibility.state("g")} AS rest
+      FROM gpus g WHERE g.gone_at IS NULL
+     ORDER BY g.gpu_id
     """
 
 
 @dataclass(frozen=True)
 class Node:
-    """A registered node: its slots, the busy ones, those that would take work, and the state of the node."""
+    """A registered node: its slots, those for which it takes tasks, those that tasks hold, and its state.
+
+    Tasks may hold more than it takes: it has been registered with fewer slots since, or it runs probes.
+    """
 
     gpu_id: str
     status: str
+    task_types: list[int]
     slots: int
-    busy: int
-    free: int
+    takes: int
+    used: int
     rest: str
+
+    @property
+    def busy(self) -> int:
+        """The slots that tasks hold, of those that it has."""
+        return min(self.used, self.slots)
+
+    @property
+    def free(self) -> int:
+        """The slots that would take a task if the node does."""
+        return max(self.takes - self.used, 0)
+
+    @property
+    def works(self) -> bool:
+        """Whether it takes work, now or after a rest (`eligibility.works`)."""
+        return self.rest in ("free", "resting")
 
 
 class Slots(NamedTuple):
     """Slots of the nodes that take work, one of a node that runs probes; and those of them that are held."""
 
-    slots: int
-    used: int
-
-
-class _OfType(NamedTuple):
-    task_type: int
     slots: int
     used: int
 
@@ -73,11 +72,16 @@ def by_state(fleet: list[Node]) -> dict[str, int]:
     return counts
 
 
-async def by_type(connection: Connection) -> dict[int, Slots]:
+def by_type(fleet: list[Node]) -> dict[int, Slots]:
     """The slots that each type can use. A slot of a node for several types counts for each."""
-    return {row.task_type: Slots(row.slots, row.used) for row in await connection.all(_OfType, _SLOTS)}
+    of_type: dict[int, list[Node]] = {}
+    for node in fleet:
+        for task_type in node.task_types:
+            of_type.setdefault(task_type, []).append(node)
+    return {task_type: of_fleet(nodes) for task_type, nodes in of_type.items()}
 
 
-async def of_fleet(connection: Connection) -> Slots:
-    """The slots of the fleet."""
-    return await connection.one(Slots, _ALL_SLOTS)
+def of_fleet(fleet: list[Node]) -> Slots:
+    """The slots of these nodes together."""
+    working = [node for node in fleet if node.works]
+    return Slots(sum(node.takes for node in working), sum(min(node.used, node.takes) for node in working))
