@@ -18,6 +18,7 @@ from infra.db.nodes.queries import Node
 from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
+from infra.db.ops.kinds import Kind
 from infra.db.slots.capacity import Capacity, Nodes
 from infra.db.tasks.waits import Minute, Wait
 from infra.settings import Settings
@@ -70,7 +71,7 @@ def _names_in(template: str) -> frozenset[str]:
 def state() -> SystemState:
     instance = ListedInstance("instance-001", "api", WORDS[0], AT, AT, 1.0, 2.0, 3.0, True, False, True)
     gpus = {"ACTIVE": 1, "OFFLINE": 1, "FAULTY": 2}
-    kinds = {(2, "QUEUED"): 9, (2, "PROCESSING"): 1, (2, "FAILED"): 90}
+    kinds: dict[Kind, int] = {(2, "QUEUED"): 9, (2, "PROCESSING"): 1, (2, "FAILED"): 90}
     return SystemState(gpus, kinds, {("CRITICAL", "ACTIVE"): 1}, {"FAILED": 90}, [instance], stuck=2)
 
 

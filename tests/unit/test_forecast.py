@@ -65,7 +65,7 @@ async def test_a_read_from_before_a_change_is_not_what_callers_see_after_it() ->
     forecast.forget()
     after = asyncio.create_task(forecast.of(1, vip=False))
     await _begun()
-    numbers = []
+    numbers: list[object] = []
     for read, caller in [(1, after), (0, before)]:
         database.reads[read].set()
         numbers.append(await caller)
