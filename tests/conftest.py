@@ -163,7 +163,7 @@ class Api:
         try:
             return await eventually(check, within=within)
         except AssertionError as error:
-            timeline = await self.get(f"/tasks/{task_id}/timeline?size=100")
+            timeline = await self.get(f"/tasks/{task_id}/events?size=100")
             raise AssertionError("\n".join(map(str, (f"{task_id} is not {statuses}:", *timeline)))) from error
 
     async def gpu_until(self, gpu_id: str, status: str, within: float = 20.0) -> Any:

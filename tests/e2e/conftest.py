@@ -15,10 +15,12 @@ from workers.stack.stack import Stack
 
 Test = Callable[..., Coroutine[Any, Any, None]]
 Begun = dict[str, asyncio.Task[None]]
+AT_ONCE = 4
+"""Tests that run at a time: with more, nodes of a loaded machine would miss their heartbeats."""
 
 
 def side_by_side(test: Test) -> Test:
-    """Begin a test together with the others of its file that are marked so; the first of them begins them all.
+    """Run a test beside others of its file that are marked so; the first of them begins them all, four at a time.
 
     Such a test has task types and nodes of its own, which stay until the last test of the file has ended. It may use
     only what `beside` gives. No test of the file between the marked ones stops a part of the stack.
@@ -39,7 +41,13 @@ async def beside(request: pytest.FixtureRequest, api: Api, stack: Stack, tempora
     chosen: list[Test] = [test for item in items if (test := getattr(getattr(item, "obj", None), "begins", None))]
     async with fleet(api) as make_node, callers(stack) as make_caller:
         given = {"api": api, "stack": stack, "temporal": temporal, "make_node": make_node, "make_caller": make_caller}
-        begun = {one.__name__: asyncio.create_task(one(**_wanted(one, given))) for one in chosen}
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def begin(test: Test) -> None:
+            async with turns:
+                await test(**_wanted(test, given))
+
+        begun = {one.__name__: asyncio.create_task(begin(one)) for one in chosen}
         yield begun
         for task in begun.values():
             task.cancel()
