@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from api.console import alert_words, assets, codes, marks, system_words, timeline
+from api.console import alert_words, assets, codes, marks, system_words, timeline, why
 from api.console.page import Asked, Page
 from api.console.paging import with_query
 from api.console.texts import LANGUAGES, ROLES, translations
@@ -120,6 +120,7 @@ def environment(language: str) -> Environment:
         "alert_node": alert_words.node_of,
         "with_query": with_query,
         "counted": partial(counted, language),
+        "kinds_of_nodes": why.KINDS,
     }
     return env
 

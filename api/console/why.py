@@ -6,7 +6,7 @@ from api.console.page import Asked
 from api.console.texts import N_
 from infra.db.slots.capacity import Nodes
 
-_WORDS = {
+KINDS = {
     "other_type": N_("%(n)s run other types"),
     "vip_only": N_("%(n)s take VIP tasks only"),
     "barred": N_("%(n)s have rejected the task"),
@@ -17,6 +17,7 @@ _WORDS = {
     "draining": N_("%(n)s draining"),
     "backed_off": N_("%(n)s resting after failures"),
 }
+"""Words for the counts of `Nodes`."""
 
 
 def reason(asked: Asked, nodes: Nodes, *, sees_nodes: bool) -> str:
@@ -36,8 +37,6 @@ def _with_counts(asked: Asked, text: str, nodes: Nodes, sees_nodes: bool) -> str
     if not sees_nodes:
         return asked._(text)
     counts = [
-        asked._(word) % {"n": n}
-        for name, word in _WORDS.items()
-        if name != "other_type" and (n := getattr(nodes, name))
+        asked._(word) % {"n": n} for name, word in KINDS.items() if name != "other_type" and (n := getattr(nodes, name))
     ]
-    return asked._(N_("%(reason)s: %(counts)s")) % {"reason": asked._(text), "counts": ", ".join(counts)}
+    return asked._(N_("%(reason)s: %(counts)s")) % {"reason": asked._(text), "counts": asked._(N_(", ")).join(counts)}

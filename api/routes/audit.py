@@ -20,7 +20,7 @@ router = APIRouter(prefix="/audit", tags=["审计"])
 @router.get(
     "",
     response_model=Envelope[list[AuditEntry]],
-    summary="扩展 审计日志",
+    summary="扩展 获取审计日志",
     description="谁在何时做了什么，最新的在前；仅管理员可读。节点的心跳与上报不在其中，见任务时间线。",
 )
 async def list_entries(

@@ -48,7 +48,7 @@ TASKS_OF_A_CALL = 10
     response_model_exclude_unset=True,
     summary="扩展 批量创建任务",
     description=f"一次创建最多 {MOST} 个任务，全部成功或全部失败；每一项与创建任务的请求体相同，响应依次与之对应。"
-    f"一个批次最多包含 {MOST_TYPES} 种任务类型；可代他人提交的密钥最多包含 {MOST_APPS} 个应用。"
+    f"一个批次最多包含 {MOST_TYPES} 种任务类型；可代他人创建任务的密钥最多包含 {MOST_APPS} 个应用。"
     "错误信息以 `tasks[2].taskType` 的形式指出第几项（从 0 起）的哪个字段。"
     f"`Idempotency-Key` 对整个批次有效；每 {TASKS_OF_A_CALL} 个任务按一次调用计入频率限制。请求体不超过 8 MiB。",
 )

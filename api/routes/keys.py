@@ -19,8 +19,8 @@ router = APIRouter(prefix="/keys", tags=["审计"])
 @router.get(
     "",
     response_model=Envelope[list[ApiKey]],
-    summary="扩展 密钥列表",
-    description="所有密钥，最新的在前，不含密文；仅管理员可读。密钥用命令行创建、轮换和吊销。",
+    summary="扩展 获取密钥列表",
+    description="所有密钥，最新的在前，不含密钥原文；仅管理员可读。密钥用命令行创建、轮换和吊销。",
 )
 async def list_keys(request: Request, response: Response, context: ContextOf, page: PageOf) -> dict[str, Any]:
     rows, total = await context.database.run(lambda c: api_keys.page(c, limit=page.limit, offset=page.offset))

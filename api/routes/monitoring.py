@@ -93,7 +93,7 @@ async def health(context: ContextOf) -> dict[str, Any]:
     response_model=Envelope[ComponentHealth],
     summary="1.3 获取特定组件健康状态",
     description="扩展：system 的 `details` 另有 `draining_gpus`：active_gpus 中不再接收新任务的节点数；queue 的"
-    " `details` 另有 `wait_estimates`：最近结束的任务预计等待时间的误差（秒）；cluster 的 `details` 另有"
+    " `details` 另有 `wait_estimates`：最近结束的任务预估等待时间的误差（秒）；cluster 的 `details` 另有"
     " `stuck_workflows`：最近两分钟内无法推进的工作流数。",
 )
 async def component_health(context: ContextOf, component: ComponentName) -> dict[str, Any]:

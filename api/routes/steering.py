@@ -89,7 +89,7 @@ async def change_task(
     response_model=Envelope[TaskCreated],
     response_model_exclude_unset=True,
     summary="扩展 重试任务",
-    description="以相同的类型、应用、用户、优先级、payload、env、时限、重试次数和分组新建一个任务，"
+    description="以相同的类型、应用、用户、优先级、payload、env、时限、最大重试次数和任务组创建一个任务，"
     "其 `retryOf` 为原任务；原任务不变。仅限 FAILED 或 TIMEOUT 的任务（包括已取消和已过期的），否则返回 400。"
     "新任务属于原任务的所有者，计入其等待上限；相对时限重新计算，已过的 `deadline` 不再保留。",
 )

@@ -92,7 +92,7 @@ async def get_result(
 @router.get(
     "/{taskId}/events",
     response_model=Envelope[list[TaskEvent]],
-    summary="扩展 任务时间线",
+    summary="扩展 获取任务时间线",
     description="任务的每次状态变化：由谁引起、原因、时间，按发生顺序排列；`from` 与 `to` 相同的是监控的修复记录。"
     + WHOLE,
 )

@@ -41,7 +41,7 @@ class CreateTask(Request):
     user_id: Name
     app: Name
     priority: Int64 = DEFAULT_PRIORITY
-    payload: Annotated[str, AfterValidator(_payload_fits), Field(description="UTF-8 不超过 256 KiB")]
+    payload: Annotated[str, AfterValidator(_payload_fits), Field(description="以 UTF-8 计不超过 256 KiB")]
     env: Annotated[str, Field(max_length=64), ONE_LINE] | None = None
     timeout: Milliseconds | None = Field(None, description="扩展：每次执行尝试的时限，毫秒")
     max_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = Field(None, description="扩展：最大重试次数")
@@ -64,7 +64,7 @@ class CreateTask(Request):
     )
     max_wait: Annotated[int, Field(ge=0, le=MAX_WAIT_S)] | None = Field(
         None,
-        description="扩展：可接受的最长预计等待，秒；预计等待更长或无法估计时不创建任务，返回 429 和 `Retry-After`；"
+        description="扩展：可接受的最长预估等待时间，秒；超过或无法估计时不创建任务，返回 429 和 `Retry-After`；"
         "0 表示仅在当前有空闲槽位时创建",
         examples=[30],
     )

@@ -53,7 +53,7 @@ class RegisterGpu(Request):
     version: Annotated[str, Field(max_length=64), ONE_LINE] = ""
     max_concurrent_tasks: Annotated[int, Field(ge=1, le=1024)] = 1
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata_fits), ONE_LINE] = Field(
-        default_factory=dict, description="UTF-8 不超过 16 KiB"
+        default_factory=dict, description="以 UTF-8 计不超过 16 KiB"
     )
     vast_ins_id: Annotated[str, Field(max_length=128), ONE_LINE] | None = None
     dispatch_secret: Annotated[str, Field(max_length=256, pattern=r"^[!-~]+$")] | None = Field(
@@ -124,7 +124,7 @@ class GpuNodeInfo(GpuSummary):
         metadata=METADATA,
     )
 
-    metadata: dict[str, Any] | None = Field(description="列表响应过大时为空，见 omitted")
+    metadata: dict[str, Any] | None = Field(description="列表响应过大时为 null，见 omitted")
     omitted: list[Literal["metadata"]] | None = Field(
         None, description="扩展：仅在列表响应过大时出现，列出因此为 null 的字段；完整内容见该节点的信息"
     )

@@ -31,7 +31,7 @@ class ApiKey(Record):
     owner: str
     state: Literal["live", "expired", "revoked"]
     acts_for_others: bool = Field(description="可代他人创建任务")
-    grants: dict[str, Any] = Field(description="角色之内的限制；没有的即不限")
+    grants: dict[str, Any] = Field(description="角色之内的限制；未列出的不受限制")
     note: str | None
     created_at: Moment
     expires_at: Moment | None

@@ -57,6 +57,6 @@ AttemptToken = Annotated[
     HeaderLine | None,
     Header(
         alias="X-Attempt-Token",
-        description="扩展（可选）：派发时收到的令牌，指明上报的是哪一次执行尝试；缺省时仅当该节点持有任务当前的尝试，且该密钥没有持有过该任务的其他尝试才有效",
+        description="扩展（可选）：派发时收到的令牌，指明上报的是哪一次执行尝试；缺省时，仅当任务当前的执行尝试由该节点持有，且该密钥未持有过该任务的其他执行尝试时才有效",
     ),
 ]

@@ -52,7 +52,7 @@ class UpdateStatus(Request):
     model_config = sample(status="PROCESSING", gpuId="gpu_001", message="任务开始执行")
 
     status: Annotated[TaskStatus, Field(strict=False)] = Field(
-        description="PROCESSING 正在执行，FAILED 本次尝试失败，QUEUED 未执行而交回；"
+        description="PROCESSING 正在执行，FAILED 本次执行尝试失败，QUEUED 未执行而交回；"
         "COMPLETED 由结果上报产生，TIMEOUT 由系统判定"
     )
     gpu_id: GpuId

@@ -51,7 +51,7 @@ class TaskDO(Record):
     app: str
     priority: int
     gpu_id: str | None
-    payload: str | None = Field(description="列表响应过大时为空，见 omitted")
+    payload: str | None = Field(description="列表响应过大时为 null，见 omitted")
     result: str | None
     error_message: str | None
     retry_count: int

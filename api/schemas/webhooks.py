@@ -28,7 +28,7 @@ class CreateWebhook(Request):
 
     url: Url
     events: Annotated[list[Annotated[EventType, Field(strict=False)]], Field(min_length=1, max_length=64), DISTINCT] = (
-        Field(description="订阅的事件类型；用户只能订阅任务和分组的事件")
+        Field(description="订阅的事件类型；用户只能订阅任务和任务组的事件")
     )
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION), ONE_LINE] | None = None
 

@@ -239,7 +239,7 @@ async def test_a_node_that_hands_everything_back_gets_ever_less_and_an_alert(api
     async with answering(api, node, hand_back):
         task_id = await api.create(849)
         (alert,) = await eventually(lambda: api.alerts("hands_back"))
-    assert "连续退回任务" in alert["message"]
+    assert "连续交回任务" in alert["message"]
     assert len(handed) == 3
     assert (await api.get(f"/tasks/{task_id}"))["status"] == "QUEUED"
 

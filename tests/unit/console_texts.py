@@ -40,13 +40,13 @@ def translated(language: str) -> Catalog:
 
 
 def unmarked() -> Iterator[str]:
-    """Words in templates that nobody can translate: `template: words`."""
+    """Words and punctuation in templates that nobody can translate: `template: words`."""
     for path in sorted((CONSOLE / "templates").glob("*.html")):
         text = path.read_text()
         for marked in _NOT_SAID:
             text = re.sub(marked, "", text, flags=re.S)
         said = [*re.findall(r'(?:aria-label|title|placeholder|alt)="([^"]*)"', text), re.sub(r"<[^>]*>", " ", text)]
-        for word in re.findall(r"[^\W\d_]{2,}", re.sub(r"&\w+;", " ", " ".join(said))):
+        for word in re.findall(r"[^\W\d_]{2,}|[,;:.](?=\s|$)", re.sub(r"&\w+;", " ", "\n".join(said))):
             yield f"{path.name}: {word}"
 
 

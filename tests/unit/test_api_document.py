@@ -17,9 +17,9 @@ from tests.contract import PREFIX, Contract
 DOCUMENT: dict[str, Any] = create_app(MagicMock()).openapi()
 CONTRACT = Contract(DOCUMENT)
 OURS = {
-    "扩展 任务时间线",
-    "扩展 审计日志",
-    "扩展 密钥列表",
+    "扩展 获取任务时间线",
+    "扩展 获取审计日志",
+    "扩展 获取密钥列表",
     "扩展 停止派发新任务",
     "扩展 恢复派发任务",
     "扩展 取消任务",

@@ -116,7 +116,7 @@ class TooManyOperations(DomainError):
 
 
 class WaitTooLong(DomainError):
-    """预计等待时间超过 maxWait，任务未创建，请稍后重试"""
+    """预估等待时间超过 maxWait，任务未创建，请稍后重试"""
 
     def __init__(self, retry_after_s: int, where: str = "") -> None:
         """`where` is what comes before the field's name."""

@@ -56,8 +56,8 @@ _END_WAIT = (
 REASON = 200
 """Characters of the last reason that an alert shows."""
 _TEXTS = {
-    RestCause.FAILS: "连续多个任务执行失败，暂停后逐个试探",
-    RestCause.HANDS_BACK: "连续退回任务，暂停派发",
+    RestCause.FAILS: "连续多个任务执行失败，暂停派发，之后逐个试探",
+    RestCause.HANDS_BACK: "连续交回任务，暂停派发",
     RestCause.REFUSES: "持续拒绝派发，暂停派发",
     RestCause.UNREACHABLE: "对派发持续没有应答，暂停派发",
     RestCause.PROTOCOL: "应答不符合节点协议，暂停派发",
