@@ -14,7 +14,7 @@ ENDS_PER_S = 50
 STARTS_PER_S = 15
 """The least number of workflows per second that are started, by an API process or by the reconciler."""
 IN_ORDER_FOR = "interval '10 min'"
-"""Ends, or creations, that came this long before one still to be sent count as ahead of it in the queue."""
+"""How far back ends, or creations, count as queued ahead of one that is still to be sent."""
 FROM_OUTSIDE = listed(task.FROM_OUTSIDE)
 
 OVERDUE = Check(
