@@ -22,8 +22,8 @@ AT_ONCE = 4
 def side_by_side(test: Test) -> Test:
     """Run a test beside others of its file that are marked so; the first of them begins them all, four at a time.
 
-    Such a test has task types and nodes of its own, which stay until the last test of the file has ended. It may use
-    only what `beside` gives. No test of the file between the marked ones stops a part of the stack.
+    Such a test has task types and nodes of its own. It may use only what `beside` gives. No test of the file between
+    the marked ones stops a part of the stack.
     """
 
     async def awaited(beside: Begun) -> None:
@@ -39,20 +39,16 @@ async def beside(request: pytest.FixtureRequest, api: Api, stack: Stack, tempora
     """The chosen tests of the file that run side by side, by their names."""
     items = [item for item in request.session.items if item.path == request.path]
     chosen: list[Test] = [test for item in items if (test := getattr(getattr(item, "obj", None), "begins", None))]
-    async with fleet(api) as make_node, callers(stack) as make_caller:
-        given = {"api": api, "stack": stack, "temporal": temporal, "make_node": make_node, "make_caller": make_caller}
-        turns = asyncio.Semaphore(AT_ONCE)
+    shared: dict[str, Any] = {"api": api, "stack": stack, "temporal": temporal}
+    turns = asyncio.Semaphore(AT_ONCE)
 
-        async def begin(test: Test) -> None:
-            async with turns:
-                await test(**_wanted(test, given))
+    async def begin(test: Test) -> None:
+        async with turns, fleet(api) as make_node, callers(stack) as make_caller:
+            given = shared | {"make_node": make_node, "make_caller": make_caller}
+            await test(**{name: given[name] for name in inspect.signature(test).parameters})
 
-        begun = {one.__name__: asyncio.create_task(begin(one)) for one in chosen}
-        yield begun
-        for task in begun.values():
-            task.cancel()
-        await asyncio.gather(*begun.values(), return_exceptions=True)
-
-
-def _wanted(test: Test, given: dict[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in inspect.signature(test).parameters}
+    begun = {one.__name__: asyncio.create_task(begin(one)) for one in chosen}
+    yield begun
+    for task in begun.values():
+        task.cancel()
+    await asyncio.gather(*begun.values(), return_exceptions=True)
