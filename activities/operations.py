@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.beating import beating
+from infra.db.one_by_one import one_by_one
 from infra.db.ops import callers
 from infra.db.session import Database, is_unavailable
 from infra.db.slots.forecast import Forecast
@@ -99,10 +99,7 @@ class OperationSteps:
         """
         has_moved = not await self._cancel_waiting(operation, [turn.task_id for turn in turns if turn.waits])
         others = [turn.task_id for turn in turns if not turn.waits]
-        for some in _parts(others, AT_ONCE):
-            done = await asyncio.gather(*(self._cancel_one(operation, task_id) for task_id in some))
-            running = [task_id for task_id, changed in zip(some, done, strict=True) if changed]
-            await self._temporal.deliver(Notifications(ended=running))
+        await one_by_one(partial(self._cancel_one, operation), others, _not_cancelled, at_once=AT_ONCE)
         return not has_moved
 
     async def _cancel_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:
@@ -113,32 +110,24 @@ class OperationSteps:
         """
         if not task_ids:
             return True
-        work = partial(process_operation.cancel_waiting, operation=operation, task_ids=task_ids)
         try:
-            return len(await self._run(work)) == len(task_ids)
+            return await self._end_waiting(operation, task_ids)
         except Exception as error:
             if is_unavailable(error):
                 raise
-            activity.logger.warning(
-                "could not cancel %d waiting tasks, the first %s: %s", len(task_ids), task_ids[0], error
-            )
-        if len(task_ids) == 1:
-            return True
-        waited = [
-            await asyncio.gather(*(self._cancel_waiting(operation, [task_id]) for task_id in some))
-            for some in _parts(task_ids, AT_ONCE)
-        ]
-        return all(map(all, waited))
+            activity.logger.warning("could not cancel %d waiting tasks at once: %s", len(task_ids), error)
+        each = [[task_id] for task_id in task_ids]
+        waited = await one_by_one(partial(self._end_waiting, operation), each, _not_cancelled, at_once=AT_ONCE)
+        return all(one for _, one in waited)
 
-    async def _cancel_one(self, operation: Operation, task_id: str) -> bool:
-        """A row that cannot be ended holds up no other one."""
-        try:
-            return (await self._run(lambda c: process_operation.cancel(c, operation, task_id))).changed
-        except Exception as error:
-            if is_unavailable(error):
-                raise
-            activity.logger.warning("could not cancel %s: %s", task_id, error)
-            return False
+    async def _end_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:
+        """End the tasks in one statement. Returns whether all were still waiting."""
+        work = partial(process_operation.cancel_waiting, operation=operation, task_ids=task_ids)
+        return len(await self._run(work)) == len(task_ids)
+
+    async def _cancel_one(self, operation: Operation, task_id: str) -> None:
+        if (await self._run(lambda c: process_operation.cancel(c, operation, task_id))).changed:
+            await self._temporal.deliver(Notifications(ended=[task_id]))
 
     async def _retry(self, operation: Operation, turns: Sequence[Turn]) -> bool:
         started = [task_id for turn in turns if (task_id := await self._retry_one(operation, turn)) is not None]
@@ -193,5 +182,5 @@ def _may_retry(operation: Operation, original: Original) -> bool:
     return limits.priority(original.priority, original.priority) is not None and limits.allow_app(original.app)
 
 
-def _parts(items: Sequence[str], size: int) -> list[Sequence[str]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _not_cancelled(task: object, error: Exception) -> None:
+    activity.logger.warning("could not cancel %s: %s", task, error)

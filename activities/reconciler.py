@@ -8,7 +8,6 @@ the drift was found the entry fails, and nothing is done.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
@@ -18,6 +17,7 @@ from temporalio import activity
 
 from activities.node_answers import ask, end_on_node
 from infra.db.connection import Connection
+from infra.db.one_by_one import one_by_one
 from infra.db.ops import alerts, counters
 from infra.db.repair import drift
 from infra.db.repair.drift import ACTOR, Drifted, Ended, Expired, Held, NodeEpoch, NotStarted, OnNode, Uncollected
@@ -66,7 +66,6 @@ class Reconciler:
         self._temporal = temporal
         self._workflows = OpenWorkflows(temporal, settings)
         self._nodes = nodes
-        self._at_once = asyncio.Semaphore(AT_ONCE)
         self._before: datetime | None = None  # only open workflows started before this are still to be looked at
 
     async def reconcile(self) -> dict[str, int]:
@@ -93,15 +92,7 @@ class Reconciler:
         return {kind: count for kind, count in repaired.items() if count}
 
     async def _each(self, repair: Callable[[T], Awaitable[bool]], rows: Iterable[T]) -> int:
-        return sum(await asyncio.gather(*(self._tried(repair, row) for row in rows)))
-
-    async def _tried(self, repair: Callable[[T], Awaitable[bool]], row: T) -> bool:
-        async with self._at_once:
-            try:
-                return await repair(row)
-            except Exception as error:  # noqa: BLE001  the next run finds it again
-                activity.logger.warning("could not be repaired now: %s", error)
-                return False
+        return sum(repaired for _, repaired in await one_by_one(repair, rows, _not_repaired, at_once=AT_ONCE))
 
     async def _start(self, row: NotStarted) -> bool:
         """Start a workflow whose start was not confirmed. A second start of one that waits has no effect."""
@@ -257,6 +248,10 @@ class Reconciler:
     async def _note(self, row: Drifted, reason: str) -> bool:
         """Note a repair. Returns False if the task has moved since it was found: then there is nothing to repair."""
         return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
+
+
+def _not_repaired(_: object, error: Exception) -> None:
+    activity.logger.warning("could not be repaired now: %s", error)  # the next run finds it again
 
 
 def _overdue(row: Expired) -> End:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from cachetools import TTLCache
 
 from infra.db.connection import Connection
+from infra.db.one_by_one import one_by_one
 from infra.db.ops import alerts, health
 from infra.db.repair import drift
 from infra.db.repair.drift import ACTOR, Drifted
@@ -72,19 +73,10 @@ class StuckWorkflows:
             self._next = began + min(max(EVERY_S, SHARE * (time.monotonic() - began)), MOST_S)
             if found:
                 await self._run(lambda c: _record(c, found))
-            for one in found:
-                await self._tried(one)
+            await one_by_one(self._help, found, _not_replaced, is_away=_is_away)
         except Exception as error:  # the next search starts again
             if not _is_away(error):
                 log.exception("the search for stuck workflows failed")
-
-    async def _tried(self, run: StuckRun) -> None:
-        try:
-            await self._help(run)
-        except Exception as error:
-            if _is_away(error):
-                raise
-            log.exception("could not replace stuck workflow %s", run.workflow_id)
 
     async def _help(self, run: StuckRun) -> None:
         row = await self._collected(run) if run.workflow == TASK else None
@@ -128,6 +120,10 @@ class StuckWorkflows:
 
 def _is_away(error: Exception) -> bool:
     return isinstance(error, TemporalAway) or is_unavailable(error)
+
+
+def _not_replaced(run: StuckRun, error: Exception) -> None:
+    log.error("could not replace stuck workflow %s", run.workflow_id, exc_info=error)
 
 
 async def _record(connection: Connection, found: list[StuckRun]) -> None:
