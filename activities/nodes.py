@@ -16,13 +16,13 @@ from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.queries import Node
 from infra.db.session import Database
 from infra.db.transactions import attend_node, node_state, obey_command, settle_attempt
-from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import HELD_S, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
+from workflows.domain.system_actor import SystemActor
 from workflows.messages import AttemptRef, NodeCommand, NodeView
 from workflows.notifications import Notifications
 
@@ -121,7 +121,9 @@ class NodeSteps:
 
     async def _close(self, row: OnNode, end: End, node_is: tuple[str, int] | None = None) -> None:
         settled = await self._database.run(
-            lambda c: settle_attempt.settle(c, row.task_id, row.attempt, end, actor=ACTOR, node_is=node_is)
+            lambda c: settle_attempt.settle(
+                c, row.task_id, row.attempt, end, actor=SystemActor.NODE_WORKFLOW, node_is=node_is
+            )
         )
         await self._temporal.deliver(settled.notifications)
 

@@ -20,7 +20,7 @@ from infra.db.connection import Connection
 from infra.db.one_by_one import one_by_one
 from infra.db.ops import alerts, counters
 from infra.db.repair import drift
-from infra.db.repair.drift import ACTOR, Drifted, Ended, Expired, Held, NodeEpoch, NotStarted, OnNode, Uncollected
+from infra.db.repair.drift import Drifted, Ended, Expired, Held, NodeEpoch, NotStarted, OnNode, Uncollected
 from infra.db.session import Database
 from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
@@ -32,6 +32,7 @@ from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows, RunStatus
 from workflows.domain.attempt import UNSAID, End, Outcome, run_id
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
 from workflows.notifications import Granted
@@ -114,7 +115,9 @@ class Reconciler:
         end = await end_on_node(self._nodes, row.node, run_id(row.task_id, row.attempt)) or _overdue(row)
 
         async def work(connection: Connection) -> Settled:
-            settled = await settle_attempt.settle(connection, row.task_id, row.attempt, end, actor=ACTOR)
+            settled = await settle_attempt.settle(
+                connection, row.task_id, row.attempt, end, actor=SystemActor.RECONCILER
+            )
             if settled.answer is Answer.SETTLED:
                 await timeline.note(connection, _cause(row, f"{end.reason or '节点已完成'}，由监控结束该次执行"))
             return settled
@@ -140,7 +143,9 @@ class Reconciler:
         """Write the end that the workflow has reached. Returns False if the row leads to another, or to no end."""
 
         async def work(connection: Connection) -> None:
-            collected = await collect_attempt.collect(connection, row.task_id, row.attempt, actor=ACTOR)
+            collected = await collect_attempt.collect(
+                connection, row.task_id, row.attempt, actor=SystemActor.RECONCILER
+            )
             if collected.status not in RETURNED[reached]:
                 raise _NotTheEnd
 
@@ -163,7 +168,7 @@ class Reconciler:
             if repaired:
                 await self._send_grant(row)
         if accepted:
-            await self._run(lambda c: accept_attempt.accept(c, row.task_id, row.attempt, actor=ACTOR))
+            await self._run(lambda c: accept_attempt.accept(c, row.task_id, row.attempt, actor=SystemActor.RECONCILER))
         return repaired
 
     async def _send_grant(self, row: Held) -> None:
@@ -264,4 +269,4 @@ class _NotTheEnd(Exception):
 
 
 def _cause(row: Drifted, reason: str) -> Cause:
-    return Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, reason)
+    return Cause(row.task_id, row.attempt, row.gpu_id, SystemActor.RECONCILER, reason)

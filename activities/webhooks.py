@@ -12,7 +12,7 @@ from temporalio import activity
 
 from activities.beating import beating
 from infra.db.connection import Connection
-from infra.db.ops.audit import Actor
+from infra.db.ops.audit import BY_ITSELF, Actor
 from infra.db.session import Database
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import due
@@ -20,6 +20,7 @@ from infra.db.webhooks.due import Due, Turn
 from infra.settings import Settings
 from infra.webhooks import signing
 from infra.webhooks.sender import Answer, Sender, Trouble
+from workflows.domain.system_actor import SystemActor
 from workflows.messages import WebhookView
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,7 @@ LINGER_S = 2.0
 """Seconds without anything due after which a turn ends: what comes meanwhile needs no new one."""
 LOOK_EVERY_S = 0.25
 GONE = 410
-BY_A_PERSON = Actor(None, "temporal", None)
-BY_ITSELF = Actor(None, "system", None)
+BY_A_PERSON = Actor(None, SystemActor.PERSON, None)
 
 
 class WebhookSteps:

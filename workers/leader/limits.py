@@ -15,12 +15,12 @@ from infra.db.tasks.limits import Due
 from infra.db.transactions import end_at_limit
 from infra.db.transactions.end_at_limit import MESSAGES
 from infra.temporal.gateway import TemporalGateway
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import EndReason
 from workflows.notifications import Notifications
 
 log = logging.getLogger(__name__)
 
-ACTOR = "limits"
 BATCH = 500
 """Tasks of either limit that one statement finds, and one transaction ends."""
 TURN_S = 1.0
@@ -65,7 +65,7 @@ class _Turn:
 
     async def _end_waiting(self, task_ids: list[str], reason: EndReason) -> list[str]:
         """End them in one statement; one by one if that fails, since a single row may be why."""
-        work = partial(end_at_limit.end_waiting, task_ids=task_ids, reason=reason, actor=ACTOR)
+        work = partial(end_at_limit.end_waiting, task_ids=task_ids, reason=reason, actor=SystemActor.LIMITS)
         try:
             return await self._database.run(work)
         except Exception as error:
@@ -81,7 +81,7 @@ class _Turn:
         return [one.task_id for one, has_ended in done if has_ended]
 
     async def _end_one(self, one: Due) -> bool:
-        work = partial(end_at_limit.end, task_id=one.task_id, reason=EndReason(one.reason), actor=ACTOR)
+        work = partial(end_at_limit.end, task_id=one.task_id, reason=EndReason(one.reason), actor=SystemActor.LIMITS)
         return (await self._database.run(work)).changed
 
 

@@ -19,7 +19,7 @@ from infra.db.connection import Connection
 from infra.db.one_by_one import one_by_one
 from infra.db.ops import alerts, health
 from infra.db.repair import drift
-from infra.db.repair.drift import ACTOR, Drifted
+from infra.db.repair.drift import Drifted
 from infra.db.session import Database, is_unavailable
 from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
@@ -28,6 +28,7 @@ from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import NODE, TASK, OpenWorkflows, StuckRun
 from infra.temporal.task_workflows import task_workflow_id
+from workflows.domain.system_actor import SystemActor
 from workflows.messages import TaskInput
 
 EVERY_S, SHARE, MOST_S = 5.0, 300, 30.0
@@ -91,7 +92,9 @@ class StuckWorkflows:
 
     async def _replace(self, run: StuckRun, row: Drifted | None) -> None:
         if row is not None:
-            await self._run(lambda c: timeline.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
+            await self._run(
+                lambda c: timeline.note(c, Cause(row.task_id, row.attempt, row.gpu_id, SystemActor.RECONCILER, NOTE))
+            )
         with suppress(NoSuchWorkflow):
             await self._workflows.terminate(run)
         if row is not None:
@@ -106,7 +109,7 @@ class StuckWorkflows:
         row = await self._run(lambda c: drift.stuck(c, task_id))
         attempt = None if row is None else row.attempt
         if attempt is not None:
-            await self._run(lambda c: collect_attempt.collect(c, task_id, attempt, actor=ACTOR))
+            await self._run(lambda c: collect_attempt.collect(c, task_id, attempt, actor=SystemActor.RECONCILER))
             await self._temporal.deliver(await judge_nodes.review(self._run, task_id))
         return row
 

@@ -18,9 +18,8 @@ from infra.db.ops.alerts import Unserved
 from infra.db.queue import order
 from infra.db.slots import eligibility
 from infra.nodes.address import NodeAddress
+from workflows.domain.system_actor import SystemActor
 
-ACTOR = "reconciler"
-"""The reconciler's name in a task's timeline."""
 _ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
 # What was repaired without a visible effect is repaired again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
@@ -28,7 +27,7 @@ _LAST_REPAIR = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
 _RESTED = f"""
     NOT EXISTS (
         SELECT FROM task_events e
-         WHERE e.task_id = t.task_id AND e.actor = '{ACTOR}' AND e.from_status = e.to_status
+         WHERE e.task_id = t.task_id AND e.actor = '{SystemActor.RECONCILER}' AND e.from_status = e.to_status
            AND e.seq > (SELECT max(last.seq) FROM task_events last WHERE last.task_id = t.task_id
                            AND last.from_status IS DISTINCT FROM last.to_status)
         HAVING {clock.recent(_LAST_REPAIR, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})

@@ -11,9 +11,8 @@ from infra.db.nodes.queries import Node, NodeStatus
 from infra.db.transactions import settle_attempt
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.gpu import GpuStatus
+from workflows.domain.system_actor import SystemActor
 from workflows.notifications import Notifications
-
-ACTOR = "gpu-health"
 
 
 async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> bool:
@@ -37,7 +36,7 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[N
     if not _keeps_none(node):
         changed = _is_past_grace(node, grace_s) and await go_offline(connection, gpu_id, grace_s)
     elif keeps_none:
-        notifications = await settle_attempt.close_open(connection, gpu_id, _end(node), actor=ACTOR)
+        notifications = await settle_attempt.close_open(connection, gpu_id, _end(node), actor=SystemActor.NODE_WORKFLOW)
         changed = True
     else:
         return node, notifications

@@ -8,8 +8,8 @@ from infra.db.ops.audit import Action, Actor
 from infra.db.ops.callers import Caller
 from infra.db.transactions import end_task
 from infra.db.transactions.end_task import Ended, TaskEnd
-from infra.db.transactions.obey_command import ACTOR
 from workflows.domain.errors import TaskNotFound
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import EndReason
 
 BY_WORKFLOW = "任务已取消（在 Temporal 中取消工作流）"
@@ -36,8 +36,8 @@ def end_by(key_id: str, reason: str | None, *, unless_started: bool = False) -> 
 
 async def cancel_by_workflow(connection: Connection, task_id: str, run_id: str) -> Ended:
     """Cancel a task whose workflow was asked to cancel, by a person unless the task has ended already."""
-    ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, ACTOR, BY_WORKFLOW))
+    ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, SystemActor.PERSON, BY_WORKFLOW))
     if ended.changed:  # else it heard of an earlier end
-        by = Actor(f"{ACTOR}:{run_id}", ACTOR, None)
+        by = Actor(f"{SystemActor.PERSON}:{run_id}", SystemActor.PERSON, None)
         await audit.record(connection, by, Action.TASK_CANCEL, task_id)
     return ended
