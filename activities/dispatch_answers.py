@@ -16,7 +16,7 @@ from infra.db.attempts.dispatch_request import DispatchRequest
 from infra.db.session import Database
 from infra.db.transactions import accept_attempt, end_at_limit, settle_attempt
 from infra.db.transactions.report import Report, take_result
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NO_HTTP, NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
@@ -49,7 +49,7 @@ class DispatchAnswers:
         )
         return Dispatched(DispatchResult.RUNNING if ended.status is TaskStatus.PROCESSING else DispatchResult.CLOSED)
 
-    async def take(self, request: DispatchRequest, answer: Answer, took_s: float) -> Dispatched:
+    async def take(self, request: DispatchRequest, answer: NodeAnswer, took_s: float) -> Dispatched:
         """Do what the answer says. Raises DispatchAmbiguous if the PUT is to be repeated."""
         status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
@@ -70,7 +70,7 @@ class DispatchAnswers:
             lambda c: settle_attempt.settle(c, *key, end, actor=SystemActor.WORKFLOW, unless_accepted=unless_accepted)
         )
         await self._temporal.deliver(settled.notifications, but=request.task_id)
-        goes_on = settled.answer is settle_attempt.Answer.ACCEPTED
+        goes_on = settled.answer is settle_attempt.SettleResult.ACCEPTED
         return Dispatched(DispatchResult.RUNNING if goes_on else DispatchResult.CLOSED)
 
     async def _accepted(self, request: DispatchRequest) -> Dispatched:
@@ -109,7 +109,7 @@ class DispatchAnswers:
                 end = replace(end, outcome=Outcome.UNREACHABLE)
         return await self.settle(request, end, unless_accepted=True)
 
-    async def _known(self, request: DispatchRequest) -> Answer | None:
+    async def _known(self, request: DispatchRequest) -> NodeAnswer | None:
         """The node's answer about the attempt; None without one within `ASK_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_S):

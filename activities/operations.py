@@ -17,7 +17,7 @@ from infra.db.session import Database, is_unavailable
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import operations, outbox, queries
 from infra.db.tasks.new_task import NewTask
-from infra.db.tasks.operations import Operation, Turn
+from infra.db.tasks.operations import Operation, PagedTask
 from infra.db.tasks.queries import Original
 from infra.db.transactions import process_operation, retry_task
 from infra.db.transactions.create_task import Created
@@ -27,11 +27,11 @@ from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain import shares
 from workflows.domain.errors import DomainError, NotInThisState
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 from workflows.messages import OperationInput, OperationProgress, TaskInput
 from workflows.notifications import Notifications
 
-PAGE = {Kind.CANCEL: 500, Kind.RETRY: 50}
+PAGE = {OperationKind.CANCEL: 500, OperationKind.RETRY: 50}
 """Tasks of a page: cancels of what waits are one statement, retries are a transaction each."""
 PAGES_AT_ONCE = 6
 """Pages that a worker processes at once, over all operations: the rest of its capacity is for other activities."""
@@ -69,11 +69,13 @@ class OperationSteps:
     async def _next_page(self, given: OperationInput) -> OperationProgress:
         operation = await self._get(given)
         if operation is None:
-            return OperationProgress(State.DONE, 0, 0, 0)
-        if operation.state == State.RUNNING and await self._run(lambda c: callers.is_revoked(c, operation.lineage)):
+            return OperationProgress(OperationState.DONE, 0, 0, 0)
+        if operation.state == OperationState.RUNNING and await self._run(
+            lambda c: callers.is_revoked(c, operation.lineage)
+        ):
             activity.logger.warning("%s ends: %s is revoked", operation.operation_id, operation.key_id)
             await self._run(lambda c: operations.finish(c, operation.operation_id))
-        elif operation.state == State.RUNNING:
+        elif operation.state == OperationState.RUNNING:
             async with beating():
                 await self._process(operation)
         return (await self._get(given) or operation).progress
@@ -84,7 +86,7 @@ class OperationSteps:
     async def _process(self, operation: Operation) -> None:
         size = PAGE[operation.kind]
         turns = await self._run(lambda c: operations.page(c, operation, size))
-        is_whole = await (self._cancel if operation.kind == Kind.CANCEL else self._retry)(operation, turns)
+        is_whole = await (self._cancel if operation.kind == OperationKind.CANCEL else self._retry)(operation, turns)
         if not is_whole:
             return  # the page is repeated
         if len(turns) == size:
@@ -92,7 +94,7 @@ class OperationSteps:
         else:
             await self._run(lambda c: operations.finish(c, operation.operation_id))
 
-    async def _cancel(self, operation: Operation, turns: Sequence[Turn]) -> bool:
+    async def _cancel(self, operation: Operation, turns: Sequence[PagedTask]) -> bool:
         """Cancel the waiting tasks in one statement, and the others one by one.
 
         Returns False if a task has got a slot since: it may fit no more.
@@ -129,13 +131,13 @@ class OperationSteps:
         if (await self._run(lambda c: process_operation.cancel(c, operation, task_id))).changed:
             await self._temporal.deliver(Notifications(ended=[task_id]))
 
-    async def _retry(self, operation: Operation, turns: Sequence[Turn]) -> bool:
+    async def _retry(self, operation: Operation, turns: Sequence[PagedTask]) -> bool:
         started = [task_id for turn in turns if (task_id := await self._retry_one(operation, turn)) is not None]
         if started:
             await self._run(lambda c: outbox.clear(c, started))
         return True
 
-    async def _retry_one(self, operation: Operation, turn: Turn) -> str | None:
+    async def _retry_one(self, operation: Operation, turn: PagedTask) -> str | None:
         """Returns the new task, if its workflow is started. The reconciler starts the others.
 
         A row that cannot be retried holds up no other one.
@@ -150,7 +152,7 @@ class OperationSteps:
         await self._run(lambda c: process_operation.give_up(c, operation, turn))
         return None
 
-    async def _retried(self, operation: Operation, turn: Turn) -> str | None:
+    async def _retried(self, operation: Operation, turn: PagedTask) -> str | None:
         original = await self._run(lambda c: queries.original(c, turn.task_id))
         if original is None or not _may_retry(operation, original):
             raise NotInThisState

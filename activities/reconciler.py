@@ -20,12 +20,12 @@ from infra.db.connection import Connection
 from infra.db.one_by_one import one_by_one
 from infra.db.ops import alerts, counters
 from infra.db.repair import drift
-from infra.db.repair.drift import Drifted, Ended, Expired, Held, NodeEpoch, NotStarted, OnNode, Uncollected
+from infra.db.repair.drift import Drifted, EndedTask, Expired, Held, HeldOnNode, NodeEpoch, NotStarted, Uncollected
 from infra.db.session import Database
 from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
-from infra.db.transactions.settle_attempt import Answer, Settled
+from infra.db.transactions.settle_attempt import Settled, SettleResult
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
@@ -118,13 +118,13 @@ class Reconciler:
             settled = await settle_attempt.settle(
                 connection, row.task_id, row.attempt, end, actor=SystemActor.RECONCILER
             )
-            if settled.answer is Answer.SETTLED:
+            if settled.answer is SettleResult.SETTLED:
                 await timeline.note(connection, _cause(row, f"{end.reason or '节点已完成'}，由监控结束该次执行"))
             return settled
 
         settled = await self._run(work)
         await self._temporal.deliver(settled.notifications)
-        return settled.answer is Answer.SETTLED
+        return settled.answer is SettleResult.SETTLED
 
     async def _settle(self, row: Uncollected) -> bool:
         """Have a closed attempt collected."""
@@ -156,7 +156,7 @@ class Reconciler:
         await self._temporal.deliver(await judge_nodes.review(self._run, row.task_id))
         return True
 
-    async def _grant(self, row: OnNode) -> bool:
+    async def _grant(self, row: HeldOnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was lost, or the acceptance was not written."""
         answer = await ask(self._nodes, row.node, run_id(row.task_id, row.attempt))
         accepted = answer is not None and answer.confirms
@@ -191,7 +191,7 @@ class Reconciler:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
-    async def _ended(self) -> list[Ended]:
+    async def _ended(self) -> list[EndedTask]:
         """Tasks that have ended, of the next `ROUND` open workflows, the latest first."""
         try:
             opened = await self._workflows.of_tasks(self._before, ROUND)
@@ -201,7 +201,7 @@ class Reconciler:
         self._before = opened[-1].started_at if len(opened) == ROUND else None
         return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], OVERDUE_S))
 
-    async def _end(self, row: Ended) -> bool:
+    async def _end(self, row: EndedTask) -> bool:
         """End a workflow that runs although its row is terminal; one that is idle has missed the end."""
         if not await self._workflows.is_idle(row.task_id):
             return False

@@ -11,7 +11,7 @@ import pytest
 
 from activities import reconciler
 from infra.db.one_by_one import one_by_one
-from infra.db.tasks.limits import Due
+from infra.db.tasks.limits import TaskPastLimit
 from infra.settings import Settings
 from workers.leader import limits
 from workers.leader.operations import StalledOperations
@@ -74,7 +74,7 @@ class _LostAfter:
 
 
 async def test_the_turn_for_limits_ends_with_the_database(caplog: pytest.LogCaptureFixture) -> None:
-    due = [Due(f"task_{number}", False, EndReason.DEADLINE) for number in range(100)]
+    due = [TaskPastLimit(f"task_{number}", False, EndReason.DEADLINE) for number in range(100)]
     database, temporal = _LostAfter(due), MagicMock(deliver=AsyncMock())
     with pytest.raises(psycopg.OperationalError):
         await limits.end_at_limits(database, temporal)  # type: ignore[arg-type]

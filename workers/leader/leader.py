@@ -28,7 +28,7 @@ from workers.leader.webhooks import attend_webhooks
 from workflows.notifications import Notifications
 
 Job = Callable[[], Awaitable[object]]
-OnNode = Callable[..., Awaitable[Notifications]]
+NodeChange = Callable[..., Awaitable[Notifications]]
 """Changes the node of `gpu_id`."""
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Leader:
         """A job that is one transaction."""
         return partial(self._database.run, partial(work, **values), within_s=within_s)
 
-    async def _on_nodes(self, find: Callable[[Connection], Awaitable[Iterable[str]]], change: OnNode) -> None:
+    async def _on_nodes(self, find: Callable[[Connection], Awaitable[Iterable[str]]], change: NodeChange) -> None:
         """Find nodes, and change each in a transaction of its own."""
 
         async def change_one(gpu_id: str) -> None:

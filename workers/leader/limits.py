@@ -11,7 +11,7 @@ from itertools import takewhile
 from infra.db.one_by_one import one_by_one
 from infra.db.session import Database, is_unavailable
 from infra.db.tasks import limits
-from infra.db.tasks.limits import Due
+from infra.db.tasks.limits import TaskPastLimit
 from infra.db.transactions import end_at_limit
 from infra.db.transactions.end_at_limit import MESSAGES
 from infra.temporal.gateway import TemporalGateway
@@ -53,7 +53,7 @@ class _Turn:
     def is_over(self) -> bool:
         return time.monotonic() >= self._until
 
-    async def end(self, due: Sequence[Due]) -> bool:
+    async def end(self, due: Sequence[TaskPastLimit]) -> bool:
         """End these, those that wait for a slot first, many at a time. Returns whether any has ended."""
         before = len(self.ended_waiting) + len(self.ended_on_nodes)
         for reason in MESSAGES:
@@ -72,18 +72,18 @@ class _Turn:
             if is_unavailable(error):
                 raise
             log.warning("could not end %s tasks at once: %s", len(task_ids), error)
-        return await self._end_each([Due(task_id, True, reason) for task_id in task_ids])
+        return await self._end_each([TaskPastLimit(task_id, True, reason) for task_id in task_ids])
 
-    async def _end_each(self, due: list[Due]) -> list[str]:
+    async def _end_each(self, due: list[TaskPastLimit]) -> list[str]:
         """End them one by one while there is time. Returns those that have ended."""
         in_time = takewhile(lambda _: not self.is_over, due)
         done = await one_by_one(self._end_one, in_time, _not_ended, at_once=AT_ONCE)
         return [one.task_id for one, has_ended in done if has_ended]
 
-    async def _end_one(self, one: Due) -> bool:
+    async def _end_one(self, one: TaskPastLimit) -> bool:
         work = partial(end_at_limit.end, task_id=one.task_id, reason=EndReason(one.reason), actor=SystemActor.LIMITS)
         return (await self._database.run(work)).changed
 
 
-def _not_ended(one: Due, error: Exception) -> None:
+def _not_ended(one: TaskPastLimit, error: Exception) -> None:
     log.warning("could not end %s at its limit: %s", one.task_id, error)

@@ -186,7 +186,7 @@ class NotStarted(Drifted):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended(Drifted):
+class EndedTask(Drifted):
     """A task that has ended."""
 
     attempt: int
@@ -209,7 +209,7 @@ class Uncollected(Held):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnNode(Held):
+class HeldOnNode(Held):
     """Open, with the address of its node."""
 
     ip: str
@@ -223,7 +223,7 @@ class OnNode(Held):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expired(OnNode):
+class Expired(HeldOnNode):
     """Open, and past its deadline."""
 
     accepted_at: datetime | None
@@ -266,9 +266,9 @@ async def uncollected(connection: Connection, age_s: float) -> list[Uncollected]
     return await connection.all(Uncollected, _UNCOLLECTED, {"age": age_s})
 
 
-async def undispatched(connection: Connection, age_s: float) -> list[OnNode]:
+async def undispatched(connection: Connection, age_s: float) -> list[HeldOnNode]:
     """Attempts granted `age_s` ago that no node has accepted, with the node's address."""
-    return await connection.all(OnNode, _UNDISPATCHED, {"age": age_s})
+    return await connection.all(HeldOnNode, _UNDISPATCHED, {"age": age_s})
 
 
 async def forgotten(connection: Connection, age_s: float) -> list[Drifted]:
@@ -281,9 +281,9 @@ async def stuck(connection: Connection, task_id: str) -> Drifted | None:
     return await connection.one_or_none(Drifted, _STUCK, {"task_id": task_id})
 
 
-async def ended(connection: Connection, task_ids: list[str], age_s: float) -> list[Ended]:
+async def ended(connection: Connection, task_ids: list[str], age_s: float) -> list[EndedTask]:
     """The tasks among these that ended `age_s` ago, with the number of their last attempt."""
-    return await connection.all(Ended, _ENDED, {"task_ids": task_ids, "age": age_s})
+    return await connection.all(EndedTask, _ENDED, {"task_ids": task_ids, "age": age_s})
 
 
 async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Drifted]:

@@ -12,7 +12,7 @@ from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
 from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import Failure, failed_alike_on
-from workflows.domain.retry import History, Verdict, backoff_s, judge
+from workflows.domain.retry import History, RetryDecision, backoff_s, judge
 from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Collected
@@ -117,7 +117,7 @@ async def note(connection: Connection, task_id: str, attempt: int) -> None:
     await connection.execute(_COLLECTED, {"task_id": task_id, "attempt": attempt})
 
 
-def _end_reason(outcome: Outcome, verdict: Verdict) -> EndReason | None:
+def _end_reason(outcome: Outcome, verdict: RetryDecision) -> EndReason | None:
     if verdict.status is not TaskStatus.FAILED:
         return None
     if verdict.given_up:
@@ -136,7 +136,7 @@ async def _history(connection: Connection, task_id: str, row: _Row, outcome: Out
     return History()
 
 
-def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: History) -> str | None:
+def _reason(reason: str | None, outcome: Outcome, verdict: RetryDecision, history: History) -> str | None:
     """The node's message, and why the task ended with it."""
     if verdict.given_up:
         return f"{reason or ''}（已在{history.failed_alike_on}个节点上以同样的方式失败，不再重试）"
@@ -149,7 +149,9 @@ def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: His
     return reason
 
 
-async def _move(connection: Connection, cause: Cause, status: TaskStatus, outcome: Outcome, verdict: Verdict) -> None:
+async def _move(
+    connection: Connection, cause: Cause, status: TaskStatus, outcome: Outcome, verdict: RetryDecision
+) -> None:
     if outcome is Outcome.SUCCEEDED:
         if not await task_transitions.complete(connection, cause):
             raise LookupError(f"{cause['task_id']}-{cause['attempt']} has succeeded, and its result is not there")
