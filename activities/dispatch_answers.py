@@ -15,14 +15,14 @@ from infra.db.attempts import queries as attempt_queries
 from infra.db.attempts.dispatch_request import DispatchRequest
 from infra.db.session import Database
 from infra.db.transactions import accept_attempt, end_at_limit, settle_attempt
-from infra.db.transactions.collect_attempt import ACTOR
 from infra.db.transactions.report import Report, take_result
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NO_HTTP, NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import Dispatched, DispatchResult
 
@@ -44,10 +44,12 @@ class DispatchAnswers:
 
     async def at_limit(self, request: DispatchRequest, reason: EndReason) -> Dispatched:
         """End the task instead: what has expired never starts."""
-        ended = await self._database.run(lambda c: end_at_limit.end(c, request.task_id, reason, actor=ACTOR))
+        ended = await self._database.run(
+            lambda c: end_at_limit.end(c, request.task_id, reason, actor=SystemActor.WORKFLOW)
+        )
         return Dispatched(DispatchResult.RUNNING if ended.status is TaskStatus.PROCESSING else DispatchResult.CLOSED)
 
-    async def take(self, request: DispatchRequest, answer: Answer, took_s: float) -> Dispatched:
+    async def take(self, request: DispatchRequest, answer: NodeAnswer, took_s: float) -> Dispatched:
         """Do what the answer says. Raises DispatchAmbiguous if the PUT is to be repeated."""
         status, state = answer.status, str(answer.body.get("status"))
         if status == 202 or (status in {200, 201} and state in {"starting", "processing"}):
@@ -65,16 +67,16 @@ class DispatchAnswers:
         """Close the attempt; one that the node has accepted before may go on."""
         key = request.task_id, request.attempt
         settled = await self._database.run(
-            lambda c: settle_attempt.settle(c, *key, end, actor=ACTOR, unless_accepted=unless_accepted)
+            lambda c: settle_attempt.settle(c, *key, end, actor=SystemActor.WORKFLOW, unless_accepted=unless_accepted)
         )
         await self._temporal.deliver(settled.notifications, but=request.task_id)
-        goes_on = settled.answer is settle_attempt.Answer.ACCEPTED
+        goes_on = settled.answer is settle_attempt.SettleResult.ACCEPTED
         return Dispatched(DispatchResult.RUNNING if goes_on else DispatchResult.CLOSED)
 
     async def _accepted(self, request: DispatchRequest) -> Dispatched:
         """Record that the node runs the attempt; if it was closed before that, it is to be collected."""
         key = request.task_id, request.attempt
-        if await self._database.single(lambda c: accept_attempt.accept(c, *key, actor=ACTOR)):
+        if await self._database.single(lambda c: accept_attempt.accept(c, *key, actor=SystemActor.WORKFLOW)):
             return Dispatched(DispatchResult.RUNNING)
         if await self._database.single(lambda c: attempt_queries.is_closed_without_its_node(c, *key)):
             with suppress(NodeUnreachable, ForbiddenAddress):  # the stop may have reached the node before the PUT
@@ -107,7 +109,7 @@ class DispatchAnswers:
                 end = replace(end, outcome=Outcome.UNREACHABLE)
         return await self.settle(request, end, unless_accepted=True)
 
-    async def _known(self, request: DispatchRequest) -> Answer | None:
+    async def _known(self, request: DispatchRequest) -> NodeAnswer | None:
         """The node's answer about the attempt; None without one within `ASK_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_S):

@@ -12,7 +12,7 @@ from infra.db.transactions import release_attempt
 from infra.json import results
 from infra.json.strict_json import Unfit
 from infra.nodes.address import NodeAddress
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NodeUnreachable
 from infra.temporal.gateway import TemporalGateway
@@ -25,7 +25,7 @@ class NotStopped(Exception):
     """The node has answered a cancel, and the answer does not say that the process is gone."""
 
 
-def end_of(answer: Answer) -> End | None:
+def end_of(answer: NodeAnswer) -> End | None:
     """The end of the attempt according to an answer; None if the work still runs, or the answer does not say."""
     if answer.status not in {200, 201}:
         return None
@@ -100,7 +100,7 @@ async def _cancel(
     await asyncio.sleep(STOPPING_S)
 
 
-async def ask(nodes: NodeClient, node: NodeAddress, run_id: str) -> Answer | None:
+async def ask(nodes: NodeClient, node: NodeAddress, run_id: str) -> NodeAnswer | None:
     """Ask a node for an attempt; None if the node does not answer."""
     try:
         return await nodes.status(node, run_id)

@@ -10,19 +10,19 @@ from temporalio import activity
 from activities.node_answers import ask, end_of, stop
 from infra.db.attempts import open_attempts
 from infra.db.attempts import queries as attempt_queries
-from infra.db.attempts.queries import OnNode
+from infra.db.attempts.queries import AttemptOnNode
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
-from infra.db.nodes.queries import Node
+from infra.db.nodes.queries import RegisteredNode
 from infra.db.session import Database
 from infra.db.transactions import attend_node, node_state, obey_command, settle_attempt
-from infra.db.transactions.attend_node import ACTOR
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import HELD_S, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress, GpuNotFound
 from workflows.domain.gpu import GpuStatus
+from workflows.domain.system_actor import SystemActor
 from workflows.messages import AttemptRef, NodeCommand, NodeView
 from workflows.notifications import Notifications
 
@@ -62,7 +62,7 @@ class NodeSteps:
                 await self._stop_closed(node, questions)
         return await self.attend_node(gpu_id)
 
-    async def _ask(self, node: Node, row: OnNode, questions: asyncio.Semaphore) -> None:
+    async def _ask(self, node: RegisteredNode, row: AttemptOnNode, questions: asyncio.Semaphore) -> None:
         async with questions:
             answer = await ask(self._nodes, row.node, run_id(row.task_id, row.attempt))
         end = None if answer is None else end_of(answer)
@@ -73,7 +73,7 @@ class NodeSteps:
         elif row.gpu_epoch != node.epoch and node.status == GpuStatus.ACTIVE:
             await self._database.run(lambda c: open_attempts.adopt(c, row.task_id, row.attempt, node.epoch))
 
-    async def _stop_closed(self, node: Node, questions: asyncio.Semaphore) -> None:
+    async def _stop_closed(self, node: RegisteredNode, questions: asyncio.Semaphore) -> None:
         """Stop what was closed while the node could not be reached. It gets new work after that, or after a moment."""
         rows = await self._database.run(lambda c: attempt_queries.to_stop_on(c, node.gpu_id))
         stopped = await asyncio.gather(*(self._stop(row, questions) for row in rows))
@@ -81,14 +81,14 @@ class NodeSteps:
         if all(stopped):
             await self._temporal.deliver(await self._database.run(lambda c: node_state.has_stopped(c, node.gpu_id)))
 
-    async def _stop(self, row: OnNode, questions: asyncio.Semaphore) -> bool:
+    async def _stop(self, row: AttemptOnNode, questions: asyncio.Semaphore) -> bool:
         """Whether the node has said within `STOPS_S` that the process is gone."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOPS_S):
                 return await self._insist(row, questions)
         return False
 
-    async def _insist(self, row: OnNode, questions: asyncio.Semaphore) -> bool:
+    async def _insist(self, row: AttemptOnNode, questions: asyncio.Semaphore) -> bool:
         """Ask until the node says that the process is gone, and release the attempt. False where the address is not
         allowed any more."""
         attempt = AttemptRef(row.task_id, row.attempt)
@@ -107,11 +107,11 @@ class NodeSteps:
             return
         await self._temporal.deliver(Notifications(grants=notifications.grants))
 
-    def _hold_is_over(self, node: Node) -> bool:
+    def _hold_is_over(self, node: RegisteredNode) -> bool:
         """A silent node keeps its tasks for at most one more grace, even if it confirms them."""
         return node.status == GpuStatus.OFFLINE and node.status_age_s >= self._settings.heartbeat_timeout
 
-    async def _take(self, node: Node, row: OnNode) -> None:
+    async def _take(self, node: RegisteredNode, row: AttemptOnNode) -> None:
         """Close the attempt, unless the node has come back or registered again in the meantime."""
         if node.status == GpuStatus.OFFLINE:
             end = End(Outcome.LOST, "节点失去联系")
@@ -119,13 +119,15 @@ class NodeSteps:
             end = End(Outcome.DEREGISTERED, "节点重新注册后不再运行该任务")
         await self._close(row, end, node_is=(node.status, node.epoch))
 
-    async def _close(self, row: OnNode, end: End, node_is: tuple[str, int] | None = None) -> None:
+    async def _close(self, row: AttemptOnNode, end: End, node_is: tuple[str, int] | None = None) -> None:
         settled = await self._database.run(
-            lambda c: settle_attempt.settle(c, row.task_id, row.attempt, end, actor=ACTOR, node_is=node_is)
+            lambda c: settle_attempt.settle(
+                c, row.task_id, row.attempt, end, actor=SystemActor.NODE_WORKFLOW, node_is=node_is
+            )
         )
         await self._temporal.deliver(settled.notifications)
 
-    def _view(self, node: Node | None) -> NodeView:
+    def _view(self, node: RegisteredNode | None) -> NodeView:
         grace = self._settings.heartbeat_timeout
         if node is None:
             return NodeView(None, 0, 0, 0, check_every_s=grace)
@@ -142,6 +144,6 @@ class NodeSteps:
         )
 
 
-def _in_question(node: Node, row: OnNode) -> bool:
+def _in_question(node: RegisteredNode, row: AttemptOnNode) -> bool:
     """Whether the node must confirm it: all attempts of a silent node, those of an earlier registration otherwise."""
     return node.status == GpuStatus.OFFLINE or row.gpu_epoch != node.epoch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -12,12 +11,13 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.beating import beating
+from infra.db.one_by_one import one_by_one
 from infra.db.ops import callers
 from infra.db.session import Database, is_unavailable
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import operations, outbox, queries
 from infra.db.tasks.new_task import NewTask
-from infra.db.tasks.operations import Operation, Turn
+from infra.db.tasks.operations import Operation, PagedTask
 from infra.db.tasks.queries import Original
 from infra.db.transactions import process_operation, retry_task
 from infra.db.transactions.create_task import Created
@@ -27,11 +27,11 @@ from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain import shares
 from workflows.domain.errors import DomainError, NotInThisState
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 from workflows.messages import OperationInput, OperationProgress, TaskInput
 from workflows.notifications import Notifications
 
-PAGE = {Kind.CANCEL: 500, Kind.RETRY: 50}
+PAGE = {OperationKind.CANCEL: 500, OperationKind.RETRY: 50}
 """Tasks of a page: cancels of what waits are one statement, retries are a transaction each."""
 PAGES_AT_ONCE = 6
 """Pages that a worker processes at once, over all operations: the rest of its capacity is for other activities."""
@@ -69,11 +69,13 @@ class OperationSteps:
     async def _next_page(self, given: OperationInput) -> OperationProgress:
         operation = await self._get(given)
         if operation is None:
-            return OperationProgress(State.DONE, 0, 0, 0)
-        if operation.state == State.RUNNING and await self._run(lambda c: callers.is_revoked(c, operation.lineage)):
+            return OperationProgress(OperationState.DONE, 0, 0, 0)
+        if operation.state == OperationState.RUNNING and await self._run(
+            lambda c: callers.is_revoked(c, operation.lineage)
+        ):
             activity.logger.warning("%s ends: %s is revoked", operation.operation_id, operation.key_id)
             await self._run(lambda c: operations.finish(c, operation.operation_id))
-        elif operation.state == State.RUNNING:
+        elif operation.state == OperationState.RUNNING:
             async with beating():
                 await self._process(operation)
         return (await self._get(given) or operation).progress
@@ -84,7 +86,7 @@ class OperationSteps:
     async def _process(self, operation: Operation) -> None:
         size = PAGE[operation.kind]
         turns = await self._run(lambda c: operations.page(c, operation, size))
-        is_whole = await (self._cancel if operation.kind == Kind.CANCEL else self._retry)(operation, turns)
+        is_whole = await (self._cancel if operation.kind == OperationKind.CANCEL else self._retry)(operation, turns)
         if not is_whole:
             return  # the page is repeated
         if len(turns) == size:
@@ -92,17 +94,14 @@ class OperationSteps:
         else:
             await self._run(lambda c: operations.finish(c, operation.operation_id))
 
-    async def _cancel(self, operation: Operation, turns: Sequence[Turn]) -> bool:
+    async def _cancel(self, operation: Operation, turns: Sequence[PagedTask]) -> bool:
         """Cancel the waiting tasks in one statement, and the others one by one.
 
         Returns False if a task has got a slot since: it may fit no more.
         """
         has_moved = not await self._cancel_waiting(operation, [turn.task_id for turn in turns if turn.waits])
         others = [turn.task_id for turn in turns if not turn.waits]
-        for some in _parts(others, AT_ONCE):
-            done = await asyncio.gather(*(self._cancel_one(operation, task_id) for task_id in some))
-            running = [task_id for task_id, changed in zip(some, done, strict=True) if changed]
-            await self._temporal.deliver(Notifications(ended=running))
+        await one_by_one(partial(self._cancel_one, operation), others, _not_cancelled, at_once=AT_ONCE)
         return not has_moved
 
     async def _cancel_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:
@@ -113,40 +112,32 @@ class OperationSteps:
         """
         if not task_ids:
             return True
+        try:
+            return await self._end_waiting(operation, task_ids)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            activity.logger.warning("could not cancel %d waiting tasks at once: %s", len(task_ids), error)
+        each = [[task_id] for task_id in task_ids]
+        waited = await one_by_one(partial(self._end_waiting, operation), each, _not_cancelled, at_once=AT_ONCE)
+        return all(one for _, one in waited)
+
+    async def _end_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:
+        """End the tasks in one statement. Returns whether all were still waiting."""
         work = partial(process_operation.cancel_waiting, operation=operation, task_ids=task_ids)
-        try:
-            return len(await self._run(work)) == len(task_ids)
-        except Exception as error:
-            if is_unavailable(error):
-                raise
-            activity.logger.warning(
-                "could not cancel %d waiting tasks, the first %s: %s", len(task_ids), task_ids[0], error
-            )
-        if len(task_ids) == 1:
-            return True
-        waited = [
-            await asyncio.gather(*(self._cancel_waiting(operation, [task_id]) for task_id in some))
-            for some in _parts(task_ids, AT_ONCE)
-        ]
-        return all(map(all, waited))
+        return len(await self._run(work)) == len(task_ids)
 
-    async def _cancel_one(self, operation: Operation, task_id: str) -> bool:
-        """A row that cannot be ended holds up no other one."""
-        try:
-            return (await self._run(lambda c: process_operation.cancel(c, operation, task_id))).changed
-        except Exception as error:
-            if is_unavailable(error):
-                raise
-            activity.logger.warning("could not cancel %s: %s", task_id, error)
-            return False
+    async def _cancel_one(self, operation: Operation, task_id: str) -> None:
+        if (await self._run(lambda c: process_operation.cancel(c, operation, task_id))).changed:
+            await self._temporal.deliver(Notifications(ended=[task_id]))
 
-    async def _retry(self, operation: Operation, turns: Sequence[Turn]) -> bool:
+    async def _retry(self, operation: Operation, turns: Sequence[PagedTask]) -> bool:
         started = [task_id for turn in turns if (task_id := await self._retry_one(operation, turn)) is not None]
         if started:
             await self._run(lambda c: outbox.clear(c, started))
         return True
 
-    async def _retry_one(self, operation: Operation, turn: Turn) -> str | None:
+    async def _retry_one(self, operation: Operation, turn: PagedTask) -> str | None:
         """Returns the new task, if its workflow is started. The reconciler starts the others.
 
         A row that cannot be retried holds up no other one.
@@ -161,7 +152,7 @@ class OperationSteps:
         await self._run(lambda c: process_operation.give_up(c, operation, turn))
         return None
 
-    async def _retried(self, operation: Operation, turn: Turn) -> str | None:
+    async def _retried(self, operation: Operation, turn: PagedTask) -> str | None:
         original = await self._run(lambda c: queries.original(c, turn.task_id))
         if original is None or not _may_retry(operation, original):
             raise NotInThisState
@@ -193,5 +184,5 @@ def _may_retry(operation: Operation, original: Original) -> bool:
     return limits.priority(original.priority, original.priority) is not None and limits.allow_app(original.app)
 
 
-def _parts(items: Sequence[str], size: int) -> list[Sequence[str]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _not_cancelled(task: object, error: Exception) -> None:
+    activity.logger.warning("could not cancel %s: %s", task, error)

@@ -8,7 +8,6 @@ the drift was found the entry fails, and nothing is done.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
@@ -18,20 +17,22 @@ from temporalio import activity
 
 from activities.node_answers import ask, end_on_node
 from infra.db.connection import Connection
+from infra.db.one_by_one import one_by_one
 from infra.db.ops import alerts, counters
 from infra.db.repair import drift
-from infra.db.repair.drift import ACTOR, Drifted, Ended, Expired, Held, NodeEpoch, NotStarted, OnNode, Uncollected
+from infra.db.repair.drift import Drifted, EndedTask, Expired, Held, HeldOnNode, NodeEpoch, NotStarted, Uncollected
 from infra.db.session import Database
 from infra.db.tasks import outbox, timeline
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import accept_attempt, claim_slot, collect_attempt, judge_nodes, settle_attempt
-from infra.db.transactions.settle_attempt import Answer, Settled
+from infra.db.transactions.settle_attempt import Settled, SettleResult
 from infra.nodes.client import NodeClient
 from infra.settings import Settings
 from infra.temporal.access import TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import OpenWorkflows, RunStatus
 from workflows.domain.attempt import UNSAID, End, Outcome, run_id
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import FAILURE_TYPES, TaskStatus
 from workflows.messages import Grant, NodeSignal, TaskInput
 from workflows.notifications import Granted
@@ -66,7 +67,6 @@ class Reconciler:
         self._temporal = temporal
         self._workflows = OpenWorkflows(temporal, settings)
         self._nodes = nodes
-        self._at_once = asyncio.Semaphore(AT_ONCE)
         self._before: datetime | None = None  # only open workflows started before this are still to be looked at
 
     async def reconcile(self) -> dict[str, int]:
@@ -93,15 +93,7 @@ class Reconciler:
         return {kind: count for kind, count in repaired.items() if count}
 
     async def _each(self, repair: Callable[[T], Awaitable[bool]], rows: Iterable[T]) -> int:
-        return sum(await asyncio.gather(*(self._tried(repair, row) for row in rows)))
-
-    async def _tried(self, repair: Callable[[T], Awaitable[bool]], row: T) -> bool:
-        async with self._at_once:
-            try:
-                return await repair(row)
-            except Exception as error:  # noqa: BLE001  the next run finds it again
-                activity.logger.warning("could not be repaired now: %s", error)
-                return False
+        return sum(repaired for _, repaired in await one_by_one(repair, rows, _not_repaired, at_once=AT_ONCE))
 
     async def _start(self, row: NotStarted) -> bool:
         """Start a workflow whose start was not confirmed. A second start of one that waits has no effect."""
@@ -123,14 +115,16 @@ class Reconciler:
         end = await end_on_node(self._nodes, row.node, run_id(row.task_id, row.attempt)) or _overdue(row)
 
         async def work(connection: Connection) -> Settled:
-            settled = await settle_attempt.settle(connection, row.task_id, row.attempt, end, actor=ACTOR)
-            if settled.answer is Answer.SETTLED:
+            settled = await settle_attempt.settle(
+                connection, row.task_id, row.attempt, end, actor=SystemActor.RECONCILER
+            )
+            if settled.answer is SettleResult.SETTLED:
                 await timeline.note(connection, _cause(row, f"{end.reason or '节点已完成'}，由监控结束该次执行"))
             return settled
 
         settled = await self._run(work)
         await self._temporal.deliver(settled.notifications)
-        return settled.answer is Answer.SETTLED
+        return settled.answer is SettleResult.SETTLED
 
     async def _settle(self, row: Uncollected) -> bool:
         """Have a closed attempt collected."""
@@ -149,7 +143,9 @@ class Reconciler:
         """Write the end that the workflow has reached. Returns False if the row leads to another, or to no end."""
 
         async def work(connection: Connection) -> None:
-            collected = await collect_attempt.collect(connection, row.task_id, row.attempt, actor=ACTOR)
+            collected = await collect_attempt.collect(
+                connection, row.task_id, row.attempt, actor=SystemActor.RECONCILER
+            )
             if collected.status not in RETURNED[reached]:
                 raise _NotTheEnd
 
@@ -160,7 +156,7 @@ class Reconciler:
         await self._temporal.deliver(await judge_nodes.review(self._run, row.task_id))
         return True
 
-    async def _grant(self, row: OnNode) -> bool:
+    async def _grant(self, row: HeldOnNode) -> bool:
         """The slot is granted and no node has accepted: the grant was lost, or the acceptance was not written."""
         answer = await ask(self._nodes, row.node, run_id(row.task_id, row.attempt))
         accepted = answer is not None and answer.confirms
@@ -172,7 +168,7 @@ class Reconciler:
             if repaired:
                 await self._send_grant(row)
         if accepted:
-            await self._run(lambda c: accept_attempt.accept(c, row.task_id, row.attempt, actor=ACTOR))
+            await self._run(lambda c: accept_attempt.accept(c, row.task_id, row.attempt, actor=SystemActor.RECONCILER))
         return repaired
 
     async def _send_grant(self, row: Held) -> None:
@@ -195,7 +191,7 @@ class Reconciler:
             return False
         return await self._run_again(row, "工作流已结束而任务尚未结束，由监控重新运行")
 
-    async def _ended(self) -> list[Ended]:
+    async def _ended(self) -> list[EndedTask]:
         """Tasks that have ended, of the next `ROUND` open workflows, the latest first."""
         try:
             opened = await self._workflows.of_tasks(self._before, ROUND)
@@ -205,7 +201,7 @@ class Reconciler:
         self._before = opened[-1].started_at if len(opened) == ROUND else None
         return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], OVERDUE_S))
 
-    async def _end(self, row: Ended) -> bool:
+    async def _end(self, row: EndedTask) -> bool:
         """End a workflow that runs although its row is terminal; one that is idle has missed the end."""
         if not await self._workflows.is_idle(row.task_id):
             return False
@@ -259,6 +255,10 @@ class Reconciler:
         return await self._run(lambda c: timeline.note(c, _cause(row, reason), row.event_seq))
 
 
+def _not_repaired(_: object, error: Exception) -> None:
+    activity.logger.warning("could not be repaired now: %s", error)  # the next run finds it again
+
+
 def _overdue(row: Expired) -> End:
     outcome = Outcome.UNREACHABLE if row.accepted_at is None else Outcome.TIMED_OUT
     return End(outcome, UNSAID[outcome])
@@ -269,4 +269,4 @@ class _NotTheEnd(Exception):
 
 
 def _cause(row: Drifted, reason: str) -> Cause:
-    return Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, reason)
+    return Cause(row.task_id, row.attempt, row.gpu_id, SystemActor.RECONCILER, reason)

@@ -23,11 +23,11 @@ from infra.db.transactions import (
     settle_attempt,
 )
 from infra.db.transactions.claim_slot import PastLimit, TaskEnded, Uncollected
-from infra.db.transactions.collect_attempt import ACTOR
 from infra.nodes.client import NodeClient
 from infra.temporal.gateway import TemporalGateway
 from workflows.domain.attempt import STOPPING_S, UNSAID, End, Outcome, run_id
 from workflows.domain.errors import ForbiddenAddress
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import TERMINAL, EndReason
 from workflows.messages import AttemptRef, Cancelled, Collected, CollectInput, Grant, Selection
 from workflows.notifications import Notifications
@@ -68,7 +68,7 @@ class TaskSteps:
 
     async def _end_at_limit(self, task_id: str, reason: EndReason) -> Selection:
         """End a task that is past its limit. One that cannot be ended any more waits to be notified."""
-        ended = await self._database.run(lambda c: end_at_limit.end(c, task_id, reason, actor=ACTOR))
+        ended = await self._database.run(lambda c: end_at_limit.end(c, task_id, reason, actor=SystemActor.WORKFLOW))
         has_ended = ended.status is None or ended.status in TERMINAL
         waiting = "" if has_ended else NO_SLOT
         return Selection(ended.status, waiting=waiting, cancelled=ended.is_cancelled, running=ended.running)
@@ -100,7 +100,9 @@ class TaskSteps:
         async def work(connection: Connection) -> tuple[Collected, Notifications]:
             notifications = Notifications()
             if end is not None:
-                settled = await settle_attempt.settle(connection, request.task_id, request.attempt, end, actor=ACTOR)
+                settled = await settle_attempt.settle(
+                    connection, request.task_id, request.attempt, end, actor=SystemActor.WORKFLOW
+                )
                 notifications = settled.notifications
             return await collect_attempt.collect(connection, request.task_id, request.attempt), notifications
 

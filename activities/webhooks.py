@@ -12,14 +12,15 @@ from temporalio import activity
 
 from activities.beating import beating
 from infra.db.connection import Connection
-from infra.db.ops.audit import Actor
+from infra.db.ops.audit import BY_ITSELF, Actor
 from infra.db.session import Database
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import due
-from infra.db.webhooks.due import Due, Turn
+from infra.db.webhooks.due import DueDelivery, WebhookTurn
 from infra.settings import Settings
 from infra.webhooks import signing
-from infra.webhooks.sender import Answer, Sender, Trouble
+from infra.webhooks.sender import ReceiverAnswer, Sender, Trouble
+from workflows.domain.system_actor import SystemActor
 from workflows.messages import WebhookView
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,7 @@ LINGER_S = 2.0
 """Seconds without anything due after which a turn ends: what comes meanwhile needs no new one."""
 LOOK_EVERY_S = 0.25
 GONE = 410
-BY_A_PERSON = Actor(None, "temporal", None)
-BY_ITSELF = Actor(None, "system", None)
+BY_A_PERSON = Actor(None, SystemActor.PERSON, None)
 
 
 class WebhookSteps:
@@ -105,34 +105,34 @@ class _Turn:
                 await asyncio.sleep(LOOK_EVERY_S)
         return False
 
-    async def _take(self, connection: Connection) -> Turn:
+    async def _take(self, connection: Connection) -> WebhookTurn:
         """Take what is due. A webhook whose owner has no live key any more is disabled."""
         turn = await due.take(connection, self._webhook_id, list(self._sending), self._tries)
         if turn.state != "ACTIVE" or turn.has_key:
             return turn
         await change_webhook.disable(connection, BY_ITSELF, self._webhook_id, "KEY")
-        return Turn("DISABLED")
+        return WebhookTurn("DISABLED")
 
-    def _begin(self, one: Due, owner: str, secrets: Sequence[str]) -> None:
+    def _begin(self, one: DueDelivery, owner: str, secrets: Sequence[str]) -> None:
         sending = self._sending[one.delivery_id] = asyncio.create_task(self._send(one, owner, secrets))
         release = partial(self._tries.release, owner, self._webhook_id, one.host)
         sending.add_done_callback(lambda _: release())  # also where it is cancelled unbegun
 
-    async def _send(self, one: Due, owner: str, secrets: Sequence[str]) -> None:
+    async def _send(self, one: DueDelivery, owner: str, secrets: Sequence[str]) -> None:
         answer = await self._answer(one, owner, secrets)
         if answer.counts:
             await self._run(partial(self._note, one=one, answer=answer))
 
-    async def _answer(self, one: Due, owner: str, secrets: Sequence[str]) -> Answer:
+    async def _answer(self, one: DueDelivery, owner: str, secrets: Sequence[str]) -> ReceiverAnswer:
         """Return the receiver's answer. An error is the outcome of this try only."""
         try:
             headers = signing.headers(one.event_id, one.body, secrets)
             return await self._sender.send(owner, one.url, one.body, headers)
         except Exception:
             log.exception("a try of delivery %s failed unexpectedly", one.delivery_id)
-            return Answer(trouble=Trouble.ERROR)
+            return ReceiverAnswer(trouble=Trouble.ERROR)
 
-    async def _note(self, connection: Connection, *, one: Due, answer: Answer) -> None:
+    async def _note(self, connection: Connection, *, one: DueDelivery, answer: ReceiverAnswer) -> None:
         wait_s = None if answer.status == GONE else self._pause_s(one.tries, answer)
         noted = await due.note(
             connection,
@@ -146,7 +146,7 @@ class _Turn:
         if noted and answer.status == GONE and one.is_of_webhook:
             await change_webhook.disable(connection, BY_ITSELF, self._webhook_id, "410")
 
-    def _pause_s(self, tries: int, answer: Answer) -> float | None:
+    def _pause_s(self, tries: int, answer: ReceiverAnswer) -> float | None:
         """Seconds until the next try, or None after the last one."""
         return max(self._delays[tries], answer.retry_after_s) if tries < len(self._delays) else None
 

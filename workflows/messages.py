@@ -13,7 +13,7 @@ from typing import Any
 from workflows.domain.attempt import Outcome
 from workflows.domain.command import Command
 from workflows.domain.gpu import GpuStatus
-from workflows.domain.operation import State
+from workflows.domain.operation import OperationState
 from workflows.domain.task import TaskStatus
 
 
@@ -237,7 +237,7 @@ class OperationInput:
 class OperationProgress:
     """How far a bulk operation is: tasks changed, and tasks that could not be changed."""
 
-    state: State
+    state: OperationState
     matched: int
     done: int
     failed: int

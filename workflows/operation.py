@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from workflows import policies
-    from workflows.domain.operation import State
+    from workflows.domain.operation import OperationState
     from workflows.messages import OperationInput, OperationProgress
     from workflows.ports import OperationActivities
 
@@ -27,7 +27,7 @@ class OperationWorkflow:
                 retry_policy=policies.DATABASE_RETRY,
             )
             workflow.set_current_details(f"{progress.done} done, {progress.failed} failed of {progress.matched}")
-            if progress.state is State.DONE:
+            if progress.state is OperationState.DONE:
                 return progress
             if policies.history_is_long(workflow.info()):
                 workflow.continue_as_new(operation)

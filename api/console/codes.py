@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from api.console.texts import N_
+from infra.db.ops.audit import SYSTEM
+from workflows.domain.system_actor import SystemActor
 
 PARTS = {
-    "workflow": N_("by the task's workflow"),
-    "temporal": N_("by a person in Temporal"),
-    "limits": N_("at the task's limit"),
-    "drain": N_("at the deadline of the drain"),
-    "gpu-health": N_("by the node's workflow"),
-    "reconciler": N_("by the reconciler"),
+    SystemActor.WORKFLOW: N_("by the task's workflow"),
+    SystemActor.PERSON: N_("by a person in Temporal"),
+    SystemActor.LIMITS: N_("at the task's limit"),
+    SystemActor.DRAIN: N_("at the deadline of the drain"),
+    SystemActor.NODE_WORKFLOW: N_("by the node's workflow"),
+    SystemActor.RECONCILER: N_("by the reconciler"),
 }
 """Actors in a task's timeline, besides keys and nodes."""
-OWNERS = {"system": N_("The system itself"), "temporal": N_("A person in Temporal")}
+OWNERS = {SYSTEM: N_("The system itself"), SystemActor.PERSON: N_("A person in Temporal")}
 """Owners in the audit log that are no owners of keys, besides the command line."""
 DISABLED = {
     "410": N_("The receiver has said that it is gone (HTTP 410)"),

@@ -28,7 +28,7 @@ from infra.db.transactions import begin_operation
 from infra.db.transactions.begin_operation import MOST_RUNNING
 from infra.temporal.access import TemporalAway
 from workflows.domain.errors import OperationNotFound, TaskNotFound
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ async def cancel_tasks(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     await rate_limit.charge(request, CALLS_OF_BULK)
-    return await _answer(context, caller, background, Kind.CANCEL, body, body.reason, idempotency_key)
+    return await _answer(context, caller, background, OperationKind.CANCEL, body, body.reason, idempotency_key)
 
 
 @router.post(
@@ -81,7 +81,7 @@ async def retry_tasks(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     await rate_limit.charge(request, CALLS_OF_BULK)
-    return await _answer(context, caller, background, Kind.RETRY, body, None, idempotency_key)
+    return await _answer(context, caller, background, OperationKind.RETRY, body, None, idempotency_key)
 
 
 @router.get(
@@ -102,7 +102,7 @@ async def _answer(
     context: Context,
     caller: Caller,
     background: BackgroundTasks,
-    kind: Kind,
+    kind: OperationKind,
     body: Bulk,
     reason: str | None,
     idempotency_key: str | None,
@@ -112,13 +112,13 @@ async def _answer(
         matched = await context.database.run(lambda c: begin_operation.count(c, kind, chosen))
         return ok({"matched": matched})
     operation = await _operation(context, caller, kind, body, reason, idempotency_key)
-    if operation.state == State.RUNNING:
+    if operation.state == OperationState.RUNNING:
         background.add_task(_start, context, operation.operation_id)
     return ok(BulkAnswer(operationId=operation.operation_id, matched=operation.matched))
 
 
 async def _operation(
-    context: Context, caller: Caller, kind: Kind, body: Bulk, reason: str | None, idempotency_key: str | None
+    context: Context, caller: Caller, kind: OperationKind, body: Bulk, reason: str | None, idempotency_key: str | None
 ) -> Operation:
     """A new operation, or the earlier one of the same request: its tasks may be forgotten by now."""
     request_hash = _hash(kind, body)
@@ -169,7 +169,7 @@ def new_operation_id() -> str:
     return f"op_{secrets.token_hex(8)}"
 
 
-def _hash(kind: Kind, body: Bulk) -> str:
+def _hash(kind: OperationKind, body: Bulk) -> str:
     """A hash of everything that the body says."""
     said = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return hashlib.sha256(f"{kind} {json.dumps(said, sort_keys=True)}".encode()).hexdigest()

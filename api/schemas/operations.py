@@ -11,7 +11,7 @@ from api.schemas.fields import Exact, GpuId, Int64, Long, Name, Record, UnixMs, 
 from api.schemas.params import Reason
 from api.schemas.words import ONE_LINE
 from infra.db.tasks.filters import TaskFilter
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 from workflows.domain.task import EndReason, TaskStatus
 
 MAX_IDS = 1000
@@ -112,8 +112,8 @@ class OperationDO(Record):
     )
 
     operation_id: str
-    kind: Kind
-    state: State
+    kind: OperationKind
+    state: OperationState
     matched: Long
     done: Long = Field(description="已变更的任务数")
     failed: Long = Field(description="未能变更的任务数：重试被拒绝，或任务在轮到之前已经改变")

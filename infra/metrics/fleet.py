@@ -18,7 +18,7 @@ from infra.db.ops.kinds import OTHER, by_type
 from infra.db.ops.measures import HISTOGRAMS, MOST_TYPES, Histogram, Measures
 from infra.db.queue.oldest import oldest, oldest_of_others_s
 from infra.db.slots import usage
-from infra.db.slots.usage import Node
+from infra.db.slots.usage import NodeSlots
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.task import EndReason, TaskStatus
 
@@ -39,7 +39,7 @@ class Fleet:
     counts: Counts
     measures: Measures
     oldest_s: Mapping[int | None, float]
-    nodes: list[Node]
+    nodes: list[NodeSlots]
     instances: list[ListedInstance]
     monitor_age_s: float | None
     stuck: int

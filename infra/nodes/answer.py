@@ -24,7 +24,7 @@ _WITH_OUTPUT = msgspec.json.Decoder(_WithOutput)
 
 
 @dataclass(frozen=True)
-class Answer:
+class NodeAnswer:
     """A node's answer. `body` is empty unless it was a JSON object of at most 64 KiB whose `status` is a text."""
 
     status: int
@@ -51,11 +51,11 @@ class Answer:
         return strict_json.UNSTORABLE.sub("", text).strip()[:MAX_ERROR] or None if isinstance(text, str) else None
 
 
-async def read(response: aiohttp.ClientResponse) -> Answer:
+async def read(response: aiohttp.ClientResponse) -> NodeAnswer:
     """Read an answer. Raises aiohttp's errors."""
     content = await _bounded(response)
     body = _object(content)
-    return Answer(response.status, body, _output(content, body) if "output" in body else None)
+    return NodeAnswer(response.status, body, _output(content, body) if "output" in body else None)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from infra.nodes.address import NodeAddress
 from infra.nodes.address_policy import AllowList
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.http import NodeHttp, NodeUnreachable
 from workflows.domain.errors import ForbiddenAddress
 
@@ -22,15 +22,15 @@ class NodeClient:
     def __init__(self, allowed: AllowList) -> None:
         self._http = NodeHttp(allowed)
 
-    async def put(self, node: NodeAddress, run_id: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
+    async def put(self, node: NodeAddress, run_id: str, body: dict[str, Any], headers: dict[str, str]) -> NodeAnswer:
         """`PUT /predictions/{id}`: run this attempt. Raises NodeUnreachable."""
         return await self._http.call("PUT", node, f"/predictions/{quote(run_id, safe='')}", body, headers)
 
-    async def status(self, node: NodeAddress, run_id: str) -> Answer:
+    async def status(self, node: NodeAddress, run_id: str) -> NodeAnswer:
         """`GET /predictions/{id}`: ask for its status. Raises NodeUnreachable."""
         return await self._http.call("GET", node, f"/predictions/{quote(run_id, safe='')}")
 
-    async def cancel(self, node: NodeAddress, run_id: str) -> Answer:
+    async def cancel(self, node: NodeAddress, run_id: str) -> NodeAnswer:
         """`POST /predictions/{id}/cancel`: stop it. Raises NodeUnreachable."""
         return await self._http.call("POST", node, f"/predictions/{quote(run_id, safe='')}/cancel")
 

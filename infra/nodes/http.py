@@ -16,7 +16,7 @@ from yarl import URL
 
 from infra.nodes.address import NodeAddress
 from infra.nodes.address_policy import AllowList
-from infra.nodes.answer import Answer, read
+from infra.nodes.answer import NodeAnswer, read
 
 NO_HTTP = 0  # the status of an answer that is no HTTP
 CONNECT_S = 2.0
@@ -52,7 +52,7 @@ class NodeHttp:
         path: str,
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
+    ) -> NodeAnswer:
         """Call a node. Raises NodeUnreachable, OwnShortage, and ForbiddenAddress if the node may not be there."""
         self._allowed.check(node.ip, node.port)
         headers, data = dict(headers or {}), None
@@ -68,7 +68,7 @@ class NodeHttp:
             ):
                 return await read(response)
         except aiohttp.ClientResponseError:
-            return Answer(NO_HTTP, {})
+            return NodeAnswer(NO_HTTP, {})
         except (aiohttp.ClientError, TimeoutError) as error:
             if any(isinstance(one, OSError) and one.errno in OUR_SHORTAGES for one in _chain(error)):
                 raise OwnShortage(OwnShortage.__doc__) from error

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from infra.notify import message
-from infra.notify.message import Kind, Notice
+from infra.notify.message import Notice, NoticeKind
 
 if TYPE_CHECKING:
     import apprise
@@ -31,10 +31,10 @@ def send(url: str, notices: Sequence[Notice]) -> bool:
 
     service = _instance(url)
     kinds = {
-        Kind.CRITICAL: apprise.NotifyType.FAILURE,
-        Kind.WARNING: apprise.NotifyType.WARNING,
-        Kind.INFO: apprise.NotifyType.INFO,
-        Kind.RESOLVED: apprise.NotifyType.SUCCESS,
+        NoticeKind.CRITICAL: apprise.NotifyType.FAILURE,
+        NoticeKind.WARNING: apprise.NotifyType.WARNING,
+        NoticeKind.INFO: apprise.NotifyType.INFO,
+        NoticeKind.RESOLVED: apprise.NotifyType.SUCCESS,
     }
     if service is None:
         return False

@@ -14,7 +14,7 @@ LONGEST = 300
 """Characters of an alert's text."""
 
 
-class Kind(StrEnum):
+class NoticeKind(StrEnum):
     """The level of a message's worst alert; RESOLVED if all of its alerts are over."""
 
     CRITICAL = "CRITICAL"
@@ -34,25 +34,30 @@ class Notice:
     is_over: bool
 
     @property
-    def kind(self) -> Kind:
-        return Kind.RESOLVED if self.is_over else Kind(self.level)
+    def kind(self) -> NoticeKind:
+        return NoticeKind.RESOLVED if self.is_over else NoticeKind(self.level)
 
 
 @dataclass(frozen=True)
 class Message:
     """A message to send."""
 
-    kind: Kind
+    kind: NoticeKind
     title: str
     body: str
 
 
-_WORDS = {Kind.CRITICAL: "严重", Kind.WARNING: "警告", Kind.INFO: "提示", Kind.RESOLVED: "已恢复"}
+_WORDS = {
+    NoticeKind.CRITICAL: "严重",
+    NoticeKind.WARNING: "警告",
+    NoticeKind.INFO: "提示",
+    NoticeKind.RESOLVED: "已恢复",
+}
 
 
 def about(notices: Sequence[Notice], size: int) -> Message:
     """The message about these, the worst first: title and body have at most `size` bytes."""
-    order = list(Kind)
+    order = list(NoticeKind)
     ordered = sorted(notices, key=lambda one: order.index(one.kind))
     first = ordered[0]
     more = f"等 {len(ordered)} 条告警" if len(ordered) > 1 else ""

@@ -59,7 +59,7 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReceiverAnswer:
     """The end of a try: a status, or the reason why there is none."""
 
     status: int | None = None
@@ -161,12 +161,12 @@ class Sender:
         except NotBegun as error:
             raise TimeoutError from error
 
-    async def send(self, owner: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def send(self, owner: str, url: str, body: bytes, headers: Mapping[str, str]) -> ReceiverAnswer:
         """Make one try for an owner, which the caller has reserved."""
         try:
             target = parse(url)
         except BadUrl:
-            return Answer(trouble=Trouble.URL)
+            return ReceiverAnswer(trouble=Trouble.URL)
         _owner.set(owner)
         _target.set(target)
         return await self._tried(target, body, headers)
@@ -176,22 +176,22 @@ class Sender:
         if self._session is not None:
             await self._session.close()
 
-    async def _tried(self, target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def _tried(self, target: Target, body: bytes, headers: Mapping[str, str]) -> ReceiverAnswer:
         try:
             async with asyncio.timeout(self._total_s), self._call(target, body, headers) as response:
-                return Answer(response.status, retry_after_s=_retry_after_s(response))
+                return ReceiverAnswer(response.status, retry_after_s=_retry_after_s(response))
         except ForbiddenReceiver:
-            return Answer(trouble=Trouble.ADDRESS)
+            return ReceiverAnswer(trouble=Trouble.ADDRESS)
         except NotBegun:
-            return Answer(trouble=Trouble.TIMEOUT, counts=False)
+            return ReceiverAnswer(trouble=Trouble.TIMEOUT, counts=False)
         except TimeoutError:
-            return Answer(trouble=Trouble.TIMEOUT)
+            return ReceiverAnswer(trouble=Trouble.TIMEOUT)
         except (aiohttp.ClientConnectorDNSError, aiohttp.InvalidURL):
-            return Answer(trouble=Trouble.NAME)
+            return ReceiverAnswer(trouble=Trouble.NAME)
         except aiohttp.ClientSSLError:
-            return Answer(trouble=Trouble.TLS)
+            return ReceiverAnswer(trouble=Trouble.TLS)
         except (aiohttp.ClientError, OSError, ValueError):
-            return Answer(trouble=Trouble.CONNECTION)
+            return ReceiverAnswer(trouble=Trouble.CONNECTION)
 
     def _call(self, target: Target, body: bytes, headers: Mapping[str, str]) -> aiohttp.client._RequestContextManager:
         return self._http.post(target.url, data=body, headers=headers, allow_redirects=False)

@@ -96,7 +96,7 @@ class Life:
         result = "{}" if outcome is Outcome.SUCCEEDED else None
         end = End(outcome, reason, result)
         settled = await settle_attempt.settle(self.connection, task_id, attempt, end, actor="test")
-        assert settled.answer is settle_attempt.Answer.SETTLED
+        assert settled.answer is settle_attempt.SettleResult.SETTLED
         await release_attempt.release(self.connection, task_id, attempt)  # the node says at once that it has stopped
         return attempt
 

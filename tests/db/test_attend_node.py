@@ -12,7 +12,7 @@ from infra.db.connection import Connection
 from infra.db.nodes import liveness
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.liveness import Silence
-from infra.db.nodes.queries import Node, Registration
+from infra.db.nodes.queries import RegisteredNode, Registration
 from infra.db.ops import instances
 from infra.db.session import Database
 from infra.db.transactions import attend_node, node_state
@@ -45,7 +45,7 @@ async def known(database: Database, gpu_id: str, node: dict[str, Any], attempt: 
     await database.run(prepare)
 
 
-async def attend(database: Database, gpu_id: str) -> Node | None:
+async def attend(database: Database, gpu_id: str) -> RegisteredNode | None:
     node, _ = await database.run(lambda c: attend_node.attend(c, gpu_id, GRACE_S))
     return node
 
@@ -67,7 +67,7 @@ async def outcome(database: Database, gpu_id: str) -> str | None:
     return await database.run(lambda c: c.one(str, statement, {"task_id": f"on-{gpu_id}"}))
 
 
-async def read(database: Database, gpu_id: str) -> Node:
+async def read(database: Database, gpu_id: str) -> RegisteredNode:
     node = await database.run(lambda c: node_queries.get(c, gpu_id))
     assert node is not None
     return node

@@ -9,14 +9,28 @@ import pytest
 from infra.db.tasks.operations import Operation
 from infra.db.transactions import accept_attempt, process_operation
 from tests.db.life import Life
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 from workflows.domain.role import Role
 
 
 def operation(chosen: dict[str, str]) -> Operation:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     return Operation(
-        "op", Kind.CANCEL, chosen, None, "k", "u", Role.ADMIN, "k", {}, None, "hash", at, 1000, 1, State.RUNNING
+        "op",
+        OperationKind.CANCEL,
+        chosen,
+        None,
+        "k",
+        "u",
+        Role.ADMIN,
+        "k",
+        {},
+        None,
+        "hash",
+        at,
+        1000,
+        1,
+        OperationState.RUNNING,
     )
 
 

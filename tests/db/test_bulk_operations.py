@@ -32,7 +32,7 @@ from tests.db.rows import CREATOR, NOW
 from tests.db.sessions import Sessions
 from workers.leader import operations as leader
 from workflows.domain.errors import IdempotencyConflict, TooManyOperations
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 from workflows.messages import OperationInput, OperationProgress
 
 ALL = TaskFilter(app="a")
@@ -56,7 +56,9 @@ async def add(database: Database, *tasks: dict[str, Any]) -> None:
         await database.run(lambda c, n=number, more=columns: rows.task(c, f"t{n}", **more))  # type: ignore[misc]
 
 
-async def begin(database: Database | Life, kind: Kind, operation_id: str = "op_1", key: str | None = None) -> Operation:
+async def begin(
+    database: Database | Life, kind: OperationKind, operation_id: str = "op_1", key: str | None = None
+) -> Operation:
     return await database.run(
         lambda c: begin_operation.begin(
             c, CREATOR, operation_id, kind, ALL, reason=None, idempotency_key=key, request_hash="h"
@@ -72,8 +74,8 @@ async def page(database: Database, operation_id: str = "op_1") -> OperationProgr
 async def test_a_waiting_task_that_cannot_be_ended_counts_as_failed(empty: None, database: Database) -> None:
     waits = {"waiting_since": NOW}
     await add(database, waits, {**waits, "event_seq": LAST}, waits)
-    assert (await begin(database, Kind.CANCEL)).matched == 3
-    assert await page(database) == OperationProgress(State.DONE, matched=3, done=2, failed=1)
+    assert (await begin(database, OperationKind.CANCEL)).matched == 3
+    assert await page(database) == OperationProgress(OperationState.DONE, matched=3, done=2, failed=1)
 
 
 async def test_a_task_that_cannot_be_retried_counts_as_failed(
@@ -89,8 +91,8 @@ async def test_a_task_that_cannot_be_retried_counts_as_failed(
     monkeypatch.setattr(retry_task, "again", refuse_one)
     ended = {"status": "FAILED", "completed_at": NOW}
     await add(database, ended, ended, ended)
-    assert (await begin(database, Kind.RETRY)).matched == 3
-    assert await page(database) == OperationProgress(State.DONE, matched=3, done=2, failed=1)
+    assert (await begin(database, OperationKind.RETRY)).matched == 3
+    assert await page(database) == OperationProgress(OperationState.DONE, matched=3, done=2, failed=1)
 
 
 async def test_each_stalled_operation_has_its_turn(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +100,7 @@ async def test_each_stalled_operation_has_its_turn(life: Life, monkeypatch: pyte
     monkeypatch.setattr(leader, "AT_ONCE", 2)
     await rows.task(life.connection, "t")
     for operation_id in ("op_1", "op_2", "op_3"):
-        await begin(life, Kind.CANCEL, operation_id)
+        await begin(life, OperationKind.CANCEL, operation_id)
     await life.do("UPDATE operations SET updated_at = clock_timestamp() - interval '1 min'")
     temporal = AsyncMock()
     stalled = leader.StalledOperations(OneConnection(life.connection), temporal)
@@ -110,13 +112,13 @@ async def test_each_stalled_operation_has_its_turn(life: Life, monkeypatch: pyte
 async def test_a_caller_has_few_operations_at_once(empty: None, database: Database) -> None:
     """However many are asked for at the same time; one that was there before is answered as before."""
     await add(database, {"waiting_since": NOW})
-    first = await begin(database, Kind.CANCEL, "op_first", key="first")
-    calls = [begin(database, Kind.CANCEL, f"op_{number}") for number in range(8)]
+    first = await begin(database, OperationKind.CANCEL, "op_first", key="first")
+    calls = [begin(database, OperationKind.CANCEL, f"op_{number}") for number in range(8)]
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(one) for one in found if not isinstance(one, Operation)] == [TooManyOperations] * (9 - MOST_RUNNING)
-    assert await begin(database, Kind.CANCEL, "op_again", key="first") == first
+    assert await begin(database, OperationKind.CANCEL, "op_again", key="first") == first
     await page(database, "op_first")
-    assert (await begin(database, Kind.CANCEL, "op_next")).state == State.DONE
+    assert (await begin(database, OperationKind.CANCEL, "op_next")).state == OperationState.DONE
 
 
 @pytest.fixture
@@ -124,15 +126,15 @@ async def nearly_full(empty: None, database: Database) -> None:
     """A task to cancel, and one operation fewer than a caller may have at once."""
     await add(database, {"waiting_since": NOW})
     for number in range(MOST_RUNNING - 1):
-        await begin(database, Kind.CANCEL, f"op_{number}")
+        await begin(database, OperationKind.CANCEL, f"op_{number}")
 
 
 async def test_of_two_equal_requests_at_once_both_have_the_last_place(
     nearly_full: None, database: Database, engine: Sessions
 ) -> None:
     async with engine.connect() as one, engine.connect(autocommit=True) as third:
-        first = await begin(Life(one), Kind.CANCEL, "op_first", key="key")
-        second = asyncio.create_task(begin(database, Kind.CANCEL, "op_second", key="key"))
+        first = await begin(Life(one), OperationKind.CANCEL, "op_first", key="key")
+        second = asyncio.create_task(begin(database, OperationKind.CANCEL, "op_second", key="key"))
         waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7110 AND NOT granted)"
         await eventually(lambda: third.one(bool, waits))
         await one.commit()
@@ -150,7 +152,7 @@ async def test_a_request_that_a_program_without_the_lock_commits_meanwhile_confl
 
     monkeypatch.setattr(operations, "add", after_another)
     with pytest.raises(IdempotencyConflict):
-        await begin(database, Kind.CANCEL, "op_second", key="key")
+        await begin(database, OperationKind.CANCEL, "op_second", key="key")
 
 
 async def test_a_repetition_is_answered_as_before_when_its_tasks_are_forgotten(empty: None, database: Database) -> None:
@@ -179,9 +181,9 @@ async def test_an_operation_ends_when_its_key_is_revoked(empty: None, database: 
     await add(database, {"waiting_since": NOW})
     for statement, key in ((KEY, "old"), (KEY, "new"), (REVOKE, "old")):
         await database.run(lambda c, what=statement, which=key: c.execute(what, {"key": which}))  # type: ignore[misc]
-    await begin(database, Kind.CANCEL)
-    assert await page(database) == OperationProgress(State.DONE, matched=1, done=1, failed=0)
+    await begin(database, OperationKind.CANCEL)
+    assert await page(database) == OperationProgress(OperationState.DONE, matched=1, done=1, failed=0)
     await database.run(lambda c: rows.task(c, "later", waiting_since=NOW))
-    await begin(database, Kind.CANCEL, "op_2")
+    await begin(database, OperationKind.CANCEL, "op_2")
     await database.run(lambda c: c.execute(REVOKE, {"key": "new"}))
-    assert await page(database, "op_2") == OperationProgress(State.DONE, matched=1, done=0, failed=1)
+    assert await page(database, "op_2") == OperationProgress(OperationState.DONE, matched=1, done=0, failed=1)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
-from redis.asyncio import Redis
 
 from activities.nodes import NodeSteps
-from infra.cache import Cache
 from infra.db import clock
 from infra.db.nodes import liveness
 from infra.db.nodes import queries as node_queries
@@ -25,14 +22,12 @@ from infra.db.slots import capacity, free_nodes, search
 from infra.db.slots.search import Seeker
 from infra.db.transactions import node_state
 from infra.db.transactions.collect_attempt import due_in_s
-from infra.resilience.token_bucket import ByteRate, Rate
 from infra.settings import Settings
 from infra.temporal import schedules
 from infra.temporal.access import TemporalAway
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workers.leader.late_monitor import LateMonitor
-from workers.stack.stack import Stack
 from workflows.domain.attempt import Outcome
 
 AHEAD = "clock_timestamp() + interval '2 h'"
@@ -336,25 +331,3 @@ async def test_the_leader_runs_a_monitor_whose_schedule_lies_ahead(
     await late_monitor.find()
     await late_monitor.find()
     assert trigger.await_count == runs
-
-
-@pytest.fixture
-async def redis(stack: Stack) -> AsyncIterator[Redis]:
-    client = Redis.from_url(stack.services.redis_url, decode_responses=True)
-    yield client
-    await client.aclose()
-
-
-async def test_a_bucket_that_would_fill_for_hours_is_full(redis: Redis, stack: Stack) -> None:
-    cache, limit = Cache.connect(stack.services.redis_url), Rate(rate=1, burst=2)
-    name = "gpu-orchestrator:bucket:set-back"
-    seconds, _ = await redis.time()
-    await redis.set(name, seconds + 7200)
-    waits = [await cache.take("set-back", limit) for _ in range(3)]
-    assert waits[:2] == [0, 0]
-    assert waits[2] == pytest.approx(1, abs=0.5)
-    bytes_name = "gpu-orchestrator:bytes:set-back"
-    await redis.set(bytes_name, seconds + 7200)
-    assert await cache.charge("set-back", ByteRate(2**20, 2**20), 10) == 0
-    await redis.delete(name, bytes_name)
-    await cache.close()

@@ -26,7 +26,7 @@ async def life(connection: Session) -> Life:
 async def close(life: Life, outcome: Outcome) -> None:
     result, reason = ("{}", None) if outcome is Outcome.SUCCEEDED else (None, "r")
     settled = await settle_attempt.settle(life.connection, "t", 1, End(outcome, reason, result), actor="test")
-    assert settled.answer is settle_attempt.Answer.SETTLED
+    assert settled.answer is settle_attempt.SettleResult.SETTLED
 
 
 async def statuses(life: Life) -> list[str]:

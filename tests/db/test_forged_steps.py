@@ -14,7 +14,7 @@ from activities.tasks import SOON_S, TaskSteps
 from infra.db.repair import invariants, overdue, verify
 from infra.db.transactions import accept_attempt, collect_attempt
 from infra.db.transactions.collect_attempt import DELIVERY_S
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.http import NO_HTTP, TOTAL_S, NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
@@ -134,9 +134,9 @@ async def test_only_what_is_closed_is_stopped_on_its_node(held: Life) -> None:
     nodes.cancel.assert_called_once()
 
 
-UNSEEN, STOPPED, RUNS = Answer(404, {}), Answer(200, {"stopped": True}), Answer(200, {"stopped": False})
-NOT_STOPPED = [NodeUnreachable("silent"), RUNS, Answer(200, {"stopped": "yes"})] + [
-    Answer(status, {"stopped": True}) for status in (NO_HTTP, 202, 204, 500, 503)
+UNSEEN, STOPPED, RUNS = NodeAnswer(404, {}), NodeAnswer(200, {"stopped": True}), NodeAnswer(200, {"stopped": False})
+NOT_STOPPED = [NodeUnreachable("silent"), RUNS, NodeAnswer(200, {"stopped": "yes"})] + [
+    NodeAnswer(status, {"stopped": True}) for status in (NO_HTTP, 202, 204, 500, 503)
 ]
 
 
@@ -160,7 +160,7 @@ async def test_a_node_without_the_field_has_stopped_a_moment_after_its_answer(
 ) -> None:
     monkeypatch.setattr(node_answers, "STOPPING_S", 0.0)
     await held.connection.execute("UPDATE attempts SET outcome = 'TASK_ENDED', closed_at = clock_timestamp()")
-    nodes = MagicMock(cancel=AsyncMock(return_value=Answer(200, {"status": "canceled"})))
+    nodes = MagicMock(cancel=AsyncMock(return_value=NodeAnswer(200, {"status": "canceled"})))
     await ActivityEnvironment().run(steps(held, nodes).stop_on_node, AttemptRef("t", 1))
     assert await held.scalar("SELECT released_at IS NOT NULL FROM attempts")
 
@@ -173,7 +173,7 @@ def test_a_stop_that_is_under_way_ends_before_verify_misses_the_end_of_its_workf
 
 @pytest.mark.parametrize("answers", [[UNSEEN, UNSEEN], [UNSEEN, STOPPED]])
 async def test_a_node_that_has_never_seen_it_is_asked_again_since_the_dispatch_may_have_been_under_way(
-    held: Life, monkeypatch: pytest.MonkeyPatch, answers: list[Answer]
+    held: Life, monkeypatch: pytest.MonkeyPatch, answers: list[NodeAnswer]
 ) -> None:
     monkeypatch.setattr(tasks, "STOPPING_S", 0.0)
     await held.connection.execute("UPDATE attempts SET outcome = 'TASK_ENDED', closed_at = clock_timestamp()")

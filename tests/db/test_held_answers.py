@@ -18,7 +18,7 @@ from activities.short_work import ShortWork
 from activities.tasks import TaskSteps
 from infra.db.repair import drift
 from infra.db.transactions import accept_attempt, settle_attempt
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
@@ -27,7 +27,7 @@ from workflows.domain.attempt import End, Outcome
 from workflows.messages import AttemptRef, CollectInput, Dispatched, DispatchResult
 
 TIMEOUT_S = 100.0
-DONE = Answer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
+DONE = NodeAnswer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
 GATEWAY = MagicMock(deliver=AsyncMock())
 
 
@@ -63,7 +63,7 @@ async def test_the_result_is_stored_and_does_not_travel_through_temporal(held: L
 
 
 async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -> None:
-    async def closed_meanwhile(*_: Any) -> Answer:
+    async def closed_meanwhile(*_: Any) -> NodeAnswer:
         await settle_attempt.settle(held.connection, "t", 1, End(Outcome.LOST, "x"), actor="test")
         return DONE
 
@@ -73,13 +73,13 @@ async def test_a_result_that_comes_too_late_is_kept_for_inspection(held: Life) -
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(202, {"status": "starting"}), Answer(200, {"status": "processing"})], ids=str
+    "answer", [NodeAnswer(202, {"status": "starting"}), NodeAnswer(200, {"status": "processing"})], ids=str
 )
 @pytest.mark.parametrize("how", [Outcome.TASK_ENDED, Outcome.LOST, Outcome.SUCCEEDED])
-async def test_what_a_node_accepts_after_its_stop_is_stopped(held: Life, answer: Answer, how: Outcome) -> None:
+async def test_what_a_node_accepts_after_its_stop_is_stopped(held: Life, answer: NodeAnswer, how: Outcome) -> None:
     """It had never seen the attempt when it was asked to stop it. What it has ended itself is left alone."""
 
-    async def closed_meanwhile(*_: Any) -> Answer:
+    async def closed_meanwhile(*_: Any) -> NodeAnswer:
         await held.do("UPDATE attempts SET outcome = %(how)s, closed_at = clock_timestamp()", how=how)
         await held.do("UPDATE attempts SET released_at = closed_at")
         return answer
@@ -90,7 +90,7 @@ async def test_what_a_node_accepts_after_its_stop_is_stopped(held: Life, answer:
 
 
 async def test_the_same_result_by_report_and_by_answer_is_one(held: Life) -> None:
-    async def reported_meanwhile(*_: Any) -> Answer:
+    async def reported_meanwhile(*_: Any) -> NodeAnswer:
         await settle_attempt.settle(held.connection, "t", 1, End(Outcome.SUCCEEDED, result='{"n":1}'), actor="gpu:n")
         return DONE
 
@@ -102,11 +102,11 @@ ENDS = pytest.mark.parametrize(
     ("answer", "ends"),
     [
         (DONE, "SUCCEEDED"),
-        (Answer(200, {"status": "failed", "error": "boom"}), "FAILED"),
-        (Answer(200, {"status": "succeeded"}), None),
-        (Answer(200, {"status": "canceled"}), None),
-        (Answer(200, {"status": "processing"}), None),
-        (Answer(404, {}), None),
+        (NodeAnswer(200, {"status": "failed", "error": "boom"}), "FAILED"),
+        (NodeAnswer(200, {"status": "succeeded"}), None),
+        (NodeAnswer(200, {"status": "canceled"}), None),
+        (NodeAnswer(200, {"status": "processing"}), None),
+        (NodeAnswer(404, {}), None),
         (NodeUnreachable("nobody"), None),
     ],
 )
@@ -153,7 +153,7 @@ async def test_the_node_is_asked_at_the_deadline(held: Life, answer: Any, ends: 
 async def test_a_node_that_does_not_answer_delays_the_deadline_by_a_second_at_most(
     held: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hangs(*_: Any) -> Answer:
+    async def hangs(*_: Any) -> NodeAnswer:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -169,9 +169,9 @@ async def test_a_node_that_does_not_answer_delays_the_deadline_by_a_second_at_mo
     ("answer", "ends"),
     [
         (DONE, "SUCCEEDED"),
-        (Answer(200, {"status": "succeeded"}), None),
-        (Answer(200, {"status": "processing"}), None),
-        (Answer(200, {"status": "failed", "error": "boom"}), "DEREGISTERED"),
+        (NodeAnswer(200, {"status": "succeeded"}), None),
+        (NodeAnswer(200, {"status": "processing"}), None),
+        (NodeAnswer(200, {"status": "failed", "error": "boom"}), "DEREGISTERED"),
         (NodeUnreachable("nobody"), "DEREGISTERED"),
     ],
 )

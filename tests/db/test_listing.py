@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.db.queue import listing
-from infra.db.queue.order import HEAD, Place
+from infra.db.queue.order import HEAD, QueuePlace
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.sessions import Session
@@ -56,7 +56,7 @@ async def test_the_flows_that_wait_are_found_in_their_index(life: Life) -> None:
 
 async def test_no_row_is_sorted_that_is_not_shown(life: Life) -> None:
     await rows.crowd(life.connection)
-    values = {**Place(1, 0.0, 5).__dict__, "task_types": [1, 2], "limit": 50}
+    values = {**QueuePlace(1, 0.0, 5).__dict__, "task_types": [1, 2], "limit": 50}
     plan = "".join(await life.connection.all(str, f"EXPLAIN {listing._PAGE}", values))
     assert plan.count("ix_tasks_queue") == 2
     assert plan.count("Sort") <= 2  # of what the types have given, and its key

@@ -9,7 +9,7 @@ import pytest
 
 from infra.db.connection import Connection
 from infra.db.ops import alerts, counters, health, kinds
-from infra.db.queue.order import Place
+from infra.db.queue.order import QueuePlace
 from infra.db.repair import drift
 from infra.db.slots import capacity
 from infra.db.slots.outlook import Outlook
@@ -95,7 +95,7 @@ async def test_a_batch(many: Life, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_single_creation_behind_a_long_queue(many: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     await rows.crowd(many.connection)
     outlook = Outlook(await capacity.read(many.connection, 1, vip_nodes=True))
-    await bounded(monkeypatch, many, lambda c: outlook.wait_s(c, 1, Place.of_new(0, 2999.5)))
+    await bounded(monkeypatch, many, lambda c: outlook.wait_s(c, 1, QueuePlace.of_new(0, 2999.5)))
 
 
 async def test_alerts(many: Life, monkeypatch: pytest.MonkeyPatch) -> None:

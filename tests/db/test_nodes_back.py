@@ -15,7 +15,7 @@ from activities.nodes import NodeSteps
 from infra.db.attempts import open_attempts
 from infra.db.nodes import queries as node_queries
 from infra.db.transactions import accept_attempt, node_state, release_attempt
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
@@ -37,7 +37,7 @@ async def back(life: Life) -> Life:
     return life
 
 
-async def confirm(life: Life, cancel: Callable[..., Awaitable[Answer]]) -> None:
+async def confirm(life: Life, cancel: Callable[..., Awaitable[NodeAnswer]]) -> None:
     gateway = MagicMock(deliver=AsyncMock())
     steps = NodeSteps(OneConnection(life.connection), gateway, MagicMock(cancel=cancel), Settings())
     await ActivityEnvironment().run(steps.confirm_attempts, "n")
@@ -50,7 +50,7 @@ async def is_back(life: Life) -> bool:
 
 
 async def test_it_is_asked_to_stop_what_was_cancelled_while_it_was_cut_off(back: Life) -> None:
-    cancel = AsyncMock(return_value=Answer(200, {"stopped": True}))
+    cancel = AsyncMock(return_value=NodeAnswer(200, {"stopped": True}))
     await confirm(back, cancel)
     assert cancel.await_args is not None
     assert cancel.await_args.args[1] == "t-1"
@@ -59,13 +59,13 @@ async def test_it_is_asked_to_stop_what_was_cancelled_while_it_was_cut_off(back:
 
 
 @pytest.mark.parametrize(
-    "first", [NodeUnreachable("silent"), Answer(500, {}), Answer(200, {"stopped": False})], ids=str
+    "first", [NodeUnreachable("silent"), NodeAnswer(500, {}), NodeAnswer(200, {"stopped": False})], ids=str
 )
 async def test_it_is_asked_until_it_says_that_it_has_stopped(
     back: Life, monkeypatch: pytest.MonkeyPatch, first: Any
 ) -> None:
     monkeypatch.setattr(nodes, "ASK_AGAIN_S", 0.0)
-    await confirm(back, AsyncMock(side_effect=[first, first, Answer(200, {"stopped": True})]))
+    await confirm(back, AsyncMock(side_effect=[first, first, NodeAnswer(200, {"stopped": True})]))
     assert await back.scalar("SELECT not_before FROM gpus") is None
     assert not await is_back(back)
 
@@ -73,9 +73,9 @@ async def test_it_is_asked_until_it_says_that_it_has_stopped(
 async def test_one_that_registers_again_meanwhile_is_asked_once_more(back: Life) -> None:
     """The stops of the process before say nothing of the next one."""
 
-    async def registers(*_: object) -> Answer:
+    async def registers(*_: object) -> NodeAnswer:
         await back.node("n", [1])
-        return Answer(200, {"stopped": True})
+        return NodeAnswer(200, {"stopped": True})
 
     await confirm(back, registers)
     assert await is_back(back)
@@ -114,7 +114,7 @@ async def test_a_success_does_not_end_the_wait_for_stops(busy: Life) -> None:
     await busy.do("UPDATE gpus SET task_failure_count = 1")
     await busy.end("running")
     assert await busy.running() == {}
-    await confirm(busy, AsyncMock(return_value=Answer(200, {"stopped": True})))
+    await confirm(busy, AsyncMock(return_value=NodeAnswer(200, {"stopped": True})))
     assert await busy.running() == {"waiting": "n"}
 
 
@@ -134,7 +134,7 @@ async def test_a_recover_does_not_end_the_wait_for_stops(busy: Life) -> None:
 async def test_one_that_never_answers_is_given_up_in_time(back: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "STOPS_S", 0.01)
 
-    async def never(*_: object) -> Answer:
+    async def never(*_: object) -> NodeAnswer:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -10,7 +10,7 @@ import pytest
 from infra.db.nodes import transitions as node_transitions
 from infra.db.ops import alert_ends, alerts, notices
 from infra.db.ops.alerts import NewAlert
-from infra.db.ops.notices import Due
+from infra.db.ops.notices import DueMessage
 from infra.db.session import Database
 from infra.db.transactions import node_state
 from tests.conftest import eventually
@@ -50,7 +50,7 @@ class Reader:
         self._level = level
         self._name = name
 
-    async def take(self) -> Due | None:
+    async def take(self) -> DueMessage | None:
         return await self._database.run(lambda c: notices.take(c, self._name, self._level))
 
     async def got(self) -> list[tuple[str, bool]]:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from infra.db.queue import listing, position
-from infra.db.queue.order import Place
+from infra.db.queue.order import QueuePlace
 from infra.db.queue.position import COUNTED
 from infra.db.slots.forecast import LONG_S, MILESTONE_EVERY, Forecast
 from tests.db import rows
@@ -30,20 +30,20 @@ WAITING = (
 @pytest.mark.parametrize("pool", [[1], [1, 2], [1, 2, 3]])
 async def test_every_place_is_told_exactly(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
-    rows = await connection.all(Place, WAITING, {"pool": pool})
+    rows = await connection.all(QueuePlace, WAITING, {"pool": pool})
     ordered = sorted(rows, key=lambda place: (-place.queue_class, place.queue_rank, place.display_id))
     forecast = Forecast(OneConnection(connection))
     some = [*range(0, len(ordered), 97), *range(COUNTED - 2, COUNTED + 3), len(ordered) - 1]
     for number in some:
         assert await forecast.ahead(ordered[number], pool) == number
-    assert await forecast.ahead(Place(0, 1e9, 0), pool) == len(ordered)
-    assert await forecast.ahead(Place(2, 0.0, 0), pool) == 0
+    assert await forecast.ahead(QueuePlace(0, 1e9, 0), pool) == len(ordered)
+    assert await forecast.ahead(QueuePlace(2, 0.0, 0), pool) == 0
 
 
 @pytest.mark.parametrize("pool", [[1], [1, 2, 3]])
 async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
-    rows = await connection.all(Place, WAITING, {"pool": pool})
+    rows = await connection.all(QueuePlace, WAITING, {"pool": pool})
     ordered = sorted(rows, key=lambda place: (-place.queue_class, place.queue_rank, place.display_id))
     forecast = Forecast(OneConnection(connection))
     found = await forecast._milestones_of(pool)
@@ -51,14 +51,14 @@ async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session
     for number in range(0, len(ordered), 29):
         place = ordered[number]
         assert abs(sum(one.about(place) for one in found.values()) - number) <= off
-    assert [one.about(Place(2, 0.0, 0)) for one in found.values()] == [0] * len(pool)
+    assert [one.about(QueuePlace(2, 0.0, 0)) for one in found.values()] == [0] * len(pool)
 
 
 async def test_counting_reads_the_queue_and_not_the_table(connection: Session) -> None:
     """The plan believes that those that wait are all over the table; they are its last rows."""
     await connection.execute(FILL.replace("3000", "50000"))
     await connection.execute("ANALYZE tasks")
-    values = {**(await connection.one(Place, LAST)).__dict__, "pool": [1, 2], "limit": COUNTED}
+    values = {**(await connection.one(QueuePlace, LAST)).__dict__, "pool": [1, 2], "limit": COUNTED}
     plan = "\n".join(await connection.all(str, f"EXPLAIN {position._AHEAD}", values))
     assert ("Seq Scan" in plan, plan.count("ix_tasks_queue")) == (False, 2)
 
@@ -91,14 +91,14 @@ async def test_many_reads_share_the_milestones(connection: Session) -> None:
     database = OneConnection(connection)
     forecast = Forecast(database)
     for _ in range(10):
-        assert await forecast.ahead(Place(0, 1e9, 0), [1]) == 1500
+        assert await forecast.ahead(QueuePlace(0, 1e9, 0), [1]) == 1500
     assert database.reads <= 10 * 2 + 2  # one more second may begin on the way
 
 
 async def test_what_leaves_behind_a_milestone_is_seen_at_once(connection: Session) -> None:
     await connection.execute(FILL)
     forecast = Forecast(OneConnection(connection))
-    last = await connection.one(Place, LAST)
+    last = await connection.one(QueuePlace, LAST)
     before = await forecast.ahead(last, [1, 2])
     await connection.execute("UPDATE tasks SET waiting_since = NULL WHERE task_id = 't2998'")
     assert await forecast.ahead(last, [1, 2]) == before - 1

@@ -14,17 +14,17 @@ from temporalio.testing import ActivityEnvironment
 from activities.dispatch import Dispatch
 from activities.short_work import ShortWork
 from infra.db.transactions import accept_attempt
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows.messages import AttemptRef, Dispatched, DispatchResult
 
-DONE = Answer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
+DONE = NodeAnswer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
 REFUSALS = pytest.mark.parametrize("status", [409, 503, 400, 422])
 REFUSED = {409, 503}
-UNCLEAR = [NodeUnreachable("nobody"), Answer(503, {}), Answer(200, {})]
+UNCLEAR = [NodeUnreachable("nobody"), NodeAnswer(503, {}), NodeAnswer(200, {})]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def granted(life: Life) -> Life:
 
 async def dispatch(life: Life, status: int, known: Any, *, is_first: bool = False) -> Dispatched:
     """A try that is answered `status`; the node then says `known` of the attempt."""
-    answers = {"put": AsyncMock(return_value=Answer(status, {})), "readiness": AsyncMock(return_value=None)}
+    answers = {"put": AsyncMock(return_value=NodeAnswer(status, {})), "readiness": AsyncMock(return_value=None)}
     nodes = MagicMock(**answers, status=AsyncMock(side_effect=[known]))
     short_work = ShortWork(MagicMock(usual_s=AsyncMock(return_value=None)))
     step = Dispatch(OneConnection(life.connection), MagicMock(deliver=AsyncMock()), nodes, short_work, Settings())
@@ -55,7 +55,7 @@ async def attempt(life: Life) -> tuple[str | None, bool]:
 
 
 @REFUSALS
-@pytest.mark.parametrize("known", [*UNCLEAR, Answer(404, {})], ids=str)
+@pytest.mark.parametrize("known", [*UNCLEAR, NodeAnswer(404, {})], ids=str)
 async def test_what_the_node_has_reported_to_run_goes_on(granted: Life, status: int, known: Any) -> None:
     await accept_attempt.accept(granted.connection, "t", 1, actor="gpu:n")
     assert await dispatch(granted, status, known) == Dispatched(DispatchResult.RUNNING)
@@ -68,7 +68,7 @@ async def test_what_the_node_has_reported_to_run_goes_on(granted: Life, status: 
 @pytest.mark.parametrize("state", ["starting", "processing", "succeeded"])
 async def test_what_the_node_has_goes_on(granted: Life, status: int, state: str, *, is_first: bool) -> None:
     """A first try of a run of the workflow may be a repeated one: an earlier run's worker may have died."""
-    known = Answer(200, {"status": state})
+    known = NodeAnswer(200, {"status": state})
     assert await dispatch(granted, status, known, is_first=is_first) == Dispatched(DispatchResult.RUNNING)
     assert (await granted.task("t")).status == "PROCESSING"
 
@@ -87,14 +87,14 @@ async def test_where_it_stays_unclear_the_slot_is_held_for_the_stop(granted: Lif
 
 
 async def test_a_failure_that_the_node_knows_of_counts(granted: Life) -> None:
-    assert await dispatch(granted, 409, Answer(200, {"status": "failed"})) == Dispatched(DispatchResult.CLOSED)
+    assert await dispatch(granted, 409, NodeAnswer(200, {"status": "failed"})) == Dispatched(DispatchResult.CLOSED)
     assert await attempt(granted) == ("FAILED", True)
 
 
 @REFUSALS
 @pytest.mark.parametrize(
     ("known", "is_first"),
-    [(Answer(404, {}), False), *((one, True) for one in UNCLEAR)],
+    [(NodeAnswer(404, {}), False), *((one, True) for one in UNCLEAR)],
     ids=str,
 )
 async def test_a_node_that_does_not_run_it_is_believed(
@@ -107,7 +107,7 @@ async def test_a_node_that_does_not_run_it_is_believed(
 async def test_a_node_that_does_not_say_delays_the_end_by_a_moment(
     granted: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hangs(*_: Any) -> Answer:
+    async def hangs(*_: Any) -> NodeAnswer:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -29,7 +29,7 @@ from infra.db.session import Database
 from infra.db.tasks import outbox
 from infra.db.transactions import accept_attempt, cancel_task, collect_attempt, release_attempt, settle_attempt
 from infra.db.transactions.report import Report, take_result
-from infra.db.transactions.settle_attempt import Answer
+from infra.db.transactions.settle_attempt import SettleResult
 from tests.db.life import Life
 from tests.db.rows import CREATOR
 from tests.db.sessions import Session
@@ -130,7 +130,7 @@ class Races:
             settled = await settle_attempt.settle(connection, task_id, 1, end, actor="test")
             if not in_two:
                 await collect_attempt.collect(connection, task_id, 1)
-            return settled.answer is Answer.SETTLED
+            return settled.answer is SettleResult.SETTLED
 
         won = await self.database.run(close)
         if won and in_two:

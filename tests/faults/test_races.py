@@ -55,7 +55,7 @@ async def database(stack):
 
 async def settle(connection: Any, put: Any, outcome: Outcome, **more: Any) -> Any:
     settled = await settle_attempt.settle(connection, put.task_id, 1, End(outcome, "r", **more), actor="test")
-    return settled.notifications if settled.answer is settle_attempt.Answer.SETTLED else None
+    return settled.notifications if settled.answer is settle_attempt.SettleResult.SETTLED else None
 
 
 async def tell(temporal: Any, task_id: str) -> None:

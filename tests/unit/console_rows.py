@@ -14,7 +14,7 @@ from starlette.datastructures import QueryParams
 from api.console import rendering
 from api.console.page import Asked, Page
 from api.console.rendering import Rendering
-from infra.db.nodes.queries import Node
+from infra.db.nodes.queries import RegisteredNode
 from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
@@ -75,8 +75,8 @@ def state() -> SystemState:
     return SystemState(gpus, kinds, {("CRITICAL", "ACTIVE"): 1}, {"FAILED": 90}, [instance], stuck=2)
 
 
-def node_of(word: str) -> Node:
-    return Node(
+def node_of(word: str) -> RegisteredNode:
+    return RegisteredNode(
         gpu_id=word, hostname=word, vast_ins_id=None, ip="10.0.0.1", port=1, task_types=[2], priority_queue="VIP",
         status="FAULTY", failure_count=1, task_failure_count=2, version=word, max_concurrent_tasks=2, last_beat=AT,
         current_tasks=1, drained_at=AT, drained_by=word, drain_reason=word, drain_deadline=AT, metadata={word: word},

@@ -13,7 +13,7 @@ import pytest
 
 from infra.db.ops import alert_ends, alerts, notices
 from infra.db.ops.alerts import NewAlert
-from infra.db.ops.notices import Due, Place
+from infra.db.ops.notices import DestinationPlace, DueMessage
 from infra.db.session import Database
 from infra.environment import destinations
 from infra.notify import apprise
@@ -24,7 +24,7 @@ from workers.leader.alert_messages import AlertMessages
 from workflows.domain.alert import AlertLevel
 
 SLOW, FAST = destinations.parse("json://127.0.0.1:9/slow json://127.0.0.1:9/fast")
-DUE = Due([Notice("alert_001", AlertLevel.WARNING, "t", "m", False)], Place("cursor"))
+DUE = DueMessage([Notice("alert_001", AlertLevel.WARNING, "t", "m", False)], DestinationPlace("cursor"))
 
 
 class NoDatabase:
@@ -51,7 +51,7 @@ class Told:
             assert self.hold.wait(60)
         return self.accepts
 
-    async def take(self, *_: object) -> Due:
+    async def take(self, *_: object) -> DueMessage:
         return DUE
 
     async def sent(self, _: object, digest: str, __: object) -> None:

@@ -17,7 +17,7 @@ from api.schemas.operations import BulkCancel, BulkRetry
 from infra.db.ops.callers import Caller
 from infra.db.transactions.begin_operation import MOST_RUNNING
 from infra.settings import Settings
-from workflows.domain.operation import State
+from workflows.domain.operation import OperationState
 from workflows.domain.role import Role
 from workflows.messages import OperationInput
 
@@ -39,7 +39,7 @@ async def test_a_call_is_charged_before_anything_is_counted() -> None:
 async def test_the_workflow_is_started_after_the_answer() -> None:
     """A Temporal that is slow keeps no caller waiting."""
     background, start = BackgroundTasks(), AsyncMock()
-    operation = MagicMock(operation_id="op_1", matched=2, state=State.RUNNING)
+    operation = MagicMock(operation_id="op_1", matched=2, state=OperationState.RUNNING)
     context: Any = MagicMock(database=MagicMock(run=AsyncMock(return_value=operation)))
     context.temporal.start_operation = start
     body = BulkCancel.model_validate({"filter": {"app": "a"}})

@@ -10,10 +10,8 @@ import pytest
 
 import infra
 from api.console import codes, rendering
-from infra.db.repair import drift
-from infra.db.transactions import attend_node, collect_attempt, node_state, obey_command
 from infra.webhooks.sender import Trouble
-from workers.leader import limits
+from workflows.domain.system_actor import SystemActor
 
 SOURCES = [Path(infra.__file__).parent, Path(infra.__file__).parent.parent / "activities"]
 
@@ -25,8 +23,7 @@ def rendered(text: str, language: str = "en", **values: object) -> str:
 
 
 def test_every_part_of_the_system_that_acts_has_its_words() -> None:
-    modules = (attend_node, collect_attempt, drift, limits, obey_command)
-    assert set(codes.PARTS) == {node_state.DRAIN, *(one.ACTOR for one in modules)}
+    assert set(codes.PARTS) == set(SystemActor)
 
 
 def test_every_reason_of_a_webhook_has_its_words() -> None:

@@ -20,7 +20,7 @@ from workflows.domain.fault_attribution import (
     signature,
 )
 from workflows.domain.node_record import NodeRecord, RestCause
-from workflows.domain.retry import History, Verdict, judge
+from workflows.domain.retry import History, RetryDecision, judge
 from workflows.domain.task import TERMINAL, TaskStatus
 
 WORK, OTHER = (1, "app:a"), (1, "app:b")
@@ -85,7 +85,7 @@ def test_the_first_node_is_always_at_fault_and_none_after_another_failed_alike(n
     ("outcome", "status"), [(Outcome.FAILED, TaskStatus.FAILED), (Outcome.TIMED_OUT, TaskStatus.TIMEOUT)]
 )
 def test_a_task_that_three_nodes_failed_alike_has_the_promised_retries_and_no_more(outcome, status):
-    def end(retry_count: int, nodes: int) -> Verdict:
+    def end(retry_count: int, nodes: int) -> RetryDecision:
         return judge(outcome, retry_count=retry_count, max_retries=9, history=History(failed_alike_on=nodes))
 
     two, early = end(PROMISED_RETRIES, POISON_NODES - 1), end(PROMISED_RETRIES - 1, POISON_NODES)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.fleet_simulation import BAD, MIXES, fleet_of, honest, p99_s
+from tests.unit.fleet_simulation import fleet_of, honest, p99_s
+from tests.unit.simulated_work import BAD, MIXES
 from workflows.domain.task import TERMINAL, TaskStatus
 
 SIZES = (1, 2, 3, 10)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from infra.db.ops.counters import Counts
 from infra.db.ops.kinds import Kind
 from infra.db.ops.measures import Histogram, Measures
-from infra.db.slots.usage import Node, by_state
+from infra.db.slots.usage import NodeSlots, by_state
 from infra.metrics import exposition, fleet, process
 from infra.metrics.fleet import Fleet
 from tests.unit.whole_api import client
@@ -23,7 +23,7 @@ def a_fleet(tasks: Mapping[Kind, int], oldest_s: Mapping[int | None, float] | No
     measures = Measures(ended={("2", "COMPLETED"): 3, ("2", "CANCELLED"): 1}, gpu_seconds={"useful": 1.5})
     for by_type in measures.histograms.values():
         by_type["2"] = Histogram({0.5: 2, 5.0: 1, math.inf: 1}, 20000.25)
-    nodes = [Node("g1", "ACTIVE", [1], 4, 4, 1, "free"), Node("g2", "OFFLINE", [1], 2, 2, 1, "offline")]
+    nodes = [NodeSlots("g1", "ACTIVE", [1], 4, 4, 1, "free"), NodeSlots("g2", "OFFLINE", [1], 2, 2, 1, "offline")]
     return Fleet(Counts(tasks=tasks), measures, oldest_s or {}, nodes, [], 4.0, 0, 8_000_000)
 
 
@@ -58,9 +58,9 @@ def test_buckets_add_up_and_name_their_bounds() -> None:
 
 def test_slots_are_partitioned_by_what_they_do() -> None:
     nodes = [
-        Node("a", "ACTIVE", [1], 4, 4, 1, "free"),
-        Node("b", "OFFLINE", [1], 2, 2, 1, "offline"),
-        Node("c", "ACTIVE", [1], 2, 2, 0, "resting"),
+        NodeSlots("a", "ACTIVE", [1], 4, 4, 1, "free"),
+        NodeSlots("b", "OFFLINE", [1], 2, 2, 1, "offline"),
+        NodeSlots("c", "ACTIVE", [1], 2, 2, 0, "resting"),
     ]
     counts = by_state(nodes)
     assert counts == {"busy": 2, "free": 3, "resting": 2, "draining": 0, "offline": 1, "faulty": 0}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from activities.node_answers import end_of
-from infra.nodes.answer import Answer
+from infra.nodes.answer import NodeAnswer
 from workflows.domain.attempt import End, Outcome
 
 
@@ -25,19 +25,19 @@ from workflows.domain.attempt import End, Outcome
 )
 @pytest.mark.parametrize("status", [200, 201])
 def test_by_its_state(status: int, body: dict[str, Any], end: End | None) -> None:
-    assert end_of(Answer(status, body)) == end
+    assert end_of(NodeAnswer(status, body)) == end
 
 
 def test_an_output_is_the_result_as_the_node_wrote_it() -> None:
-    answer = Answer(200, {"status": "succeeded", "output": {"a": 1}}, '{"a": 1, "a": 1.0}')
+    answer = NodeAnswer(200, {"status": "succeeded", "output": {"a": 1}}, '{"a": 1, "a": 1.0}')
     assert end_of(answer) == End(Outcome.SUCCEEDED, result='{"a":1,"a":1.0}')
 
 
 def test_an_output_that_no_result_may_be_is_a_failure() -> None:
-    answer = Answer(200, {"status": "succeeded", "output": float("nan")}, "NaN")
+    answer = NodeAnswer(200, {"status": "succeeded", "output": float("nan")}, "NaN")
     assert end_of(answer) == End(Outcome.FAILED, "节点返回的结果无法接受: 不是合法的JSON文本")
 
 
 @pytest.mark.parametrize("status", [202, 400, 404, 500])
 def test_other_answers_tell_no_end(status: int) -> None:
-    assert end_of(Answer(status, {"status": "succeeded", "output": 1}, "1")) is None
+    assert end_of(NodeAnswer(status, {"status": "succeeded", "output": 1}, "1")) is None

@@ -16,7 +16,7 @@ import pytest
 from infra.nodes import http as module
 from infra.nodes.address import NodeAddress
 from infra.nodes.address_policy import AllowList
-from infra.nodes.answer import MAX_ANSWER, Answer
+from infra.nodes.answer import MAX_ANSWER, NodeAnswer
 from infra.nodes.client import NodeClient
 from infra.nodes.http import NodeUnreachable, OwnShortage
 from infra.nodes.own_services import OwnServices
@@ -74,7 +74,7 @@ async def test_the_secret_is_shown_and_nothing_compressed_is_asked_for(
     heard: list[str] = []
     async with node(answering(b'{"status": "starting"}', status=202, heard=heard), "s3cret") as address:
         answer = await client.put(address, "task_1-1", {"input": {}}, {"X-Attempt-Token": "token"})
-    assert answer == Answer(202, {"status": "starting"})
+    assert answer == NodeAnswer(202, {"status": "starting"})
     line, *fields = heard[0].split("\r\n")
     assert line == "PUT /predictions/task_1-1 HTTP/1.1"
     headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
@@ -89,7 +89,7 @@ async def test_no_redirect_is_followed(client: NodeClient, status: int) -> None:
     async with node(answering(b'{"status": "succeeded"}', heard=heard)) as bait:
         head = f"Location: {bait.base}/predictions/task_1-1\r\n"
         async with node(answering(b"", head, status)) as address:
-            assert await client.status(address, "task_1-1") == Answer(status, {})
+            assert await client.status(address, "task_1-1") == NodeAnswer(status, {})
     assert heard == []
 
 
@@ -122,7 +122,7 @@ async def test_no_cookie_is_kept(client: NodeClient) -> None:
 async def test_odd_answers_have_no_state(client: NodeClient, body: bytes) -> None:
     async with node(answering(body)) as address:
         answer = await client.status(address, "task_1-1")
-    assert answer == Answer(200, {})
+    assert answer == NodeAnswer(200, {})
     assert answer.error is None
 
 
@@ -130,7 +130,7 @@ async def test_what_is_compressed_all_the_same_is_not_inflated(client: NodeClien
     bomb = gzip.compress(b" " * 60_000_000 + b"{}")
     assert len(bomb) < MAX_ANSWER
     async with node(answering(bomb, "Content-Encoding: gzip\r\n")) as address:
-        assert await client.status(address, "task_1-1") == Answer(200, {})
+        assert await client.status(address, "task_1-1") == NodeAnswer(200, {})
 
 
 async def test_an_endless_answer_is_cut(client: NodeClient) -> None:
@@ -146,7 +146,7 @@ async def test_an_endless_answer_is_cut(client: NodeClient) -> None:
             sent += 0x10000
 
     async with node(serve) as address:
-        assert await client.status(address, "task_1-1") == Answer(200, {})
+        assert await client.status(address, "task_1-1") == NodeAnswer(200, {})
     assert sent < 100 * MAX_ANSWER  # what the sockets in between hold
 
 
@@ -190,7 +190,7 @@ async def test_many_slow_nodes_do_not_make_others_look_silent(client: NodeClient
 
     async with node(serve) as address:
         answers = await asyncio.gather(*(client.status(address, f"task_{number}-1") for number in range(many)))
-    assert answers == [Answer(200, {"status": "processing"})] * many
+    assert answers == [NodeAnswer(200, {"status": "processing"})] * many
 
 
 async def test_our_own_shortage_is_not_the_nodes_silence(client: NodeClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 from infra.environment import destinations
 from infra.environment.bad_settings import BadSettings
 from infra.notify import apprise, message
-from infra.notify.message import Kind, Notice
+from infra.notify.message import Notice, NoticeKind
 from infra.settings import Settings, checked
 from workflows.domain.alert import AlertLevel
 
@@ -71,7 +71,7 @@ def notice(number: int = 1, level: AlertLevel = AlertLevel.WARNING, *, is_over: 
 
 def test_one_alert_is_its_own_title() -> None:
     found = message.about([notice(level=AlertLevel.CRITICAL)], ROOM)
-    assert found.kind is Kind.CRITICAL
+    assert found.kind is NoticeKind.CRITICAL
     assert (found.title, found.body) == ("[严重] 标题1", "[严重] 标题1: 第 1 条 内容 (alert_001)")
 
 
@@ -85,7 +85,7 @@ def test_many_make_one_message_the_worst_first() -> None:
 
 
 def test_the_end_of_all_is_good_news() -> None:
-    assert message.about([notice(1, is_over=True), notice(2, is_over=True)], ROOM).kind is Kind.RESOLVED
+    assert message.about([notice(1, is_over=True), notice(2, is_over=True)], ROOM).kind is NoticeKind.RESOLVED
 
 
 @pytest.mark.parametrize("size", [2048, 19985, 160])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.db.queue import order
-from infra.db.queue.order import HEAD, Place, Ranked
+from infra.db.queue.order import HEAD, QueuePlace, Ranked
 from infra.db.schema.migrate import WRITTEN as SCHEMA
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def test_the_fragments_have_every_key() -> None:
     assert order.NAMES.split(", ") == KEYS
     assert all(f"%({key})s" in "".join(order.before("t")) for key in KEYS)
     assert all(f"%({key})s" in "".join(order.after("t")) for key in KEYS)
-    given = order.arrays([Place(1, 2.0, 3)])
+    given = order.arrays([QueuePlace(1, 2.0, 3)])
     assert given == {f"each_{key}": [value] for key, value in zip(KEYS, (1, 2.0, 3), strict=True)}
 
 
@@ -49,23 +49,23 @@ def test_an_index_has_the_order() -> None:
 def test_places_are_sorted_as_the_queue_is() -> None:
     places = [
         HEAD,
-        Place.head(1),
-        Place(1, 0.5, 9),
-        Place(1, 2.0, 1),
-        Place(1, 2.0, 7),
-        Place.of_new(1, 2.0),
-        Place(0, 0.0, 1),
+        QueuePlace.head(1),
+        QueuePlace(1, 0.5, 9),
+        QueuePlace(1, 2.0, 1),
+        QueuePlace(1, 2.0, 7),
+        QueuePlace.of_new(1, 2.0),
+        QueuePlace(0, 0.0, 1),
     ]
     assert sorted(reversed(places), key=lambda place: place.key) == places
 
 
 def test_a_place_is_read_from_a_url_as_it_was_written() -> None:
-    place = Place(1, 0.1 + 0.2, 7)
-    assert Place.of_text(place.text) == place
+    place = QueuePlace(1, 0.1 + 0.2, 7)
+    assert QueuePlace.of_text(place.text) == place
 
 
 @pytest.mark.parametrize(
     "text", ["", "1_2", "1_2_3_4", "2_0.0_1", "0_nan_1", f"0_{inf}_1", "0_0.0_-1", f"0_0.0_{2**62}", "x"]
 )
 def test_nonsense_is_no_place(text: str) -> None:
-    assert Place.of_text(text) is None
+    assert QueuePlace.of_text(text) is None

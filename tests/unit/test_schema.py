@@ -11,7 +11,7 @@ from infra.db.schema.migrate import MIGRATIONS, WRITTEN, columns
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import GpuStatus, PriorityQueue
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 from workflows.domain.role import Role
 from workflows.domain.task import TERMINAL, TaskStatus
 
@@ -43,8 +43,8 @@ def test_the_notes_name_columns_and_indexes_that_exist() -> None:
         ("ck_attempts_outcome", Outcome),
         ("ck_gpus_priority_queue", PriorityQueue),
         ("ck_gpus_status", GpuStatus),
-        ("ck_operations_kind", Kind),
-        ("ck_operations_state", State),
+        ("ck_operations_kind", OperationKind),
+        ("ck_operations_state", OperationState),
         ("ck_tasks_completed_iff_terminal", TERMINAL),
         ("ck_tasks_status", TaskStatus),
     ],

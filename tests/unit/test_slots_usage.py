@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from infra.db.slots.usage import Node, Slots, by_state, by_type, of_fleet
+from infra.db.slots.usage import NodeSlots, Slots, by_state, by_type, of_fleet
 
 FLEET = [
-    Node("free", "ACTIVE", [1], slots=4, takes=4, used=1, rest="free"),
-    Node("probed", "ACTIVE", [1, 2], slots=4, takes=1, used=2, rest="free"),
-    Node("shrunk", "ACTIVE", [2], slots=2, takes=2, used=3, rest="resting"),
-    Node("drains", "ACTIVE", [2, 3], slots=8, takes=8, used=5, rest="draining"),
-    Node("gone", "OFFLINE", [3], slots=2, takes=2, used=0, rest="offline"),
+    NodeSlots("free", "ACTIVE", [1], slots=4, takes=4, used=1, rest="free"),
+    NodeSlots("probed", "ACTIVE", [1, 2], slots=4, takes=1, used=2, rest="free"),
+    NodeSlots("shrunk", "ACTIVE", [2], slots=2, takes=2, used=3, rest="resting"),
+    NodeSlots("drains", "ACTIVE", [2, 3], slots=8, takes=8, used=5, rest="draining"),
+    NodeSlots("gone", "OFFLINE", [3], slots=2, takes=2, used=0, rest="offline"),
 ]
 
 

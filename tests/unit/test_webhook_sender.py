@@ -19,7 +19,7 @@ from infra.settings import Settings
 from infra.webhooks import signing
 from infra.webhooks.addresses import ReceiverAddresses
 from infra.webhooks.names import NotBegun
-from infra.webhooks.sender import MOST_READ, Answer, Sender, Trouble
+from infra.webhooks.sender import MOST_READ, ReceiverAnswer, Sender, Trouble
 from infra.webhooks.target import BadUrl, parse
 from tests.lying_dns import LyingDns
 from tests.receiver import HANG, RESET, Receiver
@@ -44,7 +44,7 @@ async def make() -> AsyncIterator[Make]:
         await one.close()
 
 
-async def send(sender: Sender, url: str, headers: dict[str, str] | None = None) -> Answer:
+async def send(sender: Sender, url: str, headers: dict[str, str] | None = None) -> ReceiverAnswer:
     return await sender.send("u", url, BODY, headers or {})
 
 
@@ -78,13 +78,13 @@ async def test_a_status_is_what_it_is_and_no_redirect_is_followed(make: Make, st
 @pytest.mark.parametrize(("status", "trouble"), [(HANG, Trouble.TIMEOUT), (RESET, Trouble.CONNECTION)])
 async def test_a_receiver_without_an_answer(make: Make, status: int, trouble: Trouble) -> None:
     async with Receiver(status) as receiver:
-        assert await send(make(total_s=0.3), receiver.url()) == Answer(trouble=trouble)
+        assert await send(make(total_s=0.3), receiver.url()) == ReceiverAnswer(trouble=trouble)
 
 
 async def test_a_receiver_that_does_not_listen_or_speaks_no_http(make: Make) -> None:
     async with Receiver() as receiver:
         pass
-    assert await send(make(), receiver.url()) == Answer(trouble=Trouble.CONNECTION)
+    assert await send(make(), receiver.url()) == ReceiverAnswer(trouble=Trouble.CONNECTION)
 
 
 async def test_an_endless_answer_is_not_read(make: Make) -> None:
@@ -112,7 +112,7 @@ HINT = "HTTP/1.1 103 Early Hints\r\n\r\n"
 async def test_the_head_of_an_answer_is_bounded(make: Make, before: str, header: str) -> None:
     assert len(before + header) > MOST_READ
     async with Receiver(before=before, header=header) as receiver:
-        assert await send(make(), receiver.url()) == Answer(trouble=Trouble.CONNECTION)
+        assert await send(make(), receiver.url()) == ReceiverAnswer(trouble=Trouble.CONNECTION)
     async with Receiver(before=3 * HINT) as receiver:
         assert (await send(make(), receiver.url())).is_accepted
 
@@ -182,7 +182,7 @@ async def test_a_try_counts_only_if_its_look_up_has_begun(make: Make) -> None:
         raise NotBegun
 
     sender = make(names=no_thread)
-    assert await send(sender, "https://busy.example/") == Answer(trouble=Trouble.TIMEOUT, counts=False)
+    assert await send(sender, "https://busy.example/") == ReceiverAnswer(trouble=Trouble.TIMEOUT, counts=False)
     with pytest.raises(TimeoutError):
         await sender.check("u", parse("https://busy.example/"))
 

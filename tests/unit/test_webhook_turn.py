@@ -12,12 +12,12 @@ import pytest
 from activities import webhooks
 from activities.webhooks import WebhookSteps
 from infra.db.webhooks import due
-from infra.db.webhooks.due import Due, Turn
+from infra.db.webhooks.due import DueDelivery, WebhookTurn
 from infra.nodes.own_services import OwnServices
 from infra.settings import Settings
 from infra.webhooks import signing
 from infra.webhooks.addresses import ReceiverAddresses
-from infra.webhooks.sender import Answer, Sender, Trouble
+from infra.webhooks.sender import ReceiverAnswer, Sender, Trouble
 from infra.webhooks.tries import AT_HOST, OF_OWNER, Tries
 from tests.conftest import eventually
 
@@ -25,12 +25,12 @@ from tests.conftest import eventually
 class Receivers:
     """Stand-ins for the sender (by URL, an answer or an error) and for the database (what is noted)."""
 
-    def __init__(self, answers: dict[str, Answer | Exception]) -> None:
+    def __init__(self, answers: dict[str, ReceiverAnswer | Exception]) -> None:
         self.answers = answers
         self.noted: dict[int, tuple[Any, Any]] = {}
         self.tries = Tries()
 
-    async def send(self, _: str, url: str, *__: Any) -> Answer:
+    async def send(self, _: str, url: str, *__: Any) -> ReceiverAnswer:
         answer = self.answers[url]
         if isinstance(answer, Exception):
             raise answer
@@ -43,11 +43,13 @@ class Receivers:
 async def test_an_error_of_a_try_is_the_outcome_of_that_try(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receivers = Receivers({"good": Answer(200), "odd": OverflowError("odd"), "busy": Answer(counts=False)})
-    found = [Due(n, 0, f"evt_{n}", url, url, True, b"{}") for n, url in enumerate(receivers.answers)]
-    turns = [Turn("ACTIVE", "u", [signing.new_secret()], found), Turn(None)]
+    receivers = Receivers(
+        {"good": ReceiverAnswer(200), "odd": OverflowError("odd"), "busy": ReceiverAnswer(counts=False)}
+    )
+    found = [DueDelivery(n, 0, f"evt_{n}", url, url, True, b"{}") for n, url in enumerate(receivers.answers)]
+    turns = [WebhookTurn("ACTIVE", "u", [signing.new_secret()], found), WebhookTurn(None)]
 
-    async def take(*_: Any) -> Turn:
+    async def take(*_: Any) -> WebhookTurn:
         return turns.pop(0)
 
     async def note(_: Any, number: int, tries: int, *, status: Any, error: Any, **__: Any) -> bool:
@@ -72,12 +74,12 @@ class Slow(Sender):
 
     now = most = 0
 
-    async def send(self, owner: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def send(self, owner: str, url: str, body: bytes, headers: Mapping[str, str]) -> ReceiverAnswer:
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.sleep(0.001 * (len(body) % 7))
         self.now -= 1
-        return Answer(200)
+        return ReceiverAnswer(200)
 
 
 async def test_webhooks_share_the_ten_tries_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +87,10 @@ async def test_webhooks_share_the_ten_tries_of_a_host(monkeypatch: pytest.Monkey
     settings = Settings()
     sender, left = Slow(ReceiverAddresses(settings, OwnServices(settings))), {"one": 100, "other": 100}
 
-    async def take(_: Any, webhook_id: str, taken: Sequence[int], tries: Tries) -> Turn:
+    async def take(_: Any, webhook_id: str, taken: Sequence[int], tries: Tries) -> WebhookTurn:
         numbers = [n for n in range(left[webhook_id]) if n not in taken and n not in done[webhook_id]]
-        found = [Due(n, 0, "evt", "https://host/", "host", True, b"{}" * n) for n in numbers[:10]]
-        return Turn("ACTIVE" if numbers or taken else None, webhook_id, [signing.new_secret()], found)
+        found = [DueDelivery(n, 0, "evt", "https://host/", "host", True, b"{}" * n) for n in numbers[:10]]
+        return WebhookTurn("ACTIVE" if numbers or taken else None, webhook_id, [signing.new_secret()], found)
 
     async def run(work: Any) -> Any:
         return await work(None)
@@ -103,7 +105,7 @@ async def test_webhooks_share_the_ten_tries_of_a_host(monkeypatch: pytest.Monkey
     async def turn(name: str) -> None:
         one = webhooks._Turn(SimpleNamespace(run=run), sender, (), name)  # type: ignore[arg-type]
 
-        async def note(_: Any, *, one: Due, answer: Answer) -> None:
+        async def note(_: Any, *, one: DueDelivery, answer: ReceiverAnswer) -> None:
             done[name].add(one.delivery_id)
 
         monkeypatch.setattr(one, "_note", note)
@@ -121,16 +123,16 @@ async def test_a_turn_has_no_more_tries_under_way_than_its_webhook_may(monkeypat
     class Hang(Receivers):
         now = 0
 
-        async def send(self, *_: Any) -> Answer:
+        async def send(self, *_: Any) -> ReceiverAnswer:
             self.now += 1
             await asyncio.Event().wait()
-            return Answer(200)
+            return ReceiverAnswer(200)
 
-    async def take(_: Any, webhook_id: str, taken: Sequence[int], tries: Tries) -> Turn:
+    async def take(_: Any, webhook_id: str, taken: Sequence[int], tries: Tries) -> WebhookTurn:
         looks.append(len(taken))
         numbers = [n for n in range(500) if n not in taken][: due.MOST]
-        found = [Due(n, 0, f"evt_{n}", "", f"{n}.example", True, b"{}") for n in numbers]
-        return Turn("ACTIVE", "u", [signing.new_secret()], found)
+        found = [DueDelivery(n, 0, f"evt_{n}", "", f"{n}.example", True, b"{}") for n in numbers]
+        return WebhookTurn("ACTIVE", "u", [signing.new_secret()], found)
 
     looks: list[int] = []
     monkeypatch.setattr(due, "take", take)
@@ -148,16 +150,16 @@ async def test_a_turn_has_no_more_tries_under_way_than_its_webhook_may(monkeypat
 async def test_a_try_that_is_accepted_while_the_webhook_is_disabled_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     turns = [
-        Turn("ACTIVE", "u", [signing.new_secret()], [Due(1, 0, "evt", "slow", "h", True, b"{}")]),
-        Turn("DISABLED"),
+        WebhookTurn("ACTIVE", "u", [signing.new_secret()], [DueDelivery(1, 0, "evt", "slow", "h", True, b"{}")]),
+        WebhookTurn("DISABLED"),
     ]
 
     class Waits(Receivers):
-        async def send(self, *_: Any) -> Answer:
+        async def send(self, *_: Any) -> ReceiverAnswer:
             await asyncio.sleep(0.3)  # longer than the turn waits until it looks again
-            return Answer(200)
+            return ReceiverAnswer(200)
 
-    async def take(*_: Any) -> Turn:
+    async def take(*_: Any) -> WebhookTurn:
         return turns.pop(0)
 
     async def note(*_: Any, **__: Any) -> bool:

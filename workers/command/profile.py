@@ -105,15 +105,8 @@ def _check(file: Path, found: os.stat_result) -> None:
 
 def write(profile: Profile, file: Path) -> None:
     """Keep it, readable only by its user. Raises OSError."""
-    import tempfile
+    from workers import secret_file
 
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = json.dumps({name: value for name, value in asdict(profile).items() if value is not None}) + "\n"
-    opened, name = tempfile.mkstemp(dir=file.parent, prefix=".profile-")  # with mode 0600
-    try:
-        with os.fdopen(opened, "w", encoding="utf-8") as stream:
-            stream.write(content)
-        os.replace(name, file)
-    except BaseException:
-        os.unlink(name)
-        raise
+    content = json.dumps({name: value for name, value in asdict(profile).items() if value is not None})
+    secret_file.replace(file, content)

@@ -9,7 +9,7 @@ from functools import partial
 
 from infra.db.connection import Connection
 from infra.db.ops import alert_ends, alerts, notices
-from infra.db.ops.notices import Due
+from infra.db.ops.notices import DueMessage
 from infra.db.session import Database, is_unavailable
 from infra.environment.destinations import Destination
 from infra.notify import apprise
@@ -53,20 +53,20 @@ class AlertMessages:
             if not is_unavailable(error):
                 log.exception("%s could not be sent alerts", one)
 
-    async def _send(self, one: Destination, due: Due) -> bool:
+    async def _send(self, one: Destination, due: DueMessage) -> bool:
         try:
             return await aside(lambda: apprise.send(one.url, due.notices))
         except Exception as error:  # noqa: BLE001  its text may hold the URL
             log.warning("%s: %s", one, type(error).__name__)
             return False
 
-    async def _note_sent(self, connection: Connection, one: Destination, due: Due) -> None:
+    async def _note_sent(self, connection: Connection, one: Destination, due: DueMessage) -> None:
         await notices.sent(connection, one.digest, due)
         others = [alerts.undelivered(str(other), other.digest).cause for other in self._destinations if other != one]
         await alert_ends.end_others(connection, alerts.UNDELIVERED, others)
 
 
-async def _note_failed(connection: Connection, one: Destination, due: Due) -> bool:
+async def _note_failed(connection: Connection, one: Destination, due: DueMessage) -> bool:
     given_up = await notices.failed(connection, one.digest, due)
     if given_up:
         await alerts.raise_alert(connection, alerts.undelivered(str(one), one.digest))

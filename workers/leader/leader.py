@@ -8,9 +8,10 @@ from functools import partial
 
 from infra.db.connection import Connection
 from infra.db.nodes import drains, liveness
+from infra.db.one_by_one import one_by_one
 from infra.db.ops import alert_ends, counters, instances, measures
 from infra.db.queue import aging
-from infra.db.session import ANSWER_S, STATEMENT_S, Database, is_unavailable
+from infra.db.session import ANSWER_S, STATEMENT_S, Database
 from infra.db.slots import free_nodes
 from infra.db.transactions import node_state, release_attempt
 from infra.settings import Settings
@@ -27,7 +28,7 @@ from workers.leader.webhooks import attend_webhooks
 from workflows.notifications import Notifications
 
 Job = Callable[[], Awaitable[object]]
-OnNode = Callable[..., Awaitable[Notifications]]
+NodeChange = Callable[..., Awaitable[Notifications]]
 """Changes the node of `gpu_id`."""
 
 log = logging.getLogger(__name__)
@@ -71,13 +72,7 @@ class Leader:
 
     async def turn(self) -> None:
         """Run each job once. One that fails is logged, and the others run. Raises if the database is away."""
-        for job in self._jobs:
-            try:
-                await job()
-            except Exception as error:
-                if is_unavailable(error):
-                    raise
-                log.exception("a job of the leader failed")
+        await one_by_one(lambda job: job(), self._jobs, _job_failed)
 
     def stop(self) -> None:
         """Cancel what a job does in the background."""
@@ -90,7 +85,18 @@ class Leader:
         """A job that is one transaction."""
         return partial(self._database.run, partial(work, **values), within_s=within_s)
 
-    async def _on_nodes(self, find: Callable[[Connection], Awaitable[Iterable[str]]], change: OnNode) -> None:
+    async def _on_nodes(self, find: Callable[[Connection], Awaitable[Iterable[str]]], change: NodeChange) -> None:
         """Find nodes, and change each in a transaction of its own."""
-        for gpu_id in await self._database.run(find):
+
+        async def change_one(gpu_id: str) -> None:
             await self._temporal.deliver(await self._database.run(partial(change, gpu_id=gpu_id)))
+
+        await one_by_one(change_one, await self._database.run(find), _node_failed)
+
+
+def _job_failed(_: Job, error: Exception) -> None:
+    log.error("a job of the leader failed", exc_info=error)
+
+
+def _node_failed(gpu_id: str, error: Exception) -> None:
+    log.error("a job of the leader failed for node %s", gpu_id, exc_info=error)

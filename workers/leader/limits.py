@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
+from itertools import takewhile
 
+from infra.db.one_by_one import one_by_one
 from infra.db.session import Database, is_unavailable
 from infra.db.tasks import limits
-from infra.db.tasks.limits import Due
+from infra.db.tasks.limits import TaskPastLimit
 from infra.db.transactions import end_at_limit
 from infra.db.transactions.end_at_limit import MESSAGES
 from infra.temporal.gateway import TemporalGateway
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import EndReason
 from workflows.notifications import Notifications
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
-ACTOR = "limits"
 BATCH = 500
-"""Tasks that one statement finds, and one transaction ends."""
+"""Tasks of either limit that one statement finds, and one transaction ends."""
 TURN_S = 1.0
 """Seconds after which a turn begins no further work, so that the other jobs have theirs."""
 AT_ONCE = 8
@@ -55,48 +53,37 @@ class _Turn:
     def is_over(self) -> bool:
         return time.monotonic() >= self._until
 
-    async def end(self, due: Sequence[Due]) -> bool:
+    async def end(self, due: Sequence[TaskPastLimit]) -> bool:
         """End these, those that wait for a slot first, many at a time. Returns whether any has ended."""
         before = len(self.ended_waiting) + len(self.ended_on_nodes)
         for reason in MESSAGES:
             waiting = [one.task_id for one in due if one.waits and one.reason == reason]
-            for some in _parts(waiting, BATCH):
-                self.ended_waiting += await self._end_waiting(some, reason)
+            if waiting:
+                self.ended_waiting += await self._end_waiting(waiting, reason)
         self.ended_on_nodes += await self._end_each([one for one in due if not one.waits])
         return len(self.ended_waiting) + len(self.ended_on_nodes) > before
 
     async def _end_waiting(self, task_ids: list[str], reason: EndReason) -> list[str]:
         """End them in one statement; one by one if that fails, since a single row may be why."""
-        work = partial(end_at_limit.end_waiting, task_ids=task_ids, reason=reason, actor=ACTOR)
+        work = partial(end_at_limit.end_waiting, task_ids=task_ids, reason=reason, actor=SystemActor.LIMITS)
         try:
             return await self._database.run(work)
         except Exception as error:
             if is_unavailable(error):
                 raise
             log.warning("could not end %s tasks at once: %s", len(task_ids), error)
-        return await self._end_each([Due(task_id, True, reason) for task_id in task_ids])
+        return await self._end_each([TaskPastLimit(task_id, True, reason) for task_id in task_ids])
 
-    async def _end_each(self, due: list[Due]) -> list[str]:
+    async def _end_each(self, due: list[TaskPastLimit]) -> list[str]:
         """End them one by one while there is time. Returns those that have ended."""
-        ended: list[str] = []
-        for some in _parts(due, AT_ONCE):
-            if self.is_over:
-                break
-            done = await asyncio.gather(*(_end_one(self._database, one) for one in some))
-            ended += [one.task_id for one, has_ended in zip(some, done, strict=True) if has_ended]
-        return ended
+        in_time = takewhile(lambda _: not self.is_over, due)
+        done = await one_by_one(self._end_one, in_time, _not_ended, at_once=AT_ONCE)
+        return [one.task_id for one, has_ended in done if has_ended]
+
+    async def _end_one(self, one: TaskPastLimit) -> bool:
+        work = partial(end_at_limit.end, task_id=one.task_id, reason=EndReason(one.reason), actor=SystemActor.LIMITS)
+        return (await self._database.run(work)).changed
 
 
-async def _end_one(database: Database, one: Due) -> bool:
-    """End one. A row that cannot be ended holds up no other one."""
-    work = partial(end_at_limit.end, task_id=one.task_id, reason=EndReason(one.reason), actor=ACTOR)
-    try:
-        ended = await database.run(work)
-    except Exception as error:  # noqa: BLE001
-        log.warning("could not end %s at its limit: %s", one.task_id, error)
-        return False
-    return ended.changed
-
-
-def _parts(items: list[T], size: int) -> list[list[T]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _not_ended(one: TaskPastLimit, error: Exception) -> None:
+    log.warning("could not end %s at its limit: %s", one.task_id, error)

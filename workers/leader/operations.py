@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from infra.db.one_by_one import one_by_one
 from infra.db.session import Database
 from infra.db.tasks import operations
 from infra.temporal.access import TemporalAway
@@ -25,10 +26,16 @@ class StalledOperations:
 
     async def start(self) -> None:
         """Go on after the last one that was tried."""
-        for operation_id in await self._database.run(lambda c: operations.stalled(c, self._last, AT_ONCE)):
-            try:
-                await self._temporal.start_operation(operation_id)
-            except TemporalAway as error:
-                log.warning("%s will be started later: %s", operation_id, error)
-                return
-            self._last = operation_id
+        found = await self._database.run(lambda c: operations.stalled(c, self._last, AT_ONCE))
+        try:
+            await one_by_one(self._start, found, _not_started, is_away=lambda error: isinstance(error, TemporalAway))
+        except TemporalAway as error:
+            log.warning("operations will be started later: %s", error)
+
+    async def _start(self, operation_id: str) -> None:
+        await self._temporal.start_operation(operation_id)
+        self._last = operation_id
+
+
+def _not_started(operation_id: str, error: Exception) -> None:
+    log.error("%s could not be started", operation_id, exc_info=error)

@@ -16,9 +16,10 @@ from contextlib import suppress
 from cachetools import TTLCache
 
 from infra.db.connection import Connection
+from infra.db.one_by_one import one_by_one
 from infra.db.ops import alerts, health
 from infra.db.repair import drift
-from infra.db.repair.drift import ACTOR, Drifted
+from infra.db.repair.drift import Drifted
 from infra.db.session import Database, is_unavailable
 from infra.db.tasks import timeline
 from infra.db.tasks.transitions import Cause
@@ -27,6 +28,7 @@ from infra.temporal.access import NoSuchWorkflow, TemporalAway
 from infra.temporal.gateway import TemporalGateway
 from infra.temporal.open_workflows import NODE, TASK, OpenWorkflows, StuckRun
 from infra.temporal.task_workflows import task_workflow_id
+from workflows.domain.system_actor import SystemActor
 from workflows.messages import TaskInput
 
 EVERY_S, SHARE, MOST_S = 5.0, 300, 30.0
@@ -72,19 +74,10 @@ class StuckWorkflows:
             self._next = began + min(max(EVERY_S, SHARE * (time.monotonic() - began)), MOST_S)
             if found:
                 await self._run(lambda c: _record(c, found))
-            for one in found:
-                await self._tried(one)
+            await one_by_one(self._help, found, _not_replaced, is_away=_is_away)
         except Exception as error:  # the next search starts again
             if not _is_away(error):
                 log.exception("the search for stuck workflows failed")
-
-    async def _tried(self, run: StuckRun) -> None:
-        try:
-            await self._help(run)
-        except Exception as error:
-            if _is_away(error):
-                raise
-            log.exception("could not replace stuck workflow %s", run.workflow_id)
 
     async def _help(self, run: StuckRun) -> None:
         row = await self._collected(run) if run.workflow == TASK else None
@@ -99,7 +92,9 @@ class StuckWorkflows:
 
     async def _replace(self, run: StuckRun, row: Drifted | None) -> None:
         if row is not None:
-            await self._run(lambda c: timeline.note(c, Cause(row.task_id, row.attempt, row.gpu_id, ACTOR, NOTE)))
+            await self._run(
+                lambda c: timeline.note(c, Cause(row.task_id, row.attempt, row.gpu_id, SystemActor.RECONCILER, NOTE))
+            )
         with suppress(NoSuchWorkflow):
             await self._workflows.terminate(run)
         if row is not None:
@@ -114,7 +109,7 @@ class StuckWorkflows:
         row = await self._run(lambda c: drift.stuck(c, task_id))
         attempt = None if row is None else row.attempt
         if attempt is not None:
-            await self._run(lambda c: collect_attempt.collect(c, task_id, attempt, actor=ACTOR))
+            await self._run(lambda c: collect_attempt.collect(c, task_id, attempt, actor=SystemActor.RECONCILER))
             await self._temporal.deliver(await judge_nodes.review(self._run, task_id))
         return row
 
@@ -128,6 +123,10 @@ class StuckWorkflows:
 
 def _is_away(error: Exception) -> bool:
     return isinstance(error, TemporalAway) or is_unavailable(error)
+
+
+def _not_replaced(run: StuckRun, error: Exception) -> None:
+    log.error("could not replace stuck workflow %s", run.workflow_id, exc_info=error)
 
 
 async def _record(connection: Connection, found: list[StuckRun]) -> None:

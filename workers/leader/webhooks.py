@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
+from infra.db.one_by_one import one_by_one
 from infra.db.session import Database
 from infra.db.webhooks import due
 from infra.temporal.access import TemporalAway
@@ -20,8 +22,7 @@ async def attend_webhooks(database: Database, temporal: TemporalGateway) -> None
     """Notify them, and start those that do not run: what was lost with a worker, or ended by a person."""
     found = await database.run(lambda c: due.unattended(c, AT_ONCE))
     await asyncio.gather(*(_attend(database, temporal, webhook_id) for webhook_id in found))
-    for webhook_id in await database.run(due.deleted):
-        await _forget(database, temporal, webhook_id)
+    await one_by_one(partial(_forget, database, temporal), await database.run(due.deleted), _not_forgotten)
 
 
 async def _attend(database: Database, temporal: TemporalGateway, webhook_id: str) -> None:
@@ -41,3 +42,7 @@ async def _forget(database: Database, temporal: TemporalGateway, webhook_id: str
     except TemporalAway:
         return
     await database.run(lambda c: due.forget(c, webhook_id))
+
+
+def _not_forgotten(webhook_id: str, error: Exception) -> None:
+    log.error("%s could not be forgotten", webhook_id, exc_info=error)

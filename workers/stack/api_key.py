@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from pydantic import SecretStr
 from infra.data_dir.usable import explained, shown
 from infra.environment.types import fits_a_header
 from infra.settings import ENV_PREFIX
+from workers import secret_file
 from workers.stack.errors import StackError
 
 
@@ -42,8 +41,8 @@ def bootstrap_key(configured: SecretStr | None, path: Path) -> ApiKey:
     if configured is not None:
         return ApiKey(configured, None)
     with explained(path, f"{ENV_PREFIX}DATA_DIR"):
-        is_new = not path.exists() and _keep(secrets.token_urlsafe(32), path)
-        key = _read(path)
+        is_new = not path.exists() and secret_file.create(path, secrets.token_urlsafe(32))
+        key = secret_file.read(path)
     if not fits_a_header(key):
         advice = f"remove it for a new one, or set {ENV_PREFIX}API_KEY"
         raise StackError(f"{shown(path)} {'holds no key that can be sent' if key else 'is empty'}: {advice}")
@@ -53,23 +52,5 @@ def bootstrap_key(configured: SecretStr | None, path: Path) -> ApiKey:
 def forget_replaced(configured: ApiKey, path: Path) -> None:
     """Remove the kept key if a configured one has replaced it. The next start without a configured key makes a new
     one."""
-    if configured.path is None and path.exists() and _read(path) != configured.secret.get_secret_value():
+    if configured.path is None and path.exists() and secret_file.read(path) != configured.secret.get_secret_value():
         path.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace").strip()
-
-
-def _keep(key: str, path: Path) -> bool:
-    """Make the file appear whole, and readable only by us. Returns False if another process was first."""
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(key + "\n")
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(draft)
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.ops import local_node_key
 from infra.db.session import Database
+from workers import secret_file
 
 
 async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str]) -> None:
@@ -19,11 +19,11 @@ async def ensure_node_key(database_url: str, path: Path, gpu_ids: Sequence[str])
 
     async def ensure(connection: Connection) -> None:
         await locks.own_nodes(connection)
-        kept = _read(path)
+        kept = secret_file.read(path)
         secret = await local_node_key.ensure_key(connection, kept, _owner(path), gpu_ids)
         if secret != kept or not _is_ours(path):
             # Before the commit: whoever waits for the lock reads it after that. Without a commit the key is dead.
-            _keep(secret, path)
+            secret_file.replace(path, secret)
 
     database = Database(database_url, connections=2)
     try:
@@ -38,18 +38,6 @@ def _owner(path: Path) -> str:
     return f"local-nodes-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 
 
-def _read(path: Path) -> str:
-    """The kept key; empty if there is no such file."""
-    return path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
-
-
 def _is_ours(path: Path) -> bool:
     """Whether an agent accepts this file: it takes no key from another user's."""
     return path.stat().st_uid == os.geteuid()
-
-
-def _keep(secret: str, path: Path) -> None:
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(secret + "\n")
-    os.replace(draft, path)

@@ -19,7 +19,7 @@ RARE = 4
 """Failures are rare if at most one attempt in this many fails."""
 
 
-class Verdict(StrEnum):
+class FailureVerdict(StrEnum):
     """The cause that failures are attributed to."""
 
     NODE = "NODE"  # one node fails what its peers complete
@@ -79,7 +79,7 @@ class Judged:
     """A verdict and its evidence: for NODE and ALONE the record of `gpu_id` and that of the others, for CHANCE the
     record of all nodes in `others`."""
 
-    verdict: Verdict
+    verdict: FailureVerdict
     gpu_id: str | None = None
     own: Record = NOTHING
     others: Record = NOTHING
@@ -88,15 +88,15 @@ class Judged:
 def judge(evidence: Evidence) -> Judged:
     """The verdict that the evidence allows. A task that fails on several nodes accuses none of them."""
     if evidence.failures < FEW:
-        return Judged(Verdict.UNKNOWN)
+        return Judged(FailureVerdict.UNKNOWN)
     if evidence.outcome is Outcome.TIMED_OUT and evidence.attributed * 2 < evidence.failures and not evidence.alike:
-        return Judged(Verdict.LIMIT)
+        return Judged(FailureVerdict.LIMIT)
     own, others = evidence.own, evidence.others
     if own.failed == own.ended and 0 < others.failed == others.ended:
-        return Judged(Verdict.WORK)
+        return Judged(FailureVerdict.WORK)
     if evidence.alike * 2 >= evidence.tasks:
-        return Judged(Verdict.TASK)
-    return _of_node(evidence) or _of_chance(evidence) or Judged(Verdict.UNKNOWN)
+        return Judged(FailureVerdict.TASK)
+    return _of_node(evidence) or _of_chance(evidence) or Judged(FailureVerdict.UNKNOWN)
 
 
 def _of_chance(evidence: Evidence) -> Judged | None:
@@ -104,7 +104,7 @@ def _of_chance(evidence: Evidence) -> Judged | None:
     total = Record(evidence.own.ended + evidence.others.ended, evidence.own.failed + evidence.others.failed)
     rare = len(evidence.by_node) > 1 and total.failed * RARE <= total.ended
     if rare or evidence.done_elsewhere * 2 >= evidence.tasks:
-        return Judged(Verdict.CHANCE, others=total)
+        return Judged(FailureVerdict.CHANCE, others=total)
     return None
 
 
@@ -112,9 +112,9 @@ def _of_node(evidence: Evidence) -> Judged | None:
     """The suspect, if its peers complete what it fails, or if it has none."""
     own, others = evidence.own, evidence.others
     if own.ended and not others.ended:
-        return Judged(Verdict.ALONE, suspect(evidence.by_node), own, others)
+        return Judged(FailureVerdict.ALONE, suspect(evidence.by_node), own, others)
     if evidence.compared.is_outlier or _fails_most(own, others):
-        return Judged(Verdict.NODE, suspect(evidence.by_node), own, others)
+        return Judged(FailureVerdict.NODE, suspect(evidence.by_node), own, others)
     return None
 
 

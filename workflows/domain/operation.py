@@ -5,14 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class OperationKind(StrEnum):
     """The change that an operation makes to each task."""
 
     CANCEL = "CANCEL"
     RETRY = "RETRY"
 
 
-class State(StrEnum):
+class OperationState(StrEnum):
     """RUNNING until every task has had its turn."""
 
     RUNNING = "RUNNING"

@@ -27,7 +27,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RetryDecision:
     """The decision after an attempt: the task's next status, its retryCount, and how long it pauses (seconds).
 
     `given_up`: it ends though it has retries left.
@@ -46,19 +46,19 @@ def backoff_s(count: int) -> float:
     return min(BACKOFF_FIRST_S * 2.0 ** min(count - 1, 16), BACKOFF_CAP_S)
 
 
-def judge(outcome: Outcome, *, retry_count: int, max_retries: int, history: History = History()) -> Verdict:
+def judge(outcome: Outcome, *, retry_count: int, max_retries: int, history: History = History()) -> RetryDecision:
     """Decide what follows an attempt that closed with `outcome` when `retry_count` retries were used before it.
 
     Raises ValueError for an attempt that was closed because its task had ended.
     """
     match RULES[outcome].task:
         case ForTask.COMPLETES:
-            return Verdict(TaskStatus.COMPLETED, retry_count)
+            return RetryDecision(TaskStatus.COMPLETED, retry_count)
         case ForTask.WAITS:
-            return Verdict(TaskStatus.QUEUED, retry_count)
+            return RetryDecision(TaskStatus.QUEUED, retry_count)
         case ForTask.ASKS_ANOTHER:
             believed = _rejected(history) if outcome is Outcome.REJECTED else history.protocol_errors >= PROTOCOL_ERRORS
-            return Verdict(TaskStatus.FAILED if believed else TaskStatus.QUEUED, retry_count)
+            return RetryDecision(TaskStatus.FAILED if believed else TaskStatus.QUEUED, retry_count)
         case ForTask.RETRIES:
             return _retried(outcome, retry_count, max_retries, history)
         case ForTask.ENDED:
@@ -69,9 +69,9 @@ def _rejected(history: History) -> bool:
     return history.rejected_by >= REJECTIONS or not history.others
 
 
-def _retried(outcome: Outcome, retry_count: int, max_retries: int, history: History) -> Verdict:
+def _retried(outcome: Outcome, retry_count: int, max_retries: int, history: History) -> RetryDecision:
     poison = history.failed_alike_on >= POISON_NODES and retry_count >= PROMISED_RETRIES
     if retry_count < max_retries and not poison:
-        return Verdict(TaskStatus.QUEUED, retry_count + 1, backoff_s(retry_count + 1))
+        return RetryDecision(TaskStatus.QUEUED, retry_count + 1, backoff_s(retry_count + 1))
     status = TaskStatus.TIMEOUT if outcome is Outcome.TIMED_OUT else TaskStatus.FAILED
-    return Verdict(status, retry_count, given_up=retry_count < max_retries)
+    return RetryDecision(status, retry_count, given_up=retry_count < max_retries)

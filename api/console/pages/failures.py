@@ -19,7 +19,7 @@ from infra.json.off_loop import off_loop
 from workflows.domain import failure_verdict
 from workflows.domain.attempt import Outcome
 from workflows.domain.event import EventType
-from workflows.domain.failure_verdict import FEW, Evidence, Judged, Verdict, suspect
+from workflows.domain.failure_verdict import FEW, Evidence, FailureVerdict, Judged, suspect
 from workflows.domain.fault_attribution import Comparison
 from workflows.domain.task import TaskStatus
 
@@ -60,7 +60,7 @@ class OfType:
         """The id of the row's element, which no other row and no verdict on another node shares."""
         return _id("r", self.outcome, self.signature, str(self.task_type), self.judged.gpu_id or "")
 
-    def verdict_on(self, gpu_id: str) -> Verdict | None:
+    def verdict_on(self, gpu_id: str) -> FailureVerdict | None:
         """The verdict, unless it is about another node."""
         return self.judged.verdict if self.judged.gpu_id in (None, gpu_id) else None
 
@@ -95,7 +95,7 @@ class MostFailures(NamedTuple):
 
     gpu_id: str
     failures: int
-    verdict: Verdict | None
+    verdict: FailureVerdict | None
 
 
 def _id(kind: str, *parts: str) -> str:

@@ -15,7 +15,7 @@ from infra.db.attempts.of_node import NodeAttempt
 from infra.db.clock import moment
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
-from infra.db.nodes.queries import GoneNode, Node
+from infra.db.nodes.queries import GoneNode, RegisteredNode
 from workflows.domain.errors import GpuNotFound
 from workflows.domain.event import EventType
 
@@ -33,7 +33,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
     now = datetime.now(UTC)
     present = _ceiling(now, span / STEPS)
 
-    async def read(connection: Connection) -> tuple[Node, datetime, list[NodeAttempt]]:
+    async def read(connection: Connection) -> tuple[RegisteredNode, datetime, list[NodeAttempt]]:
         node = await node_queries.get(connection, gpu_id) or await node_queries.gone(connection, gpu_id)
         if node is None:
             raise GpuNotFound

@@ -18,7 +18,7 @@ from infra.db.ops import counters
 from infra.db.ops.kinds import by_type
 from infra.db.queue import listing
 from infra.db.queue.listing import Waiting
-from infra.db.queue.order import HEAD, Place
+from infra.db.queue.order import HEAD, QueuePlace
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
 from infra.db.slots.wait_estimate import interval_s, until_start_s
@@ -60,7 +60,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
     unserved = await _unserved(context, queued) if chosen is None else []
     listed = [kind for kind, _ in queued.most_common(MOST_LISTED)]
     types = sorted(set(listed) - set(unserved)) or sorted(listed) if chosen is None else [chosen]
-    after = Place.of_text(asked.query.get("after", "")) or HEAD
+    after = QueuePlace.of_text(asked.query.get("after", "")) or HEAD
     tasks = await _page(context, owner, types, after)
     return {
         "rows": sorted(await rows(asked, tasks[:PER_PAGE]), key=_runs_at),
@@ -86,7 +86,7 @@ def _runs_at(row: Row) -> tuple[bool, float, int]:
     return row.starts_s is None, row.starts_s or 0.0, row.place
 
 
-async def _page(context: Context, owner: str | None, types: list[int], after: Place) -> list[Waiting]:
+async def _page(context: Context, owner: str | None, types: list[int], after: QueuePlace) -> list[Waiting]:
     if owner is None:
         return await context.database.single(lambda c: listing.page(c, types, after, limit=PER_PAGE + 1))
     return await context.database.single(lambda c: listing.page_of_owner(c, owner, types, after, limit=PER_PAGE + 1))

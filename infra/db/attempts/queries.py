@@ -87,7 +87,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class OnNode:
+class AttemptOnNode:
     """An attempt of a node: open, or taken from it."""
 
     task_id: str
@@ -119,14 +119,14 @@ async def holders(connection: Connection, task_id: str, lineage: str | None) -> 
     return await connection.all(Holder, _HOLDERS, {"task_id": task_id, "lineage": lineage})
 
 
-async def open_on(connection: Connection, gpu_id: str) -> list[OnNode]:
+async def open_on(connection: Connection, gpu_id: str) -> list[AttemptOnNode]:
     """The open attempts of a node."""
-    return await connection.all(OnNode, _OPEN_ON, {"gpu_id": gpu_id})
+    return await connection.all(AttemptOnNode, _OPEN_ON, {"gpu_id": gpu_id})
 
 
-async def to_stop_on(connection: Connection, gpu_id: str) -> list[OnNode]:
+async def to_stop_on(connection: Connection, gpu_id: str) -> list[AttemptOnNode]:
     """The closed attempts that a node may still run, and has not confirmed to have stopped: the latest hundred."""
-    return await connection.all(OnNode, _TO_STOP_ON, {"gpu_id": gpu_id})
+    return await connection.all(AttemptOnNode, _TO_STOP_ON, {"gpu_id": gpu_id})
 
 
 async def address(connection: Connection, task_id: str, attempt: int, *, closed: bool) -> NodeAddress | None:

@@ -84,7 +84,7 @@ class ListedNode(NodeInfo):
 
 
 @dataclass(frozen=True)
-class Node(NodeInfo):
+class RegisteredNode(NodeInfo):
     """A registered node."""
 
     metadata: Any
@@ -102,7 +102,7 @@ class Node(NodeInfo):
 
 
 @dataclass(frozen=True)
-class GoneNode(Node):
+class GoneNode(RegisteredNode):
     """A deregistered node, as it was."""
 
     gone_at: datetime
@@ -197,9 +197,9 @@ async def page(
     return rows, await connection.one(int, _COUNTS[of_type], which)
 
 
-async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> Node | None:
+async def get(connection: Connection, gpu_id: str, lineage: str | None = None) -> RegisteredNode | None:
     """One registered node, or None, also if it is not of the given lineage."""
-    return await connection.one_or_none(Node, _GET, {"gpu_id": gpu_id, "lineage": lineage})
+    return await connection.one_or_none(RegisteredNode, _GET, {"gpu_id": gpu_id, "lineage": lineage})
 
 
 async def gone(connection: Connection, gpu_id: str) -> GoneNode | None:

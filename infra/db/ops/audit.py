@@ -77,6 +77,11 @@ class Actor(NamedTuple):
         return None
 
 
+SYSTEM = "system"
+"""The owner of what the program does by itself."""
+BY_ITSELF = Actor(None, SYSTEM, None)
+
+
 _RECORD = (
     "INSERT INTO audit_log (key_id, owner, role, action, subject, detail, outcome)"
     " VALUES (%(key_id)s, %(owner)s, %(role)s, %(action)s, %(subject)s, %(detail)s, %(outcome)s)"

@@ -6,7 +6,7 @@ from infra.db import locks
 from infra.db.connection import Connection
 from infra.db.ops import audit
 from infra.db.ops.api_keys import BOOTSTRAP, NewKey, write
-from infra.db.ops.audit import Action, Actor
+from infra.db.ops.audit import BY_ITSELF, Action
 from infra.db.ops.callers import IS_LIVE, hash_key
 from workflows.domain.role import Role
 
@@ -37,9 +37,9 @@ async def ensure(connection: Connection, secret: str) -> bool:
 
 
 async def _replace(connection: Connection, hashed: str) -> None:
-    by, key_id = Actor(None, "system", None), f"key_{hashed[:12]}"
+    key_id = f"key_{hashed[:12]}"
     for replaced in await connection.all(str, _REPLACE_OTHERS, {"key_hash": hashed}):
-        await audit.record(connection, by, Action.KEY_REVOKE, replaced, "another API_KEY is set")
+        await audit.record(connection, BY_ITSELF, Action.KEY_REVOKE, replaced, "another API_KEY is set")
     lineage = await connection.one_or_none(str, _LINEAGE) or key_id
     await write(connection, key_id, hashed, NewKey(Role.ADMIN, BOOTSTRAP), lineage)
-    await audit.record(connection, by, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")
+    await audit.record(connection, BY_ITSELF, Action.KEY_CREATE, key_id, f"{Role.ADMIN} {BOOTSTRAP}")

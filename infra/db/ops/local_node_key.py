@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from infra.db.connection import Connection
 from infra.db.ops import api_keys, callers
 from infra.db.ops.api_keys import NewKey
-from infra.db.ops.audit import Actor
+from infra.db.ops.audit import BY_ITSELF
 from workflows.domain.role import Role
 
 _LIVE = "SELECT key_id FROM api_keys WHERE owner = %(owner)s AND role = 'node' AND revoked_at IS NULL"
@@ -30,7 +30,6 @@ async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Seq
 
 async def _made(connection: Connection, owner: str) -> str:
     """Make a key. A lost one is revoked first, so that it is useless and its gpuIds are free for the new one."""
-    by = Actor(None, "system", None)
     for key_id in await connection.all(str, _LIVE, {"owner": owner}):
-        await api_keys.revoke(connection, key_id, by)
-    return (await api_keys.create(connection, NewKey(Role.NODE, owner, note="the stack's own nodes"), by)).secret
+        await api_keys.revoke(connection, key_id, BY_ITSELF)
+    return (await api_keys.create(connection, NewKey(Role.NODE, owner, note="the stack's own nodes"), BY_ITSELF)).secret

@@ -37,7 +37,7 @@ _TEXTS = "SELECT seq, message FROM alerts WHERE seq = ANY (%(seqs)s)"
 
 
 @dataclass(frozen=True)
-class Place:
+class DestinationPlace:
     """How far a destination knows the log, and when it may get the next message.
 
     After failures, `first` is the end of the first message that the destination has not accepted.
@@ -50,11 +50,11 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Due:
+class DueMessage:
     """The notices to send now. `place` is where the destination is afterwards."""
 
     notices: list[Notice]
-    place: Place
+    place: DestinationPlace
 
 
 class _Text(NamedTuple):
@@ -62,7 +62,7 @@ class _Text(NamedTuple):
     message: str
 
 
-async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | None:
+async def take(connection: Connection, digest: str, level: AlertLevel) -> DueMessage | None:
     """The notices that are due for a destination, or None. No other turn gets it for `SENDING_S`.
 
     A destination that is new, or whose place is lost, gets what happens from now on.
@@ -71,41 +71,43 @@ async def take(connection: Connection, digest: str, level: AlertLevel) -> Due | 
     now = await clock.now(connection)
     end = await event_log.now(connection)  # before the page: what comes in between is after it
     if kept is None:
-        await _write(connection, digest, Place(str(end)))
+        await _write(connection, digest, DestinationPlace(str(end)))
         return None
-    place = Place(**kept.body)
+    place = DestinationPlace(**kept.body)
     if place.not_before is not None and now < datetime.fromisoformat(place.not_before) <= now + _longest():
         return None
     page = await event_log.read(connection, Cursor.of(place.cursor), limit=MOST, types=_TYPES)
     if page.is_reset:
-        await _write(connection, digest, Place(str(end)))
+        await _write(connection, digest, DestinationPlace(str(end)))
         return None
     wanted = [one for one in page.events if AlertLevel(one.data["level"]).rank <= level.rank]
     if not wanted:
         if page.events or now - kept.at > MOVES:
-            await _write(connection, digest, Place(str(page.until)))
+            await _write(connection, digest, DestinationPlace(str(page.until)))
         return None
     if now < wanted[0].at + timedelta(seconds=TOGETHER_S) and wanted[0].at <= now:
         return None
     await _write(connection, digest, replace(place, not_before=_after(now, SENDING_S)))
     after = str(page.until)
-    return Due(await _notices(connection, wanted), Place(after, None, place.failures, place.first or after))
+    return DueMessage(
+        await _notices(connection, wanted), DestinationPlace(after, None, place.failures, place.first or after)
+    )
 
 
-async def sent(connection: Connection, digest: str, due: Due) -> None:
+async def sent(connection: Connection, digest: str, due: DueMessage) -> None:
     """Note that the destination has it."""
     now = await clock.now(connection)
-    await _write(connection, digest, Place(due.place.cursor, _after(now, PAUSE_S)))
+    await _write(connection, digest, DestinationPlace(due.place.cursor, _after(now, PAUSE_S)))
 
 
-async def failed(connection: Connection, digest: str, due: Due) -> bool:
+async def failed(connection: Connection, digest: str, due: DueMessage) -> bool:
     """Note that it could not be sent: that is tried later, with what has happened by then.
 
     Returns whether it is given up: the destination goes on after the first of these messages.
     """
     now, failures = await clock.now(connection), due.place.failures + 1
     if failures >= TRIES:
-        await _write(connection, digest, Place(due.place.first or due.place.cursor, _after(now, PAUSE_S)))
+        await _write(connection, digest, DestinationPlace(due.place.first or due.place.cursor, _after(now, PAUSE_S)))
         return True
     kept = await monitor_reports.hold(connection, _name(digest))
     if kept is not None:
@@ -113,7 +115,7 @@ async def failed(connection: Connection, digest: str, due: Due) -> bool:
         await _write(
             connection,
             digest,
-            replace(Place(**kept.body), not_before=not_before, failures=failures, first=due.place.first),
+            replace(DestinationPlace(**kept.body), not_before=not_before, failures=failures, first=due.place.first),
         )
     return False
 
@@ -136,7 +138,7 @@ async def _notices(connection: Connection, events: Sequence[Event]) -> list[Noti
     ]
 
 
-async def _write(connection: Connection, digest: str, place: Place) -> None:
+async def _write(connection: Connection, digest: str, place: DestinationPlace) -> None:
     await monitor_reports.keep(connection, _name(digest), asdict(place))
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order, ranks
-from infra.db.queue.order import Place, Ranked
+from infra.db.queue.order import QueuePlace, Ranked
 
 # As in `ranks.join`: the head of each type and class, and the last task of each flow over the types of its pool.
 _HEADS = """
@@ -200,7 +200,7 @@ class Fronts:
 
     def join(self, one: Joins, rank: float) -> tuple[int, bool]:
         """The number of tasks before a new one, and whether there may be more than that."""
-        place = Place.of_new(one.queue_class, rank).key
+        place = QueuePlace.of_new(one.queue_class, rank).key
         ahead = bisect_right(self._places[one.pool], place)
         for pool in self._pools.of_type[one.task_type]:
             insort(self._places[pool], place)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order
-from infra.db.queue.order import HEAD, Place, Ranked
+from infra.db.queue.order import HEAD, QueuePlace, Ranked
 from workflows.domain import shares
 
 MOST_OF_OWNER = 500
@@ -91,7 +91,7 @@ class _Flow(NamedTuple):
 
 
 async def page(
-    connection: Connection, task_types: Collection[int], after: Place = HEAD, *, limit: int
+    connection: Connection, task_types: Collection[int], after: QueuePlace = HEAD, *, limit: int
 ) -> list[Waiting]:
     """The next tasks of these types after a place, in the order of the queue."""
     values = {**after.__dict__, "task_types": list(task_types), "limit": limit}
@@ -99,7 +99,7 @@ async def page(
 
 
 async def page_of_owner(
-    connection: Connection, owner: str, task_types: Collection[int], after: Place = HEAD, *, limit: int
+    connection: Connection, owner: str, task_types: Collection[int], after: QueuePlace = HEAD, *, limit: int
 ) -> list[Waiting]:
     """The next tasks of one owner: of each type the oldest `MOST_OF_OWNER`."""
     values = {**after.__dict__, "task_types": list(task_types), "owner": owner, "limit": limit}

@@ -1,6 +1,7 @@
 """The order of the queue: VIP before NORMAL, then by rank (`infra.db.queue.ranks`), then by age.
 
-The one definition, in SQL fragments for rows `task` of tasks that wait, and as a `Place` for what is compared here.
+The one definition, in SQL fragments for rows `task` of tasks that wait, and as a `QueuePlace` for what is compared
+here.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class Ranked:
     display_id: int
 
     @property
-    def place(self) -> Place:
+    def place(self) -> QueuePlace:
         """Its place in the queue."""
-        return Place(self.queue_class, self.queue_rank, self.display_id)
+        return QueuePlace(self.queue_class, self.queue_rank, self.display_id)
 
     @property
     def key(self) -> Key:
@@ -36,21 +37,21 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Place(Ranked):
+class QueuePlace(Ranked):
     """A place in the queue. Its fields are the parameters of `before` and `after`."""
 
     @classmethod
-    def of_new(cls, queue_class: int, queue_rank: float) -> Place:
+    def of_new(cls, queue_class: int, queue_rank: float) -> QueuePlace:
         """The place of a new task of this rank, which is the youngest."""
         return cls(queue_class, queue_rank, YOUNGEST)
 
     @classmethod
-    def head(cls, queue_class: int) -> Place:
+    def head(cls, queue_class: int) -> QueuePlace:
         """The place before the first of a class."""
         return cls(queue_class, -math.inf, 0)
 
     @classmethod
-    def of_text(cls, text: str) -> Place | None:
+    def of_text(cls, text: str) -> QueuePlace | None:
         """The place of a task that `text` names, if it does."""
         try:
             queue_class, queue_rank, display_id = text.split("_")
@@ -66,7 +67,7 @@ class Place(Ranked):
         return "_".join(map(repr, astuple(self)))
 
 
-HEAD = Place.head(2)
+HEAD = QueuePlace.head(2)
 """Before the first place."""
 _TYPES = {"queue_class": "smallint", "queue_rank": "float", "display_id": "bigint"}
 _PLACE = "(%(queue_rank)s, %(display_id)s)"

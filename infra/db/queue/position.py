@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from infra.db.connection import Connection
 from infra.db.queue import order
-from infra.db.queue.order import Place, Ranked
+from infra.db.queue.order import QueuePlace, Ranked
 
 _key = attrgetter("key")
 
@@ -62,23 +62,23 @@ class Milestones:
 
     every: int
     waiting: dict[int, int]
-    marks: dict[int, list[Place]]
+    marks: dict[int, list[QueuePlace]]
 
-    def about(self, place: Place) -> int:
+    def about(self, place: QueuePlace) -> int:
         """About how many tasks wait before a place: half of those between two marks are counted."""
         count, mark = self.before(place)
-        if mark == Place.head(place.queue_class):
+        if mark == QueuePlace.head(place.queue_class):
             return count
         behind = sum(n for queue_class, n in self.waiting.items() if queue_class >= place.queue_class) - count
         return count + (min(self.every, behind) + 1) // 2
 
-    def before(self, place: Place) -> tuple[int, Place]:
+    def before(self, place: QueuePlace) -> tuple[int, QueuePlace]:
         """The number of tasks before the last mark ahead of a place, and that mark, or the head of its class."""
         above = sum(count for queue_class, count in self.waiting.items() if queue_class > place.queue_class)
         marks = self.marks.get(place.queue_class, [])
         passed = bisect_right(marks, place.key, key=_key)
         if passed == 0:
-            return above, Place.head(place.queue_class)
+            return above, QueuePlace.head(place.queue_class)
         return above + (passed - 1) * self.every, marks[passed - 1]
 
 
@@ -92,7 +92,7 @@ class _Milestone(Ranked):
     waiting: int
 
 
-async def ahead(connection: Connection, place: Place, pool: list[int], *, limit: int | None) -> int:
+async def ahead(connection: Connection, place: QueuePlace, pool: list[int], *, limit: int | None) -> int:
     """The number of tasks that wait before this place for slots that it can use, at most `limit` per type and class."""
     values = {**place.__dict__, "pool": pool, "limit": limit}
     return await connection.one(int, _AHEAD, values)
@@ -113,7 +113,7 @@ async def milestones(connection: Connection, task_type: int, *, every: int) -> M
     return found
 
 
-async def between(connection: Connection, marks: dict[int, Place], place: Place) -> int:
+async def between(connection: Connection, marks: dict[int, QueuePlace], place: QueuePlace) -> int:
     """The number of tasks between each type's mark, included, and a place."""
     values = {**place.__dict__, **order.arrays(marks.values()), "task_types": list(marks)}
     return await connection.one(int, _BETWEEN, values)

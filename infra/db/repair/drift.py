@@ -18,9 +18,8 @@ from infra.db.ops.alerts import Unserved
 from infra.db.queue import order
 from infra.db.slots import eligibility
 from infra.nodes.address import NodeAddress
+from workflows.domain.system_actor import SystemActor
 
-ACTOR = "reconciler"
-"""The reconciler's name in a task's timeline."""
 _ROW = "t.task_id, t.task_type, t.user_id, t.app, t.priority, t.timeout_ms, t.traceparent, t.event_seq"
 # What was repaired without a visible effect is repaired again after 20 s, 40 s and so on, up to an hour: the timeline
 # has an entry for each time, and a row that can't be helped must not fill it.
@@ -28,7 +27,7 @@ _LAST_REPAIR = f"max(e.at) FILTER (WHERE e.at <= {clock.NOW})"
 _RESTED = f"""
     NOT EXISTS (
         SELECT FROM task_events e
-         WHERE e.task_id = t.task_id AND e.actor = '{ACTOR}' AND e.from_status = e.to_status
+         WHERE e.task_id = t.task_id AND e.actor = '{SystemActor.RECONCILER}' AND e.from_status = e.to_status
            AND e.seq > (SELECT max(last.seq) FROM task_events last WHERE last.task_id = t.task_id
                            AND last.from_status IS DISTINCT FROM last.to_status)
         HAVING {clock.recent(_LAST_REPAIR, "make_interval(secs => LEAST(10.0 * 2 ^ LEAST(count(*), 10), 3600))")})
@@ -187,7 +186,7 @@ class NotStarted(Drifted):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended(Drifted):
+class EndedTask(Drifted):
     """A task that has ended."""
 
     attempt: int
@@ -210,7 +209,7 @@ class Uncollected(Held):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnNode(Held):
+class HeldOnNode(Held):
     """Open, with the address of its node."""
 
     ip: str
@@ -224,7 +223,7 @@ class OnNode(Held):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expired(OnNode):
+class Expired(HeldOnNode):
     """Open, and past its deadline."""
 
     accepted_at: datetime | None
@@ -267,9 +266,9 @@ async def uncollected(connection: Connection, age_s: float) -> list[Uncollected]
     return await connection.all(Uncollected, _UNCOLLECTED, {"age": age_s})
 
 
-async def undispatched(connection: Connection, age_s: float) -> list[OnNode]:
+async def undispatched(connection: Connection, age_s: float) -> list[HeldOnNode]:
     """Attempts granted `age_s` ago that no node has accepted, with the node's address."""
-    return await connection.all(OnNode, _UNDISPATCHED, {"age": age_s})
+    return await connection.all(HeldOnNode, _UNDISPATCHED, {"age": age_s})
 
 
 async def forgotten(connection: Connection, age_s: float) -> list[Drifted]:
@@ -282,9 +281,9 @@ async def stuck(connection: Connection, task_id: str) -> Drifted | None:
     return await connection.one_or_none(Drifted, _STUCK, {"task_id": task_id})
 
 
-async def ended(connection: Connection, task_ids: list[str], age_s: float) -> list[Ended]:
+async def ended(connection: Connection, task_ids: list[str], age_s: float) -> list[EndedTask]:
     """The tasks among these that ended `age_s` ago, with the number of their last attempt."""
-    return await connection.all(Ended, _ENDED, {"task_ids": task_ids, "age": age_s})
+    return await connection.all(EndedTask, _ENDED, {"task_ids": task_ids, "age": age_s})
 
 
 async def next_round(connection: Connection, age_s: float, limit: int) -> Sequence[Drifted]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from infra.db import holding
 from infra.db.connection import listed
 from infra.db.ops import counters
-from infra.db.repair import drift, overdue, times
+from infra.db.repair import overdue, times
 from infra.db.repair.check import Check
 from workflows.domain.attempt import USES_RETRY
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import TERMINAL, TRANSITIONS
 
 _LEGAL = ", ".join(f"('{before or ''}', '{after}')" for before, after in sorted(TRANSITIONS, key=str))
@@ -37,7 +38,7 @@ LEGAL_EVENTS = Check(
       FROM (SELECT *, lag(to_status) OVER (PARTITION BY task_id ORDER BY seq) AS before FROM task_events) e
      WHERE (COALESCE(from_status, ''), to_status) NOT IN ({_LEGAL})
            AND NOT (from_status = to_status  -- a note, of a repair or of another priority: it moves nothing
-                    AND (actor = '{drift.ACTOR}' OR to_status = 'QUEUED' AND actor LIKE 'key:%%'))
+                    AND (actor = '{SystemActor.RECONCILER}' OR to_status = 'QUEUED' AND actor LIKE 'key:%%'))
         OR from_status IS DISTINCT FROM before OR COALESCE(actor, '') = ''
     """,
 )

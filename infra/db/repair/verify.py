@@ -9,8 +9,8 @@ from typing import NamedTuple
 from infra.db.connection import Connection
 from infra.db.nodes import liveness
 from infra.db.repair.check import Check
-from infra.db.repair.drift import ACTOR
 from infra.db.repair.overdue import ENDS_PER_S, FROM_OUTSIDE, IN_ORDER_FOR, OVERDUE_S
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import EndReason
 
 EXAMPLES = 5
@@ -73,7 +73,7 @@ _TASKS = f"""
     SELECT task_id, status, NOT EXISTS (SELECT FROM outbox o WHERE o.task_id = t.task_id) AS started,
            COALESCE(extract(epoch FROM clock_timestamp() - completed_at), 0)::float AS ended_s,
            EXISTS (SELECT FROM task_events e WHERE e.task_id = t.task_id AND e.from_status = e.to_status
-                    AND e.actor = '{ACTOR}') AS repaired,
+                    AND e.actor = '{SystemActor.RECONCILER}') AS repaired,
            t.attempts <= 1 AND t.started_at IS NULL AND COALESCE(t.end_reason IN ({FROM_OUTSIDE}), false) AS unbegun,
            COALESCE(t.end_reason = '{EndReason.CANCELLED}', false) AS cancelled
       FROM tasks t WHERE CAST(%(task_id)s AS text) IS NULL OR task_id = %(task_id)s

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from cachetools import TTLCache
 
 from infra.db.queue import position
-from infra.db.queue.order import Place
+from infra.db.queue.order import QueuePlace
 from infra.db.queue.position import Milestones
 from infra.db.session import Database
 from infra.db.slots import capacity, progress_estimate
@@ -90,7 +90,7 @@ class Forecast:
         wait_s = progress_estimate.wait_s(row, *await self.of_task(row))
         return replace(task, estimated_wait_s=stored_wait(wait_s))
 
-    async def ahead(self, place: Place, pool: list[int]) -> int:
+    async def ahead(self, place: QueuePlace, pool: list[int]) -> int:
         """The number of tasks of these types that wait before a place.
 
         From `COUNTED` on the count starts at a milestone.
@@ -112,7 +112,7 @@ class Forecast:
         known = await self._usual.get(task_type, read)
         return USUAL_DURATION_S if known is None else known  # none has ended yet, and the first end counts at once
 
-    async def places(self, pool: list[int], tasks: Mapping[str, Place]) -> dict[str, tuple[int, bool]]:
+    async def places(self, pool: list[int], tasks: Mapping[str, QueuePlace]) -> dict[str, tuple[int, bool]]:
         """The number of tasks of these types before each of these tasks. True: it is exact, as it is near the head."""
         near = await self._database.single(lambda c: position.first(c, pool, [*tasks], limit=position.COUNTED))
         places = {task_id: (ahead, True) for task_id, ahead in near.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from infra.db.connection import Connection
 from infra.db.ops import counters
 from infra.db.queue import position
-from infra.db.queue.order import Place
+from infra.db.queue.order import QueuePlace
 from infra.db.queue.position import Milestones
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
@@ -35,7 +35,7 @@ class Outlook:
         vip_nodes = connection.policy.on_vip_nodes(vip=vip)
         return replace(self, capacity=await capacity.read(connection, task_type, vip_nodes=vip_nodes))
 
-    async def wait_s(self, connection: Connection, task_type: int, place: Place | None) -> int | None:
+    async def wait_s(self, connection: Connection, task_type: int, place: QueuePlace | None) -> int | None:
         """The estimated wait in seconds at a place; None if no ACTIVE node serves the task.
 
         `place` None: no waiting task could go before it.
@@ -43,7 +43,7 @@ class Outlook:
         ahead = 0 if place is None else await self._ahead(connection, task_type, place)
         return expected_wait_s(ahead, self.capacity)
 
-    async def _ahead(self, connection: Connection, task_type: int, place: Place) -> int:
+    async def _ahead(self, connection: Connection, task_type: int, place: QueuePlace) -> int:
         """The number of tasks before a place; from `COUNTED` on it is an estimate, so that creating costs the same at
         any length."""
         ahead = sum(one.about(place) for one in (self.milestones or {}).values())

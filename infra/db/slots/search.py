@@ -47,17 +47,17 @@ class Undecided:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The result of a search, and the grants of better tasks on the way."""
 
     result: Grant | NoSlot | Undecided = Undecided()
     others: tuple[Granted, ...] = ()
 
-    def after(self, task_id: str, granted: Sequence[Granted]) -> Found:
+    def after(self, task_id: str, granted: Sequence[Granted]) -> SearchResult:
         """The result with what one more node granted."""
         own = next((one.grant for one in granted if one.task.task_id == task_id), Undecided())
         others = tuple(one for one in granted if one.task.task_id != task_id)
-        return Found(own, self.others + others)
+        return SearchResult(own, self.others + others)
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def seeker(task: str) -> str:
     return f"{task}.task_id, {task}.task_type, {order.vip(task)} AS vip, {task}.failed_on, {task}.barred_on"
 
 
-async def find(connection: Connection, row: Seeker) -> Found:
+async def find(connection: Connection, row: Seeker) -> SearchResult:
     """Find a slot for a task that this transaction has enqueued, under its type's lock. Waits for no node's row.
 
     Assigns the slots of one free node after another, until this task gets one.
     """
-    found, tried = Found(), list[str]()
+    found, tried = SearchResult(), list[str]()
     while isinstance(found.result, Undecided):
         gpu_id = await candidate(connection, row, tried, skip_locked=True)
         if gpu_id is None:

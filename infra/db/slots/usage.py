@@ -19,7 +19,7 @@ _NODES = f"""
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeSlots:
     """A registered node: its slots, those for which it takes tasks, those that tasks hold, and its state.
 
     Tasks may hold more than it takes: it has been registered with fewer slots since, or it runs probes.
@@ -56,12 +56,12 @@ class Slots(NamedTuple):
     used: int
 
 
-async def nodes(connection: Connection) -> list[Node]:
+async def nodes(connection: Connection) -> list[NodeSlots]:
     """Every registered node; the cost grows with the fleet, not with its history."""
-    return await connection.all(Node, _NODES)
+    return await connection.all(NodeSlots, _NODES)
 
 
-def by_state(fleet: list[Node]) -> dict[str, int]:
+def by_state(fleet: list[NodeSlots]) -> dict[str, int]:
     """The number of slots in each of `STATES`."""
     counts = dict.fromkeys(STATES, 0)
     for node in fleet:
@@ -72,16 +72,16 @@ def by_state(fleet: list[Node]) -> dict[str, int]:
     return counts
 
 
-def by_type(fleet: list[Node]) -> dict[int, Slots]:
+def by_type(fleet: list[NodeSlots]) -> dict[int, Slots]:
     """The slots that each type can use. A slot of a node for several types counts for each."""
-    of_type: dict[int, list[Node]] = {}
+    of_type: dict[int, list[NodeSlots]] = {}
     for node in fleet:
         for task_type in node.task_types:
             of_type.setdefault(task_type, []).append(node)
     return {task_type: of_fleet(nodes) for task_type, nodes in of_type.items()}
 
 
-def of_fleet(fleet: list[Node]) -> Slots:
+def of_fleet(fleet: list[NodeSlots]) -> Slots:
     """The slots of these nodes together."""
     working = [node for node in fleet if node.works]
     return Slots(sum(node.takes for node in working), sum(min(node.used, node.takes) for node in working))

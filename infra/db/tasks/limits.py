@@ -45,7 +45,7 @@ _DUE = f"""
 
 
 @dataclass(frozen=True)
-class Due:
+class TaskPastLimit:
     """A task that is past a limit; `waits`: for a slot, so no attempt of it is open."""
 
     task_id: str
@@ -76,6 +76,6 @@ async def expiry(connection: Connection, expires_in_ms: int | None, deadline: da
     return found.expires_at
 
 
-async def due(connection: Connection, limit: int) -> list[Due]:
+async def due(connection: Connection, limit: int) -> list[TaskPastLimit]:
     """The tasks that are past a limit, at most `limit` for each of the two."""
-    return await connection.all(Due, _DUE, {"limit": limit})
+    return await connection.all(TaskPastLimit, _DUE, {"limit": limit})

@@ -17,19 +17,20 @@ from infra.db.connection import Connection, columns, placeholders
 from infra.db.ops.callers import Caller
 from infra.db.tasks.filters import PLAN_ANEW, TaskFilter
 from workflows.domain.key_limits import KeyLimits
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 from workflows.domain.role import Role
 from workflows.domain.task import EndReason, TaskStatus
 from workflows.messages import OperationProgress
 
 _STATUSES = {
-    Kind.CANCEL: [TaskStatus.QUEUED, TaskStatus.PROCESSING],
-    Kind.RETRY: [TaskStatus.FAILED, TaskStatus.TIMEOUT],
+    OperationKind.CANCEL: [TaskStatus.QUEUED, TaskStatus.PROCESSING],
+    OperationKind.RETRY: [TaskStatus.FAILED, TaskStatus.TIMEOUT],
 }
 _CHANGES = {
-    Kind.CANCEL: "t.display_id <= %(bound)s",
+    OperationKind.CANCEL: "t.display_id <= %(bound)s",
     # not what has failed since; a time to come means that the clock was set back
-    Kind.RETRY: "t.display_id <= %(bound)s AND (t.completed_at <= %(asked_at)s OR t.completed_at > clock_timestamp())",
+    OperationKind.RETRY: "t.display_id <= %(bound)s"
+    " AND (t.completed_at <= %(asked_at)s OR t.completed_at > clock_timestamp())",
 }
 """The tasks that an operation changes, among those in its statuses."""
 _TYPES: dict[str, Callable[[Any], Any]] = {"status": TaskStatus, "end_reason": EndReason, "task_ids": tuple}
@@ -54,7 +55,7 @@ class Operation:
     """
 
     operation_id: str
-    kind: Kind
+    kind: OperationKind
     filter: dict[str, Any]
     reason: str | None
     key_id: str
@@ -67,7 +68,7 @@ class Operation:
     asked_at: datetime
     bound: int
     matched: int
-    state: State
+    state: OperationState
     done: int = 0
     failed: int = 0
     cursor: int = 0
@@ -89,11 +90,11 @@ class Operation:
     @property
     def progress(self) -> OperationProgress:
         """The message for the workflow."""
-        return OperationProgress(State(self.state), self.matched, self.done, self.failed)
+        return OperationProgress(OperationState(self.state), self.matched, self.done, self.failed)
 
 
 @dataclass(frozen=True)
-class Turn:
+class PagedTask:
     """A task whose turn it is; `waits`: for a slot."""
 
     display_id: int
@@ -136,20 +137,20 @@ async def now(connection: Connection) -> Moment:
     return await connection.one(Moment, _NOW)
 
 
-async def matched(connection: Connection, kind: Kind, chosen: TaskFilter, moment: Moment) -> int:
+async def matched(connection: Connection, kind: OperationKind, chosen: TaskFilter, moment: Moment) -> int:
     """The number of tasks that an operation would change."""
     await connection.execute(PLAN_ANEW)
     return await connection.one(int, _matched(kind, chosen), _values(kind, chosen, moment))
 
 
-def _matched(kind: Kind, chosen: TaskFilter) -> str:
+def _matched(kind: OperationKind, chosen: TaskFilter) -> str:
     return f"""
         SELECT count(*) FROM tasks t
          WHERE t.status = ANY (CAST(%(statuses)s AS text[])) AND {_CHANGES[kind]} AND {chosen.where}
         """
 
 
-def _page(kind: Kind, chosen: TaskFilter) -> str:
+def _page(kind: OperationKind, chosen: TaskFilter) -> str:
     """Each status is a stretch of an index in the order of the display ids."""
     return f"""
         SELECT turn.* FROM unnest(CAST(%(statuses)s AS text[])) AS s (status)
@@ -161,7 +162,7 @@ def _page(kind: Kind, chosen: TaskFilter) -> str:
         """
 
 
-def _values(kind: Kind, chosen: TaskFilter, moment: Moment | Operation) -> dict[str, object]:
+def _values(kind: OperationKind, chosen: TaskFilter, moment: Moment | Operation) -> dict[str, object]:
     return {
         **chosen.values,
         "statuses": _STATUSES[kind],
@@ -191,11 +192,11 @@ async def seen(connection: Connection, lineage: str, idempotency_key: str) -> Op
     return await connection.one_or_none(Operation, _SEEN, {"lineage": lineage, "idempotency_key": idempotency_key})
 
 
-async def page(connection: Connection, operation: Operation, limit: int) -> list[Turn]:
+async def page(connection: Connection, operation: Operation, limit: int) -> list[PagedTask]:
     """The next tasks, in the order of their display ids."""
     await connection.execute(PLAN_ANEW)
     values = _values(operation.kind, operation.chosen, operation) | {"cursor": operation.cursor, "limit": limit}
-    return await connection.all(Turn, _page(operation.kind, operation.chosen), values)
+    return await connection.all(PagedTask, _page(operation.kind, operation.chosen), values)
 
 
 async def count(connection: Connection, operation_id: str, done: int) -> None:

@@ -7,13 +7,12 @@ from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.liveness import find
-from infra.db.nodes.queries import Node, NodeStatus
+from infra.db.nodes.queries import NodeStatus, RegisteredNode
 from infra.db.transactions import settle_attempt
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.gpu import GpuStatus
+from workflows.domain.system_actor import SystemActor
 from workflows.notifications import Notifications
-
-ACTOR = "gpu-health"
 
 
 async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> bool:
@@ -23,7 +22,7 @@ async def go_offline(connection: Connection, gpu_id: str, grace_s: float) -> boo
     return gpu_id in dict(silence.lapsed) and await node_transitions.go_offline(connection, gpu_id)
 
 
-async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[Node | None, Notifications]:
+async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[RegisteredNode | None, Notifications]:
     """Act on the row, and note that it was seen. Returns the row afterwards, None of a node that has gone.
 
     The row is read under its lock. A node that has just become faulty or gone, before the lock was held, keeps its
@@ -37,7 +36,7 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[N
     if not _keeps_none(node):
         changed = _is_past_grace(node, grace_s) and await go_offline(connection, gpu_id, grace_s)
     elif keeps_none:
-        notifications = await settle_attempt.close_open(connection, gpu_id, _end(node), actor=ACTOR)
+        notifications = await settle_attempt.close_open(connection, gpu_id, _end(node), actor=SystemActor.NODE_WORKFLOW)
         changed = True
     else:
         return node, notifications
@@ -48,16 +47,16 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[N
     return node, notifications
 
 
-def _keeps_none(node: Node | NodeStatus | None) -> bool:
+def _keeps_none(node: RegisteredNode | NodeStatus | None) -> bool:
     return node is None or node.status == GpuStatus.FAULTY
 
 
-def _is_past_grace(node: Node | None, grace_s: float) -> bool:
+def _is_past_grace(node: RegisteredNode | None, grace_s: float) -> bool:
     """Whether it may have to go OFFLINE: nodes that beat must not cost a look at the whole fleet."""
     return node is not None and node.status == GpuStatus.ACTIVE and node.silent_s > grace_s
 
 
-def _end(node: Node | None) -> End:
+def _end(node: RegisteredNode | None) -> End:
     if node is None:
         return End(Outcome.DEREGISTERED, "节点已注销")
     return End(Outcome.FAULTY, f"节点故障: {node.fault_reason or ''}")

@@ -13,14 +13,14 @@ from infra.db.tasks import operations
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.operations import Operation
 from workflows.domain.errors import IdempotencyConflict, TooManyOperations
-from workflows.domain.operation import Kind, State
+from workflows.domain.operation import OperationKind, OperationState
 
 MOST_RUNNING = 4
 """Operations of a lineage at once: fewer than a worker's pages, so that others have their turn."""
-_ACTIONS = {Kind.CANCEL: Action.TASKS_CANCEL, Kind.RETRY: Action.TASKS_RETRY}
+_ACTIONS = {OperationKind.CANCEL: Action.TASKS_CANCEL, OperationKind.RETRY: Action.TASKS_RETRY}
 
 
-async def count(connection: Connection, kind: Kind, chosen: TaskFilter) -> int:
+async def count(connection: Connection, kind: OperationKind, chosen: TaskFilter) -> int:
     """The number of tasks that it would change now."""
     return await operations.matched(connection, kind, chosen, await operations.now(connection))
 
@@ -29,7 +29,7 @@ async def begin(
     connection: Connection,
     by: Caller,
     operation_id: str,
-    kind: Kind,
+    kind: OperationKind,
     chosen: TaskFilter,
     *,
     reason: str | None,
@@ -61,7 +61,7 @@ async def begin(
         asked_at=moment.asked_at,
         bound=moment.bound,
         matched=matched,
-        state=State.RUNNING if matched else State.DONE,
+        state=OperationState.RUNNING if matched else OperationState.DONE,
     )
     if matched:
         await locks.bulk_operations(connection, by.lineage)

@@ -7,15 +7,15 @@ from infra.db.ops import audit
 from infra.db.ops.audit import Action, Actor
 from infra.db.ops.callers import Caller
 from infra.db.transactions import end_task
-from infra.db.transactions.end_task import Ended, TaskEnd
-from infra.db.transactions.obey_command import ACTOR
+from infra.db.transactions.end_task import EndResult, TaskEnd
 from workflows.domain.errors import TaskNotFound
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import EndReason
 
 BY_WORKFLOW = "任务已取消（在 Temporal 中取消工作流）"
 
 
-async def cancel(connection: Connection, by: Caller, task_id: str, reason: str | None) -> Ended:
+async def cancel(connection: Connection, by: Caller, task_id: str, reason: str | None) -> EndResult:
     """Cancel a task for a caller, with an entry in the audit log. A task that has ended stays as it is.
 
     The entry of a repeated cancel says that it has changed nothing. Raises TaskNotFound.
@@ -34,10 +34,10 @@ def end_by(key_id: str, reason: str | None, *, unless_started: bool = False) -> 
     return TaskEnd(EndReason.CANCELLED, f"key:{key_id}", message, unless_started)
 
 
-async def cancel_by_workflow(connection: Connection, task_id: str, run_id: str) -> Ended:
+async def cancel_by_workflow(connection: Connection, task_id: str, run_id: str) -> EndResult:
     """Cancel a task whose workflow was asked to cancel, by a person unless the task has ended already."""
-    ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, ACTOR, BY_WORKFLOW))
+    ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, SystemActor.PERSON, BY_WORKFLOW))
     if ended.changed:  # else it heard of an earlier end
-        by = Actor(f"{ACTOR}:{run_id}", ACTOR, None)
+        by = Actor(f"{SystemActor.PERSON}:{run_id}", SystemActor.PERSON, None)
         await audit.record(connection, by, Action.TASK_CANCEL, task_id)
     return ended

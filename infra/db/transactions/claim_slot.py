@@ -11,7 +11,7 @@ from infra.db import holding, locks
 from infra.db.connection import Connection
 from infra.db.session import Transaction
 from infra.db.slots import assign, search
-from infra.db.slots.search import Found, NoSlot, Seeker, Undecided
+from infra.db.slots.search import NoSlot, SearchResult, Seeker, Undecided
 from infra.db.tasks import limits
 from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
@@ -61,7 +61,7 @@ class Claim:
     others: tuple[Granted, ...] = ()
 
     @classmethod
-    def of(cls, status: str, found: Found) -> Claim:
+    def of(cls, status: str, found: SearchResult) -> Claim:
         """The result of a search for a task of this status."""
         return cls(TaskStatus(status), found.result, found.others)
 
@@ -133,9 +133,9 @@ async def _search_on(connection: Connection, task_id: str, tried: list[str]) -> 
         return found, ""
     gpu_id = await search.candidate(connection, row, tried, skip_locked=False)
     if gpu_id is None:
-        return Claim.of(row.status, Found(NoSlot())), ""
+        return Claim.of(row.status, SearchResult(NoSlot())), ""
     granted = await assign.assign(connection, gpu_id)
-    return Claim.of(row.status, Found().after(task_id, granted)), gpu_id
+    return Claim.of(row.status, SearchResult().after(task_id, granted)), gpu_id
 
 
 async def _hold(connection: Connection, task_id: str) -> tuple[_Task | None, Claim]:

@@ -12,7 +12,8 @@ from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
 from workflows.domain.attempt import ASKS_ANOTHER, REQUEUES, USES_RETRY, Outcome
 from workflows.domain.fault_attribution import Failure, failed_alike_on
-from workflows.domain.retry import History, Verdict, backoff_s, judge
+from workflows.domain.retry import History, RetryDecision, backoff_s, judge
+from workflows.domain.system_actor import SystemActor
 from workflows.domain.task import TERMINAL, EndReason, TaskStatus
 from workflows.messages import Collected
 
@@ -50,7 +51,6 @@ _DUE = """
            ) due
      WHERE a.task_id = %(task_id)s AND a.attempt = %(attempt)s AND a.closed_at IS NULL
     """
-ACTOR = "workflow"
 DELIVERY_S = 3.0
 """An attempt that was claimed less than this ago has not been tried often enough to be called UNREACHABLE."""
 
@@ -80,12 +80,14 @@ async def due_in_s(connection: Connection, task_id: str, attempt: int, outcome: 
 
 async def complete(connection: Connection, task_id: str, attempt: int) -> Collected | None:
     """`collect` for an attempt that has succeeded, in one statement; None, and nothing is done, for any other."""
-    if await task_transitions.complete_and_collect(connection, task_id, attempt, ACTOR):
+    if await task_transitions.complete_and_collect(connection, task_id, attempt, SystemActor.WORKFLOW):
         return Collected(Outcome.SUCCEEDED, TaskStatus.COMPLETED)
     return None
 
 
-async def collect(connection: Connection, task_id: str, attempt: int, *, actor: str = ACTOR) -> Collected:
+async def collect(
+    connection: Connection, task_id: str, attempt: int, *, actor: str = SystemActor.WORKFLOW
+) -> Collected:
     """Write the task's transition for a closed attempt. Repeating it changes nothing and answers the same.
 
     An attempt without a row (the database is a restored copy) counts as open; a task without one has failed.
@@ -115,7 +117,7 @@ async def note(connection: Connection, task_id: str, attempt: int) -> None:
     await connection.execute(_COLLECTED, {"task_id": task_id, "attempt": attempt})
 
 
-def _end_reason(outcome: Outcome, verdict: Verdict) -> EndReason | None:
+def _end_reason(outcome: Outcome, verdict: RetryDecision) -> EndReason | None:
     if verdict.status is not TaskStatus.FAILED:
         return None
     if verdict.given_up:
@@ -134,7 +136,7 @@ async def _history(connection: Connection, task_id: str, row: _Row, outcome: Out
     return History()
 
 
-def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: History) -> str | None:
+def _reason(reason: str | None, outcome: Outcome, verdict: RetryDecision, history: History) -> str | None:
     """The node's message, and why the task ended with it."""
     if verdict.given_up:
         return f"{reason or ''}（已在{history.failed_alike_on}个节点上以同样的方式失败，不再重试）"
@@ -147,7 +149,9 @@ def _reason(reason: str | None, outcome: Outcome, verdict: Verdict, history: His
     return reason
 
 
-async def _move(connection: Connection, cause: Cause, status: TaskStatus, outcome: Outcome, verdict: Verdict) -> None:
+async def _move(
+    connection: Connection, cause: Cause, status: TaskStatus, outcome: Outcome, verdict: RetryDecision
+) -> None:
     if outcome is Outcome.SUCCEEDED:
         if not await task_transitions.complete(connection, cause):
             raise LookupError(f"{cause['task_id']}-{cause['attempt']} has succeeded, and its result is not there")

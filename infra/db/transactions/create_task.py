@@ -10,10 +10,10 @@ from infra.db.ops import audit, counters
 from infra.db.ops.audit import Action
 from infra.db.ops.callers import Caller
 from infra.db.queue import ranks
-from infra.db.queue.order import Place
+from infra.db.queue.order import QueuePlace
 from infra.db.slots import search
 from infra.db.slots.outlook import Outlook
-from infra.db.slots.search import Found, NoSlot, Seeker
+from infra.db.slots.search import NoSlot, SearchResult, Seeker
 from infra.db.slots.wait_estimate import stored_wait
 from infra.db.tasks import limits, outbox, repetitions, timeline
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, StoredTask, TimeBounds
@@ -82,13 +82,13 @@ async def create(
     was_free = outlook.capacity.nodes.free > 0  # a moment ago
     free = was_free or await search.is_any_free(connection, seeker)
     joined = await ranks.join(connection, task.task_type, task.queue_class, flow, weight, outlook.capacity.clock)
-    place = None if joined.alone else Place.of_new(task.queue_class, joined.rank)
+    place = None if joined.alone else QueuePlace.of_new(task.queue_class, joined.rank)
     wait_s = 0 if free and place is None else await outlook.wait_s(connection, task.task_type, place)
     if not free:
         bounds.check_wait(wait_s)
     values = {"rank": joined.rank, "estimated_wait_s": stored_wait(wait_s), "audited": audited}
     row = await connection.one(StoredTask, _CREATE, values | task.__dict__ | _entry(by, task))
-    found = Found() if free else Found(NoSlot())
+    found = SearchResult() if free else SearchResult(NoSlot())
     if free and claims_slot:
         found = await search.find(connection, seeker)
     waits = isinstance(found.result, NoSlot)

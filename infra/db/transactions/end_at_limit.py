@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from infra.db.connection import Connection
 from infra.db.transactions import end_task
-from infra.db.transactions.end_task import Ended, TaskEnd
+from infra.db.transactions.end_task import EndResult, TaskEnd
 from workflows.domain.task import EndReason
 
 MESSAGES = {
@@ -15,7 +15,7 @@ MESSAGES = {
 }
 
 
-async def end(connection: Connection, task_id: str, reason: EndReason, *, actor: str) -> Ended:
+async def end(connection: Connection, task_id: str, reason: EndReason, *, actor: str) -> EndResult:
     """End a task that is past the limit. One that has ended, or has started before it expired, stays as it is."""
     return await end_task.end(connection, task_id, TaskEnd(reason, actor, MESSAGES[reason]))
 

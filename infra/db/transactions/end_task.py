@@ -16,7 +16,7 @@ from infra.db.connection import Connection
 from infra.db.tasks import transitions as task_transitions
 from infra.db.tasks.transitions import Cause
 from infra.db.transactions import collect_attempt, settle_attempt
-from infra.db.transactions.settle_attempt import Answer
+from infra.db.transactions.settle_attempt import SettleResult
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.task import ENDS_AS, TERMINAL, EndReason, TaskStatus
 from workflows.messages import Grant
@@ -51,7 +51,7 @@ class TaskEnd:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndResult:
     """A task's state after a request to end it; `status` None: there is no such task.
 
     `changed`: this call has ended it. `running`: its last attempt, where the node may still run that.
@@ -84,21 +84,21 @@ class _Row:
         return Grant(self.attempts, self.gpu_id) if self.gpu_id is not None and self.may_run else None
 
 
-async def end(connection: Connection, task_id: str, how: TaskEnd) -> Ended:
+async def end(connection: Connection, task_id: str, how: TaskEnd) -> EndResult:
     """End the task unless it has ended, or has started and `how` leaves it alone then. Repeating it changes nothing."""
     while (row := await connection.one_or_none(_Row, _READ, {"task_id": task_id})) is not None:
         status = TaskStatus(row.status)
         if status in TERMINAL or (how.only_queued and status is not TaskStatus.QUEUED):
-            return Ended(status, row.end_reason, row.attempts, row.running)
+            return EndResult(status, row.end_reason, row.attempts, row.running)
         if row.gpu_id is not None and row.outcome is None:
-            if await _close(connection, task_id, row.attempts, how) is Answer.ACCEPTED:
-                return Ended(TaskStatus.PROCESSING, None, row.attempts)
+            if await _close(connection, task_id, row.attempts, how) is SettleResult.ACCEPTED:
+                return EndResult(TaskStatus.PROCESSING, None, row.attempts)
         elif row.gpu_id is not None and row.collected_at is None:
             await collect_attempt.collect(connection, task_id, row.attempts)  # it may have ended with that
         elif await _hold(connection, task_id, status, row.attempts):
             return await _end(connection, task_id, row, how)
         # else it has moved since it was read
-    return Ended(None)
+    return EndResult(None)
 
 
 async def end_waiting(connection: Connection, task_ids: Sequence[str], how: TaskEnd) -> list[str]:
@@ -111,20 +111,20 @@ async def _hold(connection: Connection, task_id: str, status: TaskStatus, attemp
     return await connection.one_or_none(bool, _HOLD, found) is not None
 
 
-async def _close(connection: Connection, task_id: str, attempt: int, how: TaskEnd) -> Answer:
+async def _close(connection: Connection, task_id: str, attempt: int, how: TaskEnd) -> SettleResult:
     """Close the open attempt. Its slot is held, so there is nothing to assign."""
     end = End(Outcome.TASK_ENDED, how.message)
     settled = await settle_attempt.settle(
         connection, task_id, attempt, end, actor=how.actor, unless_accepted=how.only_queued
     )
-    if settled.answer is Answer.SETTLED:
+    if settled.answer is SettleResult.SETTLED:
         await collect_attempt.note(connection, task_id, attempt)
     return settled.answer
 
 
-async def _end(connection: Connection, task_id: str, row: _Row, how: TaskEnd) -> Ended:
+async def _end(connection: Connection, task_id: str, row: _Row, how: TaskEnd) -> EndResult:
     status = ENDS_AS[how.reason]
     gpu_id = row.gpu_id if row.outcome == Outcome.TASK_ENDED else None
     cause = Cause(task_id, row.attempts or None, gpu_id, how.actor, how.message)
     await task_transitions.end(connection, TaskStatus(row.status), status, cause, how.reason)
-    return Ended(status, how.reason, row.attempts, row.running, changed=True)
+    return EndResult(status, how.reason, row.attempts, row.running, changed=True)

@@ -23,13 +23,12 @@ from infra.db.slots import assign
 from infra.db.transactions import settle_attempt
 from workflows.domain.attempt import End, Outcome
 from workflows.domain.errors import GpuNotFound, GpuOfAnotherKey
+from workflows.domain.system_actor import SystemActor
 from workflows.notifications import NodeEvent, Notifications
 
 _REPLACED = End(Outcome.DEREGISTERED, "节点以新的地址或容量重新注册")
 _OF_FORMER_KEY = End(Outcome.DEREGISTERED, "节点由另一密钥重新注册")
 _DRAINED = End(Outcome.DRAINED, "节点停止接收新任务的期限已到")
-DRAIN = "drain"
-"""The actor of what happens at a drain's deadline, in a task's timeline."""
 
 # A FAULTY node stays FAULTY whoever registers, also after it has gone: only recover ends that, as only undrain ends a
 # drain. Its failures in a row count on in the same way, and its rest lasts. A gpuId belongs to the lineage of the key
@@ -143,7 +142,7 @@ async def hand_back(connection: Connection, gpu_id: str) -> Notifications:
     await hold(connection, gpu_id)
     if gpu_id not in await drains.overdue(connection):
         return Notifications()  # undrained meanwhile, or given more time
-    return await settle_attempt.close_open(connection, gpu_id, _DRAINED, actor=DRAIN)
+    return await settle_attempt.close_open(connection, gpu_id, _DRAINED, actor=SystemActor.DRAIN)
 
 
 async def deregister(connection: Connection, gpu_id: str, lineage: str | None = None) -> Notifications:

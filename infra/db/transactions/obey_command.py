@@ -11,10 +11,10 @@ from infra.db.ops import audit
 from infra.db.ops.audit import Actor
 from infra.db.transactions import change_node
 from infra.json import strict_json
+from workflows.domain.system_actor import SystemActor
 from workflows.messages import NodeCommand
 from workflows.notifications import Notifications
 
-ACTOR = "temporal"
 NO_REASON = "通过 Temporal 信号操作，未说明原因"
 
 
@@ -24,7 +24,7 @@ async def obey(connection: Connection, command: NodeCommand) -> Notifications:
     A deadline that has passed is ignored: a slip of the hand, seconds for milliseconds, must stop no task.
     """
     gpu_id, deadline_ms = command.gpu_id, command.deadline_ms
-    by = Actor(f"{ACTOR}:{command.signal}", ACTOR, None)
+    by = Actor(f"{SystemActor.PERSON}:{command.signal}", SystemActor.PERSON, None)
     await locks.releasing(connection, gpu_id)
     await node_queries.hold(connection, gpu_id)
     if await audit.has_entry_of(connection, by):

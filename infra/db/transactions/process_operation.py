@@ -12,11 +12,11 @@ from infra.db.connection import Connection
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks import operations
 from infra.db.tasks.new_task import NewTask
-from infra.db.tasks.operations import Operation, Turn
+from infra.db.tasks.operations import Operation, PagedTask
 from infra.db.transactions import create_task, end_task
 from infra.db.transactions.cancel_task import end_by
 from infra.db.transactions.create_task import Created
-from infra.db.transactions.end_task import Ended, TaskEnd
+from infra.db.transactions.end_task import EndResult, TaskEnd
 from workflows.domain.errors import DomainError
 from workflows.domain.task import TaskStatus
 
@@ -42,7 +42,7 @@ async def cancel_waiting(connection: Connection, operation: Operation, task_ids:
     return ended
 
 
-async def cancel(connection: Connection, operation: Operation, task_id: str) -> Ended:
+async def cancel(connection: Connection, operation: Operation, task_id: str) -> EndResult:
     """Cancel one task, unless it has ended, or has started where the filter says QUEUED."""
     ended = await end_task.end(connection, task_id, _end(operation))
     if ended.changed:
@@ -55,7 +55,7 @@ def _end(operation: Operation) -> TaskEnd:
     return end_by(operation.key_id, operation.reason, unless_started=only_queued)
 
 
-async def retry(connection: Connection, operation: Operation, turn: Turn, task: NewTask, room: Room) -> Created:
+async def retry(connection: Connection, operation: Operation, turn: PagedTask, task: NewTask, room: Room) -> Created:
     """Create the new task. Raises HadItsTurn, and what `create_task.create` raises: then nothing may be committed."""
     created = await create_task.create(
         connection,
@@ -72,6 +72,6 @@ async def retry(connection: Connection, operation: Operation, turn: Turn, task: 
     return created
 
 
-async def give_up(connection: Connection, operation: Operation, turn: Turn) -> None:
+async def give_up(connection: Connection, operation: Operation, turn: PagedTask) -> None:
     """Count a task that can't be retried."""
     await operations.pass_by(connection, operation.operation_id, turn.display_id, failed=1)

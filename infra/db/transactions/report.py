@@ -12,7 +12,7 @@ from infra.db.connection import Connection
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import accept_attempt, settle_attempt
-from infra.db.transactions.settle_attempt import Answer
+from infra.db.transactions.settle_attempt import SettleResult
 from infra.json import strict_json
 from infra.json.off_loop import off_loop
 from workflows.domain.attempt import UNSAID, End, Outcome
@@ -148,7 +148,7 @@ async def _settle(connection: Connection, attempt: NamedAttempt, end: End) -> Re
     """Close an open attempt. Returns None if somebody else has closed it meanwhile."""
     actor = f"gpu:{attempt.gpu_id}"
     settled = await settle_attempt.settle(connection, attempt.task_id, attempt.attempt, end, actor=actor)
-    return None if settled.answer is Answer.CLOSED_BEFORE else ReportOutcome(settled.notifications)
+    return None if settled.answer is SettleResult.CLOSED_BEFORE else ReportOutcome(settled.notifications)
 
 
 async def _closed(connection: Connection, attempt: NamedAttempt) -> NamedAttempt:

@@ -44,7 +44,7 @@ _RAN = frozenset({ForTask.COMPLETES, ForTask.RETRIES})
 _NEVER_ACCEPTED = frozenset({Outcome.UNREACHABLE, Outcome.PROTOCOL_ERROR})
 
 
-class Answer(Enum):
+class SettleResult(Enum):
     """The results of `settle`."""
 
     SETTLED = auto()
@@ -57,7 +57,7 @@ class Answer(Enum):
 class Settled:
     """The result of `settle`, and the workflows to notify; none unless the attempt is SETTLED."""
 
-    answer: Answer
+    answer: SettleResult
     notifications: Notifications = field(default_factory=Notifications)
 
 
@@ -97,14 +97,14 @@ async def settle(
     release = await locks.releasing_attempt(connection, task_id, attempt)
     row = await connection.one_or_none(_Row, _LOCK, {"task_id": task_id, "attempt": attempt})
     if release is None or row is None or row.closed_at is not None:
-        return Settled(Answer.CLOSED_BEFORE)
+        return Settled(SettleResult.CLOSED_BEFORE)
     if row.accepted_at is not None and (unless_accepted or end.outcome in _NEVER_ACCEPTED):
-        return Settled(Answer.ACCEPTED)
+        return Settled(SettleResult.ACCEPTED)
     if node_is is not None and node_is != (row.status, row.epoch):
-        return Settled(Answer.NODE_CHANGED)
+        return Settled(SettleResult.NODE_CHANGED)
     await _close(connection, row, end, actor)
     grants = [] if end.outcome in NODE_STILL_RUNS_IT else await assign.assign_released(connection, release)
-    return Settled(Answer.SETTLED, Notifications(grants=grants, closed=[ClosedAttempt(task_id, attempt)]))
+    return Settled(SettleResult.SETTLED, Notifications(grants=grants, closed=[ClosedAttempt(task_id, attempt)]))
 
 
 async def _close(connection: Connection, row: _Row, end: End, actor: str) -> None:

@@ -41,7 +41,7 @@ class Places(Protocol):
 
 
 @dataclass(frozen=True)
-class Due:
+class DueDelivery:
     """A delivery to send."""
 
     delivery_id: int
@@ -55,14 +55,14 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Turn:
+class WebhookTurn:
     """The webhook as it is now; `due` is empty unless it is ACTIVE."""
 
     state: str | None
     """None if it is deleted."""
     owner: str = ""
     secrets: Sequence[str] = field(default=(), repr=False)
-    due: Sequence[Due] = ()
+    due: Sequence[DueDelivery] = ()
     has_key: bool = True
     """Whether its owner has a live key that may see its events. Without one it is to be disabled."""
 
@@ -171,26 +171,26 @@ _PURGE = f"""
 _FORGET = "DELETE FROM webhooks WHERE webhook_id = %(webhook_id)s AND state = 'DELETED'"
 
 
-async def take(connection: Connection, webhook_id: str, taken: Sequence[int], places: Places) -> Turn:
+async def take(connection: Connection, webhook_id: str, taken: Sequence[int], places: Places) -> WebhookTurn:
     """Take the deliveries that are due and have a place, except those that are being sent: none without a live key."""
     values: dict[str, Any] = {"webhook_id": webhook_id, "taken": list(taken), "host": _HOST}
     await connection.execute(_ATTEND, values)
     known = await connection.one_or_none(_Known, _KNOWN, values)
     if known is None:
-        return Turn(None)
+        return WebhookTurn(None)
     if known.state != "ACTIVE" or not known.has_key:
-        return Turn(known.state, has_key=known.has_key)
+        return WebhookTurn(known.state, has_key=known.has_key)
     most = min(MOST, places.room(known.owner, webhook_id))
     if not most:
-        return Turn(known.state, known.owner)
+        return WebhookTurn(known.state, known.owner)
     values |= {"most": most, "full": list(places.full_hosts(known.owner))}
     rows = await connection.all(_Row, _DUE, values)
     due = [one for row in rows if (one := await _with_body(connection, row)) is not None]
     secrets = await subscriptions.secrets(connection, webhook_id) if due else ()
-    return Turn(known.state, known.owner, secrets, due)
+    return WebhookTurn(known.state, known.owner, secrets, due)
 
 
-async def _with_body(connection: Connection, row: _Row) -> Due | None:
+async def _with_body(connection: Connection, row: _Row) -> DueDelivery | None:
     """The delivery with its bytes, which are kept from now on. None if its event is forgotten: it is dead."""
     body = row.body
     if body is None:
@@ -201,7 +201,7 @@ async def _with_body(connection: Connection, row: _Row) -> Due | None:
         body = bodies.of_event(row.event_id, row.type, row.at, row.data, result=row.result, **named)
         values = {"delivery_id": row.delivery_id, "event_id": row.event_id, "body": body}
         await connection.execute(_WRITE_BODY, values)
-    return Due(row.delivery_id, row.tries, row.event_id, row.url, row.host, row.is_of_webhook, body)
+    return DueDelivery(row.delivery_id, row.tries, row.event_id, row.url, row.host, row.is_of_webhook, body)
 
 
 async def note(
