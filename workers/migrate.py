@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from infra import telemetry
 from infra.db.ops import bootstrap_key
-from infra.db.schema.migrate import SchemaMismatch, migrate
+from infra.db.schema.migrate import migrate
+from infra.db.schema.revision import SchemaMismatch
 from infra.db.session import Database, is_unavailable
 from infra.resilience.retry import until_there
 from infra.settings import Settings, load

@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 
 import uvloop
@@ -169,6 +170,7 @@ def _worker(
         activities=activities,
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         graceful_shutdown_timeout=timedelta(seconds=2),
+        build_id=version("gpu-orchestrator"),  # the default reads the code of every module again
         **options,
     )
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from alembic import command
@@ -17,10 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.data_dir import embedded
 from infra.db.ops import api_keys, bootstrap_key
-from infra.db.schema import migrate as migrating
 from infra.db.schema import revision as schema_revision
-from infra.db.schema.migrate import SchemaMismatch, alembic_config, create_engine, migrate
-from infra.db.schema.revision import VERSIONS
+from infra.db.schema import upgrade as upgrading
+from infra.db.schema.migrate import migrate
+from infra.db.schema.revision import VERSIONS, SchemaMismatch
+from infra.db.schema.upgrade import alembic_config, create_engine
 from infra.db.session import Database
 from infra.settings import Settings
 from tests.conftest import eventually
@@ -154,6 +156,20 @@ async def test_tables_of_a_backup_over_a_later_schema_are_noticed(database: Data
             await migrate(database)
 
 
+async def test_a_current_schema_needs_no_alembic(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as long to load as all the rest of a start. A missing or a later revision still has its way."""
+    await migrate(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(upgrading, "upgrade", AsyncMock(side_effect=AssertionError))
+        await migrate(database)
+        with pytest.raises(AssertionError):
+            await migrate(database, with_one_more(tmp_path, COLUMN))
+    await migrate(database, with_one_more(tmp_path, COLUMN))
+    assert (await database.run(schema_revision.read)).revision == "9001"
+
+
 async def test_two_at_once(url: str, engine: AsyncEngine, tmp_path: Path) -> None:
     """The same while an index is built: the waiting migrator must hold no snapshot, or both would wait forever."""
     both = [Database(url, connections=2) for _ in range(2)]
@@ -182,8 +198,8 @@ async def test_tasks_are_created_while_an_index_is_built(
 async def test_tasks_are_created_while_a_column_waits_for_its_lock(
     database: Database, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrating, "LOCK_TIMEOUT_MS", 150)
-    monkeypatch.setattr(migrating, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(upgrading, "LOCK_TIMEOUT_MS", 150)
+    monkeypatch.setattr(upgrading, "FIRST_PAUSE_S", 0.05)
     await migrate(database)
     async with in_transaction(engine):
         migration = asyncio.create_task(migrate(database, with_one_more(tmp_path, COLUMN)))

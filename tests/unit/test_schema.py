@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from infra.db.schema.migrate import MIGRATIONS, WRITTEN, columns
+from infra.db.schema.migrate import WRITTEN, columns
+from infra.db.schema.revision import VERSIONS
 from workflows.domain.alert import AlertLevel, AlertStatus
 from workflows.domain.attempt import Outcome
 from workflows.domain.gpu import GpuStatus, PriorityQueue
@@ -16,7 +17,7 @@ from workflows.domain.role import Role
 from workflows.domain.task import TERMINAL, TaskStatus
 
 SCHEMA = WRITTEN.read_text("utf-8")
-NOTES = (MIGRATIONS / "README.md").read_text("utf-8")
+NOTES = (VERSIONS.parent / "README.md").read_text("utf-8")
 COLUMNS = {f"{table}.{column}" for table, column in columns()}
 
 

@@ -5,13 +5,25 @@ Revisions are numbers of four digits, so that any two compare.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.db.connection import Connection
 
 VERSIONS = Path(__file__).parent / "versions"
-PROGRAM = max(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))
+
+
+class SchemaMismatch(Exception):
+    """The tables are not those of the revision that the database has noted, or too new for this program."""
+
+
+def last(versions: Sequence[Path]) -> str:
+    """The last revision in folders of migrations."""
+    return max(path.name[:4] for folder in versions for path in folder.glob("[0-9]*.py"))
+
+
+PROGRAM = last((VERSIONS,))
 """The revision that this program was written for."""
 
 _TABLES = (
