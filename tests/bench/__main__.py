@@ -57,7 +57,7 @@ NAMES = [name for group in GROUPS for name in group]
 
 
 def main() -> int:
-    """Run the benchmarks. Returns 0 if everything was measured, whatever the figures, else 1."""
+    """Run the benchmarks. Returns 0 if everything was measured, whatever the figures, otherwise 1."""
     plan, chosen = _arguments()
     began = time.perf_counter()
     before: dict[str, Any] = {"machine": machine(), "versions": versions()}

@@ -1,4 +1,4 @@
-"""What a caller learns of an outage, and how soon calls succeed after it."""
+"""Outages as a caller sees them, and how soon calls succeed after one."""
 
 from __future__ import annotations
 

@@ -180,11 +180,11 @@ async def test_goes_on_where_it_was(machine, caller, make_node, end, agents_anew
     await raise_alerts(caller, make_node, end)
     agent = await eventually(lambda: agent_epoch(machine.stack))
     before = await lead_up(caller, node, task_type)
-    told = await kept(caller, machine.stack, before, end)
+    answers = await kept(caller, machine.stack, before, end)
 
     await getattr(machine, end)()
 
-    assert await kept(caller, machine.stack, before, end) == told
+    assert await kept(caller, machine.stack, before, end) == answers
     running = await caller.get(f"/tasks/{before.running.task_id}")
     assert (running["status"], running["gpuId"]) == ("PROCESSING", node.gpu_id)
     assert (await caller.get(f"/tasks/{before.running.task_id}/progress"))["progress"] == 40
