@@ -1,4 +1,4 @@
-"""Treating items by themselves: one that fails holds up no other one, but the loss of the database ends it all."""
+"""Processing items one by one: one that fails holds up no other one, but the loss of the database ends the loop."""
 
 from __future__ import annotations
 
