@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def _arguments() -> tuple[Plan, list[str]]:
-    about = "Measure the system beside its references."
+    about = "Measure the system and its references."
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=about)
     parser.add_argument("--full", action="store_true", help="more of everything")
     parser.add_argument("--only", metavar="NAME,…", help=f"some of: {', '.join(NAMES)}")
