@@ -1,4 +1,4 @@
-"""What a caller learns of an outage, and how soon calls succeed after it."""
+"""Calls while Postgres is away, and after that."""
 
 from __future__ import annotations
 
