@@ -9,7 +9,7 @@ from functools import partial
 from itertools import takewhile
 
 from infra.db.one_by_one import one_by_one
-from infra.db.session import Database, is_unavailable
+from infra.db.session import Database, is_lost
 from infra.db.tasks import limits
 from infra.db.tasks.limits import TaskPastLimit
 from infra.db.transactions import end_at_limit
@@ -69,7 +69,7 @@ class _Turn:
         try:
             return await self._database.run(work)
         except Exception as error:
-            if is_unavailable(error):
+            if is_lost(error):
                 raise
             log.warning("could not end %s tasks at once: %s", len(task_ids), error)
         return await self._end_each([TaskPastLimit(task_id, True, reason) for task_id in task_ids])
