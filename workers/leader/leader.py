@@ -92,5 +92,5 @@ class Leader:
 
     async def _on_nodes(self, find: Callable[[Connection], Awaitable[Iterable[str]]], change: OnNode) -> None:
         """Find nodes, and change each in a transaction of its own."""
-        for gpu_id in await self._database.run(find):
+        for gpu_id in await self._database.single(find):
             await self._temporal.deliver(await self._database.run(partial(change, gpu_id=gpu_id)))

@@ -25,7 +25,7 @@ class StalledOperations:
 
     async def start(self) -> None:
         """Go on after the last one that was tried."""
-        for operation_id in await self._database.run(lambda c: operations.stalled(c, self._last, AT_ONCE)):
+        for operation_id in await self._database.single(lambda c: operations.stalled(c, self._last, AT_ONCE)):
             try:
                 await self._temporal.start_operation(operation_id)
             except TemporalAway as error:
