@@ -34,7 +34,7 @@ NOTIFIED = 50
 async def end_at_limits(database: Database, temporal: TemporalGateway, *, turn_s: float = TURN_S) -> None:
     """End what is past its limit now, as much as a turn allows."""
     turn = _Turn(database, time.monotonic() + turn_s)
-    while not turn.is_over and await turn.end(await database.run(lambda c: limits.due(c, BATCH))):
+    while not turn.is_over and await turn.end(await database.single(lambda c: limits.due(c, BATCH))):
         pass
     ended = turn.ended_on_nodes + turn.ended_waiting  # a node stops its work only when the workflow has been notified
     await temporal.deliver(Notifications(ended=ended[:NOTIFIED]))
