@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 OLDEST := (3, 11)
-# The Python that somebody asks for, if any: an environment of another version is built anew for it.
+# The Python that somebody asks for, if any: an environment of another version is rebuilt for it.
 ASKED := $(if $(filter file,$(origin PYTHON)),,--python "$(PYTHON)")
 
 # Files of tests at once: as many as a small machine has cores. With more, the fault run and the fuzzer starve the others.

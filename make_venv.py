@@ -2,7 +2,7 @@
 
 Standard library only: nothing else is there yet. A finished environment has a stamp, which names the folder, the Python
 and the requirements it was built for. Without a stamp (an interrupted attempt, a foreign environment) and after a
-change of folder or Python the environment is built anew; after a change of the requirements only they are installed.
+change of folder or Python the environment is rebuilt; after a change of the requirements only they are installed.
 """
 
 from __future__ import annotations

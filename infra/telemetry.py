@@ -100,12 +100,12 @@ def new_traceparent() -> str:
 
 
 def trace_of_new() -> str:
-    """The traceparent of a new task: the current one, else a new one."""
+    """The traceparent of a new task: the current one, or a new one."""
     return current_traceparent() or new_traceparent()
 
 
 def traceparent_in(stored: str | None) -> str | None:
-    """The current traceparent if it is in the stored one's trace, else the stored one."""
+    """The current traceparent if it is in the stored one's trace, otherwise the stored one."""
     current = current_traceparent()
     if stored is None or (current is not None and current[_TRACE] == stored[_TRACE]):
         return current

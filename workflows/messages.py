@@ -27,7 +27,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class TaskInput:
-    """Starts a TaskWorkflow. All else about the task is in its row."""
+    """Starts a TaskWorkflow. Everything else about the task is in its row."""
 
     task_id: str
     task_type: int
@@ -228,7 +228,7 @@ class MonitorReport:
 
 @dataclass(frozen=True)
 class OperationInput:
-    """Names a bulk operation. All else about it is in its row."""
+    """Names a bulk operation. Everything else about it is in its row."""
 
     operation_id: str
 

@@ -59,7 +59,7 @@ class NodeActivities(Protocol):
 
     @activity.defn(name="attend_node")
     async def attend_node(self, gpu_id: str) -> NodeView:
-        """Do what the node's row demands: OFFLINE on silence, close attempts of a faulty or gone node, alert."""
+        """Act on the node's row: OFFLINE on silence, close attempts of a faulty or gone node, alert."""
         ...
 
     @activity.defn(name="confirm_attempts")

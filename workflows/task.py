@@ -57,7 +57,7 @@ class TaskWorkflow(legacy.Updates):
 
     @workflow.run
     async def run(self, task: TaskInput) -> TaskSummary:
-        """Ends once the row is terminal, and as the row did: returns for COMPLETED, else raises ApplicationError.
+        """Ends once the row is terminal, and as the row did: returns for COMPLETED, otherwise raises ApplicationError.
 
         Where it was asked to cancel, it cancels the task, and ends Canceled if the task has not ended otherwise.
         """
@@ -145,7 +145,7 @@ class TaskWorkflow(legacy.Updates):
         self._look = True
 
     async def _slot(self) -> Selection:
-        """The slot that it already has; else claim one, or wait for one to be assigned."""
+        """The slot that it already has; otherwise claim one, or wait for one to be assigned."""
         waits, self._waits = self._waits, False
         if (grant := self._grant()) is not None and (
             self._task.grant is not None or (self._task.waits and workflow.patched("granted-first"))
@@ -200,7 +200,7 @@ class TaskWorkflow(legacy.Updates):
             ended = await steps.collect(self._task.task_id, grant.attempt, Outcome.UNREACHABLE)
             if ended.outcome is not None:
                 return ended
-            # else the node itself has said meanwhile that it runs it
+            # otherwise the node itself has said meanwhile that it runs it
         self._shown.status(TaskStatus.PROCESSING, grant.gpu_id)
         self._shown.details(f"running on {grant.gpu_id}, attempt {grant.attempt}")
         return await self._report(grant.attempt, dispatched.watched_ms)

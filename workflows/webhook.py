@@ -67,19 +67,19 @@ class WebhookWorkflow:
     @workflow.signal(description=INTERNAL)
     @one_input
     def due(self, given: RawValue) -> None:
-        """Something may be due, or the webhook is deleted."""
+        """Check what is due, or whether the webhook is deleted."""
         self._due = True
 
     @workflow.signal(description="Send nothing until `resume`. What comes meanwhile is kept. Input: none")
     @one_input
     def pause(self, given: RawValue) -> None:
-        """A person wants nothing to be sent for a while."""
+        """Pause sending."""
         self._paused = True
 
     @workflow.signal(description="Send again, after `pause`. Input: none")
     @one_input
     def resume(self, given: RawValue) -> None:
-        """A person wants it to go on."""
+        """Resume sending."""
         self._paused, self._due = False, True
 
     @workflow.query(description="Whether it is paused.")

@@ -55,7 +55,7 @@ _DETAILS = {
 
 
 def detail_of(cause: str | None, message: str, language: str) -> str:
-    """The line below an alert's title: in Chinese its message, else the names and numbers in it."""
+    """The line below an alert's title: in Chinese its message, otherwise the names and numbers in it."""
     pattern = _DETAILS.get((cause or "").partition(":")[0])
     if language == "zh" or pattern is None or (found := re.search(pattern, message, re.DOTALL)) is None:
         return message

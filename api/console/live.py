@@ -204,7 +204,7 @@ def _timed(page: Page, asked: Asked, values: dict[str, Any]) -> tuple[Rendering,
 
 
 class Screens:
-    """All that is looked at in this process."""
+    """All screens that are open in this process."""
 
     def __init__(self) -> None:
         self._all: LRUCache[tuple[object, ...], Screen] = LRUCache(MOST)

@@ -48,7 +48,7 @@ def translations(language: str) -> NullTranslations:
 
 
 def language_of(request: Request) -> str:
-    """The language that the person chose, else the first of the browser's languages that the console has."""
+    """The language that the person chose, otherwise the first of the browser's languages that the console has."""
     chosen = cookie(request.scope, COOKIE)
     return chosen if chosen in LANGUAGES else _accepted(_first(request.headers.get("accept-language", "")))
 

@@ -95,7 +95,7 @@ class Connections:
             self._cut(one)
 
     def _make_room(self) -> bool:
-        """Close the connection that has waited the longest, else cut the reader that has stalled the longest."""
+        """Close the connection that has waited longest; if none waits, cut the reader stalled longest."""
         victim = next((one for known in (False, True) for one in self._yielding(known)), None)
         if victim is not None:
             self._cut(victim)

@@ -132,7 +132,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return room if len(data) >= room and b"\n" not in data[:room] else self._head_end(data[:room])
 
     def _head_end(self, data: bytes) -> int:
-        """The end of the head, or else of its last whole line; of the request line, what there is."""
+        """The end of the head, or of its last whole line; of the request line, what there is."""
         if self._part is not _Part.HEAD:
             blank = _BREAKS.match(data).end() if self._part is _Part.BETWEEN else 0  # type: ignore[union-attr]
             return data.find(b"\n", blank) + 1 or len(data)

@@ -170,7 +170,7 @@ async def create(
             by=by,
             max_waiting=max_waiting,
             bounds=bounds,
-            claims_slot=not context.temporal.away,  # else it would hold a slot to which nothing is dispatched
+            claims_slot=not context.temporal.away,  # otherwise it would hold a slot to which nothing is dispatched
         )
     )
     telemetry.describe(task_id=created.row.task_id, task_type=task.task_type)

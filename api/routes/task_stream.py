@@ -34,7 +34,7 @@ class _Beginning:
 async def frames_of_task(
     context: Context, caller: Caller, task_id: str, after: Cursor | None, ping_s: float
 ) -> AsyncGenerator[bytes]:
-    """The messages of a task's stream: those after the cursor `after` if it is valid here, else from a snapshot on."""
+    """The messages of a task's stream: those after the cursor `after` if it is valid here, or from a snapshot on."""
     subscription = context.hub.subscribe([("task", task_id)], caller.key_id)
     async with subscription:
         subscription.listen()

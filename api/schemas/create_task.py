@@ -1,4 +1,4 @@
-"""Creating a task (§3.5): what is asked for, and the answer."""
+"""Creating a task (§3.5): request and response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: what is asked for, and how one is shown (extension)."""
+"""Events: which are asked for, and how one is shown (extension)."""
 
 from __future__ import annotations
 

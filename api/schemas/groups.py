@@ -1,4 +1,4 @@
-"""Groups of tasks: how far one is."""
+"""Groups of tasks: the progress of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk operations: which tasks, and how far it is (ADR 0041)."""
+"""Bulk operations: request and response, with their progress (ADR 0041)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tasks a list shows: the same conditions as those of a bulk operation."""
+"""The filters of a list of tasks, which a bulk operation has too."""
 
 from __future__ import annotations
 

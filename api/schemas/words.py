@@ -24,7 +24,7 @@ def printable(value: Any) -> Any:
 
 
 def printable_header(value: str) -> str:
-    """`printable` of a header, which is read as UTF-8 if possible, else as Latin-1."""
+    """`printable` of a header, which is read as UTF-8 if possible, otherwise as Latin-1."""
     try:
         printable(value.encode("latin-1").decode())
     except UnicodeDecodeError:

@@ -1,5 +1,5 @@
-"""Treating items by themselves: one that fails, or whose row somebody holds, holds up no other one. The loss of the
-database ends it all."""
+"""Processing items one by one: one that fails, or whose row somebody holds, holds up no other one, but the loss of the
+database ends the loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database: a pool of connections, a deadline for each call, and the one way to run a transaction."""
+"""The database: a connection pool, a deadline for each call, and the one way to run a transaction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PAUSE_S = 1.0
 TURN_S = 5.0
 """Seconds that a caller waits for a connection while all are in use."""
 RECONNECT_S = 0.1
-"""Seconds after which the pool no longer tries to connect. The next caller makes it try again, at once."""
+"""Seconds after which the connection pool no longer tries to connect. The next caller makes it try again, at once."""
 CLOSE_S = 1.0
 SESSION = (
     "timezone=UTC",
@@ -81,7 +81,7 @@ class NoAnswer(DatabaseSilent):
 
 
 class Database:
-    """Runs transactions on a pool. All SQL is in the modules of this folder, never in a caller."""
+    """Runs transactions on a connection pool. All SQL is in the modules of this folder, never in a caller."""
 
     def __init__(self, url: str, *, policy: QueuePolicy = USUAL, connections: int = 20) -> None:
         self._pool = AsyncConnectionPool(

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 NEVER = (-1, -1)
-"""A value of `_turns` that equals no position of the hub, so that the next turn reads in any case."""
+"""A value of `_turns` that equals no position of the hub, so that the next turn always reads."""
 FIRST = 1000
 """Tasks of a queue whose place is shown; further back a place says little."""
 

@@ -160,7 +160,7 @@ class Hub:
         return Subscription(self, topics, types, key_id)
 
     async def add(self, one: Subscription) -> None:
-        """Begin to hand out to it. Raises what the database raises."""
+        """Start delivering events to a subscriber. Raises what the database raises."""
         if self._is_closed:
             one.end()
             return
@@ -174,7 +174,7 @@ class Hub:
             self._topics[topic][one] = None
 
     def remove(self, one: Subscription) -> None:
-        """Hand out nothing more to it."""
+        """Stop delivering events to a subscriber."""
         self._all.pop(one, None)
         for topic in one.topics:
             self._topics[topic].pop(one, None)

@@ -14,7 +14,7 @@ _ENVELOPE = len(b'{"result":}')
 
 
 def result(text: str | bytes) -> str:
-    """The result that a JSON text is: without white space between its parts, else as it is written. Raises Unfit."""
+    """The result that a JSON text is, written as it was, without white space between its parts. Raises Unfit."""
     text = text if isinstance(text, str) else _decoded(text)
     strict_json.check_text(text)
     text = strict_json.compact(text)

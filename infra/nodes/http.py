@@ -30,7 +30,7 @@ class NodeUnreachable(Exception):
 
 
 class OwnShortage(Exception):
-    """We have no file or memory left for a connection: that says nothing about the node."""
+    """We ran out of files or memory for a connection; the node is not at fault."""
 
 
 class NodeHttp:

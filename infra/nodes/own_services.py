@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Address = IPv4Address | IPv6Address
 
-REFRESH_S, REPEAT_S = 60.0, 5.0  # s between two looks, and after one that failed
+REFRESH_S, REPEAT_S = 60.0, 5.0  # seconds between refreshes, and after a failed one
 RESOLVE_S = 3.0
 POSTGRES_PORT, REDIS_PORT = 5432, 6379
 WEB_PORTS = {"http": 80, "https": 443}

@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 async def aside(call: Callable[[], T]) -> T:
-    """The result of a call. Raises what it raises. If this is cancelled, the call goes on and its result is dropped."""
+    """Run a call in its own thread and return its result. Raises what the call raises.
+
+    If the caller is cancelled, the call goes on and its result is dropped.
+    """
     result: Future[T] = Future()
 
     def run() -> None:

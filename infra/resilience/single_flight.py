@@ -18,7 +18,7 @@ class SingleFlight(Generic[K, T]):
         self._running: dict[K, asyncio.Task[T]] = {}
 
     async def run(self, key: K, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return or raise what the call for the key does: the one that is under way, or else `call`.
+        """Return or raise what the call for the key does: the one that is under way, or `call`.
 
         A caller that is cancelled leaves the call to the others.
         """

@@ -36,8 +36,8 @@ class TaskWorkflows(TemporalCalls):
     async def start_task(self, task: TaskInput, traceparent: str | None = None, *, again: bool = False) -> None:
         """Start the task's workflow, once, however often this is called. Raises TemporalAway.
 
-        `again` allows another run after the last one has ended. The workflow joins the trace of `traceparent`, or else
-        that of the caller. If the task waits for a slot, the first step is put off until the grant.
+        `again` allows another run after the last one has ended. The workflow joins the trace of `traceparent`, or that
+        of the caller. If the task waits for a slot, the first step is put off until the grant.
         """
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
         details = WAITING.format(task_id=task.task_id)

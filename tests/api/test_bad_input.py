@@ -41,7 +41,7 @@ async def test_malformed_json_is_400(api, content):
     assert response.status_code == response.json()["code"] == 400
 
 
-async def test_more_than_a_mebibyte_is_400_though_its_length_was_not_told(api):
+async def test_more_than_a_mebibyte_is_400_though_its_length_was_not_declared(api):
     async def chunks():
         for _ in range(17):
             yield b"x" * 65536

@@ -135,8 +135,8 @@ async def test_3_a_task_from_its_creation_to_its_result(api, make_node):
     node = await make_node("life_gpu", [201])
     put = await node.next_put()
     report = {**request("3.6"), "gpuId": node.gpu_id, "progress": 65}
-    told = await seen(api, "3.6", f"/tasks/{task_id}/status", method="POST", json=report)
-    assert told == await api.say(put, "PROCESSING", progress=65)
+    answer = await seen(api, "3.6", f"/tasks/{task_id}/status", method="POST", json=report)
+    assert answer == await api.say(put, "PROCESSING", progress=65)
     running = await seen(api, "3.2", f"/tasks/{task_id}")
     assert (running["status"], running["gpuId"]) == ("PROCESSING", node.gpu_id)
     assert (running["result"], running["completedAt"]) == (None, None)

@@ -111,7 +111,7 @@ async def test_a_list_has_no_secrets(stack, cli, made):
         (["rotate", "key_none"], "key_none"),
     ],
 )
-async def test_what_the_database_refuses_is_told(cli, words, says):
+async def test_what_the_database_refuses_is_reported(cli, words, says):
     code, out, err = await cli(*words)
     assert (code, out) == (1, "")
     assert says in err

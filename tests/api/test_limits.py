@@ -195,7 +195,7 @@ async def create(caller, owner, code=200, **headers):
     return response
 
 
-async def test_so_many_tasks_of_an_owner_may_wait(serve, make_caller, api):
+async def test_the_waiting_tasks_of_an_owner_are_limited(serve, make_caller, api):
     owner = "hoarder"
     client = await serve(max_waiting=3)
     user = await client((await make_caller("user", owner)).key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-async def test_paging_tells_the_total(api):
+async def test_paging_returns_the_total(api):
     for _ in range(3):
         await api.create(202)
     response = await api.http.get("/tasks?taskType=202&size=2")

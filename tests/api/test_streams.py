@@ -112,7 +112,7 @@ async def test_a_task_s_stream_ends_with_it(api, make_node):
         assert [one.event for one in await take(late, "end")] == ["snapshot", "end"]
 
 
-async def test_a_waiting_task_s_place_is_told(api):
+async def test_a_waiting_task_s_place_is_sent(api):
     first, second = await api.create(TYPE), await api.create(TYPE)
     async with opened(api, f"/tasks/{second}/stream") as stream:
         assert json.loads((await take(stream, "place"))[-1].data)["queuePosition"] == 2

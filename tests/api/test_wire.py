@@ -25,11 +25,11 @@ async def test_the_specification_s_third_curl_example(api, make_node):
     assert head.startswith(b"HTTP/1.1 200 ")
     assert json.loads(body) == SECTIONS["2.6"].answer
 
-    async def told():
+    async def alerted():
         alerts = await api.get("/monitoring/alerts?size=100")
         return "GPU节点 curl_gpu 检测到故障: 手动标记" in [one["message"] for one in alerts]
 
-    assert await eventually(told)
+    assert await eventually(alerted)
 
 
 @pytest.mark.parametrize("raw", [b"no http\r\n\r\n", b"POST /x HTTP/1.1\r\nContent-Length: x\r\n\r\n"])

@@ -57,7 +57,7 @@ NAMES = [name for group in GROUPS for name in group]
 
 
 def main() -> int:
-    """Run the benchmarks. Returns 0 if everything was measured, whatever the figures, else 1."""
+    """Run the benchmarks. Returns 0 if everything was measured, whatever the figures, otherwise 1."""
     plan, chosen = _arguments()
     began = time.perf_counter()
     before: dict[str, Any] = {"machine": machine(), "versions": versions()}
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def _arguments() -> tuple[Plan, list[str]]:
-    about = "Measure the system beside its references."
+    about = "Measure the system and its references."
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=about)
     parser.add_argument("--full", action="store_true", help="more of everything")
     parser.add_argument("--only", metavar="NAME,…", help=f"some of: {', '.join(NAMES)}")

@@ -193,7 +193,7 @@ def _costs(rounds: list[Round], traffic: Traffic, events: Samples, plan: Plan) -
             "ms",
             n=tasks,
             note="in the bursts: work of no duration, which ends within its dispatch; the bench's own clients and nodes"
-            f" used {load:.1f} ms per task beside it",
+            f" used {load:.1f} ms per task in addition",
         )
     )
     net = traffic.counted - traffic.idle_per_s * traffic.over_s

@@ -16,7 +16,7 @@ class Plan:
     burst_rounds: int
     batch_tasks: int
     gap_samples: int
-    deep_tasks_are_real: bool  # the queue of 10,000 through REST, each with its workflow; else most are only rows
+    deep_tasks_are_real: bool  # the queue of 10,000 through REST, each with its workflow; most others are only rows
     created_at_depth: int  # tasks created through REST while 10,000 wait
     fleet_registered: int  # nodes registered through REST, each with its workflow; the others are only rows
     fleet_quiet_s: float

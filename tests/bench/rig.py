@@ -34,7 +34,7 @@ DEADLINE_MS = 3_600_000  # a slot is held while ten thousand tasks are created
 SCRATCH = "gpu-orchestrator-bench-"
 ROUTINE = (" INFO ", " DEBUG ")
 SHOWN_LINES, SHOWN_COLUMNS = 12, 300
-EMBEDDED: dict[str, Any] = {  # whatever the environment says; all else is as it says, or as by default
+EMBEDDED: dict[str, Any] = {  # whatever the environment says; everything else is as it says, or as by default
     "mode": "development",
     "api_key": None,
     "database_url": None,

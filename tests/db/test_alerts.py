@@ -52,7 +52,7 @@ async def test_one_is_open_for_each_cause_and_counts(life: Life) -> None:
     assert await counts(connection) == [("ACKNOWLEDGED", "m", 4), ("ACTIVE", "m", 1)]
 
 
-async def test_a_state_is_told_as_it_is_now_and_not_counted(life: Life) -> None:
+async def test_a_state_is_shown_as_it_is_now_and_not_counted(life: Life) -> None:
     connection = life.connection
     other = NewAlert("state", "t", "other", AlertLevel.WARNING, "s", lasts=True)
     assert [await alerts.raise_alert(connection, one) for one in (STATE, STATE, other)] == [True, False, False]

@@ -152,7 +152,7 @@ async def test_a_dead_node_whose_last_beat_is_yet_to_come_goes_offline_after_a_g
     assert await silent(fresh) == ["n"]
 
 
-async def test_an_instance_that_began_to_listen_before_listens_anew(fresh: Life) -> None:
+async def test_an_instance_that_began_to_listen_before_listens_again(fresh: Life) -> None:
     listens = await joined(fresh)
     await fresh.do("UPDATE instances SET listening_since = clock_timestamp() - interval '1 day'")
     await fresh.do(f"UPDATE instances SET last_beat = {AHEAD}")

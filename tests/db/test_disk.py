@@ -20,7 +20,7 @@ GIB = 2**30
 TIMEOUT_S = 15.0
 
 
-async def test_a_nearly_full_disk_is_told_while_it_is(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_nearly_full_disk_is_reported_while_it_is(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     await life.do("TRUNCATE instances, leader_lease, monitor_reports")
     instance = Instance("api", OneConnection(life.connection), MagicMock(deliver=AsyncMock()), Settings())
     monkeypatch.setattr(instance, "_hostname", "db-1")

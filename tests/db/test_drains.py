@@ -95,7 +95,7 @@ async def test_types_that_share_a_draining_node_alone_do_not_stand_in_each_other
     assert await life.position("waiting") == 1
 
 
-async def test_a_drain_tells_its_beginning_and_its_last_reason(life: Life) -> None:
+async def test_a_drain_shows_its_beginning_and_its_last_reason(life: Life) -> None:
     await life.node("n", [1])
     await life.create("task")
     await life.claim("task")
@@ -126,12 +126,12 @@ async def test_a_node_only_brings_the_deadline_of_an_operator_s_drain_forward(
 
     async def says(by: Caller, reason: str, hours: int | None) -> Any:
         ms = None if hours is None else round((begin + timedelta(hours=hours)).timestamp() * 1000)
-        told = await change_node.carry_out(life.connection, by, Command.DRAIN, "n", reason, ms)
+        notifications = await change_node.carry_out(life.connection, by, Command.DRAIN, "n", reason, ms)
         found = await node_queries.get(life.connection, "n")
         assert found is not None
         assert found.drain is not None
         ends = found.drain.deadline
-        return found.drain.by, found.drain.reason, None if ends is None else (ends - begin) / HOUR, bool(told)
+        return found.drain.by, found.drain.reason, None if ends is None else (ends - begin) / HOUR, bool(notifications)
 
     await life.node("n", [1])
     assert await says(OPERATOR, "fan", before_h) == ("ops", "fan", before_h, True)

@@ -79,7 +79,7 @@ async def test_a_node_is_asked_to_stop_also_after_its_slot_was_freed_by_the_cloc
     assert (await end_task.end(cancelled.connection, "first", CANCELLED)).running is None
 
 
-async def test_what_a_node_may_still_run_is_told_first_then_the_oldest(
+async def test_what_a_node_may_still_run_is_notified_first_then_the_oldest(
     cancelled: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ended_tasks, "AT_ONCE", 2)
@@ -88,7 +88,7 @@ async def test_what_a_node_may_still_run_is_told_first_then_the_oldest(
     assert await notified(cancelled) == []
 
 
-async def test_one_that_could_not_be_told_is_told_again(cancelled: Life) -> None:
+async def test_one_that_could_not_be_notified_is_notified_again(cancelled: Life) -> None:
     assert len(await notified(cancelled, TemporalAway(), NoSuchWorkflow(), None)) == 3
     assert await notified(cancelled) == ["on node"]
 

@@ -14,7 +14,7 @@ TOOK = (
 )
 
 
-async def test_a_type_is_read_anew_until_its_first_task_has_ended(life: Life) -> None:
+async def test_a_type_is_read_again_until_its_first_task_has_ended(life: Life) -> None:
     database = OneConnection(life.connection)
     forecast = Forecast(database)
     await life.create("first")

@@ -48,9 +48,9 @@ async def ended(life: Life) -> int:
     return count
 
 
-async def test_what_a_node_may_still_run_is_told_first(due: Life) -> None:
-    told = await turn(due)
-    assert (told[0], sorted(told[1:])) == ("runs", WAITING)
+async def test_what_a_node_may_still_run_is_notified_first(due: Life) -> None:
+    notified = await turn(due)
+    assert (notified[0], sorted(notified[1:])) == ("runs", WAITING)
     assert await ended(due) == 6
 
 
@@ -77,8 +77,8 @@ async def test_a_row_that_cannot_be_ended_holds_up_no_other_one(due: Life, monke
 
     monkeypatch.setattr(end_at_limit, "end", fails)
     monkeypatch.setattr(end_at_limit, "end_waiting", fails)
-    told = await turn(due, turn_s=60)
-    assert sorted(told) == sorted({"runs", *WAITING[1:]})
+    notified = await turn(due, turn_s=60)
+    assert sorted(notified) == sorted({"runs", *WAITING[1:]})
     assert await ended(due) == 5
 
 

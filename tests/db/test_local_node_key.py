@@ -37,7 +37,7 @@ async def registers(database, lineage, gpu_id="local_1"):
     return True
 
 
-async def test_it_is_kept_and_made_anew_when_it_is_dead(engine, database, tmp_path):
+async def test_it_is_kept_and_made_again_when_it_is_dead(engine, database, tmp_path):
     url, path = engine.url, tmp_path / "node_key"
 
     async def ensure():

@@ -257,7 +257,7 @@ async def test_a_page_counts_the_slots_of_nodes_that_take_work(life: Life) -> No
 
 
 async def test_the_oldest_has_waited_longest_not_lived_longest(connection: Session) -> None:
-    """A retry waits anew; between its attempts it waits for nothing."""
+    """A retry waits again; between its attempts it waits for nothing."""
     for task_id, minutes in (("retried", 1), ("waits", 9), ("new", 5)):
         since = rows.Sql(f"clock_timestamp() - interval '{minutes} min'")
         await rows.task(connection, task_id, task_type=2, waiting_since=since)

@@ -24,7 +24,7 @@ async def busy(life: Life, gpu_id: str = "n", types: tuple[int, ...] = (1,), **m
     assert await life.claim(f"holder of {gpu_id}") == gpu_id
 
 
-async def told_and_run(life: Life, *names: str) -> list[str]:
+async def predicted_and_run(life: Life, *names: str) -> list[str]:
     """Drain the queue; the order run, having compared it with the places shown."""
     places = {name: await life.position(name) for name in names}
     order = await life.drain()
@@ -37,7 +37,7 @@ async def test_vip_goes_before_normal_and_each_class_by_age(life):
     await busy(life)
     await waiting(life, "n1", "n2")
     await waiting(life, "v1", "v2", priority=5)
-    assert await told_and_run(life, "n1", "n2", "v1", "v2") == ["v1", "v2", "n1", "n2"]
+    assert await predicted_and_run(life, "n1", "n2", "v1", "v2") == ["v1", "v2", "n1", "n2"]
 
 
 async def test_a_tenant_with_two_tasks_gets_its_turn_early(life):
@@ -45,7 +45,7 @@ async def test_a_tenant_with_two_tasks_gets_its_turn_early(life):
     many, few = [f"many{n:02}" for n in range(12)], ["few1", "few2"]
     await waiting(life, *many, app="many")
     await waiting(life, *few, app="few")
-    order = await told_and_run(life, *many, *few)
+    order = await predicted_and_run(life, *many, *few)
     assert [order.index(name) for name in few] == [1, 3]
     assert [name for name in order if name in many] == many
 
@@ -59,7 +59,7 @@ async def test_invented_apps_make_no_more_shares(life):
     greedy = [f"x{n}" for n in range(10)]
     for number, name in enumerate(greedy):
         await waiting(life, name, app=f"invented {number}", flow="owner:x", priority=9)
-    order = await told_and_run(life, *others, *greedy)
+    order = await predicted_and_run(life, *others, *greedy)
     for turn in range(9):
         assert {name[0] for name in order[4 * turn : 4 * turn + 4]} == {"a", "b", "c", "x"}
     assert [name for name in order if name in greedy] == greedy
@@ -73,7 +73,7 @@ async def test_many_types_of_one_fleet_make_no_more_shares(life):
     greedy = [f"x{n}" for n in range(10)]
     for number, name in enumerate(greedy):
         await waiting(life, name, task_type=2 + number, flow="owner:x")
-    order = await told_and_run(life, *older, *greedy)
+    order = await predicted_and_run(life, *older, *greedy)
     for turn in range(10):
         assert {name[0] for name in order[2 * turn : 2 * turn + 2]} == {"a", "x"}
 
@@ -85,7 +85,7 @@ async def test_an_owner_s_flow_is_no_app_s(life):
     await waiting(life, "x1", flow="owner:x")
     await waiting(life, "b1", app="b", flow="app:b")
     await waiting(life, "b2", app="b")
-    order = await told_and_run(life, "a1", "a2", "x1", "b1", "b2")
+    order = await predicted_and_run(life, "a1", "a2", "x1", "b1", "b2")
     assert order[:3] == ["a1", "x1", "b1"]
     assert (await life.task("b2")).queue_rank > (await life.task("b1")).queue_rank
 
@@ -105,7 +105,7 @@ async def test_a_weight_is_a_share(life):
     heavy, light = [f"h{n}" for n in range(6)], [f"l{n}" for n in range(3)]
     await waiting(life, *light, app="light")
     await waiting(life, *heavy, app="heavy")
-    order = await told_and_run(life, *light, *heavy)
+    order = await predicted_and_run(life, *light, *heavy)
     assert [sum(name in heavy for name in order[start : start + 3]) for start in (0, 3, 6)] == [2, 2, 2]
 
 
@@ -115,7 +115,7 @@ async def test_types_that_share_a_node_share_one_queue(life):
     await waiting(life, "two", task_type=2, app="b")
     await waiting(life, "three", task_type=1)
     await waiting(life, "vip", task_type=2, priority=2)
-    assert (await told_and_run(life, "one", "two", "three", "vip"))[0] == "vip"
+    assert (await predicted_and_run(life, "one", "two", "three", "vip"))[0] == "vip"
 
 
 async def test_work_for_other_nodes_is_not_ahead(life):
@@ -147,7 +147,7 @@ async def test_what_waited_too_long_gets_a_share_of_the_vip_class(life):
     await age(life, "old1", "old2")
     assert await aging.promote(life.connection, 600, limit=100) == 2
     assert await aging.promote(life.connection, 600, limit=100) == 0
-    order = await told_and_run(life, "old1", "old2", "young", *vips)
+    order = await predicted_and_run(life, "old1", "old2", "young", *vips)
     assert [name for name in order if name not in vips] == ["old1", "old2", "young"]
     assert order.index("old2") - order.index("old1") >= 4  # a small share: VIP work is hardly held up
     assert order.index("old2") < len(order) - 2
@@ -175,7 +175,7 @@ async def test_a_retry_keeps_its_place_and_jumps_no_queue(life):
     assert (await life.task("first")).queue_rank == place
     assert await life.position("first") == 1
     assert await life.claim("first") is None
-    assert await told_and_run(life, "first", "second", "third") == ["first", "second", "third"]
+    assert await predicted_and_run(life, "first", "second", "third") == ["first", "second", "third"]
 
 
 async def test_a_lost_attempt_keeps_its_place_too(life):
@@ -230,7 +230,7 @@ async def test_a_vip_node_takes_normal_work_only_while_no_vip_task_waits(life):
     await busy(life, serves="VIP")
     await waiting(life, "normal")
     await waiting(life, "vip", priority=2)
-    assert await told_and_run(life, "normal", "vip") == ["vip", "normal"]
+    assert await predicted_and_run(life, "normal", "vip") == ["vip", "normal"]
 
 
 async def test_a_strict_vip_node_never_takes_normal_work_however_old(life):

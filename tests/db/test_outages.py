@@ -1,4 +1,4 @@
-"""Calls while Postgres is away, and after that."""
+"""Outages as a caller sees them, and how soon calls succeed after one."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ WAITING = (
 
 
 @pytest.mark.parametrize("pool", [[1], [1, 2], [1, 2, 3]])
-async def test_every_place_is_told_exactly(connection: Session, pool: list[int]) -> None:
+async def test_every_place_is_counted_exactly(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
     rows = await connection.all(QueuePlace, WAITING, {"pool": pool})
     ordered = sorted(rows, key=lambda place: (-place.queue_class, place.queue_rank, place.display_id))
@@ -41,7 +41,7 @@ async def test_every_place_is_told_exactly(connection: Session, pool: list[int])
 
 
 @pytest.mark.parametrize("pool", [[1], [1, 2, 3]])
-async def test_from_milestones_alone_a_place_is_told_roughly(connection: Session, pool: list[int]) -> None:
+async def test_from_milestones_alone_a_place_is_estimated(connection: Session, pool: list[int]) -> None:
     await connection.execute(FILL)
     rows = await connection.all(QueuePlace, WAITING, {"pool": pool})
     ordered = sorted(rows, key=lambda place: (-place.queue_class, place.queue_rank, place.display_id))

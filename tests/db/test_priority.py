@@ -13,7 +13,7 @@ from infra.db.transactions import accept_attempt, change_priority
 from infra.db.transactions.change_priority import Share
 from tests.db import rows
 from tests.db.life import Life
-from tests.db.test_order import busy, told_and_run, waiting
+from tests.db.test_order import busy, predicted_and_run, waiting
 from workflows.domain import shares
 from workflows.domain.attempt import Outcome
 from workflows.domain.errors import NotInThisState
@@ -37,7 +37,7 @@ async def outcomes(life: Life) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_whatever_is_changed_the_order_told_is_the_order_run(life: Life, seed: int) -> None:
+async def test_whatever_is_changed_the_order_shown_is_the_order_run(life: Life, seed: int) -> None:
     chance = random.Random(seed)
     life.weights = {"b": 2.0}
     await busy(life, types=(1, 2))
@@ -50,7 +50,7 @@ async def test_whatever_is_changed_the_order_told_is_the_order_run(life: Life, s
         if round_ == 5:
             await aging.promote(life.connection, AT_ONCE, limit=3)
         await change(life, chance.choice(names), chance.choice([0, 1, 2, 3]))
-    await told_and_run(life, *names)
+    await predicted_and_run(life, *names)
 
 
 async def test_within_a_class_the_place_stays(life: Life) -> None:
@@ -60,7 +60,7 @@ async def test_within_a_class_the_place_stays(life: Life) -> None:
     await change(life, "two", 9)
     after = await life.task("two")
     assert (after.priority, after.queue_rank, after.waiting_since) == (9, before.queue_rank, before.waiting_since)
-    assert await told_and_run(life, "one", "two") == ["one", "two"]
+    assert await predicted_and_run(life, "one", "two") == ["one", "two"]
 
 
 async def test_a_raised_task_waits_in_its_flow_s_turn(life: Life) -> None:
@@ -71,7 +71,7 @@ async def test_a_raised_task_waits_in_its_flow_s_turn(life: Life) -> None:
     await waiting(life, *many, app="many")
     for name in many:
         await change(life, name, 2)
-    order = await told_and_run(life, *many, "few0", "few1", "few2")
+    order = await predicted_and_run(life, *many, "few0", "few1", "few2")
     assert [name for name in order if name in many] == many
     assert sum(name in many for name in order[:6]) == 3
 

@@ -30,7 +30,7 @@ async def test_it_stays_while_the_end_of_the_attempt_waits_to_be_collected(fleet
     assert await shown(fleet) == running
 
 
-async def test_it_begins_anew_with_the_next_attempt(fleet: Life) -> None:
+async def test_it_starts_over_with_the_next_attempt(fleet: Life) -> None:
     await fleet.create("t", claims_slot=True)
     await accept_attempt.accept(fleet.connection, "t", 1, actor="test")
     await open_attempts.record_progress(fleet.connection, "t", 1, 95)

@@ -24,7 +24,7 @@ EARLIER = Sql("clock_timestamp() - interval '1 h'")
 EXPIRED = {"created_at": EARLIER, "expires_at": Sql("clock_timestamp() - interval '59 min'")}
 
 
-async def test_a_relative_limit_begins_anew_and_a_past_deadline_is_dropped(life: Life) -> None:
+async def test_a_relative_limit_starts_over_and_a_past_deadline_is_dropped(life: Life) -> None:
     await rows.task(life.connection, "past", deadline=EARLIER, **EXPIRED)
     await rows.task(life.connection, "ahead", deadline=LATER, group_id="g", flow="owner:u")
     past = await queries.original(life.connection, "past")

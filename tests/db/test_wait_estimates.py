@@ -24,13 +24,13 @@ from workflows.domain.queue_policy import QueuePolicy
 from workflows.domain.task import USUAL_DURATION_S
 
 
-async def ended(life: Life, task_id: str, told_s: int, waited_s: float) -> None:
-    """End a task whose estimated wait was `told_s` and whose real wait was `waited_s`."""
+async def ended(life: Life, task_id: str, estimated_s: int, waited_s: float) -> None:
+    """End a task whose estimated wait was `estimated_s` and whose real wait was `waited_s`."""
     await life.node("n", [1])
     await life.create(task_id)
     assert await life.claim(task_id) == "n"
     await life.end(task_id)
-    await life.do("UPDATE tasks SET estimated_wait_s = %(s)s WHERE task_id = %(t)s", s=told_s, t=task_id)
+    await life.do("UPDATE tasks SET estimated_wait_s = %(s)s WHERE task_id = %(t)s", s=estimated_s, t=task_id)
     await life.do(
         "UPDATE attempts a SET accepted_at = t.created_at + make_interval(secs => %(s)s)"
         " FROM tasks t WHERE t.task_id = %(t)s AND a.task_id = t.task_id",
@@ -43,9 +43,9 @@ async def test_nothing_has_ended_yet(life):
     assert await health.wait_estimates(life.connection) == WaitEstimates()
 
 
-async def test_the_error_is_the_told_less_the_real_wait(life):
-    for number, (told_s, waited_s) in enumerate([(10, 7.0), (10, 11.0), (0, 2.0)]):
-        await ended(life, f"t{number}", told_s, waited_s)
+async def test_the_error_is_the_estimated_less_the_real_wait(life):
+    for number, (estimated_s, waited_s) in enumerate([(10, 7.0), (10, 11.0), (0, 2.0)]):
+        await ended(life, f"t{number}", estimated_s, waited_s)
     found = await health.wait_estimates(life.connection)
     assert astuple(found) == pytest.approx((3, 2.0, 2.8, 0.0))
 

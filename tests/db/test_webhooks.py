@@ -167,7 +167,7 @@ async def test_no_more_is_taken_than_may_be_sent(database: Database) -> None:
     assert await taken(*first, *second) == []
 
 
-async def test_the_leader_is_told_of_what_is_due_and_not_attended(database: Database) -> None:
+async def test_the_leader_finds_what_is_due_and_not_attended(database: Database) -> None:
     await make(database, webhook("mine"))
 
     async def unattended() -> list[str]:

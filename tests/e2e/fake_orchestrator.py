@@ -55,12 +55,12 @@ class FakeOrchestrator:
 
     def statuses(self, task_id: str) -> list[str]:
         """The statuses reported of a task, a result counting as COMPLETED, repetitions dropped."""
-        told = [
+        reported = [
             "COMPLETED" if call.kind == "result" else call.body["status"]
             for call in self.calls
             if call.kind in ("status", "result") and call.subject == task_id
         ]
-        return [status for number, status in enumerate(told) if number == 0 or told[number - 1] != status]
+        return [status for number, status in enumerate(reported) if number == 0 or reported[number - 1] != status]
 
     async def until(self, holds: Callable[[], bool], what: str = "what the test waits for") -> None:
         """Wait until something is true of the calls."""
@@ -68,8 +68,8 @@ class FakeOrchestrator:
             async with asyncio.timeout(DEADLINE), self._changed:
                 await self._changed.wait_for(holds)
         except TimeoutError:
-            told = Counter(call.kind for call in self.calls)
-            raise AssertionError(f"{what}: did not happen; calls so far: {dict(told)}") from None
+            counts = Counter(call.kind for call in self.calls)
+            raise AssertionError(f"{what}: did not happen; calls so far: {dict(counts)}") from None
 
     async def reported(self, kind: str, task_id: str) -> Call:
         """The first call of a kind about a task, waited for."""

@@ -99,10 +99,10 @@ async def test_its_task_finishes_on_the_other_node(api: Api, pair: Pair, tmp_pat
         file.touch()
         await api.until(other_task, "COMPLETED", within=SLOW)
 
-    async def told_too_late() -> list[dict[str, Any]]:
+    async def late_reports() -> list[dict[str, Any]]:
         return await select(api.stack, "SELECT attempt, kind FROM late_reports WHERE task_id = %s", task_id)
 
-    assert await eventually(told_too_late) == [{"attempt": 1, "kind": "QUEUED"}]  # that it was restarted
+    assert await eventually(late_reports) == [{"attempt": 1, "kind": "QUEUED"}]  # that it was restarted
     assert await api.get(f"/tasks/{task_id}") == task
     assert events_of(pair, victim, task_id) == ["accepted", "started", "canceled"]
     assert events_of(pair, heir, task_id) == ["accepted", "started", "succeeded"]
@@ -148,10 +148,10 @@ async def test_paused_past_its_grace_it_reports_too_late_and_is_back(api: Api, p
     gpu = await api.gpu_until(victim, "ACTIVE")
     assert gpu["currentTasks"] == 0
 
-    async def told_too_late() -> list[dict[str, Any]]:
+    async def late_reports() -> list[dict[str, Any]]:
         return await select(
             api.stack, "SELECT attempt FROM late_reports WHERE task_id = %s AND kind = 'result'", task_id
         )
 
-    assert await eventually(told_too_late) == [{"attempt": 1}]
+    assert await eventually(late_reports) == [{"attempt": 1}]
     assert await api.get(f"/tasks/{task_id}") == task

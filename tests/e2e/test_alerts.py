@@ -45,8 +45,8 @@ async def test_a_node_that_registers_faults_and_leaves_again_and_again(api: Api,
     assert (alert["level"], alert["message"]) == ("CRITICAL", FAULT.format(gpu_id, "r19") + "（共20次）")
 
 
-async def test_a_fault_that_a_hundred_callers_tell_at_once_is_one(api: Api, make_node: MakeNode) -> None:
-    gpu_id = "alerts_told"
+async def test_a_fault_that_a_hundred_callers_report_at_once_is_one(api: Api, make_node: MakeNode) -> None:
+    gpu_id = "alerts_reported"
     await make_node(gpu_id, [163])
     await asyncio.gather(*(api.post(f"/gpus/{gpu_id}/fault?reason=same") for _ in range(AT_ONCE)))
     (alert,) = await about(api, gpu_id)

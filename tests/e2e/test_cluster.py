@@ -87,7 +87,7 @@ async def make_node(cluster: Cluster) -> AsyncIterator[Any]:
         yield make
 
 
-async def test_both_tell_the_same_truth(cluster):
+async def test_both_answer_the_same(cluster):
     await eventually(cluster.is_whole)
     names = await cluster.instances()
     seen = []
@@ -154,7 +154,7 @@ async def test_kill_9_of_the_leader(cluster):
     assert (status["total_instances"], status["active_instances"]) == (4, 3)  # the killed one is remembered for a while
 
 
-async def test_fault_recover_and_return_are_one_edge_each(cluster, make_node):
+async def test_fault_recover_and_return_are_one_transition_each(cluster, make_node):
     node = await make_node("twice", [1])
 
     async def statuses() -> list[str]:
@@ -183,7 +183,7 @@ async def test_fault_recover_and_return_are_one_edge_each(cluster, make_node):
         assert (await api.get("/monitoring/metrics"))["gpu_status_counts"] == {"ACTIVE": 1, "OFFLINE": 0, "FAULTY": 0}
 
 
-async def test_fault_and_recover_that_wait_for_one_lock_are_one_edge_each(cluster, make_node):
+async def test_fault_and_recover_that_wait_for_one_lock_are_one_transition_each(cluster, make_node):
     """The same call at both processes, proven to be under way together."""
     await make_node("crossed", [1])
     for call in ("fault?reason=fan", "recover"):
@@ -194,11 +194,11 @@ async def test_fault_and_recover_that_wait_for_one_lock_are_one_edge_each(cluste
             await lock.commit()
             await asyncio.gather(*calls)
 
-    async def told() -> bool:
+    async def signalled() -> bool:
         sent = await signals(cluster.stack, "gpu-crossed")
         return (sent["fault"], sent["recover"]) == (1, 1)
 
-    await eventually(told)
+    await eventually(signalled)
     assert [(await api.get("/gpus/crossed"))["status"] for api in cluster.callers] == ["ACTIVE", "ACTIVE"]
     assert len(await cluster.callers[0].alerts("crossed")) == 1
 

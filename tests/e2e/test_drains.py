@@ -79,15 +79,15 @@ async def test_a_draining_node_ends_what_it_has_and_gets_nothing_new(api, make_n
 async def test_a_drain_outlives_its_registration(api, make_node):
     node = await make_node("returning", [947])
     await api.post("/gpus/returning/drain", FAN | {"deadline": (deadline := in_ms(3600))})
-    told = (await api.get("/gpus/returning"))["drain"]
-    assert told["deadline"] == deadline
+    shown = (await api.get("/gpus/returning"))["drain"]
+    assert shown["deadline"] == deadline
     await api.register(node, [947])
-    assert (await api.get("/gpus/returning"))["drain"] == told
+    assert (await api.get("/gpus/returning"))["drain"] == shown
     await api.ask("DELETE", "/gpus/returning")
     for call in ("drain", "undrain"):
         await api.post(f"/gpus/returning/{call}", FAN, code=404)
     await api.register(node, [947])
-    assert (await api.get("/gpus/returning"))["drain"] == told
+    assert (await api.get("/gpus/returning"))["drain"] == shown
     task = await api.create(947)
     assert (await waiting(api, task))["draining"] == 1
     await api.post("/gpus/returning/undrain")
@@ -147,26 +147,26 @@ async def test_undrain_in_time_lets_it_run(api, make_node):
 
 
 async def test_a_person_drains_a_node_by_signals(api, temporal, make_node):
-    node = await make_node("told", [765])
+    node = await make_node("signalled", [765])
     await api.create(765)
     put = await node.next_put()
-    await signal(temporal, "told", "drain", FAN | {"deadline": (deadline := in_ms(3600))})
-    await eventually(partial(remaining, api, "told"))
-    told = (await api.get("/gpus/told"))["drain"]
-    assert (told["by"], told["reason"], told["deadline"]) == ("temporal", "fan", deadline)
+    await signal(temporal, "signalled", "drain", FAN | {"deadline": (deadline := in_ms(3600))})
+    await eventually(partial(remaining, api, "signalled"))
+    shown = (await api.get("/gpus/signalled"))["drain"]
+    assert (shown["by"], shown["reason"], shown["deadline"]) == ("temporal", "fan", deadline)
     await api.succeed(put, {})
     late = await api.create(765)
 
     async def says_so() -> bool:
-        return bool((await state_of(temporal, "gpu-told"))["draining"])
+        return bool((await state_of(temporal, "gpu-signalled"))["draining"])
 
     await eventually(says_so)
     assert node.puts.empty()
-    await signal(temporal, "told", "undrain", {"reason": "replaced"})
+    await signal(temporal, "signalled", "undrain", {"reason": "replaced"})
     assert (await node.next_put()).task_id == late
-    assert await audited(api, "told") == [("gpu.drain", "fan", "DONE"), ("gpu.undrain", "replaced", "DONE")]
+    assert await audited(api, "signalled") == [("gpu.drain", "fan", "DONE"), ("gpu.undrain", "replaced", "DONE")]
     assert not await says_so()
-    assert await failed_steps(temporal, "gpu-told") == []
+    assert await failed_steps(temporal, "gpu-signalled") == []
 
 
 async def test_whatever_the_input_of_a_drain_holds_no_workflow_task_fails(api, temporal, make_node):

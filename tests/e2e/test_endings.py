@@ -97,7 +97,7 @@ async def test_a_run_that_finds_its_task_ended_ends_at_once_as_the_task_did(api,
         assert await closed(temporal, task_id) == how
 
 
-async def test_a_workflow_that_has_not_heard_of_the_end_is_told(api, make_node, temporal, stack):
+async def test_a_workflow_that_has_not_heard_of_the_end_is_notified(api, make_node, temporal, stack):
     """A waiting one, and one whose attempt runs: their rows are ended behind their backs."""
     node = await make_node("ends_unheard", [444])
     running, waiting = await api.create(444), await api.create(445)

@@ -39,10 +39,10 @@ async def test_a_poison_task_ends_after_the_usual_retries_and_leaves_the_nodes_a
     await eventually(excused)
     assert {(await api.get(f"/gpus/{gpu_id}"))["status"] for gpu_id in nodes} == {"ACTIVE"}
     assert all(node.puts.empty() for node in nodes.values())
-    await _tells_the_whole_story(api, task_id, tried)
+    await _has_the_full_history(api, task_id, tried)
 
 
-async def _tells_the_whole_story(api: Api, task_id: str, tried: list[str]) -> None:
+async def _has_the_full_history(api: Api, task_id: str, tried: list[str]) -> None:
     """Every transition with its attempt, node, reason and actor, in order."""
     events = await api.get(f"/tasks/{task_id}/events")
     assert [event["seq"] for event in events] == list(range(1, 10))

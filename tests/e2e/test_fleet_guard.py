@@ -1,4 +1,4 @@
-"""When a large part of the fleet falls silent at once, nobody is evicted and a CRITICAL alert says why."""
+"""When a large part of the fleet falls silent at once, no node goes OFFLINE and a CRITICAL alert says why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def test_half_of_eight_is_held_and_one_is_not(api: Api, make_node: MakeNod
     before = {alert["id"] for alert in await api.alerts(SAID)}
     nodes = [await make_node(f"guarded_{n}", [801]) for n in range(8)]
     registered = await beats(api, nodes)
-    await eventually(lambda: have_beaten_for_a_grace(api, nodes, registered))  # else they do not count
+    await eventually(lambda: have_beaten_for_a_grace(api, nodes, registered))  # otherwise they do not count
     for node in nodes[:4]:
         node.fall_silent()
     await asyncio.gather(*(api.http.post(f"/gpus/{node.gpu_id}/heartbeat") for node in nodes[:4]))  # since one moment

@@ -179,11 +179,11 @@ async def test_a_thousand_that_expire_at_one_moment_end_as_soon_as_a_worker_is_b
     assert (await api.get(f"/tasks/{created[-1]['taskId']}"))["endReason"] == "EXPIRED"
     assert (await api.get(f"/tasks/{began}"))["status"] == "PROCESSING"
 
-    async def told() -> bool:
+    async def notified() -> bool:
         running = await temporal.count_workflows("TaskType = 863 AND ExecutionStatus = 'Running'")
         return running.count == 1
 
-    await eventually(told, within=60)
+    await eventually(notified, within=60)
     await api.post(f"/tasks/{began}/cancel")
 
 

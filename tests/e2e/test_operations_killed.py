@@ -83,11 +83,11 @@ async def nothing_left(stack):
     """Every end has reached its workflow, and `verify` finds nothing."""
     client = await Client.connect(stack.services.temporal_address, namespace=stack.services.temporal_namespace)
 
-    async def all_told():
+    async def all_notified():
         (row,) = await select(stack, "SELECT count(*) AS n FROM outbox_ends")
         return not row["n"] and not (await client.count_workflows(OPEN)).count
 
-    await eventually(all_told, within=120)
+    await eventually(all_notified, within=120)
     chosen = {
         "DATABASE_URL": stack.services.database_url,
         "TEMPORAL_ADDRESS": stack.services.temporal_address,

@@ -149,7 +149,7 @@ async def test_a_signal_that_means_nothing_does_no_harm(api, temporal, make_node
     assert await failed_steps(temporal, "gpu-teased") == []
 
 
-async def test_a_node_tells_its_state(api, temporal, make_node):
+async def test_a_node_answers_with_its_state(api, temporal, make_node):
     node = await make_node("asked", [928])
     await api.create(928)
     await node.next_put()
@@ -164,7 +164,7 @@ async def test_a_node_tells_its_state(api, temporal, make_node):
     assert found == {"status": "ACTIVE", "epoch": 1, "running_attempts": 1, "draining": False}
 
 
-async def test_a_task_tells_its_state(api, temporal, make_node):
+async def test_a_task_answers_with_its_state(api, temporal, make_node):
     node = await make_node("answering", [929])
     first, second = [await api.create(929) for _ in range(2)]
     put = await node.next_put()
@@ -270,22 +270,22 @@ async def described(handle: WorkflowHandle[Any, Any]) -> Any:
 
 
 async def test_a_repeated_command_changes_nothing(api, temporal, make_node):
-    await make_node("twice_told", [924])
+    await make_node("twice_sent", [924])
     for name in ("fault", "fault", "recover", "recover"):
-        await signal(temporal, "twice_told", name)
+        await signal(temporal, "twice_sent", name)
 
     async def all_are_recorded() -> bool:
-        return len(await audited(api, "twice_told")) == 4
+        return len(await audited(api, "twice_sent")) == 4
 
     await eventually(all_are_recorded)
-    outcomes = [(action, outcome) for action, _, outcome in await audited(api, "twice_told")]
+    outcomes = [(action, outcome) for action, _, outcome in await audited(api, "twice_sent")]
     assert outcomes == [
         ("gpu.fault", "DONE"),
         ("gpu.fault", "UNCHANGED"),
         ("gpu.recover", "DONE"),
         ("gpu.recover", "UNCHANGED"),
     ]
-    assert len(await api.alerts("twice_told ")) == 1
+    assert len(await api.alerts("twice_sent ")) == 1
 
 
 async def test_a_command_waits_for_postgres(stack, api, temporal, make_node):

@@ -1,4 +1,4 @@
-"""Postgres, Temporal or the API away for several graces, or hanging: 503 or 200, never lost, and nobody is evicted."""
+"""Postgres, Temporal or the API away for several graces, or hanging: 503 or 200, never lost, no node OFFLINE."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.stack.part import Part
 from workers.stack.stack import Stack
 
 READS = ("/monitoring/overview", "/tasks", "/gpus", "/monitoring/alerts", "/cluster/status")
-LONG_S = 3 * GRACE_S  # an outage that would have evicted everybody
+LONG_S = 3 * GRACE_S  # an outage in which every node would have gone OFFLINE
 BOUND_S = 10.0  # no call waits longer, whatever has happened
 TEMPORAL_S = 5.0  # a call waits 2 s for Temporal; the rest is for a machine that is busy
 SOON_S = 2.0  # once it is known to be away, on a machine that is busy
@@ -138,7 +138,7 @@ class Work:
         self.worker = self.api.stack.part("worker").pid
 
     async def end(self) -> None:
-        """Every task completes, the one that ran on the attempt that it had; no node was evicted or found at fault."""
+        """Every task completes, the one that ran on the attempt that it had; no node went OFFLINE or was FAULTY."""
         todo = set(self.created)
         put: Put | None = self.running
         while todo:
@@ -254,7 +254,7 @@ async def test_sigterm_lets_the_api_finish_its_requests(stack, caller, make_node
     api = stack.part("api")
     async with paused(stack, "postgres") as postgres:
         request = asyncio.create_task(create_raw(caller, 706))
-        await asyncio.sleep(0.3)  # until it is there: nobody could tell
+        await asyncio.sleep(0.3)  # until it is there, which nothing shows
         end = asyncio.create_task(api.stop())
         await asyncio.sleep(0.5)
         signal_all(postgres, signal.SIGCONT)

@@ -150,7 +150,7 @@ async def test_a_completed_workflow_whose_row_is_behind(api, make_node, temporal
 
 @side_by_side
 async def test_wrong_counts_are_corrected(api, stack):
-    async def told():
+    async def alerted():
         return any("tasks 4090 QUEUED: -5" in one["message"] for one in await api.alerts("统计计数"))
 
     async def right():
@@ -158,7 +158,7 @@ async def test_wrong_counts_are_corrected(api, stack):
 
     await update(stack, "INSERT INTO counter_deltas VALUES ('tasks', '4090 QUEUED', 5)")
     await api.post("/monitoring/check")
-    await eventually(told, within=SLOW)  # a recount rests in proportion to how long the last one took
+    await eventually(alerted, within=SLOW)  # a recount rests in proportion to how long the last one took
     await eventually(right)
 
 

@@ -172,19 +172,19 @@ async def render(api: Api, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "agents_anew", "task_type"),
+    ("end", "agents_again", "task_type"),
     [("restart", 1, 107), ("lose_power", 1, 110), ("lose_postgres", 0, 113), ("lose_temporal", 0, 114)],
 )
-async def test_goes_on_where_it_was(machine, caller, make_node, end, agents_anew, task_type):
+async def test_goes_on_where_it_was(machine, caller, make_node, end, agents_again, task_type):
     node = await make_node(f"{end}_node", [task_type], maxConcurrentTasks=2)
     await raise_alerts(caller, make_node, end)
     agent = await eventually(lambda: agent_epoch(machine.stack))
     before = await lead_up(caller, node, task_type)
-    told = await kept(caller, machine.stack, before, end)
+    answers = await kept(caller, machine.stack, before, end)
 
     await getattr(machine, end)()
 
-    assert await kept(caller, machine.stack, before, end) == told
+    assert await kept(caller, machine.stack, before, end) == answers
     running = await caller.get(f"/tasks/{before.running.task_id}")
     assert (running["status"], running["gpuId"]) == ("PROCESSING", node.gpu_id)
     assert (await caller.get(f"/tasks/{before.running.task_id}/progress"))["progress"] == 40
@@ -197,7 +197,7 @@ async def test_goes_on_where_it_was(machine, caller, make_node, end, agents_anew
         assert (task["gpuId"], task["retryCount"]) == (node.gpu_id, 0)
 
     await render(caller, machine.stack.data_dir.demo)
-    assert await agent_epoch(machine.stack) == agent + agents_anew
+    assert await agent_epoch(machine.stack) == agent + agents_again
 
 
 async def test_a_user_reaches_no_file_outside_the_demos_folder(machine: Machine, caller: Api) -> None:

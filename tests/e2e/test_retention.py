@@ -25,7 +25,7 @@ async def completed(api, node, task_type):
     return task_id
 
 
-async def is_told(stack, task_id):
+async def is_notified(stack, task_id):
     return not await select(stack, "SELECT FROM outbox_ends WHERE task_id = %s", task_id)
 
 
@@ -56,7 +56,7 @@ async def test_payloads_are_forgotten_and_later_the_tasks(api, make_node, stack,
 async def test_a_task_without_its_payload_is_not_retried(api, stack, temporal):
     task_id = await api.create(949)
     await api.post(f"/tasks/{task_id}/cancel")
-    await eventually(lambda: is_told(stack, task_id))
+    await eventually(lambda: is_notified(stack, task_id))
     await aged(stack, task_id, 8)
     await temporal.get_schedule_handle(RETENTION).trigger()
 

@@ -139,12 +139,12 @@ async def work(watched: Watched) -> None:
 async def words(watched: Watched) -> None:
     """A node says something in every place where it can."""
     api, node = watched.api, watched.node
-    told = await api.create(SHORT, PAYLOAD)
+    task_id = await api.create(SHORT, PAYLOAD)
     put = await node.next_put()
     await api.say(put, "QUEUED", NODES_WORDS["hand-back"])
     again = await node.next_put()
     await api.say(again, "FAILED", NODES_WORDS["failure"])
-    assert (await until_shown(watched, told, "FAILED"))["errorMessage"] == NODES_WORDS["failure"]
+    assert (await until_shown(watched, task_id, "FAILED"))["errorMessage"] == NODES_WORDS["failure"]
     await api.say(put, "FAILED", NODES_WORDS["late report"], code=400)
 
     node.answer = (200, {"status": "failed", "error": NODES_WORDS["answer"]})

@@ -133,7 +133,7 @@ async def test_one_trace_from_the_request_to_the_node_and_back(traced: Traced) -
     assert by_name["execute attempt"].attributes == what | {"attempt.status": "succeeded"}
     assert by_name["RunActivity:dispatch"].attributes.items() >= what.items()
     assert by_name["RunActivity:collect"].attributes.items() >= {"task.status": "COMPLETED"}.items()
-    if not look:  # else the node's row was locked for a moment
+    if not look:  # otherwise the node's row was locked for a moment
         assert by_name[TASKS].attributes.items() >= what.items()  # the slot was free, and is claimed with the creation
     assert by_name[f"{report}/result"].attributes.items() >= {"task.id": task_id}.items()
 

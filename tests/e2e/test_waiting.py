@@ -116,7 +116,7 @@ async def end_what_waits(api: Api) -> None:
     await eventually(done)
 
 
-async def test_a_type_that_no_node_runs_is_told_and_alerted(api: Api, make_node: MakeNode) -> None:
+async def test_a_type_that_no_node_runs_is_explained_and_alerted(api: Api, make_node: MakeNode) -> None:
     await end_what_waits(api)  # only some of the types that nobody serves are named
     await make_node("unserved_other", [144])
     await make_node("unserved_before", [145])  # a type that was served is named, whatever other files left waiting

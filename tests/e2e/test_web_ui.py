@@ -101,7 +101,7 @@ async def test_an_operator_faults_a_node_and_recovers_it(api, web_ui, make_node)
     assert [one["action"] for one in entries] == ["gpu.recover", "gpu.fault"]
 
 
-async def test_the_list_tells_how_tasks_ended(api, web_ui, make_node):
+async def test_the_list_shows_how_tasks_ended(api, web_ui, make_node):
     node = await make_node("listed", [945])
     completed, failed = [await api.create(945, maxRetries=0) for _ in range(2)]
     for _ in range(2):

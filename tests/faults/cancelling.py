@@ -30,7 +30,7 @@ _REFUSED = """
       FROM attempts r CROSS JOIN LATERAL (
            SELECT * FROM attempts p WHERE p.gpu_id = r.gpu_id AND p.slot = r.slot AND p.claimed_at < r.claimed_at
             ORDER BY p.claimed_at DESC LIMIT 1) p
-     WHERE r.gpu_id = ANY(%(sound)s) AND r.outcome = %(refused)s AND r.reason LIKE '%%HTTP 409%%'
+     WHERE r.gpu_id = ANY(%(healthy)s) AND r.outcome = %(refused)s AND r.reason LIKE '%%HTTP 409%%'
        AND p.outcome = ANY(%(stopped)s) AND r.claimed_at - p.released_at < make_interval(secs => %(soon_s)s)
     """
 
@@ -81,7 +81,7 @@ class Cancelling:
                 again_s = again_s_of(response)
             await asyncio.sleep(again_s)
 
-    async def check(self, url: str, sound: tuple[str, ...]) -> list[str]:
+    async def check(self, url: str, healthy: tuple[str, ...]) -> list[str]:
         """The tasks that ended otherwise than their cancel was answered, and dispatches that our own stops spoiled."""
         turns = asyncio.Semaphore(AT_ONCE)
 
@@ -96,14 +96,14 @@ class Cancelling:
             return f"cancel of {task_id} was answered {answer}, and it is {end} with {found}"
 
         found = await asyncio.gather(*(one(n, task_id) for n, task_id in self.accepted.items()))
-        return [*filter(None, found), *await self._refused(url, sound)]
+        return [*filter(None, found), *await self._refused(url, healthy)]
 
-    async def _refused(self, url: str, sound: tuple[str, ...]) -> list[str]:
-        """Dispatches that a sound node refused because it still ran what we had stopped.
+    async def _refused(self, url: str, healthy: tuple[str, ...]) -> list[str]:
+        """Dispatches that a healthy node refused because it still ran what we had stopped.
 
         A slot that was held to the last is excused: in that time nobody could ask the node.
         """
-        values = {"sound": list(sound), "held_s": HELD_S, "soon_s": SOON_S, "refused": Outcome.REFUSED.value,
+        values = {"healthy": list(healthy), "held_s": HELD_S, "soon_s": SOON_S, "refused": Outcome.REFUSED.value,
                   "stopped": [one.value for one in NODE_STILL_RUNS_IT]}  # fmt: skip
         async with (
             await psycopg.AsyncConnection.connect(url) as connection,

@@ -23,7 +23,7 @@ class Figures:
     slots_leaked: int
     stuck: int
     violations: int
-    sound_nodes_faulty: int
+    healthy_nodes_faulty: int
     bad_nodes_unknown: int
     untrue_ends: int
     kills: int
@@ -34,12 +34,12 @@ class Figures:
     longest_recovery_s: float
     drained_s: float
     bad_nodes: dict[str, str]
-    sound_nodes_rested: dict[str, int]
+    healthy_nodes_rested: dict[str, int]
     careless: dict[str, int]
     cancels: dict[str, int]
     refused_after_stop: dict[str, int]
     honest_s_before: str
-    honest_s_beside: str
+    honest_s_during: str
     complaints: list[str]
 
     @classmethod
@@ -65,23 +65,23 @@ class Figures:
             executed_twice=checks[TWICE]["violations"] if TWICE in checks else -1,
             slots_leaked=sum("is open" in example for example in in_flight),
             violations=verified["violations"],
-            sound_nodes_faulty=len(verdict.sound_faulty),
+            healthy_nodes_faulty=len(verdict.healthy_faulty),
             bad_nodes_unknown=len(verdict.unknown),
             untrue_ends=len(untrue),
             network_faults=network,
             longest_recovery_s=round(longest_recovery_s, 2),
             drained_s=round(drained_s, 2),
             bad_nodes={one.gpu_id: str(one) for one in verdict.found},
-            sound_nodes_rested=verdict.sound_rested,
+            healthy_nodes_rested=verdict.healthy_rested,
             honest_s_before=verdict.before,
-            honest_s_beside=verdict.beside,
+            honest_s_during=verdict.during,
             complaints=[
                 *lost[:10],
                 *untrue[:10],
                 *wrong[:10],
                 *broken,
                 *verified["unread"],
-                *(f"{name} was FAULTY, and is sound" for name in verdict.sound_faulty),
+                *(f"{name} was FAULTY, and is healthy" for name in verdict.healthy_faulty),
                 *(f"no alert names {name}" for name in verdict.unknown),
             ],
             **counts,

@@ -1,4 +1,4 @@
-"""An operator who drains sound nodes, one after the other, in the middle of load and faults."""
+"""An operator who drains healthy nodes, one after the other, in the middle of load and faults."""
 
 from __future__ import annotations
 

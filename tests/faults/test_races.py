@@ -47,7 +47,7 @@ SLOW = 40.0
 
 @pytest.fixture
 async def database(stack):
-    """A process of its own, as far as Postgres can tell."""
+    """A process of its own, as Postgres sees it."""
     database = Database(stack.services.database_url, connections=4)
     yield database
     await database.close()
@@ -58,7 +58,7 @@ async def settle(connection: Any, put: Any, outcome: Outcome, **more: Any) -> An
     return settled.notifications if settled.answer is settle_attempt.SettleResult.SETTLED else None
 
 
-async def tell(temporal: Any, task_id: str) -> None:
+async def notify(temporal: Any, task_id: str) -> None:
     """The signal that follows the commit."""
     await temporal.get_workflow_handle(f"task-{task_id}").signal("settled", 1)
 
@@ -92,7 +92,7 @@ async def test_a_result_that_waits_behind_the_timeout_is_late(api, make_node, st
         await timeout.commit()
         await result
     assert await late(stack, put.task_id) == LATE_RESULT
-    await tell(temporal, put.task_id)
+    await notify(temporal, put.task_id)
     await api.until(put.task_id, "TIMEOUT")
     await api.succeed(put, {}, code=400)
     assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "TIMEOUT"]
@@ -136,7 +136,7 @@ async def test_the_rescuer_first_makes_the_result_late(api, make_node, stack, te
         await rescuer.commit()
         await result
     assert await late(stack, put.task_id) == LATE_RESULT
-    await tell(temporal, put.task_id)
+    await notify(temporal, put.task_id)
     heir = await make_node("race_rescued_2", [963])
     await api.ask("DELETE", "/gpus/race_rescued")
     again = await heir.next_put(SLOW)
@@ -247,7 +247,7 @@ async def test_a_result_that_waits_behind_the_hand_back_of_a_drain_is_late(api, 
         await result
     assert await late(stack, put.task_id) == LATE_RESULT
     heir = await make_node("race_due_2", [974])
-    await tell(temporal, put.task_id)
+    await notify(temporal, put.task_id)
     await api.succeed(await heir.next_put(SLOW), {})
     assert (await api.until(put.task_id, "COMPLETED"))["retryCount"] == 0
     await api.post("/gpus/race_due/undrain")
@@ -269,7 +269,7 @@ async def test_a_result_that_waits_behind_the_registration_of_another_host_is_la
     assert await late(stack, put.task_id) == LATE_RESULT
     (after,) = await select(stack, "SELECT epoch FROM gpus WHERE gpu_id = 'race_moved'")
     assert after["epoch"] == before["epoch"] + 1
-    await tell(temporal, put.task_id)
+    await notify(temporal, put.task_id)
     again = await elsewhere.next_put()
     assert again.run_id == f"{put.task_id}-2"
     await api.succeed(again, {"n": 2})

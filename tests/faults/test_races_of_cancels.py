@@ -28,7 +28,7 @@ from tests.db.rows import CREATOR
 from tests.e2e.inside import select
 from tests.e2e.test_cancel import cancel, closed
 from tests.faults.contention import CHANGES_NODE, ENDS, SETTLES, held
-from tests.faults.test_races import LATE_RESULT, late, running, settle, statuses, tell
+from tests.faults.test_races import LATE_RESULT, late, notify, running, settle, statuses
 from workflows.domain.attempt import Outcome
 from workflows.messages import TaskInput
 from workflows.task import TaskWorkflow
@@ -41,7 +41,7 @@ UNRELEASED = "SELECT task_id FROM attempts WHERE gpu_id = %s AND released_at IS 
 
 @pytest.fixture
 async def database(stack):
-    """A process of its own, as far as Postgres can tell."""
+    """A process of its own, as Postgres sees it."""
     database = Database(stack.services.database_url, connections=4)
     yield database
     await database.close()
@@ -102,7 +102,7 @@ async def test_a_timeout_that_waits_behind_the_cancel_does_nothing(api, make_nod
 
 @pytest.mark.parametrize(("retries", "code", "status"), [(0, 400, "TIMEOUT"), (1, 200, "FAILED")])
 async def test_a_cancel_that_waits_behind_the_timeout(api, make_node, stack, temporal, retries, code, status):
-    """It is refused where that was the end, and else ends the task, which waits again."""
+    """It is refused where that was the end, and otherwise ends the task, which waits again."""
     gpu_id = f"timeout_first_{retries}"
     node = await make_node(gpu_id, [663 + retries])
     put = await running(api, node, 663 + retries, maxRetries=retries)
@@ -114,7 +114,7 @@ async def test_a_cancel_that_waits_behind_the_timeout(api, make_node, stack, tem
         await cancelling
     assert (await api.get(f"/tasks/{put.task_id}"))["status"] == status
     assert await select(stack, OUTCOMES, put.task_id) == [{"outcome": "TIMED_OUT"}]
-    await tell(temporal, put.task_id) if retries == 0 else None
+    await notify(temporal, put.task_id) if retries == 0 else None
     await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
     await free(stack, gpu_id)
 
@@ -142,7 +142,7 @@ async def test_a_cancel_that_waits_behind_the_assignment_ends_the_new_attempt(ap
         await release.until_waiting(ENDS)
         await release.commit()
         await cancelling
-    await tell(temporal, put.task_id)
+    await notify(temporal, put.task_id)
     assert await ended(stack, cancelled) == CANCELLED
     assert await select(stack, OUTCOMES, cancelled) == [{"outcome": "TASK_ENDED"}]
     assert (await node.next_put()).task_id == other

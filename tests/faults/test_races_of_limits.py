@@ -18,7 +18,7 @@ from infra.db.session import Database
 from infra.db.transactions import accept_attempt, end_at_limit
 from tests.e2e.inside import select
 from tests.faults.contention import SETTLES, held
-from tests.faults.test_races import running, settle, tell
+from tests.faults.test_races import notify, running, settle
 from workflows.domain.attempt import Outcome
 from workflows.domain.task import EndReason
 
@@ -64,7 +64,7 @@ async def test_an_expiry_that_waits_behind_the_assignment_leaves_the_task_to_the
         assert await expiry == []
     ended = await database.run(lambda c: end_at_limit.end(c, task_id, EndReason.EXPIRED, actor="test"))
     assert ended.changed
-    await tell(temporal, put.task_id)
+    await notify(temporal, put.task_id)
     assert (await api.get(f"/tasks/{task_id}"))["endReason"] == "EXPIRED"
 
 

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from tests.faults.clients import HONEST
 
 # An alert stays, also of a verdict that was taken back.
-_SOUND_FAULTY = """
+_HEALTHY_FAULTY = """
     SELECT gpu_id FROM gpus WHERE gpu_id = ANY(%(names)s::text[]) AND status = 'FAULTY'
      UNION
     SELECT substr(cause, 7) FROM alerts WHERE cause = ANY(SELECT 'fault:' || n FROM unnest(%(names)s::text[]) n)
@@ -24,15 +24,15 @@ _FOUND = """
     WITH tried AS (
         SELECT gpu_id, min(claimed_at) AS first, count(*) AS attempts
           FROM attempts WHERE gpu_id = ANY(%(names)s::text[]) GROUP BY gpu_id),
-    told AS (
+    alerted AS (
         SELECT DISTINCT ON (gpu_id) gpu_id, cause, raised_at
           FROM alerts, unnest(%(names)s::text[]) gpu_id
          WHERE cause = 'fault:' || gpu_id OR cause LIKE 'rest:%%:' || gpu_id ORDER BY gpu_id, raised_at)
-    SELECT gpu_id, g.status, g.not_before IS NOT NULL AS rests, COALESCE(t.attempts, 0) AS attempts, told.cause,
-           extract(epoch FROM told.raised_at - t.first)::float AS after_s,
+    SELECT gpu_id, g.status, g.not_before IS NOT NULL AS rests, COALESCE(t.attempts, 0) AS attempts, alerted.cause,
+           extract(epoch FROM alerted.raised_at - t.first)::float AS after_s,
            (SELECT count(*) FROM attempts a
-             WHERE a.gpu_id = g.gpu_id AND a.claimed_at < told.raised_at) AS attempts_until
-      FROM gpus g LEFT JOIN tried t USING (gpu_id) LEFT JOIN told USING (gpu_id)
+             WHERE a.gpu_id = g.gpu_id AND a.claimed_at < alerted.raised_at) AS attempts_until
+      FROM gpus g LEFT JOIN tried t USING (gpu_id) LEFT JOIN alerted USING (gpu_id)
      WHERE gpu_id = ANY(%(names)s::text[]) ORDER BY gpu_id
 """
 _RESTED = """
@@ -72,18 +72,18 @@ class Found:
 
 
 SEEN_OFTEN = 12
-"""Attempts after which every bad node must be known; half of those of one are sound."""
+"""Attempts after which every bad node must be known; half of those of one succeed."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The verdict on the whole run. Times of honest tasks, from creation to end, are p50 and p99 in seconds."""
 
-    sound_faulty: list[str]
-    sound_rested: dict[str, int]  # how often, by node and cause
+    healthy_faulty: list[str]
+    healthy_rested: dict[str, int]  # how often, by node and cause
     found: list[Found]
     before: str
-    beside: str
+    during: str
 
     @property
     def unknown(self) -> list[str]:
@@ -91,7 +91,7 @@ class Verdict:
         return [one.gpu_id for one in self.found if not one.is_known]
 
 
-async def read(url: str, sound: Sequence[str], bad: Sequence[str], joined_at: float) -> Verdict:
+async def read(url: str, healthy: Sequence[str], bad: Sequence[str], joined_at: float) -> Verdict:
     """Read the database at `url`; the bad nodes joined at `joined_at` (s since 1970)."""
     async with await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection:
 
@@ -103,8 +103,8 @@ async def read(url: str, sound: Sequence[str], bad: Sequence[str], joined_at: fl
             return _quantiles([row["s"] for row in found])
 
         return Verdict(
-            [row["gpu_id"] for row in await rows(_SOUND_FAULTY, names=list(sound))],
-            {row["what"]: row["n"] for row in await rows(_RESTED, names=list(sound))},
+            [row["gpu_id"] for row in await rows(_HEALTHY_FAULTY, names=list(healthy))],
+            {row["what"]: row["n"] for row in await rows(_RESTED, names=list(healthy))},
             [Found(**row) for row in await rows(_FOUND, names=list(bad))],
             await times(after=False),
             await times(after=True),

@@ -1,4 +1,4 @@
-"""The work of the harness' nodes: short, and with a result that the client can foretell."""
+"""The work of the harness' nodes: short, and with a result that the client can predict."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
             else:
                 status, data, *rest = answer
                 message = "操作成功" if status == 200 else data
-                told = {"code": status, "message": message, "data": data if status == 200 else None}
-                body, more = json.dumps(told).encode(), rest[0] if rest else {}
+                content = {"code": status, "message": message, "data": data if status == 200 else None}
+                body, more = json.dumps(content).encode(), rest[0] if rest else {}
             self.send_response(status)
             for name, value in more.items():
                 self.send_header(name, value)

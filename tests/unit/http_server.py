@@ -97,7 +97,7 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
 
-async def told(port: int, *pieces: bytes) -> list[tuple[int, bytes]]:
+async def exchange(port: int, *pieces: bytes) -> list[tuple[int, bytes]]:
     """All answers until the server closes; each piece is sent for itself."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -34,7 +34,7 @@ class NoDatabase:
         return await work(None)
 
 
-class Told:
+class Recorder:
     """A record of the messages that are sent and noted."""
 
     def __init__(self) -> None:
@@ -69,8 +69,8 @@ class Told:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    found = Told()
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    found = Recorder()
     monkeypatch.setattr(apprise, "send", found.send)
     for name in ("take", "sent", "failed"):
         monkeypatch.setattr(notices, name, getattr(found, name))
@@ -83,45 +83,45 @@ def messages(*to: destinations.Destination) -> AlertMessages:
     return AlertMessages(cast(Database, NoDatabase()), to)
 
 
-async def noted(told: Told, number: int) -> list[tuple[str, str]]:
-    async def so_many() -> list[tuple[str, str]]:
-        return told.noted if len(told.noted) >= number else []
+async def noted(recorder: Recorder, number: int) -> list[tuple[str, str]]:
+    async def enough() -> list[tuple[str, str]]:
+        return recorder.noted if len(recorder.noted) >= number else []
 
-    return list(await eventually(so_many))
+    return list(await eventually(enough))
 
 
-async def test_one_that_hangs_gets_no_second_try_and_holds_up_no_other(told: Told) -> None:
+async def test_one_that_hangs_gets_no_second_try_and_holds_up_no_other(recorder: Recorder) -> None:
     sending = messages(SLOW, FAST)
     for number in range(1, 7):
         await sending.send()
-        await noted(told, 2 * number)
-    assert told.begun.count(SLOW.url) == 1
-    assert told.begun.count(FAST.url) == 6
-    told.hold.set()  # it was slow, and no failure
+        await noted(recorder, 2 * number)
+    assert recorder.begun.count(SLOW.url) == 1
+    assert recorder.begun.count(FAST.url) == 6
+    recorder.hold.set()  # it was slow, and no failure
 
     async def is_sent() -> bool:
-        return ("sent", SLOW.digest) in told.noted
+        return ("sent", SLOW.digest) in recorder.noted
 
     assert await eventually(is_sent)
-    assert told.begun.count(SLOW.url) == 1
+    assert recorder.begun.count(SLOW.url) == 1
 
 
-async def test_an_accepted_message_ends_its_own_alert_and_those_of_urls_that_are_gone(told: Told) -> None:
+async def test_an_accepted_message_ends_its_own_alert_and_those_of_urls_that_are_gone(recorder: Recorder) -> None:
     await messages(FAST, SLOW).send()
-    assert await noted(told, 2) == [("sent", FAST.digest), ("over notify:", f"notify:{SLOW.digest}")]
-    told.hold.set()
-    await noted(told, 4)
+    assert await noted(recorder, 2) == [("sent", FAST.digest), ("over notify:", f"notify:{SLOW.digest}")]
+    recorder.hold.set()
+    await noted(recorder, 4)
 
 
-async def test_a_message_that_is_given_up_raises_an_alert_without_the_url(told: Told) -> None:
-    told.accepts = False
+async def test_a_message_that_is_given_up_raises_an_alert_without_the_url(recorder: Recorder) -> None:
+    recorder.accepts = False
     await messages(FAST).send()
-    assert await noted(told, 1) == [("failed", FAST.digest)]
-    assert not told.raised
-    told.gives_up = True
+    assert await noted(recorder, 1) == [("failed", FAST.digest)]
+    assert not recorder.raised
+    recorder.gives_up = True
     await messages(FAST).send()
-    await noted(told, 2)
-    (raised,) = told.raised
+    await noted(recorder, 2)
+    (raised,) = recorder.raised
     assert raised.cause == f"notify:{FAST.digest}"
     assert "NOTIFY URL 2 (json://…)" in raised.message
     assert "fast" not in raised.message

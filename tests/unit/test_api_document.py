@@ -214,7 +214,7 @@ def test_a_list_that_is_whole_by_default_has_no_default_page(section: str) -> No
 
 
 @pytest.mark.parametrize("section", ["2.1", "2.3", "3.1", "4.1", "5.2"])
-def test_a_list_tells_its_total(section: str) -> None:
+def test_a_list_states_its_total(section: str) -> None:
     inexact = {"X-Total-Count-Exact"} if section == "3.1" else set()
     assert set(operation(SECTIONS[section])["responses"]["200"]["headers"]) == {"X-Total-Count", "Link"} | inexact
 

@@ -199,7 +199,7 @@ async def test_what_is_no_json_object_is_refused(http, body, content):
 
 
 @by_body
-async def test_more_than_a_mebibyte_is_refused_though_its_length_was_not_told(http, body):
+async def test_more_than_a_mebibyte_is_refused_though_its_length_was_not_declared(http, body):
     async def chunks():
         for _ in range(17):
             yield b"x" * 65536

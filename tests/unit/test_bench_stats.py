@@ -84,7 +84,7 @@ def turns(count: int, *, every_s: float, timer_first: bool) -> list[Event]:
 
 
 @pytest.mark.parametrize("timer_first", [True, False])
-def test_events_per_hour_are_told_from_whole_turns_of_the_timer(timer_first: bool) -> None:
+def test_events_per_hour_are_counted_over_whole_turns_of_the_timer(timer_first: bool) -> None:
     assert per_hour(turns(3, every_s=120, timer_first=timer_first)) == 180
 
 

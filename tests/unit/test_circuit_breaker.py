@@ -16,7 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_it_opens_after_so_many_failures_in_a_row(clock: list[float]) -> None:
+def test_it_opens_after_several_failures_in_a_row(clock: list[float]) -> None:
     circuit = CircuitBreaker(pause_s=1, after=3)
     for _ in range(2):
         circuit.failed()

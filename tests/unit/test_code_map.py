@@ -42,7 +42,7 @@ def test_the_page_counts_its_walks() -> None:
 
 @pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk.splitlines()[0])
 def test_a_walk_is_as_long_as_the_page_says(walk: str) -> None:
-    """Its lines within a twentieth, so that not every change counts them anew."""
+    """Its lines within a twentieth, so that not every change has to count them again."""
     own, all_of_them = files(walk), {*files(walk), *SHARED}
     counted = (
         f"{len(own)} files, {_lines(own):,} lines; "

@@ -64,7 +64,7 @@ def written() -> str:
 
 
 def test_the_page_is_what_the_settings_say() -> None:
-    assert PAGE.read_text("utf-8") == written(), "python -m tests.unit.test_configuration writes the page anew"
+    assert PAGE.read_text("utf-8") == written(), "python -m tests.unit.test_configuration writes the page"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.http.connections import Limits, within_the_files
-from tests.unit.http_server import GET, LAST, App, answers, keep_sending, on_both_loops, refused, serving, told
+from tests.unit.http_server import GET, LAST, App, answers, exchange, keep_sending, on_both_loops, refused, serving
 
 
 @on_both_loops
@@ -65,7 +65,7 @@ async def test_an_idle_flood_keeps_nobody_out() -> None:
     async with serving(App(), most=20) as port:
         flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
         for _ in range(50):
-            assert await told(port, LAST) == [(200, b"/last")]
+            assert await exchange(port, LAST) == [(200, b"/last")]
             flood.append(await asyncio.open_connection("127.0.0.1", port))
         for _, writer in flood:
             writer.close()
@@ -90,7 +90,7 @@ async def test_a_connection_too_many_is_refused_while_all_others_work() -> None:
         for reader, writer in waiting:
             assert (await reader.readuntil(b"/wait")).startswith(b"HTTP/1.1 200 ")
             writer.close()
-        assert await told(port, LAST) == [(200, b"/last")]
+        assert await exchange(port, LAST) == [(200, b"/last")]
 
 
 @on_both_loops
@@ -240,7 +240,7 @@ async def test_a_body_that_never_comes_keeps_nobody_out() -> None:
     async with serving(keyed, most=4) as port:
         node = await asked(port, KEYED)
         forms = [await begun(keyed, port, FORM) for _ in range(6)]
-        assert await told(port, LAST) == [(200, b"/last")]
+        assert await exchange(port, LAST) == [(200, b"/last")]
         assert [await closed(reader) for reader, _ in (node, *forms)] == [False, *[True] * 4, *[False] * 2]
         for _, writer in (node, *forms):
             writer.close()
@@ -252,7 +252,7 @@ async def test_the_body_of_a_known_caller_may_take_its_time() -> None:
     async with serving(keyed, most=2) as port:
         reader, writer = await begun(keyed, port, FORM.replace(b"\r\n\r\n", b"\r\nX-API-Key: k\r\n\r\n"))
         for _ in range(5):
-            assert await told(port, LAST) == [(200, b"/last")]
+            assert await exchange(port, LAST) == [(200, b"/last")]
             (await begun(keyed, port, FORM))[1].close()
         writer.write(b"0123456789")
         assert (await reader.readuntil(b"\r\n\r\n/")).startswith(b"HTTP/1.1 200 ")
@@ -269,7 +269,7 @@ async def test_slow_calls_without_a_key_keep_nobody_out() -> None:
             writer.write(GET.replace(b"/ ", b"/wait ", 1) * 100)
         for _ in strangers:
             await keyed.app.waiting.get()
-        assert await told(port, LAST) == [(200, b"/last")]
+        assert await exchange(port, LAST) == [(200, b"/last")]
         assert [await closed(reader) for reader, _ in (node, *strangers)] == [False, True, False]
         keyed.app.gate.set()
         for _, writer in (node, *strangers):
@@ -288,7 +288,7 @@ async def test_those_without_a_key_make_room_first() -> None:
             if request:
                 for reader, _ in strangers[1:]:
                     await reader.readuntil(b"\r\n\r\n")
-            assert await told(port, LAST) == [(200, b"/last")]
+            assert await exchange(port, LAST) == [(200, b"/last")]
             for _, writer in strangers:
                 writer.close()
         assert not await closed(node[0])

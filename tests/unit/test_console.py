@@ -133,14 +133,14 @@ async def test_a_page_whose_subject_is_gone_is_asked_for_once_more(monkeypatch: 
         await screen.shown()
 
 
-async def test_who_looks_is_told_whoever_has_asked_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_viewer_is_notified_whoever_asked_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"title": "T", "a": 1, "b": 2}
     screen, viewer = Screen(_page(TEMPLATE, values, monkeypatch), asked()), MagicMock()
     screen._viewers[viewer] = None
-    for a, told in ((1, 1), (1, 1), (3, 2)):
+    for a, notified in ((1, 1), (1, 1), (3, 2)):
         values["a"] = a
         await screen.shown(0)
-        assert viewer.wake.call_count == told
+        assert viewer.wake.call_count == notified
 
 
 async def test_a_stream_says_by_an_event_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:

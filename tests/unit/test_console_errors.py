@@ -44,7 +44,7 @@ async def test_the_api_answers_in_its_envelope() -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, 400)
 
 
-async def test_a_caller_with_too_many_calls_is_told_when_to_come_again() -> None:
+async def test_a_caller_with_too_many_calls_learns_when_to_come_again() -> None:
     async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
         await answer_to(TooManyRequests(7))({**scope, "app": None}, receive, send)
 

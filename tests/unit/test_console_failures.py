@@ -60,7 +60,7 @@ def ids(text: str, kind: str) -> list[str]:
     return re.findall(rf'<(?:section|tr)[^>]* id="({kind}-[0-9a-f]+)"', text)
 
 
-async def test_what_is_sorted_anew_keeps_its_ids(page) -> None:
+async def test_what_is_sorted_again_keeps_its_ids(page) -> None:
     """An element that is reused for another failure would do to its node what was meant for the first one's."""
     first = await page(failed("gpu_07", 17) + failed("gpu_07", 9, "other"), {"gpu_07": "ACTIVE"})
     then = await page(failed("gpu_07", 17) + failed("gpu_07", 19, "other"), {"gpu_07": "ACTIVE"})

@@ -67,7 +67,7 @@ def test_a_bar_lies_where_its_attempt_was() -> None:
     assert [round(x) for x, _ in lanes.ticks] == [0, 17, 33, 50, 67, 83, 100]
 
 
-def test_what_began_before_or_goes_on_is_cut_at_the_edge() -> None:
+def test_what_began_before_or_goes_on_is_cut_at_the_border() -> None:
     lanes = timeline.of([attempt(1, -600, 360), attempt(1, 3000, 9000)], 1, SINCE, UNTIL)
     assert [(bar.x, round(bar.x + bar.width)) for bar in lanes.bars] == [(0.0, 10), (83.333, 100)]
 

@@ -11,7 +11,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.http.protocol import MAX_HEAD, MAX_HEADERS
-from tests.unit.http_server import GET, LAST, App, answers, keep_sending, on_both_loops, refused, serving, told
+from tests.unit.http_server import GET, LAST, App, answers, exchange, keep_sending, on_both_loops, refused, serving
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD = "请求参数错误: 请求头 超过 32 KiB"
@@ -43,7 +43,7 @@ TOO_LONG = {
 @on_both_loops
 async def test_a_head_that_is_too_long_is_refused(pieces: list[bytes]) -> None:
     async with serving(App()) as port:
-        *_, answer = await told(port, *pieces)
+        *_, answer = await exchange(port, *pieces)
     assert answer[0] == 400
     assert json.loads(answer[1])["message"] in (HEAD, "请求参数错误: 不是合法的HTTP请求")
 
@@ -52,12 +52,14 @@ async def test_a_head_that_is_too_long_is_refused(pieces: list[bytes]) -> None:
 async def test_a_head_may_be_as_long_as_the_bound() -> None:
     app = App()
     async with serving(app) as port:
-        assert await told(port, head(MAX_HEAD) + head(MAX_HEAD) + LAST) == [(200, b"/sized")] * 2 + [(200, b"/last")]
-        *fine, answer = await told(port, GET + head(MAX_HEAD) + head(MAX_HEAD + 1) + LAST)
+        assert await exchange(port, head(MAX_HEAD) + head(MAX_HEAD) + LAST) == [(200, b"/sized")] * 2 + [
+            (200, b"/last")
+        ]
+        *fine, answer = await exchange(port, GET + head(MAX_HEAD) + head(MAX_HEAD + 1) + LAST)
         assert fine == [(200, b"/"), (200, b"/sized")]
         refused(answer, HEAD)
         for count in (MAX_HEADERS, MAX_HEADERS + 1):
-            (answer,) = await told(
+            (answer,) = await exchange(
                 port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + b"a: b\r\n" * (count - 1) + b"\r\n"
             )
             assert answer[0] == (200 if count == MAX_HEADERS else 400)
@@ -69,7 +71,9 @@ async def test_a_raw_line_counts_as_it_is_read() -> None:
     """Each byte from 0x80 on becomes three."""
     async with serving(App()) as port:
         for count in (3000, 4000):
-            (answer,) = await told(port, f"GET /sized?{'图' * count} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+            (answer,) = await exchange(
+                port, f"GET /sized?{'图' * count} HTTP/1.1\r\nConnection: close\r\n\r\n".encode()
+            )
             assert answer[0] == (200 if count == 3000 else 400)
     refused(answer, HEAD)
 
@@ -87,7 +91,7 @@ CHUNKS = {
 @on_both_loops
 async def test_what_frames_a_body_is_bounded_as_a_head_is(body: bytes) -> None:
     async with serving(App()) as port:
-        (answer,) = await told(port, CHUNKED + body + LAST)
+        (answer,) = await exchange(port, CHUNKED + body + LAST)
     assert answer[0] == 400
     assert json.loads(answer[1])["message"] in (FRAMING, "请求参数错误: 不是合法的HTTP请求")
 
@@ -96,7 +100,7 @@ async def test_what_frames_a_body_is_bounded_as_a_head_is(body: bytes) -> None:
 async def test_a_large_body_in_chunks_and_trailers_are_fine() -> None:
     async with serving(App()) as port:
         chunks = (b"1000\r\n" + b"x" * 0x1000 + b"\r\n") * 500 + b"0\r\nTrailer: 1\r\n\r\n"
-        assert await told(port, CHUNKED + chunks + CHUNKED + b"1;a=b\r\nx\r\n0\r\n\r\n" + LAST) == [
+        assert await exchange(port, CHUNKED + chunks + CHUNKED + b"1;a=b\r\nx\r\n0\r\n\r\n" + LAST) == [
             (200, b"/"),
             (200, b"/"),
             (200, b"/last"),
@@ -166,6 +170,6 @@ async def test_blank_lines_before_a_request_are_parsed_at_once(monkeypatch: pyte
     monkeypatch.setattr(HttpToolsProtocol, "data_received", counted)
     async with serving(App()) as port:
         for breaks in (b"\n", b"\r\n"):
-            assert await told(port, breaks * 10_000 + LAST) == [(200, b"/last")]
+            assert await exchange(port, breaks * 10_000 + LAST) == [(200, b"/last")]
     assert b"".join(pieces).count(b"\n") > 20_000
     assert len(pieces) < 100

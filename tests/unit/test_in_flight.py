@@ -68,7 +68,7 @@ async def settled() -> None:
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.NODE])
-async def test_so_many_calls_of_a_lineage_are_in_flight(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_calls_of_a_lineage_in_flight_are_limited(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.middleware.in_flight.TURN_S", 0.05)
     app, most = App(), AT_ONCE[role]
     limited = InFlight(app)

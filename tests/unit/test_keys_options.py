@@ -38,7 +38,7 @@ CREATE = ["keys", "create", "--role", "user", "--owner", "x"]
         (["keys", "rotate", "key_1", "--overlap", "1"], "overlap"),
     ],
 )
-def test_a_mistake_is_told(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_reported(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2

@@ -107,7 +107,7 @@ def test_the_package_is_that_of_the_python_which_is_used(
     assert program.advice().endswith(f"apt install {name}")
 
 
-def test_an_environment_that_was_never_finished_is_made_anew(program: ModuleType, done: list[str]) -> None:
+def test_an_environment_that_was_never_finished_is_made_again(program: ModuleType, done: list[str]) -> None:
     (program.VENV / "bin").mkdir(parents=True)
     assert program.main() == 0
     assert done == ["made", "installed", "installed"]

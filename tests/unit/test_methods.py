@@ -162,7 +162,7 @@ async def test_the_openapi_document_is_rendered_once() -> None:
         ("/api/v2/tasks", 401, None),
     ],
 )
-async def test_options_tell_the_methods(path: str, status: int, allow: str | None) -> None:
+async def test_options_list_the_methods(path: str, status: int, allow: str | None) -> None:
     response = await ask("OPTIONS", path)
     assert (response.status_code, response.json()["code"], response.headers.get("allow")) == (status, status, allow)
     response = await ask("OPTIONS", path, Origin=OURS)  # it asks for no method: no preflight

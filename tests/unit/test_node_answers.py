@@ -39,5 +39,5 @@ def test_an_output_that_no_result_may_be_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("status", [202, 400, 404, 500])
-def test_other_answers_tell_no_end(status: int) -> None:
+def test_other_answers_are_no_end(status: int) -> None:
     assert end_of(NodeAnswer(status, {"status": "succeeded", "output": 1}, "1")) is None

@@ -156,7 +156,7 @@ def test_a_gpu_that_does_not_answer_is_left_out(driver: FakeDriver) -> None:
     assert uuids(detect({"CUDA_VISIBLE_DEVICES": "2,1,0"})) == ["GPU-c"]
 
 
-def test_what_the_driver_does_not_tell_is_left_out(driver: FakeDriver) -> None:
+def test_what_the_driver_does_not_report_is_left_out(driver: FakeDriver) -> None:
     driver.errors |= dict.fromkeys(
         ("nvmlDeviceGetMemoryInfo", "nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion"),
         pynvml.NVML_ERROR_NOT_SUPPORTED,

@@ -44,7 +44,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         ("fd12::7", "fd12::/16", "http://[fd12::7]:8080"),
     ],
 )
-def test_a_host_is_told_as_it_is(host: str, networks: str, url: str) -> None:
+def test_a_host_is_used_as_it_is(host: str, networks: str, url: str) -> None:
     settings = Settings(host=host, node_networks=networks)
     assert (settings.base_url, settings.local_url) == (url, url)
 
@@ -63,7 +63,7 @@ def test_a_host_is_told_as_it_is(host: str, networks: str, url: str) -> None:
         ("0:0::0", "::1/128", "http://[::1]:8080"),
     ],
 )
-def test_a_host_of_all_addresses_is_replaced_by_a_guess_that_is_told(
+def test_a_host_of_all_addresses_is_replaced_by_a_guess_that_is_logged(
     host: str, networks: str, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = Settings(host=host, node_networks=networks)

@@ -42,23 +42,23 @@ def test_a_readme_leads_to_every_page(name: str) -> None:
 
 def test_the_dependencies_are_those_that_are_declared() -> None:
     tables = re.findall(r"^\| (\w+) \| why \|\n\|.*\n((?:\|.*\n)+)", text("docs/dependencies.md"), re.MULTILINE)
-    told = {
+    documented = {
         group: {name for row in rows.splitlines() for name in row.split(" | ")[0][2:].split(", ")}
         for group, rows in tables
     }
     project = tomllib.loads(text("pyproject.toml"))["project"]
     declared = {"runtime": project["dependencies"], **project["optional-dependencies"]}
-    assert told == {name: {re.split(r"[\[><=;]", one)[0] for one in group} for name, group in declared.items()}
+    assert documented == {name: {re.split(r"[\[><=;]", one)[0] for one in group} for name, group in declared.items()}
 
 
 def test_who_may_call_what_is_what_the_code_allows() -> None:
     section = text("docs/invariants.md").split("\n## Who may call what\n")[1]
-    told = {
+    documented = {
         endpoint: {role.split(":")[0].strip() for role in roles.split(", ")}
         for endpoints, roles in re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|$", section, re.MULTILINE)
         for endpoint in re.findall(r"`([^`]+)`", endpoints)
     }
-    assert told == {endpoint: {str(role) for role in roles} for endpoint, roles in ALLOWED.items()}
+    assert documented == {endpoint: {str(role) for role in roles} for endpoint, roles in ALLOWED.items()}
 
 
 def test_both_languages_have_the_same_parts() -> None:

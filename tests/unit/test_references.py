@@ -134,12 +134,12 @@ def test_a_section_of_the_specification_exists() -> None:
 
 
 def test_a_field_or_heading_of_the_specification_exists() -> None:
-    told = re.split(r"[\s、:|,]+", prose(ROOT / "docs/glossary.md"))
+    words = re.split(r"[\s、:|,]+", prose(ROOT / "docs/glossary.md"))
     for path, found in all_of(r"[Ss]pecification, (?:§|([A-Z]\w+)(?:\.(\w+))?|((?:cURL)?[^\x00-\x7f]+))"):
         if found[1] in MODELS:
             assert not found[2] or found[2] in MODELS[found[1]], (path, found[0])
         elif found[1] or found[3]:
-            assert (found[1] or found[3]) in told, (path, found[0])
+            assert (found[1] or found[3]) in words, (path, found[0])
 
 
 def test_a_file_of_ours_that_is_named_exists() -> None:

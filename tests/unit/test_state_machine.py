@@ -27,17 +27,17 @@ def test_a_task_s_transitions_are_drawn() -> None:
     assert drawn("Task") == {(before and str(before), str(after)) for before, after in task.TRANSITIONS}
 
 
-def test_a_task_s_states_are_told_and_the_final_ones_named() -> None:
-    told = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section("Task"), re.MULTILINE))
-    assert set(told) == set(TaskStatus)
-    assert {state for state, meaning in told.items() if meaning.endswith("; final")} == TERMINAL
+def test_a_task_s_states_are_described_and_the_final_ones_named() -> None:
+    described = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section("Task"), re.MULTILINE))
+    assert set(described) == set(TaskStatus)
+    assert {state for state, meaning in described.items() if meaning.endswith("; final")} == TERMINAL
 
 
 def test_a_node_s_transitions_are_drawn() -> None:
     assert drawn("Node") == {(before and str(before), after and str(after)) for before, after in gpu.TRANSITIONS}
 
 
-def test_an_attempt_s_outcomes_are_told() -> None:
+def test_an_attempt_s_outcomes_are_described() -> None:
     rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \| (.+) \|$", section("Attempt"), re.MULTILINE)
     assert {outcome for outcome, _, _ in rows} == set(Outcome)
     assert {outcome for outcome, retry, _ in rows if retry == "yes"} == USES_RETRY

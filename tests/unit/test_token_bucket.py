@@ -31,7 +31,7 @@ def test_no_window_admits_more_than_burst_and_rate(limit: Rate, pauses: list[flo
 
 
 @given(LIMITS, PAUSES)
-def test_who_waits_as_told_is_admitted_and_no_sooner(limit: Rate, pauses: list[float]) -> None:
+def test_a_caller_that_waits_as_asked_is_admitted_and_no_sooner(limit: Rate, pauses: list[float]) -> None:
     full_at, now = 0.0, 1000.0
     for pause in pauses:
         now += pause

@@ -86,7 +86,7 @@ def test_every_outcome_has_a_history():
 async def replay(name: str, runner: WorkflowRunner) -> None:
     history = WorkflowHistory.from_json(f"recorded-{name}", (HISTORIES / f"{name}.json").read_text())
     started = history.events[0].workflow_execution_started_event_attributes
-    own = [one for one in WORKFLOWS if one.__name__ == started.workflow_type.name]  # the sandbox loads each anew
+    own = [one for one in WORKFLOWS if one.__name__ == started.workflow_type.name]  # the sandbox loads each again
     replayer = Replayer(workflows=own, data_converter=DATA_CONVERTER, workflow_runner=runner)
     await replayer.replay_workflow(history)
 

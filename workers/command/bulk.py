@@ -45,7 +45,7 @@ def choice_of(args: Namespace) -> dict[str, Any] | None:
 
 
 def change(kind: str, one: Callable[[Server, Namespace], int], more: dict[str, str], args: Namespace) -> int:
-    """Cancel or retry: a single task by `one`, many with `more` for the API. The exit status."""
+    """Cancel or retry one task with `one`, or many with `more` in the request. Returns the exit status."""
     choice = choice_of(args)
     if choice is None:
         return exits.USAGE
@@ -55,7 +55,7 @@ def change(kind: str, one: Callable[[Server, Namespace], int], more: dict[str, s
 
 
 def carry_out(server: Server, kind: str, choice: Mapping[str, Any], args: Namespace) -> int:
-    """Count, ask, begin, and wait. `kind` is `cancel` or `retry`. The exit status."""
+    """Count, ask, begin, and wait. `kind` is `cancel` or `retry`. Returns the exit status."""
     asks = "filter" in choice and not args.yes and can_ask()
     if args.dry_run or asks:
         matched = server.post(f"/tasks/{kind}", {**choice, "dryRun": True})["matched"]

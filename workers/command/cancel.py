@@ -21,7 +21,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """0: they are cancelled; else as `exits` says."""
+    """0: they are cancelled; otherwise as `exits` says."""
     return change("cancel", _one, given(reason=args.reason), args)
 
 

@@ -89,7 +89,7 @@ def waiting(course: Course) -> str:
 
 
 def remaining(course: Course) -> str:
-    """How long it will still run, after a comma, if that is known."""
+    """The remaining run time, preceded by a comma; empty if unknown."""
     return "" if course.remaining_s is None else f", about {about(course.remaining_s)} left"
 
 

@@ -26,7 +26,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """0: kept; 2: an address or a key that can't be one; else as `exits` says."""
+    """0: kept; 2: an address or a key that can't be one; otherwise as `exits` says."""
     try:
         chosen = Profile(naming.url_of(args.url), naming.key_of(_secret()), args.user, args.app)
     except ValueError as error:

@@ -48,7 +48,7 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:
-    """A value as JSON where that is asked for, else a line about it."""
+    """A value as JSON where that is asked for, otherwise a line about it."""
     if as_json:
         write_json(value)
     else:
@@ -84,7 +84,7 @@ def _keyboard() -> AbstractContextManager[IO[str] | None]:
 
 @contextmanager
 def _terminal(stream: IO[str] | None, flags: int, mode: str, *, otherwise: T) -> Iterator[IO[str] | T]:
-    """A stream that is on a terminal, else the terminal itself, or what to take without one."""
+    """A stream that is on a terminal, or the terminal itself, or what to take without one."""
     if stream is not None and stream.isatty():
         yield stream
         return

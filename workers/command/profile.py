@@ -49,7 +49,7 @@ def path() -> Path:
 
 
 def current() -> Profile:
-    """The profile from the environment, else from the file. Raises NotSignedIn."""
+    """The profile from the environment, or from the file. Raises NotSignedIn."""
     url, key = os.environ.get(URL), os.environ.get(KEY)
     try:
         url, key = url and url_of(url), key and key_of(key)

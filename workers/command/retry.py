@@ -21,7 +21,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """0: they are created; else as `exits` says."""
+    """0: they are created; otherwise as `exits` says."""
     return change("retry", _one, {}, args)
 
 

@@ -44,7 +44,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """0: created, or with --watch COMPLETED; else as `exits` says."""
+    """0: created, or with --watch COMPLETED; otherwise as `exits` says."""
     try:
         payload = payload_of(args.file)
     except (OSError, ValueError, RecursionError) as error:

@@ -16,7 +16,7 @@ STEP = 10
 
 
 def view_for(*, as_json: bool) -> View:
-    """JSON where it is asked for, else what standard error can show."""
+    """JSON where it is asked for, otherwise what standard error can show."""
     if as_json:
         return JsonView()
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
@@ -55,7 +55,7 @@ class LineView(View):
 
 
 def write_result(task: dict[str, Any]) -> None:
-    """A completed task's result on standard output: readable on a terminal, else as it is."""
+    """A completed task's result on standard output: readable on a terminal, otherwise as it is."""
     if task.get("status") != "COMPLETED" or task.get("result") is None:
         return
     try:

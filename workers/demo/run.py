@@ -49,8 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo. Returns 0 if every task came out right and the killed node's went on elsewhere, else 1 with the
-    reason."""
+    """Run the demo. Returns 0 if every task came out right and the killed node's went on elsewhere; 1, with the reason,
+    if not."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
     out: Path = args.out.resolve()
     data_dir = out / f"stack-{os.getpid()}"

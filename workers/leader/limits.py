@@ -64,7 +64,7 @@ class _Turn:
         return len(self.ended_waiting) + len(self.ended_on_nodes) > before
 
     async def _end_waiting(self, task_ids: list[str], reason: EndReason) -> list[str]:
-        """End them in one statement; one by one if that fails, since a single row may be why."""
+        """End them in one statement; one by one if that fails, in case a single row is the cause."""
         work = partial(end_at_limit.end_waiting, task_ids=task_ids, reason=reason, actor=SystemActor.LIMITS)
         try:
             return await self._database.run(work)

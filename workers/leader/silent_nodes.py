@@ -29,7 +29,7 @@ class SilentNodes:
         self._held: TTLCache[str, bool] = TTLCache(math.inf, (liveness.HELD_GRACES - 1) * self._grace_s)
 
     async def find(self) -> None:
-        """Find those that are silent now, and raise an alert while evictions are held."""
+        """Find those that are silent now, and raise an alert while the fleet guard holds OFFLINE."""
         found = await self._database.single(lambda c: liveness.find(c, self._grace_s))
         self._forget_but({*found.held, *(gpu_id for gpu_id, _ in found.lapsed)})
         for gpu_id in found.held:

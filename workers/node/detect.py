@@ -1,4 +1,4 @@
-"""The hardware of this machine: its GPUs by NVML, or else its processor cores."""
+"""The hardware of this machine: its GPUs by NVML, or without any its processor cores."""
 
 from __future__ import annotations
 

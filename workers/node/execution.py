@@ -90,7 +90,7 @@ class Execution:
         self._reported.set_result(None)
 
     def stop(self, outcome: Outcome) -> None:
-        """Kill it and let it end so; the first order counts."""
+        """Kill it and record this outcome; only the first call counts."""
         if not self.stopped.done():
             self.stopped.set_result(outcome)
 

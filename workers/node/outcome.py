@@ -41,7 +41,7 @@ def rejected(reason: str) -> Outcome:
 
 
 def canceled() -> Outcome:
-    """The orchestrator asked for it, and wants no report."""
+    """The orchestrator cancelled it, and expects no report."""
     return Outcome("canceled", error="canceled")
 
 
@@ -51,7 +51,7 @@ def handed_back(reason: str) -> Outcome:
 
 
 def overdue(seconds: float) -> Outcome:
-    """Its time was up. That is the orchestrator's to decide and it knows the deadline: it wants no report."""
+    """It ran past its deadline. The orchestrator decides this itself, so nothing is reported."""
     return Outcome("canceled", error=f"deadline of {round(seconds * 1000)} ms exceeded", overdue=True)
 
 

@@ -37,7 +37,7 @@ class Spares:
             self.refill(slot, targets[number % len(targets)])
 
     async def take(self, slot: Slot, target: str) -> HandlerProcess:
-        """The slot's spare where it is for this target and alive, else a new process; raises OSError."""
+        """The slot's spare where it is for this target and alive, otherwise a new process; raises OSError."""
         await self._settled(slot)
         spare = self._waiting.get(slot)
         if spare and spare.target == target and spare.usable:

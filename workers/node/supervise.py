@@ -30,7 +30,7 @@ else:
     import _signal as signal
 
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
-STEP = 0.01  # seconds between two looks at processes that are being killed
+STEP = 0.01  # seconds between checks of processes that are being killed
 LONGEST_STEP = 0.25  # seconds; what cannot be killed (a driver that hangs, another user's) costs little
 _MOST_LOOKS = 100  # for processes that are not stopped yet; another user's go on to fork
 _NOT_RUN = 127
@@ -160,7 +160,7 @@ def _let_go_of_output() -> None:
 
 
 def _reap(ended: dict[int, int]) -> bool:
-    """Take the wait statuses of the children that have ended; whether there are others, the work's orphans included."""
+    """Reap children that have ended. Returns whether any are left, including orphans of the work."""
     try:
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             ended[found[0]] = found[1]
@@ -170,7 +170,7 @@ def _reap(ended: dict[int, int]) -> bool:
 
 
 def _clean_up(control: Control, work: int, ended: dict[int, int]) -> None:
-    """End all that is left, in order if there is time for that; returns when there is no child any more."""
+    """End what is left, gracefully if there is time for that. Returns when no child is left."""
     if not _reap(ended):
         return
     if not control.at_once:

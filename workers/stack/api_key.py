@@ -37,7 +37,7 @@ class ApiKey:
 
 
 def bootstrap_key(configured: SecretStr | None, path: Path) -> ApiKey:
-    """The configured key, else the kept one, else a new one that is kept from now on. Raises StackError."""
+    """The configured key; without one, the kept key; without that, a new key, which is kept. Raises StackError."""
     if configured is not None:
         return ApiKey(configured, None)
     with explained(path, f"{ENV_PREFIX}DATA_DIR"):

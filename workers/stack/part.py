@@ -21,7 +21,7 @@ from workers.stack.process import child_argv, describe, foreign_environment, spa
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0  # s before a part that died is started again
 HEALTHY_AFTER = 30.0  # s of running after which the delay is the first one again
 FAILURES_BEFORE_READY = 3  # more of them before it was ever ready, and it is given up
-READY_STEP = 0.05  # s between two looks whether a part is ready
+READY_STEP = 0.05  # seconds between readiness checks
 
 
 async def _nothing() -> None:

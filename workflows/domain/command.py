@@ -28,7 +28,7 @@ def epoch_of(said: Any) -> int | None:
 
 
 def reason_of(said: Any) -> str:
-    """The reason given, of at most MAX_REASON characters: the field `reason`, or a bare string; else the empty one."""
+    """The reason given, of at most MAX_REASON characters: the field `reason`, or a bare string; otherwise empty."""
     reason = said.get("reason") if isinstance(said, dict) else said
     return reason.strip()[:MAX_REASON] if isinstance(reason, str) else ""
 

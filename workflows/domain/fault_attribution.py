@@ -125,9 +125,10 @@ def is_nodes_failure(earlier: Iterable[Failure], last: Failure) -> bool:
 
 
 def has_room(timeout_ms: int, usual_s: float | None) -> bool:
-    """Whether a task's own limit leaves the usual work of its type room: else a passed deadline is nobody's failure.
+    """Whether a task's own limit leaves room for the usual work of its type.
 
-    `usual_s` is the median duration of the type's last tasks; None if none has completed.
+    If it does not, a passed deadline is nobody's failure. `usual_s` is the median duration of the type's last tasks;
+    None if none has completed.
     """
     return timeout_ms >= ROOM * 1000 * (USUAL_DURATION_S if usual_s is None else usual_s)
 

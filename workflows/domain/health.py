@@ -49,7 +49,7 @@ def gpu_health(status_counts: Mapping[str, int], draining: int = 0) -> Health:
 
 
 def queue_health(status_counts: Mapping[str, int], working_gpus: int) -> Health:
-    """UNHEALTHY: tasks wait and no node takes work; DEGRADED: more than 100 wait for each that does; else HEALTHY.
+    """UNHEALTHY: tasks wait and no node takes work; DEGRADED: more than 100 wait for each that does; otherwise HEALTHY.
 
     A node takes work if it is ACTIVE and does not drain.
     """
@@ -75,7 +75,7 @@ def cluster_health(
 ) -> Health:
     """UNHEALTHY: no instance beats; HEALTHY: all do, one leads, no disk is nearly full, no workflow stuck.
 
-    Else DEGRADED.
+    Otherwise DEGRADED.
     """
     if active == 0:
         return Health.UNHEALTHY

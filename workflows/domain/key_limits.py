@@ -46,7 +46,7 @@ class KeyLimits:
         return [name for name in self.shown() if name not in OF_ROLE.get(role, ())]
 
     def priority(self, asked: int | None, default: int) -> int | None:
-        """A task's priority: `asked`, or else the default within the limit; None if `asked` is beyond it."""
+        """A task's priority: `asked`, or the default within the limit; None if `asked` is beyond it."""
         if self.max_priority is None:
             return default if asked is None else asked
         if asked is None:

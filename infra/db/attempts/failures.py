@@ -46,7 +46,7 @@ async def failures(connection: Connection, task_id: str) -> list[Failure]:
 
 
 async def suspects(connection: Connection, task_id: str) -> Suspects:
-    """Nodes to look at again after a task has ended; none where no attempt failed."""
+    """Nodes to re-evaluate after a task ended; empty if no attempt failed."""
     rows = await connection.all(_End, _ENDED_WITH, {"task_id": task_id, "outcomes": list(COMPARED)})
     winner = next((row.gpu_id for row in rows if row.outcome == Outcome.SUCCEEDED), None)
     if winner is not None:
@@ -57,6 +57,6 @@ async def suspects(connection: Connection, task_id: str) -> Suspects:
 
 
 async def limit_has_room(connection: Connection, task_type: int, timeout_ms: int) -> bool:
-    """Whether a task's own limit leaves the usual work of its type room."""
+    """Whether a task's own limit leaves room for the usual work of its type."""
     usual = await capacity.usual_durations(connection, [task_type])
     return has_room(timeout_ms, usual.get(task_type))

@@ -49,8 +49,8 @@ _REVOKE_BEFORE = f"""
  RETURNING {_COLUMNS}
     """
 _KNOWN = "SELECT key_id FROM api_keys WHERE key_id = ANY (CAST(%(key_ids)s AS text[]))"
-# Those of a lineage that were made while the clock was ahead were made just now, in the same order: else a successor
-# would be the older one of the two. They live as long as they were meant to.
+# Those of a lineage that were made while the clock was ahead were made just now, in the same order: otherwise a
+# successor would be the older one of the two. They live as long as they were meant to.
 _SET_RIGHT = """
     UPDATE api_keys k SET created_at = n.at, expires_at = n.at + (k.expires_at - k.created_at)
       FROM (SELECT key_id, statement_timestamp()

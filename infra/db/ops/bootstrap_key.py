@@ -1,4 +1,4 @@
-"""The bootstrap key: the one that the setting API_KEY makes."""
+"""The bootstrap key: the key whose secret is the setting API_KEY."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Page:
     """Events after a cursor, in order.
 
     `since` is the cursor, or, where that is of another log or older than what is kept, the beginning of the log; then
-    `is_reset`. `until` is the cursor to go on with: the last event of a full page, else where the reading has looked.
+    `is_reset`. `until` is the cursor to go on with: the last event of a full page, otherwise where the reading ended.
     """
 
     since: Cursor

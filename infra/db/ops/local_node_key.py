@@ -15,7 +15,7 @@ _ADOPT = "UPDATE gpus SET lineage = %(lineage)s WHERE gpu_id = ANY (%(gpu_ids)s)
 
 
 async def ensure_key(connection: Connection, kept: str, owner: str, gpu_ids: Sequence[str]) -> str:
-    """The kept secret if it is a live node's key, else a new one for this owner.
+    """The kept secret if it is a live node's key, otherwise a new one for this owner.
 
     GPUs that an administrator's key registered under these ids belong to it from now on.
     """

@@ -122,7 +122,7 @@ class Queues:
         return cls(pools, await _heads(connection, pools), await _lasts(connection, pools, joining))
 
     async def moved_on(self, connection: Connection, joining: Iterable[Joins]) -> Queues | None:
-        """The queues now, without what this transaction has written, if a flow has got more tasks since; else None."""
+        """The queues now, without what this transaction has written, if a flow has got more tasks since, or None."""
         lasts = await _lasts(connection, self._pools, joining, but=_BUT_OWN)
         if not any(rank > self._lasts.get(key, -inf) for key, rank in lasts.items()):
             return None

@@ -17,7 +17,7 @@ _key = attrgetter("key")
 COUNTED = 500
 """Tasks before a place, of each type and class, that are counted one by one."""
 
-# In the queue's order, else the plan may read the table from its beginning, where no task waits any more.
+# In the queue's order, otherwise the plan may read the table from its beginning, where no task waits any more.
 _COUNT = f"""
     (SELECT count(*) FROM (
             SELECT FROM tasks q WHERE q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {{}}

@@ -193,7 +193,7 @@ def _last_ends(rows: Iterable[_Taken], usual: Mapping[int, float]) -> Iterator[t
 
 
 def remaining_s(elapsed_s: float, progress: int | None, usual_s: float) -> float:
-    """Seconds left by the node's own progress if it reports any, else by the usual duration."""
+    """Seconds left by the node's own progress if it reports any, otherwise by the usual duration."""
     if progress:
         return elapsed_s * (100 - progress) / progress
     return max(usual_s - elapsed_s, 0.0)

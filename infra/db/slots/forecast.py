@@ -33,7 +33,7 @@ MILESTONES_FRESH_S = 1.0
 USUAL_FRESH_S = 2.0
 """Seconds for which the usual duration of a type is reused."""
 LONG_S = 5.0
-"""Seconds for which a queue counts as long after a new task found it so."""
+"""How long a queue is treated as long after a new task found it long, in seconds."""
 MOST = 10_000
 """Types and classes that are remembered."""
 
@@ -46,7 +46,7 @@ class _Shared(Generic[K, A]):
         self._reads: SingleFlight[K, A] = SingleFlight()
 
     async def get(self, key: K, read: Callable[[], Coroutine[Any, Any, A]]) -> A:
-        """The answer for a key. One that is None is read anew by the next caller. Raises what `read` raises."""
+        """The answer for a key. None is not cached: the next caller reads again. Raises what `read` raises."""
         known = self._known.get(key)
         return await self._reads.run(key, partial(self._read, key, read)) if known is None else known
 
@@ -81,7 +81,7 @@ class Forecast:
         return seen, await self.ahead(row.place, seen.pool) if is_ahead else 0
 
     async def with_wait(self, task: T) -> T:
-        """The task, with the wait as it is now if it is QUEUED; else with that of its creation."""
+        """The task, with the wait as it is now if it is QUEUED; otherwise with that of its creation."""
         if task.status != TaskStatus.QUEUED:
             return task
         row = await self._database.single(lambda c: queries.progress(c, task.task_id))

@@ -10,7 +10,7 @@ from infra.db.connection import Connection
 from infra.db.queue import order
 from infra.db.slots import eligibility
 
-# In the queue's order, else the plan reads all tasks that there are: it takes most of them for tasks that wait.
+# In the queue's order, otherwise the plan reads all tasks that there are: it takes most of them for tasks that wait.
 _WITH_UNUSED_SLOTS = f"""
     SELECT g.gpu_id FROM gpus g
      WHERE {eligibility.has_free_slot("g")}

@@ -31,7 +31,7 @@ class Outlook:
     found_long: Callable[[], None] = _nothing
 
     async def now(self, connection: Connection, task_type: int, *, vip: bool) -> Outlook:
-        """The outlook with the fleet as it is now: else it may be half a second old."""
+        """The outlook with the current fleet; the cached one may be half a second old."""
         vip_nodes = connection.policy.on_vip_nodes(vip=vip)
         return replace(self, capacity=await capacity.read(connection, task_type, vip_nodes=vip_nodes))
 

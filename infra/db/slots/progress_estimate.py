@@ -1,4 +1,4 @@
-"""A task's progress: as its node reports it, else elapsed over usual duration (DESIGN)."""
+"""A task's progress: as its node reports it, otherwise elapsed over usual duration (DESIGN)."""
 
 from __future__ import annotations
 

@@ -106,8 +106,8 @@ async def page(
 ) -> tuple[list[ListedTask], int]:
     """One page of tasks, newest first, and their total.
 
-    The total is a kept count where there is one; else a total beyond MOST_COUNTED only says that there are more, and
-    a page from there on is empty: it would be read from the beginning of the list.
+    The total is a kept count where there is one; otherwise a total beyond MOST_COUNTED only says that there are more,
+    and a page from there on is empty: it would be read from the beginning of the list.
     Payloads and results are `room` bytes at most: the largest are null, and a result that is left out has `has_result`.
     """
     if (kept := chosen.kept) is not None:

@@ -19,7 +19,7 @@ MOST_OF_OWNER = 2_000
 MOST_NAMED = 10
 """Failed tasks of a minute that are named."""
 
-# Without a condition on completed_at: else the plan may walk the index of all ended tasks, whatever their type.
+# Without a condition on completed_at: otherwise the plan may walk the index of all ended tasks, whatever their type.
 _WAITS = f"""
     SELECT types.task_type, waited.p50, waited.p90
       FROM unnest(CAST(%(task_types)s AS bigint[])) AS types(task_type)

@@ -1,1 +1,1 @@
-"""Writes that activities and the API call: one commit each."""
+"""Writes of several tables that must agree: one commit each."""

@@ -42,7 +42,7 @@ async def attend(connection: Connection, gpu_id: str, grace_s: float) -> tuple[R
         return node, notifications
     if changed:
         node = await node_queries.get(connection, gpu_id)
-    if node is not None and not node.is_back:  # else the stops come first
+    if node is not None and not node.is_back:  # otherwise the stops come first
         await node_transitions.attended(connection, gpu_id, node.epoch, node.status)
     return node, notifications
 

@@ -37,7 +37,7 @@ def end_by(key_id: str, reason: str | None, *, unless_started: bool = False) -> 
 async def cancel_by_workflow(connection: Connection, task_id: str, run_id: str) -> EndResult:
     """Cancel a task whose workflow was asked to cancel, by a person unless the task has ended already."""
     ended = await end_task.end(connection, task_id, TaskEnd(EndReason.CANCELLED, SystemActor.PERSON, BY_WORKFLOW))
-    if ended.changed:  # else it heard of an earlier end
+    if ended.changed:  # otherwise it heard of an earlier end
         by = Actor(f"{SystemActor.PERSON}:{run_id}", SystemActor.PERSON, None)
         await audit.record(connection, by, Action.TASK_CANCEL, task_id)
     return ended

@@ -92,7 +92,7 @@ async def create(
     if free and claims_slot:
         found = await search.find(connection, seeker)
     waits = isinstance(found.result, NoSlot)
-    if waits or not claims_slot:  # else it has a slot, or it is not known yet
+    if waits or not claims_slot:  # otherwise it has a slot, or it is not known yet
         bounds.check_wait(wait_s)
     grant = found.result if isinstance(found.result, Grant) else None
     return Created(row, True, waits, grant, found.others)

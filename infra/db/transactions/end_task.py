@@ -97,7 +97,7 @@ async def end(connection: Connection, task_id: str, how: TaskEnd) -> EndResult:
             await collect_attempt.collect(connection, task_id, row.attempts)  # it may have ended with that
         elif await _hold(connection, task_id, status, row.attempts):
             return await _end(connection, task_id, row, how)
-        # else it has moved since it was read
+        # otherwise it has moved since it was read
     return EndResult(None)
 
 

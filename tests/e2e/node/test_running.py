@@ -208,7 +208,7 @@ async def test_what_is_cancelled_before_it_comes_does_not_run(shared: Agent, tmp
     assert not logged(folder_of(shared), "early", "accepted")
 
 
-async def test_at_its_deadline_work_is_killed_and_no_failure_is_told(shared: Agent, tmp_path: Path) -> None:
+async def test_at_its_deadline_work_is_killed_and_no_failure_is_reported(shared: Agent, tmp_path: Path) -> None:
     pids = await start_family(shared, tmp_path, "deadline", timeout=400)
     await until(lambda: not any(map(lives, pids)), "the death of the family")
     await until(lambda: logged(folder_of(shared), "deadline", "canceled"), "the end in the log")
@@ -219,7 +219,7 @@ async def test_at_its_deadline_work_is_killed_and_no_failure_is_told(shared: Age
     assert shared.orchestrator.statuses("deadline") == ["PROCESSING"]
 
 
-async def test_the_attempt_log_tells_the_whole_story(shared: Agent, tmp_path: Path) -> None:
+async def test_the_attempt_log_has_the_full_history(shared: Agent, tmp_path: Path) -> None:
     await shared.put("story", DOUBLE, {"log": str(tmp_path / "runs"), "x": 1})
     result = (await shared.orchestrator.reported("result", "story")).body["result"]
     lines = [line for line in attempt_log(folder_of(shared)) if line["taskId"] == "story"]

@@ -58,8 +58,8 @@ class TaskOptions(TypedDict, total=False):
 
 
 class NewTask(BaseModel):
-    """A task to submit, with the fields of `TaskOptions`. A `payload` that is a `str` is sent as it is, all else as
-    JSON."""
+    """A task to submit, with the fields of `TaskOptions`. A `payload` that is a `str` is sent as it is, anything
+    else as JSON."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", validate_default=True)
 

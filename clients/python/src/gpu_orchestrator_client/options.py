@@ -27,7 +27,7 @@ class Options:
 
     @classmethod
     def of(cls, url: str | None, key: str | None, app: str | None, user_id: str | None) -> Self:
-        """Options from the arguments, else from the environment. Raises ValueError without a usable URL or key."""
+        """Options from the arguments, otherwise from the environment. Raises ValueError without a usable URL or key."""
         return cls(
             _checked(url_of, url, URL),
             _checked(key_of, key, KEY),
