@@ -141,7 +141,7 @@ class OpenWorkflows:
         async with self._temporal.reaching():
             await handle.terminate(reason=STUCK, rpc_timeout=CALL)
 
-    async def run_node_anew(self, run: StuckRun) -> None:
+    async def run_node_again(self, run: StuckRun) -> None:
         """Start a node's workflow in place of a run that has ended.
 
         The new run looks at the node's row at once, and gets the signals that the old one did not handle: a person's

@@ -100,7 +100,7 @@ class StuckWorkflows:
         if row is not None:
             await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)
         elif run.workflow == NODE:
-            await self._workflows.run_node_anew(run)
+            await self._workflows.run_node_again(run)
         # the monitor is run again by its schedule, a webhook by the leader, and a task without a row is none
 
     async def _collected(self, run: StuckRun) -> Drifted | None:

@@ -102,7 +102,7 @@ def foreign_environment(without: tuple[str, ...] = (LIBPQ, TEMPORAL)) -> dict[st
 
 
 def installed(program: str, name: str, setting: str, *folders: Path) -> str:
-    """The path of a service's program, in these folders, next to our own programs, or on the PATH. Raises NotInstalled."""
+    """The path of a program: in these folders, next to our own programs, or on the PATH. Raises NotInstalled."""
     places = [*map(str, folders), sysconfig.get_path("scripts"), *os.get_exec_path()]
     found = shutil.which(program, path=os.pathsep.join(places))
     if found is None:
