@@ -95,13 +95,14 @@ class OperationSteps:
             await self._run(lambda c: operations.finish(c, operation.operation_id))
 
     async def _cancel(self, operation: Operation, turns: Sequence[PagedTask]) -> bool:
-        """Cancel the waiting tasks in one statement, and the others one by one.
+        """Cancel the waiting tasks in one statement, and the others one by one. It waits for a row that is held.
 
         Returns False if a task has got a slot since: it may fit no more.
         """
         has_moved = not await self._cancel_waiting(operation, [turn.task_id for turn in turns if turn.waits])
         others = [turn.task_id for turn in turns if not turn.waits]
-        await one_by_one(partial(self._cancel_one, operation), others, _not_cancelled, at_once=AT_ONCE)
+        cancel = partial(self._cancel_one, operation)
+        await one_by_one(cancel, others, _not_cancelled, at_once=AT_ONCE, is_away=is_unavailable)
         return not has_moved
 
     async def _cancel_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:
@@ -119,7 +120,8 @@ class OperationSteps:
                 raise
             activity.logger.warning("could not cancel %d waiting tasks at once: %s", len(task_ids), error)
         each = [[task_id] for task_id in task_ids]
-        waited = await one_by_one(partial(self._end_waiting, operation), each, _not_cancelled, at_once=AT_ONCE)
+        end = partial(self._end_waiting, operation)
+        waited = await one_by_one(end, each, _not_cancelled, at_once=AT_ONCE, is_away=is_unavailable)
         return all(one for _, one in waited)
 
     async def _end_waiting(self, operation: Operation, task_ids: Sequence[str]) -> bool:

@@ -64,6 +64,7 @@ class Reconciler:
 
     def __init__(self, database: Database, temporal: TemporalGateway, nodes: NodeClient, settings: Settings) -> None:
         self._run = database.run
+        self._single = database.single
         self._temporal = temporal
         self._workflows = OpenWorkflows(temporal, settings)
         self._nodes = nodes
@@ -72,24 +73,24 @@ class Reconciler:
     async def reconcile(self) -> dict[str, int]:
         """Counts by kind, without the zeros. Raises TemporalAway: without Temporal there is nothing to compare."""
         await self._temporal.ping()
-        run = self._run
+        single = self._single
         repaired: Counter[str] = Counter()
-        await run(drift.set_right)
-        repaired["started"] = await self._each(self._start, await run(lambda c: drift.not_started(c, AGE_S)))
+        await single(drift.set_right)
+        repaired["started"] = await self._each(self._start, await single(lambda c: drift.not_started(c, AGE_S)))
         repaired["expired"] = await self._each(
-            self._expire, await run(lambda c: drift.expired(c, OVERDUE_S, DELIVERY_S, UNHEARD_S))
+            self._expire, await single(lambda c: drift.expired(c, OVERDUE_S, DELIVERY_S, UNHEARD_S))
         )
-        repaired["settled"] = await self._each(self._settle, await run(lambda c: drift.uncollected(c, AGE_S)))
-        repaired["granted"] = await self._each(self._grant, await run(lambda c: drift.undispatched(c, OVERDUE_S)))
-        repaired["queued"] = await self._each(self._queue, await run(lambda c: drift.forgotten(c, LONGEST_PAUSE_S)))
+        repaired["settled"] = await self._each(self._settle, await single(lambda c: drift.uncollected(c, AGE_S)))
+        repaired["granted"] = await self._each(self._grant, await single(lambda c: drift.undispatched(c, OVERDUE_S)))
+        repaired["queued"] = await self._each(self._queue, await single(lambda c: drift.forgotten(c, LONGEST_PAUSE_S)))
         repaired["restarted"] = await self._each(
-            self._restart, await run(lambda c: drift.next_round(c, OVERDUE_S, ROUND))
+            self._restart, await self._run(lambda c: drift.next_round(c, OVERDUE_S, ROUND))
         )
         repaired["ended"] = await self._each(self._end, await self._ended())
-        repaired["nodes"] = await self._each(self._attend, await run(lambda c: drift.unattended(c, AGE_S)))
+        repaired["nodes"] = await self._each(self._attend, await single(lambda c: drift.unattended(c, AGE_S)))
         repaired["unwatched"] = await self._each(self._attend, await self._unwatched())
         repaired["counters"] = await self._recount()
-        await run(lambda c: outbox.clear_ended(c, CLEARED))
+        await single(lambda c: outbox.clear_ended(c, CLEARED))
         return {kind: count for kind, count in repaired.items() if count}
 
     async def _each(self, repair: Callable[[T], Awaitable[bool]], rows: Iterable[T]) -> int:
@@ -199,7 +200,7 @@ class Reconciler:
             activity.logger.warning("open workflows could not be listed: %s", error)
             return []
         self._before = opened[-1].started_at if len(opened) == ROUND else None
-        return await self._run(lambda c: drift.ended(c, [one.task_id for one in opened], OVERDUE_S))
+        return await self._single(lambda c: drift.ended(c, [one.task_id for one in opened], OVERDUE_S))
 
     async def _end(self, row: EndedTask) -> bool:
         """End a workflow that runs although its row is terminal; one that is idle has missed the end."""
@@ -219,12 +220,12 @@ class Reconciler:
         except TemporalAway as error:
             activity.logger.warning("the nodes' workflows could not be listed: %s", error)
             return []
-        registered = await self._run(lambda c: drift.registered(c, AGE_S))
+        registered = await self._single(lambda c: drift.registered(c, AGE_S))
         return [row for row in registered if row.gpu_id not in watched]
 
     async def _recount(self) -> int:
         """Correct the kept counts. Returns the number of wrong ones."""
-        if not await self._run(counters.recount_is_due):
+        if not await self._single(counters.recount_is_due):
             return 0
 
         async def work(connection: Connection) -> list[str]:

@@ -14,7 +14,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
-from api.http import places
+from api.http import fault_places
 from api.http.errors import BadRequest, TooComplex, TooLarge, TooSlow, of_validation
 from infra.json import results, shape, strict_json
 from infra.json.off_loop import off_loop
@@ -219,7 +219,7 @@ def _check(body: dict[str, Any]) -> None:
         return
     for fits, detail in ((_comes_once, "存在重复"), (strict_json.storable, "无效")):
         if not _holds(fits, body):
-            raise BadRequest(places.first(body, partial(_holds, fits)), detail)
+            raise BadRequest(fault_places.first(body, partial(_holds, fits)), detail)
 
 
 def _comes_once(part: Any) -> bool:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from api.http import places
+from api.http import fault_places
 from api.http.envelope import failure
 from infra.db.session import is_unavailable
 from workflows.domain import errors as domain
@@ -227,9 +227,9 @@ def refusal(detail: str) -> PydanticCustomError:
 
 
 def of_validation(error: Mapping[str, Any], where: Sequence[Any]) -> BadRequest:
-    """The refusal for a validation error; see `places.of_location`."""
-    field = places.of_location(where, names_entry=error["type"] == "model_type")
+    """The refusal for a validation error; see `fault_places.of_location`."""
+    field = fault_places.of_location(where, names_entry=error["type"] == "model_type")
     if error["type"] == "extra_forbidden" and len(where) == 1:
-        field = places.shown(field, "body")
+        field = fault_places.shown(field, "body")
     detail = error["msg"] if error["type"] == REFUSED else DETAILS.get(error["type"], "无效")
     return BadRequest(field, detail)

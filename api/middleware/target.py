@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import BadRequest
-from api.http.places import shown
+from api.http.fault_places import shown
 
 MAX_PARAMETERS = 100
 

@@ -1,4 +1,5 @@
-"""Processing items one by one: one that fails holds up no other one, but the loss of the database ends the loop."""
+"""Processing items one by one: one that fails, or whose row somebody holds, holds up no other one, but the loss of the
+database ends the loop."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from infra.db.session import is_unavailable
+from infra.db.session import is_lost
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,7 +19,7 @@ async def one_by_one(
     failed: Callable[[T, Exception], None],
     *,
     at_once: int = 1,
-    is_away: Callable[[Exception], bool] = is_unavailable,
+    is_away: Callable[[Exception], bool] = is_lost,
 ) -> list[tuple[T, R]]:
     """Do the work for each item, `at_once` of them at the same time, and report each error to `failed`.
 

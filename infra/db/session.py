@@ -76,6 +76,10 @@ class DatabaseSilent(TimeoutError):
     """The database did not answer in time, or has not lately."""
 
 
+class NoAnswer(DatabaseSilent):
+    """A call got no answer in time. Others may: somebody may hold a lock that it needs."""
+
+
 class Database:
     """Runs transactions on a connection pool. All SQL is in the modules of this folder, never in a caller."""
 
@@ -133,7 +137,7 @@ class Database:
             raise
         if not done:
             self._give_up(task)
-        error = task.exception() if done else DatabaseSilent(f"no answer within {within_s:g} s")
+        error = task.exception() if done else NoAnswer(f"no answer within {within_s:g} s")
         if error is None or not is_unavailable(error):  # an error of the work is an answer, too
             self._circuit.answered()
             self._answered_at = time.monotonic()
@@ -245,3 +249,8 @@ def is_unavailable(error: BaseException) -> bool:
         state = error.sqlstate
         return state is None or state[:2] in AWAY_CLASSES or state in AWAY_SQLSTATES
     return isinstance(error, ConnectionError | TimeoutError)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the database itself is away, and not only a row that somebody holds: then no other work succeeds."""
+    return is_unavailable(error) and not isinstance(error, NoAnswer)

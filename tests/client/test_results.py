@@ -1,4 +1,4 @@
-"""How the client waits for a result; nothing is sent."""
+"""The waits of the client for a result; nothing is sent."""
 
 from __future__ import annotations
 

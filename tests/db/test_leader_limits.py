@@ -8,12 +8,14 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 
 from infra.db.connection import Connection
+from infra.db.session import Database
 from infra.db.slots import assign
 from infra.db.transactions import end_at_limit
 from tests.db import rows
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from tests.db.rows import NOW, Sql
+from tests.db.sessions import Sessions
 from workers.leader import limits
 from workflows.notifications import Notifications
 
@@ -78,3 +80,19 @@ async def test_a_row_that_cannot_be_ended_holds_up_no_other_one(due: Life, monke
     notified = await turn(due, turn_s=60)
     assert sorted(notified) == sorted({"runs", *WAITING[1:]})
     assert await ended(due) == 5
+
+
+async def test_a_row_that_somebody_holds_delays_no_other_task(engine: Sessions, database: Database) -> None:
+    async with engine.connect() as writer, engine.connect() as holder:
+        for task_id in ("held", "free"):
+            await rows.task(writer, task_id, waiting_since=NOW, deadline=PAST)
+        await writer.commit()
+        try:
+            await holder.execute("SELECT FROM tasks WHERE task_id = 'held' FOR UPDATE")
+            await limits.end_at_limits(database, MagicMock(deliver=AsyncMock()))
+            ended = await writer.rows("SELECT task_id FROM tasks WHERE end_reason = 'DEADLINE'")
+            assert ended == [("free",)]
+        finally:
+            await holder.rollback()
+            await writer.execute(rows.EMPTY)
+            await writer.commit()

@@ -70,6 +70,6 @@ async def test_what_ended_of_an_owner_s_tasks_is_counted_by_minute(log: Database
 async def test_the_latest_failures_of_a_minute_are_named_and_only_some(log: Database, monkeypatch) -> None:
     bound = f"[1:{waits.MOST_NAMED}]"
     assert bound in waits._ENDED_OF
-    monkeypatch.setattr(waits, "_ENDED_OF", waits._ENDED_OF.replace(bound, "[1:1]").replace("'minute'", "'hour'"))
+    monkeypatch.setattr(waits, "_ENDED_OF", waits._ENDED_OF.replace(bound, "[1:1]").replace("'minute'", "'century'"))
     (found,) = await log.run(lambda c: waits.ended_of(c, "ada", SINCE))
     assert (found.done, found.failed, found.failed_ids) == (1, 2, ["late"])

@@ -20,7 +20,7 @@ AT_ONCE = 4
 
 
 def side_by_side(test: Test) -> Test:
-    """Run a test together with others of its file that are marked so. The first one begins them all, four at a time.
+    """Run a test together with others of its file that are marked so; the first begins them all, four at a time.
 
     Such a test has task types and nodes of its own. It may use only what `together` gives. No test of the file between
     the marked ones stops a part of the stack.

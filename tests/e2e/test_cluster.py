@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.begun import begun
-from tests.conftest import Api, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, eventually, fleet, frontend, stack_settings, thrown_away
 from tests.e2e.inside import select, signals
 from tests.faults.contention import CHANGES_NODE, held
 from workers.stack import programs
@@ -70,7 +70,7 @@ def second_api(stack: Stack) -> tuple[Part, str]:
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     folder = begun(tmp_path_factory.mktemp("cluster"))
     settings = stack_settings(folder, leader_lease=LEASE_S, instance_timeout=4, monitor_interval=30)
-    async with Stack(settings, nodes=0) as stack:
+    async with thrown_away(Stack(settings, nodes=0)) as stack:
         part, url = second_api(stack)
         part.start()
         try:

@@ -20,7 +20,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from infra.temporal import executions
 from infra.temporal.access import DATA_CONVERTER
 from tests.begun import begun
-from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings, thrown_away
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put
 from workers.stack import programs
@@ -53,9 +53,8 @@ class Lossy:
 @pytest.fixture(scope="module")
 async def lossy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lossy]:
     folder = tmp_path_factory.mktemp("lossy")
-    async with Stack(
-        stack_settings(begun(folder / "data"), heartbeat_timeout=40, monitor_interval=2), nodes=0
-    ) as stack:
+    settings = stack_settings(begun(folder / "data"), heartbeat_timeout=40, monitor_interval=2)
+    async with thrown_away(Stack(settings, nodes=0)) as stack:
         await stack.part("worker").stop()
         log = folder / "losses"
         env = programs.environment(stack.settings, stack.services, stack.data_dir, stack.api_key.secret)

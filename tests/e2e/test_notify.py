@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.begun import begun
-from tests.conftest import Api, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, eventually, fleet, frontend, stack_settings, thrown_away
 from tests.e2e.inside import change, select
 from tests.receiver import Got, Receiver
 from workers.stack.stack import Stack
@@ -37,7 +37,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def stack(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Stack]:
     url = f"json://user:secret@127.0.0.1:{receiver.port}/in"  # pragma: allowlist secret
     settings = stack_settings(begun(tmp_path / "data"), notify=f"CRITICAL {url}", monitor_interval=30)
-    async with Stack(settings, nodes=0) as running:
+    async with thrown_away(Stack(settings, nodes=0)) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from temporalio.client import Client
 
 from infra.settings import ENV_PREFIX
 from tests.begun import begun
-from tests.conftest import eventually, frontend, stack_settings
+from tests.conftest import eventually, frontend, stack_settings, thrown_away
 from tests.e2e.inside import select
 from tests.e2e.test_operations import done
 from workers.stack.stack import Stack
@@ -34,7 +34,8 @@ FILL = """
 
 @pytest.fixture(scope="module")
 async def running(tmp_path_factory):
-    async with Stack(stack_settings(begun(tmp_path_factory.mktemp("operations"))), nodes=0) as stack:
+    settings = stack_settings(begun(tmp_path_factory.mktemp("operations")))
+    async with thrown_away(Stack(settings, nodes=0)) as stack:
         yield stack
 
 

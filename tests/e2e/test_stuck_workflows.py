@@ -12,7 +12,7 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from tests.begun import begun
-from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings, thrown_away
 from tests.e2e.inside import select
 from workers.stack import programs, temporal
 from workers.stack.logs import console
@@ -68,7 +68,7 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
         patch.setitem(temporal.DYNAMIC_CONFIG, NAMED_AFTER, "2")
         patch.setitem(temporal.DYNAMIC_CONFIG, TRIES_FOR, '"3s"')
         made = Stack(settings, nodes=0)
-    async with made as stack, frontend(stack) as api:
+    async with thrown_away(made) as stack, frontend(stack) as api:
         env = programs.environment(stack.settings, stack.services, stack.data_dir, stack.api_key.secret)
 
         @asynccontextmanager

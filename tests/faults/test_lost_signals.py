@@ -10,15 +10,19 @@ from infra.db.nodes.queries import Registration
 from infra.db.session import Database
 from infra.db.transactions import node_state, settle_attempt
 from tests.conftest import eventually
+from tests.e2e.conftest import beside, side_by_side
 from tests.e2e.inside import is_started, select
 from workflows.domain.attempt import End, Outcome
 from workflows.notifications import ClosedAttempt
+
+__all__ = ["beside"]  # a fixture: the tests that run side by side
 
 SLOW = 60.0
 WAITS = "SELECT waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s"
 TASK_TYPE, RETRIED_TYPE = 421, 422
 
 
+@side_by_side
 async def test_an_attempt_that_came_and_went_unheard_is_collected_before_the_first_step(
     api, make_node, stack, temporal
 ):
@@ -33,6 +37,7 @@ async def test_an_attempt_that_came_and_went_unheard_is_collected_before_the_fir
     assert (await api.until(task_id, "COMPLETED"))["retryCount"] == 0
 
 
+@side_by_side
 async def test_it_is_collected_also_by_a_workflow_that_waits_for_a_retry(api, make_node, stack):
     node = await make_node("busy", [RETRIED_TYPE])
     task_id = await api.create(RETRIED_TYPE)

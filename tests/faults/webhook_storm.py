@@ -25,7 +25,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from infra.db.ops import event_log
 from infra.db.session import Database
 from tests.begun import begun
-from tests.conftest import Api, eventually, frontend, stack_settings
+from tests.conftest import Api, eventually, frontend, stack_settings, thrown_away
 from tests.receiver import HANG, RESET, Got, Receiver
 from workers.stack.stack import Stack
 from workflows.domain.event import EventType
@@ -138,7 +138,7 @@ async def run(ends: int, kills: int, every_s: float, seed: int = 1) -> dict[str,
         settings = stack_settings(begun(Path(folder)), webhook_retries=TRIES, monitor_interval=2)
         async with (
             Receiver(choose=storm.choose) as receiver,
-            Stack(settings, nodes=0) as stack,
+            thrown_away(Stack(settings, nodes=0)) as stack,
             frontend(stack) as api,
         ):
             storm.secret = (await api.post("/webhooks", {"url": receiver.url(), "events": ["task.ended"]}))["secret"]

@@ -15,6 +15,8 @@ class _Database:
     async def run(self, work: Any) -> Any:
         return await work(None)
 
+    single = run
+
 
 class _Temporal:
     def __init__(self, error: Exception) -> None:

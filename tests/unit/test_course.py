@@ -10,9 +10,9 @@ from rich.console import Console
 
 from workers.command import exits
 from workers.command.course import Course, Update, end_of, state_of
+from workers.command.durations import about, age, span
 from workers.command.live import moving
 from workers.command.output import one_line, printable, write_json
-from workers.command.spans import about, age, span
 
 SNAPSHOT = {"taskId": "task_1", "taskType": 2, "app": "换脸应用", "userId": "u", "status": "QUEUED", "createdAt": 1000}
 ENDED = {**SNAPSHOT, "status": "FAILED", "endReason": "FAILED", "gpuId": "gpu_001", "completedAt": 43_000}

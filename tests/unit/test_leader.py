@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from infra.db.ops import counters
-from infra.db.session import ANSWER_S
+from infra.db.session import ANSWER_S, NoAnswer
 from infra.settings import Settings
 from workers.leader.leader import Job, Leader
 
@@ -32,6 +32,12 @@ async def test_a_job_that_fails_delays_no_other(leader_of, caplog):
     assert (before.await_count, after.await_count) == (1, 1)
     assert "a job of the leader failed" in caplog.text
     assert "a defect" in caplog.text
+
+
+async def test_a_job_that_waits_in_vain_for_a_row_delays_no_other(leader_of):
+    after = AsyncMock()
+    await leader_of(AsyncMock(side_effect=NoAnswer("no answer within 8 s")), after).turn()
+    after.assert_awaited_once()
 
 
 async def test_a_turn_ends_at_once_while_the_database_is_away(leader_of):

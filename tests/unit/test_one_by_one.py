@@ -66,6 +66,9 @@ class _LostAfter:
         self._answers = iter([answer])
         self.asked = 0
 
+    async def single(self, work: Any) -> Any:
+        return await self.run(work)
+
     async def run(self, work: Any, **_: Any) -> Any:
         self.asked += 1
         for answer in self._answers:

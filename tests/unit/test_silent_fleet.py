@@ -28,7 +28,7 @@ async def test_a_node_that_was_held_stays_held_while_the_others_return(monkeypat
     async def deliver(notifications: Notifications) -> None:
         signalled.extend(one.gpu_id for one in notifications.nodes)
 
-    database, temporal = SimpleNamespace(run=run), SimpleNamespace(deliver=deliver)
+    database, temporal = SimpleNamespace(run=run, single=run), SimpleNamespace(deliver=deliver)
     silent = SilentNodes(cast(Any, database), cast(Any, temporal), Settings())
     for _ in range(3):
         await silent.find()
@@ -59,7 +59,7 @@ async def test_a_node_that_was_held_and_beat_again_is_not_held_when_it_falls_sil
 
     monkeypatch.setattr(liveness, "find", find)
     monkeypatch.setattr(alerts, "raise_alert", AsyncMock())
-    database, temporal = SimpleNamespace(run=run), SimpleNamespace(deliver=deliver)
+    database, temporal = SimpleNamespace(run=run, single=run), SimpleNamespace(deliver=deliver)
     silent = SilentNodes(cast(Any, database), cast(Any, temporal), Settings())
     for _ in range(3):
         await silent.find()
@@ -87,7 +87,7 @@ async def test_it_ends_also_after_the_leader_has_changed_twice(monkeypatch: pyte
     monkeypatch.setattr(liveness, "find", find)
     monkeypatch.setattr(alerts, "raise_alert", raise_alert)
     monkeypatch.setattr(alert_ends, "end_others", end_others)
-    database, temporal = SimpleNamespace(run=run), SimpleNamespace(deliver=deliver)
+    database, temporal = SimpleNamespace(run=run, single=run), SimpleNamespace(deliver=deliver)
     one, other = (SilentNodes(cast(Any, database), cast(Any, temporal), Settings()) for _ in range(2))
     await one.find()
     held[:] = ["n"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gpu_orchestrator_client.commands import given
 from gpu_orchestrator_client.naming import path
 from workers.command import exits
-from workers.command.many import add_choice, change
+from workers.command.bulk import add_choice, change
 from workers.command.output import show
 
 if TYPE_CHECKING:

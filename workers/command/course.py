@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workers.command import exits
+from workers.command.durations import about, span
 from workers.command.output import one_line
-from workers.command.spans import about, span
 
 
 class Update(NamedTuple):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gpu_orchestrator_client.naming import path
 from workers.command import exits
-from workers.command.many import add_choice, change
-from workers.command.once import once
+from workers.command.bulk import add_choice, change
+from workers.command.idempotency import once
 from workers.command.output import say, write, write_json
 
 if TYPE_CHECKING:

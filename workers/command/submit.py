@@ -12,11 +12,11 @@ from gpu_orchestrator_client.commands import given
 from gpu_orchestrator_client.errors import Forbidden
 from workers.arguments import duration, expiry, int64
 from workers.command import exits, profile
-from workers.command.once import add_key, once
+from workers.command.durations import about
+from workers.command.idempotency import add_key, once
 from workers.command.output import say, write, write_json
 from workers.command.profile import Profile
 from workers.command.running import add_json, guarded
-from workers.command.spans import about
 
 if TYPE_CHECKING:
     from workers.command.server import Server

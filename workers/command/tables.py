@@ -12,8 +12,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from workers.command.durations import about, age, now_ms
 from workers.command.output import one_line, printable
-from workers.command.spans import about, age, now_ms
 
 Record = Mapping[str, Any]
 COLOURS = {

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from gpu_orchestrator_client.errors import ApiError, OrchestratorError, TooManyRequests, Unavailable, Unreachable
 from workers.command import exits, profile
 from workers.command.course import Update
+from workers.command.durations import now_ms
 from workers.command.output import say, write_json
 from workers.command.profile import Profile
 from workers.command.running import add_json, guarded
-from workers.command.spans import now_ms
 
 if TYPE_CHECKING:
     from workers.command.fleet import Fleet

@@ -1,4 +1,4 @@
-"""One picture of everything: the large one assembled from its tiles, then each painting next to its original."""
+"""One picture of everything: the large one assembled from its tiles, below it each painting next to its original."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ class EndedTasks:
 
     async def notify(self) -> None:
         """Notify the first of those whose notification is pending."""
-        ends = await self._database.run(lambda c: outbox.pending_ends(c, AT_ONCE))
+        ends = await self._database.single(lambda c: outbox.pending_ends(c, AT_ONCE))
         notified = await asyncio.gather(*map(self._notify, ends))
-        await self._database.run(lambda c: outbox.clear_ends(c, [one for one in notified if one]))
+        await self._database.single(lambda c: outbox.clear_ends(c, [one for one in notified if one]))
 
     async def _notify(self, end: PendingEnd) -> str | None:
         """The task's id if no notification is pending any more, or None if Temporal is away."""
@@ -47,5 +47,5 @@ class EndedTasks:
 
     async def _run_again(self, task_id: str) -> None:
         """Start a new run, which stops the attempt on its node."""
-        for row in await self._database.run(lambda c: drift.ended(c, [task_id], age_s=0.0)):
+        for row in await self._database.single(lambda c: drift.ended(c, [task_id], age_s=0.0)):
             await self._temporal.start_task(TaskInput.of(row), row.traceparent, again=True)

@@ -91,7 +91,7 @@ class Leader:
         async def change_one(gpu_id: str) -> None:
             await self._temporal.deliver(await self._database.run(partial(change, gpu_id=gpu_id)))
 
-        await one_by_one(change_one, await self._database.run(find), _node_failed)
+        await one_by_one(change_one, await self._database.single(find), _node_failed)
 
 
 def _job_failed(_: Job, error: Exception) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import takewhile
 
 from infra.db.one_by_one import one_by_one
-from infra.db.session import Database, is_unavailable
+from infra.db.session import Database, is_lost
 from infra.db.tasks import limits
 from infra.db.tasks.limits import TaskPastLimit
 from infra.db.transactions import end_at_limit
@@ -34,7 +34,7 @@ NOTIFIED = 50
 async def end_at_limits(database: Database, temporal: TemporalGateway, *, turn_s: float = TURN_S) -> None:
     """End what is past its limit now, as much as a turn allows."""
     turn = _Turn(database, time.monotonic() + turn_s)
-    while not turn.is_over and await turn.end(await database.run(lambda c: limits.due(c, BATCH))):
+    while not turn.is_over and await turn.end(await database.single(lambda c: limits.due(c, BATCH))):
         pass
     ended = turn.ended_on_nodes + turn.ended_waiting  # a node stops its work only when the workflow has been notified
     await temporal.deliver(Notifications(ended=ended[:NOTIFIED]))
@@ -69,7 +69,7 @@ class _Turn:
         try:
             return await self._database.run(work)
         except Exception as error:
-            if is_unavailable(error):
+            if is_lost(error):
                 raise
             log.warning("could not end %s tasks at once: %s", len(task_ids), error)
         return await self._end_each([TaskPastLimit(task_id, True, reason) for task_id in task_ids])

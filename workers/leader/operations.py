@@ -26,7 +26,7 @@ class StalledOperations:
 
     async def start(self) -> None:
         """Go on after the last one that was tried."""
-        found = await self._database.run(lambda c: operations.stalled(c, self._last, AT_ONCE))
+        found = await self._database.single(lambda c: operations.stalled(c, self._last, AT_ONCE))
         try:
             await one_by_one(self._start, found, _not_started, is_away=lambda error: isinstance(error, TemporalAway))
         except TemporalAway as error:

@@ -30,7 +30,7 @@ class SilentNodes:
 
     async def find(self) -> None:
         """Find those that are silent now, and raise an alert while the fleet guard holds OFFLINE."""
-        found = await self._database.run(lambda c: liveness.find(c, self._grace_s))
+        found = await self._database.single(lambda c: liveness.find(c, self._grace_s))
         self._forget_but({*found.held, *(gpu_id for gpu_id, _ in found.lapsed)})
         for gpu_id in found.held:
             self._held.setdefault(gpu_id, True)  # from its first grace of silence on

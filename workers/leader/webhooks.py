@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 async def attend_webhooks(database: Database, temporal: TemporalGateway) -> None:
     """Notify them, and start those that do not run: what was lost with a worker, or ended by a person."""
-    found = await database.run(lambda c: due.unattended(c, AT_ONCE))
+    found = await database.single(lambda c: due.unattended(c, AT_ONCE))
     await asyncio.gather(*(_attend(database, temporal, webhook_id) for webhook_id in found))
-    await one_by_one(partial(_forget, database, temporal), await database.run(due.deleted), _not_forgotten)
+    await one_by_one(partial(_forget, database, temporal), await database.single(due.deleted), _not_forgotten)
 
 
 async def _attend(database: Database, temporal: TemporalGateway, webhook_id: str) -> None:

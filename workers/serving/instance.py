@@ -70,7 +70,7 @@ class Instance:
         disk = fullest(self._settings.data_dir)
         load = Load(psutil.cpu_percent(), psutil.virtual_memory().percent, disk.percent)
         deaf_s = liveness.deaf_after_s(self._settings.heartbeat_timeout)
-        if not self.id or not await self._database.run(lambda c: instances.beat(c, self.id, load, deaf_s)):
+        if not self.id or not await self._database.single(lambda c: instances.beat(c, self.id, load, deaf_s)):
             self.id = await self._database.run(
                 lambda c: instances.join(
                     c,
@@ -82,7 +82,7 @@ class Instance:
             )
         if disk.nearly_full:
             await self._database.run(lambda c: self._report(disk, c))
-        if await self._database.run(lambda c: leadership.lead(c, self.id, self._settings.leader_lease)) is not None:
+        if await self._database.single(lambda c: leadership.lead(c, self.id, self._settings.leader_lease)) is not None:
             await self._leader.turn()
 
     async def _report(self, disk: Disk, connection: Connection) -> None:

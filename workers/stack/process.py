@@ -30,7 +30,7 @@ PIPE_DRAIN = 0.5  # s for the last output of a process that has ended
 def child_argv(
     argv: tuple[str, ...], account: Account | None = None, death_signal: signal.Signals = signal.SIGKILL
 ) -> tuple[str, ...]:
-    """The command that becomes `argv`, as another user if asked, and gets `death_signal` when we die (Linux)."""
+    """The command that becomes `argv`, optionally as another user, and gets `death_signal` when we die (Linux)."""
     spec = {
         "parent": os.getpid(),
         "umask": 0o077,
@@ -102,7 +102,7 @@ def foreign_environment(without: tuple[str, ...] = (LIBPQ, TEMPORAL)) -> dict[st
 
 
 def installed(program: str, name: str, setting: str, *folders: Path) -> str:
-    """The path of a service's program, in these folders, next to our programs, or on the PATH. Raises NotInstalled."""
+    """The path of a program: in these folders, next to our own programs, or on the PATH. Raises NotInstalled."""
     places = [*map(str, folders), sysconfig.get_path("scripts"), *os.get_exec_path()]
     found = shutil.which(program, path=os.pathsep.join(places))
     if found is None:

@@ -41,6 +41,7 @@ _DUE = f"""
             UNION
            (SELECT d.task_id FROM tasks d WHERE d.completed_at IS NULL AND d.deadline <= {NOW}
              ORDER BY d.deadline LIMIT %(limit)s)) due USING (task_id)
+       FOR UPDATE OF t SKIP LOCKED
     """
 
 
@@ -77,5 +78,5 @@ async def expiry(connection: Connection, expires_in_ms: int | None, deadline: da
 
 
 async def due(connection: Connection, limit: int) -> list[TaskPastLimit]:
-    """The tasks that are past a limit, at most `limit` for each of the two."""
+    """The tasks that are past a limit, at most `limit` for each of the two. Those that somebody holds come later."""
     return await connection.all(TaskPastLimit, _DUE, {"limit": limit})

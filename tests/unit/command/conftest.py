@@ -11,7 +11,7 @@ import pytest
 from gpu_orchestrator_client import naming
 from tests.unit.command.samples import Serve
 from tests.unit.fake_api import FakeApi, serving
-from workers.command import drain, many, output
+from workers.command import bulk, drain, output
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
     """Serves answers to the commands of this process."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv(naming.KEY, "secret")
-    monkeypatch.setattr(many, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(bulk, "PAUSES_S", (0.0,))
     monkeypatch.setattr(drain, "PAUSE_S", 0.0)
     monkeypatch.setattr(output, "_keyboard", lambda: nullcontext(None))  # nobody is asked
     monkeypatch.setattr(output, "_screen", lambda: nullcontext(sys.stderr))

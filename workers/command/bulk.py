@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.command import exits
 from workers.command.filters import add_filters, filter_of
-from workers.command.once import add_key, once
+from workers.command.idempotency import add_key, once
 from workers.command.output import asked, can_ask, say, show, write_json
 from workers.command.running import add_json, with_server
 from workers.command.tasks import newest

@@ -12,7 +12,7 @@ import pytest
 from gpu_orchestrator_client import calls
 from tests.unit.command.samples import CREATED, TASK, Captured, Serve, interrupted
 from workers.cli import main
-from workers.command import many, output, server
+from workers.command import bulk, output, server
 
 OPERATION = {"operationId": "op_1", "kind": "RETRY", "state": "DONE", "matched": 3, "done": 2, "failed": 1}
 
@@ -76,7 +76,7 @@ def test_asks_a_person(
 def test_ctrl_c_says_what_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     begun = {"operationId": "op_1", "matched": 3}
     serve({"POST /tasks/retry": [(200, begun)]})
-    monkeypatch.setattr(many, "_until_done", interrupted)
+    monkeypatch.setattr(bulk, "_until_done", interrupted)
     assert main(["retry", "--failed", "--json"]) == 130
     out, said = capsys.readouterr()
     assert json.loads(out) == begun
