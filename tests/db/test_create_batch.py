@@ -16,6 +16,7 @@ from infra.db import locks
 from infra.db.ops import counters
 from infra.db.session import Database
 from infra.db.slots import capacity, free_nodes
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks import new_task
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds
@@ -41,7 +42,7 @@ async def batch(
     connection: Any, tasks: list[NewTask], bounds: list[TimeBounds] | None = None, **options: Any
 ) -> CreatedBatch:
     bounds = bounds or [NO_BOUNDS] * len(tasks)
-    seen = {one: await capacity.read(connection, one, vip_nodes=True) for one in {task.task_type for task in tasks}}
+    seen = {one: await capacity.read(connection, Wanted(one, vip=True)) for one in {task.task_type for task in tasks}}
     entries = [
         Entry(task, bound, WEIGHTS.get(task.app, 1.0), seen[task.task_type])
         for task, bound in zip(tasks, bounds, strict=True)
@@ -51,7 +52,7 @@ async def batch(
 
 
 async def single(life: Life, task: NewTask) -> create_task.Created:
-    outlook = Outlook(await capacity.read(life.connection, task.task_type, vip_nodes=True))
+    outlook = Outlook(await capacity.read(life.connection, Wanted(task.task_type, vip=True)))
     weight = WEIGHTS.get(task.app, 1.0)
     return await create_task.create(life.connection, task, outlook, weight=weight, by=rows.CREATOR, claims_slot=False)
 
@@ -277,8 +278,9 @@ async def test_a_slot_of_a_vip_node_is_free_for_vip_tasks(life: Life, strict: bo
     await life.node("vip", [1], slots=3, serves="VIP")
     await life.node("other", [2], slots=3)
     await life.create("first", priority=2, claims_slot=True)
-    free = await free_nodes.slots(life.connection, {(1, True), (1, False), (2, False), (3, True)})
-    assert free == {(1, True): 2, (1, False): 0, (2, False): 3, (3, True): 0}
+    asked = [Wanted(1, vip=True), Wanted(1, vip=False), Wanted(2, vip=False), Wanted(3, vip=True)]
+    free = [await free_nodes.slots(life.connection, one) for one in asked]
+    assert free == [2, 0 if strict else 2, 3, 0]
     await batch(life.connection, [new("t", vip=True)], [TimeBounds(max_wait_s=0)])
 
 
