@@ -195,7 +195,8 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.create("t")
     await fresh.do("UPDATE gpus SET not_before = clock_timestamp() + interval '59 s'")
     assert await fresh.claim("t") is None
-    assert (await capacity.read(fresh.connection, Wanted(1, vip=True))).nodes.backed_off == 1
+    seen = await capacity.read(fresh.connection, Wanted(1, vip=True))
+    assert seen.nodes.reason() == "1 nodes: 1 resting"
     assert list(await free_nodes.with_unused_slots(fresh.connection)) == []
     await fresh.do(f"UPDATE gpus SET not_before = {AHEAD}")
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")

@@ -27,7 +27,7 @@ _NODES = f"""
            count(*) FILTER (WHERE fits AND state = 'faulty') AS faulty,
            count(*) FILTER (WHERE fits AND state = 'offline') AS offline,
            count(*) FILTER (WHERE fits AND state = 'draining') AS draining,
-           count(*) FILTER (WHERE fits AND state = 'resting') AS backed_off,
+           count(*) FILTER (WHERE fits AND state = 'resting') AS resting,
            count(*) FILTER (WHERE fits AND state = 'free' AND used >= slots) AS full,
            count(*) FILTER (WHERE fits AND state = 'free' AND used < slots) AS free,
            COALESCE(sum(slots) FILTER (WHERE fits AND state IN ('resting', 'free')), 0)::bigint AS slots,
@@ -77,7 +77,7 @@ class Nodes:
     faulty: int
     offline: int
     draining: int
-    backed_off: int
+    resting: int
     full: int
     free: int
     slots: int
@@ -88,7 +88,7 @@ class Nodes:
         """The reason for people: "12 nodes: 7 other type, 3 full, 2 draining"."""
         if self.nodes == 0:
             return "no node is registered"
-        words = ("other_type", "vip_only", "barred", "full", "free", "faulty", "offline", "draining", "backed_off")
+        words = ("other_type", "vip_only", "barred", "full", "free", "faulty", "offline", "draining", "resting")
         parts = [f"{count} {word.replace('_', ' ')}" for word in words if (count := getattr(self, word))]
         return f"{self.nodes} nodes: " + ", ".join(parts)
 
