@@ -37,12 +37,12 @@ class Wanted:
 
     @classmethod
     def of(cls, row: Row) -> Wanted:
-        """Those of a task."""
+        """The properties of a task."""
         return cls(row.task_type, row.vip, frozenset(row.barred_on))
 
     @classmethod
     def of_new(cls, task: NewTask) -> Wanted:
-        """Those of a new task, which no node has rejected."""
+        """The properties of a new task, which no node has rejected."""
         return cls(task.task_type, task.queue_class > 0)
 
     def parameters(self, policy: QueuePolicy) -> dict[str, object]:
