@@ -11,8 +11,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.beating import beating
+from infra.db.access import callers
 from infra.db.one_by_one import one_by_one
-from infra.db.ops import callers
 from infra.db.session import Database, is_unavailable
 from infra.db.slots.eligibility import Wanted
 from infra.db.slots.forecast import Forecast

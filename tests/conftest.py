@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 
-from infra.db.ops import api_keys
-from infra.db.ops.api_keys import MadeKey, NewKey
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.api_keys import MadeKey, NewKey
+from infra.db.access.audit import Actor
 from infra.db.session import Database
 from infra.settings import Settings
 from tests import begun

@@ -23,7 +23,7 @@ from api.schemas.batches import MOST, MOST_APPS, MOST_TYPES, CreateBatch
 from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
 from api.schemas.params import IdempotencyKey
 from infra import telemetry
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.slots import free_nodes
 from infra.db.slots.eligibility import Wanted
 from infra.db.tasks.new_task import NewTask, TimeBounds

@@ -22,7 +22,7 @@ from api.schemas.fields import unix_ms
 from api.schemas.params import IdempotencyKey
 from infra import telemetry
 from infra.db import clock
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.session import is_unavailable
 from infra.db.slots.eligibility import Wanted
 from infra.db.tasks import queries as task_queries

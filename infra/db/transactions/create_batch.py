@@ -15,10 +15,11 @@ from typing import NamedTuple
 import msgspec
 
 from infra.db import clock, locks
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops import audit, counters
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
+from infra.db.ops import counters
 from infra.db.queue.joining import Fronts, Joins, Pools, Queues
 from infra.db.slots import capacity, free_nodes
 from infra.db.slots.capacity import Capacity

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from infra.db import locks
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection, columns, placeholders
-from infra.db.ops import audit, counters
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
+from infra.db.ops import counters
 from infra.db.queue import ranks
 from infra.db.queue.order import QueuePlace
 from infra.db.slots import search
