@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -144,6 +145,29 @@ async def test_two_at_once_with_one_key_make_one_batch(engine: Sessions, databas
     assert one == again
     async with engine.begin() as connection:
         await connection.execute(rows.EMPTY)
+
+
+@pytest.mark.parametrize("equal", [True, False])
+async def test_a_request_counts_that_a_program_without_the_lock_commits_meanwhile(
+    engine: Sessions, monkeypatch: pytest.MonkeyPatch, equal: bool
+) -> None:
+    monkeypatch.setattr(locks, "request", AsyncMock())
+    tasks = [new(f"t{n}", idempotency_key=create_batch.key_of("key", n), request_hash="h") for n in range(2)]
+    earlier = tasks if equal else [replace(tasks[0], request_hash="of a single task")]
+    async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
+        await batch(one, earlier)
+        second = asyncio.create_task(batch(other, [replace(task, task_id=f"again {task.task_id}") for task in tasks]))
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)"
+        await eventually(lambda: third.one(bool, waits))
+        await one.commit()
+        if equal:
+            found = await second
+            assert ([row.task_id for row in found.rows], found.is_new) == (["t0", "t1"], False)
+        else:
+            with pytest.raises(IdempotencyConflict):
+                await second
+        await other.rollback()
+        await third.execute(rows.EMPTY)
 
 
 async def test_a_single_creation_with_the_key_of_a_batch_waits_without_a_type_s_lock(engine: Sessions) -> None:

@@ -67,6 +67,8 @@ async def begin(
         await locks.bulk_operations(connection, by.lineage)
         await _check_bound(connection, by)
     if not await operations.add(connection, operation):  # a program of the previous version was faster
+        if seen := await earlier(connection, by, idempotency_key, request_hash):
+            return seen
         raise IdempotencyConflict
     await audit.record(connection, by, _ACTIONS[kind], operation_id, _detail(operation))
     return operation

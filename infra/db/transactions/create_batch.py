@@ -150,6 +150,8 @@ async def create(
     waits = _waits(entries, ahead, unfinished, claims_slot=claims_slot)
     display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
     if len(display_ids) < len(tasks):  # a program of the previous version was faster
+        if not display_ids and (seen := await repetitions.seen(connection, tasks)):
+            return CreatedBatch(seen, is_new=False)
         raise IdempotencyConflict
     await _record(connection, by, tasks, display_ids)
     await locks.types(connection, pools.types)
