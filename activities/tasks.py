@@ -111,7 +111,7 @@ class TaskSteps:
         return collected
 
     async def _is_due(self, request: CollectInput, outcome: Outcome) -> bool:
-        """Whether the attempt may be closed without its node. Waits up to `SOON_S` for one that is nearly due."""
+        """Whether the attempt may be closed without its node. Waits up to `SOON_S` if it is nearly due."""
         due_in_s = await self._database.single(
             lambda c: collect_attempt.due_in_s(c, request.task_id, request.attempt, outcome)
         )

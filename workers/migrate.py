@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0 once the schema is current."""
+    """Returns exit status 0 once the schema is current."""
     settings = load("database_url")
     telemetry.log_to_stderr(settings.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)

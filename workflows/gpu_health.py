@@ -202,7 +202,7 @@ class GpuHealthWorkflow:
         workflow.set_current_details(f"{self._described()}, silent for {view.silent_s:.0f} s (after: {reasons})")
 
     def _rearm(self) -> None:
-        """Attempts are held for a node that fell silent: look again after one grace, not later."""
+        """A node that fell silent keeps attempts: look again after one grace, not later."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = None

@@ -83,7 +83,7 @@ class WebhookActivities(Protocol):
 
     @activity.defn(name="disable_webhook")
     async def disable_webhook(self, webhook_id: str) -> None:
-        """Disable the webhook, as a person wants. Repeating it changes nothing."""
+        """Disable the webhook at a person's request. Repeating it changes nothing."""
         ...
 
 
@@ -102,7 +102,7 @@ class MonitorActivities(Protocol):
 
 
 class RetentionActivities(Protocol):
-    """The step of one run of the retention."""
+    """The step of a retention run."""
 
     @activity.defn(name="forget")
     async def forget(self) -> dict[str, int]:

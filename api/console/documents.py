@@ -91,7 +91,7 @@ def _picture(text: str) -> Picture | None:
 
 
 def _shortened(value: Any, room: Iterator[int]) -> Any:
-    """The value with long texts cut, and as many values as `room` has: none that follows would be shown."""
+    """The value with long texts cut, and at most as many values as `room` yields; later ones would not be shown."""
     if isinstance(value, dict):
         return {_cut(key): _shortened(one, room) for _, (key, one) in zip(room, value.items(), strict=False)}
     if isinstance(value, list):

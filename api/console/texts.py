@@ -19,7 +19,7 @@ from api.middleware.cookies import cookie
 from workflows.domain.role import Role
 
 LANGUAGES: Mapping[str, str] = {"zh": "中文", "en": "English"}
-"""Each with its own name; the first one is for those who ask for neither."""
+"""Each with its own name. The first is the default."""
 COOKIE = "console_language"
 MOST_ACCEPTED = 200
 """Characters of an Accept-Language that are looked at."""

@@ -18,7 +18,7 @@ INSTANCE = {
 
 
 def _one_of(no: str, yes: str) -> BeforeValidator:
-    """The word for a flag of a row."""
+    """Reads a boolean column as one of two words."""
     return BeforeValidator(lambda flag: {False: no, True: yes}.get(flag, flag))
 
 

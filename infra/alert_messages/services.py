@@ -15,7 +15,7 @@ from apprise.plugins.wecombot import NotifyWeComBot
 
 
 class DingTalk(NotifyDingTalk):
-    """Signs as DingTalk asks, too: Apprise's signature is quoted twice, and does not match."""
+    """Signs as DingTalk requires: Apprise's own signature is quoted twice, and does not match."""
 
     def send(self, body: str, title: str = "", *_: Any, **__: Any) -> bool:
         """Send. Returns whether it was accepted."""

@@ -31,7 +31,7 @@ class Opened(psycopg.AsyncConnection[Any]):
     opened_at = 0.0
     """The time of opening by the monotonic clock."""
     lost = False
-    """Whether it is of no use any more, although its server answers."""
+    """Whether it must not be used any more, although its server answers."""
 
     @classmethod
     async def connect(  # type: ignore[override]  # the pool hands on what it was given

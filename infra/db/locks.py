@@ -145,5 +145,5 @@ async def type_and_flow(connection: Connection, task_type: int, queue_class: int
 
 
 async def late_reports(connection: Connection, task_id: str) -> None:
-    """Let no two late reports of a task be kept twice. The last lock of a transaction."""
+    """Let one transaction at a time keep late reports of a task. The last lock of a transaction."""
     await connection.execute(_NAMED, {"lock": LATE_REPORTS, "name": task_id})

@@ -19,11 +19,11 @@ class Allowance:
 
     @property
     def taken(self) -> int:
-        """How many are open."""
+        """The number that are open."""
         return self._open.total()
 
     def take(self, lineage: str, most: int | None) -> ExitStack:
-        """Count one more until that is closed; `most` of the lineage, None: no limit of its own. Raises Spent."""
+        """Count one more until the returned stack is closed. `most`: the lineage's limit, or None. Raises Spent."""
         if self.taken >= self._most or (most is not None and self._open[lineage] >= most):
             raise Spent
         self._open[lineage] += 1

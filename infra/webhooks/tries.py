@@ -25,7 +25,7 @@ def within(files: int) -> int:
 
 
 class Tries:
-    """Counts them."""
+    """Counts the tries that are under way."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most

@@ -192,7 +192,7 @@ async def test_types_are_read_in_one_order(database):
     assert await Reader(database, types=[EventType.NODE_GONE]).read() == []
 
 
-async def test_a_cursor_that_means_nothing_here_begins_anew(database):
+async def test_a_cursor_that_means_nothing_here_starts_over(database):
     await database.run(lambda c: create(c, "t"))
     reader = Reader(database)
     await reader.read()
@@ -205,7 +205,7 @@ async def test_a_cursor_that_means_nothing_here_begins_anew(database):
     assert (page.is_reset, page.events, page.until >= right) == (False, [], True)
 
 
-async def test_a_cursor_behind_what_was_cut_begins_anew(database):
+async def test_a_cursor_behind_what_was_cut_starts_over(database):
     reader = Reader(database, limit=1)
     for task_id in ("t0", "t1", "t2"):
         await database.run(lambda c, task_id=task_id: create(c, task_id))

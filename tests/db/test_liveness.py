@@ -144,7 +144,7 @@ async def test_nobody_is_silent_where_nobody_listens(connection):
     assert (await liveness.find(connection, GRACE_S)).lapsed == []
 
 
-async def test_an_instance_that_missed_its_own_beats_listens_anew_with_the_first_one(connection):
+async def test_an_instance_that_missed_its_own_beats_listens_again_with_the_first_one(connection):
     deaf_s = liveness.deaf_after_s(GRACE_S)
     instance_id = await hears(connection, 1000)
     await fleet(connection, [1000])

@@ -22,12 +22,12 @@ AT_ONCE = 4
 def side_by_side(test: Test) -> Test:
     """Run a test together with others of its file that are marked so; the first begins them all, four at a time.
 
-    Such a test has task types and nodes of its own. It may use only what `beside` gives. No test of the file between
+    Such a test has task types and nodes of its own. It may use only what `together` gives. No test of the file between
     the marked ones stops a part of the stack.
     """
 
-    async def awaited(beside: Begun) -> None:
-        await beside[test.__name__]
+    async def awaited(together: Begun) -> None:
+        await together[test.__name__]
 
     awaited.__name__, awaited.__doc__ = test.__name__, test.__doc__
     awaited.__dict__["begins"] = test
@@ -35,7 +35,7 @@ def side_by_side(test: Test) -> Test:
 
 
 @pytest.fixture(scope="module")
-async def beside(request: pytest.FixtureRequest, api: Api, stack: Stack, temporal: Client) -> AsyncIterator[Begun]:
+async def together(request: pytest.FixtureRequest, api: Api, stack: Stack, temporal: Client) -> AsyncIterator[Begun]:
     """The chosen tests of the file that run side by side, by their names."""
     items = [item for item in request.session.items if item.path == request.path]
     chosen: list[Test] = [test for item in items if (test := getattr(getattr(item, "obj", None), "begins", None))]

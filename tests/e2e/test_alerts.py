@@ -88,7 +88,7 @@ async def test_callers_that_fault_recover_and_acknowledge_at_once(api: Api, make
     assert after["total_alerts"] == after["active_alerts"] + after["acknowledged_alerts"]
 
 
-async def test_it_is_raised_anew_an_hour_after_its_acknowledgement(api: Api, make_node: MakeNode, stack: Stack) -> None:
+async def test_it_is_raised_again_an_hour_after_acknowledgement(api: Api, make_node: MakeNode, stack: Stack) -> None:
     gpu_id = "alerts_again"
     await make_node(gpu_id, [165])
 

@@ -179,6 +179,6 @@ async def test_the_leader_starts_an_operation_whose_start_was_lost(api, stack, t
     assert (found["done"], found["failed"]) == (3, 0)
     handle = temporal.get_workflow_handle(f"operation-{answer['operationId']}")
     assert (await handle.result())["done"] == 3
-    begin_anew = "UPDATE operations SET state = 'RUNNING', completed_at = NULL, cursor = 0 WHERE operation_id = %s"
-    await select(stack, f"{begin_anew} RETURNING state", answer["operationId"])
+    begin_again = "UPDATE operations SET state = 'RUNNING', completed_at = NULL, cursor = 0 WHERE operation_id = %s"
+    await select(stack, f"{begin_again} RETURNING state", answer["operationId"])
     assert await done(api, answer["operationId"]) == found  # nothing is counted twice

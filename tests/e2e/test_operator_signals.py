@@ -250,11 +250,11 @@ async def test_a_nodes_workflow_that_was_ended_runs_again(api, temporal, make_no
         first = (await eventually(partial(described, handle))).run_id
         await getattr(handle, how)()
 
-        async def is_anew() -> bool:
+        async def has_a_new_run() -> bool:
             found = await handle.describe()
             return found.run_id != first and found.status is WorkflowExecutionStatus.RUNNING
 
-        await eventually(is_anew, within=40)
+        await eventually(has_a_new_run, within=40)
         await signal(temporal, gpu_id, "fault", {"reason": "fan"})
         await api.gpu_until(gpu_id, "FAULTY")
 

@@ -21,7 +21,7 @@ async def cancelled(api, task_type, **more):
     return task_id
 
 
-async def test_a_failed_task_runs_anew_and_the_old_one_stays(api, make_node):
+async def test_a_failed_task_runs_again_and_the_old_one_stays(api, make_node):
     node = await make_node("retries", [640])
     old = await api.create(640, '{"x": "输入"}', priority=4, env="blue", timeout=70_000, maxRetries=0)
     await api.say(await node.next_put(), "FAILED", "boom")

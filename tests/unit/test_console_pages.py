@@ -146,7 +146,7 @@ async def test_a_total_that_is_not_counted_to_its_end_is_not_a_number(found: int
     row.configure_mock(started_at=None, completed_at=None, retry_count=0, end_reason=None)
     text = await html_of(tasks.PAGE, asked([([row], found)], query=f"since=900&page={number}"))
     assert [one for one in said if one not in text] == []
-    assert text.index("data-everything") < text.index("<form")  # beside the total
+    assert text.index("data-everything") < text.index("<form")  # next to the total
 
 
 async def skeleton_of(page: Page, one: Asked) -> str:

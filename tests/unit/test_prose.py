@@ -50,6 +50,7 @@ OLD_WORDS = {
     r"\bwork(?:s|ed|ing)? off\b": "process, carry out",
     r"\byet to come\b": "in the future",
     r"\bso(?: that)? of (?:a|an|two)\b": "either … or …",
+    r"\bbeside\b": "next to, with, besides",
 }
 """Words of earlier versions for things that the glossary names otherwise → what to write instead."""
 SQL = re.compile(r"\b(?:SELECT|UPDATE|INSERT|DELETE|FROM|WHERE|CREATE|ALTER)\b|\w_\w")

@@ -115,7 +115,7 @@ def _until_done(server: Server, operation_id: str) -> Any:
 
 
 def _left(value: Any, text: str, args: Namespace, status: int) -> int:
-    """Say that nothing is changed, or what goes on; with JSON too. The exit status."""
+    """Print that nothing changes, or what goes on, with --json as JSON too. Returns the exit status."""
     say(text)
     if args.json:
         write_json(value)

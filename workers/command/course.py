@@ -33,7 +33,7 @@ class Course:
     remaining_s: float | None = None
 
     def see(self, update: Update) -> None:
-        """Take over a message."""
+        """Update the course from a message of the stream."""
         data = update.data
         match update.kind:
             case "snapshot" | "end":

@@ -1,4 +1,4 @@
-"""The picture that `top` shows: nodes, queue and events of the moment."""
+"""The current nodes, queue and events, as `top` shows them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Fleet:
     total_nodes: int = 0
     events: deque[Update] = field(default_factory=lambda: deque(maxlen=EVENTS))
     notes: dict[object, str] = field(default_factory=dict)
-    """Why a part is old, by what reads it."""
+    """Why a part is out of date, by what reads it."""
 
     @property
     def note(self) -> str:
-        """Why something is old; empty if nothing is."""
+        """Why something is out of date; empty if nothing is."""
         return next(iter(self.notes.values()), "")
 
 

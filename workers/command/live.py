@@ -1,4 +1,4 @@
-"""A line that moves at the bottom of a terminal."""
+"""A status line that is updated at the bottom of a terminal."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def add_json(parser: ArgumentParser) -> None:
 
 
 def with_server(work: Callable[[Server, Namespace], int]) -> Callable[[Namespace], int]:
-    """A command with the server of the environment or the profile. It prints its errors; its exit status."""
+    """Run a command with the server of the environment or the profile. Prints errors, and returns the exit status."""
     return lambda args: guarded(lambda: work(_server(), args))
 
 

@@ -148,7 +148,7 @@ MOMENTS = frozenset({"createdAt", "startedAt", "completedAt", "expiresAt", "dead
 
 
 def task(row: Record, waiting: Record | None = None) -> RenderableType:
-    """One task with all its fields but those without a value."""
+    """One task, with all fields that have a value."""
     made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")

@@ -102,7 +102,7 @@ def _try(read: Callable[[Server, Fleet], None], server: Server, fleet: Fleet) ->
 
 
 def _follow(chosen: Profile, fleet: Fleet, changed: threading.Event) -> None:
-    """Note what happens, while the program runs. Without the stream all is read every ten seconds."""
+    """Follow the events while the program runs. Without the stream, everything is read every ten seconds."""
     from gpu_orchestrator_client.streams import Stream
     from workers.command.server import Server
 

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class DemoFailed(Exception):
-    """The demo did not show what it promises."""
+    """The demo did not show what it claims."""

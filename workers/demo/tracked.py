@@ -38,7 +38,7 @@ class Tracked:
         return began
 
     def recall(self, events: Sequence[Event]) -> None:
-        """Take the whole story from its events, if there are any; polling may have missed a part."""
+        """Take the full history from its events, if there are any; polling may have missed a part."""
         on_nodes = [(event.gpu_id, event.data.get("attempt")) for event in events if event.gpu_id]
         if on_nodes:
             self.nodes = []

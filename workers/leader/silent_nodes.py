@@ -44,6 +44,6 @@ class SilentNodes:
             await self._database.run(lambda c: alert_ends.end_others(c, alerts.FLEET_SILENT))
 
     def _forget_but(self, silent: set[str]) -> None:
-        """Forget the hold of each node that is silent no more: its next silence is another one."""
+        """Forget the hold of each node that is no longer silent: its next silence is another one."""
         for gpu_id in set(self._held) - silent:
             self._held.pop(gpu_id, None)

@@ -155,7 +155,7 @@ class Executions:
             execution.stop(handed_back("the node was shut down"))
 
     async def close(self) -> None:
-        """Wait after `stop_all`, up to `GRACE`, until the ends are written down; report no more."""
+        """Wait after `stop_all`, up to `GRACE`, until the ends are recorded. Nothing is reported any more."""
         await settle(self._running, GRACE)
         for report in self._reporting:
             report.cancel()

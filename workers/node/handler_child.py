@@ -33,7 +33,7 @@ def main(target: str) -> None:
 
 
 class Channel:
-    """The agent's ear: one JSON object a line."""
+    """The stream to the agent: one JSON object a line."""
 
     def __init__(self) -> None:
         self._pipe = os.fdopen(os.dup(1), "wb")  # not inheritable: no child of the work can write to it

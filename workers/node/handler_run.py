@@ -69,7 +69,7 @@ class HandlerProcess:
 
     @property
     def usable(self) -> bool:
-        """Whether it still waits for a job, or may yet."""
+        """Whether it waits for a job, or may still do so."""
         return not self._child.exited.done() and self._setup_error is None
 
     async def ready(self, stopped: asyncio.Future[Any] | None = None) -> None:

@@ -39,7 +39,7 @@ class Journal:
 
 
 def private(path: str, flags: int) -> int:
-    """An opener of files that only we may read: they hold attempt tokens, and what work has said."""
+    """An opener of files that only we may read: they hold attempt tokens, and the output of work."""
     descriptor = os.open(path, flags, 0o600)
     os.fchmod(descriptor, 0o600)  # the file may be there already
     return descriptor

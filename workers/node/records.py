@@ -56,7 +56,7 @@ class Record:
 
     @property
     def output_fits(self) -> bool:
-        """Whether the output is there, and an answer can carry it."""
+        """Whether there is an output, and it is small enough for an answer."""
         return self.output is not None and len(self.output.encode()) <= OUTPUT_KEPT
 
     @property

@@ -31,7 +31,7 @@ class Starts:
 
     @contextmanager
     def tried(self, task_type: int) -> Iterator[None]:
-        """One attempt, from before its start until its end; what it raises is noted where it is CannotStart."""
+        """One attempt, from before its start until its end. A CannotStart that it raises is noted."""
         if task_type in self._failures:
             self._tried.add(task_type)
         try:

@@ -54,7 +54,7 @@ class Control:
             self.at_once = True
 
     def hear(self) -> None:
-        """Take what the agent has said."""
+        """Read what the agent has sent."""
         try:
             said = os.read(self.descriptor, 64)
         except OSError:

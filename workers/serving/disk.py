@@ -1,4 +1,4 @@
-"""The room that is left where the data of an instance lies."""
+"""The free space on the disk that holds an instance's data."""
 
 from __future__ import annotations
 

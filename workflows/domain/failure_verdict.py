@@ -55,7 +55,7 @@ class Evidence:
 
     @property
     def failures(self) -> int:
-        """All of them."""
+        """The failures on all nodes."""
         return sum(self.by_node.values())
 
     @property

@@ -49,7 +49,7 @@ FROM_OUTSIDE = frozenset({EndReason.CANCELLED, EndReason.EXPIRED, EndReason.DEAD
 """Reasons that are nobody's failure: the task was ended from outside of its workflow (INVARIANTS 14)."""
 
 FAILURE_TYPES = {TaskStatus.FAILED: "TaskFailed", TaskStatus.TIMEOUT: "TaskTimedOut"}
-"""The error type with which the workflow of a task that ended so fails."""
+"""The error type with which a task's workflow fails, by the task's status."""
 
 TRANSITIONS: frozenset[tuple[TaskStatus | None, TaskStatus]] = frozenset(
     {

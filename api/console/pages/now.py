@@ -37,7 +37,7 @@ MOST_TYPES = 30
 EXPLAINED = 6
 """Types whose wait is explained."""
 LONG_S = 300.0
-"""Seconds after which a wait is worth a sentence."""
+"""Seconds after which a wait is mentioned."""
 MOST_ALERTS, LOOKED_AT = 5, 50
 SETTLES = timedelta(minutes=2)
 """How long after a minute its counts are still read again; after that they are kept."""

@@ -74,7 +74,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
 
 
 async def _unserved(context: Context, queued: Counter[int]) -> list[int]:
-    """Types that no node serves now: their tasks are in nobody's order."""
+    """Types that no node serves now: their tasks are in no node's order."""
     some = [kind for kind, _ in queued.most_common(MOST_ASKED)]
     return [kind for kind in some if not (await context.forecast.of(Wanted(kind, vip=True))).ends_s]
 

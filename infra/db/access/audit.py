@@ -102,7 +102,7 @@ class Entry:
     role: str | None
     action: str
     subject: str
-    """The id of what it was done to."""
+    """The id of the object that was changed."""
     detail: str
     outcome: str
 

@@ -137,7 +137,7 @@ async def address(connection: Connection, task_id: str, attempt: int, *, closed:
 
 
 async def is_closed_without_its_node(connection: Connection, task_id: str, attempt: int) -> bool:
-    """Whether somebody else than its node has closed the attempt: the node may not know of it."""
+    """Whether the attempt was closed by anything but its node's report: the node may not know of it."""
     return await connection.one(bool, _IS_CLOSED_WITHOUT_ITS_NODE, {"task_id": task_id, "attempt": attempt})
 
 

@@ -104,7 +104,7 @@ async def write(
 
 
 async def wait_for_stops(connection: Connection, gpu_id: str) -> None:
-    """Give a node that is back no work while it may run closed attempts, at most for `HELD_S`."""
+    """Give no work to a node that is back while it may still run closed attempts, for `HELD_S` at most."""
     await connection.execute(_WAIT, {"gpu_id": gpu_id})
 
 

@@ -240,7 +240,7 @@ async def recount(connection: Connection) -> list[str]:
 
 
 async def recount_later(connection: Connection) -> None:
-    """Put the next recount off, after a failure, as if the recount had taken its whole limit."""
+    """Postpone the next recount after a failure, as if the recount had taken its whole limit."""
     await monitor_reports.keep(connection, "recount", {"took_s": RECOUNT_LIMIT_S})
 
 

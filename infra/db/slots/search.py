@@ -55,7 +55,7 @@ class SearchResult:
     others: tuple[Granted, ...] = ()
 
     def after(self, task_id: str, granted: Sequence[Granted]) -> SearchResult:
-        """The result with what one more node granted."""
+        """The result, with the grants of one more node."""
         own = next((one.grant for one in granted if one.task.task_id == task_id), Undecided())
         others = tuple(one for one in granted if one.task.task_id != task_id)
         return SearchResult(own, self.others + others)

@@ -150,7 +150,7 @@ async def requeue(connection: Connection, cause: Cause, retry_count: int | None 
 
 
 async def complete(connection: Connection, cause: Cause) -> bool:
-    """PROCESSING → COMPLETED: the accepted result is collected. Returns False also if there is none."""
+    """PROCESSING → COMPLETED: the accepted result is collected. Also returns False if there is none."""
     return await _moved(connection, _COMPLETE, cause)
 
 

@@ -82,7 +82,10 @@ async def test(connection: Connection, by: By, webhook_id: str) -> int:
 async def replay_range(
     connection: Connection, by: By, webhook_id: str, since: datetime, until: datetime, *, failed_only: bool
 ) -> int:
-    """Send those of a time again. Returns how many. Raises WebhookNotFound, WebhookDisabled, TooManyDeliveries."""
+    """Send the deliveries of a period again. Returns their number.
+
+    Raises WebhookNotFound, WebhookDisabled, TooManyDeliveries.
+    """
     await _active(connection, webhook_id)
     matched = await deliveries.replay_range(connection, webhook_id, since, until, failed_only=failed_only)
     if matched is None:

@@ -87,7 +87,7 @@ async def status(connection: Connection, report: Report, said: StatusReport) -> 
 
 
 async def _apply(connection: Connection, attempt: NamedAttempt, said: StatusReport) -> ReportOutcome | None:
-    """Apply it to an open attempt. Returns None if somebody else has closed that meanwhile."""
+    """Apply it to an open attempt. Returns None if the attempt has been closed meanwhile."""
     if said.end is not None:
         return await _settle(connection, attempt, said.end)
     key, actor = (attempt.task_id, attempt.attempt), f"gpu:{attempt.gpu_id}"
@@ -145,7 +145,7 @@ async def result(connection: Connection, report: Report, text: str) -> ReportOut
 
 
 async def _settle(connection: Connection, attempt: NamedAttempt, end: End) -> ReportOutcome | None:
-    """Close an open attempt. Returns None if somebody else has closed it meanwhile."""
+    """Close an open attempt. Returns None if it has been closed meanwhile."""
     actor = f"gpu:{attempt.gpu_id}"
     settled = await settle_attempt.settle(connection, attempt.task_id, attempt.attempt, end, actor=actor)
     return None if settled.answer is SettleResult.CLOSED_BEFORE else ReportOutcome(settled.notifications)

@@ -25,7 +25,7 @@ class Change(Record):
 
     @property
     def status(self) -> Status:
-        """The task's status since then."""
+        """The task's status since this event."""
         return Status(self.event.data["status"])
 
 
