@@ -1,4 +1,4 @@
-"""A database beside the stack's own programs."""
+"""A database as another process than the stack's own programs sees it."""
 
 from __future__ import annotations
 

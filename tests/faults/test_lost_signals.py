@@ -10,12 +10,12 @@ from infra.db.nodes.queries import Registration
 from infra.db.session import Database
 from infra.db.transactions import node_state, settle_attempt
 from tests.conftest import eventually
-from tests.e2e.conftest import beside, side_by_side
+from tests.e2e.conftest import side_by_side, together
 from tests.e2e.inside import is_started, select
 from workflows.domain.attempt import End, Outcome
 from workflows.notifications import ClosedAttempt
 
-__all__ = ["beside"]  # a fixture: the tests that run side by side
+__all__ = ["together"]  # a fixture: the tests that run side by side
 
 SLOW = 60.0
 WAITS = "SELECT waiting_since IS NOT NULL AS waits FROM tasks WHERE task_id = %s"
