@@ -11,9 +11,10 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.beating import beating
+from infra.db.access import callers
 from infra.db.one_by_one import one_by_one
-from infra.db.ops import callers
 from infra.db.session import Database, is_unavailable
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import operations, outbox, queries
 from infra.db.tasks.new_task import NewTask
@@ -166,7 +167,7 @@ class OperationSteps:
         return await self._start(replace(task, task_id=created.row.task_id), created)
 
     async def _room(self, task: NewTask, original: Original) -> Room:
-        outlook = await self._forecast.for_new(task.task_type, vip=task.queue_class > 0)
+        outlook = await self._forecast.for_new(Wanted.of_new(task))
         weight = shares.weight(task.flow, task.app, original.granted_apps, self._settings.weight_of)
         return Room(outlook, weight, self._settings.max_waiting, not self._temporal.away)
 

@@ -11,8 +11,8 @@ from functools import partial
 from temporalio import activity
 
 from activities.beating import beating
+from infra.db.access.audit import BY_ITSELF, Actor
 from infra.db.connection import Connection
-from infra.db.ops.audit import BY_ITSELF, Actor
 from infra.db.session import Database
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import due

@@ -10,8 +10,8 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from infra.cache import Cache
-from infra.db.ops import callers, sessions
-from infra.db.ops.keyring import Keyring
+from infra.db.access import callers, sessions
+from infra.db.access.keyring import Keyring
 from infra.db.session import Database
 from infra.db.slots.forecast import Forecast
 from infra.db.tasks import outbox

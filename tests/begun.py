@@ -14,6 +14,7 @@ from pathlib import Path
 
 from infra.db.schema.migrate import migrate
 from infra.db.session import Database
+from tests.stack_settings import stack_settings
 from workers.stack import postgres
 from workers.stack.stack import Stack
 
@@ -38,8 +39,6 @@ def begun(data_dir: Path) -> Path:
 
 
 async def _make(folder: Path) -> None:
-    from tests.conftest import stack_settings  # which imports this module
-
     async with Stack(stack_settings(folder), with_programs=False) as stack:
         await migrate(Database(stack.services.database_url))
 

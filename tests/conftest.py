@@ -20,23 +20,21 @@ import pytest
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client
 
-from infra.db.ops import api_keys
-from infra.db.ops.api_keys import MadeKey, NewKey
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.api_keys import MadeKey, NewKey
+from infra.db.access.audit import Actor
 from infra.db.session import Database
-from infra.settings import Settings
 from tests import begun
 from tests.contract import Contract
 from tests.fake_node import FakeNode
+from tests.stack_settings import stack_settings
 from workers.stack import postgres
-from workers.stack.ports import free_port
 from workers.stack.stack import Stack
 from workflows.domain.role import Role
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # how fast an example is says how busy the machine is
 
-GRACE_S = 3.0
 ANYBODYS = {*range(100), 903, 904, 905, 999}  # the pages of the console show one world
 """Task types that several files use, since nothing depends on which node gets such a task."""
 TYPES_IN_USE: dict[tuple[str, int], str] = {}
@@ -209,22 +207,6 @@ class Api:
 
 MakeNode = Callable[..., Awaitable[FakeNode]]
 MakeCaller = Callable[..., Awaitable[Api]]
-
-
-def stack_settings(data_dir: Path, **more: Any) -> Settings:
-    """A stack of the tests: all embedded, on free ports, and in a hurry."""
-    chosen: dict[str, Any] = {
-        "data_dir": data_dir,
-        "port": free_port(),
-        "temporal_port": free_port(),
-        "temporal_ui_port": free_port(),
-        "heartbeat_timeout": GRACE_S,
-        "monitor_interval": 5,
-        "webhook_networks": "127.0.0.0/8",
-        "webhook_retries": (0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 2.2),
-        "task_types": {901: {"timeout": 1000, "maxRetries": 0}, 902: {"maxRetries": 1}},
-    }
-    return Settings(**chosen | more)
 
 
 @asynccontextmanager

@@ -16,10 +16,10 @@ import psycopg
 
 from infra.data_dir.embedded import forget_foreign, postgres_url
 from infra.data_dir.layout import DataDir
+from infra.db.access import api_keys
+from infra.db.access.api_keys import KeyRefused, MadeKey, NewKey, StoredKey
+from infra.db.access.audit import Actor
 from infra.db.connection import Connection
-from infra.db.ops import api_keys
-from infra.db.ops.api_keys import KeyRefused, MadeKey, NewKey, StoredKey
-from infra.db.ops.audit import Actor
 from infra.db.session import Database, DatabaseSilent
 from infra.settings import Settings, load
 from workers.arguments import ago, count, duration, expiry, int64

@@ -9,7 +9,7 @@ import logging
 from pydantic import SecretStr
 
 from infra import telemetry
-from infra.db.ops import bootstrap_key
+from infra.db.access import bootstrap_key
 from infra.db.schema.migrate import migrate
 from infra.db.schema.revision import SchemaMismatch
 from infra.db.session import Database, is_unavailable

@@ -18,7 +18,7 @@ from api.http.errors import Forbidden, Unauthorized, answer_to
 from api.middleware import authentication
 from api.middleware.authentication import caller_in
 from api.middleware.cookies import cookie
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.json.off_loop import off_loop
 from workflows.domain.role import Role
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.console.texts import N_
-from infra.db.ops.audit import SYSTEM
+from infra.db.access.audit import SYSTEM
 from workflows.domain.system_actor import SystemActor
 
 PARTS = {

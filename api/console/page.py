@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from api.console.texts import translations
 from api.dependencies import Context
 from api.routes.roles import OPERATORS, USERS
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from workflows.domain.event import EventType
 from workflows.domain.role import Role
 

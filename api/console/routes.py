@@ -25,7 +25,7 @@ from api.middleware.in_flight import turn_of
 from api.middleware.methods import is_head
 from api.middleware.target import MAX_PARAMETERS
 from api.routes.streams import Stream
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.events.allowance import Spent
 from infra.json.strict_json import UNPRINTABLE
 from workflows.domain.role import Role

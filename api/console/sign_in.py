@@ -27,8 +27,8 @@ from api.middleware.authentication import (
     is_secure,
 )
 from api.middleware.rate_limit import LocalBuckets
-from infra.db.ops import sessions
-from infra.db.ops.sessions import LASTS_S
+from infra.db.access import sessions
+from infra.db.access.sessions import LASTS_S
 from infra.resilience.token_bucket import Rate
 
 YEAR_S = 31_536_000

@@ -15,7 +15,7 @@ KINDS = {
     "faulty": N_("%(n)s faulty"),
     "offline": N_("%(n)s offline"),
     "draining": N_("%(n)s draining"),
-    "backed_off": N_("%(n)s resting after failures"),
+    "resting": N_("%(n)s resting after failures"),
 }
 """Words for the counts of `Nodes`."""
 

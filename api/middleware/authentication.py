@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.errors import Forbidden, Unauthorized, answer_to
 from api.middleware.cookies import cookie
-from infra.db.ops.callers import Caller
-from infra.db.ops.keyring import Keyring
+from infra.db.access.callers import Caller
+from infra.db.access.keyring import Keyring
 
 PREFIX = "/api/v2"
 CONSOLE = "/console"

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.json.off_loop import lineage
 from workflows.domain.role import Role
 

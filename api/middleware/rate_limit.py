@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.errors import TooManyRequests, answer_to
 from api.middleware.authentication import PREFIX, caller_in
 from infra.cache import Cache
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.resilience.token_bucket import Rate, take
 from infra.settings import Settings
 from workflows.domain.role import Role

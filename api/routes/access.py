@@ -10,9 +10,9 @@ from fastapi import Depends
 from api.dependencies import Context, ContextOf
 from api.middleware.authentication import CallerOf
 from api.schemas.params import NodeId
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
-from infra.db.ops.callers import Caller
 from infra.db.tasks.operations import Operation
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.role import Role

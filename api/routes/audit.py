@@ -11,8 +11,8 @@ from api.http.envelope import Envelope, ok
 from api.http.paging import PageOf
 from api.schemas.audit import AuditEntry
 from api.schemas.words import FilterText
-from infra.db.ops import audit
-from infra.db.ops.audit import Action
+from infra.db.access import audit
+from infra.db.access.audit import Action
 
 router = APIRouter(prefix="/audit", tags=["审计"])
 

@@ -23,8 +23,9 @@ from api.schemas.batches import MOST, MOST_APPS, MOST_TYPES, CreateBatch
 from api.schemas.create_task import MAX_PAYLOAD, TaskCreated
 from api.schemas.params import IdempotencyKey
 from infra import telemetry
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.slots import free_nodes
+from infra.db.slots.eligibility import Wanted
 from infra.db.tasks.new_task import NewTask, TimeBounds
 from infra.db.transactions import create_batch as transaction
 from infra.db.transactions import node_state
@@ -135,7 +136,7 @@ def _check_variety(at: str, types: Collection[int], flows: Collection[str]) -> N
 
 
 async def _entry(context: Context, caller: Caller, task: NewTask, bounds: TimeBounds) -> Entry:
-    capacity = await context.forecast.of(task.task_type, vip=task.queue_class > 0)
+    capacity = await context.forecast.of(Wanted.of_new(task))
     weight = shares.weight(task.flow, task.app, caller.limits.apps, context.settings.weight_of)
     return Entry(task, bounds, weight, capacity)
 

@@ -22,8 +22,9 @@ from api.schemas.fields import unix_ms
 from api.schemas.params import IdempotencyKey
 from infra import telemetry
 from infra.db import clock
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.session import is_unavailable
+from infra.db.slots.eligibility import Wanted
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds, new_task_id
 from infra.db.transactions import create_task as transaction
@@ -159,7 +160,7 @@ async def create(
 
     Raises what the transaction raises.
     """
-    outlook = await context.forecast.for_new(task.task_type, vip=task.queue_class > 0)
+    outlook = await context.forecast.for_new(Wanted.of_new(task))
     weight = shares.weight(task.flow, task.app, apps, context.settings.weight_of)
     created = await context.database.run(
         lambda c: transaction.create(

@@ -13,8 +13,8 @@ from api.http.lists import Item
 from api.middleware.authentication import CallerOf
 from api.schemas import events
 from api.schemas.events import NOW, After, EventDO, Limit, Types
+from infra.db.access.callers import Caller
 from infra.db.ops import event_log
-from infra.db.ops.callers import Caller
 from infra.db.ops.event_log import Cursor, Page, Whose
 from infra.nodes.beats import now_ms
 from workflows.domain.role import Role

@@ -17,9 +17,9 @@ from api.middleware.authentication import CallerOf
 from api.routes.access import HoldsGpu
 from api.schemas.gpus import DrainGpu, GpuNodeInfo, GpuSummary, RegisterGpu
 from api.schemas.params import Integer, NodeId, Reason
+from infra.db.access.callers import Caller
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import ListedNode, Registration
-from infra.db.ops.callers import Caller
 from infra.db.transactions import change_node, node_state, register_node
 from workflows.domain.command import Command
 from workflows.domain.errors import GpuNotFound

@@ -14,6 +14,7 @@ from api.schemas.groups import Group
 from api.schemas.params import GroupName
 from infra.db.ops import counters
 from infra.db.ops.kinds import by_status, by_type
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.wait_estimate import until_start_s
 from infra.db.tasks import groups
 from infra.db.tasks.groups import Last
@@ -66,7 +67,7 @@ async def _end_s(context: Context, task_type: int, last: Last | None) -> float |
     """Seconds until the last waiting task of a type ends, or, if none waits, what one usually takes."""
     if last is None:
         return await context.forecast.usual_s(task_type)
-    capacity = await context.forecast.of(task_type, vip=last.vip, barred_on=last.barred_on)
+    capacity = await context.forecast.of(Wanted.of(last))
     ahead = await context.forecast.ahead(last.place, capacity.pool)
     start_s = until_start_s(ahead, capacity.ends_s, capacity.usual_s)
     return None if start_s is None else start_s + capacity.usual_s

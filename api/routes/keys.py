@@ -11,7 +11,7 @@ from api.dependencies import ContextOf
 from api.http.envelope import Envelope, ok
 from api.http.paging import PageOf
 from api.schemas.keys import ApiKey
-from infra.db.ops import api_keys
+from infra.db.access import api_keys
 
 router = APIRouter(prefix="/keys", tags=["审计"])
 

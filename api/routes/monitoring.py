@@ -20,10 +20,10 @@ from api.schemas.monitoring import (
     MonitoringMetrics,
     MonitoringOverview,
 )
-from infra.db.ops import audit
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.ops import health as system_health
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState, WaitEstimates
 from infra.nodes.beats import now_ms
 from infra.temporal import schedules

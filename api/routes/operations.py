@@ -19,7 +19,7 @@ from api.middleware.rate_limit import CALLS_OF_BULK
 from api.routes import access
 from api.schemas.operations import Bulk, BulkAnswer, BulkCancel, BulkRetry, OperationDO
 from api.schemas.params import IdempotencyKey, OperationId
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.tasks import operations
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.filters import TaskFilter

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from api.dependencies import Context
 from api.http.errors import BadRequest, Forbidden
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.tasks import repetitions
 from infra.db.webhooks import subscriptions
 from infra.json.off_loop import off_loop

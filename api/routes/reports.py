@@ -14,7 +14,7 @@ from api.http.errors import BadRequest, TooComplex, TooLarge
 from api.middleware.authentication import CallerOf
 from api.schemas.params import AttemptToken, TaskId
 from api.schemas.reports import START, RefusedStatus, UpdateResult, UpdateStatus
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.transactions import report as reports
 from infra.db.transactions.report import Report, ReportOutcome, StatusReport
 from infra.json.off_loop import off_loop

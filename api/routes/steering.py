@@ -14,6 +14,7 @@ from api.routes import access, create_task
 from api.schemas.create_task import TaskCreated
 from api.schemas.params import IdempotencyKey, TaskId
 from api.schemas.steering import CancelTask, ChangeTask
+from infra.db.slots.eligibility import Wanted
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks import repetitions
 from infra.db.transactions import cancel_task as cancels
@@ -68,7 +69,7 @@ async def change_task(
 ) -> dict[str, Any]:
     priority = create_task.priority_for(caller, body.priority)
     task = await access.read_task(context, caller, task_id, task_queries.original)
-    capacity = await context.forecast.of(task.task_type, vip=queue_class(priority) > 0)
+    capacity = await context.forecast.of(Wanted(task.task_type, queue_class(priority) > 0))
     weight = shares.weight(task.flow, task.app, task.granted_apps, context.settings.weight_of)
     share = Share(shares.named(task.flow, task.app), weight, capacity.clock)
     notifications = await change_priority.change(

@@ -21,8 +21,8 @@ from api.routes.task_stream import frames_of_task
 from api.schemas import events
 from api.schemas.events import After, LastEventId, Types
 from api.schemas.params import TaskId
+from infra.db.access.callers import Caller
 from infra.db.ops import event_log
-from infra.db.ops.callers import Caller
 from infra.db.ops.event_log import Cursor, Event, Page
 from infra.db.session import is_unavailable
 from infra.db.tasks import queries as task_queries

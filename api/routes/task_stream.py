@@ -11,8 +11,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from api.dependencies import Context
 from api.schemas import events
 from api.schemas.tasks import TaskDO
+from infra.db.access.callers import Caller
 from infra.db.ops import event_log
-from infra.db.ops.callers import Caller
 from infra.db.ops.event_log import Cursor, Event, Page
 from infra.db.tasks import queries as task_queries
 from infra.db.tasks.queries import Snapshot

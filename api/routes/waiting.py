@@ -17,7 +17,7 @@ from pydantic import WithJsonSchema
 from api.dependencies import Context
 from api.middleware.authentication import caller_in
 from api.middleware.in_flight import turn_of
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.session import is_unavailable
 from infra.db.tasks import queries as task_queries
 from infra.events.allowance import Spent

@@ -30,7 +30,7 @@ from api.schemas.webhooks import (
 )
 from api.schemas.words import Line
 from infra.db import clock
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.transactions import change_webhook
 from infra.db.webhooks import deliveries, subscriptions
 from infra.db.webhooks.deliveries import MOST_COUNTED

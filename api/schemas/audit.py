@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from api.schemas.fields import Long, Moment, Record, sample
-from infra.db.ops.audit import Action, Outcome
+from infra.db.access.audit import Action, Outcome
 from workflows.domain.role import Role
 
 

@@ -36,10 +36,11 @@ def shown(row: Progress, capacity: Capacity, ahead: int) -> dict[str, Any]:
 
 def _waiting(capacity: Capacity, ahead: int) -> dict[str, Any]:
     """Why a task waits, in words and in numbers (extension)."""
-    nodes = capacity.nodes
+    counts = asdict(capacity.nodes)
     return {
-        "reason": nodes.reason(),
+        "reason": capacity.nodes.reason(),
         "ahead": ahead,
         "estimatedWaitTime": expected_wait_s(ahead, capacity),
-        **{to_camel(name): count for name, count in asdict(nodes).items()},
+        "backedOff": counts.pop("resting"),
+        **{to_camel(name): count for name, count in counts.items()},
     }

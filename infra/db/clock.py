@@ -63,7 +63,7 @@ def age_s(moment: str) -> str:
 
 
 def rests(not_before: str) -> str:
-    """Whether a node is backed off, never for longer than the longest backoff."""
+    """Whether a node rests, never for longer than the longest backoff."""
     return f"COALESCE({not_before} > {NOW} AND {possible_rest(not_before)}, false)"
 
 

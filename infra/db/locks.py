@@ -104,11 +104,11 @@ async def waits(connection: Connection, task_types: Collection[int]) -> None:
 
 
 async def types(connection: Connection, task_types: Collection[int]) -> None:
-    """`miss` for several types. With all that share a node held, no two tasks of a flow can get the same place."""
+    """`type_exclusively` for several. With all that share a node held, no two tasks of a flow get the same place."""
     await connection.execute(_TYPES, {"lock": TYPE, "task_types": list(task_types)})
 
 
-async def miss(connection: Connection, task_type: int) -> None:
+async def type_exclusively(connection: Connection, task_type: int) -> None:
     """Take the type's lock exclusively: until the commit nothing can free a slot for this type (see `slots.search`)."""
     await connection.execute(_TYPE, {"task_type": task_type})
 
@@ -139,7 +139,7 @@ async def releasing_by_registration(connection: Connection, gpu_id: str, task_ty
 
 
 async def type_and_flow(connection: Connection, task_type: int, queue_class: int, flow: str) -> None:
-    """Take the lock of `miss`, and let no two tasks of a class and flow get the same place."""
+    """Take the lock of `type_exclusively`, and let no two tasks of a class and flow get the same place."""
     values = {"task_type": task_type, "queue_class": queue_class, "flow": flow}
     await connection.execute(_TYPE_AND_FLOW, values)
 

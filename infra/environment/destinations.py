@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from infra.notify import apprise
+from infra.alert_messages import apprise
 from workflows.domain.alert import AlertLevel
 
 USUAL = AlertLevel.WARNING

@@ -12,6 +12,7 @@ from infra.db.queue import position
 from infra.db.session import Database, is_unavailable
 from infra.db.slots import progress_estimate
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.forecast import Forecast
 from infra.db.slots.wait_estimate import expected_wait_s
 from infra.db.tasks import queries as task_queries
@@ -106,7 +107,7 @@ class Gauges:
         self._turns = NEVER if any(row.status == "PROCESSING" for row in rows) else (self._turns[1], seen)
         waiting: dict[tuple[int, ...], list[tuple[Progress, Capacity]]] = defaultdict(list)
         for row in rows:
-            capacity = await self._forecast.of(row.task_type, vip=row.vip, barred_on=row.barred_on)
+            capacity = await self._forecast.of(Wanted.of(row))
             if row.waiting_since is not None:
                 waiting[tuple(capacity.pool)].append((row, capacity))
             for one in watches[row.task_id]:

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable
 from functools import partial
 from typing import NamedTuple, Self
 
-from infra.db.ops import callers, event_log
+from infra.db.access import callers
+from infra.db.ops import event_log
 from infra.db.ops.event_log import Cursor, Event, Whose
 from infra.db.session import Database, is_unavailable
 

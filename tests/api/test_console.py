@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from api.console.pages import PAGES
-from infra.db.ops import api_keys
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.audit import Actor
 from infra.db.session import Database
 from tests.conftest import TLS, Api, eventually
 from workers.stack import programs

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from infra.db.ops import api_keys
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.audit import Actor
 from infra.db.session import Database
 from tests.conftest import Api, MakeCaller, eventually
 from tests.fake_node import FakeNode

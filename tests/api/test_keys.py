@@ -16,7 +16,7 @@ from unittest.mock import patch
 import psycopg
 import pytest
 
-from infra.db.ops import callers
+from infra.db.access import callers
 from tests.conftest import eventually, frontend
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import GRACE_S, Api, MakeNode
+from tests.conftest import Api, MakeNode
 from tests.fake_node import FakeNode
+from tests.stack_settings import GRACE_S
 
 HEADER = "X-Registration"
 

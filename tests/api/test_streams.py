@@ -13,8 +13,9 @@ import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from api.routes.streams import AT_ONCE
-from infra.db.ops import api_keys, event_log
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.audit import Actor
+from infra.db.ops import event_log
 from infra.db.session import Database
 from tests.conftest import TLS, Api, eventually
 from tests.e2e.inside import change

@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from infra.db.ops import api_keys
-from infra.db.ops.api_keys import NewKey
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.api_keys import NewKey
+from infra.db.access.audit import Actor
 from infra.db.session import Database
 from tests.bench.attacker import STRUCTURE
 from tests.bench.companion import Companion

@@ -13,9 +13,10 @@ from functools import partial
 
 from api.middleware.authentication import METRICS
 from infra.data_dir.embedded import DATABASE
-from infra.db.ops import api_keys, bootstrap_key, counters
-from infra.db.ops.api_keys import NewKey
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys, bootstrap_key
+from infra.db.access.api_keys import NewKey
+from infra.db.access.audit import Actor
+from infra.db.ops import counters
 from infra.db.schema.migrate import migrate
 from infra.db.session import Database
 from tests.bench import fill

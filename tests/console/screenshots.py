@@ -15,11 +15,12 @@ from playwright.async_api import Browser
 from api.console.pages import PAGES
 from infra.db.connection import Connection
 from tests.browser import chromium
-from tests.conftest import Api, MakeNode, callers, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, callers, fleet, frontend
 from tests.console import world
 from tests.console.conftest import DESK, PHONE, Person, prefer, sign_in
 from tests.console.test_pages import path_of
 from tests.console.world import World
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 TYPES = (907, 908, 909)

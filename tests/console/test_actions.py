@@ -7,10 +7,11 @@ import signal
 
 from playwright.async_api import expect
 
+from infra.db.access import api_keys
+from infra.db.access.audit import Actor
 from infra.db.connection import Connection
-from infra.db.ops import alerts, api_keys
+from infra.db.ops import alerts
 from infra.db.ops.alerts import NewAlert
-from infra.db.ops.audit import Actor
 from tests.conftest import Api, MakeNode
 from tests.console import world
 from tests.console.conftest import Visit

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.conftest import Api, stack_settings
+from tests.conftest import Api
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 DOCUMENT = Path("docs/api.md").read_text()

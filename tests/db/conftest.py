@@ -17,6 +17,8 @@ from workers.stack.stack import Stack
 
 NAME = "of_the_tests"
 FLEET = ("n1", "n2", "n3", "n4", "n5")
+TIMEOUT_S = 100.0
+"""The timeout of the task of `held`."""
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +53,16 @@ async def life(connection: Session) -> Life:
     """Nodes and tasks that are rolled back, and no others."""
     await connection.execute(rows.EMPTY)
     return Life(connection)
+
+
+@pytest.fixture
+async def held(life: Life) -> Life:
+    """A task that holds the slot of a node, which has not accepted it."""
+    await life.node("n", [1])
+    await life.create("t", max_retries=0)
+    assert await life.claim("t") == "n"
+    await life.do("UPDATE tasks SET timeout_ms = %(ms)s", ms=int(1000 * TIMEOUT_S))
+    return life
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from infra.db.connection import only
 from infra.db.nodes.queries import Registration
 from infra.db.queue import position
 from infra.db.slots import capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import (
@@ -63,7 +64,7 @@ class Life:
             max_retries=max_retries,
             flow=flow,
         )
-        seen = await capacity.read(self.connection, task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=vip))
+        seen = await capacity.read(self.connection, Wanted(task_type, vip=vip))
         weight = self.weights.get(app, 1.0)
         created = await create_task.create(
             self.connection,
@@ -113,18 +114,14 @@ class Life:
         """`queuePosition`."""
         row = await task_queries.progress(self.connection, task_id)
         assert row is not None
-        seen = await capacity.read(
-            self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)
-        )
+        seen = await capacity.read(self.connection, Wanted(row.task_type, vip=row.vip))
         return await position.ahead(self.connection, row.place, seen.pool, limit=None) + 1
 
     async def waits_for(self, task_id: str) -> str:
         """The text of `waiting`."""
         row = await task_queries.progress(self.connection, task_id)
         assert row is not None
-        seen = await capacity.read(
-            self.connection, row.task_type, vip_nodes=self.connection.policy.on_vip_nodes(vip=row.vip)
-        )
+        seen = await capacity.read(self.connection, Wanted(row.task_type, vip=row.vip))
         return seen.nodes.reason()
 
     async def drain(self) -> list[str]:

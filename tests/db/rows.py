@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops.callers import Caller
 from infra.db.slots.capacity import Nodes
 from infra.db.tasks.new_task import NewTask
 from workflows.domain.role import Role

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from infra.db.schema.migrate import WRITTEN, migrate
 from infra.db.session import Database
-from tests.conftest import stack_settings
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 HEAD = "-- What the migrations build. `python -m tests.db.schema` writes it; a test compares it.\n\n"

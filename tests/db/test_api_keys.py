@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.db.ops import api_keys, bootstrap_key, callers
-from infra.db.ops.api_keys import KeyRefused, NewKey
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys, bootstrap_key, callers
+from infra.db.access.api_keys import KeyRefused, NewKey
+from infra.db.access.audit import Actor
 from workflows.domain.role import Role
 
 BY = Actor(None, "tests", None)

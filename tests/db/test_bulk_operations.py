@@ -141,18 +141,25 @@ async def test_of_two_equal_requests_at_once_both_have_the_last_place(
         assert await second == first
 
 
-async def test_a_request_that_a_program_without_the_lock_commits_meanwhile_conflicts(
-    empty: None, database: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("request_hash", ["h", "other"])
+async def test_a_request_counts_that_a_program_without_the_lock_commits_meanwhile(
+    empty: None, database: Database, monkeypatch: pytest.MonkeyPatch, request_hash: str
 ) -> None:
     add_row = operations.add
 
     async def after_another(connection: Connection, operation: Operation) -> bool:
-        await database.run(lambda c: add_row(c, replace(operation, operation_id="op_first")))
+        earlier = replace(operation, operation_id="op_first", request_hash=request_hash)
+        await database.run(lambda c: add_row(c, earlier))
         return await add_row(connection, operation)
 
     monkeypatch.setattr(operations, "add", after_another)
-    with pytest.raises(IdempotencyConflict):
-        await begin(database, OperationKind.CANCEL, "op_second", key="key")
+    second = begin(database, OperationKind.CANCEL, "op_second", key="key")
+    if request_hash == "h":
+        assert (await second).operation_id == "op_first"
+    else:
+        with pytest.raises(IdempotencyConflict):
+            await second
+    assert await database.run(lambda c: c.all(str, "SELECT action FROM audit_log")) == []
 
 
 async def test_a_repetition_is_answered_as_before_when_its_tasks_are_forgotten(empty: None, database: Database) -> None:

@@ -10,8 +10,9 @@ from alembic import command
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.data_dir import embedded
+from infra.db.access import bootstrap_key, callers
 from infra.db.connection import Connection
-from infra.db.ops import bootstrap_key, callers, counters
+from infra.db.ops import counters
 from infra.db.schema.upgrade import alembic_config, create_engine
 from infra.db.session import USUAL
 from workers.stack.stack import Stack

@@ -19,6 +19,7 @@ from infra.db.queue import aging
 from infra.db.repair import drift
 from infra.db.repair.invariants import DRAINED
 from infra.db.slots import capacity, free_nodes, search
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.search import Seeker
 from infra.db.transactions import node_state
 from infra.db.transactions.collect_attempt import due_in_s
@@ -194,11 +195,12 @@ async def test_no_node_rests_for_longer_than_the_longest_backoff(fresh: Life) ->
     await fresh.create("t")
     await fresh.do("UPDATE gpus SET not_before = clock_timestamp() + interval '59 s'")
     assert await fresh.claim("t") is None
-    assert (await capacity.read(fresh.connection, 1, vip_nodes=True)).nodes.backed_off == 1
+    seen = await capacity.read(fresh.connection, Wanted(1, vip=True))
+    assert seen.nodes.reason() == "1 nodes: 1 resting"
     assert list(await free_nodes.with_unused_slots(fresh.connection)) == []
     await fresh.do(f"UPDATE gpus SET not_before = {AHEAD}")
     await fresh.do("UPDATE tasks SET waiting_since = clock_timestamp() - interval '2 s'")
-    assert (await capacity.read(fresh.connection, 1, vip_nodes=True)).nodes.free == 1
+    assert (await capacity.read(fresh.connection, Wanted(1, vip=True))).nodes.free == 1
     assert list(await free_nodes.with_unused_slots(fresh.connection)) == ["n"]
     assert await search.is_any_free(fresh.connection, Seeker("new", 1, vip=False, failed_on=[], barred_on=[]))
     assert await fresh.claim("t") == "n"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -16,6 +17,7 @@ from infra.db import locks
 from infra.db.ops import counters
 from infra.db.session import Database
 from infra.db.slots import capacity, free_nodes
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks import new_task
 from infra.db.tasks.new_task import NO_BOUNDS, NewTask, TimeBounds
@@ -41,7 +43,7 @@ async def batch(
     connection: Any, tasks: list[NewTask], bounds: list[TimeBounds] | None = None, **options: Any
 ) -> CreatedBatch:
     bounds = bounds or [NO_BOUNDS] * len(tasks)
-    seen = {one: await capacity.read(connection, one, vip_nodes=True) for one in {task.task_type for task in tasks}}
+    seen = {one: await capacity.read(connection, Wanted(one, vip=True)) for one in {task.task_type for task in tasks}}
     entries = [
         Entry(task, bound, WEIGHTS.get(task.app, 1.0), seen[task.task_type])
         for task, bound in zip(tasks, bounds, strict=True)
@@ -51,7 +53,7 @@ async def batch(
 
 
 async def single(life: Life, task: NewTask) -> create_task.Created:
-    outlook = Outlook(await capacity.read(life.connection, task.task_type, vip_nodes=True))
+    outlook = Outlook(await capacity.read(life.connection, Wanted(task.task_type, vip=True)))
     weight = WEIGHTS.get(task.app, 1.0)
     return await create_task.create(life.connection, task, outlook, weight=weight, by=rows.CREATOR, claims_slot=False)
 
@@ -143,6 +145,29 @@ async def test_two_at_once_with_one_key_make_one_batch(engine: Sessions, databas
     assert one == again
     async with engine.begin() as connection:
         await connection.execute(rows.EMPTY)
+
+
+@pytest.mark.parametrize("equal", [True, False])
+async def test_a_request_counts_that_a_program_without_the_lock_commits_meanwhile(
+    engine: Sessions, monkeypatch: pytest.MonkeyPatch, equal: bool
+) -> None:
+    monkeypatch.setattr(locks, "request", AsyncMock())
+    tasks = [new(f"t{n}", idempotency_key=create_batch.key_of("key", n), request_hash="h") for n in range(2)]
+    earlier = tasks if equal else [replace(tasks[0], request_hash="of a single task")]
+    async with engine.connect() as one, engine.connect() as other, engine.connect(autocommit=True) as third:
+        await batch(one, earlier)
+        second = asyncio.create_task(batch(other, [replace(task, task_id=f"again {task.task_id}") for task in tasks]))
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)"
+        await eventually(lambda: third.one(bool, waits))
+        await one.commit()
+        if equal:
+            found = await second
+            assert ([row.task_id for row in found.rows], found.is_new) == (["t0", "t1"], False)
+        else:
+            with pytest.raises(IdempotencyConflict):
+                await second
+        await other.rollback()
+        await third.execute(rows.EMPTY)
 
 
 async def test_a_single_creation_with_the_key_of_a_batch_waits_without_a_type_s_lock(engine: Sessions) -> None:
@@ -277,8 +302,9 @@ async def test_a_slot_of_a_vip_node_is_free_for_vip_tasks(life: Life, strict: bo
     await life.node("vip", [1], slots=3, serves="VIP")
     await life.node("other", [2], slots=3)
     await life.create("first", priority=2, claims_slot=True)
-    free = await free_nodes.slots(life.connection, {(1, True), (1, False), (2, False), (3, True)})
-    assert free == {(1, True): 2, (1, False): 0, (2, False): 3, (3, True): 0}
+    asked = [Wanted(1, vip=True), Wanted(1, vip=False), Wanted(2, vip=False), Wanted(3, vip=True)]
+    free = [await free_nodes.slots(life.connection, one) for one in asked]
+    assert free == [2, 0 if strict else 2, 3, 0]
     await batch(life.connection, [new("t", vip=True)], [TimeBounds(max_wait_s=0)])
 
 

@@ -9,6 +9,7 @@ import pytest
 from infra.db.queue import position
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity, Nodes
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks import outbox
 from infra.db.transactions import create_task
@@ -34,7 +35,7 @@ async def create(
     task = rows.new_task(
         task_id, app=app, priority=priority, queue_class=priority - 1, idempotency_key=key, request_hash=key
     )
-    outlook = outlook or Outlook(seen or await capacity.read(life.connection, 1, vip_nodes=True))
+    outlook = outlook or Outlook(seen or await capacity.read(life.connection, Wanted(1, vip=True)))
     return await create_task.create(life.connection, task, outlook, weight=1.0, by=rows.CREATOR, **options)
 
 

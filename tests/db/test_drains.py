@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from infra.db.access.callers import Caller
 from infra.db.nodes import drains
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.drains import Drain
-from infra.db.ops.callers import Caller
 from infra.db.session import Database
 from infra.db.transactions import change_node, claim_slot, collect_attempt, node_state, release_attempt
 from tests.db import rows

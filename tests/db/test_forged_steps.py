@@ -17,24 +17,13 @@ from infra.db.transactions.collect_attempt import DELIVERY_S
 from infra.nodes.answer import NodeAnswer
 from infra.nodes.http import NO_HTTP, TOTAL_S, NodeUnreachable
 from infra.settings import Settings
+from tests.db.conftest import TIMEOUT_S
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows import policies
 from workflows.domain.attempt import STOPPING_S, End, Outcome
 from workflows.domain.task import TaskStatus
 from workflows.messages import AttemptRef, Collected, CollectInput
-
-TIMEOUT_S = 100.0
-
-
-@pytest.fixture
-async def held(life: Life) -> Life:
-    """A task that holds the slot of a node, which has not accepted it."""
-    await life.node("n", [1])
-    await life.create("t", max_retries=0)
-    assert await life.claim("t") == "n"
-    await life.do("UPDATE tasks SET timeout_ms = %(ms)s", ms=int(1000 * TIMEOUT_S))
-    return life
 
 
 def steps(life: Life, nodes: Any = None) -> TaskSteps:

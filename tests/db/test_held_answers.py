@@ -21,24 +21,14 @@ from infra.db.transactions import accept_attempt, settle_attempt
 from infra.nodes.answer import NodeAnswer
 from infra.nodes.http import NodeUnreachable
 from infra.settings import Settings
+from tests.db.conftest import TIMEOUT_S
 from tests.db.life import Life
 from tests.db.one_connection import OneConnection
 from workflows.domain.attempt import End, Outcome
 from workflows.messages import AttemptRef, CollectInput, Dispatched, DispatchResult
 
-TIMEOUT_S = 100.0
 DONE = NodeAnswer(200, {"status": "succeeded", "output": {"n": 1}}, '{"n":1}')
 GATEWAY = MagicMock(deliver=AsyncMock())
-
-
-@pytest.fixture
-async def held(life: Life) -> Life:
-    """A task that holds the slot of a node, which has not accepted it."""
-    await life.node("n", [1])
-    await life.create("t", max_retries=0)
-    assert await life.claim("t") == "n"
-    await life.do("UPDATE tasks SET timeout_ms = %(ms)s", ms=int(1000 * TIMEOUT_S))
-    return life
 
 
 async def dispatch(life: Life, put: Any, cancel: Any = None) -> Dispatched:

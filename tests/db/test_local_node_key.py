@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from infra.db.access import api_keys, callers
+from infra.db.access.api_keys import NewKey
+from infra.db.access.audit import Actor
 from infra.db.nodes import queries as node_queries
-from infra.db.ops import api_keys, callers
-from infra.db.ops.api_keys import NewKey
-from infra.db.ops.audit import Actor
 from infra.db.transactions import node_state
 from workers.stack.node_key import ensure_node_key
 from workflows.domain.errors import GpuOfAnotherKey

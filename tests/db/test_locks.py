@@ -85,7 +85,7 @@ async def test_a_node_with_many_types_goes_on_working_with_few_locks(
 async def test_they_are_taken_in_order_and_before_any_row(engine: Sessions, database: Database) -> None:
     """Two that take several never block each other: the first one waited for is the first of all."""
     async with begun(engine, 2) as (missing, registering):
-        await locks.miss(missing, 2 * TYPES)  # the first lock of all
+        await locks.type_exclusively(missing, 2 * TYPES)  # the first lock of all
         waits = asyncio.create_task(register(registering, "ordered", list(range(TYPES))[::-1]))
 
         async def waiting() -> bool:
@@ -104,7 +104,7 @@ async def test_a_miss_blocks_the_releases_that_share_its_lock(
     engine: Sessions, task_type: int, *, blocks: bool
 ) -> None:
     async with begun(engine, 2) as (missing, registering):
-        await locks.miss(missing, 5)
+        await locks.type_exclusively(missing, 5)
         await registering.execute("SET LOCAL lock_timeout = '50ms'")
         with pytest.raises(OperationalError, match="lock timeout") if blocks else nullcontext():
             await locks.releasing_by_registration(registering, "none", [task_type])

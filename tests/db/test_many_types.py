@@ -12,6 +12,7 @@ from infra.db.ops import alerts, counters, health, kinds
 from infra.db.queue.order import QueuePlace
 from infra.db.repair import drift
 from infra.db.slots import capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks.new_task import NO_BOUNDS
 from infra.db.transactions import create_batch
@@ -83,7 +84,7 @@ async def test_the_oldest_of_types_without_a_count_of_their_own_is_seen(many: Li
 
 async def test_a_batch(many: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     task = rows.new_task("t", 5, user_id="v")
-    entries = [Entry(task, NO_BOUNDS, 1.0, await capacity.read(many.connection, 5, vip_nodes=True))]
+    entries = [Entry(task, NO_BOUNDS, 1.0, await capacity.read(many.connection, Wanted(5, vip=True)))]
     pieces = create_batch.written([(task, NO_BOUNDS)])
 
     async def create(connection: Connection) -> object:
@@ -94,7 +95,7 @@ async def test_a_batch(many: Life, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_single_creation_behind_a_long_queue(many: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     await rows.crowd(many.connection)
-    outlook = Outlook(await capacity.read(many.connection, 1, vip_nodes=True))
+    outlook = Outlook(await capacity.read(many.connection, Wanted(1, vip=True)))
     await bounded(monkeypatch, many, lambda c: outlook.wait_s(c, 1, QueuePlace.of_new(0, 2999.5)))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.data_dir import embedded
-from infra.db.ops import api_keys, bootstrap_key
+from infra.db.access import api_keys, bootstrap_key
 from infra.db.schema import revision as schema_revision
 from infra.db.schema import upgrade as upgrading
 from infra.db.schema.migrate import migrate

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from infra.db.access import audit
 from infra.db.nodes import queries as node_queries
-from infra.db.ops import audit
 from infra.db.session import Database
 from infra.db.transactions import change_node, node_state, obey_command
 from tests.db import rows

@@ -9,6 +9,7 @@ import pytest
 from infra.db.queue import listing, position
 from infra.db.queue.order import QueuePlace
 from infra.db.queue.position import COUNTED
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.forecast import LONG_S, MILESTONE_EVERY, Forecast
 from tests.db import rows
 from tests.db.one_connection import OneConnection
@@ -78,12 +79,13 @@ async def test_a_queue_is_long_only_for_a_while(connection: Session) -> None:
     for gpu_id, types in (("n", [1, 2]), ("m", [3])):
         await rows.node(connection, gpu_id, task_types=types)
     forecast = Forecast(OneConnection(connection))
-    new = await forecast.for_new(1, vip=False)
+    new = await forecast.for_new(Wanted(1, vip=False))
     assert new.milestones is None  # nothing says that they are worth the reading
     new.found_long()
-    assert [(await forecast.for_new(kind, vip=False)).milestones is None for kind in (1, 2, 3)] == [False, False, True]
+    found = [await forecast.for_new(Wanted(kind, vip=False)) for kind in (1, 2, 3)]
+    assert [one.milestones is None for one in found] == [False, False, True]
     forecast._long.expire(time.monotonic() + LONG_S + 1)
-    assert (await forecast.for_new(1, vip=False)).milestones is None
+    assert (await forecast.for_new(Wanted(1, vip=False))).milestones is None
 
 
 async def test_many_reads_share_the_milestones(connection: Session) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from infra.db.queue import aging
 from infra.db.slots import capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.tasks import timeline
 from infra.db.transactions import accept_attempt, change_priority
 from infra.db.transactions.change_priority import Share
@@ -25,7 +26,7 @@ AT_ONCE = -1.0
 
 async def change(life: Life, task_id: str, priority: int) -> Notifications:
     task = await life.task(task_id)
-    seen = await capacity.read(life.connection, task.task_type, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(task.task_type, vip=True))
     share = Share(shares.named(task.flow, task.app), life.weights.get(task.app, 1.0), seen.pool)
     return await change_priority.change(life.run, rows.CREATOR, task_id, task.task_type, priority, share)
 

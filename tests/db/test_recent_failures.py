@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from infra.db.access import api_keys, audit
+from infra.db.access.audit import Action, Actor
 from infra.db.attempts import comparison, recent_failures
 from infra.db.attempts import queries as attempts
-from infra.db.ops import api_keys, audit
-from infra.db.ops.audit import Action, Actor
 from infra.db.webhooks import deliveries
 from tests.db import rows
 from tests.db.life import Life

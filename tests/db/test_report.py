@@ -62,7 +62,7 @@ async def test_it_is_late_and_waits_for_no_release(database: Database, says) -> 
         await committed.wait()
 
     async def hold_second_type(connection: Connection) -> None:
-        await locks.miss(connection, SECOND_TYPE)
+        await locks.type_exclusively(connection, SECOND_TYPE)
         held.set()
         await answered.wait()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from infra.db.access import api_keys, callers, sessions
+from infra.db.access.api_keys import NewKey
+from infra.db.access.audit import Actor
+from infra.db.access.callers import hash_key
 from infra.db.connection import Connection
-from infra.db.ops import api_keys, callers, sessions
-from infra.db.ops.api_keys import NewKey
-from infra.db.ops.audit import Actor
-from infra.db.ops.callers import hash_key
 from workflows.domain.role import Role
 
 BY = Actor(None, "tests", None)

@@ -11,6 +11,7 @@ from infra.db.attempts.dispatch_request import read_request
 from infra.db.connection import only
 from infra.db.slots import assign, capacity
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.tasks import limits
 from infra.db.tasks.new_task import NewTask, TimeBounds
@@ -143,7 +144,7 @@ def new(task_id: str, key: str | None = None, **more: Any) -> NewTask:
 
 
 async def create(life: Life, task: NewTask, *, seen: Capacity | None = None, **options: Any) -> create_task.Created:
-    seen = seen or await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = seen or await capacity.read(life.connection, Wanted(1, vip=True))
     return await create_task.create(life.connection, task, Outlook(seen), weight=1.0, by=rows.CREATOR, **options)
 
 
@@ -193,13 +194,13 @@ async def test_a_wait_is_taken_or_refused_by_its_estimate(life: Life) -> None:
 
 async def test_a_wait_is_judged_by_the_fleet_as_it_is(life: Life) -> None:
     asked = TimeBounds(max_wait_s=5)
-    before = await capacity.read(life.connection, 1, vip_nodes=True)
+    before = await capacity.read(life.connection, Wanted(1, vip=True))
     await life.node("n", [1])
     await life.create("first", claims_slot=True)
     await life.do("UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp() - interval '8 s',"
                   " claimed_at = claimed_at - interval '1 h'")  # fmt: skip
     assert (await create(life, new("t"), seen=before, bounds=asked)).row.estimated_wait_s == 2
-    before = await capacity.read(life.connection, 1, vip_nodes=True)
+    before = await capacity.read(life.connection, Wanted(1, vip=True))
     await life.do("UPDATE gpus SET status = 'OFFLINE'")
     with pytest.raises(WaitTooLong):
         await create(life, new("refused"), seen=before, bounds=asked)

@@ -9,6 +9,7 @@ import pytest
 from infra.db.ops import health
 from infra.db.ops.health import ESTIMATES_OF, WaitEstimates
 from infra.db.slots import capacity, progress_estimate
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.forecast import Forecast
 from infra.db.slots.outlook import Outlook
 from infra.db.slots.wait_estimate import UNKNOWN_WAIT_S, expected_wait_s, wait_of
@@ -96,7 +97,7 @@ async def test_the_wait_is_unknown_where_no_active_node_serves_the_type(life, ch
     await life.claim("first")
     await life.do(f"UPDATE gpus SET {changes}")
     assert (await life.create("second") != UNKNOWN_WAIT_S) is known
-    seen = await capacity.read(life.connection, 1, vip_nodes=False)
+    seen = await capacity.read(life.connection, Wanted(1, vip=False))
     assert (expected_wait_s(5, seen) is not None) is known
 
 
@@ -108,29 +109,29 @@ async def test_a_slot_that_is_held_or_rests_is_free_when_that_is_over(life):
         "UPDATE attempts SET outcome = 'TIMED_OUT', closed_at = clock_timestamp() - interval '4 s',"
         " claimed_at = claimed_at - interval '1 h' WHERE task_id = 'held'"
     )
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(1, vip=True))
     assert seen.ends_s == pytest.approx([0, HELD_S - 4, USUAL_DURATION_S], abs=2)
     assert (len(seen.remaining_s), seen.nodes.free_slots) == (1, 1)
     await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '55 s', rests = 1")
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(1, vip=True))
     assert seen.ends_s == pytest.approx([max(55, USUAL_DURATION_S)], abs=2)  # of two attempts: then it runs a probe
     assert (seen.nodes.slots, seen.nodes.free_slots) == (1, 0)
     await life.do("UPDATE gpus SET not_before = clock_timestamp() - interval '1 s'")
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(1, vip=True))
     assert seen.ends_s == pytest.approx([USUAL_DURATION_S], abs=2)  # one at a time, after both
     assert (len(seen.remaining_s), seen.nodes.slots, seen.nodes.free_slots) == (1, 1, 0)
     await life.do(
         "UPDATE gpus SET not_before = clock_timestamp() + interval '1 h', rests = 0"
     )  # the clock was set back
-    assert (await capacity.read(life.connection, 1, vip_nodes=True)).nodes.free_slots == 1
+    assert (await capacity.read(life.connection, Wanted(1, vip=True))).nodes.free_slots == 1
 
 
 async def test_a_node_that_runs_its_probe_has_one_slot(life):
     await life.node("n", [1], slots=4)
     await life.do("UPDATE gpus SET rests = 1, not_before = clock_timestamp() - interval '1 s'")
-    assert (await capacity.read(life.connection, 1, vip_nodes=True)).ends_s == [0]
+    assert (await capacity.read(life.connection, Wanted(1, vip=True))).ends_s == [0]
     await life.create("probe", claims_slot=True)
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(1, vip=True))
     waits = [expected_wait_s(ahead, seen) for ahead in range(3)]
     assert waits == [pytest.approx(turn * USUAL_DURATION_S, abs=2) for turn in (1, 2, 3)]
     with pytest.raises(WaitTooLong):
@@ -147,7 +148,7 @@ async def test_a_node_that_runs_its_probe_has_one_slot(life):
 async def test_a_resting_node_rests_on_each_of_its_slots(life):
     await life.node("n", [1], slots=2)
     await life.do("UPDATE gpus SET not_before = clock_timestamp() + interval '20 s'")
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(1, vip=True))
     assert seen.ends_s == pytest.approx([20, 20], abs=2)
 
 
@@ -157,7 +158,7 @@ async def test_a_node_that_has_fewer_slots_than_attempts_gets_work_after_the_las
         await life.create(f"t{number}", claims_slot=True)
     await life.do("UPDATE attempts SET accepted_at = clock_timestamp() - make_interval(secs => 5 * slot)")
     await life.do("UPDATE gpus SET max_concurrent_tasks = 2")
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(1, vip=True))
     assert seen.ends_s == pytest.approx([USUAL_DURATION_S - 10, USUAL_DURATION_S - 5], abs=2)
 
 
@@ -167,7 +168,7 @@ async def test_work_that_only_an_absent_node_shares_is_not_ahead(life, status, p
     await life.node("n", [1])
     await life.node("both", [1, 2])
     await life.do("UPDATE gpus SET status = %(s)s WHERE gpu_id = 'both'", s=status)
-    seen = await capacity.read(life.connection, 1, vip_nodes=True)
+    seen = await capacity.read(life.connection, Wanted(1, vip=True))
     assert (seen.pool, seen.clock) == (pool, [1, 2])
 
 
@@ -185,7 +186,7 @@ async def test_a_task_waits_for_no_slot_of_a_node_from_which_it_is_barred(life):
     seen, ahead = await Forecast(OneConnection(life.connection)).of_task(row)
     assert (seen.nodes.reason(), seen.pool, ahead) == ("2 nodes: 1 barred, 1 full", [1], 0)
     assert seen.ends_s == pytest.approx([USUAL_DURATION_S], abs=2)
-    assert (await capacity.read(life.connection, 1, vip_nodes=True)).nodes.reason() == "2 nodes: 1 full, 1 free"
+    assert (await capacity.read(life.connection, Wanted(1, vip=True))).nodes.reason() == "2 nodes: 1 full, 1 free"
 
 
 async def wait_now(life: Life, task_id: str) -> int | None:

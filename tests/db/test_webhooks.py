@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from activities import webhooks
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.session import Database
 from infra.db.tasks import queries as task_queries
 from infra.db.transactions import change_webhook, retry_task

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from infra.db.access import audit
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
 from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
-from infra.db.ops import audit
-from infra.db.ops.callers import Caller
 from infra.db.session import Database
 from infra.db.transactions import change_node, node_state
 from tests.conftest import eventually

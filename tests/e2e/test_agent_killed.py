@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import GRACE_S, Api, eventually
+from tests.conftest import Api, eventually
 from tests.e2e.inside import select
 from tests.e2e.node.agent import GATED, arguments, attempt_log, gate, launched, until_exists, work
+from tests.stack_settings import GRACE_S
 
 SLOW = 60.0
 

@@ -9,25 +9,13 @@ from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
 from tests.e2e.conftest import side_by_side
-from tests.e2e.test_endings import runs_of
+from tests.e2e.test_endings import closed_as, runs_of
 
-SLOW = 20.0
 CANCELED, FAILED = WorkflowExecutionStatus.CANCELED, WorkflowExecutionStatus.FAILED
 
 
 async def cancel(api, task_id, **options):
     return await api.ask("POST", f"/tasks/{task_id}/cancel", **options)
-
-
-async def closed(temporal, task_id):
-    """How the task's workflow has closed."""
-    handle = temporal.get_workflow_handle(f"task-{task_id}")
-
-    async def status():
-        found = (await handle.describe()).status
-        return found if found is not WorkflowExecutionStatus.RUNNING else None
-
-    return await eventually(status, within=SLOW)
 
 
 async def running(api, gpu_id):
@@ -42,7 +30,7 @@ async def test_a_waiting_task_is_cancelled(api, temporal):
     assert (task["status"], task["endReason"], task["errorMessage"]) == ("FAILED", "CANCELLED", "任务已取消")
     assert await cancel(api, task_id, json={"reason": "twice"}) == "任务已取消"
     assert (await api.get(f"/tasks/{task_id}"))["errorMessage"] == "任务已取消"
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
     assert await runs_of(temporal, task_id) == 1
     events = await api.get(f"/tasks/{task_id}/events")
     assert [(one["from"], one["to"]) for one in events] == [(None, "QUEUED"), ("QUEUED", "FAILED")]
@@ -68,7 +56,7 @@ async def test_a_running_task_is_cancelled_and_its_slot_is_free_when_the_node_sa
     assert node.puts.empty()
     node.cancel_hold.set()
     assert (await node.next_put()).task_id == then
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
     assert await runs_of(temporal, task_id) == 1
 
 
@@ -90,7 +78,7 @@ async def test_a_task_that_pauses_before_a_retry_is_cancelled(api, make_node, te
     await api.until(task_id, "QUEUED")
     await cancel(api, task_id)
     assert (await api.get(f"/tasks/{task_id}"))["endReason"] == "CANCELLED"
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
     assert node.puts.empty()
 
 
@@ -134,7 +122,7 @@ async def test_a_person_cancels_a_running_workflow(api, make_node, temporal):
     task = await api.until(task_id, "FAILED")
     assert task["endReason"] == "CANCELLED"
     await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
     events = await api.get(f"/tasks/{task_id}/events")
     assert events[-1]["actor"] == "temporal"
     entries = await api.get("/audit?owner=temporal&action=task.cancel&size=100")
@@ -151,7 +139,7 @@ async def test_a_person_cancels_a_workflow_that_has_not_begun(api, temporal):
     await eventually(lambda: _exists(handle))
     await handle.cancel()
     assert (await api.until(task_id, "FAILED"))["endReason"] == "CANCELLED"
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
 
 
 async def _exists(handle):

@@ -11,7 +11,8 @@ from temporalio.client import WorkflowExecutionStatus
 from tests.conftest import eventually
 from tests.e2e.conftest import side_by_side
 from tests.e2e.inside import is_started, select
-from tests.e2e.test_cancel import cancel, closed, running
+from tests.e2e.test_cancel import cancel, running
+from tests.e2e.test_endings import closed_as
 from tests.e2e.test_outages import stopped, without
 
 CANCELED = WorkflowExecutionStatus.CANCELED
@@ -66,7 +67,7 @@ async def test_a_cancel_after_the_workflow_was_terminated_stops_the_node(api, ma
     await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
     await cancel(api, task_id)
     await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
     await eventually(lambda: is_free(api, "terminated"))
 
 
@@ -79,7 +80,7 @@ async def test_a_deadline_after_the_workflow_was_terminated_stops_the_node(api, 
     await temporal.get_workflow_handle(f"task-{task_id}").terminate("by a person")
     assert (await api.until(task_id, "TIMEOUT"))["endReason"] == "DEADLINE"
     await eventually(lambda: asyncio.sleep(0, put.run_id in node.canceled))
-    assert await closed(temporal, task_id) is WorkflowExecutionStatus.FAILED
+    assert await closed_as(temporal, task_id) is WorkflowExecutionStatus.FAILED
 
 
 @side_by_side
@@ -130,7 +131,7 @@ async def test_a_task_goes_on_elsewhere_while_its_old_node_does_not_answer_the_s
     put = await other.next_put(4)  # the stop is given up after 4.5 s
     await api.succeed(put, {})
     await api.until(task_id, "COMPLETED")
-    assert await closed(temporal, task_id) is WorkflowExecutionStatus.COMPLETED
+    assert await closed_as(temporal, task_id) is WorkflowExecutionStatus.COMPLETED
     assert len(node.canceled) >= 1
 
 
@@ -147,7 +148,7 @@ async def test_many_cancels_at_once(api, make_node, temporal, stack):
     tasks = await asyncio.gather(*map(taking_turns, created))
     begun = [(await node.next_put()).task_id for _ in range(MANY // 2)]
     assert set(await asyncio.gather(*(taking_turns(cancel(api, one)) for one in tasks))) == {"任务已取消"}
-    assert set(await asyncio.gather(*(taking_turns(closed(temporal, one)) for one in begun))) == {CANCELED}
+    assert set(await asyncio.gather(*(taking_turns(closed_as(temporal, one)) for one in begun))) == {CANCELED}
 
     async def is_over() -> bool:
         """A task that was cancelled before the start of its workflow has none."""
@@ -170,7 +171,7 @@ async def test_a_cancel_while_temporal_is_away_ends_the_row_at_once(api, make_no
             await cancel(api, one)
             assert (await api.get(f"/tasks/{one}"))["endReason"] == "CANCELLED"
     for one in (begun, waiting):
-        assert await closed(temporal, one) is CANCELED
+        assert await closed_as(temporal, one) is CANCELED
     await eventually(lambda: asyncio.sleep(0, node.canceled))
 
 
@@ -188,7 +189,7 @@ async def test_a_cancel_outlives_a_restart_of_postgres_and_of_every_program(api,
         stack.part(name).kill()
     assert (await node.next_put(60)).task_id == then
     node.cancel_hold.set()  # until then the stop is repeated
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
 
 
 async def test_a_node_is_asked_to_stop_when_the_workers_come_back_after_its_slot_is_free(api, make_node, stack):

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.begun import begun
-from tests.conftest import Api, eventually, fleet, frontend, stack_settings, thrown_away
+from tests.conftest import Api, eventually, fleet, frontend, thrown_away
 from tests.e2e.inside import select, signals
 from tests.faults.contention import CHANGES_NODE, held
+from tests.stack_settings import stack_settings
 from workers.stack import programs
 from workers.stack.logs import console
 from workers.stack.part import Part

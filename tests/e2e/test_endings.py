@@ -19,17 +19,22 @@ COMPLETED, FAILED = WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.F
 WORDS = "CUDA error of the user's secret input"
 
 
-async def closed(temporal, task_id):
-    """How a task's workflow has closed: status, error type, message."""
+async def closed_as(temporal, task_id):
+    """The status with which a task's workflow has closed."""
     handle = temporal.get_workflow_handle(f"task-{task_id}")
 
     async def status():
         found = (await handle.describe()).status
         return found if found is not WorkflowExecutionStatus.RUNNING else None
 
-    found = await eventually(status, within=SLOW)
+    return await eventually(status, within=SLOW)
+
+
+async def closed(temporal, task_id):
+    """How a task's workflow has closed: status, error type, message."""
+    found = await closed_as(temporal, task_id)
     try:
-        await handle.result()
+        await temporal.get_workflow_handle(f"task-{task_id}").result()
     except WorkflowFailureError as failure:
         cause: Any = failure.cause
         return found, cause.type, cause.message

@@ -6,8 +6,9 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from tests.conftest import GRACE_S, Api, MakeNode, eventually
+from tests.conftest import Api, MakeNode, eventually
 from tests.fake_node import FakeNode
+from tests.stack_settings import GRACE_S
 
 SAID = "同时失去心跳"
 SCAN_S = 4.0  # a scan, the write-behind of beats and the workflow's step, on a machine that is busy

@@ -20,9 +20,10 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from infra.temporal import executions
 from infra.temporal.access import DATA_CONVERTER
 from tests.begun import begun
-from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings, thrown_away
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend, thrown_away
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put
+from tests.stack_settings import stack_settings
 from workers.stack import programs
 from workers.stack.logs import console
 from workers.stack.part import Part

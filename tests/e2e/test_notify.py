@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.begun import begun
-from tests.conftest import Api, eventually, fleet, frontend, stack_settings, thrown_away
+from tests.conftest import Api, eventually, fleet, frontend, thrown_away
 from tests.e2e.inside import change, select
 from tests.receiver import Got, Receiver
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 NOTED = """

@@ -6,7 +6,8 @@ import asyncio
 
 from tests.conftest import eventually
 from tests.e2e.inside import select
-from tests.e2e.test_cancel import CANCELED, closed
+from tests.e2e.test_cancel import CANCELED
+from tests.e2e.test_endings import closed_as
 from workflows.domain.key_limits import KeyLimits
 
 SLOW = 30.0
@@ -47,7 +48,7 @@ async def test_ids_are_cancelled_what_waits_and_what_runs(api, make_node, tempor
     }
     assert await ended_as(api, running, waiting) == ["CANCELLED"] * 2
     assert (await api.get(f"/tasks/{waiting}"))["errorMessage"] == "任务已取消：全部停止"
-    assert [await closed(temporal, one) for one in (running, waiting)] == [CANCELED] * 2
+    assert [await closed_as(temporal, one) for one in (running, waiting)] == [CANCELED] * 2
     await eventually(lambda: asyncio.sleep(0, f"{running}-1" in node.canceled))
     assert (await node.next_put()).task_id == other
     for one in (running, waiting):

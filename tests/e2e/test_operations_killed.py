@@ -12,9 +12,10 @@ from temporalio.client import Client
 
 from infra.settings import ENV_PREFIX
 from tests.begun import begun
-from tests.conftest import eventually, frontend, stack_settings, thrown_away
+from tests.conftest import eventually, frontend, thrown_away
 from tests.e2e.inside import select
 from tests.e2e.test_operations import done
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 MANY = 10_000

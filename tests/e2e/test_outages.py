@@ -15,9 +15,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import GRACE_S, TLS, Api, MakeNode, eventually, fleet, frontend
+from tests.conftest import TLS, Api, MakeNode, eventually, fleet, frontend
 from tests.e2e.inside import is_started, steps_of
 from tests.fake_node import FakeNode, Put
+from tests.stack_settings import GRACE_S
 from workers.stack.part import Part
 from workers.stack.stack import Stack
 

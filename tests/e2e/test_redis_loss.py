@@ -12,7 +12,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.conftest import GRACE_S, TLS, Api, MakeNode, eventually, fleet, frontend
+from tests.conftest import TLS, Api, MakeNode, eventually, fleet, frontend
+from tests.stack_settings import GRACE_S
 from workers.stack.part import Part
 from workers.stack.stack import Stack
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from infra.settings import Settings
 from tests.begun import begun
-from tests.conftest import Api, MakeNode, callers, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, callers, eventually, fleet, frontend
 from tests.e2e.inside import select
 from tests.fake_node import FakeNode, Put
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 AGENT = "gpu_001"  # a real one, which the stack starts and stops with itself

@@ -22,8 +22,9 @@ from temporalio.client import Client
 
 from tests.begun import begun
 from tests.collector import Collector
-from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend
 from tests.fake_node import FakeNode
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 KEY = "canary-of-the-key-" + "k" * 32

@@ -8,7 +8,8 @@ from temporalio.client import WorkflowExecutionStatus
 
 from tests.conftest import eventually
 from tests.e2e.conftest import side_by_side
-from tests.e2e.test_cancel import cancel, closed
+from tests.e2e.test_cancel import cancel
+from tests.e2e.test_endings import closed_as
 
 
 @side_by_side
@@ -23,7 +24,7 @@ async def test_a_node_that_was_cut_off_during_a_cancel_is_asked_to_stop_before_i
     node.hang_up()
     await cancel(api, task_id)
     await api.gpu_until("cut_off_then", "OFFLINE")
-    assert await closed(temporal, task_id) is WorkflowExecutionStatus.CANCELED
+    assert await closed_as(temporal, task_id) is WorkflowExecutionStatus.CANCELED
     assert node.canceled == []
     then = await api.create(840)
     node.cancel_hold = asyncio.Event()

@@ -12,8 +12,9 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from tests.begun import begun
-from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings, thrown_away
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend, thrown_away
 from tests.e2e.inside import select
+from tests.stack_settings import stack_settings
 from workers.stack import programs, temporal
 from workers.stack.logs import console
 from workers.stack.part import Part

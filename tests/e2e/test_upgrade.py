@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Api, fleet, frontend, stack_settings
+from tests.conftest import Api, fleet, frontend
 from tests.fake_node import FakeNode, Put
+from tests.stack_settings import stack_settings
 from workers.stack import programs
 from workers.stack.logs import console
 from workers.stack.part import Part, PartSpec

@@ -14,8 +14,8 @@ import pytest
 import svix
 from standardwebhooks import Webhook
 
-from infra.db.ops import api_keys
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.audit import Actor
 from infra.db.session import Database
 from infra.temporal.gateway import webhook_workflow_id
 from tests.conftest import Api, MakeNode, eventually

@@ -18,9 +18,9 @@ import httpx
 import psycopg
 from temporalio.client import Client
 
-from infra.db.ops import api_keys
-from infra.db.ops.api_keys import NewKey
-from infra.db.ops.audit import Actor
+from infra.db.access import api_keys
+from infra.db.access.api_keys import NewKey
+from infra.db.access.audit import Actor
 from infra.db.session import Database
 from infra.settings import ENV_PREFIX
 from tests.faults import cancelling, careless, verdict

@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
-from tests.conftest import TLS, Api, fleet, frontend, stack_settings
+from tests.conftest import TLS, Api, fleet, frontend
 from tests.e2e.inside import select
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 TASK_TYPE = 971

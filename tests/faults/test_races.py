@@ -27,14 +27,11 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from infra.db.attempts import queries as attempt_queries
 from infra.db.nodes import drains
 from infra.db.nodes import transitions as node_transitions
 from infra.db.nodes.drains import Drain
 from infra.db.nodes.queries import Registration
-from infra.db.session import Database
 from infra.db.slots import assign
 from infra.db.transactions import attend_node, node_state, settle_attempt
 from tests.conftest import eventually
@@ -43,14 +40,6 @@ from tests.faults.contention import CHANGES_NODE, CHANGES_PRIORITY, CLAIMS, HOLD
 from workflows.domain.attempt import End, Outcome
 
 SLOW = 40.0
-
-
-@pytest.fixture
-async def database(stack):
-    """A process of its own, as Postgres sees it."""
-    database = Database(stack.services.database_url, connections=4)
-    yield database
-    await database.close()
 
 
 async def settle(connection: Any, put: Any, outcome: Outcome, **more: Any) -> Any:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-from infra.db.session import Database
 from infra.db.tasks import outbox
 from infra.db.transactions import cancel_task
 from infra.temporal.task_workflows import UNTIL_ITS_GRANT, task_workflow_id
@@ -26,7 +25,8 @@ from tests.conftest import eventually
 from tests.db.life import Life
 from tests.db.rows import CREATOR
 from tests.e2e.inside import select
-from tests.e2e.test_cancel import cancel, closed
+from tests.e2e.test_cancel import cancel
+from tests.e2e.test_endings import closed_as
 from tests.faults.contention import CHANGES_NODE, ENDS, SETTLES, held
 from tests.faults.test_races import LATE_RESULT, late, notify, running, settle, statuses
 from workflows.domain.attempt import Outcome
@@ -37,14 +37,6 @@ CANCELED = WorkflowExecutionStatus.CANCELED
 CANCELLED = [{"status": "FAILED", "end_reason": "CANCELLED"}]
 OUTCOMES = "SELECT outcome FROM attempts WHERE task_id = %s ORDER BY attempt"
 UNRELEASED = "SELECT task_id FROM attempts WHERE gpu_id = %s AND released_at IS NULL"
-
-
-@pytest.fixture
-async def database(stack):
-    """A process of its own, as Postgres sees it."""
-    database = Database(stack.services.database_url, connections=4)
-    yield database
-    await database.close()
 
 
 async def ended(stack: Any, task_id: str) -> list[dict[str, Any]]:
@@ -71,7 +63,7 @@ async def test_a_result_that_waits_behind_the_cancel_is_late(api, make_node, sta
     assert await late(stack, put.task_id) == LATE_RESULT
     assert await ended(stack, put.task_id) == CANCELLED
     assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "FAILED"]
-    assert await closed(temporal, put.task_id) is CANCELED  # the leader has notified it
+    assert await closed_as(temporal, put.task_id) is CANCELED  # the leader has notified it
 
 
 async def test_a_cancel_that_waits_behind_the_result_is_refused(api, make_node, stack):
@@ -129,7 +121,7 @@ async def test_an_assignment_passes_over_a_task_that_is_being_cancelled(api, mak
         assert (await node.next_put()).task_id == other
         await canceller.commit()
     assert await select(stack, OUTCOMES, cancelled) == []
-    assert await closed(temporal, cancelled) is CANCELED
+    assert await closed_as(temporal, cancelled) is CANCELED
 
 
 async def test_a_cancel_that_waits_behind_the_assignment_ends_the_new_attempt(api, make_node, stack, temporal):
@@ -146,7 +138,7 @@ async def test_a_cancel_that_waits_behind_the_assignment_ends_the_new_attempt(ap
     assert await ended(stack, cancelled) == CANCELLED
     assert await select(stack, OUTCOMES, cancelled) == [{"outcome": "TASK_ENDED"}]
     assert (await node.next_put()).task_id == other
-    assert await closed(temporal, cancelled) is CANCELED
+    assert await closed_as(temporal, cancelled) is CANCELED
 
 
 @pytest.mark.parametrize("cancel_first", [True, False])
@@ -164,7 +156,7 @@ async def test_a_cancel_and_a_deregistration(api, make_node, stack, temporal, ca
         await lock.commit()
         await asyncio.gather(*under_way)
     assert await ended(stack, put.task_id) == CANCELLED
-    assert await closed(temporal, put.task_id) is CANCELED
+    assert await closed_as(temporal, put.task_id) is CANCELED
     assert await select(stack, OUTCOMES, put.task_id) == [{"outcome": "TASK_ENDED"}]
     await free(stack, gpu_id)
 
@@ -180,7 +172,7 @@ async def test_two_cancels_at_once_are_both_answered_200_and_one_has_changed_som
     assert await statuses(api, put.task_id) == ["QUEUED", "PROCESSING", "FAILED"]
     entries = await api.get("/audit?action=task.cancel&size=100")
     assert [one["outcome"] for one in entries if one["subject"] == put.task_id] == ["UNCHANGED", "DONE"]
-    assert await closed(temporal, put.task_id) is CANCELED
+    assert await closed_as(temporal, put.task_id) is CANCELED
 
 
 @pytest.mark.parametrize("start_first", [True, False])
@@ -205,7 +197,7 @@ async def test_a_cancel_and_the_start_of_the_workflow(api, stack, temporal, data
         await eventually(lambda: _notified(stack, task_id))  # no workflow was there to be notified
         await start()
     await database.run(lambda c: outbox.clear(c, [task_id]))
-    assert await closed(temporal, task_id) is CANCELED
+    assert await closed_as(temporal, task_id) is CANCELED
 
 
 async def _notified(stack: Any, task_id: str) -> bool:

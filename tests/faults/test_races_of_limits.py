@@ -12,9 +12,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-import pytest
-
-from infra.db.session import Database
 from infra.db.transactions import accept_attempt, end_at_limit
 from tests.e2e.inside import select
 from tests.faults.contention import SETTLES, held
@@ -24,13 +21,6 @@ from workflows.domain.task import EndReason
 
 ENDS_WAITING = "SELECT unnest(CAST("
 ATTEMPTS = "SELECT attempt FROM attempts WHERE task_id = %s"
-
-
-@pytest.fixture
-async def database(stack):
-    database = Database(stack.services.database_url, connections=4)
-    yield database
-    await database.close()
 
 
 def expire_waiting(task_id):

@@ -25,8 +25,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from infra.db.ops import event_log
 from infra.db.session import Database
 from tests.begun import begun
-from tests.conftest import Api, eventually, frontend, stack_settings, thrown_away
+from tests.conftest import Api, eventually, frontend, thrown_away
 from tests.receiver import HANG, RESET, Got, Receiver
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 from workflows.domain.event import EventType
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.begun import begun
-from tests.conftest import stack_settings
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 HERE = Path(__file__).parent

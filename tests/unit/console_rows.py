@@ -14,8 +14,8 @@ from starlette.datastructures import QueryParams
 from api.console import rendering
 from api.console.page import Asked, Page
 from api.console.rendering import Rendering
+from infra.db.access.callers import Caller
 from infra.db.nodes.queries import RegisteredNode
-from infra.db.ops.callers import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
 from infra.db.ops.kinds import Kind

@@ -11,20 +11,20 @@ from typing import Any, cast
 
 import pytest
 
-from infra.db.ops import alert_ends, alerts, notices
+from infra.alert_messages import apprise
+from infra.alert_messages.message import AlertChange
+from infra.alert_messages.threads import aside
+from infra.db.ops import alert_ends, alert_messages, alerts
+from infra.db.ops.alert_messages import DestinationPlace, DueMessage
 from infra.db.ops.alerts import NewAlert
-from infra.db.ops.notices import DestinationPlace, DueMessage
 from infra.db.session import Database
 from infra.environment import destinations
-from infra.notify import apprise
-from infra.notify.message import Notice
-from infra.notify.threads import aside
 from tests.conftest import eventually
 from workers.leader.alert_messages import AlertMessages
 from workflows.domain.alert import AlertLevel
 
 SLOW, FAST = destinations.parse("json://127.0.0.1:9/slow json://127.0.0.1:9/fast")
-DUE = DueMessage([Notice("alert_001", AlertLevel.WARNING, "t", "m", False)], DestinationPlace("cursor"))
+DUE = DueMessage([AlertChange("alert_001", AlertLevel.WARNING, "t", "m", False)], DestinationPlace("cursor"))
 
 
 class NoDatabase:
@@ -73,7 +73,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     found = Recorder()
     monkeypatch.setattr(apprise, "send", found.send)
     for name in ("take", "sent", "failed"):
-        monkeypatch.setattr(notices, name, getattr(found, name))
+        monkeypatch.setattr(alert_messages, name, getattr(found, name))
     monkeypatch.setattr(alerts, "raise_alert", found.raise_alert)
     monkeypatch.setattr(alert_ends, "end_others", found.end_others)
     return found
@@ -130,7 +130,7 @@ async def test_a_message_that_is_given_up_raises_an_alert_without_the_url(record
 def test_the_end_of_the_process_waits_for_no_receiver() -> None:
     code = """
 import asyncio, time
-from infra.notify.threads import aside
+from infra.alert_messages.threads import aside
 
 async def main():
     task = asyncio.create_task(aside(lambda: time.sleep(600)))

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.http.errors import Unauthorized
 from api.middleware.authentication import Authentication, from_own_page, presented
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from workflows.domain.role import Role
 
 CALLER = Caller("key_1", Role.USER, "u", "key_1")

@@ -14,7 +14,7 @@ from activities.operations import BUSY_PAUSE, PAGES_AT_ONCE, OperationSteps
 from api.http.errors import TooManyRequests
 from api.routes import operations as routes
 from api.schemas.operations import BulkCancel, BulkRetry
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.transactions.begin_operation import MOST_RUNNING
 from infra.settings import Settings
 from workflows.domain.operation import OperationState

@@ -20,7 +20,7 @@ from api.console.page import Asked, Page
 from api.console.pages import PAGES
 from api.console.rendering import duration, middle, name, whole
 from api.middleware.authentication import from_own_page
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.role import Role
 

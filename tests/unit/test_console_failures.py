@@ -13,10 +13,10 @@ from starlette.datastructures import QueryParams
 
 from api.console.page import Asked
 from api.console.pages import failures
+from infra.db.access.callers import Caller
 from infra.db.attempts import comparison, recent_failures
 from infra.db.attempts.recent_failures import FailedAttempt
 from infra.db.nodes import queries as node_queries
-from infra.db.ops.callers import Caller
 from tests.unit.console_rows import html_of
 from workflows.domain import fault_attribution
 from workflows.domain.fault_attribution import Comparison, Record, signature

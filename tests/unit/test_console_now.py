@@ -12,7 +12,7 @@ from api.console import charts
 from api.console.page import Asked
 from api.console.pages import now, queue
 from api.console.pages.now import Seen
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.ops.health import SystemState
 from infra.db.ops.instances import ListedInstance
 from infra.db.ops.kinds import Kind

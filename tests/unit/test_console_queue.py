@@ -24,7 +24,7 @@ async def test_tasks_that_do_not_compete_are_in_the_order_of_their_expected_star
     ]
     one = asked([])
     context: Any = one.context
-    context.forecast.of = AsyncMock(side_effect=lambda kind, vip, barred_on: seen[kind])
+    context.forecast.of = AsyncMock(side_effect=lambda wanted: seen[wanted.task_type])
     context.forecast.places = AsyncMock(side_effect=lambda _, tasks: {name: (n, True) for n, name in enumerate(tasks)})
     context.database.single = AsyncMock(return_value={})
     found = sorted(await queue.rows(one, waiting), key=queue._runs_at)

@@ -17,7 +17,7 @@ from api.console.page import EVERYBODY, Asked, Page
 from api.console.pages import PAGES
 from api.http import files
 from api.http.errors import BadRequest, NotFound, TooManyRequests
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.events.allowance import Allowance
 from workflows.domain.errors import TaskNotFound
 from workflows.domain.role import Role

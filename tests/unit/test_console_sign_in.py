@@ -15,7 +15,7 @@ from api.console import routes, sign_in
 from api.middleware.authentication import Authentication
 from api.middleware.methods import HeadAsGet
 from api.middleware.rate_limit import LocalBuckets
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.settings import Settings
 from workflows.domain.role import Role
 

@@ -8,7 +8,7 @@ from api.console import rendering, why
 from infra.db.slots.capacity import Nodes
 from tests.unit.console_rows import asked
 
-NODES = Nodes(6, 2, 0, faulty=1, offline=0, draining=0, backed_off=1, full=2, free=0, slots=4, free_slots=0)
+NODES = Nodes(6, 2, 0, faulty=1, offline=0, draining=0, resting=1, full=2, free=0, slots=4, free_slots=0)
 
 
 @pytest.mark.parametrize(

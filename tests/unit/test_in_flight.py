@@ -16,7 +16,7 @@ from api.middleware.byte_limit import STEP, ByteLimit
 from api.middleware.in_flight import AT_ONCE, InFlight, turn_of
 from infra.cache import AT_ONCE as CALLS_AT_ONCE
 from infra.cache import Cache
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.json.off_loop import OffLoop, lineage
 from infra.resilience.token_bucket import Rate
 from infra.settings import Settings

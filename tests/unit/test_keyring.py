@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from infra.db.ops import keyring
-from infra.db.ops.callers import Caller, hash_key
-from infra.db.ops.keyring import Keyring
+from infra.db.access import keyring
+from infra.db.access.callers import Caller, hash_key
+from infra.db.access.keyring import Keyring
 from tests.conftest import eventually
 from workflows.domain.role import Role
 

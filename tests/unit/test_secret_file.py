@@ -11,7 +11,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from infra.db import locks
-from infra.db.ops import local_node_key
+from infra.db.access import local_node_key
 from infra.db.session import Database
 from workers import secret_file
 from workers.stack.node_key import ensure_node_key

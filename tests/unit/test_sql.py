@@ -19,8 +19,8 @@ STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b")
 AT_RUN_TIME = {
     ("ops/alerts", "latest"): "the conditions are values of _FILTERS",
     ("ops/event_log", "_page"): "its callers give constants",
-    ("ops/audit", "page"): "the conditions are values of _FILTERS",
-    ("ops/audit", "before"): "the conditions are values of _FILTERS",
+    ("access/audit", "page"): "the conditions are values of _FILTERS",
+    ("access/audit", "before"): "the conditions are values of _FILTERS",
     ("tasks/transitions", "_moved"): "its callers give constants",
     ("transactions/forget", "_each"): "its callers give constants",
     ("schema/revision", "_only"): "its callers give constants",

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.data_dir.layout import DataDir
-from tests.conftest import stack_settings
+from tests.stack_settings import stack_settings
 from workers.stack import programs
 from workers.stack.api_key import bootstrap_key, forget_replaced
 from workers.stack.errors import StackError

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from infra.data_dir.layout import DataDir
+from tests.unit.stand_ins import SLEEP, exists, log_to, python
 from workers.stack import part as part_module
 from workers.stack.errors import PartFailed, StackError
 from workers.stack.part import Part, PartSpec
@@ -35,24 +33,6 @@ def lines() -> list[tuple[str, str]]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_module, "FIRST_DELAY", 0.01)
-
-
-def python(code: str) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-S", "-c", code)
-
-
-SLEEP = python("import time; time.sleep(60)")
-
-
-def exists(path: Path) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        return os.access(path, os.F_OK)
-
-    return ready
-
-
-def log_to(lines: list[tuple[str, str]]) -> Callable[[str, str], None]:
-    return lambda name, line: lines.append((name, line))
 
 
 async def test_a_part_that_dies_is_started_again(data_dir: DataDir, lines: list[tuple[str, str]]) -> None:

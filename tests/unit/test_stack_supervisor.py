@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from infra.data_dir.layout import DataDir
+from tests.unit.stand_ins import SLEEP, exists, python
 from workers.stack import part as part_module
 from workers.stack.errors import PartFailed
 from workers.stack.part import PartSpec
@@ -27,24 +26,6 @@ def data_dir(tmp_path: Path) -> DataDir:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_module, "FIRST_DELAY", 0.01)
-
-
-def python(code: str) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-S", "-c", code)
-
-
-SLEEP = python("import time; time.sleep(60)")
-
-
-def exists(path: Path) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        return os.access(path, os.F_OK)
-
-    return ready
-
-
-def log_to(lines: list[tuple[str, str]]) -> Callable[[str, str], None]:
-    return lambda name, line: lines.append((name, line))
 
 
 async def test_waves_start_in_order_and_stop_in_reverse(data_dir: DataDir) -> None:

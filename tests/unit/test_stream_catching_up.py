@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from api.routes import streams
+from infra.db.access.callers import Caller
 from infra.db.ops import event_log
-from infra.db.ops.callers import Caller
 from infra.db.ops.event_log import Cursor, Event, Page
 from infra.events.hub import Hub
 from workflows.domain.role import Role

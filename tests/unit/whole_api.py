@@ -11,9 +11,9 @@ import httpx
 from fastapi import FastAPI
 
 from api.app import create_app
-from infra.db.ops import callers
-from infra.db.ops.callers import Caller, hash_key
-from infra.db.ops.keyring import Keyring
+from infra.db.access import callers
+from infra.db.access.callers import Caller, hash_key
+from infra.db.access.keyring import Keyring
 from workflows.domain.role import Role
 
 

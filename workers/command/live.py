@@ -15,9 +15,8 @@ from rich.text import Text
 from workers.command.course import Course, Update, end_of, remaining, state_of, waiting
 from workers.command.durations import now_ms, span
 from workers.command.following import View
-from workers.command.output import one_line
+from workers.command.output import one_line, write_result
 from workers.command.tables import COLOURS
-from workers.command.views import write_result
 
 WIDTH = 24
 """Columns of the bar, and the most of a node's name."""

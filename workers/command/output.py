@@ -47,6 +47,16 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
     write(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
+def write_result(task: dict[str, Any]) -> None:
+    """A completed task's result on standard output: readable on a terminal, else as it is."""
+    if task.get("status") != "COMPLETED" or task.get("result") is None:
+        return
+    try:
+        write_json(json.loads(task["result"]), indent=2 if sys.stdout.isatty() else None)
+    except ValueError:
+        write(printable(task["result"]))
+
+
 def show(value: Any, text: str, *, as_json: bool) -> None:
     """A value as JSON where that is asked for, otherwise a line about it."""
     if as_json:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
 
 from workers.command.course import Course, Update, end_of, state_of
 from workers.command.following import View
-from workers.command.output import printable, say, write, write_json
+from workers.command.output import say, write_json, write_result
 
 STEP = 10
 """Percent of progress between two lines."""
@@ -52,13 +51,3 @@ class LineView(View):
     def end(self, task: dict[str, Any]) -> None:
         say(end_of(task))
         write_result(task)
-
-
-def write_result(task: dict[str, Any]) -> None:
-    """A completed task's result on standard output: readable on a terminal, otherwise as it is."""
-    if task.get("status") != "COMPLETED" or task.get("result") is None:
-        return
-    try:
-        write_json(json.loads(task["result"]), indent=2 if sys.stdout.isatty() else None)
-    except ValueError:
-        write(printable(task["result"]))

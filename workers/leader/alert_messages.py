@@ -7,13 +7,13 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from infra.alert_messages import apprise
+from infra.alert_messages.threads import aside
 from infra.db.connection import Connection
-from infra.db.ops import alert_ends, alerts, notices
-from infra.db.ops.notices import DueMessage
+from infra.db.ops import alert_ends, alert_messages, alerts
+from infra.db.ops.alert_messages import DueMessage
 from infra.db.session import Database, is_unavailable
 from infra.environment.destinations import Destination
-from infra.notify import apprise
-from infra.notify.threads import aside
 
 log = logging.getLogger(__name__)
 
@@ -40,34 +40,34 @@ class AlertMessages:
 
     async def _send_due(self, one: Destination) -> None:
         try:
-            due = await self._database.run(lambda c: notices.take(c, one.digest, one.level))
+            due = await self._database.run(lambda c: alert_messages.take(c, one.digest, one.level))
             if due is None:
                 return
             if await self._send(one, due):
                 await self._database.run(partial(self._note_sent, one=one, due=due))
             elif await self._database.run(partial(_note_failed, one=one, due=due)):
-                log.error("%s: a message about %s alerts is given up", one, len(due.notices))
+                log.error("%s: a message about %s alerts is given up", one, len(due.alerts))
             else:
-                log.warning("%s has not accepted a message about %s alerts", one, len(due.notices))
+                log.warning("%s has not accepted a message about %s alerts", one, len(due.alerts))
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("%s could not be sent alerts", one)
 
     async def _send(self, one: Destination, due: DueMessage) -> bool:
         try:
-            return await aside(lambda: apprise.send(one.url, due.notices))
+            return await aside(lambda: apprise.send(one.url, due.alerts))
         except Exception as error:  # noqa: BLE001  its text may hold the URL
             log.warning("%s: %s", one, type(error).__name__)
             return False
 
     async def _note_sent(self, connection: Connection, one: Destination, due: DueMessage) -> None:
-        await notices.sent(connection, one.digest, due)
+        await alert_messages.sent(connection, one.digest, due)
         others = [alerts.undelivered(str(other), other.digest).cause for other in self._destinations if other != one]
         await alert_ends.end_others(connection, alerts.UNDELIVERED, others)
 
 
 async def _note_failed(connection: Connection, one: Destination, due: DueMessage) -> bool:
-    given_up = await notices.failed(connection, one.digest, due)
+    given_up = await alert_messages.failed(connection, one.digest, due)
     if given_up:
         await alerts.raise_alert(connection, alerts.undelivered(str(one), one.digest))
     return given_up

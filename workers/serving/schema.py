@@ -7,7 +7,7 @@ import logging
 
 from pydantic import SecretStr
 
-from infra.db.ops import callers
+from infra.db.access import callers
 from infra.db.schema import revision
 from infra.db.schema.revision import Schema
 from infra.db.session import Database, is_unavailable

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.db import locks
+from infra.db.access import local_node_key
 from infra.db.connection import Connection
-from infra.db.ops import local_node_key
 from infra.db.session import Database
 from workers import secret_file
 

@@ -67,7 +67,7 @@ class Stack:
         await self._look_at_key()
 
     async def _look_at_key(self) -> None:
-        """Check that the API takes our key: a replaced one is never valid again (`infra.db.ops.bootstrap_key`)."""
+        """Check that the API takes our key: a replaced one is never valid again (`infra.db.access.bootstrap_key`)."""
         if not self._with_programs:
             return
         if await programs.is_refused(self.settings, self.api_key.secret):

@@ -8,8 +8,8 @@ from api.console.page import Asked, Page
 from api.console.paging import PER_PAGE, with_query
 from api.console.texts import N_
 from api.routes.roles import ADMIN
-from infra.db.ops import audit
-from infra.db.ops.audit import Action
+from infra.db.access import audit
+from infra.db.access.audit import Action
 
 _COLUMNS = {"owner": "owner", "keyId": "key_id", "action": "action"}
 """The columns of the filters."""

@@ -8,7 +8,7 @@ from api.console.page import Asked, Page
 from api.console.paging import PER_PAGE, Pager
 from api.console.texts import N_
 from api.routes.roles import ADMIN
-from infra.db.ops import api_keys
+from infra.db.access import api_keys
 
 
 async def contents(asked: Asked) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from infra.db.ops.health import SystemState
 from infra.db.ops.kinds import Kind
 from infra.db.queue.oldest import Oldest, oldest
 from infra.db.slots import usage
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.usage import Slots
 from infra.db.tasks import waits
 from infra.db.tasks.waits import Minute, Wait
@@ -121,9 +122,9 @@ async def _of_all(asked: Asked) -> dict[str, Any]:
         "slots": seen.slots,
         "unserved": [one for one in types if one.waiting and not one.slots.slots],
         "late": [one for one in types if one.is_late and one.slots.slots],
-        "why": [(one, (await context.forecast.of(one.number, vip=False)).nodes) for one in types if one.waiting][
-            :EXPLAINED
-        ],
+        "why": [
+            (one, (await context.forecast.of(Wanted(one.number, vip=False))).nodes) for one in types if one.waiting
+        ][:EXPLAINED],
         "alerts": [(id_of(row.seq), row) for row in sorted(seen.alerts, key=_gravity)[:MOST_ALERTS]],
         "open_alerts": sum(n for (_, status), n in state.alerts.items() if status == AlertStatus.ACTIVE),
         "critical": state.alerts.get((AlertLevel.CRITICAL, AlertStatus.ACTIVE), 0),

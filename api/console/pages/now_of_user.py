@@ -16,6 +16,7 @@ from infra.db.ops import counters
 from infra.db.ops.kinds import by_type
 from infra.db.queue import listing
 from infra.db.queue.listing import Waiting
+from infra.db.slots.eligibility import Wanted
 from infra.db.tasks import lists, waits
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.lists import ListedTask
@@ -78,8 +79,8 @@ async def _next(asked: Asked, types: list[int]) -> dict[int, Row]:
 async def _type(asked: Asked, number: int, waiting: int, running: int, row: Row | None) -> TypeOfUser:
     context = asked.context
     settings = context.settings.task_types.get(number)
-    vip, barred_on = (True, []) if row is None else (row.task.vip, row.task.barred_on)
-    nodes = (await context.forecast.of(number, vip=vip, barred_on=barred_on)).nodes
+    wanted = Wanted(number, vip=True) if row is None else Wanted.of(row.task)
+    nodes = (await context.forecast.of(wanted)).nodes
     reason = why.reason(asked, nodes, sees_nodes=False) if row or not nodes.slots else asked._(PAUSE)
     return TypeOfUser(number, settings.name if settings else None, waiting, running, row, reason, nodes.slots > 0)
 

@@ -21,6 +21,7 @@ from infra.db.queue.listing import Waiting
 from infra.db.queue.order import HEAD, QueuePlace
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.wait_estimate import interval_s, until_start_s
 from workflows.domain.event import OF_TASKS
 from workflows.domain.shares import DEFAULT_WEIGHT
@@ -33,9 +34,6 @@ MOST_LISTED = 100
 MOST_ASKED = 50
 """Types of which it is asked whether a node serves them."""
 _APP = "app:"
-
-Kind = tuple[int, bool, tuple[str, ...]]
-"""The properties of a task that decide which nodes take it: its type, whether it is VIP, and where it is barred."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ async def contents(asked: Asked) -> dict[str, Any]:
 async def _unserved(context: Context, queued: Counter[int]) -> list[int]:
     """Types that no node serves now: their tasks are in no node's order."""
     some = [kind for kind, _ in queued.most_common(MOST_ASKED)]
-    return [kind for kind in some if not (await context.forecast.of(kind, vip=True)).ends_s]
+    return [kind for kind in some if not (await context.forecast.of(Wanted(kind, vip=True))).ends_s]
 
 
 def _runs_at(row: Row) -> tuple[bool, float, int]:
@@ -103,7 +101,7 @@ async def rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
     spreads = await context.database.single(lambda c: capacity.spread_durations(c, types))
     found = []
     for task in tasks:
-        (ahead, is_exact), fleet = places[task.task_id], seen[_kind(task)]
+        (ahead, is_exact), fleet = places[task.task_id], seen[Wanted.of(task)]
         found.append(
             Row(
                 task,
@@ -118,32 +116,29 @@ async def rows(asked: Asked, tasks: list[Waiting]) -> list[Row]:
     return found
 
 
-async def _capacities(context: Context, tasks: Iterable[Waiting]) -> dict[Kind, Capacity]:
-    kinds = sorted({_kind(one) for one in tasks})
-    return {one: await context.forecast.of(one[0], vip=one[1], barred_on=one[2]) for one in kinds}
+async def _capacities(context: Context, tasks: Iterable[Waiting]) -> dict[Wanted, Capacity]:
+    return {wanted: await context.forecast.of(wanted) for wanted in {Wanted.of(one) for one in tasks}}
 
 
-def _kind(task: Waiting) -> Kind:
-    return task.task_type, task.vip, tuple(sorted(task.barred_on))
-
-
-async def _places(context: Context, tasks: list[Waiting], seen: dict[Kind, Capacity]) -> dict[str, tuple[int, bool]]:
+async def _places(context: Context, tasks: list[Waiting], seen: dict[Wanted, Capacity]) -> dict[str, tuple[int, bool]]:
     """How many tasks are before each one among those that compete for its slots, and whether that is exact."""
     pools: dict[tuple[int, ...], list[Waiting]] = {}
     for task in tasks:
-        pools.setdefault(tuple(seen[_kind(task)].pool), []).append(task)
+        pools.setdefault(tuple(seen[Wanted.of(task)].pool), []).append(task)
     places: dict[str, tuple[int, bool]] = {}
     for pool, members in pools.items():
         places |= await context.forecast.places(list(pool), {one.task_id: one.place for one in members})
     return places
 
 
-def _starts(tasks: list[Waiting], places: dict[str, tuple[int, bool]], seen: dict[Kind, Capacity]) -> dict[str, float]:
+def _starts(
+    tasks: list[Waiting], places: dict[str, tuple[int, bool]], seen: dict[Wanted, Capacity]
+) -> dict[str, float]:
     """Seconds until each task is expected to start: not before another one that competes with it and precedes it."""
     found: dict[str, float] = {}
     last: dict[tuple[int, ...], float] = {}
     for task in sorted(tasks, key=lambda one: places[one.task_id]):
-        fleet = seen[_kind(task)]
+        fleet = seen[Wanted.of(task)]
         start_s = until_start_s(places[task.task_id][0], fleet.ends_s, fleet.usual_s)
         if start_s is not None:
             pool = tuple(fleet.pool)

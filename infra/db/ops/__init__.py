@@ -1,1 +1,1 @@
-"""Tables for operators: alerts, audit, keys, counts, instances."""
+"""Tables for operators: alerts, counts, instances."""

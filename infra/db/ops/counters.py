@@ -113,7 +113,7 @@ SUMS_WRONG = f"""
 """The sums over types (`kinds`) that differ from what is added up, and by how much."""
 _SUM_ANEW = f"""
     WITH wrong AS MATERIALIZED ({SUMS_WRONG}),
-    mended AS (
+    corrected AS (
         INSERT INTO counters AS c (counter, key, n) SELECT counter, key, n FROM wrong ORDER BY counter, key
             ON CONFLICT (counter, key) DO UPDATE SET n = c.n + excluded.n)
     SELECT counter, key, n FROM wrong

@@ -144,7 +144,8 @@ _UNSERVED = f"""
       FROM (SELECT DISTINCT ON (first.task_type) first.task_type, first.task_id, first.created_at,
                    EXISTS (SELECT FROM gpus g WHERE g.gone_at IS NULL AND {eligibility.takes("g", _FIRST)}) AS drained,
                    EXISTS (SELECT FROM gpus g WHERE {eligibility.may_work("g")}
-                              AND {eligibility.runs("g", _FIRST.task_type)}) AS vip_only,
+                              AND {eligibility.runs("g", _FIRST.task_type)}
+                              AND {eligibility.vip_only("g", _FIRST)}) AS vip_only,
                    EXISTS (SELECT FROM gpus g WHERE {eligibility.runs("g", _FIRST.task_type)}) AS known
               FROM (SELECT task_type FROM waiting UNION SELECT unnest(task_types) FROM gpus UNION
                     (SELECT task_type FROM tasks WHERE status = 'QUEUED' ORDER BY display_id LIMIT {MOST_UNSERVED})

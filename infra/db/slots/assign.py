@@ -25,7 +25,7 @@ PROBED = 1000
 _TASK = eligibility.Task.of_row("q")
 _TAKES = f"""q.task_type = types.task_type AND q.waiting_since IS NOT NULL AND {eligibility.serves("node", _TASK)}
               AND {limits.in_time("q")}
-              AND NOT {eligibility.barred("node", _TASK, "q.barred_on")}
+              AND NOT {eligibility.barred("node", _TASK)}
               AND NOT (node.gpu_id = ANY (q.failed_on) AND {clock.recent("q.waiting_since", clock.seconds("avoid"))}
                    AND {eligibility.another_could_take(_TASK, "q.failed_on || q.barred_on")})"""
 _ASSIGN = f"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -12,27 +12,28 @@ from typing import NamedTuple
 from infra.db import holding
 from infra.db.connection import Connection
 from infra.db.slots import eligibility
+from infra.db.slots.eligibility import Wanted
 from workflows.domain.task import USUAL_DURATION_S
 
 _RUNS = eligibility.runs("g", eligibility.GIVEN.task_type)
+_VIP_ONLY = eligibility.vip_only("g", eligibility.GIVEN)
 _TAKES = eligibility.takes("g", eligibility.GIVEN)
-_BARRED = eligibility.barred("g", eligibility.GIVEN, "CAST(%(barred_on)s AS text[])")
-_FITS = f"{_TAKES} AND NOT {_BARRED}"
+_FITS = f"{_TAKES} AND NOT {eligibility.barred('g', eligibility.GIVEN)}"
 _NODES = f"""
     SELECT count(*) AS nodes,
            count(*) FILTER (WHERE NOT runs_type) AS other_type,
-           count(*) FILTER (WHERE runs_type AND NOT takes) AS vip_only,
+           count(*) FILTER (WHERE runs_type AND vip_only) AS vip_only,
            count(*) FILTER (WHERE takes AND NOT fits) AS barred,
            count(*) FILTER (WHERE fits AND state = 'faulty') AS faulty,
            count(*) FILTER (WHERE fits AND state = 'offline') AS offline,
            count(*) FILTER (WHERE fits AND state = 'draining') AS draining,
-           count(*) FILTER (WHERE fits AND state = 'resting') AS backed_off,
+           count(*) FILTER (WHERE fits AND state = 'resting') AS resting,
            count(*) FILTER (WHERE fits AND state = 'free' AND used >= slots) AS full,
            count(*) FILTER (WHERE fits AND state = 'free' AND used < slots) AS free,
            COALESCE(sum(slots) FILTER (WHERE fits AND state IN ('resting', 'free')), 0)::bigint AS slots,
            COALESCE(sum(GREATEST(slots - used, 0)) FILTER (WHERE fits AND state = 'free'), 0)::bigint AS free_slots
       FROM (SELECT {eligibility.slots("g")} AS slots, {eligibility.state("g")} AS state, {_RUNS} AS runs_type,
-                   {_TAKES} AS takes, {_FITS} AS fits, {eligibility.used("g")} AS used
+                   {_VIP_ONLY} AS vip_only, {_TAKES} AS takes, {_FITS} AS fits, {eligibility.used("g")} AS used
               FROM gpus g WHERE g.gone_at IS NULL) AS node
     """
 _SHARED = f"""
@@ -76,7 +77,7 @@ class Nodes:
     faulty: int
     offline: int
     draining: int
-    backed_off: int
+    resting: int
     full: int
     free: int
     slots: int
@@ -87,7 +88,7 @@ class Nodes:
         """The reason for people: "12 nodes: 7 other type, 3 full, 2 draining"."""
         if self.nodes == 0:
             return "no node is registered"
-        words = ("other_type", "vip_only", "barred", "full", "free", "faulty", "offline", "draining", "backed_off")
+        words = ("other_type", "vip_only", "barred", "full", "free", "faulty", "offline", "draining", "resting")
         parts = [f"{count} {word.replace('_', ' ')}" for word in words if (count := getattr(self, word))]
         return f"{self.nodes} nodes: " + ", ".join(parts)
 
@@ -150,22 +151,18 @@ class _Usual(NamedTuple):
     quartiles_s: list[float]
 
 
-async def read(connection: Connection, task_type: int, *, vip_nodes: bool, barred_on: Collection[str] = ()) -> Capacity:
-    """The capacity for a type now, with or without the nodes that serve VIP tasks first.
-
-    `barred_on`: the nodes from which the task is barred (`eligibility.barred`). The cost grows with the type's nodes:
-    callers share one answer for a moment.
-    """
-    key = {"task_type": task_type, "vip_nodes": vip_nodes, "barred_on": list(barred_on)}
-    nodes = await connection.one(Nodes, _NODES, key)
-    shared = await connection.all(_Shared, _SHARED, key)
-    pool = sorted({task_type, *(one.task_type for one in shared if one.works)})
+async def read(connection: Connection, wanted: Wanted) -> Capacity:
+    """The capacity for such tasks now. The cost grows with the type's nodes: callers share one answer for a moment."""
+    values = wanted.parameters(connection.policy)
+    nodes = await connection.one(Nodes, _NODES, values)
+    shared = await connection.all(_Shared, _SHARED, values)
+    pool = sorted({wanted.task_type, *(one.task_type for one in shared if one.works)})
     away = sorted({one.task_type for one in shared} - {*pool})
     usual = await usual_durations(connection, pool)
-    ends = list(_last_ends(await connection.all(_Taken, _TAKEN, key), usual))
+    ends = list(_last_ends(await connection.all(_Taken, _TAKEN, values), usual))
     remaining_s = [end_s for row, end_s in ends if row.runs]
     held_s = [end_s for row, end_s in ends if not row.runs]
-    return Capacity(nodes, pool, remaining_s, usual.get(task_type, USUAL_DURATION_S), held_s, away)
+    return Capacity(nodes, pool, remaining_s, usual.get(wanted.task_type, USUAL_DURATION_S), held_s, away)
 
 
 async def usual_durations(connection: Connection, task_types: list[int]) -> dict[int, float]:

@@ -6,10 +6,49 @@ of `gpus`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from infra.db import clock, holding
 from infra.db.queue import order
+from infra.db.tasks.new_task import NewTask
+from workflows.domain.queue_policy import QueuePolicy
+
+
+class Row(Protocol):
+    """A task with the properties of `Wanted`."""
+
+    @property
+    def task_type(self) -> int: ...
+    @property
+    def vip(self) -> bool: ...
+    @property
+    def barred_on(self) -> Collection[str]: ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The properties of a task that decide which nodes take it; `vip`: by its own priority."""
+
+    task_type: int
+    vip: bool
+    barred_on: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, row: Row) -> Wanted:
+        """The properties of a task."""
+        return cls(row.task_type, row.vip, frozenset(row.barred_on))
+
+    @classmethod
+    def of_new(cls, task: NewTask) -> Wanted:
+        """The properties of a new task, which no node has rejected."""
+        return cls(task.task_type, task.queue_class > 0)
+
+    def parameters(self, policy: QueuePolicy) -> dict[str, object]:
+        """The parameters of `GIVEN`."""
+        vip_nodes = policy.on_vip_nodes(vip=self.vip)
+        return {"task_type": self.task_type, "vip_nodes": vip_nodes, "barred_on": list(self.barred_on)}
 
 
 class Task(NamedTuple):
@@ -18,15 +57,16 @@ class Task(NamedTuple):
     task_type: str
     on_vip_nodes: str
     """Whether VIP nodes serve it too (`QueuePolicy.on_vip_nodes`)."""
+    barred_on: str
 
     @classmethod
     def of_row(cls, task: str) -> Task:
         """The task of a row of `tasks` by its alias; `strict` is a parameter, the policy's `vip_nodes_strict`."""
-        return cls(f"{task}.task_type", f"{order.vip(task)} OR NOT %(strict)s")
+        return cls(f"{task}.task_type", f"{order.vip(task)} OR NOT %(strict)s", f"{task}.barred_on")
 
 
-GIVEN = Task("%(task_type)s", "%(vip_nodes)s")
-"""A task whose properties are parameters."""
+GIVEN = Task("%(task_type)s", "%(vip_nodes)s", "CAST(%(barred_on)s AS text[])")
+"""A task whose properties are parameters (`Wanted.parameters`)."""
 
 
 def may_work(node: str) -> str:
@@ -80,9 +120,14 @@ def runs(node: str, task_type: str) -> str:
     return f"{node}.task_types @> ARRAY[CAST({task_type} AS bigint)]"
 
 
+def vip_only(node: str, task: Task) -> str:
+    """The node takes VIP tasks only, and the task is none."""
+    return f"({node}.priority_queue = 'VIP' AND NOT ({task.on_vip_nodes}))"
+
+
 def serves(node: str, task: Task) -> str:
     """The node takes the task if it runs its type."""
-    return f"({node}.priority_queue = 'NORMAL' OR {task.on_vip_nodes})"
+    return f"NOT {vip_only(node, task)}"
 
 
 def takes(node: str, task: Task) -> str:
@@ -95,6 +140,6 @@ def another_could_take(task: Task, but: str) -> str:
     return f"EXISTS (SELECT FROM gpus o WHERE {works('o')} AND {takes('o', task)} AND o.gpu_id <> ALL ({but}))"
 
 
-def barred(node: str, task: Task, barred_on: str) -> str:
+def barred(node: str, task: Task) -> str:
     """The node has rejected the task, or answered outside of the protocol, and another one could take it."""
-    return f"({node}.gpu_id = ANY ({barred_on}) AND {another_could_take(task, barred_on)})"
+    return f"({node}.gpu_id = ANY ({task.barred_on}) AND {another_could_take(task, task.barred_on)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -15,6 +15,7 @@ from infra.db.queue.position import Milestones
 from infra.db.session import Database
 from infra.db.slots import capacity, progress_estimate
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.slots.wait_estimate import stored_wait
 from infra.db.tasks import queries
@@ -62,21 +63,19 @@ class Forecast:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._capacity: _Shared[tuple[int, bool, frozenset[str]], Capacity] = _Shared(FRESH_S)
+        self._capacity: _Shared[Wanted, Capacity] = _Shared(FRESH_S)
         self._milestones: _Shared[int, Milestones] = _Shared(MILESTONES_FRESH_S)
         self._usual: _Shared[int, float | None] = _Shared(USUAL_FRESH_S)
         self._long: TTLCache[int, bool] = TTLCache(MOST, LONG_S)
 
-    async def of(self, task_type: int, *, vip: bool, barred_on: Collection[str] = ()) -> Capacity:
-        """The capacity for tasks of a type and class, without the nodes from which they are barred, at most half a
-        second old."""
-        vip_nodes, barred = self._database.policy.on_vip_nodes(vip=vip), frozenset(barred_on)
-        ask = partial(capacity.read, task_type=task_type, vip_nodes=vip_nodes, barred_on=barred)
-        return await self._capacity.get((task_type, vip_nodes, barred), lambda: self._database.run(ask))
+    async def of(self, wanted: Wanted) -> Capacity:
+        """The capacity for such tasks, at most half a second old. All that may run on VIP nodes share one."""
+        key = replace(wanted, vip=self._database.policy.on_vip_nodes(vip=wanted.vip))
+        return await self._capacity.get(key, lambda: self._database.run(partial(capacity.read, wanted=key)))
 
     async def of_task(self, row: Progress) -> tuple[Capacity, int]:
         """The capacity as a task sees it, and the number of tasks before it: 0 if it has a slot or has ended."""
-        seen = await self.of(row.task_type, vip=row.vip, barred_on=row.barred_on)
+        seen = await self.of(Wanted.of(row))
         is_ahead = row.status == TaskStatus.QUEUED and row.attempt is None  # a pause before a retry included
         return seen, await self.ahead(row.place, seen.pool) if is_ahead else 0
 
@@ -121,9 +120,9 @@ class Forecast:
             places |= {task_id: (sum(one.about(tasks[task_id]) for one in marks), False) for task_id in far}
         return places
 
-    async def for_new(self, task_type: int, *, vip: bool) -> Outlook:
-        """The outlook of a new task of a type and class."""
-        capacity = await self.of(task_type, vip=vip)
+    async def for_new(self, wanted: Wanted) -> Outlook:
+        """The outlook of a new task."""
+        capacity = await self.of(wanted)
         is_long = any(other in self._long for other in capacity.pool)
         milestones = await self._milestones_of(capacity.pool) if is_long else None
         return Outlook(capacity, milestones, lambda: self._long.update(dict.fromkeys(capacity.pool, True)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.queue import order
 from infra.db.slots import eligibility
+from infra.db.slots.eligibility import Wanted
 
 # In the queue's order, otherwise the plan reads all tasks that there are: it takes most of them for tasks that wait.
 _WITH_UNUSED_SLOTS = f"""
@@ -24,25 +24,17 @@ _WITH_FREE_SLOTS = f"""
     SELECT g.gpu_id FROM gpus g
      WHERE {eligibility.has_free_slot("g")} AND g.task_types && CAST(%(task_types)s AS bigint[])
     """
-_ASKED = eligibility.Task("asked.task_type", "asked.vip_nodes")
 _FREE_SLOTS = f"""
-    SELECT asked.*, COALESCE(sum({eligibility.slots("g")} - {eligibility.used("g")}), 0)::bigint AS free
-      FROM unnest(CAST(%(task_types)s AS bigint[]), CAST(%(vip_nodes)s AS boolean[])) AS asked(task_type, vip_nodes)
-      LEFT JOIN gpus g ON {eligibility.takes("g", _ASKED)} AND {eligibility.has_free_slot("g")}
-     GROUP BY 1, 2
+    SELECT COALESCE(sum({eligibility.slots("g")} - {eligibility.used("g")}), 0)::bigint
+      FROM gpus g
+     WHERE {eligibility.takes("g", eligibility.GIVEN)} AND {eligibility.has_free_slot("g")}
+       AND NOT {eligibility.barred("g", eligibility.GIVEN)}
     """
 
 
-class _Free(NamedTuple):
-    task_type: int
-    vip_nodes: bool
-    free: int
-
-
-async def slots(connection: Connection, asked: Collection[tuple[int, bool]]) -> dict[tuple[int, bool], int]:
-    """The number of free slots for each type, with or without the nodes that serve VIP tasks first."""
-    values = {"task_types": [one for one, _ in asked], "vip_nodes": [vip for _, vip in asked]}
-    return {(row.task_type, row.vip_nodes): row.free for row in await connection.all(_Free, _FREE_SLOTS, values)}
+async def slots(connection: Connection, wanted: Wanted) -> int:
+    """The number of free slots for such tasks."""
+    return await connection.one(int, _FREE_SLOTS, wanted.parameters(connection.policy))
 
 
 async def with_free_slots(connection: Connection, task_types: Collection[int]) -> Sequence[str]:

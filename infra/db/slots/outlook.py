@@ -12,6 +12,7 @@ from infra.db.queue.order import QueuePlace
 from infra.db.queue.position import Milestones
 from infra.db.slots import capacity
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.wait_estimate import estimated_ahead, expected_wait_s
 
 
@@ -30,10 +31,9 @@ class Outlook:
     milestones: Mapping[int, Milestones] | None = None
     found_long: Callable[[], None] = _nothing
 
-    async def now(self, connection: Connection, task_type: int, *, vip: bool) -> Outlook:
+    async def now(self, connection: Connection, wanted: Wanted) -> Outlook:
         """The outlook with the current fleet; the cached one may be half a second old."""
-        vip_nodes = connection.policy.on_vip_nodes(vip=vip)
-        return replace(self, capacity=await capacity.read(connection, task_type, vip_nodes=vip_nodes))
+        return replace(self, capacity=await capacity.read(connection, wanted))
 
     async def wait_s(self, connection: Connection, task_type: int, place: QueuePlace | None) -> int | None:
         """The estimated wait in seconds at a place; None if no ACTIVE node serves the task.

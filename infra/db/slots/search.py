@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from infra.db.connection import Connection
 from infra.db.queue import order
 from infra.db.slots import assign, eligibility
+from infra.db.slots.eligibility import Wanted
 from workflows.messages import Grant
 from workflows.notifications import Granted
 
@@ -22,7 +23,7 @@ _FREE = f"""
      WHERE {eligibility.takes("g", eligibility.GIVEN)} AND {eligibility.has_free_slot("g", "used.n")}"""
 _FOR_TASK = f"""{_FREE}
        AND g.gpu_id <> ALL (%(tried)s)
-       AND NOT {eligibility.barred("g", eligibility.GIVEN, "CAST(%(barred_on)s AS text[])")}"""
+       AND NOT {eligibility.barred("g", eligibility.GIVEN)}"""
 _IS_ANY_FREE = f"SELECT EXISTS (SELECT {_FOR_TASK})"
 # The node that suits a task best. Nodes of its own class go first, so that VIP slots stay free for VIP work;
 # then the least loaded, then the one with fewer recent failures.
@@ -103,10 +104,4 @@ async def candidate(connection: Connection, row: Seeker, tried: Sequence[str], *
 
 
 def _values(connection: Connection, row: Seeker, tried: Sequence[str]) -> dict[str, object]:
-    return {
-        "task_type": row.task_type,
-        "vip": row.vip,
-        "vip_nodes": connection.policy.on_vip_nodes(vip=row.vip),
-        "barred_on": row.barred_on,
-        "tried": list(tried),
-    }
+    return {**Wanted.of(row).parameters(connection.policy), "vip": row.vip, "tried": list(tried)}

@@ -13,8 +13,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection, columns, placeholders
-from infra.db.ops.callers import Caller
 from infra.db.tasks.filters import PLAN_ANEW, TaskFilter
 from workflows.domain.key_limits import KeyLimits
 from workflows.domain.operation import OperationKind, OperationState

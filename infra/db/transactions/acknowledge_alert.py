@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops import alerts, audit
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
+from infra.db.ops import alerts
 
 
 async def acknowledge(connection: Connection, by: Caller, seq: int, alert_id: str) -> None:

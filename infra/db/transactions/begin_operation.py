@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from infra.db import locks
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops import audit
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
 from infra.db.tasks import operations
 from infra.db.tasks.filters import TaskFilter
 from infra.db.tasks.operations import Operation
@@ -67,6 +67,8 @@ async def begin(
         await locks.bulk_operations(connection, by.lineage)
         await _check_bound(connection, by)
     if not await operations.add(connection, operation):  # a program of the previous version was faster
+        if seen := await earlier(connection, by, idempotency_key, request_hash):
+            return seen
         raise IdempotencyConflict
     await audit.record(connection, by, _ACTIONS[kind], operation_id, _detail(operation))
     return operation

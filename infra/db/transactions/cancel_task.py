@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from infra.db.access import audit
+from infra.db.access.audit import Action, Actor
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops import audit
-from infra.db.ops.audit import Action, Actor
-from infra.db.ops.callers import Caller
 from infra.db.transactions import end_task
 from infra.db.transactions.end_task import EndResult, TaskEnd
 from workflows.domain.errors import TaskNotFound

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from infra.db import clock
+from infra.db.access import audit
+from infra.db.access.audit import Action, By
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
 from infra.db.nodes.drains import Drain
-from infra.db.ops import audit
-from infra.db.ops.audit import Action, By
-from infra.db.ops.callers import Caller
 from infra.db.transactions import node_state
 from workflows.domain.command import Command
 from workflows.domain.role import Role

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from infra.db import locks
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops import audit
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
 from infra.db.queue import ranks
 from infra.db.session import Transaction
 from infra.db.slots import search

@@ -6,9 +6,9 @@ import secrets
 from datetime import UTC, datetime
 
 from infra.db import locks
+from infra.db.access import audit
+from infra.db.access.audit import Action, By
 from infra.db.connection import Connection
-from infra.db.ops import audit
-from infra.db.ops.audit import Action, By
 from infra.db.webhooks import body, deliveries, subscriptions
 from infra.db.webhooks.subscriptions import MOST, MOST_SECRETS, NewWebhook, Webhook
 from workflows.domain.errors import (

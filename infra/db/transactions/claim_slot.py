@@ -142,7 +142,7 @@ async def _hold(connection: Connection, task_id: str) -> tuple[_Task | None, Cla
     """Take the lock of the task's type, and read how the task is then."""
     row = await _read(connection, task_id)
     if row is not None and not _found(row).over:
-        await locks.miss(connection, row.task_type)
+        await locks.type_exclusively(connection, row.task_type)
         row = await _read(connection, task_id)
     return row, _found(row)
 

@@ -15,13 +15,15 @@ from typing import NamedTuple
 import msgspec
 
 from infra.db import clock, locks
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops import audit, counters
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
+from infra.db.ops import counters
 from infra.db.queue.joining import Fronts, Joins, Pools, Queues
 from infra.db.slots import capacity, free_nodes
 from infra.db.slots.capacity import Capacity
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.wait_estimate import estimated_ahead, expected_wait_s, stored_wait
 from infra.db.tasks import outbox, repetitions, timeline
 from infra.db.tasks.new_task import NewTask, StoredTask, TimeBounds
@@ -148,6 +150,8 @@ async def create(
     waits = _waits(entries, ahead, unfinished, claims_slot=claims_slot)
     display_ids = await _write(connection, pieces, {"ranks": ranks, "waits": waits, "actor": f"key:{by.key_id}"})
     if len(display_ids) < len(tasks):  # a program of the previous version was faster
+        if not display_ids and (seen := await repetitions.seen(connection, tasks)):
+            return CreatedBatch(seen, is_new=False)
         raise IdempotencyConflict
     await _record(connection, by, tasks, display_ids)
     await locks.types(connection, pools.types)
@@ -167,14 +171,13 @@ async def _up_to_date(connection: Connection, entries: Sequence[Entry]) -> list[
     limited = [entry for entry in entries if entry.bounds.max_wait_s is not None]
     if limited:
         await locks.waits(connection, {other for entry in limited for other in entry.capacity.pool})
-    now: dict[tuple[int, bool], Capacity] = {}
+    now: dict[Wanted, Capacity] = {}
     found = []
     for entry in entries:
         if entry.bounds.max_wait_s is not None:
-            vip = connection.policy.on_vip_nodes(vip=entry.task.queue_class > 0)
-            key = (entry.task.task_type, vip)
-            now[key] = now.get(key) or await capacity.read(connection, key[0], vip_nodes=vip)
-            entry = replace(entry, capacity=now[key])
+            wanted = Wanted.of_new(entry.task)
+            now[wanted] = now.get(wanted) or await capacity.read(connection, wanted)
+            entry = replace(entry, capacity=now[wanted])
         found.append(entry)
     return found
 
@@ -196,14 +199,10 @@ async def _check_free(
 
     `before`: see `Fronts.join`. Raises WaitTooLong.
     """
-    asked = {
-        index: (entry.task.task_type, connection.policy.on_vip_nodes(vip=entry.task.queue_class > 0))
-        for index, entry in enumerate(entries)
-        if entry.bounds.max_wait_s == 0
-    }
-    free = await free_nodes.slots(connection, set(asked.values())) if asked else {}
-    for index, key in asked.items():
-        if before[index][0] >= free[key]:
+    asked = {index: Wanted.of_new(one.task) for index, one in enumerate(entries) if one.bounds.max_wait_s == 0}
+    free = {wanted: await free_nodes.slots(connection, wanted) for wanted in set(asked.values())}
+    for index, wanted in asked.items():
+        if before[index][0] >= free[wanted]:
             raise WaitTooLong(waits[index], where(index))
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from infra.db import locks
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection, columns, placeholders
-from infra.db.ops import audit, counters
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
+from infra.db.ops import counters
 from infra.db.queue import ranks
 from infra.db.queue.order import QueuePlace
 from infra.db.slots import search
+from infra.db.slots.eligibility import Wanted
 from infra.db.slots.outlook import Outlook
 from infra.db.slots.search import NoSlot, SearchResult, Seeker
 from infra.db.slots.wait_estimate import stored_wait
@@ -72,13 +74,13 @@ async def create(
         return Created(seen[0], unstarted=seen[0].unstarted)  # whatever the queue and the deadline are now
     if max_waiting is not None:
         await _check_cap(connection, task.user_id, max_waiting)
-    vip = task.queue_class > 0
+    wanted = Wanted.of_new(task)
     flow = shares.named(task.flow, task.app)
     await locks.type_and_flow(connection, task.task_type, task.queue_class, flow)
     task = await _limited(connection, task, bounds)
     if bounds.max_wait_s is not None:
-        outlook = await outlook.now(connection, task.task_type, vip=vip)
-    seeker = Seeker(task.task_id, task.task_type, vip, failed_on=[], barred_on=[])
+        outlook = await outlook.now(connection, wanted)
+    seeker = Seeker(task.task_id, task.task_type, wanted.vip, failed_on=[], barred_on=[])
     was_free = outlook.capacity.nodes.free > 0  # a moment ago
     free = was_free or await search.is_any_free(connection, seeker)
     joined = await ranks.join(connection, task.task_type, task.queue_class, flow, weight, outlook.capacity.clock)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from infra.db import locks
+from infra.db.access import audit
+from infra.db.access.audit import Actor
 from infra.db.connection import Connection
 from infra.db.nodes import queries as node_queries
-from infra.db.ops import audit
-from infra.db.ops.audit import Actor
 from infra.db.transactions import change_node
 from infra.json import strict_json
 from workflows.domain.system_actor import SystemActor

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from infra.db.access import audit
+from infra.db.access.audit import Action
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
 from infra.db.nodes import key_limits
 from infra.db.nodes import queries as node_queries
 from infra.db.nodes.queries import Registration
-from infra.db.ops import audit
-from infra.db.ops.audit import Action
-from infra.db.ops.callers import Caller
 from infra.db.transactions import node_state
 from workflows.notifications import Notifications
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import fields
 
 from infra import telemetry
-from infra.db.ops.callers import Caller
+from infra.db.access.callers import Caller
 from infra.db.tasks.new_task import NewTask, TaskRequest, new_task_id
 from infra.db.tasks.queries import Original
 from workflows.domain.errors import NotInThisState

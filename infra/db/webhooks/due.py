@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from infra.db.access.callers import IS_LIVE
 from infra.db.connection import Connection
-from infra.db.ops.callers import IS_LIVE
 from infra.db.webhooks import body as bodies
 from infra.db.webhooks import subscriptions
 from infra.db.webhooks.deliveries import EVENT_ID

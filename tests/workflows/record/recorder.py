@@ -9,8 +9,9 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from tests.conftest import Api, MakeNode, eventually, fleet, frontend, stack_settings
+from tests.conftest import Api, MakeNode, eventually, fleet, frontend
 from tests.fake_node import FakeNode
+from tests.stack_settings import stack_settings
 from workers.stack.stack import Stack
 
 ROOT = Path(__file__).parents[3]

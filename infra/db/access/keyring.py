@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from cachetools import TTLCache
 
+from infra.db.access import callers
+from infra.db.access.callers import Caller
 from infra.db.connection import Connection
-from infra.db.ops import callers
-from infra.db.ops.callers import Caller
 from infra.db.session import Database
 
 REMEMBERED_S = 2.0

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from infra.alert_messages.message import AlertChange
 from infra.db import clock
 from infra.db.connection import Connection
 from infra.db.ops import event_log, monitor_reports
 from infra.db.ops.event_log import Cursor, Event
-from infra.notify.message import Notice
 from workflows.domain.alert import AlertLevel
 from workflows.domain.event import EventType
 from workflows.domain.retry import BACKOFF_CAP_S, backoff_s
@@ -51,9 +51,9 @@ class DestinationPlace:
 
 @dataclass(frozen=True)
 class DueMessage:
-    """The notices to send now. `place` is where the destination is afterwards."""
+    """The alerts to send now. `place` is where the destination is afterwards."""
 
-    notices: list[Notice]
+    alerts: list[AlertChange]
     place: DestinationPlace
 
 
@@ -63,7 +63,7 @@ class _Text(NamedTuple):
 
 
 async def take(connection: Connection, digest: str, level: AlertLevel) -> DueMessage | None:
-    """The notices that are due for a destination, or None. No other turn gets it for `SENDING_S`.
+    """The alerts that are due for a destination, or None. No other turn gets it for `SENDING_S`.
 
     A destination that is new, or whose place is lost, gets what happens from now on.
     """
@@ -90,7 +90,7 @@ async def take(connection: Connection, digest: str, level: AlertLevel) -> DueMes
     await _write(connection, digest, replace(place, not_before=_after(now, SENDING_S)))
     after = str(page.until)
     return DueMessage(
-        await _notices(connection, wanted), DestinationPlace(after, None, place.failures, place.first or after)
+        await _alerts(connection, wanted), DestinationPlace(after, None, place.failures, place.first or after)
     )
 
 
@@ -120,14 +120,14 @@ async def failed(connection: Connection, digest: str, due: DueMessage) -> bool:
     return False
 
 
-async def _notices(connection: Connection, events: Sequence[Event]) -> list[Notice]:
+async def _alerts(connection: Connection, events: Sequence[Event]) -> list[AlertChange]:
     """The last event of each alert, with its text where that is kept."""
     last = {one.alert_id: one for one in events if one.alert_id is not None}
     seqs = {alert_id: int(alert_id.removeprefix("alert_")) for alert_id in last}
     rows = await connection.all(_Text, _TEXTS, {"seqs": list(seqs.values())})
     texts = {row.seq: row.message for row in rows}
     return [
-        Notice(
+        AlertChange(
             alert_id,
             AlertLevel(one.data["level"]),
             one.data["title"],

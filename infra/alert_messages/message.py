@@ -14,7 +14,7 @@ LONGEST = 300
 """Characters of an alert's text."""
 
 
-class NoticeKind(StrEnum):
+class MessageKind(StrEnum):
     """The level of a message's worst alert; RESOLVED if all of its alerts are over."""
 
     CRITICAL = "CRITICAL"
@@ -24,7 +24,7 @@ class NoticeKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Notice:
+class AlertChange:
     """An alert that was raised, or is over, as it was last."""
 
     alert_id: str
@@ -34,38 +34,38 @@ class Notice:
     is_over: bool
 
     @property
-    def kind(self) -> NoticeKind:
-        return NoticeKind.RESOLVED if self.is_over else NoticeKind(self.level)
+    def kind(self) -> MessageKind:
+        return MessageKind.RESOLVED if self.is_over else MessageKind(self.level)
 
 
 @dataclass(frozen=True)
-class Message:
+class AlertMessage:
     """A message to send."""
 
-    kind: NoticeKind
+    kind: MessageKind
     title: str
     body: str
 
 
 _WORDS = {
-    NoticeKind.CRITICAL: "严重",
-    NoticeKind.WARNING: "警告",
-    NoticeKind.INFO: "提示",
-    NoticeKind.RESOLVED: "已恢复",
+    MessageKind.CRITICAL: "严重",
+    MessageKind.WARNING: "警告",
+    MessageKind.INFO: "提示",
+    MessageKind.RESOLVED: "已恢复",
 }
 
 
-def about(notices: Sequence[Notice], size: int) -> Message:
+def about(alerts: Sequence[AlertChange], size: int) -> AlertMessage:
     """The message about these, the worst first: title and body have at most `size` bytes."""
-    order = list(NoticeKind)
-    ordered = sorted(notices, key=lambda one: order.index(one.kind))
+    order = list(MessageKind)
+    ordered = sorted(alerts, key=lambda one: order.index(one.kind))
     first = ordered[0]
     more = f"等 {len(ordered)} 条告警" if len(ordered) > 1 else ""
     title = f"[{_WORDS[first.kind]}] {first.title}{more}"
-    return Message(first.kind, title, _body([_line(one) for one in ordered], size - _size(f"{title}\r\n")))
+    return AlertMessage(first.kind, title, _body([_line(one) for one in ordered], size - _size(f"{title}\r\n")))
 
 
-def _line(one: Notice) -> str:
+def _line(one: AlertChange) -> str:
     text = " ".join(one.text.split())
     return f"[{_WORDS[one.kind]}] {one.title}: {text[:LONGEST]} ({one.alert_id})"
 

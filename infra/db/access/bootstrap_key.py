@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from infra.db import locks
+from infra.db.access import audit
+from infra.db.access.api_keys import BOOTSTRAP, NewKey, write
+from infra.db.access.audit import BY_ITSELF, Action
+from infra.db.access.callers import IS_LIVE, hash_key
 from infra.db.connection import Connection
-from infra.db.ops import audit
-from infra.db.ops.api_keys import BOOTSTRAP, NewKey, write
-from infra.db.ops.audit import BY_ITSELF, Action
-from infra.db.ops.callers import IS_LIVE, hash_key
 from workflows.domain.role import Role
 
 REPLACED = "API_KEY"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from infra.db.access import audit
+from infra.db.access.audit import Action, Actor
+from infra.db.access.callers import hash_key
 from infra.db.connection import Connection
-from infra.db.ops import audit
-from infra.db.ops.audit import Action, Actor
-from infra.db.ops.callers import hash_key
 from workflows.domain.key_limits import UNLIMITED, KeyLimits
 from workflows.domain.role import Role
 

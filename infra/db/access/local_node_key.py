@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from infra.db.access import api_keys, callers
+from infra.db.access.api_keys import NewKey
+from infra.db.access.audit import BY_ITSELF
 from infra.db.connection import Connection
-from infra.db.ops import api_keys, callers
-from infra.db.ops.api_keys import NewKey
-from infra.db.ops.audit import BY_ITSELF
 from workflows.domain.role import Role
 
 _LIVE = "SELECT key_id FROM api_keys WHERE owner = %(owner)s AND role = 'node' AND revoked_at IS NULL"

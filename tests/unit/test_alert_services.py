@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from infra.notify import apprise, services
-from infra.notify.message import Notice
+from infra.alert_messages import apprise, services
+from infra.alert_messages.message import AlertChange
 from workflows.domain.alert import AlertLevel
 
-NOTICES = [Notice(f"alert_{n:03}", AlertLevel.CRITICAL, "标题", "内容" * 50, False) for n in range(1, 61)]
+ALERTS = [AlertChange(f"alert_{n:03}", AlertLevel.CRITICAL, "标题", "内容" * 50, False) for n in range(1, 61)]
 URLS = ["dingtalk://token/", "wecombot://key/"]
 
 
@@ -71,13 +71,13 @@ def test_what_is_refused_with_200_is_not_sent(
     service: Service, url: str, status: int, answer: bytes, is_accepted: bool
 ) -> None:
     service.status, service.answer = status, answer
-    assert apprise.send(url, NOTICES) is is_accepted
+    assert apprise.send(url, ALERTS) is is_accepted
     assert len(service.got) == 1
 
 
 @pytest.mark.parametrize(("url", "most"), [(URLS[0], 20_000), (URLS[1], 2048)])
 def test_the_title_is_in_the_text_and_all_of_it_within_the_limit(service: Service, url: str, most: int) -> None:
-    assert apprise.send(url, NOTICES)
+    assert apprise.send(url, ALERTS)
     ((_, body),) = service.got
     content = json.loads(body)["text"]["content"]
     assert content.startswith("[严重] 标题等 60 条告警\r\n[严重] 标题: 内容")
@@ -86,7 +86,7 @@ def test_the_title_is_in_the_text_and_all_of_it_within_the_limit(service: Servic
 
 
 def test_dingtalk_gets_the_signature_quoted_once(service: Service) -> None:
-    assert apprise.send("dingtalk://secret@token/", NOTICES)
+    assert apprise.send("dingtalk://secret@token/", ALERTS)
     ((path, _),) = service.got
     (sign,) = parse_qs(urlsplit(path).query)["sign"]
     assert len(sign) == 44

@@ -8,10 +8,10 @@ from __future__ import annotations
 import secrets
 from typing import NamedTuple
 
+from infra.db.access import audit, callers
+from infra.db.access.audit import Action, By
+from infra.db.access.callers import Caller, hash_key
 from infra.db.connection import Connection
-from infra.db.ops import audit, callers
-from infra.db.ops.audit import Action, By
-from infra.db.ops.callers import Caller, hash_key
 
 LASTS_S = 12 * 3600
 """Seconds that a session lasts."""

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from infra.db.nodes import transitions as node_transitions
-from infra.db.ops import alert_ends, alerts, notices
+from infra.db.ops import alert_ends, alert_messages, alerts
+from infra.db.ops.alert_messages import DueMessage
 from infra.db.ops.alerts import NewAlert
-from infra.db.ops.notices import DueMessage
 from infra.db.session import Database
 from infra.db.transactions import node_state
 from tests.conftest import eventually
@@ -34,8 +34,8 @@ async def database(engine: Sessions, database: Database) -> AsyncIterator[Databa
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "TOGETHER_S", 0.0)
-    monkeypatch.setattr(notices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(alert_messages, "TOGETHER_S", 0.0)
+    monkeypatch.setattr(alert_messages, "PAUSE_S", 0.0)
 
 
 def alert(cause: str, level: AlertLevel = AlertLevel.WARNING, **more: bool) -> NewAlert:
@@ -51,17 +51,17 @@ class Reader:
         self._name = name
 
     async def take(self) -> DueMessage | None:
-        return await self._database.run(lambda c: notices.take(c, self._name, self._level))
+        return await self._database.run(lambda c: alert_messages.take(c, self._name, self._level))
 
     async def got(self) -> list[tuple[str, bool]]:
         """The next message: titles, and whether each is over."""
         due = await eventually(self.take)
-        await self._database.run(lambda c: notices.sent(c, self._name, due))
-        return [(one.title, one.is_over) for one in due.notices]
+        await self._database.run(lambda c: alert_messages.sent(c, self._name, due))
+        return [(one.title, one.is_over) for one in due.alerts]
 
     async def failed(self) -> bool:
         due = await eventually(self.take)
-        given_up: bool = await self._database.run(lambda c: notices.failed(c, self._name, due))
+        given_up: bool = await self._database.run(lambda c: alert_messages.failed(c, self._name, due))
         return given_up
 
 
@@ -84,7 +84,7 @@ async def test_a_level_and_what_is_above_it(database: Database) -> None:
     assert len(await everything.got()) == 3
 
 
-async def test_what_comes_and_goes_is_one_notice_and_the_end_comes_once_more(database: Database) -> None:
+async def test_what_comes_and_goes_is_one_message_and_the_end_comes_once_more(database: Database) -> None:
     reader = Reader(database)
     await reader.take()
     await database.run(lambda c: alerts.raise_alert(c, alert("short")))
@@ -109,7 +109,7 @@ async def test_nobody_else_sends_what_is_being_sent(database: Database) -> None:
 async def test_what_could_not_be_sent_comes_with_what_follows(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "backoff_s", lambda _: 0.0)
+    monkeypatch.setattr(alert_messages, "backoff_s", lambda _: 0.0)
     reader = Reader(database)
     await reader.take()
     await database.run(lambda c: alerts.raise_alert(c, alert("a")))
@@ -121,18 +121,19 @@ async def test_what_could_not_be_sent_comes_with_what_follows(
 async def test_a_message_is_given_up_and_the_next_one_is_tried_as_often(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "backoff_s", lambda _: 0.0)
+    monkeypatch.setattr(alert_messages, "backoff_s", lambda _: 0.0)
     reader = Reader(database)
     await reader.take()
     for cause in ("a", "b"):
         await database.run(partial(alerts.raise_alert, alert=alert(cause)))
         assert not await reader.failed()
-        assert [await reader.failed() for _ in range(notices.TRIES - 1)] == [False] * (notices.TRIES - 2) + [True]
+        given_up = [await reader.failed() for _ in range(alert_messages.TRIES - 1)]
+        assert given_up == [False] * (alert_messages.TRIES - 2) + [True]
     assert await reader.take() is None
     await database.run(lambda c: alerts.raise_alert(c, alert("c")))
     assert not await reader.failed()
     await database.run(lambda c: alerts.raise_alert(c, alert("d")))  # after the first message: it has tries of its own
-    assert [await reader.failed() for _ in range(notices.TRIES - 1)][-1]
+    assert [await reader.failed() for _ in range(alert_messages.TRIES - 1)][-1]
     assert await reader.got() == [("title of d", False)]
 
 
@@ -154,14 +155,14 @@ async def test_a_place_moves_on_while_nothing_happens(database: Database, engine
 
 
 async def test_what_happens_within_seconds_is_one_message(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "TOGETHER_S", HOUR)
+    monkeypatch.setattr(alert_messages, "TOGETHER_S", HOUR)
     reader = Reader(database)
     await reader.take()
     await database.run(lambda c: alerts.raise_alert(c, alert("a")))
     assert await reader.take() is None
-    monkeypatch.setattr(notices, "TOGETHER_S", 0.0)
+    monkeypatch.setattr(alert_messages, "TOGETHER_S", 0.0)
     assert len(await reader.got()) == 1
-    monkeypatch.setattr(notices, "PAUSE_S", 30.0)
+    monkeypatch.setattr(alert_messages, "PAUSE_S", 30.0)
     await database.run(lambda c: alerts.raise_alert(c, alert("b")))
     assert len(await reader.got()) == 1
     await database.run(lambda c: alerts.raise_alert(c, alert("c")))

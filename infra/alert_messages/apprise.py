@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from infra.notify import message
-from infra.notify.message import Notice, NoticeKind
+from infra.alert_messages import message
+from infra.alert_messages.message import AlertChange, MessageKind
 
 if TYPE_CHECKING:
     import apprise
@@ -22,7 +22,7 @@ def understands(url: str) -> bool:
     return _instance(url) is not None
 
 
-def send(url: str, notices: Sequence[Notice]) -> bool:
+def send(url: str, alerts: Sequence[AlertChange]) -> bool:
     """Send a message about these. Returns whether each of the URL's targets has accepted it.
 
     It blocks: each target may take a connection and some answers, 4 s each, or 15 s each of a mail server.
@@ -31,16 +31,16 @@ def send(url: str, notices: Sequence[Notice]) -> bool:
 
     service = _instance(url)
     kinds = {
-        NoticeKind.CRITICAL: apprise.NotifyType.FAILURE,
-        NoticeKind.WARNING: apprise.NotifyType.WARNING,
-        NoticeKind.INFO: apprise.NotifyType.INFO,
-        NoticeKind.RESOLVED: apprise.NotifyType.SUCCESS,
+        MessageKind.CRITICAL: apprise.NotifyType.FAILURE,
+        MessageKind.WARNING: apprise.NotifyType.WARNING,
+        MessageKind.INFO: apprise.NotifyType.INFO,
+        MessageKind.RESOLVED: apprise.NotifyType.SUCCESS,
     }
     if service is None:
         return False
     found = apprise.Apprise(asset=_asset())
     found.add(service)
-    text = message.about(notices, service.body_maxlen)
+    text = message.about(alerts, service.body_maxlen)
     sent = found.notify(
         body=text.body, title=text.title, notify_type=kinds[text.kind], body_format=apprise.NotifyFormat.TEXT
     )
@@ -57,7 +57,7 @@ def _instance(url: str) -> apprise.NotifyBase | None:
 
 @cache
 def _prepare() -> None:
-    from infra.notify import services
+    from infra.alert_messages import services
 
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

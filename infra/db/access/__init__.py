@@ -1,0 +1,1 @@
+"""Who may call: keys, callers, sessions of the console, the audit log."""
