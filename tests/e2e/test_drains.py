@@ -147,26 +147,26 @@ async def test_undrain_in_time_lets_it_run(api, make_node):
 
 
 async def test_a_person_drains_a_node_by_signals(api, temporal, make_node):
-    node = await make_node("signalled", [765])
+    node = await make_node("sent_a_drain", [765])
     await api.create(765)
     put = await node.next_put()
-    await signal(temporal, "signalled", "drain", FAN | {"deadline": (deadline := in_ms(3600))})
-    await eventually(partial(remaining, api, "signalled"))
-    shown = (await api.get("/gpus/signalled"))["drain"]
+    await signal(temporal, "sent_a_drain", "drain", FAN | {"deadline": (deadline := in_ms(3600))})
+    await eventually(partial(remaining, api, "sent_a_drain"))
+    shown = (await api.get("/gpus/sent_a_drain"))["drain"]
     assert (shown["by"], shown["reason"], shown["deadline"]) == ("temporal", "fan", deadline)
     await api.succeed(put, {})
     late = await api.create(765)
 
     async def says_so() -> bool:
-        return bool((await state_of(temporal, "gpu-signalled"))["draining"])
+        return bool((await state_of(temporal, "gpu-sent_a_drain"))["draining"])
 
     await eventually(says_so)
     assert node.puts.empty()
-    await signal(temporal, "signalled", "undrain", {"reason": "replaced"})
+    await signal(temporal, "sent_a_drain", "undrain", {"reason": "replaced"})
     assert (await node.next_put()).task_id == late
-    assert await audited(api, "signalled") == [("gpu.drain", "fan", "DONE"), ("gpu.undrain", "replaced", "DONE")]
+    assert await audited(api, "sent_a_drain") == [("gpu.drain", "fan", "DONE"), ("gpu.undrain", "replaced", "DONE")]
     assert not await says_so()
-    assert await failed_steps(temporal, "gpu-signalled") == []
+    assert await failed_steps(temporal, "gpu-sent_a_drain") == []
 
 
 async def test_whatever_the_input_of_a_drain_holds_no_workflow_task_fails(api, temporal, make_node):
